@@ -1,0 +1,119 @@
+"""The vocabulary that data, tasks and metrics share while learning.
+
+Inside learning everything is a plain dict of tensors, typed here: Lightning moves and pins dicts, and leaves unknown
+classes behind. `Geometry` is a NamedTuple, which travels. What reaches people is in `visionkit.predictions`.
+
+Coordinates are continuous: x runs from 0 at the left border of the picture to its width at the right border, so the
+centre of the first pixel is at 0.5 and a resize by a factor s maps x to s * x exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+
+import numpy as np
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from visionkit.geometry import Geometry
+    from visionkit.images import ImageSource
+
+IGNORE = 255
+"""The value of `label_map` that neither loss nor metric looks at."""
+
+
+class Target(TypedDict, total=False):
+    """What is known of one picture; every key is optional, a task names those that it needs.
+
+    Attributes:
+        labels: () or (N,) int64, 0-based, no background class; multi-label (K,) float32 of 0 and 1.
+        boxes: (N, 4) float32, x1, y1, x2, y2 in pixels, x2 and y2 exclusive. No object: (0, 4).
+        masks: (N, h, w) bool, one per instance.
+        label_map: (h, w) int64, semantic class; 255 is ignored.
+        keypoints: (N, K, 3) float32, x, y in pixels and visibility 0 (absent), 1 (hidden), 2 (visible).
+        area: (N,) float32, COCO's own area in file pixels, which decides the small/medium/large buckets.
+        iscrowd: (N,) int64, 1 for a crowd region.
+        depth: (h, w) float32 metres; 0 is not measured.
+        high_res: (3, s*h, s*w) uint8, target of super-resolution.
+        identity: () int64, index of the person.
+    """
+
+    labels: Any
+    boxes: Any
+    masks: Any
+    label_map: Any
+    keypoints: Any
+    area: Any
+    iscrowd: Any
+    depth: Any
+    high_res: Any
+    identity: Any
+
+
+STACKED = frozenset({"label_map", "depth", "high_res", "identity"})
+"""Keys whose tensors have one shape per batch and are stacked; `labels` is stacked unless boxes come with it."""
+
+PER_INSTANCE = ("labels", "boxes", "masks", "keypoints", "area", "iscrowd")
+"""Keys with one row per object; an object that leaves the picture loses its row in all of them."""
+
+
+class View(NamedTuple):
+    """The part of a file that becomes the picture, chosen before decoding and applied inside the one resample.
+
+    Attributes:
+        box: x1, y1, x2, y2 in file pixels; may reach outside the file, where the fill value is taken.
+        flip: Mirror left and right after the cut.
+        rotation: Degrees, counter-clockwise as seen, about the centre of the box.
+    """
+
+    box: tuple[float, float, float, float]
+    flip: bool = False
+    rotation: float = 0.0
+
+
+Photometric = Callable[[np.ndarray], np.ndarray]
+"""Changes pixel values, not places: (h, w, C) uint8 to the same shape and type."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture and what is known of it, in file pixels.
+
+    `view` and `photometric` are deferred: the preprocessor applies the view inside its one resample and the photometric
+    change after it, where the picture is smallest. So augmentation costs no second resampling.
+
+    Attributes:
+        image: Where the pixels come from; decoded when they are needed.
+        target: See `Target`; numpy arrays or tensors in file pixels.
+        id: Names the picture in messages, predictions and tables, mostly its path.
+        view: The region to cut, or None for the whole file.
+        photometric: Applied to the picture at network size, or None.
+        draft: JPEG files may be decoded at a reduced scale that still exceeds the output (training only).
+    """
+
+    image: ImageSource
+    target: Target = field(default_factory=Target)  # type: ignore[arg-type]
+    id: str = ""
+    view: View | None = None
+    photometric: Photometric | None = None
+    draft: bool = False
+
+
+class Example(TypedDict):
+    """One sample in input pixels, as `collate` takes it."""
+
+    image: Tensor  # (C, h, w) uint8
+    target: dict[str, Tensor]
+    geometry: Geometry
+    id: str
+
+
+class Batch(TypedDict):
+    """What a step receives. `target` is a dict of stacked tensors, or a list of dicts where objects are counted."""
+
+    image: Tensor  # (B, C, h, w) uint8
+    target: Any
+    geometry: list[Geometry]
+    id: list[str]
