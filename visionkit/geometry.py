@@ -1,0 +1,391 @@
+"""How a file becomes network input and how answers find their way back: one transform, exactly invertible.
+
+`InputSpec` says what the network wants; `Geometry` is that wish worked out for one picture. Everything that a network sees
+is resampled here, antialiased, and nowhere else, so training, serving and export cannot differ. Coordinates are
+continuous (see `visionkit.types`): resizing by s maps x to s * x, and `invert(apply(points))` gives the points back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from visionkit.errors import UsageError, suggest
+from visionkit.types import View
+
+Fit = Literal["crop", "letterbox", "stretch", "pad", "native"]
+Interpolation = Literal["bilinear", "bicubic"]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a network takes. Part of the task, hence of every checkpoint.
+
+    Attributes:
+        size: Height and width of the input in pixels.
+        fit: `crop` short side to size / crop_fraction, then the centre (the ImageNet protocol); `letterbox` whole picture,
+            ratio kept, borders filled; `stretch` both sides to size; `pad` as letterbox but never enlarged; `native` file
+            size, filled up to a multiple of `divisor` (`size` is then only the size of an example input).
+        crop_fraction: For `crop`, the part of the short side that is kept, in (0, 1].
+        interpolation: `bilinear` or `bicubic`, both antialiased.
+        channels: 1 grey, 3 RGB, 4 RGBA.
+        divisor: For `native`, both sides are filled up to a multiple of it.
+        fill: Value of border pixels, 0 to 255.
+    """
+
+    size: tuple[int, int] = (224, 224)
+    fit: Fit = "crop"
+    crop_fraction: float = 0.875
+    interpolation: Interpolation = "bilinear"
+    channels: int = 3
+    divisor: int = 32
+    fill: int = 114
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", tuple(int(side) for side in self.size))
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise UsageError(f"input.size {self.size}: give height and width, both at least 1")
+        if self.fit not in get_args(Fit):
+            raise UsageError(f"input.fit {self.fit!r}: allowed are {', '.join(get_args(Fit))}{suggest(self.fit, get_args(Fit))}")
+        if self.interpolation not in get_args(Interpolation):
+            raise UsageError(f"input.interpolation {self.interpolation!r}: allowed are {', '.join(get_args(Interpolation))}")
+        if not 0 < self.crop_fraction <= 1:
+            raise UsageError(f"input.crop_fraction {self.crop_fraction}: allowed is above 0 and at most 1")
+        if self.channels not in (1, 3, 4):
+            raise UsageError(f"input.channels {self.channels}: allowed are 1 (grey), 3 (RGB), 4 (RGBA)")
+        if self.divisor < 1 or not 0 <= self.fill <= 255:
+            raise UsageError("input.divisor must be at least 1 and input.fill between 0 and 255")
+
+    @classmethod
+    def of(cls, value: InputSpec | Mapping[str, Any]) -> InputSpec:
+        """Builds the spec from a mapping of its fields, as checkpoints and bundles hold it."""
+        if isinstance(value, InputSpec):
+            return value
+        known = [field.name for field in fields(cls)]
+        for key in value:
+            if key not in known:
+                raise UsageError(f"input.{key}: unknown; allowed are {', '.join(known)}{suggest(key, known)}")
+        return cls(**value)
+
+
+class Geometry(NamedTuple):
+    """Where each pixel of one file went. All values are plain numbers, so it travels through workers and devices.
+
+    The file region `cut` (rotated about its centre, then mirrored) is resized to `resized` and put at `offset` on a canvas
+    of `size`.
+
+    Attributes:
+        source: Height and width of the file.
+        cut: x1, y1, x2, y2 in file pixels; whole numbers unless rotated.
+        resized: Height and width of the cut after resizing.
+        offset: Top and left of the resized cut on the canvas; negative where `crop` takes the centre.
+        size: Height and width of the canvas, the network input.
+        flip: Mirrored left and right.
+        rotation: Degrees, counter-clockwise as seen.
+        interpolation: Of pictures; label maps and depth take the nearest value.
+        fill: Of pixels outside the file.
+    """
+
+    source: tuple[int, int]
+    cut: tuple[float, float, float, float]
+    resized: tuple[int, int]
+    offset: tuple[int, int]
+    size: tuple[int, int]
+    flip: bool = False
+    rotation: float = 0.0
+    interpolation: str = "bilinear"
+    fill: int = 114
+
+    @classmethod
+    def plan(cls, spec: InputSpec, source: tuple[int, int], view: View | None = None) -> Geometry:
+        """Works the spec out for one picture.
+
+        Args:
+            spec: What the network takes.
+            source: Height and width of the file.
+            view: Region that replaces the whole file. With `fit="crop"` the view is the crop and is resized to the input.
+        """
+        cut: tuple[float, float, float, float] = (0, 0, source[1], source[0])
+        if view is not None:
+            cut = view.box
+            if view.rotation == 0:  # whole pixels keep the resample separable and exact
+                x1, y1 = math.floor(cut[0] + 0.5), math.floor(cut[1] + 0.5)
+                cut = (x1, y1, max(x1 + 1, math.floor(cut[2] + 0.5)), max(y1 + 1, math.floor(cut[3] + 0.5)))
+        height, width = cut[3] - cut[1], cut[2] - cut[0]
+        resized, offset, size = _FITS[spec.fit](spec, height, width, view is not None)
+        flip, rotation = (view.flip, view.rotation) if view is not None else (False, 0.0)
+        return cls(source, cut, resized, offset, size, flip, rotation, spec.interpolation, spec.fill)
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """(2, 3) float64, file pixels to input pixels."""
+        x1, y1, x2, y2 = self.cut
+        width, height = x2 - x1, y2 - y1
+        angle = math.radians(self.rotation)
+        cos, sin = math.cos(angle), math.sin(angle)
+        centre = ((x1 + x2) / 2, (y1 + y2) / 2)
+        # Turning the picture counter-clockwise in an image whose y points down.
+        turn = np.array([[cos, sin, 0.0], [-sin, cos, 0.0]])
+        turn[:, 2] = np.array([width / 2, height / 2]) - turn[:, :2] @ np.array(centre)
+        sx, sy = self.resized[1] / width, self.resized[0] / height
+        out = np.array([[sx], [sy]]) * turn
+        if self.flip:
+            out[0] = -out[0]
+            out[0, 2] += self.resized[1]
+        out[:, 2] += (self.offset[1], self.offset[0])
+        return out
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Input pixels per file pixel, horizontally and vertically."""
+        return self.resized[1] / (self.cut[2] - self.cut[0]), self.resized[0] / (self.cut[3] - self.cut[1])
+
+    @property
+    def content(self) -> tuple[int, int, int, int]:
+        """x1, y1, x2, y2 of the canvas that is covered by the cut, in input pixels."""
+        top, left = self.offset
+        return (
+            max(left, 0),
+            max(top, 0),
+            min(left + self.resized[1], self.size[1]),
+            min(top + self.resized[0], self.size[0]),
+        )
+
+    # ---------------------------------------------------------------- file pixels -> input pixels
+
+    def apply_image(self, image: np.ndarray) -> Tensor:
+        """Resamples a picture.
+
+        Args:
+            image: (h, w, C) uint8 of the file's size, or of a reduced decode of it.
+
+        Returns:
+            (C, H, W) uint8 of `size`.
+        """
+        if image.shape[:2] != self.source:
+            return self._for_draft(image.shape[:2]).apply_image(image)
+        if self.rotation:
+            return self._warp(image)
+        picture = resize_image(_cut_out(image, self.cut, self.fill), self.resized, self.interpolation)
+        if self.flip:
+            picture = picture.flip(-1)
+        return _place(picture, self.offset, self.size, self.fill)
+
+    def apply_map(self, values: np.ndarray | Tensor, fill: float) -> Tensor:
+        """Carries a (..., h, w) map (labels, masks, depth) to (..., H, W) by nearest value; outside the file is `fill`."""
+        values = torch.as_tensor(values)
+        rows, columns, inside = self._source_indices()
+        out = values[..., rows, columns]
+        return torch.where(inside, out, torch.as_tensor(fill, dtype=values.dtype))
+
+    def apply_points(self, points: np.ndarray | Tensor) -> Tensor:
+        """Maps (..., 2) x, y from file to input pixels."""
+        return _affine(self.matrix, points)
+
+    def apply_boxes(self, boxes: np.ndarray | Tensor) -> Tensor:
+        """Maps (N, 4) boxes to input pixels, clipped to the canvas; rotated boxes become their enclosing ones."""
+        return _box(self.matrix, boxes, self.size)
+
+    # ---------------------------------------------------------------- input pixels -> file pixels
+
+    def invert_points(self, points: np.ndarray | Tensor) -> Tensor:
+        """Maps (..., 2) x, y from input to file pixels; the inverse of `apply_points`."""
+        return _affine(self._inverse, points)
+
+    def invert_boxes(self, boxes: np.ndarray | Tensor) -> Tensor:
+        """Maps (N, 4) boxes from input to file pixels, clipped to the file."""
+        return _box(self._inverse, boxes, self.source)
+
+    def invert_map(self, values: Tensor, fill: float = 0.0, mode: Literal["bilinear", "nearest"] = "bilinear") -> Tensor:
+        """Brings a (C, H, W) float map of canvas size back to (C, h, w) of the file's size.
+
+        Args:
+            values: Map in input pixels, on any device.
+            fill: Value of file pixels that the network never saw (outside a centre crop).
+            mode: `bilinear` for scores and depth, `nearest` for labels.
+        """
+        whole = self.cut == (0, 0, self.source[1], self.source[0]) and not self.rotation
+        top, left = self.offset
+        if whole and top >= 0 and left >= 0:
+            part = values[:, top : top + self.resized[0], left : left + self.resized[1]]
+            if self.flip:
+                part = part.flip(-1)
+            if self.resized == self.source:
+                return part
+            how: dict[str, Any] = {"mode": "nearest-exact"} if mode == "nearest" else {"mode": mode, "align_corners": False}
+            return F.interpolate(part[None], size=self.source, **how)[0]
+        height, width = self.source
+        y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+        points = self.apply_points(torch.stack([x, y], dim=-1))
+        extent = torch.tensor([self.size[1], self.size[0]])
+        inside = ((points >= 0) & (points <= extent)).all(dim=-1).to(values.device)
+        grid = (points / extent * 2 - 1).to(values)
+        sampled = F.grid_sample(values[None], grid[None], mode=mode, padding_mode="border", align_corners=False)[0]
+        return torch.where(inside, sampled, torch.as_tensor(fill, dtype=values.dtype, device=values.device))
+
+    # ---------------------------------------------------------------- inside
+
+    @property
+    def _inverse(self) -> np.ndarray:
+        square = np.vstack([self.matrix, [0.0, 0.0, 1.0]])
+        return np.linalg.inv(square)[:2]
+
+    def _for_draft(self, decoded: tuple[int, ...]) -> Geometry:
+        """The same transform for a picture decoded at a reduced scale; the cut moves with it, to whole pixels."""
+        sy, sx = decoded[0] / self.source[0], decoded[1] / self.source[1]
+        cut: tuple[float, ...] = tuple(v * s for v, s in zip(self.cut, (sx, sy, sx, sy), strict=True))
+        if not self.rotation:
+            x1, y1 = math.floor(cut[0] + 0.5), math.floor(cut[1] + 0.5)
+            cut = (x1, y1, max(x1 + 1, math.floor(cut[2] + 0.5)), max(y1 + 1, math.floor(cut[3] + 0.5)))
+        return self._replace(source=(decoded[0], decoded[1]), cut=cut)  # type: ignore[arg-type]
+
+    def _source_indices(self) -> tuple[Tensor, Tensor, Tensor]:
+        """For every canvas pixel the file row and column under its centre, and whether that lies inside the file."""
+        height, width = self.size
+        inverse = torch.from_numpy(self._inverse)
+        y, x = torch.arange(height, dtype=torch.float64) + 0.5, torch.arange(width, dtype=torch.float64) + 0.5
+        if self.rotation:
+            columns = inverse[0, 0] * x + inverse[0, 1] * y[:, None] + inverse[0, 2]
+            rows = inverse[1, 0] * x + inverse[1, 1] * y[:, None] + inverse[1, 2]
+        else:
+            columns = (inverse[0, 0] * x + inverse[0, 2])[None, :]
+            rows = (inverse[1, 1] * y + inverse[1, 2])[:, None]
+        # A letterbox of the whole file must not read past the file by rounding at its last pixel.
+        columns, rows = (columns + 1e-9).floor().long(), (rows + 1e-9).floor().long()
+        inside = (columns >= 0) & (columns < self.source[1]) & (rows >= 0) & (rows < self.source[0])
+        return rows.clamp(0, self.source[0] - 1), columns.clamp(0, self.source[1] - 1), inside
+
+    def _warp(self, image: np.ndarray) -> Tensor:
+        import cv2
+
+        matrix = self.matrix
+        sx, sy = self.scale
+        if min(sx, sy) < 1:  # shrink antialiased first: warpAffine alone would alias
+            height, width = image.shape[:2]
+            smaller = (max(1, round(height * min(1.0, sy))), max(1, round(width * min(1.0, sx))))
+            reduced = resize_image(image, smaller, self.interpolation)
+            image = np.ascontiguousarray(reduced.permute(1, 2, 0).numpy())
+            matrix = matrix.copy()
+            matrix[:, 0] *= width / smaller[1]
+            matrix[:, 1] *= height / smaller[0]
+        # OpenCV counts pixel centres from 0, we from 0.5.
+        matrix = matrix.copy()
+        matrix[:, 2] += matrix[:, :2] @ np.array([0.5, 0.5]) - 0.5
+        flags = cv2.INTER_CUBIC if self.interpolation == "bicubic" else cv2.INTER_LINEAR
+        border = (self.fill,) * 4
+        out = cv2.warpAffine(image, matrix, self.size[::-1], flags=flags, borderValue=border)
+        return torch.from_numpy(out.reshape(*self.size, -1)).permute(2, 0, 1)
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int], interpolation: str = "bilinear") -> Tensor:
+    """Resizes antialiased, as Pillow does.
+
+    Args:
+        image: (h, w, C) uint8.
+        size: Height and width wanted.
+        interpolation: `bilinear` or `bicubic`.
+
+    Returns:
+        (C, H, W) uint8. Its memory is laid out as (H, W, C), on which torch's uint8 kernel is several times faster than
+        Pillow or OpenCV.
+    """
+    if not image.flags.writeable:
+        image = image.copy()
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    if image.shape[:2] == tuple(size):
+        return tensor
+    return F.interpolate(tensor[None], size=size, mode=interpolation, antialias=True)[0]
+
+
+def _cut_out(image: np.ndarray, cut: tuple[float, float, float, float], fill: int) -> np.ndarray:
+    height, width = image.shape[:2]
+    x1, y1, x2, y2 = (int(v) for v in cut)
+    inner = image[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)]
+    if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
+        return inner
+    out = np.full((y2 - y1, x2 - x1, image.shape[2]), fill, dtype=np.uint8)
+    top, left = max(-y1, 0), max(-x1, 0)
+    out[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
+    return out
+
+
+def _place(picture: Tensor, offset: tuple[int, int], size: tuple[int, int], fill: int) -> Tensor:
+    if tuple(picture.shape[1:]) == size and offset == (0, 0):
+        return picture
+    top, left = offset
+    part = picture[:, max(-top, 0) : size[0] - top, max(-left, 0) : size[1] - left]
+    if tuple(part.shape[1:]) == size:
+        return part
+    canvas = torch.full((size[0], size[1], picture.shape[0]), fill, dtype=torch.uint8).permute(2, 0, 1)
+    top, left = max(top, 0), max(left, 0)
+    canvas[:, top : top + part.shape[1], left : left + part.shape[2]] = part
+    return canvas
+
+
+def _affine(matrix: np.ndarray, points: np.ndarray | Tensor) -> Tensor:
+    points = torch.as_tensor(points)
+    exact = points.to(torch.float64)
+    m = torch.as_tensor(matrix, device=points.device)
+    out = exact @ m[:, :2].T + m[:, 2]
+    return out.to(points.dtype if points.is_floating_point() else torch.float32)
+
+
+def _box(matrix: np.ndarray, boxes: np.ndarray | Tensor, limit: tuple[int, int]) -> Tensor:
+    boxes = torch.as_tensor(boxes)
+    boxes = boxes if boxes.is_floating_point() else boxes.float()
+    corners = _affine(matrix, boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2))
+    low, high = corners.amin(dim=1), corners.amax(dim=1)
+    top = torch.tensor([limit[1], limit[0]], dtype=boxes.dtype, device=boxes.device)
+    zero = torch.zeros_like(top)
+    return torch.cat([low.clamp(zero, top), high.clamp(zero, top)], dim=1)
+
+
+_Plan = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]  # resized, offset, size
+
+
+def _stretch(spec: InputSpec, height: float, width: float, is_view: bool) -> _Plan:
+    return spec.size, (0, 0), spec.size
+
+
+def _crop(spec: InputSpec, height: float, width: float, is_view: bool) -> _Plan:
+    if is_view:
+        return spec.size, (0, 0), spec.size
+    # The protocol of the published ImageNet numbers: round the short side down, then the centre.
+    want = (math.floor(spec.size[0] / spec.crop_fraction), math.floor(spec.size[1] / spec.crop_fraction))
+    if height / want[0] <= width / want[1]:
+        resized = (want[0], max(want[1], int(want[0] * width / height)))
+    else:
+        resized = (max(want[0], int(want[1] * height / width)), want[1])
+    offset = (-round((resized[0] - spec.size[0]) / 2), -round((resized[1] - spec.size[1]) / 2))
+    return resized, offset, spec.size
+
+
+def _letterbox(spec: InputSpec, height: float, width: float, is_view: bool, enlarge: bool = True) -> _Plan:
+    scale = min(spec.size[0] / height, spec.size[1] / width)
+    if not enlarge:
+        scale = min(scale, 1.0)
+    resized = (
+        min(spec.size[0], max(1, round(height * scale))),
+        min(spec.size[1], max(1, round(width * scale))),
+    )
+    return resized, ((spec.size[0] - resized[0]) // 2, (spec.size[1] - resized[1]) // 2), spec.size
+
+
+def _pad(spec: InputSpec, height: float, width: float, is_view: bool) -> _Plan:
+    return _letterbox(spec, height, width, is_view, enlarge=False)
+
+
+def _native(spec: InputSpec, height: float, width: float, is_view: bool) -> _Plan:
+    resized = (max(1, round(height)), max(1, round(width)))
+    size = (-(-resized[0] // spec.divisor) * spec.divisor, -(-resized[1] // spec.divisor) * spec.divisor)
+    return resized, (0, 0), size
+
+
+_FITS = {"stretch": _stretch, "crop": _crop, "letterbox": _letterbox, "pad": _pad, "native": _native}
