@@ -1,0 +1,1 @@
+"""Readers of label formats, one module a format; they know no task."""

@@ -1,0 +1,1 @@
+"""Terminal and browser: the one package that imports all others."""

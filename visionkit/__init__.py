@@ -1,0 +1,1 @@
+"""visionkit: train, test, export and serve vision models on any timm backbone."""
