@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -123,16 +123,6 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return len(range(self.rank, self.length, self.world))
 
 
-class ResumableLoader(DataLoader[Example]):
-    """A loader that remembers how many batches of the epoch were taken, so that an interrupted epoch goes on where it was.
-
-    Lightning stores `state_dict` in the checkpoint and gives it back before the first batch.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-
-
 class VisionDataModule(LightningDataModule, ABC):
     """Base of every data module: a subclass lists samples, the base makes loaders of them.
 
@@ -147,8 +137,6 @@ class VisionDataModule(LightningDataModule, ABC):
         drop_last: Leave out the last training batch where it is not full (batch norm dislikes a batch of one).
         pin_memory: Page-locked batches for faster copies to a GPU; by default where one is there.
     """
-
-    needs_classes: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -213,7 +201,7 @@ class VisionDataModule(LightningDataModule, ABC):
         dataset = SampleDataset(samples, Preprocessor(self.input), self.seed, self.augment if training else None)
         sampler = EpochSampler(len(samples), shuffle=training, seed=self.seed, rank=rank, world=world)
         batch_size = self.batch_size if training else self.eval_batch_size
-        return ResumableLoader(
+        return DataLoader(
             dataset,
             batch_size=batch_size,
             sampler=sampler,

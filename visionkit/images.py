@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+from math import ceil
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Union
@@ -164,7 +165,7 @@ class ImageSource:
 
         width, height = image.size
         colorspace = "RGB" if channels == 3 else "GRAY"
-        wanted = {} if min_scale >= 1 else {"min_height": height * min_scale, "min_width": width * min_scale}
+        wanted = {} if min_scale >= 1 else {"min_height": ceil(height * min_scale), "min_width": ceil(width * min_scale)}
         try:
             # libjpeg fills what is missing with grey and only warns: `strict` makes a truncated file an error.
             array = simplejpeg.decode_jpeg(data, colorspace, strict=True, **wanted)

@@ -1,0 +1,1 @@
+"""Blocks that several tasks share. Something moves here when its second user comes."""

@@ -1,0 +1,336 @@
+"""The base of every task: it owns the steps, so a task is a network, its losses and the meaning of its outputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+from abc import ABC, ABCMeta, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any, ClassVar
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from visionkit.errors import UsageError
+from visionkit.geometry import Geometry, InputSpec
+from visionkit.nn.normalize import Normalize
+from visionkit.optim import OptimConfig, build_optimizer, build_scheduler, parameter_groups
+from visionkit.predictions import Prediction
+from visionkit.types import Batch
+
+
+class _RemembersArguments(ABCMeta):
+    """Keeps what a task was built with, in plain types, because that is what a checkpoint stores.
+
+    Lightning's `save_hyperparameters` puts dataclasses and its own keys there, which `weights_only=True` rejects.
+    """
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        task = super().__call__(*args, **kwargs)
+        bound = inspect.signature(cls.__init__).bind(task, *args, **kwargs)
+        bound.apply_defaults()
+        given = {key: value for key, value in bound.arguments.items() if key != "self"}
+        task._config = plain({**given, **task.resolved()})
+        return task
+
+
+class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
+    """One vision task: steps, logging, optimiser and checkpoint contents are here, the rest in a subclass.
+
+    A subclass sets the class variables, builds `network` (with a `backbone`), `normalize` and `metrics`, and writes `losses`,
+    `decode` and `restore`. It does not draw, name a logger, or look at the data module.
+
+    Args:
+        input: What the network takes; part of every checkpoint.
+        classes: Class names in label order.
+        optim: How the weights are learnt.
+        compile_network: Compile the network (not the module) with torch.compile when training starts.
+        channels_last: Keep weights and pictures in channels-last memory, faster for convolutions on CPU and GPU.
+
+    Attributes:
+        name: What a checkpoint stores: "detection". Never a module path.
+        monitor: The metric that chooses the best checkpoint, and "min" or "max".
+        targets: Keys of `visionkit.types.Target` that training needs.
+        outputs: The NamedTuple that `forward` returns; its fields name the outputs of an exported graph.
+    """
+
+    name: ClassVar[str]
+    monitor: ClassVar[tuple[str, str]]
+    targets: ClassVar[tuple[str, ...]]
+    outputs: ClassVar[type[tuple[Any, ...]]]
+
+    network: nn.Module
+    normalize: Normalize
+    metrics: MetricCollection
+
+    def __init__(
+        self,
+        *,
+        input: InputSpec,
+        classes: Sequence[str] = (),
+        optim: OptimConfig | None = None,
+        compile_network: bool = False,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.input = InputSpec.of(input)
+        self.classes = tuple(classes)
+        self.optim = optim or OptimConfig()
+        self.compile_network, self.channels_last = compile_network, channels_last
+        self.step_log = TermLog()
+        self._eval_log = TermLog()
+        self._config: dict[str, Any] = {}
+
+    # ------------------------------------------------------------------ what a task writes
+
+    @abstractmethod
+    def losses(self, outputs: Any, target: Any) -> dict[str, Tensor]:
+        """Named terms, already weighted; the base adds and logs them."""
+
+    @abstractmethod
+    def decode(self, outputs: Any) -> Any:
+        """Network outputs to answers in input pixels, on the device: softmax, NMS, argmax."""
+
+    @abstractmethod
+    def restore(self, decoded: Any, geometry: Sequence[Geometry]) -> list[Prediction]:
+        """Answers to predictions in file pixels, one per picture."""
+
+    def measure(self, decoded: Any, batch: Batch) -> None:
+        """Feeds the metrics with what would be served."""
+        self.metrics.update(decoded, batch["target"])
+
+    def train_batch(self, batch: Batch) -> Batch:
+        """Changes a training batch on its device (mixup and the like); by default nothing."""
+        return batch
+
+    def merge(self, parts: Sequence[Prediction]) -> Prediction:
+        """Puts the predictions of several views of one picture together; by default one view is all there is."""
+        if len(parts) != 1:
+            raise UsageError(f"{self.name} takes a picture whole; it got {len(parts)} views")
+        return parts[0]
+
+    @property
+    def protocol(self) -> str:
+        """How the metrics are measured, in one sentence, logged with every run."""
+        return ""
+
+    @classmethod
+    def default_input(cls, **init_args: Any) -> InputSpec:
+        """The input where none is configured, from the facts of the backbone; builds no network."""
+        return InputSpec()
+
+    @classmethod
+    def from_public(cls, scheme: str, name: str) -> VisionTask:
+        """Builds the task with public weights (`timm:resnet50`); the one place where a download may happen.
+
+        Raises:
+            UsageError: This task has no public weights under that name.
+        """
+        raise UsageError(f"{scheme}:{name}: {cls.name} has no public weights of that scheme")
+
+    # ------------------------------------------------------------------ forward and the steps
+
+    def forward(self, image: Tensor) -> Any:
+        """(B, C, H, W) uint8 pictures to raw outputs; one return type in every mode."""
+        if self.channels_last:
+            image = image.contiguous(memory_format=torch.channels_last)
+        return self.network(self.normalize(image))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        batch = self.train_batch(batch)
+        terms = self.losses(self(batch["image"]), batch["target"])
+        values = torch.stack(list(terms.values()))
+        loss = values.sum()
+        self.step_log.add(terms, values.detach())
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Any:
+        return self._evaluate(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Any:
+        return self._evaluate(batch)
+
+    def _evaluate(self, batch: Batch) -> Any:
+        outputs = self(batch["image"])
+        terms = self.losses(outputs, batch["target"])
+        self._eval_log.add(terms, torch.stack(list(terms.values())).detach(), weight=len(batch["id"]))
+        decoded = self.decode(outputs)
+        self.measure(decoded, batch)
+        return decoded
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_epoch("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_epoch("test")
+
+    def _log_epoch(self, split: str) -> None:
+        values = {f"{split}/{name}": value for name, value in self._eval_log.flush(reduce=True).items()}
+        values |= {f"{split}/{name}": value for name, value in self.metrics.compute().items() if value.numel() == 1}
+        self.metrics.reset()
+        # Every rank computed the same numbers above; Lightning need not reduce them again.
+        self.log_dict(values, sync_dist=False)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        trainer = self.trainer
+        if trainer.global_step % trainer.log_every_n_steps or trainer.fit_loop._should_accumulate():
+            return
+        # The only place of a training step that waits for the device.
+        values: dict[str, float] = {f"train/{name}": float(value) for name, value in self.step_log.flush().items()}
+        for group in trainer.optimizers[0].param_groups:
+            values[f"lr/{group.get('name', 'all')}"] = group["lr"]
+        values["epoch"] = trainer.current_epoch
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=trainer.global_step)
+
+    # ------------------------------------------------------------------ optimiser, modes, memory
+
+    def configure_optimizers(self) -> Any:
+        optimizer = build_optimizer(parameter_groups(self.network, self.optim), self.optim)
+        scheduler = build_scheduler(optimizer, self.optim, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": scheduler} if scheduler else optimizer
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        if isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler):
+            super().lr_scheduler_step(scheduler, metric)
+        elif self.optim.schedule_interval == "epoch":
+            scheduler.step(self.current_epoch + 1, metric)
+        else:
+            scheduler.step_update(self.global_step, metric)
+
+    def setup(self, stage: str) -> None:
+        if self.channels_last:
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if stage == "fit":
+            frozen = self.optim.freeze == "backbone" or self.optim.backbone_lr_scale == 0
+            self.freeze_backbone(frozen)
+            if self.compile_network:
+                self.network.compile()
+
+    def freeze_backbone(self, frozen: bool = True) -> None:
+        """Stops, or lets go on, the learning of the backbone's weights and statistics."""
+        backbone = getattr(self.network, "backbone", None)
+        self._frozen = backbone if frozen else None
+        if backbone is not None:
+            backbone.requires_grad_(not frozen)
+            backbone.train(self.training and not frozen)
+
+    _frozen: nn.Module | None = None
+
+    def train(self, mode: bool = True) -> VisionTask:
+        super().train(mode)
+        if self._frozen is not None:
+            self._frozen.eval()  # a frozen batch norm must not drift
+        return self
+
+    # ------------------------------------------------------------------ checkpoint
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments in plain types: with the weights, all that is needed to build the task again."""
+        return self._config
+
+    def resolved(self) -> dict[str, Any]:
+        """Arguments that the constructor worked out (input, classes, ...), stored in place of what was given."""
+        return {"input": self.input, "classes": self.classes, "optim": self.optim}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> VisionTask:
+        """Builds the task that `config` describes; dataclass arguments are made from their mappings."""
+        hints = typing.get_type_hints(cls.__init__)
+        known = inspect.signature(cls.__init__).parameters
+        unknown = [key for key in config if key not in known]
+        if unknown:
+            raise UsageError(f"{cls.name}: this version does not know the argument {', '.join(sorted(unknown))}")
+        return cls(**{key: _typed(hints.get(key), value) for key, value in config.items()})
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["visionkit"] = {"format": 1, "task": self.name, "config": self.config}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses weights that were learnt for other classes, even where their number is the same."""
+        stored = checkpoint.get("visionkit", {}).get("config", {}).get("classes")
+        if stored is not None and tuple(stored) != self.classes:
+            raise UsageError(classes_differ(tuple(stored), self.classes))
+
+
+def classes_differ(stored: Sequence[str], given: Sequence[str]) -> str:
+    """The message for a checkpoint that knows other classes than the data."""
+    for index, (a, b) in enumerate(zip(stored, given, strict=False)):
+        if a != b:
+            return f"the checkpoint's class {index} is {a!r} and the data's is {b!r}; train anew or give the same data.classes"
+    return f"the checkpoint knows {len(stored)} classes and the data has {len(given)}; train anew or give the same data.classes"
+
+
+class TermLog:
+    """Sums named losses on the device, so that a training step never waits for it."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._sums: Tensor | None = None
+        self._weight = 0.0
+
+    def add(self, terms: Mapping[str, Tensor], values: Tensor, weight: float = 1.0) -> None:
+        """Adds one step's terms; `values` are the same numbers stacked, detached."""
+        if self._sums is None or len(self._names) != len(terms):
+            self._names = list(terms)
+            self._sums = torch.zeros(len(terms), dtype=torch.float64 if values.device.type == "cpu" else torch.float32)
+            self._sums = self._sums.to(values.device)
+            self._weight = 0.0
+        self._sums.add_(values, alpha=weight)
+        self._weight += weight
+
+    def flush(self, reduce: bool = False) -> dict[str, Tensor]:
+        """Means since the last flush: `loss` and, where there are several, `loss_<term>`.
+
+        Args:
+            reduce: Add up over all processes first, in one message.
+        """
+        if self._sums is None or not self._weight:
+            return {}
+        packed = torch.cat([self._sums, self._sums.new_tensor([self._weight])])
+        if reduce and torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(packed)
+        means = (packed[:-1] / packed[-1]).float().cpu()
+        self._sums, self._weight = None, 0.0
+        out = {"loss": means.sum()}
+        if len(self._names) > 1:
+            out |= {f"loss_{name}": value for name, value in zip(self._names, means, strict=True)}
+        return out
+
+
+def plain(value: Any) -> Any:
+    """The same value in types that json and `weights_only=True` know.
+
+    Raises:
+        TypeError: A value that has no such form.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, PurePath):
+        return str(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"{type(value).__name__} cannot be stored in a checkpoint; give a task plain values and dataclasses")
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    """Makes the dataclass that the annotation names out of its mapping."""
+    if not isinstance(value, Mapping):
+        return value
+    for candidate in (hint, *typing.get_args(hint)):
+        if isinstance(candidate, type) and dataclasses.is_dataclass(candidate):
+            known = {field.name for field in dataclasses.fields(candidate)}
+            unknown = sorted(set(value) - known)
+            if unknown:
+                raise UsageError(f"{candidate.__name__}: this version does not know {', '.join(unknown)}")
+            return candidate(**value)
+    return value
