@@ -1,0 +1,168 @@
+"""Classification: which of these classes does the picture show?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tasks.classification.loss import ClassificationLoss
+from tasks.classification.metrics import ClassificationCounts, build_metrics
+from tasks.classification.network import ClassificationHead, ClassificationNetwork, ClassificationOutputs
+from tasks.classification.postprocess import probabilities, to_predictions
+from visionkit.backbones import Backbone, backbone_facts
+from visionkit.errors import UsageError
+from visionkit.geometry import Geometry, InputSpec
+from visionkit.nn.normalize import Normalize
+from visionkit.optim import OptimConfig
+from visionkit.predictions import Prediction
+from visionkit.task import VisionTask
+from visionkit.types import Batch
+
+
+class ClassificationTask(VisionTask):
+    """Classifies whole pictures, one label each or several.
+
+    Args:
+        backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
+        classes: Class names in label order.
+        pretrained: Start from timm's public weights; wants the network or a filled cache.
+        input: Size and fit; by default what the backbone's weights were trained with.
+        multilabel: Each class is judged by itself and several may hold.
+        threshold: For `multilabel`, the probability from which a class holds.
+        label_smoothing: In [0, 1).
+        class_weights: One weight a class, against imbalance.
+        mixup: Alpha of mixup (Zhang et al., 2018); 0 is off.
+        cutmix: Alpha of CutMix (Yun et al., 2019); 0 is off. Where both are on, each batch takes one of them.
+        mix_probability: Share of batches that are mixed at all.
+        dropout: Of the pooled features.
+        drop_path: Stochastic depth of the backbone, where its family has it.
+        optim: How the weights are learnt.
+        compile_network: See `VisionTask`.
+        channels_last: See `VisionTask`.
+
+    Example:
+        >>> task = ClassificationTask("resnet18", classes=["cat", "dog"])
+        >>> task(torch.zeros(1, 3, 224, 224, dtype=torch.uint8)).logits.shape
+        torch.Size([1, 2])
+    """
+
+    name = "classification"
+    monitor = ("val/top1", "max")
+    targets = ("labels",)
+    outputs = ClassificationOutputs
+
+    def __init__(
+        self,
+        backbone: str = "resnet18",
+        *,
+        classes: Sequence[str] = (),
+        pretrained: bool = False,
+        input: InputSpec | None = None,
+        multilabel: bool = False,
+        threshold: float = 0.5,
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | None = None,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        mix_probability: float = 1.0,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+        optim: OptimConfig | None = None,
+        compile_network: bool = False,
+        channels_last: bool = True,
+    ) -> None:
+        spec = InputSpec.of(input) if input is not None else self.default_input(backbone)
+        super().__init__(
+            input=spec, classes=classes, optim=optim, compile_network=compile_network, channels_last=channels_last
+        )
+        if not self.classes:
+            raise UsageError("model.classes: at least one class is needed; give data.classes or let the data name them")
+        if class_weights is not None and len(class_weights) != len(self.classes):
+            raise UsageError(f"model.class_weights: {len(self.classes)} classes need as many weights, not {len(class_weights)}")
+        body = Backbone(
+            backbone,
+            pretrained=pretrained,
+            in_chans=spec.channels,
+            image_size=spec.size if spec.fit != "native" else None,
+            drop_path_rate=drop_path,
+        )
+        head = ClassificationHead(body.take_classifier(len(self.classes)), dropout)
+        self.network = ClassificationNetwork(body, head)
+        self.normalize = Normalize(body.mean, body.std)
+        self.loss = ClassificationLoss(multilabel, label_smoothing, class_weights)
+        self.multilabel, self.threshold = multilabel, threshold
+        if multilabel:
+            self.monitor = ("val/map", "max")  # type: ignore[misc]
+        self.metrics = build_metrics(len(self.classes), multilabel)
+        self._mixer = _mixer(mixup, cutmix, mix_probability, len(self.classes))
+
+    @classmethod
+    def default_input(cls, backbone: str = "resnet18", **init_args: Any) -> InputSpec:
+        """The size, interpolation and crop that the backbone's public weights were evaluated with."""
+        facts = backbone_facts(backbone)
+        return InputSpec(size=facts.size, interpolation=facts.interpolation, crop_fraction=facts.crop_fraction)
+
+    @classmethod
+    def from_public(cls, scheme: str, name: str) -> ClassificationTask:
+        """An ImageNet classifier of timm as it is: `timm:resnet50`.
+
+        Raises:
+            UsageError: Not timm's, or its weights do not classify ImageNet.
+            EnvironmentFault: The weights are not in the cache and the hub does not answer.
+        """
+        if scheme != "timm":
+            raise UsageError(f"{scheme}:{name}: classification knows public names of the form timm:<model>")
+        task = cls(name, classes=backbone_facts(name).class_names(), pretrained=True)
+        task._config["pretrained"] = False
+        return task
+
+    def losses(self, outputs: ClassificationOutputs, target: Any) -> dict[str, Tensor]:
+        term = "binary_cross_entropy" if self.multilabel else "cross_entropy"
+        return {term: self.loss(outputs.logits, target["labels"])}
+
+    def decode(self, outputs: ClassificationOutputs) -> Tensor:
+        """(B, K) float32 probabilities."""
+        return probabilities(outputs.logits, self.multilabel)
+
+    def restore(self, decoded: Tensor, geometry: Sequence[Geometry]) -> list[Prediction]:
+        return list(to_predictions(decoded, self.classes, self.multilabel, self.threshold))
+
+    def measure(self, decoded: Tensor, batch: Batch) -> None:
+        labels = batch["target"]["labels"]
+        self.metrics.update(decoded, labels.long() if self.multilabel else labels)
+
+    def train_batch(self, batch: Batch) -> Batch:
+        """Mixes pictures and labels on the device, after the transfer and before normalisation."""
+        if self._mixer is None:
+            return batch
+        image, labels = batch["image"], batch["target"]["labels"]
+        if len(image) % 2:
+            raise UsageError(f"model.mixup and model.cutmix pair pictures up: data.batch_size {len(image)} must be even")
+        image, labels = self._mixer(image.float(), labels)
+        return {**batch, "image": image, "target": {**batch["target"], "labels": labels}}
+
+    @property
+    def protocol(self) -> str:
+        height, width = self.input.size
+        view = f"{self.input.fit} to {height}x{width}"
+        if self.input.fit == "crop":
+            view = f"one centre crop of {height}x{width}, crop fraction {self.input.crop_fraction:g}"
+        kind = "macro mean average precision" if self.multilabel else "top-1 and top-5"
+        return f"{kind} on {view}, {self.input.interpolation} antialiased"
+
+    def counts(self) -> ClassificationCounts | None:
+        """The counts of the split that is being measured, or None where several labels may hold."""
+        counts = self.metrics["counts"] if not self.multilabel else None
+        return counts if isinstance(counts, ClassificationCounts) else None
+
+
+def _mixer(mixup: float, cutmix: float, probability: float, classes: int) -> Any:
+    if mixup <= 0 and cutmix <= 0:
+        return None
+    from timm.data import Mixup
+
+    # Label smoothing stays with the loss, which also sees the batches that are not mixed.
+    return Mixup(mixup_alpha=mixup, cutmix_alpha=cutmix, prob=probability, label_smoothing=0.0, num_classes=classes)
