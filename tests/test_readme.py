@@ -1,0 +1,285 @@
+"""Runs what README.md and docs/ tell a reader to type.
+
+The fenced blocks of a page are run in order, in a folder of their own that holds the clone's files. A comment on the
+line before a block says how, and why not simply so:
+
+    <!-- run: slow, trains for minutes -->        run by `make slow`
+    <!-- run: ci, it is what runs this test -->   run by .ci/run, by way of make
+    <!-- run: network, fetches weights -->        run with no network: ends with 0, or with 5 and one clear line
+
+`visionkit` is called in this process, since its imports cost seconds; `visionkit serve` and `make demo` are started,
+asked for their page and stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.real_data import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+KINDS = ("fast", "slow", "ci", "network")
+# What a block may be written in; `text` and `json` are shown output.
+LANGUAGES = ("bash", "python", "yaml", "json", "text")
+_FENCE = re.compile(r"^ *```(.*)$")
+_MARK = re.compile(r"^<!-- *run: *(?P<kind>\w+), *(?P<reason>\S.*?) *-->$")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block: where it stands, its language, how it is run, its text."""
+
+    place: str
+    language: str
+    kind: str
+    text: str
+
+    def commands(self) -> list[str]:
+        """The lines a reader types; continued ones are joined, comments left out."""
+        joined = re.sub(r"\\\n\s*", "", self.text)
+        return [line.strip() for line in joined.splitlines() if line.strip() and not line.strip().startswith("#")]
+
+
+def blocks(page: str, text: str) -> list[Block]:
+    """Every fenced block of a page.
+
+    Raises:
+        ValueError: A block of no known language, an unclosed one, or a mark that is not understood.
+    """
+    found: list[Block] = []
+    lines = text.splitlines()
+    start, language = -1, ""
+    for number, line in enumerate(lines):
+        fence = _FENCE.match(line)
+        if not fence:
+            if "<!-- run" in line and start < 0 and not _MARK.match(line):
+                raise ValueError(f"{page}:{number + 1}: a mark reads '<!-- run: KIND, REASON -->', not {line!r}")
+            continue
+        if start < 0:
+            start, language = number, fence.group(1).strip()
+            if language not in LANGUAGES:
+                raise ValueError(f"{page}:{number + 1}: a block is one of {', '.join(LANGUAGES)}, not {language!r}")
+            continue
+        before = lines[start - 1].strip() if start else ""
+        mark = _MARK.match(before)
+        kind = mark.group("kind") if mark else "fast"
+        if kind not in KINDS:
+            raise ValueError(f"{page}:{start}: {kind!r} is not one of {', '.join(KINDS)}")
+        found.append(Block(f"{page}:{start + 1}", language, kind, "\n".join(lines[start + 1 : number])))
+        start = -1
+    if start >= 0:
+        raise ValueError(f"{page}:{start + 1}: the block is not closed")
+    return found
+
+
+def _blocks_of(page: Path) -> list[Block]:
+    return blocks(str(page.relative_to(ROOT)), page.read_text("utf-8"))
+
+
+@contextlib.contextmanager
+def _environment(pairs: dict[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(pairs)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _in_process(arguments: list[str], environment: dict[str, str]) -> tuple[int, str]:
+    """Calls the command line here. Returns its status and what it wrote."""
+    from ui.cli import main
+
+    said = io.StringIO()
+    status: object = 0
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with _environment(environment), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            status = main(arguments)
+        except SystemExit as end:
+            status = end.code
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    return status if isinstance(status, int) else int(status is not None), said.getvalue()
+
+
+def _in_shell(command: str) -> tuple[int, str]:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def _serves(command: list[str], port: int, folder: Path) -> int:
+    """Starts a server, waits for its page, interrupts it and what it started. Returns the status of `command`."""
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=subprocess.STDOUT, process_group=0)
+        try:
+            end = time.monotonic() + 60
+            while True:
+                try:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+                        assert answer.status == 200
+                        break
+                except OSError:
+                    if process.poll() is not None or time.monotonic() > end:
+                        said.seek(0)
+                        pytest.fail(f"`{shlex.join(command)}` did not answer:\n{said.read()[-4000:]}")
+                    time.sleep(0.1)
+            os.killpg(process.pid, signal.SIGINT)
+            return process.wait(30)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def _run(command: str, port: int) -> tuple[int, str]:
+    if command.startswith("make demo"):
+        if not (ROOT / ".venv" / "bin" / "visionkit").exists():
+            pytest.skip("make demo wants the checkout's own .venv")
+        # What is installed is what runs the tests: the set-up is not gone through again.
+        make = [*shlex.split(command), "--silent", "--old-file=.venv/.installed", f"PORT={port}"]
+        _serves(make, port, ROOT)  # make says 2 where what it called was interrupted: its status tells nothing
+        return 0, ""
+    if re.search(r"[|&;<>$`*?(){}]", command):
+        return _in_shell(command)
+    words = shlex.split(command)
+    environment = {}
+    while words and re.match(r"^[A-Z_]+=", words[0]):
+        name, value = words.pop(0).split("=", 1)
+        environment[name] = value
+    if words[0] != "visionkit":
+        return _in_shell(command)
+    if words[1:2] == ["serve"]:
+        if "--port" not in words:
+            words += ["--port", str(port)]
+        else:
+            words[words.index("--port") + 1] = str(port)
+        status = _serves(words, port, Path.cwd())
+        return 0 if status == 130 else status, ""
+    return _in_process(words[1:], environment)
+
+
+def _follow(page: Path, kinds: set[str], folder: Path, port: int) -> None:
+    for name in ("configs", "docs", "benchmarks", "README.md"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name)
+        elif source.exists():
+            shutil.copy(source, folder / name)
+    with contextlib.chdir(folder):
+        for block in _blocks_of(page):
+            if block.kind not in kinds:
+                continue
+            if block.language == "python":
+                exec(compile(block.text, block.place, "exec"), {"__name__": "__page__"})
+            elif block.language == "yaml":
+                assert isinstance(yaml.safe_load(block.text), dict), block.place
+            elif block.language == "bash":
+                for command in block.commands():
+                    status, said = _run(command, port)
+                    allowed = (0, 5) if block.kind == "network" else (0,)
+                    assert status in allowed, f"{block.place}: `{command}` ended with {status}\n{said[-4000:]}"
+                    if status:
+                        lines = said.strip().splitlines()
+                        assert len(lines) <= 3 and "Traceback" not in said, (
+                            f"{block.place}: not one clear line:\n{said}"
+                        )
+
+
+def _id(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("page", PAGES, ids=_id)
+def test_a_page_can_be_followed(page: Path, tmp_path: Path, free_port: int) -> None:
+    _follow(page, {"fast", "network"}, tmp_path, free_port)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("page", [page for page in PAGES if any(b.kind == "slow" for b in _blocks_of(page))], ids=_id)
+def test_a_page_can_be_followed_whole(page: Path, tmp_path: Path, free_port: int) -> None:
+    _follow(page, {"fast", "slow", "network"}, tmp_path, free_port)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_id)
+def test_what_is_left_to_the_check_is_done_by_it(page: Path) -> None:
+    """A block marked `ci` holds .ci/run itself or a make target that it reaches."""
+    reached = subprocess.run(["make", "-n", "-B", "test"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "make test" in (ROOT / ".ci" / "run").read_text("utf-8")
+    for block in _blocks_of(page):
+        if block.kind != "ci":
+            continue
+        for command in block.commands():
+            if command == ".ci/run":
+                continue
+            assert re.fullmatch(r"make [a-z]+", command), f"{block.place}: `{command}` is not run by .ci/run"
+            wanted = subprocess.run(
+                ["make", "-n", "-B", command.split()[1]], cwd=ROOT, capture_output=True, text=True, check=True
+            ).stdout
+            assert set(wanted.splitlines()) <= set(reached.splitlines()), (
+                f"{block.place}: {command} goes beyond make test"
+            )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_id)
+def test_links_lead_somewhere(page: Path) -> None:
+    prose = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#\s]+)", prose):
+        if "://" not in target and not target.startswith("mailto:"):
+            assert (page.parent / target).exists(), f"{page.name}: {target} does not exist"
+
+
+def test_marks_are_understood_or_refused() -> None:
+    marked = blocks("x.md", "<!-- run: slow, trains -->\n```bash\n# why\nvisionkit fit \\\n  -c a.yaml\n```\n")
+    assert [(block.kind, block.commands()) for block in marked] == [("slow", ["visionkit fit -c a.yaml"])]
+    for wrong, message in [
+        ("<!-- run: never, no wish -->\n```bash\nls\n```", "not one of"),
+        ("<!-- run: slow -->\n```bash\nls\n```", "KIND, REASON"),
+        ("```\nls\n```", "a block is one of"),
+        ("```bash\nls\n", "not closed"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            blocks("x.md", wrong)
+
+
+def test_a_wrong_command_fails(tmp_path: Path) -> None:
+    with contextlib.chdir(tmp_path):
+        assert _run("false", 0)[0] == 1
+        assert _run("ls nowhere", 0)[0] != 0
+
+
+def test_the_console_script_starts() -> None:
+    """One subprocess smoke: the others are called in process."""
+    script = Path(sys.executable).parent / "visionkit"
+    done = subprocess.run([script, "--help"], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for verb in ("fit", "validate", "test", "predict", "export", "serve", "models", "scenes"):
+        assert re.search(rf"\b{verb}\b", done.stdout), f"{verb} is not in the help"
