@@ -83,6 +83,7 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         self.compile_network, self.channels_last = compile_network, channels_last
         self.step_log = TermLog()
         self._eval_log = TermLog()
+        self._tables: dict[str, list[dict[str, Any]]] = {}
         self._config: dict[str, Any] = {}
 
     # ------------------------------------------------------------------ what a task writes
@@ -112,6 +113,18 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         if len(parts) != 1:
             raise UsageError(f"{self.name} takes a picture whole; it got {len(parts)} views")
         return parts[0]
+
+    def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
+        """Tables of the split just measured, by title; each row maps column to value. By default none.
+
+        Args:
+            computed: What the metrics gave, tensors of more than one value included.
+        """
+        return {}
+
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """The tables of the last evaluation, by title."""
+        return self._tables
 
     @property
     def protocol(self) -> str:
@@ -170,7 +183,9 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
 
     def _log_epoch(self, split: str) -> None:
         values = {f"{split}/{name}": value for name, value in self._eval_log.flush(reduce=True).items()}
-        values |= {f"{split}/{name}": value for name, value in self.metrics.compute().items() if value.numel() == 1}
+        computed = self.metrics.compute()
+        self._tables = self.tabulate(computed)
+        values |= {f"{split}/{name}": value for name, value in computed.items() if value.numel() == 1}
         self.metrics.reset()
         # Every rank computed the same numbers above; Lightning need not reduce them again.
         self.log_dict(values, sync_dist=False)

@@ -20,7 +20,8 @@ class ClassificationCounts(Metric):
     metrics that each look at the scores again, and nothing that grows with the number of pictures.
 
     `compute` gives `top1`, `top5` (with more than five classes), `f1_macro` (classes that never occur in truth or prediction
-    are left out) and `calibration_error` (expected, 15 equal bins of the top probability; Guo et al., 2017).
+    are left out), `calibration_error` (expected, 15 equal bins of the top probability; Guo et al., 2017) and `confusion`, the
+    (K, K) counts with truth by row.
 
     Args:
         classes: Number of classes K.
@@ -75,25 +76,37 @@ class ClassificationCounts(Metric):
         out["f1_macro"] = (f1[present].mean() if present.any() else f1.sum()).float()
         gaps = (self.bins[:, 1] - self.bins[:, 2]).abs()
         out["calibration_error"] = (gaps.sum() / total).float()
+        out["confusion"] = self.confusion
         return out
 
-    def table(self, names: Sequence[str]) -> list[dict[str, Any]]:
-        """Precision, recall, F1 and support of each class, in label order."""
-        matrix = self.confusion.double()
-        correct, support, predicted = matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0)
-        rows = []
-        for k, name in enumerate(names):
-            hits, true, said = correct[k].item(), support[k].item(), predicted[k].item()
-            rows.append(
-                {
-                    "class": name,
-                    "precision": hits / said if said else 0.0,
-                    "recall": hits / true if true else 0.0,
-                    "f1": 2 * hits / (true + said) if true + said else 0.0,
-                    "support": int(true),
-                }
-            )
-        return rows
+
+def class_table(confusion: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Precision, recall, F1 and support of each class, in label order.
+
+    Args:
+        confusion: (K, K) counts, truth by row.
+        names: K class names.
+    """
+    matrix = confusion.double().cpu()
+    correct, support, predicted = matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0)
+    return [
+        {
+            "class": name,
+            "precision": hits / said if said else 0.0,
+            "recall": hits / true if true else 0.0,
+            "f1": 2 * hits / (true + said) if true + said else 0.0,
+            "support": int(true),
+        }
+        for name, hits, true, said in zip(names, correct.tolist(), support.tolist(), predicted.tolist(), strict=True)
+    ]
+
+
+def confusion_table(confusion: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The confusion matrix, one row per true class and one column per predicted one."""
+    return [
+        {"truth": name, **dict(zip(names, row, strict=True))}
+        for name, row in zip(names, confusion.long().cpu().tolist(), strict=True)
+    ]
 
 
 def build_metrics(classes: int, multilabel: bool) -> MetricCollection:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tasks.classification.loss import ClassificationLoss
-from tasks.classification.metrics import ClassificationCounts, build_metrics
+from tasks.classification.metrics import build_metrics, class_table, confusion_table
 from tasks.classification.network import ClassificationHead, ClassificationNetwork, ClassificationOutputs
 from tasks.classification.postprocess import probabilities, to_predictions
 from visionkit.backbones import Backbone, backbone_facts
@@ -141,7 +141,12 @@ class ClassificationTask(VisionTask):
         image, labels = batch["image"], batch["target"]["labels"]
         if len(image) % 2:
             raise UsageError(f"model.mixup and model.cutmix pair pictures up: data.batch_size {len(image)} must be even")
-        image, labels = self._mixer(image.float(), labels)
+        image = image.float()
+        if self.multilabel:
+            share = self._mixer._mix_batch(image)  # timm's one-hot step is for one label a picture
+            labels = labels * share + labels.flip(0) * (1.0 - share)
+        else:
+            image, labels = self._mixer(image, labels)
         return {**batch, "image": image, "target": {**batch["target"], "labels": labels}}
 
     @property
@@ -153,10 +158,11 @@ class ClassificationTask(VisionTask):
         kind = "macro mean average precision" if self.multilabel else "top-1 and top-5"
         return f"{kind} on {view}, {self.input.interpolation} antialiased"
 
-    def counts(self) -> ClassificationCounts | None:
-        """The counts of the split that is being measured, or None where several labels may hold."""
-        counts = self.metrics["counts"] if not self.multilabel else None
-        return counts if isinstance(counts, ClassificationCounts) else None
+    def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
+        if "confusion" not in computed:
+            return {}
+        matrix = computed["confusion"]
+        return {"per class": class_table(matrix, self.classes), "confusion": confusion_table(matrix, self.classes)}
 
 
 def _mixer(mixup: float, cutmix: float, probability: float, classes: int) -> Any:

@@ -1,0 +1,258 @@
+"""`fit`, `validate` and `test`: Lightning's command line with links, checkpoints as defaults and errors for people.
+
+Mechanism only: it knows the two base classes. Short class names resolve once `tasks` and `datamodules` are imported, which
+is the business of `ui.cli`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, Namespace
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
+
+from visionkit.callbacks import default_callbacks
+from visionkit.checkpoint import AtomicCheckpointIO, find_last, read_model
+from visionkit.cli_errors import explain
+from visionkit.data import VisionDataModule
+from visionkit.errors import CheckpointError, UsageError
+from visionkit.linking import LINKS, link
+from visionkit.registry import task_class
+from visionkit.report import print_results, write_results
+from visionkit.runs import CHECKPOINTS, run_folder
+from visionkit.task import VisionTask, plain
+
+VERBS = ("fit", "validate", "test")
+
+
+def run_training(verb: str, argv: Sequence[str]) -> int:
+    """Runs one of the training verbs.
+
+    Args:
+        verb: `fit`, `validate` or `test`.
+        argv: What follows the verb on the command line.
+
+    Returns:
+        The exit status; expected failures are raised as `VisionKitError`.
+    """
+    arguments = list(argv)
+    checkpoint = _option(arguments, "--ckpt_path")
+    try:
+        VisionCLI(verb, [*_checkpoint_defaults(verb, checkpoint, arguments), *arguments])
+    except ArgumentError as error:
+        raise UsageError(explain(str(error), verb)) from None
+    return 0
+
+
+class VisionCLI(LightningCLI):
+    """LightningCLI for one verb.
+
+    Args:
+        verb: `fit`, `validate` or `test`; only its parser is built.
+        args: The arguments after the verb.
+    """
+
+    config: Namespace
+    model: VisionTask
+    datamodule: VisionDataModule
+
+    def __init__(self, verb: str, args: Sequence[str]) -> None:
+        self._verb = verb
+        super().__init__(
+            VisionTask,
+            VisionDataModule,
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults={"log_every_n_steps": 20, "enable_model_summary": False},
+            parser_kwargs={"exit_on_error": False, verb: {"exit_on_error": False}},
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=_as_config(verb, args),
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Only the verb that was given: each parser takes seconds to build."""
+        return {self._verb: LightningCLI.subcommands()[self._verb] | {"verbose"}}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Without Lightning's warning that arguments were handed over: they always are."""
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """The checkpoint's configuration came in as defaults already, beneath yaml and flags."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The options that are ours."""
+        if self._verb == "fit":
+            parser.add_argument("--run", type=str, default=None, help="Folder of the run (default: runs/<task>-<time>).")
+            parser.add_argument("--ema", type=float, default=0.0, help="Decay of the weights' moving average; 0 is off.")
+            parser.add_argument(
+                "--checkpoint_every", type=int, default=0, help="Also save every N steps, beside the end of each epoch."
+            )
+            parser.add_argument(
+                "--stop_after_nonfinite", type=int, default=3, help="Stop (status 6) after that many NaN or infinite losses."
+            )
+        else:
+            parser.add_argument("--results", type=str, default=None, help="Write the metrics to this json file.")
+
+    # ------------------------------------------------------------------ between parsing and building
+
+    @property
+    def settings(self) -> Namespace:
+        """The verb's own part of the configuration."""
+        return self.config[self._verb]
+
+    def before_instantiate_classes(self) -> None:
+        settings = self.settings
+        for side in ("model", "data"):
+            if settings.get(side) is None:
+                raise UsageError(f"--{side} is missing: name a class, e.g. with -c configs/{'task' if side == 'model' else 'data'}/...")
+        model, data = settings.model, settings.data
+        task, module = _import(model.class_path), _import(data.class_path)
+        model_args, data_args = _init_args(model), _init_args(data)
+        linked = link(_plain_namespace(model_args), _plain_namespace(data_args), task, module)
+        for name, value in linked.items():
+            for side in (model_args, data_args):
+                side[name] = Namespace(value) if isinstance(value, dict) else value
+        if data_args.get("seed", 0) is None:
+            data_args["seed"] = int(settings.seed_everything)
+        self._task_name = task.name
+        if self._verb == "fit":
+            self._prepare_run()
+        else:
+            settings.trainer.logger = settings.trainer.get("logger") or False
+            settings.trainer.enable_checkpointing = False
+
+    def _prepare_run(self) -> None:
+        settings = self.settings
+        resuming = bool(settings.get("ckpt_path"))
+        self.run_folder = run_folder(settings.run, self._task_name, resuming)
+        settings.run = str(self.run_folder)
+        settings.trainer.default_root_dir = str(self.run_folder)
+        logger = settings.trainer.get("logger")
+        for each in logger if isinstance(logger, list) else [logger]:
+            if isinstance(each, Namespace) and "init_args" in each and each.init_args.get("save_dir", "") in (None, ".", ""):
+                each.init_args["save_dir"] = str(self.run_folder)
+        if resuming:
+            settings.ckpt_path = str(_resolve(settings.ckpt_path, self.run_folder))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        if self._verb != "fit":
+            return super().instantiate_trainer(**kwargs)
+        settings = self.settings
+        if settings.trainer.get("logger") in (None, True):
+            kwargs["logger"] = CSVLogger(str(self.run_folder), name="metrics")
+        self.trainer_defaults["callbacks"] = default_callbacks(
+            self.model,
+            run=self.run_folder,
+            config=self.portable_config(),
+            ema=settings.ema,
+            checkpoint_every=settings.checkpoint_every,
+            stop_after_nonfinite=settings.stop_after_nonfinite,
+        )
+        plugins = self._get(self.config_init, "trainer").get("plugins") or []
+        kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+        return super().instantiate_trainer(**kwargs)
+
+    def portable_config(self) -> dict[str, Any]:
+        """The configuration that reproduces the run: without what is linked, so a flag can still change the leading side."""
+        dumped = yaml.safe_load(self._parser(self._verb).dump(self.settings, skip_none=True, format="yaml", skip_validation=True))
+        for key in ("config", "ckpt_path"):
+            dumped.pop(key, None)
+        for each in LINKS:
+            dumped[each.target].get("init_args", {}).pop(each.argument, None)
+        return dict(dumped)
+
+    # ------------------------------------------------------------------ the verbs
+
+    def fit(self, model: VisionTask, **kwargs: Any) -> None:
+        """Trains, and says where the result lies."""
+        self.trainer.fit(model, **kwargs)
+        if self.trainer.is_global_zero:
+            checkpoint: Any = self.trainer.checkpoint_callback
+            best = getattr(checkpoint, "best_model_path", "") or str(self.run_folder / CHECKPOINTS / "last.ckpt")
+            print(f"run:  {self.run_folder}\nbest: {best}")
+
+    def validate(self, **kwargs: Any) -> None:
+        """Measures on the validation split."""
+        self._measure(self.trainer.validate, **kwargs)
+
+    def test(self, **kwargs: Any) -> None:
+        """Measures on the test split."""
+        self._measure(self.trainer.test, **kwargs)
+
+    def _measure(self, run: Any, model: VisionTask, ckpt_path: Any = None, **kwargs: Any) -> None:
+        if ckpt_path:
+            read_model(str(ckpt_path)).load_into(model)
+        results: dict[str, float] = run(model, ckpt_path=None, verbose=False, **kwargs)[0]
+        if self.trainer.is_global_zero:
+            print_results(model, results)
+            if self.settings.results:
+                write_results(Path(self.settings.results), model, results)
+
+
+def _option(arguments: Sequence[str], name: str) -> str | None:
+    """The value of an option before anything is parsed."""
+    value = None
+    for index, argument in enumerate(arguments):
+        if argument == name and index + 1 < len(arguments):
+            value = arguments[index + 1]
+        elif argument.startswith(name + "="):
+            value = argument.split("=", 1)[1]
+    return value
+
+
+def _resolve(checkpoint: str, run: Path) -> Path:
+    """`last` is the newest whole checkpoint of the run, `best` the one that the monitored metric chose."""
+    folder = run / CHECKPOINTS
+    if checkpoint == "last":
+        found = find_last(folder)
+        if found is None:
+            raise CheckpointError(f"{folder}: no whole checkpoint here; leave --ckpt_path out to begin anew")
+        return found
+    if checkpoint == "best":
+        best = sorted(folder.glob("best*.ckpt"), key=lambda path: path.stat().st_mtime)
+        if not best:
+            raise CheckpointError(f"{folder}: no best checkpoint here yet")
+        return best[-1]
+    if not Path(checkpoint).exists():
+        raise CheckpointError(f"{checkpoint}: no such checkpoint; allowed are a file, last and best")
+    return Path(checkpoint)
+
+
+def _checkpoint_defaults(verb: str, checkpoint: str | None, arguments: Sequence[str]) -> list[str]:
+    """The model of the checkpoint as the lowest layer of the configuration, so that yaml and flags win over it."""
+    if checkpoint is None or checkpoint in ("last", "best"):
+        return []
+    stored = read_model(checkpoint)
+    cls = task_class(stored.task)
+    config = {key: value for key, value in stored.config.items() if key != "pretrained"}
+    return ["--model", json.dumps({"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": config})]
+
+
+def _as_config(verb: str, args: Sequence[str]) -> list[str]:
+    return [verb, *args]
+
+
+def _import(class_path: str) -> Any:
+    module, _, name = class_path.rpartition(".")
+    return getattr(sys.modules[module], name)
+
+
+def _init_args(side: Namespace) -> Namespace:
+    if side.get("init_args") is None:
+        side["init_args"] = Namespace()
+    return side.init_args
+
+
+def _plain_namespace(arguments: Namespace) -> dict[str, Any]:
+    out = arguments.as_dict() if isinstance(arguments, Namespace) else dict(arguments)
+    return {key: value if not isinstance(value, Namespace) else plain(value.as_dict()) for key, value in out.items()}

@@ -1,0 +1,102 @@
+"""What model and data must agree on is said once and linked: input, classes, and what tasks add.
+
+jsonargparse's own links drop in silence what a flag or a yaml sets on the far side; here that is an error which names the
+option to set. Linked values are worked out before anything is built and are written into the run's configuration.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from visionkit.data import VisionDataModule
+from visionkit.errors import UsageError
+from visionkit.geometry import InputSpec
+from visionkit.task import VisionTask, classes_differ, plain
+
+
+@dataclass(frozen=True)
+class Link:
+    """One argument that follows another.
+
+    Attributes:
+        source: `model` or `data`.
+        argument: Its name on both sides.
+    """
+
+    source: str
+    argument: str
+
+    @property
+    def target(self) -> str:
+        """The side that follows."""
+        return "data" if self.source == "model" else "model"
+
+
+LINKS = (Link("model", "input"), Link("data", "classes"), Link("data", "skeleton"), Link("model", "scale"))
+"""A link holds only where both sides have the argument."""
+
+
+def link(model: Mapping[str, Any], data: Mapping[str, Any], task: type[VisionTask], module: type[VisionDataModule]) -> dict[str, Any]:
+    """Works out all linked values.
+
+    Args:
+        model: The model's init arguments as configured; None where left out.
+        data: The data module's.
+        task: Class of the model.
+        module: Class of the data module.
+
+    Returns:
+        Values by argument name, the same for both sides: `input` as a dict, `classes` as a list, ...
+
+    Raises:
+        UsageError: A follower is set to something else, or the checkpoint knows other classes than the data.
+    """
+    sides = {"model": dict(model), "data": dict(data)}
+    values: dict[str, Any] = {}
+    for each in LINKS:
+        name = each.argument
+        if not (_has(task, name) and _has(module, name)):
+            continue
+        leads, follows = plain(sides[each.source].get(name)), plain(sides[each.target].get(name))
+        if name == "classes":
+            values[name] = _classes(leads, follows, sides["data"], module)
+            continue
+        if name == "input":
+            leads = _input(leads, sides["model"], task)
+            follows = asdict(InputSpec.of(follows)) if follows else None
+        if follows not in (None, [], leads) and plain(follows) != plain(leads):
+            raise UsageError(
+                f"{each.target}.{name} follows {each.source}.{name} and cannot be set to something else; "
+                f"set --{each.source}.{name} instead"
+            )
+        values[name] = leads
+    return values
+
+
+def _has(cls: type, name: str) -> bool:
+    return any(name in inspect.signature(base.__init__).parameters for base in cls.__mro__ if "__init__" in vars(base))
+
+
+def _input(given: Any, model: Mapping[str, Any], task: type[VisionTask]) -> dict[str, Any]:
+    if given:
+        return asdict(InputSpec.of(given))
+    known = inspect.signature(task.default_input).parameters
+    return asdict(task.default_input(**{key: value for key, value in model.items() if key in known and key != "input"}))
+
+
+def _classes(data: Any, model: Any, data_args: Mapping[str, Any], module: type[VisionDataModule]) -> list[str]:
+    """The data's class names; where a checkpoint brings its own, they must be the same ones."""
+    names = list(data or [])
+    if not names:
+        found = module.discover_classes(**{k: v for k, v in data_args.items() if k not in ("classes", "input")})
+        # The order in a configuration or checkpoint stands; the data is read by name.
+        names = list(model) if model and set(model) == set(found) else list(found)
+        if not names and not model:
+            raise UsageError(f"{module.__name__} does not name its classes; give --data.classes '[first, second]'")
+        names = names or list(model)
+    if model and list(model) != names:
+        raise UsageError("model.classes follows data.classes: " + classes_differ(list(model), names))
+    return names
