@@ -132,7 +132,7 @@ class VisionDataModule(LightningDataModule, ABC):
         batch_size: Pictures per step and process.
         eval_batch_size: In validation and test; `batch_size` where left out.
         workers: Processes that load pictures; 0 loads in the training process.
-        seed: Of shuffling and augmentation.
+        seed: Of shuffling and augmentation; the run's own seed where left out.
         augment: Changes training samples, see `Augment`.
         drop_last: Leave out the last training batch where it is not full (batch norm dislikes a batch of one).
         pin_memory: Page-locked batches for faster copies to a GPU; by default where one is there.
@@ -146,7 +146,7 @@ class VisionDataModule(LightningDataModule, ABC):
         batch_size: int = 32,
         eval_batch_size: int | None = None,
         workers: int = 0,
-        seed: int = 0,
+        seed: int | None = None,
         augment: Augment | None = None,
         drop_last: bool = True,
         pin_memory: bool | None = None,
@@ -159,7 +159,7 @@ class VisionDataModule(LightningDataModule, ABC):
         if len(set(self.classes)) != len(self.classes):
             raise UsageError("data.classes: a class name stands there twice")
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
-        self.workers, self.seed, self.augment = workers, seed, augment
+        self.workers, self.seed, self.augment = workers, seed or 0, augment
         self.drop_last, self.pin_memory = drop_last, pin_memory
         self._samples: dict[Split, Sequence[Sample]] = {}
 
