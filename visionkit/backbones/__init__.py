@@ -1,0 +1,9 @@
+"""Backbones: any timm model, and the classic networks that timm lacks, behind one class.
+
+>>> from visionkit.backbones import Backbone, backbone_facts
+"""
+
+from visionkit.backbones.backbone import Backbone, Features, Pyramid
+from visionkit.backbones.facts import BackboneFacts, backbone_facts, backbone_names, channel_statistics
+
+__all__ = ["Backbone", "BackboneFacts", "Features", "Pyramid", "backbone_facts", "backbone_names", "channel_statistics"]

@@ -1,0 +1,340 @@
+"""One way into every network: image to final features and to a pyramid keyed by stride."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from visionkit.backbones.facts import backbone_facts, channel_statistics, pretrained_cfg
+from visionkit.backbones.simple_pyramid import SimplePyramid
+from visionkit.backbones.weights import weights_file
+from visionkit.errors import CheckpointError, UsageError
+
+Pyramid = dict[int, Tensor]
+"""Maps (B, C, h, w) by their stride in input pixels. Where sizes do not divide, h may be a pixel off H / stride."""
+
+
+class Features(NamedTuple):
+    """What one pass gives.
+
+    Attributes:
+        final: The network's last features in its own layout (map or tokens), to be read by `Backbone.pool`; None where
+            the backbone was built with `use_final=False`.
+        pyramid: Exactly the strides that were asked for, finest first.
+    """
+
+    final: Any
+    pyramid: Pyramid
+
+
+class Backbone(nn.Module):
+    """A timm model, or a classic network, as features.
+
+    The whole model is kept as `model` under timm's own names, so public weights load without renaming and weights move
+    between tasks by their prefix.
+
+        >>> backbone = Backbone("resnet18", strides=(8, 16, 32))
+        >>> final, pyramid = backbone(torch.zeros(1, 3, 64, 64))
+        >>> {stride: tuple(map_.shape) for stride, map_ in pyramid.items()}
+        {8: (1, 128, 8, 8), 16: (1, 256, 4, 4), 32: (1, 512, 2, 2)}
+        >>> backbone.pool(final).shape
+        torch.Size([1, 512])
+
+    Args:
+        name: A model of timm, with or without the tag of its weights (`resnet50.a1_in1k`), or a classic network.
+        pretrained: Load the public weights (from the cache; downloaded where they are not in it).
+        in_chans: Channels of the input; the first layer of public weights is adapted.
+        strides: The maps to give, as strides in pixels. With none, there is only `final`.
+        output_stride: Dilate the last stages so that no map is coarser; only some networks can.
+        image_size: Height and width, for networks that are built for one size; the others take any.
+        drop_path_rate: Stochastic depth of networks that have it.
+        checkpoint_path: Weights of the same network from a local file, safetensors or torch; loaded last. Weights of a
+            task's backbone are found by their prefix.
+        num_classes: Outputs of the classifier, for `take_classifier`: 0 has none, None that of the public weights.
+        use_final: Give `final`. Without it, what the pyramid does not need is cut off the network.
+
+    Attributes:
+        channels: Channels of each map of the pyramid.
+        num_features: Width of what `pool` gives.
+        mean: Per channel, for pixels in [0, 1]: the input is `(pixel - mean) / std`.
+        std: Per channel.
+        default_input_size: Height and width that the network is built for, or that its weights were tested at.
+        interpolation: Of the resize that the weights were tested with.
+        crop_fraction: Of the centre crop that the weights were tested with.
+
+    Raises:
+        UsageError: Unknown name (the nearest is offered), a stride that the network does not have (its own are
+            listed), an argument that it refuses.
+        EnvironmentFault: Public weights are asked for, are not in the cache and cannot be downloaded.
+        CheckpointError: `checkpoint_path` does not hold weights of this network.
+    """
+
+    channels: dict[int, int]
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        pretrained: bool = False,
+        in_chans: int = 3,
+        strides: Sequence[int] = (),
+        output_stride: int | None = None,
+        image_size: tuple[int, int] | None = None,
+        drop_path_rate: float = 0.0,
+        checkpoint_path: str | os.PathLike[str] | None = None,
+        num_classes: int | None = 0,
+        use_final: bool = True,
+    ) -> None:
+        super().__init__()
+        facts = backbone_facts(name)
+        if in_chans < 1:
+            raise UsageError(f"in_chans {in_chans}: at least 1 is needed")
+        if not use_final and not strides:
+            raise UsageError("strides: at least one is needed where use_final is false")
+        arguments: dict[str, Any] = {"in_chans": in_chans}
+        if num_classes is not None:
+            arguments["num_classes"] = num_classes
+        if drop_path_rate > 0:
+            arguments["drop_path_rate"] = drop_path_rate
+        if output_stride is not None:
+            arguments["output_stride"] = output_stride
+        if image_size is not None and facts.fixed_input_size:
+            arguments["img_size"] = tuple(image_size)
+        self.name = name
+        self.use_final = use_final
+        self.mean = channel_statistics(facts.mean, in_chans)
+        self.std = channel_statistics(facts.std, in_chans)
+        self.interpolation = facts.interpolation
+        self.crop_fraction = facts.crop_fraction
+        self.model = _build(name, arguments, weights_file(name) if pretrained else None)
+        self.default_input_size = image_size if image_size is not None else facts.input_size
+        if checkpoint_path is not None:
+            load_weights(self.model, checkpoint_path)
+        declared = _declared(self.model)
+        if output_stride is not None and max(stride for _, stride in declared) > output_stride:
+            raise UsageError(f"backbone {name!r}: does not obey output_stride {output_stride}{_possible_strides(name)}")
+        self._choose(tuple(sorted(set(strides))), declared)
+        if not use_final:
+            keep = sorted(self._indices.values())
+            self.model.prune_intermediate_layers(keep, prune_norm=self.simple_pyramid is None, prune_head=True)
+
+    def _choose(self, strides: tuple[int, ...], declared: list[tuple[int, int]]) -> None:
+        """Decides, from the declared strides, which maps are taken and whether a pyramid is put on."""
+        self.simple_pyramid: SimplePyramid | None = None
+        self._indices: dict[int, int] = {}
+        self.channels = {}
+        self.strides = strides
+        if not strides:
+            return
+        exist = {stride: index for index, (_, stride) in enumerate(declared)}  # the deepest wins
+        if len(exist) == 1:
+            (own,) = exist
+            impossible = [stride for stride in strides if stride < 1]
+            if impossible:
+                raise UsageError(f"strides {impossible}: at least 1 is needed")
+            width = declared[-1][0]
+            self._indices = {own: len(declared) - 1}
+            self.simple_pyramid = SimplePyramid(width, own, strides)
+            self.channels = dict(self.simple_pyramid.channels)
+            return
+        missing = [stride for stride in strides if stride not in exist]
+        if missing:
+            raise UsageError(
+                f"backbone {self.name!r}: has no map of stride {', '.join(map(str, missing))}; it has strides "
+                f"{', '.join(map(str, sorted(exist)))}"
+            )
+        self._indices = {stride: exist[stride] for stride in strides}
+        self.channels = {stride: declared[exist[stride]][0] for stride in strides}
+
+    @property
+    def num_features(self) -> int:
+        """Width of what `pool` gives."""
+        return int(getattr(self.model, "head_hidden_size", None) or self.model.num_features)
+
+    def forward(self, image: Tensor) -> Features:
+        """Runs the network once.
+
+        Args:
+            image: (B, in_chans, H, W) float, normalised with `mean` and `std`.
+        """
+        if not self.strides:
+            return Features(self.model.forward_features(image), {})
+        taken = list(self._indices.items())
+        result = self.model.forward_intermediates(
+            image,
+            indices=[index for _, index in taken],
+            norm=self.simple_pyramid is not None,
+            output_fmt="NCHW",
+            intermediates_only=not self.use_final,
+        )
+        final, maps = result if self.use_final else (None, result)
+        if self.simple_pyramid is not None:
+            height, width = image.shape[-2:]
+            return Features(final, self.simple_pyramid(maps[-1], (height, width)))
+        return Features(final, {stride: map_ for (stride, _), map_ in zip(taken, maps, strict=True)})
+
+    def pool(self, final: Any) -> Tensor:
+        """The vector before the classifier.
+
+        Args:
+            final: Of `Features`.
+
+        Returns:
+            (B, num_features), pooled as the network itself does, hidden layers of its head included.
+        """
+        if final is None:
+            raise UsageError(f"backbone {self.name!r}: built with use_final=False, so it has nothing to pool")
+        return cast(Tensor, self.model.forward_head(final, pre_logits=True))
+
+    def take_classifier(self) -> nn.Module | None:
+        """Takes the classifier out of the network and hands it over.
+
+        Returns:
+            What maps `pool(final)` to the logits (B, num_classes) of the network itself, with its weights. None where
+            the network was built without.
+        """
+        model = self.model
+        classifier = model.get_classifier()
+        if isinstance(classifier, nn.Module) and not list(classifier.parameters()):
+            return None
+        if getattr(classifier, "pools", False):  # pools by itself, so it wants the map
+            model.reset_classifier(0, "")
+        else:
+            model.reset_classifier(0)
+        return classifier if isinstance(classifier, nn.Module) else _Average(classifier)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Trades a second forward pass for memory, where the network can.
+
+        Raises:
+            UsageError: It cannot.
+        """
+        try:
+            self.model.set_grad_checkpointing(enable)
+        except (AssertionError, AttributeError) as error:
+            raise UsageError(
+                f"backbone {self.name!r}: cannot recompute activations (gradient checkpointing)"
+            ) from error
+
+
+class _Average(nn.Module):
+    """Several classifiers of one vector, averaged, as distilled networks do it."""
+
+    def __init__(self, classifiers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.classifiers = nn.ModuleList(classifiers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([classifier(x) for classifier in self.classifiers]).mean(0)
+
+
+def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Loads a local file into a bare network; a classifier of another size is left out.
+
+    Args:
+        model: A timm model.
+        path: safetensors, or what `torch.load(weights_only=True)` takes; a task's checkpoint gives its backbone.
+
+    Raises:
+        CheckpointError: The file is missing, is no weights file, or its weights are another network's.
+    """
+    from timm.models import load_state_dict
+
+    try:
+        state = load_state_dict(str(path), weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"checkpoint_path {path}: no such file") from error
+    except Exception as error:  # torch and safetensors raise errors of many kinds
+        raise CheckpointError(
+            f"checkpoint_path {path}: not a file of weights ({str(error).splitlines()[0]})"
+        ) from error
+    for prefix in ("network.backbone.model.", "backbone.model.", "model."):
+        inner = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        if inner:
+            state = inner
+            break
+    own = model.state_dict()
+    classifier = {
+        f"{name}.{key}"
+        for name, module in model.named_modules()
+        if module is not model and any(module is part for part in _parts(cast(Any, model).get_classifier()))
+        for key in module.state_dict()
+    }
+    wrong = [key for key in own if key not in classifier and (key not in state or state[key].shape != own[key].shape)]
+    if wrong:
+        kind = "shape" if wrong[0] in state else "absence"
+        raise CheckpointError(
+            f"checkpoint_path {path}: {len(wrong)} of {len(own)} weights of {type(model).__name__} do not fit it "
+            f"(first: {kind} of {wrong[0]!r})"
+        )
+    fitting = {key: state[key] for key in own if key in state and state[key].shape == own[key].shape}
+    model.load_state_dict(fitting, strict=False)
+
+
+def _parts(classifier: Any) -> tuple[nn.Module, ...]:
+    return (classifier,) if isinstance(classifier, nn.Module) else tuple(classifier)
+
+
+def _declared(model: nn.Module) -> list[tuple[int, int]]:
+    info = cast(Any, model).feature_info
+    return [(int(entry["num_chs"]), int(entry["reduction"])) for entry in getattr(info, "info", info)]
+
+
+def _build(name: str, arguments: dict[str, Any], weights: Path | None) -> Any:
+    overlay: dict[str, Any] | None = None
+    if weights is not None:
+        overlay = {"file": str(weights), "custom_load": pretrained_cfg(name).custom_load}
+    try:
+        return timm.create_model(name, pretrained=weights is not None, pretrained_cfg_overlay=overlay, **arguments)
+    except (AssertionError, TypeError, NotImplementedError, ValueError, RuntimeError, KeyError) as error:
+        if inspect.trace()[-1].frame.f_globals.get("__name__", "").startswith("safetensors"):
+            raise CheckpointError(f"{weights}: not a file of weights ({error})") from error
+        if "output_stride" in arguments:
+            bare = {key: value for key, value in arguments.items() if key != "output_stride"}
+            if _buildable(name, bare):
+                raise UsageError(
+                    f"backbone {name!r}: refuses output_stride {arguments['output_stride']}{_possible_strides(name)}"
+                ) from error
+        if "img_size" in arguments:
+            bare = {key: value for key, value in arguments.items() if key != "img_size"}
+            if _buildable(name, bare):
+                height, width = arguments["img_size"]
+                raise UsageError(
+                    f"backbone {name!r}: cannot be built for image_size {height}x{width} "
+                    f"({str(error) or 'it does not divide'})"
+                ) from error
+        for key in ("drop_path_rate", "in_chans"):
+            if key in arguments and not _buildable(name, arguments) and _buildable(name, {**arguments, key: None}):
+                raise UsageError(f"backbone {name!r}: does not take {key} {arguments[key]}") from error
+        raise
+
+
+def _buildable(name: str, arguments: dict[str, Any]) -> bool:
+    try:
+        with torch.device("meta"):
+            timm.create_model(name, **arguments)
+    except Exception:
+        return False
+    return True
+
+
+def _possible_strides(name: str) -> str:
+    possible = []
+    for stride in (8, 16, 32):
+        try:
+            with torch.device("meta"):
+                declared = _declared(timm.create_model(name, output_stride=stride))
+        except Exception:
+            continue
+        if max(found for _, found in declared) == stride:
+            possible.append(str(stride))
+    if not possible:
+        return "; it takes none, leave output_stride out"
+    return f"; it takes {', '.join(possible)}"

@@ -1,0 +1,149 @@
+"""What is known of a backbone from its name alone, without building it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+from timm.models import get_pretrained_cfg, is_model, list_models, list_pretrained
+
+from visionkit.backbones import classic  # noqa: F401  (registers its networks with timm)
+from visionkit.errors import UsageError, suggest
+
+
+@dataclass(frozen=True)
+class BackboneFacts:
+    """What the public weights of a backbone were trained with, as timm's `pretrained_cfg` declares it.
+
+    Attributes:
+        name: As given, with the tag of the weights where there is one (`resnet50.a1_in1k`).
+        channels: Channels of the input.
+        input_size: Height and width in pixels that the weights are tested at.
+        fixed_input_size: The network is built for one size; another one needs `image_size`.
+        mean: Per channel, for pixels in [0, 1].
+        std: Per channel, for pixels in [0, 1].
+        interpolation: `bilinear` or `bicubic`.
+        crop_fraction: Side of the centre crop over the side of the resized picture.
+        num_classes: Outputs of the public classifier; 0 where it has none.
+        has_weights: Public weights are known.
+        license: Terms of the weights, or an empty string where timm does not say.
+    """
+
+    name: str
+    channels: int
+    input_size: tuple[int, int]
+    fixed_input_size: bool
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    crop_fraction: float
+    num_classes: int
+    has_weights: bool
+    license: str
+
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the public classifier's outputs, or None where nobody has recorded them.
+
+        The first of ImageNet's synonyms; where two classes would share it (two cranes), the synonyms are kept.
+        """
+        return _class_names(self.name, self.num_classes)
+
+
+def backbone_facts(name: str) -> BackboneFacts:
+    """Reads the declaration of a backbone; nothing is built or downloaded.
+
+    Args:
+        name: As in `Backbone`.
+
+    Raises:
+        UsageError: The name is unknown.
+    """
+    cfg = pretrained_cfg(name)
+    size = cfg.test_input_size or cfg.input_size
+    if cfg.fixed_input_size:
+        size = cfg.input_size
+    return BackboneFacts(
+        name=f"{name.partition('.')[0]}.{cfg.tag}" if cfg.tag else name,
+        channels=int(cfg.input_size[0]),
+        input_size=(int(size[1]), int(size[2])),
+        fixed_input_size=bool(cfg.fixed_input_size),
+        mean=tuple(cfg.mean),
+        std=tuple(cfg.std),
+        interpolation=cfg.interpolation if cfg.interpolation in ("bilinear", "bicubic") else "bicubic",
+        crop_fraction=float((not cfg.fixed_input_size and cfg.test_crop_pct) or cfg.crop_pct),
+        num_classes=max(0, cfg.num_classes or 0),
+        has_weights=bool(cfg.has_weights),
+        license=cfg.license or "",
+    )
+
+
+def backbone_names(pattern: str = "*", *, tags: bool = False) -> list[str]:
+    """Every name that `Backbone` takes.
+
+    Args:
+        pattern: Shell wildcards; text without any is looked for anywhere in the name.
+        tags: Names of weights (`resnet50.a1_in1k`) in place of names of architectures.
+    """
+    if not any(character in pattern for character in "*?["):
+        pattern = f"*{pattern}*"
+    return list(list_pretrained(pattern) if tags else list_models(pattern))
+
+
+def pretrained_cfg(name: str) -> Any:
+    """Timm's `PretrainedCfg` of a name.
+
+    Raises:
+        UsageError: The name or its tag is unknown; the message offers the nearest.
+    """
+    architecture, _, tag = name.partition(".")
+    if ":" in name or "/" in name or not is_model(architecture):
+        raise UsageError(
+            f"backbone {name!r}: neither timm nor the classic networks have it{suggest(architecture, list_models())}"
+        )
+    try:
+        cfg = get_pretrained_cfg(name)
+    except RuntimeError as error:
+        tags = [known.partition(".")[2] for known in timm.models.get_arch_pretrained_cfgs(architecture)]
+        raise UsageError(
+            f"backbone {name!r}: {architecture} has no weights {tag!r}, only {', '.join(tags) or 'none'}"
+            f"{suggest(tag, tags)}"
+        ) from error
+    return cfg if cfg is not None else timm.models.PretrainedCfg()
+
+
+def channel_statistics(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """Mean or std for another number of channels than the weights were trained with.
+
+    One channel takes the average of the three, more than three give each further one the average, as timm spreads the
+    weights of the first convolution over them.
+    """
+    if len(values) == channels:
+        return tuple(values)
+    average = sum(values) / len(values)
+    kept = tuple(values) if len(values) < channels and len(values) > 1 else ()
+    return kept + (average,) * (channels - len(kept))
+
+
+@functools.lru_cache(maxsize=16)
+def _class_names(name: str, num_classes: int) -> tuple[str, ...] | None:
+    from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
+
+    cfg = pretrained_cfg(name)
+    if cfg.label_names:
+        return tuple(cfg.label_names)
+    subset = infer_imagenet_subset(cfg.to_dict())
+    if not subset:
+        return None
+    info = ImageNetInfo(subset)
+    if info.num_classes() != num_classes:
+        return None
+    full = [info.index_to_description(index) for index in range(num_classes)]
+    short = [text.partition(",")[0] for text in full]
+    names: list[str] = []
+    for index, text in enumerate(short):
+        unique = text if short.count(text) == 1 else full[index]
+        names.append(unique if full.count(unique) <= 1 else f"{unique} ({info.index_to_label_name(index)})")
+    return tuple(names)

@@ -1,0 +1,119 @@
+"""Public weights: found in the cache or brought, and never a hang where no network is."""
+
+from __future__ import annotations
+
+import os
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlparse
+
+import torch
+
+from visionkit.backbones.facts import pretrained_cfg
+from visionkit.errors import EnvironmentFault, UsageError
+
+PROBE_SECONDS = 1.5
+"""How long the server of the weights may take to give its first answer."""
+
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+def weights_file(name: str) -> Path:
+    """The file with the public weights of a backbone, from the cache or else downloaded.
+
+    Cached weights are used without asking the network anything. Where they have to be brought, the server is asked
+    first for a sign of life, because the libraries underneath retry for most of a minute.
+
+    Args:
+        name: As in `Backbone`.
+
+    Raises:
+        UsageError: Nobody has published weights under this name.
+        EnvironmentFault: They are not in the cache and cannot be brought.
+    """
+    cfg = pretrained_cfg(name)
+    if cfg.file:
+        return Path(cfg.file)
+    if cfg.hf_hub_id:
+        return _from_hub(name, cfg.hf_hub_id, cfg.hf_hub_filename)
+    if cfg.url:
+        return _from_url(name, cfg.url)
+    raise UsageError(f"backbone {name!r}: no public weights exist for it; set pretrained to false")
+
+
+def _from_hub(name: str, hub_id: str, filename: str | None) -> Path:
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError
+
+    repository, _, revision = hub_id.partition("@")
+    files = (filename,) if filename else _HUB_FILES
+    for file in files:
+        cached = try_to_load_from_cache(repository, file, revision=revision or None)
+        if isinstance(cached, str):
+            return Path(cached)
+    fault = _fault(name, files[0], f"{constants.ENDPOINT}/{repository}", constants.HF_HUB_CACHE)
+    if constants.HF_HUB_OFFLINE:
+        raise EnvironmentFault(f"{fault} (HF_HUB_OFFLINE is set)")
+    _probe(constants.ENDPOINT, fault)
+    for file in files:
+        try:
+            return Path(hf_hub_download(repository, file, revision=revision or None, etag_timeout=5))
+        except EntryNotFoundError:
+            continue
+        except Exception as error:  # the hub's client raises errors of several libraries
+            raise EnvironmentFault(f"{fault} ({_first_line(error)})") from error
+    raise EnvironmentFault(f"{fault} (the server has none of {', '.join(files)})")
+
+
+def _from_url(name: str, url: str | tuple[str, str]) -> Path:
+    address, filename = url if isinstance(url, tuple) else (url, Path(urlparse(url).path).name)
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    target = folder / filename
+    if target.is_file():
+        return target
+    fault = _fault(name, filename, address, str(folder))
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        raise EnvironmentFault(f"{fault} (HF_HUB_OFFLINE is set)")
+    _probe(address, fault)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(address, str(target), progress=False)
+    except (OSError, RuntimeError) as error:
+        raise EnvironmentFault(f"{fault} ({_first_line(error)})") from error
+    return target
+
+
+def _fault(name: str, file: str, address: str, cache: str) -> str:
+    return (
+        f"backbone {name!r}: its public weights ({file} of {address}) are not in the cache {cache} and cannot be downloaded: "
+        f"run `python -c \"import timm; timm.create_model('{name}', pretrained=True)\"` where there is internet and copy the "
+        "cache here, or set pretrained to false"
+    )
+
+
+def _probe(address: str, fault: str) -> None:
+    """Asks the server for any answer; in a thread, because neither name resolution nor a proxy obeys a time limit."""
+    reason = [f"no answer within {PROBE_SECONDS:g} s"]
+
+    def ask() -> None:
+        request = urllib.request.Request(address, method="HEAD")
+        try:
+            urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
+        except urllib.error.HTTPError:
+            pass  # an answer, whatever it says
+        except (OSError, ValueError) as error:
+            reason[0] = _first_line(error)
+            return
+        reason[0] = ""
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    if reason[0]:
+        raise EnvironmentFault(f"{fault} ({reason[0]})")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
