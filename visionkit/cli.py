@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
 from visionkit.callbacks import default_callbacks
-from visionkit.checkpoint import AtomicCheckpointIO, find_last, read_model
+from visionkit.checkpoint import AtomicCheckpointIO, find_last, load_task, read_checkpoint
 from visionkit.cli_errors import explain
 from visionkit.data import VisionDataModule
 from visionkit.errors import CheckpointError, UsageError
@@ -43,8 +43,17 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
     """
     arguments = list(argv)
     checkpoint = _option(arguments, "--ckpt_path")
+    stored = None
+    if verb != "fit" and checkpoint is not None:
+        stored = load_task(checkpoint)
+        defaults = _as_defaults(stored.name, stored.config)
+    elif checkpoint is not None and checkpoint not in ("last", "best"):
+        header = read_checkpoint(checkpoint)["visionkit"]
+        defaults = _as_defaults(header["task"], header["config"])
+    else:
+        defaults = []
     try:
-        VisionCLI(verb, [*_checkpoint_defaults(verb, checkpoint, arguments), *arguments])
+        VisionCLI(verb, [*defaults, *arguments], stored)
     except ArgumentError as error:
         raise UsageError(explain(str(error), verb)) from None
     return 0
@@ -56,14 +65,15 @@ class VisionCLI(LightningCLI):
     Args:
         verb: `fit`, `validate` or `test`; only its parser is built.
         args: The arguments after the verb.
+        stored: The task whose weights are measured, for `validate` and `test`.
     """
 
     config: Namespace
     model: VisionTask
     datamodule: VisionDataModule
 
-    def __init__(self, verb: str, args: Sequence[str]) -> None:
-        self._verb = verb
+    def __init__(self, verb: str, args: Sequence[str], stored: VisionTask | None = None) -> None:
+        self._verb, self._stored = verb, stored
         super().__init__(
             VisionTask,
             VisionDataModule,
@@ -75,7 +85,7 @@ class VisionCLI(LightningCLI):
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            args=_as_config(verb, args),
+            args=[verb, *args],
         )
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
@@ -190,8 +200,13 @@ class VisionCLI(LightningCLI):
         self._measure(self.trainer.test, **kwargs)
 
     def _measure(self, run: Any, model: VisionTask, ckpt_path: Any = None, **kwargs: Any) -> None:
-        if ckpt_path:
-            read_model(str(ckpt_path)).load_into(model)
+        if self._stored is not None:
+            for line in _differences(model.config, self._stored.config):
+                print(line, file=sys.stderr)
+            try:
+                model.load_state_dict(self._stored.state_dict())
+            except RuntimeError as error:
+                raise CheckpointError(f"{ckpt_path}: its weights do not fit the model as configured ({str(error)[:200]})") from None
         results: dict[str, float] = run(model, ckpt_path=None, verbose=False, **kwargs)[0]
         if self.trainer.is_global_zero:
             print_results(model, results)
@@ -228,18 +243,22 @@ def _resolve(checkpoint: str, run: Path) -> Path:
     return Path(checkpoint)
 
 
-def _checkpoint_defaults(verb: str, checkpoint: str | None, arguments: Sequence[str]) -> list[str]:
-    """The model of the checkpoint as the lowest layer of the configuration, so that yaml and flags win over it."""
-    if checkpoint is None or checkpoint in ("last", "best"):
-        return []
-    stored = read_model(checkpoint)
-    cls = task_class(stored.task)
-    config = {key: value for key, value in stored.config.items() if key != "pretrained"}
-    return ["--model", json.dumps({"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": config})]
+def _as_defaults(task: str, config: Mapping[str, Any]) -> list[str]:
+    """The model of a checkpoint as the lowest layer of the configuration, so that yaml and flags win over it."""
+    cls = task_class(task)
+    arguments = {key: value for key, value in config.items() if key != "pretrained"}
+    return ["--model", json.dumps({"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": arguments})]
 
 
-def _as_config(verb: str, args: Sequence[str]) -> list[str]:
-    return [verb, *args]
+def _differences(used: Mapping[str, Any], stored: Mapping[str, Any], prefix: str = "model") -> list[str]:
+    """A line for each setting that a flag or yaml changed from what the checkpoint holds."""
+    lines = []
+    for key, value in used.items():
+        if isinstance(value, Mapping) and isinstance(stored.get(key), Mapping):
+            lines += _differences(value, stored[key], f"{prefix}.{key}")
+        elif key in stored and value != stored[key] and key != "pretrained":
+            lines.append(f"{prefix}.{key}: {value} (the checkpoint has {stored[key]})")
+    return lines
 
 
 def _import(class_path: str) -> Any:

@@ -56,12 +56,14 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         monitor: The metric that chooses the best checkpoint, and "min" or "max".
         targets: Keys of `visionkit.types.Target` that training needs.
         outputs: The NamedTuple that `forward` returns; its fields name the outputs of an exported graph.
+        public_schemes: Sources of public weights that `from_public` knows: `("timm",)`.
     """
 
     name: ClassVar[str]
     monitor: ClassVar[tuple[str, str]]
     targets: ClassVar[tuple[str, ...]]
     outputs: ClassVar[type[tuple[Any, ...]]]
+    public_schemes: ClassVar[tuple[str, ...]] = ()
 
     network: nn.Module
     normalize: Normalize

@@ -20,27 +20,21 @@ class ClassificationOutputs(NamedTuple):
 
 
 class ClassificationHead(nn.Module):
-    """Pooled features to class logits, with the classifier that the backbone's family uses.
-
-    Distilled families (DeiT, LeViT, EfficientFormer) bring two classifiers, whose logits are averaged as at their own
-    inference.
+    """Pooled features to class logits.
 
     Args:
-        classifiers: One module, mostly `nn.Linear`, or the two of a distilled family; (B, F) to (B, K).
+        classifier: What the backbone's family ends with, as `Backbone.take_classifier` hands it over; (B, F) to (B, K).
         dropout: Of the pooled features, in [0, 1).
     """
 
-    def __init__(self, classifiers: list[nn.Module], dropout: float = 0.0) -> None:
+    def __init__(self, classifier: nn.Module, dropout: float = 0.0) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.classifiers = nn.ModuleList(classifiers)
+        self.classifier = classifier
 
     def forward(self, embedding: Tensor) -> Tensor:
-        embedding = self.dropout(embedding)
-        logits: Tensor = self.classifiers[0](embedding)
-        for classifier in self.classifiers[1:]:
-            logits = logits + classifier(embedding)
-        return logits / len(self.classifiers) if len(self.classifiers) > 1 else logits
+        logits: Tensor = self.classifier(self.dropout(embedding))
+        return logits
 
 
 class ClassificationNetwork(nn.Module):

@@ -53,6 +53,7 @@ class ClassificationTask(VisionTask):
     monitor = ("val/top1", "max")
     targets = ("labels",)
     outputs = ClassificationOutputs
+    public_schemes = ("timm",)
 
     def __init__(
         self,
@@ -88,8 +89,12 @@ class ClassificationTask(VisionTask):
             in_chans=spec.channels,
             image_size=spec.size if spec.fit != "native" else None,
             drop_path_rate=drop_path,
+            num_classes=len(self.classes),
         )
-        head = ClassificationHead(body.take_classifier(len(self.classes)), dropout)
+        classifier = body.take_classifier()
+        if classifier is None:
+            raise UsageError(f"model.backbone {backbone!r}: its family has no classifier to learn; choose another backbone")
+        head = ClassificationHead(classifier, dropout)
         self.network = ClassificationNetwork(body, head)
         self.normalize = Normalize(body.mean, body.std)
         self.loss = ClassificationLoss(multilabel, label_smoothing, class_weights)
@@ -103,7 +108,7 @@ class ClassificationTask(VisionTask):
     def default_input(cls, backbone: str = "resnet18", **init_args: Any) -> InputSpec:
         """The size, interpolation and crop that the backbone's public weights were evaluated with."""
         facts = backbone_facts(backbone)
-        return InputSpec(size=facts.size, interpolation=facts.interpolation, crop_fraction=facts.crop_fraction)
+        return InputSpec(size=facts.input_size, interpolation=facts.interpolation, crop_fraction=facts.crop_fraction)
 
     @classmethod
     def from_public(cls, scheme: str, name: str) -> ClassificationTask:
@@ -115,7 +120,10 @@ class ClassificationTask(VisionTask):
         """
         if scheme != "timm":
             raise UsageError(f"{scheme}:{name}: classification knows public names of the form timm:<model>")
-        task = cls(name, classes=backbone_facts(name).class_names(), pretrained=True)
+        names = backbone_facts(name).class_names()
+        if names is None:
+            raise UsageError(f"timm:{name}: nobody has recorded the class names of these weights, so they cannot classify as they are")
+        task = cls(name, classes=names, pretrained=True)
         task._config["pretrained"] = False
         return task
 
