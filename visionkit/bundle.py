@@ -1,0 +1,268 @@
+"""A model to hand out: a folder with `model.safetensors`, `model.json`, a model card and, where asked, `model.onnx`.
+
+safetensors holds numbers alone, so opening a bundle from anywhere cannot run code. `model.json` holds what is needed to
+build the task, and what is known about the weights: the data, its terms, the command, the results with their protocol.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from visionkit.atomic import atomic_folder
+from visionkit.errors import CheckpointError, UsageError
+
+if TYPE_CHECKING:
+    from visionkit.task import VisionTask
+
+FORMAT = 1
+"""Of checkpoints and bundles; a higher number is refused with the advice to update."""
+
+WEIGHTS, FACTS, CARD, GRAPH = "model.safetensors", "model.json", "README.md", "model.onnx"
+
+_CARD_TITLES = {"data": "Data", "terms": "Terms", "command": "Command", "seed": "Seed"}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What `model.json` says, read and checked.
+
+    Attributes:
+        folder: The bundle.
+        task: Name of the task.
+        config: Constructor arguments of the task.
+        card: Facts for people: `data`, `terms`, `command`, `seed`, `results` and whatever else was given.
+        versions: Of the packages that wrote it.
+    """
+
+    folder: Path
+    task: str
+    config: dict[str, Any]
+    card: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> Path:
+        """The safetensors file."""
+        return self.folder / WEIGHTS
+
+    @property
+    def onnx(self) -> Path | None:
+        """The exported graph, or None."""
+        path = self.folder / GRAPH
+        return path if path.is_file() else None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in label order."""
+        return tuple(self.config.get("classes") or ())
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether a `model.json` stands in the folder."""
+    return (folder / FACTS).is_file()
+
+
+def save_bundle(
+    task: VisionTask,
+    folder: str | Path,
+    *,
+    card: Mapping[str, Any],
+    half: bool = False,
+    overwrite: bool = False,
+    complete: Callable[[Path], None] | None = None,
+) -> Path:
+    """Writes a bundle, whole or not at all.
+
+    Args:
+        task: With its weights.
+        folder: Where it shall be.
+        card: Facts in plain types. Known keys are `name`, `summary`, `data`, `terms`, `command`, `seed` and `results`,
+            a list of `{"metric", "value", "split", "protocol"}`; others are kept and listed.
+        half: Store weights as float16, half the size; statistics and normalisation stay float32. All are float32 again
+            when read.
+        overwrite: Replace a bundle that is there; anything else that is there is never replaced.
+        complete: Called with the unfinished folder to put more files in, such as `model.onnx`. When it raises, no
+            bundle appears.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: Something is there already.
+        EnvironmentFault: The disk is full.
+    """
+    from safetensors.torch import save_file
+
+    from visionkit.task import plain
+
+    target = Path(folder)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        if not target.is_dir() or not is_bundle(target):
+            raise UsageError(f"{target}: stands there already and is no bundle; give another folder")
+        if not overwrite:
+            raise UsageError(f"{target}: a bundle stands there already; give another folder or allow overwriting")
+    facts = {
+        "format": FORMAT,
+        "task": task.name,
+        "config": task.config,
+        "card": plain(card),
+        "weights": {"dtype": "float16" if half else "float32", "parameters": sum(p.numel() for p in task.parameters())},
+        "versions": _versions(),
+    }
+    with atomic_folder(target) as part:
+        save_file(_tensors(task, half), part / WEIGHTS, metadata={"format": "pt"})
+        (part / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (part / CARD).write_text(render_card(facts, target.name), encoding="utf-8")
+        if complete is not None:
+            complete(part)
+    return target
+
+
+def _tensors(task: VisionTask, half: bool) -> dict[str, Tensor]:
+    parameters = {name for name, _ in task.named_parameters()}
+    out: dict[str, Tensor] = {}
+    for name, value in task.state_dict().items():
+        # A copy of its own: safetensors refuses tensors that share memory, as tied weights do.
+        tensor = value.detach().cpu().contiguous().clone()
+        if half and name in parameters and tensor.dtype == torch.float32:
+            small = tensor.half()
+            tensor = small if torch.isfinite(small).all() else tensor
+        out[name] = tensor
+    return out
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in ("visionkit", "torch", "torchvision", "timm", "lightning"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def read_bundle(folder: str | Path) -> Bundle:
+    """Reads and checks `model.json`; opens no weights.
+
+    Raises:
+        CheckpointError: No bundle, or one that this version cannot read.
+    """
+    folder = Path(folder)
+    path = folder / FACTS
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{folder}: no bundle: it has no {FACTS}; give a .ckpt file or what `visionkit export` wrote"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
+    if (
+        not isinstance(facts, dict)
+        or not isinstance(facts.get("task"), str)
+        or not isinstance(facts.get("config"), dict)
+    ):
+        raise CheckpointError(f"{path}: not written by visionkit: `task` and `config` are not there")
+    check_format(facts.get("format"), path)
+    if not (folder / WEIGHTS).is_file():
+        raise CheckpointError(f"{folder}: the bundle has no {WEIGHTS}")
+    return Bundle(
+        folder, facts["task"], facts["config"], dict(facts.get("card") or {}), dict(facts.get("versions") or {})
+    )
+
+
+def check_format(number: Any, path: Path) -> None:
+    """Refuses a format that this version does not know.
+
+    Raises:
+        CheckpointError: It is newer, or no number.
+    """
+    if not isinstance(number, int) or number < 1:
+        raise CheckpointError(f"{path}: not written by visionkit: format {number!r}")
+    if number > FORMAT:
+        raise CheckpointError(
+            f"{path}: format {number} is newer than this visionkit reads ({FORMAT}); update visionkit"
+        )
+
+
+def read_weights(bundle: Bundle) -> dict[str, Tensor]:
+    """The weights of a bundle, on the CPU.
+
+    Raises:
+        CheckpointError: The file is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(bundle.weights)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{bundle.weights}: damaged or no safetensors file: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def render_card(facts: Mapping[str, Any], name: str) -> str:
+    """The model card in Markdown, from what `model.json` holds."""
+    card, config = dict(facts["card"]), facts["config"]
+    lines = [f"# {card.pop('name', name)}", "", str(card.pop("summary", f"A visionkit model for {facts['task']}.")), ""]
+    spec = config.get("input") or {}
+    rows = {
+        "Task": facts["task"],
+        "Backbone": config.get("backbone"),
+        "Input": f"{spec['size'][0]} x {spec['size'][1]}, {spec['fit']}" if "size" in spec and "fit" in spec else None,
+        "Parameters": f"{facts['weights']['parameters']:,} ({facts['weights']['dtype']})",
+    }
+    results = card.pop("results", None)
+    rows |= {title: card.pop(key, "not stated") for key, title in _CARD_TITLES.items()}
+    rows |= {key.replace("_", " ").capitalize(): value for key, value in card.items()}
+    lines += [f"- {title}: {_shown(value)}" for title, value in rows.items() if value is not None]
+    lines += ["", "## Results", "", *_results(results)]
+    classes = list(config.get("classes") or ())
+    if classes:
+        lines += ["", "## Classes", "", f"{len(classes)}: {', '.join(map(str, classes))}"]
+    lines += [
+        "",
+        "## Use",
+        "",
+        "```python",
+        "from visionkit import load",
+        "",
+        f'load("{name}")("picture.jpg")',
+        "```",
+        "",
+    ]
+    lines += [
+        "Written with " + ", ".join(f"{package} {version}" for package, version in facts["versions"].items()) + ".",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, (dict, list)):
+        return f"`{json.dumps(value, ensure_ascii=False)}`"
+    text = " ".join(str(value).split())
+    return f"`{text}`" if text.startswith("visionkit ") else text
+
+
+def _results(results: Any) -> list[str]:
+    if not results:
+        return ["None were measured."]
+    if not isinstance(results, Sequence) or not all(isinstance(row, Mapping) for row in results):
+        raise UsageError('card.results: a list of {"metric", "value", "split", "protocol"} is expected')
+    lines = ["| metric | value | split | protocol |", "|---|---|---|---|"]
+    for row in results:
+        value = row.get("value")
+        shown = f"{value:.4f}" if isinstance(value, float) else str(value)
+        lines.append(f"| {row.get('metric', '')} | {shown} | {row.get('split', '')} | {row.get('protocol', '')} |")
+    return lines

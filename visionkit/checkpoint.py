@@ -1,0 +1,364 @@
+"""Checkpoints: written so that a kill or a full disk harms none, read so that none can run code.
+
+A checkpoint is Lightning's, plus `{"visionkit": {"format", "task", "config"}}`. Its `state_dict` holds the weights to
+be used (the averaged ones where averaging is on). The task's name is looked up among the installed tasks, so a file never
+names a module to import. Every failure is one line of `CheckpointError`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.fabric.plugins import CheckpointIO
+from torch import Tensor
+
+from visionkit.atomic import atomic_file
+from visionkit.bundle import Bundle, check_format, is_bundle, read_bundle, read_weights, save_bundle
+from visionkit.errors import CheckpointError, UsageError, suggest
+from visionkit.registry import task_class, task_names
+
+if TYPE_CHECKING:
+    from visionkit.task import VisionTask
+
+__all__ = [
+    "AtomicCheckpointIO",
+    "Bundle",
+    "StoredModel",
+    "describe",
+    "find_last",
+    "load_task",
+    "read_bundle",
+    "read_checkpoint",
+    "read_model",
+    "save_bundle",
+]
+
+log = logging.getLogger(__name__)
+
+_PUBLIC = re.compile(r"^([a-z][a-z0-9_]+):(?![\\/])(.+)$")  # two letters at least: C:\ is a drive
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Writes a checkpoint beside its target, flushes it and renames it; reads without running code.
+
+    Lightning's own holds the state twice in memory, and leaves a broken file on a full disk or where the temporary
+    folder is on another file system.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Writes `checkpoint` to `path`, whole or not at all.
+
+        Raises:
+            EnvironmentFault: The disk is full or the folder cannot be written; an older file at `path` is unharmed.
+        """
+        if storage_options is not None:
+            raise UsageError("AtomicCheckpointIO takes no storage_options: it writes to a local or mounted folder")
+        with atomic_file(Path(path)) as file:
+            torch.save(checkpoint, file)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any | None = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Reads a checkpoint of plain values and tensors; any other is refused, whatever `weights_only` says.
+
+        Raises:
+            CheckpointError: Not there, damaged, or holding code.
+        """
+        return _open(Path(path), map_location or "cpu")
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Removes one file; a missing one is no error."""
+        Path(path).unlink(missing_ok=True)
+
+
+def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Reads a `.ckpt` of visionkit whole, checked for its format.
+
+    Raises:
+        CheckpointError: Not there, damaged, holding code, of another program or of a newer version.
+    """
+    checkpoint = _open(Path(path), map_location)
+    _header(checkpoint, Path(path))
+    return checkpoint
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model as it lies in a file, or behind a public name: what it is, and its weights once they are asked for.
+
+    Attributes:
+        source: The path or the public name, for messages.
+        task: Name of the task.
+        config: Constructor arguments of the task.
+        weights: Reads the weights.
+    """
+
+    source: str
+    task: str
+    config: dict[str, Any]
+    weights: Callable[[], dict[str, Tensor]]
+
+    def build(self) -> VisionTask:
+        """Builds the task without downloading anything and fills it with the weights.
+
+        Raises:
+            CheckpointError: The task is not installed, or configuration and weights do not fit it.
+        """
+        names = task_names()
+        if self.task not in names:
+            raise CheckpointError(
+                f"{self.source}: its task {self.task!r} is not installed; installed are {', '.join(names) or 'none'}"
+                f"{suggest(self.task, names)}"
+            )
+        built_by = task_class(self.task)
+        config = dict(self.config)
+        if "pretrained" in inspect.signature(built_by.__init__).parameters:
+            config["pretrained"] = False
+        try:
+            task = built_by.from_config(config)
+        except (UsageError, TypeError, ValueError, KeyError) as error:
+            raise CheckpointError(
+                f"{self.source}: its configuration builds no {self.task} task: {_first_line(error)}"
+            ) from error
+        self.load_into(task)
+        return task
+
+    def load_into(self, task: VisionTask) -> None:
+        """Fills a task that is there already.
+
+        Raises:
+            CheckpointError: It is another task, knows other classes, or its tensors have other names or shapes.
+        """
+        from visionkit.task import classes_differ
+
+        if task.name != self.task:
+            raise CheckpointError(f"{self.source}: holds a {self.task} model, and {task.name} is asked for")
+        classes = self.config.get("classes")
+        if classes is not None and tuple(classes) != task.classes:
+            raise CheckpointError(f"{self.source}: {classes_differ(tuple(classes), task.classes)}")
+        own, state = task.state_dict(), self.weights()
+        for what, keys in (("lacks", own.keys() - state.keys()), ("has unknown", state.keys() - own.keys())):
+            if keys:
+                raise CheckpointError(
+                    f"{self.source}: its weights do not fit the {task.name} task: it {what} {_some(sorted(keys))}"
+                )
+        shapes = [
+            f"{key} is {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+            for key in own
+            if isinstance(own[key], Tensor) and own[key].shape != state[key].shape
+        ]
+        if shapes:
+            raise CheckpointError(f"{self.source}: its weights do not fit the {task.name} task: {_some(shapes)}")
+        task.load_state_dict(state)
+
+
+def load_task(path: str | Path, map_location: str | torch.device = "cpu") -> VisionTask:
+    """Builds the task that a checkpoint, a bundle or a public name holds, with its weights, in evaluation mode.
+
+    Args:
+        path: A `.ckpt` file, a bundle folder or a public name such as `timm:resnet50`. Only the last may download.
+        map_location: Device of the task.
+
+    Raises:
+        CheckpointError: The file or the folder cannot be used; the line says why.
+        UsageError: An unknown public name.
+        EnvironmentFault: The public weights are not at hand and the network does not answer.
+
+    Example:
+        >>> task = load_task("runs/flowers/checkpoints/last.ckpt")
+        >>> task.classes
+        ('daisy', 'tulip')
+    """
+    public = _public(path)
+    task = _from_public(*public) if public else read_model(path).build()
+    return task.eval().to(map_location)
+
+
+def read_model(path: str | Path) -> StoredModel:
+    """Says what a checkpoint, a bundle or a public name holds; weights are read when they are asked for.
+
+    Raises:
+        CheckpointError, UsageError, EnvironmentFault: As `load_task`.
+    """
+    public = _public(path)
+    if public:
+        task = _from_public(*public)
+        return StoredModel(str(path), task.name, task.config, task.state_dict)
+    path = Path(path)
+    if path.is_dir():
+        bundle = read_bundle(_one_model(path))
+        return StoredModel(str(path), bundle.task, bundle.config, partial(read_weights, bundle))
+    header = _header(_open(path, "meta", mmap=True), path)
+    return StoredModel(str(path), header["task"], header["config"], partial(_state, path))
+
+
+def _state(path: Path) -> dict[str, Tensor]:
+    state = read_checkpoint(path).get("state_dict")
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: it holds no weights (`state_dict`)")
+    return state
+
+
+def _public(path: str | Path) -> tuple[str, str] | None:
+    """Scheme and name of a public name, or None where a path is meant."""
+    match = _PUBLIC.match(str(path))
+    return (match[1], match[2]) if match and not Path(path).exists() else None
+
+
+def _one_model(folder: Path) -> Path:
+    if not is_bundle(folder):
+        found = sorted(folder.glob("*.ckpt")) or sorted(folder.glob("checkpoints/*.ckpt"))
+        if found:
+            raise CheckpointError(
+                f"{folder}: a folder of checkpoints, not a model; give one of them, such as {found[-1]}"
+            )
+    return folder
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _from_public(scheme: str, name: str) -> VisionTask:
+    """Asks the installed tasks that know the scheme, in order of name, until one has the model."""
+    refusals: list[UsageError] = []
+    known: set[str] = set()
+    for task in map(task_class, task_names()):
+        known.update(task.public_schemes)
+        if scheme in task.public_schemes:
+            try:
+                return task.from_public(scheme, name)
+            except UsageError as error:
+                refusals.append(error)
+    if refusals:
+        raise refusals[0]
+    raise UsageError(
+        f"{scheme}:{name}: no such file, and {scheme!r} is no source of public weights; known are "
+        f"{', '.join(f'{s}:<name>' for s in sorted(known)) or 'none'}{suggest(scheme, known)}"
+    )
+
+
+def _open(path: Path, map_location: Any, mmap: bool = False) -> dict[str, Any]:
+    """Reads a zip of tensors and plain values. Without `mmap` every byte is read and its checksum compared."""
+    if path.is_dir():
+        raise CheckpointError(f"{path}: a folder; give the .ckpt file itself")
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except FileNotFoundError:
+        near = suggest(path.name, [p.name for p in path.parent.glob("*.ckpt")]) if path.parent.is_dir() else ""
+        raise CheckpointError(f"{path}: no such checkpoint{near}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    if not start:
+        raise CheckpointError(f"{path}: empty (0 bytes), the remains of an interrupted copy; take another checkpoint")
+    if start != b"PK\x03\x04":
+        raise CheckpointError(
+            f"{path}: no checkpoint of visionkit: it does not begin as a torch file does; nothing of it was run"
+        )
+    try:
+        if not mmap:
+            # torch compares no checksums: a flipped bit would become a weight.
+            with zipfile.ZipFile(path) as archive:
+                if (broken := archive.testzip()) is not None:
+                    raise CheckpointError(f"{path}: damaged (wrong checksum in {broken}); take another checkpoint")
+        loaded = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"(?:GLOBAL|global:?|function|class)\s+`?([A-Za-z_][\w.]*\.[\w.]+)", str(error))
+        what = f" ({named[1]})" if named else ""
+        raise CheckpointError(
+            f"{path}: it holds Python objects{what} beside tensors and plain values; such a file can run code and is "
+            "refused"
+        ) from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path}: damaged or cut off ({_first_line(error)}); take another checkpoint") from error
+    if not isinstance(loaded, dict):
+        raise CheckpointError(f"{path}: a checkpoint of another program: it holds a {type(loaded).__name__}")
+    return loaded
+
+
+def _header(checkpoint: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    header = checkpoint.get("visionkit")
+    if (
+        not isinstance(header, dict)
+        or not isinstance(header.get("task"), str)
+        or not isinstance(header.get("config"), dict)
+    ):
+        raise CheckpointError(
+            f"{path}: a checkpoint of another program: it has no `visionkit` entry naming a task and its configuration"
+        )
+    check_format(header.get("format"), path)
+    return header
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0].split(". ")[0][:200] if text else type(error).__name__
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """The facts about a checkpoint or a bundle that a listing shows; reads no weights.
+
+    Returns:
+        `path`, `kind` ("checkpoint" or "bundle"), `task`, `classes` (list), `backbone` (or None), `bytes`; for a
+        checkpoint `step` and `epoch`, for a bundle `card`.
+
+    Raises:
+        CheckpointError: Neither of the two.
+    """
+    path = Path(path)
+    if path.is_dir():
+        bundle = read_bundle(path)
+        task, config, size = bundle.task, bundle.config, bundle.weights.stat().st_size
+        more: dict[str, Any] = {"kind": "bundle", "card": bundle.card}
+    else:
+        checkpoint = _open(path, "meta", mmap=True)
+        header = _header(checkpoint, path)
+        task, config, size = header["task"], header["config"], path.stat().st_size
+        more = {"kind": "checkpoint", "step": checkpoint.get("global_step"), "epoch": checkpoint.get("epoch")}
+    classes = list(config.get("classes") or ())
+    return {
+        "path": str(path),
+        "task": task,
+        "classes": classes,
+        "backbone": config.get("backbone"),
+        "bytes": size,
+        **more,
+    }
+
+
+def find_last(folder: str | Path) -> Path | None:
+    """The newest whole checkpoint of a run, to resume from.
+
+    Args:
+        folder: A folder of checkpoints, or a run with one inside.
+
+    Returns:
+        The checkpoint with the most steps that can be read to its end (a later file wins among equals), or None. One
+        warning tells of each that cannot be read.
+    """
+    folder = Path(folder)
+    found: list[tuple[int, float, Path]] = []
+    for path in {*folder.glob("*.ckpt"), *folder.glob("checkpoints/*.ckpt")}:
+        try:
+            facts = describe(path)
+            found.append((int(facts["step"] or 0), path.stat().st_mtime, path))
+        except CheckpointError as error:
+            log.warning("skipped: %s", error)
+    for _, _, path in sorted(found, reverse=True):
+        try:
+            read_checkpoint(path)
+            return path
+        except CheckpointError as error:
+            log.warning("skipped: %s", error)
+    return None
