@@ -87,6 +87,7 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         self._eval_log = TermLog()
         self._tables: dict[str, list[dict[str, Any]]] = {}
         self._config: dict[str, Any] = {}
+        self._backbone_frozen = False
 
     # ------------------------------------------------------------------ what a task writes
 
@@ -231,17 +232,15 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
     def freeze_backbone(self, frozen: bool = True) -> None:
         """Stops, or lets go on, the learning of the backbone's weights and statistics."""
         backbone = getattr(self.network, "backbone", None)
-        self._frozen = backbone if frozen else None
+        self._backbone_frozen = frozen
         if backbone is not None:
             backbone.requires_grad_(not frozen)
             backbone.train(self.training and not frozen)
 
-    _frozen: nn.Module | None = None
-
     def train(self, mode: bool = True) -> VisionTask:
         super().train(mode)
-        if self._frozen is not None:
-            self._frozen.eval()  # a frozen batch norm must not drift
+        if self._backbone_frozen:
+            self.network.get_submodule("backbone").eval()  # a frozen batch norm must not drift
         return self
 
     # ------------------------------------------------------------------ checkpoint

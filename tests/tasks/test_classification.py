@@ -1,0 +1,169 @@
+"""Classification: known numbers, one label and many, mixing, public names."""
+
+import numpy as np
+import pytest
+import torch
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassCalibrationError,
+    MulticlassConfusionMatrix,
+    MulticlassF1Score,
+)
+
+from tasks.classification import ClassificationTask
+from tasks.classification.loss import ClassificationLoss
+from tasks.classification.metrics import ClassificationCounts, class_table
+from visionkit.errors import UsageError
+from visionkit.geometry import InputSpec
+from visionkit.optim import OptimConfig, parameter_groups
+
+SPEC = InputSpec(size=(64, 64))
+
+
+def tiny(**arguments):
+    defaults = {"backbone": "test_resnet", "classes": ["a", "b", "c"], "input": SPEC}
+    return ClassificationTask(**{**defaults, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("resnet18", 11_689_512),
+        ("resnet50", 25_557_032),
+        ("mobilenetv3_large_100", 5_483_032),
+        ("convnext_tiny", 28_589_128),
+        ("vit_tiny_patch16_224", 5_717_416),
+        ("swin_tiny_patch4_window7_224", 28_288_354),
+    ],
+)
+def test_parameter_counts_are_the_published_ones(name, parameters):
+    with torch.device("meta"):
+        task = ClassificationTask(name, classes=[str(k) for k in range(1000)])
+    assert sum(p.numel() for p in task.parameters()) == parameters
+
+
+def test_counts_equal_torchmetrics_over_batches():
+    generator = torch.Generator().manual_seed(0)
+    classes = 12
+    ours = ClassificationCounts(classes)
+    reference = {
+        "top1": MulticlassAccuracy(classes, average="micro"),
+        "top5": MulticlassAccuracy(classes, average="micro", top_k=5),
+        "f1_macro": MulticlassF1Score(classes, average="macro"),
+        "calibration_error": MulticlassCalibrationError(classes, n_bins=15),
+        "confusion": MulticlassConfusionMatrix(classes),
+    }
+    for size in (64, 1, 37):
+        scores = (torch.randn(size, classes, generator=generator) * 2).softmax(dim=1)
+        labels = torch.randint(classes, (size,), generator=generator)
+        ours.update(scores, labels)
+        for metric in reference.values():
+            metric.update(scores, labels)
+    values = ours.compute()
+    for name, metric in reference.items():
+        assert torch.allclose(values[name].float(), metric.compute().float(), atol=1e-6), name
+
+
+def test_a_constant_output_earns_no_top5():
+    metric = ClassificationCounts(10)
+    metric.update(torch.full((4, 10), 0.1), torch.tensor([0, 3, 6, 9]))
+    assert metric.compute()["top5"] == 0
+
+
+def test_class_table_by_hand():
+    rows = class_table(torch.tensor([[3, 1], [2, 4]]), ["x", "y"])
+    assert rows[0] == {"class": "x", "precision": 0.6, "recall": 0.75, "f1": pytest.approx(2 / 3), "support": 4}
+    assert rows[1]["support"] == 6
+
+
+def test_losses_equal_torch():
+    logits, labels = torch.randn(5, 3), torch.tensor([0, 1, 2, 1, 0])
+    weights = [1.0, 2.0, 0.5]
+    ours = ClassificationLoss(smoothing=0.1, class_weights=weights)(logits, labels)
+    theirs = torch.nn.functional.cross_entropy(logits, labels, torch.tensor(weights), label_smoothing=0.1)
+    assert torch.equal(ours, theirs)
+    many = torch.tensor([[1.0, 0.0, 1.0]]).repeat(5, 1)
+    assert torch.allclose(
+        ClassificationLoss(multilabel=True)(logits, many),
+        torch.nn.functional.binary_cross_entropy_with_logits(logits, many),
+    )
+
+
+@pytest.mark.parametrize("kind", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.2, "cutmix": 1.0}])
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_mixing_keeps_the_labels_mass_and_learns(kind, multilabel):
+    np.random.seed(1)
+    task = tiny(multilabel=multilabel, **kind)
+    labels = torch.randint(0, 2, (4, 3)).float() if multilabel else torch.tensor([0, 1, 2, 0])
+    image = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    batch = {"image": image, "target": {"labels": labels}, "geometry": [], "id": list("abcd")}
+    # A CutMix box may come out empty; one of a few draws does change the picture.
+    mixed = next(m for m in (task.train_batch(batch) for _ in range(9)) if not torch.equal(m["image"], image.float()))
+    assert mixed["target"]["labels"].shape == (4, 3)
+    if not multilabel:
+        assert torch.allclose(mixed["target"]["labels"].sum(dim=1), torch.ones(4))
+    assert torch.equal(batch["target"]["labels"], labels), "the batch itself is not changed"
+    loss = task.training_step(batch, 0)
+    loss.backward()
+    assert torch.isfinite(loss)
+
+
+def test_mixing_an_odd_batch_says_what_to_change():
+    task = tiny(mixup=0.5)
+    batch = {"image": torch.zeros(3, 3, 64, 64, dtype=torch.uint8), "target": {"labels": torch.tensor([0, 1, 2])}, "id": []}
+    with pytest.raises(UsageError, match="batch_size 3 must be even"):
+        task.train_batch(batch)
+
+
+def test_several_labels_may_hold():
+    task = tiny(multilabel=True, threshold=0.4)
+    prediction = task.restore(torch.tensor([[0.9, 0.3, 0.45]]), [])[0]
+    assert [label.name for label in prediction.labels] == ["a", "c"]
+    assert task.monitor == ("val/map", "max")
+
+
+def test_bad_arguments_are_one_line():
+    with pytest.raises(UsageError, match="at least one class"):
+        ClassificationTask("test_resnet", input=SPEC)
+    with pytest.raises(UsageError, match="class_weights: 3 classes need as many"):
+        tiny(class_weights=[1.0])
+    with pytest.raises(UsageError, match="did you mean 'resnet18'"):
+        ClassificationTask("resnet81", classes=["a"])
+
+
+def test_config_rebuilds_the_same_task():
+    task = tiny(optim=OptimConfig(name="sgd", lr=0.1), label_smoothing=0.1)
+    again = ClassificationTask.from_config(task.config)
+    assert again.config == task.config
+    assert again.input == SPEC and again.optim.name == "sgd"
+    again.load_state_dict(task.state_dict())
+
+
+def test_parameter_groups_cover_every_parameter_once():
+    task = tiny(backbone="test_vit", optim=OptimConfig(layer_decay=0.5, backbone_lr_scale=0.1))
+    groups = parameter_groups(task.network, task.optim)
+    ids = [id(p) for group in groups for p in group["params"]]
+    assert sorted(ids) == sorted(id(p) for p in task.network.parameters())
+    rates = {group["name"]: group["lr"] for group in groups}
+    assert rates["head"] == 1e-3
+    layers = sorted({name.split("/")[0] for name in rates if name.startswith("backbone.")})
+    depth_rates = [rates.get(name, rates.get(name + "/no_decay")) for name in layers]
+    assert depth_rates == sorted(depth_rates), "deeper layers learn faster"
+    for group in groups:
+        assert group["weight_decay"] == (0.0 if group["name"].endswith("/no_decay") else 0.05)
+
+
+def test_a_frozen_backbone_keeps_weights_and_statistics():
+    task = tiny(optim=OptimConfig(freeze="backbone"))
+    task.freeze_backbone()
+    task.train()
+    before = {key: value.clone() for key, value in task.network.backbone.state_dict().items()}
+    batch = {
+        "image": torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8),
+        "target": {"labels": torch.tensor([0, 1])},
+        "id": ["a", "b"],
+    }
+    task.training_step(batch, 0).backward()
+    assert all(torch.equal(value, before[key]) for key, value in task.network.backbone.state_dict().items())
+    assert all(p.grad is None for p in task.network.backbone.parameters())
+    assert any(p.grad is not None for p in task.network.head.parameters())
