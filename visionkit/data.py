@@ -29,7 +29,9 @@ Augment = Callable[[Sample, np.random.Generator], Sample]
 
 def rng_for(seed: int, epoch: int, index: int) -> np.random.Generator:
     """The random generator of one item in one epoch: counter-based, so no state has to be kept or restored."""
-    return np.random.Generator(np.random.Philox(key=(seed & 0xFFFFFFFF) << 32 | (epoch & 0xFFFFFFFF), counter=index))
+    # The index goes into a high word: the low ones count the draws, where neighbours would share all but four numbers.
+    key = (seed & 0xFFFFFFFF) << 32 | (epoch & 0xFFFFFFFF)
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, index, 0]))
 
 
 def collate(examples: Sequence[Example]) -> Batch:
@@ -107,7 +109,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def _indices(self) -> np.ndarray:
         if not self.shuffle:
             return np.arange(self.rank, self.length, self.world)
-        order = np.random.Generator(np.random.Philox(key=self.seed & 0xFFFFFFFF, counter=self.epoch)).permutation(self.length)
+        counter = [0, 0, 0, self.epoch + 1]  # a word that no item uses, see `rng_for`
+        order = np.random.Generator(np.random.Philox(key=self.seed & 0xFFFFFFFF, counter=counter)).permutation(self.length)
         # Every rank must take the same number of steps, or the last collective waits for ever.
         total = -(-self.length // self.world) * self.world
         return np.resize(order, total)[self.rank :: self.world]
