@@ -257,6 +257,18 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target} does not exist"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=_id)
+def test_commands_in_running_text_exist(page: Path) -> None:
+    from ui import cli, training
+
+    prose = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    for verb in re.findall(r"`visionkit ([a-z]+)", prose):
+        assert verb in (*training.VERBS, *cli.VERBS), f"{page.name}: there is no `visionkit {verb}`"
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    for target in re.findall(r"`make ([a-z]+)", prose):
+        assert target in targets, f"{page.name}: there is no `make {target}`"
+
+
 def test_marks_are_understood_or_refused() -> None:
     marked = blocks("x.md", "<!-- run: slow, trains -->\n```bash\n# why\nvisionkit fit \\\n  -c a.yaml\n```\n")
     assert [(block.kind, block.commands()) for block in marked] == [("slow", ["visionkit fit -c a.yaml"])]
