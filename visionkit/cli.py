@@ -7,13 +7,17 @@ is the business of `ui.cli`.
 from __future__ import annotations
 
 import json
+import logging
+import os
+import re
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import ArgumentError, Namespace, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
@@ -23,12 +27,14 @@ from visionkit.cli_errors import explain
 from visionkit.data import VisionDataModule
 from visionkit.errors import CheckpointError, UsageError
 from visionkit.linking import LINKS, link
-from visionkit.registry import task_class
+from visionkit.registry import task_class, task_packages
 from visionkit.report import print_results, write_results
 from visionkit.runs import CHECKPOINTS, run_folder
 from visionkit.task import VisionTask, plain
 
 VERBS = ("fit", "validate", "test")
+
+_NOISE = re.compile(r"Tip:|TPU available|HPU available|Seed set to|litlogger|litmodels|GPU available|estimate number of stepping")
 
 
 def run_training(verb: str, argv: Sequence[str]) -> int:
@@ -52,10 +58,9 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
         defaults = _as_defaults(header["task"], header["config"])
     else:
         defaults = []
-    try:
-        VisionCLI(verb, [*defaults, *arguments], stored)
-    except ArgumentError as error:
-        raise UsageError(explain(str(error), verb)) from None
+    _allow_imports()
+    _hush()
+    VisionCLI(verb, [*defaults, *arguments], stored)
     return 0
 
 
@@ -79,7 +84,7 @@ class VisionCLI(LightningCLI):
             VisionDataModule,
             save_config_callback=None,
             seed_everything_default=0,
-            trainer_defaults={"log_every_n_steps": 20, "enable_model_summary": False},
+            trainer_defaults={"log_every_n_steps": 20, "enable_model_summary": False, "use_distributed_sampler": False},
             parser_kwargs={"exit_on_error": False, verb: {"exit_on_error": False}},
             subclass_mode_model=True,
             subclass_mode_data=True,
@@ -94,7 +99,11 @@ class VisionCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Without Lightning's warning that arguments were handed over: they always are."""
-        self.config = parser.parse_args(args)
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            options = self._subcommand_parsers[self._verb]._option_string_actions
+            raise UsageError(explain(str(error), self._verb, options)) from None
 
     def _parse_ckpt_path(self) -> None:
         """The checkpoint's configuration came in as defaults already, beneath yaml and flags."""
@@ -212,6 +221,28 @@ class VisionCLI(LightningCLI):
             print_results(model, results)
             if self.settings.results:
                 write_results(Path(self.settings.results), model, results)
+
+
+def _allow_imports() -> None:
+    """A yaml's `class_path` may name classes of these packages and of the packages that bring tasks, nothing else."""
+    packages = {"visionkit", "tasks", "datamodules", "lightning", "torch", *task_packages()}
+    packages |= set(filter(None, os.environ.get("VISIONKIT_ALLOW_IMPORTS", "").split(",")))
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=sorted(packages))
+
+
+def _hush() -> None:
+    """Filters what Lightning says at every start and nobody can act on."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(lambda record: not _NOISE.search(record.getMessage()))
+    for message in (
+        r".*LeafSpec.* is deprecated",
+        r".*It is recommended to use `self.log\(.*sync_dist=True\)`",  # ours are equal on every rank already
+        r".*does not have many workers",  # decoding in the training process is a choice, and resumes exactly
+        r".*is smaller than the logging interval",
+        r".*Checkpoint directory .* exists and is not empty",
+        r".*starting with '`trainer.fit`|.*litlogger",
+    ):
+        warnings.filterwarnings("ignore", message)
 
 
 def _option(arguments: Sequence[str], name: str) -> str | None:

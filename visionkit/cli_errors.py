@@ -1,22 +1,81 @@
-"""Turns what the argument parser says into one line that helps."""
+"""Turns what the argument parser says into one line that helps.
+
+jsonargparse tells of a wrong key in ten lines and suggests nothing. The innermost reason is found here, with the full name of
+the key and the nearest name that exists.
+"""
 
 from __future__ import annotations
 
+import inspect
 import re
+import sys
+from collections.abc import Iterable
+from typing import Any
 
+from visionkit.data import VisionDataModule
 from visionkit.errors import suggest
+from visionkit.task import VisionTask
+
+_BASES: dict[str, type] = {"model": VisionTask, "data": VisionDataModule}
 
 
-def explain(message: str, verb: str) -> str:
-    """Shortens a parser error and names the nearest option.
+def explain(message: str, verb: str, options: Iterable[str] = ()) -> str:
+    """Shortens a parser error to its reason and names the nearest option.
 
     Args:
-        message: jsonargparse's text, often many lines.
+        message: jsonargparse's text.
         verb: The command.
+        options: The parser's option strings, to suggest from.
     """
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    text = re.sub(r"^Parser key \"?([^\":]+)\"?:?", r"\1:", lines[0]) if lines else "cannot be parsed"
-    found = re.search(r"(?:Unrecognized arguments|Unsupported arguments?|does not accept|No action for key)[^-\w]*(.*)", message)
-    if found:
-        text = f"unknown option {found.group(1).splitlines()[0].strip()}"
-    return f"{text[:400]} (visionkit {verb} --help lists the options){suggest(text.split()[-1], [])}"
+    return f"{_reason(message, list(options))} (visionkit {verb} --help lists the options)"
+
+
+def _reason(message: str, options: list[str]) -> str:
+    key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    class_paths = re.findall(r"Problem with given class_path '([^']+)'", message)
+    if found := re.search(r"Option '([^']+)' is not accepted", message):
+        known = _arguments(class_paths[-1]) if class_paths else []
+        owner = class_paths[-1].rpartition(".")[2] if class_paths else "this class"
+        return f"{key}.{found[1]}: {owner} has no such argument{suggest(found[1], known)}"
+    if found := re.search(r"Expected a dot import path string: (\S+)", message):
+        names = _class_names(key)
+        listed = f"; known are {', '.join(names)}" if names else ""
+        return f"{key}: unknown class {found[1]!r}{listed}{suggest(found[1], names)}"
+    if found := re.search(r"(Import path \S+ does not correspond[^\n]*|Importing '[^']+' is not allowed)", message):
+        return f"{key}: {found[1]}"
+    if found := re.search(r"(?i)unrecognized arguments: (.*)", message):
+        first = found[1].split()[0].partition("=")[0]
+        return f"unknown option {first}{suggest(first, options)}"
+    if found := re.search(r"does not accept option '([^']+)'", message):
+        return f"unknown key {found[1]!r} in the configuration{suggest(found[1], {o.strip('-').split('.')[0] for o in options})}"
+    if found := re.search(r"arguments are required: (.*)", message):
+        sides = [name.split(".")[-1] for name in re.split(r",\s*", found[1])]
+        return f"missing: {', '.join('--' + side for side in sides)}; give a class or a configuration with -c"
+    if found := re.search(r"Expected an? (.*?)\. Got value: (.*)", message):
+        kind = re.sub(r"<class '([^']+)'>", r"\1", found[1])
+        return f"{key}: {found[2].strip()!r} is not of the type {kind}"
+    lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
+    text = "; ".join(line for line in lines if not line.startswith(("Parser key", "Given value", "Subtypes", "Errors")))
+    return f"{key}: {text[:300]}" if key else text[:300]
+
+
+def _arguments(class_path: str) -> list[str]:
+    module, _, name = class_path.rpartition(".")
+    cls: Any = getattr(sys.modules.get(module), name, None)
+    if cls is None:
+        return []
+    names: set[str] = set()
+    for base in cls.__mro__:
+        if "__init__" in vars(base):
+            names |= set(inspect.signature(base.__init__).parameters) - {"self", "args", "kwargs"}
+    return sorted(names)
+
+
+def _class_names(key: str) -> list[str]:
+    base = _BASES.get(key)
+    return sorted(cls.__name__ for cls in _subclasses(base) if not inspect.isabstract(cls)) if base else []
+
+
+def _subclasses(cls: type) -> set[type]:
+    direct = set(cls.__subclasses__())
+    return direct.union(*(_subclasses(each) for each in direct)) if direct else direct

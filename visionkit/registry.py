@@ -22,6 +22,11 @@ def task_names() -> list[str]:
     return sorted(_found())
 
 
+def task_packages() -> set[str]:
+    """The top-level packages that bring tasks."""
+    return {point.module.split(".")[0] for point in _found().values()}
+
+
 def task_class(name: str) -> type[VisionTask]:
     """Imports the task of that name.
 
