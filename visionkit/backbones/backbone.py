@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import timm
 import torch
+from timm.layers.classifier import ClassifierHead
 from torch import Tensor, nn
 
-from visionkit.backbones.facts import backbone_facts, channel_statistics, pretrained_cfg
+from visionkit.backbones.build import build_model, declared_maps, load_weights, lost_with_classifier, possible_strides
+from visionkit.backbones.facts import backbone_facts, channel_statistics
 from visionkit.backbones.simple_pyramid import SimplePyramid
 from visionkit.backbones.weights import weights_file
-from visionkit.errors import CheckpointError, UsageError
+from visionkit.errors import UsageError
 
 Pyramid = dict[int, Tensor]
 """Maps (B, C, h, w) by their stride in input pixels. Where sizes do not divide, h may be a pixel off H / stride."""
@@ -113,17 +112,34 @@ class Backbone(nn.Module):
         self.std = channel_statistics(facts.std, in_chans)
         self.interpolation = facts.interpolation
         self.crop_fraction = facts.crop_fraction
-        self.model = _build(name, arguments, weights_file(name) if pretrained else None)
+        self.model = build_model(name, arguments, weights_file(name) if pretrained else None)
         self.default_input_size = image_size if image_size is not None else facts.input_size
         if checkpoint_path is not None:
             load_weights(self.model, checkpoint_path)
-        declared = _declared(self.model)
+        declared = declared_maps(self.model)
         if output_stride is not None and max(stride for _, stride in declared) > output_stride:
-            raise UsageError(f"backbone {name!r}: does not obey output_stride {output_stride}{_possible_strides(name)}")
+            raise UsageError(f"backbone {name!r}: does not obey output_stride {output_stride}{possible_strides(name)}")
         self._choose(tuple(sorted(set(strides))), declared)
+        self._whole_head = False
         if not use_final:
-            keep = sorted(self._indices.values())
-            self.model.prune_intermediate_layers(keep, prune_norm=self.simple_pyramid is None, prune_head=True)
+            self._prune(len(declared))
+
+    def _prune(self, maps: int) -> None:
+        """Cuts off what the pyramid does not need, so that no parameter waits for a gradient that never comes."""
+        keep = sorted(self._indices.values())
+        self.model.prune_intermediate_layers(keep, prune_norm=self.simple_pyramid is None, prune_head=True)
+        if keep[-1] == maps - 1:
+            return
+        # Networks with parallel branches (HRNet, CoaT) keep the deep ones; what the maps do not depend on is frozen.
+        training = self.model.training
+        self.model.eval()
+        height, width = self.default_input_size
+        with torch.enable_grad():
+            image = torch.zeros(1, len(self.mean), height, width)
+            reached = _reached(self.model.forward_intermediates(image, indices=keep, intermediates_only=True))
+        self.model.train(training)
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(parameter.requires_grad and parameter in reached)
 
     def _choose(self, strides: tuple[int, ...], declared: list[tuple[int, int]]) -> None:
         """Decides, from the declared strides, which maps are taken and whether a pyramid is put on."""
@@ -156,6 +172,8 @@ class Backbone(nn.Module):
     @property
     def num_features(self) -> int:
         """Width of what `pool` gives."""
+        if self._whole_head:
+            return int(self.model.num_classes)
         return int(getattr(self.model, "head_hidden_size", None) or self.model.num_features)
 
     def forward(self, image: Tensor) -> Features:
@@ -191,24 +209,34 @@ class Backbone(nn.Module):
         """
         if final is None:
             raise UsageError(f"backbone {self.name!r}: built with use_final=False, so it has nothing to pool")
-        return cast(Tensor, self.model.forward_head(final, pre_logits=True))
+        return cast(Tensor, self.model.forward_head(final, pre_logits=not self._whole_head))
 
     def take_classifier(self) -> nn.Module | None:
-        """Takes the classifier out of the network and hands it over.
+        """Takes the classifier out of the network and hands it over; to be called once, before the first pass.
+
+        Where the network's own head is more than one layer over one vector (DeiT's and LeViT's two heads, CrossViT's
+        branches, VOLO's token labels), it stays where it is: `pool` gives its logits, and an `nn.Identity` is handed
+        over.
 
         Returns:
             What maps `pool(final)` to the logits (B, num_classes) of the network itself, with its weights. None where
             the network was built without.
         """
         model = self.model
-        classifier = model.get_classifier()
-        if isinstance(classifier, nn.Module) and not list(classifier.parameters()):
+        lost = lost_with_classifier(model)
+        if not lost:
             return None
-        if getattr(classifier, "pools", False):  # pools by itself, so it wants the map
-            model.reset_classifier(0, "")
-        else:
-            model.reset_classifier(0)
-        return classifier if isinstance(classifier, nn.Module) else _Average(classifier)
+        classifier = model.get_classifier()
+        if isinstance(classifier, ClassifierHead):  # SAM's names its pooling too
+            classifier = classifier.fc
+        own = {id(p) for p in classifier.parameters()} if isinstance(classifier, nn.Module) else set()
+        taken = {id(p) for name, p in model.named_parameters() if name in lost}
+        if taken != own or isinstance(classifier, nn.ModuleList):
+            self._whole_head = True
+            return nn.Identity()
+        # A classifier that pools by itself (SqueezeNet's) wants the map.
+        model.reset_classifier(0, *([""] if getattr(classifier, "pools", False) else []))
+        return _Pointwise(classifier) if isinstance(classifier, nn.Conv2d) else cast(nn.Module, classifier)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trades a second forward pass for memory, where the network can.
@@ -224,117 +252,29 @@ class Backbone(nn.Module):
             ) from error
 
 
-class _Average(nn.Module):
-    """Several classifiers of one vector, averaged, as distilled networks do it."""
+class _Pointwise(nn.Module):
+    """A classifier kept as a 1x1 convolution, for a vector."""
 
-    def __init__(self, classifiers: Sequence[nn.Module]) -> None:
+    def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
-        self.classifiers = nn.ModuleList(classifiers)
+        self.convolution = convolution
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([classifier(x) for classifier in self.classifiers]).mean(0)
+        return cast(Tensor, self.convolution(x[:, :, None, None])).flatten(1)
 
 
-def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Loads a local file into a bare network; a classifier of another size is left out.
-
-    Args:
-        model: A timm model.
-        path: safetensors, or what `torch.load(weights_only=True)` takes; a task's checkpoint gives its backbone.
-
-    Raises:
-        CheckpointError: The file is missing, is no weights file, or its weights are another network's.
-    """
-    from timm.models import load_state_dict
-
-    try:
-        state = load_state_dict(str(path), weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"checkpoint_path {path}: no such file") from error
-    except Exception as error:  # torch and safetensors raise errors of many kinds
-        raise CheckpointError(
-            f"checkpoint_path {path}: not a file of weights ({str(error).splitlines()[0]})"
-        ) from error
-    for prefix in ("network.backbone.model.", "backbone.model.", "model."):
-        inner = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-        if inner:
-            state = inner
-            break
-    own = model.state_dict()
-    classifier = {
-        f"{name}.{key}"
-        for name, module in model.named_modules()
-        if module is not model and any(module is part for part in _parts(cast(Any, model).get_classifier()))
-        for key in module.state_dict()
-    }
-    wrong = [key for key in own if key not in classifier and (key not in state or state[key].shape != own[key].shape)]
-    if wrong:
-        kind = "shape" if wrong[0] in state else "absence"
-        raise CheckpointError(
-            f"checkpoint_path {path}: {len(wrong)} of {len(own)} weights of {type(model).__name__} do not fit it "
-            f"(first: {kind} of {wrong[0]!r})"
-        )
-    fitting = {key: state[key] for key in own if key in state and state[key].shape == own[key].shape}
-    model.load_state_dict(fitting, strict=False)
-
-
-def _parts(classifier: Any) -> tuple[nn.Module, ...]:
-    return (classifier,) if isinstance(classifier, nn.Module) else tuple(classifier)
-
-
-def _declared(model: nn.Module) -> list[tuple[int, int]]:
-    info = cast(Any, model).feature_info
-    return [(int(entry["num_chs"]), int(entry["reduction"])) for entry in getattr(info, "info", info)]
-
-
-def _build(name: str, arguments: dict[str, Any], weights: Path | None) -> Any:
-    overlay: dict[str, Any] | None = None
-    if weights is not None:
-        overlay = {"file": str(weights), "custom_load": pretrained_cfg(name).custom_load}
-    try:
-        return timm.create_model(name, pretrained=weights is not None, pretrained_cfg_overlay=overlay, **arguments)
-    except (AssertionError, TypeError, NotImplementedError, ValueError, RuntimeError, KeyError) as error:
-        if inspect.trace()[-1].frame.f_globals.get("__name__", "").startswith("safetensors"):
-            raise CheckpointError(f"{weights}: not a file of weights ({error})") from error
-        if "output_stride" in arguments:
-            bare = {key: value for key, value in arguments.items() if key != "output_stride"}
-            if _buildable(name, bare):
-                raise UsageError(
-                    f"backbone {name!r}: refuses output_stride {arguments['output_stride']}{_possible_strides(name)}"
-                ) from error
-        if "img_size" in arguments:
-            bare = {key: value for key, value in arguments.items() if key != "img_size"}
-            if _buildable(name, bare):
-                height, width = arguments["img_size"]
-                raise UsageError(
-                    f"backbone {name!r}: cannot be built for image_size {height}x{width} "
-                    f"({str(error) or 'it does not divide'})"
-                ) from error
-        for key in ("drop_path_rate", "in_chans"):
-            if key in arguments and not _buildable(name, arguments) and _buildable(name, {**arguments, key: None}):
-                raise UsageError(f"backbone {name!r}: does not take {key} {arguments[key]}") from error
-        raise
-
-
-def _buildable(name: str, arguments: dict[str, Any]) -> bool:
-    try:
-        with torch.device("meta"):
-            timm.create_model(name, **arguments)
-    except Exception:
-        return False
-    return True
-
-
-def _possible_strides(name: str) -> str:
-    possible = []
-    for stride in (8, 16, 32):
-        try:
-            with torch.device("meta"):
-                declared = _declared(timm.create_model(name, output_stride=stride))
-        except Exception:
-            continue
-        if max(found for _, found in declared) == stride:
-            possible.append(str(stride))
-    if not possible:
-        return "; it takes none, leave output_stride out"
-    return f"; it takes {', '.join(possible)}"
+def _reached(maps: Sequence[Tensor]) -> set[Tensor]:
+    """The leaves that the maps were computed from, found in the graph without a backward pass."""
+    found: set[Tensor] = set()
+    waiting = [map_.grad_fn for map_ in maps if map_.grad_fn is not None]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            found.add(variable)
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                waiting.append(following)
+    return found

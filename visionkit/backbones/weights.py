@@ -87,9 +87,9 @@ def _from_url(name: str, url: str | tuple[str, str]) -> Path:
 
 def _fault(name: str, file: str, address: str, cache: str) -> str:
     return (
-        f"backbone {name!r}: its public weights ({file} of {address}) are not in the cache {cache} and cannot be downloaded: "
-        f"run `python -c \"import timm; timm.create_model('{name}', pretrained=True)\"` where there is internet and copy the "
-        "cache here, or set pretrained to false"
+        f"backbone {name!r}: its public weights ({file} of {address}) are not in the cache {cache} and cannot be "
+        f"downloaded: run `python -c \"import timm; timm.create_model('{name}', pretrained=True)\"` where there is "
+        "internet and copy the cache here, or set pretrained to false"
     )
 
 

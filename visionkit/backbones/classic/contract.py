@@ -39,6 +39,7 @@ class ClassicNet(nn.Module):
         classifier: str,
         hidden: Sequence[str] = (),
         hidden_size: int | None = None,
+        num_features: int | None = None,
         pool: str | None = "avg",
         drop_rate: float = 0.0,
     ) -> None:
@@ -53,18 +54,37 @@ class ClassicNet(nn.Module):
             classifier: Path of the classifier, which is an `nn.Identity` where `num_classes` is 0.
             hidden: Children between pooling and classifier; the first sees what the pooling gives.
             hidden_size: Width before the classifier, where it is not that of the last map.
+            num_features: Channels of the last map, where layers follow the last tap.
             pool: `avg`, `max`, or None where `hidden` begins with the whole map.
             drop_rate: Of the dropout before the classifier.
         """
         self.num_classes, self.in_chans = num_classes, in_chans
         self.body, self.hidden = list(body), list(hidden)
         self.feature_info = [{"num_chs": width, "reduction": stride, "module": path} for path, width, stride in taps]
-        self.num_features = self.feature_info[-1]["num_chs"]
+        self.num_features = num_features or self.feature_info[-1]["num_chs"]
         self.head_hidden_size = hidden_size or self.num_features
         self.classifier_path = classifier
         self.global_pool = SelectAdaptivePool2d(pool_type=pool, flatten=True) if pool else nn.Identity()
         self.head_drop = nn.Dropout(drop_rate)
         self.grad_checkpointing = False
+        if not num_classes:
+            self.set_submodule(classifier, nn.Identity())
+
+    def adopt(self, network: nn.Module, in_chans: int, first_conv: str) -> None:
+        """Takes over the children of another network under their own names, with a first layer for `in_chans`."""
+        for name, child in network.named_children():
+            self.add_module(name, child)
+        first = self.get_submodule(first_conv)
+        if in_chans != 3 and isinstance(first, nn.Conv2d):
+            fresh = nn.Conv2d(
+                in_chans,
+                first.out_channels,
+                cast(tuple[int, int], first.kernel_size),
+                cast(tuple[int, int], first.stride),
+                cast(tuple[int, int], first.padding),
+                bias=first.bias is not None,
+            )
+            self.set_submodule(first_conv, fresh)
 
     def _steps(self) -> list[tuple[str, nn.Module]]:
         steps: list[tuple[str, nn.Module]] = []
@@ -157,7 +177,7 @@ class ClassicNet(nn.Module):
         """Puts a fresh classifier in, or with 0 none; `global_pool` `""` leaves the map unpooled."""
         self.num_classes = num_classes
         if global_pool is not None and not self.hidden:
-            self.global_pool = SelectAdaptivePool2d(pool_type=global_pool, flatten=True)
+            self.global_pool = SelectAdaptivePool2d(pool_type=global_pool, flatten=bool(global_pool))
         reference = next(self.parameters())
         classifier = self.make_classifier(num_classes).to(device=reference.device, dtype=reference.dtype)
         self.set_submodule(self.classifier_path, classifier)
@@ -183,7 +203,6 @@ class ClassicNet(nn.Module):
 
 def build(cls: type[ClassicNet], name: str, pretrained: bool, **kwargs: Any) -> ClassicNet:
     """Builds a registered network by timm's road, public weights included."""
-    # set_submodule and the taps make strict loading safe: public names are the networks' own.
     model: ClassicNet = build_model_with_cfg(
         cls, name, pretrained, pretrained_filter_fn=getattr(cls, "filter_weights", None), **kwargs
     )

@@ -1,0 +1,125 @@
+"""Building a timm model from a name and a file, with refusals said in one line."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import itertools
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import timm
+import torch
+from torch import nn
+
+from visionkit.backbones.facts import pretrained_cfg
+from visionkit.errors import CheckpointError, UsageError
+
+
+def lost_with_classifier(model: nn.Module) -> set[str]:
+    """Names of the parameters that `reset_classifier(0)` takes out of a timm model; the model is left as it is."""
+    # A copy of the modules alone: every tensor stands for itself in the copy.
+    memo = {id(tensor): tensor for tensor in itertools.chain(model.parameters(), model.buffers())}
+    shell = copy.deepcopy(model, cast(Any, memo))
+    cast(Any, shell).reset_classifier(0)
+    return {name for name, _ in model.named_parameters()} - {name for name, _ in shell.named_parameters()}
+
+
+def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Loads a local file into a bare network; a classifier of another size is left out.
+
+    Args:
+        model: A timm model.
+        path: safetensors, or what `torch.load(weights_only=True)` takes; a task's checkpoint gives its backbone.
+
+    Raises:
+        CheckpointError: The file is missing, is no weights file, or its weights are another network's.
+    """
+    from timm.models import load_state_dict
+
+    try:
+        state = load_state_dict(str(path), weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"checkpoint_path {path}: no such file") from error
+    except Exception as error:  # torch and safetensors raise errors of many kinds
+        raise CheckpointError(
+            f"checkpoint_path {path}: not a file of weights ({str(error).splitlines()[0]})"
+        ) from error
+    for prefix in ("network.backbone.model.", "backbone.model.", "model."):
+        inner = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        if inner:
+            state = inner
+            break
+    own = model.state_dict()
+    classifier = lost_with_classifier(model)
+    wrong = [key for key in own if key not in classifier and (key not in state or state[key].shape != own[key].shape)]
+    if wrong:
+        kind = "shape" if wrong[0] in state else "absence"
+        raise CheckpointError(
+            f"checkpoint_path {path}: {len(wrong)} of {len(own)} weights of {type(model).__name__} do not fit it "
+            f"(first: {kind} of {wrong[0]!r})"
+        )
+    fitting = {key: state[key] for key in own if key in state and state[key].shape == own[key].shape}
+    model.load_state_dict(fitting, strict=False)
+
+
+def declared_maps(model: nn.Module) -> list[tuple[int, int]]:
+    """Channels and stride of every map that the model declares, shallow to deep."""
+    info = cast(Any, model).feature_info
+    return [(int(entry["num_chs"]), int(entry["reduction"])) for entry in getattr(info, "info", info)]
+
+
+def build_model(name: str, arguments: dict[str, Any], weights: Path | None) -> Any:
+    """`timm.create_model` with a file of weights, its refusals turned into usage errors."""
+    overlay: dict[str, Any] | None = None
+    if weights is not None:
+        overlay = {"file": str(weights), "custom_load": pretrained_cfg(name).custom_load}
+    try:
+        return timm.create_model(name, pretrained=weights is not None, pretrained_cfg_overlay=overlay, **arguments)
+    except (AssertionError, TypeError, NotImplementedError, ValueError, RuntimeError, KeyError) as error:
+        if inspect.trace()[-1].frame.f_globals.get("__name__", "").startswith("safetensors"):
+            raise CheckpointError(f"{weights}: not a file of weights ({error})") from error
+        if "output_stride" in arguments:
+            bare = {key: value for key, value in arguments.items() if key != "output_stride"}
+            if _buildable(name, bare):
+                raise UsageError(
+                    f"backbone {name!r}: refuses output_stride {arguments['output_stride']}{possible_strides(name)}"
+                ) from error
+        if "img_size" in arguments:
+            bare = {key: value for key, value in arguments.items() if key != "img_size"}
+            if _buildable(name, bare):
+                height, width = arguments["img_size"]
+                raise UsageError(
+                    f"backbone {name!r}: cannot be built for image_size {height}x{width} "
+                    f"({str(error) or 'it does not divide'})"
+                ) from error
+        for key in ("drop_path_rate", "in_chans"):
+            if key in arguments and not _buildable(name, arguments) and _buildable(name, {**arguments, key: None}):
+                raise UsageError(f"backbone {name!r}: does not take {key} {arguments[key]}") from error
+        raise
+
+
+def _buildable(name: str, arguments: dict[str, Any]) -> bool:
+    try:
+        with torch.device("meta"):
+            timm.create_model(name, **arguments)
+    except Exception:
+        return False
+    return True
+
+
+def possible_strides(name: str) -> str:
+    """What `output_stride` the model obeys, as the end of a message."""
+    possible = []
+    for stride in (8, 16, 32):
+        try:
+            with torch.device("meta"):
+                declared = declared_maps(timm.create_model(name, output_stride=stride))
+        except Exception:
+            continue
+        if max(found for _, found in declared) == stride:
+            possible.append(str(stride))
+    if not possible:
+        return "; it takes none, leave output_stride out"
+    return f"; it takes {', '.join(possible)}"
