@@ -1,0 +1,193 @@
+"""One suite that every registered task inherits."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tests.contracts.cases import BACKBONES, CASES, batch, build, pictures, samples
+from visionkit.checkpoint import AtomicCheckpointIO, load_task, save_bundle
+from visionkit.data import SampleDataset
+from visionkit.drawing import draw
+from visionkit.export import export_bundle
+from visionkit.optim import OptimConfig, build_optimizer, parameter_groups
+from visionkit.predictions import Prediction
+from visionkit.predictor import Predictor, load
+from visionkit.preprocess import Preprocessor
+from visionkit.registry import task_names
+
+TASKS = task_names()
+every_task = pytest.mark.parametrize("name", TASKS)
+every_backbone = pytest.mark.parametrize("backbone", BACKBONES)
+
+
+def test_every_installed_task_has_a_case():
+    assert set(TASKS) == set(CASES)
+
+
+@every_task
+@every_backbone
+def test_forward_returns_one_type_in_every_mode(name, backbone):
+    task = build(name, backbone)
+    images = batch(task)["image"]
+    assert images.dtype == torch.uint8
+    for training in (True, False):
+        task.train(training)
+        outputs = task(images)
+        assert type(outputs) is task.outputs
+        assert hasattr(outputs, "_fields")
+
+
+@every_task
+@every_backbone
+def test_losses_are_finite_and_reach_every_parameter(name, backbone):
+    task = build(name, backbone).train()
+    data = batch(task, 4)
+    terms = task.losses(task(data["image"]), data["target"])
+    assert terms
+    assert all(torch.isfinite(value) for value in terms.values())
+    sum(terms.values()).backward()
+    without = [key for key, p in task.named_parameters() if p.grad is None]
+    assert not without, "an unused parameter stops distributed training"
+    assert any(p.grad.abs().sum() > 0 for key, p in task.named_parameters() if key.startswith("network.backbone."))
+
+
+@every_task
+def test_overfits_two_pictures(name):
+    torch.manual_seed(0)
+    task = build(name, optim=OptimConfig(lr=3e-3, weight_decay=0.0)).train()
+    data = batch(task, 2)
+    optimizer = build_optimizer(parameter_groups(task.network, task.optim), task.optim)
+    first = last = None
+    for _ in range(CASES[name].overfit_steps):
+        loss = task.training_step(data, 0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        first, last = first if first is not None else loss.item(), loss.item()
+    assert last < 0.2 * first
+    task.eval()
+    task.measure(task.decode(task(data["image"])), data)
+    metric = task.monitor[0].partition("/")[2]
+    assert float(task.metrics.compute()[metric]) >= CASES[name].overfit
+
+
+@every_task
+@every_backbone
+def test_checkpoint_and_bundle_give_equal_predictions(name, backbone, tmp_path):
+    torch.manual_seed(1)
+    task = build(name, backbone).eval()
+    checkpoint = {"state_dict": task.state_dict()}
+    task.on_save_checkpoint(checkpoint)
+    json.dumps(checkpoint["visionkit"])
+    AtomicCheckpointIO().save_checkpoint(checkpoint, tmp_path / "a.ckpt")
+    save_bundle(task, tmp_path / "bundle", card={"data": "noise"})
+    expected = [Predictor(task)(picture) for picture in pictures(3)]
+    for path in (tmp_path / "a.ckpt", tmp_path / "bundle"):
+        again = load(path)
+        assert again.task.config == task.config | ({"pretrained": False} if "pretrained" in task.config else {})
+        assert [again(picture) for picture in pictures(3)] == expected
+
+
+@every_task
+def test_prediction_survives_json_and_can_be_drawn(name):
+    task = build(name).eval()
+    picture = pictures(1)[0]
+    prediction = Predictor(task)(picture)
+    record = json.loads(json.dumps(prediction.to_json()))
+    assert Prediction.from_json(record) == prediction
+    drawn = draw(prediction, picture)
+    assert drawn.dtype == np.uint8 and drawn.ndim == 3
+
+
+@every_task
+def test_a_list_equals_one_by_one_whatever_the_sizes(name):
+    predictor = Predictor(build(name).eval())
+    several = pictures(5)
+    together = [prediction.to_json() for prediction in predictor(several)]
+    alone = [predictor(picture).to_json() for picture in several]
+    assert json.dumps(_rounded(together)) == json.dumps(_rounded(alone))
+
+
+@every_task
+def test_a_picture_of_one_colour_and_one_of_one_pixel_are_answered(name):
+    predictor = Predictor(build(name).eval())
+    for picture in (np.full((50, 30, 3), 114, np.uint8), np.zeros((1, 1, 3), np.uint8), np.zeros((3, 500, 3), np.uint8)):
+        json.dumps(predictor(picture).to_json(), allow_nan=False)
+
+
+@every_task
+def test_what_is_validated_is_what_is_served(name):
+    task = build(name).eval()
+    given = samples(name, 3)
+    example = SampleDataset(given, Preprocessor(task.input))
+    for k, sample in enumerate(given):
+        served, geometry = Preprocessor(task.input).prepare(sample.image)
+        assert torch.equal(example[k]["image"], served)
+        assert example[k]["geometry"] == geometry
+
+
+@every_task
+def test_onnx_agrees(name, tmp_path):
+    torch.manual_seed(2)
+    task = build(name).eval()
+    export_bundle(task, tmp_path / "bundle", onnx=True, card={"data": "noise"})
+    ours, exported = load(tmp_path / "bundle"), load(tmp_path / "bundle", engine="onnx")
+    for picture in pictures(3, seed=5):
+        a, b = _numbers(ours(picture).to_json()), _numbers(exported(picture).to_json())
+        assert np.allclose(a, b, atol=1e-4)
+
+
+@every_task
+def test_other_classes_are_refused_not_relabelled(name, tmp_path):
+    task = build(name)
+    checkpoint = {"state_dict": task.state_dict()}
+    task.on_save_checkpoint(checkpoint)
+    if not task.classes:
+        pytest.skip(f"{name} has no classes")
+    other = build(name, classes=tuple(reversed(task.classes)))
+    with pytest.raises(Exception, match="class 0 is"):
+        other.on_load_checkpoint(checkpoint)
+
+
+@every_task
+def test_checkpoint_opens_with_weights_only(name):
+    task = build(name)
+    checkpoint = {"state_dict": task.state_dict()}
+    task.on_save_checkpoint(checkpoint)
+    file = io.BytesIO()
+    torch.save(checkpoint, file)
+    file.seek(0)
+    assert torch.load(file, weights_only=True)["visionkit"]["task"] == name
+
+
+@every_task
+def test_loading_a_checkpoint_never_downloads(name, tmp_path):
+    task = build(name)
+    config = {**task.config, **({"pretrained": True} if "pretrained" in task.config else {})}
+    checkpoint = {"state_dict": task.state_dict(), "visionkit": {"format": 1, "task": name, "config": config}}
+    AtomicCheckpointIO().save_checkpoint(checkpoint, tmp_path / "a.ckpt")
+    load_task(tmp_path / "a.ckpt")  # the suite refuses every connection, see conftest
+
+
+def _rounded(value):
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return value
+
+
+def _numbers(value):
+    if isinstance(value, bool) or isinstance(value, str) or value is None:
+        return []
+    if isinstance(value, (int, float)):
+        return [float(value)]
+    items = value.values() if isinstance(value, dict) else value
+    return [number for item in items for number in _numbers(item)]
