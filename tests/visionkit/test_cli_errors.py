@@ -1,0 +1,58 @@
+"""A wrong option is told in one line with the nearest name."""
+
+import pytest
+
+import tasks.classification  # noqa: F401  (short class names resolve)
+from tests.toy_data import ToyData  # noqa: F401
+from visionkit.cli import run_training
+from visionkit.errors import UsageError
+
+YAML = "model:\n  class_path: ClassificationTask\n  init_args: {backbone: test_resnet}\n"
+
+
+@pytest.fixture(autouse=True)
+def _allow_toy_data(monkeypatch):
+    monkeypatch.setenv("VISIONKIT_ALLOW_IMPORTS", "tests")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.backbon", "x"], r"model\.backbon: ClassificationTask has no such argument; did you mean 'backbone'"),
+        (["--model.optim.lrr", "1"], r"model\.optim\.lrr: OptimConfig has no such argument; did you mean 'lr'"),
+        (["--data", "ToyDat"], "data: unknown class 'ToyDat'.*did you mean 'ToyData'"),
+        (["--data.batch_size", "four"], r"data\.batch_size: 'four' is not of the type int"),
+        (["--trainer.max_epohcs", "1"], "unknown option --trainer.max_epohcs; did you mean '--trainer.max_epochs'"),
+        (["--model", "os.system"], "model: .*os.system"),
+        (["--data.input.size", "[9,9]", "--model.input.size", "[32,32]"], "set --model.input instead"),
+        (["--model.backbone", "resnet81"], "did you mean 'resnet18'"),
+    ],
+)
+def test_wrong_options(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text(YAML)
+    with pytest.raises(UsageError, match=message) as caught:
+        run_training("fit", ["-c", "a.yaml", "--data", "ToyData", *arguments])
+    assert len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / "runs").exists(), "nothing is written before the configuration is right"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("modle: 3\n", "unknown key 'modle' in the configuration; did you mean 'model'"),
+        ("model: [\n", "Problems parsing config"),
+        ("model: {class_path: builtins.eval, init_args: {source: '1'}}\n", "builtins.eval"),
+    ],
+)
+def test_wrong_files(text, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        run_training("fit", ["-c", "a.yaml", "--data", "ToyData"])
+
+
+def test_missing_model_says_what_to_give(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="missing: --model; give a class or a configuration with -c"):
+        run_training("fit", ["--data", "ToyData"])

@@ -1,0 +1,45 @@
+"""What model and data share is said once; the far side cannot be set to something else in silence."""
+
+import pytest
+
+from tasks.classification import ClassificationTask
+from tests.toy_data import ToyData
+from visionkit.errors import UsageError
+from visionkit.linking import link
+
+
+def links(model=None, data=None):
+    return link({"backbone": "test_resnet", **(model or {})}, data or {}, ClassificationTask, ToyData)
+
+
+def test_input_comes_from_the_backbone_where_nobody_says():
+    values = links()
+    assert values["input"]["size"] == ClassificationTask.default_input("test_resnet").size
+    assert values["classes"] == ["dark", "light"]
+
+
+def test_input_of_the_model_reaches_the_data():
+    assert links({"input": {"size": [32, 48]}})["input"]["size"] == (32, 48)
+
+
+def test_setting_the_far_side_names_the_option_to_set():
+    with pytest.raises(UsageError, match=r"set --model\.input instead"):
+        links({"input": {"size": [32, 32]}}, {"input": {"size": [64, 64]}})
+
+
+def test_an_equal_value_on_both_sides_is_no_contradiction():
+    assert links({"input": {"size": [32, 32]}}, {"input": {"size": [32, 32]}})["input"]["size"] == (32, 32)
+
+
+def test_the_same_names_in_another_order_are_read_by_name():
+    assert links({"classes": ["light", "dark"]})["classes"] == ["light", "dark"]
+
+
+def test_other_names_of_the_same_number_are_refused():
+    with pytest.raises(UsageError, match="class 0 is 'cat' and the data's is 'dark'"):
+        links({"classes": ["cat", "dog"]})
+
+
+def test_another_number_of_classes_is_refused():
+    with pytest.raises(UsageError, match="knows 2 classes and the data has 3"):
+        links({"classes": ["dark", "light"]}, {"classes": ["dark", "light", "grey"]})
