@@ -1,0 +1,188 @@
+"""The `visionkit` command: reads the verb, imports that verb alone, and turns every failure into one line and a status.
+
+Each verb is a module of this package with `SUMMARY`, `add_arguments(parser)` and `run(args) -> int`, importing whatever is
+heavy inside `run`. `fit`, `validate` and `test` are Lightning's command line instead; see `ui.training`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import NoReturn
+
+from ui import training
+from visionkit.errors import EnvironmentFault, Interrupted, UsageError, VisionKitError, suggest
+
+VERBS = ("predict", "export", "serve", "models", "completion")
+"""Each is a module of this package; the training verbs come before them in the help."""
+
+_BROKEN_PIPE = 141  # what a shell reports for a process that SIGPIPE ended
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: The arguments, without the program's name; those of the process where left out.
+
+    Returns:
+        The exit status: 0 success, otherwise the `status` of a `VisionKitError`; 1 is a defect of visionkit.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        status = _dispatch(arguments)
+        sys.stdout.flush()
+        return status
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BrokenPipeError:
+        # Nobody reads on (`| head`). Python would complain again when it flushes at its end.
+        _discard_stdout()
+        return _BROKEN_PIPE
+    except BaseException as error:
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        fault = _as_fault(error)
+        print(f"visionkit: {_told(fault, error, debug)}", file=sys.stderr)
+        return fault.status if fault else 1
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments:
+        print(_overview(), file=sys.stderr)
+        return UsageError.status
+    verb, *rest = arguments
+    if verb in ("-h", "--help", "help") and not rest:
+        print(_overview())
+        return 0
+    if verb in ("-h", "--help", "help"):
+        verb, rest = rest[0], ["--help"]
+    if verb in ("-V", "--version", "version"):
+        from importlib.metadata import version
+
+        print(f"visionkit {version('visionkit')}")
+        return 0
+    if verb in training.VERBS:
+        return training.main(verb, rest)
+    if verb not in VERBS:
+        what = "option" if verb.startswith("-") else "command"
+        raise UsageError(
+            f"unknown {what} {verb!r} (visionkit --help lists what there is){suggest(verb, (*training.VERBS, *VERBS))}"
+        )
+    module = verb_module(verb)
+    status: int = module.run(build_parser(verb).parse(rest))
+    return status
+
+
+def verb_module(verb: str) -> ModuleType:
+    """The module of a verb that is not a training verb."""
+    return importlib.import_module(f"ui.{verb}")
+
+
+def build_parser(verb: str) -> VerbParser:
+    """The parser of a verb that is not a training verb."""
+    module = verb_module(verb)
+    parser = VerbParser(
+        prog=f"visionkit {verb}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+class VerbParser(argparse.ArgumentParser):
+    """An argparse parser whose errors are one line with the nearest name."""
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Parses; positional arguments may stand between options.
+
+        Raises:
+            UsageError: Something is missing, unknown or not allowed.
+        """
+        options = [name for action in self._actions for name in action.option_strings]
+        for argument in arguments:
+            name = argument.partition("=")[0]
+            if argument == "--":
+                break
+            if re.match(r"--\w", argument) and name not in options:
+                raise UsageError(f"unknown option {name} (`{self.prog} --help` lists them){suggest(name, options)}")
+        known, extra = self.parse_known_intermixed_args(arguments)
+        if extra:
+            raise UsageError(f"unexpected argument {extra[0]!r} (`{self.prog} --help` says what is)")
+        return known
+
+    def error(self, message: str) -> NoReturn:
+        """Raises what argparse would print and end the process with."""
+        choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        hint = suggest(choice[1], re.findall(r"[\w.-]+", choice[2])) if choice else ""
+        raise UsageError(f"{message} (`{self.prog} --help`){hint}")
+
+
+def _overview() -> str:
+    rows = {**training.SUMMARIES, **{verb: verb_module(verb).SUMMARY for verb in VERBS}}
+    lines = [f"  {verb:<12}{summary}" for verb, summary in rows.items()]
+    return "\n".join(
+        [
+            "usage: visionkit COMMAND [OPTIONS]",
+            "",
+            "Train, test, export and serve vision models on any timm backbone.",
+            "",
+            *lines,
+            "",
+            "visionkit COMMAND --help tells a command's options; --version this version; --debug, anywhere, shows tracebacks.",
+            "",
+            "exit status: 0 success, 2 usage or configuration, 3 data, 4 checkpoint, 5 environment, 6 training diverged,",
+            "             130 interrupted, 143 terminated after saving, 1 a defect of visionkit",
+        ]
+    )
+
+
+def _as_fault(error: BaseException) -> VisionKitError | None:
+    """The expected failure that an exception stands for, or None for a defect."""
+    if isinstance(error, VisionKitError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted("interrupted")
+    if isinstance(error, MemoryError):
+        return EnvironmentFault("out of memory; take smaller batches or pictures")
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
+        return EnvironmentFault("the device is out of memory; take smaller batches or pictures")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return EnvironmentFault(f"{error.filename or 'the disk'}: no space left on the device; free some or name another folder")
+    return None
+
+
+def _told(fault: VisionKitError | None, error: BaseException, debug: bool) -> str:
+    if fault is not None:
+        return "interrupted" if isinstance(fault, Interrupted) else f"error: {_one_line(str(fault))}"
+    text = _one_line(str(error))
+    advice = "" if debug else " (a defect of visionkit; run with --debug for the traceback)"
+    return f"error: {type(error).__name__}{': ' if text else ''}{text[:300]}{advice}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _discard_stdout() -> None:
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        return  # not a real file, so nothing will be flushed to it
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

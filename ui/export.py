@@ -1,0 +1,89 @@
+"""Exports a model as a bundle to hand out: weights that cannot run code, its facts, a model card, and a graph.
+
+MODEL is a .ckpt, a bundle folder or a public name (timm:resnet50). What is exported answers as the checkpoint does; the
+graph of --onnx is kept only if its answers on pictures match.
+
+  visionkit export runs/flowers/checkpoints/last.ckpt --out models/flowers --half
+  visionkit export models/flowers --out models/flowers-int8 --onnx --int8 --calibrate photos
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from visionkit.errors import DataError, UsageError
+
+SUMMARY = "write a bundle to hand out: safetensors, model card, ONNX"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what this verb takes."""
+    parser.add_argument("model", metavar="MODEL", help="a .ckpt, a bundle folder or a public name (timm:resnet50)")
+    parser.add_argument("--out", metavar="DIR", required=True, help="where the bundle shall be")
+    parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is there")
+    parser.add_argument("--half", action="store_true", help="store weights in 16 bit: half the size")
+    parser.add_argument("--onnx", action="store_true", help="also write model.onnx, for ONNX Runtime")
+    parser.add_argument("--int8", action="store_true", help="the graph in 8 bit, several times faster on CPUs; wants --calibrate")
+    parser.add_argument("--calibrate", metavar="DIR", help="pictures like those to come, some hundred, for --int8")
+    parser.add_argument(
+        "--card", metavar="FILE", help="yaml or json with facts for the model card: name, summary, data, terms, command, ..."
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exports and says what was written."""
+    if args.int8 and not args.calibrate:
+        raise UsageError("--int8: name a folder of pictures like those to come with --calibrate DIR")
+    if args.calibrate and not args.int8:
+        raise UsageError("--calibrate: is for --int8 alone")
+    card = read_card(Path(args.card)) if args.card else {}
+    pictures = None
+    if args.calibrate:
+        from visionkit.images import find_images
+
+        pictures = find_images(args.calibrate)
+    from visionkit.checkpoint import load_task
+    from visionkit.export import export_bundle
+
+    task = load_task(args.model)
+    folder = export_bundle(
+        task,
+        args.out,
+        card={**known_card(args.model), **card},
+        half=args.half,
+        onnx=args.onnx or args.int8,
+        int8=args.int8,
+        calibration=pictures,
+        overwrite=args.overwrite,
+    )
+    for path in sorted(folder.iterdir()):
+        print(f"{path}  {path.stat().st_size / 1e6:,.2f} MB")
+    return 0
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """Reads facts for a model card from yaml or json.
+
+    Raises:
+        DataError: Not there, not readable, or no table of facts.
+    """
+    import yaml
+
+    try:
+        facts = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"--card {path}: no such file") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DataError(f"--card {path}: cannot be read ({str(error).splitlines()[0]})") from error
+    if not isinstance(facts, dict):
+        raise DataError(f"--card {path}: facts are written as `name: text`, one a line")
+    return {str(key): value for key, value in facts.items()}
+
+
+def known_card(model: str) -> dict[str, Any]:
+    """The card of the bundle that is exported anew; empty for anything else."""
+    from visionkit.bundle import is_bundle, read_bundle
+
+    return read_bundle(model).card if is_bundle(Path(model)) else {}

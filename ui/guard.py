@@ -1,0 +1,156 @@
+"""What stands between the network and the demo: which names it answers to, who may send, how much, and what browsers may do.
+
+Gradio by itself takes any Host header and cross-site uploads, limits no body and sends no security headers. This is plain
+ASGI, with nothing imported, and holds for every route.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+UPLOAD_LIMIT = 64 * 2**20
+"""Bytes of a picture that is sent."""
+
+BODY_LIMIT = 2 * 2**20
+"""Bytes of any other request."""
+
+POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "script-src 'self' 'unsafe-inline'",  # the page's configuration is an inline script
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "media-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "connect-src 'self'",
+        "worker-src 'self' blob:",
+        "object-src 'none'",
+        "frame-src 'none'",
+        "frame-ancestors 'none'",
+        "base-uri 'self'",
+        "form-action 'self'",
+    )
+)
+
+HEADERS = (
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(self), microphone=(), geolocation=()"),
+)
+
+
+class Guard:
+    """Wraps an ASGI application.
+
+    Args:
+        application: What it protects.
+        host: The address that is listened on.
+        names: Further names that browsers may use.
+    """
+
+    def __init__(self, application: Application, host: str, names: Iterable[str] = ()) -> None:
+        self._application = application
+        self._names = {"localhost", "127.0.0.1", "::1", host.lower(), *(name.lower() for name in names)}
+        self._open = host in ("", "0.0.0.0", "::")
+        if self._open:
+            self._names.add(socket.gethostname().lower())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        if scope["type"] == "lifespan":
+            await self._application(scope, receive, send)
+            return
+        if scope["type"] != "http":  # the demo uses no web sockets
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        headers = {key.lower(): value.decode("latin-1") for key, value in scope["headers"]}
+        send = _with_headers(send)
+        refusal = self._refusal(scope, headers)
+        if refusal is not None:
+            await _answer(send, *refusal)
+            return
+        limit = UPLOAD_LIMIT if scope["path"].rstrip("/").endswith("/upload") else BODY_LIMIT
+        length = headers.get(b"content-length", "")
+        if length.isdigit() and int(length) > limit:
+            await _answer(send, 413, f"more than {limit // 2**20} MB")
+            return
+        await self._application(scope, _limited(receive, limit), send)
+
+    def _refusal(self, scope: Scope, headers: dict[bytes, str]) -> tuple[int, str] | None:
+        host = headers.get(b"host", "")
+        if not self._is_known(host):
+            # A page elsewhere can point a name of its own at this address; its pictures and models are not for it.
+            return 421, "this server is not called by that name; start it with --allow-host NAME to add one"
+        if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            return None
+        origin = headers.get(b"origin")
+        same = origin is None or origin.partition("://")[2] == host
+        if not same or headers.get(b"sec-fetch-site", "none") not in ("none", "same-origin"):
+            return 403, "sent from another site"
+        return None
+
+    def _is_known(self, host: str) -> bool:
+        name = _without_port(host).lower()
+        if name in self._names:
+            return True
+        if not self._open:
+            return False
+        try:  # listening on every address: any of them is right, while a foreign name is not
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+
+def _without_port(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+def _with_headers(send: Send) -> Send:
+    async def wrapped(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            ours = {name for name, _ in HEADERS}
+            kept = [(name, value) for name, value in message.get("headers", ()) if name.lower() not in ours]
+            message = {**message, "headers": [*kept, *HEADERS]}
+        await send(message)
+
+    return wrapped
+
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    taken = 0
+
+    async def wrapped() -> Message:
+        nonlocal taken
+        message = await receive()
+        if message["type"] == "http.request":
+            taken += len(message.get("body", b""))
+            if taken > limit:
+                # No length was announced. Ending the stream makes whoever reads it give up.
+                return {"type": "http.disconnect"}
+        return message
+
+    return wrapped
+
+
+async def _answer(send: Send, status: int, text: str) -> None:
+    body = text.encode()
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

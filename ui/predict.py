@@ -1,0 +1,301 @@
+"""Predicts on pictures: files, folders (searched deeply) or patterns.
+
+MODEL is a .ckpt, a bundle folder or a public name (timm:resnet50). With --out, DIR/predictions.jsonl gets one record
+a picture, {"source", "size": [height, width], "prediction"}; without it the records go to the standard output.
+A picture that cannot be read is told, skipped and counted; the rest is done, and the exit status is then 3.
+
+  visionkit predict runs/flowers/checkpoints/last.ckpt photos --out results --draw
+  visionkit predict timm:resnet50 photo.jpg --top 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from visionkit.errors import DataError, EnvironmentFault, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from visionkit.predictions import Prediction
+    from visionkit.predictor import Predictor
+
+SUMMARY = "predict on pictures, folders or patterns"
+
+RECORDS = "predictions.jsonl"
+DRAWN = "drawn"
+FEW = 20
+"""Up to that many pictures, a table of the answers is printed."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what this verb takes."""
+    parser.add_argument("model", metavar="MODEL", help="a .ckpt, a bundle folder or a public name (timm:resnet50)")
+    parser.add_argument("sources", metavar="SOURCE", nargs="+", help="pictures, folders or patterns")
+    parser.add_argument("--out", metavar="DIR", help=f"write DIR/{RECORDS} (and pictures) in place of printing records")
+    parser.add_argument("--draw", action="store_true", help=f"also write the pictures with the answers drawn, DIR/{DRAWN}/")
+    parser.add_argument("--overwrite", action="store_true", help=f"replace a DIR/{RECORDS} that is there")
+    parser.add_argument("--devices", type=int, metavar="N", help="GPUs to compute on; 0 is the CPU (one GPU if there is one)")
+    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures a step (%(default)s)")
+    parser.add_argument("--engine", default="torch", choices=("torch", "onnx"), help="what runs the network (%(default)s)")
+    parser.add_argument(
+        "--top", type=int, metavar="K", help="of classes: show and record the K most probable (show 3, record all)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predicts, writes and prints."""
+    limits = (("--batch-size", args.batch_size, 1), ("--top", args.top, 1), ("--devices", args.devices, 0))
+    for name, value, least in limits:
+        if value is not None and value < least:
+            raise UsageError(f"{name}: {value} is not a number from {least} on")
+    if args.draw and not args.out:
+        raise UsageError("--draw: name a folder for the pictures with --out DIR")
+    from ui.words import to_record
+
+    paths, missing = find_sources(args.sources)
+    out = _prepare(Path(args.out), args.overwrite) if args.out else None
+    predictors = _predictors(args.model, args.devices, args.engine)
+    report = _Report()
+    for fault in missing:
+        report.skip(fault)
+    names = drawing_names(paths) if args.draw else {}
+    with _records(out) as file, _progress(len(paths)) as advance:
+        for path, picture, answer in answers(predictors, paths, args.batch_size):
+            advance()
+            if isinstance(answer, DataError):
+                report.skip(answer)
+                continue
+            record = {"source": str(path), "size": list(picture.shape[:2]), "prediction": to_record(answer, args.top)}
+            try:
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                file.flush()
+            except OSError as error:
+                if out is None:
+                    raise
+                raise _cannot_write(out / RECORDS, error) from error
+            report.note(path, answer)
+            if out is not None and args.draw:
+                _draw(out / DRAWN / names[path], picture, answer)
+    return report.close(out, args.top)
+
+
+# ---------------------------------------------------------------------- what to read and where to write
+
+
+def find_sources(sources: Sequence[str]) -> tuple[list[Path], list[DataError]]:
+    """Every picture that the sources name, each once, in order; and what went wrong with the rest.
+
+    Raises:
+        DataError: No source names a picture.
+    """
+    from visionkit.images import find_images
+
+    found: dict[Path, Path] = {}
+    faults: list[DataError] = []
+    for source in sources:
+        try:
+            for path in find_images(source):
+                found.setdefault(path.resolve(), path)
+        except DataError as error:
+            faults.append(error)
+    if not found:
+        raise faults[0]
+    return list(found.values()), faults
+
+
+def drawing_names(paths: Sequence[Path]) -> dict[Path, Path]:
+    """A name for the drawing of each picture: its path below the folder that all have in common, ending in `.jpg`.
+
+    A picture that is no `.jpg` keeps its own ending before that, so that `a.png` and `a.jpg` do not meet.
+    """
+    parents = [path.resolve().parent for path in paths]
+    try:
+        root = Path(os.path.commonpath(parents))
+    except ValueError:  # different drives
+        root = Path("/")
+    names: dict[Path, Path] = {}
+    taken: set[str] = set()
+    for path, parent in zip(paths, parents, strict=True):
+        folder = parent.relative_to(root) if parent.is_relative_to(root) else Path(*parent.parts[1:])
+        stem = path.stem if path.suffix == ".jpg" else path.name
+        name, number = folder / f"{stem}.jpg", 1
+        while str(name).lower() in taken:
+            number += 1
+            name = folder / f"{stem}-{number}.jpg"
+        taken.add(str(name).lower())
+        names[path] = name
+    return names
+
+
+def _prepare(out: Path, overwrite: bool) -> Path:
+    records = out / RECORDS
+    if records.exists() and not overwrite:
+        raise UsageError(f"{records}: is there already; name another folder, or replace it with --overwrite")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(out, error) from error
+    return out
+
+
+def _cannot_write(path: Path, error: OSError) -> EnvironmentFault:
+    return EnvironmentFault(f"{path}: cannot be written ({error.strerror})")
+
+
+@contextmanager
+def _records(out: Path | None) -> Iterator[IO[str]]:
+    if out is None:
+        yield sys.stdout
+        return
+    try:
+        file = (out / RECORDS).open("w", encoding="utf-8")
+    except OSError as error:
+        raise _cannot_write(out / RECORDS, error) from error
+    with file:
+        yield file
+
+
+def _draw(path: Path, picture: np.ndarray, answer: Prediction) -> None:
+    from PIL import Image
+
+    from visionkit.drawing import draw
+
+    drawn = Image.fromarray(draw(answer, picture))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        drawn.save(path, "JPEG", quality=92)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+# ---------------------------------------------------------------------- the work
+
+
+def _predictors(model: str, devices: int | None, engine: str) -> list[Predictor]:
+    import torch
+
+    from visionkit.predictor import load
+
+    there = torch.cuda.device_count() if engine == "torch" else 0
+    wanted = min(1, there) if devices is None else devices
+    if wanted > there:
+        why = f"this machine has {there}" if engine == "torch" else f"the {engine} engine computes on the CPU"
+        raise EnvironmentFault(f"--devices {wanted}: {why}; give --devices {there} or leave it out")
+    return [load(model, device=f"cuda:{index}" if wanted else "cpu", engine=engine) for index in range(wanted or 1)]
+
+
+Answer = "tuple[Path, np.ndarray, Prediction | DataError]"
+
+
+def answers(predictors: Sequence[Predictor], paths: Sequence[Path], batch_size: int) -> Iterator[Answer]:
+    """Answers every picture, in order, decoding ahead of the network; a picture that cannot be read gives its fault.
+
+    Args:
+        predictors: One for each device; each computes one batch at a time.
+        paths: The pictures.
+        batch_size: Pictures a step.
+
+    Yields:
+        The path, the picture as (h, w, 3) uint8 RGB (empty where it cannot be read), and the answer or the fault.
+    """
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    import numpy as np
+
+    from visionkit.images import read_image
+
+    def read(path: Path) -> np.ndarray | DataError:
+        try:
+            return read_image(path)
+        except DataError as error:
+            return error
+
+    def work(number: int, batch: Sequence[Path], read_ahead: Sequence[Future[np.ndarray | DataError]]) -> list[Answer]:
+        pictures = [future.result() for future in read_ahead]
+        good = [picture for picture in pictures if isinstance(picture, np.ndarray)]
+        told = iter(predictors[number % len(predictors)](good) if good else ())
+        nothing = np.zeros((0, 0, 3), np.uint8)
+        return [
+            (path, nothing, picture) if isinstance(picture, DataError) else (path, picture, next(told))
+            for path, picture in zip(batch, pictures, strict=True)
+        ]
+
+    batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
+    readers = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="decode")
+    # One thread a device, so that a device never has two batches at once.
+    devices = [ThreadPoolExecutor(max_workers=1, thread_name_prefix="device") for _ in predictors]
+    waiting: deque[Future[list[Answer]]] = deque()
+    try:
+        for number, batch in enumerate(batches):
+            ahead = [readers.submit(read, path) for path in batch]
+            waiting.append(devices[number % len(devices)].submit(work, number, batch, ahead))
+            if len(waiting) > 2 * len(devices):
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        for pool in (readers, *devices):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+# ---------------------------------------------------------------------- what is said
+
+
+@dataclass
+class _Report:
+    done: int = 0
+    skipped: int = 0
+    few: list[tuple[Path, Prediction]] = field(default_factory=list)
+
+    def skip(self, fault: DataError) -> None:
+        self.skipped += 1
+        print(f"visionkit: skipped: {fault}", file=sys.stderr)
+
+    def note(self, path: Path, answer: Prediction) -> None:
+        self.done += 1
+        if self.done <= FEW:
+            self.few.append((path, answer))
+
+    def close(self, out: Path | None, top: int | None) -> int:
+        """Prints the table and the sum; returns the exit status."""
+        if out is not None:
+            if self.done <= FEW and self.few:
+                _table(self.few, top or 3)
+            counted = f"{self.done} picture{'' if self.done == 1 else 's'}"
+            print(f"{counted}{f', {self.skipped} skipped' if self.skipped else ''}: {out / RECORDS}", file=sys.stderr)
+        return DataError.status if self.skipped else 0
+
+
+def _table(rows: Sequence[tuple[Path, Prediction]], top: int) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from ui.words import in_words
+
+    table = Table("picture", "answer", box=None, pad_edge=False)
+    for path, answer in rows:
+        table.add_row(escape(str(path)), escape(in_words(answer, top)))
+    Console().print(table)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal or total < 2) as progress:
+        task = progress.add_task("predicting", total=total)
+        yield lambda: progress.advance(task)

@@ -1,0 +1,40 @@
+"""Predictions in a line of words for a terminal, and as records: one case for each kind of answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from visionkit.predictions import Classification, Label, Prediction
+
+
+def in_words(answer: Prediction, top: int) -> str:
+    """One line for people.
+
+    Args:
+        answer: The prediction.
+        top: How many classes, at most.
+    """
+    case = _WORDS.get(answer.kind)
+    return case(answer, top) if case else answer.kind
+
+
+def to_record(answer: Prediction, top: int | None) -> dict[str, Any]:
+    """The prediction in json types, with the `top` most probable classes alone where that is given."""
+    record = answer.to_json()
+    if top is not None and isinstance(answer, Classification):
+        record["probabilities"] = {label.name: label.probability for label in answer.top(top)}
+    return record
+
+
+def _classification(answer: Any, top: int) -> str:
+    if answer.multilabel and not answer.labels:
+        return f"none of the classes (the nearest: {_share(answer.best)})"
+    return ", ".join(map(_share, answer.labels[:top] if answer.multilabel else answer.top(top)))
+
+
+def _share(label: Label) -> str:
+    return f"{label.name} {label.probability:.1%}"
+
+
+_WORDS: dict[str, Callable[[Any, int], str]] = {Classification.kind: _classification}
