@@ -114,6 +114,16 @@ class StoredModel:
         Raises:
             CheckpointError: The task is not installed, or configuration and weights do not fit it.
         """
+        task = self.blank()
+        self.load_into(task)
+        return task
+
+    def blank(self) -> VisionTask:
+        """Builds the task without its weights, for an exported graph that has them.
+
+        Raises:
+            CheckpointError: The task is not installed, or the configuration does not fit it.
+        """
         names = task_names()
         if self.task not in names:
             raise CheckpointError(
@@ -130,7 +140,6 @@ class StoredModel:
             raise CheckpointError(
                 f"{self.source}: its configuration builds no {self.task} task: {_first_line(error)}"
             ) from error
-        self.load_into(task)
         return task
 
     def load_into(self, task: VisionTask) -> None:

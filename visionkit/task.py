@@ -17,10 +17,11 @@ from torchmetrics import MetricCollection
 
 from visionkit.errors import UsageError
 from visionkit.geometry import Geometry, InputSpec
+from visionkit.images import ImageSource
 from visionkit.nn.normalize import Normalize
 from visionkit.optim import OptimConfig, build_optimizer, build_scheduler, parameter_groups
 from visionkit.predictions import Prediction
-from visionkit.types import Batch
+from visionkit.types import Batch, View
 
 
 class _RemembersArguments(ABCMeta):
@@ -110,6 +111,10 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
     def train_batch(self, batch: Batch) -> Batch:
         """Changes a training batch on its device (mixup and the like); by default nothing."""
         return batch
+
+    def views(self, image: ImageSource) -> Sequence[View | None]:
+        """The regions of a picture that are looked at one by one when serving; by default the whole, once."""
+        return (None,)
 
     def merge(self, parts: Sequence[Prediction]) -> Prediction:
         """Puts the predictions of several views of one picture together; by default one view is all there is."""

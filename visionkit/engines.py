@@ -1,0 +1,247 @@
+"""What runs the network when a model is served: torch, ONNX Runtime or OpenVINO, all with one face.
+
+An engine takes a batch (B, C, H, W) uint8 and gives the task's outputs. Preprocessing, decoding and the way back to
+file pixels are the same code whatever the engine, see `visionkit.predictor`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+import torch
+from torch import Tensor
+
+from visionkit.errors import CheckpointError, EnvironmentFault, UsageError, suggest
+
+if TYPE_CHECKING:
+    from visionkit.task import VisionTask
+
+EngineName = Literal["torch", "onnx", "onnx-int8", "openvino"]
+
+GRAPHS: dict[str, str] = {"onnx": "model.onnx", "onnx-int8": "model.int8.onnx", "openvino": "model.onnx"}
+"""The file of a bundle that each engine runs; torch builds the task itself."""
+
+INPUT = "image"
+"""Name of an exported graph's one input: (B, C, H, W) uint8."""
+
+
+class Engine(Protocol):
+    """Runs the network."""
+
+    def __call__(self, image: Tensor) -> Any:
+        """(B, C, H, W) uint8 to the task's outputs, a NamedTuple of tensors."""
+        ...
+
+
+class TorchEngine:
+    """Runs the task itself, in evaluation mode, without gradients.
+
+    Args:
+        task: With its weights; it is moved to the device. A task that is being trained is put back into training mode
+            after every call.
+        device: "cpu", "cuda", "cuda:1"; where the task is, when left out.
+        precision: "float32", or "bfloat16" or "float16" by autocast.
+
+    Raises:
+        UsageError: Unknown device or precision.
+        EnvironmentFault: The device is not there.
+    """
+
+    def __init__(
+        self,
+        task: VisionTask,
+        device: str | torch.device | None = None,
+        precision: Literal["float32", "bfloat16", "float16"] = "float32",
+    ) -> None:
+        if precision not in ("float32", "bfloat16", "float16"):
+            raise UsageError(f"precision {precision!r}: allowed are float32, bfloat16, float16")
+        self.task, self.precision = task, precision
+        if device is not None:
+            task.to(find_device(device))
+        if task.channels_last:
+            task.network.to(memory_format=torch.channels_last)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.task.parameters()).device
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor) -> Any:
+        training = self.task.training
+        if training:
+            self.task.eval()
+        try:
+            device = self.device
+            image = image.to(device, non_blocking=True)
+            if self.precision == "float32":
+                return self.task(image)
+            with torch.autocast(device.type, dtype=getattr(torch, self.precision)):
+                outputs = self.task(image)
+            return type(outputs)(*(v.float() if v.is_floating_point() else v for v in outputs))
+        finally:
+            if training:
+                self.task.train()
+
+
+class OnnxEngine:
+    """Runs an exported graph by ONNX Runtime on the CPU.
+
+    Args:
+        path: The `.onnx` file.
+        outputs: The task's NamedTuple type; its fields are the names of the graph's outputs.
+        threads: Threads inside an operator; as many as torch uses where left out.
+
+    Raises:
+        CheckpointError: The file is missing, broken, or gives other outputs.
+    """
+
+    def __init__(self, path: str | Path, outputs: type[tuple[Any, ...]], threads: int | None = None) -> None:
+        import onnxruntime as ort
+
+        path = Path(path)
+        _exists(path)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Spinning threads keep the cores from whatever torch does next: decoding is otherwise twice as slow.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime has a dozen unrelated exception types
+            raise _unusable(path, error) from error
+        self.outputs = outputs
+        _check_names(
+            path, [i.name for i in self.session.get_inputs()], [o.name for o in self.session.get_outputs()], outputs
+        )
+        kind = self.session.get_inputs()[0].type
+        if kind != "tensor(uint8)":
+            raise CheckpointError(f"{path}: its input is {kind} and should be tensor(uint8); export it with visionkit")
+
+    def __call__(self, image: Tensor) -> Any:
+        values = self.session.run(list(_fields(self.outputs)), {INPUT: image.cpu().contiguous().numpy()})
+        return self.outputs(*map(torch.from_numpy, values))
+
+
+class OpenVinoEngine:
+    """Runs an exported graph by OpenVINO on the CPU; fast in bfloat16 on processors that have it.
+
+    Wants the optional package: `pip install 'visionkit[openvino]'`.
+
+    Args:
+        path: The `.onnx` file.
+        outputs: The task's NamedTuple type.
+        threads: As many as torch uses where left out.
+        precision: "bfloat16" is about twice as fast and differs in the third digit of a logit; "float32" does not.
+
+    Raises:
+        EnvironmentFault: The package is not installed.
+        CheckpointError: The file is missing, broken, or gives other outputs.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        outputs: type[tuple[Any, ...]],
+        threads: int | None = None,
+        precision: Literal["bfloat16", "float32"] = "bfloat16",
+    ) -> None:
+        if importlib.util.find_spec("openvino") is None:
+            raise EnvironmentFault("engine openvino: the package is not installed; pip install 'visionkit[openvino]'")
+        import openvino
+
+        path = Path(path)
+        _exists(path)
+        settings = {
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+            "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        try:
+            self.model = openvino.Core().compile_model(str(path), "CPU", settings)
+        except Exception as error:
+            raise _unusable(path, error) from error
+        self.outputs = outputs
+        _check_names(
+            path, [i.get_any_name() for i in self.model.inputs], [o.get_any_name() for o in self.model.outputs], outputs
+        )
+
+    def __call__(self, image: Tensor) -> Any:
+        values = self.model({INPUT: image.cpu().contiguous().numpy()})
+        # The result's memory is the runtime's own and is used again by the next call.
+        return self.outputs(*(torch.from_numpy(values[name].copy()) for name in _fields(self.outputs)))
+
+
+def graph_engine(
+    name: str, folder: Path, outputs: type[tuple[Any, ...]], threads: int | None = None
+) -> OnnxEngine | OpenVinoEngine:
+    """The engine of that name for the graph in a bundle's folder.
+
+    Raises:
+        UsageError: Unknown name.
+        CheckpointError: The bundle has no such graph, or it is broken.
+    """
+    check_engine(name)
+    path = folder / GRAPHS[name]
+    if not path.is_file():
+        option = "--int8" if name == "onnx-int8" else "--onnx"
+        raise CheckpointError(
+            f"{folder}: it has no {path.name}, which engine {name} runs; visionkit export {option} writes it"
+        )
+    return OpenVinoEngine(path, outputs, threads) if name == "openvino" else OnnxEngine(path, outputs, threads)
+
+
+def check_engine(name: str) -> None:
+    """Refuses an unknown engine.
+
+    Raises:
+        UsageError: With the names that are known.
+    """
+    known = get_args(EngineName)
+    if name not in known:
+        raise UsageError(f"engine {name!r}: allowed are {', '.join(known)}{suggest(name, known)}")
+
+
+def _fields(outputs: type[tuple[Any, ...]]) -> tuple[str, ...]:
+    return tuple(outputs._fields)  # type: ignore[attr-defined]
+
+
+def _check_names(path: Path, inputs: list[str], found: list[str], outputs: type[tuple[Any, ...]]) -> None:
+    wanted = list(_fields(outputs))
+    if inputs != [INPUT] or sorted(found) != sorted(wanted):
+        raise CheckpointError(
+            f"{path}: its inputs are {', '.join(inputs)} and its outputs {', '.join(found)}; this task wants {INPUT} "
+            f"and {', '.join(wanted)}"
+        )
+
+
+def _exists(path: Path) -> None:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{path}: the file is empty (0 bytes); export the model anew")
+
+
+def _unusable(path: Path, error: Exception) -> CheckpointError:
+    lines = str(error).strip().splitlines()
+    reason = lines[0] if lines else type(error).__name__
+    return CheckpointError(f"{path}: not a usable ONNX file ({reason[:200]}); export the model anew")
+
+
+def find_device(device: str | torch.device) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        UsageError: No such kind of device.
+        EnvironmentFault: This machine lacks it.
+    """
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise UsageError(f"device {device!r}: give cpu, cuda or cuda:<number>") from None
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise EnvironmentFault(f"device {device}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu")
+    return found

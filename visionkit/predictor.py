@@ -1,0 +1,278 @@
+"""Serving: from a picture to a prediction, by the same road whoever asks.
+
+The terminal, the demo, Python and an exported graph differ in who calls `Predictor` and in the engine that runs the
+network. Decoding, preprocessing, `task.decode` and `task.restore` are one code, so what was trained is what is served.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+
+import torch
+
+from visionkit.data import collate
+from visionkit.engines import GRAPHS, Engine, EngineName, TorchEngine, check_engine, find_device, graph_engine
+from visionkit.errors import CheckpointError, DataError, UsageError, suggest
+from visionkit.geometry import Geometry
+from visionkit.images import ImageLike, ImageSource
+from visionkit.predictions import Prediction
+from visionkit.preprocess import Preprocessor
+from visionkit.types import Example, Sample, View
+
+if TYPE_CHECKING:
+    from visionkit.task import VisionTask
+
+T = TypeVar("T")
+R = TypeVar("R")
+Views = Sequence[View | None]
+
+
+class Result(NamedTuple):
+    """One picture of a stream.
+
+    Attributes:
+        source: As it was given.
+        prediction: The answer, or None where the picture could not be read.
+        error: Why it could not be read, or None.
+    """
+
+    source: ImageLike
+    prediction: Prediction | None
+    error: DataError | None
+
+
+class Predictor:
+    """Answers pictures. Safe to call from several threads.
+
+    Args:
+        task: Says how pictures are prepared and what outputs mean; with weights where no engine is given.
+        engine: Runs the network; torch on the device that the task is on where left out.
+        batch_size: Pictures that go through the network together when a list is given.
+
+    Example:
+        >>> predictor = load("runs/flowers/checkpoints/last.ckpt")
+        >>> predictor("photo.jpg").best
+        Label(name='tulip', probability=0.98)
+    """
+
+    def __init__(self, task: VisionTask, engine: Engine | None = None, batch_size: int = 16) -> None:
+        self.task = task
+        self.engine: Engine = engine if engine is not None else TorchEngine(task)
+        self.batch_size = batch_size
+        self.preprocessor = Preprocessor(task.input)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in label order."""
+        return self.task.classes
+
+    @overload
+    def __call__(
+        self, picture: list[ImageLike] | tuple[ImageLike, ...], *, views: Views | None = None, **options: Any
+    ) -> list[Prediction]: ...
+
+    @overload
+    def __call__(self, picture: ImageLike, *, views: Views | None = None, **options: Any) -> Prediction: ...
+
+    def __call__(self, picture: Any, *, views: Views | None = None, **options: Any) -> Prediction | list[Prediction]:
+        """Answers one picture or a list of them.
+
+        Args:
+            picture: Path, bytes, PIL picture or array (h, w, 3) RGB uint8; or a list of these.
+            views: Regions of the one picture to look at, whose answers the task merges; by default what the task wants.
+            **options: Of the task's `decode`, such as a score threshold.
+
+        Returns:
+            A prediction in file pixels, or a list of them in the order given.
+
+        Raises:
+            DataError: A picture cannot be read.
+            UsageError: An option that the task's `decode` does not have.
+        """
+        self._check(options)
+        if isinstance(picture, (list, tuple)):
+            if views is not None:
+                raise UsageError("views: belong to one picture; give a single one")
+            answers: list[Prediction] = []
+            for batch in _batches(picture, self.batch_size):
+                answers += self._answer([self._examples(item) for item in batch], options)
+            return answers
+        return self._answer([self._examples(picture, views)], options)[0]
+
+    def stream(
+        self, sources: Iterable[ImageLike], batch_size: int | None = None, workers: int = 0, **options: Any
+    ) -> Iterator[Result]:
+        """Answers any number of pictures in order, holding only a few at a time.
+
+        A picture that cannot be read gives a result with its error, and the rest goes on.
+
+        Args:
+            sources: Pictures as in a call.
+            batch_size: Pictures that go through the network together.
+            workers: Threads that decode ahead of the network; 0 decodes in between.
+            **options: Of the task's `decode`.
+        """
+        self._check(options)
+        size = batch_size or self.batch_size
+        if size < 1 or workers < 0:
+            raise UsageError(f"batch_size {size} must be at least 1 and workers {workers} at least 0")
+        return self._stream(sources, size, workers, options)
+
+    def _stream(
+        self, sources: Iterable[ImageLike], size: int, workers: int, options: dict[str, Any]
+    ) -> Iterator[Result]:
+        def prepare(source: ImageLike) -> tuple[ImageLike, list[Example] | DataError]:
+            try:
+                return source, self._examples(source)
+            except DataError as error:
+                return source, error
+
+        for batch in _batches(_ahead(prepare, sources, workers, 2 * size), size):
+            good = [examples for _, examples in batch if not isinstance(examples, DataError)]
+            answers = iter(self._answer(good, options))
+            for source, examples in batch:
+                if isinstance(examples, DataError):
+                    yield Result(source, None, examples)
+                else:
+                    yield Result(source, next(answers), None)
+
+    def prepare(self, picture: ImageLike, view: View | None = None) -> Example:
+        """What the network is shown of a picture: the very tensor that validation sees."""
+        return self.preprocessor(Sample(ImageSource(picture), view=view))
+
+    def _examples(self, picture: ImageLike, views: Views | None = None) -> list[Example]:
+        source = ImageSource(picture)
+        views = self.task.views(source) if views is None else views
+        if len(views) > 1:  # decode once
+            source = ImageSource(source.read(self.task.input.channels), source.name)
+        return [self.preprocessor(Sample(source, view=view)) for view in views]
+
+    def _answer(self, pictures: Sequence[list[Example]], options: dict[str, Any]) -> list[Prediction]:
+        """One prediction for each picture, which is a list of its views."""
+        flat = [example for examples in pictures for example in examples]
+        parts = iter(self._run(flat, options))
+        return [self.task.merge([next(parts) for _ in examples]) for examples in pictures]
+
+    @torch.inference_mode()
+    def _run(self, examples: Sequence[Example], options: dict[str, Any]) -> list[Prediction]:
+        # Only equal sizes share a batch: filled up to its neighbours' size, a picture's answer would depend on them.
+        groups: dict[torch.Size, list[int]] = {}
+        for index, example in enumerate(examples):
+            groups.setdefault(example["image"].shape, []).append(index)
+        answers: dict[int, Prediction] = {}
+        for indices in groups.values():
+            for some in _batches(indices, self.batch_size):
+                image = (
+                    examples[some[0]]["image"][None]  # a view: no copy for a single picture
+                    if len(some) == 1
+                    else collate([examples[i] for i in some])["image"]
+                )
+                geometry: list[Geometry] = [examples[i]["geometry"] for i in some]
+                decoded = self.task.decode(self.engine(image), **options)
+                answers.update(zip(some, self.task.restore(decoded, geometry), strict=True))
+        return [answers[index] for index in range(len(examples))]
+
+    def _check(self, options: dict[str, Any]) -> None:
+        if not options:
+            return
+        known = list(inspect.signature(self.task.decode).parameters)[1:]
+        for name in options:
+            if name not in known:
+                allowed = f"allowed are {', '.join(known)}" if known else f"{self.task.name} has none"
+                raise UsageError(f"{name}: no option of {self.task.name}; {allowed}{suggest(name, known)}")
+
+
+def load(
+    path: str | Path, device: str | torch.device = "cpu", engine: EngineName = "torch", threads: int | None = None
+) -> Predictor:
+    """Opens a model to predict with.
+
+    Args:
+        path: A `.ckpt`, a bundle folder, or a public name such as `timm:resnet50`. The engines that run an exported
+            graph want a bundle that has one.
+        device: "cpu", "cuda", "cuda:1"; exported graphs run on the CPU.
+        engine: "torch"; "onnx" or "onnx-int8" by ONNX Runtime; "openvino" in bfloat16 (an optional extra).
+        threads: For the exported graphs; as many as torch uses where left out.
+
+    Raises:
+        CheckpointError: The model cannot be used; the line says why.
+        UsageError: Unknown engine, device or public name.
+        EnvironmentFault: The device, the package or the network is not there.
+
+    Example:
+        >>> load("model.ckpt")("photo.jpg").to_json()
+    """
+    check_engine(engine)
+    if engine == "torch":
+        from visionkit.checkpoint import load_task
+
+        task = load_task(path)
+        return Predictor(task, TorchEngine(task, device))
+    if find_device(device).type != "cpu":
+        raise UsageError(
+            f"device {device}: engine {engine} computes on the CPU; leave the device out or use engine torch"
+        )
+    folder = Path(path).parent if Path(path).suffix == ".onnx" else Path(path)
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{path}: engine {engine} wants a bundle with {GRAPHS[engine]}; visionkit export writes one"
+        )
+    from visionkit.checkpoint import read_model
+
+    task = _without_weights(read_model(folder).blank)
+    return Predictor(task, graph_engine(engine, folder, type(task).outputs, threads))
+
+
+def _without_weights(build: Callable[[], VisionTask]) -> VisionTask:
+    """A task whose parameters take neither time nor memory: the graph holds the weights, the task the meaning."""
+    with _NoInit():
+        task = build().eval()
+    for module in task.network.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                module._parameters[name] = torch.nn.Parameter(parameter.to("meta"), requires_grad=False)
+    return task
+
+
+class _NoInit(torch.overrides.TorchFunctionMode):
+    """Skips the random initialisation of layers; constants that `decode` may want are built as usual."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    batch: list[T] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _ahead(work: Callable[[T], R], items: Iterable[T], workers: int, window: int) -> Iterator[R]:
+    """`map(work, items)` by threads, at most `window` results ahead of who takes them."""
+    if workers == 0:
+        yield from map(work, items)
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    waiting: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > window:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
