@@ -57,6 +57,7 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         monitor: The metric that chooses the best checkpoint, and "min" or "max".
         targets: Keys of `visionkit.types.Target` that training needs.
         outputs: The NamedTuple that `forward` returns; its fields name the outputs of an exported graph.
+        latest: Losses and rates as they were last logged, for whoever shows them.
         public_schemes: Sources of public weights that `from_public` knows: `("timm",)`.
     """
 
@@ -85,6 +86,7 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         self.optim = optim or OptimConfig()
         self.compile_network, self.channels_last = compile_network, channels_last
         self.step_log = TermLog()
+        self.latest: dict[str, float] = {}
         self._eval_log = TermLog()
         self._tables: dict[str, list[dict[str, Any]]] = {}
         self._config: dict[str, Any] = {}
@@ -207,6 +209,7 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         for group in trainer.optimizers[0].param_groups:
             values[f"lr/{group.get('name', 'all')}"] = group["lr"]
         values["epoch"] = trainer.current_epoch
+        self.latest = values
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
 
