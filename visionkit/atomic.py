@@ -21,7 +21,8 @@ _SUFFIX = ".part"
 _STALE_AFTER = 3600.0  # seconds; for what another machine, whose processes cannot be asked for, has left behind
 
 
-def _beside(target: Path) -> Path:
+def beside(target: Path) -> Path:
+    """A name for the unfinished file, in the same folder; `remove_leftovers` knows it."""
     return target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}{_SUFFIX}")
 
 
@@ -68,7 +69,7 @@ def atomic_file(target: Path) -> Iterator[IO[bytes]]:
     Raises:
         EnvironmentFault: The disk is full, or the folder cannot be written. `target` is then as it was.
     """
-    part = _beside(target)
+    part = beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
@@ -102,7 +103,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     Raises:
         EnvironmentFault: The disk is full, or the place cannot be written. `target` is then as it was.
     """
-    part = _beside(target)
+    part = beside(target)
     old = part.with_name(part.name.removesuffix(_SUFFIX) + ".old" + _SUFFIX)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

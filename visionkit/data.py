@@ -7,6 +7,10 @@ the sampler neither pads nor repeats, so N processes see each picture once.
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
@@ -15,12 +19,15 @@ import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
 from visionkit.preprocess import Preprocessor
+from visionkit.resume import position_of
 from visionkit.types import STACKED, Batch, Example, Sample
+
+log = logging.getLogger(__name__)
 
 Split = Literal["train", "val", "test"]
 Augment = Callable[[Sample, np.random.Generator], Sample]
@@ -85,8 +92,10 @@ class SampleDataset(Dataset[Example]):
         return self.preprocessor(sample)
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
+class EpochSampler(DistributedSampler[Any]):
     """Yields (epoch, index) for one rank; skips what an interrupted epoch has already seen.
+
+    It calls itself a DistributedSampler because Lightning wraps any other sampler in one that pads and repeats.
 
     Args:
         length: Number of samples.
@@ -97,8 +106,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
     """
 
     def __init__(self, length: int, *, shuffle: bool, seed: int = 0, rank: int = 0, world: int = 1) -> None:
-        self.length, self.shuffle, self.seed, self.rank, self.world = length, shuffle, seed, rank, world
-        self.epoch = 0
+        super().__init__(range(length), world, rank, shuffle, seed)  # type: ignore[arg-type]  # only its length counts
+        self.length, self.world = length, world
         self.skip = 0
         """Items of this rank that are left out at the start of the next epoch: those seen before an interruption."""
 
@@ -110,12 +119,14 @@ class EpochSampler(Sampler[tuple[int, int]]):
         if not self.shuffle:
             return np.arange(self.rank, self.length, self.world)
         counter = [0, 0, 0, self.epoch + 1]  # a word that no item uses, see `rng_for`
-        order = np.random.Generator(np.random.Philox(key=self.seed & 0xFFFFFFFF, counter=counter)).permutation(self.length)
+        order = np.random.Generator(np.random.Philox(key=self.seed & 0xFFFFFFFF, counter=counter)).permutation(
+            self.length
+        )
         # Every rank must take the same number of steps, or the last collective waits for ever.
         total = -(-self.length // self.world) * self.world
         return np.resize(order, total)[self.rank :: self.world]
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[Any]:
         skip, self.skip = self.skip, 0
         for index in self._indices()[skip:]:
             yield self.epoch, int(index)
@@ -124,6 +135,21 @@ class EpochSampler(Sampler[tuple[int, int]]):
         if self.shuffle:
             return -(-self.length // self.world)
         return len(range(self.rank, self.length, self.world))
+
+
+class ResumableLoader(DataLoader[Example]):
+    """A loader that can begin in the middle of an epoch."""
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Makes the next pass begin at batch `batches` of epoch `epoch`; its length stays that of a whole epoch."""
+        sampler: Any = self.sampler
+        sampler.set_epoch(state["epoch"])
+        sampler.skip = state["batches"] * (self.batch_size or 1)
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the next pass begins. What is finished of a pass that runs is known by the data module."""
+        sampler: Any = self.sampler
+        return {"epoch": sampler.epoch, "batches": sampler.skip // (self.batch_size or 1)}
 
 
 class VisionDataModule(LightningDataModule, ABC):
@@ -165,6 +191,7 @@ class VisionDataModule(LightningDataModule, ABC):
         self.workers, self.seed, self.augment = workers, seed or 0, augment
         self.drop_last, self.pin_memory = drop_last, pin_memory
         self._samples: dict[Split, Sequence[Sample]] = {}
+        self._resume: dict[str, int] | None = None
 
     @classmethod
     def discover_classes(cls, **init_args: Any) -> list[str]:
@@ -200,11 +227,13 @@ class VisionDataModule(LightningDataModule, ABC):
         samples = self.samples(split)
         rank, world = _rank_and_world()
         if not training and len(samples) < world:
-            raise DataError(f"{split}: {len(samples)} pictures cannot be shared by {world} processes; use fewer processes")
+            raise DataError(
+                f"{split}: {len(samples)} pictures cannot be shared by {world} processes; use fewer processes"
+            )
         dataset = SampleDataset(samples, Preprocessor(self.input), self.seed, self.augment if training else None)
         sampler = EpochSampler(len(samples), shuffle=training, seed=self.seed, rank=rank, world=world)
         batch_size = self.batch_size if training else self.eval_batch_size
-        return DataLoader(
+        loader = ResumableLoader(
             dataset,
             batch_size=batch_size,
             sampler=sampler,
@@ -215,6 +244,33 @@ class VisionDataModule(LightningDataModule, ABC):
             persistent_workers=self.workers > 0,
             worker_init_fn=_init_worker if self.workers else None,
         )
+        if training and self._resume is not None:
+            # Lightning makes the iterator before it sets the epoch, so both are set here.
+            resume, self._resume = self._resume, None
+            if resume["batches"] and (resume["batch_size"], resume["world"]) != (self.batch_size, world):
+                log.warning(
+                    "the checkpoint was saved within an epoch by %d process(es) of batch size %d, now it is %d of %d: "
+                    "the rest of this epoch repeats some pictures and leaves some out",
+                    *(resume["world"], resume["batch_size"], world, self.batch_size),
+                )
+            loader.load_state_dict(resume)
+        return loader
+
+    def state_dict(self) -> dict[str, int]:
+        """Which batches are finished, for the checkpoint."""
+        if self.trainer is None or self.trainer.state.fn != "fit":
+            return {}
+        position = position_of(self.trainer)
+        return {
+            "epoch": position.epoch,
+            "batches": position.batches,
+            "batch_size": self.batch_size,
+            "world": self.trainer.world_size,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Makes the next training loader go on where the checkpoint was saved."""
+        self._resume = dict(state_dict)
 
     def train_dataloader(self) -> DataLoader[Example]:
         return self.loader("train")
@@ -232,8 +288,28 @@ def _rank_and_world() -> tuple[int, int]:
     return 0, 1
 
 
+def _leave_signals_to_parent() -> None:
+    """Keeps a worker alive when the whole process group is told to stop: the step still needs its pictures.
+
+    A worker that dies of a signal makes torch raise in the middle of the trainer's step. The trainer's own request to
+    end is still obeyed; who sent a signal is seen by waiting for it.
+    """
+    parent = os.getppid()
+    mask = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1}
+    signal.pthread_sigmask(signal.SIG_BLOCK, mask)
+
+    def wait() -> None:
+        while True:
+            number = signal.sigwaitinfo(mask)
+            if number.si_signo == signal.SIGTERM and number.si_pid == parent:
+                os._exit(0)
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
+
+
 def _init_worker(worker: int) -> None:
     """One thread a worker: they are already one process a core."""
+    _leave_signals_to_parent()
     torch.set_num_threads(1)
     try:
         import cv2

@@ -1,0 +1,72 @@
+"""What goes on beside the steps of a training, one file each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visionkit.callbacks.checkpointing import Checkpointing
+from visionkit.callbacks.config_saver import ConfigSaver
+from visionkit.callbacks.divergence import Divergence
+from visionkit.callbacks.ema import EMA
+from visionkit.callbacks.interruption import Interruption
+from visionkit.callbacks.progress import Bar, Lines, progress
+from visionkit.callbacks.seeding import Seeding
+from visionkit.callbacks.unfreezing import Unfreezing
+from visionkit.runs import CHECKPOINTS
+
+if TYPE_CHECKING:
+    from lightning import Callback
+
+    from visionkit.task import VisionTask
+
+__all__ = [
+    "EMA",
+    "Bar",
+    "Checkpointing",
+    "ConfigSaver",
+    "Divergence",
+    "Interruption",
+    "Lines",
+    "Seeding",
+    "Unfreezing",
+    "default_callbacks",
+    "progress",
+]
+
+
+def default_callbacks(
+    task: VisionTask,
+    *,
+    run: str | Path,
+    config: Mapping[str, Any] | None = None,
+    ema: float = 0.0,
+    checkpoint_every: int = 0,
+    stop_after_nonfinite: int = 3,
+    seed: int | None = None,
+) -> list[Callback]:
+    """What every training wants: exact resume, a clean end, the best and the last checkpoint.
+
+    Args:
+        task: Names the metric that chooses the best.
+        run: Folder of the run; checkpoints go into `checkpoints` inside it.
+        config: Written as `config.yaml` and logged.
+        ema: Decay of the weights' moving average; 0 is off.
+        checkpoint_every: Also save every N steps; 0 is off.
+        stop_after_nonfinite: Stop after that many NaN or infinite losses in a row; 0 is off.
+        seed: Of dropout and mixup; the data module's where left out.
+
+    Returns:
+        In the order that they have to run in: the average is taken before it is saved, a loss is judged before either.
+    """
+    metric, mode = task.monitor
+    callbacks: list[Callback] = [Seeding(seed)]
+    if stop_after_nonfinite:
+        callbacks.append(Divergence(stop_after_nonfinite))
+    if ema:
+        callbacks.append(EMA(ema))
+    if config is not None:
+        callbacks.append(ConfigSaver(run, config))
+    callbacks += [Interruption(), progress(), Checkpointing(Path(run) / CHECKPOINTS, metric, mode, checkpoint_every)]
+    return callbacks

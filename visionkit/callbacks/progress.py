@@ -1,0 +1,104 @@
+"""Progress in the terminal: a bar where somebody looks, plain lines where a file does."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+
+_REFRESH = 0.1  # seconds between two updates of the bar
+
+
+def progress(interval: float = 30.0) -> Callback:
+    """The bar for a terminal, lines for everything else.
+
+    Args:
+        interval: Seconds between two lines.
+    """
+    return Bar() if sys.stdout.isatty() else Lines(interval)
+
+
+class Bar(RichProgressBar):
+    """Lightning's rich bar, which is told of a batch ten times a second instead of each time.
+
+    The losses it shows are those that the task flushes every `log_every_n_steps` steps.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=10, leave=True)
+        self._next = 0.0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.monotonic()
+        if now >= self._next or batch_idx + 1 >= trainer.num_training_batches:
+            self._next = now + _REFRESH
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """The latest losses, and the metric that chooses the best checkpoint."""
+        return shown(trainer, pl_module)
+
+
+class Lines(ProgressBar):
+    """One line now and then: epoch, batch, speed, time left, losses.
+
+    Args:
+        interval: Seconds between two lines.
+    """
+
+    def __init__(self, interval: float = 30.0) -> None:
+        super().__init__()
+        self.interval = interval
+        self._enabled = True
+        self._next = self._began = 0.0
+        self._first = 0
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    def enable(self) -> None:
+        self._enabled = True
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._began = 0.0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.monotonic()
+        if not self._began:
+            self._began, self._first = now, batch_idx + 1
+            self._next = max(self._next, now + min(5.0, self.interval))
+        total = trainer.num_training_batches
+        if not self._enabled or (now < self._next and batch_idx + 1 < total):
+            return
+        self._next = now + self.interval
+        speed = (batch_idx + 1 - self._first) / (now - self._began) if now > self._began else 0.0
+        text = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  batch {batch_idx + 1}/{total}"
+        if speed:
+            text += f"  {speed:.1f}/s  {(total - batch_idx - 1) / speed:.0f} s left"
+        print(text + _formatted(shown(trainer, pl_module)), flush=True)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._enabled and trainer.state.fn == "fit" and not trainer.sanity_checking:
+            values = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  validation{_formatted(values)}", flush=True)
+
+
+def shown(trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
+    """The task's latest losses and its monitored metric, without asking the device."""
+    latest = getattr(pl_module, "latest", {})
+    values = {name: value for name, value in latest.items() if name.startswith("train/")}
+    monitor = getattr(pl_module, "monitor", ("",))[0]
+    if monitor in trainer.callback_metrics:
+        values[monitor] = float(trainer.callback_metrics[monitor])
+    return values
+
+
+def _formatted(values: dict[str, float]) -> str:
+    return "".join(f"  {name} {value:.4g}" for name, value in values.items())
