@@ -1,0 +1,125 @@
+"""Drawing: one line, prediction and picture in, picture out.
+
+Each kind of prediction registers its own drawing with `draw.register`; sizes of letters and lines follow the picture's.
+The letters are Pillow's own embedded font, so nothing has to be installed or shipped.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache, singledispatch
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from visionkit.images import ImageLike, read_image
+from visionkit.predictions import Classification, Label, Prediction
+
+MIN_SIDE = 256
+"""A picture whose longer side is smaller is enlarged by a whole factor first, so that words fit on it."""
+
+_PLATE = (16, 18, 24, 190)
+_BAR = (84, 160, 255, 235)
+_TROUGH = (84, 88, 98, 215)
+_INK = (255, 255, 255, 255)
+_ELLIPSIS = "…"
+
+
+@singledispatch
+def draw(prediction: Prediction, image: ImageLike) -> np.ndarray:
+    """Draws a prediction on its picture.
+
+    Args:
+        prediction: In pixels of that picture.
+        image: Path, bytes, PIL picture or array (h, w, 3) RGB uint8; it is not changed.
+
+    Returns:
+        (h, w, 3) uint8 RGB; a picture of less than 256 pixels is enlarged by a whole factor.
+
+    Raises:
+        TypeError: Nobody has registered a drawing for this kind.
+    """
+    raise TypeError(f"no drawing for {type(prediction).__name__}")
+
+
+@draw.register(Classification)
+def _classification(prediction: Classification, image: ImageLike) -> np.ndarray:
+    """The most probable classes with bars, on a plate in the upper left corner."""
+    canvas = enlarged(read_image(image))
+    labels = prediction.labels[:5] if prediction.multilabel else prediction.top(3)
+    return plate(canvas, labels) if labels else canvas
+
+
+def enlarged(picture: np.ndarray, min_side: int = MIN_SIDE) -> np.ndarray:
+    """A copy whose longer side has at least `min_side` pixels, each file pixel a square of whole size.
+
+    Args:
+        picture: (h, w, 3) uint8.
+        min_side: In pixels.
+    """
+    factor = max(1, -(-min_side // max(picture.shape[:2])))
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else picture.copy()
+
+
+def letter_size(height: int, width: int) -> int:
+    """Height of letters in pixels that suits a picture of that size."""
+    return int(min(max(0.032 * (height * width) ** 0.5, 11), 0.055 * max(height, width), 96))
+
+
+@lru_cache(maxsize=16)
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's embedded font."""
+    return ImageFont.load_default(size)
+
+
+def plate(picture: np.ndarray, labels: list[Label]) -> np.ndarray:
+    """Writes labels with probability bars on a darkened plate in the upper left corner.
+
+    Args:
+        picture: (h, w, 3) uint8 RGB.
+        labels: The most probable first; those that do not fit into the height are left out, at least one is written.
+
+    Returns:
+        A changed copy.
+    """
+    height, width = picture.shape[:2]
+    size = letter_size(height, width)
+    letters = font(size)
+    margin, line, inset = round(0.5 * size), round(1.75 * size), round(0.5 * size)
+    labels = labels[: max(1, (height - 2 * margin) // line)]
+    number = letters.getlength("100.0 %")
+    room = width - 2 * margin - 2 * inset - number - size
+    names = [shortened(label.name, letters, room) for label in labels]
+    # Bars stay comparable by a common width, no matter how short the names are.
+    wide = min(room, max(8 * size, *(letters.getlength(name) for name in names), 0))
+    right = round(min(width - margin, margin + 2 * inset + wide + size + number))
+    bottom = margin + len(labels) * line + round(0.3 * size)
+    # Only the plate is blended: a copy of a 12-megapixel picture for a corner of it would be waste.
+    out = picture.copy()
+    corner = Image.fromarray(out[: min(bottom, height), : max(right, 1)]).convert("RGBA")
+    layer = Image.new("RGBA", corner.size)
+    pen = ImageDraw.Draw(layer)
+    pen.rounded_rectangle((margin // 2, margin // 2, right - 1, bottom - 1), radius=size // 2, fill=_PLATE)
+    left, end = margin // 2 + inset, right - inset
+    for row, (label, name) in enumerate(zip(labels, names, strict=True)):
+        top = margin // 2 + round(0.35 * size) + row * line
+        base = top + round(1.1 * size)
+        pen.text((left, base), name, font=letters, fill=_INK, anchor="ls")
+        pen.text((end, base), f"{label.probability:.1%}".replace("%", " %"), font=letters, fill=_INK, anchor="rs")
+        bar = (left, top + round(1.32 * size), end, top + round(1.32 * size) + max(1, size // 7))
+        pen.rectangle(bar, fill=_TROUGH)
+        share = min(max(label.probability, 0.0), 1.0)
+        if share > 0:
+            pen.rectangle((bar[0], bar[1], bar[0] + max(0, round(share * (end - left))), bar[3]), fill=_BAR)
+    blended = np.asarray(Image.alpha_composite(corner, layer).convert("RGB"))
+    out[: blended.shape[0], : blended.shape[1]] = blended
+    return out
+
+
+def shortened(text: str, letters: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float) -> str:
+    """The text on one line, its end replaced by an ellipsis where it is wider than `room` pixels."""
+    text = " ".join(text.split())
+    if letters.getlength(text) <= room:
+        return text
+    while text and letters.getlength(text + _ELLIPSIS) > room:
+        text = text[:-1]
+    return text.rstrip() + _ELLIPSIS
