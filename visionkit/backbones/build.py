@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import itertools
 import os
 from pathlib import Path
@@ -77,9 +76,12 @@ def build_model(name: str, arguments: dict[str, Any], weights: Path | None) -> A
         overlay = {"file": str(weights), "custom_load": pretrained_cfg(name).custom_load}
     try:
         return timm.create_model(name, pretrained=weights is not None, pretrained_cfg_overlay=overlay, **arguments)
-    except (AssertionError, TypeError, NotImplementedError, ValueError, RuntimeError, KeyError) as error:
-        if inspect.trace()[-1].frame.f_globals.get("__name__", "").startswith("safetensors"):
-            raise CheckpointError(f"{weights}: not a file of weights ({error})") from error
+    except Exception as error:  # timm refuses with errors of every kind
+        if weights is not None and _buildable(name, arguments):
+            first = (str(error) or type(error).__name__).splitlines()[0]
+            raise CheckpointError(
+                f"{weights}: cannot be loaded into {name} ({first}); remove the file to have it downloaded again"
+            ) from error
         if "output_stride" in arguments:
             bare = {key: value for key, value in arguments.items() if key != "output_stride"}
             if _buildable(name, bare):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -142,8 +143,13 @@ def _class_names(name: str, num_classes: int) -> tuple[str, ...] | None:
         return None
     full = [info.index_to_description(index) for index in range(num_classes)]
     short = [text.partition(",")[0] for text in full]
+    times_short, times_full = Counter(short), Counter(full)
     names: list[str] = []
     for index, text in enumerate(short):
-        unique = text if short.count(text) == 1 else full[index]
-        names.append(unique if full.count(unique) <= 1 else f"{unique} ({info.index_to_label_name(index)})")
+        if times_short[text] == 1:
+            names.append(text)
+        elif times_full[full[index]] == 1 and full[index] != text:
+            names.append(full[index])
+        else:  # nothing but WordNet's number tells them apart
+            names.append(f"{full[index]} ({info.index_to_label_name(index)})")
     return tuple(names)
