@@ -1,0 +1,37 @@
+"""Class names are configuration; what a label file or a folder says is checked against them, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from visionkit.errors import DataError, suggest
+
+
+def index_classes(found: Mapping[str, str], classes: Sequence[str]) -> dict[str, int]:
+    """Maps the class names of some data to label numbers.
+
+    Args:
+        found: Every class name in the data, with the place where it stands first ("labels.csv line 7").
+        classes: The configured names in label order.
+
+    Returns:
+        Label number by name.
+
+    Raises:
+        DataError: A name that is not configured; says where, and the nearest that is.
+    """
+    numbers = {name: number for number, name in enumerate(classes)}
+    for name, place in found.items():
+        if name not in numbers:
+            raise DataError(
+                f"{place}: class {name!r} is not among data.classes ({shorten(classes)}){suggest(name, classes)}"
+            )
+    return numbers
+
+
+def shorten(names: Iterable[str], most: int = 10) -> str:
+    """The first few of many names, and how many there are."""
+    listed = list(names)
+    if len(listed) <= most:
+        return ", ".join(listed)
+    return ", ".join(listed[:most]) + f", ... {len(listed)} in all"

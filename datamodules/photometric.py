@@ -1,0 +1,97 @@
+"""Changes of pixel values as small picklable objects: drawn with the sample, done on the picture at network size."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from visionkit.types import Photometric
+
+_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+_RGB = np.linalg.inv(_YIQ)
+_LUMA = _YIQ[0]
+
+
+def colour_matrix(brightness: float, contrast: float, saturation: float, hue: float) -> np.ndarray:
+    """Puts four colour changes into one (3, 4) matrix for RGB from 0 to 255.
+
+    Args:
+        brightness: Factor of all values.
+        contrast: Factor of the distance from middle grey.
+        saturation: Factor of the distance from the pixel's luma.
+        hue: Turn in the chroma plane of YIQ, as a share of the circle.
+    """
+    angle = 2 * math.pi * hue
+    cos, sin = saturation * math.cos(angle), saturation * math.sin(angle)
+    chroma = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
+    linear = brightness * contrast * (_RGB @ chroma @ _YIQ)
+    return np.concatenate([linear, np.full((3, 1), 128 * (1 - contrast))], axis=1)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Photometric changes one after the other."""
+
+    steps: tuple[Photometric, ...]
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        for step in self.steps:
+            image = step(image)
+        return image
+
+
+@dataclass(frozen=True)
+class ColourStep:
+    """One (3, 4) matrix, row by row, over the colours of every pixel; grey pictures take what it does to grey."""
+
+    matrix: tuple[float, ...]
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        import cv2
+
+        matrix = np.array(self.matrix, dtype=np.float32).reshape(3, 4)
+        channels = image.shape[2]
+        if channels == 1:
+            gain, offset = float(_LUMA @ matrix[:, :3].sum(axis=1)), float(_LUMA @ matrix[:, 3])
+            table = np.clip(np.arange(256) * gain + offset + 0.5, 0, 255).astype(np.uint8)
+            grey: np.ndarray = table[image]
+            return grey
+        if channels == 4:  # transparency stays
+            matrix = np.concatenate([np.insert(matrix, 3, 0, axis=1), [[0, 0, 0, 1, 0]]]).astype(np.float32)
+        out: np.ndarray = cv2.transform(image, matrix)
+        return out
+
+
+@dataclass(frozen=True)
+class EraseStep:
+    """Fills a rectangle.
+
+    Attributes:
+        x: Its centre, share of the width.
+        y: Its centre, share of the height.
+        side: Square root of its area, share of the shorter side.
+        ratio: Width / height.
+        seed: Of the noise it is filled with; None fills with grey.
+    """
+
+    x: float
+    y: float
+    side: float
+    ratio: float
+    seed: int | None
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        height, width = image.shape[:2]
+        side = self.side * min(height, width)
+        half_w, half_h = side * math.sqrt(self.ratio) / 2, side / math.sqrt(self.ratio) / 2
+        left, right = max(0, round(self.x * width - half_w)), min(width, round(self.x * width + half_w))
+        top, bottom = max(0, round(self.y * height - half_h)), min(height, round(self.y * height + half_h))
+        out = image.copy()
+        part = out[top:bottom, left:right]
+        if self.seed is None:
+            part[:] = 114
+        else:
+            part[:] = np.random.default_rng(self.seed).integers(0, 256, part.shape, dtype=np.uint8)
+        return out

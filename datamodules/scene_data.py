@@ -1,0 +1,163 @@
+"""Drawn scenes as ready data for any task: no files, no download, labels that are exactly right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import numpy as np
+from PIL import Image
+
+from datamodules.augment import SampleAugment
+from datamodules.class_names import index_classes
+from datamodules.scenes import (
+    DEFAULT_SIZE,
+    IDENTITIES,
+    OBJECT_CLASSES,
+    SEMANTIC_CLASSES,
+    TargetKey,
+    draw_face,
+    make_scene,
+)
+from visionkit.data import Split, VisionDataModule
+from visionkit.errors import UsageError, suggest
+from visionkit.images import ImageSource
+from visionkit.types import IGNORE, Sample
+
+_FIRST: dict[Split, int] = {"train": 0, "val": 1_000_000_000, "test": 2_000_000_000}
+_PERSONS = tuple(f"person_{number:03d}" for number in range(IDENTITIES))
+_CLASSES: dict[str, tuple[str, ...]] = {
+    "labels": OBJECT_CLASSES,
+    "presence": OBJECT_CLASSES,
+    "boxes": OBJECT_CLASSES,
+    "masks": OBJECT_CLASSES,
+    "label_map": SEMANTIC_CLASSES,
+    "keypoints": ("person",),
+    "depth": (),
+    "high_res": (),
+    "identity": _PERSONS,
+}
+
+
+class SceneData(VisionDataModule):
+    """Scenes drawn on the way, the same ones for the same seed.
+
+    Args:
+        target: What the task learns: `labels` (class of the object of which most is seen), `presence` (multi-label),
+            `boxes`, `masks`, `label_map`, `keypoints`, `depth`, `high_res` (super-resolution) or `identity` (faces).
+        count: Training scenes.
+        eval_count: Scenes of validation and of test, each.
+        size: Height and width in pixels.
+        max_size: Where given, every picture has a size of its own between `size` and this.
+        scale: For `high_res`, how many times smaller the picture is than its target.
+        scene_seed: Another one gives other scenes; the run's seed does not change them.
+        augment: Changes training samples.
+        **base: See `VisionDataModule`.
+
+    Example:
+        >>> data = SceneData("boxes", count=64)
+        >>> data.samples("train")[0].target["boxes"].shape[1]
+        4
+    """
+
+    def __init__(
+        self,
+        target: TargetKey = "labels",
+        *,
+        count: int = 1000,
+        eval_count: int = 200,
+        size: tuple[int, int] = DEFAULT_SIZE,
+        max_size: tuple[int, int] | None = None,
+        scale: int = 2,
+        scene_seed: int = 0,
+        augment: SampleAugment | None = None,
+        **base: Any,
+    ) -> None:
+        _check_target(target)
+        super().__init__(augment=augment, **base)
+        if min(count, eval_count, scale) < 1 or min(size) < 32:
+            raise UsageError(
+                f"SceneData: count {count}, eval_count {eval_count} and scale {scale} must be at least 1, "
+                f"size {tuple(size)} at least 32"
+            )
+        self.target, self.counts = target, {"train": count, "val": eval_count, "test": eval_count}
+        self.size, self.max_size = (size[0], size[1]), None if max_size is None else (max_size[0], max_size[1])
+        self.scale, self.scene_seed = scale, scene_seed
+        self.classes = self.classes or _CLASSES[target]
+        index_classes(dict.fromkeys(_CLASSES[target], f"SceneData target {target!r}"), self.classes)
+
+    @classmethod
+    def discover_classes(cls, target: str = "labels", **init_args: Any) -> list[str]:
+        """The names of what scenes show; no scene is drawn for it."""
+        _check_target(target)
+        return list(_CLASSES[target])
+
+    def dataset(self, split: Split) -> Sequence[Sample]:
+        """The scenes of one split; each is drawn when it is first asked for, and kept."""
+        return _Scenes(self, split)
+
+
+def _check_target(target: str) -> None:
+    if target not in _CLASSES:
+        allowed = get_args(TargetKey)
+        raise UsageError(f"data.target {target!r}: allowed are {', '.join(allowed)}{suggest(target, allowed)}")
+
+
+class _Scenes(Sequence[Sample]):
+    def __init__(self, data: SceneData, split: Split) -> None:
+        self.target, self.size, self.max_size = data.target, data.size, data.max_size
+        self.seed, self.scale, self.split = data.scene_seed, data.scale, split
+        names = _CLASSES[data.target]
+        numbers = {name: number for number, name in enumerate(data.classes)}
+        # Names may be configured in another order than ours; 255 stays what it is.
+        self.order = np.full(256, IGNORE, dtype=np.int64)
+        self.order[: len(names)] = [numbers[name] for name in names]
+        self.kept: list[Sample | None] = [None] * data.counts[split]
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        sample = self.kept[index]
+        if sample is None:
+            sample = self.kept[index] = self._draw(range(len(self))[index])
+        return sample
+
+    def _draw(self, index: int) -> Sample:
+        number = _FIRST[self.split] + index
+        if self.target == "identity":
+            person = index % IDENTITIES
+            face = draw_face(self.seed, person, number // IDENTITIES).aligned()
+            return self._sample(face.image, {"identity": self.order[person]}, f"face-{number}")
+        if self.target == "high_res":
+            return self._pair(number)
+        scene = make_scene(self.seed, number, self.size, self.max_size)
+        target: dict[str, Any] = scene.target(self.target)
+        if self.target == "presence":
+            presence = np.zeros(len(self.order[self.order != IGNORE]), dtype=np.float32)
+            presence[self.order[: len(OBJECT_CLASSES)]] = target["labels"]
+            target["labels"] = presence
+        elif "labels" in target:
+            target["labels"] = self.order[target["labels"]]
+        elif "label_map" in target:
+            target["label_map"] = self.order[target["label_map"]].astype(np.uint8)
+        return self._sample(scene.image, target, f"scene-{number}")
+
+    def _pair(self, number: int) -> Sample:
+        """The scene as the target, and what antialiased bicubic shrinking leaves of it as the picture."""
+        largest = None if self.max_size is None else _times(self.max_size, self.scale)
+        image = make_scene(self.seed, number, _times(self.size, self.scale), largest).image
+        height, width = image.shape[0] // self.scale, image.shape[1] // self.scale
+        image = np.ascontiguousarray(image[: height * self.scale, : width * self.scale])
+        small = np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+        return self._sample(small, {"high_res": np.ascontiguousarray(image.transpose(2, 0, 1))}, f"scene-{number}")
+
+    @staticmethod
+    def _sample(image: np.ndarray, target: dict[str, Any], name: str) -> Sample:
+        return Sample(ImageSource(image, name), target, name)  # type: ignore[arg-type]
+
+
+def _times(size: tuple[int, int], factor: int) -> tuple[int, int]:
+    return size[0] * factor, size[1] * factor
