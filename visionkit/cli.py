@@ -109,17 +109,16 @@ class VisionCLI(LightningCLI):
         """The checkpoint's configuration came in as defaults already, beneath yaml and flags."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The options that are ours."""
-        if self._verb == "fit":
-            parser.add_argument("--run", type=str, default=None, help="Folder of the run (default: runs/<task>-<time>).")
-            parser.add_argument("--ema", type=float, default=0.0, help="Decay of the weights' moving average; 0 is off.")
-            parser.add_argument(
-                "--checkpoint_every", type=int, default=0, help="Also save every N steps, beside the end of each epoch."
-            )
-            parser.add_argument(
-                "--stop_after_nonfinite", type=int, default=3, help="Stop (status 6) after that many NaN or infinite losses."
-            )
-        else:
+        """The options that are ours; the measuring verbs take those of `fit` too, so that a run's config.yaml serves them."""
+        parser.add_argument("--run", type=str, default=None, help="Folder of the run (default: runs/<task>-<time>).")
+        parser.add_argument("--ema", type=float, default=0.0, help="Decay of the weights' moving average; 0 is off.")
+        parser.add_argument(
+            "--checkpoint_every", type=int, default=0, help="Also save every N steps, beside the end of each epoch."
+        )
+        parser.add_argument(
+            "--stop_after_nonfinite", type=int, default=3, help="Stop (status 6) after that many NaN or infinite losses."
+        )
+        if self._verb != "fit":
             parser.add_argument("--results", type=str, default=None, help="Write the metrics to this json file.")
 
     # ------------------------------------------------------------------ between parsing and building
@@ -147,21 +146,27 @@ class VisionCLI(LightningCLI):
         if self._verb == "fit":
             self._prepare_run()
         else:
+            # A configured tracker goes on with the run that it knows; without one nothing is written.
             settings.trainer.logger = settings.trainer.get("logger") or False
             settings.trainer.enable_checkpointing = False
+        if settings.run:
+            settings.trainer.default_root_dir = settings.run
+            self._place_loggers(settings.run)
 
     def _prepare_run(self) -> None:
         settings = self.settings
         resuming = bool(settings.get("ckpt_path"))
         self.run_folder = run_folder(settings.run, self._task_name, resuming)
         settings.run = str(self.run_folder)
-        settings.trainer.default_root_dir = str(self.run_folder)
-        logger = settings.trainer.get("logger")
-        for each in logger if isinstance(logger, list) else [logger]:
-            if isinstance(each, Namespace) and "init_args" in each and each.init_args.get("save_dir", "") in (None, ".", ""):
-                each.init_args["save_dir"] = str(self.run_folder)
         if resuming:
             settings.ckpt_path = str(_resolve(settings.ckpt_path, self.run_folder))
+
+    def _place_loggers(self, folder: str) -> None:
+        """Loggers write into the run's folder unless their configuration says where."""
+        logger = self.settings.trainer.get("logger")
+        for each in logger if isinstance(logger, list) else [logger]:
+            if isinstance(each, Namespace) and "init_args" in each and each.init_args.get("save_dir", "") in (None, ".", ""):
+                each.init_args["save_dir"] = folder
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         if self._verb != "fit":
