@@ -113,6 +113,8 @@ class EpochSampler(DistributedSampler[Any]):
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before each epoch."""
+        if epoch != self.epoch:
+            self.skip = 0  # an epoch with nothing left to do never asks for an item
         self.epoch = epoch
 
     def _indices(self) -> np.ndarray:
