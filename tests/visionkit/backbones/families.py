@@ -21,7 +21,7 @@ FAMILIES: dict[str, tuple[str, int]] = {
     "cspnet": ("cs3darknet_focus_s", 64),
     "cspnext": ("cspnext_tiny", 64),
     "davit": ("davit_tiny", 64),
-    "deepseek_vit": ("deepseek_vit_412m", 64),
+    "deepseek_vit": ("deepseek_vit_412m", 70),
     "deit": ("deit_tiny_patch16_224", 64),
     "densenet": ("densenet121", 64),
     "dla": ("dla46x_c", 64),
