@@ -104,8 +104,9 @@ class Catalogue:
 
     def entries(self) -> list[Entry]:
         """Every model that can be chosen: starters first, then the user's own."""
+        starters = find_starters()
         own = find_models(self._folder) if self._folder else []
-        taken = {entry.name for entry in (starters := find_starters())}
+        taken = {entry.name for entry in starters}
         return starters + [entry if entry.name not in taken else _renamed(entry) for entry in own]
 
     def entry(self, name: str) -> Entry:
@@ -120,7 +121,8 @@ class Catalogue:
         if _PUBLIC.fullmatch(name):
             return Entry(name, name, title=name)
         raise UsageError(
-            f"unknown model {name!r}; choose one of the list or type a public name such as timm:resnet50{suggest(name, entries)}"
+            f"unknown model {name!r}; choose one of the list or type a public name such as timm:resnet50"
+            f"{suggest(name, entries)}"
         )
 
     def get(self, name: str) -> Loaded:

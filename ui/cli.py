@@ -1,7 +1,7 @@
 """The `visionkit` command: reads the verb, imports that verb alone, and turns every failure into one line and a status.
 
-Each verb is a module of this package with `SUMMARY`, `add_arguments(parser)` and `run(args) -> int`, importing whatever is
-heavy inside `run`. `fit`, `validate` and `test` are Lightning's command line instead; see `ui.training`.
+Each verb is a module of this package with `SUMMARY`, `add_arguments(parser)` and `run(args) -> int`, importing whatever
+is heavy inside `run`. `fit`, `validate` and `test` are Lightning's command line instead; see `ui.training`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import NoReturn
 from ui import training
 from visionkit.errors import EnvironmentFault, Interrupted, UsageError, VisionKitError, suggest
 
-VERBS = ("predict", "export", "serve", "models", "completion")
+VERBS = ("predict", "export", "serve", "models", "scenes", "completion")
 """Each is a module of this package; the training verbs come before them in the help."""
 
 _BROKEN_PIPE = 141  # what a shell reports for a process that SIGPIPE ended
@@ -142,10 +142,10 @@ def _overview() -> str:
             "",
             *lines,
             "",
-            "visionkit COMMAND --help tells a command's options; --version this version; --debug, anywhere, shows tracebacks.",
+            "visionkit COMMAND --help tells a command's options; --debug, anywhere, shows tracebacks; --version.",
             "",
-            "exit status: 0 success, 2 usage or configuration, 3 data, 4 checkpoint, 5 environment, 6 training diverged,",
-            "             130 interrupted, 143 terminated after saving, 1 a defect of visionkit",
+            "exit status: 0 success, 2 usage or configuration, 3 data, 4 checkpoint or model, 5 environment,",
+            "             6 training diverged, 130 interrupted, 143 terminated after saving, 1 a defect of visionkit",
         ]
     )
 
@@ -161,7 +161,9 @@ def _as_fault(error: BaseException) -> VisionKitError | None:
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
         return EnvironmentFault("the device is out of memory; take smaller batches or pictures")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return EnvironmentFault(f"{error.filename or 'the disk'}: no space left on the device; free some or name another folder")
+        return EnvironmentFault(
+            f"{error.filename or 'the disk'}: no space left on the device; free some or name another folder"
+        )
     return None
 
 

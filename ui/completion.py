@@ -1,8 +1,8 @@
 """Prints a completion script for a shell.
 
-  bash:  eval "$(visionkit completion bash)"
-  zsh:   eval "$(visionkit completion zsh)"
-  fish:  visionkit completion fish | source
+bash:  eval "$(visionkit completion bash)"
+zsh:   eval "$(visionkit completion zsh)"
+fish:  visionkit completion fish | source
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _bash(words: Words) -> str:
         "_visionkit() {",
         '  local word="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}" offered=""',
         "  COMPREPLY=()",
-        "  if [ \"$COMP_CWORD\" -eq 1 ]; then",
+        '  if [ "$COMP_CWORD" -eq 1 ]; then',
         f'    COMPREPLY=($(compgen -W "{" ".join(words)} --help --version" -- "$word")); return',
         "  fi",
         '  case "${COMP_WORDS[1]} $before" in',
@@ -110,9 +110,7 @@ def _fish(words: Words) -> str:
                 continue
             dashes = "-l" if option.startswith("--") else "-s"
             offered = f" -x -a {_quoted(' '.join(values))}" if values else ""
-            lines.append(
-                f"complete -c visionkit {seen} {dashes} {option.lstrip('-')}{offered} -d {_quoted(meaning)}"
-            )
+            lines.append(f"complete -c visionkit {seen} {dashes} {option.lstrip('-')}{offered} -d {_quoted(meaning)}")
     return "\n".join(lines)
 
 

@@ -25,10 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is there")
     parser.add_argument("--half", action="store_true", help="store weights in 16 bit: half the size")
     parser.add_argument("--onnx", action="store_true", help="also write model.onnx, for ONNX Runtime")
-    parser.add_argument("--int8", action="store_true", help="the graph in 8 bit, several times faster on CPUs; wants --calibrate")
+    parser.add_argument(
+        "--int8", action="store_true", help="the graph in 8 bit, several times faster on CPUs; wants --calibrate"
+    )
     parser.add_argument("--calibrate", metavar="DIR", help="pictures like those to come, some hundred, for --int8")
     parser.add_argument(
-        "--card", metavar="FILE", help="yaml or json with facts for the model card: name, summary, data, terms, command, ..."
+        "--card",
+        metavar="FILE",
+        help="yaml or json with facts for the model card: name, summary, data, terms, command, ...",
     )
 
 
@@ -44,8 +48,9 @@ def run(args: argparse.Namespace) -> int:
         from visionkit.images import find_images
 
         pictures = find_images(args.calibrate)
-    from visionkit.checkpoint import load_task
     from visionkit.export import export_bundle
+
+    from visionkit.checkpoint import load_task
 
     task = load_task(args.model)
     folder = export_bundle(

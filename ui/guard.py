@@ -1,7 +1,7 @@
-"""What stands between the network and the demo: which names it answers to, who may send, how much, and what browsers may do.
+"""What stands between the network and the demo: its names, who may send, how much, and what browsers may do.
 
-Gradio by itself takes any Host header and cross-site uploads, limits no body and sends no security headers. This is plain
-ASGI, with nothing imported, and holds for every route.
+Gradio by itself takes any Host header and cross-site uploads, limits no body and sends no security headers. This is
+plain ASGI, with nothing imported, and holds for every route.
 """
 
 from __future__ import annotations
@@ -130,7 +130,6 @@ def _with_headers(send: Send) -> Send:
         await send(message)
 
     return wrapped
-
 
 
 def _limited(receive: Receive, limit: int) -> Receive:

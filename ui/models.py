@@ -33,11 +33,15 @@ SHOWN = 60
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what this verb takes."""
-    parser.add_argument("pattern", metavar="PATTERN", nargs="?", help="text to look for in the name; may have wildcards")
+    parser.add_argument(
+        "pattern", metavar="PATTERN", nargs="?", help="text to look for in the name; may have wildcards"
+    )
     parser.add_argument(
         "--models", metavar="DIR", action="append", help="folders of your own models (runs and models where they exist)"
     )
-    parser.add_argument("--weights", action="store_true", help="list public weights (resnet50.a1_in1k) in place of networks")
+    parser.add_argument(
+        "--weights", action="store_true", help="list public weights (resnet50.a1_in1k) in place of networks"
+    )
     parser.add_argument("--all", action="store_true", help=f"list more than {SHOWN} names")
 
 
@@ -73,7 +77,14 @@ def run(args: argparse.Namespace) -> int:
         _list("public weights", weights, most)
     else:
         sets = {name: len(there.backbones[name]) for name in networks}
-        _list("backbones", (f"{name}  {f'{n} public weights' if n > 1 else 'public weights' if n else ''}".rstrip() for name, n in sets.items()), most)
+        _list(
+            "backbones",
+            (
+                f"{name}  {f'{n} public weights' if n > 1 else 'public weights' if n else ''}".rstrip()
+                for name, n in sets.items()
+            ),
+            most,
+        )
     return 0
 
 
@@ -100,8 +111,8 @@ class Known:
 def known() -> Known:
     """Backbones and public names.
 
-    To ask for them takes seconds (timm and the tasks import torch), so the answer is kept in the user's cache folder, one
-    file for each combination of versions.
+    To ask for them takes seconds (timm and the tasks import torch), so the answer is kept in the user's cache folder,
+    one file for each combination of versions.
     """
     from importlib.metadata import version
 
@@ -153,13 +164,14 @@ def _overview(starters: Sequence[Entry], own: Sequence[Entry], folders: Sequence
     if own:
         _list("your own", map(_described, own), SHOWN)
     else:
-        print(f"your own: none in {' or '.join(map(str, folders)) or 'runs or models'} (--models DIR names another folder)\n")
+        looked = " or ".join(map(str, folders)) or "runs or models"
+        print(f"your own: none in {looked} (--models DIR names another folder)\n")
     weights = sum(map(len, there.backbones.values()))
     print(f"backbones: {len(there.backbones):,}, with {weights:,} sets of public weights")
     print("  visionkit models PATTERN lists them; each can be trained on: --model.backbone NAME\n")
     print("public names:")
     for scheme, tasks in there.schemes.items():
-        print(f"  {scheme}:NAME  ({', '.join(tasks)}) as it is, in place of a checkpoint: visionkit predict {scheme}:NAME photo.jpg")
+        print(f"  {scheme}:NAME  {', '.join(tasks)}, as it is: visionkit predict {scheme}:NAME photo.jpg")
 
 
 def _list(title: str, rows: Iterable[str], most: int | None = None) -> None:

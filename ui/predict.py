@@ -24,13 +24,13 @@ from typing import IO, TYPE_CHECKING
 from visionkit.errors import DataError, EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from visionkit.images import ImageSource
     from visionkit.predictions import Prediction
-    from visionkit.predictor import Predictor
+    from visionkit.predictor import Predictor, Result
 
 SUMMARY = "predict on pictures, folders or patterns"
 
+ENGINES = ("torch", "onnx", "onnx-int8", "openvino")  # visionkit.engines would import torch for its names
 RECORDS = "predictions.jsonl"
 DRAWN = "drawn"
 FEW = 20
@@ -42,11 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a .ckpt, a bundle folder or a public name (timm:resnet50)")
     parser.add_argument("sources", metavar="SOURCE", nargs="+", help="pictures, folders or patterns")
     parser.add_argument("--out", metavar="DIR", help=f"write DIR/{RECORDS} (and pictures) in place of printing records")
-    parser.add_argument("--draw", action="store_true", help=f"also write the pictures with the answers drawn, DIR/{DRAWN}/")
+    parser.add_argument(
+        "--draw", action="store_true", help=f"also write the pictures with the answers drawn, DIR/{DRAWN}/"
+    )
     parser.add_argument("--overwrite", action="store_true", help=f"replace a DIR/{RECORDS} that is there")
-    parser.add_argument("--devices", type=int, metavar="N", help="GPUs to compute on; 0 is the CPU (one GPU if there is one)")
+    parser.add_argument(
+        "--devices", type=int, metavar="N", help="GPUs to compute on; 0 is the CPU (one GPU if there is one)"
+    )
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures a step (%(default)s)")
-    parser.add_argument("--engine", default="torch", choices=("torch", "onnx"), help="what runs the network (%(default)s)")
+    parser.add_argument("--engine", default="torch", choices=ENGINES, help="what runs the network (%(default)s)")
     parser.add_argument(
         "--top", type=int, metavar="K", help="of classes: show and record the K most probable (show 3, record all)"
     )
@@ -70,12 +74,13 @@ def run(args: argparse.Namespace) -> int:
         report.skip(fault)
     names = drawing_names(paths) if args.draw else {}
     with _records(out) as file, _progress(len(paths)) as advance:
-        for path, picture, answer in answers(predictors, paths, args.batch_size):
+        for path, picture, result in answers(predictors, paths, args.batch_size):
             advance()
-            if isinstance(answer, DataError):
-                report.skip(answer)
+            if result.prediction is None:
+                report.skip(result.error)
                 continue
-            record = {"source": str(path), "size": list(picture.shape[:2]), "prediction": to_record(answer, args.top)}
+            answer = result.prediction
+            record = {"source": str(path), "size": list(picture.size), "prediction": to_record(answer, args.top)}
             try:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
                 file.flush()
@@ -165,12 +170,12 @@ def _records(out: Path | None) -> Iterator[IO[str]]:
         yield file
 
 
-def _draw(path: Path, picture: np.ndarray, answer: Prediction) -> None:
+def _draw(path: Path, picture: ImageSource, answer: Prediction) -> None:
     from PIL import Image
 
     from visionkit.drawing import draw
 
-    drawn = Image.fromarray(draw(answer, picture))
+    drawn = Image.fromarray(draw(answer, picture.read()))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         drawn.save(path, "JPEG", quality=92)
@@ -194,58 +199,48 @@ def _predictors(model: str, devices: int | None, engine: str) -> list[Predictor]
     return [load(model, device=f"cuda:{index}" if wanted else "cpu", engine=engine) for index in range(wanted or 1)]
 
 
-Answer = "tuple[Path, np.ndarray, Prediction | DataError]"
-
-
-def answers(predictors: Sequence[Predictor], paths: Sequence[Path], batch_size: int) -> Iterator[Answer]:
-    """Answers every picture, in order, decoding ahead of the network; a picture that cannot be read gives its fault.
+def answers(
+    predictors: Sequence[Predictor], paths: Sequence[Path], batch_size: int
+) -> Iterator[tuple[Path, ImageSource, Result]]:
+    """Answers every picture, in order, decoding ahead of the network; one that cannot be read gives its fault.
 
     Args:
-        predictors: One for each device; each computes one batch at a time.
+        predictors: One for each device.
         paths: The pictures.
         batch_size: Pictures a step.
 
     Yields:
-        The path, the picture as (h, w, 3) uint8 RGB (empty where it cannot be read), and the answer or the fault.
+        The path, the picture, which knows its size, and the result.
     """
+    from visionkit.images import ImageSource
+
+    readers = min(4, os.cpu_count() or 1)
+
+    def work(number: int, some: Sequence[Path]) -> Iterator[tuple[Path, ImageSource, Result]]:
+        pictures = [ImageSource(path) for path in some]
+        results = predictors[number % len(predictors)].stream(pictures, batch_size, readers)
+        return zip(some, pictures, results, strict=True)
+
+    if len(predictors) == 1:
+        yield from work(0, paths)
+        return
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    import numpy as np
-
-    from visionkit.images import read_image
-
-    def read(path: Path) -> np.ndarray | DataError:
-        try:
-            return read_image(path)
-        except DataError as error:
-            return error
-
-    def work(number: int, batch: Sequence[Path], read_ahead: Sequence[Future[np.ndarray | DataError]]) -> list[Answer]:
-        pictures = [future.result() for future in read_ahead]
-        good = [picture for picture in pictures if isinstance(picture, np.ndarray)]
-        told = iter(predictors[number % len(predictors)](good) if good else ())
-        nothing = np.zeros((0, 0, 3), np.uint8)
-        return [
-            (path, nothing, picture) if isinstance(picture, DataError) else (path, picture, next(told))
-            for path, picture in zip(batch, pictures, strict=True)
-        ]
-
-    batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
-    readers = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="decode")
-    # One thread a device, so that a device never has two batches at once.
+    # One thread a device, each with some batches at a time, so that no device waits for another.
+    share = 8 * batch_size
     devices = [ThreadPoolExecutor(max_workers=1, thread_name_prefix="device") for _ in predictors]
-    waiting: deque[Future[list[Answer]]] = deque()
+    waiting: deque[Future[list[tuple[Path, ImageSource, Result]]]] = deque()
     try:
-        for number, batch in enumerate(batches):
-            ahead = [readers.submit(read, path) for path in batch]
-            waiting.append(devices[number % len(devices)].submit(work, number, batch, ahead))
+        for number, start in enumerate(range(0, len(paths), share)):
+            some = paths[start : start + share]
+            waiting.append(devices[number % len(devices)].submit(lambda n=number, s=some: list(work(n, s))))
             if len(waiting) > 2 * len(devices):
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
     finally:
-        for pool in (readers, *devices):
-            pool.shutdown(wait=False, cancel_futures=True)
+        for device in devices:
+            device.shutdown(wait=False, cancel_futures=True)
 
 
 # ---------------------------------------------------------------------- what is said
@@ -257,7 +252,7 @@ class _Report:
     skipped: int = 0
     few: list[tuple[Path, Prediction]] = field(default_factory=list)
 
-    def skip(self, fault: DataError) -> None:
+    def skip(self, fault: DataError | None) -> None:
         self.skipped += 1
         print(f"visionkit: skipped: {fault}", file=sys.stderr)
 

@@ -1,7 +1,7 @@
 """`fit`, `validate` and `test`: a short page of help of their own, everything else is Lightning's command line.
 
-The whole help (`--help-all`) has some hundred options and takes seconds, since it is made from every class's signature; the
-page here names the most used ones and imports nothing.
+The whole help (`--help-all`) has some hundred options and takes seconds, since it is made from every class's
+signature; the page here names the most used ones and imports nothing.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ _FIT = (
     Option("--print_config", "", "print the whole configuration and end"),
 )
 _MEASURE = (
-    Option("--ckpt_path", "MODEL", "a .ckpt, a bundle folder or a public name (timm:resnet50): it brings its own model"),
+    Option(
+        "--ckpt_path", "MODEL", "a .ckpt, a bundle folder or a public name (timm:resnet50): it brings its own model"
+    ),
     Option("--results", "FILE", "write the metrics, their protocol and tables as json"),
 )
 _GENERAL = (
@@ -84,7 +86,8 @@ def page(verb: str) -> str:
         [
             f"usage: visionkit {verb} [-c FILE]... [OPTIONS]",
             "",
-            f"{SUMMARIES[verb][0].upper()}{SUMMARIES[verb][1:]}. Every argument of the task, the data and the trainer is an option.",
+            f"{SUMMARIES[verb][0].upper()}{SUMMARIES[verb][1:]}.",
+            "Every argument of the task, the data and the trainer is an option.",
             "",
             *(f"  {left:<{width}}{meaning}" for left, meaning in rows),
             "",

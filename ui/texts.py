@@ -1,0 +1,136 @@
+"""Every text that the demo shows, and the one way by which words from data get into it."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping
+from typing import Any
+
+TITLE = "visionkit"
+LEAD = (
+    "Choose a model, give it a picture, read what it shows. Everything is computed on the machine that runs this page."
+)
+
+MODEL = "Model"
+MODEL_HINT = "A starter, one of your own, or a public name that you type: timm:resnet50"
+PICTURE = "Picture"
+DROP = "# Drop a picture here\nor paste it, or click to choose one"
+EXAMPLES = "Or try one of these"
+DOWNLOAD = "Download the answer as JSON"
+RAW = "The answer as JSON"
+CARD = "About this model"
+USE = "Use it from a program"
+EMPTY = "The answer appears here."
+NO_MODELS = (
+    "There is no model yet: type a public name such as timm:resnet50 above, or start with "
+    "`visionkit serve --models DIR`, where DIR holds what `visionkit fit` or `visionkit export` wrote."
+)
+DEFECT = "Something went wrong on the server; its terminal says what."
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|~:/$^=@])")
+_CARD_ROWS = {"summary": "What it does", "data": "Data", "terms": "Terms", "command": "Command", "seed": "Seed"}
+
+
+def plain(text: object) -> str:
+    """Words from data as Markdown that shows exactly them: no markup, no links, no pictures, one line.
+
+    Class names, file names and model cards come from files, and a file can hold anything.
+    """
+    return _SPECIAL.sub(r"\\\1", html.escape(" ".join(str(text).split()), quote=False))
+
+
+def fault(text: str) -> str:
+    """An expected failure, told where the answer would be."""
+    return f"**This did not work.** {plain(text)}"
+
+
+def facts(decode: float, network: float, total: float, height: int, width: int) -> str:
+    """The line under an answer: times in seconds, size in pixels."""
+    times = f"{_time(decode)} to decode · {_time(network)} in the network · {_time(total)} in all"
+    return f"{width} × {height} pixels · {times}"
+
+
+def _time(seconds: float) -> str:
+    milliseconds = seconds * 1e3
+    return (
+        f"{seconds:.1f} s"
+        if seconds >= 1
+        else f"{milliseconds:.0f} ms"
+        if milliseconds >= 10
+        else f"{milliseconds:.1f} ms"
+    )
+
+
+def note(entry_fault: str, summary: str, terms: str) -> str:
+    """The line under the choice of model."""
+    if entry_fault:
+        return f"**This model cannot be used:** {plain(entry_fault)}"
+    parts = [plain(summary)] if summary else []
+    if terms:
+        parts.append(f"Terms of its data: {plain(terms)}")
+    return "  \n".join(parts)
+
+
+def card(name: str, task: str, facts_: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """The model card as Markdown."""
+    rest = dict(facts_)
+    rest.pop("name", None)
+    results = rest.pop("results", None)
+    rows = {"Task": task, "Backbone": config.get("backbone")}
+    spec = config.get("input")
+    if isinstance(spec, Mapping) and isinstance(spec.get("size"), (list, tuple)):
+        rows["Input"] = f"{' × '.join(map(str, spec['size']))} pixels ({spec.get('fit', '')})"
+    rows |= {title: rest.pop(key, "not stated") for key, title in _CARD_ROWS.items()}
+    rows |= {str(key).replace("_", " ").capitalize(): value for key, value in rest.items()}
+    lines = [f"- **{plain(title)}:** {plain(value)}" for title, value in rows.items() if value not in (None, "")]
+    classes = [str(each) for each in config.get("classes") or ()]
+    if classes:
+        shown = ", ".join(classes[:30]) + (f" and {len(classes) - 30} more" if len(classes) > 30 else "")
+        lines.append(f"- **Classes:** {len(classes)}: {plain(shown)}")
+    return "\n".join([f"**{plain(name)}**", "", *lines, "", *_results(results)])
+
+
+def _results(results: Any) -> list[str]:
+    if not isinstance(results, (list, tuple)) or not results:
+        return []
+    lines = ["| metric | value | split | protocol |", "|---|---|---|---|"]
+    for row in results:
+        if isinstance(row, Mapping):
+            value = row.get("value")
+            shown = f"{value:.4f}" if isinstance(value, float) else value
+            cells = (row.get("metric", ""), shown, row.get("split", ""), row.get("protocol", ""))
+            lines.append("| " + " | ".join(map(plain, cells)) + " |")
+    return lines
+
+
+def no_card(name: str, public: bool) -> str:
+    """What is said of a model without a card."""
+    if public:
+        return f"{plain(name)} is a public model; its weights come from the network when they are first asked for."
+    return f"{plain(name)} is a checkpoint. `visionkit export` makes a bundle of it, with a model card."
+
+
+def program(address: str) -> str:
+    """How to ask this server from Python and how to do without it."""
+    return "\n".join(
+        [
+            "From any machine that reaches this server (`pip install gradio_client`):",
+            "",
+            "```python",
+            "from gradio_client import Client, handle_file",
+            "",
+            f'server = Client("{address}")',
+            'server.predict(api_name="/models")  # what can be chosen',
+            'server.predict(handle_file("photo.jpg"), "NAME", api_name="/predict")',
+            "```",
+            "",
+            "Without a server, with the same answer:",
+            "",
+            "```python",
+            "from visionkit import load",
+            "",
+            'load("model.ckpt")("photo.jpg").to_json()',
+            "```",
+        ]
+    )
