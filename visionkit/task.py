@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 from lightning import LightningModule
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
@@ -162,6 +163,11 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         if self.channels_last:
             image = image.contiguous(memory_format=torch.channels_last)
         return self.network(self.normalize(image))
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        # Lightning looks for tensors in every number of every geometry, milliseconds in a batch of 256.
+        moved = {key: move_data_to_device(batch[key], device) for key in ("image", "target")}
+        return {**batch, **moved}  # type: ignore[typeddict-item]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         batch = self.train_batch(batch)
