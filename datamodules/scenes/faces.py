@@ -163,7 +163,7 @@ class _Pen:
     def place(self, points: np.ndarray, near: float = 1.0) -> np.ndarray:
         """Face units to canvas pixels; `near` is 1 on the front of the face, 2 at the tip of the nose, -1 behind."""
         turned: np.ndarray = (np.atleast_2d(points) + near * self.parallax) @ self.turn.T
-        return turned * self.unit + self.centre
+        return np.asarray(turned * self.unit + self.centre)
 
     def polygon(self, points: np.ndarray, paint: np.ndarray, near: float = 1.0, shade: float = 1.0) -> None:
         corners = np.round((self.place(points, near) - 0.5) * 16).astype(np.int32)

@@ -34,7 +34,7 @@ def make_scene(
 
     Args:
         seed: Of the set.
-        index: Number of the scene, 0 or more.
+        index: Number of the scene, 0 or more; the classes take turns as the subject.
         size: Height and width in pixels, at least 32.
         max_size: Where given, every picture gets a size of its own between `size` and this.
 
@@ -50,15 +50,15 @@ def make_scene(
     light = np.array([rng.uniform(-0.7, 0.7), -rng.uniform(0.4, 0.8), 0.75])
     light /= np.linalg.norm(light)
     stage = _Stage(rng, camera, seed, light)
-    for candidate in _cast(rng, camera, around):
+    for candidate in _cast(rng, camera, around, index % len(OBJECT_CLASSES)):
         stage.place(*candidate)
     return stage.finish(around, seed, index)
 
 
-def _cast(rng: np.random.Generator, camera: Camera, around: Surroundings) -> list[tuple[int, float, bool]]:
-    """Who appears: class, distance and whether it is the subject, which must be seen best; nearest first."""
+def _cast(rng: np.random.Generator, camera: Camera, around: Surroundings, main: int) -> list[tuple[int, float, bool]]:
+    """Who appears: class, distance and whether it is the subject, of which most must be seen; nearest first."""
     subject = float(np.clip(camera.floor_depth(camera.height * rng.uniform(0.84, 1.0)), 2.4, 4.2))
-    cast = [(int(rng.integers(len(OBJECT_CLASSES))), subject, True)]
+    cast = [(main, subject, True)]
     for _ in range(rng.integers(1, 6)):
         label = _PERSON if rng.random() < 0.45 else int(rng.integers(1, len(OBJECT_CLASSES)))
         # Even in 1 / distance, which is even over the rows of the floor.
@@ -66,10 +66,10 @@ def _cast(rng: np.random.Generator, camera: Camera, around: Surroundings) -> lis
         cast.append((label, 1 / rng.uniform(far, max(near, far + 1e-3)), False))
     cast.sort(key=lambda each: each[1])
     spaced: list[tuple[int, float, bool]] = []
-    for label, distance, main in cast:
+    for label, distance, leads in cast:
         distance = max(distance, spaced[-1][1] + _APART if spaced else 0.0)
-        if distance < around.farthest - 0.3 or main:
-            spaced.append((label, distance, main))
+        if distance < around.farthest - 0.3 or leads:
+            spaced.append((label, distance, leads))
     return spaced
 
 

@@ -1,0 +1,261 @@
+"""Labels in a CSV file: `path,label`, or one 0/1 column a class; a `split` column is optional."""
+
+from __future__ import annotations
+
+import csv as csv_format
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from datamodules.augment import SampleAugment
+from datamodules.class_names import index_classes, shorten
+from datamodules.folders import SPLIT_FOLDERS
+from datamodules.pictures import FileStore, LabelledPictures, PixelCache, split_rows
+from visionkit.data import Split, VisionDataModule
+from visionkit.errors import DataError, UsageError, suggest
+from visionkit.types import Sample
+
+
+class CsvData(VisionDataModule):
+    """Pictures listed in a CSV file with a header line.
+
+    With a label column every picture has one class. Without one, every column beside path and split is a class and
+    holds 0 or 1: the labels are then multi-label, (K,) float32.
+
+    Args:
+        csv: The file; utf-8, separated by commas, semicolons or tabs.
+        root: Folder that the paths are relative to; by default that of the CSV file.
+        path_column: Holds the path of the picture.
+        label_column: Holds the class name.
+        split_column: Where it exists: train, val or test.
+        val_fraction: Share of the training rows that is split off for validation where no row says val.
+        test_fraction: The same for testing where no row says test.
+        split_seed: Chooses which rows are split off; the run's seed does not.
+        cache_mb: Decoded pictures are kept in memory where all of a split fit into this many MiB; 0 keeps none.
+        augment: Changes training samples.
+        **base: See `VisionDataModule`.
+
+    Example:
+        >>> CsvData.discover_classes(csv="labels.csv")
+        ['cat', 'dog']
+    """
+
+    def __init__(
+        self,
+        csv: str,
+        *,
+        root: str | None = None,
+        path_column: str = "path",
+        label_column: str = "label",
+        split_column: str = "split",
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.0,
+        split_seed: int = 0,
+        cache_mb: int = 512,
+        augment: SampleAugment | None = None,
+        **base: Any,
+    ) -> None:
+        super().__init__(augment=augment, **base)
+        self.csv = Path(csv)
+        self.root = self.csv.parent if root is None else Path(root)
+        self.columns = _Columns(path_column, label_column, split_column)
+        self.fractions: dict[Split, float] = {"val": val_fraction, "test": test_fraction}
+        self.split_seed, self.cache_mb = split_seed, cache_mb
+        self.classes = self.classes or tuple(_classes(_read(self.csv, self.columns)))
+        self._table: tuple[FileStore, np.ndarray, dict[Split, np.ndarray]] | None = None
+
+    @classmethod
+    def discover_classes(
+        cls,
+        csv: str = "",
+        path_column: str = "path",
+        label_column: str = "label",
+        split_column: str = "split",
+        **init_args: Any,
+    ) -> list[str]:
+        """Class names in alphabetical order, or the class columns in the file's order; no picture is looked at."""
+        return _classes(_read(Path(csv), _Columns(path_column, label_column, split_column)))
+
+    def dataset(self, split: Split) -> Sequence[Sample]:
+        """The rows of one split in the file's order; the first call checks that all pictures are there."""
+        store, labels, splits = self._load()
+        rows = splits[split]
+        if len(rows) == 0:
+            raise UsageError(
+                f"{self.csv}: no row says {split} and data.{split}_fraction is 0; "
+                f"add a {self.columns.split} column or set e.g. --data.{split}_fraction 0.1"
+            )
+        channels = self.input.channels if self.input else 3
+        cache = PixelCache.for_pictures(store, rows, channels, self.cache_mb)
+        return LabelledPictures(store, rows, labels[rows], cache)
+
+    def _load(self) -> tuple[FileStore, np.ndarray, dict[Split, np.ndarray]]:
+        if self._table is None:
+            table = _read(self.csv, self.columns)
+            labels = _labels(table, self.classes)
+            _check_files(table, self.root)
+            splits = np.array(_splits(table))
+            rows: dict[Split, np.ndarray] = {
+                "train": np.flatnonzero(splits == "train"),
+                "val": np.flatnonzero(splits == "val"),
+                "test": np.flatnonzero(splits == "test"),
+            }
+            wanted = {split: part for split, part in self.fractions.items() if len(rows[split]) == 0}
+            train = rows["train"]
+            parts = split_rows(labels[train], wanted, self.split_seed, np.argsort(np.array(self.classes)))
+            rows |= {split: train[parts[split]] for split in ("train", *wanted)}
+            self._table = FileStore(self.root, [row.cells[table.path] for row in table.rows]), labels, rows
+        return self._table
+
+
+class _Columns(NamedTuple):
+    path: str
+    label: str
+    split: str
+
+
+class _Row(NamedTuple):
+    line: int
+    cells: list[str]
+
+
+class _Table(NamedTuple):
+    file: Path
+    header: list[str]
+    rows: list[_Row]
+    path: int  # columns by number
+    label: int | None
+    split: int | None
+
+    @property
+    def class_columns(self) -> list[int]:
+        return [k for k in range(len(self.header)) if k not in (self.path, self.split)]
+
+    def place(self, row: _Row) -> str:
+        return f"{self.file} line {row.line}"
+
+
+def _read(file: Path, columns: _Columns) -> _Table:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such CSV file; give --data.csv") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read as utf-8 text ({error})") from None
+    lines = text.splitlines()
+    first = lines[0] if lines else ""
+    reader = csv_format.reader(lines, delimiter=max(",;\t", key=first.count))
+    rows = [
+        _Row(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(c.strip() for c in cells)
+    ]
+    if len(rows) < 2:
+        raise DataError(f"{file}: no rows; a header line and one line a picture are needed")
+    header = rows.pop(0).cells
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise DataError(f"{file} line 1: column {twice[0]!r} stands there twice")
+    if columns.path not in header:
+        raise DataError(
+            f"{file} line 1: no column {columns.path!r} for the pictures among {shorten(header)}; "
+            f"set --data.path_column{suggest(columns.path, header)}"
+        )
+    numbers = {name: k for k, name in enumerate(header)}
+    table = _Table(file, header, rows, numbers[columns.path], numbers.get(columns.label), numbers.get(columns.split))
+    for row in rows:
+        if len(row.cells) != len(header):
+            raise DataError(f"{table.place(row)}: {len(row.cells)} cells where the header has {len(header)} columns")
+    if table.label is None:
+        _check_class_columns(table, columns.label)
+    _check_paths(table)
+    return table
+
+
+def _check_class_columns(table: _Table, label_column: str) -> None:
+    if not table.class_columns:
+        raise DataError(
+            f"{table.file} line 1: no column {label_column!r} and no class columns among {shorten(table.header)}; "
+            "set --data.label_column"
+        )
+    for row in table.rows:
+        for k in table.class_columns:
+            if row.cells[k] not in ("0", "1", "0.0", "1.0"):
+                raise DataError(
+                    f"{table.place(row)}: {row.cells[k]!r} in column {table.header[k]!r}; without a column "
+                    f"{label_column!r} every column is a class and holds 0 or 1 (--data.label_column names another)"
+                    f"{suggest(label_column, table.header)}"
+                )
+
+
+def _check_paths(table: _Table) -> None:
+    lines: dict[str, int] = {}
+    for row in table.rows:
+        path = row.cells[table.path]
+        if not path:
+            raise DataError(f"{table.place(row)}: no path")
+        if path in lines:
+            raise DataError(f"{table.place(row)}: {path!r} stands in line {lines[path]} already")
+        lines[path] = row.line
+
+
+def _classes(table: _Table) -> list[str]:
+    if table.label is None:
+        return [table.header[k] for k in table.class_columns]
+    return sorted({row.cells[table.label] for row in table.rows})
+
+
+def _labels(table: _Table, classes: Sequence[str]) -> np.ndarray:
+    """(n,) int64, or (n, K) float32 in the order of `classes`."""
+    if table.label is not None:
+        places: dict[str, str] = {}
+        for row in table.rows:
+            name = row.cells[table.label]
+            if not name:
+                raise DataError(f"{table.place(row)}: no label")
+            places.setdefault(name, table.place(row))
+        numbers = index_classes(places, classes)
+        return np.array([numbers[row.cells[table.label]] for row in table.rows], dtype=np.int64)
+    numbers = index_classes({table.header[k]: f"{table.file} line 1" for k in table.class_columns}, classes)
+    missing = [name for name in classes if name not in table.header]
+    if missing:
+        raise DataError(f"{table.file} line 1: no column for class {missing[0]!r}{suggest(missing[0], table.header)}")
+    labels = np.zeros((len(table.rows), len(classes)), dtype=np.float32)
+    for k in table.class_columns:
+        labels[:, numbers[table.header[k]]] = [float(row.cells[k]) for row in table.rows]
+    return labels
+
+
+def _splits(table: _Table) -> list[Split]:
+    if table.split is None:
+        return ["train"] * len(table.rows)
+    splits: list[Split] = []
+    for row in table.rows:
+        name = row.cells[table.split]
+        split = SPLIT_FOLDERS.get(name.lower())
+        if split is None:
+            raise DataError(
+                f"{table.place(row)}: split {name!r}; allowed are train, val and test{suggest(name, SPLIT_FOLDERS)}"
+            )
+        splits.append(split)
+    return splits
+
+
+def _check_files(table: _Table, root: Path) -> None:
+    """Asks for the size of every picture, so that a missing one is told now and not in mid-epoch."""
+    missing, empty = [], []
+    base = str(root)
+    for row in table.rows:
+        path = row.cells[table.path]
+        try:
+            if os.stat(os.path.join(base, path)).st_size == 0:  # noqa: PTH116, PTH118 (a hot path)
+                empty.append(f"{path} (line {row.line})")
+        except OSError:
+            missing.append(f"{path} (line {row.line})")
+    for what, listed in (("missing", missing), ("empty (0 bytes)", empty)):
+        if listed:
+            raise DataError(
+                f"{table.file}: {len(listed)} of {len(table.rows)} pictures are {what}: {shorten(listed, 3)}; "
+                f"paths are looked for in {root} (--data.root)"
+            )
