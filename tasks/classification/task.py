@@ -106,9 +106,10 @@ class ClassificationTask(VisionTask):
 
     @classmethod
     def default_input(cls, backbone: str = "resnet18", **init_args: Any) -> InputSpec:
-        """The size, interpolation and crop that the backbone's public weights were evaluated with."""
+        """The size and interpolation that the backbone's public weights were trained with."""
         facts = backbone_facts(backbone)
-        return InputSpec(size=facts.input_size, interpolation=facts.interpolation, crop_fraction=facts.crop_fraction)
+        fraction = facts.crop_fraction if facts.train_size == facts.input_size else 0.875
+        return InputSpec(size=facts.train_size, interpolation=facts.interpolation, crop_fraction=fraction)
 
     @classmethod
     def from_public(cls, scheme: str, name: str) -> ClassificationTask:
@@ -123,7 +124,9 @@ class ClassificationTask(VisionTask):
         names = backbone_facts(name).class_names()
         if names is None:
             raise UsageError(f"timm:{name}: nobody has recorded the class names of these weights, so they cannot classify as they are")
-        task = cls(name, classes=names, pretrained=True)
+        facts = backbone_facts(name)  # published numbers are at the test size, which may exceed the training size
+        spec = InputSpec(size=facts.input_size, interpolation=facts.interpolation, crop_fraction=facts.crop_fraction)
+        task = cls(name, classes=names, input=spec, pretrained=True)
         task._config["pretrained"] = False
         return task
 

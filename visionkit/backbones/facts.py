@@ -23,11 +23,12 @@ class BackboneFacts:
         name: As given, with the tag of the weights where there is one (`resnet50.a1_in1k`).
         channels: Channels of the input.
         input_size: Height and width in pixels that the weights are tested at.
+        train_size: Height and width in pixels that they were trained at, often smaller.
         fixed_input_size: The network is built for one size; another one needs `image_size`.
         mean: Per channel, for pixels in [0, 1].
         std: Per channel, for pixels in [0, 1].
         interpolation: `bilinear` or `bicubic`.
-        crop_fraction: Side of the centre crop over the side of the resized picture.
+        crop_fraction: Side of the centre crop over the side of the resized picture, at `input_size`.
         num_classes: Outputs of the public classifier; 0 where it has none.
         has_weights: Public weights are known.
         license: Terms of the weights, or an empty string where timm does not say.
@@ -36,6 +37,7 @@ class BackboneFacts:
     name: str
     channels: int
     input_size: tuple[int, int]
+    train_size: tuple[int, int]
     fixed_input_size: bool
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -70,6 +72,7 @@ def backbone_facts(name: str) -> BackboneFacts:
         name=f"{name.partition('.')[0]}.{cfg.tag}" if cfg.tag else name,
         channels=int(cfg.input_size[0]),
         input_size=(int(size[1]), int(size[2])),
+        train_size=(int(cfg.input_size[1]), int(cfg.input_size[2])),
         fixed_input_size=bool(cfg.fixed_input_size),
         mean=tuple(cfg.mean),
         std=tuple(cfg.std),
