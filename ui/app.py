@@ -264,7 +264,7 @@ def page(settings: Settings) -> gr.Blocks:
             models, None, outlet, api_name="models", api_description="The models to choose from."
         )
     blocks.queue(max_size=64)
-    return blocks
+    return blocks  # type: ignore[no-any-return]
 
 
 def examples(scratch: Path, entries: Sequence[Entry]) -> list[str]:

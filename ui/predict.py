@@ -24,9 +24,12 @@ from typing import IO, TYPE_CHECKING
 from visionkit.errors import DataError, EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
+    from visionkit.engines import EngineName
     from visionkit.images import ImageSource
     from visionkit.predictions import Prediction
     from visionkit.predictor import Predictor, Result
+
+    Answer = tuple[Path, ImageSource, Result]
 
 SUMMARY = "predict on pictures, folders or patterns"
 
@@ -186,7 +189,7 @@ def _draw(path: Path, picture: ImageSource, answer: Prediction) -> None:
 # ---------------------------------------------------------------------- the work
 
 
-def _predictors(model: str, devices: int | None, engine: str) -> list[Predictor]:
+def _predictors(model: str, devices: int | None, engine: EngineName) -> list[Predictor]:
     import torch
 
     from visionkit.predictor import load
@@ -199,9 +202,7 @@ def _predictors(model: str, devices: int | None, engine: str) -> list[Predictor]
     return [load(model, device=f"cuda:{index}" if wanted else "cpu", engine=engine) for index in range(wanted or 1)]
 
 
-def answers(
-    predictors: Sequence[Predictor], paths: Sequence[Path], batch_size: int
-) -> Iterator[tuple[Path, ImageSource, Result]]:
+def answers(predictors: Sequence[Predictor], paths: Sequence[Path], batch_size: int) -> Iterator[Answer]:
     """Answers every picture, in order, decoding ahead of the network; one that cannot be read gives its fault.
 
     Args:
@@ -216,7 +217,7 @@ def answers(
 
     readers = min(4, os.cpu_count() or 1)
 
-    def work(number: int, some: Sequence[Path]) -> Iterator[tuple[Path, ImageSource, Result]]:
+    def work(number: int, some: Sequence[Path]) -> Iterator[Answer]:
         pictures = [ImageSource(path) for path in some]
         results = predictors[number % len(predictors)].stream(pictures, batch_size, readers)
         return zip(some, pictures, results, strict=True)
@@ -229,11 +230,11 @@ def answers(
     # One thread a device, each with some batches at a time, so that no device waits for another.
     share = 8 * batch_size
     devices = [ThreadPoolExecutor(max_workers=1, thread_name_prefix="device") for _ in predictors]
-    waiting: deque[Future[list[tuple[Path, ImageSource, Result]]]] = deque()
+    waiting: deque[Future[list[Answer]]] = deque()
     try:
         for number, start in enumerate(range(0, len(paths), share)):
             some = paths[start : start + share]
-            waiting.append(devices[number % len(devices)].submit(lambda n=number, s=some: list(work(n, s))))
+            waiting.append(devices[number % len(devices)].submit(_listed, work, number, some))
             if len(waiting) > 2 * len(devices):
                 yield from waiting.popleft().result()
         while waiting:
@@ -241,6 +242,10 @@ def answers(
     finally:
         for device in devices:
             device.shutdown(wait=False, cancel_futures=True)
+
+
+def _listed(work: Callable[..., Iterator[Answer]], number: int, some: Sequence[Path]) -> list[Answer]:
+    return list(work(number, some))
 
 
 # ---------------------------------------------------------------------- what is said

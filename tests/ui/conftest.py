@@ -1,0 +1,171 @@
+"""Tiny models, bad files and one running demo for the tests of the terminal and the browser."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ui.catalogue import Catalogue
+
+CLASSES = ("airplane", "bird", "cat", "dog", "ship", "truck")
+HOSTILE = ("<script>window.hurt=1</script>", "<img src=x onerror='window.hurt=2'>", "[a](http://outside.example/) **b** $c$")
+HOSTILE_CARD = {
+    "name": "</script><script>window.hurt=3</script>",
+    "summary": "![p](http://outside.example/p.png) <img src=http://outside.example/q.png onerror='window.hurt=4'>",
+    "terms": "<b>none</b> | of `them`",
+    "data": "http://outside.example/data",
+}
+
+
+def build(classes: tuple[str, ...] = CLASSES, seed: int = 0, **arguments: object):
+    from tasks.classification.task import ClassificationTask
+    from visionkit.geometry import InputSpec
+
+    torch.manual_seed(seed)
+    task = ClassificationTask("test_resnet", classes=classes, input=InputSpec(size=(64, 64)), **arguments).eval()
+    with torch.no_grad():
+        for parameter in task.network.head.parameters():
+            parameter.mul_(20)  # probabilities that differ, so that equal ones mean something
+    return task
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a bundle, a checkpoint in a run, a hostile bundle and a broken one."""
+    from visionkit.checkpoint import AtomicCheckpointIO, save_bundle
+
+    folder = tmp_path_factory.mktemp("models")
+    card = {
+        "name": "Six things",
+        "summary": "Tells six things apart.",
+        "terms": "for research alone",
+        "results": [{"metric": "top1", "value": 0.9512, "split": "test", "protocol": "one centre crop"}],
+    }
+    task = build()
+    save_bundle(task, folder / "good", card=card)
+    save_bundle(build(HOSTILE, seed=1), folder / "hostile", card=HOSTILE_CARD)
+    checkpoint = {"state_dict": task.state_dict(), "global_step": 3, "epoch": 1}
+    task.on_save_checkpoint(checkpoint)
+    (folder / "run" / "checkpoints").mkdir(parents=True)
+    AtomicCheckpointIO().save_checkpoint(checkpoint, folder / "run" / "checkpoints" / "last.ckpt")
+    (folder / "broken").mkdir()
+    (folder / "broken" / "model.json").write_text("{not json")
+    (folder / "no-weights").mkdir()
+    (folder / "no-weights" / "model.json").write_text((folder / "good" / "model.json").read_text())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Twenty pictures of different sizes, modes and orientations."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+
+    def smooth(height: int, width: int) -> Image.Image:
+        coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
+        return coarse.resize((width, height), Image.Resampling.BICUBIC)
+
+    exif = Image.Exif()
+    saved = []
+
+    def save(name: str, image: Image.Image, **options: object) -> None:
+        image.save(folder / name, **options)
+        saved.append(folder / name)
+
+    for orientation in range(1, 9):
+        exif[0x0112] = orientation
+        save(f"exif-{orientation}.jpg", smooth(90 + orientation, 60), exif=exif, quality=90)
+    save("grey.png", smooth(70, 99).convert("L"))
+    save("grey.jpg", smooth(71, 45).convert("L"))
+    rgba = smooth(64, 80).convert("RGBA")
+    rgba.putalpha(Image.fromarray(rng.integers(0, 256, (64, 80), dtype=np.uint8)))
+    save("alpha.png", rgba)
+    save("alpha.webp", rgba, lossless=True)
+    save("ink.jpg", smooth(55, 77).convert("CMYK"))
+    save("deep.png", Image.fromarray(rng.integers(0, 65536, (48, 66), dtype=np.uint16)))
+    save("palette.png", smooth(120, 40).convert("P", palette=Image.Palette.ADAPTIVE, colors=16))
+    save("palette.gif", smooth(33, 44).convert("P"))
+    save("bits.png", smooth(50, 50).convert("1"))
+    save("plain.bmp", smooth(200, 31))
+    save("large.jpg", smooth(900, 1400), quality=85)
+    save("tiff.tif", smooth(61, 62))
+    assert len(saved) == 20
+    return saved
+
+
+@pytest.fixture(scope="session")
+def bad(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files that are no pictures, by what is wrong with them."""
+    folder = tmp_path_factory.mktemp("bad")
+    whole = io.BytesIO()
+    noise = np.random.default_rng(1).integers(0, 256, (100, 100, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(whole, "JPEG")
+    contents = {
+        "truncated.jpg": whole.getvalue()[:4000],
+        "zero.jpg": b"",
+        "text.jpg": b"this is a shopping list",
+        "bomb.png": bomb(),
+        "page.svg": b"<svg xmlns='http://www.w3.org/2000/svg'><script>window.hurt=5</script></svg>",
+    }
+    for name, data in contents.items():
+        (folder / name).write_bytes(data)
+    return {Path(name).stem: folder / name for name in contents}
+
+
+def bomb(side: int = 13_000) -> bytes:
+    """A png of 20 kB that would decode to 169 megapixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    row = b"\0" + bytes(side // 8 + 1)
+    header = side.to_bytes(4, "big") * 2 + b"\x01\0\0\0\0"
+    body = zlib.compress(row * side, 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+@dataclasses.dataclass(frozen=True)
+class Demo:
+    """A running demo."""
+
+    address: str
+    catalogue: Catalogue
+
+
+@pytest.fixture(scope="session")
+def demo(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """The demo, answering over HTTP from a thread of this process."""
+    import uvicorn
+
+    from ui.app import Settings, application
+    from ui.serve import listen
+
+    door = listen("127.0.0.1", 0)
+    address = f"http://127.0.0.1:{door.getsockname()[1]}"
+    catalogue = Catalogue(models)
+    app = application(Settings(catalogue, address, tmp_path_factory.mktemp("scratch")))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
+    thread.start()
+    _wait(lambda: server.started)
+    yield Demo(address, catalogue)
+    server.should_exit = True
+    thread.join(10)
+    door.close()
+
+
+def _wait(ready: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, "the demo did not start"
+        time.sleep(0.02)
