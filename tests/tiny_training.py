@@ -1,7 +1,7 @@
 """A training of seconds that uses everything a resume can break: dropout, mixup, augmentation, EMA, a schedule.
 
-Run as a script it is the process that tests kill:  python -m tests.tiny_training RUN [options]; it goes on from the newest whole
-checkpoint in RUN, if there is one, and writes RUN/end.pt when training ends.
+Run as a script it is the process that tests kill: python -m tests.tiny_training RUN [options]. It goes on from the
+newest whole checkpoint in RUN, if there is one, and writes RUN/end.pt when training ends.
 """
 
 from __future__ import annotations

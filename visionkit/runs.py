@@ -30,7 +30,9 @@ def run_folder(given: str | None, task: str, resuming: bool) -> Path:
         stamp = os.environ.setdefault("VISIONKIT_RUN_STAMP", time.strftime("%Y%m%d-%H%M%S"))
         given = str(Path("runs") / f"{task}-{stamp}")
     folder = Path(given)
-    if (folder / CONFIG).exists() and not resuming and is_first_rank():
+    # A run that was killed before its first checkpoint holds nothing to go on with, so it may begin anew.
+    holds_run = (folder / CONFIG).exists() and any((folder / CHECKPOINTS).glob("*.ckpt"))
+    if holds_run and not resuming and is_first_rank():
         raise UsageError(
             f"{folder}: holds a run already; go on with it by --ckpt_path last, or name another folder with --run"
         )

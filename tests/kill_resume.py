@@ -1,0 +1,147 @@
+"""Kills trainings with `kill -9` at random moments and compares their ends, bit for bit, with an uninterrupted one.
+
+    python -m tests.kill_resume --count 20
+
+Half of the runs use loader workers; half have their temporary folder on another file system. Each is killed at least
+once, some again after they were resumed. It prints one line a run and ends with status 1 where any end differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from lightning import Callback
+
+from tests.tiny_training import Slowly, end_state, train
+from visionkit.atomic import remove_leftovers
+from visionkit.checkpoint import describe, find_last
+
+OTHER_DISK = Path("/dev/shm")
+_fork = multiprocessing.get_context("fork")  # a child has everything imported already
+
+
+class _Began(Callback):
+    """Tells the killer that training has begun."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_start(self, *args: object) -> None:
+        self.path.touch()
+
+
+def _child(run: Path, workers: int, temporary: str, slowly: float) -> None:
+    os.setsid()  # its loader workers die with it
+    os.environ["TMPDIR"] = temporary
+    tempfile.tempdir = None
+    with (run / "log.txt").open("a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    try:
+        train(run, workers=workers, checkpoint_every=1, extra=[_Began(run / "began"), Slowly(slowly)])
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def _start(run: Path, workers: int, temporary: str, slowly: float) -> multiprocessing.process.BaseProcess:
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "began").unlink(missing_ok=True)
+    process = _fork.Process(target=_child, args=(run, workers, temporary, slowly))
+    process.start()
+    return process
+
+
+def finish(run: Path, workers: int, temporary: str = tempfile.gettempdir(), slowly: float = 0.0) -> float:
+    """Trains to the end in a process of its own; returns the seconds that training took."""
+    process = _start(run, workers, temporary, slowly)
+    while not (run / "began").exists() and process.is_alive():
+        time.sleep(0.01)
+    began = time.monotonic()
+    process.join()
+    if process.exitcode != 0:
+        raise RuntimeError(f"{run}: ended with {process.exitcode}: {(run / 'log.txt').read_text()[-2000:]}")
+    return time.monotonic() - began
+
+
+def kill(run: Path, workers: int, temporary: str, after: Callable[[], bool], slowly: float = 0.0) -> bool:
+    """Trains until `after` says so, then kills; False where training had ended before."""
+    process = _start(run, workers, temporary, slowly)
+    while process.is_alive() and not ((run / "began").exists() and after()):
+        time.sleep(0.001)
+    alive = process.is_alive()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid or 0, signal.SIGKILL)
+    process.join()
+    return alive
+
+
+def trial(number: int, folder: Path, seconds: float, rng: random.Random, want: dict[str, str]) -> list[str]:
+    """One run, killed once or twice at random moments, then finished; if it ends before its first kill it begins anew.
+
+    Returns:
+        The parts of its end that differ from `want`.
+    """
+    run, workers = folder / f"run{number:02d}", 2 * (number % 2)
+    elsewhere = number // 2 % 2 == 1 and OTHER_DISK.is_dir()
+    with tempfile.TemporaryDirectory(dir=OTHER_DISK if elsewhere else folder) as temporary:
+        moments: list[str] = []
+        kills = rng.choice((1, 1, 2))
+        while len(moments) < kills:
+            wait = rng.uniform(0, seconds)
+            until: list[float] = []
+
+            def after(wait: float = wait, until: list[float] = until) -> bool:
+                if not until:
+                    until.append(time.monotonic() + wait)
+                return time.monotonic() >= until[0]
+
+            if not kill(run, workers, temporary, after, slowly=0.02):
+                if moments:
+                    break
+                shutil.rmtree(run)
+                continue
+            left = sorted(path.name for path in (run / "checkpoints").glob(".*"))
+            last = find_last(run / "checkpoints") if (run / "checkpoints").is_dir() else None
+            step = describe(last)["step"] if last else 0
+            moments.append(f"{wait:.2f} s (step {step}{', a file half written' if left else ''})")
+        finish(run, workers, temporary)
+        got = end_state(run)
+        remains = remove_leftovers(run / "checkpoints")
+    different = [name for name in want if want[name] != got[name]] + (["leftovers"] if remains else [])
+    place = "other disk" if elsewhere else "same disk"
+    print(f"{number:2d}  {workers} workers  temp on {place}  killed after {', '.join(moments)}: "
+          f"{'equal' if not different else 'DIFFERENT ' + ', '.join(different)}", flush=True)  # fmt: skip
+    return different
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory(prefix="kill-resume-") as name:
+        folder = Path(name)
+        seconds = finish(folder / "whole", workers=0, slowly=0.02)
+        want = end_state(folder / "whole")
+        failed = [n for n in range(arguments.count) if trial(n, folder, seconds, rng, want)]
+    print(f"{arguments.count - len(failed)} of {arguments.count} ended bit for bit as the uninterrupted training did")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

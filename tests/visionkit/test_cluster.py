@@ -1,0 +1,150 @@
+"""Two processes measure what one does and stop together; the batch script goes on where it was stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tests.real_data import ROOT
+from visionkit.checkpoint import describe
+
+
+def training(run: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.tiny_training", str(run), *options]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 90
+    while not path.exists():
+        assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGINT, 130)],
+    ids=lambda value: str(value),
+)
+def test_a_signal_saves_and_ends_with_its_status(number: int, status: int, tmp_path: Path) -> None:
+    process = training(tmp_path, "--slowly", "0.2", "--epochs", "50", "--every", "1", "--workers", "2")
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    wait_for(last, process)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == status, said
+    step = describe(last)["step"]
+    assert f"after step {step}: saved {last}; go on with --ckpt_path last" in said
+    assert [path.name for path in last.parent.glob(".*")] == []
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
+    """Eleven pictures in batches of four on two ranks: nothing is padded, nothing counted twice."""
+    first = training(tmp_path / "a", "--val-pictures", "11", "--epochs", "1")
+    assert first.wait() == 0, first.communicate()[0]
+    # The same weights, measured again by two: no epoch is left, so the last checkpoint is validated as it is.
+    script = """
+import sys, torch
+from pathlib import Path
+from lightning import Trainer
+from tests.tiny_training import NoiseData
+from visionkit.checkpoint import load_task
+task = load_task(Path(sys.argv[1]) / "checkpoints" / "last.ckpt")
+data = NoiseData(val=11, input=task.input, classes=task.classes, batch_size=4)
+trainer = Trainer(accelerator="cpu", devices=int(sys.argv[2]), strategy="ddp", logger=False, enable_progress_bar=False)
+results = trainer.validate(task, datamodule=data, verbose=False)[0]
+if trainer.is_global_zero:
+    torch.save(results, Path(sys.argv[1]) / f"{sys.argv[2]}.pt")
+"""
+    (tmp_path / "measure.py").write_text(script)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for devices in ("1", "2"):
+        subprocess.run(
+            [sys.executable, tmp_path / "measure.py", tmp_path / "a", devices], cwd=ROOT, check=True, env=environment
+        )
+    one, two = (torch.load(tmp_path / "a" / f"{devices}.pt") for devices in ("1", "2"))
+    assert one.keys() == two.keys() and "val/top1" in one
+    for name in one:
+        assert one[name] == pytest.approx(two[name], rel=1e-6), name
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_of_two_processes_stops_both_and_saves_once(tmp_path: Path) -> None:
+    process = training(tmp_path, "--slowly", "0.2", "--epochs", "50", "--every", "1000", "--devices", "2")
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    wait_for(last, process)  # the end of the first epoch
+    saved = last.stat().st_mtime_ns
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, said
+    assert said.count("ended by SIGTERM") == 2  # each process says so, of the same step
+    assert said.count(f"after step {describe(last)['step']}: saved") == 2
+    assert last.stat().st_mtime_ns > saved
+
+
+@pytest.mark.slow
+def test_a_training_of_two_processes_goes_on_exactly(tmp_path: Path) -> None:
+    from tests.tiny_training import end_state
+
+    whole = training(tmp_path / "whole", "--devices", "2", "--epochs", "2", "--every", "1")
+    assert whole.wait() == 0, whole.communicate()[0]
+    stopped = training(tmp_path / "stopped", "--devices", "2", "--epochs", "2", "--every", "1", "--slowly", "0.2")
+    wait_for(tmp_path / "stopped" / "checkpoints" / "last.ckpt", stopped)
+    stopped.send_signal(signal.SIGTERM)
+    assert stopped.wait() == 143, stopped.communicate()[0]
+    resumed = training(tmp_path / "stopped", "--devices", "2", "--epochs", "2", "--every", "1")
+    assert resumed.wait() == 0, resumed.communicate()[0]
+    assert end_state(tmp_path / "stopped") == end_state(tmp_path / "whole")
+
+
+def test_trainer_files_hold_trainer_keys_alone() -> None:
+    import inspect
+
+    from lightning import Trainer
+
+    known = inspect.signature(Trainer.__init__).parameters
+    files = sorted((ROOT / "configs" / "trainer").glob("*.yaml"))
+    assert [path.stem for path in files] == ["cpu", "ddp", "gpu", "slurm"]
+    for path in files:
+        content = yaml.safe_load(path.read_text())
+        assert list(content) == ["trainer"], path
+        assert set(content["trainer"]) <= set(known), path
+
+
+@pytest.mark.parametrize("status", [0, 3, 143])
+def test_the_batch_script_goes_on_and_asks_for_the_queue_only_after_143(status: int, tmp_path: Path) -> None:
+    """The script itself, with programs in place of SLURM's and of the training that write down how they were called."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name, body in (
+        ("srun", '"$@"'),
+        ("scontrol", f'echo "$@" > {tmp_path}/scontrol'),
+        ("visionkit", f'echo "$@" > {tmp_path}/visionkit; exit {status}'),
+    ):
+        (tools / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tools / name).chmod(0o755)
+    environment = {"PATH": f"{tools}:{os.environ['PATH']}", "SLURM_JOB_ID": "17"}
+    command = ["bash", str(ROOT / "configs/trainer/slurm.sh"), str(tmp_path / "run"), "--ema", "0.9"]
+
+    def called() -> str:
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == status, done.stderr
+        return (tmp_path / "visionkit").read_text().strip()
+
+    begins = f"fit -c configs/trainer/slurm.yaml --ema 0.9 --run {tmp_path / 'run'}"
+    assert called() == begins
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "last.ckpt").touch()
+    assert called() == begins + " --ckpt_path last"
+    assert (tmp_path / "scontrol").exists() == (status == 143)
+    if status == 143:
+        assert (tmp_path / "scontrol").read_text().strip() == "requeue 17"

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback, Trainer
+
+from tests.real_data import ROOT
+from tests.tiny_training import NoiseData, end_state, tiny_task, train
+from visionkit.data import EpochSampler
+from visionkit.resume import Position, position_of, settle
+
+
+class Died(Exception):
+    pass
+
+
+class Dies(Callback):
+    """Raises once at each of the given moments, as a sudden death would; what was saved before is all that is left."""
+
+    def __init__(self, moments: list[tuple[str, int]]) -> None:
+        self.moments = list(moments)
+
+    def _maybe(self, kind: str, trainer: Trainer) -> None:
+        if self.moments and self.moments[0][0] == kind and trainer.global_step >= self.moments[0][1]:
+            self.moments.pop(0)
+            raise Died
+
+    def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        self._maybe("batch", trainer)
+
+    def on_before_optimizer_step(self, trainer: Trainer, *args: Any) -> None:
+        self._maybe("step", trainer)
+
+    def on_validation_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        self._maybe("validation", trainer)
+
+    def on_validation_end(self, trainer: Trainer, *args: Any) -> None:
+        self._maybe("validated", trainer)
+
+    def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
+        self._maybe("epoch", trainer)
+
+
+CASES: dict[str, tuple[dict[str, Any], list[tuple[str, int]]]] = {
+    "every moment": (
+        {"checkpoint_every": 1},
+        [("batch", 1), ("step", 4), ("validation", 10), ("epoch", 10), ("validated", 20), ("validation", 30)],
+    ),
+    "sparse checkpoints": ({"checkpoint_every": 4}, [("batch", 3), ("batch", 9), ("step", 15), ("validation", 20)]),
+    "epochs only": ({"checkpoint_every": 0}, [("batch", 7), ("batch", 13), ("validated", 30)]),
+    "accumulation": (
+        {"checkpoint_every": 1, "accumulate_grad_batches": 3},
+        [("batch", 2), ("validation", 4), ("step", 6)],
+    ),
+    "validation within epochs": (
+        {"checkpoint_every": 1, "val_check_interval": 3},
+        [("validation", 3), ("validated", 6), ("batch", 9), ("epoch", 10), ("validation", 16)],
+    ),
+    "no validation": ({"checkpoint_every": 1, "limit_val_batches": 0}, [("batch", 5), ("epoch", 10), ("step", 20)]),
+    "by steps": (
+        {"checkpoint_every": 1, "max_epochs": -1, "max_steps": 25},
+        [("batch", 2), ("validation", 10), ("epoch", 10), ("batch", 22)],
+    ),
+    "part of the epoch": (
+        {"checkpoint_every": 1, "limit_train_batches": 7},
+        [("batch", 3), ("epoch", 7), ("step", 12)],
+    ),
+    "no averaging": ({"checkpoint_every": 1, "ema": 0.0}, [("batch", 3), ("validation", 20)]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_training_that_died_often_ends_as_one_that_did_not(case: str, tmp_path: Path) -> None:
+    options, moments = CASES[case]
+    train(tmp_path / "whole", **options)
+    dies = Dies(moments)
+    for _ in moments:
+        with pytest.raises(Died):
+            train(tmp_path / "died", extra=[dies], **options)
+    train(tmp_path / "died", extra=[dies], **options)
+    assert not dies.moments
+    assert end_state(tmp_path / "died") == end_state(tmp_path / "whole")
+
+
+def test_workers_change_nothing(tmp_path: Path) -> None:
+    train(tmp_path / "alone", workers=0)
+    with pytest.raises(Died):
+        train(tmp_path / "helped", workers=2, extra=[Dies([("batch", 13)])])
+    train(tmp_path / "helped", workers=2)
+    assert end_state(tmp_path / "helped") == end_state(tmp_path / "alone")
+
+
+def test_another_seed_ends_elsewhere(tmp_path: Path) -> None:
+    """The comparison can fail: dropout, mixup and order follow the seed."""
+    import tests.tiny_training as tiny
+
+    train(tmp_path / "a", max_epochs=1)
+    original = NoiseData.__init__
+
+    def other(self: NoiseData, **kwargs: Any) -> None:
+        original(self, **{**kwargs, "seed": 6})
+
+    tiny.NoiseData.__init__ = other  # type: ignore[method-assign]
+    try:
+        train(tmp_path / "b", max_epochs=1)
+    finally:
+        tiny.NoiseData.__init__ = original  # type: ignore[method-assign]
+    assert end_state(tmp_path / "a")["weights"] != end_state(tmp_path / "b")["weights"]
+
+
+def test_a_finished_run_ends_at_once_with_the_averaged_weights(tmp_path: Path) -> None:
+    first = train(tmp_path)
+    again = train(tmp_path)
+    assert again.global_step == first.global_step
+    for name, value in first.lightning_module.state_dict().items():
+        assert torch.equal(value, again.lightning_module.state_dict()[name]), name
+
+
+def test_the_best_score_survives_another_folder(tmp_path: Path) -> None:
+    first = train(tmp_path / "here", max_epochs=2)
+    best = first.checkpoint_callback.best_model_score  # type: ignore[union-attr]
+    (tmp_path / "here").rename(tmp_path / "there")
+    again = train(tmp_path / "there", max_epochs=2)
+    callback: Any = again.checkpoint_callback
+    assert torch.equal(callback.best_model_score, best)
+    assert Path(callback.best_model_path).parent == tmp_path / "there" / "checkpoints"
+
+
+def test_kill_9(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.kill_resume", "--count", "3"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "3 of 3" in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_kill_9_at_twenty_random_moments(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.kill_resume", "--count", "20", "--seed", "1"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+# ---------------------------------------------------------------------- the sampler and the loader
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("rank", "world"), [(0, 1), (1, 2)])
+def test_a_loader_goes_on_after_the_finished_batches(workers: int, rank: int, world: int) -> None:
+    def ids(resume: dict[str, int] | None) -> list[list[str]]:
+        task = tiny_task()
+        data = NoiseData(train=23, input=task.input, batch_size=3, workers=workers, seed=9)
+        if resume:
+            data.load_state_dict(resume)
+        loader = data.train_dataloader()
+        loader.sampler.rank, loader.sampler.world = rank, world  # type: ignore[attr-defined]
+        if not resume:
+            loader.sampler.set_epoch(4)  # type: ignore[attr-defined]
+        return [batch["id"] for batch in loader]
+
+    whole = ids(None)
+    assert ids({"epoch": 4, "batches": 2, "batch_size": 3, "world": 1}) == whole[2:]
+
+
+def test_a_skip_belongs_to_its_epoch() -> None:
+    sampler = EpochSampler(10, shuffle=True, seed=1)
+    sampler.skip = 10
+    sampler.set_epoch(1)
+    assert len(list(sampler)) == 10
+
+
+def test_lightning_does_not_wrap_the_sampler() -> None:
+    from torch.utils.data import DistributedSampler
+
+    assert isinstance(EpochSampler(3, shuffle=False), DistributedSampler)
+    assert [list(EpochSampler(5, shuffle=False, rank=rank, world=2)) for rank in (0, 1)] == [
+        [(0, 0), (0, 2), (0, 4)],
+        [(0, 1), (0, 3)],
+    ]
+
+
+def test_positions_before_any_batch(tmp_path: Path) -> None:
+    trainer = Trainer(default_root_dir=tmp_path, accelerator="cpu", logger=False, enable_checkpointing=False)
+    assert position_of(trainer) == Position(0, 0)
+
+
+def test_settling_a_due_validation_asks_lightning_to_run_it(tmp_path: Path) -> None:
+    trainer = Trainer(default_root_dir=tmp_path, accelerator="cpu", logger=False, enable_checkpointing=False)
+    state = trainer.fit_loop.state_dict()
+    settle(state, Position(2, 5, validation_due=True, epoch_done=True))
+    assert state["epoch_progress"]["current"] == {"ready": 3, "started": 3, "processed": 2, "completed": 2}
+    assert state["epoch_loop.batch_progress"]["current"] == dict.fromkeys(
+        ("ready", "started", "processed", "completed"), 5
+    )
+    assert state["epoch_loop.val_loop.batch_progress"]["total"]["started"] == 1
+    assert state["epoch_loop.val_loop.batch_progress"]["total"]["processed"] == 0
+
+
+def test_another_batch_size_within_an_epoch_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    task = tiny_task()
+    data = NoiseData(input=task.input, batch_size=4)
+    data.load_state_dict({"epoch": 1, "batches": 2, "batch_size": 8, "world": 1})
+    data.train_dataloader()
+    assert "batch size 8" in caplog.text
