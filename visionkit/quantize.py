@@ -1,0 +1,107 @@
+"""A float graph to an 8-bit one: static quantisation of weights and activations, calibrated on pictures."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from visionkit.engines import INPUT
+from visionkit.errors import CheckpointError, VisionKitError
+from visionkit.quiet import quiet
+
+PERCENTILE = 99.999
+"""Share of an activation's values that its 8-bit range holds; what is beyond is clipped."""
+
+CHUNK = 4
+"""Pictures whose activations are in memory together while calibrating."""
+
+OPERATORS = (
+    "Conv",
+    "Gemm",
+    "MatMul",
+    "Add",
+    "Mul",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "Relu",
+    "Clip",
+    "Concat",
+)
+"""What computes in 8 bit. Softmax, normalisation and activation functions of transformers stay in float."""
+
+
+def quantize(graph: Path, out: Path, pictures: Iterable[Tensor]) -> None:
+    """Writes an 8-bit graph (QDQ format, weights per channel) that takes and gives what the float graph does.
+
+    Args:
+        graph: The float `.onnx` file.
+        out: The file to write.
+        pictures: Calibration inputs (C, H, W) uint8; ranges are taken from what they make of every activation.
+
+    Raises:
+        CheckpointError: ONNX Runtime cannot quantise this graph.
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with tempfile.TemporaryDirectory() as scratch, quiet():
+        prepared, ranges = Path(scratch) / "prepared.onnx", Path(scratch) / "ranges.json"
+        try:
+            quant_pre_process(str(graph), str(prepared), auto_merge=True)
+            calibrator = create_calibrator(
+                prepared,
+                list(OPERATORS),
+                augmented_model_path=str(Path(scratch) / "augmented.onnx"),
+                calibrate_method=CalibrationMethod.Percentile,
+                extra_options={"percentile": PERCENTILE},
+            )
+            for chunk in _chunks(pictures, CHUNK):
+                # The collector keeps every activation until it is done with a reader: hence one for a few pictures.
+                calibrator.collect_data(_Reader(chunk))
+            save_tensors_data(calibrator.compute_data(), ranges)
+            del calibrator
+            quantize_static(
+                str(prepared),
+                str(out),
+                None,
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(OPERATORS),
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.Percentile,
+                calibration_cache_path=ranges,
+            )
+        except VisionKitError:  # a calibration picture that cannot be read
+            raise
+        except Exception as error:  # ONNX Runtime's tools raise plain ones of every type
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise CheckpointError(f"{graph.name}: cannot be quantised to 8 bit: {lines[0][:240]}") from error
+
+
+class _Reader:
+    """A few pictures as ONNX Runtime's calibration reads them."""
+
+    def __init__(self, pictures: list[Tensor]) -> None:
+        self.feeds = iter([{INPUT: np.ascontiguousarray(picture[None].numpy())} for picture in pictures])
+
+    def get_next(self) -> dict[str, Any] | None:
+        return next(self.feeds, None)
+
+
+def _chunks(items: Iterable[Tensor], size: int) -> Iterator[list[Tensor]]:
+    chunk: list[Tensor] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
