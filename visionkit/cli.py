@@ -188,7 +188,7 @@ class VisionCLI(LightningCLI):
 
     def portable_config(self) -> dict[str, Any]:
         """The configuration that reproduces the run: without what is linked, so a flag can still change the leading side."""
-        dumped = yaml.safe_load(self._parser(self._verb).dump(self.settings, skip_none=True, format="yaml", skip_validation=True))
+        dumped = _without_none(yaml.safe_load(self._parser(self._verb).dump(self.settings, format="yaml", skip_validation=True)))
         for key in ("config", "ckpt_path"):
             dumped.pop(key, None)
         for each in LINKS:
@@ -245,7 +245,8 @@ def _hush() -> None:
         r".*does not have many workers",  # decoding in the training process is a choice, and resumes exactly
         r".*is smaller than the logging interval",
         r".*Checkpoint directory .* exists and is not empty",
-        r".*starting with '`trainer.fit`|.*litlogger",
+        r".*instantiate_classes.* was deprecated|.*JSONARGPARSE_DEPRECATION_WARNINGS",  # Lightning's call, not ours
+        r".*You have overridden `transfer_batch_to_device`",
     ):
         warnings.filterwarnings("ignore", message)
 
@@ -295,6 +296,12 @@ def _differences(used: Mapping[str, Any], stored: Mapping[str, Any], prefix: str
         elif key in stored and value != stored[key] and key != "pretrained":
             lines.append(f"{prefix}.{key}: {value} (the checkpoint has {stored[key]})")
     return lines
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return value
 
 
 def _import(class_path: str) -> Any:

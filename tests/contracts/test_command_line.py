@@ -1,0 +1,60 @@
+"""Every task through the command line on the embedded data: fit, resume, validate, test, predict, in one process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.contracts.cases import CASES
+from ui.cli import main
+from visionkit.registry import task_names
+
+ROOT = Path(__file__).resolve().parents[2]
+
+every_task = pytest.mark.parametrize("name", task_names())
+
+
+def options(name: str) -> list[str]:
+    return [
+        *("-c", str(ROOT / "configs" / "task" / f"{name}.yaml"), "-c", str(ROOT / "configs" / "data" / "scenes.yaml")),
+        *("--model.backbone", "test_resnet", "--model.input.size", "[48,48]"),
+        *("--data.count", "8", "--data.eval_count", "5", "--data.batch_size", "4"),
+        *("--trainer.accelerator", "cpu"),
+        *CASES[name].data,
+    ]
+
+
+@every_task
+@pytest.mark.timeout(300)
+def test_fit_resume_validate_test_predict(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", *options(name), "--trainer.max_epochs", "1", "--run", "runs/a"]) == 0
+    run = Path("runs/a")
+    assert (run / "config.yaml").is_file() and (run / "checkpoints" / "last.ckpt").is_file()
+    assert not Path("config.yaml").exists(), "nothing lands beside the run's folder"
+
+    assert main(["fit", "-c", "runs/a/config.yaml"]) == 2, "a run is never overwritten"
+    assert "--ckpt_path last" in capsys.readouterr().err
+    assert main(["fit", "-c", "runs/a/config.yaml", "--ckpt_path", "last", "--trainer.max_epochs", "2"]) == 0
+
+    best = next((run / "checkpoints").glob("best-*.ckpt"))
+    assert main(["validate", "-c", "runs/a/config.yaml", "--ckpt_path", str(best), "--results", "val.json"]) == 0
+    assert main(["test", "-c", "runs/a/config.yaml", "--ckpt_path", str(best), "--results", "test.json"]) == 0
+    results = json.loads(Path("test.json").read_text())
+    assert results["protocol"] and any(key.startswith("test/") for key in results["metrics"])
+    assert all(np.isfinite(value) for value in results["metrics"].values())
+
+    Path("in").mkdir()
+    for k in range(3):
+        Image.fromarray(np.random.default_rng(k).integers(0, 256, (40 + k, 60, 3), dtype=np.uint8)).save(f"in/{k}.png")
+    assert main(["predict", str(best), "in", "--out", "out", "--draw"]) == 0
+    records = [json.loads(line) for line in Path("out/predictions.jsonl").read_text().splitlines()]
+    assert len(records) == 3
+
+    assert main(["export", str(best), "--out", "bundle"]) == 0
+    assert main(["predict", "bundle", "in", "--out", "out2"]) == 0
+    assert Path("out2/predictions.jsonl").read_text() == Path("out/predictions.jsonl").read_text()
