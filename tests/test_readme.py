@@ -32,7 +32,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.real_data import ROOT
+from tests.real_data import ROOT, real_data
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 KINDS = ("fast", "slow", "ci", "network")
@@ -186,7 +186,7 @@ def _run(command: str, port: int) -> tuple[int, str]:
 
 
 def _follow(page: Path, kinds: set[str], folder: Path, port: int) -> None:
-    for name in ("configs", "docs", "benchmarks", "README.md"):
+    for name in ("configs", "docs", "benchmarks", "ui/starters", "README.md"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, folder / name)
@@ -226,6 +226,7 @@ def test_a_page_can_be_followed(page: Path, tmp_path: Path, free_port: int) -> N
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("page", [page for page in PAGES if any(b.kind == "slow" for b in _blocks_of(page))], ids=_id)
 def test_a_page_can_be_followed_whole(page: Path, tmp_path: Path, free_port: int) -> None:
+    (tmp_path / "cifar10_jpg.zip").symlink_to(real_data("classification/cifar10_jpg.zip"))
     _follow(page, {"fast", "slow", "network"}, tmp_path, free_port)
 
 
