@@ -21,7 +21,7 @@ from jsonargparse import ArgumentError, Namespace, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
-from visionkit.callbacks import default_callbacks
+from visionkit.callbacks import NoProfiler, default_callbacks
 from visionkit.checkpoint import AtomicCheckpointIO, find_last, load_task, read_checkpoint
 from visionkit.cli_errors import explain
 from visionkit.data import VisionDataModule
@@ -182,6 +182,8 @@ class VisionCLI(LightningCLI):
             checkpoint_every=settings.checkpoint_every,
             stop_after_nonfinite=settings.stop_after_nonfinite,
         )
+        if settings.trainer.get("profiler") is None:
+            kwargs["profiler"] = NoProfiler()
         plugins = self._get(self.config_init, "trainer").get("plugins") or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
         return super().instantiate_trainer(**kwargs)

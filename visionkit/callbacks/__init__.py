@@ -11,6 +11,7 @@ from visionkit.callbacks.config_saver import ConfigSaver
 from visionkit.callbacks.divergence import Divergence
 from visionkit.callbacks.ema import EMA
 from visionkit.callbacks.interruption import Interruption
+from visionkit.callbacks.lean import NoProfiler, without_empty_hooks
 from visionkit.callbacks.progress import Bar, Lines, progress
 from visionkit.callbacks.seeding import Seeding
 from visionkit.callbacks.unfreezing import Unfreezing
@@ -29,6 +30,7 @@ __all__ = [
     "Divergence",
     "Interruption",
     "Lines",
+    "NoProfiler",
     "Seeding",
     "Unfreezing",
     "default_callbacks",
@@ -69,4 +71,4 @@ def default_callbacks(
     if config is not None:
         callbacks.append(ConfigSaver(run, config))
     callbacks += [Interruption(), progress(), Checkpointing(Path(run) / CHECKPOINTS, metric, mode, checkpoint_every)]
-    return callbacks
+    return without_empty_hooks(callbacks)
