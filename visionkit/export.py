@@ -149,7 +149,7 @@ class Graph(nn.Module):
         super().__init__()
         self.normalize = copy.deepcopy(task.normalize)
         self.network = _without_prelu(copy.deepcopy(task.network))
-        self.eval().requires_grad_(False).to("cpu", memory_format=torch.contiguous_format)
+        self.eval().requires_grad_(False).cpu().to(memory_format=torch.contiguous_format)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """(B, C, H, W) uint8 to the outputs in the order of their fields."""
@@ -201,10 +201,9 @@ def write_graph(task: VisionTask, path: Path) -> None:
             )
             assert program is not None
             # Every node carries the paths and the source lines it came from.
-            for graph in (program.model.graph, *program.model.functions.values()):
-                for node in graph.all_nodes():
-                    node.metadata_props.clear()
-                    node.doc_string = None
+            for node in program.model.graph.all_nodes():
+                node.metadata_props.clear()
+                node.doc_string = None
             program.save(str(path))
     except Exception as error:  # the exporter has some dozens, each with pages of text
         raise CheckpointError(f"{task.name}: the network cannot be exported to ONNX: {_gist(error)}") from error
@@ -319,6 +318,6 @@ def _checked_int8(task: VisionTask, path: Path, pictures: Sequence[ImageLike]) -
         told = f", the same answer on {found.same:.1%}" if found.same is not None else ""
         raise CheckpointError(
             f"{path.name}: not kept: on {found.pictures} pictures its outputs have a cosine of {found.cosine:.4f} with "
-            f"torch's{told}; wanted are {INT8_COSINE:g} and {INT8_AGREEMENT:.0%}; give more fitting calibration pictures"
+            f"torch's{told}; wanted are {INT8_COSINE:g} and {INT8_AGREEMENT:.0%}; try more calibration pictures"
         )
     return {**asdict(found), "tolerance": {"cosine": INT8_COSINE, "same": INT8_AGREEMENT}}

@@ -6,15 +6,16 @@ decodes. The header is checked against a limit before any memory is taken: a 20 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
-from math import ceil
 from functools import cached_property
+from math import ceil
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from visionkit.errors import DataError
 
@@ -22,17 +23,16 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000
 """Pillow's plug-ins that may open a file; the rest of them are attack surface."""
 
 SUFFIXES = frozenset(
-    ".jpg .jpeg .png .webp .bmp .tif .tiff .gif .ppm .pgm .pbm .pnm .avif .jp2".split()
+    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2"}
 )
 """File name endings that count as pictures when a folder is searched."""
 
 MAX_PIXELS = int(os.environ.get("VISIONKIT_MAX_PIXELS", 150_000_000))
 """A picture with more pixels is refused from its header; the environment variable VISIONKIT_MAX_PIXELS moves it."""
 
-ImageLike = Union[str, "os.PathLike[str]", bytes, Image.Image, np.ndarray, "ImageSource"]
-
 _TRANSPOSED = {5, 6, 7, 8}  # EXIF orientations that swap width and height
 _EXIF_ORIENTATION = 0x0112
+_END_OF_JPEG = b"\xff\xd9"
 
 Image.MAX_IMAGE_PIXELS = None  # our own check below is stricter and comes first
 
@@ -42,7 +42,8 @@ class ImageSource:
 
     Args:
         source: Path, encoded bytes, PIL picture or array. An array is (h, w), (h, w, 1), (h, w, 3) RGB or (h, w, 4)
-            RGBA of uint8; uint16 is scaled to 8 bit, bool to 0 and 255.
+            RGBA of uint8; 16 bit is scaled to 8 bit, bool to 0 and 255, float from [0, 1], else [0, 255], else
+            [0, 65535], whichever holds its largest value.
         name: Names the picture in messages; the path where left out.
 
     Example:
@@ -51,7 +52,7 @@ class ImageSource:
         >>> source.read().shape    # (height, width, 3)
     """
 
-    __slots__ = ("__dict__", "_source", "name")
+    name: str
 
     def __init__(self, source: ImageLike, name: str = "") -> None:
         if isinstance(source, ImageSource):
@@ -81,10 +82,14 @@ class ImageSource:
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """(height, width) in file pixels with EXIF rotation applied; reads the header only."""
+        """(height, width) in file pixels with EXIF rotation applied; reads the header only.
+
+        Raises:
+            DataError: Not a picture, or larger than `MAX_PIXELS`.
+        """
         if isinstance(self._source, np.ndarray):
             return _array_size(self._source, self.name)
-        with self._open() as image:
+        with self._open(self._source) as image:
             return self._upright_size(image)
 
     def read(self, channels: int = 3, min_scale: float = 1.0) -> np.ndarray:
@@ -103,45 +108,40 @@ class ImageSource:
         """
         if isinstance(self._source, np.ndarray):
             return _from_array(self._source, channels, self.name)
-        if isinstance(self._source, Image.Image):
-            return self._decode(self._source, channels)
-        data = self._bytes()
-        with self._open(data) as image:
+        source = self._bytes() if isinstance(self._source, Path) else self._source
+        with self._open(source) as image:
             self._upright_size(image)
-            if image.format == "JPEG" and image.mode in ("RGB", "L") and channels in (1, 3):
-                return self._decode_jpeg(data, image, channels, min_scale)
+            if (
+                isinstance(source, bytes)
+                and image.format == "JPEG"
+                and image.mode in ("RGB", "L")
+                and channels in (1, 3)
+            ):
+                return self._decode_jpeg(source, image, channels, min_scale)
             return self._decode(image, channels)
 
     def _bytes(self) -> bytes:
-        if isinstance(self._source, bytes):
-            return self._source
         try:
-            data = Path(self._source).read_bytes()
+            return Path(self._source).read_bytes()
         except FileNotFoundError:
             raise DataError(f"{self.name}: no such file") from None
         except OSError as error:
             raise DataError(f"{self.name}: cannot be read ({error.strerror})") from error
-        if not data:
-            raise DataError(f"{self.name}: the file is empty (0 bytes), so it holds no picture")
-        return data
 
-    def _open(self, data: bytes | None = None) -> Image.Image:
-        if isinstance(self._source, Image.Image):
-            return self._source.copy() if data is None else self._source
+    def _open(self, source: Any) -> contextlib.AbstractContextManager[Image.Image]:
+        """The picture with its header read; leaving the block closes what was opened here, not a caller's picture."""
+        if isinstance(source, Image.Image):
+            return contextlib.nullcontext(source)
+        if len(source) == 0 if isinstance(source, bytes) else _is_empty(source):
+            raise DataError(f"{self.name}: empty (0 bytes), so it holds no picture")
         try:
-            if data is not None or isinstance(self._source, bytes):
-                if not (data or self._source):
-                    raise DataError(f"{self.name}: empty (0 bytes), so it holds no picture")
-                return Image.open(io.BytesIO(data or self._source), formats=FORMATS)
-            return Image.open(self._source, formats=FORMATS)
+            return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
         except FileNotFoundError:
             raise DataError(f"{self.name}: no such file") from None
         except UnidentifiedImageError:
-            if isinstance(self._source, Path) and self._source.stat().st_size == 0:
-                raise DataError(f"{self.name}: the file is empty (0 bytes), so it holds no picture") from None
             raise DataError(f"{self.name}: not a picture (readable are {', '.join(FORMATS)})") from None
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"{self.name}: cannot be opened as a picture ({error})") from error
+        except Exception as error:  # a damaged header makes Pillow's plug-ins raise nearly anything
+            raise DataError(f"{self.name}: cannot be opened as a picture ({_reason(error)})") from error
 
     def _upright_size(self, image: Image.Image) -> tuple[int, int]:
         width, height = image.size
@@ -153,29 +153,42 @@ class ImageSource:
         return (width, height) if _orientation(image) in _TRANSPOSED else (height, width)
 
     def _decode(self, image: Image.Image, channels: int) -> np.ndarray:
+        orientation = _orientation(image)  # before loading: some plug-ins find more then, and `size` could not know
         try:
             image.load()
-            image = ImageOps.exif_transpose(image)
-            return _to_array(image, channels)
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise DataError(f"{self.name}: the picture is truncated or damaged ({error})") from error
+            array = _to_array(image, channels)
+        except Exception as error:  # as above: struct, zlib, index and key errors all mean a damaged file
+            raise DataError(f"{self.name}: the picture is truncated or damaged ({_reason(error)})") from error
+        return _upright(array, orientation)
 
     def _decode_jpeg(self, data: bytes, image: Image.Image, channels: int, min_scale: float) -> np.ndarray:
         import simplejpeg
 
         width, height = image.size
         colorspace = "RGB" if channels == 3 else "GRAY"
-        wanted = {} if min_scale >= 1 else {"min_height": ceil(height * min_scale), "min_width": ceil(width * min_scale)}
-        try:
+        wanted = (
+            {} if min_scale >= 1 else {"min_height": ceil(height * min_scale), "min_width": ceil(width * min_scale)}
+        )
+
+        def decode(data: bytes, strict: bool = True) -> np.ndarray:
             # libjpeg fills what is missing with grey and only warns: `strict` makes a truncated file an error.
-            array = simplejpeg.decode_jpeg(data, colorspace, strict=True, **wanted)
+            array: np.ndarray = simplejpeg.decode_jpeg(data, colorspace, strict=strict, **wanted)
+            return array
+
+        try:
+            array = decode(data)
         except ValueError as error:
-            # Warnings about harmless trailing bytes also land here; Pillow decides which files are really damaged.
-            if min_scale < 1 or "remature" in str(error):
-                raise DataError(f"{self.name}: the picture is truncated or damaged ({error})") from error
-            return self._decode(image, channels)
-        orientation = _orientation(image)
-        return array if orientation in (None, 1) else np.ascontiguousarray(_upright(array, orientation))
+            try:
+                # All may be there but the end mark; where pixels are missing too, the decoder warns again. Other
+                # warnings are of stray bytes between segments, which cameras leave and nobody sees.
+                array = decode(data + _END_OF_JPEG) if "remature" in str(error) else decode(data, strict=False)
+            except ValueError:
+                raise DataError(f"{self.name}: the picture is truncated or damaged ({_reason(error)})") from error
+        return _upright(array, _orientation(image))
+
+
+ImageLike = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | ImageSource
+"""What can be read as a picture: a path, encoded bytes, a PIL picture, an array or an `ImageSource`."""
 
 
 def read_image(source: ImageLike, channels: int = 3) -> np.ndarray:
@@ -193,44 +206,70 @@ def find_images(source: str | os.PathLike[str]) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and _shown(p, path) and p.is_file())
         if not found:
             raise DataError(f"{path}: no pictures in this folder (looked for {' '.join(sorted(SUFFIXES))})")
         return found
     import glob
 
-    found = sorted(Path(p) for p in glob.glob(str(source), recursive=True) if Path(p).is_file())
+    matches = glob.glob(str(source), recursive=True)  # noqa: PTH207  (a pattern may be absolute)
+    found = sorted(Path(match) for match in matches if Path(match).is_file())
     if not found:
         raise DataError(f"{source}: no such file, folder or pattern")
     return found
 
 
-def _orientation(image: Image.Image) -> int | None:
-    if "exif" not in image.info and image.format not in ("TIFF", "MPO", "PNG", "WEBP", "AVIF"):
-        return None  # most files: parsing an empty Exif block costs more than the header did
-    return image.getexif().get(_EXIF_ORIENTATION)
+def _shown(path: Path, folder: Path) -> bool:
+    """False for hidden files and folders: thumbnails, and the `._name` twins that macOS leaves."""
+    return not any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def _upright(array: np.ndarray, orientation: int | None) -> np.ndarray:
+def _is_empty(path: Path) -> bool:
+    try:
+        return path.stat().st_size == 0
+    except OSError:
+        return False  # opening it says what is wrong
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 to 8, as the header before the pixels states it; 1 where it states none or nonsense."""
+    # Of a TIFF, Pillow gives size and pixels turned already. And it would decode a whole PNG to look for a block behind
+    # the pixels, so only what came before them counts.
+    if image.format == "TIFF" or not {"exif", "Raw profile type exif"} & image.info.keys():
+        return 1
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # a broken block is no reason to refuse a whole picture
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Turns and mirrors (h, w, C) as the EXIF orientation asks."""
+    if orientation == 1:
+        return array
     if orientation in _TRANSPOSED:
         array = array.swapaxes(0, 1)
-    if orientation in (2, 6, 7, 3):
+    if orientation in (2, 3, 6, 7):
         array = array[:, ::-1]
-    if orientation in (4, 8, 7, 3):
+    if orientation in (3, 4, 7, 8):
         array = array[::-1]
-    return array
+    return np.ascontiguousarray(array)
 
 
 def _to_array(image: Image.Image, channels: int) -> np.ndarray:
-    mode = image.mode
-    if mode.startswith("I") or mode == "F":
+    if image.mode.startswith("I") or image.mode == "F":
         return _from_array(np.asarray(image), channels, "picture")
     if channels == 4:
         return np.array(image.convert("RGBA"))
-    if mode in ("RGBA", "LA", "PA", "La", "RGBa") or (mode == "P" and "transparency" in image.info):
+    if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, rgba)
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (255, 255, 255, 255)), rgba)
     array = np.array(image.convert("RGB" if channels == 3 else "L"))
     return array if channels == 3 else array[:, :, None]
 
@@ -245,13 +284,14 @@ def _from_array(array: np.ndarray, channels: int, name: str) -> np.ndarray:
     _array_size(array, name)
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
-    elif array.dtype == np.uint16 or array.dtype in (np.int32, np.uint32):
+    elif array.dtype.kind in "iu" and array.dtype.itemsize in (2, 4):
         # 16-bit files arrive as int32 in some modes of Pillow; the high byte is what an 8-bit viewer shows.
         array = (np.clip(array, 0, 65535) >> 8).astype(np.uint8)
     elif array.dtype.kind == "f":
-        peak = float(np.nanmax(array))
+        array = np.nan_to_num(array.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        peak = float(array.max())
         scale = 255.0 if peak <= 1.0 else 1.0 if peak <= 255.0 else 255.0 / 65535.0
-        array = np.clip(np.nan_to_num(array) * scale + 0.5, 0, 255).astype(np.uint8)
+        array = np.clip(array * scale + 0.5, 0, 255).astype(np.uint8)
     elif array.dtype != np.uint8:
         raise DataError(f"{name}: pixels of type {array.dtype}; allowed are uint8, uint16, bool and float")
     if array.ndim == 2:

@@ -20,7 +20,7 @@ PERCENTILE = 99.999
 CHUNK = 4
 """Pictures whose activations are in memory together while calibrating."""
 
-OPERATORS = (
+CONVOLUTIONAL = (
     "Conv",
     "Gemm",
     "MatMul",
@@ -30,10 +30,12 @@ OPERATORS = (
     "AveragePool",
     "GlobalAveragePool",
     "Relu",
-    "Clip",
     "Concat",
 )
-"""What computes in 8 bit. Softmax, normalisation and activation functions of transformers stay in float."""
+"""What computes in 8 bit in a network of convolutions, so that a chain of them stays in 8 bit throughout."""
+
+TRANSFORMER = ("Conv", "Gemm", "MatMul")
+"""In a transformer only products with weights do: residual sums and attention have outliers that 8 bit cannot hold."""
 
 
 def quantize(graph: Path, out: Path, pictures: Iterable[Tensor]) -> None:
@@ -47,6 +49,7 @@ def quantize(graph: Path, out: Path, pictures: Iterable[Tensor]) -> None:
     Raises:
         CheckpointError: ONNX Runtime cannot quantise this graph.
     """
+    import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -55,9 +58,11 @@ def quantize(graph: Path, out: Path, pictures: Iterable[Tensor]) -> None:
         prepared, ranges = Path(scratch) / "prepared.onnx", Path(scratch) / "ranges.json"
         try:
             quant_pre_process(str(graph), str(prepared), auto_merge=True)
+            nodes = {node.op_type for node in onnx.load(prepared, load_external_data=False).graph.node}
+            operators = list(TRANSFORMER if "Softmax" in nodes else CONVOLUTIONAL)
             calibrator = create_calibrator(
                 prepared,
-                list(OPERATORS),
+                operators,
                 augmented_model_path=str(Path(scratch) / "augmented.onnx"),
                 calibrate_method=CalibrationMethod.Percentile,
                 extra_options={"percentile": PERCENTILE},
@@ -72,12 +77,13 @@ def quantize(graph: Path, out: Path, pictures: Iterable[Tensor]) -> None:
                 str(out),
                 None,
                 quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=list(OPERATORS),
+                op_types_to_quantize=operators,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.Percentile,
                 calibration_cache_path=ranges,
+                extra_options={"MatMulConstBOnly": True},
             )
         except VisionKitError:  # a calibration picture that cannot be read
             raise
