@@ -6,6 +6,7 @@ line before a block says how, and why not simply so:
     <!-- run: slow, trains for minutes -->        run by `make slow`
     <!-- run: ci, it is what runs this test -->   run by .ci/run, by way of make
     <!-- run: network, fetches weights -->        run with no network: ends with 0, or with 5 and one clear line
+    <!-- run: elsewhere, tests/x.py -->           what no one machine can do; that test runs it on stand-ins
 
 `visionkit` is called in this process, since its imports cost seconds; `visionkit serve` and `make demo` are started,
 asked for their page and stopped.
@@ -35,9 +36,10 @@ import yaml
 from tests.real_data import ROOT, real_data
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-KINDS = ("fast", "slow", "ci", "network")
+KINDS = ("fast", "slow", "ci", "network", "elsewhere")
 # What a block may be written in; `text` and `json` are shown output.
 LANGUAGES = ("bash", "python", "yaml", "json", "text")
+_COMMAND = re.compile(r"\$ |(visionkit|make|wandb|pip|python3?) [a-z-]+( [^ ]|$)|(torchrun|sbatch|srun) ")
 _FENCE = re.compile(r"^ *```(.*)$")
 _MARK = re.compile(r"^<!-- *run: *(?P<kind>\w+), *(?P<reason>\S.*?) *-->$")
 
@@ -82,6 +84,8 @@ def blocks(page: str, text: str) -> list[Block]:
         kind = mark.group("kind") if mark else "fast"
         if kind not in KINDS:
             raise ValueError(f"{page}:{start}: {kind!r} is not one of {', '.join(KINDS)}")
+        if kind == "elsewhere" and not (ROOT / mark["reason"]).is_file():
+            raise ValueError(f"{page}:{start}: there is no test {mark['reason']}")
         found.append(Block(f"{page}:{start + 1}", language, kind, "\n".join(lines[start + 1 : number])))
         start = -1
     if start >= 0:
@@ -248,6 +252,15 @@ def test_what_is_left_to_the_check_is_done_by_it(page: Path) -> None:
             assert set(wanted.splitlines()) <= set(reached.splitlines()), (
                 f"{block.place}: {command} goes beyond make test"
             )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_id)
+def test_shown_output_is_no_command(page: Path) -> None:
+    """A command in a block of text would be run by nobody."""
+    for block in _blocks_of(page):
+        if block.language == "text":
+            for line in block.commands():
+                assert not _COMMAND.match(line), f"{block.place}: write `{line}` into a bash block"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_id)
