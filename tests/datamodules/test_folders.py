@@ -1,0 +1,259 @@
+import io
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datamodules.augment import ClassificationAugment
+from datamodules.folders import FolderData
+from datamodules.zips import ZipStore
+from tests.real_data import real_data
+from visionkit.errors import DataError, UsageError
+from visionkit.geometry import InputSpec
+
+SPEC = InputSpec((32, 32), crop_fraction=1.0)
+
+
+def picture(path: Path, seed: int, size: tuple[int, int] = (20, 24)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def class_folders(root: Path, counts: dict[str, int], start: int = 0) -> Path:
+    for number, (name, count) in enumerate(counts.items()):
+        for k in range(count):
+            picture(root / name / f"{k:03d}.png", start + 1000 * number + k)
+    return root
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> Path:
+    return class_folders(tmp_path / "photos", {"cat": 20, "dog": 10, "owl": 3})
+
+
+@pytest.fixture
+def parted(tmp_path: Path) -> Path:
+    root = tmp_path / "photos"
+    class_folders(root / "train", {"cat": 8, "dog": 6})
+    class_folders(root / "val", {"cat": 3, "dog": 2}, 10_000)
+    class_folders(root / "test", {"cat": 2, "dog": 2}, 20_000)
+    return root
+
+
+def pack(folder: Path, archive: Path, top: str = "", method: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(archive, "w", method) as out:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                out.write(path, top + path.relative_to(folder).as_posix())
+        out.writestr("__MACOSX/train/cat/._000.png", b"junk")
+    return archive
+
+
+def ids(data: FolderData, split: str) -> list[str]:
+    return [sample.id for sample in data.samples(split)]  # type: ignore[arg-type]
+
+
+def test_a_share_is_split_off_class_by_class(flat: Path) -> None:
+    data = FolderData(str(flat), val_fraction=0.2, test_fraction=0.1)
+    assert data.classes == ("cat", "dog", "owl")
+    labels = {s: [int(x.target["labels"]) for x in data.samples(s)] for s in ("train", "val", "test")}  # type: ignore[arg-type]
+    assert {s: np.bincount(v, minlength=3).tolist() for s, v in labels.items()} == {
+        "train": [14, 7, 1],
+        "val": [4, 2, 1],
+        "test": [2, 1, 1],
+    }
+    everything = [name for split in ("train", "val", "test") for name in ids(data, split)]
+    assert len(set(everything)) == len(everything) == 33
+
+
+def test_the_split_depends_on_its_own_seed_alone(flat: Path) -> None:
+    first = ids(FolderData(str(flat), val_fraction=0.3, seed=1), "val")
+    assert first == ids(FolderData(str(flat), val_fraction=0.3, seed=2), "val")
+    assert first == ids(FolderData(str(flat), val_fraction=0.3, classes=["owl", "dog", "cat"]), "val")
+    assert first != ids(FolderData(str(flat), val_fraction=0.3, split_seed=1), "val")
+
+
+def test_split_folders_are_used_as_they_are(parted: Path) -> None:
+    data = FolderData(str(parted), val_fraction=0.5)
+    assert [len(data.samples(split)) for split in ("train", "val", "test")] == [14, 5, 4]  # type: ignore[arg-type]
+    shutil.rmtree(parted / "val")
+    data = FolderData(str(parted), val_fraction=0.5)
+    assert [len(data.samples(split)) for split in ("train", "val", "test")] == [7, 7, 4]  # type: ignore[arg-type]
+    assert all("/test/" in name for name in ids(data, "test"))
+    assert all("/train/" in name for name in ids(data, "val"))
+
+
+@pytest.mark.parametrize("top", ["", "photos/"])
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_zip_gives_what_the_folder_gives(parted: Path, tmp_path: Path, top: str, method: int) -> None:
+    archive = pack(parted, tmp_path / "photos.zip", top, method)
+    folder, packed = FolderData(str(parted)), FolderData(str(archive))
+    assert packed.classes == folder.classes
+    for split in ("train", "val", "test"):
+        for a, b in zip(folder.samples(split), packed.samples(split), strict=True):  # type: ignore[arg-type]
+            assert (a.image.read() == b.image.read()).all() and a.target["labels"] == b.target["labels"]
+    assert ids(packed, "val")[0] == f"{archive}/{top}val/cat/000.png"
+
+
+def test_a_flat_zip(flat: Path, tmp_path: Path) -> None:
+    data = FolderData(str(pack(flat, tmp_path / "flat.zip")), val_fraction=0.2)
+    assert data.classes == ("cat", "dog", "owl") and len(data.samples("train")) == 26
+
+
+def test_one_folder_around_everything_is_looked_through(flat: Path, tmp_path: Path) -> None:
+    outer = tmp_path / "unpacked"
+    outer.mkdir()
+    flat.rename(outer / "dataset")
+    assert FolderData(str(outer)).classes == ("cat", "dog", "owl")
+
+
+def test_configured_classes_are_checked_against_the_folders(flat: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"dog: class 'dog' is not among data\.classes \(cat, dgo, owl\); did you mean 'dgo'"
+    ):
+        FolderData(str(flat), classes=["cat", "dgo", "owl"]).samples("train")
+    assert len(FolderData(str(flat), classes=["emu", "owl", "dog", "cat"]).samples("train")) == 29
+
+
+def test_a_class_that_training_lacks_is_told(parted: Path) -> None:
+    picture(parted / "test" / "cats" / "000.png", 1)
+    with pytest.raises(DataError, match=r"test/cats: class 'cats' .* did you mean 'cat'"):
+        FolderData(str(parted)).samples("test")
+
+
+def test_bad_folders(tmp_path: Path, flat: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        FolderData(str(tmp_path / "nowhere"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no class folders"):
+        FolderData(str(tmp_path / "empty"))
+    (tmp_path / "texts" / "cat").mkdir(parents=True)
+    (tmp_path / "texts" / "cat" / "notes.txt").write_text("hello")
+    with pytest.raises(DataError, match="texts/cat: no pictures in this class folder"):
+        FolderData(str(tmp_path / "texts")).samples("train")
+    (flat / "dog" / "zero.jpg").touch()
+    with pytest.raises(DataError, match=r"1 of 34 pictures are empty \(0 bytes\): dog/zero.jpg"):
+        FolderData(str(flat)).samples("train")
+
+
+def test_a_text_named_jpg_is_named(flat: Path) -> None:
+    (flat / "dog" / "text.jpg").write_text("not a picture")
+    data = FolderData(str(flat), input=SPEC, cache_mb=0)
+    with pytest.raises(DataError, match=r"dog/text.jpg: not a picture"):
+        for sample in data.samples("train"):
+            sample.image.read()
+
+
+def test_missing_splits_say_what_to_do(flat: Path) -> None:
+    data = FolderData(str(flat), val_fraction=0)
+    with pytest.raises(UsageError, match=r"no test folder and data\.test_fraction is 0"):
+        data.samples("test")
+    with pytest.raises(UsageError, match="--data.val_fraction 0.1"):
+        data.samples("val")
+    with pytest.raises(UsageError, match="allowed is 0 up to"):
+        FolderData(str(flat), val_fraction=1.5).samples("train")
+
+
+def test_bad_archives(tmp_path: Path, flat: Path) -> None:
+    (tmp_path / "text.zip").write_text("no zip")
+    with pytest.raises(DataError, match="not a zip archive"):
+        FolderData(str(tmp_path / "text.zip"))
+    archive = pack(flat, tmp_path / "flat.zip")
+    content = bytearray(archive.read_bytes())
+    data = FolderData(str(archive), cache_mb=0)
+    offset = int(data.samples("train").store.entries[0, 0])  # type: ignore[attr-defined]
+    content[offset + 100] ^= 0xFF
+    archive.write_bytes(content)
+    with pytest.raises(DataError, match=r"flat.zip/cat/000.png: the archive is damaged here \(checksum\)"):
+        data.samples("train").store.source(0)  # type: ignore[attr-defined]
+
+
+def test_zip_store_pickles(flat: Path, tmp_path: Path) -> None:
+    archive = pack(flat, tmp_path / "flat.zip")
+    store = ZipStore(archive, np.array([0, 5]))
+    before = store.source(1).read()
+    assert (pickle.loads(pickle.dumps(store)).source(1).read() == before).all()
+
+
+def batches(data: FolderData, epoch: int) -> list[tuple[list[str], torch.Tensor]]:
+    loader = data.loader("train")
+    loader.sampler.set_epoch(epoch)  # type: ignore[union-attr]
+    return [(batch["id"], batch["image"]) for batch in loader]
+
+
+@pytest.mark.parametrize("cache_mb", [0, 64])
+def test_workers_and_cache_do_not_change_what_is_learnt(flat: Path, cache_mb: int) -> None:
+    augment = ClassificationAugment(crop="pad", brightness=0.4, hue=0.1, erasing=0.5, policy="randaugment")
+    runs = [
+        [
+            batches(data, epoch)
+            for data in [FolderData(str(flat), input=SPEC, workers=workers, augment=augment, batch_size=4, cache_mb=mb)]
+            for epoch in (0, 1)
+        ]
+        for workers, mb in ((0, 0), (2, cache_mb))
+    ]
+    for alone, shared in zip(*runs, strict=True):
+        for (a_ids, a), (b_ids, b) in zip(alone, shared, strict=True):
+            assert a_ids == b_ids and (a == b).all()
+    first, second = (
+        {name: x for names, image in epoch for name, x in zip(names, image, strict=True)} for epoch in runs[0]
+    )
+    common = first.keys() & second.keys()
+    assert len(common) > 10 and all((first[name] != second[name]).any() for name in common)
+
+
+def test_the_cache_decodes_each_picture_once(flat: Path) -> None:
+    data = FolderData(str(flat), input=SPEC)
+    samples = data.samples("train")
+    before = [sample.image.read().copy() for sample in samples]
+    for path in flat.rglob("*.png"):
+        path.unlink()
+    assert all((sample.image.read() == pixels).all() for sample, pixels in zip(samples, before, strict=True))
+    with pytest.raises(ValueError, match="read-only"):
+        samples[0].image.read()[0, 0, 0] = 1
+
+
+def test_the_cache_keeps_its_budget(tmp_path: Path) -> None:
+    root = tmp_path / "large"
+    for k in range(4):
+        picture(root / "cat" / f"{k}.png", k, (400, 500))
+    assert FolderData(str(root), cache_mb=1, val_fraction=0).samples("train").cache is None  # type: ignore[attr-defined]
+    cache = FolderData(str(root), cache_mb=3, val_fraction=0).samples("train").cache  # type: ignore[attr-defined]
+    assert cache is not None and cache.slot == 600_000
+
+
+def test_a_picture_larger_than_its_slot_is_served_too(tmp_path: Path) -> None:
+    root = tmp_path / "mixed"
+    for k in range(130):
+        picture(root / "cat" / f"{k:03d}.png", k, (30, 30) if k == 1 else (10, 10))
+    samples = FolderData(str(root), val_fraction=0).samples("train")
+    assert samples.cache.slot == 300  # type: ignore[attr-defined]
+    assert [samples[1].image.read().shape for _ in range(2)] == [(30, 30, 3)] * 2
+
+
+def test_grey_input_caches_grey(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "grey", {"cat": 3})
+    data = FolderData(str(root), input=InputSpec((16, 16), channels=1), val_fraction=0)
+    assert data.samples("train")[0].image.read(1).shape == (20, 24, 1)
+    assert data.samples("train").cache.channels == 1  # type: ignore[attr-defined]
+
+
+def test_cifar10_zip() -> None:
+    path = str(real_data("classification/cifar10_jpg.zip"))
+    classes = FolderData.discover_classes(root=path)
+    assert classes == ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    data = FolderData(path, val_fraction=0.1, input=SPEC, workers=2, batch_size=64)
+    sizes = [np.bincount([int(k) for k in data.samples(s).labels]) for s in ("train", "val", "test")]  # type: ignore[arg-type,attr-defined]
+    assert [set(counts.tolist()) for counts in sizes] == [{4500}, {500}, {1000}]
+    assert all("/train/" in sample.id for sample in data.samples("val")[:50])
+    batch = next(iter(data.loader("test")))
+    assert batch["image"].shape == (64, 3, 32, 32)
+    with zipfile.ZipFile(path) as archive, Image.open(io.BytesIO(archive.read("test/airplane/0000.jpg"))) as first:
+        difference = np.abs(np.asarray(first).astype(int) - batch["image"][0].permute(1, 2, 0).numpy())
+    assert difference.max() <= 2  # decoders round differently

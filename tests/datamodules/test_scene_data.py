@@ -1,0 +1,70 @@
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.scene_data import SceneData
+from datamodules.scenes import OBJECT_CLASSES, SEMANTIC_CLASSES, TargetKey
+from visionkit.errors import DataError, UsageError
+from visionkit.geometry import InputSpec
+
+SPEC = InputSpec((64, 64), fit="letterbox")
+
+
+@pytest.mark.parametrize("target", get_args(TargetKey))
+def test_every_target_makes_batches(target: TargetKey) -> None:
+    spec = InputSpec(fit="native") if target == "high_res" else SPEC
+    data = SceneData(target, count=6, eval_count=3, size=(48, 64), input=spec, batch_size=3)
+    batch = next(iter(data.loader("train")))
+    assert batch["image"].dtype == torch.uint8 and len(batch["image"]) == 3
+    keys = {"presence": "labels"}.get(target, target)
+    first = batch["target"][0] if isinstance(batch["target"], list) else batch["target"]
+    assert keys in first
+    assert SceneData.discover_classes(target=target) == list(data.classes)
+
+
+def test_default_is_classification() -> None:
+    data = SceneData(count=16, eval_count=4, input=SPEC)
+    assert data.classes == OBJECT_CLASSES == tuple(SceneData.discover_classes())
+    labels = [int(sample.target["labels"]) for sample in data.samples("train")]
+    assert set(labels) == set(range(8))
+    assert data.samples("train")[3] is data.samples("train")[3]  # drawn once
+
+
+def test_splits_differ_and_the_run_s_seed_does_not_matter() -> None:
+    first, second = (SceneData(count=4, eval_count=4, seed=seed) for seed in (1, 2))
+    train, again = (data.samples("train")[0].image.read() for data in (first, second))
+    assert (train == again).all()
+    assert (train != first.samples("val")[0].image.read()).any()
+    assert (train != SceneData(count=4, scene_seed=1).samples("train")[0].image.read()).any()
+
+
+def test_configured_order_of_classes_stands() -> None:
+    names = list(reversed(OBJECT_CLASSES))
+    plain, turned = SceneData("boxes", count=2), SceneData("boxes", count=2, classes=names)
+    for a, b in zip(plain.samples("train"), turned.samples("train"), strict=True):
+        assert [plain.classes[k] for k in a.target["labels"]] == [turned.classes[k] for k in b.target["labels"]]
+    names = list(reversed(SEMANTIC_CLASSES))
+    a, b = (SceneData("label_map", count=1, classes=c).samples("train")[0].target["label_map"] for c in (None, names))
+    assert (np.array(SEMANTIC_CLASSES)[a] == np.array(names)[b]).all()
+    shuffled = SceneData("presence", count=1, classes=list(reversed(OBJECT_CLASSES))).samples("train")[0]
+    assert (
+        shuffled.target["labels"] == SceneData("presence", count=1).samples("train")[0].target["labels"][::-1]
+    ).all()
+
+
+def test_super_resolution_pairs_fit() -> None:
+    sample = SceneData("high_res", count=1, size=(33, 47), scale=3).samples("train")[0]
+    assert sample.image.size == (33, 47) and sample.target["high_res"].shape == (3, 99, 141)
+    large = sample.target["high_res"].reshape(3, 33, 3, 47, 3).mean(axis=(2, 4)).transpose(1, 2, 0)
+    assert np.abs(large - sample.image.read()).mean() < 6
+
+
+def test_mistakes() -> None:
+    with pytest.raises(UsageError, match="did you mean 'boxes'"):
+        SceneData("boxs")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"'person' is not among data\.classes \(cat\)"):
+        SceneData(classes=["cat"])
+    with pytest.raises(UsageError, match="count 0"):
+        SceneData(count=0)

@@ -1,0 +1,15 @@
+from pathlib import Path
+
+import pytest
+
+from ui.cli import main
+
+
+def test_writes_a_set_and_says_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "set"
+    assert main(["scenes", "--out", str(out), "--count", "6", "--size", "40", "50", "--max-size", "60", "70"]) == 0
+    printed = capsys.readouterr().out
+    assert "6 scenes" in printed and "README.txt" in printed
+    assert len(list((out / "images").rglob("*.jpg"))) == 6
+    assert main(["scenes", "--out", str(out)]) == 2
+    assert "holds something already" in capsys.readouterr().err
