@@ -263,12 +263,15 @@ class AlbumentationsAugment(SampleAugment):
                 filter_invalid_bboxes=True,
                 min_visibility=self.min_visibility,
             )
-            self._built[with_boxes] = lib.Compose(
-                [_build(lib, each) for each in self.transforms],
-                bbox_params=boxes if with_boxes else None,
-                keypoint_params=lib.KeypointParams(format="xy", remove_invisible=False),
-                additional_targets={"depth": "mask"},
-            )
+            with warnings.catch_warnings():
+                # It remarks that colour changes do not need the boxes that are handed over.
+                warnings.filterwarnings("ignore", message="Got processor for")
+                self._built[with_boxes] = lib.Compose(
+                    [_build(lib, each) for each in self.transforms],
+                    bbox_params=boxes if with_boxes else None,
+                    keypoint_params=lib.KeypointParams(format="xy", remove_invisible=False),
+                    additional_targets={"depth": "mask"},
+                )
         return self._built[with_boxes]
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:

@@ -154,7 +154,7 @@ def test_missing_splits_say_what_to_do(flat: Path) -> None:
     data = FolderData(str(flat), val_fraction=0)
     with pytest.raises(UsageError, match=r"no test folder and data\.test_fraction is 0"):
         data.samples("test")
-    with pytest.raises(UsageError, match="--data.val_fraction 0.1"):
+    with pytest.raises(UsageError, match=r"--data\.val_fraction 0\.1"):
         data.samples("val")
     with pytest.raises(UsageError, match="allowed is 0 up to"):
         FolderData(str(flat), val_fraction=1.5).samples("train")
