@@ -24,7 +24,9 @@ def photos(tmp_path, monkeypatch):
         folder = Path("photos") / label
         folder.mkdir(parents=True)
         for k in range(6):
-            Image.fromarray(np.random.default_rng(k).integers(0, 256, (32, 40, 3), dtype=np.uint8)).save(folder / f"{k}.png")
+            Image.fromarray(np.random.default_rng(k).integers(0, 256, (32, 40, 3), dtype=np.uint8)).save(
+                folder / f"{k}.png"
+            )
             rows.append(f"photos/{label}/{k}.png,{label}")
     Path("labels.csv").write_text("\n".join(rows) + "\n")
     return tmp_path

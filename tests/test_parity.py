@@ -46,7 +46,7 @@ def _write_pictures(folder: Path) -> list[Path]:
     alpha.putalpha(Image.fromarray(np.tile(np.arange(120, dtype=np.uint8) * 2, (80, 1))))
     alpha.save(folder / "rgba.png")
     rgb.convert("CMYK").save(folder / "cmyk.jpg")
-    Image.fromarray((_scene(60, 70, 3)[:, :, 0].astype(np.uint16) * 257)).save(folder / "sixteen.png")
+    Image.fromarray(_scene(60, 70, 3)[:, :, 0].astype(np.uint16) * 257).save(folder / "sixteen.png")
     rgb.quantize(32).save(folder / "palette.png")
     rgb.convert("1").save(folder / "onebit.png")
     rgb.save(folder / "container.webp", lossless=True)
@@ -102,5 +102,3 @@ def test_every_road_gives_the_same_answer(models, tmp_path):
         records = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
         values = np.array([list(record["prediction"]["probabilities"].values()) for record in records])
         assert np.abs(values - expected).max() <= TOLERANCE, f"visionkit predict --engine {engine} differs"
-
-

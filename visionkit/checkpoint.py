@@ -1,8 +1,8 @@
 """Checkpoints: written so that a kill or a full disk harms none, read so that none can run code.
 
 A checkpoint is Lightning's, plus `{"visionkit": {"format", "task", "config"}}`. Its `state_dict` holds the weights to
-be used (the averaged ones where averaging is on). The task's name is looked up among the installed tasks, so a file never
-names a module to import. Every failure is one line of `CheckpointError`.
+be used (the averaged ones where averaging is on). The task's name is looked up among the installed tasks, so a file
+never names a module to import. Every failure is one line of `CheckpointError`.
 """
 
 from __future__ import annotations

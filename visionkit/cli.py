@@ -1,7 +1,7 @@
 """`fit`, `validate` and `test`: Lightning's command line with links, checkpoints as defaults and errors for people.
 
-Mechanism only: it knows the two base classes. Short class names resolve once `tasks` and `datamodules` are imported, which
-is the business of `ui.cli`.
+Mechanism only: it knows the two base classes. Short class names resolve once `tasks` and `datamodules` are imported,
+which is the business of `ui.cli`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ from visionkit.task import VisionTask, plain
 
 VERBS = ("fit", "validate", "test")
 
-_NOISE = re.compile(r"Tip:|TPU available|HPU available|Seed set to|litlogger|litmodels|GPU available|estimate number of stepping")
+_NOISE = re.compile(
+    r"Tip:|TPU available|HPU available|Seed set to|litlogger|litmodels|GPU available|estimate number of stepping"
+)
 
 
 def run_training(verb: str, argv: Sequence[str]) -> int:
@@ -109,14 +111,20 @@ class VisionCLI(LightningCLI):
         """The checkpoint's configuration came in as defaults already, beneath yaml and flags."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The options that are ours; the measuring verbs take those of `fit` too, so that a run's config.yaml serves them."""
+        """The options that are ours.
+
+        The measuring verbs take those of `fit` too, so that a run's config.yaml serves them.
+        """
         parser.add_argument("--run", type=str, default=None, help="Folder of the run (default: runs/<task>-<time>).")
         parser.add_argument("--ema", type=float, default=0.0, help="Decay of the weights' moving average; 0 is off.")
         parser.add_argument(
             "--checkpoint_every", type=int, default=0, help="Also save every N steps, beside the end of each epoch."
         )
         parser.add_argument(
-            "--stop_after_nonfinite", type=int, default=3, help="Stop (status 6) after that many NaN or infinite losses."
+            "--stop_after_nonfinite",
+            type=int,
+            default=3,
+            help="Stop (status 6) after that many NaN or infinite losses.",
         )
         if self._verb != "fit":
             parser.add_argument("--results", type=str, default=None, help="Write the metrics to this json file.")
@@ -126,20 +134,22 @@ class VisionCLI(LightningCLI):
     @property
     def settings(self) -> Namespace:
         """The verb's own part of the configuration."""
-        return self.config[self._verb]
+        settings: Namespace = self.config[self._verb]
+        return settings
 
     def before_instantiate_classes(self) -> None:
         settings = self.settings
         for side in ("model", "data"):
             if settings.get(side) is None:
-                raise UsageError(f"--{side} is missing: name a class, e.g. with -c configs/{'task' if side == 'model' else 'data'}/...")
+                folder = "task" if side == "model" else "data"
+                raise UsageError(f"--{side} is missing: name a class, e.g. with -c configs/{folder}/...")
         model, data = settings.model, settings.data
         task, module = _import(model.class_path), _import(data.class_path)
         model_args, data_args = _init_args(model), _init_args(data)
         linked = link(_plain_namespace(model_args), _plain_namespace(data_args), task, module)
         for name, value in linked.items():
-            for side in (model_args, data_args):
-                side[name] = Namespace(value) if isinstance(value, dict) else value
+            for arguments in (model_args, data_args):
+                arguments[name] = Namespace(value) if isinstance(value, dict) else value
         if data_args.get("seed", 0) is None:
             data_args["seed"] = int(settings.seed_everything)
         self._task_name = task.name
@@ -165,7 +175,11 @@ class VisionCLI(LightningCLI):
         """Loggers write into the run's folder unless their configuration says where."""
         logger = self.settings.trainer.get("logger")
         for each in logger if isinstance(logger, list) else [logger]:
-            if isinstance(each, Namespace) and "init_args" in each and each.init_args.get("save_dir", "") in (None, ".", ""):
+            if (
+                isinstance(each, Namespace)
+                and "init_args" in each
+                and each.init_args.get("save_dir", "") in (None, ".", "")
+            ):
                 each.init_args["save_dir"] = folder
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
@@ -181,6 +195,7 @@ class VisionCLI(LightningCLI):
             ema=settings.ema,
             checkpoint_every=settings.checkpoint_every,
             stop_after_nonfinite=settings.stop_after_nonfinite,
+            show_progress=settings.trainer.get("enable_progress_bar") is not False,
         )
         if settings.trainer.get("profiler") is None:
             kwargs["profiler"] = NoProfiler()
@@ -189,8 +204,13 @@ class VisionCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def portable_config(self) -> dict[str, Any]:
-        """The configuration that reproduces the run: without what is linked, so a flag can still change the leading side."""
-        dumped = _without_none(yaml.safe_load(self._parser(self._verb).dump(self.settings, format="yaml", skip_validation=True)))
+        """The configuration that reproduces the run.
+
+        What is linked is left out, so a flag can still change the leading side.
+        """
+        dumped = _without_none(
+            yaml.safe_load(self._parser(self._verb).dump(self.settings, format="yaml", skip_validation=True))
+        )
         for key in ("config", "ckpt_path"):
             dumped.pop(key, None)
         for each in LINKS:
@@ -222,7 +242,9 @@ class VisionCLI(LightningCLI):
             try:
                 model.load_state_dict(self._stored.state_dict())
             except RuntimeError as error:
-                raise CheckpointError(f"{ckpt_path}: its weights do not fit the model as configured ({str(error)[:200]})") from None
+                raise CheckpointError(
+                    f"{ckpt_path}: its weights do not fit the model as configured ({str(error)[:200]})"
+                ) from None
         results: dict[str, float] = run(model, ckpt_path=None, verbose=False, **kwargs)[0]
         if self.trainer.is_global_zero:
             print_results(model, results)
@@ -239,7 +261,11 @@ def _allow_imports() -> None:
 
 def _hush() -> None:
     """Filters what Lightning says at every start and nobody can act on."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed", "lightning.fabric.utilities.rank_zero"):
+    for name in (
+        "lightning.pytorch.utilities.rank_zero",
+        "lightning.fabric.utilities.seed",
+        "lightning.fabric.utilities.rank_zero",
+    ):
         logging.getLogger(name).addFilter(lambda record: not _NOISE.search(record.getMessage()))
     for message in (
         r".*LeafSpec.* is deprecated",
@@ -314,7 +340,8 @@ def _import(class_path: str) -> Any:
 def _init_args(side: Namespace) -> Namespace:
     if side.get("init_args") is None:
         side["init_args"] = Namespace()
-    return side.init_args
+    arguments: Namespace = side.init_args
+    return arguments
 
 
 def _plain_namespace(arguments: Namespace) -> dict[str, Any]:

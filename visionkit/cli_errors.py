@@ -1,7 +1,7 @@
 """Turns what the argument parser says into one line that helps.
 
-jsonargparse tells of a wrong key in ten lines and suggests nothing. The innermost reason is found here, with the full name of
-the key and the nearest name that exists.
+jsonargparse tells of a wrong key in ten lines and suggests nothing. The innermost reason is found here, with the full
+name of the key and the nearest name that exists.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def _reason(message: str, options: list[str]) -> str:
     key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
     class_paths = re.findall(r"Problem with given class_path '([^']+)'", message)
     if found := re.search(r"Option '([^']+)' is not accepted", message):
-        known = _arguments(class_paths[-1]) if class_paths else []
+        names = _arguments(class_paths[-1]) if class_paths else []
         owner = class_paths[-1].rpartition(".")[2] if class_paths else "this class"
-        return f"{key}.{found[1]}: {owner} has no such argument{suggest(found[1], known)}"
+        return f"{key}.{found[1]}: {owner} has no such argument{suggest(found[1], names)}"
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
         names = _class_names(key)
         listed = f"; known are {', '.join(names)}" if names else ""
@@ -47,7 +47,8 @@ def _reason(message: str, options: list[str]) -> str:
         first = found[1].split()[0].partition("=")[0]
         return f"unknown option {first}{suggest(first, options)}"
     if found := re.search(r"does not accept option '([^']+)'", message):
-        return f"unknown key {found[1]!r} in the configuration{suggest(found[1], {o.strip('-').split('.')[0] for o in options})}"
+        known = {option.strip("-").split(".")[0] for option in options}
+        return f"unknown key {found[1]!r} in the configuration{suggest(found[1], known)}"
     if found := re.search(r"arguments are required: (.*)", message):
         sides = [name.split(".")[-1] for name in re.split(r",\s*", found[1])]
         return f"missing: {', '.join('--' + side for side in sides)}; give a class or a configuration with -c"
@@ -77,5 +78,5 @@ def _class_names(key: str) -> list[str]:
 
 
 def _subclasses(cls: type) -> set[type]:
-    direct = set(cls.__subclasses__())
+    direct: set[type] = set(cls.__subclasses__())
     return direct.union(*(_subclasses(each) for each in direct)) if direct else direct

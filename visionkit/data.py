@@ -1,8 +1,8 @@
 """Loaders whose every item depends on (seed, epoch, index) alone.
 
 So a run can be stopped anywhere and go on with equal weights, with any number of workers: the permutation comes from
-(seed, epoch), the sampler yields (epoch, index), and an item draws its augmentation from (seed, epoch, index). In evaluation
-the sampler neither pads nor repeats, so N processes see each picture once.
+(seed, epoch), the sampler yields (epoch, index), and an item draws its augmentation from (seed, epoch, index). In
+evaluation the sampler neither pads nor repeats, so N processes see each picture once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
 from visionkit.preprocess import Preprocessor
 from visionkit.resume import position_of
-from visionkit.types import STACKED, Batch, Example, Sample
+from visionkit.types import Batch, Example, Sample
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +44,8 @@ def rng_for(seed: int, epoch: int, index: int) -> np.random.Generator:
 def collate(examples: Sequence[Example]) -> Batch:
     """Puts examples into one batch.
 
-    Pictures of different sizes are filled up at the right and bottom, which leaves coordinates as they are. Targets with one
-    shape per picture are stacked; targets that count objects stay a list of dicts.
+    Pictures of different sizes are filled up at the right and bottom, which leaves coordinates as they are. Targets
+    with one shape per picture are stacked; targets that count objects stay a list of dicts.
     """
     images = [example["image"] for example in examples]
     targets = [example["target"] for example in examples]
@@ -158,7 +158,8 @@ class VisionDataModule(LightningDataModule, ABC):
     """Base of every data module: a subclass lists samples, the base makes loaders of them.
 
     Args:
-        input: What the network takes. Linked from the model by the command line; a task used from Python gives `task.input`.
+        input: What the network takes. Linked from the model by the command line; a task used from Python gives
+            `task.input`.
         classes: Class names in label order. Left out on the command line, they are read from the data.
         batch_size: Pictures per step and process.
         eval_batch_size: In validation and test; `batch_size` where left out.

@@ -1,7 +1,7 @@
 """The one family of expected failures, each with the exit status the command line ends with.
 
-An expected failure is told in one line: what was given, which file or key, what is allowed, what to do. Anything that is
-not a `VisionKitError` is a defect and keeps its traceback.
+An expected failure is told in one line: what was given, which file or key, what is allowed, what to do. Anything that
+is not a `VisionKitError` is a defect and keeps its traceback.
 """
 
 from __future__ import annotations

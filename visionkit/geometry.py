@@ -1,7 +1,7 @@
 """How a file becomes network input and how answers find their way back: one transform, exactly invertible.
 
-`InputSpec` says what the network wants; `Geometry` is that wish worked out for one picture. Everything that a network sees
-is resampled here, antialiased, and nowhere else, so training, serving and export cannot differ. Coordinates are
+`InputSpec` says what the network wants; `Geometry` is that wish worked out for one picture. Everything that a network
+sees is resampled here, antialiased, and nowhere else, so training, serving and export cannot differ. Coordinates are
 continuous (see `visionkit.types`): resizing by s maps x to s * x, and `invert(apply(points))` gives the points back.
 """
 
@@ -30,9 +30,9 @@ class InputSpec:
 
     Attributes:
         size: Height and width of the input in pixels.
-        fit: `crop` short side to size / crop_fraction, then the centre (the ImageNet protocol); `letterbox` whole picture,
-            ratio kept, borders filled; `stretch` both sides to size; `pad` as letterbox but never enlarged; `native` file
-            size, filled up to a multiple of `divisor` (`size` is then only the size of an example input).
+        fit: `crop` short side to size / crop_fraction, then the centre (the ImageNet protocol); `letterbox` whole
+            picture, ratio kept, borders filled; `stretch` both sides to size; `pad` as letterbox but never enlarged;
+            `native` file size, filled up to a multiple of `divisor` (`size` is then only the size of an example input).
         crop_fraction: For `crop`, the part of the short side that is kept, in (0, 1].
         interpolation: `bilinear` or `bicubic`, both antialiased.
         channels: 1 grey, 3 RGB, 4 RGBA.
@@ -53,9 +53,13 @@ class InputSpec:
         if len(self.size) != 2 or min(self.size) < 1:
             raise UsageError(f"input.size {self.size}: give height and width, both at least 1")
         if self.fit not in get_args(Fit):
-            raise UsageError(f"input.fit {self.fit!r}: allowed are {', '.join(get_args(Fit))}{suggest(self.fit, get_args(Fit))}")
+            raise UsageError(
+                f"input.fit {self.fit!r}: allowed are {', '.join(get_args(Fit))}{suggest(self.fit, get_args(Fit))}"
+            )
         if self.interpolation not in get_args(Interpolation):
-            raise UsageError(f"input.interpolation {self.interpolation!r}: allowed are {', '.join(get_args(Interpolation))}")
+            raise UsageError(
+                f"input.interpolation {self.interpolation!r}: allowed are {', '.join(get_args(Interpolation))}"
+            )
         if not 0 < self.crop_fraction <= 1:
             raise UsageError(f"input.crop_fraction {self.crop_fraction}: allowed is above 0 and at most 1")
         if self.channels not in (1, 3, 4):
@@ -78,8 +82,8 @@ class InputSpec:
 class Geometry(NamedTuple):
     """Where each pixel of one file went. All values are plain numbers, so it travels through workers and devices.
 
-    The file region `cut` (rotated about its centre, then mirrored) is resized to `resized` and put at `offset` on a canvas
-    of `size`.
+    The file region `cut` (rotated about its centre, then mirrored) is resized to `resized` and put at `offset` on a
+    canvas of `size`.
 
     Attributes:
         source: Height and width of the file.
@@ -110,7 +114,8 @@ class Geometry(NamedTuple):
         Args:
             spec: What the network takes.
             source: Height and width of the file.
-            view: Region that replaces the whole file. With `fit="crop"` the view is the crop and is resized to the input.
+            view: Region that replaces the whole file. With `fit="crop"` the view is the crop and is resized to the
+                input.
         """
         cut: tuple[float, float, float, float] = (0, 0, source[1], source[0])
         if view is not None:
@@ -118,6 +123,8 @@ class Geometry(NamedTuple):
             if view.rotation == 0:  # whole pixels keep the resample separable and exact
                 x1, y1 = math.floor(cut[0] + 0.5), math.floor(cut[1] + 0.5)
                 cut = (x1, y1, max(x1 + 1, math.floor(cut[2] + 0.5)), max(y1 + 1, math.floor(cut[3] + 0.5)))
+        elif spec.fit == "crop":
+            cut = _without_far_ends(spec, source)
         height, width = cut[3] - cut[1], cut[2] - cut[0]
         resized, offset, size = _FITS[spec.fit](spec, height, width, view is not None)
         flip, rotation = (view.flip, view.rotation) if view is not None else (False, 0.0)
@@ -135,7 +142,7 @@ class Geometry(NamedTuple):
         turn = np.array([[cos, sin, 0.0], [-sin, cos, 0.0]])
         turn[:, 2] = np.array([width / 2, height / 2]) - turn[:, :2] @ np.array(centre)
         sx, sy = self.resized[1] / width, self.resized[0] / height
-        out = np.array([[sx], [sy]]) * turn
+        out: np.ndarray = np.array([[sx], [sy]]) * turn
         if self.flip:
             out[0] = -out[0]
             out[0, 2] += self.resized[1]
@@ -179,7 +186,7 @@ class Geometry(NamedTuple):
         return _place(picture, self.offset, self.size, self.fill)
 
     def apply_map(self, values: np.ndarray | Tensor, fill: float) -> Tensor:
-        """Carries a (..., h, w) map (labels, masks, depth) to (..., H, W) by nearest value; outside the file is `fill`."""
+        """Carries a (..., h, w) map to (..., H, W) by nearest value; outside the file is `fill`."""
         values = torch.as_tensor(values)
         rows, columns, inside = self._source_indices()
         out = values[..., rows, columns]
@@ -203,14 +210,17 @@ class Geometry(NamedTuple):
         """Maps (N, 4) boxes from input to file pixels, clipped to the file."""
         return _box(self._inverse, boxes, self.source)
 
-    def invert_map(self, values: Tensor, fill: float = 0.0, mode: Literal["bilinear", "nearest"] = "bilinear") -> Tensor:
+    def invert_map(
+        self, values: Tensor, fill: float = 0.0, mode: Literal["bilinear", "nearest"] = "bilinear"
+    ) -> Tensor:
         """Brings a (C, H, W) float map of canvas size back to (C, h, w) of the file's size.
 
         Args:
-            values: Map in input pixels, on any device.
+            values: Map in input pixels, on any device; what a batch filled up beyond the canvas is left out.
             fill: Value of file pixels that the network never saw (outside a centre crop).
             mode: `bilinear` for scores and depth, `nearest` for labels.
         """
+        values = values[:, : self.size[0], : self.size[1]]
         whole = self.cut == (0, 0, self.source[1], self.source[0]) and not self.rotation
         top, left = self.offset
         if whole and top >= 0 and left >= 0:
@@ -219,7 +229,9 @@ class Geometry(NamedTuple):
                 part = part.flip(-1)
             if self.resized == self.source:
                 return part
-            how: dict[str, Any] = {"mode": "nearest-exact"} if mode == "nearest" else {"mode": mode, "align_corners": False}
+            how: dict[str, Any] = (
+                {"mode": "nearest-exact"} if mode == "nearest" else {"mode": mode, "align_corners": False}
+            )
             return F.interpolate(part[None], size=self.source, **how)[0]
         height, width = self.source
         y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
@@ -345,6 +357,22 @@ def _box(matrix: np.ndarray, boxes: np.ndarray | Tensor, limit: tuple[int, int])
     top = torch.tensor([limit[1], limit[0]], dtype=boxes.dtype, device=boxes.device)
     zero = torch.zeros_like(top)
     return torch.cat([low.clamp(zero, top), high.clamp(zero, top)], dim=1)
+
+
+_FAR = 16
+"""Of a picture that is longer than so many crops, only the middle is resized: a 30,000 x 1 one would take gigabytes."""
+
+
+def _without_far_ends(spec: InputSpec, source: tuple[int, int]) -> tuple[int, int, int, int]:
+    """x1, y1, x2, y2 of the middle of a file, whole unless it is extremely long."""
+    height, width = source
+    scale = max(spec.size[0] / height, spec.size[1] / width) / spec.crop_fraction
+    keep = []
+    for side, crop in ((height, spec.size[0]), (width, spec.size[1])):
+        least = min(side, math.ceil(_FAR * crop / scale))
+        keep.append(least + (side - least) % 2)  # the same on both ends, so the centre stays
+    top, left = (height - keep[0]) // 2, (width - keep[1]) // 2
+    return left, top, left + keep[1], top + keep[0]
 
 
 _Plan = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]  # resized, offset, size

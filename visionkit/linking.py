@@ -1,7 +1,7 @@
 """What model and data must agree on is said once and linked: input, classes, and what tasks add.
 
-jsonargparse's own links drop in silence what a flag or a yaml sets on the far side; here that is an error which names the
-option to set. Linked values are worked out before anything is built and are written into the run's configuration.
+jsonargparse's own links drop in silence what a flag or a yaml sets on the far side; here that is an error which names
+the option to set. Linked values are worked out before anything is built and are written into the run's configuration.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ LINKS = (Link("model", "input"), Link("data", "classes"), Link("data", "skeleton
 """A link holds only where both sides have the argument."""
 
 
-def link(model: Mapping[str, Any], data: Mapping[str, Any], task: type[VisionTask], module: type[VisionDataModule]) -> dict[str, Any]:
+def link(
+    model: Mapping[str, Any], data: Mapping[str, Any], task: type[VisionTask], module: type[VisionDataModule]
+) -> dict[str, Any]:
     """Works out all linked values.
 
     Args:
@@ -77,7 +79,8 @@ def link(model: Mapping[str, Any], data: Mapping[str, Any], task: type[VisionTas
 
 
 def _has(cls: type, name: str) -> bool:
-    return any(name in inspect.signature(base.__init__).parameters for base in cls.__mro__ if "__init__" in vars(base))
+    initialisers = (vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base))
+    return any(name in inspect.signature(each).parameters for each in initialisers)
 
 
 def _input(given: Any, model: Mapping[str, Any], task: type[VisionTask]) -> dict[str, Any]:

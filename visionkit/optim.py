@@ -29,8 +29,10 @@ class OptimConfig:
         backbone_lr_scale: The backbone's rate is `lr` times this; 0 is the same as `freeze: backbone`.
         layer_decay: Each layer of the backbone learns this factor slower than the one above it (BEiT); 1 is off.
         freeze: `backbone` keeps the backbone's weights and statistics: a linear probe.
-        schedule: `cosine`, `linear` or `constant` by the step; `torch:<class>` of torch.optim.lr_scheduler; `timm:<name>`.
-        warmup: Steps of linear warm-up if at least 1, otherwise the fraction of all steps. For the three named schedules.
+        schedule: `cosine`, `linear` or `constant` by the step; `torch:<class>` of torch.optim.lr_scheduler;
+            `timm:<name>`.
+        warmup: Steps of linear warm-up if at least 1, otherwise the fraction of all steps. For the three named
+            schedules.
         final_lr_scale: What `cosine` and `linear` end at, as a fraction of the peak.
         optimizer_args: More keyword arguments of the optimiser.
         schedule_args: Keyword arguments of a torch or timm schedule.
@@ -94,7 +96,8 @@ def parameter_groups(network: nn.Module, config: OptimConfig) -> list[dict[str, 
         decay = 0.0 if no_decay else config.weight_decay
         groups[(part + ("/no_decay" if no_decay else ""), config.lr * scale, decay)].append(parameter)
     return [
-        {"params": params, "lr": lr, "weight_decay": decay, "name": name} for (name, lr, decay), params in groups.items()
+        {"params": params, "lr": lr, "weight_decay": decay, "name": name}
+        for (name, lr, decay), params in groups.items()
     ]
 
 
@@ -108,7 +111,9 @@ def _layer_ids(model: nn.Module) -> tuple[dict[str, int], int]:
 
     matcher = getattr(model, "group_matcher", None)
     if matcher is None:
-        raise UsageError(f"optim.layer_decay: {type(model).__name__} does not tell its layers apart; leave layer_decay at 1")
+        raise UsageError(
+            f"optim.layer_decay: {type(model).__name__} does not tell its layers apart; leave layer_decay at 1"
+        )
     ids = group_parameters(model, matcher(coarse=False), reverse=True)
     return ids, max(ids.values()) + 1
 
@@ -117,14 +122,16 @@ def build_optimizer(groups: Iterable[dict[str, Any]], config: OptimConfig) -> Op
     """An optimiser of timm's collection over the groups."""
     from timm.optim import create_optimizer_v2, list_optimizers
 
-    names = list_optimizers()
+    names = [str(name) for name in list_optimizers()]
     if config.name not in names:
-        raise UsageError(f"optim.name {config.name!r}: unknown optimiser{suggest(config.name, names)} (timm has {len(names)})")
+        raise UsageError(
+            f"optim.name {config.name!r}: unknown optimiser{suggest(config.name, names)} (timm has {len(names)})"
+        )
     params = [dict(group) for group in groups]
     if not params:
         raise UsageError("nothing to train: every parameter is frozen")
     optimizer: Optimizer = create_optimizer_v2(
-        params,  # type: ignore[arg-type]
+        params,
         opt=config.name,
         lr=config.lr,
         weight_decay=config.weight_decay,
@@ -179,7 +186,9 @@ def _foreign_scheduler(optimizer: Optimizer, config: OptimConfig, kind: str, nam
     if kind == "torch":
         known = [n for n, c in vars(torch.optim.lr_scheduler).items() if isinstance(c, type) and not n.startswith("_")]
         if name not in known:
-            raise UsageError(f"optim.schedule torch:{name}: torch.optim.lr_scheduler has no such class{suggest(name, known)}")
+            raise UsageError(
+                f"optim.schedule torch:{name}: torch.optim.lr_scheduler has no such class{suggest(name, known)}"
+            )
         build: Any = getattr(torch.optim.lr_scheduler, name)
         arguments = config.schedule_args
     else:
@@ -192,7 +201,9 @@ def _foreign_scheduler(optimizer: Optimizer, config: OptimConfig, kind: str, nam
     try:
         scheduler = build(optimizer, **arguments)
     except (TypeError, AssertionError) as error:
-        raise UsageError(f"optim.schedule {config.schedule} with schedule_args {config.schedule_args}: {error}") from error
+        raise UsageError(
+            f"optim.schedule {config.schedule} with schedule_args {config.schedule_args}: {error}"
+        ) from error
     if scheduler is None:
         raise UsageError(f"optim.schedule timm:{name}: timm has no such schedule")
     return {"scheduler": scheduler, "interval": config.schedule_interval, "frequency": 1}

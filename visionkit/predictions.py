@@ -1,7 +1,7 @@
 """What people receive: frozen values of numpy arrays in file pixels, with json both ways.
 
-Outside of learning nothing is a tensor. Each kind of answer is one class; `visionkit.drawing` draws it and the demo has one
-view for it.
+Outside of learning nothing is a tensor. Each kind of answer is one class; `visionkit.drawing` draws it and the demo
+has one view for it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,25 @@ class Prediction(ABC):
     @classmethod
     @abstractmethod
     def _from_json(cls, record: Mapping[str, Any]) -> Prediction: ...
+
+    def truth(self, target: Mapping[str, Any]) -> Prediction | None:
+        """The right answer for the same picture, in the form of this one, to be drawn beside it.
+
+        Args:
+            target: See `visionkit.types.Target`, in file pixels.
+
+        Returns:
+            None where the target does not say, or the kind has no such form.
+        """
+        return None
+
+    def row(self, truth: Prediction | None = None) -> dict[str, str | float | bool]:
+        """What a table of pictures says of this answer, by column; by default nothing.
+
+        Args:
+            truth: What `truth` gave.
+        """
+        return {}
 
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> Prediction:
@@ -94,6 +113,22 @@ class Classification(Prediction):
         if not self.multilabel:
             return [self.best]
         return [label for label in self.top(len(self.classes)) if label.probability >= self.threshold]
+
+    def truth(self, target: Mapping[str, Any]) -> Classification | None:
+        if "labels" not in target:
+            return None
+        labels = np.asarray(target["labels"])
+        held = labels if self.multilabel else np.arange(len(self.classes)) == labels
+        return Classification(self.classes, held.astype(np.float32), self.multilabel, self.threshold)
+
+    def row(self, truth: Prediction | None = None) -> dict[str, str | float | bool]:
+        said = [label.name for label in self.labels]
+        known: dict[str, str | float | bool] = {}
+        verdict: dict[str, str | float | bool] = {}
+        if isinstance(truth, Classification):
+            names = [label.name for label in truth.labels]
+            known, verdict = {"truth": ", ".join(names)}, {"correct": set(names) == set(said)}
+        return {**known, "prediction": ", ".join(said), "probability": self.best.probability, **verdict}
 
     def to_json(self) -> dict[str, Any]:
         return {

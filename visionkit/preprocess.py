@@ -62,7 +62,8 @@ def apply_target(geometry: Geometry, target: Any, drop: bool = False) -> dict[st
     Args:
         geometry: The picture's transform.
         target: See `visionkit.types.Target`, in file pixels.
-        drop: Leave out objects of which the cut keeps less than a pixel (training on a view). In evaluation every object stays.
+        drop: Leave out objects of which the cut keeps less than a pixel (training on a view). In evaluation every
+            object stays.
 
     Returns:
         The same keys, as tensors, in input pixels. `area` stays in file pixels: it is the annotation's own.
@@ -96,7 +97,10 @@ def _integers(value: Any) -> Tensor:
 
 
 def _keypoints(geometry: Geometry, keypoints: Tensor) -> Tensor:
-    """(N, K, 3); a keypoint that leaves the canvas becomes absent. Mirrored pairs are swapped by the pose data, which knows them."""
+    """(N, K, 3); a keypoint that leaves the canvas becomes absent.
+
+    Mirrored pairs are swapped by the pose data, which knows them.
+    """
     places = geometry.apply_points(keypoints[..., :2])
     limit = torch.tensor([geometry.size[1], geometry.size[0]], dtype=places.dtype)
     inside = ((places >= 0) & (places <= limit)).all(dim=-1, keepdim=True)

@@ -35,6 +35,8 @@ def task_class(name: str) -> type[VisionTask]:
     """
     found = _found()
     if name not in found:
-        raise UsageError(f"unknown task {name!r}; installed are {', '.join(sorted(found)) or 'none'}{suggest(name, found)}")
+        raise UsageError(
+            f"unknown task {name!r}; installed are {', '.join(sorted(found)) or 'none'}{suggest(name, found)}"
+        )
     loaded: type[VisionTask] = found[name].load()
     return loaded

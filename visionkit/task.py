@@ -33,7 +33,7 @@ class _RemembersArguments(ABCMeta):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         task = super().__call__(*args, **kwargs)
-        bound = inspect.signature(cls.__init__).bind(task, *args, **kwargs)
+        bound = inspect.signature(cls.__init__).bind(task, *args, **kwargs)  # type: ignore[misc]
         bound.apply_defaults()
         given = {key: value for key, value in bound.arguments.items() if key != "self"}
         task._config = plain({**given, **task.resolved()})
@@ -43,8 +43,8 @@ class _RemembersArguments(ABCMeta):
 class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
     """One vision task: steps, logging, optimiser and checkpoint contents are here, the rest in a subclass.
 
-    A subclass sets the class variables, builds `network` (with a `backbone`), `normalize` and `metrics`, and writes `losses`,
-    `decode` and `restore`. It does not draw, name a logger, or look at the data module.
+    A subclass sets the class variables, builds `network` (with a `backbone`), `normalize` and `metrics`, and writes
+    `losses`, `decode` and `restore`. It does not draw, name a logger, or look at the data module.
 
     Args:
         input: What the network takes; part of every checkpoint.
@@ -207,7 +207,7 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         self.log_dict(values, sync_dist=False)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        trainer = self.trainer
+        trainer: Any = self.trainer
         if trainer.global_step % trainer.log_every_n_steps or trainer.fit_loop._should_accumulate():
             return
         # The only place of a training step that waits for the device.
@@ -236,7 +236,7 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
 
     def setup(self, stage: str) -> None:
         if self.channels_last:
-            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.network.to(memory_format=torch.channels_last)
         if stage == "fit":
             frozen = self.optim.freeze == "backbone" or self.optim.backbone_lr_scale == 0
             self.freeze_backbone(frozen)
@@ -290,10 +290,11 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
 
 def classes_differ(stored: Sequence[str], given: Sequence[str]) -> str:
     """The message for a checkpoint that knows other classes than the data."""
+    remedy = "train anew or give the same data.classes"
     for index, (a, b) in enumerate(zip(stored, given, strict=False)):
         if a != b:
-            return f"the checkpoint's class {index} is {a!r} and the data's is {b!r}; train anew or give the same data.classes"
-    return f"the checkpoint knows {len(stored)} classes and the data has {len(given)}; train anew or give the same data.classes"
+            return f"the checkpoint's class {index} is {a!r} and the data's is {b!r}; {remedy}"
+    return f"the checkpoint knows {len(stored)} classes and the data has {len(given)}; {remedy}"
 
 
 class TermLog:
@@ -349,7 +350,9 @@ def plain(value: Any) -> Any:
         return str(value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise TypeError(f"{type(value).__name__} cannot be stored in a checkpoint; give a task plain values and dataclasses")
+    raise TypeError(
+        f"{type(value).__name__} cannot be stored in a checkpoint; give a task plain values and dataclasses"
+    )
 
 
 def _typed(hint: Any, value: Any) -> Any:

@@ -52,9 +52,6 @@ class Target(TypedDict, total=False):
     identity: Any
 
 
-STACKED = frozenset({"label_map", "depth", "high_res", "identity"})
-"""Keys whose tensors have one shape per batch and are stacked; `labels` is stacked unless boxes come with it."""
-
 PER_INSTANCE = ("labels", "boxes", "masks", "keypoints", "area", "iscrowd")
 """Keys with one row per object; an object that leaves the picture loses its row in all of them."""
 
@@ -94,7 +91,7 @@ class Sample:
     """
 
     image: ImageSource
-    target: Target = field(default_factory=Target)  # type: ignore[arg-type]
+    target: Target = field(default_factory=Target)
     id: str = ""
     view: View | None = None
     photometric: Photometric | None = None

@@ -16,12 +16,12 @@ CALIBRATION_BINS = 15
 class ClassificationCounts(Metric):
     """Everything that one label a picture is measured by, from counts that add up over batches and processes.
 
-    One bincount into a confusion matrix and one into the calibration bins: a few operations a batch instead of a chain of
-    metrics that each look at the scores again, and nothing that grows with the number of pictures.
+    One bincount into a confusion matrix and one into the calibration bins: a few operations a batch instead of a chain
+    of metrics that each look at the scores again, and nothing that grows with the number of pictures.
 
-    `compute` gives `top1`, `top5` (with more than five classes), `f1_macro` (classes that never occur in truth or prediction
-    are left out), `calibration_error` (expected, 15 equal bins of the top probability; Guo et al., 2017) and `confusion`, the
-    (K, K) counts with truth by row.
+    `compute` gives `top1`, `top5` (with more than five classes), `f1_macro` (classes that never occur in truth or
+    prediction are left out), `calibration_error` (expected, 15 equal bins of the top probability; Guo et al., 2017) and
+    `confusion`, the (K, K) counts with truth by row.
 
     Args:
         classes: Number of classes K.

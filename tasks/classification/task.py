@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from tasks.classification.loss import ClassificationLoss
@@ -82,7 +81,9 @@ class ClassificationTask(VisionTask):
         if not self.classes:
             raise UsageError("model.classes: at least one class is needed; give data.classes or let the data name them")
         if class_weights is not None and len(class_weights) != len(self.classes):
-            raise UsageError(f"model.class_weights: {len(self.classes)} classes need as many weights, not {len(class_weights)}")
+            raise UsageError(
+                f"model.class_weights: {len(self.classes)} classes need as many weights, not {len(class_weights)}"
+            )
         body = Backbone(
             backbone,
             pretrained=pretrained,
@@ -93,7 +94,9 @@ class ClassificationTask(VisionTask):
         )
         classifier = body.take_classifier()
         if classifier is None:
-            raise UsageError(f"model.backbone {backbone!r}: its family has no classifier to learn; choose another backbone")
+            raise UsageError(
+                f"model.backbone {backbone!r}: its family has no classifier to learn; choose another backbone"
+            )
         head = ClassificationHead(classifier, dropout)
         self.network = ClassificationNetwork(body, head)
         self.normalize = Normalize(body.mean, body.std)
@@ -123,7 +126,9 @@ class ClassificationTask(VisionTask):
             raise UsageError(f"{scheme}:{name}: classification knows public names of the form timm:<model>")
         names = backbone_facts(name).class_names()
         if names is None:
-            raise UsageError(f"timm:{name}: nobody has recorded the class names of these weights, so they cannot classify as they are")
+            raise UsageError(
+                f"timm:{name}: nobody has recorded the class names of these weights, so they cannot be used as they are"
+            )
         facts = backbone_facts(name)  # published numbers are at the test size, which may exceed the training size
         spec = InputSpec(size=facts.input_size, interpolation=facts.interpolation, crop_fraction=facts.crop_fraction)
         task = cls(name, classes=names, input=spec, pretrained=True)
@@ -151,7 +156,9 @@ class ClassificationTask(VisionTask):
             return batch
         image, labels = batch["image"], batch["target"]["labels"]
         if len(image) % 2:
-            raise UsageError(f"model.mixup and model.cutmix pair pictures up: data.batch_size {len(image)} must be even")
+            raise UsageError(
+                f"model.mixup and model.cutmix pair pictures up: data.batch_size {len(image)} must be even"
+            )
         image = image.float()
         if self.multilabel:
             share = self._mixer._mix_batch(image)  # timm's one-hot step is for one label a picture

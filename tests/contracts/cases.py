@@ -1,4 +1,7 @@
-"""What the contract suite needs to know of a task: a tiny network and its arguments. A task without a case fails the suite."""
+"""What the contract suite needs to know of a task: a tiny network and its arguments.
+
+A task without a case fails the suite.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,8 @@ class Case:
         classes: Class names that the scene generator's data gives for it.
         arguments: Constructor arguments beside backbone, classes and input.
         data: Command line options that make the scene data give this task's targets.
-        overfit: Highest metric that two memorised pictures must reach, by name of the monitored metric without its split.
+        overfit: Highest metric that two memorised pictures must reach, by name of the monitored metric without its
+            split.
         overfit_steps: Steps that it may take.
     """
 
@@ -47,7 +51,8 @@ def build(name: str, backbone: str = "test_resnet", **arguments: Any) -> VisionT
     """The task with a tiny network and random weights."""
     case = CASES[name]
     return task_class(name)(
-        backbone, **{"classes": case.classes, "input": InputSpec(size=SIZE, fit="stretch"), **case.arguments, **arguments}
+        backbone,
+        **{"classes": case.classes, "input": InputSpec(size=SIZE, fit="stretch"), **case.arguments, **arguments},
     )
 
 

@@ -116,7 +116,11 @@ def test_a_list_equals_one_by_one_whatever_the_sizes(name):
 @every_task
 def test_a_picture_of_one_colour_and_one_of_one_pixel_are_answered(name):
     predictor = Predictor(build(name).eval())
-    for picture in (np.full((50, 30, 3), 114, np.uint8), np.zeros((1, 1, 3), np.uint8), np.zeros((3, 500, 3), np.uint8)):
+    for picture in (
+        np.full((50, 30, 3), 114, np.uint8),
+        np.zeros((1, 1, 3), np.uint8),
+        np.zeros((3, 500, 3), np.uint8),
+    ):
         json.dumps(predictor(picture).to_json(), allow_nan=False)
 
 
@@ -185,7 +189,7 @@ def _rounded(value):
 
 
 def _numbers(value):
-    if isinstance(value, bool) or isinstance(value, str) or value is None:
+    if isinstance(value, (bool, str)) or value is None:
         return []
     if isinstance(value, (int, float)):
         return [float(value)]

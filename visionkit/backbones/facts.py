@@ -6,7 +6,7 @@ import functools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import timm
 from timm.models import get_pretrained_cfg, is_model, list_models, list_pretrained
@@ -41,7 +41,7 @@ class BackboneFacts:
     fixed_input_size: bool
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    interpolation: str
+    interpolation: Literal["bilinear", "bicubic"]
     crop_fraction: float
     num_classes: int
     has_weights: bool
@@ -76,7 +76,7 @@ def backbone_facts(name: str) -> BackboneFacts:
         fixed_input_size=bool(cfg.fixed_input_size),
         mean=tuple(cfg.mean),
         std=tuple(cfg.std),
-        interpolation=cfg.interpolation if cfg.interpolation in ("bilinear", "bicubic") else "bicubic",
+        interpolation="bilinear" if cfg.interpolation == "bilinear" else "bicubic",
         crop_fraction=float((not cfg.fixed_input_size and cfg.test_crop_pct) or cfg.crop_pct),
         num_classes=max(0, cfg.num_classes or 0),
         has_weights=bool(cfg.has_weights),

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 class Normalize(nn.Module):
     """Turns pixels of 0 to 255 into `(pixel / 255 - mean) / std`.
 
-    The numbers belong to the weights (timm's `pretrained_cfg`), so they lie in buffers and travel in the checkpoint and in
-    the exported graph; a datamodule could not know them.
+    The numbers belong to the weights (timm's `pretrained_cfg`), so they lie in buffers and travel in the checkpoint
+    and in the exported graph; a datamodule could not know them.
 
     Args:
         mean: Per channel, for pixels in [0, 1].
