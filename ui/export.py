@@ -48,9 +48,8 @@ def run(args: argparse.Namespace) -> int:
         from visionkit.images import find_images
 
         pictures = find_images(args.calibrate)
-    from visionkit.export import export_bundle
-
     from visionkit.checkpoint import load_task
+    from visionkit.export import export_bundle
 
     task = load_task(args.model)
     folder = export_bundle(
@@ -58,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         args.out,
         card={**known_card(args.model), **card},
         half=args.half,
-        onnx=args.onnx or args.int8,
+        onnx=args.onnx,
         int8=args.int8,
         calibration=pictures,
         overwrite=args.overwrite,

@@ -16,7 +16,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -127,14 +127,11 @@ def drawing_names(paths: Sequence[Path]) -> dict[Path, Path]:
     A picture that is no `.jpg` keeps its own ending before that, so that `a.png` and `a.jpg` do not meet.
     """
     parents = [path.resolve().parent for path in paths]
-    try:
-        root = Path(os.path.commonpath(parents))
-    except ValueError:  # different drives
-        root = Path("/")
+    root = _folder_of(paths)
     names: dict[Path, Path] = {}
     taken: set[str] = set()
     for path, parent in zip(paths, parents, strict=True):
-        folder = parent.relative_to(root) if parent.is_relative_to(root) else Path(*parent.parts[1:])
+        folder = parent.relative_to(root) if root else Path(*parent.parts[1:])
         stem = path.stem if path.suffix == ".jpg" else path.name
         name, number = folder / f"{stem}.jpg", 1
         while str(name).lower() in taken:
@@ -143,6 +140,14 @@ def drawing_names(paths: Sequence[Path]) -> dict[Path, Path]:
         taken.add(str(name).lower())
         names[path] = name
     return names
+
+
+def _folder_of(paths: Sequence[Path]) -> Path | None:
+    """The deepest folder that all pictures are in; None where they are on different drives."""
+    try:
+        return Path(os.path.commonpath([path.resolve().parent for path in paths]))
+    except ValueError:
+        return None
 
 
 def _prepare(out: Path, overwrite: bool) -> Path:
@@ -169,8 +174,13 @@ def _records(out: Path | None) -> Iterator[IO[str]]:
         file = (out / RECORDS).open("w", encoding="utf-8")
     except OSError as error:
         raise _cannot_write(out / RECORDS, error) from error
-    with file:
+    try:
         yield file
+    except BaseException:
+        with suppress(OSError):  # what is left in its buffer fails again, and would hide the failure before it
+            file.close()
+        raise
+    file.close()
 
 
 def _draw(path: Path, picture: ImageSource, answer: Prediction) -> None:
@@ -283,9 +293,13 @@ def _table(rows: Sequence[tuple[Path, Prediction]], top: int) -> None:
 
     from ui.words import in_words
 
-    table = Table("picture", "answer", box=None, pad_edge=False)
+    folder = _folder_of([path for path, _ in rows])
+    table = Table(box=None, pad_edge=False)
+    table.add_column("picture", overflow="fold")
+    table.add_column("answer", overflow="fold")
     for path, answer in rows:
-        table.add_row(escape(str(path)), escape(in_words(answer, top)))
+        name = path.resolve().relative_to(folder) if folder else path
+        table.add_row(escape(str(name)), escape(in_words(answer, top)))
     Console().print(table)
 
 

@@ -67,7 +67,7 @@ OPTIONS = {
     "test": (*_MEASURE, *_WHAT, *_MACHINE, *_GENERAL),
 }
 
-_DATA = "--data FolderDataModule --data.root photos"
+_DATA = "--data FolderData --data.root photos"
 EXAMPLES = {
     "fit": (
         f"visionkit fit -c configs/task/classification.yaml {_DATA} --run runs/photos",

@@ -18,7 +18,11 @@ from PIL import Image
 from ui.catalogue import Catalogue
 
 CLASSES = ("airplane", "bird", "cat", "dog", "ship", "truck")
-HOSTILE = ("<script>window.hurt=1</script>", "<img src=x onerror='window.hurt=2'>", "[a](http://outside.example/) **b** $c$")
+HOSTILE = (
+    "<script>window.hurt=1</script>",
+    "<img src=x onerror='window.hurt=2'>",
+    "[a](http://outside.example/) **b** $c$",
+)
 HOSTILE_CARD = {
     "name": "</script><script>window.hurt=3</script>",
     "summary": "![p](http://outside.example/p.png) <img src=http://outside.example/q.png onerror='window.hurt=4'>",

@@ -1,0 +1,175 @@
+"""The demo over HTTP: the same answers as Python's, clear refusals, no markup from data, nothing asked of others."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.ui.conftest import HOSTILE, HOSTILE_CARD, Demo
+from ui import texts
+
+
+@pytest.fixture(scope="module")
+def client(demo: Demo):
+    from gradio_client import Client
+
+    return Client(demo.address, verbose=False, analytics_enabled=False)
+
+
+def _predict(client, path: Path, model: str = "good"):
+    from gradio_client import handle_file
+
+    return client.predict(handle_file(str(path)), model, api_name="/predict")
+
+
+def test_twenty_pictures_get_the_predictors_answer_to_the_digit(client, models: Path, pictures: list[Path]) -> None:
+    from visionkit.predictor import load
+
+    predictor = load(models / "good")
+    for path in pictures:
+        assert _predict(client, path) == json.loads(json.dumps(predictor(path).to_json())), path.name
+
+
+def test_a_checkpoint_of_a_run_answers_like_its_bundle(client, pictures: list[Path]) -> None:
+    assert _predict(client, pictures[0], "run/checkpoints/last.ckpt") == _predict(client, pictures[0])
+
+
+def test_the_models_are_listed_with_their_terms_and_faults(client) -> None:
+    from ui.catalogue import find_starters
+
+    listed = {entry["name"]: entry for entry in client.predict(api_name="/models")}
+    starters = {entry.name for entry in find_starters()}
+    assert set(listed) == starters | {"good", "hostile", "run/checkpoints/last.ckpt", "broken", "no-weights"}
+    assert listed["good"] | {} == {
+        "name": "good",
+        "title": "Six things",
+        "task": "classification",
+        "starter": False,
+        "terms": "for research alone",
+        "fault": None,
+    }
+    assert "cannot be read" in listed["broken"]["fault"] and "model.safetensors" in listed["no-weights"]["fault"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("truncated", "truncated"),
+        ("zero", "0 bytes"),
+        ("text", "not a picture"),
+        ("bomb", "169 megapixels"),
+        ("page", "not a"),
+    ],
+)
+def test_bad_pictures_are_refused_in_words(client, demo: Demo, bad: dict[str, Path], name: str, said: str) -> None:
+    with pytest.raises(Exception, match=said) as caught:
+        _predict(client, bad[name])
+    assert "/tmp" not in str(caught.value), "the server's own paths are nobody's business"
+
+
+def test_a_bomb_is_refused_from_its_header(demo: Demo, bad: dict[str, Path]) -> None:
+    from ui.answering import Upload, answer
+    from visionkit.errors import DataError
+
+    assert bad["bomb"].stat().st_size < 40_000
+    start = time.perf_counter()
+    with pytest.raises(DataError, match="megapixels"):
+        answer(demo.catalogue, "good", Upload(str(bad["bomb"]), "bomb.png"))
+    assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize("model", ["nothing", "../good", "/etc/passwd", "broken", "no-weights", "timm:resnt50", ""])
+def test_models_that_cannot_be_used(client, pictures: list[Path], model: str) -> None:
+    with pytest.raises(Exception, match=r"unknown model|cannot be read|no model|choose a model|did you mean"):
+        _predict(client, pictures[0], model)
+
+
+def test_an_address_is_not_fetched(demo: Demo) -> None:
+    """The test would also fail by the network guard, were it tried."""
+    for path in ("http://outside.example/x.png", "https://outside.example/x.png"):
+        data = [{"path": path, "url": path, "meta": {"_type": "gradio.FileData"}}, "good"]
+        with httpx.Client(base_url=demo.address) as session:
+            event = session.post("/gradio_api/call/predict", json={"data": data}).json()["event_id"]
+            told = session.get(f"/gradio_api/call/predict/{event}", timeout=30).text
+        assert "event: error" in told
+
+
+def test_files_of_the_server_are_not_served(demo: Demo, models: Path) -> None:
+    with httpx.Client(base_url=demo.address) as session:
+        for path in ("/etc/passwd", str(models / "good" / "model.json"), str(Path(texts.__file__))):
+            assert session.get(f"/gradio_api/file={path}").status_code in (403, 404)
+            data = [{"path": path, "meta": {"_type": "gradio.FileData"}}, "good"]
+            event = session.post("/gradio_api/call/predict", json={"data": data}).json()["event_id"]
+            assert "event: error" in session.get(f"/gradio_api/call/predict/{event}", timeout=30).text
+
+
+def test_the_guard_stands_before_the_page(demo: Demo) -> None:
+    with httpx.Client(base_url=demo.address) as session:
+        page = session.get("/")
+        assert page.status_code == 200 and "default-src 'self'" in page.headers["content-security-policy"]
+        assert session.get("/", headers={"host": "evil.example"}).status_code == 421
+        upload = {"files": {"files": ("a.png", b"x")}}
+        assert session.post("/gradio_api/upload", **upload).status_code == 200
+        assert (
+            session.post("/gradio_api/upload", headers={"origin": "http://evil.example"}, **upload).status_code == 403
+        )
+        for path in ("/docs", "/redoc", "/openapi.json", "/gradio_api/docs"):
+            assert session.get(path).status_code == 404, path
+
+
+def test_the_page_names_no_other_server(demo: Demo) -> None:
+    page = httpx.get(demo.address).text
+    loaded = re.findall(r"""(?:src|href)=["'](https?://[^"']+)""", page)
+    assert [address for address in loaded if not address.startswith(demo.address)] == []
+    css = httpx.get(f"{demo.address}/theme.css").text
+    assert "@import" not in css and "fonts.g" not in css
+
+
+def test_words_from_data_are_words() -> None:
+    """Whatever stands in a card reaches the page with each special character escaped."""
+    for text in (
+        *HOSTILE,
+        *HOSTILE_CARD.values(),
+        "1. a\n# b\n---",
+        "| a | b |",
+        "https://outside.example :smile: a@b.c",
+    ):
+        shown = texts.plain(text)
+        assert "<" not in shown and "\n" not in shown
+        assert not re.search(r"(?<!\\)[\[\]*_`|#!:$@~]", shown)
+    card = texts.card(HOSTILE_CARD["name"], "classification", HOSTILE_CARD, {"classes": list(HOSTILE)})
+    assert "<" not in card and "](" not in card
+
+
+def test_every_kind_of_prediction_has_a_view_and_words() -> None:
+    from ui.views import VIEWS
+    from ui.words import _WORDS
+    from visionkit.predictions import Prediction
+
+    kinds = {kind for kind, cls in Prediction._kinds.items() if cls.__module__ == "visionkit.predictions"}
+    assert kinds == set(VIEWS) == set(_WORDS)
+
+
+def test_what_is_sent_back_is_bounded_and_the_answer_is_drawn() -> None:
+    from ui.views import SIDE, VIEWS
+    from visionkit.predictions import Classification
+
+    answer = Classification(("cat", "dog"), np.array([0.75, 0.25], np.float32))
+    labels, drawn = VIEWS["classification"].show(answer, np.zeros((600, 3000, 3), np.uint8))
+    assert labels == {"cat": 0.75, "dog": 0.25}
+    assert drawn.shape == (SIDE // 5, SIDE, 3) and drawn.any()
+
+
+def test_a_taken_port_is_told(demo: Demo, capsys: pytest.CaptureFixture[str]) -> None:
+    from ui.cli import main
+
+    port = demo.address.rpartition(":")[2]
+    assert main(["serve", "--port", port]) == 5
+    told = capsys.readouterr().err
+    assert f"port {port}" in told and "--port" in told and told.count("\n") == 1

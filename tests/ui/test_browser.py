@@ -1,0 +1,143 @@
+"""The demo in a real browser: Debian's Chromium, by playwright."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.ui.conftest import CLASSES, HOSTILE, Demo
+from ui import texts
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = (
+    "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update "
+    "--disable-sync"
+)
+
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install Debian's chromium to run this"),
+    pytest.mark.timeout(300),
+]
+
+
+class Watched:
+    """A page, with everything that should not have happened on it."""
+
+    def __init__(self, page, address: str) -> None:
+        self.page, self.faults = page, []
+        page.set_default_timeout(60_000)
+        page.on("console", lambda said: said.type == "error" and self.faults.append(f"console: {said.text}"))
+        page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
+        page.on("dialog", lambda dialog: (self.faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("request", lambda request: self._asked(request.url, address))
+
+    def _asked(self, url: str, address: str) -> None:
+        if not url.startswith((f"{address}/", "data:", "blob:")):
+            self.faults.append(f"asked for {url}")
+
+    def upload(self, path: Path) -> None:
+        clear = self.page.locator("#vk-picture").get_by_role("button", name="Clear", exact=False)
+        if clear.count():
+            clear.first.click()
+            self.page.get_by_text(texts.EMPTY).wait_for()
+        self.page.locator("#vk-picture input[type=file]").set_input_files(path)
+
+    def choose(self, title: str) -> None:
+        self.page.locator("#vk-model input").click()
+        self.page.get_by_role("option", name=title).first.click()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[object]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS.split())
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def watched(chromium, demo: Demo) -> Iterator[Watched]:
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    watched = Watched(context.new_page(), demo.address)
+    watched.page.goto(demo.address)
+    yield watched
+    context.close()
+    assert watched.faults == []
+
+
+def test_a_picture_is_uploaded_labelled_and_its_answer_downloaded(
+    watched: Watched, models: Path, pictures: list[Path], bad: dict[str, Path], tmp_path: Path
+) -> None:
+    from visionkit.predictor import load
+
+    page, picture = watched.page, pictures[5]  # a photo that has to be turned upright
+    watched.choose("Six things")
+    watched.upload(picture)
+    page.locator("#vk-facts").wait_for()
+    expected = load(models / "good")(picture)
+    labels = page.locator("#vk-classification .vk-labels").first
+    assert labels.locator("h2").inner_text() == expected.best.name
+    assert all(label.name in labels.inner_text() for label in expected.top(5))
+    assert "96 × 60 pixels" in page.locator("#vk-facts").inner_text()
+    with page.expect_download() as download:
+        page.locator("#vk-download").click()
+    download.value.save_as(tmp_path / "answer.json")
+    assert json.loads((tmp_path / "answer.json").read_text("utf-8")) == expected.to_json()
+    assert download.value.suggested_filename == f"{picture.stem}.json"
+    shown = page.locator("#vk-classification img").first
+    assert shown.evaluate("image => image.complete && image.naturalWidth > 0")
+
+    # A file that is no picture takes the place of the answer, in words.
+    watched.upload(bad["text"])
+    page.get_by_text("text.jpg: not a picture").wait_for()
+    assert not page.locator("#vk-facts").is_visible()
+
+    # A change of the model answers the picture anew; the examples are pictures as well.
+    page.locator(".vk-examples button img").first.click()
+    page.locator("#vk-facts").wait_for()
+    page.get_by_role("button", name=texts.CARD).click()
+    page.locator("#vk-card").get_by_text("for research alone").wait_for()
+    assert page.locator("#vk-card").get_by_text(CLASSES[0]).count()
+
+
+def test_markup_in_names_is_shown_and_never_run(watched: Watched, pictures: list[Path]) -> None:
+    page = watched.page
+    watched.upload(pictures[0])
+    page.locator("#vk-facts").wait_for()
+    watched.choose("</script>")
+    page.get_by_text(HOSTILE[0]).first.wait_for()
+    page.get_by_role("button", name=texts.CARD).click()
+    page.locator("#vk-card").get_by_text("http://outside.example/data").wait_for()
+    page.get_by_role("button", name=texts.RAW).click()
+    assert page.evaluate("window.hurt") is None
+    assert page.locator("img[src='x'], a[href*='outside.example'], img[src*='outside.example']").count() == 0
+
+
+def test_a_broken_model_is_listed_as_such_and_an_unknown_one_told(watched: Watched, pictures: list[Path]) -> None:
+    page = watched.page
+    watched.choose("broken")
+    page.locator(".vk-note").get_by_text("cannot be used").wait_for()
+    page.locator("#vk-model input").fill("timm:resnt50")
+    page.locator("#vk-model input").press("Enter")
+    watched.upload(pictures[8])
+    page.locator("#vk-message").get_by_text("did you mean 'resnet50").wait_for()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
+def test_it_fits_a_phone_and_the_dark(chromium, demo: Demo, pictures: list[Path], width: int, scheme: str) -> None:
+    context = chromium.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    watched = Watched(context.new_page(), demo.address)
+    watched.page.goto(demo.address)
+    watched.upload(pictures[3])
+    watched.page.locator("#vk-facts").wait_for()
+    wide = watched.page.evaluate("document.documentElement.scrollWidth")
+    background = watched.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    context.close()
+    assert watched.faults == [] and wide <= width
+    channels = [int(value) for value in background.removeprefix("rgb(").rstrip(")").split(",")]
+    assert (max(channels) < 60) == (scheme == "dark")

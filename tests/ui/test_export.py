@@ -1,0 +1,115 @@
+"""`visionkit export` and `visionkit models`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ui import models as listing
+from ui.cli import main
+
+
+def test_a_checkpoint_becomes_a_bundle_that_answers_the_same(
+    models: Path, pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from visionkit.predictor import load
+
+    checkpoint, out = models / "run" / "checkpoints" / "last.ckpt", tmp_path / "bundle"
+    card = tmp_path / "card.yaml"
+    card.write_text("name: Six\nterms: free\nseed: 7\n")
+    assert main(["export", str(checkpoint), "--out", str(out), "--card", str(card)]) == 0
+    assert "model.safetensors" in capsys.readouterr().out
+    facts = json.loads((out / "model.json").read_text("utf-8"))
+    assert facts["card"] == {"name": "Six", "terms": "free", "seed": 7}
+    assert load(out)(pictures[0]) == load(checkpoint)(pictures[0])
+
+    assert main(["export", str(checkpoint), "--out", str(out)]) == 2
+    assert main(["export", str(out), "--out", str(tmp_path / "half"), "--half"]) == 0
+    again = json.loads((tmp_path / "half" / "model.json").read_text("utf-8"))
+    assert again["card"] == facts["card"] and again["weights"]["dtype"] == "float16"
+
+
+def test_bad_cards_and_calibration(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["export", str(models / "good"), "--out", str(tmp_path / "out")]
+    (tmp_path / "list.yaml").write_text("- a\n- b\n")
+    (tmp_path / "broken.yaml").write_text("a: [1\n")
+    for file in ("gone.yaml", "list.yaml", "broken.yaml"):
+        assert main([*arguments, "--card", str(tmp_path / file)]) == 3
+        told = capsys.readouterr().err
+        assert file in told and told.count("\n") == 1
+    (tmp_path / "empty").mkdir()
+    assert main([*arguments, "--int8", "--calibrate", str(tmp_path / "empty")]) == 3
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lists are made once for this module, and kept where a user's cache would be."""
+    folder = tmp_path_factory.mktemp("cache")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_CACHE_HOME", str(folder))
+    yield folder
+    patch.undo()
+
+
+def test_the_list_is_kept_and_a_spoilt_one_made_anew(cache: Path) -> None:
+    first = listing.known()
+    (kept,) = (cache / "visionkit").iterdir()
+    assert listing.known() == first and len(first.backbones) > 1000 and "classification" in first.schemes["timm"]
+    assert {"lenet5", "resnet50"} <= set(first.backbones) and "a1_in1k" in first.backbones["resnet50"]
+    for spoilt in ("", "[]", '{"backbones": {}}'):
+        kept.write_text(spoilt)
+        assert listing.known() == first
+
+
+def test_models_are_listed(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--models", str(models)]) == 0
+    page = capsys.readouterr().out
+    assert "Tells six things apart." in page and "last.ckpt" in page and "timm:NAME" in page
+    assert page.count("cannot be used") == 2
+    assert main(["models", "resnet50", "--models", str(models)]) == 0
+    page = capsys.readouterr().out
+    assert "  resnet50  " in page and "good" not in page
+    assert main(["models", "resnet50.a*", "--weights"]) == 0
+    assert "resnet50.a1_in1k" in capsys.readouterr().out
+    assert main(["models", "vit"]) == 0
+    page = capsys.readouterr().out
+    assert "--all" in page and len(page.splitlines()) < 70
+    assert main(["models", "vit", "--all"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) > 200
+
+
+def test_an_unknown_model_is_told_with_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "resnt50"]) == 2
+    assert "did you mean 'resnet50'" in capsys.readouterr().err
+    assert main(["models", "--models", str(tmp_path / "gone")]) == 2
+
+
+def test_the_catalogue_shares_bounds_and_renews(models: Path, tmp_path: Path) -> None:
+    from ui.catalogue import Catalogue
+    from visionkit.errors import UsageError
+
+    folder = tmp_path / "own"
+    shutil.copytree(models / "good", folder / "one")
+    for name in ("two", "three"):
+        shutil.copytree(models / "good", folder / name)
+    catalogue = Catalogue(folder, keep=2)
+    one = catalogue.get("one")
+    assert catalogue.get("one") is one
+    for name in ("two", "one", "three"):
+        catalogue.get(name)
+    assert list(catalogue) == ["one", "three"] and catalogue.get("one") is one
+    weights = folder / "one" / "model.safetensors"
+    import os
+
+    os.utime(weights, (1, 1))
+    assert catalogue.get("one") is not one
+    for outside in ("../own/one", str(folder / "one"), "/etc/passwd", "file:///etc/passwd", "timm:../../x", "http://x"):
+        with pytest.raises(UsageError, match="unknown model"):
+            catalogue.get(outside)
+    assert catalogue.entry("timm:resnet50").path == "timm:resnet50"
+    with pytest.raises(UsageError, match="did you mean 'three'"):
+        catalogue.get("tree")

@@ -1,0 +1,193 @@
+"""`visionkit predict`: what it writes, prints and refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.ui.conftest import CLASSES
+from ui.cli import main
+from ui.predict import FEW, RECORDS, drawing_names
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, pictures: list[Path], bad: dict[str, Path]) -> Path:
+    """A folder of folders with same-named pictures and three broken ones."""
+    folder = tmp_path / "in"
+    for place in ("a", "b"):
+        (folder / place).mkdir(parents=True)
+        shutil.copy(pictures[5], folder / place / "same.jpg")
+    shutil.copy(pictures[8], folder / "a" / "same.png")
+    for name in ("truncated", "zero", "text"):
+        shutil.copy(bad[name], folder / "b" / f"{name}.jpg")
+    return folder
+
+
+def _records(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / RECORDS).read_text("utf-8").splitlines()]
+
+
+def test_bad_pictures_are_told_and_skipped_and_the_rest_is_done(
+    mixed: Path, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["predict", str(models / "good"), str(mixed), "--out", str(out), "--draw", "--batch-size", "2"]) == 3
+    told = capsys.readouterr()
+    skipped = [line for line in told.err.splitlines() if "skipped: " in line and not line.startswith("3 pictures")]
+    assert len(skipped) == 3 and all(any(name in line for line in skipped) for name in ("truncated", "zero", "text"))
+    assert f"3 pictures, 3 skipped: {out / RECORDS}" in told.err
+    assert "same.png" in told.out and "%" in told.out
+    names = sorted(str(path.relative_to(out)) for path in out.rglob("*.*"))
+    assert names == ["drawn/a/same.jpg", "drawn/a/same.png.jpg", "drawn/b/same.jpg", RECORDS]
+    with Image.open(out / "drawn" / "a" / "same.jpg") as drawn:
+        height, width = _records(out)[0]["size"]
+        assert drawn.height / drawn.width == pytest.approx(height / width, abs=0.02)  # small pictures are drawn larger
+
+
+def test_records_equal_the_predictor_to_the_digit(
+    models: Path, pictures: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from visionkit.images import ImageSource
+    from visionkit.predictor import load
+
+    model = models / "run" / "checkpoints" / "last.ckpt"
+    arguments = ["predict", str(model), *map(str, pictures), "--batch-size", "1"]
+    assert main(arguments) == 0
+    told = capsys.readouterr()
+    predictor = load(model)
+    records = [json.loads(line) for line in told.out.splitlines()]
+    assert [record["source"] for record in records] == list(map(str, pictures))
+    for path, record in zip(pictures, records, strict=True):
+        assert record["size"] == list(ImageSource(path).size)
+        assert record["prediction"] == predictor(path).to_json()
+    assert told.err == ""
+
+
+def test_top_cuts_the_record_and_several_predictors_keep_the_order(
+    models: Path, pictures: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(models / "good"), str(pictures[0]), "--top", "2"]) == 0
+    (record,) = map(json.loads, capsys.readouterr().out.splitlines())
+    shares = record["prediction"]["probabilities"]
+    assert len(shares) == 2 and set(shares) < set(CLASSES) and list(shares.values()) == sorted(shares.values())[::-1]
+
+    from ui.predict import answers
+    from visionkit.predictor import load
+
+    predictors = [load(models / "good") for _ in range(2)]
+    told = list(answers(predictors, pictures * 2, batch_size=1))
+    assert [path for path, _, _ in told] == pictures * 2
+    assert [result.prediction for _, _, result in told[:20]] == [predictors[0](path) for path in pictures]
+
+
+def test_a_picture_named_twice_is_answered_once_and_many_make_no_table(
+    models: Path, pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(FEW + 1):
+        shutil.copy(pictures[15], many / f"{number:02d}.gif")
+    out = tmp_path / "out"
+    assert main(["predict", str(models / "good"), str(many), str(many / "*.gif"), "--out", str(out)]) == 0
+    assert len(_records(out)) == FEW + 1
+    told = capsys.readouterr()
+    assert told.out == "" and f"{FEW + 1} pictures: " in told.err
+
+
+def test_records_are_not_overwritten_unless_allowed(models: Path, pictures: list[Path], tmp_path: Path) -> None:
+    (tmp_path / RECORDS).write_text("precious")
+    arguments = ["predict", str(models / "good"), str(pictures[0]), "--out", str(tmp_path)]
+    assert main(arguments) == 2
+    assert (tmp_path / RECORDS).read_text() == "precious"
+    assert main([*arguments, "--overwrite"]) == 0
+    assert len(_records(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("truncated", "truncated"), ("zero", "0 bytes"), ("text", "not a picture"), ("bomb", "169 megapixels")],
+)
+def test_a_bad_picture_alone(
+    name: str, said: str, bad: dict[str, Path], models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(models / "good"), str(bad[name])]) == 3
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.count("\n") == 1 and said in told.err and str(bad[name]) in told.err
+
+
+def test_sources_without_a_picture(tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    for source, said in ((tmp_path, "no pictures in this folder"), (tmp_path / "x.jpg", "no such file")):
+        assert main(["predict", str(models / "good"), str(source)]) == 3
+        told = capsys.readouterr().err
+        assert said in told and told.count("\n") == 1
+
+
+def test_a_missing_source_among_others_is_told(
+    tmp_path: Path, models: Path, pictures: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(models / "good"), str(tmp_path / "gone.jpg"), str(pictures[0])]) == 3
+    told = capsys.readouterr()
+    assert len(told.out.splitlines()) == 1 and "gone.jpg" in told.err
+
+
+def _foreign(folder: Path) -> dict[str, tuple[str, int, str]]:
+    import torch
+
+    torch.save({"state_dict": {"w": torch.ones(1)}}, folder / "other.ckpt")
+    torch.save({"model": Path("x")}, folder / "objects.ckpt")
+    (folder / "zero.ckpt").write_bytes(b"")
+    return {
+        "another program's": (str(folder / "other.ckpt"), 4, "another program"),
+        "objects": (str(folder / "objects.ckpt"), 4, "can run code"),
+        "empty": (str(folder / "zero.ckpt"), 4, "0 bytes"),
+        "missing": (str(folder / "othr.ckpt"), 4, "did you mean 'other.ckpt'"),
+        "no bundle": (str(folder), 4, "folder"),
+        "unknown public name": ("timm:resnt50", 2, "did you mean 'resnet50"),
+        "unknown scheme": ("tim:resnet50", 2, "did you mean 'timm'"),
+    }
+
+
+def test_models_that_cannot_be_used(tmp_path: Path, pictures: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    for name, (model, status, said) in _foreign(tmp_path).items():
+        assert main(["predict", model, str(pictures[0])]) == status, name
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1 and said in told, (name, told)
+
+
+def test_what_this_machine_lacks(
+    tmp_path: Path, models: Path, pictures: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["predict", str(models / "good"), str(pictures[0])]
+    assert main([*arguments, "--devices", "99"]) == 5
+    assert "--devices 99" in capsys.readouterr().err
+    assert main([*arguments, "--engine", "onnx"]) == 4
+    assert "--onnx" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main([*arguments, "--out", str(tmp_path / "file" / "below")]) == 5
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_full_disk_ends_with_one_line(
+    models: Path, pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = Path("/dev/full")
+    if not (full.exists() and stat.S_ISCHR(full.stat().st_mode)):
+        pytest.skip("no /dev/full here to stand for a full disk")
+    (tmp_path / RECORDS).symlink_to(full)
+    assert main(["predict", str(models / "good"), str(pictures[0]), "--out", str(tmp_path), "--overwrite"]) == 5
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "No space left" in told
+
+
+def test_drawings_never_meet(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.jpg", "a.png", "a.png.jpg", "A.JPG", "b/a.jpg", "b/c/a.jpg")]
+    names = drawing_names(paths)
+    assert len({str(name).lower() for name in names.values()}) == len(paths)
+    assert names[paths[0]] == Path("a.jpg") and names[paths[5]] == Path("b/c/a.jpg")
+    assert drawing_names(paths[5:]) == {paths[5]: Path("a.jpg")}
