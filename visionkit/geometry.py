@@ -310,10 +310,11 @@ def resize_image(image: np.ndarray, size: tuple[int, int], interpolation: str = 
     """
     if not image.flags.writeable:
         image = image.copy()
-    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    # The batch axis comes first: put on after the permutation, torch would not see a channels-last picture in it.
+    tensor = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
     if image.shape[:2] == tuple(size):
-        return tensor
-    return F.interpolate(tensor[None], size=size, mode=interpolation, antialias=True)[0]
+        return tensor[0]
+    return F.interpolate(tensor, size=size, mode=interpolation, antialias=True)[0]
 
 
 def _cut_out(image: np.ndarray, cut: tuple[float, float, float, float], fill: int) -> np.ndarray:
