@@ -27,6 +27,7 @@ from lightning import Callback
 from tests.tiny_training import Slowly, end_state, train
 from visionkit.atomic import remove_leftovers
 from visionkit.checkpoint import describe, find_last
+from visionkit.errors import VisionKitError
 
 OTHER_DISK = Path("/dev/shm")
 _fork = multiprocessing.get_context("fork")  # a child has everything imported already
@@ -46,18 +47,23 @@ def _child(run: Path, workers: int, temporary: str, slowly: float) -> None:
     os.setsid()  # its loader workers die with it
     os.environ["TMPDIR"] = temporary
     tempfile.tempdir = None
-    with (run / "log.txt").open("a") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+    log = (run / "log.txt").open("a", buffering=1)
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+    sys.stdout = sys.stderr = log
     try:
         train(run, workers=workers, checkpoint_every=1, extra=[_Began(run / "began"), Slowly(slowly)])
+    except VisionKitError as error:
+        sys.stderr.write(f"{error}\n")
+        os._exit(error.status)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
     os._exit(0)
 
 
-def _start(run: Path, workers: int, temporary: str, slowly: float) -> multiprocessing.process.BaseProcess:
+def start(run: Path, workers: int, temporary: str, slowly: float) -> multiprocessing.process.BaseProcess:
+    """Trains in a process of its own, which writes `began` when training begins and `log.txt` all along."""
     run.mkdir(parents=True, exist_ok=True)
     (run / "began").unlink(missing_ok=True)
     process = _fork.Process(target=_child, args=(run, workers, temporary, slowly))
@@ -67,7 +73,7 @@ def _start(run: Path, workers: int, temporary: str, slowly: float) -> multiproce
 
 def finish(run: Path, workers: int, temporary: str = tempfile.gettempdir(), slowly: float = 0.0) -> float:
     """Trains to the end in a process of its own; returns the seconds that training took."""
-    process = _start(run, workers, temporary, slowly)
+    process = start(run, workers, temporary, slowly)
     while not (run / "began").exists() and process.is_alive():
         time.sleep(0.01)
     began = time.monotonic()
@@ -79,7 +85,7 @@ def finish(run: Path, workers: int, temporary: str = tempfile.gettempdir(), slow
 
 def kill(run: Path, workers: int, temporary: str, after: Callable[[], bool], slowly: float = 0.0) -> bool:
     """Trains until `after` says so, then kills; False where training had ended before."""
-    process = _start(run, workers, temporary, slowly)
+    process = start(run, workers, temporary, slowly)
     while process.is_alive() and not ((run / "began").exists() and after()):
         time.sleep(0.001)
     alive = process.is_alive()

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from tests.kill_resume import start
 from tests.real_data import ROOT
 from visionkit.checkpoint import describe
 
@@ -23,30 +24,36 @@ def training(run: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 90
+    end = time.monotonic() + 300
     while not path.exists():
-        assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
+        if process.poll() is not None or time.monotonic() > end:
+            process.kill()
+            pytest.fail(process.communicate()[0])
         time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
     ("number", "status"),
     [(signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGINT, 130)],
-    ids=lambda value: str(value),
+    ids=["SIGTERM", "SIGUSR1", "SIGINT"],
 )
-def test_a_signal_saves_and_ends_with_its_status(number: int, status: int, tmp_path: Path) -> None:
-    process = training(tmp_path, "--slowly", "0.2", "--epochs", "50", "--every", "1", "--workers", "2")
+@pytest.mark.parametrize("whole_group", [False, True], ids=["to the process", "to its workers too"])
+def test_a_signal_saves_and_ends_with_its_status(number: int, status: int, whole_group: bool, tmp_path: Path) -> None:
+    process = start(tmp_path, 2 * whole_group, str(tmp_path), slowly=0.2)
     last = tmp_path / "checkpoints" / "last.ckpt"
-    wait_for(last, process)
-    process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == status, said
+    while not last.exists() and process.is_alive():
+        time.sleep(0.01)
+    (os.killpg if whole_group else os.kill)(process.pid or 0, number)
+    process.join()
+    said = (tmp_path / "log.txt").read_text()
+    assert process.exitcode == status, said
     step = describe(last)["step"]
     assert f"after step {step}: saved {last}; go on with --ckpt_path last" in said
     assert [path.name for path in last.parent.glob(".*")] == []
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
     """Eleven pictures in batches of four on two ranks: nothing is padded, nothing counted twice."""
     first = training(tmp_path / "a", "--val-pictures", "11", "--epochs", "1")
@@ -78,13 +85,14 @@ if trainer.is_global_zero:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_signal_to_one_of_two_processes_stops_both_and_saves_once(tmp_path: Path) -> None:
     process = training(tmp_path, "--slowly", "0.2", "--epochs", "50", "--every", "1000", "--devices", "2")
     last = tmp_path / "checkpoints" / "last.ckpt"
     wait_for(last, process)  # the end of the first epoch
     saved = last.stat().st_mtime_ns
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == 143, said
     assert said.count("ended by SIGTERM") == 2  # each process says so, of the same step
     assert said.count(f"after step {describe(last)['step']}: saved") == 2
@@ -92,6 +100,7 @@ def test_a_signal_to_one_of_two_processes_stops_both_and_saves_once(tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_training_of_two_processes_goes_on_exactly(tmp_path: Path) -> None:
     from tests.tiny_training import end_state
 

@@ -47,6 +47,7 @@ def default_callbacks(
     checkpoint_every: int = 0,
     stop_after_nonfinite: int = 3,
     seed: int | None = None,
+    show_progress: bool = True,
 ) -> list[Callback]:
     """What every training wants: exact resume, a clean end, the best and the last checkpoint.
 
@@ -58,6 +59,7 @@ def default_callbacks(
         checkpoint_every: Also save every N steps; 0 is off.
         stop_after_nonfinite: Stop after that many NaN or infinite losses in a row; 0 is off.
         seed: Of dropout and mixup; the data module's where left out.
+        show_progress: A bar in a terminal, lines elsewhere.
 
     Returns:
         In the order that they have to run in: the average is taken before it is saved, a loss is judged before either.

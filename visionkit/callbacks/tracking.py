@@ -1,0 +1,50 @@
+"""What a tracked run gets beside its metrics: its id in every checkpoint, and the tables of its task."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from visionkit.task import VisionTask
+from visionkit.tracking import CHECKPOINT_KEY, trackers
+
+
+class Tracking(Callback):
+    """Puts the W&B run's id into its checkpoints, and the task's tables into the run when training or a test ends.
+
+    The tables of a training are those of its best validation. Does nothing without a `WandbTracker`.
+    """
+
+    def __init__(self) -> None:
+        self._best = math.nan
+        self._tables: dict[str, list[dict[str, Any]]] = {}
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        for tracker in trackers(trainer.loggers):
+            if tracker.version is not None:
+                checkpoint[CHECKPOINT_KEY] = {"id": tracker.version}
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking or not isinstance(pl_module, VisionTask):
+            return
+        if trainer.state.fn != "fit":
+            self._log(trainer, "val", pl_module.tables())
+            return
+        metric, mode = pl_module.monitor
+        score = float(trainer.callback_metrics.get(metric, math.nan))
+        if math.isnan(self._best) or (score < self._best if mode == "min" else score > self._best):
+            self._best, self._tables = score, dict(pl_module.tables())
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._log(trainer, "val", self._tables)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if isinstance(pl_module, VisionTask):
+            self._log(trainer, "test", pl_module.tables())
+
+    @staticmethod
+    def _log(trainer: Trainer, split: str, tables: dict[str, list[dict[str, Any]]]) -> None:
+        for tracker in trackers(trainer.loggers):
+            tracker.log_tables(tables, split, trainer.global_step)
