@@ -1,0 +1,143 @@
+"""Windows that cover, weights that add up to one, and a tiled answer that is the whole picture's."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from visionkit.errors import UsageError
+from visionkit.tiling import Grid, Merger, receptive_field
+
+
+def random_grid(seed: int) -> tuple[Grid, int, int]:
+    g = torch.Generator().manual_seed(seed)
+    draw = lambda low, high: int(torch.randint(low, high + 1, (), generator=g))  # noqa: E731
+    align = (1, 1, 4, 8)[seed % 4]
+    tile, overlap = align * draw(4, 9), align * draw(0, 3)
+    size = (draw(1, 150), draw(1, 150))
+    return Grid(size, tile, overlap, halo=draw(0, overlap // 2), align=align), overlap, align
+
+
+@pytest.mark.parametrize("seed", range(80))
+def test_windows_cover_the_picture_and_weights_add_up_to_one(seed):
+    grid, overlap, align = random_grid(seed)
+    total = torch.zeros(grid.size)
+    windows = list(grid)
+    assert len(windows) == len(grid) == grid.shape[0] * grid.shape[1]
+    for tile in windows:
+        assert tile.rows.start % align == 0 and tile.columns.start % align == 0
+        weights = grid.row_weights[tile.place[0]][:, None] * grid.column_weights[tile.place[1]]
+        assert (weights >= 0).all()
+        total[tile.rows, tile.columns] += weights
+    assert torch.allclose(total, torch.ones(grid.size), atol=1e-6)
+    rows = [tile.rows for tile in windows if tile.place[1] == 0]
+    assert rows[0].start == 0 and rows[-1].stop == grid.size[0]
+    assert all(a.stop - b.start >= overlap for a, b in pairwise(rows))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_merging_the_pieces_of_a_picture_gives_the_picture(seed):
+    grid, _, _ = random_grid(seed)
+    picture = torch.rand(3, *grid.size)
+    merger = Merger(grid)
+    for tile in grid:
+        merger.add(tile, picture[:, tile.rows, tile.columns])
+    assert torch.allclose(merger.result(), picture, atol=1e-6)
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 5, padding=2), nn.GELU(), nn.Conv2d(8, 4, 3, padding=2, dilation=2)).eval()
+
+
+@pytest.mark.parametrize("size", [(97, 131), (40, 200), (33, 20)])
+@torch.inference_mode()
+def test_a_finite_network_tiled_is_the_network_on_the_whole(size):
+    net, picture = network(), torch.rand(3, *size)
+    radius = 4
+    whole = net(picture[None])[0]
+    for overlap in (2 * radius, 2 * radius + 5, 4 * radius):
+        grid = Grid(size, 32, overlap, halo=radius)
+        merger = Merger(grid)
+        for tile in grid:
+            merger.add(tile, net(picture[None, :, tile.rows, tile.columns])[0])
+        # At the picture's own border windows end where the picture does, so padding is the same too.
+        assert torch.allclose(merger.result(), whole, atol=1e-5)
+    seam = Merger(Grid(size, 24, 2, halo=0))
+    for tile in seam.grid:
+        seam.add(tile, net(picture[None, :, tile.rows, tile.columns])[0])
+    if len(seam.grid) > 1:
+        assert not torch.allclose(seam.result(), whole, atol=1e-3), "without a halo a seam shows: the test can fail"
+
+
+@torch.inference_mode()
+def test_a_strided_network_wants_aligned_windows():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.Conv2d(8, 8, 3, padding=1), nn.Upsample(scale_factor=4)).eval()
+    picture = torch.rand(3, 104, 76)
+    merger = Merger(Grid((104, 76), 32, 16, halo=8, align=4))
+    for tile in merger.grid:
+        merger.add(tile, net(picture[None, :, tile.rows, tile.columns])[0])
+    assert torch.allclose(merger.result(), net(picture[None])[0], atol=1e-5)
+
+
+@torch.inference_mode()
+def test_answers_may_be_larger_and_are_finished_row_by_row():
+    net = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2)).eval()
+    picture = torch.rand(3, 61, 45)
+    grid = Grid((61, 45), 16, 4, halo=1)
+    heights = []
+
+    def to_pixels(rows: torch.Tensor) -> torch.Tensor:
+        heights.append(rows.shape[1])
+        return (rows.clamp(0, 1) * 255).round().to(torch.uint8)
+
+    merger = Merger(grid, scale=2, finish=to_pixels)
+    for tile in grid:
+        merger.add(tile, net(picture[None, :, tile.rows, tile.columns])[0])
+    found, expected = merger.result(), to_pixels(net(picture[None])[0])
+    assert found.dtype == torch.uint8
+    assert (found.int() - expected.int()).abs().max() <= 1
+    assert len(heights) == grid.shape[0] + 1 and max(heights[:-1]) <= 32
+
+    classes = Merger(grid, finish=lambda rows: rows.argmax(dim=0).to(torch.uint8))
+    for tile in grid:
+        classes.add(tile, picture[:, tile.rows, tile.columns])
+    assert (classes.result() == picture.argmax(dim=0)).float().mean() > 0.999
+
+
+def test_a_small_picture_is_one_window():
+    grid = Grid((10, 300), 64, 16)
+    assert grid.shape[0] == 1 and next(iter(grid)).rows == slice(0, 10)
+
+
+def test_faults_are_told():
+    with pytest.raises(UsageError, match="smaller than the tile"):
+        Grid((100, 100), 32, 32)
+    with pytest.raises(UsageError, match="at most half"):
+        Grid((100, 100), 32, 8, halo=5)
+    with pytest.raises(UsageError, match="multiples"):
+        Grid((100, 100), 30, 8, align=4)
+    grid = Grid((100, 100), 64, 8)
+    windows = list(grid)
+    merger = Merger(grid)
+    with pytest.raises(UsageError, match="order of the grid"):
+        merger.add(windows[1], torch.zeros(1, 64, 64))
+    merger = Merger(grid)
+    with pytest.raises(UsageError, match=r"its answer is \(C, 64, 64\)"):
+        merger.add(windows[0], torch.zeros(1, 60, 64))
+    merger = Merger(grid)
+    merger.add(windows[0], torch.zeros(1, 64, 64))
+    with pytest.raises(UsageError, match="not added yet"):
+        merger.result()
+
+
+def test_the_receptive_field_is_found():
+    assert receptive_field(network(), limit=16) == 4
+    assert receptive_field(nn.Conv2d(3, 1, 1), limit=8) == 0
+    assert receptive_field(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Upsample(size=33)), limit=16) is None
+    strided = nn.Sequential(nn.Conv2d(3, 4, 4, stride=4), nn.Conv2d(4, 4, 3, padding=1))
+    assert receptive_field(strided, limit=20, align=4) in (5, 6)
