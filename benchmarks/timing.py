@@ -248,7 +248,9 @@ class Report:
     def __post_init__(self) -> None:
         print(f"row {self.row}: {self.title} ({self.clock} clock)", flush=True)
 
-    def add(self, what: str, value: Quartiles, goal: Goal | None = None, unit: str = "x", times: Times | None = None) -> None:
+    def add(
+        self, what: str, value: Quartiles, goal: Goal | None = None, unit: str = "x", times: Times | None = None
+    ) -> None:
         """Takes a number down, prints it beside its goal, and judges it.
 
         Args:
@@ -263,7 +265,9 @@ class Report:
             verdict = goal.verdict(value.median)
             if not value.tight:
                 wide = f"quartiles spread over {value.spread:.0%}"
-                verdict = f"{verdict}, though {wide}" if _clear(value, goal) else f"no result: {wide} (median: {verdict})"
+                verdict = (
+                    f"{verdict}, though {wide}" if _clear(value, goal) else f"no result: {wide} (median: {verdict})"
+                )
         line = Line(what, value, unit, goal, verdict)
         self.lines.append(line)
         aim = f"goal {goal.sense} {goal.limit:g}{unit}: {verdict}" if goal else ""
