@@ -14,6 +14,8 @@ import pytest
 from tests.ui.conftest import HOSTILE, HOSTILE_CARD, Demo
 from ui import texts
 
+pytestmark = pytest.mark.filterwarnings("ignore::Warning:gradio.queueing")  # its use of pandas
+
 
 @pytest.fixture(scope="module")
 def client(demo: Demo):

@@ -20,6 +20,7 @@ FLAGS = (
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install Debian's chromium to run this"),
     pytest.mark.timeout(300),
+    pytest.mark.filterwarnings("ignore::Warning:gradio.queueing"),  # its use of pandas
 ]
 
 
@@ -39,10 +40,6 @@ class Watched:
             self.faults.append(f"asked for {url}")
 
     def upload(self, path: Path) -> None:
-        clear = self.page.locator("#vk-picture").get_by_role("button", name="Clear", exact=False)
-        if clear.count():
-            clear.first.click()
-            self.page.get_by_text(texts.EMPTY).wait_for()
         self.page.locator("#vk-picture input[type=file]").set_input_files(path)
 
     def choose(self, title: str) -> None:
