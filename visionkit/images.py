@@ -104,13 +104,13 @@ class ImageSource:
         header = self._header(self._source)
         return (header.width, header.height) if header.orientation in _TRANSPOSED else (header.height, header.width)
 
-    def read(self, channels: int = 3, min_scale: float = 1.0) -> np.ndarray:
+    def read(self, channels: int = 3, min_scale: float | None = None) -> np.ndarray:
         """Decodes the picture.
 
         Args:
             channels: 3 for RGB, 1 for grey, 4 for RGBA.
-            min_scale: Below 1 a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as the result is at least
-                this fraction of it: faster, and a little different in its pixels, so for training only.
+            min_scale: For training: a JPEG may be decoded faster and a little different in its pixels, at 1/2, 1/4 or
+                1/8 of its size as long as the result is at least this fraction of it. None decodes exactly.
 
         Returns:
             (h, w, channels) uint8, EXIF rotation applied, transparency over white where `channels` is not 4.
@@ -173,14 +173,19 @@ class ImageSource:
             raise DataError(f"{self.name}: the picture is truncated or damaged ({_reason(error)})") from error
         return _upright(array, orientation)
 
-    def _decode_jpeg(self, data: bytes, header: _Header, channels: int, min_scale: float) -> np.ndarray:
+    def _decode_jpeg(self, data: bytes, header: _Header, channels: int, min_scale: float | None) -> np.ndarray:
         import simplejpeg
 
         height, width = header.height, header.width
         colorspace = "RGB" if channels == 3 else "GRAY"
-        wanted = (
-            {} if min_scale >= 1 else {"min_height": ceil(height * min_scale), "min_width": ceil(width * min_scale)}
-        )
+        wanted: dict[str, Any] = {}
+        if min_scale is not None:
+            # Colours are spread over their neighbours by copying: on average a tenth of a grey level after the resize.
+            wanted["fastupsample"] = True
+            # 7/8, 3/4 and 5/8, which the decoder also knows, take longer than the whole picture.
+            scale = next((part for part in (0.125, 0.25, 0.5) if part >= min_scale), 1.0)
+            if scale < 1:
+                wanted |= {"min_height": ceil(height * scale), "min_width": ceil(width * scale)}
 
         def decode(data: bytes, strict: bool = True) -> np.ndarray:
             # libjpeg fills what is missing with grey and only warns: `strict` makes a truncated file an error.
