@@ -1,6 +1,7 @@
 """Benchmarks of visionkit against what a user would otherwise take and against the physical limit.
 
-Importing this package comes before torch, numpy and OpenCV, so that one thread a process is settled before they look.
+Importing this package comes before torch, numpy and OpenCV, so that one thread a process is settled before they
+look.
 """
 
 import os

@@ -5,7 +5,8 @@ Four arms run the same network, optimiser, schedule and batches:
 - `bare`: forward, ten loss terms, backward, optimiser, schedule; logs nothing.
 - `trainer`: Lightning's Trainer with a module that logs nothing and no callbacks: the limit.
 - `ours`: a task with ten terms and an accuracy, with all callbacks that `visionkit fit` brings and its logger.
-- `log_dict`: the peer, Lightning as its documentation has it: `self.log_dict` of ten scalars and `self.log` of a metric.
+- `log_dict`: the peer, Lightning as its documentation has it: `self.log_dict` of ten scalars and `self.log` of a
+  metric.
 
 The first part has a network so small that the overhead is most of the step; the second a step of 25 ms or more.
 """

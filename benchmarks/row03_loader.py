@@ -1,8 +1,11 @@
 """Row 3: the loader with two workers over two independent processes that do the same work and send nothing.
 
-- `independent`: two processes, each brings half of the pictures to batches by the same data set and `collate`, and drops them.
-- `ours`: the data module's training loader with two workers, persistent; the main process takes the batches and drops them.
-- `float`: the same loader, whose workers normalise to float as most code does: four times the bytes through the pipe.
+- `independent`: two processes, each brings half of the pictures to batches by the same data set and `collate`, and
+  drops them.
+- `ours`: the data module's training loader with two workers, persistent; the main process takes the batches and
+  drops them.
+- `float`: the same loader, whose workers normalise to float as most code does: four times the bytes through the
+  pipe.
 
 This row goes by the wall clock, since several processes work at once. It wants two idle cores.
 """
@@ -21,7 +24,7 @@ from benchmarks.pictures import jpegs
 from benchmarks.row02_train_transform import Samples
 from benchmarks.timing import Goal, Options, Report, Stopwatch
 from datamodules.augment import ClassificationAugment
-from visionkit.data import SampleDataset, Split, VisionDataModule, collate
+from visionkit.data import SampleDataset, Split, VisionDataModule, _init_worker, collate
 from visionkit.geometry import InputSpec
 from visionkit.preprocess import Preprocessor
 from visionkit.types import Batch, Example, Sample
@@ -59,7 +62,7 @@ def collate_float(examples: Sequence[Example]) -> Batch:
 
 def _independent(files: list[bytes], part: int, begin: Any, done: Any) -> None:
     """Half of the batches of an epoch, as often as asked."""
-    torch.set_num_threads(1)
+    _init_worker(part)
     data = SampleDataset(Samples(files), Preprocessor(InputSpec(size=(SIDE, SIDE))), 0, augment())
     epoch = 0
     while begin.recv():

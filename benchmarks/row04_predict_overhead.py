@@ -1,7 +1,7 @@
 """Row 4: `predictor(array)` on a picture of 1280x960 over the bare network, ResNet-50 at 224, one thread.
 
-The network is what the picture is for, so what comes before and after it should hardly be felt. The picture is large and the
-network's input small, which is the hard case: a network run at 1280x960 takes twenty times as long.
+The network is what the picture is for, so what comes before and after it should hardly be felt. The picture is
+large and the network's input small, which is the hard case: a network run at 1280x960 takes twenty times as long.
 
 - `network`: the task's forward on a tensor that lies ready, in inference mode, weights channels-last.
 - `ours`: array in, named probabilities out.

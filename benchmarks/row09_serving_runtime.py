@@ -1,12 +1,13 @@
 """Row 9: the CPU serving runtimes over eager torch, ResNet-50 at 224, one picture, one thread.
 
 - `eager`: torch in inference mode with channels-last weights, the faster of its two memory formats.
-- `compile`: `torch.compile` of the same, where a C++ compiler is at hand; how long its first call takes is told too.
+- `compile`: `torch.compile` of the same, where a C++ compiler is at hand; how long its first call takes is told
+  too.
 - `onnx`, `onnx-int8`: what `visionkit export --onnx --int8` writes, by ONNX Runtime.
 - `openvino`: the same graph in bfloat16, where the optional package is installed.
 
-Weights are random (the benchmark downloads nothing) with batch statistics of real pictures; times do not depend on values here,
-the cosine of the 8-bit outputs does, so it is told but to be judged on trained weights.
+Weights are random (the benchmark downloads nothing) with batch statistics of real pictures; times do not depend on
+values here, the cosine of the 8-bit outputs does, so it is told but to be judged on trained weights.
 """
 
 from __future__ import annotations

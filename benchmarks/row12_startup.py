@@ -1,7 +1,8 @@
 """Row 12: how long a person waits for `visionkit --help`, and for the demo's page.
 
-The demo's port listens at once; what counts is until the page has been sent whole. What is heavy and not needed for the page
-(torch, the first model) is imported behind it, which is not counted. `cpu` here is the time of the started process alone.
+The demo's port listens at once; what counts is until the page has been sent whole. What is heavy and not needed for
+the page (torch, the first model) is imported behind it, which is not counted. `cpu` here is the time of the started
+process alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Row 14: training in two processes over bare DistributedDataParallel, on the CPU by gloo.
 
-Two processes run both arms in the same shuffled order; the first one's clock counts. `ours` is a fit with every callback and
-the logger of `visionkit fit`; `bare` wraps the same network and loops. This row goes by the wall clock and wants two idle cores.
+Two processes run both arms in the same shuffled order; the first one's clock counts. `ours` is a fit with every
+callback and the logger of `visionkit fit`; `bare` wraps the same network and loops. This row goes by the wall clock
+and wants two idle cores.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Row 15: ResNet-50 training on a GPU: bf16, channels-last, compiled, batch 256, synthetic pictures from pinned memory.
 
-Ours, with every callback and the logger of `visionkit fit`, over a bare loop with the same network, optimiser and copies.
-Without a GPU it says so and ends well; `--device cpu --quick` runs the script's own logic on any machine.
+Ours, with every callback and the logger of `visionkit fit`, over a bare loop with the same network, optimiser,
+copies. Without a GPU it says so and ends well; `--device cpu --quick` runs the script's own logic on any machine.
 """
 
 from __future__ import annotations

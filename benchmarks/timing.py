@@ -1,13 +1,15 @@
 """The one harness: arms interleaved in shuffled order, a ratio per round, quartiles, and a verdict against a goal.
 
-A single time on a shared machine says nothing, and a ratio of two means taken minutes apart says little more. So every round
-runs every arm once, in an order that is shuffled anew, and only what happened within one round is compared. The median of the
-rounds' ratios is the result; where their quartiles lie more than a tenth of it apart, the block of rounds is discarded,
-which is said, and measured again.
+A single time on a shared machine says nothing, and a ratio of two means taken minutes apart says little more. So
+every round runs every arm once, in an order that is shuffled anew, and only what happened within one round is
+compared. The median of the rounds' ratios is the result; where their quartiles lie more than a tenth of it apart,
+the block of rounds is discarded, which is said, and measured again. The last block stands whatever it says, with
+its spread beside it.
 
-Two clocks. `wall` is what a person waits. `cpu` is the processor time of this process and of the children it waited for: on a
-machine that others use too it is what the wall clock would show on an idle one, as long as nothing sleeps, so it is the
-default of rows that compute on one core, and rows that use several processes at once name the wall clock.
+Two clocks. `wall` is what a person waits. `cpu` is the processor time of this process and of the children it waited
+for: on a machine that others use too it is nearest to what the wall clock would show on an idle one, as long as
+nothing sleeps (caches that others fill still cost). It is the default of rows that compute on one core; rows that
+use several processes at once, or wait, name the wall clock.
 """
 
 from __future__ import annotations

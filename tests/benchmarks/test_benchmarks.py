@@ -1,0 +1,109 @@
+"""The harness's logic, and that rows run; nothing here is timed."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks import __main__ as every_row
+from benchmarks import row02_train_transform, row15_gpu_training, timing
+from benchmarks.pictures import jpegs
+from benchmarks.timing import Goal, Options, Quartiles, Report, Stopwatch
+from visionkit.images import read_image
+
+
+def scripted(seconds: list[float]) -> timing.Arm:
+    """An arm whose runs take what is written down, without taking it."""
+    left = iter(seconds)
+
+    def arm(watch: Stopwatch) -> None:
+        watch.seconds = next(left)
+
+    return arm
+
+
+def test_quartiles() -> None:
+    values = Quartiles.of([4.0, 1.0, 2.0, 3.0, 5.0])
+    assert values == (2.0, 3.0, 4.0) and values.spread == pytest.approx(2 / 3) and not values.tight
+    assert Quartiles.of([2.0]) == (2.0, 2.0, 2.0) and Quartiles.of([2.0]).tight
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    # The machine is twice as slow in the second round; the ratio does not see it.
+    arms = {"a": scripted([0.0, 1.0, 2.0]), "b": scripted([0.0, 3.0, 6.0])}
+    times = timing.measure(arms, rounds=2, warmup=1)
+    assert times.seconds == {"a": [1.0, 2.0], "b": [3.0, 6.0]}
+    assert times.ratio("b", "a") == (3.0, 3.0, 3.0) and times.speed("b", "a").median == pytest.approx(1 / 3)
+    assert times.per_unit("b", 2, minus="a").median == pytest.approx((1 + 2) / 2)
+
+
+def test_a_wide_block_is_discarded_and_said() -> None:
+    said: list[str] = []
+    arms = {"a": scripted([1.0] * 8), "b": scripted([1.0, 9.0, 1.0, 9.0, 2.0, 2.0, 2.0, 2.0])}
+    times = timing.measure(arms, rounds=4, warmup=0, attempts=3, say=said.append)
+    assert times.discarded == 1 and times.ok and times.ratio("b", "a").median == 2.0
+    assert len(said) == 1 and "discarded a block of 4 rounds" in said[0]
+
+
+def test_the_last_block_stands_and_tells_its_spread(capsys: pytest.CaptureFixture[str]) -> None:
+    arms = {"a": scripted([1.0] * 8), "b": scripted([1.0, 9.0] * 4)}
+    times = timing.measure(arms, rounds=4, warmup=0, attempts=2)
+    assert times.discarded == 1 and not times.ok
+    report = Report(1, "title")
+    report.add("b over a", times.ratio("b", "a"), Goal(2.0), times=times)
+    assert report.lines[0].verdict.startswith("no result: quartiles spread over")
+    assert "[1 blocks discarded]" in capsys.readouterr().out
+
+
+def test_every_arm_runs_once_a_round_in_changing_order() -> None:
+    order: list[str] = []
+    arms = {name: (lambda watch, name=name: order.append(name)) for name in "abc"}  # type: ignore[misc]
+    timing.measure(arms, rounds=12, warmup=0, attempts=1)
+    rounds = ["".join(order[i : i + 3]) for i in range(0, 36, 3)]
+    assert all(sorted(each) == ["a", "b", "c"] for each in rounds) and len(set(rounds)) > 1
+
+
+def test_verdicts() -> None:
+    assert Goal(0.8).verdict(0.8) == "reached" and Goal(0.8).verdict(0.6) == "missed by 25.0%"
+    assert Goal(450, "at most").verdict(450) == "reached" and Goal(450, "at most").verdict(540) == "missed by 20.0%"
+
+
+def test_stopwatch_counts_between_start_and_stop() -> None:
+    watch = Stopwatch("wall")
+    watch.start()
+    measured = watch.stop()
+    assert watch.finish() == measured >= 0
+
+
+def test_every_row_is_listed_and_has_its_goals_in_the_readme() -> None:
+    assert sorted(every_row.rows()) == [1, 2, 3, 4, 9, 12, 14, 15]
+    readme = (Path(every_row.__file__).parent / "README.md").read_text("utf-8")
+    assert {int(number) for number in re.findall(r"^\| (\d+) \|", readme, re.MULTILINE)} == set(every_row.rows())
+
+
+def test_a_cheap_row_runs_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "results.jsonl"
+    arguments = ["--quick", "--rounds", "2", "--json", str(out)]
+    assert timing.main(row02_train_transform.run, argv=arguments) == 0
+    (line,) = out.read_text("utf-8").splitlines()
+    result = json.loads(line)
+    assert result["row"] == 2 and [each["goal"] for each in result["lines"]].count("at least 0.8") == 1
+    assert "torch" in result["machine"] and "goal at least 0.8x" in capsys.readouterr().out
+    assert "| 2 | 500x375: ours over decoding | at least 0.8 |" in every_row.table([result])
+
+
+def test_the_gpu_row_says_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    report = row15_gpu_training.run(Options(quick=True))
+    assert report.skipped == "no CUDA device on this machine"
+    assert "skipped: no CUDA device" in every_row.table([report.as_dict()])
+
+
+def test_pictures_without_real_data_are_scikit_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISIONKIT_DATA", str(tmp_path))
+    files, told = jpegs((64, 48), 7)
+    assert told == "scikit-image's photos" and len(files) == 7
+    assert {read_image(data).shape for data in files} == {(48, 64, 3)}
