@@ -27,10 +27,12 @@ def print_results(task: VisionTask, results: Mapping[str, float]) -> None:
     from rich.table import Table
 
     console = Console()
-    table = Table("metric", "value", caption=task.protocol or None, caption_justify="left")
+    table = Table("metric", "value")
     for name, value in results.items():
         table.add_row(name, f"{float(value):.4f}")
     console.print(table)
+    if task.protocol:
+        console.print(task.protocol, highlight=False)
     for title, rows in task.tables().items():
         if not rows or len(rows) > 30:
             continue
