@@ -18,9 +18,9 @@ class EMA(Callback):
     """Exponential moving average of parameters and float buffers, updated after each optimiser step.
 
     Lightning's own callback keeps a second module and copies both ways at each validation; here the average is a list
-    of tensors, updated in one fused call, and taking its place in the module is an exchange of pointers. The keys in the
-    checkpoint are Lightning's: `state_dict` is the average, `current_model_state` what is trained, `averaging_state` the
-    count.
+    of tensors, updated in one fused call, and taking its place in the module is an exchange of pointers. The keys in
+    the checkpoint are Lightning's: `state_dict` is the average, `current_model_state` what is trained,
+    `averaging_state` the count.
 
     Args:
         decay: What is kept of the average at each step, in (0, 1).

@@ -84,7 +84,8 @@ class Interruption(Callback):
 
     def _stop(self, trainer: Trainer, number: int) -> None:
         _release_observer()
-        saver = next((each for each in trainer.callbacks if isinstance(each, Checkpointing)), None)  # type: ignore[attr-defined]
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        saver = next((each for each in callbacks if isinstance(each, Checkpointing)), None)
         path = saver.save(trainer) if saver is not None else None
         if (requeue := self._requeue(trainer, number)) is not None:
             requeue(number, None)
@@ -129,7 +130,9 @@ def _nothing() -> None:
 
 
 def _release_observer() -> None:
-    """Lightning's watcher kills the main process when a child ends with a status; here all of them end so, on purpose."""
+    """Lightning's watcher kills the main process when a child ends with a status; here all of them end so, on
+    purpose.
+    """
     for thread in threading.enumerate():
         if thread.name == "child-process-observer":
             thread._child_processes = []  # type: ignore[attr-defined]
