@@ -297,7 +297,7 @@ class WandbTracker(WandbLogger):
         names = ("best_model_path", "best_model_score", "last_model_path", "monitor")
         self._kept = {name: getattr(checkpoint_callback, name, None) for name in names}
         score = self._kept["best_model_score"]
-        if score is not None and rank_zero_only.rank == 0:
+        if score is not None and getattr(rank_zero_only, "rank", 0) == 0:
             # W&B's own "max" would nest the value and hide the plain one from sweeps.
             self.experiment.summary[f"best/{self._kept['monitor']}"] = float(score)
 
