@@ -143,7 +143,7 @@ def _serves(command: list[str], port: int, folder: Path) -> int:
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=subprocess.STDOUT, process_group=0)
         try:
-            end = time.monotonic() + 60
+            end = time.monotonic() + 120
             while True:
                 try:
                     with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
@@ -220,7 +220,7 @@ def _id(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", PAGES, ids=_id)
 def test_a_page_can_be_followed(page: Path, tmp_path: Path, free_port: int) -> None:
     _follow(page, {"fast", "network"}, tmp_path, free_port)
