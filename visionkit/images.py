@@ -33,6 +33,7 @@ MAX_PIXELS = int(os.environ.get("VISIONKIT_MAX_PIXELS", 150_000_000))
 _TRANSPOSED = {5, 6, 7, 8}  # EXIF orientations that swap width and height
 _EXIF_ORIENTATION = 0x0112
 _END_OF_JPEG = b"\xff\xd9"
+_HEAD = 1 << 16  # bytes in which nearly every JPEG begins its pixels
 
 Image.MAX_IMAGE_PIXELS = None  # our own check below is stricter and comes first
 
@@ -130,6 +131,8 @@ class ImageSource:
 
     def _header(self, source: Any) -> _Header:
         """What the header states; read once, since that takes a sixth of the time in which a small JPEG is decoded."""
+        if self._known is None:
+            self._known = _plain_jpeg(source)
         if self._known is None:
             with self._open(source) as image:
                 self._known = _Header(image.format, image.mode, *image.size, _orientation(image))
@@ -239,6 +242,27 @@ def find_images(source: str | os.PathLike[str]) -> list[Path]:
 def _shown(path: Path, folder: Path) -> bool:
     """False for hidden files and folders: thumbnails, and the `._name` twins that macOS leaves."""
     return not any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _plain_jpeg(source: Any) -> _Header | None:
+    """The header of a JPEG without Exif, in a tenth of Pillow's time; None where Pillow has to look closer."""
+    import simplejpeg
+
+    try:
+        if isinstance(source, bytes):
+            head = source[:_HEAD]
+        elif isinstance(source, Path):
+            with source.open("rb") as file:
+                head = file.read(_HEAD)
+        else:
+            return None
+        if not head.startswith(b"\xff\xd8\xff") or b"Exif" in head or b"MPF" in head:
+            return None
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(head)
+    except (OSError, ValueError):
+        return None
+    mode = {"YCbCr": "RGB", "Gray": "L"}.get(colours)
+    return _Header("JPEG", mode, width, height, 1) if mode else None
 
 
 def _is_empty(path: Path) -> bool:
