@@ -73,11 +73,14 @@ def test_an_unknown_backbone(photos, capsys):
     assert not Path("runs").exists()
 
 
-def test_a_truncated_picture_stops_training_with_its_name(photos, capsys):
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_truncated_picture_stops_training_with_its_name(workers, photos, capsys):
     path = Path("photos/cat/3.png")
     path.write_bytes(path.read_bytes()[:500])
     options = ["--data", "FolderData", "--data.root", "photos", "--data.val_fraction", "0.2", "--data.batch_size", "2"]
+    options += ["--data.workers", workers, "--data.cache_mb", "0"]
     status, line = said(capsys, *SMALL, *options, "--run", "runs/a")
+    assert len(line) < 200, "one line, whoever loaded it"
     assert status == 3 and "photos/cat/3.png" in line and "truncated" in line
 
 

@@ -15,6 +15,12 @@ class VisionKitError(Exception):
 
     status = 1
 
+    def __init__(self, message: str = "") -> None:
+        # A loading process hands an error over wrapped in its traceback; the one line is at the end.
+        if message.startswith("Caught ") and "Original Traceback" in message:
+            message = message.rpartition(f"{type(self).__module__}.{type(self).__qualname__}: ")[2].strip()
+        super().__init__(message)
+
 
 class UsageError(VisionKitError):
     """A flag, a yaml key or an argument is wrong."""
