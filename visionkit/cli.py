@@ -25,7 +25,7 @@ from visionkit.callbacks import NoProfiler, default_callbacks
 from visionkit.checkpoint import AtomicCheckpointIO, find_last, load_task, read_checkpoint
 from visionkit.cli_errors import explain
 from visionkit.data import VisionDataModule
-from visionkit.errors import CheckpointError, UsageError
+from visionkit.errors import CheckpointError, UsageError, VisionKitError
 from visionkit.linking import LINKS, link
 from visionkit.registry import task_class, task_packages
 from visionkit.report import print_results, write_results
@@ -62,7 +62,14 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
         defaults = []
     _allow_imports()
     _hush()
-    VisionCLI(verb, [*defaults, *arguments], stored)
+    try:
+        VisionCLI(verb, [*defaults, *arguments], stored)
+    except ValueError as error:
+        # What a constructor raises comes out of jsonargparse as "does not validate against any of the Union subtypes".
+        told = error.__cause__
+        if isinstance(told, VisionKitError):
+            raise told from None
+        raise
     return 0
 
 
