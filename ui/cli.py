@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from ui import training
-from visionkit.errors import EnvironmentFault, Interrupted, UsageError, VisionKitError, suggest
+from visionkit.errors import EnvironmentFault, Interrupted, Terminated, UsageError, VisionKitError, suggest
 
 VERBS = ("predict", "export", "serve", "models", "scenes", "completion")
 """Each is a module of this package; the training verbs come before them in the help."""
@@ -169,7 +169,7 @@ def _as_fault(error: BaseException) -> VisionKitError | None:
 
 def _told(fault: VisionKitError | None, error: BaseException, debug: bool) -> str:
     if fault is not None:
-        return "interrupted" if isinstance(fault, Interrupted) else f"error: {_one_line(str(fault))}"
+        return f"{'' if isinstance(fault, Interrupted | Terminated) else 'error: '}{_one_line(str(fault))}"
     text = _one_line(str(error))
     advice = "" if debug else " (a defect of visionkit; run with --debug for the traceback)"
     return f"error: {type(error).__name__}{': ' if text else ''}{text[:300]}{advice}"

@@ -14,15 +14,16 @@ import argparse
 import contextlib
 import os
 import re
+import signal
 import socket
 import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from visionkit.errors import EnvironmentFault, UsageError
+from visionkit.errors import EnvironmentFault, Terminated, UsageError
 
 if TYPE_CHECKING:
     from ui.catalogue import Catalogue
@@ -56,8 +57,14 @@ def run(args: argparse.Namespace) -> int:
         contextlib.closing(listen(args.host, args.port)) as door,
         tempfile.TemporaryDirectory(prefix="visionkit-") as scratch,
     ):
+        # By default the signal would end the process at once, and what visitors sent would stay on the disk.
+        signal.signal(signal.SIGTERM, _terminated)
         _serve(door, args, folder, Path(scratch))
     return 0
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    raise Terminated("terminated")
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -175,3 +179,21 @@ def test_a_taken_port_is_told(demo: Demo, capsys: pytest.CaptureFixture[str]) ->
     assert main(["serve", "--port", port]) == 5
     told = capsys.readouterr().err
     assert f"port {port}" in told and "--port" in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_server_that_is_stopped_leaves_nothing_behind(tmp_path: Path, number: int, status: int) -> None:
+    code = "import sys; from ui.cli import main; sys.exit(main(['serve', '--port', '0']))"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        end = time.monotonic() + 60
+        while not list(tmp_path.glob("visionkit-*")):  # it listens, and its heavy imports have begun
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.02)
+        process.send_signal(number)
+        told = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert process.returncode == status and told.startswith("visionkit: ") and told.count("\n") == 1
+    assert list(tmp_path.glob("visionkit-*")) == []

@@ -13,7 +13,7 @@ import pytest
 
 from tests.real_data import ROOT
 from ui import cli, completion, training
-from visionkit.errors import CheckpointError, DataError, Diverged, EnvironmentFault, UsageError
+from visionkit.errors import CheckpointError, DataError, Diverged, EnvironmentFault, Terminated, UsageError
 
 EVERY = (*training.VERBS, *cli.VERBS)
 
@@ -93,6 +93,7 @@ def test_usage_errors_are_one_line(arguments: list[str], nearest: str, capsys: p
         (EnvironmentFault("d"), 5, "visionkit: error: d"),
         (Diverged("e"), 6, "visionkit: error: e"),
         (KeyboardInterrupt(), 130, "visionkit: interrupted"),
+        (Terminated("saved"), 143, "visionkit: saved"),
         (MemoryError(), 5, "visionkit: error: out of memory; take smaller batches or pictures"),
         (OSError(errno.ENOSPC, "No space left on device", "x.ckpt"), 5, "visionkit: error: x.ckpt: no space left"),
         (KeyError("boo"), 1, "visionkit: error: KeyError: 'boo' (a defect of visionkit; run with --debug"),
