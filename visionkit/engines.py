@@ -6,7 +6,10 @@ file pixels are the same code whatever the engine, see `visionkit.predictor`.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
@@ -58,6 +61,7 @@ class TorchEngine:
         if precision not in ("float32", "bfloat16", "float16"):
             raise UsageError(f"precision {precision!r}: allowed are float32, bfloat16, float16")
         self.task, self.precision = task, precision
+        self._lock, self._inside, self._was_training = threading.Lock(), 0, False
         if device is not None:
             task.to(find_device(device))
         if task.channels_last:
@@ -70,20 +74,31 @@ class TorchEngine:
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> Any:
-        training = self.task.training
-        if training:
-            self.task.eval()
-        try:
-            device = self.device
-            image = image.to(device, non_blocking=True)
+        device = self.device
+        image = image.to(device, non_blocking=True)
+        with self._evaluating():
             if self.precision == "float32":
                 return self.task(image)
             with torch.autocast(device.type, dtype=getattr(torch, self.precision)):
                 outputs = self.task(image)
-            return type(outputs)(*(v.float() if v.is_floating_point() else v for v in outputs))
+        return type(outputs)(*(v.float() if v.is_floating_point() else v for v in outputs))
+
+    @contextlib.contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Evaluation mode for as long as any thread is inside; the last one out restores training mode."""
+        with self._lock:
+            if not self._inside:
+                self._was_training = self.task.training
+                if self._was_training:
+                    self.task.eval()
+            self._inside += 1
+        try:
+            yield
         finally:
-            if training:
-                self.task.train()
+            with self._lock:
+                self._inside -= 1
+                if not self._inside and self._was_training:
+                    self.task.train()
 
 
 class OnnxEngine:

@@ -57,7 +57,7 @@ def quantize(graph: Path, out: Path, pictures: Iterable[Tensor]) -> None:
     with tempfile.TemporaryDirectory() as scratch, quiet():
         prepared, ranges = Path(scratch) / "prepared.onnx", Path(scratch) / "ranges.json"
         try:
-            quant_pre_process(str(graph), str(prepared), auto_merge=True)
+            quant_pre_process(str(graph), str(prepared), skip_symbolic_shape=True)  # it fails on ReduceMax
             nodes = {node.op_type for node in onnx.load(prepared, load_external_data=False).graph.node}
             operators = list(TRANSFORMER if "Softmax" in nodes else CONVOLUTIONAL)
             calibrator = create_calibrator(

@@ -1,0 +1,107 @@
+"""Drawing: words that can be read, whatever the picture's size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from visionkit.drawing import draw, enlarged, font, shortened
+from visionkit.predictions import Classification, Prediction
+
+ANSWER = Classification(
+    ("tabby cat", "a class whose name is far too long for small pictures", "fox"), np.array([0.7, 0.2, 0.1])
+)
+
+
+@pytest.mark.parametrize(
+    ("size", "drawn"),
+    [
+        ((32, 32), (256, 256)),
+        ((1, 1), (256, 256)),
+        ((200, 300), (200, 300)),
+        ((3000, 4000), (3000, 4000)),
+        ((2000, 40), (2000, 40)),
+        ((20, 1500), (20, 1500)),
+        ((28, 100), (84, 300)),
+    ],
+)
+def test_every_size_is_drawn_upon(size, drawn):
+    picture = np.full((*size, 3), 90, np.uint8)
+    before = picture.copy()
+    found = draw(ANSWER, picture)
+    assert found.shape == (*drawn, 3) and found.dtype == np.uint8
+    assert np.array_equal(picture, before), "the caller's picture is not changed"
+    changed = (found != 90).any(axis=2)
+    assert changed.any()
+    if min(drawn) >= 200:
+        assert found.max() > 230, "ink"
+        assert changed[: drawn[0] // 2].any() and not changed[drawn[0] // 2 :].any(), (
+            "the plate stays in the upper half"
+        )
+        ink = (found.min(axis=2) > 200).any(axis=1).nonzero()[0]
+        assert np.diff(ink).max() > 1, "more than one line"
+
+
+def test_letters_grow_with_the_picture():
+    heights = []
+    for side in (256, 1024, 2048):
+        plate = (draw(ANSWER, np.full((side, side, 3), 90, np.uint8)) != 90).any(axis=2)
+        heights.append(int(plate.any(axis=1).sum()))
+    assert heights[0] >= 40 and heights[1] > 2 * heights[0] * 0.8 and heights[2] > 1.3 * heights[1]
+
+
+def test_bars_show_probabilities():
+    def blue(probability: float) -> int:
+        answer = Classification(("a", "b"), np.array([probability, 1 - probability]))
+        found = draw(answer, np.zeros((400, 400, 3), np.uint8)).astype(int)
+        bar = (found[..., 2] > 200) & (found[..., 0] < 120)
+        return max(int(row.sum()) for row in bar[:60])
+
+    assert blue(0.99) / blue(0.6) == pytest.approx(0.99 / 0.6, rel=0.05)
+
+
+def test_several_labels_or_none():
+    picture = np.full((300, 300, 3), 90, np.uint8)
+    none = Classification(("a", "b"), np.array([0.1, 0.2]), multilabel=True)
+    assert np.array_equal(draw(none, picture), picture)
+    one = draw(Classification(("a", "b"), np.array([0.9, 0.2]), multilabel=True), picture)
+    two = draw(Classification(("a", "b"), np.array([0.9, 0.8]), multilabel=True), picture)
+    assert (two != picture).sum() > 1.4 * (one != picture).sum()
+
+
+def test_grey_pictures_and_odd_names():
+    answer = Classification(("日本 \n ümlaut <b>", ""), np.array([1.0, 0.0]))
+    assert draw(answer, np.zeros((50, 60), np.uint8)).shape == (250, 300, 3)
+
+
+def test_long_words_end_in_an_ellipsis():
+    letters = font(20)
+    short = shortened("a class name of great length", letters, 100)
+    assert short.endswith("…") and letters.getlength(short) <= 100
+    assert shortened("cat", letters, 100) == "cat"
+
+
+def test_enlarged_by_whole_pixels():
+    picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    found = enlarged(picture, 7)
+    assert (
+        found.shape == (8, 8, 3) and np.array_equal(found[::4, ::4], picture) and (found[:4, :4] == picture[0, 0]).all()
+    )
+
+
+def test_an_unknown_kind_is_told():
+    class Strange(Prediction):
+        kind = "strange"
+
+        def to_json(self):
+            return {}
+
+        @classmethod
+        def _from_json(cls, record):
+            return cls()
+
+    try:
+        with pytest.raises(TypeError, match="no drawing for Strange"):
+            draw(Strange(), np.zeros((4, 4, 3), np.uint8))
+    finally:
+        Prediction._kinds.pop("strange")
