@@ -174,7 +174,7 @@ def run(options: Options) -> Report:
         report.add("the peer's overhead over ours", _overheads(times), Goal(6), times=times)
         if options.quick:
             return report
-        large = arms("resnet18", 96, 8, WARM + 20, folder)
+        large = arms("resnet18", 48, 8, WARM + 20, folder)
         times = timing.measure(
             {name: large[name] for name in ("bare", "ours")}, rounds=options.rounds or 21, clock=clock
         )
