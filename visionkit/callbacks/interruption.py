@@ -130,7 +130,7 @@ def _nothing() -> None:
 
 
 def _release_observer() -> None:
-    """Lightning's watcher kills the main process when a child ends with a status; here all end so, on purpose."""
+    """Lightning kills the main process when a child ends with a status; here all of them do, on purpose."""
     for thread in threading.enumerate():
         if thread.name == "child-process-observer":
             thread._child_processes = []  # type: ignore[attr-defined]

@@ -21,18 +21,29 @@ class Seeding(Callback):
 
     def __init__(self, seed: int | None = None) -> None:
         self.seed = seed
+        self._state = 0
+        self._generators: list[torch.Generator] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.seed is None:
             self.seed = int(getattr(trainer.datamodule, "seed", 0) or 0)  # type: ignore[attr-defined]
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        value = mixed(self.seed or 0, trainer.current_epoch, batch_idx, trainer.global_rank)
         # The generators themselves: torch.manual_seed asks every kind of device on the way.
-        torch.default_generator.manual_seed(value)
+        self._generators = [torch.default_generator]
         device = pl_module.device
         if device.type == "cuda":
-            torch.cuda.default_generators[device.index or 0].manual_seed(value)
+            self._generators.append(torch.cuda.default_generators[device.index or 0])
+        self._begin_epoch(trainer)  # a resume within an epoch does not begin it
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begin_epoch(trainer)
+
+    def _begin_epoch(self, trainer: Trainer) -> None:
+        self._state = mixed(self.seed or 0, trainer.global_rank, trainer.current_epoch)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        value = mixed(self._state, batch_idx)
+        for generator in self._generators:
+            generator.manual_seed(value)
         np.random.seed(value & 0xFFFF_FFFF)  # noqa: NPY002  # timm's mixup draws from the global generator
         random.seed(value)
 
