@@ -327,10 +327,7 @@ def _init_worker(worker: int) -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Stops glibc from giving a decoded picture's pages back, only to fault them in again.
-
-    That is up to a third of the time.
-    """
+    """Stops glibc from giving a decoded picture's pages back, only to fault them in again."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
