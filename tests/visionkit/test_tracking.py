@@ -22,13 +22,14 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 from lightning import Callback, Trainer
+from lightning.pytorch.loggers import CSVLogger
 
 from tasks.classification import ClassificationTask
 from tests.toy_data import ToyData
 from visionkit.callbacks.checkpointing import Checkpointing
 from visionkit.callbacks.config_saver import ConfigSaver
 from visionkit.callbacks.pictures import PictureLogger
-from visionkit.callbacks.tracking import Tracking
+from visionkit.callbacks.tracking import Tracking, track
 from visionkit.checkpoint import read_checkpoint
 from visionkit.errors import Diverged, Terminated
 from visionkit.geometry import InputSpec
@@ -218,6 +219,22 @@ def test_a_checkpoint_alone_continues_its_run(runs, tmp_path):
     continue_from([tracker], checkpoint)
     assert tracker.experiment.id == runs[0].id
     tracker.finish()
+
+
+def test_a_trainer_gets_what_its_loggers_show(runs, tmp_path):
+    checkpoint = runs[0].folder.parent.parent / "checkpoints" / "last.ckpt"
+    tracker = WandbTracker(save_dir=str(tmp_path / "a"))
+    trainer = Trainer(logger=[tracker], callbacks=[PictureLogger(count=1)], enable_progress_bar=False)
+    track(trainer, checkpoint)
+    track(trainer, checkpoint)
+    kinds = [type(each).__name__ for each in trainer.callbacks]
+    assert (kinds.count("Tracking"), kinds.count("PictureLogger"), kinds[-1]) == (1, 1, "ModelCheckpoint")
+    assert tracker.experiment.id == runs[0].id
+    tracker.finish()
+    plain = Trainer(logger=CSVLogger(str(tmp_path)), enable_progress_bar=False)
+    before = len(plain.callbacks)
+    track(plain)
+    assert len(plain.callbacks) == before
 
 
 def test_the_end_of_a_run_is_told(runs):
@@ -485,6 +502,23 @@ def test_the_command_of_a_sweep_runs(path, tmp_path, monkeypatch):
     metric = yaml.safe_load(path.read_text())["metric"]["name"]
     assert any(metric in row for row in read.history), "what the sweep optimises is logged"
     assert read.config["model"]["backbone"] == "test_resnet"
+
+
+def test_tensorboard_is_a_configuration(tmp_path, monkeypatch):
+    from tests.visionkit.callbacks.test_pictures import class_folders
+    from ui.cli import main
+
+    class_folders(tmp_path / "photos", each=4)
+    monkeypatch.chdir(tmp_path)
+    configs = [
+        f"--config={ROOT / 'configs' / name}" for name in ("task/classification.yaml", "logger/tensorboard.yaml")
+    ]
+    tiny = (
+        "--trainer.max_epochs=1 --model.input.size=[32,32] --data.batch_size=4 --trainer.accelerator=cpu --run=runs/a"
+    )
+    data = ["--data=FolderData", "--data.root=photos", "--model.backbone=test_resnet"]
+    assert main(["fit", *configs, *data, *tiny.split()]) == 0
+    assert list((tmp_path / "runs" / "a" / "tensorboard").rglob("events.out.tfevents*"))
 
 
 if __name__ == "__main__":

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 
+from visionkit.callbacks.pictures import PictureLogger
 from visionkit.task import VisionTask
-from visionkit.tracking import CHECKPOINT_KEY, trackers
+from visionkit.tracking import CHECKPOINT_KEY, continue_from, trackers
 
 
 class Tracking(Callback):
@@ -48,3 +51,24 @@ class Tracking(Callback):
     def _log(trainer: Trainer, split: str, tables: dict[str, list[dict[str, Any]]]) -> None:
         for tracker in trackers(trainer.loggers):
             tracker.log_tables(tables, split, trainer.global_step)
+
+
+def track(trainer: Trainer, checkpoint: str | Path | None = None) -> None:
+    """Gives a trainer what its loggers can show, as far as it has not got it: pictures, tables, a curve that goes on.
+
+    Args:
+        trainer: Before it trains.
+        checkpoint: What it will go on from.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read.
+    """
+    tracked = trackers(trainer.loggers)
+    wanted: list[type[Callback]] = [Tracking] if tracked else []
+    if tracked or any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
+        wanted.append(PictureLogger)
+    present: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    missing = [kind() for kind in wanted if not any(isinstance(each, kind) for each in present)]
+    present[:0] = missing  # checkpoints stay last, as Lightning wants them
+    if tracked and checkpoint is not None:
+        continue_from(tracked, checkpoint)

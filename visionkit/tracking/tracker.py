@@ -202,8 +202,12 @@ class WandbTracker(WandbLogger):
         return shlex.join(["wandb", "sync", *(str(part) for part in unsent)])
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
-        return {**state, "_task": None}
+        """For processes that are spawned: the run is begun here, the first of them attaches to it."""
+        run = self.experiment
+        state = {**self.__dict__, "_experiment": None, "_task": None}
+        if self._experiment is not None:
+            state |= {"_id": run.id, "_attach_id": run._attach_id}
+        return state
 
     # ------------------------------------------------------------------ what is logged
 
