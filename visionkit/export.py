@@ -36,7 +36,7 @@ TOLERANCE = 1e-4
 OUTPUT_TOLERANCE = 1e-3
 """Highest difference of a float graph's outputs, as a part of the largest output."""
 
-INT8_COSINE = 0.99
+INT8_COSINE = 0.995
 """Least cosine, in the mean over pictures, between the outputs of torch and of an 8-bit graph."""
 
 INT8_AGREEMENT = 0.9
