@@ -143,8 +143,19 @@ class EpochSampler(DistributedSampler[Any]):
         return len(range(self.rank, self.length, self.world))
 
 
+_STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1}
+
+
 class ResumableLoader(DataLoader[Example]):
     """A loader that can begin in the middle of an epoch."""
+
+    def __iter__(self) -> Any:
+        # Workers are born with these signals held, so none dies of one before it has learnt to leave it to its parent.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+        try:
+            return super().__iter__()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Makes the next pass begin at batch `batches` of epoch `epoch`; its length stays that of a whole epoch."""
@@ -302,12 +313,11 @@ def _leave_signals_to_parent() -> None:
     end is still obeyed; who sent a signal is seen by waiting for it.
     """
     parent = os.getppid()
-    mask = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1}
-    signal.pthread_sigmask(signal.SIG_BLOCK, mask)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
 
     def wait() -> None:
         while True:
-            number = signal.sigwaitinfo(mask)
+            number = signal.sigwaitinfo(_STOPPING)
             if number.si_signo == signal.SIGTERM and number.si_pid == parent:
                 os._exit(0)
 
@@ -316,6 +326,7 @@ def _leave_signals_to_parent() -> None:
 
 def _init_worker(worker: int) -> None:
     """One thread a worker: they are already one process a core."""
+    _leave_signals_to_parent()
     torch.set_num_threads(1)
     _keep_freed_memory()
     try:
