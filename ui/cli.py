@@ -158,6 +158,9 @@ def _as_fault(error: BaseException) -> VisionKitError | None:
         return Interrupted("interrupted")
     if isinstance(error, MemoryError):
         return EnvironmentFault("out of memory; take smaller batches or pictures")
+    if type(error).__name__ == "MisconfigurationException":  # Lightning's, which is not imported here
+        missing = re.search(r"(?i)accelerator|device|gpu|cuda", str(error))
+        return (EnvironmentFault if missing else UsageError)(_one_line(str(error)))
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
         return EnvironmentFault("the device is out of memory; take smaller batches or pictures")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

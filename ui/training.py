@@ -117,13 +117,15 @@ def main(verb: str, arguments: Sequence[str]) -> int:
 
 
 def import_classes() -> None:
-    """Imports every task and every reader, so that the parser finds their classes by their short names."""
+    """Imports tasks, readers and trackers, so that the parser finds their classes by their short names."""
     import importlib
     import pkgutil
 
     import datamodules
     from visionkit.registry import task_class, task_names
 
+    for name in ("visionkit.callbacks.pictures", "visionkit.callbacks.tracking", "visionkit.tracking"):
+        importlib.import_module(name)
     for name in task_names():
         task_class(name)
     for module in pkgutil.iter_modules(datamodules.__path__):

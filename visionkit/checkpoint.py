@@ -353,18 +353,19 @@ def find_last(folder: str | Path) -> Path | None:
         folder: A folder of checkpoints, or a run with one inside.
 
     Returns:
-        The checkpoint with the most steps that can be read to its end (a later file wins among equals), or None. One
+        `last.ckpt` where it can be read to its end: it is where the run stands, also after going back to an earlier
+        checkpoint. Otherwise the one with the most steps that can (a later file wins among equals), or None. One
         warning tells of each that cannot be read.
     """
     folder = Path(folder)
-    found: list[tuple[int, float, Path]] = []
+    found: list[tuple[bool, int, float, Path]] = []
     for path in {*folder.glob("*.ckpt"), *folder.glob("checkpoints/*.ckpt")}:
         try:
             facts = describe(path)
-            found.append((int(facts["step"] or 0), path.stat().st_mtime, path))
+            found.append((path.name == "last.ckpt", int(facts["step"] or 0), path.stat().st_mtime, path))
         except CheckpointError as error:
             log.warning("skipped: %s", error)
-    for _, _, path in sorted(found, reverse=True):
+    for *_, path in sorted(found, reverse=True):
         try:
             read_checkpoint(path)
             return path

@@ -22,6 +22,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
 from visionkit.callbacks import NoProfiler, default_callbacks
+from visionkit.callbacks.tracking import track
 from visionkit.checkpoint import AtomicCheckpointIO, find_last, load_task, read_checkpoint
 from visionkit.cli_errors import explain
 from visionkit.data import VisionDataModule
@@ -154,6 +155,7 @@ class VisionCLI(LightningCLI):
         task, module = _import(model.class_path), _import(data.class_path)
         model_args, data_args = _init_args(model), _init_args(data)
         linked = link(_plain_namespace(model_args), _plain_namespace(data_args), task, module)
+        self._linked = set(linked)
         for name, value in linked.items():
             for arguments in (model_args, data_args):
                 arguments[name] = Namespace(value) if isinstance(value, dict) else value
@@ -190,9 +192,11 @@ class VisionCLI(LightningCLI):
                 each.init_args["save_dir"] = folder
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        if self._verb != "fit":
-            return super().instantiate_trainer(**kwargs)
         settings = self.settings
+        if self._verb != "fit":
+            trainer = super().instantiate_trainer(**kwargs)
+            track(trainer)
+            return trainer
         if settings.trainer.get("logger") in (None, True):
             kwargs["logger"] = CSVLogger(str(self.run_folder), name="metrics")
         self.trainer_defaults["callbacks"] = default_callbacks(
@@ -208,7 +212,9 @@ class VisionCLI(LightningCLI):
             kwargs["profiler"] = NoProfiler()
         plugins = self._get(self.config_init, "trainer").get("plugins") or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        track(trainer, settings.get("ckpt_path"))
+        return trainer
 
     def portable_config(self) -> dict[str, Any]:
         """The configuration that reproduces the run.
@@ -221,7 +227,8 @@ class VisionCLI(LightningCLI):
         for key in ("config", "ckpt_path"):
             dumped.pop(key, None)
         for each in LINKS:
-            dumped[each.target].get("init_args", {}).pop(each.argument, None)
+            if each.argument in self._linked:
+                dumped[each.target].get("init_args", {}).pop(each.argument, None)
         return dict(dumped)
 
     # ------------------------------------------------------------------ the verbs
@@ -243,6 +250,10 @@ class VisionCLI(LightningCLI):
         self._measure(self.trainer.test, **kwargs)
 
     def _measure(self, run: Any, model: VisionTask, ckpt_path: Any = None, **kwargs: Any) -> None:
+        if self._stored is None and ckpt_path:
+            raise UsageError(f"ckpt_path {ckpt_path}: stands in a yaml; give it on the command line, --ckpt_path MODEL")
+        if self._stored is None and not model.config.get("pretrained"):
+            raise UsageError("nothing was learnt yet that could be measured; give --ckpt_path MODEL")
         if self._stored is not None:
             for line in _differences(model.config, self._stored.config):
                 print(line, file=sys.stderr)

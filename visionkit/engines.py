@@ -185,7 +185,8 @@ class OpenVinoEngine:
         )
 
     def __call__(self, image: Tensor) -> Any:
-        values = self.model({INPUT: image.cpu().contiguous().numpy()})
+        # A request of its own each time: the model's shared one belongs to one thread at a time.
+        values = self.model.create_infer_request().infer({INPUT: image.cpu().contiguous().numpy()})
         # The result's memory is the runtime's own and is used again by the next call.
         return self.outputs(*(torch.from_numpy(values[name].copy()) for name in _fields(self.outputs)))
 

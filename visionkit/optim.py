@@ -194,6 +194,9 @@ def _foreign_scheduler(optimizer: Optimizer, config: OptimConfig, kind: str, nam
     else:
         from timm.scheduler import create_scheduler_v2
 
+        if name.startswith("plateau"):
+            raise UsageError("optim.schedule timm:plateau: take torch:ReduceLROnPlateau, which is given the metric")
+
         def build(optimizer: Optimizer, **kwargs: Any) -> Any:
             return create_scheduler_v2(optimizer, sched=name, **kwargs)[0]
 

@@ -217,7 +217,9 @@ def load(
         raise UsageError(
             f"device {device}: engine {engine} computes on the CPU; leave the device out or use engine torch"
         )
-    folder = Path(path).parent if Path(path).suffix == ".onnx" else Path(path)
+    folder = Path(path)
+    if folder.name == GRAPHS[engine]:
+        folder = folder.parent
     if not folder.is_dir():
         raise CheckpointError(
             f"{path}: engine {engine} wants a bundle with {GRAPHS[engine]}; visionkit export writes one"

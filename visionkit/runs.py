@@ -27,7 +27,9 @@ def run_folder(given: str | None, task: str, resuming: bool) -> Path:
         EnvironmentFault: The folder cannot be made.
     """
     if given is None:
-        stamp = os.environ.setdefault("VISIONKIT_RUN_STAMP", time.strftime("%Y%m%d-%H%M%S"))
+        # Agents of a sweep start in the same second; W&B tells them apart.
+        own = [os.environ["WANDB_RUN_ID"]] if "WANDB_SWEEP_ID" in os.environ and "WANDB_RUN_ID" in os.environ else []
+        stamp = os.environ.setdefault("VISIONKIT_RUN_STAMP", "-".join([time.strftime("%Y%m%d-%H%M%S"), *own]))
         given = str(Path("runs") / f"{task}-{stamp}")
     folder = Path(given)
     # A run that was killed before its first checkpoint holds nothing to go on with, so it may begin anew.

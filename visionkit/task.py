@@ -203,8 +203,13 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         self._tables = self.tabulate(computed)
         values |= {f"{split}/{name}": value for name, value in computed.items() if value.numel() == 1}
         self.metrics.reset()
-        # Every rank computed the same numbers above; Lightning need not reduce them again.
-        self.log_dict(values, sync_dist=False)
+        # Every rank computed the same numbers above; Lightning need not reduce them again. Within a training it does
+        # not hand them to the loggers either: it would draw validation a step before the training that it measures.
+        trainer: Any = self.trainer
+        fitting = trainer.state.fn == "fit"
+        self.log_dict(values, sync_dist=False, logger=not fitting)
+        for logger in trainer.loggers if fitting and not trainer.sanity_checking else ():
+            logger.log_metrics({name: float(value) for name, value in values.items()}, step=trainer.global_step)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         trainer: Any = self.trainer
@@ -224,6 +229,9 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(parameter_groups(self.network, self.optim), self.optim)
         scheduler = build_scheduler(optimizer, self.optim, int(self.trainer.estimated_stepping_batches))
+        if scheduler and isinstance(scheduler["scheduler"], torch.optim.lr_scheduler.ReduceLROnPlateau):
+            scheduler["monitor"], scheduler["scheduler"].mode = self.monitor
+            scheduler["scheduler"]._reset()  # the mode decides what the best so far begins with
         return {"optimizer": optimizer, "lr_scheduler": scheduler} if scheduler else optimizer
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:

@@ -11,6 +11,8 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MultilabelAveragePrecision, MultilabelExactMatch, MultilabelF1Score
 
 CALIBRATION_BINS = 15
+LARGEST_CONFUSION_TABLE = 200
+"""Classes up to which the confusion matrix is given as a table; above it nobody reads the million cells."""
 
 
 class ClassificationCounts(Metric):
@@ -109,14 +111,20 @@ def confusion_table(confusion: Tensor, names: Sequence[str]) -> list[dict[str, A
     ]
 
 
-def build_metrics(classes: int, multilabel: bool) -> MetricCollection:
-    """The metrics of one split."""
+def build_metrics(classes: int, multilabel: bool, threshold: float = 0.5) -> MetricCollection:
+    """The metrics of one split.
+
+    Args:
+        classes: Number of classes.
+        multilabel: Several labels may hold.
+        threshold: The probability from which they do, as it is served.
+    """
     if not multilabel:
         return MetricCollection({"counts": ClassificationCounts(classes)})
     return MetricCollection(
         {
             "map": MultilabelAveragePrecision(classes, average="macro"),
-            "f1_macro": MultilabelF1Score(classes, average="macro"),
-            "exact_match": MultilabelExactMatch(classes),
+            "f1_macro": MultilabelF1Score(classes, threshold=threshold, average="macro"),
+            "exact_match": MultilabelExactMatch(classes, threshold=threshold),
         }
     )

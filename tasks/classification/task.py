@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from tasks.classification.loss import ClassificationLoss
-from tasks.classification.metrics import build_metrics, class_table, confusion_table
+from tasks.classification.metrics import LARGEST_CONFUSION_TABLE, build_metrics, class_table, confusion_table
 from tasks.classification.network import ClassificationHead, ClassificationNetwork, ClassificationOutputs
 from tasks.classification.postprocess import probabilities, to_predictions
 from visionkit.backbones import Backbone, backbone_facts
@@ -104,7 +104,7 @@ class ClassificationTask(VisionTask):
         self.multilabel, self.threshold = multilabel, threshold
         if multilabel:
             self.monitor = ("val/map", "max")  # type: ignore[misc]
-        self.metrics = build_metrics(len(self.classes), multilabel)
+        self.metrics = build_metrics(len(self.classes), multilabel, threshold)
         self._mixer = _mixer(mixup, cutmix, mix_probability, len(self.classes))
 
     @classmethod
@@ -173,14 +173,19 @@ class ClassificationTask(VisionTask):
         view = f"{self.input.fit} to {height}x{width}"
         if self.input.fit == "crop":
             view = f"one centre crop of {height}x{width}, crop fraction {self.input.crop_fraction:g}"
-        kind = "macro mean average precision" if self.multilabel else "top-1 and top-5"
+        kind = "top-1 and top-5" if len(self.classes) > 5 else "top-1"
+        if self.multilabel:
+            kind = f"macro mean average precision; F1 and exact match from probability {self.threshold:g} on;"
         return f"{kind} on {view}, {self.input.interpolation} antialiased"
 
     def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
         if "confusion" not in computed:
             return {}
         matrix = computed["confusion"]
-        return {"per class": class_table(matrix, self.classes), "confusion": confusion_table(matrix, self.classes)}
+        tables = {"per class": class_table(matrix, self.classes)}
+        if len(self.classes) <= LARGEST_CONFUSION_TABLE:
+            tables["confusion"] = confusion_table(matrix, self.classes)
+        return tables
 
 
 def _mixer(mixup: float, cutmix: float, probability: float, classes: int) -> Any:

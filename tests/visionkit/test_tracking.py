@@ -17,15 +17,15 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-import yaml
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import CSVLogger
 
 from tasks.classification import ClassificationTask
 from tests.toy_data import ToyData
+from tests.visionkit.offline_run import Read, folders, read_run
 from visionkit.callbacks.checkpointing import Checkpointing
 from visionkit.callbacks.config_saver import ConfigSaver
 from visionkit.callbacks.pictures import PictureLogger
@@ -47,76 +47,6 @@ CONFIG = {
     "trainer": {"max_epochs": 2, "logger": {"class_path": "visionkit.tracking.WandbTracker"}},
     "_instantiator": "lightning.pytorch.cli.instantiate_module",
 }
-
-
-class Read(NamedTuple):
-    """What one record file holds."""
-
-    folder: Path
-    id: str
-    config: dict[str, Any]
-    history: list[dict[str, Any]]
-    summary: dict[str, Any]
-    metrics: dict[str, str]
-    artifacts: dict[str, Any]
-    exit: int | None
-    preempting: bool
-
-
-def read_run(folder: Path) -> Read:
-    """Reads a finished run; wandb's own process may still be writing the end of it."""
-    for _ in range(100):
-        if (read := _read(folder)).exit is not None:
-            return read
-        time.sleep(0.1)
-    raise AssertionError(f"{folder} has no end")
-
-
-def _read(folder: Path) -> Read:
-    """Reads a run's records: LevelDB framing (blocks of 32 KiB, 7 bytes before each piece), protobuf inside."""
-    from wandb.proto import wandb_internal_pb2 as protocol
-
-    data = next(folder.glob("*.wandb")).read_bytes()
-    records: list[Any] = []
-    pieces, at = b"", 7
-    while at + 7 <= len(data):
-        left = 32768 - at % 32768
-        if left < 7:
-            at += left
-            continue
-        length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
-        pieces += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or the last piece
-            records.append(protocol.Record.FromString(pieces))
-            pieces = b""
-    out = Read(folder, "", {}, [], {}, {}, {}, None, any(r.HasField("preempting") for r in records))
-    for record in records:
-        kind = record.WhichOneof("record_type")
-        if kind == "run" and not out.id:
-            out = out._replace(id=record.run.run_id)
-            out.config.update(_items(record.run.config.update))
-        elif kind == "config":
-            out.config.update(_items(record.config.update))
-        elif kind == "history":
-            out.history.append(_items(record.history.item))
-        elif kind == "summary":
-            out.summary.update(_items(record.summary.update))
-        elif kind == "metric":
-            out.metrics[record.metric.glob_name or record.metric.name] = record.metric.step_metric
-        elif kind == "artifact" and record.artifact.type == "model":
-            out.artifacts[record.artifact.name] = record.artifact
-        elif kind == "exit":
-            out = out._replace(exit=record.exit.exit_code)
-    return out
-
-
-def _items(items: Any) -> dict[str, Any]:
-    return {(".".join(item.nested_key) or item.key): json.loads(item.value_json) for item in items}
-
-
-def folders(run: Path) -> list[Path]:
-    return sorted((run / "wandb").glob("*run-*"))
 
 
 def train(
@@ -457,68 +387,6 @@ def test_two_processes_make_one_run(tmp_path):
 
 
 # ---------------------------------------------------------------------- sweeps
-
-
-def sweep_arguments(path: Path, values: dict[str, Any]) -> list[str]:
-    """The command line that W&B's agent makes of a sweep file, by the agent's own code."""
-    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
-
-    config = yaml.safe_load(path.read_text())
-    assert set(values) == set(config["parameters"])
-    sampled = create_sweep_command_args({"args": {name: {"value": value} for name, value in values.items()}})
-    out: list[str] = []
-    for word in create_sweep_command(config["command"]):
-        out += sampled[word[2:-1]] if word.startswith("${") else [word]
-    return out
-
-
-def first_values(path: Path) -> dict[str, Any]:
-    parameters = yaml.safe_load(path.read_text())["parameters"]
-    return {name: each.get("values", [each.get("value", each.get("max"))])[0] for name, each in parameters.items()}
-
-
-SWEEPS = sorted((ROOT / "configs" / "sweep").glob("*.yaml"))
-
-
-@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_the_command_of_a_sweep_runs(path, tmp_path, monkeypatch):
-    from tests.visionkit.callbacks.test_pictures import class_folders
-    from ui.cli import main
-
-    class_folders(tmp_path / "photos")
-    monkeypatch.setenv("WANDB_RUN_ID", "sweep0run")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
-    program, *arguments = sweep_arguments(path, {**first_values(path), "model.backbone": "test_resnet"})
-    assert program == "visionkit"
-    tiny = (
-        "--trainer.max_epochs=1 --model.input.size=[32,32] --data.batch_size=4 --trainer.accelerator=cpu --run=runs/a"
-    )
-    assert main([*arguments, *tiny.split()]) == 0
-    teardown()  # as the end of the process does
-    (folder,) = folders(tmp_path / "runs" / "a")
-    read = read_run(folder)
-    assert read.id == "sweep0run", "the agent's run, not another one"
-    metric = yaml.safe_load(path.read_text())["metric"]["name"]
-    assert any(metric in row for row in read.history), "what the sweep optimises is logged"
-    assert read.config["model"]["backbone"] == "test_resnet"
-
-
-def test_tensorboard_is_a_configuration(tmp_path, monkeypatch):
-    from tests.visionkit.callbacks.test_pictures import class_folders
-    from ui.cli import main
-
-    class_folders(tmp_path / "photos", each=4)
-    monkeypatch.chdir(tmp_path)
-    configs = [
-        f"--config={ROOT / 'configs' / name}" for name in ("task/classification.yaml", "logger/tensorboard.yaml")
-    ]
-    tiny = (
-        "--trainer.max_epochs=1 --model.input.size=[32,32] --data.batch_size=4 --trainer.accelerator=cpu --run=runs/a"
-    )
-    data = ["--data=FolderData", "--data.root=photos", "--model.backbone=test_resnet"]
-    assert main(["fit", *configs, *data, *tiny.split()]) == 0
-    assert list((tmp_path / "runs" / "a" / "tensorboard").rglob("events.out.tfevents*"))
 
 
 if __name__ == "__main__":

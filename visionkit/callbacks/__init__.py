@@ -72,5 +72,9 @@ def default_callbacks(
         callbacks.append(EMA(ema))
     if config is not None:
         callbacks.append(ConfigSaver(run, config))
-    callbacks += [Interruption(), progress(), Checkpointing(Path(run) / CHECKPOINTS, metric, mode, checkpoint_every)]
+    callbacks += [
+        Interruption(),
+        *([progress()] if show_progress else []),
+        Checkpointing(Path(run) / CHECKPOINTS, metric, mode, checkpoint_every),
+    ]
     return without_empty_hooks(callbacks)
