@@ -76,3 +76,10 @@ def _items(items: Any) -> dict[str, Any]:
 
 def folders(run: Path) -> list[Path]:
     return sorted((run / "wandb").glob("*run-*"))
+
+
+def teardown() -> None:
+    """Ends wandb's own process, which read the environment when it began."""
+    import wandb
+
+    wandb.teardown()

@@ -10,7 +10,7 @@ import yaml
 
 from tests.real_data import ROOT
 from tests.visionkit.callbacks.test_pictures import class_folders
-from tests.visionkit.offline_run import folders, read_run
+from tests.visionkit.offline_run import folders, read_run, teardown
 from ui.cli import main
 
 

@@ -25,7 +25,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from tasks.classification import ClassificationTask
 from tests.toy_data import ToyData
-from tests.visionkit.offline_run import Read, folders, read_run
+from tests.visionkit.offline_run import Read, folders, read_run, teardown
 from visionkit.callbacks.checkpointing import Checkpointing
 from visionkit.callbacks.config_saver import ConfigSaver
 from visionkit.callbacks.pictures import PictureLogger
@@ -235,13 +235,6 @@ def test_readable_config_takes_classes_by_name():
 
 
 # ---------------------------------------------------------------------- servers that do not answer
-
-
-def teardown() -> None:
-    """Ends wandb's own process, which read the environment when it began."""
-    import wandb
-
-    wandb.teardown()
 
 
 @pytest.fixture
