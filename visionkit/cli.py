@@ -37,6 +37,7 @@ VERBS = ("fit", "validate", "test")
 
 _NOISE = re.compile(
     r"Tip:|TPU available|HPU available|Seed set to|litlogger|litmodels|GPU available|estimate number of stepping"
+    r"|`Trainer.fit` stopped|Restored all states"
 )
 
 
@@ -285,7 +286,10 @@ def _hush() -> None:
         "lightning.fabric.utilities.rank_zero",
     ):
         logging.getLogger(name).addFilter(lambda record: not _NOISE.search(record.getMessage()))
+    logging.getLogger().addFilter(lambda record: "Images sizes do not match" not in record.getMessage())
     for message in (
+        r".*module\(s\) in eval mode at the start of training",  # a frozen backbone is meant to be
+        r".*You called `self.log\(.*but have no logger configured",
         r".*LeafSpec.* is deprecated",
         r".*It is recommended to use `self.log\(.*sync_dist=True\)`",  # ours are equal on every rank already
         r".*does not have many workers",  # decoding in the training process is a choice, and resumes exactly

@@ -55,8 +55,10 @@ def _reason(message: str, options: list[str]) -> str:
     if found := re.search(r"Expected an? (.*?)\. Got value: (.*)", message):
         kind = re.sub(r"<class '([^']+)'>", r"\1", found[1])
         return f"{key}: {found[2].strip()!r} is not of the type {kind}"
-    lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
-    text = "; ".join(line for line in lines if not line.startswith(("Parser key", "Given value", "Subtypes", "Errors")))
+    if found := re.search(r"File does not exist: '?([^'\n]+)'?", message):
+        return f"{key or 'configuration'}: no such file {found[1]}; the shipped ones lie in configs/ of the clone"
+    lines = [line.strip(" -") for line in re.sub(r'Parser key "[^"]+":', "", message).splitlines() if line.strip()]
+    text = "; ".join(line for line in lines if not line.startswith(("Given value", "Subtypes", "Errors")))
     return f"{key}: {text[:300]}" if key else text[:300]
 
 

@@ -136,6 +136,8 @@ class ClassificationTask(VisionTask):
         return task
 
     def losses(self, outputs: ClassificationOutputs, target: Any) -> dict[str, Tensor]:
+        if self.multilabel and target["labels"].ndim == 1:
+            raise UsageError("model.multilabel is true but the data has one label a picture; leave it out")
         term = "binary_cross_entropy" if self.multilabel else "cross_entropy"
         return {term: self.loss(outputs.logits, target["labels"])}
 
@@ -148,10 +150,12 @@ class ClassificationTask(VisionTask):
 
     def measure(self, decoded: Tensor, batch: Batch) -> None:
         labels = batch["target"]["labels"]
+        self._check_kind(labels)
         self.metrics.update(decoded, labels.long() if self.multilabel else labels)
 
     def train_batch(self, batch: Batch) -> Batch:
         """Mixes pictures and labels on the device, after the transfer and before normalisation."""
+        self._check_kind(batch["target"]["labels"])
         if self._mixer is None:
             return batch
         image, labels = batch["image"], batch["target"]["labels"]
@@ -177,6 +181,10 @@ class ClassificationTask(VisionTask):
         if self.multilabel:
             kind = f"macro mean average precision; F1 and exact match from probability {self.threshold:g} on;"
         return f"{kind} on {view}, {self.input.interpolation} antialiased"
+
+    def _check_kind(self, labels: Tensor) -> None:
+        if labels.ndim == 2 and not self.multilabel:
+            raise UsageError("the data has several labels a picture; set --model.multilabel true")
 
     def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
         if "confusion" not in computed:

@@ -126,6 +126,16 @@ def test_several_labels_may_hold():
     assert task.monitor == ("val/map", "max")
 
 
+def test_data_of_the_other_kind_says_what_to_set():
+    image = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    several = {"image": image, "target": {"labels": torch.ones(2, 3)}, "id": ["x", "y"]}
+    with pytest.raises(UsageError, match=r"set --model\.multilabel true"):
+        tiny().training_step(several, 0)
+    one = {"image": image, "target": {"labels": torch.tensor([0, 1])}, "id": ["x", "y"]}
+    with pytest.raises(UsageError, match="one label a picture"):
+        tiny(multilabel=True).training_step(one, 0)
+
+
 def test_bad_arguments_are_one_line():
     with pytest.raises(UsageError, match="at least one class"):
         ClassificationTask("test_resnet", input=SPEC)

@@ -52,6 +52,12 @@ def test_wrong_files(text, message, tmp_path, monkeypatch):
         run_training("fit", ["-c", "a.yaml", "--data", "ToyData"])
 
 
+def test_a_missing_configuration_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"config: no such file .*nowhere\.yaml"):
+        run_training("fit", ["-c", "nowhere.yaml", "--data", "ToyData"])
+
+
 def test_missing_model_says_what_to_give(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="missing: --model; give a class or a configuration with -c"):
