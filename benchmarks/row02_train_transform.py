@@ -23,7 +23,7 @@ from benchmarks import timing
 from benchmarks.pictures import jpegs
 from benchmarks.timing import Goal, Options, Report, Stopwatch
 from datamodules.augment import ClassificationAugment
-from visionkit.data import SampleDataset, _init_worker
+from visionkit.data import SampleDataset, settle_worker
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
 from visionkit.preprocess import Preprocessor
@@ -60,7 +60,7 @@ def arms(files: list[bytes]) -> dict[str, timing.Arm]:
     import simplejpeg
     from torchvision.transforms import v2
 
-    _init_worker(0)  # every arm has what a worker has: one thread, and memory that is kept
+    settle_worker()  # every arm has what a worker has: one thread, and memory that is kept
     data = dataset(files)
     epoch = iter(range(1_000_000))
 

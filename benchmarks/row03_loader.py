@@ -24,7 +24,7 @@ from benchmarks.pictures import jpegs
 from benchmarks.row02_train_transform import Samples
 from benchmarks.timing import Goal, Options, Report, Stopwatch
 from datamodules.augment import ClassificationAugment
-from visionkit.data import SampleDataset, Split, VisionDataModule, _init_worker, collate
+from visionkit.data import SampleDataset, Split, VisionDataModule, collate, settle_worker
 from visionkit.geometry import InputSpec
 from visionkit.preprocess import Preprocessor
 from visionkit.types import Batch, Example, Sample
@@ -62,7 +62,7 @@ def collate_float(examples: Sequence[Example]) -> Batch:
 
 def _independent(files: list[bytes], part: int, begin: Any, done: Any) -> None:
     """Half of the batches of an epoch, as often as asked."""
-    _init_worker(part)
+    settle_worker()
     data = SampleDataset(Samples(files), Preprocessor(InputSpec(size=(SIDE, SIDE))), 0, augment())
     epoch = 0
     while begin.recv():

@@ -325,8 +325,12 @@ def _leave_signals_to_parent() -> None:
 
 
 def _init_worker(worker: int) -> None:
-    """One thread a worker: they are already one process a core."""
     _leave_signals_to_parent()
+    settle_worker()
+
+
+def settle_worker() -> None:
+    """One thread a worker, since they are one process a core already, and memory that is kept."""
     torch.set_num_threads(1)
     _keep_freed_memory()
     try:
