@@ -185,7 +185,10 @@ def test_a_taken_port_is_told(demo: Demo, capsys: pytest.CaptureFixture[str]) ->
 def test_a_server_that_is_stopped_leaves_nothing_behind(tmp_path: Path, number: int, status: int) -> None:
     code = "import sys; from ui.cli import main; sys.exit(main(['serve', '--port', '0']))"
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    # A shell that runs the tests in the background has SIGINT ignored, and children inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     try:
         end = time.monotonic() + 60
         while not list(tmp_path.glob("visionkit-*")):  # it listens, and its heavy imports have begun
