@@ -7,13 +7,9 @@ picture and a model's name, giving what `Prediction.to_json` gives) and `models`
 from __future__ import annotations
 
 import json
-import re
-import shutil
 import sys
-import tempfile
 import traceback
 from abc import ABCMeta
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -28,6 +24,7 @@ from gradio.data_classes import ImageData
 from ui import texts
 from ui.answering import Upload, answer
 from ui.catalogue import Catalogue, Entry
+from ui.downloads import Downloads
 from ui.guard import UPLOAD_LIMIT, Application, Guard
 from ui.views import VIEWS
 from visionkit.errors import UsageError, VisionKitError
@@ -143,7 +140,7 @@ def theme() -> Any:
 
 def page(settings: Settings) -> gr.Blocks:
     """The page with its events."""
-    catalogue = settings.catalogue
+    catalogue, downloads = settings.catalogue, Downloads(settings.scratch)
     with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
         gr.Markdown(f"# {texts.TITLE}\n{texts.LEAD}", elem_classes="vk-head")
         with gr.Row(equal_height=False, elem_classes="vk-main"):
@@ -178,7 +175,7 @@ def page(settings: Settings) -> gr.Blocks:
                 columns, components = [], []
                 for kind, view in VIEWS.items():
                     with gr.Column(visible=False, elem_id=f"vk-{kind}") as column:
-                        components.append(list(view.build()))
+                        components.append(list(view.build(downloads)))
                     columns.append(column)
                 facts = gr.Markdown(visible=False, elem_classes="vk-facts", elem_id="vk-facts")
                 download = gr.DownloadButton(texts.DOWNLOAD, visible=False, size="sm", elem_id="vk-download")
@@ -198,13 +195,14 @@ def page(settings: Settings) -> gr.Blocks:
             try:
                 told = answer(catalogue, name, upload)
                 number = list(VIEWS).index(told.prediction.kind)
-                values = VIEWS[told.prediction.kind].show(told.prediction, told.picture)
+                values = VIEWS[told.prediction.kind].show(told.prediction, told.picture, downloads)
             except VisionKitError as error:
                 return {**hidden, message: gr.update(value=texts.fault(str(error)), visible=True)}
             except Exception:
                 traceback.print_exc(file=sys.stderr)
                 return {**hidden, message: gr.update(value=texts.fault(texts.DEFECT), visible=True)}
             record = told.prediction.to_json()
+            text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
             height, width = told.picture.shape[:2]
             return {
                 **hidden,
@@ -212,7 +210,7 @@ def page(settings: Settings) -> gr.Blocks:
                 columns[number]: gr.update(visible=True),
                 **dict(zip(components[number], values, strict=True)),
                 facts: gr.update(value=texts.facts(told.decode, told.network, told.total, height, width), visible=True),
-                download: gr.update(value=_save(settings.scratch, upload.name, record), visible=True),
+                download: gr.update(value=downloads.save(upload.name, ".json", text), visible=True),
                 raw_box: gr.update(visible=True),
                 raw: record,
             }
@@ -325,18 +323,3 @@ def _listed(entry: Entry) -> dict[str, Any]:
         "terms": entry.card.get("terms"),
         "fault": entry.fault or None,
     }
-
-
-def _save(scratch: Path, name: str, record: dict[str, Any]) -> str:
-    """Writes the record where the download takes it from; only harmless characters of the visitor's name are kept."""
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(name).stem).strip("-")[:60] or "picture"
-    folder = Path(tempfile.mkdtemp(dir=scratch))
-    path = folder / f"{stem}.json"
-    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    _saved.append(folder)  # gradio serves a copy of its own
-    while len(_saved) > 64:
-        shutil.rmtree(_saved.popleft(), ignore_errors=True)
-    return str(path)
-
-
-_saved: deque[Path] = deque()

@@ -1,67 +1,14 @@
-"""What people receive: frozen values of numpy arrays in file pixels, with json both ways.
-
-Outside of learning nothing is a tensor. Each kind of answer is one class; `visionkit.drawing` draws it and the demo
-has one view for it.
-"""
+"""Which classes a picture shows."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-
-class Prediction(ABC):
-    """Base of every answer; `kind` names it in json."""
-
-    kind: ClassVar[str]
-    _kinds: ClassVar[dict[str, type[Prediction]]] = {}
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        Prediction._kinds[cls.kind] = cls
-
-    @abstractmethod
-    def to_json(self) -> dict[str, Any]:
-        """Plain json types; `from_json` gives an equal value back."""
-
-    @classmethod
-    @abstractmethod
-    def _from_json(cls, record: Mapping[str, Any]) -> Prediction: ...
-
-    def truth(self, target: Mapping[str, Any]) -> Prediction | None:
-        """The right answer for the same picture, in the form of this one, to be drawn beside it.
-
-        Args:
-            target: See `visionkit.types.Target`, in file pixels.
-
-        Returns:
-            None where the target does not say, or the kind has no such form.
-        """
-        return None
-
-    def row(self, truth: Prediction | None = None) -> dict[str, str | float | bool]:
-        """What a table of pictures says of this answer, by column; by default nothing.
-
-        Args:
-            truth: What `truth` gave.
-        """
-        return {}
-
-    @staticmethod
-    def from_json(record: Mapping[str, Any]) -> Prediction:
-        """Reads what `to_json` wrote, of whichever kind.
-
-        Raises:
-            ValueError: The record names a kind that is unknown here.
-        """
-        kind = record.get("kind")
-        if kind not in Prediction._kinds:
-            raise ValueError(f"unknown kind of prediction {kind!r}; known are {', '.join(sorted(Prediction._kinds))}")
-        return Prediction._kinds[kind]._from_json(record)
+from visionkit.predictions.base import Prediction
 
 
 class Label(NamedTuple):

@@ -1,7 +1,4 @@
-"""One view for each kind of prediction: which components show it, and what goes into them.
-
-This is the only place of the demo that knows kinds of predictions. A new kind is one `View` in `VIEWS`.
-"""
+"""What a view is, and what the views share."""
 
 from __future__ import annotations
 
@@ -12,10 +9,8 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from visionkit.predictions import Classification, Prediction
-
-LABELS = 5
-"""Classes that are listed."""
+from ui.downloads import Downloads
+from visionkit.predictions import Prediction
 
 SIDE = 1280
 """A drawing is not sent larger than this many pixels a side: a browser shows no more."""
@@ -26,25 +21,15 @@ class View:
     """How a kind of prediction is shown.
 
     Attributes:
-        build: Makes the components, inside the column that is open; called once for a page.
+        build: Makes the components, inside the column that is open; called once for a page. A knob that redraws without
+            running the network is wired here: a `gr.State` among the components takes what it needs from `show`.
         show: The values for these components, in their order, from a prediction and its picture (h, w, 3) uint8 RGB.
+
+    Both get the place where files to download are written.
     """
 
-    build: Callable[[], Sequence[Any]]
-    show: Callable[[Any, np.ndarray], Sequence[Any]]
-
-
-def _build_classification() -> list[Any]:
-    # The drawing carries a caption over a photo; jpeg is eighty times faster to send than png.
-    return [
-        gr.Label(label="Answer", show_label=False, num_top_classes=LABELS, elem_classes="vk-labels"),
-        drawing_component("jpeg"),
-    ]
-
-
-def _show_classification(answer: Classification, picture: np.ndarray) -> list[Any]:
-    labels = {label.name: label.probability for label in answer.top(LABELS)}
-    return [labels, drawing(answer, picture)]
+    build: Callable[[Downloads], Sequence[Any]]
+    show: Callable[[Any, np.ndarray, Downloads], Sequence[Any]]
 
 
 def drawing_component(image_format: str) -> Any:
@@ -72,8 +57,3 @@ def drawing(answer: Prediction, picture: np.ndarray) -> np.ndarray:
     small = Image.fromarray(drawn)
     small.thumbnail((SIDE, SIDE))
     return np.asarray(small)
-
-
-VIEWS: dict[str, View] = {
-    Classification.kind: View(_build_classification, _show_classification),
-}

@@ -1,0 +1,15 @@
+"""One view for each kind of prediction: which components show it, and what goes into them.
+
+This is the only place of the demo that knows kinds of predictions. A new kind is one module with a `VIEW`, and one
+line in `VIEWS`.
+"""
+
+from ui.views import classification
+from ui.views.base import SIDE, View, drawing, drawing_component
+from visionkit.predictions import Classification
+
+VIEWS: dict[str, View] = {
+    Classification.kind: classification.VIEW,
+}
+
+__all__ = ["SIDE", "VIEWS", "View", "drawing", "drawing_component"]

@@ -1,0 +1,31 @@
+"""Classes: bars of probabilities, and the picture with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from ui.downloads import Downloads
+from ui.views.base import View, drawing, drawing_component
+from visionkit.predictions import Classification
+
+LABELS = 5
+"""Classes that are listed."""
+
+
+def _build(downloads: Downloads) -> list[Any]:
+    # The drawing carries a caption over a photo; jpeg is eighty times faster to send than png.
+    return [
+        gr.Label(label="Answer", show_label=False, num_top_classes=LABELS, elem_classes="vk-labels"),
+        drawing_component("jpeg"),
+    ]
+
+
+def _show(answer: Classification, picture: np.ndarray, downloads: Downloads) -> list[Any]:
+    labels = {label.name: label.probability for label in answer.top(LABELS)}
+    return [labels, drawing(answer, picture)]
+
+
+VIEW = View(_build, _show)

@@ -1,0 +1,69 @@
+"""`draw`, which every kind of prediction registers its own drawing with, and what the drawings share.
+
+Sizes of letters and lines follow the picture's. The letters are Pillow's own embedded font, so nothing has to be
+installed or shipped.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache, singledispatch
+
+import numpy as np
+from PIL import ImageFont
+
+from visionkit.images import ImageLike
+from visionkit.predictions import Prediction
+
+MIN_SIDE = 256
+"""A picture whose longer side is smaller is enlarged by a whole factor first, so that words fit on it."""
+
+_ELLIPSIS = "…"
+
+
+@singledispatch
+def draw(prediction: Prediction, image: ImageLike) -> np.ndarray:
+    """Draws a prediction on its picture.
+
+    Args:
+        prediction: In pixels of that picture.
+        image: Path, bytes, PIL picture or array (h, w, 3) RGB uint8; it is not changed.
+
+    Returns:
+        (h, w, 3) uint8 RGB; a picture of less than 256 pixels is enlarged by a whole factor.
+
+    Raises:
+        TypeError: Nobody has registered a drawing for this kind.
+    """
+    raise TypeError(f"no drawing for {type(prediction).__name__}")
+
+
+def enlarged(picture: np.ndarray, min_side: int = MIN_SIDE) -> np.ndarray:
+    """A copy whose longer side has at least `min_side` pixels, each file pixel a square of whole size.
+
+    Args:
+        picture: (h, w, 3) uint8.
+        min_side: In pixels.
+    """
+    factor = max(1, -(-min_side // max(picture.shape[:2])))
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else picture.copy()
+
+
+def letter_size(height: int, width: int) -> int:
+    """Height of letters in pixels that suits a picture of that size."""
+    return int(min(max(0.032 * (height * width) ** 0.5, 11), 0.055 * max(height, width), 96))
+
+
+@lru_cache(maxsize=16)
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's embedded font."""
+    return ImageFont.load_default(size)
+
+
+def shortened(text: str, letters: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float) -> str:
+    """The text on one line, its end replaced by an ellipsis where it is wider than `room` pixels."""
+    text = " ".join(text.split())
+    if letters.getlength(text) <= room:
+        return text
+    while text and letters.getlength(text + _ELLIPSIS) > room:
+        text = text[:-1]
+    return text.rstrip() + _ELLIPSIS

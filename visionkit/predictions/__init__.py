@@ -1,0 +1,10 @@
+"""What people receive: frozen values of numpy arrays in file pixels, with json both ways.
+
+Outside of learning nothing is a tensor. Each kind of answer is one module here, one in `visionkit.drawing`, which draws
+it, and one in `ui.views`, which shows it.
+"""
+
+from visionkit.predictions.base import Prediction
+from visionkit.predictions.classification import Classification, Label
+
+__all__ = ["Classification", "Label", "Prediction"]
