@@ -4,6 +4,16 @@
 """
 
 from visionkit.backbones.backbone import Backbone, Features, Pyramid
+from visionkit.backbones.build import declared_strides
 from visionkit.backbones.facts import BackboneFacts, backbone_facts, backbone_names, channel_statistics
 
-__all__ = ["Backbone", "BackboneFacts", "Features", "Pyramid", "backbone_facts", "backbone_names", "channel_statistics"]
+__all__ = [
+    "Backbone",
+    "BackboneFacts",
+    "Features",
+    "Pyramid",
+    "backbone_facts",
+    "backbone_names",
+    "channel_statistics",
+    "declared_strides",
+]

@@ -27,10 +27,13 @@ class Features(NamedTuple):
         final: The network's last features in its own layout (map or tokens), to be read by `Backbone.pool`; None where
             the backbone was built with `use_final=False`.
         pyramid: Exactly the strides that were asked for, finest first.
+        taps: Of a plain transformer that was asked for them: each map with its class tokens (B, n, C), or None where it
+            has none.
     """
 
     final: Any
     pyramid: Pyramid
+    taps: tuple[tuple[Tensor, Tensor | None], ...] = ()
 
 
 class Backbone(nn.Module):
@@ -58,9 +61,12 @@ class Backbone(nn.Module):
             task's backbone are found by their prefix.
         num_classes: Outputs of the classifier, for `take_classifier`: 0 has none, None that of the public weights.
         use_final: Give `final`. Without it, what the pyramid does not need is cut off the network.
+        taps: In place of a pyramid, so many maps evenly over the depth of a network whose maps all have one stride.
 
     Attributes:
         channels: Channels of each map of the pyramid.
+        taps: Numbers of the blocks that are tapped, shallow to deep.
+        tap_channels: Channels of the map of each.
         num_features: Width of what `pool` gives.
         mean: Per channel, for pixels in [0, 1]: the input is `(pixel - mean) / std`.
         std: Per channel.
@@ -90,13 +96,16 @@ class Backbone(nn.Module):
         checkpoint_path: str | os.PathLike[str] | None = None,
         num_classes: int | None = 0,
         use_final: bool = True,
+        taps: int = 0,
     ) -> None:
         super().__init__()
         facts = backbone_facts(name)
         if in_chans < 1:
             raise UsageError(f"in_chans {in_chans}: at least 1 is needed")
-        if not use_final and not strides:
+        if not use_final and not strides and not taps:
             raise UsageError("strides: at least one is needed where use_final is false")
+        if taps and strides:
+            raise UsageError("taps: take the place of a pyramid; leave strides out")
         arguments: dict[str, Any] = {"in_chans": in_chans}
         if num_classes is not None:
             arguments["num_classes"] = num_classes
@@ -119,6 +128,8 @@ class Backbone(nn.Module):
         declared = declared_maps(self.model)
         if output_stride is not None and max(stride for _, stride in declared) > output_stride:
             raise UsageError(f"backbone {name!r}: does not obey output_stride {output_stride}{possible_strides(name)}")
+        self.taps = _tapped(name, taps, declared) if taps else ()
+        self.tap_channels = tuple(declared[number][0] for number in self.taps)
         self._choose(tuple(sorted(set(strides))), declared)
         self._whole_head = False
         if not use_final:
@@ -126,7 +137,7 @@ class Backbone(nn.Module):
 
     def _prune(self, maps: int) -> None:
         """Cuts off what the pyramid does not need, so that no parameter waits for a gradient that never comes."""
-        keep = sorted(self._indices.values())
+        keep = sorted(self._indices.values()) if self.strides else list(self.taps)
         self.model.prune_intermediate_layers(keep, prune_norm=self.simple_pyramid is None, prune_head=True)
         if keep[-1] == maps - 1:
             return
@@ -182,6 +193,8 @@ class Backbone(nn.Module):
         Args:
             image: (B, in_chans, H, W) float, normalised with `mean` and `std`.
         """
+        if self.taps:
+            return self._tap(image)
         if not self.strides:
             return Features(self.model.forward_features(image), {})
         taken = list(self._indices.items())
@@ -197,6 +210,19 @@ class Backbone(nn.Module):
             height, width = image.shape[-2:]
             return Features(final, self.simple_pyramid(maps[-1], (height, width)))
         return Features(final, {stride: map_ for (stride, _), map_ in zip(taken, maps, strict=True)})
+
+    def _tap(self, image: Tensor) -> Features:
+        prefix = {"return_prefix_tokens": True} if self.has_class_token else {}
+        result = self.model.forward_intermediates(
+            image, indices=list(self.taps), output_fmt="NCHW", intermediates_only=not self.use_final, **prefix
+        )
+        final, maps = result if self.use_final else (None, result)
+        return Features(final, {}, tuple(maps) if prefix else tuple((map_, None) for map_ in maps))
+
+    @property
+    def has_class_token(self) -> bool:
+        """Its taps come with tokens that stand for the whole picture."""
+        return int(getattr(self.model, "num_prefix_tokens", 0) or 0) > 0
 
     def pool(self, final: Any) -> Tensor:
         """The vector before the classifier.
@@ -261,6 +287,16 @@ class _Pointwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.convolution(x[:, :, None, None])).flatten(1)
+
+
+def _tapped(name: str, count: int, declared: list[tuple[int, int]]) -> tuple[int, ...]:
+    """Numbers of so many blocks, evenly over the depth, the last one among them."""
+    if len({stride for _, stride in declared}) > 1 or not 1 <= count <= len(declared):
+        raise UsageError(
+            f"backbone {name!r}: cannot be tapped {count} times: its {len(declared)} maps have strides "
+            f"{', '.join(map(str, sorted({stride for _, stride in declared})))}"
+        )
+    return tuple(int(len(declared) / count * number) - 1 for number in range(1, count + 1))
 
 
 def _reached(maps: Sequence[Tensor]) -> set[Tensor]:

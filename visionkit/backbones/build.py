@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import os
 from pathlib import Path
@@ -67,6 +68,23 @@ def declared_maps(model: nn.Module) -> list[tuple[int, int]]:
     """Channels and stride of every map that the model declares, shallow to deep."""
     info = cast(Any, model).feature_info
     return [(int(entry["num_chs"]), int(entry["reduction"])) for entry in getattr(info, "info", info)]
+
+
+@functools.lru_cache(maxsize=64)
+def declared_strides(name: str, output_stride: int | None = None) -> tuple[int, ...]:
+    """Stride of every map that a backbone declares, shallow to deep; no weights are made.
+
+    Args:
+        name: As in `Backbone`.
+        output_stride: As in `Backbone`.
+
+    Raises:
+        UsageError: The name is unknown, or the network refuses the output stride.
+    """
+    pretrained_cfg(name)  # an unknown name is told with the nearest
+    arguments = {} if output_stride is None else {"output_stride": output_stride}
+    with torch.device("meta"):
+        return tuple(stride for _, stride in declared_maps(build_model(name, arguments, None)))
 
 
 def build_model(name: str, arguments: dict[str, Any], weights: Path | None) -> Any:

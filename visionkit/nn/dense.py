@@ -1,0 +1,235 @@
+"""Networks with an answer at every pixel: backbone, decoder, head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from visionkit.backbones import Backbone, Features, backbone_facts, declared_strides
+from visionkit.errors import UsageError
+from visionkit.nn.decoders import Decoder, build_decoder, decoder_needs
+from visionkit.nn.decoders.base import is_plain
+
+
+class DenseHead(nn.Module):
+    """A decoder's map to outputs, at the map's own size.
+
+    Args:
+        decoder: Says which kind of head its paper has.
+        outputs: Channels of the result.
+        dropout: Before the last convolution.
+    """
+
+    def __init__(self, decoder: Decoder, outputs: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        width = decoder.channels
+        layers: list[nn.Module] = []
+        if decoder.head == "dpt":
+            layers += [nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+            dropout = dropout or 0.1
+        if dropout and decoder.head != "none":
+            layers.append(nn.Dropout(dropout))
+        if decoder.head != "none":
+            kernel = 3 if decoder.head == "3x3" else 1
+            layers.append(nn.Conv2d(width, outputs, kernel, padding=kernel // 2))
+        elif width != outputs:
+            raise UsageError(f"decoder {decoder.name}: its width {width} must be the number of outputs, {outputs}")
+        self.layers = nn.Sequential(*layers)
+        for layer in layers:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.xavier_uniform_(layer.weight)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.layers(x))
+
+
+class DenseNetwork(nn.Module):
+    """Any backbone, a decoder and a head.
+
+    A picture whose sides are no multiples of what the network needs is continued to the right and below by its mirror
+    image, and the answer cut back.
+
+    Args:
+        backbone: Built with what `decoder_needs` says.
+        decoder: Built for it.
+        head: Built for that.
+        full_size: Give the answer at the picture's size, enlarged bilinearly, corner on corner as the papers' code
+            does. Otherwise it has the decoder's stride (attribute `stride`) and covers `canvas(size)`; a decoder whose
+            stride is no whole number of pixels (patches of 14) is enlarged all the same.
+        mirror: Continue the picture by its mirror image so many pixels on every side before the network sees it, and
+            cut the answer back, as U-Net does at borders; rounded up to a multiple of what the network needs.
+
+    Attributes:
+        divisor: Sides of what the network sees are multiples of it.
+        stride: Pixels of the picture to one of the answer, along each side.
+    """
+
+    def __init__(
+        self, backbone: Backbone, decoder: Decoder, head: DenseHead, *, full_size: bool = True, mirror: int = 0
+    ) -> None:
+        super().__init__()
+        self.backbone, self.decoder, self.head = backbone, decoder, head
+        self.divisor, self._grid, exact = _grid(backbone.name)
+        self.stride = 1 if full_size or not exact else decoder.stride
+        if mirror < 0:
+            raise UsageError(f"mirror {mirror}: at least 0 pixels")
+        self.mirror = -(-mirror // self.divisor) * self.divisor
+
+    @classmethod
+    def build(
+        cls,
+        backbone: str,
+        decoder: str,
+        outputs: int,
+        *,
+        options: Mapping[str, Any] | None = None,
+        pretrained: bool = False,
+        in_chans: int = 3,
+        image_size: tuple[int, int] | None = None,
+        drop_path_rate: float = 0.0,
+        dropout: float = 0.0,
+        full_size: bool = True,
+        mirror: int = 0,
+    ) -> DenseNetwork:
+        """Puts the three together by name.
+
+        Args:
+            backbone: Name of any backbone.
+            decoder: Name of a decoder.
+            outputs: Channels of the answer.
+            options: Of the decoder.
+            pretrained: See `Backbone`.
+            in_chans: See `Backbone`.
+            image_size: Height and width of the pictures; None where every picture has its own.
+            drop_path_rate: See `Backbone`.
+            dropout: Before the last convolution.
+            full_size: See the class.
+            mirror: See the class.
+
+        Raises:
+            UsageError: These cannot be put together; says why.
+        """
+        given = dict(options or {})
+        if decoder == "fcn":
+            given.setdefault("width", outputs)
+        needs = decoder_needs(decoder, backbone, **given)
+        if backbone_facts(backbone).fixed_input_size:
+            if image_size is None:
+                raise UsageError(
+                    f"backbone {backbone!r}: is built for one size of picture, so fit native cannot be; use letterbox, "
+                    "pad or stretch"
+                )
+            step, _, _ = _grid(backbone)
+            border = 2 * (-(-mirror // step) * step)
+            image_size = tuple(-(-side // step) * step + border for side in image_size)  # type: ignore[assignment]
+        body = Backbone(
+            backbone,
+            pretrained=pretrained,
+            in_chans=in_chans,
+            strides=needs.strides,
+            output_stride=needs.output_stride,
+            taps=needs.taps,
+            image_size=image_size,
+            drop_path_rate=drop_path_rate,
+            use_final=False,
+        )
+        built = build_decoder(decoder, body, **given)
+        return cls(body, built, DenseHead(built, outputs, dropout), full_size=full_size, mirror=mirror)
+
+    def canvas(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width that the answer to a picture of that size covers: `stride` times its own."""
+        if self.stride == 1:
+            return size
+        return -(-size[0] // self.divisor) * self.divisor, -(-size[1] // self.divisor) * self.divisor
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) normalised pictures to (B, outputs, H, W), or the `canvas` of it divided by `stride`."""
+        height, width = image.shape[-2:]
+        seen = continued(image, self.divisor, self.mirror)
+        return self.read(self.backbone(seen), (seen.shape[-2], seen.shape[-1]), (height, width))
+
+    def read(self, features: Features, seen: tuple[int, int], size: tuple[int, int] | None = None) -> Tensor:
+        """The decoder's half: a backbone pass that other heads share is enough.
+
+        Args:
+            features: Of what `continued` made of the picture.
+            seen: Height and width of that.
+            size: Of the picture itself; the same where left out.
+        """
+        size = size or seen
+        if self.training and self.decoder.pools and self._count(features) == 1:
+            raise UsageError(
+                f"decoder {self.decoder.name}: learns statistics over whole pictures, so a batch of one cannot train "
+                "it; set data.batch_size to 2 or more"
+            )
+        grid = (-(-seen[0] // self._grid) * self._grid, -(-seen[1] // self._grid) * self._grid)
+        answer = self.head(self.decoder(_fitted(features, grid), grid))
+        if self.stride == 1 and tuple(answer.shape[-2:]) != tuple(seen):
+            answer = F.interpolate(answer, size=seen, mode="bilinear", align_corners=True)
+        if self.mirror:
+            border = self.mirror // self.stride
+            answer = answer[..., border:-border, border:-border]
+        if self.stride == 1:
+            answer = answer[..., : size[0], : size[1]]
+        return cast(Tensor, answer)
+
+    @staticmethod
+    def _count(features: Features) -> int:
+        maps = list(features.pyramid.values()) or [map_ for map_, _ in features.taps]
+        return int(maps[0].shape[0])
+
+
+def continued(image: Tensor, divisor: int, mirror: int = 0) -> Tensor:
+    """Continues pictures by their mirror image, without repeating the border pixel.
+
+    Args:
+        image: (B, C, H, W).
+        divisor: To the right and below, until the sides are multiples of it.
+        mirror: Further pixels on every side; a picture that is smaller is mirrored several times.
+    """
+    height, width = image.shape[-2:]
+    below, right = -height % divisor, -width % divisor
+    if not (below or right or mirror):
+        return image
+    rows = _mirrored(height, mirror, below + mirror, image.device)
+    columns = _mirrored(width, mirror, right + mirror, image.device)
+    return image.index_select(-2, rows).index_select(-1, columns)
+
+
+def _mirrored(length: int, before: int, after: int, device: torch.device) -> Tensor:
+    places = torch.arange(-before, length + after, device=device)
+    period = max(2 * (length - 1), 1)
+    places = places % period
+    return torch.minimum(places, period - places) if length > 1 else torch.zeros_like(places)
+
+
+def _grid(backbone: str) -> tuple[int, int, bool]:
+    """What sides of the backbone's input are multiples of, and sides of the decoder's; whether these are the same."""
+    strides = declared_strides(backbone)
+    if not is_plain(strides):
+        return max(strides), max(strides), True
+    own = strides[0]
+    if own & (own - 1) == 0:
+        return max(own, 32), max(own, 32), True
+    return (
+        2 * own,
+        32,
+        False,
+    )  # patches of 14: decoders want sides that can be halved, so the maps are stretched a little
+
+
+def _fitted(features: Features, size: tuple[int, int]) -> Features:
+    """Maps that are a pixel off what their stride promises (Inception, patches of 14), resized to it."""
+    fitted = {}
+    for stride, map_ in features.pyramid.items():
+        promised = (size[0] // stride, size[1] // stride)
+        if tuple(map_.shape[-2:]) != promised:
+            map_ = F.interpolate(map_, size=promised, mode="bilinear", align_corners=False)
+        fitted[stride] = map_
+    return features._replace(pyramid=fitted)
