@@ -7,11 +7,8 @@ which is the business of `ui.cli`.
 from __future__ import annotations
 
 import json
-import logging
 import os
-import re
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,22 +20,18 @@ from lightning.pytorch.loggers import CSVLogger
 
 from visionkit.callbacks import NoProfiler, default_callbacks
 from visionkit.callbacks.tracking import track
-from visionkit.checkpoint import AtomicCheckpointIO, find_last, load_task, read_checkpoint
+from visionkit.checkpoint import AtomicCheckpointIO, StoredModel, find_last, read_checkpoint, read_model
 from visionkit.cli_errors import explain
 from visionkit.data import VisionDataModule
 from visionkit.errors import CheckpointError, UsageError, VisionKitError
 from visionkit.linking import LINKS, link
+from visionkit.quiet import hush_lightning
 from visionkit.registry import task_class, task_packages
 from visionkit.report import print_results, write_results
 from visionkit.runs import CHECKPOINTS, run_folder
 from visionkit.task import VisionTask, plain
 
 VERBS = ("fit", "validate", "test")
-
-_NOISE = re.compile(
-    r"Tip:|TPU available|HPU available|Seed set to|litlogger|litmodels|GPU available|estimate number of stepping"
-    r"|`Trainer.fit` stopped|Restored all states"
-)
 
 
 def run_training(verb: str, argv: Sequence[str]) -> int:
@@ -55,15 +48,15 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
     checkpoint = _option(arguments, "--ckpt_path")
     stored = None
     if verb != "fit" and checkpoint is not None:
-        stored = load_task(checkpoint)
-        defaults = _as_defaults(stored.name, stored.config)
+        stored = read_model(checkpoint)
+        defaults = _as_defaults(stored.task, stored.config)
     elif checkpoint is not None and checkpoint not in ("last", "best"):
         header = read_checkpoint(checkpoint)["visionkit"]
         defaults = _as_defaults(header["task"], header["config"])
     else:
         defaults = []
     _allow_imports()
-    _hush()
+    hush_lightning()
     try:
         VisionCLI(verb, [*defaults, *arguments], stored)
     except ValueError as error:
@@ -81,14 +74,14 @@ class VisionCLI(LightningCLI):
     Args:
         verb: `fit`, `validate` or `test`; only its parser is built.
         args: The arguments after the verb.
-        stored: The task whose weights are measured, for `validate` and `test`.
+        stored: The model that is measured, for `validate` and `test`.
     """
 
     config: Namespace
     model: VisionTask
     datamodule: VisionDataModule
 
-    def __init__(self, verb: str, args: Sequence[str], stored: VisionTask | None = None) -> None:
+    def __init__(self, verb: str, args: Sequence[str], stored: StoredModel | None = None) -> None:
         self._verb, self._stored = verb, stored
         super().__init__(
             VisionTask,
@@ -258,17 +251,14 @@ class VisionCLI(LightningCLI):
         if self._stored is not None:
             for line in _differences(model.config, self._stored.config):
                 print(line, file=sys.stderr)
-            try:
-                model.load_state_dict(self._stored.state_dict())
-            except RuntimeError as error:
-                raise CheckpointError(
-                    f"{ckpt_path}: its weights do not fit the model as configured ({str(error)[:200]})"
-                ) from None
+            self._stored.load_into(model)
         results: dict[str, float] = run(model, ckpt_path=None, verbose=False, **kwargs)[0]
         if self.trainer.is_global_zero:
-            print_results(model, results)
+            limit = getattr(self.trainer, "limit_test_batches" if self._verb == "test" else "limit_val_batches")
+            part = None if limit == 1.0 else f"measured on a part of the split: trainer's limit of batches is {limit}"
+            print_results(model, results, part)
             if self.settings.results:
-                write_results(Path(self.settings.results), model, results)
+                write_results(Path(self.settings.results), model, results, part)
 
 
 def _allow_imports() -> None:
@@ -276,29 +266,6 @@ def _allow_imports() -> None:
     packages = {"visionkit", "tasks", "datamodules", "lightning", "torch", *task_packages()}
     packages |= set(filter(None, os.environ.get("VISIONKIT_ALLOW_IMPORTS", "").split(",")))
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=sorted(packages))
-
-
-def _hush() -> None:
-    """Filters what Lightning says at every start and nobody can act on."""
-    for name in (
-        "lightning.pytorch.utilities.rank_zero",
-        "lightning.fabric.utilities.seed",
-        "lightning.fabric.utilities.rank_zero",
-    ):
-        logging.getLogger(name).addFilter(lambda record: not _NOISE.search(record.getMessage()))
-    logging.getLogger().addFilter(lambda record: "Images sizes do not match" not in record.getMessage())
-    for message in (
-        r".*module\(s\) in eval mode at the start of training",  # a frozen backbone is meant to be
-        r".*You called `self.log\(.*but have no logger configured",
-        r".*LeafSpec.* is deprecated",
-        r".*It is recommended to use `self.log\(.*sync_dist=True\)`",  # ours are equal on every rank already
-        r".*does not have many workers",  # decoding in the training process is a choice, and resumes exactly
-        r".*is smaller than the logging interval",
-        r".*Checkpoint directory .* exists and is not empty",
-        r".*instantiate_classes.* was deprecated|.*JSONARGPARSE_DEPRECATION_WARNINGS",  # Lightning's call, not ours
-        r".*You have overridden `transfer_batch_to_device`",
-    ):
-        warnings.filterwarnings("ignore", message)
 
 
 def _option(arguments: Sequence[str], name: str) -> str | None:

@@ -11,18 +11,25 @@ from visionkit.errors import EnvironmentFault
 from visionkit.task import VisionTask
 
 
-def results_record(task: VisionTask, results: Mapping[str, float]) -> dict[str, Any]:
+def results_record(task: VisionTask, results: Mapping[str, float], part: str | None = None) -> dict[str, Any]:
     """Metrics, protocol and tables as plain json types."""
     return {
         "task": task.name,
         "protocol": task.protocol,
+        **({"part": part} if part else {}),
         "metrics": {name: float(value) for name, value in results.items()},
         "tables": task.tables(),
     }
 
 
-def print_results(task: VisionTask, results: Mapping[str, float]) -> None:
-    """Prints the metrics, and the task's tables where they are short enough to read."""
+def print_results(task: VisionTask, results: Mapping[str, float], part: str | None = None) -> None:
+    """Prints the metrics, and the task's tables where they are short enough to read.
+
+    Args:
+        task: That was measured.
+        results: Its metrics.
+        part: Says that not the whole split was measured, and why.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -33,6 +40,8 @@ def print_results(task: VisionTask, results: Mapping[str, float]) -> None:
     console.print(table)
     if task.protocol:
         console.print(task.protocol, highlight=False)
+    if part:
+        console.print(part, highlight=False)
     for title, rows in task.tables().items():
         if not rows or len(rows) > 30:
             continue
@@ -42,10 +51,10 @@ def print_results(task: VisionTask, results: Mapping[str, float]) -> None:
         console.print(shown)
 
 
-def write_results(path: Path, task: VisionTask, results: Mapping[str, float]) -> None:
+def write_results(path: Path, task: VisionTask, results: Mapping[str, float], part: str | None = None) -> None:
     """Writes the record as json."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(results_record(task, results), indent=2) + "\n")
+        path.write_text(json.dumps(results_record(task, results, part), indent=2) + "\n")
     except OSError as error:
         raise EnvironmentFault(f"{path}: cannot be written ({error.strerror})") from error

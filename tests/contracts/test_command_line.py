@@ -42,9 +42,12 @@ def test_fit_resume_validate_test_predict(name, tmp_path, monkeypatch, capsys):
     assert main(["fit", "-c", "runs/a/config.yaml", "--ckpt_path", "last", "--trainer.max_epochs", "2"]) == 0
 
     best = next((run / "checkpoints").glob("best-*.ckpt"))
-    assert main(["validate", "-c", "runs/a/config.yaml", "--ckpt_path", str(best), "--results", "val.json"]) == 0
-    assert main(["test", "-c", "runs/a/config.yaml", "--ckpt_path", str(best), "--results", "test.json"]) == 0
+    measured = ["-c", "runs/a/config.yaml", "--ckpt_path", str(best)]
+    assert main(["validate", *measured, "--results", "val.json", "--trainer.limit_val_batches", "1"]) == 0
+    assert "limit of batches is 1" in json.loads(Path("val.json").read_text())["part"]
+    assert main(["test", *measured, "--results", "test.json"]) == 0
     results = json.loads(Path("test.json").read_text())
+    assert "part" not in results
     assert results["protocol"] and any(key.startswith("test/") for key in results["metrics"])
     assert all(np.isfinite(value) for value in results["metrics"].values())
 
