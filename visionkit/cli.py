@@ -255,7 +255,8 @@ class VisionCLI(LightningCLI):
         results: dict[str, float] = run(model, ckpt_path=None, verbose=False, **kwargs)[0]
         if self.trainer.is_global_zero:
             limit = getattr(self.trainer, "limit_test_batches" if self._verb == "test" else "limit_val_batches")
-            part = None if limit == 1.0 else f"measured on a part of the split: trainer's limit of batches is {limit}"
+            whole = isinstance(limit, float) and limit == 1.0  # the integer 1 is one batch
+            part = None if whole else f"measured on a part of the split: trainer's limit of batches is {limit}"
             print_results(model, results, part)
             if self.settings.results:
                 write_results(Path(self.settings.results), model, results, part)
