@@ -188,7 +188,7 @@ class Geometry(NamedTuple):
     def apply_map(self, values: np.ndarray | Tensor, fill: float) -> Tensor:
         """Carries a (..., h, w) map to (..., H, W) by nearest value; outside the file is `fill`."""
         values = torch.as_tensor(values)
-        rows, columns, inside = self._source_indices()
+        rows, columns, inside = self.source_indices()
         out = values[..., rows, columns]
         return torch.where(inside, out, torch.as_tensor(fill, dtype=values.dtype))
 
@@ -258,7 +258,7 @@ class Geometry(NamedTuple):
             cut = (x1, y1, max(x1 + 1, math.floor(cut[2] + 0.5)), max(y1 + 1, math.floor(cut[3] + 0.5)))
         return self._replace(source=(decoded[0], decoded[1]), cut=cut)  # type: ignore[arg-type]
 
-    def _source_indices(self) -> tuple[Tensor, Tensor, Tensor]:
+    def source_indices(self) -> tuple[Tensor, Tensor, Tensor]:
         """For every canvas pixel the file row and column under its centre, and whether that lies inside the file."""
         height, width = self.size
         inverse = torch.from_numpy(self._inverse)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageLike, ImageSource
+from visionkit.masks import MaskSet, decode_crop, encode_masks
 from visionkit.types import IGNORE, PER_INSTANCE, Example, Sample
 
 MIN_BOX_SIDE = 1.0
@@ -66,14 +67,21 @@ def apply_target(geometry: Geometry, target: Any, drop: bool = False) -> dict[st
             object stays.
 
     Returns:
-        The same keys, as tensors, in input pixels. `area` stays in file pixels: it is the annotation's own.
+        The same keys, as tensors, in input pixels. `area` stays in file pixels: it is the annotation's own. Where
+        nothing is dropped, boxes and masks come in file pixels too (`file_boxes`, `file_masks`), untouched, because
+        metrics are measured there and a way through the input and back would round them.
     """
     out: dict[str, Tensor] = {}
     for key, value in target.items():
         if key == "boxes":
             out[key] = geometry.apply_boxes(torch.as_tensor(value, dtype=torch.float32).reshape(-1, 4))
+            if not drop:
+                out["file_boxes"] = torch.as_tensor(value, dtype=torch.float64).reshape(-1, 4)
         elif key == "masks":
-            out[key] = geometry.apply_map(torch.as_tensor(value, dtype=torch.bool), fill=False)
+            masks = value if isinstance(value, MaskSet) else MaskSet(geometry.source, encode_masks(np.asarray(value)))
+            out[key] = apply_masks(geometry, masks)
+            if not drop:
+                out["file_masks"] = torch.from_numpy(masks.pack())
         elif key == "label_map":
             out[key] = geometry.apply_map(_integers(value), fill=IGNORE)
         elif key == "depth":
@@ -88,6 +96,29 @@ def apply_target(geometry: Geometry, target: Any, drop: bool = False) -> dict[st
         for key in PER_INSTANCE:
             if key in out:
                 out[key] = out[key][keep]
+    return out
+
+
+def apply_masks(geometry: Geometry, masks: MaskSet) -> Tensor:
+    """Carries masks to (N, H, W) bool by nearest value; of each only the part that it covers is unpacked."""
+    out = torch.zeros((len(masks), *geometry.size), dtype=torch.bool)
+    rows, columns, inside = geometry.source_indices()
+    seen_rows, seen_columns = inside.any(dim=1), inside.any(dim=0)
+    for mask, rle in zip(out, masks, strict=True):
+        x1, y1, x2, y2, crop = decode_crop(rle)
+        if not crop.size:
+            continue
+        bitmap = torch.from_numpy(np.ascontiguousarray(crop))
+        if geometry.rotation:
+            hit = inside & (rows >= y1) & (rows < y2) & (columns >= x1) & (columns < x2)
+            mask[hit] = bitmap[rows[hit] - y1, columns[hit] - x1]
+            continue
+        # Without a rotation rows depend on rows alone, and those of the covered part follow each other.
+        down = (seen_rows & (rows[:, 0] >= y1) & (rows[:, 0] < y2)).nonzero()[:, 0]
+        across = (seen_columns & (columns[0] >= x1) & (columns[0] < x2)).nonzero()[:, 0]
+        if len(down) and len(across):
+            part = bitmap[(rows[down] - y1), columns[0, across] - x1]
+            mask[int(down[0]) : int(down[-1]) + 1, int(across[0]) : int(across[-1]) + 1] = part
     return out
 
 

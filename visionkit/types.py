@@ -30,12 +30,15 @@ class Target(TypedDict, total=False):
     Attributes:
         labels: () or (N,) int64, 0-based, no background class; multi-label (K,) float32 of 0 and 1.
         boxes: (N, 4) float32, x1, y1, x2, y2 in pixels, x2 and y2 exclusive. No object: (0, 4).
-        masks: (N, h, w) bool, one per instance.
+        masks: (N, h, w) bool, one per instance; in file pixels a `visionkit.masks.MaskSet` serves as well.
         label_map: (h, w) int64, semantic class; 255 is ignored.
         keypoints: (N, K, 3) float32, x, y in pixels and visibility 0 (absent), 1 (hidden), 2 (visible).
         area: (N,) float32, COCO's own area in file pixels, which decides the small/medium/large buckets.
         iscrowd: (N,) int64, 1 for a crowd region.
         depth: (h, w) float32 metres; 0 is not measured.
+        file_boxes: (N, 4) float64, the boxes as they were before any transform, in file pixels, for the metric;
+            evaluation examples have them, training on a view does not.
+        file_masks: (B,) uint8, the masks in the same sense, packed by `visionkit.masks.MaskSet.pack`.
         high_res: (3, s*h, s*w) uint8, target of super-resolution.
         identity: () int64, index of the person.
     """
@@ -47,6 +50,8 @@ class Target(TypedDict, total=False):
     keypoints: Any
     area: Any
     iscrowd: Any
+    file_boxes: Any
+    file_masks: Any
     depth: Any
     high_res: Any
     identity: Any

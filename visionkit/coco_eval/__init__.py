@@ -1,0 +1,29 @@
+"""COCO's and VOC's measures of boxes and masks, on flat arrays.
+
+`evaluate` gives what pycocotools gives, to the last digits, in a small part of its time; `DetectionMetrics` is the
+metric that tasks hold. Boxes of all pictures lie in one array with the number of their picture beside it, so a step of
+the matching is one operation for thousands of pictures.
+"""
+
+from visionkit.coco_eval.accumulate import AREAS, IOU_THRESHOLDS, MAX_DETECTIONS, RECALL_POINTS, Scores, evaluate
+from visionkit.coco_eval.confusion import confusion_matrix
+from visionkit.coco_eval.flat import Flat, box_areas, box_pairs, mask_pairs
+from visionkit.coco_eval.metric import DetectionMetrics, detection_tables
+from visionkit.coco_eval.voc import voc_ap50
+
+__all__ = [
+    "AREAS",
+    "IOU_THRESHOLDS",
+    "MAX_DETECTIONS",
+    "RECALL_POINTS",
+    "DetectionMetrics",
+    "Flat",
+    "Scores",
+    "box_areas",
+    "box_pairs",
+    "confusion_matrix",
+    "detection_tables",
+    "evaluate",
+    "mask_pairs",
+    "voc_ap50",
+]

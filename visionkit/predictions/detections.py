@@ -1,0 +1,203 @@
+"""Which objects a picture shows and where: boxes, and masks for instance segmentation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from visionkit.masks import MaskSet, Rle, encode_masks
+from visionkit.predictions.base import Prediction
+
+SHOWN_FROM = 0.5
+"""Score from which an object is drawn and listed where nobody asked for another."""
+
+
+@dataclass(frozen=True, eq=False)
+class Detections(Prediction):
+    """The objects of one picture, the surest first.
+
+    Attributes:
+        classes: K class names in label order.
+        size: Height and width of the picture in file pixels.
+        boxes: (N, 4) float32, x1, y1, x2, y2 in file pixels, x2 and y2 exclusive; float64 stays as it is, so that
+            results read from a file are measured to the last digit.
+        scores: (N,) float32 in [0, 1]; given in any order, kept falling, equal ones in the order given.
+        labels: (N,) int64, 0-based numbers into `classes`.
+        threshold: Score from which objects are drawn and counted; what is below is kept for the metric and for json.
+    """
+
+    kind: ClassVar[str] = "detections"
+
+    classes: tuple[str, ...]
+    size: tuple[int, int]
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    threshold: float = SHOWN_FROM
+
+    def __post_init__(self) -> None:
+        boxes = np.asarray(self.boxes).reshape(-1, 4)
+        boxes = boxes.astype(np.float32) if boxes.dtype != np.float64 else boxes
+        scores = np.asarray(self.scores, dtype=np.float32).reshape(-1)
+        labels = np.asarray(self.labels, dtype=np.int64).reshape(-1)
+        if not len(boxes) == len(scores) == len(labels):
+            raise ValueError(f"{len(boxes)} boxes, {len(scores)} scores and {len(labels)} labels are not one each")
+        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+            raise ValueError("a box or a score is not a finite number")
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.classes):
+            raise ValueError(
+                f"labels run from {labels.min()} to {labels.max()}, classes from 0 to {len(self.classes) - 1}"
+            )
+        order = np.argsort(-scores, kind="stable")
+        for name, values in (("boxes", boxes), ("scores", scores), ("labels", labels)):
+            kept = values[order]  # a copy, which nobody else can change
+            kept.setflags(write=False)
+            object.__setattr__(self, name, kept)
+        object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "size", (int(self.size[0]), int(self.size[1])))
+        self._reorder(order)
+
+    def _reorder(self, order: np.ndarray) -> None:
+        """Brings what a subclass holds into the order of the scores."""
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def chosen(self, keep: np.ndarray) -> Self:
+        """Some of the objects.
+
+        Args:
+            keep: (N,) bool, or (M,) numbers of objects.
+        """
+        rows = np.flatnonzero(keep) if np.asarray(keep).dtype == bool else np.asarray(keep, dtype=np.int64)
+        return replace(self, boxes=self.boxes[rows], scores=self.scores[rows], labels=self.labels[rows])
+
+    def above(self, score: float | None = None) -> Self:
+        """The objects from a score on; from `threshold` on where none is given."""
+        return self.chosen(self.scores >= np.float32(self.threshold if score is None else score))
+
+    @property
+    def names(self) -> list[str]:
+        """The class name of each object."""
+        return [self.classes[label] for label in self.labels]
+
+    def truth(self, target: Mapping[str, Any]) -> Prediction | None:
+        if "boxes" not in target or "labels" not in target:
+            return None
+        labels = np.asarray(target["labels"], dtype=np.int64).reshape(-1)
+        boxes = np.asarray(target["boxes"], dtype=np.float32).reshape(-1, 4)
+        return Detections(self.classes, self.size, boxes, np.ones(len(labels), np.float32), labels, 0.0)
+
+    def row(self, truth: Prediction | None = None) -> dict[str, str | float | bool]:
+        known: dict[str, str | float | bool] = {}
+        if isinstance(truth, Detections):
+            known = {"truth": truth._counted()}
+        best = float(self.scores[0]) if len(self) else 0.0
+        return {**known, "prediction": self._counted(), "objects": len(self.above()), "best score": best}
+
+    def _counted(self) -> str:
+        """`3 RBC, 1 WBC`: what is shown, the most frequent class first."""
+        counts = Counter(self.above().names).most_common()
+        return ", ".join(f"{number} {name}" for name, number in counts) or "nothing"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "size": list(self.size),
+            "objects": [self._object(number) for number in range(len(self))],
+            "classes": list(self.classes),
+            "threshold": self.threshold,
+        }
+
+    def _object(self, number: int) -> dict[str, Any]:
+        label = int(self.labels[number])
+        return {
+            "class": self.classes[label],
+            "label": label,
+            "score": float(self.scores[number]),
+            "box": [float(value) for value in self.boxes[number]],
+        }
+
+    @classmethod
+    def _from_json(cls, record: Mapping[str, Any]) -> Self:
+        objects = record["objects"]
+        return cls(**cls._arguments(record, objects))
+
+    @classmethod
+    def _arguments(cls, record: Mapping[str, Any], objects: list[Mapping[str, Any]]) -> dict[str, Any]:
+        return {
+            "classes": tuple(record["classes"]),
+            "size": (record["size"][0], record["size"][1]),
+            "boxes": np.array([each["box"] for each in objects], dtype=np.float32).reshape(-1, 4),
+            "scores": np.array([each["score"] for each in objects], dtype=np.float32),
+            "labels": np.array([each["label"] for each in objects], dtype=np.int64),
+            "threshold": float(record["threshold"]),
+        }
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        assert isinstance(other, Detections)
+        same = (self.classes, self.size, self.threshold) == (other.classes, other.size, other.threshold)
+        arrays = ((self.boxes, other.boxes), (self.scores, other.scores), (self.labels, other.labels))
+        return same and all(np.array_equal(a, b) for a, b in arrays)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, eq=False)
+class Instances(Detections):
+    """The objects of one picture with their outlines.
+
+    Attributes:
+        masks: N masks as COCO's compressed run lengths, `{"size": [h, w], "counts": "..."}`, in file pixels, in the
+            order of the scores given.
+    """
+
+    kind: ClassVar[str] = "instances"
+
+    masks: tuple[Rle, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.masks) != len(self.scores):
+            raise ValueError(f"{len(self.scores)} objects need as many masks, not {len(self.masks)}")
+        wanted = [int(side) for side in self.size]
+        for mask in self.masks:
+            if list(mask["size"]) != wanted:
+                raise ValueError(f"a mask of size {list(mask['size'])} for a picture of size {wanted}")
+        super().__post_init__()
+
+    def _reorder(self, order: np.ndarray) -> None:
+        object.__setattr__(self, "masks", tuple(self.masks[number] for number in order))
+
+    def chosen(self, keep: np.ndarray) -> Self:
+        rows = np.flatnonzero(keep) if np.asarray(keep).dtype == bool else np.asarray(keep, dtype=np.int64)
+        masks = tuple(self.masks[number] for number in rows)
+        return replace(self, boxes=self.boxes[rows], scores=self.scores[rows], labels=self.labels[rows], masks=masks)
+
+    def truth(self, target: Mapping[str, Any]) -> Prediction | None:
+        boxes = super().truth(target)
+        if not isinstance(boxes, Detections) or "masks" not in target:
+            return boxes
+        given = target["masks"]
+        masks = given.rles if isinstance(given, MaskSet) else encode_masks(np.asarray(given))
+        return Instances(self.classes, self.size, boxes.boxes, boxes.scores, boxes.labels, 0.0, tuple(masks))
+
+    def _object(self, number: int) -> dict[str, Any]:
+        return {**super()._object(number), "mask": dict(self.masks[number])}
+
+    @classmethod
+    def _arguments(cls, record: Mapping[str, Any], objects: list[Mapping[str, Any]]) -> dict[str, Any]:
+        masks = tuple(Rle(size=list(each["mask"]["size"]), counts=each["mask"]["counts"]) for each in objects)
+        return {**super()._arguments(record, objects), "masks": masks}
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Instances):
+            return NotImplemented
+        return super().__eq__(other) and self.masks == other.masks
+
+    __hash__ = None
