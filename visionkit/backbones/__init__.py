@@ -3,7 +3,7 @@
 >>> from visionkit.backbones import Backbone, backbone_facts
 """
 
-from visionkit.backbones.backbone import Backbone, Features, Pyramid
+from visionkit.backbones.backbone import Backbone, Features, Pyramid, Tap
 from visionkit.backbones.build import declared_strides
 from visionkit.backbones.facts import BackboneFacts, backbone_facts, backbone_names, channel_statistics
 
@@ -12,6 +12,7 @@ __all__ = [
     "BackboneFacts",
     "Features",
     "Pyramid",
+    "Tap",
     "backbone_facts",
     "backbone_names",
     "channel_statistics",

@@ -25,15 +25,24 @@ class Features(NamedTuple):
 
     Attributes:
         final: The network's last features in its own layout (map or tokens), to be read by `Backbone.pool`; None where
-            the backbone was built with `use_final=False`.
+            the backbone was built with `use_final=False`. Of a tapped one the tuple of its `Tap`s.
         pyramid: Exactly the strides that were asked for, finest first.
-        taps: Of a plain transformer that was asked for them: each map with its class tokens (B, n, C), or None where it
-            has none.
     """
 
     final: Any
     pyramid: Pyramid
-    taps: tuple[tuple[Tensor, Tensor | None], ...] = ()
+
+
+class Tap(NamedTuple):
+    """What a plain transformer knows at one depth.
+
+    Attributes:
+        map: (B, C, h, w).
+        tokens: (B, n, C) those that stand for the whole picture, or None where it has none.
+    """
+
+    map: Tensor
+    tokens: Tensor | None
 
 
 class Backbone(nn.Module):
@@ -61,7 +70,8 @@ class Backbone(nn.Module):
             task's backbone are found by their prefix.
         num_classes: Outputs of the classifier, for `take_classifier`: 0 has none, None that of the public weights.
         use_final: Give `final`. Without it, what the pyramid does not need is cut off the network.
-        taps: In place of a pyramid, so many maps evenly over the depth of a network whose maps all have one stride.
+        taps: In place of a pyramid and of final features, so many maps evenly over the depth of a network whose maps
+            all have one stride.
 
     Attributes:
         channels: Channels of each map of the pyramid.
@@ -104,8 +114,8 @@ class Backbone(nn.Module):
             raise UsageError(f"in_chans {in_chans}: at least 1 is needed")
         if not use_final and not strides and not taps:
             raise UsageError("strides: at least one is needed where use_final is false")
-        if taps and strides:
-            raise UsageError("taps: take the place of a pyramid; leave strides out")
+        if taps and (strides or use_final):
+            raise UsageError("taps: take the place of a pyramid and of final features; leave strides and use_final out")
         arguments: dict[str, Any] = {"in_chans": in_chans}
         if num_classes is not None:
             arguments["num_classes"] = num_classes
@@ -212,12 +222,11 @@ class Backbone(nn.Module):
         return Features(final, {stride: map_ for (stride, _), map_ in zip(taken, maps, strict=True)})
 
     def _tap(self, image: Tensor) -> Features:
-        prefix = {"return_prefix_tokens": True} if self.has_class_token else {}
-        result = self.model.forward_intermediates(
-            image, indices=list(self.taps), output_fmt="NCHW", intermediates_only=not self.use_final, **prefix
-        )
-        final, maps = result if self.use_final else (None, result)
-        return Features(final, {}, tuple(maps) if prefix else tuple((map_, None) for map_ in maps))
+        wanted: dict[str, Any] = {"indices": list(self.taps), "output_fmt": "NCHW", "intermediates_only": True}
+        if self.has_class_token:
+            pairs = self.model.forward_intermediates(image, return_prefix_tokens=True, **wanted)
+            return Features(tuple(Tap(*pair) for pair in pairs), {})
+        return Features(tuple(Tap(map_, None) for map_ in self.model.forward_intermediates(image, **wanted)), {})
 
     @property
     def has_class_token(self) -> bool:

@@ -181,7 +181,7 @@ class DenseNetwork(nn.Module):
 
     @staticmethod
     def _count(features: Features) -> int:
-        maps = list(features.pyramid.values()) or [map_ for map_, _ in features.taps]
+        maps = list(features.pyramid.values()) or [tap.map for tap in features.final]
         return int(maps[0].shape[0])
 
 

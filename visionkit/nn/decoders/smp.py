@@ -21,7 +21,7 @@ from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder
 from torch import Tensor
 
-from visionkit.backbones import Backbone, Features, declared_strides
+from visionkit.backbones import Backbone, Features, Tap, declared_strides
 from visionkit.errors import UsageError
 from visionkit.nn.decoders.base import Decoder, Needs, choose_strides, is_plain
 
@@ -344,8 +344,8 @@ class DPT(Decoder):
         return Needs(choose_strides(cls.name, backbone, (4, 8, 16, 32), 4))
 
     def forward(self, features: Features, size: tuple[int, int]) -> Tensor:
-        taps = features.taps or tuple((map_, None) for map_ in features.pyramid.values())
-        return cast(Tensor, self.decoder([map_ for map_, _ in taps], [tokens for _, tokens in taps]))
+        taps = [Tap(map_, None) for map_ in features.pyramid.values()] or features.final
+        return cast(Tensor, self.decoder([tap.map for tap in taps], [tap.tokens for tap in taps]))
 
 
 def _dilated(backbone: str, strides: tuple[int, ...], output_stride: int, remedy: str) -> Needs:
