@@ -49,7 +49,8 @@ class SceneData(VisionDataModule):
         eval_count: Scenes of validation and of test, each.
         size: Height and width in pixels.
         max_size: Where given, every picture has a size of its own between `size` and this.
-        scale: For `high_res`, how many times smaller the picture is than its target.
+        scale: For `high_res`, how many times smaller the picture is than its target; the command line takes the
+            model's. 2 where left out.
         scene_seed: Another one gives other scenes; the run's seed does not change them.
         augment: Changes training samples.
         **base: See `VisionDataModule`.
@@ -68,13 +69,14 @@ class SceneData(VisionDataModule):
         eval_count: int = 200,
         size: tuple[int, int] = DEFAULT_SIZE,
         max_size: tuple[int, int] | None = None,
-        scale: int = 2,
+        scale: int | None = None,
         scene_seed: int = 0,
         augment: SampleAugment | None = None,
         **base: Any,
     ) -> None:
         _check_target(target)
         super().__init__(augment=augment, **base)
+        scale = 2 if scale is None else scale
         if min(count, eval_count, scale) < 1 or min(size) < 32:
             raise UsageError(
                 f"SceneData: count {count}, eval_count {eval_count} and scale {scale} must be at least 1, "

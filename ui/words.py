@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from visionkit.predictions import Classification, Label, Prediction
+from visionkit.predictions import Classification, Label, Picture, Prediction
 
 
 def in_words(answer: Prediction, top: int) -> str:
@@ -37,4 +37,9 @@ def _share(label: Label) -> str:
     return f"{label.name} {label.probability:.1%}"
 
 
-_WORDS: dict[str, Callable[[Any, int], str]] = {Classification.kind: _classification}
+def _picture(answer: Any, top: int) -> str:
+    height, width = answer.size
+    return f"{width} x {height} pixels, {answer.scale} times the file"
+
+
+_WORDS: dict[str, Callable[[Any, int], str]] = {Classification.kind: _classification, Picture.kind: _picture}

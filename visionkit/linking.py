@@ -79,8 +79,15 @@ def link(
 
 
 def _has(cls: type, name: str) -> bool:
-    initialisers = (vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base))
-    return any(name in inspect.signature(each).parameters for each in initialisers)
+    """Whether a class can be built with that argument: its own, or one of a base that it hands the rest to."""
+    for base in cls.__mro__:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(vars(base)["__init__"]).parameters
+            if name in parameters:
+                return True
+            if all(each.kind is not inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+                return False  # a task without classes does not take those of its base
+    return False
 
 
 def _input(given: Any, model: Mapping[str, Any], task: type[VisionTask]) -> dict[str, Any]:

@@ -4,12 +4,13 @@ This is the only place of the demo that knows kinds of predictions. A new kind i
 line in `VIEWS`.
 """
 
-from ui.views import classification
+from ui.views import classification, picture
 from ui.views.base import SIDE, View, drawing, drawing_component
-from visionkit.predictions import Classification
+from visionkit.predictions import Classification, Picture
 
 VIEWS: dict[str, View] = {
     Classification.kind: classification.VIEW,
+    Picture.kind: picture.VIEW,
 }
 
 __all__ = ["SIDE", "VIEWS", "View", "drawing", "drawing_component"]

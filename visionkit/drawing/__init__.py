@@ -1,6 +1,6 @@
 """Drawing: one line, prediction and picture in, picture out. One module for each kind of prediction."""
 
-from visionkit.drawing import classification  # registers its drawing
+from visionkit.drawing import classification, picture  # register their drawings
 from visionkit.drawing.base import MIN_SIDE, draw, enlarged, font, letter_size, shortened
 
-__all__ = ["MIN_SIDE", "classification", "draw", "enlarged", "font", "letter_size", "shortened"]
+__all__ = ["MIN_SIDE", "classification", "draw", "enlarged", "font", "letter_size", "picture", "shortened"]

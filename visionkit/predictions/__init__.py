@@ -7,5 +7,6 @@ it, and one in `ui.views`, which shows it.
 from visionkit.predictions.base import Prediction
 from visionkit.predictions.classification import Classification, Label
 from visionkit.predictions.detections import Detections, Instances
+from visionkit.predictions.picture import Picture
 
-__all__ = ["Classification", "Detections", "Instances", "Label", "Prediction"]
+__all__ = ["Classification", "Detections", "Instances", "Label", "Picture", "Prediction"]

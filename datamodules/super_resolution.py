@@ -1,0 +1,315 @@
+"""High-resolution pictures for super-resolution: the low resolution is made on the way, or lies beside them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from datamodules.augment import SampleAugment
+from datamodules.class_names import shorten
+from datamodules.degradation import BICUBIC_REACH, Degradation, modulo_crop, shrink
+from datamodules.pictures import FileStore, PixelCache, split_rows
+from visionkit.data import Split, VisionDataModule, rng_for
+from visionkit.errors import DataError, UsageError
+from visionkit.images import ImageSource, find_images
+from visionkit.types import Sample
+
+Small = Literal["refuse", "mirror"]
+_ENDING = re.compile(r"([-_]?(HR|LR|x\d|X\d))+$")
+
+
+class SuperResolutionData(VisionDataModule):
+    """Folders of high-resolution pictures; patches in training, whole pictures in validation and test.
+
+    Pictures are cut at the right and bottom to a multiple of the scale and shrunk by antialiased bicubic, as the papers
+    do, or their low resolution is read from a folder of its own.
+
+    Args:
+        root: Folder of the training pictures, searched deeply.
+        scale: Factor; the command line takes the model's. 2 where left out.
+        val_root: Folder of the validation pictures; `val_fraction` of the training ones where left out.
+        test_root: Folder of the test pictures.
+        pattern: Of the names of high-resolution files.
+        low_res: Folder with the low resolution of the training pictures; made where left out. A file belongs to the one
+            whose name is the same but for an ending such as `x2`, `_LR` or `_HR`.
+        val_low_res: The same for `val_root`.
+        test_low_res: The same for `test_root`.
+        low_res_pattern: Of the names of low-resolution files.
+        patch: Side of a training patch in low-resolution pixels.
+        patches: Patches of each picture in an epoch.
+        small: What becomes of a training picture that no patch fits into: `refuse` it, or `mirror` its right and bottom
+            as far as a patch reaches.
+        flips: Mirror patches and turn them by quarters.
+        exact: Keep the made low resolution of validation and test between grey levels, as the early papers did, and do
+            not round it as a file would.
+        degradation: Blur, noise and JPEG beside shrinking.
+        val_fraction: Share of the training pictures that is split off for validation without `val_root`.
+        split_seed: Chooses which.
+        cache_mb: Decoded pictures are kept in memory where all of a split fit into this many MiB; 0 keeps none.
+        **base: See `VisionDataModule`. `eval_batch_size` is 1 where left out: pictures have sizes of their own.
+
+    Example:
+        >>> data = SuperResolutionData("photos", scale=3, input=task.input)
+        >>> data.samples("val")[0].target["high_res"].shape
+        (3, 264, 204)
+    """
+
+    def __init__(
+        self,
+        root: str = "",
+        *,
+        scale: int | None = None,
+        val_root: str | None = None,
+        test_root: str | None = None,
+        pattern: str = "*",
+        low_res: str | None = None,
+        val_low_res: str | None = None,
+        test_low_res: str | None = None,
+        low_res_pattern: str = "*",
+        patch: int = 48,
+        patches: int = 16,
+        small: Small = "refuse",
+        flips: bool = True,
+        exact: bool = False,
+        degradation: Degradation | None = None,
+        val_fraction: float = 0.05,
+        split_seed: int = 0,
+        cache_mb: int = 1024,
+        **base: Any,
+    ) -> None:
+        base["eval_batch_size"] = base.get("eval_batch_size") or 1
+        super().__init__(**base)
+        scale = 2 if scale is None else scale
+        if scale < 1 or patch < 4 or patches < 1:
+            raise UsageError(f"data: scale {scale} and patches {patches} are at least 1, patch {patch} at least 4")
+        if small not in get_args(Small):
+            raise UsageError(f"data.small {small!r}: allowed are {', '.join(get_args(Small))}")
+        self.scale, self.patch, self.patches, self.exact = scale, patch, patches, exact
+        self.small = small
+        self.degradation = degradation or Degradation()
+        self.pattern, self.low_res_pattern = pattern, low_res_pattern
+        self.roots: dict[Split, str | None] = {"train": root or None, "val": val_root, "test": test_root}
+        self.low_res: dict[Split, str | None] = {"train": low_res, "val": val_low_res, "test": test_low_res}
+        self.val_fraction, self.split_seed, self.cache_mb = val_fraction, split_seed, cache_mb
+        given = self.augment
+        if given is not None:
+            raise UsageError("data.augment: SuperResolutionData brings its own; set data.flips and data.degradation")
+        self.augment = PatchAugment(scale, patch, flips, self.degradation)
+
+    def dataset(self, split: Split) -> Sequence[Sample]:
+        """Training: every picture `patches` times, to be cut. Validation and test: pairs of whole pictures."""
+        high, low = self._files(split)
+        if split == "train" and self.small == "refuse":
+            self._check_sizes(high)
+        store = FileStore(Path(), [str(path) for path in high])
+        cache = PixelCache.for_pictures(store, np.arange(len(high)), 3, self.cache_mb)
+        lows = None if low is None else FileStore(Path(), [str(path) for path in low])
+        if split == "train":
+            return _Training(store, cache, lows, self.scale, self.patches)
+        return _Pairs(store, cache, lows, self.scale, self.exact, self.degradation, self.seed)
+
+    # ------------------------------------------------------------------ files
+
+    def _files(self, split: Split) -> tuple[list[Path], list[Path] | None]:
+        root, low_root = self.roots[split], self.low_res[split]
+        if root is None and split == "val" and self.roots["train"]:
+            root, low_root = self.roots["train"], self.low_res["train"]
+        elif root is None:
+            option = "root" if split == "train" else f"{split}_root"
+            raise UsageError(f"data: there are no {split} pictures; give their folder with --data.{option}")
+        high = _listed(root, self.pattern, "pattern")
+        if split != "test" and self.roots["val"] is None:
+            parts = split_rows(np.zeros(len(high), dtype=np.int64), {"val": self.val_fraction}, self.split_seed)
+            if not len(parts[split]):
+                raise UsageError(f"{root}: nothing is left for {split}; set data.val_fraction or give data.val_root")
+            high = [high[int(row)] for row in parts[split]]
+        return high, None if low_root is None else self._partners(high, low_root)
+
+    def _partners(self, high: Sequence[Path], low_root: str) -> list[Path]:
+        """The low resolution of each picture, of the right size by its header."""
+        by_key = {_key(path): path for path in _listed(low_root, self.low_res_pattern, "low_res_pattern")}
+        missing = [path.name for path in high if _key(path) not in by_key]
+        if missing:
+            raise DataError(
+                f"{low_root}: no low resolution for {len(missing)} of {len(high)} pictures: {shorten(missing, 3)}"
+            )
+        found = [by_key[_key(path)] for path in high]
+        for large, small in zip(high, found, strict=True):
+            (height, width), (h, w) = ImageSource(large).size, ImageSource(small).size
+            if (height // self.scale, width // self.scale) != (h, w):
+                raise DataError(
+                    f"{small}: {w}x{h} is not {large.name}'s {width}x{height} divided by {self.scale}, which is "
+                    f"{width // self.scale}x{height // self.scale}; give the folder of that scale"
+                )
+        return found
+
+    def _check_sizes(self, high: Sequence[Path]) -> None:
+        """Refuses pictures that no patch fits into."""
+        least = self.patch * self.scale
+        for path in high:
+            height, width = ImageSource(path).size
+            if min(height, width) < least:
+                fits = min(height, width) // self.scale
+                raise DataError(
+                    f"{path}: {width}x{height} is smaller than a patch of {least}x{least} (data.patch {self.patch} at "
+                    f"x{self.scale}); lower data.patch to {fits}, leave the picture out, or set data.small mirror"
+                )
+
+
+def _listed(root: str, pattern: str, option: str) -> list[Path]:
+    found = [path for path in find_images(root) if path.match(pattern)]
+    if not found:
+        raise DataError(f"{root}: no picture of this folder matches data.{option} {pattern!r}")
+    return found
+
+
+def _key(path: Path) -> str:
+    return _ENDING.sub("", path.stem)
+
+
+# ---------------------------------------------------------------------- samples
+
+
+class _Files:
+    """High-resolution pictures, decoded once where they fit into the cache, and their low resolution where it lies."""
+
+    def __init__(self, store: FileStore, cache: PixelCache | None, lows: FileStore | None, scale: int) -> None:
+        self.store, self.cache, self.lows, self.scale = store, cache, lows, scale
+
+    def high(self, number: int) -> np.ndarray:
+        source = self.store.source(number)
+        if self.cache is not None:
+            source = self.cache.source(self.store, number, number)
+        return source.read()
+
+    def low(self, number: int) -> np.ndarray | None:
+        return None if self.lows is None else self.lows.source(number).read()
+
+
+class _Training(_Files, Sequence[Sample]):
+    """Each picture `patches` times; the patch is cut by `PatchAugment`."""
+
+    def __init__(
+        self, store: FileStore, cache: PixelCache | None, lows: FileStore | None, scale: int, patches: int
+    ) -> None:
+        super().__init__(store, cache, lows, scale)
+        self.patches = patches
+
+    def __len__(self) -> int:
+        return len(self.store) * self.patches
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        number = range(len(self))[index] // self.patches
+        name = self.store.name(number)
+        high, low = self.high(number), self.low(number)
+        if low is None:
+            return Sample(ImageSource(high, name), {}, name)
+        return _pair(low, modulo_crop(high, self.scale), name)
+
+
+class _Pairs(_Files, Sequence[Sample]):
+    """Whole pictures with their high resolution; degradations are the same ones in every epoch."""
+
+    def __init__(
+        self,
+        store: FileStore,
+        cache: PixelCache | None,
+        lows: FileStore | None,
+        scale: int,
+        exact: bool,
+        degradation: Degradation,
+        seed: int,
+    ) -> None:
+        super().__init__(store, cache, lows, scale)
+        self.exact, self.degradation, self.seed = exact, degradation, seed
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        high = modulo_crop(self.high(number), self.scale)
+        low = self.low(number)
+        if low is None and self.degradation.is_off:
+            low = shrink(high, self.scale, self.exact)
+        elif low is None:
+            rng = rng_for(self.seed, 0, number)
+            low = self.degradation.after(shrink(self.degradation.before(high, rng), self.scale), rng)
+        return _pair(low, high, self.store.name(number))
+
+
+def _pair(low: np.ndarray, high: np.ndarray, name: str) -> Sample:
+    # A copy: what the cache holds is not to be written to, and a tensor can be.
+    return Sample(ImageSource(low, name), {"high_res": np.array(high, order="C").transpose(2, 0, 1)}, name)
+
+
+class PatchAugment(SampleAugment):
+    """Cuts a patch and its low resolution out of a training sample, and mirrors and turns them.
+
+    A sample without a target is a high-resolution picture: the low resolution is made of the patch with as much around
+    it as shrinking looks at, so it is that of the whole picture. Blur looks at what is there.
+
+    Args:
+        scale: Factor.
+        patch: Side in low-resolution pixels.
+        flips: Mirror and turn by quarters, the eight ways alike.
+        degradation: Beside shrinking.
+    """
+
+    def __init__(self, scale: int, patch: int, flips: bool = True, degradation: Degradation | None = None) -> None:
+        self.scale, self.patch, self.flips = scale, patch, flips
+        self.degradation = degradation or Degradation()
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        # Pictures that are too small were refused before, or are to be filled up.
+        low, high = self._paired(sample, rng) if "high_res" in sample.target else self._made(sample, rng)
+        if self.flips:
+            ways = int(rng.integers(8))
+            low, high = _turned(low, ways), _turned(high, ways)
+        target: Any = {"high_res": np.array(high, order="C").transpose(2, 0, 1)}
+        return replace(sample, image=ImageSource(np.array(low, order="C"), sample.image.name), target=target)
+
+    def _paired(self, sample: Sample, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        s, p = self.scale, self.patch
+        low = _filled(sample.image.read(), p)
+        high = _filled(np.asarray(sample.target["high_res"]).transpose(1, 2, 0), p * s)
+        top, left = self._place(low.shape[:2], rng)
+        return low[top : top + p, left : left + p], high[top * s : (top + p) * s, left * s : (left + p) * s]
+
+    def _made(self, sample: Sample, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        s, p = self.scale, self.patch
+        image = _filled(modulo_crop(sample.image.read(), s), p * s)
+        height, width = image.shape[0] // s, image.shape[1] // s
+        top, left = self._place((height, width), rng)
+        around = BICUBIC_REACH + 1 + -(-self.degradation.reach // s)
+        y1, x1, y2, x2 = max(top - around, 0), max(left - around, 0), top + p + around, left + p + around
+        window = image[y1 * s : min(y2, height) * s, x1 * s : min(x2, width) * s]
+        low = shrink(self.degradation.before(window, rng), s)[top - y1 : top - y1 + p, left - x1 : left - x1 + p]
+        low = self.degradation.after(np.ascontiguousarray(low), rng)
+        return low, image[top * s : (top + p) * s, left * s : (left + p) * s]
+
+    def _place(self, size: tuple[int, ...], rng: np.random.Generator) -> tuple[int, int]:
+        return int(rng.integers(size[0] - self.patch + 1)), int(rng.integers(size[1] - self.patch + 1))
+
+
+def _filled(image: np.ndarray, least: int) -> np.ndarray:
+    """Mirrors the right and bottom of (h, w, C) until both sides have `least` pixels."""
+    height, width = image.shape[:2]
+    if min(height, width) >= least:
+        return image
+    return np.pad(image, ((0, max(0, least - height)), (0, max(0, least - width)), (0, 0)), mode="symmetric")
+
+
+def _turned(image: np.ndarray, ways: int) -> np.ndarray:
+    """One of the eight mirrored and turned forms of a square."""
+    turned = np.rot90(image, ways % 4)
+    return turned[:, ::-1] if ways >= 4 else turned

@@ -1,0 +1,5 @@
+"""Super-resolution: enlarging pictures with networks that restore detail."""
+
+from tasks.super_resolution.task import SuperResolutionTask
+
+__all__ = ["SuperResolutionTask"]

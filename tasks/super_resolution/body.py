@@ -1,0 +1,25 @@
+"""What every network says of itself: its colours, the resolution it works at, and whether it adds to bicubic."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+
+class Body(nn.Module):
+    """The learnt part of a network.
+
+    Attributes:
+        colour: `y`: takes and gives one channel of luma, colours are enlarged by bicubic. `rgb`: three of each.
+        space: Takes the picture at `low` resolution, or at `high`, enlarged by bicubic before.
+        skip: What it gives is added to bicubic.
+    """
+
+    colour: Literal["y", "rgb"]
+    space: ClassVar[Literal["low", "high"]]
+    skip: ClassVar[bool]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 1 or 3, h, w) float in [0, 1] to the same at the high resolution."""
+        raise NotImplementedError

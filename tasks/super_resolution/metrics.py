@@ -1,0 +1,118 @@
+"""PSNR and SSIM by the papers' protocol, of pictures as they are served: rounded to whole grey levels.
+
+The same network scores up to two decibels more or less by channel, border and colour conversion, so all of that is
+fixed here. Y is BT.601 luma in studio range, rounded; `scale` pixels of every border are left out; the value of a set
+is the mean over its pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics import Metric
+
+from tasks.super_resolution.bicubic import Bicubic
+from tasks.super_resolution.colour import luma
+from visionkit.errors import DataError
+
+IDENTICAL = 100.0
+"""Decibels that stand for two equal pictures, whose PSNR is infinite."""
+
+_WINDOW, _SIGMA = 11, 1.5
+_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+
+VALUES = ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb", "psnr_y_bicubic")
+
+
+def to_levels(image: Tensor) -> Tensor:
+    """Float pixels on a scale of 255 to whole grey levels, as they are served; the type stays."""
+    return image.round().clamp(0, 255)
+
+
+def psnr(ours: Tensor, truth: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB of (C, H, W) pictures on a scale of 255."""
+    error = (ours.double() - truth.double()).square().mean()
+    ratio = 10 * torch.log10(255.0**2 / error.clamp(min=1e-12))
+    return torch.where(error == 0, torch.full_like(ratio, IDENTICAL), ratio)
+
+
+def ssim(ours: Tensor, truth: Tensor) -> Tensor:
+    """Structural similarity (Wang et al., 2004): 11x11 Gaussian of 1.5, valid region, mean over channels.
+
+    Args:
+        ours: (C, H, W) on a scale of 255, at least 11 pixels a side.
+        truth: The same shape.
+    """
+    place = torch.arange(_WINDOW, dtype=torch.float64, device=ours.device) - _WINDOW // 2
+    line = torch.exp(-(place**2) / (2 * _SIGMA**2))
+    line = line / line.sum()
+    a, b = ours.double()[:, None], truth.double()[:, None]
+    stack = torch.cat([a, b, a * a, b * b, a * b])
+    stack = F.conv2d(F.conv2d(stack, line.view(1, 1, -1, 1)), line.view(1, 1, 1, -1))
+    mean_a, mean_b, square_a, square_b, product = stack.chunk(5)
+    variance_a, variance_b = square_a - mean_a**2, square_b - mean_b**2
+    covariance = product - mean_a * mean_b
+    top = (2 * mean_a * mean_b + _C1) * (2 * covariance + _C2)
+    return (top / ((mean_a**2 + mean_b**2 + _C1) * (variance_a + variance_b + _C2))).mean()
+
+
+class PictureQuality(Metric):
+    """Means over pictures of `VALUES`; sums that add up over batches and processes.
+
+    `psnr_y_bicubic` is what bicubic reaches from the same low resolution, to be read beside the network's.
+
+    Args:
+        scale: Also the border that is left out.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+
+    sums: Tensor
+    count: Tensor
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale, self.bicubic = scale, Bicubic(scale)
+        self.add_state("sums", torch.zeros(len(VALUES), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, ours: Sequence[Tensor], truth: Sequence[Tensor], low_res: Sequence[Tensor]) -> None:
+        """Adds pictures.
+
+        Args:
+            ours: (3, H, W) float RGB each, on a scale of 255.
+            truth: (3, H, W) uint8.
+            low_res: (3, h, w) uint8 or float on a scale of 255.
+
+        Raises:
+            DataError: A picture is too small to be measured.
+        """
+        for one, wanted, small in zip(ours, truth, low_res, strict=True):
+            self.sums += self._values(one, wanted, small).to(self.sums)
+            self.count += 1
+
+    def _values(self, ours: Tensor, truth: Tensor, low_res: Tensor) -> Tensor:
+        least = _WINDOW + 2 * self.scale
+        if min(truth.shape[-2:]) < least:
+            raise DataError(
+                f"a picture of {truth.shape[-2]}x{truth.shape[-1]} is too small to be measured: without its border of "
+                f"{self.scale} pixels SSIM wants {_WINDOW} a side, so give at least {least}"
+            )
+        plain = self.bicubic(low_res[None].float())[0]
+        rgb = [self._inner(to_levels(each.double())) for each in (ours, truth, plain)]
+        y = [luma(each, 255).round() for each in rgb]
+        return torch.stack(
+            [psnr(y[0], y[1]), ssim(y[0], y[1]), psnr(rgb[0], rgb[1]), ssim(rgb[0], rgb[1]), psnr(y[2], y[1])]
+        )
+
+    def _inner(self, image: Tensor) -> Tensor:
+        s = self.scale
+        return image[..., s:-s, s:-s]
+
+    def compute(self) -> dict[str, Tensor]:
+        means = (self.sums / self.count.clamp(min=1)).float()
+        return dict(zip(VALUES, means, strict=True))

@@ -1,0 +1,151 @@
+"""Super-resolution: the same picture, larger, with the detail that enlarging alone leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from tasks.super_resolution.loss import PixelLoss, SuperResolutionLoss
+from tasks.super_resolution.metrics import PictureQuality
+from tasks.super_resolution.network import SuperResolutionOutputs, build_network
+from tasks.super_resolution.postprocess import to_pictures
+from visionkit.checkpoint import read_model
+from visionkit.errors import UsageError
+from visionkit.geometry import Geometry, InputSpec
+from visionkit.nn.normalize import Normalize
+from visionkit.optim import OptimConfig
+from visionkit.predictions import Prediction
+from visionkit.task import VisionTask
+from visionkit.types import Batch
+
+LARGEST_SCALE = 8
+
+
+class SuperResolutionTask(VisionTask):
+    """Enlarges pictures by a whole factor.
+
+    Args:
+        network: `srcnn`, `srcnn_955`, `espcn`, `fsrcnn`, `vdsr`, `edsr_baseline`, `edsr`, `rcan`, `swinir_light` or
+            `compact`. It says by itself whether it learns luma or RGB.
+        scale: Factor, 2 to 8.
+        network_args: Of the network, such as `{width: 48, blocks: 10}`.
+        input: The picture at its own size; `size` is only that of an example input.
+        loss: `l1`, `l2` or `charbonnier`.
+        loss_border: High-resolution pixels at the border of a patch that the loss leaves out.
+        perceptual: Weight of the difference between features of a backbone; 0 is off.
+        perceptual_backbone: A timm model with public weights, fetched when training starts.
+        perceptual_stride: Of its features, in pixels.
+        start_from: A checkpoint or bundle of the same network, mostly of another scale, to begin with its
+            weights.
+        optim: How the weights are learnt.
+        compile_network: See `VisionTask`.
+        channels_last: See `VisionTask`.
+
+    Example:
+        >>> task = SuperResolutionTask("compact", scale=3)
+        >>> task(torch.zeros(1, 3, 32, 48, dtype=torch.uint8)).high_res.shape
+        torch.Size([1, 3, 96, 144])
+    """
+
+    name = "super_resolution"
+    monitor = ("val/psnr_y", "max")
+    targets = ("high_res",)
+    outputs = SuperResolutionOutputs
+
+    def __init__(
+        self,
+        network: str = "compact",
+        *,
+        scale: int = 2,
+        network_args: dict[str, Any] | None = None,
+        input: InputSpec | None = None,
+        loss: PixelLoss = "l1",
+        loss_border: int = 0,
+        perceptual: float = 0.0,
+        perceptual_backbone: str = "vgg19.tv_in1k",
+        perceptual_stride: int = 8,
+        start_from: str | None = None,
+        optim: OptimConfig | None = None,
+        compile_network: bool = False,
+        channels_last: bool = True,
+    ) -> None:
+        spec = InputSpec.of(input) if input is not None else self.default_input()
+        super().__init__(input=spec, optim=optim, compile_network=compile_network, channels_last=channels_last)
+        if spec.fit != "native" or spec.divisor != 1 or spec.channels != 3:
+            raise UsageError(
+                f"model.input: super-resolution takes pictures as they are, fit native with divisor 1 and channels 3, "
+                f"not {spec.fit}, {spec.divisor} and {spec.channels}"
+            )
+        if not 2 <= scale <= LARGEST_SCALE:
+            raise UsageError(f"model.scale {scale}: allowed are 2 to {LARGEST_SCALE}")
+        self.scale = scale
+        self.network = build_network(network, scale, network_args)
+        if start_from is not None:
+            self._take_weights(start_from)
+        self.normalize = Normalize((0.0,) * 3, (1.0,) * 3)
+        colour = self.network.body.colour
+        self.loss = SuperResolutionLoss(loss, colour, loss_border, perceptual, perceptual_backbone, perceptual_stride)
+        self.metrics = MetricCollection({"quality": PictureQuality(scale)})
+
+    @classmethod
+    def default_input(cls, **init_args: Any) -> InputSpec:
+        """Pictures at their own size."""
+        return InputSpec(size=(48, 48), fit="native", divisor=1, interpolation="bicubic")
+
+    def resolved(self) -> dict[str, Any]:
+        # It has no classes, and what a checkpoint holds does not depend on where its weights began.
+        kept = {key: value for key, value in super().resolved().items() if key != "classes"}
+        return {**kept, "start_from": None}
+
+    def _take_weights(self, source: str) -> None:
+        """Takes the weights of equal name and shape: all but the layers whose size depends on the scale."""
+        stored = read_model(source)
+        weights = stored.weights() if stored.task == self.name else {}
+        own = dict(self.network.named_parameters())
+        fitting = {
+            name: weights[f"network.{name}"]
+            for name, value in own.items()
+            if f"network.{name}" in weights and weights[f"network.{name}"].shape == value.shape
+        }
+        if 2 * len(fitting) < len(own):
+            raise UsageError(
+                f"model.start_from {source}: only {len(fitting)} of {len(own)} weights fit; give a {self.name} model "
+                "of the same model.network and model.network_args"
+            )
+        self.network.load_state_dict(fitting, strict=False)
+
+    def losses(self, outputs: SuperResolutionOutputs, target: Any) -> dict[str, Tensor]:
+        high_res = target["high_res"]
+        if outputs.high_res.shape != high_res.shape:
+            height, width = (side // self.scale for side in outputs.high_res.shape[-2:])
+            raise UsageError(
+                f"the data's high resolution of {tuple(high_res.shape[-2:])} does not belong to {height}x{width} at "
+                f"x{self.scale}; set data.scale and model.scale to the same factor"
+            )
+        terms: dict[str, Tensor] = self.loss(outputs.high_res, high_res)
+        return terms
+
+    def decode(self, outputs: SuperResolutionOutputs) -> Tensor:
+        """(B, 3, H, W) float32 RGB on a scale of 255, clipped; it is rounded when it becomes a picture."""
+        return (outputs.high_res.float() * 255.0).clamp(0.0, 255.0)
+
+    def restore(self, decoded: Tensor, geometry: Sequence[Geometry]) -> list[Prediction]:
+        return list(to_pictures(decoded, geometry, self.scale))
+
+    def measure(self, decoded: Tensor, batch: Batch) -> None:
+        sizes = {each.resized for each in batch["geometry"]}
+        if len(sizes) > 1:
+            raise UsageError(
+                "pictures of different sizes are measured one at a time, as they are served; set data.eval_batch_size 1"
+            )
+        self.metrics.update(decoded, batch["target"]["high_res"], batch["image"])
+
+    @property
+    def protocol(self) -> str:
+        return (
+            f"x{self.scale}, mean over pictures; Y is BT.601 luma in studio range, rounded; a border of {self.scale} "
+            "pixels is left out; SSIM by an 11x11 Gaussian of 1.5, valid region"
+        )

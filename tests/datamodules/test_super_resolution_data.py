@@ -1,0 +1,157 @@
+"""Pairs for super-resolution: made or read, whole or in patches, always of one geometry."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datamodules.degradation import Degradation, modulo_crop, shrink
+from datamodules.super_resolution import PatchAugment, SuperResolutionData
+from visionkit.data import rng_for
+from visionkit.errors import DataError, UsageError
+from visionkit.geometry import InputSpec
+from visionkit.images import ImageSource
+from visionkit.types import Sample
+
+SPEC = InputSpec(size=(48, 48), fit="native", divisor=1)
+
+
+def photo(height, width, seed=0):
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (9, 11, 3), dtype=np.uint8))
+    noise = rng.normal(0, 12, (height, width, 3))
+    return np.clip(np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)) + noise, 0, 255).astype(
+        np.uint8
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in range(5):
+        Image.fromarray(photo(61 + number, 70 - number, number)).save(tmp_path / f"{number}.png")
+    return tmp_path
+
+
+def test_low_resolution_is_that_of_pillow():
+    image = photo(60, 72)
+    ours = shrink(image, 3)
+    theirs = np.asarray(Image.fromarray(image).resize((24, 20), Image.Resampling.BICUBIC))
+    assert ours.shape == (20, 24, 3) and np.abs(ours.astype(int) - theirs).max() <= 1
+    exact = shrink(image, 3, exact=True)
+    assert exact.dtype == np.uint16 and np.abs(exact / 257 - ours).mean() < 0.5
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_a_patch_s_low_resolution_is_that_of_the_whole_picture(scale):
+    image = photo(67, 90)
+    whole = shrink(modulo_crop(image, scale), scale)
+    patches = PatchAugment(scale, patch=7, flips=False)
+    for number in range(20):
+        sample = patches(Sample(ImageSource(image), {}), rng_for(0, 0, number))
+        low, high = sample.image.read(), np.asarray(sample.target["high_res"]).transpose(1, 2, 0)
+        assert low.shape == (7, 7, 3) and high.shape == (7 * scale, 7 * scale, 3)
+        places = [
+            (y, x)
+            for y in range(image.shape[0] // scale - 6)
+            for x in range(image.shape[1] // scale - 6)
+            if np.array_equal(image[y * scale : (y + 7) * scale, x * scale : (x + 7) * scale], high)
+        ]
+        assert len(places) == 1
+        y, x = places[0]
+        assert np.array_equal(whole[y : y + 7, x : x + 7], low)
+
+
+def test_mirrored_and_turned_patches_still_fit():
+    patches, seen = PatchAugment(2, patch=16), set()
+    for number in range(40):
+        sample = patches(Sample(ImageSource(photo(50, 60)), {}), rng_for(1, 0, number))
+        low, high = sample.image.read().astype(float), np.asarray(sample.target["high_res"]).transpose(1, 2, 0)
+        mean = high.reshape(16, 2, 16, 2, 3).mean(axis=(1, 3))
+        right = np.abs(mean - low).mean()
+        assert right < 8 and all(np.abs(np.rot90(mean, k) - low).mean() > 2 * right for k in (1, 2, 3))
+        seen.add(high.tobytes())
+    assert len(seen) > 30
+
+
+def test_training_gives_patches_and_validation_whole_pictures(folder):
+    data = SuperResolutionData(str(folder), scale=3, patch=8, patches=4, batch_size=6, val_fraction=0.4, input=SPEC)
+    assert len(data.samples("train")) == 12 and len(data.samples("val")) == 2
+    batch = next(iter(data.loader("train")))
+    assert batch["image"].shape == (6, 3, 8, 8) and batch["image"].dtype == torch.uint8
+    assert batch["target"]["high_res"].shape == (6, 3, 24, 24)
+    for batch in data.loader("val"):
+        height, width = batch["image"].shape[-2:]
+        assert batch["target"]["high_res"].shape == (1, 3, 3 * height, 3 * width)
+    names = {sample.id for split in ("train", "val") for sample in data.samples(split)}
+    assert len(names) == 5, "no picture is in both"
+    again = SuperResolutionData(str(folder), scale=3, patch=8, patches=4, batch_size=6, val_fraction=0.4, input=SPEC)
+    first, second = (next(iter(each.loader("train"))) for each in (data, again))
+    assert torch.equal(first["image"], second["image"]), "(seed, epoch, index) alone decides"
+
+
+def test_pairs_from_folders(folder, tmp_path):
+    low = tmp_path / "low"
+    low.mkdir()
+    for path in sorted(folder.glob("?.png")):
+        Image.fromarray(255 - shrink(modulo_crop(np.asarray(Image.open(path)), 2), 2)).save(low / f"{path.stem}x2.png")
+    arguments = {"pattern": "?.png", "low_res": str(low), "patch": 12, "patches": 2, "batch_size": 4, "input": SPEC}
+    data = SuperResolutionData(str(folder), scale=2, **arguments)
+    for split in ("train", "val"):
+        batch = next(iter(data.loader(split)))
+        large = batch["target"]["high_res"].float()
+        mean = torch.nn.functional.avg_pool2d(large, 2)
+        assert (255 - mean - batch["image"]).abs().mean() < 8, "what lies there is taken"
+    with pytest.raises(DataError, match=r"divided by 3.*give the folder of that scale"):
+        SuperResolutionData(str(folder), scale=3, **arguments).samples("train")
+    (low / "1x2.png").unlink()
+    with pytest.raises(DataError, match=r"no low resolution for 1 of 5 pictures: 1\.png"):
+        SuperResolutionData(
+            str(folder), scale=2, **{**arguments, "val_fraction": 0.0, "val_root": str(folder)}
+        ).samples("train")
+
+
+def test_a_picture_smaller_than_a_patch_is_refused_or_filled_up(folder):
+    with pytest.raises(DataError, match=r"smaller than a patch of 90x90.*lower data.patch to"):
+        SuperResolutionData(str(folder), scale=3, patch=30, input=SPEC).samples("train")
+    data = SuperResolutionData(str(folder), scale=3, patch=30, small="mirror", patches=1, batch_size=2, input=SPEC)
+    assert next(iter(data.loader("train")))["image"].shape == (2, 3, 30, 30)
+
+
+def test_degradations_are_drawn_for_each_patch_and_fixed_for_validation(folder):
+    hard = Degradation(blur=(0.5, 2.0), noise=(2.0, 10.0), jpeg=(30, 60))
+    data = SuperResolutionData(str(folder), scale=2, patch=16, patches=4, batch_size=4, degradation=hard, input=SPEC)
+    plain = SuperResolutionData(str(folder), scale=2, patch=16, patches=4, batch_size=4, input=SPEC)
+    assert len(data.loader("train")) == len(plain.loader("train"))
+    a, b = (next(iter(each.loader("val"))) for each in (data, plain))
+    assert torch.equal(a["target"]["high_res"], b["target"]["high_res"])
+    assert 1 < (a["image"].float() - b["image"].float()).abs().mean() < 40
+    assert torch.equal(a["image"], next(iter(data.loader("val")))["image"])
+    with pytest.raises(UsageError, match="least and most"):
+        Degradation(blur=(3.0, 1.0))
+    with pytest.raises(UsageError, match="begins at 1"):
+        Degradation(jpeg=(0, 50))
+
+
+def test_blur_is_a_gaussian():
+    from datamodules.degradation import _blurred
+
+    dot = np.zeros((21, 21, 3), np.uint8)
+    dot[10, 10] = 255
+    out = _blurred(dot, 1.0)[:, :, 0].astype(float)
+    assert out.sum() == pytest.approx(255, abs=12) and out[10, 10] == pytest.approx(255 / (2 * np.pi), abs=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({}, r"give their folder with --data\.root"),
+        ({"root": "here", "pattern": "*.tif"}, "matches data.pattern"),
+        ({"root": "here", "patch": 2}, "patch 2 at least 4"),
+        ({"root": "here", "small": "pad"}, "refuse, mirror"),
+    ],
+)
+def test_mistakes(folder, arguments, said):
+    if "root" in arguments:
+        arguments = {**arguments, "root": str(folder)}
+    with pytest.raises((UsageError, DataError), match=said):
+        SuperResolutionData(input=SPEC, **arguments).samples("train")
