@@ -193,7 +193,7 @@ def test_perceptual_loss_compares_features_and_is_no_part_of_the_task():
     assert float(term(a, a.detach()).detach()) == pytest.approx(0, abs=1e-9)
     value = term(a, torch.rand(1, 3, 32, 32))
     value.backward()
-    assert float(value) > 0 and a.grad is not None and a.grad.abs().sum() > 0
+    assert value.item() > 0 and a.grad is not None and a.grad.abs().sum() > 0
     assert not any(p.requires_grad for p in term._backbone.parameters())
 
 
