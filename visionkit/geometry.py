@@ -197,8 +197,8 @@ class Geometry(NamedTuple):
         return _affine(self.matrix, points)
 
     def apply_boxes(self, boxes: np.ndarray | Tensor) -> Tensor:
-        """Maps (N, 4) boxes to input pixels, clipped to the canvas; rotated boxes become their enclosing ones."""
-        return _box(self.matrix, boxes, self.size)
+        """Maps (N, 4) boxes to input pixels, clipped to `content`; rotated boxes become their enclosing ones."""
+        return _box(self.matrix, boxes, self.content)
 
     # ---------------------------------------------------------------- input pixels -> file pixels
 
@@ -208,7 +208,7 @@ class Geometry(NamedTuple):
 
     def invert_boxes(self, boxes: np.ndarray | Tensor) -> Tensor:
         """Maps (N, 4) boxes from input to file pixels, clipped to the file."""
-        return _box(self._inverse, boxes, self.source)
+        return _box(self._inverse, boxes, (0, 0, self.source[1], self.source[0]))
 
     def invert_map(
         self, values: Tensor, fill: float = 0.0, mode: Literal["bilinear", "nearest"] = "bilinear"
@@ -259,7 +259,7 @@ class Geometry(NamedTuple):
         return self._replace(source=(decoded[0], decoded[1]), cut=cut)  # type: ignore[arg-type]
 
     def source_indices(self) -> tuple[Tensor, Tensor, Tensor]:
-        """For every canvas pixel the file row and column under its centre, and whether that lies inside the file."""
+        """For every canvas pixel the file row and column under its centre, and whether it shows a pixel of the file."""
         height, width = self.size
         inverse = torch.from_numpy(self._inverse)
         y, x = torch.arange(height, dtype=torch.float64) + 0.5, torch.arange(width, dtype=torch.float64) + 0.5
@@ -272,6 +272,11 @@ class Geometry(NamedTuple):
         # A letterbox of the whole file must not read past the file by rounding at its last pixel.
         columns, rows = (columns + 1e-9).floor().long(), (rows + 1e-9).floor().long()
         inside = (columns >= 0) & (columns < self.source[1]) & (rows >= 0) & (rows < self.source[0])
+        # Beside a cut there is fill, even where the file goes on.
+        x1, y1, x2, y2 = self.content
+        shown = torch.zeros(height, width, dtype=torch.bool)
+        shown[y1:y2, x1:x2] = True
+        inside = inside & shown
         return rows.clamp(0, self.source[0] - 1), columns.clamp(0, self.source[1] - 1), inside
 
     def _warp(self, image: np.ndarray) -> Tensor:
@@ -293,6 +298,8 @@ class Geometry(NamedTuple):
         flags = cv2.INTER_CUBIC if self.interpolation == "bicubic" else cv2.INTER_LINEAR
         border = (self.fill,) * 4
         out = cv2.warpAffine(image, matrix, self.size[::-1], flags=flags, borderValue=border)
+        x1, y1, x2, y2 = self.content
+        out[:y1], out[y2:], out[:, :x1], out[:, x2:] = (self.fill,) * 4
         return torch.from_numpy(out.reshape(*self.size, -1)).permute(2, 0, 1)
 
 
@@ -350,14 +357,14 @@ def _affine(matrix: np.ndarray, points: np.ndarray | Tensor) -> Tensor:
     return out.to(points.dtype if points.is_floating_point() else torch.float32)
 
 
-def _box(matrix: np.ndarray, boxes: np.ndarray | Tensor, limit: tuple[int, int]) -> Tensor:
+def _box(matrix: np.ndarray, boxes: np.ndarray | Tensor, limit: tuple[int, int, int, int]) -> Tensor:
     boxes = torch.as_tensor(boxes)
     boxes = boxes if boxes.is_floating_point() else boxes.float()
     corners = _affine(matrix, boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2))
     low, high = corners.amin(dim=1), corners.amax(dim=1)
-    top = torch.tensor([limit[1], limit[0]], dtype=boxes.dtype, device=boxes.device)
-    zero = torch.zeros_like(top)
-    return torch.cat([low.clamp(zero, top), high.clamp(zero, top)], dim=1)
+    least = torch.tensor(limit[:2], dtype=boxes.dtype, device=boxes.device)
+    most = torch.tensor(limit[2:], dtype=boxes.dtype, device=boxes.device)
+    return torch.cat([low.clamp(least, most), high.clamp(least, most)], dim=1)
 
 
 _FAR = 16

@@ -128,12 +128,12 @@ def _integers(value: Any) -> Tensor:
 
 
 def _keypoints(geometry: Geometry, keypoints: Tensor) -> Tensor:
-    """(N, K, 3); a keypoint that leaves the canvas becomes absent.
+    """(N, K, 3); a keypoint that leaves what the input shows becomes absent.
 
     Mirrored pairs are swapped by the pose data, which knows them.
     """
     places = geometry.apply_points(keypoints[..., :2])
-    limit = torch.tensor([geometry.size[1], geometry.size[0]], dtype=places.dtype)
-    inside = ((places >= 0) & (places <= limit)).all(dim=-1, keepdim=True)
+    content = torch.tensor(geometry.content, dtype=places.dtype)
+    inside = ((places >= content[:2]) & (places <= content[2:])).all(dim=-1, keepdim=True)
     visible = torch.where(inside, keypoints[..., 2:], torch.zeros(()))
     return torch.cat([places * (visible > 0), visible], dim=-1)

@@ -1,6 +1,16 @@
 """Drawing: one line, prediction and picture in, picture out. One module for each kind of prediction."""
 
-from visionkit.drawing import classification, picture  # register their drawings
+from visionkit.drawing import classification, detections, picture  # register their drawings
 from visionkit.drawing.base import MIN_SIDE, draw, enlarged, font, letter_size, shortened
 
-__all__ = ["MIN_SIDE", "classification", "draw", "enlarged", "font", "letter_size", "picture", "shortened"]
+__all__ = [
+    "MIN_SIDE",
+    "classification",
+    "detections",
+    "draw",
+    "enlarged",
+    "font",
+    "letter_size",
+    "picture",
+    "shortened",
+]
