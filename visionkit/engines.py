@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +27,9 @@ EngineName = Literal["torch", "onnx", "onnx-int8", "openvino"]
 GRAPHS: dict[str, str] = {"onnx": "model.onnx", "onnx-int8": "model.int8.onnx", "openvino": "model.onnx"}
 """The file of a bundle that each engine runs; torch builds the task itself."""
 
+SECOND, SECOND_OUTPUT = "model.roi.onnx", "values"
+"""The file beside a graph that answers for `VisionTask.second_stage`, and the name of its output."""
+
 INPUT = "image"
 """Name of an exported graph's one input: (B, C, H, W) uint8."""
 
@@ -36,6 +40,40 @@ class Engine(Protocol):
     def __call__(self, image: Tensor) -> Any:
         """(B, C, H, W) uint8 to the task's outputs, a NamedTuple of tensors."""
         ...
+
+
+class SecondStage:
+    """Runs the graph of a second stage by ONNX Runtime.
+
+    Args:
+        path: The `.onnx` file.
+        threads: See `OnnxEngine`.
+
+    Raises:
+        CheckpointError: The file is broken.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        self.session = _session(path, threads)
+        self.names = [each.name for each in self.session.get_inputs()]
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Rows of the last input to as many rows."""
+        values = [each.cpu().contiguous().numpy() for each in inputs]
+        if not len(values[-1]):  # a graph need not know what to do with nothing
+            one = [*values[:-1], np.zeros((1, *values[-1].shape[1:]), values[-1].dtype)]
+            return torch.from_numpy(self._run(one)[:0])
+        return torch.from_numpy(self._run(values))
+
+    def _run(self, values: list[np.ndarray]) -> np.ndarray:
+        (out,) = self.session.run([SECOND_OUTPUT], dict(zip(self.names, values, strict=True)))
+        return np.asarray(out)
+
+
+def _second(path: Path, threads: int | None) -> SecondStage | None:
+    """The second stage that lies beside a graph."""
+    beside = path.parent / SECOND
+    return SecondStage(beside, threads) if beside.is_file() else None
 
 
 class TorchEngine:
@@ -114,20 +152,9 @@ class OnnxEngine:
     """
 
     def __init__(self, path: str | Path, outputs: type[tuple[Any, ...]], threads: int | None = None) -> None:
-        import onnxruntime as ort
-
         path = Path(path)
-        _exists(path)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or torch.get_num_threads()
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Spinning threads keep the cores from whatever torch does next: decoding is otherwise twice as slow.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime has a dozen unrelated exception types
-            raise _unusable(path, error) from error
+        self.session = _session(path, threads)
+        self.second = _second(path, threads)
         self.outputs = outputs
         _check_names(
             path, [i.name for i in self.session.get_inputs()], [o.name for o in self.session.get_outputs()], outputs
@@ -137,7 +164,7 @@ class OnnxEngine:
             raise CheckpointError(f"{path}: its input is {kind} and should be tensor(uint8); export it with visionkit")
 
     def __call__(self, image: Tensor) -> Any:
-        values = self.session.run(list(_fields(self.outputs)), {INPUT: image.cpu().contiguous().numpy()})
+        values = self.session.run(list(served_fields(self.outputs)), {INPUT: image.cpu().contiguous().numpy()})
         return self.outputs(*map(torch.from_numpy, values))
 
 
@@ -179,7 +206,7 @@ class OpenVinoEngine:
             self.model = openvino.Core().compile_model(str(path), "CPU", settings)
         except Exception as error:
             raise _unusable(path, error) from error
-        self.outputs = outputs
+        self.outputs, self.second = outputs, _second(path, threads)
         _check_names(
             path, [i.get_any_name() for i in self.model.inputs], [o.get_any_name() for o in self.model.outputs], outputs
         )
@@ -188,7 +215,7 @@ class OpenVinoEngine:
         # A request of its own each time: the model's shared one belongs to one thread at a time.
         values = self.model.create_infer_request().infer({INPUT: image.cpu().contiguous().numpy()})
         # The result's memory is the runtime's own and is used again by the next call.
-        return self.outputs(*(torch.from_numpy(values[name].copy()) for name in _fields(self.outputs)))
+        return self.outputs(*(torch.from_numpy(values[name].copy()) for name in served_fields(self.outputs)))
 
 
 def graph_engine(
@@ -210,6 +237,18 @@ def graph_engine(
     return OpenVinoEngine(path, outputs, threads) if name == "openvino" else OnnxEngine(path, outputs, threads)
 
 
+def serve_graph(task: VisionTask, name: str, folder: Path, threads: int | None = None) -> Engine:
+    """The engine of that name for a task without weights, which then asks the graph for its second stage too.
+
+    Raises:
+        UsageError: Unknown name.
+        CheckpointError: The bundle has no such graph, or it is broken.
+    """
+    engine = graph_engine(name, folder, task.outputs, threads)
+    task.second_engine = engine.second
+    return engine
+
+
 def check_engine(name: str) -> None:
     """Refuses an unknown engine.
 
@@ -221,17 +260,34 @@ def check_engine(name: str) -> None:
         raise UsageError(f"engine {name!r}: allowed are {', '.join(known)}{suggest(name, known)}")
 
 
-def _fields(outputs: type[tuple[Any, ...]]) -> tuple[str, ...]:
-    return tuple(outputs._fields)  # type: ignore[attr-defined]
+def served_fields(outputs: type[tuple[Any, ...]]) -> tuple[str, ...]:
+    """The fields of a task's outputs that a graph gives: those without a default; the others are for losses alone."""
+    return tuple(name for name in outputs._fields if name not in outputs._field_defaults)  # type: ignore[attr-defined]
 
 
 def _check_names(path: Path, inputs: list[str], found: list[str], outputs: type[tuple[Any, ...]]) -> None:
-    wanted = list(_fields(outputs))
+    wanted = list(served_fields(outputs))
     if inputs != [INPUT] or sorted(found) != sorted(wanted):
         raise CheckpointError(
             f"{path}: its inputs are {', '.join(inputs)} and its outputs {', '.join(found)}; this task wants {INPUT} "
             f"and {', '.join(wanted)}"
         )
+
+
+def _session(path: Path, threads: int | None) -> Any:
+    import onnxruntime as ort
+
+    _exists(path)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Spinning threads keep the cores from whatever torch does next: decoding is otherwise twice as slow.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has a dozen unrelated exception types
+        raise _unusable(path, error) from error
 
 
 def _exists(path: Path) -> None:

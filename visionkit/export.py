@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from visionkit.bundle import FACTS, save_bundle
-from visionkit.engines import GRAPHS, INPUT, Engine, OnnxEngine, TorchEngine
+from visionkit.engines import GRAPHS, INPUT, SECOND, SECOND_OUTPUT, Engine, OnnxEngine, TorchEngine, served_fields
 from visionkit.errors import CheckpointError, UsageError
 from visionkit.images import ImageLike
-from visionkit.predictions import Classification, Prediction
+from visionkit.predictions import Classification, Detections, Prediction
 from visionkit.predictor import Predictor
 from visionkit.quantize import quantize
 from visionkit.quiet import quiet
@@ -94,6 +94,9 @@ def export_bundle(
         with tempfile.TemporaryDirectory() as scratch:
             graph = Path(scratch) / GRAPHS["onnx"]
             write_graph(stored, graph)
+            if (second := stored.second_stage()) is not None:
+                write_second_stage(stored, second, folder / SECOND)
+                (Path(scratch) / SECOND).write_bytes((folder / SECOND).read_bytes())
             reports: dict[str, Any] = {}
             if onnx:
                 reports[graph.name] = _checked(stored, graph, tried, TOLERANCE)
@@ -153,7 +156,8 @@ class Graph(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """(B, C, H, W) uint8 to the outputs in the order of their fields."""
-        return tuple(self.network(self.normalize(image)))
+        outputs = self.network(self.normalize(image))
+        return tuple(getattr(outputs, name) for name in served_fields(type(outputs)))
 
 
 class _LinearPReLU(nn.Module):
@@ -188,15 +192,49 @@ def write_graph(task: VisionTask, path: Path) -> None:
         free |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     # Two pictures: an example with one would fix the batch at one.
     example = torch.randint(0, 256, (2, spec.channels, *spec.size), dtype=torch.uint8)
+    _write(task, Graph(task), (example,), [INPUT], list(served_fields(task.outputs)), (free,), path)
+
+
+def write_second_stage(task: VisionTask, second: nn.Module, path: Path) -> None:
+    """Exports what `decode` asks about its findings; any number of pictures and rows.
+
+    Raises:
+        CheckpointError: The network has something that the exporter cannot do; one line says what.
+    """
+    task.eval()
+    with torch.no_grad():
+        outputs = task(torch.randint(0, 256, (2, task.input.channels, *task.input.size), dtype=torch.uint8))
+    names: tuple[str, ...] = second.inputs  # type: ignore[assignment]
+    sides = torch.tensor([task.input.size[1], task.input.size[0]] * 2) / 2
+    rows = torch.cat([torch.tensor([[0.0], [1.0], [1.0]]), torch.rand(3, 4).sort(dim=1).values * sides], dim=1)
+    example = (*(getattr(outputs, name).contiguous() for name in names[:-1]), rows)
+    batch = torch.export.Dim("batch", min=1, max=1 << 16)
+    free: list[dict[int, Any]] = [{0: batch} for _ in names[:-1]]
+    if task.input.fit == "native":
+        free = [each | {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC} for each in free]
+    free.append({0: torch.export.Dim("rows", min=1, max=1 << 20)})
+    copied = copy.deepcopy(second).eval().requires_grad_(False).cpu().to(memory_format=torch.contiguous_format)
+    _write(task, copied, example, list(names), [SECOND_OUTPUT], (tuple(free),), path)
+
+
+def _write(
+    task: VisionTask,
+    network: nn.Module,
+    example: tuple[Tensor, ...],
+    inputs: list[str],
+    outputs: list[str],
+    free: Any,
+    path: Path,
+) -> None:
     try:
         with quiet(), torch.no_grad():
             program = torch.onnx.export(
-                Graph(task),
-                (example,),
+                network,
+                example,
                 dynamo=True,
-                input_names=[INPUT],
-                output_names=list(task.outputs._fields),  # type: ignore[attr-defined]
-                dynamic_shapes=(free,),
+                input_names=inputs,
+                output_names=outputs,
+                dynamic_shapes=free,
                 verbose=False,
             )
             assert program is not None
@@ -236,6 +274,38 @@ def _classification(ours: Classification, other: Prediction) -> tuple[float, boo
     return float(np.abs(ours.probabilities - other.probabilities).max()), same
 
 
+@difference.register(Detections)
+def _detections(ours: Detections, other: Prediction) -> tuple[float, bool]:
+    """Largest difference of a score, or of a side of a box as a part of the picture's longer side.
+
+    Objects are paired by class and place, since two of almost one score may change their order. One without a partner
+    counts with its whole score, unless it lies at the end of the answer, where rounding decides what is still in.
+    """
+    assert isinstance(other, Detections)
+    lowest = min([*ours.scores, *other.scores], default=0.0)
+    apart, free = 0.0, set(range(len(other)))
+    same = len(ours.above()) == len(other.above())
+    alone: list[float] = []
+    for box, score, label in zip(ours.boxes, ours.scores, ours.labels, strict=True):
+        rows = [k for k in free if other.labels[k] == label and abs(other.scores[k] - score) <= _NEAR]
+        far = [float(np.abs(other.boxes[k] - box).max()) / max(ours.size) for k in rows]
+        if not rows or min(far) > _NEAR:
+            alone.append(float(score))
+            continue
+        k = rows[int(np.argmin(far))]
+        free.remove(k)
+        apart = max(apart, min(far), abs(float(other.scores[k] - score)))
+    alone += [float(other.scores[k]) for k in free]
+    for score in alone:
+        at_the_end = score - lowest <= _NEAR and score <= 0.25
+        apart = max(apart, score - lowest if at_the_end else score)
+    return apart, same
+
+
+_NEAR = 0.01
+"""Two objects are the same where neither score nor place, as a part of the picture, differs by more."""
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How a graph's answers compare with torch's.
@@ -273,13 +343,15 @@ def compare(task: VisionTask, engine: Engine, pictures: Sequence[ImageLike], lim
         # Twice the same picture, so a graph with a fixed batch shows.
         image = torch.stack([example["image"]] * 2)
         ours, other = reference(image), engine(image)
-        for a, b in zip(ours, other, strict=True):
+        values = [[getattr(each, name) for name in served_fields(type(each))] for each in (ours, other)]
+        for a, b in zip(*values, strict=True):
             scale = float(a.abs().max()) or 1.0
             outputs.append(float((a.float() - b.float()).abs().max()) / scale)
-        flat = [torch.cat([v.double().flatten() for v in values]) for values in (ours, other)]
+        flat = [torch.cat([v.double().flatten() for v in each]) for each in values]
         cosines.append(float(torch.cosine_similarity(flat[0], flat[1], dim=0)))
         geometry = [example["geometry"]] * 2
-        answers = [task.restore(task.decode(values), geometry)[0] for values in (ours, other)]
+        decoded = [task.decode(ours), _decode(task, engine, other)]
+        answers = [task.restore(each, geometry)[0] for each in decoded]
         if (found := difference(answers[0], answers[1])) is not None:
             distances.append(found[0])
             same.append(found[1])
@@ -292,8 +364,16 @@ def compare(task: VisionTask, engine: Engine, pictures: Sequence[ImageLike], lim
     )
 
 
+def _decode(task: VisionTask, engine: Engine, outputs: Any) -> Any:
+    task.second_engine = getattr(engine, "second", None)
+    try:
+        return task.decode(outputs)
+    finally:
+        task.second_engine = None
+
+
 def _checked(task: VisionTask, path: Path, pictures: Sequence[ImageLike], tolerance: float) -> dict[str, Any]:
-    found = compare(task, OnnxEngine(path, type(task).outputs), pictures)
+    found = compare(task, OnnxEngine(path, task.outputs), pictures)
     wrong = found.outputs > OUTPUT_TOLERANCE
     if found.difference is not None:
         # Probabilities are what is served; outputs may differ more where a softmax does not show it.
@@ -313,7 +393,7 @@ def _checked(task: VisionTask, path: Path, pictures: Sequence[ImageLike], tolera
 
 
 def _checked_int8(task: VisionTask, path: Path, pictures: Sequence[ImageLike]) -> dict[str, Any]:
-    found = compare(task, OnnxEngine(path, type(task).outputs), pictures)
+    found = compare(task, OnnxEngine(path, task.outputs), pictures)
     if not found.cosine >= INT8_COSINE or (found.same is not None and found.same < INT8_AGREEMENT):
         told = f", the same answer on {found.same:.1%}" if found.same is not None else ""
         raise CheckpointError(

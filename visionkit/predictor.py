@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 import torch
 
 from visionkit.data import collate
-from visionkit.engines import GRAPHS, Engine, EngineName, TorchEngine, check_engine, find_device, graph_engine
+from visionkit.engines import GRAPHS, Engine, EngineName, TorchEngine, check_engine, find_device, serve_graph
 from visionkit.errors import CheckpointError, DataError, UsageError, suggest
 from visionkit.geometry import Geometry
 from visionkit.images import ImageLike, ImageSource
@@ -227,7 +227,7 @@ def load(
     from visionkit.checkpoint import read_model
 
     task = _without_weights(read_model(folder).blank)
-    return Predictor(task, graph_engine(engine, folder, type(task).outputs, threads))
+    return Predictor(task, serve_graph(task, engine, folder, threads))
 
 
 def _without_weights(build: Callable[[], VisionTask]) -> VisionTask:

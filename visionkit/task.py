@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import typing
 from abc import ABC, ABCMeta, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, ClassVar
 
@@ -57,8 +57,11 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         name: What a checkpoint stores: "detection". Never a module path.
         monitor: The metric that chooses the best checkpoint, and "min" or "max".
         targets: Keys of `visionkit.types.Target` that training needs.
-        outputs: The NamedTuple that `forward` returns; its fields name the outputs of an exported graph.
+        outputs: The NamedTuple that `forward` returns; its fields name the outputs of an exported graph. Fields with a
+            default are for `losses` alone, and a graph leaves them out. Where it depends on the arguments, an
+            instance sets its own.
         latest: Losses and rates as they were last logged, for whoever shows them.
+        second_engine: Answers in place of `second_stage` where an exported graph is served.
         public_schemes: Sources of public weights that `from_public` knows: `("timm",)`.
     """
 
@@ -88,6 +91,7 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         self.compile_network, self.channels_last = compile_network, channels_last
         self.step_log = TermLog()
         self.latest: dict[str, float] = {}
+        self.second_engine: Callable[..., Tensor] | None = None
         self._eval_log = TermLog()
         self._tables: dict[str, list[dict[str, Any]]] = {}
         self._config: dict[str, Any] = {}
@@ -106,6 +110,21 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
     @abstractmethod
     def restore(self, decoded: Any, geometry: Sequence[Geometry]) -> list[Prediction]:
         """Answers to predictions in file pixels, one per picture."""
+
+    def second_stage(self) -> nn.Module | None:
+        """A part of the network that `decode` asks about what it found, such as a mask head; by default none.
+
+        It takes tensors under the names of its attribute `inputs`, and gives a row for each row of the last one. It is
+        exported as a graph of its own, so thresholds stay free.
+        """
+        return None
+
+    def ask(self, *inputs: Tensor) -> Tensor:
+        """Asks the second stage, wherever it runs."""
+        answer = self.second_stage() if self.second_engine is None else self.second_engine
+        if answer is None:
+            raise UsageError(f"{self.name} has no second stage")
+        return answer(*inputs)
 
     def measure(self, decoded: Any, batch: Batch) -> None:
         """Feeds the metrics with what would be served."""

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.scenes import OBJECT_CLASSES
 from visionkit.data import SampleDataset, collate
+from visionkit.detection.task import RCNN
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
 from visionkit.preprocess import Preprocessor
@@ -38,6 +40,7 @@ class Case:
         input: What the networks take.
         steered: Prefix of the parameters that learning must reach.
         one_size: Pictures of a batch have one size, since the network takes them as they are and measures them so.
+        loss_left: Share of the first loss that may be left then.
     """
 
     classes: tuple[str, ...]
@@ -50,7 +53,20 @@ class Case:
     input: InputSpec = field(default_factory=lambda: InputSpec(size=SIZE, fit="stretch"))
     steered: str = "network.backbone."
     one_size: bool = False
+    loss_left: float = 0.2
 
+
+_RCNN = {
+    "hidden": 64,
+    "canonical": 56,
+    "anchor_scale": 4,
+    "candidates": 100,
+    "proposals": 50,
+    "train_candidates": 100,
+    "train_proposals": 50,
+    "anchors_drawn": 64,
+    "boxes_drawn": 64,
+}
 
 CASES: dict[str, Case] = {
     "classification": Case(classes=("disc", "stripe", "noise")),
@@ -65,6 +81,24 @@ CASES: dict[str, Case] = {
         input=InputSpec(size=SIZE, fit="native", divisor=1),
         steered="network.body.",
         one_size=True,
+    ),
+    "detection": Case(
+        classes=OBJECT_CLASSES,
+        arguments={"width": 32, "convs": 1},
+        data=("--data.target", "boxes", "--model.width", "32", "--model.convs", "1"),
+        loss_left=0.35,  # the entropy of centerness stays
+        overfit=0.5,
+        overfit_steps=150,
+    ),
+    "instance_segmentation": Case(
+        classes=OBJECT_CLASSES,
+        arguments={"width": 32, "mask_hidden": 32, "rcnn": RCNN(**_RCNN)},
+        data=(
+            *("--data.target", "masks", "--model.width", "32", "--model.mask_hidden", "32"),
+            *(part for name, value in _RCNN.items() for part in (f"--model.rcnn.{name}", str(value))),
+        ),
+        overfit=0.5,
+        overfit_steps=150,
     ),
 }
 
@@ -84,21 +118,34 @@ def pictures(count: int, seed: int = 0) -> list[np.ndarray]:
     return [rng.integers(0, 256, (41 + 7 * k, 67 - 4 * k, 3), dtype=np.uint8) for k in range(count)]
 
 
+def _object(k: int, image: np.ndarray, classes: int) -> dict[str, np.ndarray]:
+    """One object, in another place of every picture; the picture is darkened there."""
+    height, width = image.shape[:2]
+    x1, y1 = 4 + 3 * k, 6 + 2 * k
+    x2, y2 = x1 + width // 2, y1 + height // 2
+    image[y1:y2, x1:x2] //= 8
+    mask = np.zeros((1, height, width), dtype=bool)
+    mask[:, y1:y2, x1:x2] = True
+    return {"boxes": np.array([[x1, y1, x2, y2]], np.float32), "labels": np.array([k % classes]), "masks": mask}
+
+
 def samples(name: str, count: int, seed: int = 0) -> list[Sample]:
     """Samples with every target that the task names, made of noise pictures and plausible labels."""
+    classes, wanted = len(CASES[name].classes), task_class(name).targets
     targets = {
-        "labels": lambda k, image: np.int64(k % len(CASES[name].classes)),
+        "labels": lambda k, image: np.int64(k % classes),
         # Something that bicubic is far from and a small network can learn by heart: the negative.
         "high_res": lambda k, image: 255 - image.repeat(2, axis=0).repeat(2, axis=1).transpose(2, 0, 1),
     }
-    wanted = task_class(name).targets
     shown = pictures(count, seed)
     if CASES[name].one_size:
         shown = [np.resize(image, shown[0].shape) for image in shown]
-    return [
-        Sample(ImageSource(image, name=f"picture-{k}"), {key: targets[key](k, image) for key in wanted}, f"picture-{k}")
-        for k, image in enumerate(shown)
-    ]
+    out = []
+    for k, image in enumerate(shown):
+        objects = _object(k, image, classes) if "boxes" in wanted else {}
+        target = {key: objects[key] if key in objects else targets[key](k, image) for key in wanted}
+        out.append(Sample(ImageSource(image, name=f"picture-{k}"), target, f"picture-{k}"))
+    return out
 
 
 def batch(task: VisionTask, count: int = 2, seed: int = 0) -> Batch:

@@ -13,7 +13,7 @@ from tests.contracts.cases import CASES, batch, build, pictures, samples
 from visionkit.checkpoint import AtomicCheckpointIO, load_task, save_bundle
 from visionkit.data import SampleDataset
 from visionkit.drawing import draw
-from visionkit.export import export_bundle
+from visionkit.export import difference, export_bundle
 from visionkit.optim import OptimConfig, build_optimizer, parameter_groups
 from visionkit.predictions import Prediction
 from visionkit.predictor import Predictor, load
@@ -69,7 +69,7 @@ def test_overfits_two_pictures(name):
         loss.backward()
         optimizer.step()
         first, last = first if first is not None else loss.item(), loss.item()
-    assert last < 0.2 * first
+    assert last < CASES[name].loss_left * first
     task.eval()
     task.measure(task.decode(task(data["image"])), data)
     metric = task.monitor[0].partition("/")[2]
@@ -107,9 +107,12 @@ def test_prediction_survives_json_and_can_be_drawn(name):
 def test_a_list_equals_one_by_one_whatever_the_sizes(name):
     predictor = Predictor(build(name).eval())
     several = pictures(5)
-    together = [prediction.to_json() for prediction in predictor(several)]
-    alone = [predictor(picture).to_json() for picture in several]
-    assert json.dumps(_rounded(together)) == json.dumps(_rounded(alone))
+    for together, picture in zip(predictor(several), several, strict=True):
+        alone = predictor(picture)
+        if (found := difference(together, alone)) is not None:
+            assert found[0] <= 1e-4
+        else:
+            assert json.dumps(_rounded(together.to_json())) == json.dumps(_rounded(alone.to_json()))
 
 
 @every_task
@@ -141,8 +144,12 @@ def test_onnx_agrees(name, tmp_path):
     export_bundle(task, tmp_path / "bundle", onnx=True, card={"data": "noise"})
     ours, exported = load(tmp_path / "bundle"), load(tmp_path / "bundle", engine="onnx")
     for picture in pictures(3, seed=5):
-        a, b = _numbers(ours(picture).to_json()), _numbers(exported(picture).to_json())
-        assert np.allclose(a, b, atol=1e-4)
+        answers = ours(picture), exported(picture)
+        if (found := difference(*answers)) is not None:
+            assert found[0] <= 1e-4
+        else:
+            a, b = (_numbers(answer.to_json()) for answer in answers)
+            assert np.allclose(a, b, atol=1e-4)
 
 
 @every_task

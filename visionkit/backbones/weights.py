@@ -6,6 +6,7 @@ import os
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -69,19 +70,33 @@ def _from_hub(name: str, hub_id: str, filename: str | None) -> Path:
 
 def _from_url(name: str, url: str | tuple[str, str]) -> Path:
     address, filename = url if isinstance(url, tuple) else (url, Path(urlparse(url).path).name)
+    return download(address, filename, lambda folder: _fault(name, filename, address, folder))
+
+
+def download(address: str, filename: str, fault: Callable[[str], str]) -> Path:
+    """A file from torch's cache, or else downloaded into it; a server that does not answer is no hang.
+
+    Args:
+        address: Where it is.
+        filename: In the cache.
+        fault: What to say where it cannot be brought, given the folder of the cache.
+
+    Raises:
+        EnvironmentFault: It is not in the cache and cannot be brought.
+    """
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     target = folder / filename
     if target.is_file():
         return target
-    fault = _fault(name, filename, address, str(folder))
+    told = fault(str(folder))
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
-        raise EnvironmentFault(f"{fault} (HF_HUB_OFFLINE is set)")
-    _probe(address, fault)
+        raise EnvironmentFault(f"{told} (HF_HUB_OFFLINE is set)")
+    _probe(address, told)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(address, str(target), progress=False)
     except (OSError, RuntimeError) as error:
-        raise EnvironmentFault(f"{fault} ({_first_line(error)})") from error
+        raise EnvironmentFault(f"{told} ({_first_line(error)})") from error
     return target
 
 

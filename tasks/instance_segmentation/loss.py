@@ -1,0 +1,44 @@
+"""The losses of Mask R-CNN: those of Faster R-CNN, and one over the masks of the positive boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from visionkit.detection.boxes import gather_objects
+from visionkit.detection.task import RCNN
+from visionkit.detection.two_stage import TwoStageNetwork
+from visionkit.detection.two_stage_loss import mask_loss, two_stage_losses
+
+
+def mask_rcnn_losses(
+    network: TwoStageNetwork,
+    outputs: Any,
+    target: Sequence[Mapping[str, Any]],
+    settings: RCNN,
+    masks_drawn: int,
+    training: bool,
+) -> dict[str, Tensor]:
+    """Five named terms.
+
+    Args:
+        network: That gave the outputs.
+        outputs: Of its forward.
+        target: One dict a picture with `boxes`, `labels` and `masks` in input pixels.
+        settings: Of both stages.
+        masks_drawn: Boxes of the batch that masks are learnt from, at most.
+        training: Otherwise the samples are the same every time.
+    """
+    objects = gather_objects(target, outputs.logits.device)
+    terms, sampled = two_stage_losses(
+        network,
+        outputs,
+        objects,
+        training=training,
+        anchors=settings.anchors_drawn,
+        boxes=settings.boxes_drawn,
+    )
+    terms["masks"] = mask_loss(network, outputs, target, sampled, masks_drawn)
+    return terms

@@ -1,0 +1,145 @@
+"""The base of tasks that answer boxes: how answers are chosen, brought back to file pixels and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from visionkit.backbones import Backbone, backbone_facts
+from visionkit.coco_eval import detection_tables
+from visionkit.detection.proposals import RegionProposals
+from visionkit.detection.select import Found, Thresholds, select_by_softmax
+from visionkit.detection.two_stage import BoxHead, Pooling, TwoStageNetwork, anchor_sizes
+from visionkit.errors import UsageError
+from visionkit.geometry import InputSpec
+from visionkit.nn.fpn import FPNNeck
+from visionkit.nn.norms import Norm, set_batch_norm
+from visionkit.task import VisionTask
+from visionkit.types import Batch
+
+
+@dataclass(frozen=True)
+class RCNN:
+    """What the two-stage network has beyond the one-stage ones.
+
+    Attributes:
+        hidden: Width of the box head's two hidden layers.
+        pooling: `align` (RoIAlign) or `pool` (RoIPool).
+        canonical: A box of this side, in input pixels, is cut from the level of stride 16; smaller for small pictures.
+        anchor_scale: Side of the anchors, in strides of their level.
+        candidates: Boxes of each level that go into the proposals' suppression.
+        proposals: Boxes of a picture that go on to the second stage.
+        train_candidates: `candidates` in training.
+        train_proposals: `proposals` in training.
+        anchors_drawn: Anchors a picture that the first stage learns from.
+        boxes_drawn: Boxes a picture that the second stage learns from.
+    """
+
+    hidden: int = 1024
+    pooling: Pooling = "align"
+    canonical: float = 224.0
+    anchor_scale: float = 8.0
+    candidates: int = 1000
+    proposals: int = 1000
+    train_candidates: int = 2000
+    train_proposals: int = 1000
+    anchors_drawn: int = 256
+    boxes_drawn: int = 512
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "candidates", "proposals", "train_candidates", "train_proposals"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"rcnn.{name} {getattr(self, name)}: must be at least 1")
+        if self.canonical <= 0 or self.anchor_scale <= 0:
+            raise UsageError(f"rcnn.canonical {self.canonical} and anchor_scale {self.anchor_scale} must be above 0")
+
+
+def build_backbone(
+    name: str,
+    spec: InputSpec,
+    strides: Sequence[int],
+    *,
+    pretrained: bool,
+    norm: Norm,
+    eps: float | None,
+    drop_path: float,
+) -> Backbone:
+    """A backbone as detectors want it: no final features, its batch norms as asked."""
+    body = Backbone(
+        name,
+        pretrained=pretrained,
+        in_chans=spec.channels,
+        strides=strides,
+        image_size=spec.size if spec.fit != "native" else None,
+        drop_path_rate=drop_path,
+        use_final=False,
+    )
+    body.model = set_batch_norm(body.model, norm, eps)
+    return body
+
+
+def build_two_stage(
+    backbone: Backbone, classes: int, width: int, settings: RCNN, roi_head: Any = None
+) -> TwoStageNetwork:
+    """Faster R-CNN on a feature pyramid, with one more coarse level for the first stage.
+
+    Args:
+        backbone: Gives the pyramid.
+        classes: K.
+        width: Channels of the levels.
+        settings: Of both stages.
+        roi_head: See `TwoStageNetwork`.
+    """
+    neck = FPNNeck(backbone.channels, width, "pool")
+    first = RegionProposals(
+        width,
+        anchor_sizes(neck.strides, settings.anchor_scale),
+        candidates=(settings.train_candidates, settings.candidates),
+        kept=(settings.train_proposals, settings.proposals),
+    )
+    second = BoxHead(neck.own, width, classes, settings.hidden, settings.pooling, settings.canonical)
+    return TwoStageNetwork(backbone, neck, first, second, roi_head)
+
+
+def select_two_stage(outputs: Any, limits: Thresholds) -> list[Found]:
+    """The final boxes of each picture of a batch."""
+    probabilities = outputs.logits.float().softmax(dim=-1)[..., 1:]
+    probabilities = probabilities * (outputs.proposal_scores >= 0)[..., None]  # filling is no answer
+    return [select_by_softmax(each, boxes, limits) for each, boxes in zip(probabilities, outputs.boxes, strict=True)]
+
+
+class DetectorTask(VisionTask):
+    """Base of detection and instance segmentation.
+
+    A subclass builds `network` and sets `limits`.
+
+    Attributes:
+        limits: How answers are chosen where a call does not say otherwise.
+    """
+
+    limits: Thresholds
+
+    @classmethod
+    def default_input(cls, backbone: str = "resnet50", **init_args: Any) -> InputSpec:
+        """Whole pictures, their ratio kept, in a square of 512 pixels or of the one size that the backbone has."""
+        facts = backbone_facts(backbone)
+        return InputSpec(size=facts.train_size if facts.fixed_input_size else (512, 512), fit="letterbox")
+
+    @property
+    def protocol(self) -> str:
+        limits = self.limits
+        return (
+            "COCO AP and AR over IoU .50:.05:.95, 101 recall points, at most 100 objects a picture, crowds left out, "
+            "small, medium and large by the annotation's area in file pixels; answers from score "
+            f"{limits.score:g} on, NMS {limits.nms:g}, at most {limits.detections} a picture"
+        )
+
+    def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
+        return detection_tables(computed, self.classes)
+
+    def measure(self, decoded: Any, batch: Batch) -> None:
+        """Measures the predictions as they are served, in file pixels."""
+        self.metrics.update(self.restore(decoded, batch["geometry"]), batch["target"])
