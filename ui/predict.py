@@ -2,6 +2,7 @@
 
 MODEL is a .ckpt, a bundle folder or a public name (timm:resnet50). With --out, DIR/predictions.jsonl gets one record
 a picture, {"source", "size": [height, width], "prediction"}; without it the records go to the standard output.
+Answers that are pictures themselves (label maps) are also written to DIR/files/, which the record names as "files".
 A picture that cannot be read is told, skipped and counted; the rest is done, and the exit status is then 3.
 
   visionkit predict runs/flowers/checkpoints/last.ckpt photos --out results --draw
@@ -14,7 +15,7 @@ import argparse
 import json
 import os
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ SUMMARY = "predict on pictures, folders or patterns"
 ENGINES = ("torch", "onnx", "onnx-int8", "openvino")  # visionkit.engines would import torch for its names
 RECORDS = "predictions.jsonl"
 DRAWN = "drawn"
+FILES = "files"
 FEW = 20
 """Up to that many pictures, a table of the answers is printed."""
 
@@ -76,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
     for fault in missing:
         report.skip(fault)
     names = drawing_names(paths) if args.draw else {}
+    stems = file_stems(paths) if out is not None else {}
     with _records(out) as file, _progress(len(paths)) as advance:
         for path, picture, result in answers(predictors, paths, args.batch_size):
             advance()
@@ -84,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
                 continue
             answer = result.prediction
             record = {"source": str(path), "size": list(picture.size), "prediction": to_record(answer, args.top)}
+            if out is not None and (written := _save(out / FILES / stems[path], answer)):
+                record["files"] = [str(each.relative_to(out)) for each in written]
             try:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
                 file.flush()
@@ -142,6 +147,21 @@ def drawing_names(paths: Sequence[Path]) -> dict[Path, Path]:
     return names
 
 
+def file_stems(paths: Sequence[Path]) -> dict[Path, Path]:
+    """Where the files of each picture's answer go: its path below the common folder, without its ending.
+
+    Pictures that differ in nothing but their ending keep it.
+    """
+    root = _folder_of(paths)
+    folders = [path.resolve().parent for path in paths]
+    below = [folder.relative_to(root) if root else Path(*folder.parts[1:]) for folder in folders]
+    shared = Counter(str(folder / path.stem).lower() for path, folder in zip(paths, below, strict=True))
+    return {
+        path: folder / (path.stem if shared[str(folder / path.stem).lower()] == 1 else path.name)
+        for path, folder in zip(paths, below, strict=True)
+    }
+
+
 def _folder_of(paths: Sequence[Path]) -> Path | None:
     """The deepest folder that all pictures are in; None where they are on different drives."""
     try:
@@ -181,6 +201,19 @@ def _records(out: Path | None) -> Iterator[IO[str]]:
             file.close()
         raise
     file.close()
+
+
+def _save(stem: Path, answer: Prediction) -> list[Path]:
+    """The files that this kind of answer is handed out as."""
+    from visionkit.prediction_files import has_files, save_files
+
+    if not has_files(answer):
+        return []
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        return save_files(answer, stem)
+    except OSError as error:
+        raise _cannot_write(stem.parent, error) from error
 
 
 def _draw(path: Path, picture: ImageSource, answer: Prediction) -> None:

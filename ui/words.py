@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from visionkit.predictions import Classification, Label, Picture, Prediction
+from visionkit.predictions import Classification, Label, LabelMap, Picture, Prediction
 
 
 def in_words(answer: Prediction, top: int) -> str:
@@ -42,4 +42,12 @@ def _picture(answer: Any, top: int) -> str:
     return f"{width} x {height} pixels, {answer.scale} times the file"
 
 
-_WORDS: dict[str, Callable[[Any, int], str]] = {Classification.kind: _classification, Picture.kind: _picture}
+def _label_map(answer: LabelMap, top: int) -> str:
+    return ", ".join(f"{area.name} {area.share:.1%}" for area in answer.areas()[: max(top, 5)]) or "no class"
+
+
+_WORDS: dict[str, Callable[[Any, int], str]] = {
+    Classification.kind: _classification,
+    LabelMap.kind: _label_map,
+    Picture.kind: _picture,
+}

@@ -35,6 +35,7 @@ class Target(TypedDict, total=False):
         keypoints: (N, K, 3) float32, x, y in pixels and visibility 0 (absent), 1 (hidden), 2 (visible).
         area: (N,) float32, COCO's own area in file pixels, which decides the small/medium/large buckets.
         iscrowd: (N,) int64, 1 for a crowd region.
+        pixel_weight: (h, w) float32, how much each pixel of `label_map` counts in the loss.
         depth: (h, w) float32 metres; 0 is not measured.
         file_boxes: (N, 4) float64, the boxes as they were before any transform, in file pixels, for the metric;
             evaluation examples have them, training on a view does not.
@@ -47,6 +48,7 @@ class Target(TypedDict, total=False):
     boxes: Any
     masks: Any
     label_map: Any
+    pixel_weight: Any
     keypoints: Any
     area: Any
     iscrowd: Any

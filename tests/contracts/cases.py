@@ -100,6 +100,13 @@ CASES: dict[str, Case] = {
         overfit=0.5,
         overfit_steps=150,
     ),
+    "semantic_segmentation": Case(
+        classes=("background", "disc", "stripe"),
+        arguments={"decoder_options": {"channels": (16, 16, 8, 8, 8)}},
+        data=("--data.target", "label_map", "--model.decoder_options", "{channels: [16,16,8,8,8]}"),
+        overfit=0.8,
+        overfit_steps=80,
+    ),
 }
 
 
@@ -136,6 +143,7 @@ def samples(name: str, count: int, seed: int = 0) -> list[Sample]:
         "labels": lambda k, image: np.int64(k % classes),
         # Something that bicubic is far from and a small network can learn by heart: the negative.
         "high_res": lambda k, image: 255 - image.repeat(2, axis=0).repeat(2, axis=1).transpose(2, 0, 1),
+        "label_map": lambda k, image: _stripes(image.shape[:2], k, classes),
     }
     shown = pictures(count, seed)
     if CASES[name].one_size:
@@ -146,6 +154,13 @@ def samples(name: str, count: int, seed: int = 0) -> list[Sample]:
         target = {key: objects[key] if key in objects else targets[key](k, image) for key in wanted}
         out.append(Sample(ImageSource(image, name=f"picture-{k}"), target, f"picture-{k}"))
     return out
+
+
+def _stripes(size: tuple[int, int], start: int, classes: int) -> np.ndarray:
+    """Bands of classes from top to bottom, with an ignored row."""
+    labels = (np.arange(size[0]) * classes // size[0] + start) % classes
+    labels[-1] = 255
+    return np.repeat(labels[:, None], size[1], axis=1).astype(np.uint8)
 
 
 def batch(task: VisionTask, count: int = 2, seed: int = 0) -> Batch:

@@ -4,12 +4,13 @@ This is the only place of the demo that knows kinds of predictions. A new kind i
 line in `VIEWS`.
 """
 
-from ui.views import classification, picture
+from ui.views import classification, label_map, picture
 from ui.views.base import SIDE, View, drawing, drawing_component
-from visionkit.predictions import Classification, Picture
+from visionkit.predictions import Classification, LabelMap, Picture
 
 VIEWS: dict[str, View] = {
     Classification.kind: classification.VIEW,
+    LabelMap.kind: label_map.VIEW,
     Picture.kind: picture.VIEW,
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -96,7 +96,7 @@ class DenseNetwork(nn.Module):
         dropout: float = 0.0,
         full_size: bool = True,
         mirror: int = 0,
-    ) -> DenseNetwork:
+    ) -> Self:
         """Puts the three together by name.
 
         Args:

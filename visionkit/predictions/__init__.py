@@ -7,6 +7,7 @@ it, and one in `ui.views`, which shows it.
 from visionkit.predictions.base import Prediction
 from visionkit.predictions.classification import Classification, Label
 from visionkit.predictions.detections import Detections, Instances
+from visionkit.predictions.label_map import Area, LabelMap
 from visionkit.predictions.picture import Picture
 
-__all__ = ["Classification", "Detections", "Instances", "Label", "Picture", "Prediction"]
+__all__ = ["Area", "Classification", "Detections", "Instances", "Label", "LabelMap", "Picture", "Prediction"]

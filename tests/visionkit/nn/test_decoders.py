@@ -23,7 +23,7 @@ SMP = {
 ACCEPTED = ("resnet18", "convnext_atto", "mobilenetv3_small_050", "efficientnet_b0")
 SMALL = {
     "unet": {"channels": (16, 16, 8, 8, 8)},
-    "fpn": {"pyramid_channels": 16, "channels": 32},
+    "fpn": {"pyramid_channels": 16, "channels": 64},
     "pspnet": {"channels": 16},
     "deeplabv3plus": {"channels": 16},
     "upernet": {"channels": 16},
@@ -194,6 +194,8 @@ def test_more_refusals_when_built():
         DenseNetwork.build("test_resnet", "unet", 2, options={"channels": (8, 8)})
     with pytest.raises(UsageError, match=r"decoder fpn: .*merge_policy"):
         DenseNetwork.build("test_resnet", "fpn", 2, options={"merge": "maximum"})
+    with pytest.raises(UsageError, match="multiples of 32 from 64 on"):
+        DenseNetwork.build("test_resnet", "fpn", 2, options={"channels": 32})
     with pytest.raises(UsageError, match="built for one size"):
         DenseNetwork.build("vit_tiny_patch16_224", "fpn", 2)
     with pytest.raises(UsageError, match="batch of one"):

@@ -108,6 +108,8 @@ class FPN(Decoder):
         merge: Literal["add", "cat"] = "add",
     ) -> None:
         super().__init__()
+        if channels % 32 or channels < 64:
+            raise UsageError(f"decoder fpn: channels {channels}: multiples of 32 from 64 on, for its 32 group norms")
         self.decoder = FPNDecoder(
             encoder_channels=list(backbone.channels.values()),
             encoder_depth=4,

@@ -1,0 +1,169 @@
+"""Semantic segmentation: which class does every pixel belong to?"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tasks.semantic_segmentation.loss import Balance, SegmentationLoss
+from tasks.semantic_segmentation.metrics import LARGEST_CONFUSION_TABLE, build_metrics, class_table, confusion_table
+from tasks.semantic_segmentation.network import SegmentationNetwork, SegmentationOutputs
+from tasks.semantic_segmentation.postprocess import at_input_size, to_predictions
+from visionkit.backbones import backbone_facts
+from visionkit.errors import UsageError
+from visionkit.geometry import Geometry, InputSpec
+from visionkit.label_maps import labels_in_input
+from visionkit.nn.normalize import Normalize
+from visionkit.optim import OptimConfig
+from visionkit.predictions import Prediction
+from visionkit.task import VisionTask
+from visionkit.types import IGNORE, Batch
+
+log = logging.getLogger(__name__)
+
+
+class SemanticSegmentationTask(VisionTask):
+    """Gives every pixel a class.
+
+    Args:
+        backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
+        decoder: `unet`, `fpn`, `pspnet`, `deeplabv3plus`, `upernet`, `segformer`, `dpt` or `fcn`.
+        decoder_options: Arguments of the decoder, see `visionkit.nn.decoders`: `{channels: [64, 48, 32, 24, 16]}`.
+        classes: Class names in label order.
+        pretrained: Start from timm's public weights; wants the network or a filled cache.
+        input: Size and fit; by default the whole picture in 512x512. With fit `native` every picture keeps its size.
+        losses: Weight of each loss by name: `cross_entropy`, `dice`, `jaccard`, `tversky`, `focal`, `lovasz`.
+        loss_options: Arguments of each loss by its name: `{focal: {gamma: 2}}`.
+        class_balance: Class weights from the frequencies that training has seen: `median`, `log` or `none`.
+        class_weights: Fixed weights, one a class, in their place.
+        mirror: Continue the picture by its mirror image so many pixels on every side, as U-Net does at borders.
+        dropout: Before the last convolution.
+        drop_path: Stochastic depth of the backbone, where its family has it.
+        optim: How the weights are learnt.
+        compile_network: See `VisionTask`.
+        channels_last: See `VisionTask`.
+
+    Example:
+        >>> task = SemanticSegmentationTask("resnet18", decoder="fpn", classes=["road", "sky"])
+        >>> task(torch.zeros(1, 3, 64, 96, dtype=torch.uint8)).logits.shape
+        torch.Size([1, 2, 16, 24])
+    """
+
+    name = "semantic_segmentation"
+    monitor = ("val/mean_iou", "max")
+    targets = ("label_map",)
+    outputs = SegmentationOutputs
+
+    network: SegmentationNetwork
+
+    def __init__(
+        self,
+        backbone: str = "resnet18",
+        *,
+        decoder: str = "unet",
+        decoder_options: dict[str, Any] | None = None,
+        classes: Sequence[str] = (),
+        pretrained: bool = False,
+        input: InputSpec | None = None,
+        losses: dict[str, float] | None = None,
+        loss_options: dict[str, dict[str, Any]] | None = None,
+        class_balance: Balance = "none",
+        class_weights: Sequence[float] | None = None,
+        mirror: int = 0,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+        optim: OptimConfig | None = None,
+        compile_network: bool = False,
+        channels_last: bool = True,
+    ) -> None:
+        spec = InputSpec.of(input) if input is not None else self.default_input(backbone)
+        super().__init__(
+            input=spec, classes=classes, optim=optim, compile_network=compile_network, channels_last=channels_last
+        )
+        if not self.classes:
+            raise UsageError("model.classes: at least one class is needed; give data.classes or let the data name them")
+        self.network = SegmentationNetwork.build(
+            backbone,
+            decoder,
+            len(self.classes),
+            options=decoder_options,
+            pretrained=pretrained,
+            in_chans=spec.channels,
+            image_size=spec.size if spec.fit != "native" else None,
+            drop_path_rate=drop_path,
+            dropout=dropout,
+            full_size=False,
+            mirror=mirror,
+        )
+        if spec.fit == "native" and spec.divisor % self.network.divisor:
+            raise UsageError(
+                f"model.input.divisor {spec.divisor}: backbone {backbone!r} wants sides that are multiples of "
+                f"{self.network.divisor}; give that or a multiple of it"
+            )
+        body = self.network.backbone
+        self.normalize = Normalize(body.mean, body.std)
+        self.loss = SegmentationLoss(
+            len(self.classes), losses or {"cross_entropy": 1.0}, loss_options, class_balance, class_weights
+        )
+        self.metrics = build_metrics(len(self.classes))
+        self._blank = torch.zeros((), dtype=torch.long)
+
+    @classmethod
+    def default_input(cls, backbone: str = "resnet18", **init_args: Any) -> InputSpec:
+        """The whole picture in 512x512, or in the size that the backbone is built for."""
+        facts = backbone_facts(backbone)
+        size = facts.train_size if facts.fixed_input_size else (512, 512)
+        return InputSpec(size=size, fit="letterbox", interpolation=facts.interpolation)
+
+    def losses(self, outputs: SegmentationOutputs, target: Any) -> dict[str, Tensor]:
+        labels = target["label_map"]
+        logits = at_input_size(outputs.logits, (labels.shape[-2], labels.shape[-1]), self.network.stride)
+        terms: dict[str, Tensor] = self.loss(logits, labels, target.get("pixel_weight"))
+        return terms
+
+    def train_batch(self, batch: Batch) -> Batch:
+        """Counts classes and pictures without a label, on the device."""
+        labels = batch["target"]["label_map"]
+        self.loss.count(labels)
+        self._blank = self._blank.to(labels.device) + (labels == IGNORE).flatten(1).all(dim=1).sum()
+        return batch
+
+    def on_train_epoch_end(self) -> None:
+        """Says how many pictures taught nothing."""
+        blank = int(self._blank)
+        self._blank = torch.zeros_like(self._blank)
+        if blank:
+            log.warning("%d pictures of this epoch had nothing but ignored pixels and taught nothing", blank)
+
+    def decode(self, outputs: SegmentationOutputs) -> Tensor:
+        """(B, K, h, w) float logits, on the decoder's grid."""
+        logits = outputs.logits
+        return logits if logits.dtype == torch.float32 else logits.float()
+
+    def restore(self, decoded: Tensor, geometry: Sequence[Geometry]) -> list[Prediction]:
+        return list(to_predictions(decoded, geometry, self.classes, self.network.stride))
+
+    def measure(self, decoded: Tensor, batch: Batch) -> None:
+        truth = batch["target"]["label_map"]
+        stride = self.network.stride
+        canvas = (decoded.shape[-2] * stride, decoded.shape[-1] * stride)
+        self.metrics.update(labels_in_input(decoded, (truth.shape[-2], truth.shape[-1]), canvas), truth)
+
+    @property
+    def protocol(self) -> str:
+        height, width = self.input.size
+        size = "the size of the file" if self.input.fit == "native" else f"{self.input.fit} to {height}x{width}"
+        return (
+            f"mean IoU and Dice over the classes that occur, from one confusion matrix of the whole split at {size}, "
+            f"{IGNORE} ignored; boundary F1 within 0.75 % of the diagonal"
+        )
+
+    def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
+        tables = {"per class": class_table(computed["confusion"], computed["boundary"], self.classes)}
+        if len(self.classes) <= LARGEST_CONFUSION_TABLE:
+            tables["confusion"] = confusion_table(computed["confusion"], self.classes)
+        return tables

@@ -1,0 +1,44 @@
+"""The files that an answer is handed out as, beside its record: a label map as png, depth as png and npy.
+
+Every kind that has files registers how they are written; the others have none.
+"""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from pathlib import Path
+
+from visionkit.predictions import LabelMap, Prediction
+
+
+@singledispatch
+def save_files(prediction: Prediction, stem: Path) -> list[Path]:
+    """Writes the files of an answer.
+
+    Args:
+        prediction: The answer.
+        stem: Path without an ending, which each file adds (`with_name(stem.name + ".png")`, since a name may hold
+            dots); its folder is there.
+
+    Returns:
+        What was written; nothing for kinds that have no files.
+
+    Raises:
+        OSError: The disk is full, the folder cannot be written.
+    """
+    return []
+
+
+def has_files(prediction: Prediction) -> bool:
+    """Whether answers of this kind are handed out as files."""
+    return save_files.dispatch(type(prediction)) is not save_files.dispatch(object)
+
+
+@save_files.register(LabelMap)
+def _label_map(prediction: LabelMap, stem: Path) -> list[Path]:
+    """`.png`: a label a pixel, shown in the colours of the drawing."""
+    from visionkit.drawing.colours import palette
+
+    path = stem.with_name(stem.name + ".png")
+    path.write_bytes(prediction.png(palette(len(prediction.classes))))
+    return [path]
