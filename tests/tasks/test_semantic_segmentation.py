@@ -186,6 +186,7 @@ def _rank(rank, port, results):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.timeout(300)
 def test_two_ranks_say_what_one_says(free_port):
     alone = SegmentationCounts(3)
     for number in range(2):
@@ -196,7 +197,7 @@ def test_two_ranks_say_what_one_says(free_port):
     ranks = [context.Process(target=_rank, args=(rank, free_port, results)) for rank in range(2)]
     for each in ranks:
         each.start()
-    answers = [results.get(timeout=100)[1] for _ in ranks]
+    answers = [results.get(timeout=240)[1] for _ in ranks]
     for each in ranks:
         each.join(30)
     for answer in answers:

@@ -1,6 +1,4 @@
-"""Label maps: the picture under the classes' colours, how opaque they are, what each covers, and the labels as a
-file.
-"""
+"""Label maps: the picture under the colours of its classes, what each covers, and the labels as a file."""
 
 from __future__ import annotations
 
