@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from datamodules.class_names import shorten
-from datamodules.objects import Entry, ObjectData
+from datamodules.objects import Entry, ObjectData, ObjectTarget
 from visionkit.data import Split
 from visionkit.errors import DataError, UsageError
 from visionkit.images import MAX_PIXELS, SUFFIXES
@@ -26,7 +26,8 @@ class InstanceMapData(ObjectData):
         images: Name of the folder of pictures.
         labels: Name of the folder of label maps.
         min_area: Objects of fewer pixels are left out; specks of an annotation.
-        **base: See `datamodules.objects.ObjectData`. `target` is `masks` where left out. `classes` is one name.
+        target: `masks`, or `boxes` for detection.
+        **base: See `datamodules.objects.ObjectData`. `classes` is one name.
 
     Example:
         >>> data = InstanceMapData("nuclei", classes=["nucleus"], test_fraction=0.2)
@@ -35,9 +36,16 @@ class InstanceMapData(ObjectData):
     """
 
     def __init__(
-        self, root: str, *, images: str = "images", labels: str = "labels", min_area: int = 1, **base: Any
+        self,
+        root: str,
+        *,
+        images: str = "images",
+        labels: str = "labels",
+        min_area: int = 1,
+        target: ObjectTarget = "masks",
+        **base: Any,
     ) -> None:
-        super().__init__(**{"target": "masks", **base})
+        super().__init__(target=target, **base)
         self.root, self.folders, self.min_area = Path(root), (images, labels), min_area
         self.classes = self.classes or ("object",)
         if len(self.classes) != 1:

@@ -98,12 +98,14 @@ class ObjectAugment(SampleAugment):
 
     def _view(self, size: tuple[int, int], flip: bool, turn: float, rng: np.random.Generator) -> View:
         height, width = size
-        if turn in (90.0, 270.0):
+        fit = 1.0
+        if turn in (90.0, 270.0):  # the largest part of the picture's own shape that the turned one holds
             height, width = width, height
+            fit = min(width / size[1], height / size[0])
         low, high = math.log(self.scale[0]), math.log(self.scale[1])
         zoom = math.exp(low + (high - low) * rng.random())
         stretch = math.exp(math.log(self.ratio) * (2 * rng.random() - 1) / 2)
-        w, h = max(width / zoom * stretch, 1.0), max(height / zoom / stretch, 1.0)
+        w, h = max(fit * size[1] / zoom * stretch, 1.0), max(fit * size[0] / zoom / stretch, 1.0)
         x = _place(w, width, self.move, rng)
         y = _place(h, height, self.move, rng)
         # The part is placed in the turned picture; its centre goes back, since the view turns about it.

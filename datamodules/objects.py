@@ -40,7 +40,8 @@ class Entry:
         boxes: (N, 4) float64, x1, y1, x2, y2 in file pixels.
         labels: (N,) int64, 0-based numbers of classes.
         size: Height and width as the label file states them, or None.
-        area: (N,) float64 where the format has it: COCO's area, which decides between small and large.
+        area: (N,) float64 where the format has it: COCO's area, which decides between small and large; NaN where it is
+            that of the outline or the box.
         crowd: (N,) bool: COCO's crowd regions, VOC's difficult objects, which are not counted.
         segments: N outlines, or None where the format has none.
         more: Further rows of objects by key of `visionkit.types.Target`, such as keypoints.
@@ -143,13 +144,13 @@ class ObjectPictures(Sequence[Sample]):
             "labels": entry.labels,
             "iscrowd": entry.crowded.astype(np.int64),
         }
-        area = entry.area
-        if self.target == "masks":
-            masks = entry.masks(size)
-            target["masks"] = masks
-            area = mask_areas(masks).astype(np.float64) if area is None else area
         sides = entry.boxes[:, 2:] - entry.boxes[:, :2]
-        target["area"] = (sides[:, 0] * sides[:, 1] if area is None else area).astype(np.float32)
+        own = sides[:, 0] * sides[:, 1]
+        if self.target == "masks":
+            target["masks"] = masks = entry.masks(size)
+            own = mask_areas(masks).astype(np.float64)
+        area = own if entry.area is None else np.where(np.isnan(entry.area), own, entry.area)
+        target["area"] = area.astype(np.float32)
         return Sample(image, Target(**target, **entry.more), image.name)  # type: ignore[typeddict-item]
 
 

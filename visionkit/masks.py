@@ -214,6 +214,18 @@ def decode_crop(rle: Rle) -> tuple[int, int, int, int, np.ndarray]:
     return left, top, right, bottom, band[:, top:bottom].T
 
 
+def run_lengths(rle: Rle) -> np.ndarray:
+    """The counts of a mask: zeros first, then ones, and so on, down the columns.
+
+    Raises:
+        ValueError: Letters that are no run lengths.
+    """
+    counts = _from_letters(rle["counts"])
+    if len(counts) and counts.min() < 0:
+        raise ValueError("a run length is negative")
+    return counts
+
+
 def mask_runs(rle: Rle) -> tuple[np.ndarray, np.ndarray]:
     """Start and end of each run of ones, counted down the columns."""
     bounds = np.cumsum(_from_letters(rle["counts"]))
