@@ -99,6 +99,7 @@ def mask_loss(
         labels[own] = each["labels"].to(rois.device)[objects[own]]
         masks = each["masks"].to(rois.device, torch.float32)[:, None]
         places = torch.cat([objects[own, None].float(), rois[own, 1:]], dim=1)
-        wanted[own] = roi_align(masks, places, side, 1.0)[:, 0]
+        # Unlike torchvision's, which are half a pixel off.
+        wanted[own] = roi_align(masks, places, side, 1.0, aligned=True)[:, 0]
     own = logits.gather(1, labels[:, None, None, None].expand(-1, 1, side, side))[:, 0]
     return F.binary_cross_entropy_with_logits(own, wanted)

@@ -1,0 +1,223 @@
+"""Detectors on every kind of backbone, their losses, and what a call may choose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tasks.detection.task
+import tasks.instance_segmentation.task
+from tasks.detection import DetectionTask
+from tasks.instance_segmentation import InstanceSegmentationTask
+from visionkit.detection.select import Thresholds, select_by_class, select_by_sigmoid, select_by_softmax
+from visionkit.detection.task import RCNN, build_backbone
+from visionkit.errors import UsageError
+from visionkit.export import export_bundle
+from visionkit.geometry import Geometry, InputSpec
+from visionkit.predictor import Predictor, load
+
+SIZE = (64, 96)
+SPEC = InputSpec(size=SIZE, fit="stretch")
+TINY = RCNN(hidden=32, canonical=56, anchor_scale=4, proposals=20, train_proposals=20, anchors_drawn=64, boxes_drawn=32)
+ARCHITECTURES = ("fcos", "retinanet", "ssd", "faster_rcnn", "mask_rcnn")
+every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+BACKBONES = {
+    "ResNet": "test_resnet",
+    "ConvNeXt": "test_convnext",
+    "Swin": "swin_tiny_patch4_window7_224",
+    "ViT": "test_vit",
+    "MobileNet": "mobilenetv3_small_050",
+    "EfficientNet": "test_efficientnet",
+    "VGG": "vgg11",
+    "RegNet": "regnetx_002",
+    "DenseNet": "densenet121",
+}
+
+
+def build(architecture: str, backbone: str = "test_resnet", **arguments: Any) -> Any:
+    given = {
+        "classes": ("a", "b", "c"),
+        "input": SPEC,
+        "width": 32,
+        "rcnn": TINY,
+        "strides": (4, 8, 16, 32),
+        **arguments,
+    }
+    if architecture == "mask_rcnn":
+        return InstanceSegmentationTask(backbone, mask_hidden=16, **given)
+    return DetectionTask(backbone, architecture=architecture, convs=1, **given)
+
+
+def pictures(count: int = 2, seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 3, *SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def target(boxes: list[list[float]], labels: list[int], crowd: list[int] | None = None) -> dict[str, torch.Tensor]:
+    masks = torch.zeros(len(boxes), *SIZE, dtype=torch.bool)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes, strict=True):
+        mask[int(y1) : int(y2), int(x1) : int(x2)] = True
+    out = {
+        "boxes": torch.tensor(boxes).reshape(-1, 4),
+        "labels": torch.tensor(labels, dtype=torch.int64),
+        "masks": masks,
+    }
+    return out if crowd is None else {**out, "iscrowd": torch.tensor(crowd)}
+
+
+TARGETS = [target([[5, 5, 30, 40], [40, 10, 90, 60]], [0, 2]), target([], [])]
+
+
+@pytest.mark.parametrize("family", BACKBONES)
+def test_every_backbone_in_each_architecture(family: str, monkeypatch) -> None:
+    """Forward and backward; the backbone, which takes the time to build, is shared."""
+    options = {"pretrained": False, "norm": "batch", "eps": None, "drop_path": 0.0}
+    body = build_backbone(BACKBONES[family], SPEC, (4, 8, 16, 32), **options)
+    for module in (tasks.detection.task, tasks.instance_segmentation.task):
+        monkeypatch.setattr(module, "build_backbone", lambda *args, **kwargs: body)
+    for architecture in ARCHITECTURES:
+        body.zero_grad()
+        task = build(architecture, BACKBONES[family]).train()
+        terms = task.losses(task(pictures()), TARGETS)
+        assert all(torch.isfinite(value) for value in terms.values()), architecture
+        sum(terms.values()).backward()
+        assert not [key for key, p in task.named_parameters() if p.requires_grad and p.grad is None], architecture
+        assert any(p.grad.abs().sum() > 0 for p in body.parameters() if p.grad is not None), architecture
+
+
+@every_architecture
+def test_pictures_without_objects_are_learnt_from(architecture: str) -> None:
+    task = build(architecture).train()
+    terms = task.losses(task(pictures()), [target([], [])] * 2)
+    sum(terms.values()).backward()
+    assert all(torch.isfinite(value) for value in terms.values())
+    assert not [key for key, p in task.named_parameters() if p.grad is None]
+
+
+@every_architecture
+def test_a_validation_loss_is_the_same_again_and_crowds_are_left_out(architecture: str) -> None:
+    torch.manual_seed(0)
+    task = build(architecture).eval()
+    with_crowd = [target([[5, 5, 30, 40], [40, 10, 90, 60]], [0, 2], [0, 1]), target([], [])]
+    without = [target([[5, 5, 30, 40]], [0]), target([], [])]
+    with torch.no_grad():
+        outputs = task(pictures())
+        first, again, other = (task.losses(outputs, each) for each in (with_crowd, with_crowd, without))
+    assert first == again
+    if architecture not in ("faster_rcnn", "mask_rcnn"):  # the number of true boxes moves their draws
+        assert {key: pytest.approx(float(value), rel=1e-5) for key, value in other.items()} == first
+
+
+@pytest.mark.parametrize("architecture", ["retinanet", "ssd", "faster_rcnn"])  # the contract suite has the others
+def test_one_picture_can_be_learnt_by_heart(architecture: str) -> None:
+    torch.manual_seed(0)
+    task = build(architecture, input=InputSpec(size=SIZE, fit="stretch")).train()
+    image = pictures(1)
+    for box in TARGETS[0]["boxes"].int().tolist():
+        image[0, :, box[1] : box[3], box[0] : box[2]] //= 6
+    optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3)
+    for _ in range(80):
+        optimizer.zero_grad()
+        sum(task.losses(task(image), TARGETS[:1]).values()).backward()
+        nn.utils.clip_grad_norm_(task.parameters(), 5.0)
+        optimizer.step()
+    # Statistics of one picture are its own: the batch norms stay as they are in training.
+    with torch.no_grad():
+        found = task.decode(task(image), score_threshold=0.3)[0]
+    best = {int(label): box for label, box in zip(found.labels.flip(0), found.boxes.flip(0), strict=True)}
+    for label, box in zip((0, 2), TARGETS[0]["boxes"], strict=True):
+        assert label in best, f"{architecture} does not find object {label}"
+        assert (best[label] - box).abs().max() < 8
+
+
+def test_a_call_chooses_thresholds(architecture: str = "fcos") -> None:
+    predictor = Predictor(build(architecture).eval())
+    picture = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    everything = predictor(picture, score_threshold=0.0, nms_threshold=1.0, max_detections=500)
+    assert len(everything) == 500
+    assert len(predictor(picture, score_threshold=0.0, nms_threshold=0.1)) < len(everything)
+    assert len(predictor(picture, score_threshold=0.0, max_detections=3)) == 3
+    assert len(predictor(picture, score_threshold=1.0)) == 0
+    for options, told in (
+        ({"score_threshold": 2}, "score_threshold 2: allowed is 0 to 1"),
+        ({"nms_threshold": -1}, "nms_threshold -1: allowed is 0 to 1"),
+        ({"max_detections": 0}, "max_detections 0: must be at least 1"),
+        ({"score_treshold": 0.5}, "did you mean 'score_threshold'"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            predictor(picture, **options)
+
+
+def test_bad_arguments_are_one_line() -> None:
+    with pytest.raises(UsageError, match="did you mean 'retinanet'"):
+        build("retinanett")
+    with pytest.raises(UsageError, match="at least one class"):
+        DetectionTask("test_resnet")
+    with pytest.raises(UsageError, match=r"rcnn\.hidden 0: must be at least 1"):
+        RCNN(hidden=0)
+    with pytest.raises(UsageError, match="pooling 'aline': allowed are align, pool"):
+        build("faster_rcnn", rcnn=RCNN(hidden=8, pooling="aline"))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="norm 'grup'"):
+        build("fcos", backbone_norm="grup")
+    with pytest.raises(UsageError, match="has no map of stride 64"):
+        build("fcos", strides=(16, 64))
+
+
+@pytest.mark.parametrize("norm", ["frozen", "group"])
+def test_norms_of_the_backbone(norm: str) -> None:
+    task = build("fcos", backbone_norm=norm).train()
+    before = {key: value.clone() for key, value in task.network.backbone.state_dict().items() if "running" in key}
+    sum(task.losses(task(pictures()), TARGETS).values()).backward()
+    assert not [m for m in task.network.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert bool(before) == (norm == "frozen")
+    assert all(torch.equal(value, task.network.backbone.state_dict()[key]) for key, value in before.items())
+    again = type(task).from_config(task.config)
+    again.load_state_dict(task.state_dict())
+
+
+def test_answers_are_in_file_pixels_and_the_border_answers_nothing() -> None:
+    task = build("fcos", input=InputSpec(size=(64, 64), fit="letterbox"))
+    geometry = Geometry.plan(task.input, (100, 200))  # 16 rows of border above and below
+    found = select_by_sigmoid(
+        torch.tensor([[5.0], [4.0]]), torch.tensor([[8.0, 20, 24, 36], [8, 0, 24, 15]]), [2], Thresholds()
+    )
+    (answer,) = task.restore([found], [geometry])
+    assert answer.boxes.tolist() == [[25.0, 12.5, 75.0, 62.5]]
+    assert answer.size == (100, 200) and answer.labels.tolist() == [0]
+
+
+def test_selection_by_hand() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]])
+    found = select_by_sigmoid(torch.tensor([[2.0, -9], [1.0, -9], [-9, 3.0]]), boxes, [2, 1], Thresholds(0.5, 0.5))
+    assert found.labels.tolist() == [1, 0] and found.boxes.tolist() == [[20, 20, 30, 30], [0, 0, 10, 10]]
+    middle = torch.tensor([9.0, 9, -9])
+    found = select_by_sigmoid(torch.tensor([[2.0, -9], [1.0, -9], [-9, 3.0]]), boxes, [2, 1], Thresholds(0.5), middle)
+    assert found.labels.tolist() == [0], "a place at the border of its object says little"
+    probabilities = torch.tensor([[0.9, 0.0], [0.8, 0.6], [0.1, 0.7]])
+    found = select_by_class(probabilities, boxes, Thresholds(0.3, 0.5, 10, 2))
+    assert found.labels.tolist() == [0, 1, 1] and found.scores.tolist() == pytest.approx([0.9, 0.7, 0.6])
+    found = select_by_softmax(probabilities, boxes[:, None].expand(-1, 2, -1), Thresholds(0.3, 0.5, 2))
+    assert found.labels.tolist() == [0, 1]
+
+
+@every_architecture
+def test_every_architecture_answers_nothing_for_a_picture_of_nothing(architecture: str) -> None:
+    task = build(architecture).eval()
+    answer = Predictor(task)(np.zeros((30, 40, 3), np.uint8), score_threshold=1.0)
+    assert len(answer) == 0 and answer.size == (30, 40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["retinanet", "ssd", "faster_rcnn"])
+def test_graphs_answer_as_torch_does(architecture: str, tmp_path) -> None:
+    torch.manual_seed(0)
+    task = build(architecture).eval()
+    export_bundle(task, tmp_path / "bundle", onnx=True)
+    graph = load(tmp_path / "bundle", engine="onnx")
+    several = [np.random.default_rng(k).integers(0, 256, (60, 80 + k, 3), dtype=np.uint8) for k in range(3)]
+    for ours, other in zip(Predictor(task)(several), graph(several), strict=True):
+        assert len(ours) == len(other)
+        assert np.allclose(ours.scores, other.scores, atol=1e-5)
