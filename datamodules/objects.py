@@ -165,7 +165,12 @@ class ObjectData(VisionDataModule):
         cache_mb: Decoded pictures are kept in memory where all of a split fit into this many MiB; 0 keeps none.
         augment: Changes training samples; see `datamodules.object_augment`.
         **base: See `VisionDataModule`.
+
+    Attributes:
+        keeps_crowds: Training pictures keep their crowd regions, for a loss that must know where not to look.
     """
+
+    keeps_crowds = False
 
     def __init__(
         self,
@@ -213,7 +218,7 @@ class ObjectData(VisionDataModule):
                 f"{self.source}: it names no pictures for {split} and data.{split}_fraction is 0; "
                 f"set e.g. --data.{split}_fraction 0.1"
             )
-        if split == "train":
+        if split == "train" and not self.keeps_crowds:
             entries = [entry.take(~entry.crowded) for entry in entries]
         return entries
 

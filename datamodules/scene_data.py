@@ -10,6 +10,8 @@ from PIL import Image
 
 from datamodules.augment import SampleAugment
 from datamodules.class_names import index_classes
+from datamodules.persons import PersonCrops
+from datamodules.pose_augment import PoseAugment
 from datamodules.scenes import (
     DEFAULT_SIZE,
     IDENTITIES,
@@ -19,9 +21,11 @@ from datamodules.scenes import (
     draw_face,
     make_scene,
 )
+from visionkit.crops import PersonCrop
 from visionkit.data import Split, VisionDataModule
 from visionkit.errors import UsageError, suggest
 from visionkit.images import ImageSource
+from visionkit.skeleton import Skeleton
 from visionkit.types import IGNORE, Sample
 
 _FIRST: dict[Split, int] = {"train": 0, "val": 1_000_000_000, "test": 2_000_000_000}
@@ -52,6 +56,9 @@ class SceneData(VisionDataModule):
         scale: For `high_res`, how many times smaller the picture is than its target; the command line takes the
             model's. 2 where left out.
         scene_seed: Another one gives other scenes; the run's seed does not change them.
+        skeleton: Of the persons; it is always `coco17`, and a network for another one is refused.
+        crop: For `keypoints`, makes every person a sample of its own; whole scenes where left out. Linked from the
+            model by the command line.
         augment: Changes training samples.
         **base: See `VisionDataModule`.
 
@@ -71,10 +78,15 @@ class SceneData(VisionDataModule):
         max_size: tuple[int, int] | None = None,
         scale: int | None = None,
         scene_seed: int = 0,
+        skeleton: str | dict[str, Any] | None = None,
+        crop: PersonCrop | None = None,
         augment: SampleAugment | None = None,
         **base: Any,
     ) -> None:
         _check_target(target)
+        self.skeleton, self.crop = _skeleton(skeleton), crop
+        if isinstance(augment, PoseAugment):
+            augment = augment.with_skeleton(self.skeleton)
         super().__init__(augment=augment, **base)
         scale = 2 if scale is None else scale
         if min(count, eval_count, scale) < 1 or min(size) < 32:
@@ -94,15 +106,34 @@ class SceneData(VisionDataModule):
         _check_target(target)
         return list(_CLASSES[target])
 
+    @classmethod
+    def linked(cls, name: str, **init_args: Any) -> Any:
+        """The skeleton of the drawn persons."""
+        return "coco17" if name == "skeleton" else None
+
     def dataset(self, split: Split) -> Sequence[Sample]:
         """The scenes of one split; each is drawn when it is first asked for, and kept."""
-        return _Scenes(self, split)
+        scenes = _Scenes(self, split)
+        if self.target != "keypoints" or self.crop is None:
+            return scenes
+        if self.input is None:
+            raise UsageError("SceneData: no input; give input=task.input")
+        return PersonCrops(scenes, self.crop, self.input.size, training=split == "train", name=f"scenes ({split})")
 
 
 def _check_target(target: str) -> None:
     if target not in _CLASSES:
         allowed = get_args(TargetKey)
         raise UsageError(f"data.target {target!r}: allowed are {', '.join(allowed)}{suggest(target, allowed)}")
+
+
+def _skeleton(given: str | dict[str, Any] | None) -> Skeleton:
+    drawn = Skeleton.of("coco17")
+    if given is not None and Skeleton.of(given).keypoints != drawn.keypoints:
+        raise UsageError(
+            f"data.skeleton {Skeleton.of(given).name}: scenes show persons with the keypoints of coco17; leave it out"
+        )
+    return drawn if given is None else Skeleton.of(given)
 
 
 class _Scenes(Sequence[Sample]):
@@ -135,6 +166,8 @@ class _Scenes(Sequence[Sample]):
             return self._sample(face.image, {"identity": self.order[person]}, f"face-{number}")
         if self.target == "high_res":
             return self._pair(number)
+        if self.target == "keypoints":
+            number *= len(OBJECT_CLASSES)  # the subject of these is a person
         scene = make_scene(self.seed, number, self.size, self.max_size)
         target: dict[str, Any] = scene.target(self.target)
         if self.target == "presence":

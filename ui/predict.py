@@ -7,6 +7,11 @@ A picture that cannot be read is told, skipped and counted; the rest is done, an
 
   visionkit predict runs/flowers/checkpoints/last.ckpt photos --out results --draw
   visionkit predict timm:resnet50 photo.jpg --top 3
+
+A model of poses that looks at one person a crop takes the crops from a detector or from a file; without either, a
+picture is one person.
+
+  visionkit predict POSE_MODEL photos --detector DETECTION_MODEL --out results --draw
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from visionkit.errors import DataError, EnvironmentFault, UsageError
 
@@ -38,6 +43,7 @@ ENGINES = ("torch", "onnx", "onnx-int8", "openvino")  # visionkit.engines would 
 RECORDS = "predictions.jsonl"
 DRAWN = "drawn"
 FILES = "files"
+COCO_RESULTS = "coco_results.json"
 FEW = 20
 """Up to that many pictures, a table of the answers is printed."""
 
@@ -59,6 +65,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--top", type=int, metavar="K", help="of classes: show and record the K most probable (show 3, record all)"
     )
+    poses = parser.add_argument_group("for models of poses")
+    poses.add_argument("--detector", metavar="MODEL", help="finds the persons, whose crops are then looked at")
+    poses.add_argument("--boxes", metavar="FILE", help="predictions.jsonl of a detector, or json of boxes by picture")
+    poses.add_argument("--subject", metavar="CLASS", help="class of the detector that is looked at (the model's own)")
+    poses.add_argument(
+        "--box-score", type=float, default=0.3, metavar="S", help="score from which a box is looked at (%(default)s)"
+    )
+    poses.add_argument("--flip-test", action="store_true", help="also look at the mirrored crop and take the mean")
+    poses.add_argument(
+        "--coco-results", action="store_true", help=f"also write DIR/{COCO_RESULTS}, what COCO's evaluation reads"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,11 +86,18 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"{name}: {value} is not a number from {least} on")
     if args.draw and not args.out:
         raise UsageError("--draw: name a folder for the pictures with --out DIR")
+    if args.coco_results and not args.out:
+        raise UsageError("--coco-results: name a folder for the file with --out DIR")
     from ui.words import to_record
 
     paths, missing = find_sources(args.sources)
     out = _prepare(Path(args.out), args.overwrite) if args.out else None
     predictors = _predictors(args.model, args.devices, args.engine)
+    if args.detector or args.boxes or args.flip_test:
+        from ui.chains import chained
+
+        detectors = _predictors(args.detector, args.devices, "torch") if args.detector else []
+        predictors = chained(predictors, detectors, args.boxes, args.subject, args.box_score, args.flip_test)
     report = _Report()
     for fault in missing:
         report.skip(fault)
@@ -97,8 +121,18 @@ def run(args: argparse.Namespace) -> int:
                     raise
                 raise _cannot_write(out / RECORDS, error) from error
             report.note(path, answer)
+            if args.coco_results:
+                report.coco += _coco_rows(path, answer)
             if out is not None and args.draw:
                 _draw(out / DRAWN / names[path], picture, answer)
+    for predictor in predictors:
+        if outside := getattr(predictor, "outside", 0):
+            print(f"visionkit: {outside} boxes lie outside their pictures and were left out", file=sys.stderr)
+    if out is not None and args.coco_results:
+        try:
+            (out / COCO_RESULTS).write_text(json.dumps(report.coco) + "\n", "utf-8")
+        except OSError as error:
+            raise _cannot_write(out / COCO_RESULTS, error) from error
     return report.close(out, args.top)
 
 
@@ -229,6 +263,15 @@ def _draw(path: Path, picture: ImageSource, answer: Prediction) -> None:
         raise _cannot_write(path, error) from error
 
 
+def _coco_rows(path: Path, answer: Prediction) -> list[dict[str, Any]]:
+    """COCO's results of one picture. Its id is the number that its file is named by, as COCO's are, else its name."""
+    from visionkit.predictions import Poses
+
+    if not isinstance(answer, Poses):
+        raise UsageError(f"--coco-results: is written for poses, and this model answers with {answer.kind}")
+    return answer.coco_results(int(path.stem) if path.stem.isdigit() else path.stem)
+
+
 # ---------------------------------------------------------------------- the work
 
 
@@ -299,6 +342,7 @@ class _Report:
     done: int = 0
     skipped: int = 0
     few: list[tuple[Path, Prediction]] = field(default_factory=list)
+    coco: list[dict[str, Any]] = field(default_factory=list)
 
     def skip(self, fault: DataError | None) -> None:
         self.skipped += 1

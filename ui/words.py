@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from visionkit.predictions import Classification, Label, LabelMap, Picture, Prediction
+from visionkit.predictions import Classification, Label, LabelMap, Picture, Poses, Prediction
 
 
 def in_words(answer: Prediction, top: int) -> str:
@@ -46,8 +46,19 @@ def _label_map(answer: LabelMap, top: int) -> str:
     return ", ".join(f"{area.name} {area.share:.1%}" for area in answer.areas()[: max(top, 5)]) or "no class"
 
 
+def _poses(answer: Any, top: int) -> str:
+    shown = answer.above()
+    subject = answer.skeleton.subject
+    if not len(shown):
+        return f"no {subject}"
+    total = len(answer.skeleton)
+    joints = ", ".join(f"{int(seen.sum())} of {total} joints" for seen in shown.visible[:top])
+    return f"{len(shown)} {subject}{'' if len(shown) == 1 else 's'} ({joints}{', ...' if len(shown) > top else ''})"
+
+
 _WORDS: dict[str, Callable[[Any, int], str]] = {
     Classification.kind: _classification,
     LabelMap.kind: _label_map,
     Picture.kind: _picture,
+    Poses.kind: _poses,
 }

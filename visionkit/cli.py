@@ -152,7 +152,8 @@ class VisionCLI(LightningCLI):
         self._linked = set(linked)
         for name, value in linked.items():
             for arguments in (model_args, data_args):
-                arguments[name] = Namespace(value) if isinstance(value, dict) else value
+                # A skeleton is free-form; the others are fields of a dataclass.
+                arguments[name] = Namespace(value) if isinstance(value, dict) and name != "skeleton" else value
         if data_args.get("seed", 0) is None:
             data_args["seed"] = int(settings.seed_everything)
         self._task_name = task.name

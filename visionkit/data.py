@@ -220,6 +220,16 @@ class VisionDataModule(LightningDataModule, ABC):
         """
         return []
 
+    @classmethod
+    def linked(cls, name: str, **init_args: Any) -> Any:
+        """What this data says of an argument that a model shares with it, where the configuration leaves it out.
+
+        Args:
+            name: Of the argument, see `visionkit.linking`.
+            **init_args: The arguments that the class would be built with.
+        """
+        return None
+
     @abstractmethod
     def dataset(self, split: Split) -> Sequence[Sample]:
         """The samples of one split, in a fixed order; called once per split.

@@ -24,7 +24,7 @@ from visionkit.bundle import FACTS, save_bundle
 from visionkit.engines import GRAPHS, INPUT, SECOND, SECOND_OUTPUT, Engine, OnnxEngine, TorchEngine, served_fields
 from visionkit.errors import CheckpointError, UsageError
 from visionkit.images import ImageLike
-from visionkit.predictions import Classification, Detections, Prediction
+from visionkit.predictions import Classification, Detections, Poses, Prediction
 from visionkit.predictor import Predictor
 from visionkit.quantize import quantize
 from visionkit.quiet import quiet
@@ -304,6 +304,19 @@ def _detections(ours: Detections, other: Prediction) -> tuple[float, bool]:
 
 _NEAR = 0.01
 """Two objects are the same where neither score nor place, as a part of the picture, differs by more."""
+
+
+@difference.register(Poses)
+def _poses(ours: Poses, other: Prediction) -> tuple[float, bool]:
+    """Of the scores, and of visible joints as a share of the person's size."""
+    assert isinstance(other, Poses)
+    if len(ours) != len(other):
+        return 1.0, False
+    of_scores = float(np.abs(ours.joint_scores - other.joint_scores).max(initial=0.0))
+    sides = np.maximum(ours.boxes[:, 2:] - ours.boxes[:, :2], 1.0).max(axis=1, initial=1.0)
+    far = np.linalg.norm(ours.joints - other.joints, axis=2) / sides[:, None]
+    of_places = float(far[ours.visible | other.visible].max(initial=0.0))
+    return max(of_scores, of_places), bool((ours.visible == other.visible).all())
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """What model and data must agree on is said once and linked: input, classes, and what tasks add.
 
+An argument that is left out on both sides is asked of the leading side's class (`linked`).
+
 jsonargparse's own links drop in silence what a flag or a yaml sets on the far side; here that is an error which names
 the option to set. Linked values are worked out before anything is built and are written into the run's configuration.
 """
@@ -14,6 +16,7 @@ from typing import Any
 from visionkit.data import VisionDataModule
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
+from visionkit.skeleton import Skeleton
 from visionkit.task import VisionTask, classes_differ, plain
 
 
@@ -35,7 +38,13 @@ class Link:
         return "data" if self.source == "model" else "model"
 
 
-LINKS = (Link("model", "input"), Link("data", "classes"), Link("data", "skeleton"), Link("model", "scale"))
+LINKS = (
+    Link("model", "input"),
+    Link("data", "classes"),
+    Link("data", "skeleton"),
+    Link("model", "scale"),
+    Link("model", "crop"),
+)
 """A link holds only where both sides have the argument."""
 
 
@@ -69,6 +78,11 @@ def link(
         if name == "input":
             leads = _input(leads, sides["model"], task)
             follows = asdict(InputSpec.of(follows)) if follows else None
+        elif leads is None:
+            leads = plain((task if each.source == "model" else module).linked(name, **sides[each.source]))
+        if name == "skeleton":
+            values[name] = _skeleton(leads, follows)
+            continue
         if follows not in (None, [], leads) and plain(follows) != plain(leads):
             raise UsageError(
                 f"{each.target}.{name} follows {each.source}.{name} and cannot be set to something else; "
@@ -95,6 +109,19 @@ def _input(given: Any, model: Mapping[str, Any], task: type[VisionTask]) -> dict
         return asdict(InputSpec.of(given))
     known = inspect.signature(task.default_input).parameters
     return asdict(task.default_input(**{key: value for key, value in model.items() if key in known and key != "input"}))
+
+
+def _skeleton(data: Any, model: Any) -> Any:
+    """The data's skeleton; where a checkpoint brings its own, it must say the same."""
+    if data is None or model is None:
+        return model if data is None else data
+    ours, known = Skeleton.of(data), Skeleton.of(model)
+    if ours.keypoints != known.keypoints:
+        raise UsageError(
+            f"model.skeleton follows data.skeleton: the model has the {len(known)} keypoints of {known.name} and the "
+            f"data the {len(ours)} of {ours.name}; train anew or give the same --data.skeleton"
+        )
+    return data
 
 
 def _classes(data: Any, model: Any, data_args: Mapping[str, Any], module: type[VisionDataModule]) -> list[str]:

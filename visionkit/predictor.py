@@ -141,6 +141,17 @@ class Predictor:
                 else:
                     yield Result(source, next(answers), None)
 
+    def each(self, picture: ImageLike, views: Views, **options: Any) -> list[Prediction]:
+        """The answers on several regions of one picture one by one, not merged.
+
+        Args:
+            picture: As in a call.
+            views: The regions; none give no answer.
+            **options: Of the task's `decode`.
+        """
+        self._check(options)
+        return self._run(self._examples(picture, views), options) if views else []
+
     def prepare(self, picture: ImageLike, view: View | None = None) -> Example:
         """What the network is shown of a picture: the very tensor that validation sees."""
         return self.preprocessor(Sample(ImageSource(picture), view=view))

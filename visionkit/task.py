@@ -167,6 +167,16 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         return InputSpec()
 
     @classmethod
+    def linked(cls, name: str, **init_args: Any) -> Any:
+        """What this task says of an argument that the data shares with it, where the configuration leaves it out.
+
+        Args:
+            name: Of the argument, see `visionkit.linking`.
+            **init_args: The arguments that the class would be built with.
+        """
+        return None
+
+    @classmethod
     def from_public(cls, scheme: str, name: str) -> VisionTask:
         """Builds the task with public weights (`timm:resnet50`); the one place where a download may happen.
 

@@ -70,6 +70,13 @@ _RCNN = {
 
 CASES: dict[str, Case] = {
     "classification": Case(classes=("disc", "stripe", "noise")),
+    "pose": Case(
+        classes=("person",),
+        arguments={"width": 32},
+        data=("--data.target", "keypoints", "--data.size", "[64,80]", "--model.width", "16"),
+        overfit=0.9,
+        overfit_steps=80,
+    ),
     "super_resolution": Case(
         classes=(),
         arguments={"scale": 2},
@@ -144,6 +151,7 @@ def samples(name: str, count: int, seed: int = 0) -> list[Sample]:
         # Something that bicubic is far from and a small network can learn by heart: the negative.
         "high_res": lambda k, image: 255 - image.repeat(2, axis=0).repeat(2, axis=1).transpose(2, 0, 1),
         "label_map": lambda k, image: _stripes(image.shape[:2], k, classes),
+        "keypoints": _one_person,
     }
     shown = pictures(count, seed)
     if CASES[name].one_size:
@@ -161,6 +169,14 @@ def _stripes(size: tuple[int, int], start: int, classes: int) -> np.ndarray:
     labels = (np.arange(size[0]) * classes // size[0] + start) % classes
     labels[-1] = 255
     return np.repeat(labels[:, None], size[1], axis=1).astype(np.uint8)
+
+
+def _one_person(k: int, image: np.ndarray) -> np.ndarray:
+    """(1, 17, 3) joints all over the picture, a few of them hidden."""
+    rng = np.random.default_rng(k)
+    height, width = image.shape[:2]
+    places = rng.uniform(0.1, 0.9, (1, 17, 2)) * (width, height)
+    return np.concatenate([places, rng.integers(1, 3, (1, 17, 1))], axis=2).astype(np.float32)
 
 
 def batch(task: VisionTask, count: int = 2, seed: int = 0) -> Batch:

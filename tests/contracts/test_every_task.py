@@ -157,8 +157,8 @@ def test_other_classes_are_refused_not_relabelled(name, tmp_path):
     task = build(name)
     checkpoint = {"state_dict": task.state_dict()}
     task.on_save_checkpoint(checkpoint)
-    if not task.classes:
-        pytest.skip(f"{name} has no classes")
+    if len(task.classes) < 2:
+        pytest.skip(f"{name} has no order of classes")
     other = build(name, classes=tuple(reversed(task.classes)))
     with pytest.raises(Exception, match="class 0 is"):
         other.on_load_checkpoint(checkpoint)

@@ -1,6 +1,6 @@
 """Drawing: one line, prediction and picture in, picture out. One module for each kind of prediction."""
 
-from visionkit.drawing import classification, detections, label_map, picture  # register their drawings
+from visionkit.drawing import classification, detections, label_map, picture, poses  # register their drawings
 from visionkit.drawing.base import MIN_SIDE, draw, enlarged, font, letter_size, shortened
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "label_map",
     "letter_size",
     "picture",
+    "poses",
     "shortened",
 ]

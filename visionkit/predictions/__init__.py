@@ -9,5 +9,6 @@ from visionkit.predictions.classification import Classification, Label
 from visionkit.predictions.detections import Detections, Instances
 from visionkit.predictions.label_map import Area, LabelMap
 from visionkit.predictions.picture import Picture
+from visionkit.predictions.poses import Poses
 
-__all__ = ["Area", "Classification", "Detections", "Instances", "Label", "LabelMap", "Picture", "Prediction"]
+__all__ = ["Area", "Classification", "Detections", "Instances", "Label", "LabelMap", "Picture", "Poses", "Prediction"]

@@ -1,0 +1,121 @@
+"""Pictures with persons, whatever format they were written in: checked, and cut into one crop each where wanted."""
+
+from __future__ import annotations
+
+import json
+import logging
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.augment import SampleAugment
+from datamodules.objects import Entry, ObjectData
+from datamodules.persons import PersonCrops
+from datamodules.pose_augment import PoseAugment
+from visionkit.crops import PersonCrop
+from visionkit.data import Split
+from visionkit.errors import DataError, UsageError
+from visionkit.skeleton import Skeleton, shipped
+from visionkit.types import Sample
+
+log = logging.getLogger(__name__)
+
+
+class PoseData(ObjectData):
+    """Base of the data modules that read keypoints: a subclass lists entries with `keypoints` among their further rows.
+
+    Args:
+        skeleton: Name, yaml file or content of the keypoints' skeleton; by default what the labels themselves name.
+        crop: Makes every person a sample of its own; whole pictures where left out. Linked from the model by the
+            command line.
+        augment: Changes training samples.
+        **base: See `datamodules.objects.ObjectData`.
+    """
+
+    keeps_crowds = True  # a network for whole pictures must know where not to look
+
+    def __init__(
+        self,
+        *,
+        skeleton: str | dict[str, Any] | None = None,
+        crop: PersonCrop | None = None,
+        augment: SampleAugment | None = None,
+        **base: Any,
+    ) -> None:
+        self.skeleton, self.crop = Skeleton.of("coco17" if skeleton is None else skeleton), crop
+        if isinstance(augment, PoseAugment):
+            augment = augment.with_skeleton(self.skeleton)
+        super().__init__(augment=augment, **base)
+        if self.target != "boxes":
+            raise UsageError("data.target masks: data of keypoints have boxes and keypoints; leave the target out")
+        self.classes = self.classes or (self.skeleton.subject,)
+        if len(self.classes) != 1:
+            raise UsageError(
+                f"data.classes: one kind of subject has these keypoints, and {len(self.classes)} are named"
+            )
+
+    @abstractmethod
+    def read(self, split: Split) -> list[Entry] | None:
+        """As in the base, with `keypoints` (N, K, 3) in `more`."""
+
+    @classmethod
+    def discover_classes(cls, skeleton: Any = None, **init_args: Any) -> list[str]:
+        """What has the skeleton's keypoints."""
+        if skeleton is None:
+            skeleton = cls.linked("skeleton", **init_args)
+        return [Skeleton.of(skeleton or "coco17").subject]
+
+    def found_boxes(self, split: Split) -> dict[str, np.ndarray] | None:
+        """(n, 5) boxes and scores by picture in place of the labelled ones; by default none."""
+        return None
+
+    def dataset(self, split: Split) -> Sequence[Sample]:
+        """The pictures, or their persons, of one split."""
+        pictures = super().dataset(split)
+        if self.crop is None:
+            return pictures
+        if self.input is None:
+            raise UsageError(f"{type(self).__name__}: no input; give input=task.input")
+        boxes = None if split == "train" else self.found_boxes(split)
+        name = f"{self.source}, {split}"
+        return PersonCrops(pictures, self.crop, self.input.size, training=split == "train", boxes=boxes, name=name)
+
+
+def match_skeleton(names: Sequence[str], place: str) -> str:
+    """The shipped skeleton with exactly these keypoints.
+
+    Raises:
+        UsageError: There is none.
+    """
+    for name in shipped():
+        if Skeleton.of(name).keypoints == tuple(names):
+            return name
+    raise UsageError(
+        f"{place}: its {len(names)} keypoints ({', '.join(names[:3])}, ...) are those of no shipped skeleton "
+        f"({', '.join(shipped())}); name them in a yaml and give it with --data.skeleton FILE"
+    )
+
+
+def read_json(path: Path) -> Any:
+    """A json file of whatever content.
+
+    Raises:
+        DataError: Missing, or no json.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: no valid json ({' '.join(str(error).split())[:120]})") from None
+
+
+def around_joints(keypoints: np.ndarray) -> np.ndarray:
+    """(N, 4) boxes about the labelled joints of (N, K, 3); an empty one where none is."""
+    labelled = keypoints[..., 2:] > 0
+    low = np.where(labelled, keypoints[..., :2], np.inf).min(axis=1)
+    high = np.where(labelled, keypoints[..., :2], -np.inf).max(axis=1)
+    return np.asarray(np.nan_to_num(np.concatenate([low, high], axis=1), posinf=0.0, neginf=0.0))

@@ -1,0 +1,5 @@
+"""Pose estimation: keypoints of persons, hands, animals, on any timm backbone and any skeleton."""
+
+from tasks.pose.task import PoseTask
+
+__all__ = ["PoseTask"]

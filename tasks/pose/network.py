@@ -1,0 +1,318 @@
+"""Networks that share backbone and blocks: heatmaps in one stage or several, fields between joints, and places.
+
+SimpleBaseline (Xiao et al., 2018) is a decoder with one 1x1 convolution; a Convolutional Pose Machine (Wei et al.,
+2016) refines its maps in further stages that see the maps before; OpenPose (Cao et al., 2017) does the same with maps
+of limbs beside those of joints; DeepPose (Toshev and Szegedy, 2014) regresses places and looks again about them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from visionkit.backbones import Backbone, Features
+
+
+class HeatmapOutputs(NamedTuple):
+    """Raw outputs of `simple_baseline` and `cpm`.
+
+    Attributes:
+        heatmaps: (B, S, K, h, w) float: a map a joint, from each of S stages; the last one is served.
+    """
+
+    heatmaps: Tensor
+
+
+class FieldOutputs(NamedTuple):
+    """Raw outputs of `openpose`.
+
+    Attributes:
+        heatmaps: (B, S, K, h, w) float.
+        fields: (B, S, 2 L, h, w) float: x and y of the unit vector along each of L limbs, where one is.
+    """
+
+    heatmaps: Tensor
+    fields: Tensor
+
+
+class PlaceOutputs(NamedTuple):
+    """Raw outputs of `deeppose`.
+
+    Attributes:
+        places: (B, S, K, 2) float: x and y of each joint as shares of the input's width and height, after each stage.
+        spread: (B, K) float: the log of the mean error that the network expects, as a share of the input's height.
+    """
+
+    places: Tensor
+    spread: Tensor
+
+
+class DeconvDecoder(nn.Module):
+    """Transposed convolutions, each of which doubles the map.
+
+    Args:
+        channels: Of the map it takes.
+        width: Channels of every layer.
+        layers: How many; with 0 the map stays as it is.
+    """
+
+    def __init__(self, channels: int, width: int = 256, layers: int = 3) -> None:
+        super().__init__()
+        parts: list[nn.Module] = []
+        for number in range(layers):
+            deconv = nn.ConvTranspose2d(channels if number == 0 else width, width, 4, 2, 1, bias=False)
+            nn.init.normal_(deconv.weight, std=0.001)
+            parts += [deconv, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        self.layers = nn.Sequential(*parts)
+        self.channels = width if layers else channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layers(x)
+        return out
+
+
+class StagedHead(nn.Module):
+    """Maps from features, then the same maps again from features and the maps before, as often as asked.
+
+    Args:
+        channels: Of the features.
+        outputs: Maps.
+        stages: How often; 1 is a single 1x1 convolution.
+        width: Channels inside the later stages.
+        convs: Convolutions of a later stage, before its 1x1 ones.
+        kernel: Their side; large ones let a joint see its neighbours.
+    """
+
+    def __init__(
+        self, channels: int, outputs: int, stages: int = 1, width: int = 128, convs: int = 3, kernel: int = 7
+    ) -> None:
+        super().__init__()
+        self.first = _last_conv(channels, outputs)
+        self.later = nn.ModuleList()
+        for _ in range(stages - 1):
+            parts: list[nn.Module] = []
+            for number in range(convs):
+                taken = channels + outputs if number == 0 else width
+                parts += [
+                    nn.Conv2d(taken, width, kernel, padding=kernel // 2, bias=False),
+                    nn.BatchNorm2d(width),
+                    nn.ReLU(inplace=True),
+                ]
+            self.later.append(nn.Sequential(*parts, _last_conv(width, outputs)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) to (B, S, outputs, h, w)."""
+        maps = [self.first(features)]
+        for stage in self.later:
+            maps.append(stage(torch.cat([features, maps[-1].to(features.dtype)], dim=1)))
+        return torch.stack(maps, dim=1)
+
+
+def _last_conv(channels: int, outputs: int) -> nn.Conv2d:
+    conv = nn.Conv2d(channels, outputs, 1)
+    nn.init.normal_(conv.weight, std=0.001)
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+    return conv
+
+
+class Mirrored(nn.Module):
+    """A network that, on request, also looks at the mirrored picture and takes the mean (the flip test).
+
+    It does so when it does not learn and `flip_test` is set. Subclasses say how an answer is mirrored back.
+
+    Args:
+        backbone: Any.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.flip_test = False
+
+    def forward(self, image: Tensor) -> HeatmapOutputs | FieldOutputs | PlaceOutputs:
+        """(B, C, H, W) normalised pictures to raw outputs."""
+        outputs = self.read(self.backbone(image))
+        if not self.flip_test or self.training:
+            return outputs
+        other = self.mirrored(self.read(self.backbone(image.flip(-1))))
+        return type(outputs)(*((a + b) / 2 for a, b in zip(outputs, other, strict=True)))
+
+    def read(self, features: Features) -> HeatmapOutputs | FieldOutputs | PlaceOutputs:
+        """The head's half: a backbone pass that other heads share is enough."""
+        raise NotImplementedError
+
+    def mirrored(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The outputs for a mirrored picture as they would be for the picture itself."""
+        raise NotImplementedError
+
+
+class HeatmapNetwork(Mirrored):
+    """Backbone, decoder and staged head.
+
+    Args:
+        backbone: With one stride.
+        decoder: Takes that map.
+        head: Takes the decoder's.
+        mirror: For each joint the number of its mirror image.
+        limbs: For each limb its mirror image and whether that runs the same way (1.0) or the other (-1.0); empty for
+            networks without fields.
+    """
+
+    mirror: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        decoder: DeconvDecoder,
+        head: StagedHead,
+        mirror: Sequence[int],
+        limbs: Sequence[tuple[int, float]] = (),
+    ) -> None:
+        super().__init__(backbone)
+        self.decoder, self.head, self.joints = decoder, head, len(mirror)
+        self.limbs = list(limbs)
+        self.register_buffer("mirror", torch.tensor(mirror, dtype=torch.long), persistent=False)
+
+    def read(self, features: Features) -> HeatmapOutputs | FieldOutputs:
+        (map_,) = features.pyramid.values()
+        maps = self.head(self.decoder(map_))
+        if not self.limbs:
+            return HeatmapOutputs(maps)
+        return FieldOutputs(maps[:, :, : self.joints], maps[:, :, self.joints :])
+
+    def mirrored(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        heatmaps = outputs[0].flip(-1)[:, :, self.mirror]
+        if len(outputs) == 1:
+            return (heatmaps,)
+        fields = outputs[1].flip(-1)
+        order = [2 * limb + axis for limb, _ in self.limbs for axis in (0, 1)]
+        signs = [sign * way for _, sign in self.limbs for way in (-1.0, 1.0)]  # x points the other way in a mirror
+        return heatmaps, fields[:, :, order] * fields.new_tensor(signs)[:, None, None]
+
+
+class PlaceNetwork(Mirrored):
+    """DeepPose: places from the whole map; each later stage looks at a window of finer features about each joint.
+
+    The later stages of the paper cut their windows out of the picture and have a network each; here they are cut out of
+    the features of the one backbone, so a stage costs little.
+
+    Args:
+        backbone: With a coarse stride, and a finer one where there are later stages.
+        size: Height and width of the input in pixels.
+        joints: K.
+        mirror: For each joint the number of its mirror image.
+        stages: How often the places are told.
+        width: Of the hidden layers.
+        window: Side of a later stage's windows, as a share of the input's height.
+    """
+
+    mirror: Tensor
+    grid: Tensor
+
+    POINTS = 5
+    """Samples a side of a window."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        size: tuple[int, int],
+        joints: int,
+        mirror: Sequence[int],
+        stages: int = 1,
+        width: int = 512,
+        window: float = 0.25,
+    ) -> None:
+        super().__init__(backbone)
+        self.joints, self.size, self.window = joints, size, window
+        self.fine, self.coarse = min(backbone.strides), max(backbone.strides)
+        cells = -(-size[0] // self.coarse), -(-size[1] // self.coarse)
+        self.cells = cells
+        reduced = min(128, backbone.channels[self.coarse])
+        self.squeeze = nn.Sequential(
+            nn.Conv2d(backbone.channels[self.coarse], reduced, 1, bias=False), nn.BatchNorm2d(reduced), nn.ReLU(True)
+        )
+        self.hidden = nn.Sequential(nn.Linear(reduced * cells[0] * cells[1], width), nn.ReLU(True))
+        self.first = nn.Linear(width, 3 * joints)
+        nn.init.normal_(self.first.weight, std=0.001)
+        with torch.no_grad():
+            self.first.bias.zero_()
+            self.first.bias.view(joints, 3)[:, :2] = 0.5  # the middle of the picture
+            self.first.bias.view(joints, 3)[:, 2] = -2.0
+        self.later = nn.ModuleList()
+        if stages > 1:
+            seen = min(48, backbone.channels[self.fine])
+            self.look = nn.Sequential(
+                nn.Conv2d(backbone.channels[self.fine], seen, 3, padding=1, bias=False),
+                nn.BatchNorm2d(seen),
+                nn.ReLU(True),
+            )
+            self.later.extend(_Refinement(joints, seen * self.POINTS**2) for _ in range(stages - 1))
+        steps = torch.linspace(-0.5, 0.5, self.POINTS)
+        y, x = torch.meshgrid(steps, steps, indexing="ij")
+        # Windows are square in pixels, places are shares of the two sides.
+        grid = torch.stack([x * window * size[0] / size[1], y * window], dim=-1).reshape(-1, 2)
+        self.register_buffer("grid", grid, persistent=False)
+        self.register_buffer("mirror", torch.tensor(mirror, dtype=torch.long), persistent=False)
+
+    def read(self, features: Features) -> PlaceOutputs:
+        map_ = self.squeeze(features.pyramid[self.coarse])
+        if tuple(map_.shape[-2:]) != self.cells:
+            map_ = F.interpolate(map_, size=self.cells, mode="bilinear", align_corners=False)
+        raw = self.first(self.hidden(map_.flatten(1))).float().view(-1, self.joints, 3)
+        places, spread = [raw[..., :2]], raw[..., 2]
+        if len(self.later):
+            fine = self.look(features.pyramid[self.fine])
+            for stage in self.later:
+                # Where to look is taken as it is: a stage learns to correct the one before, not to please the next.
+                centre = places[-1].detach()
+                grid = (centre[:, :, None] + self.grid) * 2 - 1
+                seen = F.grid_sample(fine.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+                moved = stage(seen.permute(0, 2, 1, 3).flatten(2)).float()
+                scale = 0.5 * moved.new_tensor([self.window * self.size[0] / self.size[1], self.window])
+                places.append(centre + moved[..., :2] * scale)
+                spread = spread + moved[..., 2]
+        return PlaceOutputs(torch.stack(places, dim=1), spread.clamp(-7.0, 2.0))
+
+    def mirrored(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        places, spread = outputs
+        places = torch.stack([1 - places[..., 0], places[..., 1]], dim=-1)
+        return places[:, :, self.mirror], spread[:, self.mirror]
+
+
+class _Refinement(nn.Module):
+    """Two layers of its own for each joint: what is seen in its window to a correction."""
+
+    def __init__(self, joints: int, inputs: int, width: int = 64) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.randn(joints, inputs, width) * (2 / inputs) ** 0.5)
+        self.bias = nn.Parameter(torch.zeros(joints, width))
+        self.second = nn.Parameter(torch.randn(joints, width, 3) * 0.01)
+
+    def forward(self, seen: Tensor) -> Tensor:
+        """(B, K, inputs) to (B, K, 3)."""
+        hidden = torch.einsum("bki,kiw->bkw", seen.to(self.first.dtype), self.first) + self.bias
+        return torch.einsum("bkw,kwo->bko", hidden.relu(), self.second)
+
+
+def mirrored_limbs(limbs: Sequence[tuple[int, int]], mirror: Sequence[int]) -> list[tuple[int, float]] | None:
+    """For each limb the number of its mirror image and its direction; None where a limb has none.
+
+    Args:
+        limbs: Pairs of joints.
+        mirror: For each joint its mirror image.
+    """
+    numbers = {pair: number for number, pair in enumerate(limbs)}
+    out: list[tuple[int, float]] = []
+    for first, second in limbs:
+        pair = mirror[first], mirror[second]
+        if pair in numbers:
+            out.append((numbers[pair], 1.0))
+        elif pair[::-1] in numbers:
+            out.append((numbers[pair[::-1]], -1.0))
+        else:
+            return None
+    return out

@@ -1,0 +1,96 @@
+"""Maps and places to persons in input pixels, persons to predictions in file pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tasks.pose.codec import Decoding, read_peaks
+from tasks.pose.network import HeatmapOutputs, PlaceOutputs
+from visionkit.geometry import Geometry
+from visionkit.predictions import Poses
+from visionkit.skeleton import Skeleton
+
+NEAR = 0.05
+"""DeepPose's score of a joint is its own chance to be nearer than this, as a share of the input's height."""
+
+
+class FoundPersons(NamedTuple):
+    """The persons of one picture, or of one crop, in input pixels.
+
+    Attributes:
+        places: (N, K, 2) float32 x, y.
+        joint_scores: (N, K) float32 in [0, 1].
+        scores: (N,) float32 in [0, 1].
+    """
+
+    places: Tensor
+    joint_scores: Tensor
+    scores: Tensor
+
+
+def persons_of_maps(outputs: HeatmapOutputs, stride: float, decoding: Decoding) -> list[FoundPersons]:
+    """One person a crop, each joint at the highest place of its map."""
+    places, heights = read_peaks(outputs.heatmaps[:, -1], stride, decoding)
+    return _one_each(places, heights.clamp(0, 1))
+
+
+def persons_of_places(outputs: PlaceOutputs, size: tuple[int, int]) -> list[FoundPersons]:
+    """One person a crop, at the places of the last stage."""
+    places = outputs.places[:, -1].float() * outputs.places.new_tensor([size[1], size[0]], dtype=torch.float32)
+    # Laplace: an error above t has the probability exp(-t / b).
+    scores = 1 - (-NEAR / outputs.spread.float().exp()).exp()
+    return _one_each(places, scores)
+
+
+def _one_each(places: Tensor, joint_scores: Tensor) -> list[FoundPersons]:
+    scores = joint_scores.mean(dim=1)
+    return [FoundPersons(places[k : k + 1], joint_scores[k : k + 1], scores[k : k + 1]) for k in range(len(places))]
+
+
+def in_file(found: FoundPersons, geometry: Geometry, skeleton: Skeleton) -> FoundPersons:
+    """The same persons in file pixels, in float64 on the CPU; a mirrored view's left and right change places."""
+    places = geometry.invert_points(found.places.detach().cpu().double())
+    joint_scores = found.joint_scores.detach().cpu()
+    if geometry.flip:
+        order = list(skeleton.mirror)
+        places, joint_scores = places[:, order], joint_scores[:, order]
+    return FoundPersons(places, joint_scores, found.scores.detach().cpu())
+
+
+def to_predictions(
+    found: Sequence[FoundPersons],
+    geometry: Sequence[Geometry],
+    skeleton: Skeleton,
+    threshold: float,
+    joint_threshold: float,
+) -> list[Poses]:
+    """Persons to one prediction a picture."""
+    out = []
+    for persons, each in zip(found, geometry, strict=True):
+        there = in_file(persons, each, skeleton)
+        out.append(
+            Poses(
+                skeleton,
+                there.places.numpy(),
+                there.joint_scores.numpy(),
+                there.scores.numpy(),
+                person_boxes(there, joint_threshold).numpy(),
+                threshold,
+                joint_threshold,
+            )
+        )
+    return out
+
+
+def person_boxes(found: FoundPersons, joint_threshold: float) -> Tensor:
+    """(N, 4) the boxes around what is visible of each person; around all its joints where nothing is."""
+    seen = found.joint_scores >= joint_threshold
+    seen = (seen | ~seen.any(dim=1, keepdim=True))[..., None]
+    far = torch.finfo(found.places.dtype).max
+    low = torch.where(seen, found.places, found.places.new_tensor(far)).amin(dim=1)
+    high = torch.where(seen, found.places, found.places.new_tensor(-far)).amax(dim=1)
+    return torch.cat([low, high], dim=1)

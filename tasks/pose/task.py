@@ -1,0 +1,338 @@
+"""Pose estimation: where are the joints of each person, animal or hand?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from tasks.pose.codec import Decoding
+from tasks.pose.fields import read_persons
+from tasks.pose.loss import as_targets, field_losses, heatmap_losses, place_losses, single_persons
+from tasks.pose.metrics import PCK_SHARE, PoseMetrics, joint_table, picture_number, truth_of
+from tasks.pose.network import (
+    DeconvDecoder,
+    FieldOutputs,
+    HeatmapNetwork,
+    HeatmapOutputs,
+    Mirrored,
+    PlaceNetwork,
+    PlaceOutputs,
+    StagedHead,
+    mirrored_limbs,
+)
+from tasks.pose.oks import Found
+from tasks.pose.postprocess import FoundPersons, in_file, persons_of_maps, persons_of_places, to_predictions
+from visionkit.backbones import Backbone
+from visionkit.crops import PersonCrop, whole_picture
+from visionkit.errors import UsageError, suggest
+from visionkit.geometry import Geometry, InputSpec
+from visionkit.images import ImageSource
+from visionkit.nn.normalize import Normalize
+from visionkit.optim import OptimConfig
+from visionkit.predictions import Poses, Prediction
+from visionkit.skeleton import Skeleton
+from visionkit.task import VisionTask
+from visionkit.types import Batch, View
+
+Architecture = Literal["simple_baseline", "deeppose", "cpm", "openpose"]
+
+STAGES = {"simple_baseline": 1, "deeppose": 1, "cpm": 3, "openpose": 3}
+"""Where nobody says how many."""
+
+_OUTPUTS: dict[str, type[tuple[Any, ...]]] = {
+    "simple_baseline": HeatmapOutputs,
+    "deeppose": PlaceOutputs,
+    "cpm": HeatmapOutputs,
+    "openpose": FieldOutputs,
+}
+
+
+class PoseTask(VisionTask):
+    """Finds the keypoints of a skeleton: of one person a crop (top-down), or of all persons of a picture (bottom-up).
+
+    Args:
+        backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
+        architecture: `simple_baseline` (Xiao et al., 2018), `cpm` (Convolutional Pose Machine, Wei et al., 2016) and
+            `deeppose` (Toshev and Szegedy, 2014) look at one person a crop; `openpose` (part affinity fields, Cao et
+            al., 2017) at a whole picture.
+        skeleton: A shipped name (`coco17`, `mpii16`, `lsp14`, `ap10k17`, `hand21`, `face5`), the path of a yaml file,
+            or its content.
+        classes: The one kind of subject, such as `person`.
+        pretrained: Start from timm's public weights; wants the network or a filled cache.
+        input: Size and fit.
+        crop: For networks of one person a crop, how the crop follows from a box; the data crops by it too.
+        stride: The backbone's map that is used, in pixels; what is coarser is cut off.
+        deconvs: Transposed convolutions on it, each of which doubles the map.
+        width: Channels of each of them; for `deeppose` of the hidden layer, twice.
+        stages: How often the answer is refined, the first included; by default 1, for `cpm` and `openpose` 3.
+        stage_width: Channels of the later stages of `cpm` and `openpose`.
+        stage_convs: Their convolutions.
+        stage_kernel: The side of these.
+        sigma: Of the Gaussians that maps are taught, in cells.
+        limb_width: For `openpose`, half the width of a limb's field in cells.
+        decoding: How a peak is read: `dark` (unbiased), `quarter` or `argmax`.
+        flip_test: When it does not learn, also look at the mirrored picture and take the mean; takes twice as long.
+        score_threshold: Score from which a person is shown.
+        joint_threshold: Score from which a joint is shown as visible.
+        drop_path: Stochastic depth of the backbone, where its family has it.
+        optim: How the weights are learnt.
+        compile_network: See `VisionTask`.
+        channels_last: See `VisionTask`.
+
+    Example:
+        >>> task = PoseTask("resnet18", skeleton="coco17")
+        >>> task(torch.zeros(1, 3, 256, 192, dtype=torch.uint8)).heatmaps.shape
+        torch.Size([1, 1, 17, 64, 48])
+    """
+
+    name = "pose"
+    monitor = ("val/ap", "max")
+    targets = ("keypoints",)
+    outputs: ClassVar[type[tuple[Any, ...]]] = HeatmapOutputs
+
+    network: Mirrored
+
+    def __init__(
+        self,
+        backbone: str = "resnet50",
+        *,
+        architecture: Architecture = "simple_baseline",
+        skeleton: str | dict[str, Any] | None = None,
+        classes: Sequence[str] = (),
+        pretrained: bool = False,
+        input: InputSpec | None = None,
+        crop: PersonCrop | None = None,
+        stride: int = 32,
+        deconvs: int = 3,
+        width: int = 256,
+        stages: int | None = None,
+        stage_width: int = 128,
+        stage_convs: int = 3,
+        stage_kernel: int = 7,
+        sigma: float = 2.0,
+        limb_width: float = 1.0,
+        decoding: Decoding = "dark",
+        flip_test: bool = False,
+        score_threshold: float = 0.3,
+        joint_threshold: float = 0.3,
+        drop_path: float = 0.0,
+        optim: OptimConfig | None = None,
+        compile_network: bool = False,
+        channels_last: bool = True,
+    ) -> None:
+        for key, value, allowed in (
+            ("architecture", architecture, get_args(Architecture)),
+            ("decoding", decoding, get_args(Decoding)),
+        ):
+            if value not in allowed:
+                raise UsageError(f"model.{key} {value!r}: allowed are {', '.join(allowed)}{suggest(value, allowed)}")
+        spec = InputSpec.of(input) if input is not None else self.default_input(backbone, architecture)
+        super().__init__(
+            input=spec, classes=classes, optim=optim, compile_network=compile_network, channels_last=channels_last
+        )
+        self.skeleton = Skeleton.of("coco17" if skeleton is None else skeleton)
+        self.classes = self.classes or (self.skeleton.subject,)
+        if len(self.classes) != 1:
+            raise UsageError(
+                f"model.classes: {len(self.classes)} are given, and a skeleton belongs to one kind of subject; "
+                "let data.classes name one"
+            )
+        for key, number, least in (("deconvs", deconvs, 0), ("sigma", sigma, 0.5), ("stages", stages or 1, 1)):
+            if number < least:
+                raise UsageError(f"model.{key} {number}: at least {least} is needed")
+        if stages not in (None, 1) and architecture == "simple_baseline":
+            raise UsageError("model.stages: simple_baseline has one; choose --model.architecture cpm for more")
+        self.architecture, self.decoding, self.sigma, self.limb_width = architecture, decoding, sigma, limb_width
+        self.stages = stages or STAGES[architecture]
+        self.crop = self._crop(crop)
+        self.score_threshold, self.joint_threshold = score_threshold, joint_threshold
+        deep = architecture == "deeppose" and self.stages > 1
+        body = Backbone(
+            backbone,
+            pretrained=pretrained,
+            in_chans=spec.channels,
+            strides=(stride, min(8, stride)) if deep else (stride,),
+            image_size=spec.size if spec.fit != "native" else None,
+            drop_path_rate=drop_path,
+            use_final=False,
+        )
+        self.stride = stride / 2**deconvs
+        self.network = self._build(body, width, deconvs, stage_width, stage_convs, stage_kernel)
+        self.outputs = _OUTPUTS[architecture]  # type: ignore[misc]
+        self.normalize = Normalize(body.mean, body.std)
+        self.metrics = MetricCollection({"poses": PoseMetrics(self.skeleton)})
+        self.use_flip_test(flip_test)
+
+    def _crop(self, given: PersonCrop | Mapping[str, Any] | None) -> PersonCrop | None:
+        if self.architecture == "openpose":
+            if given is not None:
+                raise UsageError("model.crop: openpose looks at whole pictures; leave the crop out")
+            return None
+        return PersonCrop(**given) if isinstance(given, Mapping) else given or PersonCrop()
+
+    def _build(
+        self, body: Backbone, width: int, deconvs: int, stage_width: int, stage_convs: int, stage_kernel: int
+    ) -> Mirrored:
+        mirror, joints = self.skeleton.mirror, len(self.skeleton)
+        if self.architecture == "deeppose":
+            if self.input.fit == "native":
+                raise UsageError("model.input.fit native: deeppose wants one size; choose stretch or letterbox")
+            return PlaceNetwork(body, self.input.size, joints, mirror, self.stages, 2 * width)
+        limbs: list[tuple[int, float]] = []
+        if self.architecture == "openpose":
+            if not self.skeleton.limbs:
+                raise UsageError(
+                    f"skeleton {self.skeleton.name}: openpose wants edges; give it some, or another network"
+                )
+            same = [(number, 1.0) for number in range(len(self.skeleton.limbs))]
+            limbs = mirrored_limbs(self.skeleton.limbs, mirror) or same
+        decoder = DeconvDecoder(body.channels[body.strides[-1]], width, deconvs)
+        outputs = joints + 2 * len(limbs)
+        head = StagedHead(decoder.channels, outputs, self.stages, stage_width, stage_convs, stage_kernel)
+        return HeatmapNetwork(body, decoder, head, mirror, limbs)
+
+    def use_flip_test(self, on: bool = True) -> None:
+        """Looks at the mirrored picture too, or not any more.
+
+        Raises:
+            UsageError: The answers for a mirrored picture could not be mirrored back.
+        """
+        if on and self.architecture == "openpose" and mirrored_limbs(self.skeleton.limbs, self.skeleton.mirror) is None:
+            raise UsageError(
+                f"skeleton {self.skeleton.name}: flip_test wants edges that are mirror images of each other, as its "
+                "mirrored pairs say; add the missing ones or leave flip_test out"
+            )
+        if on and self.architecture != "deeppose" and (self.input.size[1] % self.stride or self.input.fit == "native"):
+            raise UsageError(
+                f"model.flip_test: wants an input width that is a multiple of {self.stride:g}, not {self.input.size[1]}"
+            )
+        self.network.flip_test = on
+
+    # ------------------------------------------------------------------ what belongs together with the data
+
+    @classmethod
+    def default_input(
+        cls, backbone: str = "resnet50", architecture: Architecture = "simple_baseline", **init_args: Any
+    ) -> InputSpec:
+        """A crop of 256x192, or a letterbox of 384x384 for `openpose`."""
+        if architecture == "openpose":
+            return InputSpec(size=(384, 384), fit="letterbox")
+        return InputSpec(size=(256, 192), fit="stretch")
+
+    @classmethod
+    def linked(cls, name: str, **init_args: Any) -> Any:
+        """The crop, by which the data knows whether this network looks at persons or at whole pictures."""
+        if name == "crop" and init_args.get("architecture") != "openpose":
+            return asdict(PersonCrop())
+        return None
+
+    def resolved(self) -> dict[str, Any]:
+        return {**super().resolved(), "skeleton": self.skeleton, "crop": self.crop, "stages": self.stages}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses weights that were learnt for other keypoints, even where their number is the same."""
+        super().on_load_checkpoint(checkpoint)
+        stored = checkpoint.get("visionkit", {}).get("config", {}).get("skeleton")
+        if stored is None:
+            return
+        known = Skeleton.of(stored)
+        for number, (a, b) in enumerate(zip(known.keypoints, self.skeleton.keypoints, strict=False)):
+            if a != b:
+                raise UsageError(
+                    f"the checkpoint's keypoint {number} is {a!r} and that of skeleton {self.skeleton.name} is {b!r}; "
+                    "train anew or give the same skeleton"
+                )
+        if len(known) != len(self.skeleton):
+            raise UsageError(
+                f"the checkpoint knows {len(known)} keypoints and skeleton {self.skeleton.name} has "
+                f"{len(self.skeleton)}; train anew or give the same skeleton"
+            )
+
+    # ------------------------------------------------------------------ learning
+
+    def losses(self, outputs: Any, target: Any) -> dict[str, Tensor]:
+        target = as_targets(target)
+        if self.architecture == "openpose":
+            return field_losses(outputs, target, self.skeleton.limbs, self.stride, self.sigma, self.limb_width)
+        persons = single_persons(target, len(self.skeleton), outputs[0].device)
+        if self.architecture == "deeppose":
+            return place_losses(outputs, persons, self.input.size)
+        return heatmap_losses(outputs, persons, self.stride, self.sigma)
+
+    def measure(self, decoded: Sequence[FoundPersons], batch: Batch) -> None:
+        found, true = [], []
+        for persons, target, geometry, name in zip(
+            decoded, batch["target"], batch["geometry"], batch["id"], strict=True
+        ):
+            there = in_file(persons, geometry, self.skeleton)
+            # A box from a detector brings its score; 0 says that there was no box and the crop is not an answer.
+            sure = float(target["found"]) if "found" in target else 1.0
+            scores = there.scores.double().numpy() * sure
+            keep = scores > 0 if "found" in target else np.ones(len(scores), bool)
+            number = picture_number(name)
+            found.append(Found(np.full(int(keep.sum()), number), there.places.numpy()[keep], scores[keep]))
+            if "file_keypoints" in target:
+                keypoints = target["file_keypoints"]
+            else:
+                keypoints = target["keypoints"].cpu().double()
+                keypoints[..., :2] = geometry.invert_points(keypoints[..., :2])
+            true.append(truth_of(target, keypoints, name))
+        self.metrics.update(found, true)
+
+    def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
+        return {"per joint": joint_table(computed["joints"], self.skeleton)} if "joints" in computed else {}
+
+    @property
+    def protocol(self) -> str:
+        torso = "the torso" if self.skeleton.torso else "the box's longer side"
+        share = f"PCK@{PCK_SHARE['torso']:g} by {torso}"
+        if self.skeleton.head:
+            share += f", PCKh@{PCK_SHARE['head']:g} by the head's length"
+        height, width = self.input.size
+        looked = f"whole pictures, {self.input.fit} to {height}x{width}"
+        if self.crop is not None:
+            looked = (
+                f"one crop a person of {height}x{width} (box x {self.crop.padding:g}), boxes as the data gives them"
+            )
+        return (
+            f"COCO OKS AP/AR (.50:.05:.95, at most 20 a picture, {self.skeleton.sigmas_told}); {share}; {looked}; "
+            f"{self.decoding} decoding, flip test {'on' if self.network.flip_test else 'off'}"
+        )
+
+    # ------------------------------------------------------------------ serving
+
+    def views(self, image: ImageSource) -> Sequence[View | None]:
+        """For networks of one person a crop, the whole picture as one person's crop; see `visionkit.pipeline`."""
+        return (None,) if self.crop is None else (View(whole_picture(image.size, self.input.size)),)
+
+    def merge(self, parts: Sequence[Prediction]) -> Prediction:
+        """All persons of a picture; none where nobody was looked at."""
+        poses = [part for part in parts if isinstance(part, Poses)]
+        if not poses:
+            return Poses.none(self.skeleton, self.score_threshold, self.joint_threshold)
+        return Poses.joined(poses)
+
+    def decode(self, outputs: Any, decoding: Decoding | None = None) -> list[FoundPersons]:
+        """The persons of each picture or crop, in input pixels.
+
+        Args:
+            outputs: Of the network.
+            decoding: In place of the task's own.
+        """
+        how = decoding or self.decoding
+        if self.architecture == "deeppose":
+            return persons_of_places(outputs, self.input.size)
+        if self.architecture != "openpose":
+            return persons_of_maps(outputs, self.stride, how)
+        return [
+            read_persons(maps, fields, self.skeleton.limbs, self.stride, decoding=how)
+            for maps, fields in zip(outputs.heatmaps[:, -1], outputs.fields[:, -1], strict=True)
+        ]
+
+    def restore(self, decoded: Sequence[FoundPersons], geometry: Sequence[Geometry]) -> list[Prediction]:
+        return list(to_predictions(decoded, geometry, self.skeleton, self.score_threshold, self.joint_threshold))

@@ -1,0 +1,327 @@
+"""Pose: counts, every network learns and serves, ground truth fed back, what bad input says."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.scene_data import SceneData
+from tasks.pose import PoseTask
+from tasks.pose.codec import draw_gaussians
+from tasks.pose.fields import draw_fields, read_persons
+from tasks.pose.loss import field_losses, heatmap_losses, known_cells, place_losses
+from tasks.pose.metrics import PoseMetrics, truth_of
+from tasks.pose.network import FieldOutputs, HeatmapOutputs, PlaceOutputs, mirrored_limbs
+from tasks.pose.oks import Found
+from visionkit.crops import PersonCrop
+from visionkit.errors import UsageError
+from visionkit.geometry import InputSpec
+from visionkit.predictions import Poses, Prediction
+from visionkit.predictor import Predictor
+from visionkit.skeleton import Skeleton
+from visionkit.types import View
+
+COCO = Skeleton.of("coco17")
+ARCHITECTURES = ("simple_baseline", "cpm", "deeppose", "openpose")
+
+
+def tiny(architecture="simple_baseline", **arguments):
+    fit = "letterbox" if architecture == "openpose" else "stretch"
+    defaults = {"input": InputSpec(size=(64, 64), fit=fit), "width": 32, "stage_width": 16}
+    if architecture == "deeppose":
+        defaults["stages"] = 2
+    return PoseTask("test_resnet", architecture=architecture, **{**defaults, **arguments})
+
+
+def scenes(task, **arguments):
+    return SceneData("keypoints", count=6, eval_count=4, size=(96, 128), crop=task.crop, input=task.input, **arguments)
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("resnet50", 33_999_697), ("resnet18", 15_376_721)])
+def test_parameter_counts_are_the_published_ones(name, parameters):
+    with torch.device("meta"):
+        task = PoseTask(name)
+    assert sum(p.numel() for p in task.network.parameters()) == parameters
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_learns_evaluates_and_serves(architecture):
+    torch.manual_seed(0)
+    task = tiny(architecture)
+    data = scenes(task, batch_size=4)
+    batch = next(iter(data.train_dataloader()))
+    loss = task.train().training_step(batch, 0)
+    loss.backward()
+    assert torch.isfinite(loss) and all(p.grad is not None for p in task.parameters())
+    task.eval()
+    with torch.no_grad():
+        for batch in data.val_dataloader():
+            decoded = task.decode(task(batch["image"]))
+            task.measure(decoded, batch)
+    values = task.metrics.compute()
+    assert {"ap", "ap50", "ap75", "ap_medium", "ap_large", "ar", "ar50", "ar75", "ar_medium", "ar_large"} <= set(values)
+    assert len(task.tabulate(values)["per joint"]) == 17
+    answer = Predictor(task)(data.samples("val")[0].image)
+    assert isinstance(answer, Poses)
+    assert Prediction.from_json(json.loads(json.dumps(answer.to_json()))) == answer
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_flip_test_makes_the_answer_of_a_mirrored_picture_the_mirrored_answer(architecture):
+    torch.manual_seed(1)
+    task = tiny(architecture).eval()
+    for p in task.network.parameters():
+        p.data += 0.02 * torch.randn(p.shape)
+    image = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        plain, other = task(image), task(image.flip(-1))
+        assert not torch.allclose(plain[0], task.network.mirrored(other)[0], atol=1e-4)
+        task.use_flip_test()
+        a, b = task(image), task(image.flip(-1))
+    for ours, mirrored in zip(a, task.network.mirrored(b), strict=True):
+        assert torch.allclose(ours, mirrored, atol=1e-5)
+    assert torch.allclose(a[0], (plain[0] + task.network.mirrored(other)[0]) / 2, atol=1e-5)
+
+
+def test_fields_of_a_mirrored_picture_are_the_mirrored_fields():
+    task = tiny("openpose")
+    keypoints = torch.rand(2, 17, 3) * 56 + 4
+    keypoints[..., 2] = 2
+    other = keypoints.clone()
+    other[..., 0] = 64 - other[..., 0]
+    other = other[:, list(COCO.mirror)]
+    maps = [draw_gaussians(k[..., :2], (16, 16), 4.0, 1.5).amax(dim=0)[None, None] for k in (keypoints, other)]
+    fields = [draw_fields(k, COCO.limbs, (16, 16), 4.0, 1.0)[None, None] for k in (keypoints, other)]
+    back = task.network.mirrored((maps[1], fields[1]))
+    assert torch.allclose(back[0], maps[0], atol=1e-5)
+    assert torch.allclose(back[1], fields[0], atol=1e-4)
+
+
+def persons_at(centres, height=120.0):
+    """Standing figures with COCO's joints, (N, 17, 3)."""
+    shape = np.array([
+        (0, -45), (2, -47), (-2, -47), (5, -46), (-5, -46), (12, -34), (-12, -34), (17, -17), (-17, -17), (19, 0),
+        (-19, 0), (8, 2), (-8, 2), (9, 26), (-9, 26), (10, 48), (-10, 48),
+    ], dtype=np.float32) * (height / 100)  # fmt: skip
+    places = np.stack([shape + centre for centre in centres])
+    return np.concatenate([places, np.full((*places.shape[:2], 1), 2, np.float32)], axis=2).astype(np.float32)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_drawn_maps_and_fields_are_read_back_as_the_same_persons(count):
+    centres = [(40 + 75 * k + 0.3, 70 + 9.7 * (k % 3)) for k in range(count)]
+    truth = torch.from_numpy(persons_at(centres)) if count else torch.zeros(0, 17, 3)
+    size = (40, 112)
+    maps = draw_gaussians(truth[..., :2], size, 4.0, 1.2)
+    maps = maps.amax(dim=0) if count else torch.zeros(17, *size)
+    found = read_persons(maps, draw_fields(truth, COCO.limbs, size, 4.0, 1.0), COCO.limbs, 4.0)
+    assert len(found.scores) == count
+    if count:
+        distance = (found.places[:, None] - truth[None, ..., :2]).norm(dim=-1)  # (found, true, K)
+        nearest = distance.mean(dim=-1).argmin(dim=1)
+        assert sorted(nearest.tolist()) == list(range(count))
+        assert distance[torch.arange(count), nearest].max() < 1.0
+
+
+def test_joints_that_nobody_labelled_cost_nothing():
+    generator = torch.Generator().manual_seed(0)
+    persons = torch.rand(2, 17, 3, generator=generator) * 60
+    persons[..., 2] = 2
+    persons[:, ::2, 2] = 0
+    maps = torch.rand(2, 2, 17, 16, 16, generator=generator).requires_grad_()
+    sum(heatmap_losses(HeatmapOutputs(maps), persons, 4.0, 2.0).values()).backward()
+    assert maps.grad[:, :, ::2].abs().max() == 0 and maps.grad[:, :, 1::2].abs().min() >= 0
+    assert maps.grad[:, :, 1::2].abs().max() > 0
+    places = torch.rand(2, 3, 17, 2, generator=generator).requires_grad_()
+    spread = torch.zeros(2, 17, requires_grad=True)
+    sum(place_losses(PlaceOutputs(places, spread), persons, (64, 64)).values()).backward()
+    assert places.grad[:, :, ::2].abs().max() == 0 and spread.grad[:, ::2].abs().max() == 0
+    assert places.grad[:, :, 1::2].abs().max() > 0
+
+
+def test_crowds_are_masked_for_bottom_up():
+    target = {
+        "boxes": torch.tensor([[0.0, 0, 32, 64], [40.0, 8, 60, 60]]),
+        "iscrowd": torch.tensor([1, 0]),
+        "keypoints": torch.zeros(2, 17, 3),
+    }
+    target["keypoints"][1] = torch.tensor([50.0, 30, 2])
+    known = known_cells(target, target["keypoints"], (16, 16), 4.0)
+    assert known[:, :8].sum() == 0 and known[:, 8:].min() == 1
+    maps = torch.rand(1, 1, 17, 16, 16).requires_grad_()
+    fields = torch.rand(1, 1, 38, 16, 16).requires_grad_()
+    sum(field_losses(FieldOutputs(maps, fields), [target], COCO.limbs, 4.0, 1.5, 1.0).values()).backward()
+    for grad in (maps.grad, fields.grad):
+        assert grad[..., :8].abs().max() == 0 and grad[..., 8:].abs().max() > 0
+
+
+def test_perfect_maps_and_places_have_no_loss():
+    persons = torch.rand(2, 17, 3) * 60
+    persons[..., 2] = 1
+    maps = draw_gaussians(persons[..., :2], (16, 16), 4.0, 2.0)[:, None]
+    assert float(sum(heatmap_losses(HeatmapOutputs(maps), persons, 4.0, 2.0).values())) == pytest.approx(0, abs=1e-6)
+    assert float(sum(heatmap_losses(HeatmapOutputs(0 * maps), persons, 4.0, 2.0).values())) < 1.01
+    places = (persons[..., :2] / 64)[:, None]
+    assert float(sum(place_losses(PlaceOutputs(places, torch.full((2, 17), -7.0)), persons, (64, 64)).values())) < 1e-6
+
+
+def test_metric_of_crops_equals_metric_of_pictures():
+    task = tiny()
+    rng = np.random.default_rng(0)
+    whole, crops = PoseMetrics(COCO), PoseMetrics(COCO)
+    for number in range(3):
+        keypoints = torch.from_numpy(persons_at([(60, 70), (150, 80)])).double()
+        boxes = torch.tensor([[30.0, 5, 90, 140], [120, 10, 180, 150]])
+        target = {"file_boxes": boxes, "file_area": torch.tensor([5e3, 1e4])}
+        joints = keypoints[..., :2].numpy() + rng.normal(0, 4, (2, 17, 2))
+        scores = rng.random(2)
+        name = f"picture {number}"
+        truth = truth_of(target, keypoints, name)
+        whole.update([Found(truth.image, joints, scores)], [truth])
+        for k in range(2):
+            one = truth_of({key: value[k : k + 1] for key, value in target.items()}, keypoints[k : k + 1], name)
+            crops.update([Found(one.image, joints[k : k + 1], scores[k : k + 1])], [one])
+    ours, theirs = whole.compute(), crops.compute()
+    assert 0 < ours["ap"] < 1
+    for key, value in ours.items():
+        assert torch.allclose(value, theirs[key]), key
+    assert task.monitor[0] == "val/ap"
+
+
+def test_pck_by_hand():
+    metric = PoseMetrics(COCO)
+    keypoints = torch.from_numpy(persons_at([(100, 100)], height=100)).double()
+    torso = float((keypoints[0, 5, :2] - keypoints[0, 12, :2]).norm())
+    joints = keypoints[..., :2].numpy().copy()
+    joints[0, 0] += (0.19 * torso, 0)  # right
+    joints[0, 1] += (0.21 * torso, 0)  # wrong
+    truth = truth_of({}, keypoints, "a")
+    metric.update([Found(truth.image, joints, np.ones(1))], [truth])
+    values = metric.compute()
+    assert float(values["pck"]) == pytest.approx(16 / 17)
+    assert values["joints"][:3, 0].tolist() == [1, 0, 1]
+    mpii = Skeleton.of("mpii16")
+    metric = PoseMetrics(mpii)
+    places = torch.rand(1, 16, 3).double() * 100
+    places[..., 2] = 1
+    places[0, 8, :2], places[0, 9, :2] = torch.tensor([50.0, 50]), torch.tensor([50.0, 30])  # a head of 20 pixels
+    joints = places[..., :2].numpy().copy()
+    joints[0, 3] += (0, 10.5)
+    truth = truth_of({}, places, "a")
+    metric.update([Found(truth.image, joints, np.ones(1))], [truth])
+    assert float(metric.compute()["pckh"]) == pytest.approx(15 / 16)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_ground_truth_through_each_network_s_own_coding_gives_ap_1(architecture):
+    if architecture == "openpose":
+        task = tiny(architecture, input=InputSpec(size=(192, 256), fit="letterbox"))
+    else:
+        # Wide crops: what a figure hides of itself behind others may lie outside the box of what is seen.
+        task = tiny(architecture, input=InputSpec(size=(128, 96), fit="stretch"), sigma=1.2, crop=PersonCrop(3.0))
+    data = SceneData(
+        "keypoints", count=6, eval_count=8, size=(192, 256), crop=task.crop, input=task.input, batch_size=4
+    )
+    limbs = task.skeleton.limbs
+    for batch in data.val_dataloader():
+        size = tuple(int(side / task.stride) for side in batch["image"].shape[-2:])
+        if architecture == "openpose":
+            drawn = [draw_gaussians(t["keypoints"][..., :2], size, task.stride, 0.6) for t in batch["target"]]
+            seen = [(t["keypoints"][..., 2] > 0)[..., None, None] for t in batch["target"]]
+            maps = torch.stack([(d * s).amax(dim=0) for d, s in zip(drawn, seen, strict=True)])
+            fields = torch.stack([draw_fields(t["keypoints"], limbs, size, task.stride, 1.0) for t in batch["target"]])
+            outputs = FieldOutputs(maps[:, None], fields[:, None])
+        else:
+            places = torch.stack([t["keypoints"][0, :, :2] for t in batch["target"]])
+            outputs = HeatmapOutputs(draw_gaussians(places, size, task.stride, task.sigma)[:, None])
+            if architecture == "deeppose":
+                outputs = PlaceOutputs(
+                    places[:, None] / torch.tensor([96.0, 128.0]), torch.full(places.shape[:2], -4.0)
+                )
+        task.measure(task.decode(outputs), batch)
+    values = task.metrics.compute()
+    # Small figures that overlap share cells of a whole picture's maps; a crop has its own.
+    assert float(values["ap"]) >= (0.8 if architecture == "openpose" else 0.999)
+
+
+def test_crops_of_rotation_and_flip_are_undone_within_a_thousandth_of_a_pixel():
+    from visionkit.geometry import Geometry
+
+    rng = np.random.default_rng(0)
+    spec = InputSpec(size=(128, 96), fit="stretch")
+    for _ in range(50):
+        corner = rng.uniform(-40, 200, 2)
+        box = PersonCrop().region((*corner, *(corner + rng.uniform(20, 300, 2))), spec.size)
+        view = View(box, bool(rng.random() < 0.5), float(rng.uniform(-180, 180)) if rng.random() < 0.7 else 0.0)
+        geometry = Geometry.plan(spec, (333, 477), view)
+        points = torch.from_numpy(rng.uniform(-50, 500, (64, 2)).astype(np.float32))
+        assert (geometry.invert_points(geometry.apply_points(points)) - points).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("name", ["coco17", "mpii16", "lsp14", "ap10k17"])
+def test_limbs_have_mirror_images(name):
+    skeleton = Skeleton.of(name)
+    found = mirrored_limbs(skeleton.limbs, skeleton.mirror)
+    assert found is not None and sorted(number for number, _ in found) == list(range(len(skeleton.limbs)))
+
+
+def test_bad_arguments_say_what_to_do():
+    with pytest.raises(UsageError, match=r"architecture 'openpos'.*did you mean 'openpose'"):
+        tiny("openpos")
+    with pytest.raises(UsageError, match="stages: simple_baseline has one"):
+        tiny(stages=2)
+    with pytest.raises(UsageError, match="openpose looks at whole pictures"):
+        tiny("openpose", crop=PersonCrop())
+    with pytest.raises(UsageError, match="one kind of subject"):
+        tiny(classes=["person", "dog"])
+    with pytest.raises(UsageError, match=r"skeleton 'coco71'.*did you mean 'coco17'"):
+        tiny(skeleton="coco71")
+    with pytest.raises(UsageError, match="wants edges"):
+        tiny("openpose", skeleton={"name": "dots", "keypoints": ["a", "b"]})
+    with pytest.raises(UsageError, match="edges that are mirror images"):
+        lame = {"keypoints": ["a", "left", "right"], "mirrored": [["left", "right"]], "edges": [["a", "left"]]}
+        tiny("openpose", skeleton={"name": "lame", **lame}, flip_test=True)
+    with pytest.raises(UsageError, match="multiple of 4, not 66"):
+        tiny(input=InputSpec(size=(64, 66), fit="stretch"), flip_test=True)
+    with pytest.raises(UsageError, match="keypoints of coco17"):
+        SceneData("keypoints", skeleton="hand21")
+
+
+def test_several_persons_in_one_crop_and_other_keypoint_counts_are_refused():
+    task = tiny()
+    outputs = task(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    with pytest.raises(UsageError, match="3 persons, and this network looks at one a crop"):
+        task.losses(outputs, [{"keypoints": torch.zeros(3, 17, 3)}])
+    with pytest.raises(UsageError, match="16 keypoints a person and the skeleton 17"):
+        task.losses(outputs, [{"keypoints": torch.zeros(1, 16, 3)}])
+    assert sum(value.item() for value in task.losses(outputs, [{"keypoints": torch.zeros(0, 17, 3)}]).values()) == 0
+
+
+def test_weights_for_other_keypoints_are_refused():
+    task, other = tiny(), tiny(skeleton="ap10k17", classes=["person"])
+    checkpoint = {}
+    task.on_save_checkpoint(checkpoint)
+    task.on_load_checkpoint(checkpoint)
+    with pytest.raises(UsageError, match="keypoint 0 is 'nose' and that of skeleton ap10k17 is 'left_eye'"):
+        other.on_load_checkpoint(checkpoint)
+
+
+def test_words_and_redrawing_ask_no_network():
+    from ui.views import VIEWS, poses
+    from ui.words import in_words
+
+    picture = np.full((100, 120, 3), 80, np.uint8)
+    places = persons_at([(40, 50), (90, 50)], height=90)
+    scores = np.array([0.9, 0.2])
+    joint_scores = np.tile(np.linspace(0.1, 0.9, 17), (2, 1))
+    boxes = np.concatenate([places[..., :2].min(axis=1), places[..., :2].max(axis=1)], axis=1)
+    answer = Poses(COCO, places[..., :2], joint_scores, scores, boxes)
+    assert in_words(answer, 3) == f"1 person ({int((joint_scores[0] >= 0.3).sum())} of 17 joints)"
+    assert in_words(Poses.none(COCO), 3) == "no person"
+    kept, drawn, score, words, table = VIEWS["poses"].show(answer, picture, None)
+    assert score == pytest.approx(0.3) and words.startswith("1 person, 13 joints") and len(table) == 13
+    again, words, table = poses._redraw(kept, 0.95)
+    assert words.startswith("0 persons") and table == [] and not np.array_equal(again, drawn)
+    all_of_them = poses._redraw(kept, 0.0)
+    assert all_of_them[1] == "2 persons, 34 joints" and all_of_them[2][0][:2] == [1, "nose"]

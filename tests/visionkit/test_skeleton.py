@@ -1,0 +1,113 @@
+"""Skeletons: those shipped, one's own, and what is wrong with one."""
+
+import logging
+
+import numpy as np
+import pytest
+import yaml
+
+from visionkit.errors import UsageError
+from visionkit.skeleton import DEFAULT_SIGMA, Skeleton, estimate_sigmas, shipped
+from visionkit.task import plain
+
+OWN = {
+    "name": "lamp",
+    "subject": "lamp",
+    "keypoints": ["foot", "left_arm", "right_arm", "bulb"],
+    "mirrored": [["left_arm", "right_arm"]],
+    "edges": [["foot", "bulb", [255, 0, 0]], ["left_arm", "right_arm"]],
+    "sigmas": [0.05, 0.06, 0.06, 0.04],
+    "head": ["foot", "bulb"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("coco17", 17), ("mpii16", 16), ("lsp14", 14), ("ap10k17", 17), ("hand21", 21), ("face5", 5)],
+)
+def test_shipped_skeletons_are_whole(name, count):
+    skeleton = Skeleton.of(name)
+    assert name in shipped() and skeleton.name == name and len(skeleton) == count
+    assert {joint for pair in skeleton.limbs for joint in pair} == set(range(count)), "every joint is drawn"
+    mirror = np.array(skeleton.mirror)
+    assert (mirror[mirror] == np.arange(count)).all()
+    assert all(("left" in a) and ("right" in b) for a, b in skeleton.mirrored)
+    assert len(skeleton.oks_sigmas()) == count
+    assert Skeleton.of(plain(skeleton)) == skeleton, "a checkpoint holds it whole"
+
+
+def test_coco_s_facts():
+    coco = Skeleton.of("coco17")
+    assert coco.oks_sigmas().sum() == pytest.approx(1.138)
+    assert len(coco.edges) == 19 and coco.swap[:2] == ((1, 2), (3, 4))
+    assert coco.index("left_ankle") == 15
+
+
+def test_unknown_sigmas_are_said_and_never_those_of_coco(caplog):
+    with caplog.at_level(logging.WARNING):
+        sigmas = Skeleton.of("lsp14").oks_sigmas()
+    assert set(sigmas) == {DEFAULT_SIGMA} and "states no sigmas" in caplog.text
+    assert "no known sigmas" in Skeleton.of("lsp14").sigmas_told
+    caplog.clear()
+    Skeleton.of("coco17").oks_sigmas()
+    assert not caplog.text
+
+
+def test_own_skeleton_from_a_file(tmp_path):
+    path = tmp_path / "lamp.yaml"
+    path.write_text(yaml.safe_dump(OWN))
+    skeleton = Skeleton.of(path)
+    assert skeleton == Skeleton.of(OWN) and skeleton.mirror == (0, 2, 1, 3)
+    assert skeleton.edges[0].colour == (255, 0, 0) and len(skeleton.edges[1].colour) == 3
+    assert skeleton.pair("head") == (0, 3) and skeleton.pair("torso") is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"edges": [["foot", "blub"]]}, "edges: 'blub' is none of its keypoints; did you mean 'bulb'"),
+        ({"mirrored": [["left_arm", "left_leg"]]}, "mirrored: 'left_leg' is none of its keypoints"),
+        ({"mirrored": [["foot", "bulb"], ["bulb", "left_arm"]]}, "mirrored: bulb stands there twice"),
+        ({"edges": [["foot", "foot"]]}, "'foot' is paired with itself"),
+        ({"edges": [["foot"]]}, "should be two keypoints"),
+        ({"edges": [["foot", "bulb", [300, 0, 0]]]}, "colours of 0 to 255"),
+        ({"edges": "foot-bulb"}, "edges should be a list"),
+        ({"sigmas": [0.1, 0.1]}, "4 keypoints need as many numbers above 0"),
+        ({"sigmas": [0.1, 0.1, 0.1, -1]}, "as many numbers above 0"),
+        ({"keypoints": ["a", "a"]}, "a stands there twice"),
+        ({"keypoints": []}, "keypoints is missing"),
+        ({"joints": ["a"]}, "unknown key 'joints'"),
+        ({"head": ["foot", "top"]}, "head: 'top' is none of its keypoints"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_one_line(change, said):
+    with pytest.raises(UsageError) as error:
+        Skeleton.of({**OWN, **change})
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(UsageError, match=r"nowhere\.yaml: no such file"):
+        Skeleton.of("nowhere.yaml")
+    (tmp_path / "a.yaml").write_text("a: [1")
+    with pytest.raises(UsageError, match="cannot be read as yaml"):
+        Skeleton.of(tmp_path / "a.yaml")
+    (tmp_path / "b.yaml").write_text("- 1")
+    with pytest.raises(UsageError, match="should hold name, keypoints"):
+        Skeleton.of(tmp_path / "b.yaml")
+    with pytest.raises(UsageError, match="no keypoint 'nos'; did you mean 'nose'"):
+        Skeleton.of("coco17").index("nos")
+
+
+def test_sigmas_from_repeated_annotation():
+    rng = np.random.default_rng(0)
+    areas = rng.uniform(1e3, 1e5, 3000)
+    truth = rng.uniform(0, 500, (3000, 3, 2))
+    wanted = np.array([0.03, 0.08, 0.05])
+    # The distance of an annotation from the truth has this spread; each of its coordinates 1 / sqrt 2 of it.
+    noise = rng.normal(0, 1, (3, 3000, 3, 2)) * (wanted[:, None] * np.sqrt(areas / 2)[:, None, None])
+    seen = rng.random((3, 3000, 3, 1)) < 0.8
+    seen[1:, :, 2] = False
+    found = estimate_sigmas(np.concatenate([truth + noise, seen], axis=3), areas)
+    assert found[:2] == pytest.approx(wanted[:2], rel=0.05)
+    assert np.isnan(found[2]), "annotated once"

@@ -1,0 +1,52 @@
+"""Models that work together: a detector, or a file of boxes, before a model that looks at one person a crop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from visionkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from visionkit.predictor import Predictor
+
+
+def chained(
+    estimators: Sequence[Predictor],
+    detectors: Sequence[Predictor],
+    boxes: str | None,
+    subject: str | None,
+    score: float,
+    flip_test: bool,
+) -> list[Any]:
+    """The estimators behind a detector or a file of boxes, one for each device.
+
+    Args:
+        estimators: One for each device.
+        detectors: As many, or none.
+        boxes: Path of a file of boxes.
+        subject: Class of the detector that is looked at.
+        score: Score from which a box is looked at.
+        flip_test: Also look at the mirrored picture.
+
+    Raises:
+        UsageError: Both or a model that does not take boxes.
+    """
+    from visionkit.engines import TorchEngine
+    from visionkit.pipeline import BoxFile, FindThenEstimate
+
+    if detectors and boxes:
+        raise UsageError("--detector and --boxes both say where to look; give one of them")
+    for estimator in estimators:
+        task: Any = estimator.task
+        if flip_test:
+            if not hasattr(task, "use_flip_test") or not isinstance(estimator.engine, TorchEngine):
+                raise UsageError("--flip-test: is for models of poses, run by the torch engine")
+            task.use_flip_test()
+    if boxes:
+        file = BoxFile(boxes, subject or (estimators[0].classes or (None,))[0])
+        return [FindThenEstimate(each, boxes=file, score=score) for each in estimators]
+    if detectors:
+        pairs = zip(estimators, detectors, strict=True)
+        return [FindThenEstimate(each, detector, subject=subject, score=score) for each, detector in pairs]
+    return list(estimators)
