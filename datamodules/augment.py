@@ -23,7 +23,7 @@ from visionkit.images import ImageSource
 from visionkit.types import PER_INSTANCE, Photometric, Sample, View
 
 Crop = Literal["resized", "pad", "none"]
-_WITHOUT_PLACES = {"labels", "identity"}
+_WITHOUT_PLACES = {"labels", "identity", "pair", "gallery", "camera"}
 
 
 class SampleAugment(ABC):

@@ -166,7 +166,12 @@ def _zip_pictures(root: Path) -> list[tuple[int, str, Split]]:
     return [(k, parts[1], splits[parts[0]]) for k, parts in kept if len(parts) > 2 and parts[0] in splits]
 
 
-def _scan(root: Path, classes: Sequence[str]) -> _Found:
+def list_pictures(root: Path) -> list[Entry]:
+    """Every picture in the class folders of a folder or a zip archive, by path.
+
+    Raises:
+        DataError: There is no such place, nothing in it, or a picture without a byte.
+    """
     _existing(root)
     listed = sorted(_list_folder(root) if root.is_dir() else _list_zip(root), key=lambda each: each.path)
     if not listed:
@@ -174,6 +179,18 @@ def _scan(root: Path, classes: Sequence[str]) -> _Found:
     empty = [each.path for each in listed if each.size == 0]
     if empty:
         raise DataError(f"{root}: {len(empty)} of {len(listed)} pictures are empty (0 bytes): {shorten(empty, 3)}")
+    return listed
+
+
+def picture_store(root: Path, listed: Sequence[Entry]) -> PictureStore:
+    """The pictures themselves, numbered as they are listed."""
+    if root.is_dir():
+        return FileStore(root, [each.path for each in listed])
+    return ZipStore(root, np.array([each.member for each in listed]))
+
+
+def _scan(root: Path, classes: Sequence[str]) -> _Found:
+    listed = list_pictures(root)
     places: dict[str, str] = {}
     for each in listed:
         if each.label not in places:
@@ -181,20 +198,28 @@ def _scan(root: Path, classes: Sequence[str]) -> _Found:
     numbers = index_classes(places, classes)
     labels = np.array([numbers[each.label] for each in listed], dtype=np.int64)
     splits = np.array([each.split for each in listed])
-    if root.is_dir():
-        return _Found(FileStore(root, [each.path for each in listed]), labels, splits)
-    return _Found(ZipStore(root, np.array([each.member for each in listed])), labels, splits)
+    return _Found(picture_store(root, listed), labels, splits)
 
 
-class _Entry(NamedTuple):
-    path: str  # relative to the root, with slashes
+class Entry(NamedTuple):
+    """One picture of a listing.
+
+    Attributes:
+        path: Relative to the root, with slashes.
+        label: Its class folder.
+        split: The split whose folder it is in; `train` where splits are no folders.
+        size: In bytes.
+        member: Its number in an archive.
+    """
+
+    path: str
     label: str
     split: Split
     size: int
     member: int = -1
 
 
-def _list_folder(root: Path) -> Iterator[_Entry]:
+def _list_folder(root: Path) -> Iterator[Entry]:
     top = _descend(root)
     folders = _folders(top)
     by_split = [name for name in folders if name.lower() in SPLIT_FOLDERS]
@@ -208,7 +233,7 @@ def _list_folder(root: Path) -> Iterator[_Entry]:
             if not entries:
                 raise DataError(f"{base / label}: no pictures in this class folder; add some or remove it")
             for path, size in entries:
-                yield _Entry(path.relative_to(root).as_posix(), label, split, size)
+                yield Entry(path.relative_to(root).as_posix(), label, split, size)
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, int]]:
@@ -220,8 +245,8 @@ def _walk(folder: Path) -> Iterator[tuple[Path, int]]:
                     yield Path(entry.path), entry.stat().st_size
 
 
-def _list_zip(root: Path) -> Iterator[_Entry]:
+def _list_zip(root: Path) -> Iterator[Entry]:
     index = zip_index(root)
     sizes = index.entries[:, 2].tolist()
     for number, label, split in _zip_pictures(root):
-        yield _Entry(index.names[number], label, split, sizes[number], number)
+        yield Entry(index.names[number], label, split, sizes[number], number)

@@ -65,6 +65,28 @@ class ColourStep:
 
 
 @dataclass(frozen=True)
+class LightStep:
+    """Light from one side: a factor that grows evenly across the picture.
+
+    Attributes:
+        angle: Where it comes from, in radians.
+        strength: Factors run from 1 - strength to 1 + strength between the far ends.
+    """
+
+    angle: float
+    strength: float
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        height, width = image.shape[:2]
+        across = np.linspace(-1, 1, width, dtype=np.float32) * np.float32(math.cos(self.angle))
+        down = np.linspace(-1, 1, height, dtype=np.float32) * np.float32(math.sin(self.angle))
+        reach = abs(math.cos(self.angle)) + abs(math.sin(self.angle))
+        factor = 1 + np.float32(self.strength / reach) * (across[None] + down[:, None])
+        out: np.ndarray = np.clip(image * factor[..., None] + 0.5, 0, 255).astype(np.uint8)
+        return out
+
+
+@dataclass(frozen=True)
 class EraseStep:
     """Fills a rectangle.
 

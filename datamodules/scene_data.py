@@ -29,6 +29,7 @@ from visionkit.skeleton import Skeleton
 from visionkit.types import IGNORE, Sample
 
 _FIRST: dict[Split, int] = {"train": 0, "val": 1_000_000_000, "test": 2_000_000_000}
+_STRANGERS: dict[Split, int] = {"train": 0, "val": IDENTITIES, "test": 2 * IDENTITIES}
 _PERSONS = tuple(f"person_{number:03d}" for number in range(IDENTITIES))
 _CLASSES: dict[str, tuple[str, ...]] = {
     "labels": OBJECT_CLASSES,
@@ -161,9 +162,13 @@ class _Scenes(Sequence[Sample]):
     def _draw(self, index: int) -> Sample:
         number = _FIRST[self.split] + index
         if self.target == "identity":
-            person = index % IDENTITIES
-            face = draw_face(self.seed, person, number // IDENTITIES).aligned()
-            return self._sample(face.image, {"identity": self.order[person]}, f"face-{number}")
+            # Several pictures a person; those of validation and test are strangers, numbered on from those of training.
+            persons = min(IDENTITIES, max(2, len(self.kept) // 4))
+            person, picture = index % persons, index // persons
+            shown = person + _STRANGERS[self.split]
+            face = draw_face(self.seed, shown, picture).aligned()
+            identity = self.order[person] if self.split == "train" else shown
+            return self._sample(face.image, {"identity": np.int64(identity)}, f"face-{number}")
         if self.target == "high_res":
             return self._pair(number)
         if self.target == "keypoints":

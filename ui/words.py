@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from visionkit.predictions import Classification, Label, LabelMap, Picture, Poses, Prediction
+from visionkit.predictions import Classification, Faces, Label, LabelMap, Picture, Poses, Prediction
 
 
 def in_words(answer: Prediction, top: int) -> str:
@@ -56,9 +56,16 @@ def _poses(answer: Any, top: int) -> str:
     return f"{len(shown)} {subject}{'' if len(shown) == 1 else 's'} ({joints}{', ...' if len(shown) > top else ''})"
 
 
+def _faces(answer: Any, top: int) -> str:
+    known = [name for name in answer.names if name]
+    count = f"{len(answer)} face{'' if len(answer) == 1 else 's'}"
+    return f"{count}: {', '.join(known)}" if known else count
+
+
 _WORDS: dict[str, Callable[[Any, int], str]] = {
     Classification.kind: _classification,
     LabelMap.kind: _label_map,
+    Faces.kind: _faces,
     Picture.kind: _picture,
     Poses.kind: _poses,
 }

@@ -104,7 +104,7 @@ def save_bundle(
 
     from visionkit.task import plain
 
-    target = Path(folder)
+    target, task = Path(folder), task.served()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         if not target.is_dir() or not is_bundle(target):
             raise UsageError(f"{target}: stands there already and is no bundle; give another folder")

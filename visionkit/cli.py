@@ -24,7 +24,7 @@ from visionkit.checkpoint import AtomicCheckpointIO, StoredModel, find_last, rea
 from visionkit.cli_errors import explain
 from visionkit.data import VisionDataModule
 from visionkit.errors import CheckpointError, UsageError, VisionKitError
-from visionkit.linking import LINKS, link
+from visionkit.linking import LINKS, has_argument, link
 from visionkit.quiet import hush_lightning
 from visionkit.registry import task_class, task_packages
 from visionkit.report import print_results, write_results
@@ -151,9 +151,10 @@ class VisionCLI(LightningCLI):
         linked = link(_plain_namespace(model_args), _plain_namespace(data_args), task, module)
         self._linked = set(linked)
         for name, value in linked.items():
-            for arguments in (model_args, data_args):
-                # A skeleton is free-form; the others are fields of a dataclass.
-                arguments[name] = Namespace(value) if isinstance(value, dict) and name != "skeleton" else value
+            for side, arguments in ((task, model_args), (module, data_args)):
+                if has_argument(side, name):
+                    # A skeleton is free-form; the others are fields of a dataclass.
+                    arguments[name] = Namespace(value) if isinstance(value, dict) and name != "skeleton" else value
         if data_args.get("seed", 0) is None:
             data_args["seed"] = int(settings.seed_everything)
         self._task_name = task.name

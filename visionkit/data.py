@@ -121,13 +121,15 @@ class EpochSampler(DistributedSampler[Any]):
             self.skip = 0  # an epoch with nothing left to do never asks for an item
         self.epoch = epoch
 
+    def order(self, rng: np.random.Generator) -> np.ndarray:
+        """The order of one epoch over all ranks, (length,) int; rank r takes every `world`-th from the r-th on."""
+        return rng.permutation(self.length)
+
     def _indices(self) -> np.ndarray:
         if not self.shuffle:
             return np.arange(self.rank, self.length, self.world)
         counter = [0, 0, 0, self.epoch + 1]  # a word that no item uses, see `rng_for`
-        order = np.random.Generator(np.random.Philox(key=self.seed & 0xFFFFFFFF, counter=counter)).permutation(
-            self.length
-        )
+        order = self.order(np.random.Generator(np.random.Philox(key=self.seed & 0xFFFFFFFF, counter=counter)))
         # Every rank must take the same number of steps, or the last collective waits for ever.
         total = -(-self.length // self.world) * self.world
         return np.resize(order, total)[self.rank :: self.world]
@@ -247,6 +249,10 @@ class VisionDataModule(LightningDataModule, ABC):
             self._samples[split] = samples
         return self._samples[split]
 
+    def sampler(self, split: Split, rank: int, world: int) -> EpochSampler:
+        """Chooses the order of a split for one rank; training is shuffled."""
+        return EpochSampler(len(self.samples(split)), shuffle=split == "train", seed=self.seed, rank=rank, world=world)
+
     def loader(self, split: Split) -> DataLoader[Example]:
         """A loader for one split. Training shuffles and augments; evaluation does neither, neither pads nor repeats."""
         if self.input is None:
@@ -259,7 +265,7 @@ class VisionDataModule(LightningDataModule, ABC):
                 f"{split}: {len(samples)} pictures cannot be shared by {world} processes; use fewer processes"
             )
         dataset = SampleDataset(samples, Preprocessor(self.input), self.seed, self.augment if training else None)
-        sampler = EpochSampler(len(samples), shuffle=training, seed=self.seed, rank=rank, world=world)
+        sampler = self.sampler(split, rank, world)
         batch_size = self.batch_size if training else self.eval_batch_size
         loader = ResumableLoader(
             dataset,

@@ -279,21 +279,34 @@ class Geometry(NamedTuple):
         inside = inside & shown
         return rows.clamp(0, self.source[0] - 1), columns.clamp(0, self.source[1] - 1), inside
 
+    def _neighbourhood(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The part of the file that the canvas shows, with a border for the filter, and the matrix that starts in it.
+
+        A face in a large photo must not cost a resize of the photo.
+        """
+        height, width = self.size
+        corners = _affine(self._inverse, np.array([(0.0, 0.0), (width, 0.0), (0.0, height), (width, height)])).numpy()
+        margin = 4 * max(1.0, *(1 / scale for scale in self.scale))
+        limit = np.array([image.shape[1], image.shape[0]])
+        low = np.clip(np.floor(corners.min(axis=0) - margin), 0, limit - 1).astype(int)
+        high = np.clip(np.ceil(corners.max(axis=0) + margin), low + 1, limit).astype(int)
+        matrix = self.matrix
+        matrix[:, 2] += matrix[:, :2] @ low
+        return np.ascontiguousarray(image[low[1] : high[1], low[0] : high[0]]), matrix
+
     def _warp(self, image: np.ndarray) -> Tensor:
         import cv2
 
-        matrix = self.matrix
+        image, matrix = self._neighbourhood(image)
         sx, sy = self.scale
         if min(sx, sy) < 1:  # shrink antialiased first: warpAffine alone would alias
             height, width = image.shape[:2]
             smaller = (max(1, round(height * min(1.0, sy))), max(1, round(width * min(1.0, sx))))
             reduced = resize_image(image, smaller, self.interpolation)
             image = np.ascontiguousarray(reduced.permute(1, 2, 0).numpy())
-            matrix = matrix.copy()
             matrix[:, 0] *= width / smaller[1]
             matrix[:, 1] *= height / smaller[0]
         # OpenCV counts pixel centres from 0, we from 0.5.
-        matrix = matrix.copy()
         matrix[:, 2] += matrix[:, :2] @ np.array([0.5, 0.5]) - 0.5
         flags = cv2.INTER_CUBIC if self.interpolation == "bicubic" else cv2.INTER_LINEAR
         border = (self.fill,) * 4

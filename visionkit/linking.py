@@ -69,7 +69,7 @@ def link(
     values: dict[str, Any] = {}
     for each in LINKS:
         name = each.argument
-        if not (_has(task, name) and _has(module, name)):
+        if not (has_argument(task, name) and has_argument(module, name)):
             continue
         leads, follows = plain(sides[each.source].get(name)), plain(sides[each.target].get(name))
         if name == "classes":
@@ -89,10 +89,12 @@ def link(
                 f"set --{each.source}.{name} instead"
             )
         values[name] = leads
+    if has_argument(task, "identities"):
+        values["identities"] = _identities(sides["model"].get("identities"), sides["data"], module)
     return values
 
 
-def _has(cls: type, name: str) -> bool:
+def has_argument(cls: type, name: str) -> bool:
     """Whether a class can be built with that argument: its own, or one of a base that it hands the rest to."""
     for base in cls.__mro__:
         if "__init__" in vars(base):
@@ -122,6 +124,16 @@ def _skeleton(data: Any, model: Any) -> Any:
             f"data the {len(ours)} of {ours.name}; train anew or give the same --data.skeleton"
         )
     return data
+
+
+def _identities(model: int | None, data: Mapping[str, Any], module: type[VisionDataModule]) -> int:
+    """How many persons the model tells apart while it learns; only their number is the model's, never their names."""
+    if model is not None:
+        return int(model)
+    found = data.get("classes") or module.discover_classes(
+        **{k: v for k, v in data.items() if k not in ("classes", "input")}
+    )
+    return len(found)
 
 
 def _classes(data: Any, model: Any, data_args: Mapping[str, Any], module: type[VisionDataModule]) -> list[str]:

@@ -255,8 +255,12 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
 
     # ------------------------------------------------------------------ optimiser, modes, memory
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What is learnt and at which rate: the network's weights; a task whose loss has weights adds them."""
+        return parameter_groups(self.network, self.optim)
+
     def configure_optimizers(self) -> Any:
-        optimizer = build_optimizer(parameter_groups(self.network, self.optim), self.optim)
+        optimizer = build_optimizer(self.parameter_groups(), self.optim)
         scheduler = build_scheduler(optimizer, self.optim, int(self.trainer.estimated_stepping_batches))
         if scheduler and isinstance(scheduler["scheduler"], torch.optim.lr_scheduler.ReduceLROnPlateau):
             scheduler["monitor"], scheduler["scheduler"].mode = self.monitor
@@ -314,6 +318,10 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         if unknown:
             raise UsageError(f"{cls.name}: this version does not know the argument {', '.join(sorted(unknown))}")
         return cls(**{key: _typed(hints.get(key), value) for key, value in config.items()})
+
+    def served(self) -> VisionTask:
+        """The task as it is handed out, without what training alone needs; by default all of it is needed."""
+        return self
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["visionkit"] = {"format": 1, "task": self.name, "config": self.config}

@@ -41,7 +41,10 @@ class Target(TypedDict, total=False):
             evaluation examples have them, training on a view does not.
         file_masks: (B,) uint8, the masks in the same sense, packed by `visionkit.masks.MaskSet.pack`.
         high_res: (3, s*h, s*w) uint8, target of super-resolution.
-        identity: () int64, index of the person.
+        identity: () int64, index of the person; persons of validation and test count on where those of training end.
+        pair: () int64, verification by a list of pairs: the number of the pair that the picture is one half of.
+        gallery: () int64, identification: 1 for what is known, 0 for what is asked.
+        camera: () int64, re-identification: pictures of one person by one camera are not compared.
     """
 
     labels: Any
@@ -57,6 +60,9 @@ class Target(TypedDict, total=False):
     depth: Any
     high_res: Any
     identity: Any
+    pair: Any
+    gallery: Any
+    camera: Any
 
 
 PER_INSTANCE = ("labels", "boxes", "masks", "keypoints", "area", "iscrowd")

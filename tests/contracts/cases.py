@@ -41,6 +41,7 @@ class Case:
         steered: Prefix of the parameters that learning must reach.
         one_size: Pictures of a batch have one size, since the network takes them as they are and measures them so.
         loss_left: Share of the first loss that may be left then.
+        overfit_pictures: How many there are, where two say nothing.
     """
 
     classes: tuple[str, ...]
@@ -54,6 +55,7 @@ class Case:
     steered: str = "network.backbone."
     one_size: bool = False
     loss_left: float = 0.2
+    overfit_pictures: int = 2
 
 
 _RCNN = {
@@ -114,6 +116,14 @@ CASES: dict[str, Case] = {
         overfit=0.8,
         overfit_steps=80,
     ),
+    # Two pictures each of two persons: the least that can be told apart.
+    "face_recognition": Case(
+        classes=(),
+        arguments={"identities": 3, "embedding": 32, "radius": 16.0},
+        data=("--data.target", "identity", "--data.size", "[64,64]"),
+        overfit_steps=80,
+        overfit_pictures=4,
+    ),
 }
 
 
@@ -152,6 +162,7 @@ def samples(name: str, count: int, seed: int = 0) -> list[Sample]:
         "high_res": lambda k, image: 255 - image.repeat(2, axis=0).repeat(2, axis=1).transpose(2, 0, 1),
         "label_map": lambda k, image: _stripes(image.shape[:2], k, classes),
         "keypoints": _one_person,
+        "identity": lambda k, image: np.int64(k // 2 % CASES[name].arguments["identities"]),
     }
     shown = pictures(count, seed)
     if CASES[name].one_size:

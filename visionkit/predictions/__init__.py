@@ -7,8 +7,20 @@ it, and one in `ui.views`, which shows it.
 from visionkit.predictions.base import Prediction
 from visionkit.predictions.classification import Classification, Label
 from visionkit.predictions.detections import Detections, Instances
+from visionkit.predictions.faces import Faces
 from visionkit.predictions.label_map import Area, LabelMap
 from visionkit.predictions.picture import Picture
 from visionkit.predictions.poses import Poses
 
-__all__ = ["Area", "Classification", "Detections", "Instances", "Label", "LabelMap", "Picture", "Poses", "Prediction"]
+__all__ = [
+    "Area",
+    "Classification",
+    "Detections",
+    "Faces",
+    "Instances",
+    "Label",
+    "LabelMap",
+    "Picture",
+    "Poses",
+    "Prediction",
+]

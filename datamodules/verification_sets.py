@@ -1,0 +1,148 @@
+"""Lists of pairs that face networks are verified on: LFW's `pairs.txt`, and the `.bin` sets."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.class_names import shorten
+from datamodules.pictures import FileStore, PictureStore
+from visionkit.errors import DataError
+from visionkit.images import ImageSource
+
+_SUFFIXES = (".jpg", ".png", ".jpeg", ".pgm", ".bmp")
+
+# All that the sets in circulation are made of: bytes, lists, booleans, arrays.
+_HARMLESS = {
+    ("_codecs", "encode"),
+    *((module, "_reconstruct") for module in ("numpy.core.multiarray", "numpy._core.multiarray")),
+    *((module, "scalar") for module in ("numpy.core.multiarray", "numpy._core.multiarray")),
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+}
+
+
+def read_verification_set(path: Path) -> tuple[PictureStore, dict[str, np.ndarray]]:
+    """Pictures two by two, and the targets `identity` and `pair` of each.
+
+    Args:
+        path: A `.bin` file, or a `pairs.txt` beside the folders of persons (or beside one folder that holds them).
+
+    Raises:
+        DataError: The file is missing or damaged, or names pictures that are not there.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; a list of pairs or a .bin set is expected")
+    return _read_bin(path) if path.suffix == ".bin" else _read_pairs(path)
+
+
+# ---------------------------------------------------------------------- pairs.txt
+
+
+def _read_pairs(path: Path) -> tuple[PictureStore, dict[str, np.ndarray]]:
+    """Lines of `name a b` (one person's pictures a and b) or `name a other b`, after a line with their number."""
+    root = _pictures_of(path)
+    names: list[str] = []
+    persons: list[str] = []
+    missing: list[str] = []
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    for number, line in enumerate(lines, 1):
+        fields = line.split("\t") if "\t" in line else line.split()
+        if not line.strip() or (number == 1 and all(field.strip().isdigit() for field in fields)):
+            continue
+        if len(fields) == 3:
+            fields = [fields[0], fields[1], fields[0], fields[2]]
+        if len(fields) != 4 or not (fields[1].isdigit() and fields[3].isdigit()):
+            raise DataError(f"{path} line {number}: `name a b` or `name a other b` is expected, not {line[:60]!r}")
+        for person, which in ((fields[0], fields[1]), (fields[2], fields[3])):
+            found = _picture(root, person, int(which))
+            if found is None:
+                missing.append(f"{person}/{person}_{int(which):04d} (line {number})")
+            names.append(found or "")
+            persons.append(person)
+    if missing:
+        raise DataError(f"{path}: {len(missing)} pictures that it names are not in {root}: {shorten(missing, 3)}")
+    if not names:
+        raise DataError(f"{path}: no pairs in it")
+    _, identity = np.unique(persons, return_inverse=True)
+    return FileStore(root, names), _targets(identity)
+
+
+def _pictures_of(path: Path) -> Path:
+    """LFW's list lies beside the folders of persons, or beside one folder of these."""
+    folders = [each for each in sorted(path.parent.iterdir()) if each.is_dir() and not each.name.startswith(".")]
+    if len(folders) == 1 and any(each.is_dir() for each in folders[0].iterdir()):
+        return folders[0]
+    return path.parent
+
+
+def _picture(root: Path, person: str, number: int) -> str | None:
+    if "/" in person or person in ("", ".", ".."):
+        return None
+    for suffix in _SUFFIXES:
+        name = f"{person}/{person}_{number:04d}{suffix}"
+        if (root / name).is_file():
+            return name
+    return None
+
+
+# ---------------------------------------------------------------------- .bin
+
+
+class _Bytes:
+    """Encoded pictures in memory."""
+
+    def __init__(self, path: Path, pictures: list[bytes]) -> None:
+        self.path, self.pictures = path, pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def source(self, number: int) -> ImageSource:
+        return ImageSource(self.pictures[number], self.name(number))
+
+    def name(self, number: int) -> str:
+        return f"{self.path}[{number}]"
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads lists of bytes and booleans and refuses everything that could run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _HARMLESS:
+            raise pickle.UnpicklingError(f"it names {module}.{name}")
+        return super().find_class(module, name)
+
+
+def _read_bin(path: Path) -> tuple[PictureStore, dict[str, np.ndarray]]:
+    """A pickle of (encoded pictures two by two, whether each two are one person)."""
+    try:
+        loaded = _Unpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+        pictures, same = loaded
+        pictures = [_as_bytes(each) for each in pictures]
+        same = np.asarray([bool(each) for each in same])
+    except pickle.UnpicklingError as error:
+        raise DataError(f"{path}: no .bin set, or one that could run code, which is refused ({error})") from None
+    except Exception as error:  # a damaged pickle makes nearly any of them
+        raise DataError(f"{path}: damaged, or no .bin set of pictures and pairs ({type(error).__name__})") from error
+    if len(pictures) != 2 * len(same) or not len(same):
+        raise DataError(f"{path}: {len(pictures)} pictures do not make {len(same)} pairs; fetch it anew")
+    # It tells who is the same, not who: every pair has persons of its own.
+    first = np.arange(len(same)) * 2
+    identity = np.stack([first, first + ~same], axis=1).ravel()
+    return _Bytes(path, pictures), _targets(identity)
+
+
+def _as_bytes(value: Any) -> bytes:
+    return value.tobytes() if isinstance(value, np.ndarray) else bytes(value)
+
+
+def _targets(identity: np.ndarray) -> dict[str, np.ndarray]:
+    return {"identity": identity.astype(np.int64), "pair": np.arange(len(identity), dtype=np.int64) // 2}

@@ -1,0 +1,197 @@
+"""Face recognition: an embedding in which pictures of one person lie together, also of persons never seen before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from torch import Tensor
+
+from tasks.face_recognition.alignment import FRAMINGS
+from tasks.face_recognition.loss import FaceLoss, LossName
+from tasks.face_recognition.metrics import build_metrics, curve_table, match_table
+from tasks.face_recognition.network import FaceNetwork, FaceOutputs, HeadKind
+from tasks.face_recognition.postprocess import joined, to_faces, unit
+from visionkit.backbones import Backbone, backbone_facts
+from visionkit.backbones.build import declared_maps
+from visionkit.errors import UsageError, suggest
+from visionkit.geometry import Geometry, InputSpec
+from visionkit.nn.normalize import Normalize
+from visionkit.optim import OptimConfig
+from visionkit.predictions import Faces, Prediction
+from visionkit.task import VisionTask, plain
+from visionkit.types import Batch
+
+HEADS = ("own", "pool", "gdc")
+PAPER_WIDTH = 128
+
+FramingName = Literal["arcface", "head"]
+
+
+class FaceRecognitionTask(VisionTask):
+    """Learns an embedding of faces from pictures of many persons.
+
+    What is trained beside the network (one direction a person) stays in checkpoints of the training and is left out of
+    what is handed out, as are the persons' names everywhere.
+
+    Args:
+        backbone: Any timm backbone by name, or one of the classic networks (`mobilefacenet`).
+        identities: Persons of the training split; given by the data. 0 builds no training head.
+        pretrained: Start from timm's public weights; wants the network or a filled cache.
+        input: Size and fit; 112x112, or the one size that the backbone is built for.
+        head: `pool` the backbone's pooled features, normalised and mapped; `gdc` a global depthwise convolution over
+            the last map; `own` what the backbone's pooling gives as it is (MobileFaceNet ends in an embedding).
+        embedding: Width of the embedding: 128 where left out, or for `own` what the backbone gives.
+        loss: `softmax`, `l_softmax`, `sphereface`, `cosface`, `arcface`, `subcenter_arcface` or `triplet`.
+        margin: Of the loss, in the unit of its paper, see `tasks.face_recognition.loss`; the paper's where left out.
+        radius: Of the sphere on which the loss compares; the paper's where left out. Few persons want a small one.
+        centers: Directions a person, for `subcenter_arcface`.
+        dropout: Of the head.
+        drop_path: Stochastic depth of the backbone, where its family has it.
+        mirror: In use, embed the mirrored picture too and add both up.
+        framing: Where the five landmarks lie in an aligned picture: `arcface`, the template of that paper; `head`, a
+            wider one with the hair, as in the pictures of ORL.
+        optim: How the weights are learnt.
+        compile_network: See `VisionTask`.
+        channels_last: See `VisionTask`.
+
+    Example:
+        >>> task = FaceRecognitionTask("mobilefacenet", identities=100, head="own")
+        >>> task(torch.zeros(1, 3, 112, 112, dtype=torch.uint8)).embedding.shape
+        torch.Size([1, 128])
+    """
+
+    name = "face_recognition"
+    monitor = ("val/accuracy", "max")
+    targets = ("identity",)
+    outputs = FaceOutputs
+
+    def __init__(
+        self,
+        backbone: str = "mobilefacenet",
+        *,
+        identities: int | None = None,
+        pretrained: bool = False,
+        input: InputSpec | None = None,
+        head: HeadKind = "pool",
+        embedding: int | None = None,
+        loss: LossName = "arcface",
+        margin: float | None = None,
+        radius: float | None = None,
+        centers: int = 3,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+        mirror: bool = True,
+        framing: FramingName = "arcface",
+        optim: OptimConfig | None = None,
+        compile_network: bool = False,
+        channels_last: bool = True,
+    ) -> None:
+        spec = InputSpec.of(input) if input is not None else self.default_input(backbone)
+        super().__init__(input=spec, optim=optim, compile_network=compile_network, channels_last=channels_last)
+        if head not in HEADS:
+            raise UsageError(f"model.head {head!r}: allowed are {', '.join(HEADS)}{suggest(head, HEADS)}")
+        if framing not in FRAMINGS:
+            raise UsageError(
+                f"model.framing {framing!r}: allowed are {', '.join(FRAMINGS)}{suggest(framing, FRAMINGS)}"
+            )
+        if spec.fit == "native":
+            raise UsageError("model.input.fit native: faces are compared at one size; take stretch or letterbox")
+        body = self._backbone(backbone, head, spec, pretrained, drop_path)
+        width = body.num_features if head == "own" else PAPER_WIDTH
+        if head == "own" and embedding not in (None, width):
+            raise UsageError(f"model.embedding {embedding}: with head own, {backbone} gives {width}; leave it out")
+        self.embedding = embedding or width
+        self.network = FaceNetwork(body, head, self.embedding, spec.size, dropout, mirror)
+        self.normalize = Normalize(body.mean, body.std)
+        self.identities, self.framing = identities or 0, framing
+        self.loss = (
+            FaceLoss(loss, self.identities, self.embedding, margin, radius, centers) if self.identities else None
+        )
+        self.metrics = build_metrics()
+
+    @staticmethod
+    def _backbone(name: str, head: str, spec: InputSpec, pretrained: bool, drop_path: float) -> Backbone:
+        arguments: dict[str, Any] = {
+            "pretrained": pretrained,
+            "in_chans": spec.channels,
+            "image_size": spec.size,
+            "drop_path_rate": drop_path,
+        }
+        if head != "gdc":
+            return Backbone(name, **arguments)
+        bare = Backbone(name, in_chans=spec.channels, image_size=spec.size)
+        return Backbone(name, strides=(declared_maps(bare.model)[-1][1],), use_final=False, **arguments)
+
+    @classmethod
+    def default_input(cls, backbone: str = "mobilefacenet", **init_args: Any) -> InputSpec:
+        """112x112 as in the field; the whole picture, which is a face already."""
+        facts = backbone_facts(backbone)
+        size = facts.input_size if facts.fixed_input_size else (112, 112)
+        return InputSpec(size=size, fit="stretch", interpolation="bilinear", crop_fraction=1.0)
+
+    def resolved(self) -> dict[str, Any]:
+        return {"input": self.input, "optim": self.optim, "identities": self.identities}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        groups = super().parameter_groups()
+        learnt = [] if self.loss is None else [p for p in self.loss.parameters() if p.requires_grad]
+        if learnt:
+            groups.append(
+                {"params": learnt, "lr": self.optim.lr, "weight_decay": self.optim.weight_decay, "name": "loss"}
+            )
+        return groups
+
+    def losses(self, outputs: FaceOutputs, target: Any) -> dict[str, Tensor]:
+        if self.loss is None:
+            raise UsageError(
+                "model.identities is 0: there is nothing to learn; train with data that names its persons, and begin "
+                "with a checkpoint of a training rather than an exported bundle"
+            )
+        return {self.loss.name: self.loss(outputs.embedding, target["identity"])}
+
+    def _evaluate(self, batch: Batch) -> Any:
+        # Whom it is measured on it has never seen, so there is no direction to compare with and no loss to state.
+        decoded = self.decode(self(batch["image"]))
+        self.measure(decoded, batch)
+        return decoded
+
+    def decode(self, outputs: FaceOutputs) -> Tensor:
+        """(B, D) float32 embeddings of length 1."""
+        return unit(outputs.embedding)
+
+    def restore(self, decoded: Tensor, geometry: Sequence[Geometry]) -> list[Prediction]:
+        return list(to_faces(decoded, geometry))
+
+    def merge(self, parts: Sequence[Prediction]) -> Prediction:
+        """The faces of all views."""
+        return joined([part for part in parts if isinstance(part, Faces)])
+
+    def measure(self, decoded: Tensor, batch: Batch) -> None:
+        target = batch["target"]
+        known = {key: target.get(key) for key in ("pair", "gallery", "camera")}
+        self.metrics.update(decoded, target["identity"], batch["id"], **known)
+
+    def served(self) -> VisionTask:
+        """The same network without the training head and the number of persons."""
+        task = type(self).from_config({**plain(self.config), "identities": 0, "pretrained": False})
+        task.load_state_dict({k: v for k, v in self.state_dict().items() if not k.startswith("loss.")})
+        return task.train(self.training)
+
+    def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
+        tables = {}
+        if "roc" in computed:
+            tables["roc"] = curve_table(computed["roc"])
+        if "cmc" in computed:
+            tables["cmc"] = match_table(computed["cmc"])
+        return tables
+
+    @property
+    def protocol(self) -> str:
+        height, width = self.input.size
+        view = f"{self.input.fit} to {height}x{width}{', picture and mirror added' if self.network.mirror else ''}"
+        return (
+            f"cosine of embeddings of {view}; accuracy: ten folds, the threshold of nine judges the tenth, pairs of "
+            "one and of different persons weigh the same; the data's list of pairs, else every pair; TAR, DIR where "
+            "10 false accepts would be seen; rank: the data's gallery, else every picture among all others"
+        )

@@ -1,0 +1,45 @@
+"""Faces: the picture with boxes and names, and a table of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from ui.downloads import Downloads
+from ui.views.base import View, drawing, drawing_component
+from visionkit.predictions import Faces
+
+_COLUMNS = ["face", "name", "similarity", "width", "height"]
+
+
+def _build(downloads: Downloads) -> list[Any]:
+    return [
+        drawing_component("jpeg"),
+        gr.Dataframe(headers=_COLUMNS, show_label=False, interactive=False, elem_classes="vk-faces"),
+    ]
+
+
+def _show(answer: Faces, picture: np.ndarray, downloads: Downloads) -> list[Any]:
+    return [drawing(answer, picture), rows(answer)]
+
+
+def rows(answer: Faces) -> list[list[str]]:
+    """One row a face: number, name, similarity, width and height of its box."""
+    assert answer.similarities is not None
+    return [
+        [
+            str(number),
+            name or ("" if np.isnan(similarity) else "nobody known"),
+            "" if np.isnan(similarity) else f"{similarity:.3f}",
+            f"{box[2] - box[0]:.0f}",
+            f"{box[3] - box[1]:.0f}",
+        ]
+        for number, (box, name, similarity) in enumerate(
+            zip(answer.boxes, answer.names, answer.similarities, strict=True), 1
+        )
+    ]
+
+
+VIEW = View(_build, _show)

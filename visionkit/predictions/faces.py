@@ -1,0 +1,114 @@
+"""Faces in a picture: where they are, what tells them apart, and who they are where that was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from visionkit.predictions.base import Prediction
+
+POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
+"""The five landmarks of a face as seen: `left` is on the left side of the picture."""
+
+
+@dataclass(frozen=True, eq=False)
+class Faces(Prediction):
+    """The N faces of a picture; a picture that is itself a crop of one face has that one.
+
+    Attributes:
+        boxes: (N, 4) float32, x1, y1, x2, y2 in file pixels.
+        embeddings: (N, D) float32 of length 1; the cosine of two tells how alike the faces are.
+        scores: (N,) float32, how sure the finder is; 1 where nothing was searched.
+        landmarks: (N, 5, 2) float32 x, y in file pixels, see `POINTS`; NaN where they were not looked for.
+        names: Who it is, one a face; None is nobody who is known, or nobody was asked for.
+        similarities: (N,) float32 cosine with the nearest known person; NaN where nobody was asked for.
+    """
+
+    kind: ClassVar[str] = "faces"
+
+    boxes: np.ndarray
+    embeddings: np.ndarray
+    scores: np.ndarray
+    landmarks: np.ndarray
+    names: tuple[str | None, ...] = ()
+    similarities: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.boxes)
+        names = tuple(self.names) or (None,) * count
+        similarities = np.full(count, np.nan) if self.similarities is None else self.similarities
+        embeddings = np.asarray(self.embeddings, np.float32)
+        width = embeddings.shape[1] if embeddings.ndim == 2 else 0
+        shapes = {
+            "boxes": (self.boxes, (count, 4)),
+            "embeddings": (embeddings, (count, width)),
+            "scores": (self.scores, (count,)),
+            "landmarks": (self.landmarks, (count, 5, 2)),
+            "similarities": (similarities, (count,)),
+        }
+        for name, (given, shape) in shapes.items():
+            values = np.array(given, dtype=np.float32).reshape(-1, *shape[1:]) if count == 0 else np.asarray(given)
+            if values.shape != shape:
+                raise ValueError(f"{count} faces need {name} of shape {shape}, not {values.shape}")
+            values = values.astype(np.float32)
+            values.setflags(write=False)
+            object.__setattr__(self, name, values)
+        if len(names) != count:
+            raise ValueError(f"{count} faces need as many names, not {len(names)}")
+        object.__setattr__(self, "names", names)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def row(self, truth: Prediction | None = None) -> dict[str, str | float | bool]:
+        named = [name or "unknown" for name in self.names]
+        return {"faces": float(len(self)), "names": ", ".join(named)}
+
+    def to_json(self) -> dict[str, Any]:
+        assert self.similarities is not None
+        return {
+            "kind": self.kind,
+            "faces": [
+                {
+                    "box": box.tolist(),
+                    "score": float(score),
+                    "landmarks": None if np.isnan(points).any() else points.tolist(),
+                    "name": name,
+                    "similarity": None if np.isnan(similarity) else float(similarity),
+                    "embedding": embedding.tolist(),
+                }
+                for box, score, points, name, similarity, embedding in zip(
+                    self.boxes, self.scores, self.landmarks, self.names, self.similarities, self.embeddings, strict=True
+                )
+            ],
+        }
+
+    @classmethod
+    def _from_json(cls, record: Mapping[str, Any]) -> Faces:
+        faces = record["faces"]
+        unknown = [[float("nan")] * 2] * 5
+        return cls(
+            boxes=np.array([face["box"] for face in faces], np.float32).reshape(-1, 4),
+            embeddings=np.array([face["embedding"] for face in faces], np.float32).reshape(len(faces), -1)
+            if faces
+            else np.zeros((0, 0), np.float32),
+            scores=np.array([face["score"] for face in faces], np.float32),
+            landmarks=np.array([face["landmarks"] or unknown for face in faces], np.float32).reshape(-1, 5, 2),
+            names=tuple(face["name"] for face in faces),
+            similarities=np.array(
+                [np.nan if face["similarity"] is None else face["similarity"] for face in faces], np.float32
+            ),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Faces):
+            return NotImplemented
+        return self.names == other.names and all(
+            np.array_equal(getattr(self, name), getattr(other, name), equal_nan=True)
+            for name in ("boxes", "embeddings", "scores", "landmarks", "similarities")
+        )
+
+    __hash__ = None  # type: ignore[assignment]
