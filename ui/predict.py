@@ -21,7 +21,7 @@ import json
 import os
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +43,6 @@ ENGINES = ("torch", "onnx", "onnx-int8", "openvino")  # visionkit.engines would 
 RECORDS = "predictions.jsonl"
 DRAWN = "drawn"
 FILES = "files"
-COCO_RESULTS = "coco_results.json"
 FEW = 20
 """Up to that many pictures, a table of the answers is printed."""
 
@@ -73,8 +72,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--box-score", type=float, default=0.3, metavar="S", help="score from which a box is looked at (%(default)s)"
     )
     poses.add_argument("--flip-test", action="store_true", help="also look at the mirrored crop and take the mean")
-    poses.add_argument(
-        "--coco-results", action="store_true", help=f"also write DIR/{COCO_RESULTS}, what COCO's evaluation reads"
+    parser.add_argument(
+        "--coco-results", action="store_true", help="also write DIR/coco_results.json, what COCO's evaluation reads"
+    )
+    parser.add_argument("--coco-labels", metavar="FILE", help="a COCO file whose picture and category ids it takes")
+    parser.add_argument(
+        "--set",
+        dest="options",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="how answers are chosen, as the model's task knows it: score_threshold=0.3, nms_threshold=0.5, ...",
     )
 
 
@@ -86,9 +94,11 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"{name}: {value} is not a number from {least} on")
     if args.draw and not args.out:
         raise UsageError("--draw: name a folder for the pictures with --out DIR")
-    if args.coco_results and not args.out:
+    if (args.coco_results or args.coco_labels) and not args.out:
         raise UsageError("--coco-results: name a folder for the file with --out DIR")
-    from ui.words import to_record
+    options = _options(args.options)
+    from ui.coco_results import CocoResults
+    from ui.words import as_asked, to_record
 
     paths, missing = find_sources(args.sources)
     out = _prepare(Path(args.out), args.overwrite) if args.out else None
@@ -101,15 +111,18 @@ def run(args: argparse.Namespace) -> int:
     report = _Report()
     for fault in missing:
         report.skip(fault)
+    coco = None
+    if out is not None and (args.coco_results or args.coco_labels):
+        coco = CocoResults(out, Path(args.coco_labels) if args.coco_labels else None)
     names = drawing_names(paths) if args.draw else {}
     stems = file_stems(paths) if out is not None else {}
     with _records(out) as file, _progress(len(paths)) as advance:
-        for path, picture, result in answers(predictors, paths, args.batch_size):
+        for path, picture, result in answers(predictors, paths, args.batch_size, options):
             advance()
             if result.prediction is None:
                 report.skip(result.error)
                 continue
-            answer = result.prediction
+            answer = as_asked(result.prediction, options)
             record = {"source": str(path), "size": list(picture.size), "prediction": to_record(answer, args.top)}
             if out is not None and (written := _save(out / FILES / stems[path], answer)):
                 record["files"] = [str(each.relative_to(out)) for each in written]
@@ -121,19 +134,33 @@ def run(args: argparse.Namespace) -> int:
                     raise
                 raise _cannot_write(out / RECORDS, error) from error
             report.note(path, answer)
-            if args.coco_results:
-                report.coco += _coco_rows(path, answer)
+            if coco is not None:
+                coco.add(path, answer, picture.size)
             if out is not None and args.draw:
                 _draw(out / DRAWN / names[path], picture, answer)
     for predictor in predictors:
         if outside := getattr(predictor, "outside", 0):
             print(f"visionkit: {outside} boxes lie outside their pictures and were left out", file=sys.stderr)
-    if out is not None and args.coco_results:
+    if coco is not None:
         try:
-            (out / COCO_RESULTS).write_text(json.dumps(report.coco) + "\n", "utf-8")
+            coco.write()
         except OSError as error:
-            raise _cannot_write(out / COCO_RESULTS, error) from error
+            raise _cannot_write(coco.out, error) from error
     return report.close(out, args.top)
+
+
+def _options(given: Sequence[str]) -> dict[str, Any]:
+    """`NAME=VALUE` as keyword arguments; a value is json where it can be read as such, otherwise text."""
+    options: dict[str, Any] = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"--set {each}: give NAME=VALUE, such as score_threshold=0.3")
+        try:
+            options[name] = json.loads(value)
+        except json.JSONDecodeError:
+            options[name] = value
+    return options
 
 
 # ---------------------------------------------------------------------- what to read and where to write
@@ -263,15 +290,6 @@ def _draw(path: Path, picture: ImageSource, answer: Prediction) -> None:
         raise _cannot_write(path, error) from error
 
 
-def _coco_rows(path: Path, answer: Prediction) -> list[dict[str, Any]]:
-    """COCO's results of one picture. Its id is the number that its file is named by, as COCO's are, else its name."""
-    from visionkit.predictions import Poses
-
-    if not isinstance(answer, Poses):
-        raise UsageError(f"--coco-results: is written for poses, and this model answers with {answer.kind}")
-    return answer.coco_results(int(path.stem) if path.stem.isdigit() else path.stem)
-
-
 # ---------------------------------------------------------------------- the work
 
 
@@ -288,13 +306,16 @@ def _predictors(model: str, devices: int | None, engine: EngineName) -> list[Pre
     return [load(model, device=f"cuda:{index}" if wanted else "cpu", engine=engine) for index in range(wanted or 1)]
 
 
-def answers(predictors: Sequence[Predictor], paths: Sequence[Path], batch_size: int) -> Iterator[Answer]:
+def answers(
+    predictors: Sequence[Predictor], paths: Sequence[Path], batch_size: int, options: Mapping[str, Any] | None = None
+) -> Iterator[Answer]:
     """Answers every picture, in order, decoding ahead of the network; one that cannot be read gives its fault.
 
     Args:
         predictors: One for each device.
         paths: The pictures.
         batch_size: Pictures a step.
+        options: Of the task's `decode`.
 
     Yields:
         The path, the picture, which knows its size, and the result.
@@ -305,7 +326,7 @@ def answers(predictors: Sequence[Predictor], paths: Sequence[Path], batch_size: 
 
     def work(number: int, some: Sequence[Path]) -> Iterator[Answer]:
         pictures = [ImageSource(path) for path in some]
-        results = predictors[number % len(predictors)].stream(pictures, batch_size, readers)
+        results = predictors[number % len(predictors)].stream(pictures, batch_size, readers, **(options or {}))
         return zip(some, pictures, results, strict=True)
 
     if len(predictors) == 1:
@@ -342,7 +363,6 @@ class _Report:
     done: int = 0
     skipped: int = 0
     few: list[tuple[Path, Prediction]] = field(default_factory=list)
-    coco: list[dict[str, Any]] = field(default_factory=list)
 
     def skip(self, fault: DataError | None) -> None:
         self.skipped += 1

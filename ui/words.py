@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from visionkit.predictions import Classification, Faces, Label, LabelMap, Picture, Poses, Prediction
+from visionkit.predictions import (
+    Classification,
+    Detections,
+    Faces,
+    Instances,
+    Label,
+    LabelMap,
+    Picture,
+    Poses,
+    Prediction,
+)
 
 
 def in_words(answer: Prediction, top: int) -> str:
@@ -62,8 +73,32 @@ def _faces(answer: Any, top: int) -> str:
     return f"{count}: {', '.join(known)}" if known else count
 
 
+def as_asked(answer: Prediction, options: Mapping[str, Any]) -> Prediction:
+    """The answer as it is drawn and told: objects from the score that was asked for, where one was.
+
+    Args:
+        answer: The prediction.
+        options: Of the task's `decode`.
+    """
+    score = options.get("score_threshold")
+    return answer.with_threshold(float(score)) if isinstance(answer, Detections) and score is not None else answer
+
+
+def _detections(answer: Any, top: int) -> str:
+    shown = answer.above()
+    if not len(shown):
+        return "nothing" if not len(answer) else f"nothing sure (the surest: {answer.names[0]} {answer.scores[0]:.2f})"
+    best = ", ".join(f"{name} {score:.2f}" for name, score in zip(shown.names[:top], shown.scores[:top], strict=True))
+    counts = Counter(shown.names).most_common()
+    told = ", ".join(f"{number} {name}" for name, number in counts[:top])
+    rest = f" and {len(counts) - top} more classes" if len(counts) > top else ""
+    return best if len(shown) <= top else f"{told}{rest}; the surest {best.split(',')[0]}"
+
+
 _WORDS: dict[str, Callable[[Any, int], str]] = {
     Classification.kind: _classification,
+    Detections.kind: _detections,
+    Instances.kind: _detections,
     LabelMap.kind: _label_map,
     Faces.kind: _faces,
     Picture.kind: _picture,

@@ -286,6 +286,28 @@ def moved_mask(rle: Rle, top: int, left: int, size: tuple[int, int]) -> Rle:
     return Rle(size=[int(size[0]), int(size[1])], counts=_letters([runs])[0])
 
 
+def resized_masks(rles: Sequence[Rle], size: tuple[int, int]) -> list[Rle]:
+    """The masks for a picture of another size, by nearest value.
+
+    Args:
+        rles: Of one size.
+        size: Height and width wanted.
+    """
+    runs = []
+    for rle in rles:
+        x1, y1, x2, y2, crop = decode_crop(rle)
+        rows, columns = (np.arange(new) + 0.5 for new in size)
+        rows = np.floor(rows * rle["size"][0] / size[0]).astype(np.int64)
+        columns = np.floor(columns * rle["size"][1] / size[1]).astype(np.int64)
+        down, across = np.flatnonzero((rows >= y1) & (rows < y2)), np.flatnonzero((columns >= x1) & (columns < x2))
+        if not len(down) or not len(across):
+            runs.append(_nothing(size))
+            continue
+        part = crop[np.ix_(rows[down] - y1, columns[across] - x1)]
+        runs.append(_runs(part, int(down[0]), int(across[0]), size))
+    return [Rle(size=[int(size[0]), int(size[1])], counts=letters) for letters in _letters(runs)]
+
+
 def mask_polygons(rle: Rle) -> list[list[float]]:
     """Outlines of a mask, x1, y1, x2, y2, ... at the outer border of its pixels; holes are filled."""
     import cv2

@@ -4,12 +4,14 @@ This is the only place of the demo that knows kinds of predictions. A new kind i
 line in `VIEWS`.
 """
 
-from ui.views import classification, faces, label_map, picture, poses
+from ui.views import classification, detections, faces, label_map, picture, poses
 from ui.views.base import SIDE, View, drawing, drawing_component
-from visionkit.predictions import Classification, Faces, LabelMap, Picture, Poses
+from visionkit.predictions import Classification, Detections, Faces, Instances, LabelMap, Picture, Poses
 
 VIEWS: dict[str, View] = {
     Classification.kind: classification.VIEW,
+    Detections.kind: detections.BOXES,
+    Instances.kind: detections.INSTANCES,
     LabelMap.kind: label_map.VIEW,
     Faces.kind: faces.VIEW,
     Picture.kind: picture.VIEW,

@@ -112,8 +112,9 @@ def _names(canvas: np.ndarray, shown: Detections, boxes: np.ndarray, colours: np
     # One name on dozens of objects says nothing: the legend says it once.
     alone = len(shown) > 3 and len(set(shown.names)) == 1
     crowded = len(shown) > _CROWDED
+    known = shown.threshold == 0 and bool((shown.scores == 1).all())  # the truth has no scores worth writing
     for number, name in enumerate(shown.names):
-        score = f"{shown.scores[number]:.2f}" if shown.threshold > 0 and len(shown) <= _MANY else ""
+        score = "" if known or len(shown) > _MANY else f"{shown.scores[number]:.2f}"
         room = min(length * 0.5, max(6.0 * size, 2.0 * float(boxes[number, 2] - boxes[number, 0])))
         text = score if alone else f"{shortened(name, letters, room)} {score}".rstrip()
         w, h = round(letters.getlength(text)) + size // 2 + 1, round(1.3 * size)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from visionkit.masks import MaskSet, Rle, encode_masks
+from visionkit.masks import MaskSet, Rle, encode_masks, resized_masks
 from visionkit.predictions.base import Prediction
 
 SHOWN_FROM = 0.5
@@ -79,6 +79,15 @@ class Detections(Prediction):
     def above(self, score: float | None = None) -> Self:
         """The objects from a score on; from `threshold` on where none is given."""
         return self.chosen(self.scores >= np.float32(self.threshold if score is None else score))
+
+    def with_threshold(self, score: float) -> Self:
+        """The same objects, drawn and counted from another score on."""
+        return replace(self, threshold=score)
+
+    def resized(self, size: tuple[int, int]) -> Self:
+        """The same objects in a picture of another height and width."""
+        factors = np.array([size[1] / self.size[1], size[0] / self.size[0]] * 2)
+        return replace(self, size=size, boxes=(self.boxes * factors).astype(self.boxes.dtype))
 
     @property
     def names(self) -> list[str]:
@@ -178,6 +187,11 @@ class Instances(Detections):
         rows = np.flatnonzero(keep) if np.asarray(keep).dtype == bool else np.asarray(keep, dtype=np.int64)
         masks = tuple(self.masks[number] for number in rows)
         return replace(self, boxes=self.boxes[rows], scores=self.scores[rows], labels=self.labels[rows], masks=masks)
+
+    def resized(self, size: tuple[int, int]) -> Self:
+        factors = np.array([size[1] / self.size[1], size[0] / self.size[0]] * 2)
+        boxes = (self.boxes * factors).astype(self.boxes.dtype)
+        return replace(self, size=size, boxes=boxes, masks=tuple(resized_masks(self.masks, size)))
 
     def truth(self, target: Mapping[str, Any]) -> Prediction | None:
         boxes = super().truth(target)

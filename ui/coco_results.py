@@ -1,0 +1,103 @@
+"""COCO's results json of predicted boxes, masks and poses, with the ids of a label file or with those of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from visionkit.errors import DataError, UsageError, suggest
+from visionkit.predictions import Detections, Instances, Poses, Prediction
+
+NAME = "coco_results.json"
+
+
+class CocoResults:
+    """Collects predictions and writes them as one list of COCO results.
+
+    Args:
+        out: The folder for `coco_results.json`.
+        labels: A COCO label file whose picture and category ids are taken, by file name and class name. Left out,
+            a picture's id is the number that its file is named by, as COCO's are, else its name; categories are
+            numbered from 1 in label order, and `coco_images.json` says which is which, as a label file does.
+    """
+
+    def __init__(self, out: Path, labels: Path | None = None) -> None:
+        self.out = out
+        self.results: list[dict[str, Any]] = []
+        self.images: list[dict[str, Any]] = []
+        self.classes: tuple[str, ...] = ()
+        self.ids: dict[str, Any] | None = None
+        self.categories: dict[str, int] | None = None
+        if labels is not None:
+            from datamodules.coco import read_coco
+
+            coco = read_coco(labels)
+            self.ids = {}
+            for image in coco.images:
+                self.ids[image["file_name"]] = image["id"]
+                self.ids.setdefault(Path(image["file_name"]).name, image["id"])
+            self.categories = {name: number for number, name in coco.categories.items()}
+        self.labels = labels
+
+    def add(self, path: Path, answer: Prediction, size: tuple[int, int]) -> None:
+        """Adds the answer to one picture of that height and width.
+
+        Raises:
+            UsageError: The model answers neither boxes nor poses.
+            DataError: The label file knows no such picture or class.
+        """
+        if isinstance(answer, Poses):
+            self.classes = (answer.skeleton.subject,)
+            category = self._category(0, answer.skeleton.subject)
+            self.results += answer.coco_results(self._image(path, size), category)
+            return
+        if not isinstance(answer, Detections):
+            raise UsageError(
+                f"--coco-results: results are of boxes, masks and poses; this model answers with {answer.kind}"
+            )
+        self.classes = answer.classes
+        number = self._image(path, size)
+        numbers = [
+            self._category(label, name) for label, name in zip(answer.labels.tolist(), answer.names, strict=True)
+        ]
+        for k, category in enumerate(numbers):
+            x1, y1, x2, y2 = (round(float(value), 3) for value in answer.boxes[k])
+            row = {
+                "image_id": number,
+                "category_id": category,
+                "bbox": [x1, y1, round(x2 - x1, 3), round(y2 - y1, 3)],
+                "score": round(float(answer.scores[k]), 5),
+            }
+            if isinstance(answer, Instances):
+                row["segmentation"] = dict(answer.masks[k])
+            self.results.append(row)
+
+    def write(self) -> Path:
+        """Writes the files and gives the path of the results."""
+        path = self.out / NAME
+        path.write_text(json.dumps(self.results), encoding="utf-8")
+        if self.ids is None:
+            categories = [{"id": k + 1, "name": name} for k, name in enumerate(self.classes)]
+            top = {"images": self.images, "annotations": [], "categories": categories}
+            (self.out / "coco_images.json").write_text(json.dumps(top, ensure_ascii=False), encoding="utf-8")
+        return path
+
+    def _image(self, path: Path, size: tuple[int, int]) -> Any:
+        if self.ids is None:
+            name = int(path.stem) if path.stem.isdigit() else path.stem
+            self.images.append({"id": name, "file_name": str(path), "height": size[0], "width": size[1]})
+            return name
+        parts: Sequence[str] = path.parts
+        for start in range(len(parts)):  # the longest ending of the path that the file knows
+            if (name := "/".join(parts[start:])) in self.ids:
+                return self.ids[name]
+        raise DataError(f"{self.labels}: it has no picture {path.name!r}{suggest(path.name, self.ids)}")
+
+    def _category(self, label: int, name: str) -> int:
+        if self.categories is None:
+            return label + 1
+        if name not in self.categories:
+            raise DataError(f"{self.labels}: it has no category {name!r}{suggest(name, self.categories)}")
+        return self.categories[name]
