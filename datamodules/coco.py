@@ -51,30 +51,19 @@ class CocoData(ObjectData):
     @classmethod
     def discover_classes(cls, root: str = "", labels: str | None = None, **init_args: Any) -> list[str]:
         """The categories of the training file by rising id."""
-        path = _label_file(Path(root), "train", labels)
+        path = label_file(Path(root), "train", labels)
         assert path is not None  # it must be there
         return list(_categories(load_json(path), path).values())
 
     def read(self, split: Split) -> list[Entry] | None:
-        path = _label_file(self.root, split, self.labels, must=split == "train")
+        path = label_file(self.root, split, self.labels, must=split == "train")
         if path is None:
             return None
         coco = read_coco(path)
         numbers = index_classes(dict.fromkeys(coco.categories.values(), f"{path} categories"), self.classes)
-        folder = self._folder(split, path, coco)
+        folder = picture_folder(self.root, split, path, coco, self.images)
         labels = {category: numbers[name] for category, name in coco.categories.items()}
         return [coco_entry(coco, image, str(folder / image["file_name"]), labels) for image in coco.images]
-
-    def _folder(self, split: str, path: Path, coco: CocoFile) -> Path:
-        if self.images is not None:
-            return self.root / self.images.format(split=split)
-        name = coco.images[0]["file_name"] if coco.images else ""
-        places = [path.parent, *(self.root / each.format(split=split) for each in _IMAGES)]
-        for folder in places:
-            if (folder / name).is_file():
-                return folder
-        tried = ", ".join(dict.fromkeys(str(folder) for folder in places))
-        raise DataError(f"{path}: its picture {name!r} is in none of {tried}; give --data.images with {{split}} in it")
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,7 +263,42 @@ def _area(each: dict[str, Any], place: str) -> float:
     return float(area)
 
 
-def _label_file(root: Path, split: str, labels: str | None, must: bool = True) -> Path | None:
+def picture_folder(root: Path, split: str, path: Path, coco: CocoFile, images: str | None) -> Path:
+    """The folder of a split's pictures.
+
+    Args:
+        root: Of the data set.
+        split: Its name.
+        path: The label file.
+        coco: What it says.
+        images: The folder below `root` with `{split}` in it; looked for in the usual places where left out.
+
+    Raises:
+        DataError: The first picture is in none of these places.
+    """
+    if images is not None:
+        return root / images.format(split=split)
+    name = coco.images[0]["file_name"] if coco.images else ""
+    places = [path.parent, *(root / each.format(split=split) for each in _IMAGES)]
+    for folder in places:
+        if (folder / name).is_file():
+            return folder
+    tried = ", ".join(dict.fromkeys(str(folder) for folder in places))
+    raise DataError(f"{path}: its picture {name!r} is in none of {tried}; give --data.images with {{split}} in it")
+
+
+def label_file(root: Path, split: str, labels: str | None, must: bool = True) -> Path | None:
+    """The label file of a split, or None.
+
+    Args:
+        root: Of the data set.
+        split: Its name.
+        labels: A path below `root` with `{split}` in it, which may have a `*`; the usual names where left out.
+        must: It has to be there.
+
+    Raises:
+        DataError: No such folder, several files that fit, or none where one has to be there.
+    """
     if not str(root) or not root.is_dir():
         raise DataError(f"{root}: no such folder; give --data.root")
     patterns = [labels] if labels is not None else list(_LABELS)

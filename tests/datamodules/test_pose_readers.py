@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from datamodules.coco_keypoints import CocoKeypointData
 from datamodules.lsp import LspData
 from datamodules.mpii import MpiiData
 from datamodules.persons import PersonCrops
@@ -190,3 +191,115 @@ def test_bad_augmentation_arguments():
         PoseAugment(flip=2)
     with pytest.raises(UsageError, match=r"augment\.scale 1\.5"):
         PoseAugment(scale=1.5)
+
+
+def coco(tmp_path, changes=None, **options):
+    """Two pictures, three persons, one of them a crowd, in COCO's form."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir(exist_ok=True)
+    annotations = []
+    for number, image in enumerate((1, 1, 2, 2)):
+        places = np.concatenate([rng.uniform(10, 60, (17, 2)).round(), rng.integers(0, 3, (17, 1))], axis=1)
+        places[0, 2] = 2
+        places[places[:, 2] == 0] = 0
+        annotations.append({
+            "id": number + 1, "image_id": image, "category_id": 1, "bbox": [8, 8, 60, 56], "area": 2000.0,
+            "iscrowd": int(number == 3), "keypoints": [] if number == 3 else places.ravel().tolist(),
+        })  # fmt: skip
+    annotations[3].pop("keypoints")
+    top = {
+        "images": [{"id": k, "file_name": f"{k}.png", "height": 80, "width": 100} for k in (1, 2)],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "person", "keypoints": list(COCO.keypoints)}],
+    }
+    for image in top["images"]:
+        Image.fromarray(rng.integers(0, 256, (80, 100, 3), dtype=np.uint8)).save(
+            tmp_path / "images" / image["file_name"]
+        )
+    if changes is not None:
+        changes(top)
+    (tmp_path / "labels.json").write_text(json.dumps(top))
+    return CocoKeypointData(str(tmp_path), labels="labels.json", images="images", input=SPEC, **options)
+
+
+def test_coco_keypoints_as_pictures_and_as_persons(tmp_path):
+    data = coco(tmp_path)
+    assert data.skeleton.name == "coco17" and data.classes == ("person",)
+    pictures = data.samples("train")
+    assert [each.target["keypoints"].shape for each in pictures] == [(2, 17, 3)] * 2
+    assert pictures[1].target["iscrowd"].tolist() == [0, 1], "openpose must know where not to look"
+    assert pictures[0].target["area"].tolist() == [2000, 2000]
+    crops = coco(tmp_path, crop=PersonCrop()).samples("val")
+    assert len(crops) == 3 and crops[0].target["file_area"].tolist() == [2000]
+    assert CocoKeypointData.discover_classes(root=str(tmp_path), labels="labels.json") == ["person"]
+
+
+def test_keypoints_in_another_order_are_read_by_name(tmp_path):
+    plain = coco(tmp_path).samples("train")[0].target["keypoints"]
+
+    def turned(top):
+        top["categories"][0]["keypoints"] = list(COCO.keypoints[::-1])
+        for each in top["annotations"][:3]:
+            each["keypoints"] = np.array(each["keypoints"]).reshape(17, 3)[::-1].ravel().tolist()
+
+    other = coco(tmp_path, turned, skeleton="coco17").samples("train")[0].target["keypoints"]
+    assert np.array_equal(plain, other)
+
+
+def _named(number, name):
+    return lambda top: top["categories"][0]["keypoints"].__setitem__(number, name)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda t: t["annotations"][1].update(keypoints=[1, 2, 2] * 16),
+            "annotation 2: it has 16 keypoints and skeleton coco17 has 17",
+        ),
+        (lambda t: t["annotations"][0].update(keypoints=["a"] * 51), "annotation 1: keypoints is a list of numbers"),
+        (_named(0, "noze"), "the keypoint 'noze' is none of skeleton coco17; did you mean 'nose'"),
+        (lambda t: t["categories"][0]["keypoints"].pop(), "it has no keypoint 'right_ankle'"),
+        (lambda t: t["categories"].append({"id": 2, "name": "dog", "keypoints": ["tail"]}), "one file, one skeleton"),
+    ],
+)
+def test_labels_that_do_not_fit_the_skeleton(tmp_path, change, said):
+    with pytest.raises(DataError, match=said):
+        coco(tmp_path, change, skeleton="coco17").samples("train")
+
+
+def test_keypoints_of_no_shipped_skeleton_want_a_yaml(tmp_path):
+    with pytest.raises(UsageError, match=r"3 keypoints .* give it with --data\.skeleton FILE"):
+        coco(tmp_path, lambda t: t["categories"][0].update(keypoints=["a", "b", "c"]))
+
+
+def test_boxes_outside_and_bare_persons_are_counted(tmp_path, caplog):
+    def broken(top):
+        top["annotations"][0]["bbox"] = [300, 300, 20, 20]
+        top["annotations"][1]["keypoints"] = [0] * 51
+
+    with caplog.at_level(logging.WARNING):
+        crops = coco(tmp_path, broken, crop=PersonCrop()).samples("train")
+    assert len(crops) == 1
+    assert "1 without an area inside their picture are left out" in caplog.text
+    assert "1 without a labelled joint, 1 that are crowd regions" in caplog.text
+
+
+def test_boxes_of_a_results_file(tmp_path):
+    rows = [
+        {"image_id": 1, "category_id": 1, "bbox": [8, 8, 60, 56], "score": 0.9},
+        {"image_id": 1, "category_id": 1, "bbox": [8, 8, 30, 30], "score": 0.01},
+    ]
+    (tmp_path / "found.json").write_text(json.dumps(rows))
+    data = coco(tmp_path, crop=PersonCrop(), boxes="found.json", box_score=0.05)
+    assert [float(each.target["found"]) for each in data.samples("val")] == [pytest.approx(0.9), 0]
+    assert len(data.samples("train")) == 3, "training takes the labelled boxes"
+    for wrong, said in (
+        ([{**rows[0], "image_id": 7}], "no image with the id 7"),
+        ([{**rows[0], "bbox": [1, 2, 3]}], r"\[0\]: bbox is x, y, width, height"),
+        ({}, "a results json is a list"),
+        ([3], "has an image_id"),
+    ):
+        (tmp_path / "found.json").write_text(json.dumps(wrong))
+        with pytest.raises(DataError, match=said):
+            coco(tmp_path, crop=PersonCrop(), boxes="found.json").samples("val")
