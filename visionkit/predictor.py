@@ -23,6 +23,7 @@ from visionkit.images import ImageLike, ImageSource
 from visionkit.predictions import Prediction
 from visionkit.preprocess import Preprocessor
 from visionkit.types import Example, Sample, View
+from visionkit.windows import Tiling, answer_in_windows
 
 if TYPE_CHECKING:
     from visionkit.task import VisionTask
@@ -44,6 +45,13 @@ class Result(NamedTuple):
     source: ImageLike
     prediction: Prediction | None
     error: DataError | None
+
+
+class _Large(NamedTuple):
+    """A picture that is looked at in windows."""
+
+    source: ImageSource
+    tiling: Tiling
 
 
 class Predictor:
@@ -126,18 +134,23 @@ class Predictor:
     def _stream(
         self, sources: Iterable[ImageLike], size: int, workers: int, options: dict[str, Any]
     ) -> Iterator[Result]:
-        def prepare(source: ImageLike) -> tuple[ImageLike, list[Example] | DataError]:
+        def prepare(source: ImageLike) -> tuple[ImageLike, list[Example] | _Large | DataError]:
             try:
                 return source, self._examples(source)
             except DataError as error:
                 return source, error
 
         for batch in _batches(_ahead(prepare, sources, workers, 2 * size), size):
-            good = [examples for _, examples in batch if not isinstance(examples, DataError)]
+            good = [examples for _, examples in batch if isinstance(examples, list)]
             answers = iter(self._answer(good, options))
             for source, examples in batch:
                 if isinstance(examples, DataError):
                     yield Result(source, None, examples)
+                elif isinstance(examples, _Large):  # decoded only now: two of them may not fit into memory
+                    try:
+                        yield Result(source, self._in_windows(examples), None)
+                    except DataError as error:
+                        yield Result(source, None, error)
                 else:
                     yield Result(source, next(answers), None)
 
@@ -156,18 +169,37 @@ class Predictor:
         """What the network is shown of a picture: the very tensor that validation sees."""
         return self.preprocessor(Sample(ImageSource(picture), view=view))
 
-    def _examples(self, picture: ImageLike, views: Views | None = None) -> list[Example]:
+    def _examples(self, picture: ImageLike, views: Views | None = None) -> list[Example] | _Large:
         source = ImageSource(picture)
+        if views is None and (tiling := self.task.tiling(source.size)) is not None:
+            return _Large(source, tiling)
         views = self.task.views(source) if views is None else views
         if len(views) > 1:  # decode once
             source = ImageSource(source.read(self.task.input.channels), source.name)
         return [self.preprocessor(Sample(source, view=view)) for view in views]
 
-    def _answer(self, pictures: Sequence[list[Example]], options: dict[str, Any]) -> list[Prediction]:
-        """One prediction for each picture, which is a list of its views."""
-        flat = [example for examples in pictures for example in examples]
+    def _answer(self, pictures: Sequence[list[Example] | _Large], options: dict[str, Any]) -> list[Prediction]:
+        """One prediction for each picture, which is a list of its views or looked at in windows."""
+        flat = [example for examples in pictures if isinstance(examples, list) for example in examples]
         parts = iter(self._run(flat, options))
-        return [self.task.merge([next(parts) for _ in examples]) for examples in pictures]
+        return [
+            self._in_windows(examples)
+            if isinstance(examples, _Large)
+            else self.task.merge([next(parts) for _ in examples])
+            for examples in pictures
+        ]
+
+    @torch.inference_mode()
+    def _in_windows(self, large: _Large) -> Prediction:
+        """Answers one window after the other; only the picture, a band of windows and the answer are in memory."""
+        pixels = large.source.read(self.task.input.channels)
+        source = ImageSource(pixels, large.source.name)
+
+        def look(box: tuple[int, int, int, int]) -> torch.Tensor:
+            example = self.preprocessor(Sample(source, view=View(box)))
+            return large.tiling.values(self.engine(example["image"][None]))
+
+        return answer_in_windows((pixels.shape[0], pixels.shape[1]), large.tiling, look)
 
     @torch.inference_mode()
     def _run(self, examples: Sequence[Example], options: dict[str, Any]) -> list[Prediction]:

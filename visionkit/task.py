@@ -23,6 +23,7 @@ from visionkit.nn.normalize import Normalize
 from visionkit.optim import OptimConfig, build_optimizer, build_scheduler, parameter_groups
 from visionkit.predictions import Prediction
 from visionkit.types import Batch, View
+from visionkit.windows import Tiling
 
 
 class _RemembersArguments(ABCMeta):
@@ -143,6 +144,10 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         if len(parts) != 1:
             raise UsageError(f"{self.name} takes a picture whole; it got {len(parts)} views")
         return parts[0]
+
+    def tiling(self, size: tuple[int, int]) -> Tiling | None:
+        """How a picture of that height and width is answered window by window; None where it is looked at whole."""
+        return None
 
     def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
         """Tables of the split just measured, by title; each row maps column to value. By default none.

@@ -217,17 +217,28 @@ def receptive_field(module: nn.Module, channels: int = 3, limit: int = 256, alig
         module: Takes (1, C, h, w) float, gives a map or a sequence of maps.
         channels: C.
         limit: Largest radius that is looked for.
-        align: Sides of the input are multiples of it.
+        align: Sides of the input are multiples of it. Answers at all places between two multiples are looked at, since
+            strided layers see further from some than from others.
 
     Returns:
-        The radius in pixels, or None where an answer depends on all within the limit (global pooling, attention).
+        The radius in pixels, at most `align - 1` too large, or None where an answer depends on all within the limit
+        (global pooling, attention).
     """
-    side = -(-(2 * limit + 1) // align) * align
+    long = -(-(2 * limit + 1) // align) * align
+    # Both directions are looked at by themselves: a strip takes a small part of the memory of a square.
+    short = min(long, max(2 * align, 64 // align * align))
+    strips = ((1, (channels, long, short)), (2, (channels, short, long)))
+    reaches = [_reach(module, shape, dim, align) for dim, shape in strips]
+    found = [reach for reach in reaches if reach is not None]
+    return max(found) if len(found) == len(reaches) else None
+
+
+def _reach(module: nn.Module, shape: tuple[int, int, int], dim: int, align: int) -> int | None:
+    """The same along one dimension of a picture of that shape."""
     parameter = next(module.parameters(), None)
     training = module.training
     module.eval()
-    generator = torch.Generator().manual_seed(0)
-    image = torch.rand((1, channels, side, side), generator=generator)
+    image = torch.rand((1, *shape), generator=torch.Generator().manual_seed(0))
     if parameter is not None:
         image = image.to(parameter)
     image.requires_grad_()
@@ -235,18 +246,19 @@ def receptive_field(module: nn.Module, channels: int = 3, limit: int = 256, alig
         with torch.enable_grad():
             answer = module(image)
             answer = answer if isinstance(answer, Tensor) else answer[0]
-            y, x = answer.shape[-2] // 2, answer.shape[-1] // 2
-            (gradient,) = torch.autograd.grad(answer[..., y, x].sum(), image)
+            across = 3 - dim
+            middle = answer.select(1 + across, answer.shape[1 + across] // 2)
+            step = shape[dim] / answer.shape[1 + dim]
+            number = max(1, round(align / step))
+            begin = answer.shape[1 + dim] // 2 - number // 2
+            (gradient,) = torch.autograd.grad(middle.narrow(-1, begin, number).sum(), image)
     finally:
         module.train(training)
-    touched = gradient[0].abs().amax(dim=0) > 0
-    rows, columns = touched.any(dim=1).nonzero().flatten(), touched.any(dim=0).nonzero().flatten()
-    if not len(rows):
+    touched = (gradient[0].abs().amax(dim=0) > 0).any(dim=2 - dim).nonzero().flatten()
+    if not len(touched):
         return 0
-    steps = side / answer.shape[-2], side / answer.shape[-1]
-    centre = int(y * steps[0] + steps[0] / 2), int(x * steps[1] + steps[1] / 2)
-    reach = max(
-        centre[0] - int(rows[0]), int(rows[-1]) - centre[0], centre[1] - int(columns[0]), int(columns[-1]) - centre[1]
-    )
-    edge = min(int(rows[0]), int(columns[0])) == 0 or max(int(rows[-1]), int(columns[-1])) == side - 1
-    return None if edge else reach
+    first, last = int(touched[0]), int(touched[-1])
+    if first == 0 or last == shape[dim] - 1:
+        return None
+    centres = int(begin * step + step / 2), int((begin + number - 1) * step + step / 2)
+    return max(centres[1] - first, last - centres[0])

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,12 +17,13 @@ from tasks.semantic_segmentation.postprocess import at_input_size, to_prediction
 from visionkit.backbones import backbone_facts
 from visionkit.errors import UsageError
 from visionkit.geometry import Geometry, InputSpec
-from visionkit.label_maps import labels_in_input
+from visionkit.label_maps import best, labels_in_input
 from visionkit.nn.normalize import Normalize
 from visionkit.optim import OptimConfig
-from visionkit.predictions import Prediction
+from visionkit.predictions import LabelMap, Prediction
 from visionkit.task import VisionTask
 from visionkit.types import IGNORE, Batch
+from visionkit.windows import Tiling, choose_overlap, reach_of
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ class SemanticSegmentationTask(VisionTask):
         class_balance: Class weights from the frequencies that training has seen: `median`, `log` or `none`.
         class_weights: Fixed weights, one a class, in their place.
         mirror: Continue the picture by its mirror image so many pixels on every side, as U-Net does at borders.
+        tile: With fit `native`, pictures of more pixels than a square of this side are looked at in overlapping windows
+            of it; 0 looks at every picture whole.
         dropout: Before the last convolution.
         drop_path: Stochastic depth of the backbone, where its family has it.
         optim: How the weights are learnt.
@@ -74,6 +78,7 @@ class SemanticSegmentationTask(VisionTask):
         class_balance: Balance = "none",
         class_weights: Sequence[float] | None = None,
         mirror: int = 0,
+        tile: int = 1024,
         dropout: float = 0.0,
         drop_path: float = 0.0,
         optim: OptimConfig | None = None,
@@ -110,6 +115,10 @@ class SemanticSegmentationTask(VisionTask):
             len(self.classes), losses or {"cross_entropy": 1.0}, loss_options, class_balance, class_weights
         )
         self.metrics = build_metrics(len(self.classes))
+        if tile < 0 or 0 < tile < 2 * self.network.divisor:
+            raise UsageError(f"model.tile {tile}: give 0, or a side of at least {2 * self.network.divisor} pixels")
+        self.tile = -(-tile // self.network.divisor) * self.network.divisor
+        self._overlap: tuple[int, int] | None = None
         self._blank = torch.zeros((), dtype=torch.long)
 
     @classmethod
@@ -146,6 +155,23 @@ class SemanticSegmentationTask(VisionTask):
 
     def restore(self, decoded: Tensor, geometry: Sequence[Geometry]) -> list[Prediction]:
         return list(to_predictions(decoded, geometry, self.classes, self.network.stride))
+
+    def tiling(self, size: tuple[int, int]) -> Tiling | None:
+        """Windows for a large picture that is shown at its own size; they overlap by what the network sees."""
+        if self.input.fit != "native" or not self.tile or size[0] * size[1] <= self.tile**2:
+            return None
+        align = self.network.divisor
+        if self._overlap is None:
+            self._overlap = choose_overlap(self.tile, align, reach_of(self.network, self.input.channels, align))
+
+        def values(outputs: SegmentationOutputs) -> Tensor:
+            logits, stride = outputs.logits.float(), self.network.stride
+            return at_input_size(logits, (logits.shape[-2] * stride, logits.shape[-1] * stride), stride)[0]
+
+        def answer(labels: Tensor) -> Prediction:
+            return LabelMap(self.classes, labels.numpy().astype(np.uint8 if len(self.classes) <= 255 else np.uint16))
+
+        return Tiling(self.tile, *self._overlap, align, values, best, answer, len(self.classes))
 
     def measure(self, decoded: Tensor, batch: Batch) -> None:
         truth = batch["target"]["label_map"]

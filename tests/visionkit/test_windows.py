@@ -1,0 +1,106 @@
+"""Large pictures in windows, as the predictor serves them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tasks.semantic_segmentation import SemanticSegmentationTask
+from visionkit.errors import DataError, UsageError
+from visionkit.geometry import InputSpec
+from visionkit.predictor import Predictor
+from visionkit.windows import choose_overlap, reach_of
+
+CLASSES = ("a", "b", "c")
+NETWORKS = {
+    "unet": {"channels": (8, 8, 8, 8, 8)},
+    "fcn": {},
+    "segformer": {"channels": 8},
+}
+
+
+def build(decoder="unet", **arguments):
+    torch.manual_seed(0)
+    task = SemanticSegmentationTask(
+        "test_resnet",
+        decoder=decoder,
+        decoder_options=NETWORKS[decoder],
+        classes=CLASSES,
+        input=InputSpec(size=(64, 64), fit="native"),
+        **arguments,
+    )
+    return task.eval()
+
+
+def photo(height, width):
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (-(-height // 16), -(-width // 16), 3), dtype=np.uint8)
+    fine = coarse.repeat(16, axis=0).repeat(16, axis=1)[:height, :width]
+    return (fine // 2 + rng.integers(0, 128, fine.shape, dtype=np.uint8)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("decoder", NETWORKS)
+def test_windows_equal_the_whole_where_they_overlap_by_what_is_seen(decoder, monkeypatch):
+    task = build(decoder, tile=768)
+    picture = photo(770, 901)
+    tiling = task.tiling(picture.shape[:2])
+    assert tiling is not None and tiling.halo == reach_of(task.network, 3, 32)
+    scores = tiling._replace(finish=lambda rows: rows, answer=lambda values: values)
+    monkeypatch.setattr(task, "tiling", lambda size: scores)
+    tiled = Predictor(task)(picture)
+    monkeypatch.setattr(task, "tiling", lambda size: None)
+    predictor = Predictor(task)
+    with torch.inference_mode():
+        whole = tiling.values(task(predictor.prepare(picture)["image"][None]))[:, :770, :901]
+    monkeypatch.setattr("visionkit.windows.BAND_BYTES", 1)  # every column of windows is a stripe of its own
+    monkeypatch.setattr(task, "tiling", lambda size: scores)
+    assert (Predictor(task)(picture) - tiled).abs().max() < 1e-5
+    monkeypatch.setattr(task, "tiling", lambda size: None)
+    assert tiled.shape == whole.shape
+    assert (tiled - whole).abs().max() < 1e-5
+    labels = predictor(picture).labels
+    monkeypatch.undo()
+    assert (Predictor(task)(picture).labels == labels).mean() > 0.9999
+
+
+def test_small_pictures_and_other_fits_are_looked_at_whole():
+    task = build(tile=128)
+    assert task.tiling((128, 128)) is None and task.tiling((129, 128)) is not None
+    assert build(tile=0).tiling((5000, 5000)) is None
+    fixed = SemanticSegmentationTask("test_resnet", classes=CLASSES, input=InputSpec(size=(64, 64), fit="letterbox"))
+    assert fixed.tiling((5000, 5000)) is None
+    with pytest.raises(UsageError, match=r"model\.tile 40"):
+        build(tile=40)
+
+
+def test_a_damaged_large_picture_is_one_bad_picture_among_many(tmp_path):
+    from PIL import Image
+
+    Image.fromarray(photo(200, 200)).save(tmp_path / "good.png")
+    data = (tmp_path / "good.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
+    predictor = Predictor(build(tile=128))
+    results = list(predictor.stream([tmp_path / "cut.png", tmp_path / "good.png", photo(50, 60)]))
+    assert isinstance(results[0].error, DataError) and "truncated" in str(results[0].error)
+    assert results[1].prediction.labels.shape == (200, 200) and results[2].prediction.labels.shape == (50, 60)
+    several = predictor([photo(200, 210), photo(50, 60)])
+    assert [answer.labels.shape for answer in several] == [(200, 210), (50, 60)]
+
+
+def test_overlap_is_what_is_seen_or_a_quarter():
+    assert choose_overlap(512, 32, 60) == (128, 60)
+    assert choose_overlap(512, 32, 200) == (128, 32), "too dear: a quarter of the window"
+    assert choose_overlap(512, 32, None) == (128, 32)
+
+
+def test_what_a_network_sees_is_known_without_its_weights():
+    task = build()
+    seen = reach_of(task.network, 3, 32)
+    meta = build()
+    for module in meta.network.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                module._parameters[name] = torch.nn.Parameter(parameter.to("meta"), requires_grad=False)
+    assert reach_of(meta.network, 3, 32) == seen > 100
+    assert all(p.is_meta for p in meta.network.parameters())
