@@ -109,6 +109,7 @@ def application(settings: Settings, host: str = "127.0.0.1", names: Sequence[str
         mcp_server=False,
         theme=theme(),
         css_paths=Path(__file__).with_name("page.css"),
+        head_paths=[view.head for view in VIEWS.values() if view.head],
         favicon_path=str(Path(__file__).with_name("favicon.png")),
     )
     return Guard(app, host, names)

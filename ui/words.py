@@ -8,6 +8,7 @@ from typing import Any
 
 from visionkit.predictions import (
     Classification,
+    DepthMap,
     Detections,
     Faces,
     Instances,
@@ -95,8 +96,18 @@ def _detections(answer: Any, top: int) -> str:
     return best if len(shown) <= top else f"{told}{rest}; the surest {best.split(',')[0]}"
 
 
+def _depth(answer: Any, top: int) -> str:
+    told = answer.summary()
+    if told["median"] is None:
+        return "no depth"
+    if not answer.metric:
+        return "relative depth, from near to far"
+    return f"{told['min']:.2f} to {told['max']:.2f} m, half of it nearer than {told['median']:.2f} m"
+
+
 _WORDS: dict[str, Callable[[Any, int], str]] = {
     Classification.kind: _classification,
+    DepthMap.kind: _depth,
     Detections.kind: _detections,
     Instances.kind: _detections,
     LabelMap.kind: _label_map,

@@ -24,7 +24,7 @@ from visionkit.bundle import FACTS, save_bundle
 from visionkit.engines import GRAPHS, INPUT, SECOND, SECOND_OUTPUT, Engine, OnnxEngine, TorchEngine, served_fields
 from visionkit.errors import CheckpointError, UsageError
 from visionkit.images import ImageLike
-from visionkit.predictions import Classification, Detections, Poses, Prediction
+from visionkit.predictions import Classification, DepthMap, Detections, Poses, Prediction
 from visionkit.predictor import Predictor
 from visionkit.quantize import quantize
 from visionkit.quiet import quiet
@@ -300,6 +300,15 @@ def _detections(ours: Detections, other: Prediction) -> tuple[float, bool]:
         at_the_end = score - lowest <= _NEAR and score <= 0.25
         apart = max(apart, score - lowest if at_the_end else score)
     return apart, same
+
+
+@difference.register(DepthMap)
+def _depth_map(ours: DepthMap, other: Prediction) -> tuple[float, bool]:
+    """Largest difference as a part of the largest value; they say the same where the median pixel is within 1 %."""
+    assert isinstance(other, DepthMap)
+    apart = np.abs(ours.values - other.values)
+    most = max(float(ours.values.max()), 1e-12)
+    return float(apart.max()) / most, bool(np.median(apart / np.maximum(ours.values, 1e-12)) <= 0.01)
 
 
 _NEAR = 0.01

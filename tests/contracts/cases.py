@@ -32,8 +32,8 @@ class Case:
         classes: Class names that the scene generator's data gives for it.
         arguments: Constructor arguments beside backbone, classes and input.
         data: Command line options that make the scene data give this task's targets.
-        overfit: Highest metric that two memorised pictures must reach, by name of the monitored metric without its
-            split.
+        overfit: What two memorised pictures must reach of the monitored metric: at least this, or at most where less
+            is better.
         overfit_steps: Steps that it may take.
         networks: Tiny networks, by the name that the task's first argument takes.
         choice: Name of that argument.
@@ -78,6 +78,13 @@ CASES: dict[str, Case] = {
         data=("--data.target", "keypoints", "--data.size", "[64,80]", "--model.width", "16"),
         overfit=0.9,
         overfit_steps=80,
+    ),
+    "depth": Case(
+        classes=(),
+        arguments={"decoder_options": {"channels": [32, 24, 16, 8, 8]}},
+        data=("--data.target", "depth", "--data.size", "[48,64]"),
+        overfit=0.1,
+        overfit_steps=90,
     ),
     "super_resolution": Case(
         classes=(),
@@ -158,6 +165,8 @@ def samples(name: str, count: int, seed: int = 0) -> list[Sample]:
     classes, wanted = len(CASES[name].classes), task_class(name).targets
     targets = {
         "labels": lambda k, image: np.int64(k % classes),
+        # A floor under a wall, with a part that was not measured.
+        "depth": lambda k, image: _floor(image.shape[:2], 1.0 + k),
         # Something that bicubic is far from and a small network can learn by heart: the negative.
         "high_res": lambda k, image: 255 - image.repeat(2, axis=0).repeat(2, axis=1).transpose(2, 0, 1),
         "label_map": lambda k, image: _stripes(image.shape[:2], k, classes),
@@ -188,6 +197,12 @@ def _one_person(k: int, image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     places = rng.uniform(0.1, 0.9, (1, 17, 2)) * (width, height)
     return np.concatenate([places, rng.integers(1, 3, (1, 17, 1))], axis=2).astype(np.float32)
+
+
+def _floor(size: tuple[int, int], nearest: float) -> np.ndarray:
+    depth = np.linspace(3 * nearest, nearest, size[0], dtype=np.float32)[:, None].repeat(size[1], axis=1)
+    depth[: size[0] // 4, : size[1] // 4] = 0
+    return depth
 
 
 def batch(task: VisionTask, count: int = 2, seed: int = 0) -> Batch:

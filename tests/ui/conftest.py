@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import threading
@@ -149,6 +150,13 @@ class Demo:
 @pytest.fixture(scope="session")
 def demo(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """The demo, answering over HTTP from a thread of this process."""
+    with served(models, tmp_path_factory.mktemp("scratch")) as demo:
+        yield demo
+
+
+@contextlib.contextmanager
+def served(models: Path, scratch: Path) -> Iterator[Demo]:
+    """A demo of the models in a folder, for as long as the block runs."""
     import uvicorn
 
     from ui.app import Settings, application
@@ -157,15 +165,17 @@ def demo(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dem
     door = listen("127.0.0.1", 0)
     address = f"http://127.0.0.1:{door.getsockname()[1]}"
     catalogue = Catalogue(models)
-    app = application(Settings(catalogue, address, tmp_path_factory.mktemp("scratch")))
+    app = application(Settings(catalogue, address, scratch))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
     thread.start()
     _wait(lambda: server.started)
-    yield Demo(address, catalogue)
-    server.should_exit = True
-    thread.join(10)
-    door.close()
+    try:
+        yield Demo(address, catalogue)
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        door.close()
 
 
 def _wait(ready: Callable[[], bool], seconds: float = 30) -> None:

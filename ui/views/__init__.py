@@ -4,12 +4,13 @@ This is the only place of the demo that knows kinds of predictions. A new kind i
 line in `VIEWS`.
 """
 
-from ui.views import classification, detections, faces, label_map, picture, poses
+from ui.views import classification, depth_map, detections, faces, label_map, picture, poses
 from ui.views.base import SIDE, View, drawing, drawing_component
-from visionkit.predictions import Classification, Detections, Faces, Instances, LabelMap, Picture, Poses
+from visionkit.predictions import Classification, DepthMap, Detections, Faces, Instances, LabelMap, Picture, Poses
 
 VIEWS: dict[str, View] = {
     Classification.kind: classification.VIEW,
+    DepthMap.kind: depth_map.VIEW,
     Detections.kind: detections.BOXES,
     Instances.kind: detections.INSTANCES,
     LabelMap.kind: label_map.VIEW,

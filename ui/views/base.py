@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -25,11 +26,15 @@ class View:
             running the network is wired here: a `gr.State` among the components takes what it needs from `show`.
         show: The values for these components, in their order, from a prediction and its picture (h, w, 3) uint8 RGB.
 
-    Both get the place where files to download are written.
+        head: A file of html for the page's head, where a view brings a script. It may be run from there alone: the page
+            forbids evaluated code.
+
+    Both functions get the place where files to download are written.
     """
 
     build: Callable[[Downloads], Sequence[Any]]
     show: Callable[[Any, np.ndarray, Downloads], Sequence[Any]]
+    head: Path | None = None
 
 
 def drawing_component(image_format: str) -> Any:

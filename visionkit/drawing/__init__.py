@@ -1,11 +1,20 @@
 """Drawing: one line, prediction and picture in, picture out. One module for each kind of prediction."""
 
-from visionkit.drawing import classification, detections, faces, label_map, picture, poses  # register their drawings
+from visionkit.drawing import (  # each registers its drawing
+    classification,
+    depth_map,
+    detections,
+    faces,
+    label_map,
+    picture,
+    poses,
+)
 from visionkit.drawing.base import MIN_SIDE, draw, enlarged, font, letter_size, shortened
 
 __all__ = [
     "MIN_SIDE",
     "classification",
+    "depth_map",
     "detections",
     "draw",
     "enlarged",

@@ -6,6 +6,7 @@ it, and one in `ui.views`, which shows it.
 
 from visionkit.predictions.base import Prediction
 from visionkit.predictions.classification import Classification, Label
+from visionkit.predictions.depth_map import DepthMap
 from visionkit.predictions.detections import Detections, Instances
 from visionkit.predictions.faces import Faces
 from visionkit.predictions.label_map import Area, LabelMap
@@ -15,6 +16,7 @@ from visionkit.predictions.poses import Poses
 __all__ = [
     "Area",
     "Classification",
+    "DepthMap",
     "Detections",
     "Faces",
     "Instances",

@@ -1,0 +1,119 @@
+"""KITTI's depth: street pictures with a laser scanner's sparse depth, as its depth benchmark lays them out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from datamodules.augment import SampleAugment
+from datamodules.class_names import shorten
+from datamodules.depth_files import DepthData, DepthFiles, Pairs, check_every, held_out
+from visionkit.data import Split
+from visionkit.errors import DataError
+
+UNITS = 256.0
+"""Of KITTI's 16-bit png files for a metre; 0 is not measured."""
+
+_DRIVE = re.compile(r"^(\d{4}_\d{2}_\d{2})_drive_\d{4}_sync$")
+
+
+class KittiDepthData(DepthData):
+    """KITTI's depth prediction set (Uhrig et al., 2017).
+
+    The annotated depth `<root>/[data_depth_annotated/]{train,val}/<drive>/proj_depth/groundtruth/image_0{2,3}/N.png`
+    with the pictures of the raw set, `<raw>/<date>/<drive>/image_0{2,3}/data/N.png` (or `<raw>/<drive>/...`); and the
+    benchmark's own selection, `<root>/[depth_selection/]val_selection_cropped/{image,groundtruth_depth}/`, for testing.
+
+    Args:
+        root: Of the annotated depth and the selection.
+        raw: Of the raw pictures; `root` where left out.
+        cameras: Which of the two colour cameras: 2 left, 3 right.
+        val_every: Where there is no val folder, each n-th training picture is for validation; 0 none.
+        cache_mb: See `DepthData`.
+        augment: Changes training samples.
+        **base: See `VisionDataModule`.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        raw: str | None = None,
+        cameras: tuple[int, ...] = (2, 3),
+        val_every: int = 0,
+        cache_mb: int = 512,
+        augment: SampleAugment | None = None,
+        **base: Any,
+    ) -> None:
+        super().__init__(cache_mb=cache_mb, augment=augment, **base)
+        self.root, self.cameras = Path(root), tuple(cameras)
+        self.raw = Path(raw) if raw else self.root
+        self.every: dict[Split, int] = {"val": val_every}
+        check_every(self.every)
+
+    def find(self) -> Pairs:
+        """Lists the depth and looks for the picture of each."""
+        if not self.root.is_dir():
+            raise DataError(f"{self.root}: no such folder; give --data.root")
+        found = [*self._annotated(), *self._selected()]
+        if not found:
+            raise DataError(
+                f"{self.root}: no depth of KITTI; the layout is train/<drive>/proj_depth/groundtruth/image_02/*.png or "
+                "val_selection_cropped/groundtruth_depth/*.png"
+            )
+        missing = [str(each.picture) for each in found if not each.picture.is_file()]
+        if missing:
+            raise DataError(
+                f"{self.raw}: {len(missing)} of {len(found)} pictures are missing: {shorten(missing, 2)}; the raw set "
+                "is looked for there (--data.raw)"
+            )
+        store = DepthFiles([str(each.picture) for each in found], [str(each.depth) for each in found], UNITS)
+        return Pairs(store, held_out(np.array([each.split for each in found]), self.every))
+
+    def advice(self, split: Split) -> str:
+        """What to do where a split is empty."""
+        if split == "val":
+            return f"{self.root}: there is no val folder; add it or set --data.val_every 20"
+        return f"{self.root}: holds nothing for {split}; testing wants val_selection_cropped"
+
+    def _annotated(self) -> Iterator[_Pair]:
+        top = self.root / "data_depth_annotated"
+        top = top if top.is_dir() else self.root
+        splits: tuple[Split, ...] = ("train", "val")
+        for split in splits:
+            for depth in sorted(top.glob(f"{split}/*/proj_depth/groundtruth/image_0[23]/*.png")):
+                camera, drive = depth.parent.name, depth.parents[3].name
+                if int(camera[-1]) not in self.cameras:
+                    continue
+                yield _Pair(self._picture(drive, camera, depth.name), depth, split)
+
+    def _picture(self, drive: str, camera: str, name: str) -> Path:
+        match = _DRIVE.match(drive)
+        places = [self.raw / drive / camera / "data" / name]
+        if match:
+            places.insert(0, self.raw / match.group(1) / drive / camera / "data" / name)
+        pictures = [place.with_suffix(ending) for place in places for ending in (".png", ".jpg")]
+        return next((place for place in pictures if place.is_file()), places[0])
+
+    def _selected(self) -> Iterator[_Pair]:
+        top = next(
+            (p for p in (self.root / "depth_selection", self.root) if (p / "val_selection_cropped").is_dir()), None
+        )
+        if top is None:
+            return
+        folder = top / "val_selection_cropped"
+        for depth in sorted((folder / "groundtruth_depth").glob("*.png")):
+            camera = re.search(r"_image_0([23])\.png$", depth.name)
+            if camera and int(camera.group(1)) not in self.cameras:
+                continue
+            yield _Pair(folder / "image" / depth.name.replace("_groundtruth_depth_", "_image_"), depth, "test")
+
+
+class _Pair(NamedTuple):
+    picture: Path
+    depth: Path
+    split: Split

@@ -1,0 +1,94 @@
+"""A dense network whose answer is depth: bounded metres, or relative nearness."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from visionkit.nn.dense import DenseNetwork
+
+Output = Literal["sigmoid", "bins"]
+
+
+class DepthOutputs(NamedTuple):
+    """Raw outputs.
+
+    Attributes:
+        depth: (B, h, w) float32 metres; of a relative network inverse depth, at least 0, up to a scale and a shift.
+    """
+
+    depth: Tensor
+
+
+class Bounded(nn.Module):
+    """One channel to metres between two bounds, evenly in the logarithm: a sigmoid.
+
+    Args:
+        low: Metres.
+        high: Metres.
+    """
+
+    channels = 1
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self.start, self.span = math.log(low), math.log(high / low)
+
+    def forward(self, raw: Tensor) -> Tensor:
+        return (self.start + self.span * raw[:, 0].float().sigmoid()).exp()
+
+
+class Bins(nn.Module):
+    """A share for each of several depths, whose mean is the answer (soft classification, Li et al., 2018).
+
+    The centres stand evenly in the logarithm (spacing-increasing, Fu et al., 2018).
+
+    Args:
+        low: Metres.
+        high: Metres.
+        count: Number of bins.
+    """
+
+    centres: Tensor
+
+    def __init__(self, low: float, high: float, count: int) -> None:
+        super().__init__()
+        self.channels = count
+        edges = torch.linspace(math.log(low), math.log(high), count + 1)
+        self.register_buffer("centres", ((edges[1:] + edges[:-1]) / 2).exp(), persistent=False)
+
+    def forward(self, raw: Tensor) -> Tensor:
+        return (raw.float().softmax(dim=1) * self.centres.view(1, -1, 1, 1)).sum(dim=1)
+
+
+class Nearness(nn.Module):
+    """One channel to inverse depth that is never negative, of no unit."""
+
+    channels = 1
+
+    def forward(self, raw: Tensor) -> Tensor:
+        return F.softplus(raw[:, 0].float())
+
+
+class DepthNetwork(DenseNetwork):
+    """A dense network with depth at every pixel of its input."""
+
+    answer: nn.Module
+
+    @classmethod
+    def with_answer(
+        cls, backbone: str, decoder: str, answer: Bounded | Bins | Nearness, **options: Any
+    ) -> DepthNetwork:
+        """Builds the network; see `DenseNetwork.build` for the options."""
+        network = cls.build(backbone, decoder, answer.channels, **options)
+        assert isinstance(network, DepthNetwork)
+        network.answer = answer
+        return network
+
+    def forward(self, image: Tensor) -> DepthOutputs:  # type: ignore[override]
+        """(B, C, H, W) normalised pictures to depth."""
+        return DepthOutputs(self.answer(super().forward(image)))

@@ -1,0 +1,184 @@
+"""Monocular depth: how far is every pixel, in metres, or in order from near to far."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from torch import Tensor
+
+from tasks.depth.alignment import Alignment
+from tasks.depth.loss import DepthLoss
+from tasks.depth.metrics import CROPS, LEAST, Crop, build_metrics, crop_mask
+from tasks.depth.network import Bins, Bounded, DepthNetwork, DepthOutputs, Nearness, Output
+from tasks.depth.postprocess import to_predictions
+from visionkit.errors import UsageError, suggest
+from visionkit.geometry import Geometry, InputSpec
+from visionkit.nn.normalize import Normalize
+from visionkit.optim import OptimConfig
+from visionkit.predictions import Prediction
+from visionkit.task import VisionTask
+from visionkit.types import Batch
+
+log = logging.getLogger(__name__)
+
+DEFAULT_LOSSES = {False: {"silog": 1.0, "log_l1": 1.0, "gradient": 0.25}, True: {"scale_shift_invariant": 1.0}}
+
+
+class DepthTask(VisionTask):
+    """Estimates depth at every pixel from one picture.
+
+    Args:
+        backbone: Any timm backbone by name, or one of the classic networks.
+        decoder: `unet`, `fpn`, `pspnet`, `deeplabv3plus`, `upernet`, `segformer`, `dpt` or `fcn`.
+        decoder_options: Arguments of the decoder: `{"channels": [128, 64, 48, 32, 16]}`.
+        pretrained: Start the backbone from timm's public weights; wants the network or a filled cache.
+        input: Size and fit; by default the whole picture stretched to 240x320.
+        relative: Learn inverse depth up to a scale and a shift, for data of mixed or unknown units; else metres.
+        output: Of metric depth: `sigmoid` bounded between `min_depth` and `max_depth`, or `bins` the mean over depths.
+        bins: For `bins`, how many.
+        min_depth: Metres; nearest that the network can say.
+        max_depth: Metres; farthest that it can say, and the cap of losses and metrics.
+        losses: Weight of each loss by name: `silog`, `log_l1`, `berhu`, `gradient`; for relative depth
+            `scale_shift_invariant`.
+        loss_options: Arguments of the losses by name.
+        crop: Part of the picture that metrics look at: `none`, `eigen` (NYU), `eigen_kitti`, `garg`.
+        alignment: Before measuring: `none`, `median` scale, or `least_squares` scale and shift (relative depth always).
+        dropout: Before the last convolution.
+        drop_path: Stochastic depth of the backbone, where its family has it.
+        optim: How the weights are learnt.
+        compile_network: See `VisionTask`.
+        channels_last: See `VisionTask`.
+
+    Example:
+        >>> task = DepthTask("resnet18", decoder="unet")
+        >>> task(torch.zeros(1, 3, 240, 320, dtype=torch.uint8)).depth.shape
+        torch.Size([1, 240, 320])
+    """
+
+    name = "depth"
+    monitor = ("val/abs_rel", "min")
+    targets = ("depth",)
+    outputs = DepthOutputs
+
+    def __init__(
+        self,
+        backbone: str = "resnet18",
+        *,
+        decoder: str = "unet",
+        decoder_options: Mapping[str, Any] | None = None,
+        pretrained: bool = False,
+        input: InputSpec | None = None,
+        relative: bool = False,
+        output: Output = "sigmoid",
+        bins: int = 64,
+        min_depth: float = 0.1,
+        max_depth: float = 10.0,
+        losses: Mapping[str, float] | None = None,
+        loss_options: Mapping[str, Mapping[str, Any]] | None = None,
+        crop: Crop = "none",
+        alignment: Alignment | None = None,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+        optim: OptimConfig | None = None,
+        compile_network: bool = False,
+        channels_last: bool = True,
+    ) -> None:
+        spec = InputSpec.of(input) if input is not None else self.default_input(backbone)
+        super().__init__(input=spec, optim=optim, compile_network=compile_network, channels_last=channels_last)
+        if not LEAST <= min_depth < max_depth:
+            raise UsageError(
+                f"model.min_depth {min_depth:g} and max_depth {max_depth:g}: give metres, from {LEAST:g} on, near first"
+            )
+        for option, value, allowed in (("output", output, get_args(Output)), ("crop", crop, tuple(CROPS))):
+            if value not in allowed:
+                raise UsageError(f"model.{option} {value!r}: allowed are {', '.join(allowed)}{suggest(value, allowed)}")
+        if bins < 2:
+            raise UsageError(f"model.bins {bins}: at least 2")
+        self.relative, self.bounds, self.crop = relative, (float(min_depth), float(max_depth)), crop
+        self.alignment = _alignment(alignment, relative)
+        answer: Bounded | Bins | Nearness
+        if relative:
+            answer = Nearness()
+        else:
+            answer = Bounded(*self.bounds) if output == "sigmoid" else Bins(*self.bounds, bins)
+        self.network = DepthNetwork.with_answer(
+            backbone,
+            decoder,
+            answer,
+            options=decoder_options,
+            pretrained=pretrained,
+            in_chans=spec.channels,
+            image_size=spec.size if spec.fit != "native" else None,
+            drop_path_rate=drop_path,
+            dropout=dropout,
+        )
+        body = self.network.backbone
+        self.normalize = Normalize(body.mean, body.std)
+        self.loss = DepthLoss(losses or DEFAULT_LOSSES[relative], loss_options, relative)
+        self.metrics = build_metrics(max_depth, self.alignment, relative)
+
+    def resolved(self) -> dict[str, Any]:
+        return {"input": self.input, "optim": self.optim}
+
+    @classmethod
+    def default_input(cls, backbone: str = "resnet18", **init_args: Any) -> InputSpec:
+        """The whole picture at 240x320, the ratio of most depth cameras."""
+        return InputSpec(size=(240, 320), fit="stretch")
+
+    def losses(self, outputs: DepthOutputs, target: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        truth = target["depth"]
+        terms: dict[str, Tensor] = self.loss(outputs.depth, truth, (truth > LEAST) & (truth <= self.bounds[1]))
+        return terms
+
+    def decode(self, outputs: DepthOutputs) -> Tensor:
+        """(B, h, w) float32: metres, or inverse depth of a relative network."""
+        return outputs.depth.float()
+
+    def restore(self, decoded: Tensor, geometry: Sequence[Geometry]) -> list[Prediction]:
+        return list(to_predictions(decoded, geometry, not self.relative, self.bounds))
+
+    def measure(self, decoded: Tensor, batch: Batch) -> None:
+        truth = batch["target"]["depth"]
+        mask = None
+        if self.crop != "none":
+            mask = crop_mask(batch["geometry"], (truth.shape[-2], truth.shape[-1]), self.crop).to(truth.device)
+        self.metrics.update(decoded, truth, mask)
+
+    def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
+        missing = int(computed["unmeasured"])
+        if missing:
+            log.warning(
+                "%d picture(s) have no measured depth between %g and %g m%s; they count in no metric",
+                *(missing, LEAST, self.bounds[1], "" if self.crop == "none" else f" within the crop {self.crop}"),
+            )
+        return {}
+
+    @property
+    def protocol(self) -> str:
+        height, width = self.input.size
+        how = {
+            "none": "no alignment",
+            "median": "scaled by the ratio of medians, picture by picture",
+            "least_squares": f"scale and shift of {'inverse depth' if self.relative else 'depth'} by least squares, "
+            "picture by picture",
+        }[self.alignment]
+        size = "file size" if self.input.fit == "native" else f"{self.input.fit} to {height}x{width}"
+        return (
+            f"mean of per-picture values over measured pixels from {LEAST:g} to {self.bounds[1]:g} m, crop "
+            f"{self.crop}, {how}, {size}"
+        )
+
+
+def _alignment(alignment: Alignment | None, relative: bool) -> Alignment:
+    allowed = get_args(Alignment)
+    if alignment is not None and alignment not in allowed:
+        raise UsageError(
+            f"model.alignment {alignment!r}: allowed are {', '.join(allowed)}{suggest(alignment, allowed)}"
+        )
+    if relative and alignment not in (None, "least_squares"):
+        raise UsageError(
+            f"model.alignment {alignment!r}: relative depth has neither scale nor shift; use least_squares"
+        )
+    return alignment or ("least_squares" if relative else "none")

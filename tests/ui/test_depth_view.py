@@ -1,0 +1,131 @@
+"""Depth in the demo: what the view gives, and in a real browser the value under the pointer and the turning points."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.ui.conftest import served
+from tests.ui.test_browser import CHROMIUM, FLAGS, Watched
+from ui.downloads import Downloads
+from ui.views import VIEWS
+from ui.views.depth_map import POINTS_SIDE, markup, reduced
+from visionkit.predictions import DepthMap
+
+VIEW = VIEWS[DepthMap.kind]
+
+
+def depth(size: tuple[int, int] = (60, 80)) -> np.ndarray:
+    values = np.linspace(4, 1, size[0], dtype=np.float32)[:, None].repeat(size[1], axis=1)
+    values[:6, :8] = 0
+    return values
+
+
+def attribute(text: str, name: str) -> str:
+    found = re.search(rf'data-{name}="([^"]*)"', text)
+    assert found, name
+    return found.group(1)
+
+
+def pixels(url: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition("base64,")[2]))))
+
+
+def test_the_page_gets_the_values_themselves():
+    size = (700, 900)
+    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    text = markup(DepthMap(depth(size)), picture, 60.0)
+    codes = pixels(attribute(text, "codes")).astype(np.int64)
+    values = (codes[..., 0] * 256 + codes[..., 1]) * float(attribute(text, "step"))
+    assert max(values.shape) <= POINTS_SIDE
+    np.testing.assert_allclose(values, reduced(depth(size), POINTS_SIDE), atol=1e-3)
+    assert ((values == 0) == (reduced(depth(size), POINTS_SIDE) == 0)).all(), "nothing is mixed with the unknown"
+    np.testing.assert_array_equal(pixels(attribute(text, "colours")), reduced(picture, POINTS_SIDE))
+    assert "data-fov" not in markup(DepthMap(depth(), metric=False), picture[:60, :80], None)
+
+
+@pytest.mark.parametrize("answer", [DepthMap(depth()), DepthMap(depth(), metric=False), DepthMap(depth() * 0)])
+def test_every_component_gets_a_value_and_files_can_be_opened(answer: DepthMap, tmp_path: Path):
+    import gradio as gr
+
+    downloads = Downloads(tmp_path)
+    with gr.Blocks():
+        components = VIEW.build(downloads)
+    picture = np.zeros((60, 80, 3), np.uint8)
+    values = VIEW.show(answer, picture, downloads)
+    assert len(values) == len(components)
+    png, npy, ply = (value.get("value") for value in values[3:6])
+    assert np.asarray(Image.open(png)).dtype == np.uint16
+    np.testing.assert_array_equal(np.load(npy), answer.values)
+    assert (ply is not None) == answer.metric
+    if answer.metric:
+        assert f"element vertex {int(answer.known.sum())}\n".encode() in Path(ply).read_bytes()[:300]
+
+
+# ---------------------------------------------------------------------- in a browser
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install Debian's chromium to run this")
+@pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("ignore::Warning:gradio.queueing")
+def test_pointing_tells_the_depth_and_dragging_turns_the_points(tmp_path: Path):
+    from playwright.sync_api import sync_playwright
+
+    from tasks.depth import DepthTask
+    from visionkit.checkpoint import save_bundle
+    from visionkit.geometry import InputSpec
+    from visionkit.predictor import load
+
+    torch.manual_seed(0)
+    task = DepthTask("test_resnet", decoder="fpn", input=InputSpec(size=(64, 64), fit="stretch"))
+    save_bundle(task.eval(), tmp_path / "models" / "deep", card={"name": "Deep", "data": "noise"})
+    rng = np.random.default_rng(0)
+    photo = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((160, 120))
+    photo.save(tmp_path / "photo.png")
+    (tmp_path / "scratch").mkdir()
+    with served(tmp_path / "models", tmp_path / "scratch") as demo, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS.split())
+        watched = Watched(browser.new_page(viewport={"width": 1280, "height": 1600}), demo.address)
+        page = watched.page
+        page.goto(demo.address)
+        watched.choose("Deep")
+        watched.upload(tmp_path / "photo.png")
+        page.locator(".vk-depth-box[data-ready]").wait_for()
+        image, told = page.locator(".vk-depth-box img"), page.locator(".vk-depth-box output")
+        frame = image.bounding_box()
+        image.hover(position={"x": frame["width"] * 0.3, "y": frame["height"] * 0.7})
+        number = float(told.inner_text().split()[0])
+        answer = load(tmp_path / "models" / "deep")(tmp_path / "photo.png")
+        around = answer.values[82:87, 46:51]
+        assert around.min() - 0.01 <= number <= around.max() + 0.01 and "m under the pointer" in told.inner_text()
+
+        canvas = page.locator(".vk-depth-box canvas")
+        pictures = [canvas.evaluate("c => c.toDataURL()")]
+        canvas.scroll_into_view_if_needed()
+        frame = canvas.bounding_box()
+        middle = frame["x"] + frame["width"] / 2, frame["y"] + frame["height"] / 2
+        page.mouse.move(*middle)
+        page.mouse.down()
+        page.mouse.move(middle[0] + 120, middle[1] + 30, steps=4)
+        page.mouse.up()
+        page.wait_for_timeout(200)
+        pictures.append(canvas.evaluate("c => c.toDataURL()"))
+        canvas.focus()
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_timeout(200)
+        pictures.append(canvas.evaluate("c => c.toDataURL()"))
+        assert len(set(pictures)) == 3
+        painted = np.asarray(Image.open(io.BytesIO(base64.b64decode(pictures[0].partition(",")[2]))))[..., 3] > 0
+        assert painted.mean() > 0.2, "points are seen"
+        with page.expect_download() as download:
+            page.locator("#vk-depth-ply").click()
+        assert download.value.suggested_filename.endswith(".ply")
+        browser.close()
+    assert watched.faults == []

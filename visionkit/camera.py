@@ -1,0 +1,134 @@
+"""A pinhole camera: what turns depth into points in space, and what a resize changes in place of metres."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from visionkit.errors import DataError, UsageError
+from visionkit.geometry import Geometry
+
+
+class Camera(NamedTuple):
+    """Intrinsics in pixels of one picture; x runs from 0 at its left border, so the first pixel's centre is at 0.5.
+
+    Attributes:
+        fx: Focal length in pixels, horizontally.
+        fy: Vertically.
+        cx: Column of the optical axis.
+        cy: Row of the optical axis.
+    """
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+    @classmethod
+    def of_view(cls, size: tuple[int, int], degrees: float = 60.0) -> Camera:
+        """A camera that looks through the middle of a picture.
+
+        Args:
+            size: Height and width of the picture.
+            degrees: Field of view along the longer side, above 0 and below 180.
+
+        Raises:
+            UsageError: No such field of view.
+        """
+        if not 0 < degrees < 180:
+            raise UsageError(f"field of view {degrees}: allowed is above 0 and below 180 degrees")
+        focal = max(size) / 2 / math.tan(math.radians(degrees) / 2)
+        return cls(focal, focal, size[1] / 2, size[0] / 2)
+
+    @classmethod
+    def parse(cls, text: str) -> Camera:
+        """From `fx,fy,cx,cy`, or from a file that holds these four numbers or a 3x3 matrix.
+
+        Raises:
+            UsageError: Neither.
+            DataError: The file holds something else.
+        """
+        path = Path(text)
+        words = text
+        if path.is_file():
+            try:
+                words = path.read_text("utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise DataError(f"{path}: cannot be read as text ({type(error).__name__})") from None
+        try:
+            numbers = [float(word) for word in words.replace(",", " ").split()]
+        except ValueError:
+            numbers = []
+        if len(numbers) == 9:  # as most files have it: the centre of the first pixel is at 0 there
+            numbers = [numbers[0], numbers[4], numbers[2] + 0.5, numbers[5] + 0.5]
+        if len(numbers) != 4 or not all(map(math.isfinite, numbers)) or min(numbers[:2]) <= 0:
+            what = f"{path}: holds" if path.is_file() else f"camera {text!r}:"
+            kind = DataError if path.is_file() else UsageError
+            raise kind(f"{what} no intrinsics; give fx,fy,cx,cy in pixels, or a file with them or with a 3x3 matrix")
+        return cls(*numbers)
+
+    def through(self, geometry: Geometry) -> Camera:
+        """The camera of the network's input: a resize or a crop moves and stretches it, depth stays what it is.
+
+        Raises:
+            UsageError: The view is turned, which no upright pinhole camera is.
+        """
+        if geometry.rotation:
+            raise UsageError("a turned view has no upright camera; give one without rotation")
+        matrix = geometry.matrix
+        cx, cy = matrix @ (self.cx, self.cy, 1.0)
+        return Camera(self.fx * abs(float(matrix[0, 0])), self.fy * float(matrix[1, 1]), float(cx), float(cy))
+
+    def points(self, depth: np.ndarray) -> np.ndarray:
+        """Places in space of every pixel.
+
+        Args:
+            depth: (h, w) metres along the axis, of a picture that this camera took.
+
+        Returns:
+            (h, w, 3) float32 metres: x to the right, y down, z away from the camera.
+        """
+        height, width = depth.shape
+        x = ((np.arange(width) + 0.5 - self.cx) / self.fx).astype(np.float32)
+        y = ((np.arange(height) + 0.5 - self.cy) / self.fy).astype(np.float32)
+        return np.stack([x[None] * depth, y[:, None] * depth, depth], axis=-1).astype(np.float32)
+
+
+def point_cloud(depth: np.ndarray, picture: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """The coloured points of what is known.
+
+    Args:
+        depth: (h, w) metres, 0 not known.
+        picture: (h, w, 3) uint8 RGB.
+        camera: That took it.
+
+    Returns:
+        (n, 3) float32 metres and (n, 3) uint8 RGB.
+
+    Raises:
+        UsageError: Depth and picture differ in size.
+    """
+    if depth.shape != picture.shape[:2]:
+        raise UsageError(f"depth of {depth.shape} and a picture of {picture.shape[:2]} make no cloud; they must agree")
+    known = depth > 0
+    return camera.points(depth)[known], picture[known]
+
+
+def ply(points: np.ndarray, colours: np.ndarray) -> bytes:
+    """A binary PLY file, as MeshLab, Blender and CloudCompare open it.
+
+    Args:
+        points: (n, 3) metres; y down and z away from the camera, which the file keeps.
+        colours: (n, 3) uint8 RGB.
+    """
+    rows = np.empty(len(points), dtype=[("place", "<f4", 3), ("colour", "u1", 3)])
+    rows["place"], rows["colour"] = points, colours
+    head = (
+        "ply\nformat binary_little_endian 1.0\ncomment metres; x right, y down, z away from the camera\n"
+        f"element vertex {len(points)}\nproperty float x\nproperty float y\nproperty float z\n"
+        "property uchar red\nproperty uchar green\nproperty uchar blue\nend_header\n"
+    )
+    return head.encode("ascii") + rows.tobytes()

@@ -1,0 +1,190 @@
+"""How far every pixel is."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
+
+from visionkit.predictions.base import Prediction
+
+_STEPS = (1e-5, 1e-4, 1e-3, 1 / 256, 1e-2, 0.1)
+"""Metres to one of 65,535 numbers: the finest whose range holds the map; 1/256 is what KITTI's files have."""
+
+_MOST = 65535
+
+
+@dataclass(frozen=True, eq=False)
+class DepthMap(Prediction):
+    """Depth at every pixel of the file.
+
+    Two maps are equal where their 16-bit codes are: finer digits are noise of whatever computed them.
+
+    Attributes:
+        values: (h, w) float32, metres along the camera's axis; where not `metric`, inverse depth up to an unknown scale
+            and shift: larger is nearer. 0 is not known: not measured, or outside what the network saw.
+        metric: Values are metres.
+        bounds: Nearest and farthest that can be said at all, in metres, or None.
+        shown: The range that a drawing spreads its colours over, where it shall not be the map's own.
+    """
+
+    kind: ClassVar[str] = "depth_map"
+
+    values: np.ndarray
+    metric: bool = True
+    bounds: tuple[float, float] | None = None
+    shown: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        values = np.ascontiguousarray(self.values, dtype=np.float32)
+        if values.ndim != 2 or values.size == 0:
+            raise ValueError(f"a depth map is (h, w), not {values.shape}")
+        low, high = float(values.min()), float(values.max())
+        if not (np.isfinite(low) and np.isfinite(high)) or low < 0:  # NaN spreads through minimum and maximum
+            raise ValueError("a depth map holds finite values from 0 on; 0 is not known")
+        values.setflags(write=False)
+        object.__setattr__(self, "values", values)
+        for name in ("bounds", "shown"):
+            pair = getattr(self, name)
+            object.__setattr__(self, name, None if pair is None else (float(pair[0]), float(pair[1])))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in file pixels."""
+        return self.values.shape[0], self.values.shape[1]
+
+    @property
+    def known(self) -> np.ndarray:
+        """(h, w) bool, where depth is known."""
+        return self.values > 0
+
+    @property
+    def step(self) -> float:
+        """What one step of `codes` is worth: metres, or of no unit."""
+        most = float(self.values.max())
+        if not self.metric:
+            return most / _MOST or 1.0
+        reach = max(most, self.bounds[1] if self.bounds else 0.0)
+        return next((step for step in _STEPS if reach <= _MOST * step), reach / _MOST)
+
+    @property
+    def codes(self) -> np.ndarray:
+        """(h, w) uint16, values in units of `step`; what is known is at least 1."""
+        return _codes(self.values, self.step)
+
+    def limits(self, share: float = 0.01) -> tuple[float, float]:
+        """The range of what is known, without that share of outliers on either side; (0, 1) where nothing is."""
+        values = self.values[self.known]
+        if not len(values):
+            return 0.0, 1.0
+        if len(values) > 1 << 18:  # a sample tells as much
+            values = values[:: len(values) >> 17]
+        low, high = np.quantile(values, [share, 1 - share])
+        return float(low), float(high)
+
+    def summary(self) -> dict[str, float | None]:
+        """Nearest, median and farthest known value and the share of the picture that is known."""
+        values = self.values[self.known]
+        if not len(values):
+            return {"min": None, "median": None, "max": None, "known": 0.0}
+        return {
+            "min": float(values.min()),
+            "median": float(np.median(values)),
+            "max": float(values.max()),
+            "known": len(values) / self.values.size,
+        }
+
+    def png(self) -> bytes:
+        """A 16-bit grey png: millimetres, 0 where nothing is known.
+
+        What is farther than 65.535 m does not fit into millimetres: such a map is in 1/256 m, as KITTI's are, and a
+        relative one in 65,535 steps of its largest value. The file's text `unit` says which.
+        """
+        step = self.png_step
+        note = f"{step:.10g} m" if self.metric else "relative inverse depth"
+        return _png(_codes(self.values, step), note)
+
+    @property
+    def png_step(self) -> float:
+        """What one step of `png` is worth in metres; of a relative map, in its own unit."""
+        if not self.metric:
+            return self.step
+        most = float(self.values.max())
+        return next((step for step in _STEPS[2:] if most <= _MOST * step), most / _MOST)
+
+    def npy(self) -> bytes:
+        """The `.npy` file of `values`, float32 metres."""
+        file = io.BytesIO()
+        np.save(file, self.values, allow_pickle=False)
+        return file.getvalue()
+
+    def truth(self, target: Mapping[str, Any]) -> DepthMap | None:
+        """The measured depth, drawn on the scale of this map where both are metres."""
+        if "depth" not in target:
+            return None
+        values = np.nan_to_num(np.asarray(target["depth"], dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        return DepthMap(np.maximum(values, 0), bounds=self.bounds, shown=self.limits() if self.metric else None)
+
+    def row(self, truth: Prediction | None = None) -> dict[str, str | float | bool]:
+        told = self.summary()
+        median = told["median"]
+        row: dict[str, str | float | bool] = {} if median is None else {"median": median}
+        if not (isinstance(truth, DepthMap) and truth.metric and self.metric and truth.size == self.size):
+            return row
+        both = truth.known & self.known
+        if both.any():
+            said, real = self.values[both].astype(np.float64), truth.values[both].astype(np.float64)
+            row["abs_rel"] = float((np.abs(said - real) / real).mean())
+            row["delta1"] = float((np.maximum(said / real, real / said) < 1.25).mean())
+        return row
+
+    def to_json(self) -> dict[str, Any]:
+        """`png` is a 16-bit png in base64; a value is its number times `step`, which is at most a 65,535th of all."""
+        step = self.step
+        return {
+            "kind": self.kind,
+            "metric": self.metric,
+            "unit": "m" if self.metric else None,
+            "size": list(self.size),
+            "bounds": list(self.bounds) if self.bounds else None,
+            **self.summary(),
+            "step": step,
+            "png": base64.b64encode(_png(_codes(self.values, step))).decode("ascii"),
+        }
+
+    @classmethod
+    def _from_json(cls, record: Mapping[str, Any]) -> DepthMap:
+        with Image.open(io.BytesIO(base64.b64decode(record["png"])), formats=("PNG",)) as image:
+            codes = np.asarray(image).astype(np.float64)
+        bounds = record["bounds"]
+        values = (codes * float(record["step"])).astype(np.float32)
+        return cls(values, bool(record["metric"]), (bounds[0], bounds[1]) if bounds else None)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, DepthMap):
+            return NotImplemented
+        same = (self.metric, self.bounds, self.size) == (other.metric, other.bounds, other.size)
+        return same and bool(np.isclose(self.step, other.step)) and bool(np.array_equal(self.codes, other.codes))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _codes(values: np.ndarray, step: float) -> np.ndarray:
+    numbers = np.clip(np.rint(values / np.float64(step)), 1, _MOST)
+    return np.where(values > 0, numbers, 0).astype(np.uint16)
+
+
+def _png(codes: np.ndarray, unit: str = "") -> bytes:
+    from PIL.PngImagePlugin import PngInfo
+
+    text = PngInfo()
+    if unit:
+        text.add_text("unit", unit)
+    file = io.BytesIO()
+    Image.fromarray(codes).save(file, "PNG", compress_level=4, pnginfo=text)
+    return file.getvalue()
