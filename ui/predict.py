@@ -75,6 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--coco-results", action="store_true", help="also write DIR/coco_results.json, what COCO's evaluation reads"
     )
+    parser.add_argument(
+        "--tile", type=int, metavar="N", help="of objects: look at pictures larger than N pixels in windows of N too"
+    )
     parser.add_argument("--coco-labels", metavar="FILE", help="a COCO file whose picture and category ids it takes")
     parser.add_argument(
         "--set",
@@ -108,6 +111,8 @@ def run(args: argparse.Namespace) -> int:
 
         detectors = _predictors(args.detector, args.devices, "torch") if args.detector else []
         predictors = chained(predictors, detectors, args.boxes, args.subject, args.box_score, args.flip_test)
+    if args.tile is not None:
+        _set_tile(predictors, args.tile)
     report = _Report()
     for fault in missing:
         report.skip(fault)
@@ -147,6 +152,15 @@ def run(args: argparse.Namespace) -> int:
         except OSError as error:
             raise _cannot_write(coco.out, error) from error
     return report.close(out, args.top)
+
+
+def _set_tile(predictors: Sequence[Any], tile: int) -> None:
+    from visionkit.detection.task import DetectorTask, checked_tile
+
+    for predictor in predictors:
+        if not isinstance(predictor.task, DetectorTask):
+            raise UsageError(f"--tile: is for models of objects, and this one is of {predictor.task.name}")
+        predictor.task.tile = checked_tile(tile)
 
 
 def _options(given: Sequence[str]) -> dict[str, Any]:

@@ -163,7 +163,11 @@ class Predictor:
             **options: Of the task's `decode`.
         """
         self._check(options)
-        return self._run(self._examples(picture, views), options) if views else []
+        if not views:
+            return []
+        examples = self._examples(picture, views)
+        assert isinstance(examples, list)  # regions that are asked for are never cut into windows
+        return self._run(examples, options)
 
     def prepare(self, picture: ImageLike, view: View | None = None) -> Example:
         """What the network is shown of a picture: the very tensor that validation sees."""

@@ -22,7 +22,7 @@ from visionkit.detection.boxes import gather_objects
 from visionkit.detection.heads import HeadNorm
 from visionkit.detection.public import load_public
 from visionkit.detection.select import Found, Thresholds, select_by_class, select_by_sigmoid
-from visionkit.detection.task import RCNN, DetectorTask, build_backbone, build_two_stage, select_two_stage
+from visionkit.detection.task import RCNN, DetectorTask, build_backbone, build_two_stage, checked_tile, select_two_stage
 from visionkit.detection.two_stage import TwoStageNetwork
 from visionkit.detection.two_stage_loss import two_stage_losses
 from visionkit.errors import UsageError, suggest
@@ -73,6 +73,7 @@ class DetectionTask(DetectorTask):
         score_threshold: Lowest score that is answered. What is shown of the answers is chosen later, by eye.
         nms_threshold: Of two boxes of one class that overlap by more, the worse is dropped; by default as published.
         max_detections: Boxes a picture, at most.
+        tile: Pictures larger than this many pixels a side are also looked at in overlapping windows of it; 0 is off.
         candidates: Boxes that go into the suppression, at most: of a level, or of a class for `ssd`.
         drop_path: Stochastic depth of the backbone, where its family has it.
         optim: How the weights are learnt.
@@ -113,6 +114,7 @@ class DetectionTask(DetectorTask):
         score_threshold: float = 0.05,
         nms_threshold: float | None = None,
         max_detections: int = 100,
+        tile: int = 0,
         candidates: int = 1000,
         drop_path: float = 0.0,
         optim: OptimConfig | None = None,
@@ -130,7 +132,7 @@ class DetectionTask(DetectorTask):
         )
         if not self.classes:
             raise UsageError("model.classes: at least one class is needed; give data.classes or let the data name them")
-        self.architecture, self.rcnn = architecture, rcnn or RCNN()
+        self.architecture, self.rcnn, self.tile = architecture, rcnn or RCNN(), checked_tile(tile)
         self.limits = Thresholds(candidates=candidates).given(
             score_threshold, NMS[architecture] if nms_threshold is None else nms_threshold, max_detections
         )

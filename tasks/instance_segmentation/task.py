@@ -15,7 +15,7 @@ from tasks.instance_segmentation.postprocess import FoundMasks, to_predictions
 from visionkit.coco_eval import DetectionMetrics
 from visionkit.detection.public import load_public
 from visionkit.detection.select import Thresholds
-from visionkit.detection.task import RCNN, DetectorTask, build_backbone, build_two_stage, select_two_stage
+from visionkit.detection.task import RCNN, DetectorTask, build_backbone, build_two_stage, checked_tile, select_two_stage
 from visionkit.detection.two_stage import TwoStageNetwork, two_stage_outputs
 from visionkit.errors import UsageError
 from visionkit.geometry import Geometry, InputSpec
@@ -44,6 +44,7 @@ class InstanceSegmentationTask(DetectorTask):
         score_threshold: Lowest score that is answered. What is shown of the answers is chosen later, by eye.
         nms_threshold: Of two boxes of one class that overlap by more, the worse is dropped.
         max_detections: Objects a picture, at most.
+        tile: Pictures larger than this many pixels a side are also looked at in overlapping windows of it; 0 is off.
         mask_threshold: A pixel belongs to an object above it.
         drop_path: Stochastic depth of the backbone, where its family has it.
         optim: How the weights are learnt.
@@ -79,6 +80,7 @@ class InstanceSegmentationTask(DetectorTask):
         score_threshold: float = 0.05,
         nms_threshold: float = 0.5,
         max_detections: int = 100,
+        tile: int = 0,
         mask_threshold: float = 0.5,
         drop_path: float = 0.0,
         optim: OptimConfig | None = None,
@@ -91,7 +93,7 @@ class InstanceSegmentationTask(DetectorTask):
         )
         if not self.classes:
             raise UsageError("model.classes: at least one class is needed; give data.classes or let the data name them")
-        self.rcnn, self.masks_drawn = rcnn or RCNN(), masks_drawn
+        self.rcnn, self.masks_drawn, self.tile = rcnn or RCNN(), masks_drawn, checked_tile(tile)
         self.limits = Thresholds().given(score_threshold, nms_threshold, max_detections)
         self.mask_threshold = _checked(mask_threshold)
         body = build_backbone(

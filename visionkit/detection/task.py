@@ -13,12 +13,15 @@ from visionkit.coco_eval import detection_tables
 from visionkit.detection.proposals import RegionProposals
 from visionkit.detection.select import Found, Thresholds, select_by_softmax
 from visionkit.detection.two_stage import BoxHead, Pooling, TwoStageNetwork, anchor_sizes
+from visionkit.detection.windows import merge_windows, windows
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
+from visionkit.images import ImageSource
 from visionkit.nn.fpn import FPNNeck
 from visionkit.nn.norms import Norm, set_batch_norm
+from visionkit.predictions import Detections, Prediction
 from visionkit.task import VisionTask
-from visionkit.types import Batch
+from visionkit.types import Batch, View
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,17 @@ def select_two_stage(outputs: Any, limits: Thresholds) -> list[Found]:
     return [select_by_softmax(each, boxes, limits) for each, boxes in zip(probabilities, outputs.boxes, strict=True)]
 
 
+def checked_tile(tile: int) -> int:
+    """The side of the windows.
+
+    Raises:
+        UsageError: Below 0, or too small to hold anything.
+    """
+    if tile < 0 or 0 < tile < 64:
+        raise UsageError(f"model.tile {tile}: give 0 for none, or a side of at least 64 pixels")
+    return tile
+
+
 class DetectorTask(VisionTask):
     """Base of detection and instance segmentation.
 
@@ -118,9 +132,11 @@ class DetectorTask(VisionTask):
 
     Attributes:
         limits: How answers are chosen where a call does not say otherwise.
+        tile: Side of the windows that large pictures are also looked at in, in file pixels; 0 is off.
     """
 
     limits: Thresholds
+    tile: int = 0
 
     @classmethod
     def default_input(cls, backbone: str = "resnet50", **init_args: Any) -> InputSpec:
@@ -136,6 +152,18 @@ class DetectorTask(VisionTask):
             "small, medium and large by the annotation's area in file pixels; answers from score "
             f"{limits.score:g} on, NMS {limits.nms:g}, at most {limits.detections} a picture"
         )
+
+    def views(self, image: ImageSource) -> Sequence[View | None]:
+        """The whole picture, and windows of a large one."""
+        return (None, *windows(image.size, self.tile))
+
+    def merge(self, parts: Sequence[Prediction]) -> Prediction:
+        """Objects of the whole and of the windows, each once; of one view, that one's."""
+        whole, *others = parts
+        if not others or not isinstance(whole, Detections):
+            return super().merge(parts)
+        answers = [part for part in others if isinstance(part, Detections)]
+        return merge_windows(whole, answers, windows(whole.size, self.tile), self.limits.nms)
 
     def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
         return detection_tables(computed, self.classes)
