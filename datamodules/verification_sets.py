@@ -45,7 +45,7 @@ def read_verification_set(path: Path) -> tuple[PictureStore, dict[str, np.ndarra
 
 def _read_pairs(path: Path) -> tuple[PictureStore, dict[str, np.ndarray]]:
     """Lines of `name a b` (one person's pictures a and b) or `name a other b`, after a line with their number."""
-    root = _pictures_of(path)
+    root: Path | None = None
     names: list[str] = []
     persons: list[str] = []
     missing: list[str] = []
@@ -61,26 +61,25 @@ def _read_pairs(path: Path) -> tuple[PictureStore, dict[str, np.ndarray]]:
             fields = [fields[0], fields[1], fields[0], fields[2]]
         if len(fields) != 4 or not (fields[1].isdigit() and fields[3].isdigit()):
             raise DataError(f"{path} line {number}: `name a b` or `name a other b` is expected, not {line[:60]!r}")
+        root = root or _pictures_of(path, fields[0])
         for person, which in ((fields[0], fields[1]), (fields[2], fields[3])):
             found = _picture(root, person, int(which))
             if found is None:
                 missing.append(f"{person}/{person}_{int(which):04d} (line {number})")
             names.append(found or "")
             persons.append(person)
+    if root is None:
+        raise DataError(f"{path}: no pairs in it")
     if missing:
         raise DataError(f"{path}: {len(missing)} pictures that it names are not in {root}: {shorten(missing, 3)}")
-    if not names:
-        raise DataError(f"{path}: no pairs in it")
     _, identity = np.unique(persons, return_inverse=True)
     return FileStore(root, names), _targets(identity)
 
 
-def _pictures_of(path: Path) -> Path:
-    """LFW's list lies beside the folders of persons, or beside one folder of these."""
+def _pictures_of(path: Path, person: str) -> Path:
+    """LFW's list lies beside the folders of persons, or beside a folder of these: where the first of them is found."""
     folders = [each for each in sorted(path.parent.iterdir()) if each.is_dir() and not each.name.startswith(".")]
-    if len(folders) == 1 and any(each.is_dir() for each in folders[0].iterdir()):
-        return folders[0]
-    return path.parent
+    return next((each for each in (path.parent, *folders) if (each / person).is_dir()), path.parent)
 
 
 def _picture(root: Path, person: str, number: int) -> str | None:

@@ -21,7 +21,7 @@ from fastapi import FastAPI
 from gradio.component_meta import ComponentMeta
 from gradio.data_classes import ImageData
 
-from ui import texts
+from ui import gallery_page, texts
 from ui.answering import Upload, answer
 from ui.catalogue import Catalogue, Entry
 from ui.downloads import Downloads
@@ -78,11 +78,13 @@ class Settings:
         catalogue: The models.
         address: Of this server, for the text on how to use it from a program.
         scratch: A folder for files that visitors download.
+        gallery: Where people are kept; forgotten with the server where left out.
     """
 
     catalogue: Catalogue
     address: str
     scratch: Path
+    gallery: Path | None = None
 
 
 def application(settings: Settings, host: str = "127.0.0.1", names: Sequence[str] = ()) -> Application:
@@ -184,6 +186,9 @@ def page(settings: Settings) -> gr.Blocks:
                     raw = gr.JSON(show_label=False, max_height=320, open=False)
         with gr.Accordion(texts.CARD, open=False, elem_id="vk-card"):
             card = gr.Markdown(_card(catalogue, chosen))
+        with gr.Accordion(texts.PEOPLE, open=False, elem_id="vk-people"):
+            people = gallery_page.People(catalogue, settings.gallery or settings.scratch / "gallery")
+            gallery_page.build(people, PictureInput, kept=settings.gallery is not None)
         with gr.Accordion(texts.USE, open=False):
             gr.Markdown(texts.program(settings.address))
 

@@ -34,6 +34,7 @@ SUMMARY = "open the web demo"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what this verb takes."""
     parser.add_argument("--models", metavar="DIR", help="folder of your own bundles and checkpoints, searched deeply")
+    parser.add_argument("--gallery", metavar="DIR", help="keep the people who are enrolled on the page in this gallery")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine alone)")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (%(default)s); 0 takes a free one")
     parser.add_argument("--device", default="cpu", help="what to compute on: cpu, cuda, cuda:1 (%(default)s)")
@@ -109,7 +110,9 @@ def _serve(door: socket.socket, args: argparse.Namespace, folder: Path | None, s
     shown = args.host if args.host not in ("", "0.0.0.0", "::") else "127.0.0.1"
     address = f"http://{f'[{shown}]' if ':' in shown else shown}:{door.getsockname()[1]}"
     catalogue = Catalogue(folder, args.device)
-    app = application(Settings(catalogue, address, scratch), args.host, args.allow_host)
+    app = application(
+        Settings(catalogue, address, scratch, Path(args.gallery) if args.gallery else None), args.host, args.allow_host
+    )
     config = uvicorn.Config(
         app,
         log_level="warning",

@@ -23,6 +23,7 @@ SPLITS: Mapping[str, float] = {"train": 0.7, "val": 0.15, "test": 0.15}
 FACES_EACH = 8
 """Pictures of every person."""
 
+_FIRST_PERSON = {"train": 0, "val": 500, "test": 1000}
 _FIRST = {"train": 0, "val": 1_000_000_000, "test": 2_000_000_000}
 _README = """Drawn scenes with the labels of eight vision tasks: {count} pictures, seed {seed}.
 
@@ -37,7 +38,7 @@ annotations/instances_<split>.json              COCO: boxes, masks (polygons; ru
 annotations/person_keypoints_<split>.json       COCO: 17 keypoints of every person
 label_maps/<split>/NNNNNN.png                   8-bit png, value = line of label_maps/classes.txt, from 0
 depth/<split>/NNNNNN.png                        16-bit png, millimetres, 0 = not measured
-faces/<split>/person_NNN/NNN.png                aligned faces 112 x 112; the persons of test are others
+faces/<split>/person_NNN/NNN.png                aligned faces 112 x 112; every split has its own persons
 faces/landmarks.csv                             the five landmarks in these pictures
 high_res/<split>/NNNNNN.png                     scenes of twice the size, for super-resolution
 """
@@ -167,11 +168,10 @@ def _write_faces(folder: Path, seed: int, numbers: Mapping[str, int]) -> None:
     persons = {split: max(2, number // FACES_EACH) for split, number in numbers.items()}
     with_header = [["path", "person", *(f"{name}_{axis}" for name in FACE_LANDMARKS for axis in "xy")]]
     for split in numbers:
-        first = 1000 if split == "test" else 0
-        many = persons["train"] if split != "test" and "train" in persons else persons[split]
-        for person in range(first, first + many):
-            for k in range(FACES_EACH if split != "val" else 2):
-                face = draw_face(seed, person, k if split != "val" else FACES_EACH + k).aligned()
+        first = _FIRST_PERSON[split]
+        for person in range(first, first + persons[split]):
+            for k in range(FACES_EACH):
+                face = draw_face(seed, person, k).aligned()
                 path = Path("faces") / split / f"person_{person:03d}" / f"{k:03d}.png"
                 _save(folder / path, face.image)
                 with_header.append([str(path), f"person_{person:03d}", *(f"{v:.2f}" for v in face.landmarks.ravel())])

@@ -1,5 +1,4 @@
-"""Face recognition: verification and identification of persons who were in no training set."""
+"""Face recognition: verification and identification of persons who were in no training set.
 
-from tasks.face_recognition.task import FaceRecognitionTask
-
-__all__ = ["FaceRecognitionTask"]
+Nothing is imported here: the gallery is listed, and its enrolments are made, without torch.
+"""

@@ -11,13 +11,13 @@ from ui.downloads import Downloads
 from ui.views.base import View, drawing, drawing_component
 from visionkit.predictions import Faces
 
-_COLUMNS = ["face", "name", "similarity", "width", "height"]
+COLUMNS = ["face", "name", "similarity", "width", "height"]
 
 
 def _build(downloads: Downloads) -> list[Any]:
     return [
         drawing_component("jpeg"),
-        gr.Dataframe(headers=_COLUMNS, show_label=False, interactive=False, elem_classes="vk-faces"),
+        gr.Dataframe(headers=COLUMNS, show_label=False, interactive=False, elem_classes="vk-faces"),
     ]
 
 

@@ -1,0 +1,207 @@
+"""Where the faces of a picture are, and five landmarks of each; every part can be replaced by a trained one.
+
+The embedded default is made of what is at hand without a download: scikit-image's cascade of local binary patterns for
+the boxes (frontal faces, turned by little), and eye centres by the means of gradients (Timm and Barth, 2011), from
+which nose and mouth follow by the proportions of an average face. It knows nothing of profiles and little of faces
+turned by more than some 20 degrees; a detection model finds those, and a model of five keypoints places them.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from tasks.face_recognition.alignment import similarity
+from visionkit.errors import UsageError
+from visionkit.geometry import resize_image
+
+PLACES = np.array([(0.27, 0.36), (0.73, 0.36), (0.50, 0.63), (0.31, 0.84), (0.69, 0.84)])
+"""Landmarks in the cascade's box, as shares of its sides: of ORL's mean face in the mean box that is found there."""
+
+_TO_MOUTH = 0.48
+_SIDE = 64  # pixels of a face in which eyes are looked for
+_REACH = (0.13, 0.12)  # of the box, how far from its place an eye may be
+_LARGEST = 640  # pixels of the longer side in which faces are looked for
+
+
+class Found(NamedTuple):
+    """Faces of a picture.
+
+    Attributes:
+        boxes: (N, 4) float32, x1, y1, x2, y2 in file pixels.
+        scores: (N,) float32.
+        landmarks: (N, 5, 2) float32 in file pixels, or None where the finder places none.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    landmarks: np.ndarray | None = None
+
+
+class FaceFinder(Protocol):
+    """Finds the faces of a picture."""
+
+    def __call__(self, picture: np.ndarray) -> Found:
+        """(h, w, 3) uint8 RGB to its faces."""
+        ...
+
+
+class LandmarkPlacer(Protocol):
+    """Places five landmarks in each box."""
+
+    def __call__(self, picture: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """(h, w, 3) uint8 RGB and (N, 4) boxes to (N, 5, 2) landmarks in file pixels."""
+        ...
+
+
+class CascadeFinder:
+    """scikit-image's frontal-face cascade, the embedded default.
+
+    Args:
+        smallest: Side of the smallest face, as a share of the picture's shorter side.
+    """
+
+    def __init__(self, smallest: float = 0.08) -> None:
+        self.smallest = smallest
+
+    @cached_property
+    def _cascade(self) -> Any:
+        from skimage import data
+        from skimage.feature import Cascade
+
+        return Cascade(data.lbp_frontal_face_cascade_filename())
+
+    def __call__(self, picture: np.ndarray) -> Found:
+        """See `FaceFinder`; the larger faces come first."""
+        small, scale = _reduced(picture)
+        height, width = small.shape[:2]
+        least = max(24, round(self.smallest * min(height, width)))
+        if min(height, width) < least:
+            return Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+        found = self._cascade.detect_multi_scale(
+            img=small, scale_factor=1.15, step_ratio=1, min_size=(least, least), max_size=(min(height, width),) * 2
+        )
+        boxes = np.array([(f["c"], f["r"], f["c"] + f["width"], f["r"] + f["height"]) for f in found], np.float32)
+        boxes = boxes.reshape(-1, 4) / np.float32(scale)
+        order = np.argsort(-(boxes[:, 2] - boxes[:, 0]), kind="stable")
+        return Found(boxes[order], np.ones(len(boxes), np.float32))
+
+
+class DetectionFinder:
+    """Any model of visionkit that answers with detections or with poses finds the faces.
+
+    Poses of five keypoints are taken for the landmarks too.
+
+    Args:
+        predictor: Gives `Detections`, or `Poses`.
+        label: The class that is a face; the only one, or the one named `face`, where left out.
+        threshold: Lowest score.
+
+    Raises:
+        UsageError: The model has several classes and none of them is named `face`.
+    """
+
+    def __init__(self, predictor: Any, label: str = "", threshold: float = 0.5) -> None:
+        names = list(predictor.classes)
+        label = label or ("face" if "face" in names else names[0] if len(names) == 1 else "")
+        if names and label not in names:
+            raise UsageError(
+                f"the face finder has the classes {', '.join(names[:8])} and none is {label or 'face'!r}; take a model "
+                "that was trained on faces"
+            )
+        self.predictor, self.number, self.threshold = predictor, names.index(label) if names else 0, threshold
+
+    def __call__(self, picture: np.ndarray) -> Found:
+        """See `FaceFinder`."""
+        answer = self.predictor(picture)
+        if answer.kind not in ("detections", "instances", "poses"):
+            raise UsageError(f"the face finder answers with {answer.kind}; a detection or keypoint model is wanted")
+        labels = getattr(answer, "labels", np.zeros(len(answer.boxes)))
+        keep = (answer.scores >= self.threshold) & (labels == self.number)
+        keypoints = getattr(answer, "keypoints", None)
+        landmarks = None
+        if keypoints is not None and keypoints.shape[1:2] == (5,):
+            landmarks = np.asarray(keypoints[keep][..., :2], np.float32)
+        return Found(np.asarray(answer.boxes[keep], np.float32), np.asarray(answer.scores[keep], np.float32), landmarks)
+
+
+class EyePlacer:
+    """Landmarks from the two eyes, the embedded default."""
+
+    def __call__(self, picture: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """See `LandmarkPlacer`. Where the eyes that were found make no sense, an average face is laid into the box."""
+        return np.stack([self._one(picture, box) for box in boxes]) if len(boxes) else np.zeros((0, 5, 2), np.float32)
+
+    def _one(self, picture: np.ndarray, box: np.ndarray) -> np.ndarray:
+        import cv2
+
+        corner, sides = box[:2], np.maximum(box[2:] - box[:2], 1)
+        average = PLACES * sides + corner
+        grey = cv2.cvtColor(np.ascontiguousarray(_inside(picture, box)), cv2.COLOR_RGB2GRAY)
+        face = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+        eyes = np.stack([_eye(face, PLACES[number]) for number in (0, 1)])
+        across = eyes[1] - eyes[0]
+        far, tilt = np.hypot(*across), np.degrees(np.arctan2(across[1], across[0]))
+        if not (0.27 <= far <= 0.55 and abs(tilt) <= 25):
+            return np.asarray(average, np.float32)
+        # Eyes alone decide how far the face is turned; the box, which is steadier, has its say in the size.
+        turn = np.deg2rad(tilt)
+        mouth = eyes.mean(axis=0) + _TO_MOUTH * np.array([-np.sin(turn), np.cos(turn)])
+        both = np.concatenate([eyes, mouth[None]])
+        target = np.concatenate([PLACES[:2], PLACES[3:].mean(axis=0, keepdims=True)])
+        scale, angle, shift = similarity(target, both)
+        rotate = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        return np.asarray((PLACES @ rotate.T + shift) * sides + corner, np.float32)
+
+
+def _reduced(picture: np.ndarray) -> tuple[np.ndarray, float]:
+    """The picture with a longer side of at most `_LARGEST`, and how many times as large it is now."""
+    height, width = picture.shape[:2]
+    scale = min(1.0, _LARGEST / max(height, width))
+    if scale == 1.0:
+        return picture, 1.0
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    return np.ascontiguousarray(resize_image(picture, size).permute(1, 2, 0).numpy()), scale
+
+
+def _inside(picture: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The part of the picture in a box, its border repeated where the box reaches outside."""
+    height, width = picture.shape[:2]
+    x1, y1 = int(np.floor(box[0])), int(np.floor(box[1]))
+    columns = np.clip(np.arange(x1, max(x1 + 1, int(np.ceil(box[2])))), 0, width - 1)
+    rows = np.clip(np.arange(y1, max(y1 + 1, int(np.ceil(box[3])))), 0, height - 1)
+    return np.asarray(picture[rows[:, None], columns])
+
+
+def _eye(face: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """The centre towards which most gradients near a place point away from the dark, in shares of the box."""
+    import cv2
+
+    smooth = cv2.GaussianBlur(face, (0, 0), 1.2)
+    gx, gy = cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
+    reach_x, reach_y = round(_REACH[0] * _SIDE), round(_REACH[1] * _SIDE)
+    x, y = round(float(place[0]) * _SIDE), round(float(place[1]) * _SIDE)
+    rows, columns = np.mgrid[max(0, y - reach_y) : y + reach_y + 1, max(0, x - reach_x) : x + reach_x + 1]
+    size = np.hypot(gx[rows, columns], gy[rows, columns]).ravel()
+    strong = size > max(size.mean() + 0.3 * size.std(), 1e-6)
+    if not strong.any():
+        return np.asarray(place, np.float64)
+    points = np.stack([columns.ravel(), rows.ravel()], axis=1)[strong].astype(np.float32)
+    direction = np.stack([gx[rows, columns].ravel(), gy[rows, columns].ravel()], axis=1)[strong] / size[strong, None]
+    centres = np.stack([columns.ravel(), rows.ravel()], axis=1).astype(np.float32)
+    away = points[None] - centres[:, None]
+    away /= np.maximum(np.linalg.norm(away, axis=2, keepdims=True), 1e-6)
+    agree = np.maximum((away * direction[None]).sum(axis=2), 0) ** 2
+    dark = 255 - smooth[rows, columns].ravel()
+    # A mild preference for the usual place: brows and the frames of glasses are dark as well.
+    usual = np.exp(-(((centres - (x, y)) / (reach_x * 1.2, reach_y * 1.0)) ** 2).sum(axis=1))
+    best = centres[np.argmax(agree.mean(axis=1) * dark * usual)]
+    return np.asarray((best + 0.5) / _SIDE, np.float64)
+
+
+def largest(found: Found) -> int:
+    """Number of the face with the largest box."""
+    sides = found.boxes[:, 2:] - found.boxes[:, :2]
+    return int(np.argmax(sides.prod(axis=1)))

@@ -1,0 +1,241 @@
+"""`visionkit gallery` and the page's part for people."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datamodules.scenes import draw_face
+from tasks.face_recognition.alignment import face_view, template
+from tasks.face_recognition.finding import CascadeFinder, DetectionFinder, EyePlacer, Found
+from tasks.face_recognition.pipeline import FacePipeline, fingerprint
+from tasks.face_recognition.task import FaceRecognitionTask
+from ui.cli import main
+from ui.gallery import card_curve, operating_point, place_on_curve
+from visionkit.bundle import save_bundle
+from visionkit.errors import DataError, UsageError
+from visionkit.geometry import InputSpec
+from visionkit.predictions import Detections
+from visionkit.predictor import Predictor
+
+ROC = [[0.0, 0.1, 0.9], [0.001, 0.5, 0.7], [0.01, 0.8, 0.5], [0.1, 0.95, 0.3], [1.0, 1.0, -1.0]]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+
+    torch.manual_seed(0)
+    task = FaceRecognitionTask("test_resnet", embedding=16, input=InputSpec(size=(32, 32), fit="stretch")).eval()
+    return save_bundle(task, tmp_path_factory.mktemp("models") / "faces", card={"name": "faces", "roc": ROC})
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> list[str]:
+    paths = []
+    for person in range(3):
+        for k in range(2):
+            path = tmp_path / f"{person}-{k}.png"
+            Image.fromarray(draw_face(0, person, k).aligned().image).save(path)
+            paths.append(str(path))
+    return paths
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> str:
+    captured = capsys.readouterr()
+    return captured.out + captured.err
+
+
+def test_the_whole_road(bundle: Path, faces: list[str], tmp_path: Path, capsys) -> None:
+    model, people = ["--model", str(bundle), "--crop"], str(tmp_path / "people")
+    assert main(["gallery", "enrol", people, faces[0], faces[1], "--name", "Ada", *model]) == 0
+    assert main(["gallery", "enrol", people, faces[2], "--name", "Bo", *model]) == 0
+    capsys.readouterr()
+    assert main(["gallery", "identify", people, faces[0], "--json", *model]) == 0
+    record = json.loads(capsys.readouterr().out)["prediction"]["faces"][0]
+    assert record["name"] == "Ada" and record["similarity"] > 0.999
+    assert (
+        main(["gallery", "identify", people, faces[0], "--threshold", "1", "--draw", f"{tmp_path}/d.png", *model]) == 0
+    )
+    assert "nobody known" in told(capsys) and (tmp_path / "d.png").is_file()
+    assert main(["gallery", "verify", faces[0], faces[0], *model]) == 0
+    assert "the same person" in told(capsys)
+    assert main(["gallery", "verify", faces[2], "--gallery", people, "--name", "bo", "--json", *model]) == 0
+    assert json.loads(capsys.readouterr().out)["same"] is True
+    assert main(["gallery", "list", people, "--check"]) == 0
+    assert "2 people; 3 embeddings checked" in told(capsys)
+    # Refusals, each with its status and one line, and the gallery as it was.
+    for arguments, status, said in (
+        (["enrol", people, faces[3], "--name", "ADA", *model], 2, "--add"),
+        (["enrol", people, faces[3], "--name", "Cy", "--face", "2", *model], 2, "--face 2"),
+        (["enrol", people, "missing.png", "--name", "Cy", *model], 3, "no such file"),
+        (["enrol", people, faces[3], *model], 2, "--name"),
+        (["identify", str(tmp_path / "none"), faces[0], *model], 3, "no gallery here"),
+        (["identify", people, faces[0], "--far", "0.0001", *model], 2, "supports no rate below"),
+        (["remove", people, "--name", "Adda"], 2, "did you mean 'Ada'"),
+        (["lst", people], 2, "did you mean 'list'"),
+        (["verify", faces[0], *model], 2, "two PICTUREs"),
+        (["verify", faces[0], faces[1], "--roc", "missing.json", *model], 3, "no such file"),
+    ):
+        assert main(["gallery", *arguments]) == status, arguments
+        text = told(capsys)
+        assert said in text and len(text.strip().splitlines()) == 1, text
+    plain = Image.new("RGB", (200, 150), (90, 120, 140))
+    plain.save(tmp_path / "plain.png")
+    assert main(["gallery", "enrol", people, f"{tmp_path}/plain.png", "--name", "Cy", "--model", str(bundle)]) == 3
+    assert "no face found" in told(capsys)
+    assert main(["gallery", "remove", people, "--name", "Bo"]) == 0
+    assert main(["gallery", "list", people, "--json"]) == 0
+    assert [each["name"] for each in json.loads(capsys.readouterr().out.splitlines()[-1])] == ["Ada"]
+
+
+def test_a_gallery_of_another_model_has_status_4(bundle: Path, faces: list[str], tmp_path: Path, capsys) -> None:
+    other = FaceRecognitionTask(
+        "test_resnet", embedding=16, input=InputSpec(size=(32, 32), fit="stretch"), mirror=False
+    )
+    save_bundle(other, tmp_path / "other", card={"roc": ROC})
+    people = str(tmp_path / "people")
+    assert main(["gallery", "enrol", people, faces[0], "--name", "Ada", "--crop", "--model", str(bundle)]) == 0
+    assert main(["gallery", "identify", people, faces[0], "--crop", "--model", str(tmp_path / "other")]) == 4
+    assert "another model" in told(capsys)
+
+
+def test_a_damaged_gallery_has_status_3(bundle: Path, faces: list[str], tmp_path: Path, capsys) -> None:
+    people = tmp_path / "people"
+    assert main(["gallery", "enrol", str(people), faces[0], "--name", "Ada", "--crop", "--model", str(bundle)]) == 0
+    file = people / "vectors.f32"
+    file.write_bytes(file.read_bytes()[:-4])
+    assert main(["gallery", "list", str(people)]) == 3
+    assert "cut off" in told(capsys)
+
+
+def test_the_operating_point() -> None:
+    curve = card_curve({"roc": ROC})
+    assert operating_point(curve, 0.01).threshold == 0.5
+    assert operating_point(curve, 0.05).threshold == 0.5, "a rate is not exceeded"
+    assert operating_point([], 0.01, threshold=0.4).threshold == 0.4
+    for wrong, said in ((([], 0.01), "has no ROC"), ((curve, 0.002), "no rate below 0.01"), ((curve, 2.0), "0 and 1")):
+        with pytest.raises(UsageError, match=said):
+            operating_point(*wrong)
+    assert place_on_curve(0.6, curve) == {"far": 0.001, "tar": 0.5}
+    assert place_on_curve(0.99, curve) == {"far": 0.0, "tar": 0.0}
+
+
+# ---------------------------------------------------------------------- the pipeline
+
+
+class _Finds:
+    """A detection model for the seam."""
+
+    classes = ("cat", "face")
+
+    def __call__(self, picture: np.ndarray) -> Detections:
+        boxes = np.array([(10, 10, 60, 70), (80, 20, 110, 60), (0, 0, 9, 9)], np.float32)
+        return Detections(
+            classes=self.classes,
+            size=picture.shape[:2],
+            boxes=boxes,
+            scores=np.array([0.9, 0.8, 0.7], np.float32),
+            labels=np.array([1, 0, 1]),
+        )
+
+
+def pipeline_of(bundle: Path, **parts) -> FacePipeline:
+    from visionkit.predictor import load
+
+    return FacePipeline(load(bundle), **parts)
+
+
+def test_a_detection_model_finds_faces(bundle: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (100, 130, 3), dtype=np.uint8)
+    answer = pipeline_of(bundle, finder=DetectionFinder(_Finds(), threshold=0.6))(picture)
+    assert len(answer) == 2 and np.allclose(np.linalg.norm(answer.embeddings, axis=1), 1, atol=1e-5)
+    assert not np.isnan(answer.landmarks).any()
+    with pytest.raises(UsageError, match="none is 'dog'"):
+        DetectionFinder(_Finds(), label="dog")
+
+
+def test_several_faces_are_refused_until_one_is_named(bundle: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (100, 130, 3), dtype=np.uint8)
+    pipeline = pipeline_of(bundle, finder=DetectionFinder(_Finds(), threshold=0.6))
+    with pytest.raises(DataError, match=r"2 faces \(1: 10, 10, 60, 70; 2: .*--face"):
+        pipeline.one(picture)
+    assert np.array_equal(pipeline.one(picture, face=2).boxes[0], [0, 0, 9, 9])
+
+
+def test_aligned_faces_embed_as_their_crops_do(bundle: Path) -> None:
+    """A face found in a photo and the same face as an aligned picture are one and the same to the network."""
+    photo = draw_face(0, 1, 3, size=(256, 256))
+
+    def given(picture: np.ndarray) -> Found:
+        return Found(photo.box[None], np.ones(1, np.float32), photo.landmarks[None])
+
+    pipeline = pipeline_of(bundle, finder=given)
+    found = pipeline(photo.image)
+    crop = pipeline.crop(photo.aligned(112).image)
+    assert float(found.embeddings[0] @ crop.embeddings[0]) > 0.98
+    assert face_view(photo.landmarks).rotation != 0
+
+
+def test_the_embedded_finder_and_its_landmarks() -> None:
+    data = pytest.importorskip("skimage.data")
+    picture = data.astronaut()
+    found = CascadeFinder()(picture)
+    assert len(found.boxes) == 1
+    x1, y1, x2, y2 = found.boxes[0]
+    assert x1 < 205 < x2 and y1 < 105 < y2
+    points = EyePlacer()(picture, found.boxes)[0]
+    assert abs(points[0] - (204, 103)).max() < 10 and abs(points[1] - (246, 103)).max() < 10
+    assert points[2, 1] > points[:2, 1].max() and points[3:, 1].min() > points[2, 1]
+
+
+def test_a_place_without_eyes_gets_an_average_face() -> None:
+    box = np.array([[10, 10, 74, 74]], np.float32)
+    points = EyePlacer()(np.full((90, 90, 3), 128, np.uint8), box)[0]
+    assert points[0, 0] < points[2, 0] < points[1, 0] and points[:2, 1].max() < points[3:, 1].min()
+    assert EyePlacer()(np.zeros((9, 9, 3), np.uint8), np.zeros((0, 4), np.float32)).shape == (0, 5, 2)
+
+
+def test_a_checkpoint_and_its_bundle_are_one_model() -> None:
+    task = FaceRecognitionTask("test_resnet", identities=3, embedding=16, input=InputSpec(size=(32, 32), fit="stretch"))
+    served = task.served()
+    assert fingerprint(task.config, task.state_dict()) == fingerprint(served.config, served.state_dict())
+    served.network.head.layers[2].weight.data[0, 0] += 1
+    assert fingerprint(task.config, task.state_dict()) != fingerprint(served.config, served.state_dict())
+    with pytest.raises(UsageError, match="a face recognition model is wanted"):
+        from tests.contracts.cases import build
+
+        FacePipeline(Predictor(build("classification")))
+    assert template("head", (56, 48)).max() < 56
+
+
+# ---------------------------------------------------------------------- the page
+
+
+def test_the_page_enrols_identifies_compares_and_forgets(
+    bundle: Path, faces: list[str], tmp_path: Path, monkeypatch
+) -> None:
+    from ui.answering import Upload
+    from ui.catalogue import Catalogue
+    from ui.gallery_page import People
+
+    catalogue = Catalogue(bundle.parent)
+    people = People(catalogue, tmp_path / "gallery")
+    entry = next(each for each in catalogue.entries() if each.path == str(bundle))
+    monkeypatch.setattr(People, "model", entry)  # in place of the starter
+    uploads = [Upload(path, Path(path).name) for path in faces]
+    assert "enrolled" in people.enrol(uploads[0], "Ada <b>", True, None, False)
+    assert people.listed() == [["Ada <b>", "1"]]
+    drawn, table, said = people.identify(uploads[0], True, 0.01)
+    assert table[0][1] == "Ada <b>" and drawn.ndim == 3 and "1 face" in said
+    assert "The same person" in people.verify(uploads[0], uploads[0], True, 0.01)
+    with pytest.raises(UsageError, match="enrolled already"):
+        people.enrol(uploads[1], "ada <B>", True, None, False)
+    assert "<" not in people.remove("Ada <b>") and people.listed() == []
+    with pytest.raises(UsageError, match="picture first"):
+        people.identify(None, True, 0.01)
+    assert not [path for path in (tmp_path / "gallery").rglob("*") if path.suffix in (".png", ".jpg")]

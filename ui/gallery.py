@@ -1,0 +1,316 @@
+"""Recognises people: enrol them from pictures, then ask who is in a photo, or whether two pictures show one person.
+
+  enrol GALLERY PICTURE... --name NAME    makes the gallery where there is none; --add for further pictures of a person
+  identify GALLERY PICTURE...             names every face, or says "nobody known"
+  verify PICTURE PICTURE                  are these two one person? with --gallery DIR --name NAME: is this NAME?
+  list GALLERY                            who is enrolled; --check compares every embedding with its checksum
+  remove GALLERY --name NAME              forgets a person and overwrites the embeddings
+
+The gallery is a folder; it holds names and embeddings, never pictures, and belongs to the model that it was made with.
+Somebody counts as known from a similarity on that strangers reach at the rate --far: it is read from the ROC in the
+model's card (or --roc results.json, which `visionkit test` wrote), or set by --threshold.
+
+  visionkit gallery enrol people ada.jpg --name Ada
+  visionkit gallery identify people group.jpg --far 0.01 --draw group-named.jpg
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from visionkit.errors import DataError, EnvironmentFault, UsageError, suggest
+
+if TYPE_CHECKING:
+    from tasks.face_recognition.gallery import Gallery
+    from tasks.face_recognition.pipeline import FacePipeline
+    from visionkit.predictions import Faces
+
+SUMMARY = "enrol and recognise people by their faces"
+
+ACTIONS = ("enrol", "identify", "verify", "list", "remove")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what this verb takes."""
+    parser.add_argument("action", metavar="ACTION", help=", ".join(ACTIONS))
+    parser.add_argument("items", metavar="GALLERY|PICTURE", nargs="+", help="as the action wants, see above")
+    parser.add_argument("--model", metavar="MODEL", help="a .ckpt or a bundle folder (the face starter)")
+    parser.add_argument("--finder", metavar="MODEL", help="a detection or keypoint model that finds faces")
+    parser.add_argument("--crop", action="store_true", help="the pictures are faces already: nothing is searched")
+    parser.add_argument("--name", metavar="NAME", help="who, for enrol, remove and verify")
+    parser.add_argument("--add", action="store_true", help="enrol: further pictures of somebody who is there")
+    parser.add_argument("--face", type=int, metavar="N", help="which face of several, the largest being 1")
+    parser.add_argument("--gallery", metavar="DIR", help="verify: compare with NAME in this gallery")
+    parser.add_argument("--far", type=float, default=0.01, help="rate at which strangers may pass (%(default)s)")
+    parser.add_argument("--threshold", type=float, help="similarity to count as known from, in place of --far")
+    parser.add_argument("--roc", metavar="FILE", help="results.json of `visionkit test`, in place of the model's card")
+    parser.add_argument("--check", action="store_true", help="list: look at every embedding")
+    parser.add_argument("--draw", metavar="FILE", help="identify: write the (one) photo with boxes and names")
+    parser.add_argument("--json", action="store_true", help="print records in place of words")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Does one action."""
+    if args.action not in ACTIONS:
+        raise UsageError(
+            f"gallery: no action {args.action!r}; there are {', '.join(ACTIONS)}{suggest(args.action, ACTIONS)}"
+        )
+    actions = {"enrol": _enrol, "identify": _identify, "verify": _verify, "list": _list, "remove": _remove}
+    return actions[args.action](args)
+
+
+# ---------------------------------------------------------------------- the actions
+
+
+def _enrol(args: argparse.Namespace) -> int:
+    folder, pictures = Path(args.items[0]), args.items[1:]
+    if not args.name or not pictures:
+        raise UsageError("gallery enrol: GALLERY, at least one PICTURE and --name NAME are wanted")
+    import numpy as np
+
+    pipeline, model = _pipeline(args)
+    gallery = _open(folder, model, pipeline, create=True)
+    # Every picture is looked at before anything is written: one without a face leaves the gallery as it was.
+    found = [pipeline.one(picture, args.crop, args.face) for picture in pictures]
+    gallery.enrol(args.name, np.concatenate([each.embeddings for each in found]), pictures, add=args.add)
+    print(
+        f"{' '.join(args.name.split())}: {len(pictures)} picture{'s' if len(pictures) > 1 else ''} enrolled in {folder}"
+    )
+    return 0
+
+
+def _identify(args: argparse.Namespace) -> int:
+    folder, pictures = Path(args.items[0]), args.items[1:]
+    if not pictures:
+        raise UsageError("gallery identify: GALLERY and at least one PICTURE are wanted")
+    if args.draw and len(pictures) > 1:
+        raise UsageError("--draw: is for one photo")
+    pipeline, model = _pipeline(args)
+    gallery, point = _open(folder, model, pipeline), _point(args, model)
+    for picture in pictures:
+        faces = named(gallery, pipeline.crop(picture) if args.crop else pipeline(picture), point.threshold)
+        if args.json:
+            print(json.dumps({"source": str(picture), "prediction": faces.to_json()}, ensure_ascii=False))
+        else:
+            similarities = faces.similarities if faces.similarities is not None else ()
+            print(f"{picture}: {len(faces)} face{'' if len(faces) == 1 else 's'}")
+            for box, name, similarity in zip(faces.boxes, faces.names, similarities, strict=True):
+                print(f"  {', '.join(f'{v:.0f}' for v in box)}: {name or 'nobody known'} ({similarity:.3f})")
+        if args.draw:
+            _draw(Path(args.draw), picture, faces)
+    if not args.json:
+        print(f"known from similarity {point.threshold:.3f} on ({point.told})")
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    wanted = 1 if args.gallery else 2
+    if len(args.items) != wanted or bool(args.gallery) != bool(args.name):
+        raise UsageError("gallery verify: two PICTUREs are wanted, or one with --gallery DIR and --name NAME")
+    pipeline, model = _pipeline(args)
+    point = _point(args, model)
+    faces = [pipeline.one(picture, args.crop, args.face) for picture in args.items]
+    if args.gallery:
+        score = _open(Path(args.gallery), model, pipeline).similarity(args.name, faces[0].embeddings[0])
+    else:
+        score = float(faces[0].embeddings[0] @ faces[1].embeddings[0])
+    same = score >= point.threshold
+    record = {"same": same, "similarity": score, "threshold": point.threshold, **place_on_curve(score, point.curve)}
+    if args.json:
+        print(json.dumps(record))
+    else:
+        print(f"{'the same person' if same else 'different persons'}: similarity {score:.3f}, {point.told}")
+        if "far" in record:
+            print(
+                f"  {record['far']:.2%} of different pairs and {record['tar']:.1%} of pairs of one person score so high"
+            )
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    import time
+
+    gallery = _open(_alone(args, "list"))
+    people = gallery.people()
+    checked = gallery.check() if args.check else None
+    if args.json:
+        print(json.dumps([person._asdict() for person in people], ensure_ascii=False))
+        return 0
+    for person in people:
+        print(f"{person.name}\t{person.pictures}\t{time.strftime('%Y-%m-%d', time.localtime(person.added))}")
+    told = "" if checked is None else f"; {checked} embeddings checked, all whole"
+    print(f"{len(people)} {'person' if len(people) == 1 else 'people'}{told}")
+    return 0
+
+
+def _remove(args: argparse.Namespace) -> int:
+    if not args.name:
+        raise UsageError("gallery remove: GALLERY and --name NAME are wanted")
+    count = _open(_alone(args, "remove")).remove(args.name)
+    print(f"{args.name}: removed, {count} embedding{'' if count == 1 else 's'} overwritten")
+    return 0
+
+
+# ---------------------------------------------------------------------- what they share
+
+
+class Point(NamedTuple):
+    """From which similarity on two faces are one person.
+
+    Attributes:
+        threshold: The similarity.
+        told: Where it comes from, in words.
+        curve: Rows of the ROC with `far`, `tar` and `threshold`; empty where none is known.
+    """
+
+    threshold: float
+    told: str
+    curve: list[dict[str, float]]
+
+
+class Model(NamedTuple):
+    """A face model as a gallery knows it."""
+
+    path: Path
+    mark: str
+    card: dict[str, Any]
+
+
+def operating_point(
+    curve: list[dict[str, float]], far: float, threshold: float | None = None, source: str = "the model's card"
+) -> Point:
+    """The threshold that a false-accept rate asks for.
+
+    Args:
+        curve: Rows of the ROC.
+        far: Rate at which strangers may pass.
+        threshold: Taken as it is, where given.
+        source: Where the curve comes from, for messages.
+
+    Raises:
+        UsageError: No curve, or one that does not reach that low.
+    """
+    if threshold is not None:
+        if not -1 <= threshold <= 1:
+            raise UsageError(f"--threshold {threshold}: a cosine lies between -1 and 1")
+        return Point(threshold, f"threshold {threshold:.3f} as given", curve)
+    if not 0 < far < 1:
+        raise UsageError(f"--far {far}: a rate lies between 0 and 1")
+    if not curve:
+        raise UsageError(f"{source} has no ROC to read --far {far:g} from; give --threshold, or --roc results.json")
+    lowest = min((row["far"] for row in curve if row["far"] > 0), default=1.0)
+    possible = [row for row in curve if row["far"] <= far]
+    # Rates that rest on fewer than ten false accepts are not stated: the lowest on the curve is one pair.
+    if not possible or far < 10 * lowest:
+        raise UsageError(f"--far {far:g}: {source} supports no rate below {10 * lowest:.2g}; give that, or --threshold")
+    row = max(possible, key=lambda each: each["far"])
+    return Point(row["threshold"], f"threshold {row['threshold']:.3f} for a false-accept rate of {far:g}", curve)
+
+
+def place_on_curve(score: float, curve: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Which share of pairs of different persons (`far`) and of one person (`tar`) score as high, or nothing."""
+    if not curve:
+        return {}
+    rows = sorted(curve, key=lambda row: row["threshold"])
+    reached = [row for row in rows if row["threshold"] >= score]
+    row = reached[0] if reached else {"far": 0.0, "tar": 0.0}
+    return {"far": row["far"], "tar": row["tar"]}
+
+
+def read_curve(path: Path) -> list[dict[str, float]]:
+    """The ROC in a results.json.
+
+    Raises:
+        DataError: Not there, or without one.
+    """
+    try:
+        rows = json.loads(path.read_text("utf-8"))["tables"]["roc"]
+        return [{key: float(row[key]) for key in ("far", "tar", "threshold")} for row in rows]
+    except FileNotFoundError:
+        raise DataError(f"--roc {path}: no such file") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"--roc {path}: holds no table `roc`; give what `visionkit test --results` wrote") from error
+
+
+def card_curve(card: dict[str, Any]) -> list[dict[str, float]]:
+    """The ROC in a model card, or nothing."""
+    rows = card.get("roc") or []
+    try:
+        return [{"far": float(far), "tar": float(tar), "threshold": float(at)} for far, tar, at in rows]
+    except (TypeError, ValueError):
+        return []
+
+
+def named(gallery: Gallery, faces: Faces, threshold: float) -> Faces:
+    """The same faces with the names of those who are known."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    answers = gallery.identify(faces.embeddings) if len(faces) else []
+    scores = np.array([found[0].similarity if found else np.nan for found in answers], np.float32)
+    names = tuple(found[0].name if found and found[0].similarity >= threshold else None for found in answers)
+    return replace(faces, names=names, similarities=scores)
+
+
+def default_model() -> Path:
+    """The face starter.
+
+    Raises:
+        UsageError: There is none.
+    """
+    from ui.catalogue import find_starters
+
+    for entry in find_starters():
+        if entry.task == "face_recognition" and not entry.fault:
+            return Path(entry.path)
+    raise UsageError("gallery: there is no face starter here; name a model with --model")
+
+
+def _pipeline(args: argparse.Namespace) -> tuple[FacePipeline, Model]:
+    from tasks.face_recognition.finding import DetectionFinder
+    from tasks.face_recognition.pipeline import FacePipeline, fingerprint
+    from visionkit.bundle import is_bundle, read_bundle
+    from visionkit.predictor import load
+
+    path = Path(args.model) if args.model else default_model()
+    predictor = load(path)
+    finder = DetectionFinder(load(args.finder)) if args.finder else None
+    pipeline = FacePipeline(predictor, finder)
+    card = read_bundle(path).card if is_bundle(path) else {}
+    return pipeline, Model(path, fingerprint(predictor.task.config, predictor.task.state_dict()), card)
+
+
+def _point(args: argparse.Namespace, model: Model) -> Point:
+    curve = read_curve(Path(args.roc)) if args.roc else card_curve(model.card)
+    return operating_point(curve, args.far, args.threshold, f"--roc {args.roc}" if args.roc else f"{model.path}")
+
+
+def _open(
+    folder: Path, model: Model | None = None, pipeline: FacePipeline | None = None, create: bool = False
+) -> Gallery:
+    from tasks.face_recognition.gallery import Gallery
+
+    mark, width = (model.mark, pipeline.width) if model and pipeline else (None, None)
+    return Gallery(folder, model=mark, width=width, create=create)
+
+
+def _alone(args: argparse.Namespace, action: str) -> Path:
+    if len(args.items) != 1:
+        raise UsageError(f"gallery {action}: one GALLERY is wanted")
+    return Path(args.items[0])
+
+
+def _draw(path: Path, picture: str, faces: Faces) -> None:
+    from PIL import Image
+
+    from visionkit.drawing import draw
+
+    try:
+        Image.fromarray(draw(faces, picture)).save(path)
+    except (OSError, ValueError) as error:
+        raise EnvironmentFault(f"--draw {path}: cannot be written ({error})") from error

@@ -1,0 +1,215 @@
+"""The demo's part for people: enrol, identify in a photo, compare two pictures, see and forget who is there.
+
+Everything is computed here, and what is kept are names and embeddings in the gallery's folder. No picture is kept.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from ui import texts
+from ui.answering import Upload
+from ui.catalogue import Catalogue
+from ui.gallery import card_curve, named, operating_point, place_on_curve
+from ui.views.base import drawing, drawing_component
+from ui.views.faces import COLUMNS, rows
+from visionkit.errors import UsageError, VisionKitError
+
+if TYPE_CHECKING:
+    from tasks.face_recognition.gallery import Gallery
+    from tasks.face_recognition.pipeline import FacePipeline
+
+FAR = 0.01
+
+
+class People:
+    """What the page asks: a face model of the catalogue, and the gallery that belongs to it.
+
+    Args:
+        catalogue: The models; the first face recognition model is taken.
+        folder: Of the gallery.
+    """
+
+    def __init__(self, catalogue: Catalogue, folder: Path) -> None:
+        self.catalogue, self.folder = catalogue, folder
+        self._gallery: tuple[str, Gallery] | None = None
+
+    @property
+    def model(self) -> Any:
+        """The entry of the model.
+
+        Raises:
+            UsageError: There is none.
+        """
+        for entry in self.catalogue.entries():
+            if entry.task == "face_recognition" and not entry.fault:
+                return entry
+        raise UsageError("there is no face recognition model here")
+
+    def ask(self, work: Callable[[FacePipeline, Gallery], Any]) -> Any:
+        """Does something with the model and the gallery, one at a time."""
+        from tasks.face_recognition.gallery import Gallery
+        from tasks.face_recognition.pipeline import FacePipeline, fingerprint
+
+        loaded = self.catalogue.get(self.model.name)
+        with loaded.lock:
+            pipeline = FacePipeline(loaded.predictor())
+            mark = fingerprint(pipeline.task.config, pipeline.task.state_dict())
+            if self._gallery is None or self._gallery[0] != mark:
+                self._gallery = mark, Gallery(self.folder, model=mark, width=pipeline.width, create=True)
+            return work(pipeline, self._gallery[1])
+
+    def enrol(self, upload: Upload | None, name: str, crop: bool, face: float | None, add: bool) -> str:
+        """Enrols one person from one picture, and says so."""
+        source = _source(upload)
+        number = int(face) if face else None
+
+        def work(pipeline: FacePipeline, gallery: Gallery) -> None:
+            found = pipeline.one(source, crop, number)
+            gallery.enrol(name or "", found.embeddings, add=add)
+
+        self.ask(work)
+        return f"{texts.plain(name)} is enrolled. The picture was not kept."
+
+    def identify(self, upload: Upload | None, crop: bool, far: float) -> tuple[Any, list[list[str]], str]:
+        """The photo with boxes and names, a table, and the threshold in words."""
+        source = _source(upload)
+        point = operating_point(card_curve(self.model.card), far)
+
+        def work(pipeline: FacePipeline, gallery: Gallery) -> Any:
+            return named(gallery, pipeline.crop(source) if crop else pipeline(source), point.threshold)
+
+        faces = self.ask(work)
+        told = f"{len(faces)} face{'' if len(faces) == 1 else 's'} · {point.told}"
+        return drawing(faces, source.read()), rows(faces), texts.plain(told)
+
+    def verify(self, first: Upload | None, second: Upload | None, crop: bool, far: float) -> str:
+        """Whether two pictures show one person, with the score on the scale of the ROC."""
+        sources = [_source(first), _source(second)]
+        curve = card_curve(self.model.card)
+        point = operating_point(curve, far)
+
+        def work(pipeline: FacePipeline, gallery: Gallery) -> float:
+            a, b = (pipeline.one(source, crop, None).embeddings[0] for source in sources)
+            return float(a @ b)
+
+        score = self.ask(work)
+        verdict = "The same person" if score >= point.threshold else "Different persons"
+        place = place_on_curve(score, curve)
+        scale = (
+            f" So high score {place['far']:.2%} of pairs of different persons and {place['tar']:.1%} of pairs of one "
+            "person, on the pictures that the model was measured on."
+        )
+        return f"**{verdict}.** Similarity {score:.3f}; {texts.plain(point.told)}.{scale if place else ''}"
+
+    def listed(self) -> list[list[str]]:
+        """Who is enrolled, and with how many pictures."""
+        from tasks.face_recognition.gallery import DATABASE, Gallery
+
+        if not (self.folder / DATABASE).is_file():
+            return []
+        return [[person.name, str(person.pictures)] for person in Gallery(self.folder).people()]
+
+    def remove(self, name: str | None) -> str:
+        """Forgets one person, and says so."""
+        if not name:
+            raise UsageError("choose who is to be forgotten")
+        from tasks.face_recognition.gallery import Gallery
+
+        count = Gallery(self.folder).remove(name)
+        return f"{texts.plain(name)} is forgotten; {count} embedding{'' if count == 1 else 's'} overwritten."
+
+
+def _source(upload: Upload | None) -> Any:
+    if upload is None:
+        raise UsageError("give a picture first")
+    from visionkit.images import ImageSource
+
+    source = ImageSource(upload.path, name=upload.name)
+    _ = source.size  # what is no picture, or too large a one, ends here
+    return source
+
+
+def build(people: People, picture_input: Callable[..., Any], kept: bool) -> None:
+    """Makes the components and their events inside the block that is open.
+
+    Args:
+        people: What is asked.
+        picture_input: Makes the component that takes a picture.
+        kept: Whether the gallery outlives the server.
+    """
+
+    def picture(label: str) -> Any:
+        return picture_input(
+            type="filepath", format="png", image_mode=None, label=label, height=240, sources=["upload", "webcam"]
+        )
+
+    gr.Markdown(texts.PEOPLE_PRIVACY + (texts.PEOPLE_KEPT if kept else texts.PEOPLE_FORGOTTEN))
+    crop = gr.Checkbox(False, label=texts.PEOPLE_CROP)
+    far = gr.Number(FAR, label=texts.PEOPLE_FAR, minimum=0.0001, maximum=0.5, step=0.001)
+    message = gr.Markdown(elem_id="vk-people-message")
+    with gr.Tabs():
+        with gr.Tab(texts.PEOPLE_ENROL), gr.Row():
+            face = picture(texts.PEOPLE_ONE)
+            with gr.Column():
+                name = gr.Textbox(label=texts.PEOPLE_NAME, max_length=80, elem_id="vk-people-name")
+                which = gr.Number(None, label=texts.PEOPLE_WHICH, precision=0, minimum=1)
+                add = gr.Checkbox(False, label=texts.PEOPLE_ADD)
+                enrol = gr.Button(texts.PEOPLE_ENROL, variant="primary", elem_id="vk-people-enrol")
+        with gr.Tab(texts.PEOPLE_IDENTIFY):
+            group = picture(texts.PEOPLE_GROUP)
+            identify = gr.Button(texts.PEOPLE_IDENTIFY, variant="primary")
+            drawn = drawing_component("jpeg")
+            table = gr.Dataframe(headers=COLUMNS, show_label=False, interactive=False)
+        with gr.Tab(texts.PEOPLE_VERIFY):
+            with gr.Row():
+                first, second = picture(texts.PEOPLE_ONE), picture(texts.PEOPLE_OTHER)
+            verify = gr.Button(texts.PEOPLE_VERIFY, variant="primary")
+        with gr.Tab(texts.PEOPLE_LIST) as page:
+            known = gr.Dataframe(headers=["name", "pictures"], show_label=False, interactive=False)
+            chosen = gr.Dropdown([], label=texts.PEOPLE_WHO, elem_id="vk-people-who")
+            remove = gr.Button(texts.PEOPLE_REMOVE, variant="stop", elem_id="vk-people-remove")
+
+    def told(work: Callable[..., Any], *given: Any) -> Any:
+        """What the work gives, or None and the fault in words."""
+        try:
+            return work(*given), ""
+        except VisionKitError as error:
+            return None, texts.fault(str(error))
+        except Exception:
+            traceback.print_exc(file=sys.stderr)
+            return None, texts.fault(texts.DEFECT)
+
+    def listed() -> tuple[Any, Any]:
+        found, _ = told(people.listed)
+        names = [row[0] for row in found or []]
+        return gr.update(value=found or []), gr.update(choices=names, value=None)
+
+    def on_enrol(*given: Any) -> tuple[Any, ...]:
+        answer, fault = told(people.enrol, *given)
+        return (fault or answer, *listed())
+
+    def on_identify(*given: Any) -> tuple[Any, ...]:
+        answer, fault = told(people.identify, *given)
+        return (fault, None, []) if answer is None else (answer[2], answer[0], answer[1])
+
+    def on_verify(*given: Any) -> str:
+        answer, fault = told(people.verify, *given)
+        return str(fault or answer)
+
+    def on_remove(name: str | None) -> tuple[Any, ...]:
+        answer, fault = told(people.remove, name)
+        return (fault or answer, *listed())
+
+    private: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "network"}
+    enrol.click(on_enrol, [face, name, crop, which, add], [message, known, chosen], **private)
+    identify.click(on_identify, [group, crop, far], [message, drawn, table], **private)
+    verify.click(on_verify, [first, second, crop, far], message, **private)
+    remove.click(on_remove, chosen, [message, known, chosen], **private)
+    page.select(listed, None, [known, chosen], **private)
