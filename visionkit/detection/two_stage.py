@@ -19,6 +19,7 @@ from torchvision.ops import roi_align, roi_pool
 from visionkit.backbones import Backbone
 from visionkit.detection.boxes import Weights, clip_boxes, decode_boxes
 from visionkit.detection.proposals import RegionProposals, RPNMaps
+from visionkit.detection.roi_align import align_regions
 from visionkit.errors import UsageError, suggest
 from visionkit.nn.fpn import FPNNeck
 
@@ -55,14 +56,17 @@ class RoIPyramid(nn.Module):
         Returns:
             (R, C, side, side).
         """
+        exporting = torch.compiler.is_exporting()
+        level = self._level(rois[:, 1:])
+        if self.pooling == "align" and rois.device.type == "cpu" and not exporting:
+            return align_regions(maps, self.strides, level, rois, self.side)
         if len(maps) == 1:
             return self._cut(maps[0], rois, self.strides[0])
-        level = self._level(rois[:, 1:])
         out = torch.zeros(
             rois.shape[0], maps[0].shape[1], self.side, self.side, dtype=maps[0].dtype, device=rois.device
         )
         for number, (map_, stride) in enumerate(zip(maps, self.strides, strict=True)):
-            if torch.compiler.is_exporting():  # no shape may depend on the values
+            if exporting:  # no shape may depend on the values
                 there = (level == number)[:, None]
                 part = self._cut(map_, torch.where(there, rois, 0.0), stride)
                 out = torch.where(there[..., None, None], part, out)

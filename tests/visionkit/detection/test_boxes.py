@@ -7,7 +7,7 @@ import torch
 from torchvision.models.detection._utils import BoxCoder, BoxLinearCoder, Matcher, SSDMatcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import MultiScaleRoIAlign, box_iou, roi_pool
+from torchvision.ops import MultiScaleRoIAlign, box_iou, roi_align, roi_pool
 
 import visionkit.detection.proposals
 from visionkit.detection.anchors import AnchorGrid, DefaultBoxes
@@ -24,6 +24,7 @@ from visionkit.detection.boxes import (
     pairwise_iou,
 )
 from visionkit.detection.proposals import suppress
+from visionkit.detection.roi_align import align_regions
 from visionkit.detection.two_stage import RoIPyramid
 
 
@@ -146,6 +147,18 @@ def test_regions_are_cut_as_torchvision_does() -> None:
     wanted = theirs({str(k): map_ for k, map_ in enumerate(maps)}, split, [(256, 320)] * 2)
     order = torch.cat([(rois[:, 0] == k).nonzero().squeeze(1) for k in range(2)])
     assert torch.allclose(RoIPyramid(strides, 7)(maps, rois)[order], wanted, atol=1e-5)
+
+
+def test_regions_of_any_place_are_aligned_as_torchvision_does() -> None:
+    map_ = torch.randn(2, 6, 9, 13, dtype=torch.float32, requires_grad=True)
+    places = [[0, -30, -30, 5, 5], [1, 90, 60, 200, 200], [0, 3, 3, 3, 3], [1, 0, 0, 52, 36], [0, 300, 300, 400, 400]]
+    rois = torch.tensor(places, dtype=torch.float32)
+    ours = align_regions([torch.zeros(2, 6, 20, 30), map_], (2, 4), torch.ones(len(rois), dtype=torch.int64), rois, 7)
+    theirs = roi_align(map_, rois, 7, 0.25, sampling_ratio=2)
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    weights = torch.randn(ours.shape)
+    gradients = [torch.autograd.grad((out * weights).sum(), map_)[0] for out in (ours, theirs)]
+    assert torch.allclose(*gradients, atol=1e-4)
 
 
 def test_rounded_cells_are_a_switch() -> None:
