@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks import timing
+from benchmarks import detection_overhead, timing
 from benchmarks.pictures import jpegs
 from benchmarks.timing import Goal, Options, Report, Stopwatch
 from tasks.classification import ClassificationTask
@@ -73,7 +73,7 @@ def arms(backbone: str, picture: np.ndarray, times: int) -> dict[str, timing.Arm
 
 def run(options: Options) -> Report:
     clock = options.clock or "cpu"
-    report = Report(4, "predict(array of 1280x960) over the bare network, classification", clock)
+    report = Report(4, "predict(array of 1280x960) over the bare network", clock)
     with timing.watched(report):
         picture = read_image(jpegs((1280, 960), 1, options.data)[0][0])
         sides = arms("test_resnet" if options.quick else "resnet50", picture, 1 if options.quick else 3)
@@ -93,6 +93,18 @@ def run(options: Options) -> Report:
         report.add("ours beyond the network", times.per_unit("ours", unit, minus="network"), unit="ms")
         report.add("ours over the network", times.ratio("ours", "network"), Goal(1.05, "at most"), times=times)
         report.add("PIL by hand over the network", times.ratio("pil", "network"))
+        times = timing.measure(
+            detection_overhead.arms(picture, options.quick),
+            rounds=options.rounds or (2 if options.quick else 7),
+            clock=clock,
+            attempts=1 if options.quick else 3,
+            wanted=lambda t: [t.ratio("ours", "network")],
+        )
+        report.add("detection, 100 boxes: the network alone", times.per_unit("network", 1e-3), unit="ms")
+        report.add("detection, 100 boxes: ours beyond it", times.per_unit("ours", 1e-3, minus="network"), unit="ms")
+        report.add(
+            "detection, 100 boxes: ours over it", times.ratio("ours", "network"), Goal(1.05, "at most"), times=times
+        )
     return report
 
 
