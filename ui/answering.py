@@ -47,8 +47,14 @@ class Answered:
     total: float
 
 
-def answer(catalogue: Catalogue, model: str | None, upload: Upload | None) -> Answered:
+def answer(catalogue: Catalogue, model: str | None, upload: Upload | None, detector: str | None = None) -> Answered:
     """Answers one picture.
+
+    Args:
+        catalogue: Of the models.
+        model: Name of the one that answers.
+        upload: The picture.
+        detector: Name of the one that finds boxes for it, where it looks at crops; none takes the picture as one crop.
 
     Raises:
         VisionKitError: No model or picture, or one that cannot be used.
@@ -62,6 +68,8 @@ def answer(catalogue: Catalogue, model: str | None, upload: Upload | None) -> An
     source = ImageSource(upload.path, name=upload.name)
     _ = source.size  # the header: what is no picture, or too large a one, ends here, before a model is loaded for it
     loaded = catalogue.get(model.strip())
+    if detector and detector.strip():
+        return _chained(loaded, catalogue.get(detector.strip()), source)
     from visionkit.predictor import Predictor
 
     with loaded.lock:
@@ -75,6 +83,22 @@ def answer(catalogue: Catalogue, model: str | None, upload: Upload | None) -> An
         end = time.perf_counter()
     picture = pixels if channels == 3 else source.read()
     return Answered(prediction, picture, decoded - start, watch.seconds, end - start)
+
+
+def _chained(loaded: Any, finds: Any, source: Any) -> Answered:
+    """A detector before the model; the time in the network is that of the model alone."""
+    from visionkit.pipeline import FindThenEstimate
+    from visionkit.predictor import Predictor
+
+    start = time.perf_counter()
+    pixels = source.read()
+    decoded = time.perf_counter()
+    with finds.lock, loaded.lock:
+        predictor = loaded.predictor()
+        watch = _Stopwatch(predictor.engine)
+        prediction = FindThenEstimate(Predictor(predictor.task, watch), finds.predictor())(pixels)
+    end = time.perf_counter()
+    return Answered(prediction, pixels, decoded - start, watch.seconds, end - start)
 
 
 class _Stopwatch:

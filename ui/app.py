@@ -34,6 +34,9 @@ MONO_FONTS = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"
 PHOTOS = ("chelsea.png", "coffee.png", "rocket.jpg", "astronaut.png")
 """CC0 or public-domain photos that scikit-image ships; its `data/README.txt` names their authors."""
 
+FINDERS = ("detection", "instance_segmentation")
+"""Tasks whose answers are boxes."""
+
 SCENES = (3, 8)
 """Numbers of generated scenes among the examples."""
 
@@ -157,6 +160,14 @@ def page(settings: Settings) -> gr.Blocks:
                     allow_custom_value=True,
                     elem_id="vk-model",
                 )
+                detector = gr.Dropdown(
+                    _detectors(catalogue),
+                    value="",
+                    label=texts.DETECTOR,
+                    info=texts.DETECTOR_HINT,
+                    visible=_takes_crops(catalogue, chosen),
+                    elem_id="vk-detector",
+                )
                 note = gr.Markdown(_note(catalogue, chosen), elem_classes="vk-note")
                 picture = PictureInput(
                     type="filepath",
@@ -194,12 +205,12 @@ def page(settings: Settings) -> gr.Blocks:
 
         shown = [message, *columns, *(each for group in components for each in group), facts, download, raw_box, raw]
 
-        def show(upload: Upload | None, name: str | None) -> dict[Any, Any]:
+        def show(upload: Upload | None, name: str | None, finds: str | None = None) -> dict[Any, Any]:
             hidden: dict[Any, Any] = {each: gr.update(visible=False) for each in (*columns, facts, download, raw_box)}
             if upload is None:
                 return {**hidden, message: gr.update(value=texts.EMPTY, visible=True)}
             try:
-                told = answer(catalogue, name, upload)
+                told = answer(catalogue, name, upload, finds if _takes_crops(catalogue, name) else None)
                 number = list(VIEWS).index(told.prediction.kind)
                 values = VIEWS[told.prediction.kind].show(told.prediction, told.picture, downloads)
             except VisionKitError as error:
@@ -236,9 +247,9 @@ def page(settings: Settings) -> gr.Blocks:
 
         private: dict[str, Any] = {"api_visibility": "private"}
         gr.on(
-            [picture.change, model.change],
+            [picture.change, model.change, detector.input],
             show,
-            [picture, model],
+            [picture, model, detector],
             shown,
             trigger_mode="always_last",
             concurrency_id="network",
@@ -247,9 +258,13 @@ def page(settings: Settings) -> gr.Blocks:
             **private,
         )
         model.change(
-            lambda name: (_note(catalogue, name), _card(catalogue, name)),
+            lambda name: (
+                _note(catalogue, name),
+                _card(catalogue, name),
+                gr.update(choices=_detectors(catalogue), visible=_takes_crops(catalogue, name)),
+            ),
             model,
-            [note, card],
+            [note, card, detector],
             show_progress="hidden",
             **private,
         )
@@ -297,6 +312,18 @@ def _choices(entries: Sequence[Entry]) -> tuple[list[tuple[str, str]], str | Non
         offered.append((told, entry.name))
     usable = [entry.name for entry in entries if not entry.fault]
     return offered, (usable or [None])[0]  # type: ignore[list-item]
+
+
+def _detectors(catalogue: Catalogue) -> list[tuple[str, str]]:
+    """Models that find boxes, after the choice of none."""
+    found = [entry for entry in catalogue.entries() if entry.task in FINDERS and not entry.fault]
+    return [(texts.NO_DETECTOR, ""), *((entry.title, entry.name) for entry in found)]
+
+
+def _takes_crops(catalogue: Catalogue, name: str | None) -> bool:
+    """Whether a model looks at one crop at a time, for which a detector can be chosen."""
+    entry = _entry(catalogue, name)
+    return entry is not None and bool(entry.config.get("crop"))
 
 
 def _entry(catalogue: Catalogue, name: str | None) -> Entry | None:

@@ -14,6 +14,9 @@ LEAD = (
 
 MODEL = "Model"
 MODEL_HINT = "A starter, one of your own, or a public name that you type: timm:resnet50"
+DETECTOR = "Detector"
+DETECTOR_HINT = "Finds whom the model then looks at, one crop each"
+NO_DETECTOR = "none: the picture shows one"
 PICTURE = "Picture"
 DROP = "# Drop a picture here\nor paste it, or click to choose one"
 EXAMPLES = "Or try one of these"

@@ -19,6 +19,9 @@ from tasks.pose.postprocess import FoundPersons
 CANDIDATES = 24
 """Peaks of one joint in one picture, at most."""
 
+MAX_PERSONS = 30
+"""Persons of one picture, at most."""
+
 _SAMPLES = 10
 """Points along a limb at which its field is asked."""
 
@@ -68,7 +71,7 @@ def read_persons(
     least_peak: float = 0.1,
     least_field: float = 0.05,
     least_joints: int = 3,
-    max_persons: int = 30,
+    max_persons: int = MAX_PERSONS,
 ) -> FoundPersons:
     """Finds the persons of one picture.
 

@@ -25,11 +25,13 @@ class FoundPersons(NamedTuple):
         places: (N, K, 2) float32 x, y.
         joint_scores: (N, K) float32 in [0, 1].
         scores: (N,) float32 in [0, 1].
+        boxes: (N, 4) float32 x1, y1, x2, y2 where the network finds boxes itself, else None.
     """
 
     places: Tensor
     joint_scores: Tensor
     scores: Tensor
+    boxes: Tensor | None = None
 
 
 def persons_of_maps(outputs: HeatmapOutputs, stride: float, decoding: Decoding) -> list[FoundPersons]:
@@ -58,7 +60,8 @@ def in_file(found: FoundPersons, geometry: Geometry, skeleton: Skeleton) -> Foun
     if geometry.flip:
         order = list(skeleton.mirror)
         places, joint_scores = places[:, order], joint_scores[:, order]
-    return FoundPersons(places, joint_scores, found.scores.detach().cpu())
+    boxes = None if found.boxes is None else geometry.invert_boxes(found.boxes.detach().cpu().float())
+    return FoundPersons(places, joint_scores, found.scores.detach().cpu(), boxes)
 
 
 def to_predictions(
@@ -87,7 +90,9 @@ def to_predictions(
 
 
 def person_boxes(found: FoundPersons, joint_threshold: float) -> Tensor:
-    """(N, 4) the boxes around what is visible of each person; around all its joints where nothing is."""
+    """(N, 4) boxes as they were found, else around what is visible of each person, or around all its joints."""
+    if found.boxes is not None:
+        return found.boxes
     seen = found.joint_scores >= joint_threshold
     seen = (seen | ~seen.any(dim=1, keepdim=True))[..., None]
     far = torch.finfo(found.places.dtype).max

@@ -11,7 +11,16 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from tasks.pose.codec import Decoding
-from tasks.pose.fields import read_persons
+from tasks.pose.fields import MAX_PERSONS, read_persons
+from tasks.pose.keypoint_rcnn import (
+    PUBLIC,
+    KeypointHead,
+    fetch_public,
+    keypoint_rcnn_losses,
+    load_torchvision,
+    persons_of_boxes,
+    public_arguments,
+)
 from tasks.pose.loss import as_targets, field_losses, heatmap_losses, place_losses, single_persons
 from tasks.pose.metrics import PCK_SHARE, PoseMetrics, joint_table, picture_number, truth_of
 from tasks.pose.network import (
@@ -29,20 +38,26 @@ from tasks.pose.oks import Found
 from tasks.pose.postprocess import FoundPersons, in_file, persons_of_maps, persons_of_places, to_predictions
 from visionkit.backbones import Backbone
 from visionkit.crops import PersonCrop, whole_picture
+from visionkit.detection.select import Thresholds
+from visionkit.detection.task import RCNN, build_backbone, build_two_stage
 from visionkit.errors import UsageError, suggest
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
 from visionkit.nn.normalize import Normalize
+from visionkit.nn.norms import Norm
 from visionkit.optim import OptimConfig
 from visionkit.predictions import Poses, Prediction
 from visionkit.skeleton import Skeleton
 from visionkit.task import VisionTask
 from visionkit.types import Batch, View
 
-Architecture = Literal["simple_baseline", "deeppose", "cpm", "openpose"]
+Architecture = Literal["simple_baseline", "deeppose", "cpm", "openpose", "keypoint_rcnn"]
 
-STAGES = {"simple_baseline": 1, "deeppose": 1, "cpm": 3, "openpose": 3}
+STAGES = {"simple_baseline": 1, "deeppose": 1, "cpm": 3, "openpose": 3, "keypoint_rcnn": 1}
 """Where nobody says how many."""
+
+WHOLE = ("openpose", "keypoint_rcnn")
+"""Networks of whole pictures; the others look at one person a crop."""
 
 _OUTPUTS: dict[str, type[tuple[Any, ...]]] = {
     "simple_baseline": HeatmapOutputs,
@@ -59,7 +74,7 @@ class PoseTask(VisionTask):
         backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
         architecture: `simple_baseline` (Xiao et al., 2018), `cpm` (Convolutional Pose Machine, Wei et al., 2016) and
             `deeppose` (Toshev and Szegedy, 2014) look at one person a crop; `openpose` (part affinity fields, Cao et
-            al., 2017) at a whole picture.
+            al., 2017) and `keypoint_rcnn` (He et al., 2017) at a whole picture.
         skeleton: A shipped name (`coco17`, `mpii16`, `lsp14`, `ap10k17`, `hand21`, `face5`), the path of a yaml file,
             or its content.
         classes: The one kind of subject, such as `person`.
@@ -77,6 +92,10 @@ class PoseTask(VisionTask):
         limb_width: For `openpose`, half the width of a limb's field in cells.
         decoding: How a peak is read: `dark` (unbiased), `quarter` or `argmax`.
         flip_test: When it does not learn, also look at the mirrored picture and take the mean; takes twice as long.
+        rcnn: For `keypoint_rcnn`, its two stages; its pyramid has 256 channels unless `width` says otherwise.
+        keypoint_hidden: For `keypoint_rcnn`, channels of the keypoint head.
+        backbone_norm: For `keypoint_rcnn`: `batch` (alive), `frozen` (as the public one was trained) or `group`.
+        norm_eps: For `frozen`, what is added to the variance, where it is not the backbone's own.
         score_threshold: Score from which a person is shown.
         joint_threshold: Score from which a joint is shown as visible.
         drop_path: Stochastic depth of the backbone, where its family has it.
@@ -94,8 +113,9 @@ class PoseTask(VisionTask):
     monitor = ("val/ap", "max")
     targets = ("keypoints",)
     outputs: ClassVar[type[tuple[Any, ...]]] = HeatmapOutputs
+    public_schemes = ("torchvision",)
 
-    network: Mirrored
+    network: Any
 
     def __init__(
         self,
@@ -118,6 +138,10 @@ class PoseTask(VisionTask):
         limb_width: float = 1.0,
         decoding: Decoding = "dark",
         flip_test: bool = False,
+        rcnn: RCNN | None = None,
+        keypoint_hidden: int = 512,
+        backbone_norm: Norm = "batch",
+        norm_eps: float | None = None,
         score_threshold: float = 0.3,
         joint_threshold: float = 0.3,
         drop_path: float = 0.0,
@@ -145,14 +169,39 @@ class PoseTask(VisionTask):
         for key, number, least in (("deconvs", deconvs, 0), ("sigma", sigma, 0.5), ("stages", stages or 1, 1)):
             if number < least:
                 raise UsageError(f"model.{key} {number}: at least {least} is needed")
-        if stages not in (None, 1) and architecture == "simple_baseline":
-            raise UsageError("model.stages: simple_baseline has one; choose --model.architecture cpm for more")
+        if stages not in (None, 1) and architecture in ("simple_baseline", "keypoint_rcnn"):
+            raise UsageError(f"model.stages: {architecture} has one; choose --model.architecture cpm for more")
         self.architecture, self.decoding, self.sigma, self.limb_width = architecture, decoding, sigma, limb_width
         self.stages = stages or STAGES[architecture]
         self.crop = self._crop(crop)
         self.score_threshold, self.joint_threshold = score_threshold, joint_threshold
-        deep = architecture == "deeppose" and self.stages > 1
-        body = Backbone(
+        self.rcnn = rcnn or RCNN()
+        self.stride = stride / 2**deconvs
+        if architecture == "keypoint_rcnn":
+            body = build_backbone(
+                backbone,
+                spec,
+                (4, 8, 16, 32),
+                pretrained=pretrained,
+                norm=backbone_norm,
+                eps=norm_eps,
+                drop_path=drop_path,
+            )
+            joints, levels = len(self.skeleton), body.strides
+            head = KeypointHead(levels, width, joints, keypoint_hidden, self.rcnn.pooling, self.rcnn.canonical)
+            self.network = build_two_stage(body, 1, width, self.rcnn, head)
+            self.outputs = self.network.outputs  # type: ignore[misc]
+        else:
+            body = self._body(backbone, pretrained, stride, drop_path)
+            self.network = self._build(body, width, deconvs, stage_width, stage_convs, stage_kernel)
+            self.outputs = _OUTPUTS[architecture]  # type: ignore[misc]
+        self.normalize = Normalize(body.mean, body.std)
+        self.metrics = MetricCollection({"poses": PoseMetrics(self.skeleton)})
+        self.use_flip_test(flip_test)
+
+    def _body(self, backbone: str, pretrained: bool, stride: int, drop_path: float) -> Backbone:
+        deep, spec = self.architecture == "deeppose" and self.stages > 1, self.input
+        return Backbone(
             backbone,
             pretrained=pretrained,
             in_chans=spec.channels,
@@ -161,17 +210,11 @@ class PoseTask(VisionTask):
             drop_path_rate=drop_path,
             use_final=False,
         )
-        self.stride = stride / 2**deconvs
-        self.network = self._build(body, width, deconvs, stage_width, stage_convs, stage_kernel)
-        self.outputs = _OUTPUTS[architecture]  # type: ignore[misc]
-        self.normalize = Normalize(body.mean, body.std)
-        self.metrics = MetricCollection({"poses": PoseMetrics(self.skeleton)})
-        self.use_flip_test(flip_test)
 
     def _crop(self, given: PersonCrop | Mapping[str, Any] | None) -> PersonCrop | None:
-        if self.architecture == "openpose":
+        if self.architecture in WHOLE:
             if given is not None:
-                raise UsageError("model.crop: openpose looks at whole pictures; leave the crop out")
+                raise UsageError(f"model.crop: {self.architecture} looks at whole pictures; leave the crop out")
             return None
         return PersonCrop(**given) if isinstance(given, Mapping) else given or PersonCrop()
 
@@ -202,6 +245,10 @@ class PoseTask(VisionTask):
         Raises:
             UsageError: The answers for a mirrored picture could not be mirrored back.
         """
+        if self.architecture == "keypoint_rcnn":
+            if on:
+                raise UsageError("model.flip_test: keypoint_rcnn finds other boxes in a mirrored picture; leave it out")
+            return
         if on and self.architecture == "openpose" and mirrored_limbs(self.skeleton.limbs, self.skeleton.mirror) is None:
             raise UsageError(
                 f"skeleton {self.skeleton.name}: flip_test wants edges that are mirror images of each other, as its "
@@ -219,15 +266,15 @@ class PoseTask(VisionTask):
     def default_input(
         cls, backbone: str = "resnet50", architecture: Architecture = "simple_baseline", **init_args: Any
     ) -> InputSpec:
-        """A crop of 256x192, or a letterbox of 384x384 for `openpose`."""
-        if architecture == "openpose":
+        """A crop of 256x192, or a letterbox of 384x384 for networks of whole pictures."""
+        if architecture in WHOLE:
             return InputSpec(size=(384, 384), fit="letterbox")
         return InputSpec(size=(256, 192), fit="stretch")
 
     @classmethod
     def linked(cls, name: str, **init_args: Any) -> Any:
         """The crop, by which the data knows whether this network looks at persons or at whole pictures."""
-        if name == "crop" and init_args.get("architecture") != "openpose":
+        if name == "crop" and init_args.get("architecture") not in WHOLE:
             return asdict(PersonCrop())
         return None
 
@@ -257,6 +304,9 @@ class PoseTask(VisionTask):
 
     def losses(self, outputs: Any, target: Any) -> dict[str, Tensor]:
         target = as_targets(target)
+        if self.architecture == "keypoint_rcnn":
+            joints = len(self.skeleton)
+            return keypoint_rcnn_losses(self.network, outputs, target, self.rcnn, joints, self.training)
         if self.architecture == "openpose":
             return field_losses(outputs, target, self.skeleton.limbs, self.stride, self.sigma, self.limb_width)
         persons = single_persons(target, len(self.skeleton), outputs[0].device)
@@ -301,7 +351,7 @@ class PoseTask(VisionTask):
             )
         return (
             f"COCO OKS AP/AR (.50:.05:.95, at most 20 a picture, {self.skeleton.sigmas_told}); {share}; {looked}; "
-            f"{self.decoding} decoding, flip test {'on' if self.network.flip_test else 'off'}"
+            f"{self.decoding} decoding, flip test {'on' if getattr(self.network, 'flip_test', False) else 'off'}"
         )
 
     # ------------------------------------------------------------------ serving
@@ -317,22 +367,44 @@ class PoseTask(VisionTask):
             return Poses.none(self.skeleton, self.score_threshold, self.joint_threshold)
         return Poses.joined(poses)
 
-    def decode(self, outputs: Any, decoding: Decoding | None = None) -> list[FoundPersons]:
+    def decode(
+        self, outputs: Any, decoding: Decoding | None = None, max_persons: int | None = None
+    ) -> list[FoundPersons]:
         """The persons of each picture or crop, in input pixels.
 
         Args:
             outputs: Of the network.
             decoding: In place of the task's own.
+            max_persons: Of a whole picture, at most: 100 by default, 30 for `openpose`.
         """
         how = decoding or self.decoding
+        if self.architecture == "keypoint_rcnn":
+            return persons_of_boxes(self, outputs, Thresholds().given(None, None, max_persons))
         if self.architecture == "deeppose":
             return persons_of_places(outputs, self.input.size)
         if self.architecture != "openpose":
             return persons_of_maps(outputs, self.stride, how)
         return [
-            read_persons(maps, fields, self.skeleton.limbs, self.stride, decoding=how)
+            read_persons(
+                maps, fields, self.skeleton.limbs, self.stride, decoding=how, max_persons=max_persons or MAX_PERSONS
+            )
             for maps, fields in zip(outputs.heatmaps[:, -1], outputs.fields[:, -1], strict=True)
         ]
+
+    def second_stage(self) -> Any:
+        return self.network.second_stage() if self.architecture == "keypoint_rcnn" else None
+
+    @classmethod
+    def from_public(cls, scheme: str, name: str) -> VisionTask:
+        """Torchvision's Keypoint R-CNN with its COCO weights, `torchvision:keypointrcnn_resnet50_fpn`.
+
+        Raises:
+            UsageError: There are no public weights of that name.
+            EnvironmentFault: The weights are not in the cache and cannot be brought.
+        """
+        if (scheme, name) != ("torchvision", PUBLIC):
+            raise UsageError(f"{scheme}:{name}: poses know torchvision:{PUBLIC}{suggest(name, [PUBLIC])}")
+        return load_torchvision(cls(**public_arguments()), fetch_public())  # type: ignore[no-any-return]
 
     def restore(self, decoded: Sequence[FoundPersons], geometry: Sequence[Geometry]) -> list[Prediction]:
         return list(to_predictions(decoded, geometry, self.skeleton, self.score_threshold, self.joint_threshold))

@@ -190,6 +190,8 @@ _TWO_STAGE = [
     (r"^roi_heads\.mask_head\.mask_fcn(\d)\.", lambda m: f"roi_head.layers.{int(m[1]) - 1}.0."),  # of older files
     (r"^roi_heads\.mask_head\.", "roi_head.layers."),
     (r"^roi_heads\.mask_predictor\.", "roi_head.predictor."),
+    (r"^roi_heads\.keypoint_head\.", "roi_head.layers."),
+    (r"^roi_heads\.keypoint_predictor\.", "roi_head.predictor."),
 ]
 
 
@@ -232,12 +234,13 @@ Rules = list[tuple[str, str | Callable[[re.Match[str]], str]]]
 _RULES: dict[str, Any] = {"fcos": _FCOS, "retinanet": _RETINANET, "ssd": _SSD, "faster_rcnn": _TWO_STAGE}
 
 
-def convert(state: Mapping[str, Tensor], architecture: str) -> dict[str, Tensor]:
+def convert(state: Mapping[str, Tensor], architecture: str, gaps: bool = True) -> dict[str, Tensor]:
     """Torchvision's weights under our names, with 80 classes in place of 91 entries.
 
     Args:
         state: As torchvision stores it.
-        architecture: `fcos`, `retinanet`, `ssd` or `faster_rcnn` (Mask R-CNN's too).
+        architecture: `fcos`, `retinanet`, `ssd` or `faster_rcnn` (Mask and Keypoint R-CNN's too).
+        gaps: They are for 91 entries, of which 80 are classes.
 
     Returns:
         What `network.load_state_dict` takes.
@@ -254,7 +257,7 @@ def convert(state: Mapping[str, Tensor], architecture: str) -> dict[str, Tensor]
                 break
         else:
             raise CheckpointError(f"not the weights of torchvision's {architecture}: it has no {key!r}")
-        out[name] = _without_gaps(name, value, architecture)
+        out[name] = _without_gaps(name, value, architecture) if gaps else value
     return out
 
 

@@ -1,0 +1,175 @@
+"""Keypoint R-CNN (He et al., 2017): Mask R-CNN's two stages with a head of heatmaps; torchvision's parts.
+
+A box's keypoint is one cell out of 56 x 56 stretched over it, learnt as a class among cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
+from torchvision.models.detection.roi_heads import heatmaps_to_keypoints, keypointrcnn_loss
+
+from tasks.pose.loss import check_joints
+from tasks.pose.postprocess import FoundPersons
+from visionkit.backbones.weights import download
+from visionkit.detection.boxes import gather_objects
+from visionkit.detection.public import IMAGENET, convert, read_weights
+from visionkit.detection.select import Thresholds
+from visionkit.detection.task import RCNN, select_two_stage
+from visionkit.detection.two_stage import Pooling, RoIPyramid, TwoStageNetwork, with_picture
+from visionkit.detection.two_stage_loss import two_stage_losses
+from visionkit.errors import CheckpointError
+
+PUBLIC = "keypointrcnn_resnet50_fpn"
+SURE_LOGIT = 2.0
+"""Logit of a peak whose score is one half: from it on Detectron draws a joint."""
+
+
+class KeypointHead(nn.Module):
+    """Eight convolutions and an enlargement: one map a joint for each box.
+
+    Args:
+        strides: Of the levels that boxes are cut from.
+        width: Their channels.
+        joints: K.
+        hidden: Channels of the convolutions.
+        pooling: See `RoIPyramid`.
+        canonical: See `RoIPyramid`.
+    """
+
+    side = 14
+
+    def __init__(
+        self, strides: Sequence[int], width: int, joints: int, hidden: int, pooling: Pooling, canonical: float
+    ) -> None:
+        super().__init__()
+        self.pool = RoIPyramid(strides, self.side, pooling, canonical)
+        self.layers = KeypointRCNNHeads(width, (hidden,) * 8)
+        self.predictor = KeypointRCNNPredictor(hidden, joints)
+
+    def forward(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
+        """Boxes (R, 5), the number of the picture first, to logits (R, K, 56, 56)."""
+        return cast(Tensor, self.predictor(self.layers(self.pool(maps, rois))))
+
+
+def keypoint_rcnn_losses(
+    network: TwoStageNetwork,
+    outputs: Any,
+    target: Sequence[Mapping[str, Any]],
+    settings: RCNN,
+    joints: int,
+    training: bool,
+) -> dict[str, Tensor]:
+    """Those of Faster R-CNN, and a cross entropy over the cells of each labelled joint of the positive boxes."""
+    for each in target:
+        check_joints(each["keypoints"], joints)
+    objects = gather_objects(target, outputs.logits.device)
+    terms, sampled = two_stage_losses(
+        network,
+        outputs,
+        objects,
+        training=training,
+        anchors=settings.anchors_drawn,
+        boxes=settings.boxes_drawn,
+    )
+    index, boxes = sampled.partner.flatten(), with_picture(sampled.boxes)
+    rows = sampled.positive.flatten().nonzero().squeeze(1)
+    rois, partners = boxes[rows], index[rows]
+    logits = network.read_rois(outputs, rois).float()
+    places = [each["keypoints"].to(rois.device).float() for each in target]
+    own = [(rois[:, 0] == number).nonzero().squeeze(1) for number in range(len(target))]
+    kept = [number for number, each in enumerate(own) if len(each)]
+    # A labelled joint outside the box belongs to no cell of it, which torchvision's function leaves out.
+    terms["keypoints"] = (
+        keypointrcnn_loss(
+            logits,
+            [rois[own[number], 1:] for number in kept],
+            [places[number] for number in kept],
+            [partners[own[number]] for number in kept],
+        )
+        if kept
+        else logits.sum() * 0.0
+    )
+    return terms
+
+
+def persons_of_boxes(task: Any, outputs: Any, limits: Thresholds) -> list[FoundPersons]:
+    """The final boxes of each picture with their joints, in input pixels, the surest first.
+
+    Args:
+        task: Whose second stage is asked, wherever it runs.
+        outputs: Of the first two stages.
+        limits: How boxes are chosen.
+    """
+    found = select_two_stage(outputs, limits)
+    rois = torch.cat(
+        [torch.cat([torch.full_like(each.boxes[:, :1], k), each.boxes], 1) for k, each in enumerate(found)]
+    )
+    joints = len(task.skeleton)
+    if len(rois):
+        logits = task.ask(*task.network.maps_of(outputs), rois).float()
+        places, heights = heatmaps_to_keypoints(logits, rois[:, 1:])
+    else:
+        places, heights = rois.new_zeros(0, joints, 3), rois.new_zeros(0, joints)
+    scores = (heights - SURE_LOGIT).sigmoid()
+    counts = [len(each.boxes) for each in found]
+    parts = zip(found, places[..., :2].split(counts), scores.split(counts), strict=True)
+    return [FoundPersons(xy, joint_scores, each.scores, each.boxes) for each, xy, joint_scores in parts]
+
+
+def public_arguments() -> dict[str, Any]:
+    """How torchvision's network was built, in the task's arguments."""
+    from visionkit.geometry import InputSpec
+
+    return {
+        "backbone": "resnet50",
+        "architecture": "keypoint_rcnn",
+        "skeleton": "coco17",
+        "classes": ("person",),
+        "backbone_norm": "frozen",
+        "norm_eps": 0.0,
+        "input": InputSpec(size=(1024, 1024), fit="letterbox"),
+    }
+
+
+def fetch_public() -> dict[str, Tensor]:
+    """Torchvision's public weights, from the cache or else downloaded.
+
+    Raises:
+        EnvironmentFault: They are not in the cache and cannot be brought.
+    """
+    from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights
+
+    address: str = KeypointRCNN_ResNet50_FPN_Weights.COCO_V1.url
+    filename = address.rpartition("/")[2]
+    path = download(
+        address,
+        filename,
+        lambda folder: (
+            f"torchvision:{PUBLIC}: its public weights ({filename}) are not in the cache {folder} and cannot be "
+            f"downloaded: bring {address} there"
+        ),
+    )
+    return read_weights(path)
+
+
+def load_torchvision(task: Any, state: Mapping[str, Tensor]) -> Any:
+    """Puts torchvision's weights into a task that was built by `public_arguments`.
+
+    Raises:
+        CheckpointError: They are the weights of something else.
+    """
+    from visionkit.nn.normalize import Normalize
+
+    try:
+        task.network.load_state_dict(convert(state, "faster_rcnn", gaps=False))
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"not the weights of torchvision:{PUBLIC}: {str(error).splitlines()[1].strip()}"
+        ) from error
+    task.normalize = Normalize(*IMAGENET)
+    return task.eval()

@@ -1,0 +1,50 @@
+"""The demo's chain of a detector and a model that looks at crops, and when a detector can be chosen."""
+
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tasks.pose import PoseTask
+from tests.visionkit.test_pipeline import StubDetector
+from ui.answering import Upload, answer
+from visionkit.bundle import save_bundle
+from visionkit.geometry import InputSpec
+from visionkit.pipeline import FindThenEstimate
+from visionkit.predictor import Predictor
+
+
+@pytest.fixture(scope="module")
+def estimator():
+    torch.manual_seed(0)
+    return Predictor(PoseTask("test_resnet", input=InputSpec(size=(64, 48), fit="stretch"), width=16).eval())
+
+
+def test_an_answer_behind_a_detector_is_that_of_python(estimator, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    detector = StubDetector()
+    loaded = {"pose": estimator, "finder": detector}
+    catalogue = SimpleNamespace(get=lambda name: SimpleNamespace(lock=threading.Lock(), predictor=lambda: loaded[name]))
+    upload = Upload(str(tmp_path / "a.png"), "a.png")
+    told = answer(catalogue, "pose", upload, "finder")
+    assert told.prediction == FindThenEstimate(estimator, detector)(pixels) and len(told.prediction) == 2
+    assert len(answer(catalogue, "pose", upload).prediction) == 1, "without one the picture is one person"
+    assert told.total >= told.network > 0
+
+
+def test_a_detector_is_offered_for_models_of_crops_alone(estimator, tmp_path):
+    from ui.app import _detectors, _takes_crops
+    from ui.catalogue import Catalogue
+
+    save_bundle(estimator.task, tmp_path / "crops", card={})
+    whole = PoseTask("test_resnet", architecture="openpose", width=16, stage_width=8)
+    save_bundle(whole, tmp_path / "whole", card={})
+    catalogue = Catalogue(tmp_path)
+    assert _takes_crops(catalogue, "crops") and not _takes_crops(catalogue, "whole")
+    assert not _takes_crops(catalogue, None)
+    offered = _detectors(catalogue)
+    assert offered[0][1] == "" and not {"crops", "whole"} & {name for _, name in offered}
