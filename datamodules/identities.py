@@ -103,7 +103,7 @@ class IdentityData(VisionDataModule):
         """The pictures of one split, by person and name."""
         if self.sets.get(split):
             store, targets = read_verification_set(Path(self.sets[split]))
-            return _Pictures(store, np.arange(len(targets["identity"])), targets, None)
+            return PersonPictures(store, np.arange(len(targets["identity"])), targets, None)
         found = self._all()
         rows, persons = found.rows[split], found.persons[split]
         if len(rows) == 0 and self.known_pictures:
@@ -122,7 +122,7 @@ class IdentityData(VisionDataModule):
         elif split != "train" and len(np.unique(targets["identity"])) < 2:
             raise DataError(f"{self.root}: the {split} split has one person alone; give at least two")
         channels = self.input.channels if self.input else 3
-        return _Pictures(
+        return PersonPictures(
             found.store, rows, targets, PixelCache.for_pictures(found.store, rows, channels, self.cache_mb)
         )
 
@@ -130,7 +130,7 @@ class IdentityData(VisionDataModule):
         if split != "train" or not self.per_identity:
             return super().sampler(split, rank, world)
         samples = self.samples(split)
-        assert isinstance(samples, _Pictures)
+        assert isinstance(samples, PersonPictures)
         persons = self.batch_size // self.per_identity
         return PersonSampler(samples.targets["identity"], persons, self.per_identity, self.seed, rank, world)
 
@@ -249,7 +249,16 @@ def check_no_leak(persons: Mapping[str, set[str]], root: Path) -> None:
                 raise DataError(f"{root}: {name!r} is in {other} and in {split}; a person belongs to one split alone")
 
 
-class _Pictures(Sequence[Sample]):
+class PersonPictures(Sequence[Sample]):
+    """Samples of persons.
+
+    Args:
+        store: The pictures.
+        rows: Which of them belong here, (n,) int.
+        targets: One value a sample by key, `identity` among them.
+        cache: Decoded pictures by position, or None.
+    """
+
     def __init__(
         self, store: PictureStore, rows: np.ndarray, targets: Mapping[str, np.ndarray], cache: PixelCache | None
     ) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from datamodules.face_augment import FaceAugment
 from datamodules.identities import IdentityData, check_no_leak
 from datamodules.identity_sampler import PersonSampler
+from datamodules.market1501 import Market1501Data
 from tests.real_data import real_data
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
@@ -272,6 +273,41 @@ def test_a_damaged_record_is_told(tmp_path):
     path.with_suffix(".idx").unlink()
     with pytest.raises(DataError, match="no such file"):
         IdentityData(str(path), val_fraction=0.0, input=SPEC).samples("train")
+
+
+# ---------------------------------------------------------------------- re-identification
+
+
+def market(root):
+    pictures = {
+        "bounding_box_train": ["0002_c1s1_0_0", "0002_c2s1_0_0", "0007_c1s1_0_0", "0007_c3s1_0_0"],
+        "query": ["0005_c1s1_0_0", "0009_c2s1_0_0"],
+        "bounding_box_test": ["-1_c1s1_0_0", "0000_c1s1_0_0", "0005_c1s1_1_0", "0005_c2s1_0_0", "0009_c1s1_0_0"],
+    }
+    for folder, stems in pictures.items():
+        (root / folder).mkdir(parents=True)
+        for stem in stems:
+            picture(3).save(root / folder / f"{stem}.png")
+    return root
+
+
+def test_market_1501(tmp_path):
+    root = market(tmp_path / "m")
+    assert Market1501Data.discover_classes(str(root)) == ["2", "7"]
+    data = Market1501Data(str(root), per_identity=2, batch_size=4, input=SPEC)
+    assert [int(s.target["identity"]) for s in data.samples("train")] == [0, 0, 1, 1]
+    test = data.samples("test")
+    assert [int(s.target["gallery"]) for s in test] == [0, 0, 1, 1, 1, 1, 1]
+    assert [int(s.target["identity"]) for s in test] == [7, 11, -1, 2, 7, 7, 11]
+    assert [int(s.target["camera"]) for s in test] == [1, 2, 1, 1, 1, 2, 1]
+    (batch,) = data.loader("train")
+    assert Counter(batch["target"]["identity"].tolist()) == {0: 2, 1: 2}
+    picture(0).save(root / "query" / "0002_c9s1_0_0.png")
+    with pytest.raises(DataError, match="person 2 is in bounding_box_train"):
+        Market1501Data(str(root), input=SPEC, batch_size=4).samples("test")
+    (root / "query" / "noname.png").touch()
+    with pytest.raises(DataError, match="does not begin as"):
+        Market1501Data(str(root), input=SPEC, batch_size=4).samples("test")
 
 
 # ---------------------------------------------------------------------- real data
