@@ -156,34 +156,34 @@ def _settle(labels: Tensor, scores: Tensor, cells: Tensor, rows: Axis, columns: 
     classes, height, width = scores.shape
     down, across = _Members.of(rows, height, device), _Members.of(columns, width, device)
     flat = scores.reshape(classes, -1)
+    cells = cells[(down.number[cells[:, 0]] > 0) & (across.number[cells[:, 1]] > 0)]
     size = max(1, _CHUNK // 16 // (down.most * across.most))
     for part in cells.split(size):
-        cy, cx = part[:, 0], part[:, 1]
-        index = cy * width + cx
-        right = (cx + 1 < width).long()
-        below = index + (cy + 1 < height).long() * width
-        corners = [flat[:, each].float() for each in (index, index + right, below, below + right)]
-        y, share_y, there_y = down.members(cy)
-        x, share_x, there_x = across.members(cx)
-        # A class whose highest corner lies below some other's lowest one cannot win in that cell.
-        most = torch.stack(corners).amax(dim=0)
-        least = torch.stack(corners).amin(dim=0).amax(dim=0)
-        able = (most >= least).any(dim=1).nonzero().flatten().tolist()
-        top: Tensor | None = None
-        label = torch.zeros((len(part), down.most, across.most), dtype=labels.dtype, device=device)
-        for number in able:
-            upper = torch.lerp(corners[0][number][:, None], corners[1][number][:, None], share_x)
-            lower = torch.lerp(corners[2][number][:, None], corners[3][number][:, None], share_x)
-            value = torch.lerp(upper[:, None, :], lower[:, None, :], share_y[:, :, None])
-            if top is None:
-                top = value
-                label.fill_(number)
-                continue
-            label.masked_fill_(value > top, number)
-            torch.maximum(top, value, out=top)
-        there = there_y[:, :, None] & there_x[:, None, :]
-        places = (y[:, :, None] * labels.shape[1] + x[:, None, :])[there]
-        labels.view(-1)[places] = label[there]
+        index = part[:, 0] * width + part[:, 1]
+        right = (part[:, 1] + 1 < width).long()
+        below = index + (part[:, 0] + 1 < height).long() * width
+        corners = torch.stack([flat[:, each] for each in (index, index + right, below, below + right)]).float()
+        # A class whose highest corner lies below some other's lowest one cannot win in that cell; two or three can.
+        most, least = corners.amax(dim=0), corners.amin(dim=0).amax(dim=0)
+        able = most >= least
+        count, order = able.sum(dim=0).sort(descending=True)
+        able, most, corners, part = able[:, order], most[:, order], corners[:, :, order], part[order]
+        rivals = torch.where(able, most, -torch.inf).topk(int(count[0]), dim=0).indices
+        y, share_y = down.members(part[:, 0])
+        x, share_x = across.members(part[:, 1])
+        top = corners.new_full((len(part), down.most, across.most), -torch.inf)
+        label = torch.zeros(top.shape, dtype=labels.dtype, device=device)
+        for rank, number in enumerate(rivals):
+            still = int((count > rank).sum())  # cells are sorted by their number of rivals
+            chosen = number[:still]
+            a, b, c, d = corners[:, :, :still].gather(1, chosen.expand(4, 1, still))[:, 0, :, None]
+            upper, lower = torch.lerp(a, b, share_x[:still]), torch.lerp(c, d, share_x[:still])
+            value = torch.lerp(upper[:, None, :], lower[:, None, :], share_y[:still, :, None])
+            higher = value > top[:still]
+            label[:still] = torch.where(higher, chosen.to(labels.dtype)[:, None, None], label[:still])
+            torch.maximum(top[:still], value, out=top[:still])
+        places = y[:, :, None] * labels.shape[1] + x[:, None, :]
+        labels.view(-1)[places.view(-1)] = label.view(-1)
 
 
 class _Members(NamedTuple):
@@ -201,9 +201,11 @@ class _Members(NamedTuple):
         start.scatter_reduce_(0, side.first, torch.arange(len(side.first)), "amin")
         return cls(start.to(device), count.to(device), side.share.to(device), max(1, int(count.max())))
 
-    def members(self, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(n, most) places in each of n cells, how far each is on the way to the next cell, and whether it is one."""
+    def members(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, most) places in each of n cells that have any, and how far each is on the way to the next cell.
+
+        The last place stands there several times where a cell has fewer.
+        """
         step = torch.arange(self.most, device=cells.device)
-        there = step < self.number[cells][:, None]
-        place = torch.where(there, self.start[cells][:, None] + step, 0)
-        return place, self.share[place], there
+        place = self.start[cells][:, None] + torch.minimum(step, self.number[cells][:, None] - 1)
+        return place, self.share[place]

@@ -1,0 +1,219 @@
+"""Readers of label maps, what they refuse, their augmentation and pixel weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datamodules.dense_augment import DenseAugment
+from datamodules.pixel_weights import PixelWeights
+from datamodules.segmentation import VOC_CLASSES, LabelMapData, VocSegmentationData
+from tests.real_data import real_data
+from visionkit.errors import DataError, UsageError
+from visionkit.geometry import InputSpec
+from visionkit.images import ImageSource
+from visionkit.preprocess import Preprocessor
+from visionkit.types import Sample
+
+SPEC = InputSpec(size=(16, 16), fit="stretch")
+CLASSES = ["ground", "tree", "house"]
+
+
+def labels(number=0):
+    out = np.zeros((12, 10), dtype=np.uint8)
+    out[4:8] = 1 + number % 2
+    return out
+
+
+def write(root, split="train", count=4, mode="indexed"):
+    for kind in ("images", "label_maps"):
+        (root / kind / split).mkdir(parents=True, exist_ok=True)
+    for k in range(count):
+        Image.fromarray(np.full((12, 10, 3), 40 * k, np.uint8)).save(root / "images" / split / f"{k}.jpg")
+        path = root / "label_maps" / split / f"{k}.png"
+        if mode == "colour":
+            table = np.array([(10, 20, 30), (0, 255, 0), (255, 0, 0)], np.uint8)
+            Image.fromarray(table[labels(k)]).save(path)
+        else:
+            image = Image.frombytes("P", (10, 12), labels(k).tobytes())
+            image.putpalette(list(range(256)) * 3)
+            image.save(path)
+    return root
+
+
+def data(root, **arguments):
+    return LabelMapData(str(root), **{"classes": CLASSES, "input": SPEC, "val_fraction": 0.25, **arguments})
+
+
+@pytest.mark.parametrize("cache", [0, 64])
+def test_indexed_pngs_are_read_as_numbers_not_as_their_colours(tmp_path, cache):
+    samples = data(write(tmp_path), cache_mb=cache, val_fraction=0.0).samples("train")
+    assert len(samples) == 4
+    for _ in range(2):  # the second time from the cache
+        for k, sample in enumerate(samples):
+            assert np.array_equal(sample.target["label_map"], labels(k))
+            assert sample.image.read()[0, 0, 0] == pytest.approx(40 * k, abs=3)
+
+
+def test_a_split_without_a_folder_is_a_share_of_training_and_never_overlaps(tmp_path):
+    read = data(write(tmp_path))
+    names = {split: {sample.id for sample in read.samples(split)} for split in ("train", "val")}
+    assert len(names["train"]) == 3 and len(names["val"]) == 1 and not names["train"] & names["val"]
+    write(tmp_path, "val", 2)
+    assert len(data(tmp_path).samples("train")) == 4 and len(data(tmp_path).samples("val")) == 2
+
+
+def test_colours_by_a_table(tmp_path):
+    write(tmp_path, mode="colour")
+    table = tmp_path / "colours.txt"
+    table.write_text("r g b name\n10 20 30 ground  # and all below\n0,255,0,tree\n255\t0\t0\thouse\n1 1 1 sea\n")
+    assert LabelMapData.discover_classes(str(tmp_path), colours=str(table)) == ["ground", "tree", "house", "sea"]
+    samples = data(tmp_path, colours=str(table), val_fraction=0.0).samples("train")
+    assert np.array_equal(samples[1].target["label_map"], labels(1))
+    table.write_text("10 20 30 ground\n0 255 0 tree\n9 9 9 house\n")
+    with pytest.raises(DataError, match=r"colour 255 0 0 at row 4, column 0 is not in the table of 3 colours"):
+        data(tmp_path, colours=str(table), val_fraction=0.0, cache_mb=0).samples("train")[1]
+    with pytest.raises(DataError, match="is in colour; give the table"):
+        data(tmp_path, val_fraction=0.0, cache_mb=0).samples("train")[0]
+    table.write_text("300 0 0 ground\n")
+    with pytest.raises(DataError, match=r"colours.txt line 1: '300 0 0 ground'"):
+        data(tmp_path, colours=str(table)).samples("train")
+
+
+@pytest.mark.parametrize("cache", [0, 64])
+def test_values_outside_the_class_list_are_told_with_file_and_place(tmp_path, cache):
+    write(tmp_path)
+    with pytest.raises(DataError, match=r"0\.png: value 1 \(first at row 4, column 0\) is no class; there are 1"):
+        data(tmp_path, classes=["ground"], val_fraction=0.0, cache_mb=cache).samples("train")[0]
+    ignored = data(tmp_path, classes=["ground", "tree"], ignore=[2], val_fraction=0.0).samples("train")
+    assert set(np.unique(ignored[1].target["label_map"])) == {0, 255}
+    with pytest.raises(UsageError, match="ignore: 1 is the value of class 'tree'"):
+        data(tmp_path, ignore=[1]).samples("train")
+
+
+@pytest.mark.parametrize("cache", [0, 64])
+def test_labels_of_another_size_are_refused(tmp_path, cache):
+    write(tmp_path)
+    Image.fromarray(np.zeros((10, 12), np.uint8)).save(tmp_path / "label_maps" / "train" / "2.png")
+    with pytest.raises(DataError, match=r"2\.png: labels of 12 x 10 pixels do not fit the picture .*2\.jpg of 10 x 12"):
+        data(tmp_path, val_fraction=0.0, cache_mb=cache).samples("train")[2]
+
+
+def test_missing_and_damaged_label_files(tmp_path):
+    write(tmp_path)
+    (tmp_path / "label_maps" / "train" / "1.png").unlink()
+    with pytest.raises(DataError, match=r"1 of 4 pictures have no label file of their name in .*: 1\.jpg"):
+        data(tmp_path).samples("train")
+    (tmp_path / "label_maps" / "train" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
+    with pytest.raises(DataError, match=r"1\.png"):
+        data(tmp_path, val_fraction=0.0, cache_mb=0).samples("train")[1]
+    with pytest.raises(DataError, match=r"no such folder of label files; data\.labels"):
+        data(tmp_path, labels="masks").samples("train")
+    with pytest.raises(DataError, match=r"no such folder of pictures; data\.images"):
+        data(tmp_path, images="photos").samples("train")
+    with pytest.raises(DataError, match=r"no classes\.txt says what the labels mean"):
+        LabelMapData.discover_classes(str(tmp_path))
+
+
+def test_voc(tmp_path):
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (tmp_path / name).mkdir(parents=True)
+    Image.fromarray(np.zeros((12, 10, 3), np.uint8)).save(tmp_path / "JPEGImages" / "a.jpg")
+    marked = labels()
+    marked[0] = 255
+    indexed = Image.frombytes("P", (10, 12), marked.tobytes())
+    indexed.putpalette(list(range(256)) * 3)
+    indexed.save(tmp_path / "SegmentationClass" / "a.png")
+    (tmp_path / "ImageSets" / "Segmentation" / "train.txt").write_text("a\n")
+    (tmp_path / "ImageSets" / "Segmentation" / "val.txt").write_text("a\nb\n")
+    read = VocSegmentationData(str(tmp_path), input=SPEC)
+    assert read.classes == VOC_CLASSES and len(VOC_CLASSES) == 21
+    assert np.array_equal(read.samples("train")[0].target["label_map"], marked)
+    with pytest.raises(DataError, match=r"val\.txt: 2 files of this list are missing: JPEGImages.b\.jpg"):
+        read.samples("val")
+    with pytest.raises(DataError, match="test labels are not public"):
+        read.samples("test")
+
+
+def test_camvid_is_read_whole():
+    root = real_data("semantic_segmentation/camvid_subset")
+    names = ["sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"]
+    read = LabelMapData(str(root), images="{split}", labels="{split}annot", classes=names, ignore=[11], input=SPEC)
+    assert [len(read.samples(split)) for split in ("train", "val", "test")] == [46, 17, 30]
+    found = read.samples("train")[0].target["label_map"]
+    assert found.shape == (360, 480) and set(np.unique(found)) <= {*range(11), 255}
+
+
+# ---------------------------------------------------------------------- augmentation
+
+
+def place_sample():
+    """Every pixel's colour says where it was, and so does its label."""
+    y, x = np.indices((40, 60))
+    picture = np.stack([4 * x, 6 * y, np.full_like(x, 200)], axis=-1).astype(np.uint8)
+    return Sample(ImageSource(picture, "places"), {"label_map": (y // 8 * 8 + x // 8).astype(np.uint8)}, "places")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_picture_and_truth_stay_aligned(seed):
+    augment = DenseAugment(scale=(0.6, 2.5), stretch=1.3, flip=0.5, rotation=15.0 if seed % 2 else 0.0)
+    rng = np.random.default_rng(seed)
+    example = Preprocessor(InputSpec(size=(64, 96), fit="stretch"))(augment(place_sample(), rng))
+    picture, truth = example["image"].numpy().astype(float), example["target"]["label_map"].numpy()
+    known = truth != 255
+    assert known.mean() > 0.2
+    x, y = picture[0] / 4, picture[1] / 6
+    # Where no block border is near, the label says the block that the colour lies in.
+    clear = known & (abs(x % 8 - 4) < 2.5) & (abs(y % 8 - 4) < 2.5) & (picture[2] == 200)
+    assert clear.sum() > 100
+    assert (truth[clear] == (y[clear] // 8 * 8 + x[clear] // 8).astype(int)).mean() > 0.99
+    if not seed % 2:
+        outside = (picture == 114).all(axis=0)
+        assert not (outside & known).any(), "what lies outside the picture is ignored"
+
+
+def test_augmentation_depends_on_its_generator_alone_and_is_checked():
+    augment = DenseAugment(scale=(0.5, 2.0), brightness=0.4, hue=0.1, crop=(20, 20))
+    a, b = (augment(place_sample(), np.random.default_rng(3)) for _ in range(2))
+    assert a.view == b.view and a.photometric == b.photometric
+    for wrong in ({"scale": (0, 1)}, {"stretch": 0.5}, {"flip": 2}, {"crop": (0, 4)}):
+        with pytest.raises(UsageError, match="augment"):
+            DenseAugment(**wrong)
+    with pytest.raises(UsageError, match="not boxes"):
+        augment(
+            Sample(ImageSource(np.zeros((8, 8, 3), np.uint8)), {"boxes": np.zeros((0, 4))}), np.random.default_rng(0)
+        )
+
+
+# ---------------------------------------------------------------------- pixel weights
+
+
+def test_the_border_map_is_unets_formula():
+    scene = np.zeros((40, 60), dtype=np.uint8)
+    scene[10:30, 10:28] = 1
+    scene[10:30, 32:50] = 1
+    weights = PixelWeights(edge_weight=10.0, edge_width=5.0)(scene)
+    # In the gap of 4 pixels, d1 + d2 is 5 at every place between facing sides (counted to pixel centres).
+    assert weights[20, 28:32] == pytest.approx(1 + 10 * np.exp(-(5**2) / (2 * 25)), rel=1e-5)
+    assert (weights[scene == 1] == 1).all() and weights[2, 2] < 1.2
+    distances = np.array([[np.hypot(0, 5 - 10), np.hypot(0, 5 - 32)]])
+    assert weights[20, 5] == pytest.approx(1 + 10 * np.exp(-(distances.sum() ** 2) / 50), abs=1e-3)
+
+
+def test_small_objects_count_as_much_as_large_ones():
+    scene = np.zeros((40, 60), dtype=np.uint8)
+    scene[5:25, 5:25] = 1
+    scene[30:35, 40:45] = 2
+    weights = PixelWeights(small_objects=1.0)(scene)
+    assert weights[scene == 1].sum() == pytest.approx(weights[scene == 2].sum())
+    assert (weights[scene == 0] == 1).all()
+    with pytest.raises(UsageError, match="background"):
+        PixelWeights(edge_weight=1.0, background=None)
+
+
+def test_pixel_weights_reach_the_loss_of_training_alone(tmp_path):
+    read = data(write(tmp_path), edge_weight=10.0, small_objects=0.5)
+    example = Preprocessor(SPEC)(read.samples("train")[0])
+    assert example["target"]["pixel_weight"].shape == (16, 16)
+    assert "pixel_weight" not in read.samples("val")[0].target
