@@ -27,6 +27,8 @@ class ObjectAugment(SampleAugment):
 
     Args:
         scale: Smallest and largest zoom: 1 is the whole picture, 2 shows its half, 0.5 gives it a border of fill.
+        crop: Height and width in file pixels of the part at zoom 1, in place of the picture's own: for pictures of many
+            sizes that are shown in their own pixels (`input.fit native`), or that are larger than the input.
         ratio: Largest change of shape: 1.2 lets the part be up to 1.2 times wider or taller than the picture's shape.
         move: How far beyond its border a part may reach, as a share of its side.
         flip: Probability of mirroring left and right.
@@ -47,6 +49,7 @@ class ObjectAugment(SampleAugment):
         self,
         *,
         scale: tuple[float, float] = (0.8, 1.6),
+        crop: tuple[int, int] | None = None,
         ratio: float = 1.15,
         move: float = 0.0,
         flip: float = 0.5,
@@ -60,6 +63,8 @@ class ObjectAugment(SampleAugment):
     ) -> None:
         if not 0 < scale[0] <= scale[1]:
             raise UsageError(f"augment.scale {tuple(scale)}: give smallest and largest zoom, both above 0")
+        if crop is not None and min(crop) < 1:
+            raise UsageError(f"augment.crop {tuple(crop)}: give height and width, both at least 1")
         if ratio < 1:
             raise UsageError(f"augment.ratio {ratio}: allowed is 1 and more")
         limits = {"move": (move, 1.0), "flip": (flip, 1.0), "min_visible": (min_visible, 1.0), "hue": (hue, 0.5)}
@@ -68,6 +73,7 @@ class ObjectAugment(SampleAugment):
             if not 0 <= value <= most:
                 raise UsageError(f"augment.{name} {value}: allowed is 0 to {most:g}")
         self.scale, self.ratio, self.move = (float(scale[0]), float(scale[1])), ratio, move
+        self.crop = None if crop is None else (int(crop[0]), int(crop[1]))
         self.flip, self.turn, self.min_visible = flip, turn, min_visible
         self.colours = (brightness, contrast, saturation, hue)
         self.draft = draft
@@ -105,7 +111,8 @@ class ObjectAugment(SampleAugment):
         low, high = math.log(self.scale[0]), math.log(self.scale[1])
         zoom = math.exp(low + (high - low) * rng.random())
         stretch = math.exp(math.log(self.ratio) * (2 * rng.random() - 1) / 2)
-        w, h = max(fit * size[1] / zoom * stretch, 1.0), max(fit * size[0] / zoom / stretch, 1.0)
+        tall, wide = self.crop or (fit * size[0], fit * size[1])
+        w, h = max(wide / zoom * stretch, 1.0), max(tall / zoom / stretch, 1.0)
         x = _place(w, width, self.move, rng)
         y = _place(h, height, self.move, rng)
         # The part is placed in the turned picture; its centre goes back, since the view turns about it.

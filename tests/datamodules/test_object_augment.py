@@ -63,6 +63,13 @@ def test_truth_stays_on_its_pixels(turn, as_set):
     assert 0 not in seen
 
 
+def test_a_part_of_fixed_size():
+    augment = ObjectAugment(scale=(1, 1), ratio=1, crop=(48, 64), turn=True)
+    preprocess = Preprocessor(InputSpec(fit="native", divisor=16))
+    sizes = {preprocess(augment(sample(True), np.random.default_rng(seed)))["image"].shape for seed in range(12)}
+    assert sizes == {(3, 48, 64)}
+
+
 def test_what_is_visible_of_a_box():
     boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 20], [30, 30, 40, 40]], float)
     assert visible(boxes, View((0, 0, 10, 10))).tolist() == pytest.approx([1, 0.25, 0])
@@ -82,7 +89,9 @@ def test_the_same_numbers_give_the_same_sample():
     assert first.view == second.view and first.photometric == second.photometric
 
 
-@pytest.mark.parametrize("given", [{"scale": (2.0, 1.0)}, {"ratio": 0.9}, {"flip": 1.5}, {"hue": 0.6}])
+@pytest.mark.parametrize(
+    "given", [{"scale": (2.0, 1.0)}, {"crop": (0, 9)}, {"ratio": 0.9}, {"flip": 1.5}, {"hue": 0.6}]
+)
 def test_values_that_make_no_sense_are_refused(given):
     with pytest.raises(UsageError, match=f"augment.{next(iter(given))}"):
         ObjectAugment(**given)
