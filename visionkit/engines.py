@@ -164,6 +164,8 @@ class OnnxEngine:
             raise CheckpointError(f"{path}: its input is {kind} and should be tensor(uint8); export it with visionkit")
 
     def __call__(self, image: Tensor) -> Any:
+        if image.dtype != torch.uint8:
+            raise UsageError("an exported graph takes pictures of 8 bit; use engine torch for 16 bit")
         values = self.session.run(list(served_fields(self.outputs)), {INPUT: image.cpu().contiguous().numpy()})
         return self.outputs(*map(torch.from_numpy, values))
 

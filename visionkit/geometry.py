@@ -38,6 +38,7 @@ class InputSpec:
         channels: 1 grey, 3 RGB, 4 RGBA.
         divisor: For `native`, both sides are filled up to a multiple of it.
         fill: Value of border pixels, 0 to 255.
+        bits: 8, or 16 where pictures of more than 8 bit keep it: they come as float32 on the same scale of 0 to 255.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -47,6 +48,7 @@ class InputSpec:
     channels: int = 3
     divisor: int = 32
     fill: int = 114
+    bits: int = 8
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", tuple(int(side) for side in self.size))
@@ -66,6 +68,8 @@ class InputSpec:
             raise UsageError(f"input.channels {self.channels}: allowed are 1 (grey), 3 (RGB), 4 (RGBA)")
         if self.divisor < 1 or not 0 <= self.fill <= 255:
             raise UsageError("input.divisor must be at least 1 and input.fill between 0 and 255")
+        if self.bits not in (8, 16):
+            raise UsageError(f"input.bits {self.bits}: allowed are 8 and 16")
 
     @classmethod
     def of(cls, value: InputSpec | Mapping[str, Any]) -> InputSpec:
@@ -171,10 +175,10 @@ class Geometry(NamedTuple):
         """Resamples a picture.
 
         Args:
-            image: (h, w, C) uint8 of the file's size, or of a reduced decode of it.
+            image: (h, w, C) uint8 or float32 of the file's size, or of a reduced decode of it.
 
         Returns:
-            (C, H, W) uint8 of `size`.
+            (C, H, W) of `size`, of the same type.
         """
         if image.shape[:2] != self.source:
             return self._for_draft(image.shape[:2]).apply_image(image)
@@ -343,7 +347,7 @@ def _cut_out(image: np.ndarray, cut: tuple[float, float, float, float], fill: in
     inner = image[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)]
     if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
         return inner
-    out = np.full((y2 - y1, x2 - x1, image.shape[2]), fill, dtype=np.uint8)
+    out = np.full((y2 - y1, x2 - x1, image.shape[2]), fill, dtype=image.dtype)
     top, left = max(-y1, 0), max(-x1, 0)
     out[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
     return out
@@ -356,7 +360,7 @@ def _place(picture: Tensor, offset: tuple[int, int], size: tuple[int, int], fill
     part = picture[:, max(-top, 0) : size[0] - top, max(-left, 0) : size[1] - left]
     if tuple(part.shape[1:]) == size:
         return part
-    canvas = torch.full((size[0], size[1], picture.shape[0]), fill, dtype=torch.uint8).permute(2, 0, 1)
+    canvas = torch.full((size[0], size[1], picture.shape[0]), fill, dtype=picture.dtype).permute(2, 0, 1)
     top, left = max(top, 0), max(left, 0)
     canvas[:, top : top + part.shape[1], left : left + part.shape[2]] = part
     return canvas

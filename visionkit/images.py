@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from visionkit.deep_images import as_is, deep_pixels, is_deep, with_channels
 from visionkit.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000")
@@ -105,20 +106,24 @@ class ImageSource:
         header = self._header(self._source)
         return (header.width, header.height) if header.orientation in _TRANSPOSED else (header.height, header.width)
 
-    def read(self, channels: int = 3, min_scale: float | None = None) -> np.ndarray:
+    def read(self, channels: int = 3, min_scale: float | None = None, bits: int = 8) -> np.ndarray:
         """Decodes the picture.
 
         Args:
             channels: 3 for RGB, 1 for grey, 4 for RGBA.
             min_scale: For training: a JPEG may be decoded faster and a little different in its pixels, at 1/2, 1/4 or
                 1/8 of its size as long as the result is at least this fraction of it. None decodes exactly.
+            bits: 16 keeps the depth of a picture that has it.
 
         Returns:
-            (h, w, channels) uint8, EXIF rotation applied, transparency over white where `channels` is not 4.
+            (h, w, channels) uint8, or uint16 of a deep picture where `bits` is 16; EXIF rotation applied, transparency
+            over white where `channels` is not 4.
 
         Raises:
             DataError: Not a picture, truncated, or larger than `MAX_PIXELS`.
         """
+        if bits == 16 and self.is_deep:
+            return with_channels(self.read_as_is(), channels)
         if isinstance(self._source, np.ndarray):
             return _from_array(self._source, channels, self.name)
         source = self._bytes() if isinstance(self._source, Path) else self._source
@@ -128,6 +133,48 @@ class ImageSource:
             return self._decode_jpeg(source, header, channels, min_scale)
         with self._open(source) as image:
             return self._decode(image, channels)
+
+    @cached_property
+    def is_deep(self) -> bool:
+        """True where there are more than 8 bits a channel, whole numbers; reads the header only."""
+        if isinstance(self._source, np.ndarray):
+            return self._source.dtype.kind in "iu" and self._source.dtype.itemsize in (2, 4)
+        if _plain_jpeg(self._source) is not None:
+            return False
+        with self._open(self._source) as image:
+            return is_deep(image)
+
+    def read_as_is(self) -> np.ndarray:
+        """Decodes the picture with the channels and the depth that the file has.
+
+        Returns:
+            (h, w, C) uint8 or uint16, EXIF rotation applied: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA. Palettes and
+            other colour spaces become RGB or RGBA, floats 8 bit.
+
+        Raises:
+            DataError: As `read`.
+        """
+        if isinstance(self._source, np.ndarray):
+            array = self._source if self._source.ndim == 3 else self._source[:, :, None]
+            _array_size(array, self.name)
+            if self.is_deep:
+                return np.ascontiguousarray(np.clip(array, 0, 65535).astype(np.uint16))
+            return _from_array(array, array.shape[2], self.name)
+        source = self._bytes() if isinstance(self._source, Path) else self._source
+        header = self._header(source)
+        if header.format == "JPEG" and header.mode in ("RGB", "L"):
+            return ImageSource(source, self.name).read(3 if header.mode == "RGB" else 1)
+        with self._open(source) as image:
+            try:
+                orientation = _orientation(image)
+                if is_deep(image):
+                    return _upright(*deep_pixels(image, source, orientation))
+                image.load()
+                if image.mode == "F":
+                    return _upright(_from_array(np.asarray(image), 1, self.name), orientation)
+                return _upright(as_is(image), orientation)
+            except Exception as error:  # as in `_decode`
+                raise DataError(f"{self.name}: the picture is truncated or damaged ({_reason(error)})") from error
 
     def _header(self, source: Any) -> _Header:
         """What the header states; read once, since that takes a sixth of the time in which a small JPEG is decoded."""

@@ -75,6 +75,24 @@ class Predictor:
         self.preprocessor = Preprocessor(task.input)
 
     @property
+    def answers_whole(self) -> bool:
+        """The task takes the file itself, see `VisionTask.answer`."""
+        from visionkit.task import VisionTask
+
+        return type(self.task).answer is not VisionTask.answer
+
+    def decoded(self, picture: ImageLike) -> ImageSource:
+        """The picture with its pixels in memory, decoded once as this predictor wants them."""
+        source = ImageSource(picture)
+        pixels = source.read_as_is() if self.answers_whole else source.read(self.task.input.channels)
+        return ImageSource(pixels, source.name)
+
+    def _whole(self, picture: ImageLike, options: dict[str, Any]) -> Prediction:
+        answer = self.task.answer(ImageSource(picture), self.engine, **options)
+        assert answer is not None
+        return answer
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Class names in label order."""
         return self.task.classes
@@ -106,10 +124,14 @@ class Predictor:
         if isinstance(picture, (list, tuple)):
             if views is not None:
                 raise UsageError("views: belong to one picture; give a single one")
+            if self.answers_whole:
+                return [self._whole(item, options) for item in picture]
             answers: list[Prediction] = []
             for batch in _batches(picture, self.batch_size):
                 answers += self._answer([self._examples(item) for item in batch], options)
             return answers
+        if self.answers_whole and views is None:
+            return self._whole(picture, options)
         return self._answer([self._examples(picture, views)], options)[0]
 
     def stream(
@@ -134,6 +156,14 @@ class Predictor:
     def _stream(
         self, sources: Iterable[ImageLike], size: int, workers: int, options: dict[str, Any]
     ) -> Iterator[Result]:
+        if self.answers_whole:  # one at a time: such answers are large
+            for source in sources:
+                try:
+                    yield Result(source, self._whole(source, options), None)
+                except DataError as error:
+                    yield Result(source, None, error)
+            return
+
         def prepare(source: ImageLike) -> tuple[ImageLike, list[Example] | _Large | DataError]:
             try:
                 return source, self._examples(source)
@@ -227,7 +257,10 @@ class Predictor:
     def _check(self, options: dict[str, Any]) -> None:
         if not options:
             return
-        known = list(inspect.signature(self.task.decode).parameters)[1:]
+        if self.answers_whole:
+            known = list(inspect.signature(self.task.answer).parameters)[2:]
+        else:
+            known = list(inspect.signature(self.task.decode).parameters)[1:]
         for name in options:
             if name not in known:
                 allowed = f"allowed are {', '.join(known)}" if known else f"{self.task.name} has none"

@@ -48,13 +48,19 @@ class Preprocessor:
             geometry = Geometry.plan(self.spec, source.size, sample.view)
             pixels = source.read(self.spec.channels, min_scale=min(1.0, max(geometry.scale)))
         else:
-            pixels = source.read(self.spec.channels)
+            pixels = source.read(self.spec.channels, bits=self.spec.bits)
             geometry = Geometry.plan(self.spec, (pixels.shape[0], pixels.shape[1]), sample.view)
-        image = geometry.apply_image(pixels)
+        image = geometry.apply_image(pixels if pixels.dtype == np.uint8 else to_scale(pixels))
         if sample.photometric is not None:
             changed = sample.photometric(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
             image = torch.from_numpy(np.ascontiguousarray(changed)).permute(2, 0, 1)
         return image, geometry
+
+
+def to_scale(pixels: np.ndarray) -> np.ndarray:
+    """16-bit pixels as float32 on the scale of 8 bit: 65535 becomes 255."""
+    scaled: np.ndarray = pixels.astype(np.float32) / np.float32(257)
+    return scaled
 
 
 def apply_target(geometry: Geometry, target: Any, drop: bool = False) -> dict[str, Tensor]:

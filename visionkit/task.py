@@ -16,6 +16,7 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from visionkit.engines import Engine
 from visionkit.errors import UsageError
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
@@ -147,6 +148,18 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
 
     def tiling(self, size: tuple[int, int]) -> Tiling | None:
         """How a picture of that height and width is answered window by window; None where it is looked at whole."""
+        return None
+
+    def answer(self, image: ImageSource, engine: Engine, **options: Any) -> Prediction | None:
+        """Answers a whole picture in a way of its own, for a task whose answer is as large as pictures are.
+
+        Where a task writes it, `Predictor` asks it in place of preparing, decoding, restoring and merging.
+
+        Args:
+            image: The file, not decoded yet.
+            engine: Runs the network.
+            **options: Named in the signature of who writes it, in place of those of `decode`.
+        """
         return None
 
     def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:

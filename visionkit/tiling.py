@@ -88,6 +88,14 @@ class Grid:
     def __len__(self) -> int:
         return len(self._rows) * len(self._columns)
 
+    def core(self, tile: Tile) -> tuple[slice, slice]:
+        """The rows and columns of the picture that a window answers for where nothing is blended.
+
+        The cores of all windows cover the picture, each pixel once, and lie at least half the overlap from a window's
+        inner border.
+        """
+        return _core(self._rows, tile.place[0]), _core(self._columns, tile.place[1])
+
     def __iter__(self) -> Iterator[Tile]:
         for i, (top, bottom) in enumerate(self._rows):
             for j, (left, right) in enumerate(self._columns):
@@ -105,6 +113,14 @@ def _spans(length: int, tile: int, overlap: int, align: int) -> list[tuple[int, 
     if any(b - a > tile - overlap for a, b in pairwise(starts)):
         starts = [round(k * last / count / align) * align for k in range(count + 1)]
     return [(start, start + tile if k < len(starts) - 1 else length) for k, start in enumerate(starts)]
+
+
+def _core(spans: list[tuple[int, int]], number: int) -> slice:
+    """What one window has to itself when neighbours meet in the middle of what they share."""
+    start, end = spans[number]
+    first = start if number == 0 else (spans[number - 1][1] + start) // 2
+    last = end if number == len(spans) - 1 else (end + spans[number + 1][0]) // 2
+    return slice(first, last)
 
 
 def _weights(spans: list[tuple[int, int]], overlap: int, halo: int) -> list[Tensor]:

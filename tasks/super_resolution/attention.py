@@ -127,7 +127,7 @@ class SwinIR(Body):
         super().__init__()
         self.mean: Tensor
         self.register_buffer("mean", torch.tensor(_DIV2K_MEAN).view(1, 3, 1, 1))
-        self.window = window
+        self.window = self.align = window
         self.head = nn.Conv2d(3, width, 3, padding=1)
         self.norm_in, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(width)
         self.groups = nn.Sequential(*(_Group(width, heads, window, depth, expansion) for depth in depths))

@@ -14,11 +14,13 @@ class Body(nn.Module):
         colour: `y`: takes and gives one channel of luma, colours are enlarged by bicubic. `rgb`: three of each.
         space: Takes the picture at `low` resolution, or at `high`, enlarged by bicubic before.
         skip: What it gives is added to bicubic.
+        align: Side of its attention windows, at whose multiples a part of a picture has to begin; 1 for convolutions.
     """
 
     colour: Literal["y", "rgb"]
     space: ClassVar[Literal["low", "high"]]
     skip: ClassVar[bool]
+    align: int = 1
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 1 or 3, h, w) float in [0, 1] to the same at the high resolution."""

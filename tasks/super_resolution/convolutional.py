@@ -11,7 +11,8 @@ from tasks.super_resolution.body import Body
 class SRCNN(Body):
     """Three convolutions on the picture that bicubic has enlarged (Dong et al., 2014 and 2016).
 
-    It begins as the identity with small random paths beside it, so that what it first answers is bicubic.
+    It begins as the identity: the last convolution takes the one channel that the first two let through, so that what
+    it first answers is bicubic.
 
     Args:
         scale: Factor; the network is the same for all.
@@ -27,10 +28,10 @@ class SRCNN(Body):
         super().__init__()
         sides = list(zip((1, *widths), (*widths, 1), kernels, strict=True))
         layers: list[nn.Module] = []
-        for number, (before, after, kernel) in enumerate(sides):
+        for before, after, kernel in sides:
             # As the authors' code does at the picture's border.
             conv = nn.Conv2d(before, after, kernel, padding=kernel // 2, padding_mode="replicate")
-            _through(conv, gain=0.1 if number == len(sides) - 1 else 1.0)
+            _through(conv)
             layers += [conv, nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
 
@@ -40,11 +41,10 @@ class SRCNN(Body):
 
 
 @torch.no_grad()
-def _through(conv: nn.Conv2d, gain: float) -> None:
-    """Lets the first channel through as it is and starts the others as He et al., 2015, times `gain`."""
+def _through(conv: nn.Conv2d) -> None:
+    """Makes the first channel that of the input and starts the others as He et al., 2015."""
     assert conv.bias is not None
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-    conv.weight.mul_(gain)
     nn.init.zeros_(conv.bias)
     middle = conv.kernel_size[0] // 2
     conv.weight[0].zero_()

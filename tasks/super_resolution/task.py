@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
 
+from tasks.super_resolution.bicubic import Bicubic
+from tasks.super_resolution.enlarge import TILE, Reach, check_size, enlarge, grid_of, reach_of
 from tasks.super_resolution.loss import PixelLoss, SuperResolutionLoss
 from tasks.super_resolution.metrics import PictureQuality
-from tasks.super_resolution.network import SuperResolutionOutputs, build_network
+from tasks.super_resolution.network import SuperResolutionOutputs, build_network, thin_network
 from tasks.super_resolution.postprocess import to_pictures
 from visionkit.checkpoint import read_model
+from visionkit.engines import Engine
 from visionkit.errors import UsageError
 from visionkit.geometry import Geometry, InputSpec
+from visionkit.images import ImageSource
 from visionkit.nn.normalize import Normalize
 from visionkit.optim import OptimConfig
-from visionkit.predictions import Prediction
+from visionkit.predictions import Picture, Prediction
 from visionkit.task import VisionTask
 from visionkit.types import Batch
 
@@ -55,6 +60,8 @@ class SuperResolutionTask(VisionTask):
     targets = ("high_res",)
     outputs = SuperResolutionOutputs
 
+    _reach: Reach | None
+
     def __init__(
         self,
         network: str = "compact",
@@ -83,6 +90,8 @@ class SuperResolutionTask(VisionTask):
             raise UsageError(f"model.scale {scale}: allowed are 2 to {LARGEST_SCALE}")
         self.scale = scale
         self.network = build_network(network, scale, network_args)
+        self._built_of, self._reach = (network, dict(network_args or {})), None
+        self._bicubic = Bicubic(scale)
         if start_from is not None:
             self._take_weights(start_from)
         self.normalize = Normalize((0.0,) * 3, (1.0,) * 3)
@@ -134,6 +143,55 @@ class SuperResolutionTask(VisionTask):
 
     def restore(self, decoded: Tensor, geometry: Sequence[Geometry]) -> list[Prediction]:
         return list(to_pictures(decoded, geometry, self.scale))
+
+    def answer(  # type: ignore[override]  # options by name, as `decode` has them in other tasks
+        self,
+        image: ImageSource,
+        engine: Engine,
+        *,
+        tile: int | None = None,
+        ensemble: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Picture:
+        """Enlarges a file of any size; grey, transparency and 16 bit are kept.
+
+        Args:
+            image: The file.
+            engine: Runs the network; an exported graph takes 8 bit alone.
+            tile: Side in file pixels of the windows in which a large picture is answered; 0 takes it whole. The answer
+                is the same, but for a network that looks at the whole picture, which is answered whole by default.
+            ensemble: Mean over the eight mirrored and turned forms; takes eight times as long.
+            progress: Called with the windows done and all of them.
+
+        Raises:
+            DataError: It cannot be read, or the answer would have more pixels than VISIONKIT_MAX_OUTPUT_PIXELS.
+            UsageError: The window is smaller than what the network looks at.
+        """
+        check_size(image.size, self.scale, image.name)
+        pixels = image.read_as_is()
+
+        def network(batch: Tensor) -> Tensor:
+            return self.decode(engine(batch))
+
+        def alpha(batch: Tensor) -> Tensor:
+            values: Tensor = self._bicubic(batch.to(self._bicubic.weight.device))
+            return values.clamp(0, 255)
+
+        with torch.inference_mode():
+            size = (pixels.shape[0], pixels.shape[1])
+            small = tile is None and max(size) <= TILE
+            grid = None if small else grid_of(size, self.reach, tile)
+            out = enlarge(pixels, network, self.scale, grid, alpha, ensemble, progress)
+        return Picture(out, self.scale)
+
+    @property
+    def reach(self) -> Reach:
+        """How far the network looks, found once."""
+        if self._reach is None:
+            network = thin_network(self._built_of[0], self.scale, self._built_of[1])
+            with torch.inference_mode(False):
+                self._reach = reach_of(network, network.body.align)
+        return self._reach
 
     def measure(self, decoded: Tensor, batch: Batch) -> None:
         sizes = {each.resized for each in batch["geometry"]}
