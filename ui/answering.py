@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,13 @@ class Answered:
     total: float
 
 
-def answer(catalogue: Catalogue, model: str | None, upload: Upload | None, detector: str | None = None) -> Answered:
+def answer(
+    catalogue: Catalogue,
+    model: str | None,
+    upload: Upload | None,
+    detector: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Answered:
     """Answers one picture.
 
     Args:
@@ -55,6 +62,7 @@ def answer(catalogue: Catalogue, model: str | None, upload: Upload | None, detec
         model: Name of the one that answers.
         upload: The picture.
         detector: Name of the one that finds boxes for it, where it looks at crops; none takes the picture as one crop.
+        progress: Called with the parts done and all of them, by a task that answers in parts.
 
     Raises:
         VisionKitError: No model or picture, or one that cannot be used.
@@ -76,12 +84,14 @@ def answer(catalogue: Catalogue, model: str | None, upload: Upload | None, detec
         predictor = loaded.predictor()
         watch = _Stopwatch(predictor.engine)
         start = time.perf_counter()
-        channels = predictor.task.input.channels
-        pixels = source.read(channels)
+        pixels = predictor.decoded(source)
         decoded = time.perf_counter()
-        prediction = Predictor(predictor.task, watch)(pixels)
+        options: dict[str, Any] = (
+            {"progress": progress} if progress is not None and "progress" in predictor.options else {}
+        )
+        prediction = Predictor(predictor.task, watch)(pixels, **options)
         end = time.perf_counter()
-    picture = pixels if channels == 3 else source.read()
+    picture = pixels.read()
     return Answered(prediction, picture, decoded - start, watch.seconds, end - start)
 
 

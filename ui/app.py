@@ -205,12 +205,23 @@ def page(settings: Settings) -> gr.Blocks:
 
         shown = [message, *columns, *(each for group in components for each in group), facts, download, raw_box, raw]
 
-        def show(upload: Upload | None, name: str | None, finds: str | None = None) -> dict[Any, Any]:
+        def show(
+            upload: Upload | None,
+            name: str | None,
+            finds: str | None = None,
+            progress: Any = gr.Progress(),  # noqa: B008
+        ) -> dict[Any, Any]:
             hidden: dict[Any, Any] = {each: gr.update(visible=False) for each in (*columns, facts, download, raw_box)}
             if upload is None:
                 return {**hidden, message: gr.update(value=texts.EMPTY, visible=True)}
             try:
-                told = answer(catalogue, name, upload, finds if _takes_crops(catalogue, name) else None)
+                told = answer(
+                    catalogue,
+                    name,
+                    upload,
+                    finds if _takes_crops(catalogue, name) else None,
+                    lambda done, total: progress((done, total), unit="parts"),
+                )
                 number = list(VIEWS).index(told.prediction.kind)
                 values = VIEWS[told.prediction.kind].show(told.prediction, told.picture, downloads)
             except VisionKitError as error:
@@ -218,7 +229,7 @@ def page(settings: Settings) -> gr.Blocks:
             except Exception:
                 traceback.print_exc(file=sys.stderr)
                 return {**hidden, message: gr.update(value=texts.fault(texts.DEFECT), visible=True)}
-            record = told.prediction.to_json()
+            record = told.prediction.summary()
             text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
             height, width = told.picture.shape[:2]
             return {

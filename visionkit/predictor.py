@@ -254,13 +254,15 @@ class Predictor:
                 answers.update(zip(some, self.task.restore(decoded, geometry), strict=True))
         return [answers[index] for index in range(len(examples))]
 
-    def _check(self, options: dict[str, Any]) -> None:
-        if not options:
-            return
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of what a call can be given beside the picture: options of the task's `answer` or `decode`."""
         if self.answers_whole:
-            known = list(inspect.signature(self.task.answer).parameters)[2:]
-        else:
-            known = list(inspect.signature(self.task.decode).parameters)[1:]
+            return tuple(inspect.signature(self.task.answer).parameters)[2:]
+        return tuple(inspect.signature(self.task.decode).parameters)[1:]
+
+    def _check(self, options: dict[str, Any]) -> None:
+        known = self.options if options else ()
         for name in options:
             if name not in known:
                 allowed = f"allowed are {', '.join(known)}" if known else f"{self.task.name} has none"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,13 +61,24 @@ def reach_of(network: nn.Module, align: int = 1) -> Reach:
                 share = torch.rand(parameter.shape, generator=generator, dtype=torch.float64) + 0.5
                 parameter.copy_(share / parameter[0].numel())
     for limit in (16, 32, 64, 128, 256):
-        found = receptive_field(network, limit=limit, align=align)
+        found = receptive_field(_Bright(network), limit=limit, align=align)
         if found is not None:
             # One more, since other phases of a low-resolution pixel may look one further; and wherever it lies in its
             # attention window.
             halo = found + 1 + (align if align > 1 else 0)
             return Reach(-(-halo // align) * align, align)
     return Reach(None, align)
+
+
+class _Bright(nn.Module):
+    """A network shown bright pictures, so that no activation of positive weights is cut off at 0."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Any:
+        return self.network(image + 1.0)
 
 
 def check_size(size: tuple[int, int], scale: int, name: str) -> None:

@@ -177,10 +177,10 @@ class SuperResolutionTask(VisionTask):
             values: Tensor = self._bicubic(batch.to(self._bicubic.weight.device))
             return values.clamp(0, 255)
 
+        size = (pixels.shape[0], pixels.shape[1])
+        small = tile is None and max(size) <= TILE
+        grid = None if small else grid_of(size, self.reach, tile)
         with torch.inference_mode():
-            size = (pixels.shape[0], pixels.shape[1])
-            small = tile is None and max(size) <= TILE
-            grid = None if small else grid_of(size, self.reach, tile)
             out = enlarge(pixels, network, self.scale, grid, alpha, ensemble, progress)
         return Picture(out, self.scale)
 

@@ -12,7 +12,7 @@ from ui.views.base import View
 from visionkit.drawing.picture import before
 from visionkit.predictions import Picture
 
-SIDE = 4096
+SIDE = 2048
 """Longest side that the slider is sent; of a larger answer its middle is shown at full detail."""
 
 

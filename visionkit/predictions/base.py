@@ -21,6 +21,10 @@ class Prediction(ABC):
     def to_json(self) -> dict[str, Any]:
         """Plain json types; `from_json` gives an equal value back."""
 
+    def summary(self) -> dict[str, Any]:
+        """What `to_json` gives without pixels, to be read by people or to lie beside the files that hold them."""
+        return self.to_json()
+
     @classmethod
     @abstractmethod
     def _from_json(cls, record: Mapping[str, Any]) -> Prediction: ...

@@ -73,7 +73,7 @@ class Picture(Prediction):
             said["psnr_rgb"] = float(10 * np.log10(255.0**2 / max(float(error), 1e-10)))
         return said
 
-    def to_json(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         height, width = self.size
         return {
             "kind": self.kind,
@@ -82,8 +82,10 @@ class Picture(Prediction):
             "channels": self.pixels.shape[2],
             "bits": 8 * self.pixels.dtype.itemsize,
             "scale": self.scale,
-            "png": base64.b64encode(self.png()).decode("ascii"),
         }
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.summary(), "png": base64.b64encode(self.png()).decode("ascii")}
 
     @classmethod
     def _from_json(cls, record: Mapping[str, Any]) -> Picture:
