@@ -102,7 +102,7 @@ class SuperResolutionTask(VisionTask):
     @classmethod
     def default_input(cls, **init_args: Any) -> InputSpec:
         """Pictures at their own size."""
-        return InputSpec(size=(48, 48), fit="native", divisor=1, interpolation="bicubic")
+        return InputSpec(size=(48, 48), fit="native", divisor=1, interpolation="bicubic", bits=16)
 
     def resolved(self) -> dict[str, Any]:
         # It has no classes, and what a checkpoint holds does not depend on where its weights began.
