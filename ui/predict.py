@@ -2,7 +2,8 @@
 
 MODEL is a .ckpt, a bundle folder or a public name (timm:resnet50). With --out, DIR/predictions.jsonl gets one record
 a picture, {"source", "size": [height, width], "prediction"}; without it the records go to the standard output.
-Answers that are pictures themselves (label maps) are also written to DIR/files/, which the record names as "files".
+Answers that are pictures themselves (label maps, enlarged pictures) are also written to DIR/files/, which the record
+names as "files".
 A picture that cannot be read is told, skipped and counted; the rest is done, and the exit status is then 3.
 
   visionkit predict runs/flowers/checkpoints/last.ckpt photos --out results --draw
@@ -85,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help="how answers are chosen, as the model's task knows it: score_threshold=0.3, nms_threshold=0.5, ...",
+        help="how answers are chosen, as the model's task knows it: score_threshold=0.3, ensemble=true, ...",
     )
 
 
@@ -106,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
     paths, missing = find_sources(args.sources)
     out = _prepare(Path(args.out), args.overwrite) if args.out else None
     predictors = _predictors(args.model, args.devices, args.engine)
+    in_parts = "progress" in predictors[0].options
     if args.detector or args.boxes or args.flip_test:
         from ui.chains import chained
 
@@ -121,15 +123,19 @@ def run(args: argparse.Namespace) -> int:
         coco = CocoResults(out, Path(args.coco_labels) if args.coco_labels else None)
     names = drawing_names(paths) if args.draw else {}
     stems = file_stems(paths) if out is not None else {}
-    with _records(out) as file, _progress(len(paths)) as advance:
+    with _records(out) as file, _progress(len(paths), in_parts) as (advance, part):
+        if in_parts:
+            options["progress"] = part
         for path, picture, result in answers(predictors, paths, args.batch_size, options):
             advance()
             if result.prediction is None:
                 report.skip(result.error)
                 continue
             answer = as_asked(result.prediction, options)
-            record = {"source": str(path), "size": list(picture.size), "prediction": to_record(answer, args.top)}
-            if out is not None and (written := _save(out / FILES / stems[path], answer)):
+            written = _save(out / FILES / stems[path], answer) if out is not None else []
+            said = answer.summary() if written else to_record(answer, args.top)  # the pixels are in the files
+            record = {"source": str(path), "size": list(picture.size), "prediction": said}
+            if out is not None and written:
                 record["files"] = [str(each.relative_to(out)) for each in written]
             try:
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
@@ -329,7 +335,7 @@ def answers(
         predictors: One for each device.
         paths: The pictures.
         batch_size: Pictures a step.
-        options: Of the task's `decode`.
+        options: Of the task, see `Predictor`.
 
     Yields:
         The path, the picture, which knows its size, and the result.
@@ -415,12 +421,18 @@ def _table(rows: Sequence[tuple[Path, Prediction]], top: int) -> None:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
+def _progress(total: int, in_parts: bool = False) -> Iterator[tuple[Callable[[], None], Callable[[int, int], None]]]:
+    """A bar over pictures, and one over the parts of a picture that is answered in parts."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal or total < 2) as progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    hidden = not console.is_terminal or (total < 2 and not in_parts)
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         task = progress.add_task("predicting", total=total)
-        yield lambda: progress.advance(task)
+        parts = progress.add_task("this picture", total=None, visible=in_parts)
+        yield (
+            lambda: progress.advance(task),
+            lambda done, all_of_them: progress.update(parts, completed=done, total=all_of_them),
+        )

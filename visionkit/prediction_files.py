@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import singledispatch
 from pathlib import Path
 
-from visionkit.predictions import LabelMap, Prediction
+from visionkit.predictions import LabelMap, Picture, Prediction
 
 
 @singledispatch
@@ -41,4 +41,12 @@ def _label_map(prediction: LabelMap, stem: Path) -> list[Path]:
 
     path = stem.with_name(stem.name + ".png")
     path.write_bytes(prediction.png(palette(len(prediction.classes))))
+    return [path]
+
+
+@save_files.register(Picture)
+def _picture(prediction: Picture, stem: Path) -> list[Path]:
+    """`.png`: the picture, its depth, grey and transparency kept."""
+    path = stem.with_name(stem.name + ".png")
+    path.write_bytes(prediction.png())
     return [path]
