@@ -23,12 +23,13 @@ from torch import Tensor, nn
 from visionkit.bundle import FACTS, save_bundle
 from visionkit.engines import GRAPHS, INPUT, SECOND, SECOND_OUTPUT, Engine, OnnxEngine, TorchEngine, served_fields
 from visionkit.errors import CheckpointError, UsageError
-from visionkit.images import ImageLike
+from visionkit.images import ImageLike, ImageSource
 from visionkit.predictions import Classification, DepthMap, Detections, Poses, Prediction
 from visionkit.predictor import Predictor
 from visionkit.quantize import quantize
 from visionkit.quiet import quiet
 from visionkit.task import VisionTask
+from visionkit.types import View
 
 TOLERANCE = 1e-4
 """Highest difference in probability between torch and a float graph."""
@@ -41,6 +42,9 @@ INT8_COSINE = 0.995
 
 INT8_AGREEMENT = 0.9
 """Least share of pictures on which an 8-bit graph gives the answer of torch."""
+
+MIDDLE = 192
+"""Of pictures that are taken at their own size, so many pixels a side are tried."""
 
 CHECKED = 64
 """Pictures that a graph is tried on, at most."""
@@ -361,7 +365,7 @@ def compare(task: VisionTask, engine: Engine, pictures: Sequence[ImageLike], lim
     outputs, cosines, distances, same = [0.0], [], [], []
     step = max(1, len(pictures) // limit)
     for picture in pictures[::step][:limit]:
-        example = predictor.prepare(picture)
+        example = predictor.prepare(picture, _middle(picture) if task.input.fit == "native" else None)
         # Twice the same picture, so a graph with a fixed batch shows.
         image = torch.stack([example["image"]] * 2)
         ours, other = reference(image), engine(image)
@@ -384,6 +388,15 @@ def compare(task: VisionTask, engine: Engine, pictures: Sequence[ImageLike], lim
         max(distances) if distances else None,
         float(np.mean(same)) if same else None,
     )
+
+
+def _middle(picture: ImageLike) -> View | None:
+    """The middle of a picture that a network takes at its own size: a photo at whole size would take minutes."""
+    height, width = ImageSource(picture).size
+    if max(height, width) <= MIDDLE:
+        return None
+    top, left = max(0, (height - MIDDLE) // 2), max(0, (width - MIDDLE) // 2)
+    return View((left, top, min(left + MIDDLE, width), min(top + MIDDLE, height)))
 
 
 def _decode(task: VisionTask, engine: Engine, outputs: Any) -> Any:

@@ -42,8 +42,8 @@ def pictures(tmp_path: Path) -> Path:
 
 def test_the_terminal_writes_pictures_and_records_without_pixels(models: Path, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    arguments = ["predict", str(models / "double"), str(pictures), "--out", str(out), "--option", "ensemble=true"]
-    assert main([*arguments, "--option", "tile=32"]) == 0
+    arguments = ["predict", str(models / "double"), str(pictures), "--out", str(out), "--set", "ensemble=true"]
+    assert main([*arguments, "--set", "tile=32"]) == 0
     records = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
     assert [record["files"] for record in records] == [[f"files/{name}.png"] for name in ("clear", "deep", "grey")]
     assert all("png" not in record["prediction"] and record["prediction"]["scale"] == 2 for record in records)
@@ -56,7 +56,7 @@ def test_the_terminal_writes_pictures_and_records_without_pixels(models: Path, p
 
 
 def test_wrong_options_are_told(models: Path, pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["predict", str(models / "double"), str(pictures), "--option"]
+    arguments = ["predict", str(models / "double"), str(pictures), "--set"]
     assert main([*arguments, "ensembel=true"]) == 2
     assert "did you mean 'ensemble'" in capsys.readouterr().err
     assert main([*arguments, "ensemble"]) == 2
