@@ -74,7 +74,7 @@ def test_too_large_an_answer_is_skipped(models: Path, pictures: Path, capsys, mo
 def test_the_demo_keeps_what_a_file_is_and_tells_its_parts(models: Path, pictures: Path, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     upload = Upload(str(pictures / "clear.png"), "clear.png")
-    answered = answer(Catalogue(models), "double", upload, lambda done, total: told.append((done, total)))
+    answered = answer(Catalogue(models), "double", upload, progress=lambda done, total: told.append((done, total)))
     assert isinstance(answered.prediction, Picture) and answered.prediction.pixels.shape == (60, 80, 4)
     assert told == [(1, 1)] and answered.picture.shape == (30, 40, 3)
     values = VIEWS["picture"].show(answered.prediction, answered.picture, Downloads(tmp_path))
