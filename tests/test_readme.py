@@ -231,6 +231,7 @@ def test_a_page_can_be_followed(page: Path, tmp_path: Path, free_port: int) -> N
 @pytest.mark.parametrize("page", [page for page in PAGES if any(b.kind == "slow" for b in _blocks_of(page))], ids=_id)
 def test_a_page_can_be_followed_whole(page: Path, tmp_path: Path, free_port: int) -> None:
     (tmp_path / "cifar10_jpg.zip").symlink_to(real_data("classification/cifar10_jpg.zip"))
+    (tmp_path / "tsdf_fusion_rgbd25").symlink_to(real_data("depth/tsdf_fusion_rgbd25"))
     _follow(page, {"fast", "slow", "network"}, tmp_path, free_port)
 
 

@@ -31,6 +31,7 @@ from typing import IO, TYPE_CHECKING, Any
 from visionkit.errors import DataError, EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
+    from visionkit.camera import Camera
     from visionkit.engines import EngineName
     from visionkit.images import ImageSource
     from visionkit.predictions import Prediction
@@ -74,6 +75,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     poses.add_argument("--flip-test", action="store_true", help="also look at the mirrored crop and take the mean")
     parser.add_argument(
+        "--camera",
+        metavar="K",
+        help="of metric depth: also write coloured points (.ply); fx,fy,cx,cy in pixels, or a file of them or a matrix",
+    )
+    parser.add_argument(
         "--coco-results", action="store_true", help="also write DIR/coco_results.json, what COCO's evaluation reads"
     )
     parser.add_argument(
@@ -100,7 +106,10 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--draw: name a folder for the pictures with --out DIR")
     if (args.coco_results or args.coco_labels) and not args.out:
         raise UsageError("--coco-results: name a folder for the file with --out DIR")
+    if args.camera and not args.out:
+        raise UsageError("--camera: name a folder for the points with --out DIR")
     options = _options(args.options)
+    camera = _camera(args.camera)
     from ui.coco_results import CocoResults
     from ui.words import as_asked, to_record
 
@@ -132,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
                 report.skip(result.error)
                 continue
             answer = as_asked(result.prediction, options)
-            written = _save(out / FILES / stems[path], answer) if out is not None else []
+            written = _save(out / FILES / stems[path], answer, picture, camera) if out is not None else []
             said = answer.summary() if written else to_record(answer, args.top)  # the pixels are in the files
             record = {"source": str(path), "size": list(picture.size), "prediction": said}
             if out is not None and written:
@@ -284,15 +293,22 @@ def _records(out: Path | None) -> Iterator[IO[str]]:
     file.close()
 
 
-def _save(stem: Path, answer: Prediction) -> list[Path]:
+def _camera(text: str | None) -> Camera | None:
+    from visionkit.camera import Camera
+
+    return Camera.parse(text) if text else None
+
+
+def _save(stem: Path, answer: Prediction, picture: ImageSource, camera: Camera | None) -> list[Path]:
     """The files that this kind of answer is handed out as."""
-    from visionkit.prediction_files import has_files, save_files
+    from visionkit.prediction_files import has_files, save_files, save_points
 
     if not has_files(answer):
         return []
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
-        return save_files(answer, stem)
+        points = save_points(answer, picture, camera, stem) if camera is not None else []
+        return save_files(answer, stem) + points
     except OSError as error:
         raise _cannot_write(stem.parent, error) from error
 

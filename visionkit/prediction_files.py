@@ -8,7 +8,9 @@ from __future__ import annotations
 from functools import singledispatch
 from pathlib import Path
 
-from visionkit.predictions import LabelMap, Picture, Prediction
+from visionkit.camera import Camera, ply, point_cloud
+from visionkit.images import ImageSource
+from visionkit.predictions import DepthMap, LabelMap, Picture, Prediction
 
 
 @singledispatch
@@ -49,4 +51,32 @@ def _picture(prediction: Picture, stem: Path) -> list[Path]:
     """`.png`: the picture, its depth, grey and transparency kept."""
     path = stem.with_name(stem.name + ".png")
     path.write_bytes(prediction.png())
+    return [path]
+
+
+@save_files.register(DepthMap)
+def _depth_map(prediction: DepthMap, stem: Path) -> list[Path]:
+    """`.png`: 16 bit, millimetres, see `DepthMap.png`; `.npy`: float32 metres."""
+    paths = [stem.with_name(stem.name + ending) for ending in (".png", ".npy")]
+    paths[0].write_bytes(prediction.png())
+    paths[1].write_bytes(prediction.npy())
+    return paths
+
+
+def save_points(prediction: Prediction, picture: ImageSource, camera: Camera, stem: Path) -> list[Path]:
+    """`.ply`: the coloured points of metric depth; nothing for answers of other kinds.
+
+    Args:
+        prediction: The answer.
+        picture: What it is of.
+        camera: That took the picture.
+        stem: As in `save_files`.
+
+    Raises:
+        OSError: As `save_files`.
+    """
+    if not (isinstance(prediction, DepthMap) and prediction.metric):
+        return []
+    path = stem.with_name(stem.name + ".ply")
+    path.write_bytes(ply(*point_cloud(prediction.values, picture.read(), camera)))
     return [path]

@@ -162,3 +162,17 @@ def test_cameras_are_read_from_words_and_matrices(tmp_path):
         with pytest.raises(UsageError, match="fx,fy,cx,cy"):
             Camera.parse(text)
     assert Camera.of_view((240, 320), 90).fx == pytest.approx(160)
+
+
+def test_the_files_of_a_prediction(tmp_path):
+    from visionkit.images import ImageSource
+    from visionkit.prediction_files import has_files, save_files, save_points
+
+    answer, picture = DepthMap(depth()), np.zeros((48, 64, 3), np.uint8)
+    assert has_files(answer)
+    written = save_files(answer, tmp_path / "a.b")
+    written += save_points(answer, ImageSource(picture), Camera.of_view((48, 64)), tmp_path / "a.b")
+    assert [path.name for path in written] == ["a.b.png", "a.b.npy", "a.b.ply"]
+    np.testing.assert_array_equal(np.load(written[1]), answer.values)
+    relative = DepthMap(depth(), metric=False)
+    assert save_points(relative, ImageSource(picture), Camera.of_view((48, 64)), tmp_path / "r") == []

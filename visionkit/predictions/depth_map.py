@@ -87,16 +87,21 @@ class DepthMap(Prediction):
         low, high = np.quantile(values, [share, 1 - share])
         return float(low), float(high)
 
-    def summary(self) -> dict[str, float | None]:
-        """Nearest, median and farthest known value and the share of the picture that is known."""
+    def summary(self) -> dict[str, Any]:
+        """The record without the map: nearest, median and farthest known value, the share of the picture known, ..."""
         values = self.values[self.known]
-        if not len(values):
-            return {"min": None, "median": None, "max": None, "known": 0.0}
+        told: dict[str, float | None] = {"min": None, "median": None, "max": None}
+        if len(values):
+            told = {"min": float(values.min()), "median": float(np.median(values)), "max": float(values.max())}
         return {
-            "min": float(values.min()),
-            "median": float(np.median(values)),
-            "max": float(values.max()),
+            "kind": self.kind,
+            "metric": self.metric,
+            "unit": "m" if self.metric else None,
+            "size": list(self.size),
+            "bounds": list(self.bounds) if self.bounds else None,
+            **told,
             "known": len(values) / self.values.size,
+            "step": self.step,
         }
 
     def png(self) -> bytes:
@@ -145,17 +150,7 @@ class DepthMap(Prediction):
 
     def to_json(self) -> dict[str, Any]:
         """`png` is a 16-bit png in base64; a value is its number times `step`, which is at most a 65,535th of all."""
-        step = self.step
-        return {
-            "kind": self.kind,
-            "metric": self.metric,
-            "unit": "m" if self.metric else None,
-            "size": list(self.size),
-            "bounds": list(self.bounds) if self.bounds else None,
-            **self.summary(),
-            "step": step,
-            "png": base64.b64encode(_png(_codes(self.values, step))).decode("ascii"),
-        }
+        return {**self.summary(), "png": base64.b64encode(_png(self.codes)).decode("ascii")}
 
     @classmethod
     def _from_json(cls, record: Mapping[str, Any]) -> DepthMap:
