@@ -43,7 +43,7 @@ class DepthTask(VisionTask):
         losses: Weight of each loss by name: `silog`, `log_l1`, `berhu`, `gradient`; for relative depth
             `scale_shift_invariant`.
         loss_options: Arguments of the losses by name.
-        crop: Part of the picture that metrics look at: `none`, `eigen` (NYU), `eigen_kitti`, `garg`.
+        eval_crop: Part of the picture that metrics look at: `none`, `eigen` (NYU), `eigen_kitti`, `garg`.
         alignment: Before measuring: `none`, `median` scale, or `least_squares` scale and shift (relative depth always).
         dropout: Before the last convolution.
         drop_path: Stochastic depth of the backbone, where its family has it.
@@ -77,7 +77,7 @@ class DepthTask(VisionTask):
         max_depth: float = 10.0,
         losses: Mapping[str, float] | None = None,
         loss_options: Mapping[str, Mapping[str, Any]] | None = None,
-        crop: Crop = "none",
+        eval_crop: Crop = "none",
         alignment: Alignment | None = None,
         dropout: float = 0.0,
         drop_path: float = 0.0,
@@ -91,12 +91,12 @@ class DepthTask(VisionTask):
             raise UsageError(
                 f"model.min_depth {min_depth:g} and max_depth {max_depth:g}: give metres, from {LEAST:g} on, near first"
             )
-        for option, value, allowed in (("output", output, get_args(Output)), ("crop", crop, tuple(CROPS))):
+        for option, value, allowed in (("output", output, get_args(Output)), ("eval_crop", eval_crop, tuple(CROPS))):
             if value not in allowed:
                 raise UsageError(f"model.{option} {value!r}: allowed are {', '.join(allowed)}{suggest(value, allowed)}")
         if bins < 2:
             raise UsageError(f"model.bins {bins}: at least 2")
-        self.relative, self.bounds, self.crop = relative, (float(min_depth), float(max_depth)), crop
+        self.relative, self.bounds, self.eval_crop = relative, (float(min_depth), float(max_depth)), eval_crop
         self.alignment = _alignment(alignment, relative)
         answer: Bounded | Bins | Nearness
         if relative:
@@ -142,8 +142,8 @@ class DepthTask(VisionTask):
     def measure(self, decoded: Tensor, batch: Batch) -> None:
         truth = batch["target"]["depth"]
         mask = None
-        if self.crop != "none":
-            mask = crop_mask(batch["geometry"], (truth.shape[-2], truth.shape[-1]), self.crop).to(truth.device)
+        if self.eval_crop != "none":
+            mask = crop_mask(batch["geometry"], (truth.shape[-2], truth.shape[-1]), self.eval_crop).to(truth.device)
         self.metrics.update(decoded, truth, mask)
 
     def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
@@ -151,7 +151,12 @@ class DepthTask(VisionTask):
         if missing:
             log.warning(
                 "%d picture(s) have no measured depth between %g and %g m%s; they count in no metric",
-                *(missing, LEAST, self.bounds[1], "" if self.crop == "none" else f" within the crop {self.crop}"),
+                *(
+                    missing,
+                    LEAST,
+                    self.bounds[1],
+                    "" if self.eval_crop == "none" else f" within the crop {self.eval_crop}",
+                ),
             )
         return {}
 
@@ -167,7 +172,7 @@ class DepthTask(VisionTask):
         size = "file size" if self.input.fit == "native" else f"{self.input.fit} to {height}x{width}"
         return (
             f"mean of per-picture values over measured pixels from {LEAST:g} to {self.bounds[1]:g} m, crop "
-            f"{self.crop}, {how}, {size}"
+            f"{self.eval_crop}, {how}, {size}"
         )
 
 

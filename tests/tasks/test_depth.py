@@ -271,7 +271,7 @@ def test_all_unmeasured_is_told_and_gives_no_nan(caplog):
     [
         ({"min_depth": 5.0, "max_depth": 2.0}, "near first"),
         ({"output": "bin"}, "did you mean 'bins'"),
-        ({"crop": "eigne"}, "did you mean 'eigen'"),
+        ({"eval_crop": "eigne"}, "did you mean 'eigen'"),
         ({"alignment": "mean"}, "allowed are none, median, least_squares"),
         ({"relative": True, "alignment": "median"}, "use least_squares"),
         ({"bins": 1}, "at least 2"),
@@ -284,7 +284,7 @@ def test_what_cannot_be_is_refused_when_built(arguments, line):
 
 
 def test_the_protocol_names_range_crop_and_alignment():
-    said = tiny(crop="eigen", alignment="median", max_depth=10.0).protocol
+    said = tiny(eval_crop="eigen", alignment="median", max_depth=10.0).protocol
     assert "0.001 to 10 m" in said and "crop eigen" in said and "ratio of medians" in said and "per-picture" in said
 
 

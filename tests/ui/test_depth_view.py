@@ -97,7 +97,7 @@ def test_pointing_tells_the_depth_and_dragging_turns_the_points(tmp_path: Path):
         page.goto(demo.address)
         watched.choose("Deep")
         watched.upload(tmp_path / "photo.png")
-        page.locator(".vk-depth-box[data-ready]").wait_for()
+        page.locator(".vk-depth-box[data-ready]").wait_for(timeout=150_000)  # the model is loaded first
         image, told = page.locator(".vk-depth-box img"), page.locator(".vk-depth-box output")
         frame = image.bounding_box()
         image.hover(position={"x": frame["width"] * 0.3, "y": frame["height"] * 0.7})
