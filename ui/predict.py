@@ -109,10 +109,11 @@ def run(args: argparse.Namespace) -> int:
     if args.camera and not args.out:
         raise UsageError("--camera: name a folder for the points with --out DIR")
     options = _options(args.options)
-    camera = _camera(args.camera)
     from ui.coco_results import CocoResults
     from ui.words import as_asked, to_record
+    from visionkit.camera import Camera
 
+    camera = Camera.parse(args.camera) if args.camera else None
     paths, missing = find_sources(args.sources)
     out = _prepare(Path(args.out), args.overwrite) if args.out else None
     predictors = _predictors(args.model, args.devices, args.engine)
@@ -291,12 +292,6 @@ def _records(out: Path | None) -> Iterator[IO[str]]:
             file.close()
         raise
     file.close()
-
-
-def _camera(text: str | None) -> Camera | None:
-    from visionkit.camera import Camera
-
-    return Camera.parse(text) if text else None
 
 
 def _save(stem: Path, answer: Prediction, picture: ImageSource, camera: Camera | None) -> list[Path]:
