@@ -157,6 +157,8 @@ def _settle(labels: Tensor, scores: Tensor, cells: Tensor, rows: Axis, columns: 
     down, across = _Members.of(rows, height, device), _Members.of(columns, width, device)
     flat = scores.reshape(classes, -1)
     cells = cells[(down.number[cells[:, 0]] > 0) & (across.number[cells[:, 1]] > 0)]
+    if not len(cells):  # a split of nothing is one empty part
+        return
     size = max(1, _CHUNK // 16 // (down.most * across.most))
     for part in cells.split(size):
         index = part[:, 0] * width + part[:, 1]

@@ -86,7 +86,7 @@ def keypoint_rcnn_losses(
     # A labelled joint outside the box belongs to no cell of it, which torchvision's function leaves out.
     terms["keypoints"] = (
         keypointrcnn_loss(
-            logits,
+            logits.contiguous(),  # it views them flat; in channels-last memory they cannot be
             [rois[own[number], 1:] for number in kept],
             [places[number] for number in kept],
             [partners[own[number]] for number in kept],
