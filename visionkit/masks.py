@@ -267,7 +267,7 @@ def mask_ious(first: Sequence[Rle], second: Sequence[Rle], crowd: Sequence[bool]
     from faster_coco_eval.core import mask as coco
 
     flags = [0] * len(second) if crowd is None else [int(flag) for flag in crowd]
-    return np.asarray(coco.iou([dict(each) for each in first], [dict(each) for each in second], flags))
+    return np.asarray(coco.iou(list(first), list(second), flags))
 
 
 def moved_mask(rle: Rle, top: int, left: int, size: tuple[int, int]) -> Rle:

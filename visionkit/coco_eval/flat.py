@@ -119,17 +119,17 @@ def _box_chunk(found: Flat, true: Flat, d: np.ndarray, g: np.ndarray, least: flo
 def mask_pairs(found: Flat, true: Flat, rows: tuple[np.ndarray, np.ndarray], least: float = 0.0) -> Pairs:
     """Overlaps of run-length masks; arguments as in `box_pairs`."""
     pairs = Pairs(rows[0], rows[1], np.zeros(len(rows[0])))
-    # Objects of one picture are compared at once; a row of pairs ends where the true objects begin anew.
-    picture = found.image[rows[0]] if len(rows[0]) else rows[0]
-    label = found.labels[rows[0]] if len(rows[0]) else rows[0]
-    change = np.flatnonzero((np.diff(picture) != 0) | (np.diff(label) != 0)) + 1
-    for start, end in zip(np.append(0, change), np.append(change, len(picture)), strict=True):
-        if start == end:
-            continue
-        d, place_d = np.unique(rows[0][start:end], return_inverse=True)
-        g, place_g = np.unique(rows[1][start:end], return_inverse=True)
-        crowd = true.crowd[g] if len(true.crowd) else None
-        overlaps = mask_ious([found.masks[k] for k in d], [true.masks[k] for k in g], crowd)
-        pairs.iou[start:end] = overlaps[place_d, place_g]
+    if not len(rows[0]):
+        return pairs
+    picture, label = found.image[rows[0]], found.labels[rows[0]]
+    starts = np.append(0, np.flatnonzero((np.diff(picture) != 0) | (np.diff(label) != 0)) + 1)
+    ends = np.append(starts[1:], len(picture))
+    widths = np.searchsorted(rows[0], rows[0][starts], side="right") - starts
+    for start, end, width in zip(starts.tolist(), ends.tolist(), widths.tolist(), strict=True):
+        # Every found object of a picture and class stands beside every true one: a block of D rows of G pairs.
+        there = rows[1][start : start + width]
+        found_masks = [found.masks[k] for k in rows[0][start:end:width]]
+        crowd = true.crowd[there].tolist() if len(true.crowd) else None
+        pairs.iou[start:end] = mask_ious(found_masks, [true.masks[k] for k in there], crowd).ravel()
     near = pairs.iou >= least
     return Pairs(*(part[near] for part in pairs))
