@@ -254,7 +254,8 @@ def page(settings: Settings) -> gr.Blocks:
 
         def renew(name: str | None) -> Any:
             found, default = _choices(catalogue.entries())
-            return gr.update(choices=found, value=name or default)
+            # A name that is sent back would undo what a visitor chose while the list was being read.
+            return gr.update(choices=found) if name else gr.update(choices=found, value=default)
 
         private: dict[str, Any] = {"api_visibility": "private"}
         gr.on(
