@@ -149,7 +149,7 @@ class DetectionTask(DetectorTask):
         self.network = network
         self.outputs = network.outputs  # type: ignore[misc]
         self.normalize = Normalize(body.mean, body.std)
-        self.metrics = MetricCollection({"detections": DetectionMetrics(len(self.classes))})
+        self.metrics = MetricCollection({"detections": DetectionMetrics(len(self.classes), most=self.counted)})
 
     def _build(
         self,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
 from visionkit.detection.two_stage import Pooling, RoIPyramid
+from visionkit.nn.norms import HeadNorm, head_norm
 
 
 class MaskHead(nn.Module):
@@ -21,16 +22,24 @@ class MaskHead(nn.Module):
         hidden: Channels of the convolutions.
         pooling: See `RoIPyramid`.
         canonical: See `RoIPyramid`.
+        norm: Of the convolutions, see `visionkit.nn.norms.head_norm`.
     """
 
     side = 14
 
     def __init__(
-        self, strides: Sequence[int], width: int, classes: int, hidden: int, pooling: Pooling, canonical: float
+        self,
+        strides: Sequence[int],
+        width: int,
+        classes: int,
+        hidden: int,
+        pooling: Pooling,
+        canonical: float,
+        norm: HeadNorm = "none",
     ) -> None:
         super().__init__()
         self.pool = RoIPyramid(strides, self.side, pooling, canonical)
-        self.layers = MaskRCNNHeads(width, (hidden,) * 4, 1)
+        self.layers = MaskRCNNHeads(width, (hidden,) * 4, 1, head_norm(norm))
         self.predictor = MaskRCNNPredictor(hidden, hidden, classes)
 
     def forward(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:

@@ -105,11 +105,16 @@ class InstanceSegmentationTask(DetectorTask):
             eps=norm_eps,
             drop_path=drop_path,
         )
-        masks = MaskHead(body.strides, width, len(self.classes), mask_hidden, self.rcnn.pooling, self.rcnn.canonical)
-        self.network: TwoStageNetwork = build_two_stage(body, len(self.classes), width, self.rcnn, masks)
+        settings = self.rcnn
+        masks = MaskHead(
+            body.strides, width, len(self.classes), mask_hidden, settings.pooling, settings.canonical, settings.norm
+        )
+        self.network: TwoStageNetwork = build_two_stage(body, len(self.classes), width, settings, masks)
         self.outputs = self.network.outputs  # type: ignore[misc]
         self.normalize = Normalize(body.mean, body.std)
-        self.metrics = MetricCollection({"instances": DetectionMetrics(len(self.classes), masks=True)})
+        self.metrics = MetricCollection(
+            {"instances": DetectionMetrics(len(self.classes), masks=True, most=self.counted)}
+        )
 
     @classmethod
     def from_public(cls, scheme: str, name: str) -> VisionTask:

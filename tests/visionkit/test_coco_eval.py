@@ -276,6 +276,22 @@ def test_masks_are_measured_by_their_own_area():
     assert float(computed["box_ap_large"]) == 1
 
 
+def test_crowded_pictures_are_measured_with_more_than_a_hundred_objects():
+    """150 objects a picture, all found: COCO's own count stops at a hundred, a larger one does not."""
+    boxes = np.array([[4.0 * (k % 50), 20.0 * (k // 50), 4.0 * (k % 50) + 3, 20.0 * (k // 50) + 9] for k in range(150)])
+    target = {"labels": torch.zeros(150, dtype=torch.int64), "file_boxes": torch.from_numpy(boxes)}
+    said = Detections(("x",), (100, 200), boxes, np.linspace(0.9, 0.1, 150), np.zeros(150, dtype=np.int64))
+    usual, more = DetectionMetrics(1), DetectionMetrics(1, most=400)
+    for metrics in (usual, more):
+        metrics.update([said], [target])
+    assert float(usual.compute()["box_ar100"]) == pytest.approx(100 / 150)
+    computed = more.compute()
+    assert float(computed["box_ar400"]) == 1 and float(computed["box_ap"]) == 1 and "box_ar100" not in computed
+    tables = detection_tables(computed, ["x"])
+    assert "AR, at most 400 a picture and class" in [row["measure"] for row in tables["COCO"]]
+    assert tables["per class"][0]["box AR400"] == 1
+
+
 def _rank(rank: int, port: int, folder: str, out: Any) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)

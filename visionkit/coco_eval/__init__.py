@@ -5,7 +5,7 @@ metric that tasks hold. Boxes of all pictures lie in one array with the number o
 the matching is one operation for thousands of pictures.
 """
 
-from visionkit.coco_eval.accumulate import AREAS, IOU_THRESHOLDS, MAX_DETECTIONS, RECALL_POINTS, Scores, evaluate
+from visionkit.coco_eval.accumulate import AREAS, COUNTED, IOU_THRESHOLDS, RECALL_POINTS, Scores, evaluate
 from visionkit.coco_eval.confusion import confusion_matrix
 from visionkit.coco_eval.flat import Flat, box_areas, box_pairs, mask_pairs
 from visionkit.coco_eval.metric import DetectionMetrics, detection_tables
@@ -13,8 +13,8 @@ from visionkit.coco_eval.voc import voc_ap50
 
 __all__ = [
     "AREAS",
+    "COUNTED",
     "IOU_THRESHOLDS",
-    "MAX_DETECTIONS",
     "RECALL_POINTS",
     "DetectionMetrics",
     "Flat",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from visionkit.coco_eval.accumulate import RECALL_POINTS, Overlaps, Scores, evaluate
+from visionkit.coco_eval.accumulate import COUNTED, RECALL_POINTS, Overlaps, Scores, evaluate
 from visionkit.coco_eval.confusion import confusion_matrix
 from visionkit.coco_eval.flat import Flat, box_areas, box_pairs, mask_pairs
 from visionkit.coco_eval.voc import voc_ap50
@@ -18,7 +18,6 @@ from visionkit.masks import MaskSet, Rle, mask_areas
 from visionkit.predictions.detections import Detections, Instances
 
 LARGEST_CONFUSION_TABLE = 200
-_PER_CLASS = ("AP", "AP50", "AP75", "AR100")
 
 Kind = Literal["box", "mask"]
 
@@ -39,6 +38,8 @@ class DetectionMetrics(Metric):
     Args:
         classes: Number of classes K.
         masks: Measure masks too.
+        most: Objects of a picture and class that are measured. Where it is not COCO's 100, `..._ar100` is named
+            after it.
         confusion_score: Score from which an object enters the confusion matrix.
 
     Example:
@@ -50,9 +51,9 @@ class DetectionMetrics(Metric):
     full_state_update = False
     higher_is_better = True
 
-    def __init__(self, classes: int, masks: bool = False, confusion_score: float = 0.5) -> None:
+    def __init__(self, classes: int, masks: bool = False, most: int = COUNTED, confusion_score: float = 0.5) -> None:
         super().__init__(sync_on_compute=False)  # `compute` gathers by itself, see above
-        self.classes, self.masks, self.confusion_score = classes, masks, confusion_score
+        self.classes, self.masks, self.most, self.confusion_score = classes, masks, most, confusion_score
         self._pictures: list[_Picture] = []
 
     def reset(self) -> None:
@@ -77,7 +78,7 @@ class DetectionMetrics(Metric):
 
     def _measure(self, pictures: Sequence[_Picture]) -> dict[str, np.ndarray]:
         found, true = flatten(pictures, "box")
-        boxes = evaluate(found, true, self.classes, box_pairs)
+        boxes = evaluate(found, true, self.classes, box_pairs, self.most)
         voc = voc_ap50(found, true, self.classes, box_pairs)
         out = _named("box", boxes)
         out["voc_ap50"], out["voc_ap50_11"] = (_mean(each) for each in voc)
@@ -87,7 +88,7 @@ class DetectionMetrics(Metric):
         if self.masks:
             shared = *flatten(pictures, "mask"), self.classes
             kind = mask_pairs
-            out |= _named("mask", evaluate(*shared, mask_pairs))
+            out |= _named("mask", evaluate(*shared, mask_pairs, self.most))
         if self.classes <= LARGEST_CONFUSION_TABLE:
             out["confusion"] = confusion_matrix(*shared, kind, self.confusion_score)
         return out
@@ -238,12 +239,18 @@ def _coco_table(computed: Mapping[str, Tensor], kinds: Sequence[str]) -> list[di
         "ap50": "AP, IoU .50",
         "ap75": "AP, IoU .75",
         **{f"ap_{area}": f"AP, {area}" for area in ("small", "medium", "large")},
-        **{f"ar{most}": f"AR, at most {most} a picture and class" for most in (1, 10, 100)},
+        **{f"ar{most}": f"AR, at most {most} a picture and class" for most in _counts(computed)},
         **{f"ar_{area}": f"AR, {area}" for area in ("small", "medium", "large")},
     }
     return [
         {"measure": line, **{kind: float(computed[f"{kind}_{name}"]) for kind in kinds}} for name, line in lines.items()
     ]
+
+
+def _counts(computed: Mapping[str, Tensor]) -> list[int]:
+    """How many objects of a picture and class the recalls were taken over: 1, 10 and most often 100."""
+    said = [name.rsplit("_ar", 1)[1] for name in computed if "_ar" in name]
+    return sorted({int(count) for count in said if count.isdecimal()})
 
 
 def _class_table(computed: Mapping[str, Tensor], kinds: Sequence[str], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -252,7 +259,8 @@ def _class_table(computed: Mapping[str, Tensor], kinds: Sequence[str], names: Se
         row: dict[str, Any] = {"class": name}
         for kind in kinds:
             values = computed[f"{kind}_per_class"][k].tolist()
-            row |= {f"{kind} {column}": value for column, value in zip(_PER_CLASS, values, strict=False)}
+            columns = ("AP", "AP50", "AP75", f"AR{_counts(computed)[-1]}")
+            row |= {f"{kind} {column}": value for column, value in zip(columns, values, strict=False)}
             row["objects"] = int(values[-1])
         row["VOC AP50"] = float(computed["voc_per_class"][k, 0])
         out.append(row)

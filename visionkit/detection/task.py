@@ -18,7 +18,7 @@ from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
 from visionkit.nn.fpn import FPNNeck
-from visionkit.nn.norms import Norm, set_batch_norm
+from visionkit.nn.norms import HeadNorm, Norm, head_norm, set_batch_norm
 from visionkit.predictions import Detections, Prediction
 from visionkit.task import VisionTask
 from visionkit.types import Batch, View
@@ -29,7 +29,10 @@ class RCNN:
     """What the two-stage network has beyond the one-stage ones.
 
     Attributes:
-        hidden: Width of the box head's two hidden layers.
+        hidden: Width of the box head's two hidden layers, or of the one behind its convolutions.
+        convs: Convolutions of the box head; 0 for none.
+        norm: Of the convolutions of neck and heads: `none`, as published, or `group`, which learns faster from random
+            weights.
         pooling: `align` (RoIAlign) or `pool` (RoIPool).
         canonical: A box of this side, in input pixels, is cut from the level of stride 16; smaller for small pictures.
         anchor_scale: Side of the anchors, in strides of their level.
@@ -42,6 +45,8 @@ class RCNN:
     """
 
     hidden: int = 1024
+    convs: int = 0
+    norm: HeadNorm = "none"
     pooling: Pooling = "align"
     canonical: float = 224.0
     anchor_scale: float = 8.0
@@ -56,6 +61,9 @@ class RCNN:
         for name in ("hidden", "candidates", "proposals", "train_candidates", "train_proposals"):
             if getattr(self, name) < 1:
                 raise UsageError(f"rcnn.{name} {getattr(self, name)}: must be at least 1")
+        if self.convs < 0:
+            raise UsageError(f"rcnn.convs {self.convs}: must be 0 or more")
+        head_norm(self.norm)
         if self.canonical <= 0 or self.anchor_scale <= 0:
             raise UsageError(f"rcnn.canonical {self.canonical} and anchor_scale {self.anchor_scale} must be above 0")
 
@@ -96,14 +104,23 @@ def build_two_stage(
         settings: Of both stages.
         roi_head: See `TwoStageNetwork`.
     """
-    neck = FPNNeck(backbone.channels, width, "pool")
+    neck = FPNNeck(backbone.channels, width, "pool", settings.norm)
     first = RegionProposals(
         width,
         anchor_sizes(neck.strides, settings.anchor_scale),
         candidates=(settings.train_candidates, settings.candidates),
         kept=(settings.train_proposals, settings.proposals),
     )
-    second = BoxHead(neck.own, width, classes, settings.hidden, settings.pooling, settings.canonical)
+    second = BoxHead(
+        neck.own,
+        width,
+        classes,
+        settings.hidden,
+        settings.pooling,
+        settings.canonical,
+        settings.convs,
+        settings.norm,
+    )
     return TwoStageNetwork(backbone, neck, first, second, roi_head)
 
 
@@ -145,12 +162,17 @@ class DetectorTask(VisionTask):
         return InputSpec(size=facts.train_size if facts.fixed_input_size else (512, 512), fit="letterbox")
 
     @property
+    def counted(self) -> int:
+        """Objects of a picture and class that are measured: COCO's 100, and more where the task answers more."""
+        return max(100, self.limits.detections)
+
+    @property
     def protocol(self) -> str:
         limits = self.limits
         return (
-            "COCO AP and AR over IoU .50:.05:.95, 101 recall points, at most 100 objects a picture, crowds left out, "
-            "small, medium and large by the annotation's area in file pixels; answers from score "
-            f"{limits.score:g} on, NMS {limits.nms:g}, at most {limits.detections} a picture"
+            f"COCO AP and AR over IoU .50:.05:.95, 101 recall points, at most {self.counted} objects a picture and "
+            "class, crowds left out, small, medium and large by the annotation's area in file pixels; answers from "
+            f"score {limits.score:g} on, NMS {limits.nms:g}, at most {limits.detections} a picture"
         )
 
     def views(self, image: ImageSource) -> Sequence[View | None]:

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import roi_align, roi_pool
 
 from visionkit.backbones import Backbone
@@ -22,6 +22,7 @@ from visionkit.detection.proposals import RegionProposals, RPNMaps
 from visionkit.detection.roi_align import align_regions
 from visionkit.errors import UsageError, suggest
 from visionkit.nn.fpn import FPNNeck
+from visionkit.nn.norms import HeadNorm, head_norm
 
 BOX_WEIGHTS: Weights = (10.0, 10.0, 5.0, 5.0)
 
@@ -88,7 +89,7 @@ class RoIPyramid(nn.Module):
 
 
 class BoxHead(nn.Module):
-    """Two hidden layers, then classes and a box for each of them; torchvision's.
+    """Two hidden layers, or convolutions and one, then classes and a box for each of them; torchvision's.
 
     Args:
         strides: Of the levels.
@@ -97,16 +98,28 @@ class BoxHead(nn.Module):
         hidden: Width of the hidden layers.
         pooling: See `RoIPyramid`.
         canonical: See `RoIPyramid`.
+        convs: Convolutions before one hidden layer, in place of two hidden layers where 0.
+        norm: Of the convolutions, see `visionkit.nn.norms.head_norm`.
     """
 
     side = 7
 
     def __init__(
-        self, strides: Sequence[int], width: int, classes: int, hidden: int, pooling: Pooling, canonical: float
+        self,
+        strides: Sequence[int],
+        width: int,
+        classes: int,
+        hidden: int,
+        pooling: Pooling,
+        canonical: float,
+        convs: int = 0,
+        norm: HeadNorm = "none",
     ) -> None:
         super().__init__()
         self.pool = RoIPyramid(strides, self.side, pooling, canonical)
-        self.layers = TwoMLPHead(width * self.side**2, hidden)
+        self.layers: nn.Module = TwoMLPHead(width * self.side**2, hidden)
+        if convs:
+            self.layers = FastRCNNConvFCHead((width, self.side, self.side), [width] * convs, [hidden], head_norm(norm))
         self.predictor = FastRCNNPredictor(hidden, 1 + classes)
         self.classes = classes
 

@@ -10,6 +10,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 
 from visionkit.errors import UsageError, suggest
+from visionkit.nn.norms import HeadNorm, head_norm
 
 Extra = Literal["none", "pool", "conv"]
 
@@ -25,6 +26,7 @@ class FPNNeck(nn.Module):
         width: Channels of every map that comes out.
         extra: Coarser levels on top: `pool` one more, by subsampling (Faster R-CNN's); `conv` two more, by
             convolutions of stride 2 (RetinaNet's and FCOS's); `none`.
+        norm: Of its convolutions, see `visionkit.nn.norms.head_norm`.
 
     Attributes:
         strides: Of the maps that come out, finest first.
@@ -36,7 +38,9 @@ class FPNNeck(nn.Module):
         (8, 16, 32, 64, 128)
     """
 
-    def __init__(self, channels: Mapping[int, int], width: int = 256, extra: Extra = "none") -> None:
+    def __init__(
+        self, channels: Mapping[int, int], width: int = 256, extra: Extra = "none", norm: HeadNorm = "none"
+    ) -> None:
         super().__init__()
         if extra not in get_args(Extra):
             raise UsageError(
@@ -49,7 +53,7 @@ class FPNNeck(nn.Module):
             block, added = LastLevelMaxPool(), (own[-1] * 2,)
         elif extra == "conv":
             block, added = LastLevelP6P7(width, width), (own[-1] * 2, own[-1] * 4)
-        self.fpn = FeaturePyramidNetwork([channels[stride] for stride in own], width, block)
+        self.fpn = FeaturePyramidNetwork([channels[stride] for stride in own], width, block, head_norm(norm))
         self.own, self.strides, self.width = own, own + added, width
 
     def forward(self, pyramid: Mapping[int, Tensor]) -> dict[int, Tensor]:

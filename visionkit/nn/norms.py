@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, get_args
 
 from timm.layers.norm_act import BatchNormAct2d, FrozenBatchNormAct2d, GroupNormAct, freeze_batch_norm_2d
@@ -12,6 +13,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from visionkit.errors import UsageError, suggest
 
 Norm = Literal["batch", "frozen", "group"]
+HeadNorm = Literal["none", "group"]
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -25,6 +27,25 @@ def group_norm(channels: int) -> nn.GroupNorm:
 def groups_of(channels: int) -> int:
     """Number of groups for `group_norm`."""
     return math.gcd(math.gcd(32, max(1, channels // 8)), channels)
+
+
+def head_norm(norm: HeadNorm) -> Callable[..., nn.Module] | None:
+    """What makes the norm of a neck's or head's convolutions.
+
+    Args:
+        norm: `none`, as published detectors have it, whose backbones bring their own; `group`, without which necks and
+            heads learn slowly from random weights (He, Girshick and Dollár, 2019: Rethinking ImageNet Pre-training).
+
+    Returns:
+        From a number of channels to a module, or None for none.
+
+    Raises:
+        UsageError: Unknown norm.
+    """
+    if norm not in get_args(HeadNorm):
+        allowed = get_args(HeadNorm)
+        raise UsageError(f"norm {norm!r}: allowed are {', '.join(allowed)}{suggest(norm, allowed)}")
+    return group_norm if norm == "group" else None
 
 
 def set_batch_norm(network: nn.Module, norm: Norm, eps: float | None = None) -> nn.Module:
