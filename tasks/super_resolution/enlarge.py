@@ -21,7 +21,7 @@ from visionkit.tiling import Grid, receptive_field
 MAX_OUTPUT_PIXELS = int(os.environ.get("VISIONKIT_MAX_OUTPUT_PIXELS", 1_000_000_000))
 """A larger answer is refused before memory is taken; the environment variable VISIONKIT_MAX_OUTPUT_PIXELS moves it."""
 
-TILE = 256
+TILE = 384
 """Side of a window in low-resolution pixels, its surroundings among them, where the network does not look too far."""
 
 _UNSEEN = 32  # around a forced window of a network that looks at the whole picture, where no width would be enough
@@ -117,8 +117,17 @@ def grid_of(size: tuple[int, int], reach: Reach, tile: int | None) -> Grid | Non
             f"tile {tile}: this network looks {halo} pixels to each side, so a window has more than {2 * halo}; "
             "0 takes the picture whole"
         )
-    grid = Grid(size, side, overlap=2 * halo, halo=halo, align=reach.align)
+    # As few windows as that side allows, and all alike: what neighbours share is answered twice.
+    sides = (_even(size[0], side, halo, reach.align), _even(size[1], side, halo, reach.align))
+    grid = Grid(size, sides, overlap=2 * halo, halo=halo, align=reach.align)
     return grid if len(grid) > 1 else None
+
+
+def _even(length: int, most: int, halo: int, align: int) -> int:
+    """The smallest side of windows that are as few along a length as those of side `most`, in multiples of `align`."""
+    count = max(1, -(-(length - 2 * halo) // (most - 2 * halo)))
+    side = max(-(-(length + (count - 1) * 2 * halo) // count), 2 * halo + 1)
+    return -(-side // align) * align
 
 
 def enlarge(

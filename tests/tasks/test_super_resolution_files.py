@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from tasks.super_resolution import SuperResolutionTask, enlarge
-from tasks.super_resolution.enlarge import grid_of
+from tasks.super_resolution.enlarge import Reach, grid_of
 from tests.tasks.test_super_resolution import tiny
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
@@ -66,6 +66,20 @@ def test_before_rounding_windows_agree_to_a_hundred_thousandth():
             wanted = whole[..., 3 * rows.start : 3 * rows.stop, 3 * columns.start : 3 * columns.stop]
             found = part[..., top : top + wanted.shape[-2], left : left + wanted.shape[-1]]
             assert (found - wanted).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("align", [1, 8])
+def test_windows_are_as_few_as_their_largest_side_allows_and_as_even(align):
+    reach = Reach(16, align)
+    for size in ((500, 391), (960, 1280), (33, 700), (385, 2000)):
+        grid = grid_of(size, reach, 192)
+        assert grid is not None
+        needed = [-(-(side - 32) // (192 - 32)) if side > 192 else 1 for side in size]
+        assert all(found <= least + (align > 1) for found, least in zip(grid.shape, needed, strict=True))
+        for spans, side in (({w.rows.start: w.rows for w in grid}, 0), ({w.columns.start: w.columns for w in grid}, 1)):
+            lengths = [each.stop - each.start for each in spans.values()]
+            assert max(lengths) < 192 + align and max(lengths) - min(lengths) < max(align, 2)
+            assert sum(lengths) - size[side] < len(lengths) * (32 + 2 * align), "little is answered twice"
 
 
 def test_less_around_than_the_network_looks_at_would_show():
