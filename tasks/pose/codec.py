@@ -11,10 +11,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+Encoding = Literal["gaussian", "udp"]
+"""What maps are taught: `gaussian` is a Gaussian a joint; `udp` a disc and, from each cell, the way to the joint (Huang
+et al., 2020; see `offsets`)."""
+
 Decoding = Literal["dark", "quarter", "argmax"]
-"""How a peak is read: `dark` fits a Gaussian to the cells around it (the log of the map is expanded as Zhang et al.,
-2020, do; unbiased); `quarter` moves a quarter of a cell to the higher neighbour (Newell et al., 2016); `argmax` takes
-the cell as it is."""
+"""How a Gaussian's peak is read: `dark` fits a Gaussian to the cells around it (the log of the map is expanded as Zhang
+et al., 2020, do; unbiased); `quarter` moves a quarter of a cell to the higher neighbour (Newell et al., 2016);
+`argmax` takes the cell as it is."""
 
 _LEAST = 1e-6
 _FLOOR = 1e-3

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tasks.pose.codec import draw_gaussians
 from tasks.pose.fields import draw_fields
-from tasks.pose.network import FieldOutputs, HeatmapOutputs, PlaceOutputs
+from tasks.pose.network import FieldOutputs, HeatmapOutputs, OffsetOutputs, PlaceOutputs
+from tasks.pose.offsets import RADIUS, draw_offsets
 from visionkit.errors import UsageError
 
 Targets = Sequence[dict[str, Tensor]]
@@ -54,6 +55,22 @@ def heatmap_losses(outputs: HeatmapOutputs, persons: Tensor, stride: float, sigm
     # A joint that is not labelled may be anywhere: no loss, on any of its cells.
     errors = ((maps - wanted[:, None]) ** 2).sum(dim=(-2, -1)) * labelled[:, None]
     return _by_stage("heatmaps", errors.sum(dim=(0, 2)) / unit)
+
+
+def offset_losses(outputs: OffsetOutputs, persons: Tensor, stride: float, sigma: float) -> dict[str, Tensor]:
+    """Squared errors of each stage: of the discs everywhere, of the offsets within them; zeros cost 1 a joint each."""
+    maps = outputs.heatmaps.float()
+    offsets = outputs.offsets.float().unflatten(2, (-1, 2))
+    discs, ways = draw_offsets(persons[..., :2], (maps.shape[-2], maps.shape[-1]), stride, sigma)
+    labelled = (persons[..., 2] > 0).float()
+    unit = math.pi * (RADIUS * sigma) ** 2 * labelled.sum().clamp(min=1)
+    of_maps = ((maps - discs[:, None]) ** 2).sum(dim=(-2, -1)) * labelled[:, None]
+    inside = (offsets - ways[:, None]) ** 2 * discs[:, None, :, None]
+    # The mean square of an offset in a disc is half of a squared radius.
+    of_offsets = 2 * inside.sum(dim=(-3, -2, -1)) * labelled[:, None]
+    return _by_stage("heatmaps", of_maps.sum(dim=(0, 2)) / unit) | _by_stage(
+        "offsets", of_offsets.sum(dim=(0, 2)) / unit
+    )
 
 
 def place_losses(outputs: PlaceOutputs, persons: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:

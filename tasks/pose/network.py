@@ -39,6 +39,18 @@ class FieldOutputs(NamedTuple):
     fields: Tensor
 
 
+class OffsetOutputs(NamedTuple):
+    """Raw outputs of `simple_baseline` and `cpm` where they are taught discs and offsets.
+
+    Attributes:
+        heatmaps: (B, S, K, h, w) float.
+        offsets: (B, S, 2 K, h, w) float: x and y of the way to the joint, in radii of its disc.
+    """
+
+    heatmaps: Tensor
+    offsets: Tensor
+
+
 class PlaceOutputs(NamedTuple):
     """Raw outputs of `deeppose`.
 
@@ -49,6 +61,9 @@ class PlaceOutputs(NamedTuple):
 
     places: Tensor
     spread: Tensor
+
+
+AnyOutputs = HeatmapOutputs | FieldOutputs | OffsetOutputs | PlaceOutputs
 
 
 class DeconvDecoder(nn.Module):
@@ -133,7 +148,7 @@ class Mirrored(nn.Module):
         self.backbone = backbone
         self.flip_test = False
 
-    def forward(self, image: Tensor) -> HeatmapOutputs | FieldOutputs | PlaceOutputs:
+    def forward(self, image: Tensor) -> AnyOutputs:
         """(B, C, H, W) normalised pictures to raw outputs."""
         outputs = self.read(self.backbone(image))
         if not self.flip_test or self.training:
@@ -141,7 +156,7 @@ class Mirrored(nn.Module):
         other = self.mirrored(self.read(self.backbone(image.flip(-1))))
         return type(outputs)(*((a + b) / 2 for a, b in zip(outputs, other, strict=True)))
 
-    def read(self, features: Features) -> HeatmapOutputs | FieldOutputs | PlaceOutputs:
+    def read(self, features: Features) -> AnyOutputs:
         """The head's half: a backbone pass that other heads share is enough."""
         raise NotImplementedError
 
@@ -158,8 +173,9 @@ class HeatmapNetwork(Mirrored):
         decoder: Takes that map.
         head: Takes the decoder's.
         mirror: For each joint the number of its mirror image.
-        limbs: For each limb its mirror image and whether that runs the same way (1.0) or the other (-1.0); empty for
-            networks without fields.
+        vectors: For each pair of maps that hold x and y of a vector its mirror image, and whether that runs the same
+            way (1.0) or the other (-1.0): of each limb, or of each joint's offsets; empty for heatmaps alone.
+        outputs: What it returns where there are such maps.
     """
 
     mirror: Tensor
@@ -170,28 +186,29 @@ class HeatmapNetwork(Mirrored):
         decoder: DeconvDecoder,
         head: StagedHead,
         mirror: Sequence[int],
-        limbs: Sequence[tuple[int, float]] = (),
+        vectors: Sequence[tuple[int, float]] = (),
+        outputs: type[FieldOutputs] | type[OffsetOutputs] = FieldOutputs,
     ) -> None:
         super().__init__(backbone)
         self.decoder, self.head, self.joints = decoder, head, len(mirror)
-        self.limbs = list(limbs)
+        self.vectors, self.outputs = list(vectors), outputs
         self.register_buffer("mirror", torch.tensor(mirror, dtype=torch.long), persistent=False)
 
-    def read(self, features: Features) -> HeatmapOutputs | FieldOutputs:
+    def read(self, features: Features) -> AnyOutputs:
         (map_,) = features.pyramid.values()
         maps = self.head(self.decoder(map_))
-        if not self.limbs:
+        if not self.vectors:
             return HeatmapOutputs(maps)
-        return FieldOutputs(maps[:, :, : self.joints], maps[:, :, self.joints :])
+        return self.outputs(maps[:, :, : self.joints], maps[:, :, self.joints :])
 
     def mirrored(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         heatmaps = outputs[0].flip(-1)[:, :, self.mirror]
         if len(outputs) == 1:
             return (heatmaps,)
-        fields = outputs[1].flip(-1)
-        order = [2 * limb + axis for limb, _ in self.limbs for axis in (0, 1)]
-        signs = [sign * way for _, sign in self.limbs for way in (-1.0, 1.0)]  # x points the other way in a mirror
-        return heatmaps, fields[:, :, order] * fields.new_tensor(signs)[:, None, None]
+        vectors = outputs[1].flip(-1)
+        order = [2 * vector + axis for vector, _ in self.vectors for axis in (0, 1)]
+        signs = [sign * way for _, sign in self.vectors for way in (-1.0, 1.0)]  # x points the other way in a mirror
+        return heatmaps, vectors[:, :, order] * vectors.new_tensor(signs)[:, None, None]
 
 
 class PlaceNetwork(Mirrored):

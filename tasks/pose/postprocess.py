@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from tasks.pose.codec import Decoding, read_peaks
-from tasks.pose.network import HeatmapOutputs, PlaceOutputs
+from tasks.pose.network import HeatmapOutputs, OffsetOutputs, PlaceOutputs
+from tasks.pose.offsets import read_offsets
 from visionkit.geometry import Geometry
 from visionkit.predictions import Poses
 from visionkit.skeleton import Skeleton
@@ -37,6 +38,13 @@ class FoundPersons(NamedTuple):
 def persons_of_maps(outputs: HeatmapOutputs, stride: float, decoding: Decoding) -> list[FoundPersons]:
     """One person a crop, each joint at the highest place of its map."""
     places, heights = read_peaks(outputs.heatmaps[:, -1], stride, decoding)
+    return _one_each(places, heights.clamp(0, 1))
+
+
+def persons_of_offsets(outputs: OffsetOutputs, stride: float, sigma: float) -> list[FoundPersons]:
+    """One person a crop, each joint where the cells at the middle of its disc say."""
+    offsets = outputs.offsets[:, -1].unflatten(1, (-1, 2))
+    places, heights = read_offsets(outputs.heatmaps[:, -1], offsets, stride, sigma)
     return _one_each(places, heights.clamp(0, 1))
 
 

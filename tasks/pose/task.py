@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from tasks.pose.codec import Decoding
+from tasks.pose.codec import Decoding, Encoding
 from tasks.pose.fields import MAX_PERSONS, read_persons
 from tasks.pose.keypoint_rcnn import (
     PUBLIC,
@@ -21,7 +21,7 @@ from tasks.pose.keypoint_rcnn import (
     persons_of_boxes,
     public_arguments,
 )
-from tasks.pose.loss import as_targets, field_losses, heatmap_losses, place_losses, single_persons
+from tasks.pose.loss import as_targets, field_losses, heatmap_losses, offset_losses, place_losses, single_persons
 from tasks.pose.metrics import PCK_SHARE, PoseMetrics, joint_table, picture_number, truth_of
 from tasks.pose.network import (
     DeconvDecoder,
@@ -29,13 +29,21 @@ from tasks.pose.network import (
     HeatmapNetwork,
     HeatmapOutputs,
     Mirrored,
+    OffsetOutputs,
     PlaceNetwork,
     PlaceOutputs,
     StagedHead,
     mirrored_limbs,
 )
 from tasks.pose.oks import Found
-from tasks.pose.postprocess import FoundPersons, in_file, persons_of_maps, persons_of_places, to_predictions
+from tasks.pose.postprocess import (
+    FoundPersons,
+    in_file,
+    persons_of_maps,
+    persons_of_offsets,
+    persons_of_places,
+    to_predictions,
+)
 from visionkit.backbones import Backbone
 from visionkit.crops import PersonCrop, whole_picture
 from visionkit.detection.select import Thresholds
@@ -58,6 +66,9 @@ STAGES = {"simple_baseline": 1, "deeppose": 1, "cpm": 3, "openpose": 3, "keypoin
 
 WHOLE = ("openpose", "keypoint_rcnn")
 """Networks of whole pictures; the others look at one person a crop."""
+
+OF_MAPS = ("simple_baseline", "cpm")
+"""Networks of one map a joint, which may have offsets beside it."""
 
 _OUTPUTS: dict[str, type[tuple[Any, ...]]] = {
     "simple_baseline": HeatmapOutputs,
@@ -89,8 +100,10 @@ class PoseTask(VisionTask):
         stage_convs: Their convolutions.
         stage_kernel: The side of these.
         sigma: Of the Gaussians that maps are taught, in cells.
+        encoding: What `simple_baseline` and `cpm` are taught: `gaussian`, or `udp` (discs and offsets; Huang et al.,
+            2020), where a disc has the radius 1.75 `sigma`.
         limb_width: For `openpose`, half the width of a limb's field in cells.
-        decoding: How a peak is read: `dark` (unbiased), `quarter` or `argmax`.
+        decoding: How a Gaussian's peak is read: `dark` (unbiased), `quarter` or `argmax`.
         flip_test: When it does not learn, also look at the mirrored picture and take the mean; takes twice as long.
         rcnn: For `keypoint_rcnn`, its two stages; its pyramid has 256 channels unless `width` says otherwise.
         keypoint_hidden: For `keypoint_rcnn`, channels of the keypoint head.
@@ -135,6 +148,7 @@ class PoseTask(VisionTask):
         stage_convs: int = 3,
         stage_kernel: int = 7,
         sigma: float = 2.0,
+        encoding: Encoding = "gaussian",
         limb_width: float = 1.0,
         decoding: Decoding = "dark",
         flip_test: bool = False,
@@ -151,6 +165,7 @@ class PoseTask(VisionTask):
     ) -> None:
         for key, value, allowed in (
             ("architecture", architecture, get_args(Architecture)),
+            ("encoding", encoding, get_args(Encoding)),
             ("decoding", decoding, get_args(Decoding)),
         ):
             if value not in allowed:
@@ -171,7 +186,10 @@ class PoseTask(VisionTask):
                 raise UsageError(f"model.{key} {number}: at least {least} is needed")
         if stages not in (None, 1) and architecture in ("simple_baseline", "keypoint_rcnn"):
             raise UsageError(f"model.stages: {architecture} has one; choose --model.architecture cpm for more")
-        self.architecture, self.decoding, self.sigma, self.limb_width = architecture, decoding, sigma, limb_width
+        if encoding == "udp" and architecture not in OF_MAPS:
+            raise UsageError(f"model.encoding udp: is for {' and '.join(OF_MAPS)}, not {architecture}")
+        self.architecture, self.encoding, self.decoding = architecture, encoding, decoding
+        self.sigma, self.limb_width = sigma, limb_width
         self.stages = stages or STAGES[architecture]
         self.crop = self._crop(crop)
         self.score_threshold, self.joint_threshold = score_threshold, joint_threshold
@@ -194,7 +212,7 @@ class PoseTask(VisionTask):
         else:
             body = self._body(backbone, pretrained, stride, drop_path)
             self.network = self._build(body, width, deconvs, stage_width, stage_convs, stage_kernel)
-            self.outputs = _OUTPUTS[architecture]  # type: ignore[misc]
+            self.outputs = OffsetOutputs if encoding == "udp" else _OUTPUTS[architecture]  # type: ignore[misc]
         self.normalize = Normalize(body.mean, body.std)
         self.metrics = MetricCollection({"poses": PoseMetrics(self.skeleton)})
         self.use_flip_test(flip_test)
@@ -226,18 +244,19 @@ class PoseTask(VisionTask):
             if self.input.fit == "native":
                 raise UsageError("model.input.fit native: deeppose wants one size; choose stretch or letterbox")
             return PlaceNetwork(body, self.input.size, joints, mirror, self.stages, 2 * width)
-        limbs: list[tuple[int, float]] = []
+        vectors = [(number, 1.0) for number in mirror] if self.encoding == "udp" else []
         if self.architecture == "openpose":
             if not self.skeleton.limbs:
                 raise UsageError(
                     f"skeleton {self.skeleton.name}: openpose wants edges; give it some, or another network"
                 )
             same = [(number, 1.0) for number in range(len(self.skeleton.limbs))]
-            limbs = mirrored_limbs(self.skeleton.limbs, mirror) or same
+            vectors = mirrored_limbs(self.skeleton.limbs, mirror) or same
         decoder = DeconvDecoder(body.channels[body.strides[-1]], width, deconvs)
-        outputs = joints + 2 * len(limbs)
+        outputs = joints + 2 * len(vectors)
         head = StagedHead(decoder.channels, outputs, self.stages, stage_width, stage_convs, stage_kernel)
-        return HeatmapNetwork(body, decoder, head, mirror, limbs)
+        kind = OffsetOutputs if self.encoding == "udp" else FieldOutputs
+        return HeatmapNetwork(body, decoder, head, mirror, vectors, kind)
 
     def use_flip_test(self, on: bool = True) -> None:
         """Looks at the mirrored picture too, or not any more.
@@ -312,7 +331,8 @@ class PoseTask(VisionTask):
         persons = single_persons(target, len(self.skeleton), outputs[0].device)
         if self.architecture == "deeppose":
             return place_losses(outputs, persons, self.input.size)
-        return heatmap_losses(outputs, persons, self.stride, self.sigma)
+        of_maps = offset_losses if self.encoding == "udp" else heatmap_losses
+        return of_maps(outputs, persons, self.stride, self.sigma)
 
     def measure(self, decoded: Sequence[FoundPersons], batch: Batch) -> None:
         found, true = [], []
@@ -343,6 +363,7 @@ class PoseTask(VisionTask):
         share = f"PCK@{PCK_SHARE['torso']:g} by {torso}"
         if self.skeleton.head:
             share += f", PCKh@{PCK_SHARE['head']:g} by the head's length"
+        read = "udp" if self.encoding == "udp" else self.decoding
         height, width = self.input.size
         looked = f"whole pictures, {self.input.fit} to {height}x{width}"
         if self.crop is not None:
@@ -351,7 +372,7 @@ class PoseTask(VisionTask):
             )
         return (
             f"COCO OKS AP/AR (.50:.05:.95, at most 20 a picture, {self.skeleton.sigmas_told}); {share}; {looked}; "
-            f"{self.decoding} decoding, flip test {'on' if getattr(self.network, 'flip_test', False) else 'off'}"
+            f"{read} decoding, flip test {'on' if getattr(self.network, 'flip_test', False) else 'off'}"
         )
 
     # ------------------------------------------------------------------ serving
@@ -374,7 +395,7 @@ class PoseTask(VisionTask):
 
         Args:
             outputs: Of the network.
-            decoding: In place of the task's own.
+            decoding: In place of the task's own; of Gaussians alone.
             max_persons: Of a whole picture, at most: 100 by default, 30 for `openpose`.
         """
         how = decoding or self.decoding
@@ -382,6 +403,8 @@ class PoseTask(VisionTask):
             return persons_of_boxes(self, outputs, Thresholds().given(None, None, max_persons))
         if self.architecture == "deeppose":
             return persons_of_places(outputs, self.input.size)
+        if self.encoding == "udp":
+            return persons_of_offsets(outputs, self.stride, self.sigma)
         if self.architecture != "openpose":
             return persons_of_maps(outputs, self.stride, how)
         return [

@@ -10,9 +10,10 @@ from datamodules.scene_data import SceneData
 from tasks.pose import PoseTask
 from tasks.pose.codec import draw_gaussians
 from tasks.pose.fields import draw_fields, read_persons
-from tasks.pose.loss import field_losses, heatmap_losses, known_cells, place_losses
+from tasks.pose.loss import field_losses, heatmap_losses, known_cells, offset_losses, place_losses
 from tasks.pose.metrics import PoseMetrics, truth_of
-from tasks.pose.network import FieldOutputs, HeatmapOutputs, PlaceOutputs, mirrored_limbs
+from tasks.pose.network import FieldOutputs, HeatmapOutputs, OffsetOutputs, PlaceOutputs, mirrored_limbs
+from tasks.pose.offsets import draw_offsets
 from tasks.pose.oks import Found
 from visionkit.crops import PersonCrop
 from visionkit.errors import UsageError
@@ -24,9 +25,14 @@ from visionkit.types import View
 
 COCO = Skeleton.of("coco17")
 ARCHITECTURES = ("simple_baseline", "cpm", "deeppose", "openpose")
+CODINGS = (*ARCHITECTURES, "simple_baseline udp", "cpm udp")
 
 
 def tiny(architecture="simple_baseline", **arguments):
+    """A small task; `udp` behind the architecture's name stands for that encoding."""
+    architecture, _, encoding = architecture.partition(" ")
+    if encoding:
+        arguments["encoding"] = encoding
     fit = "letterbox" if architecture == "openpose" else "stretch"
     defaults = {"input": InputSpec(size=(64, 64), fit=fit), "width": 32, "stage_width": 16}
     if architecture == "deeppose":
@@ -45,7 +51,7 @@ def test_parameter_counts_are_the_published_ones(name, parameters):
     assert sum(p.numel() for p in task.network.parameters()) == parameters
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", CODINGS)
 def test_every_architecture_learns_evaluates_and_serves(architecture):
     torch.manual_seed(0)
     task = tiny(architecture)
@@ -67,7 +73,7 @@ def test_every_architecture_learns_evaluates_and_serves(architecture):
     assert Prediction.from_json(json.loads(json.dumps(answer.to_json()))) == answer
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", CODINGS)
 def test_the_flip_test_makes_the_answer_of_a_mirrored_picture_the_mirrored_answer(architecture):
     torch.manual_seed(1)
     task = tiny(architecture).eval()
@@ -96,6 +102,18 @@ def test_fields_of_a_mirrored_picture_are_the_mirrored_fields():
     back = task.network.mirrored((maps[1], fields[1]))
     assert torch.allclose(back[0], maps[0], atol=1e-5)
     assert torch.allclose(back[1], fields[0], atol=1e-4)
+
+
+def test_offsets_of_a_mirrored_picture_are_the_mirrored_offsets():
+    task = tiny("cpm udp")
+    places = torch.rand(3, 17, 2, generator=torch.Generator().manual_seed(0)) * 64
+    other = torch.stack([64 - places[..., 0], places[..., 1]], dim=-1)[:, list(COCO.mirror)]
+    (maps, ways), (other_maps, other_ways) = (
+        [each.flatten(1, 2)[:, None] if each.ndim == 5 else each[:, None] for each in draw_offsets(p, (16, 16), 4, 2.0)]
+        for p in (places, other)
+    )
+    back = task.network.mirrored((other_maps, other_ways))
+    assert torch.allclose(back[0], maps) and torch.allclose(back[1], ways, atol=1e-5)
 
 
 def persons_at(centres, height=120.0):
@@ -162,6 +180,11 @@ def test_perfect_maps_and_places_have_no_loss():
     maps = draw_gaussians(persons[..., :2], (16, 16), 4.0, 2.0)[:, None]
     assert float(sum(heatmap_losses(HeatmapOutputs(maps), persons, 4.0, 2.0).values())) == pytest.approx(0, abs=1e-6)
     assert float(sum(heatmap_losses(HeatmapOutputs(0 * maps), persons, 4.0, 2.0).values())) < 1.01
+    discs, ways = draw_offsets(persons[..., :2], (16, 16), 4.0, 1.0)
+    for share, cost in ((1, 0), (0, 2)):
+        outputs = OffsetOutputs(share * discs[:, None], share * ways.flatten(1, 2)[:, None])
+        terms = offset_losses(outputs, persons, 4.0, 1.0)
+        assert set(terms) == {"heatmaps", "offsets"} and float(sum(terms.values())) == pytest.approx(cost, abs=0.6)
     places = (persons[..., :2] / 64)[:, None]
     assert float(sum(place_losses(PlaceOutputs(places, torch.full((2, 17), -7.0)), persons, (64, 64)).values())) < 1e-6
 
@@ -213,7 +236,7 @@ def test_pck_by_hand():
     assert float(metric.compute()["pckh"]) == pytest.approx(15 / 16)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", CODINGS)
 def test_ground_truth_through_each_network_s_own_coding_gives_ap_1(architecture):
     if architecture == "openpose":
         task = tiny(architecture, input=InputSpec(size=(192, 256), fit="letterbox"))
@@ -235,6 +258,9 @@ def test_ground_truth_through_each_network_s_own_coding_gives_ap_1(architecture)
         else:
             places = torch.stack([t["keypoints"][0, :, :2] for t in batch["target"]])
             outputs = HeatmapOutputs(draw_gaussians(places, size, task.stride, task.sigma)[:, None])
+            if task.encoding == "udp":
+                discs, ways = draw_offsets(places, size, task.stride, task.sigma)
+                outputs = OffsetOutputs(discs[:, None], ways.flatten(1, 2)[:, None])
             if architecture == "deeppose":
                 outputs = PlaceOutputs(
                     places[:, None] / torch.tensor([96.0, 128.0]), torch.full(places.shape[:2], -4.0)
@@ -269,6 +295,10 @@ def test_limbs_have_mirror_images(name):
 def test_bad_arguments_say_what_to_do():
     with pytest.raises(UsageError, match=r"architecture 'openpos'.*did you mean 'openpose'"):
         tiny("openpos")
+    with pytest.raises(UsageError, match="encoding udp: is for simple_baseline and cpm, not deeppose"):
+        tiny("deeppose udp")
+    with pytest.raises(UsageError, match=r"encoding 'upd'.*did you mean 'udp'"):
+        tiny("cpm upd")
     with pytest.raises(UsageError, match="stages: simple_baseline has one"):
         tiny(stages=2)
     with pytest.raises(UsageError, match="openpose looks at whole pictures"):

@@ -13,6 +13,7 @@ from tasks.pose.network import HeatmapOutputs
 from tasks.pose.oks import Found
 from tests.real_data import real_data
 from visionkit.crops import PersonCrop
+from visionkit.detection.task import RCNN
 from visionkit.geometry import InputSpec
 from visionkit.optim import OptimConfig, build_optimizer, parameter_groups
 
@@ -69,27 +70,33 @@ def test_ground_truth_through_crops_and_maps_gives_ap_1(name):
     assert float(task.metrics.compute()["ap"]) >= (0.9 if name == "mpii" else 0.999)
 
 
+CROPS = {"input": InputSpec(size=(128, 96), fit="stretch"), "width": 96, "deconvs": 2, "stride": 16, "sigma": 1.5}
+PICTURES = {"input": InputSpec(size=(256, 256), fit="letterbox")}
+STAGES = {"stage_width": 64, "stage_convs": 2}
+BY_HEART = {
+    "simple_baseline": CROPS,
+    "cpm": CROPS | STAGES,
+    "deeppose": {"input": CROPS["input"], "stages": 2, "width": 128},
+    "openpose": PICTURES | STAGES | {"width": 96, "deconvs": 2, "stride": 16, "sigma": 1.0},
+    "keypoint_rcnn": PICTURES
+    | {"width": 64, "keypoint_hidden": 64, "backbone_norm": "group"}
+    | {"rcnn": RCNN(hidden=128, canonical=64, anchor_scale=4, train_proposals=100, proposals=100, boxes_drawn=64)},
+}
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("architecture", ["simple_baseline", "cpm", "deeppose", "openpose"])
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("architecture", BY_HEART)
 def test_each_network_learns_fourteen_persons_by_heart(architecture):
     """Four photos of COCO, on one thread in minutes; the same network must then give their persons back."""
     torch.manual_seed(0)
-    whole = architecture == "openpose"
-    spec = InputSpec(size=(256, 256), fit="letterbox") if whole else InputSpec(size=(128, 96), fit="stretch")
-    deep = {"stages": 2, "width": 128} if architecture == "deeppose" else {"width": 96, "deconvs": 2, "stride": 16}
-    stages = {"stage_width": 64, "stage_convs": 2, "sigma": 1.0 if whole else 1.5}
+    arguments = BY_HEART[architecture]
     task = PoseTask(
-        "resnet18",
-        architecture=architecture,
-        input=spec,
-        **deep,
-        **stages,
-        optim=OptimConfig(lr=1e-3, weight_decay=0.0),
+        "resnet18", architecture=architecture, optim=OptimConfig(lr=1e-3, weight_decay=0.0), **arguments
     ).train()
     data = CocoKeypointData(
-        str(real_data("pose/mmpose_samples/coco")), labels="test_coco.json", images=".", input=spec, crop=task.crop,
-        batch_size=4 if whole else 14,
+        str(real_data("pose/mmpose_samples/coco")), labels="test_coco.json", images=".", input=arguments["input"],
+        crop=task.crop, batch_size=14 if task.crop else 4,
     )  # fmt: skip
     (batch,) = data.val_dataloader()
     optimizer = build_optimizer(parameter_groups(task.network, task.optim), task.optim)
