@@ -142,6 +142,17 @@ class FaceRecognitionTask(VisionTask):
             )
         return groups
 
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Refuses persons beyond `identities`, while their numbers are still on the CPU and cost nothing to read."""
+        if self.training and self.loss is not None and self.loss.name != "triplet":
+            last = int(batch["target"]["identity"].max())
+            if last >= self.identities:
+                raise UsageError(
+                    f"model.identities {self.identities}: the training data has at least {last + 1} persons; leave it "
+                    "out, and it follows the data"
+                )
+        return batch
+
     def losses(self, outputs: FaceOutputs, target: Any) -> dict[str, Tensor]:
         if self.loss is None:
             raise UsageError(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
@@ -27,6 +27,7 @@ REMAINDER = 0.014
 
 FLOATS, CODES = "vectors.f32", "vectors.i8"
 _CHUNK = 256  # rows whose highest product stands for them
+_FLOAT_BLOCK = 1 << 14  # rows that are in floating point at once
 _BLOCK = 1 << 18  # products kept at once for one query; fewer rows for more queries
 
 
@@ -203,8 +204,27 @@ def _multiply(queries: Tensor, codes: Tensor) -> Tensor:
     """(Q, D) int8 times (D, n) int8 to (Q, n) int32."""
     import torch
 
-    # The one int8 product of torch for the CPU; it reads transposed rows where they lie.
-    return torch._int_mm(queries, codes)
+    # The one int8 product of torch for the CPU; it reads transposed rows where they lie. It is not public, so a torch
+    # without it, or a processor that it does not know, is answered in another way.
+    product = getattr(torch, "_int_mm", None)
+    if product is not None:
+        try:
+            return cast("Tensor", product(queries, codes))
+        except (RuntimeError, NotImplementedError):
+            pass
+    return _multiply_in_float(queries, codes)
+
+
+def _multiply_in_float(queries: Tensor, codes: Tensor) -> Tensor:
+    """The same product, exact as well, since the type holds its sums; slower."""
+    import torch
+
+    fine = torch.float32 if 127 * 127 * len(codes) < 1 << 24 else torch.float64
+    asked = queries.to(fine)
+    out = torch.empty(len(queries), codes.shape[1], dtype=torch.int32)
+    for start in range(0, codes.shape[1], _FLOAT_BLOCK):
+        out[:, start : start + _FLOAT_BLOCK] = asked @ codes[:, start : start + _FLOAT_BLOCK].to(fine)
+    return out
 
 
 def _put(path: Path, offset: int, content: bytes) -> None:

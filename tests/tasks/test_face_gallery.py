@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tasks.face_recognition.gallery import DATABASE, Gallery
-from tasks.face_recognition.vectors import CODES, FLOATS, MappedVectors, quantise
+from tasks.face_recognition.vectors import CODES, FLOATS, MappedVectors, _multiply_in_float, quantise
 from tests.real_data import ROOT
 from visionkit.errors import CheckpointError, DataError, UsageError
 
@@ -51,6 +52,28 @@ def test_the_search_is_exact(tmp_path, count, queries, k):
     best = np.argsort(-exact.T, axis=1, kind="stable")[:, : min(k, count - 1)]
     assert np.allclose(scores, np.take_along_axis(exact.T, best, axis=1), atol=1e-6)
     assert (rows == best).mean() == 1.0
+
+
+@pytest.mark.parametrize("how", ["absent", "refuses"])
+def test_the_search_is_exact_without_torch_s_own_int8_product(tmp_path, monkeypatch, how):
+    def refuse(*_):
+        raise RuntimeError("no int8 product for this processor")
+
+    if how == "absent":
+        monkeypatch.delattr(torch, "_int_mm")
+    else:
+        monkeypatch.setattr(torch, "_int_mm", refuse)
+    test_the_search_is_exact(tmp_path, 20011, 9, 5)
+
+
+@pytest.mark.parametrize("width", [64, 512, 2048])
+def test_the_product_in_float_is_the_int8_product(width):
+    """Of the largest values there are, whose sums in float32 would round at the greatest width."""
+    generator = torch.Generator().manual_seed(0)
+    queries = torch.randint(120, 128, (3, width), dtype=torch.int8, generator=generator)
+    codes = torch.randint(-127, 128, (20000, width), dtype=torch.int8, generator=generator)
+    codes[::2] = codes[::2].abs()
+    assert torch.equal(_multiply_in_float(queries, codes.T), (queries.long() @ codes.T.long()).int())
 
 
 def test_the_bound_of_the_scan_holds():

@@ -14,6 +14,7 @@ from tasks.face_recognition.loss import LOSSES, FaceLoss
 from tasks.face_recognition.metrics import FaceMetrics
 from tasks.face_recognition.task import FaceRecognitionTask
 from tasks.face_recognition.verification import Roc, deal, ten_fold
+from tests.ranks import on_two_ranks
 from visionkit.errors import UsageError
 from visionkit.geometry import Geometry, InputSpec
 
@@ -103,6 +104,16 @@ def test_nothing_to_learn_is_told():
     task = tiny(identities=0).eval()
     with pytest.raises(UsageError, match="nothing to learn"):
         task.losses(task(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)), {"identity": torch.zeros(1).long()})
+
+
+def test_more_persons_than_there_are_directions_are_told_before_any_device_sees_them():
+    task, batch = tiny(identities=4).train(), {"target": {"identity": torch.tensor([0, 3, 7])}}
+    with pytest.raises(UsageError, match=r"model\.identities 4: the training data has at least 8 persons"):
+        task.on_before_batch_transfer(batch, 0)
+    batch["target"]["identity"] = torch.tensor([0, 3])
+    assert task.on_before_batch_transfer(batch, 0) is batch
+    for other in (tiny(identities=4, loss="triplet").train(), tiny(identities=4).eval(), tiny(identities=0).train()):
+        other.on_before_batch_transfer({"target": {"identity": torch.tensor([7])}}, 0)
 
 
 # ---------------------------------------------------------------------- verification
@@ -237,6 +248,26 @@ def test_the_order_of_pictures_and_the_number_of_ranks_change_nothing():
     both._update_count = 1
     for key, value in both.compute().items():
         assert torch.equal(value, expected[key]), key
+
+
+def _of_rank(rank):
+    values, identity, names = embeddings()
+    metric = FaceMetrics()
+    measured(metric, np.arange(rank, len(names), 2)[: 24 - 4 * rank], values, identity, names)
+    return {key: value.numpy() for key, value in metric.compute().items()}
+
+
+@pytest.mark.timeout(600)
+def test_two_processes_say_what_one_says():
+    """Of unequal numbers of pictures, which is what a sampler that repeats nothing leaves them."""
+    values, identity, names = embeddings()
+    rows = np.concatenate([np.arange(0, 48, 2), np.arange(1, 48, 2)[:20]])
+    one = FaceMetrics()
+    measured(one, rows, values, identity, names)
+    expected = one.compute()
+    for answer in on_two_ranks(_of_rank):
+        assert answer.keys() == expected.keys()
+        assert all(np.array_equal(answer[key], value.numpy()) for key, value in expected.items())
 
 
 def test_listed_pairs_are_what_is_verified():

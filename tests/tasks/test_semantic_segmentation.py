@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-
 import numpy as np
 import pytest
 import torch
@@ -12,6 +10,7 @@ import torch.nn.functional as F
 from tasks.semantic_segmentation import SemanticSegmentationTask
 from tasks.semantic_segmentation.loss import LOSSES, CrossEntropy, SegmentationLoss
 from tasks.semantic_segmentation.metrics import SegmentationCounts, boundary_counts, confusion
+from tests.ranks import on_two_ranks
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
 from visionkit.predictor import Predictor
@@ -178,29 +177,19 @@ def test_boundaries_match_within_the_tolerance():
     assert boundary_counts(truth, ignored, 2, 0.01).sum() == 0, "beside an ignored pixel nothing is known"
 
 
-def _rank(rank, port, results):
-    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def _measured(rank):
     metric = SegmentationCounts(3)
     metric.update(*_pictures(rank))
-    results.put((rank, {key: value.numpy() for key, value in metric.compute().items()}))
-    torch.distributed.destroy_process_group()
+    return {key: value.numpy() for key, value in metric.compute().items()}
 
 
-@pytest.mark.timeout(300)
-def test_two_ranks_say_what_one_says(free_port):
+@pytest.mark.timeout(600)
+def test_two_ranks_say_what_one_says():
     alone = SegmentationCounts(3)
     for number in range(2):
         alone.update(*_pictures(number))
     wanted = alone.compute()
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    ranks = [context.Process(target=_rank, args=(rank, free_port, results)) for rank in range(2)]
-    for each in ranks:
-        each.start()
-    answers = [results.get(timeout=240)[1] for _ in ranks]
-    for each in ranks:
-        each.join(30)
-    for answer in answers:
+    for answer in on_two_ranks(_measured):
         assert answer.keys() == wanted.keys()
         assert all(np.array_equal(answer[key], value.numpy()) for key, value in wanted.items())
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import multiprocessing
-import socket
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from tests.ranks import on_two_ranks
 from tests.real_data import real_data
 from visionkit.coco_eval import (
     DetectionMetrics,
@@ -292,42 +291,28 @@ def test_crowded_pictures_are_measured_with_more_than_a_hundred_objects():
     assert tables["per class"][0]["box AR400"] == 1
 
 
-def _rank(rank: int, port: int, folder: str, out: Any) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def _measured(rank: int, folder: Path) -> dict[str, dict[str, np.ndarray]]:
     said = {}
     for kind in ("bbox", "segm"):
-        truth, found = fake100(Path(folder), kind)
+        truth, found = fake100(folder, kind)
         classes, predictions, targets = pictures(truth, found, kind == "segm")
         metrics = DetectionMetrics(classes, masks=kind == "segm")
         metrics.update(predictions[rank::2], targets[rank::2])
         said[kind] = {name: value.numpy() for name, value in metrics.compute().items()}
-    out.put((rank, said))
-    torch.distributed.destroy_process_group()
+    return said
 
 
 @pytest.mark.timeout(600)
 def test_two_ranks_say_what_one_says():
     folder = real_data("detection/coco_val2014_fake100")
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    ranks = [context.Process(target=_rank, args=(k, port, str(folder), results)) for k in range(2)]
-    for each in ranks:
-        each.start()
-    answers = dict(results.get(timeout=500) for _ in ranks)
-    for each in ranks:
-        each.join(30)
-    assert answers.keys() == {0, 1}
+    answers = on_two_ranks(_measured, folder)
     for kind in ("bbox", "segm"):
         truth, found = fake100(folder, kind)
         classes, predictions, targets = pictures(truth, found, kind == "segm")
         alone = DetectionMetrics(classes, masks=kind == "segm")
         alone.update(predictions, targets)
         expected = alone.compute()
-        for answer in answers.values():
+        for answer in answers:
             assert answer[kind].keys() == expected.keys()
             for name, value in expected.items():
                 assert np.array_equal(answer[kind][name], value.numpy()), name
