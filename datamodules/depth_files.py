@@ -13,7 +13,7 @@ from PIL import Image
 
 from datamodules.augment import SampleAugment
 from datamodules.class_names import shorten
-from datamodules.pictures import FileStore, PixelCache
+from datamodules.pictures import FileStore, PixelCache, StoredPictures
 from visionkit.data import Split, VisionDataModule
 from visionkit.errors import DataError, UsageError
 from visionkit.images import MAX_PIXELS, ImageSource
@@ -159,7 +159,7 @@ class DepthFiles(FileStore):
         return self.units or default_unit(_values(Path(self.depths.name(0))).dtype)
 
 
-class DepthPictures(Sequence[Sample]):
+class DepthPictures(StoredPictures[DepthStore]):
     """Samples of a depth set.
 
     Args:
@@ -172,21 +172,12 @@ class DepthPictures(Sequence[Sample]):
     def __init__(
         self, store: DepthStore, rows: np.ndarray, cache: PixelCache | None = None, keep: bool = False
     ) -> None:
-        self.store, self.rows, self.cache = store, rows, cache
+        super().__init__(store, rows, cache)
         self.kept: dict[int, np.ndarray] | None = {} if keep else None
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[k] for k in range(*index.indices(len(self)))]
-        number = int(self.rows[index])
-        if self.cache is None:
-            image = self.store.source(number)
-        else:
-            image = self.cache.source(self.store, number, range(len(self))[index])
-        return Sample(image, {"depth": self._depth(number, image)}, image.name)
+    def target(self, index: int, image: ImageSource) -> Any:
+        """Its depth in metres."""
+        return {"depth": self._depth(int(self.rows[index]), image)}
 
     def _depth(self, number: int, image: ImageSource) -> np.ndarray:
         if self.kept is not None and number in self.kept:

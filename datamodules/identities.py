@@ -13,7 +13,7 @@ from datamodules.augment import SampleAugment
 from datamodules.class_names import shorten
 from datamodules.folders import list_pictures, picture_store
 from datamodules.identity_sampler import PersonSampler
-from datamodules.pictures import PictureStore, PixelCache
+from datamodules.pictures import PictureStore, PixelCache, StoredPictures
 from datamodules.record_io import is_record, open_record
 from datamodules.verification_sets import read_verification_set
 from visionkit.data import EpochSampler, Split, VisionDataModule
@@ -22,7 +22,30 @@ from visionkit.images import ImageSource
 from visionkit.types import Sample
 
 
-class IdentityData(VisionDataModule):
+class PersonBatches(VisionDataModule):
+    """A data module whose training batches may hold several pictures of each of their persons.
+
+    Attributes:
+        per_identity: K pictures a person in a batch of `batch_size` / K persons; 0 shuffles pictures.
+    """
+
+    per_identity: int
+
+    def check_batches(self) -> None:
+        """Refuses batches that persons do not fill."""
+        if self.per_identity and self.batch_size % self.per_identity:
+            raise UsageError(f"data.batch_size {self.batch_size}: not a multiple of per_identity {self.per_identity}")
+
+    def sampler(self, split: Split, rank: int, world: int) -> EpochSampler:
+        if split != "train" or not self.per_identity:
+            return super().sampler(split, rank, world)
+        samples = self.samples(split)
+        assert isinstance(samples, PersonPictures)
+        persons = self.batch_size // self.per_identity
+        return PersonSampler(samples.targets["identity"], persons, self.per_identity, self.seed, rank, world)
+
+
+class IdentityData(PersonBatches):
     """Persons by folder, split so that nobody who is trained on is measured on.
 
     Layouts of `root`: `<person>/picture` or `{train,val,test}/<person>/picture` in a folder or a zip archive, or a
@@ -79,8 +102,7 @@ class IdentityData(VisionDataModule):
         self.per_identity, self.min_pictures, self.leave_out = per_identity, min_pictures, leave_out
         self._check()
         super().__init__(augment=augment, **base)
-        if per_identity and self.batch_size % per_identity:
-            raise UsageError(f"data.batch_size {self.batch_size}: not a multiple of per_identity {per_identity}")
+        self.check_batches()
         self._found: _Found | None = None
 
     def _check(self) -> None:
@@ -125,14 +147,6 @@ class IdentityData(VisionDataModule):
         return PersonPictures(
             found.store, rows, targets, PixelCache.for_pictures(found.store, rows, channels, self.cache_mb)
         )
-
-    def sampler(self, split: Split, rank: int, world: int) -> EpochSampler:
-        if split != "train" or not self.per_identity:
-            return super().sampler(split, rank, world)
-        samples = self.samples(split)
-        assert isinstance(samples, PersonPictures)
-        persons = self.batch_size // self.per_identity
-        return PersonSampler(samples.targets["identity"], persons, self.per_identity, self.seed, rank, world)
 
     def _all(self) -> _Found:
         if self._found is None:
@@ -249,7 +263,7 @@ def check_no_leak(persons: Mapping[str, set[str]], root: Path) -> None:
                 raise DataError(f"{root}: {name!r} is in {other} and in {split}; a person belongs to one split alone")
 
 
-class PersonPictures(Sequence[Sample]):
+class PersonPictures(StoredPictures[PictureStore]):
     """Samples of persons.
 
     Args:
@@ -262,18 +276,9 @@ class PersonPictures(Sequence[Sample]):
     def __init__(
         self, store: PictureStore, rows: np.ndarray, targets: Mapping[str, np.ndarray], cache: PixelCache | None
     ) -> None:
-        self.store, self.rows, self.targets, self.cache = store, rows, targets, cache
+        super().__init__(store, rows, cache)
+        self.targets = targets
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[k] for k in range(*index.indices(len(self)))]
-        number = int(self.rows[index])
-        if self.cache is None:
-            image: ImageSource = self.store.source(number)
-        else:
-            image = self.cache.source(self.store, number, range(len(self))[index])
-        target: Any = {key: values[index] for key, values in self.targets.items()}
-        return Sample(image, target, image.name)
+    def target(self, index: int, image: ImageSource) -> Any:
+        """Who it is, and what else is known."""
+        return {key: values[index] for key, values in self.targets.items()}

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from datamodules.augment import SampleAugment
-from datamodules.identities import PersonPictures
-from datamodules.identity_sampler import PersonSampler
+from datamodules.identities import PersonBatches, PersonPictures
 from datamodules.pictures import FileStore, PixelCache
-from visionkit.data import EpochSampler, Split, VisionDataModule
-from visionkit.errors import DataError, UsageError
+from visionkit.data import Split
+from visionkit.errors import DataError
 from visionkit.images import SUFFIXES
 from visionkit.types import Sample
 
@@ -24,7 +23,7 @@ JUNK = -1
 """Person of the gallery's pictures that show nobody; they are not compared. 0 are distractors, which are."""
 
 
-class Market1501Data(VisionDataModule):
+class Market1501Data(PersonBatches):
     """Persons seen by several cameras: `bounding_box_train`, `query` and `bounding_box_test` below one folder.
 
     Names begin with the person and the camera: `0002_c1s1_000451_03.jpg`. Training persons are not in the two others;
@@ -55,8 +54,7 @@ class Market1501Data(VisionDataModule):
     ) -> None:
         super().__init__(augment=augment, **base)
         self.root, self.per_identity, self.cache_mb = Path(root), per_identity, cache_mb
-        if per_identity and self.batch_size % per_identity:
-            raise UsageError(f"data.batch_size {self.batch_size}: not a multiple of per_identity {per_identity}")
+        self.check_batches()
 
     @classmethod
     def discover_classes(cls, root: str = "", **init_args: Any) -> list[str]:
@@ -88,14 +86,6 @@ class Market1501Data(VisionDataModule):
         channels = self.input.channels if self.input else 3
         cache = PixelCache.for_pictures(store, rows, channels, self.cache_mb)
         return PersonPictures(store, rows, targets, cache)
-
-    def sampler(self, split: Split, rank: int, world: int) -> EpochSampler:
-        if split != "train" or not self.per_identity:
-            return super().sampler(split, rank, world)
-        samples = self.samples(split)
-        assert isinstance(samples, PersonPictures)
-        persons = self.batch_size // self.per_identity
-        return PersonSampler(samples.targets["identity"], persons, self.per_identity, self.seed, rank, world)
 
 
 def _listed(root: Path, folder: str) -> list[tuple[str, int, int]]:

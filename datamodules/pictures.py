@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import mmap
 import os
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -28,6 +29,9 @@ class PictureStore(Protocol):
 
     def name(self, number: int) -> str:
         """Names it in messages and predictions; reads nothing."""
+
+
+Store = TypeVar("Store", bound=PictureStore)
 
 
 class FileStore:
@@ -79,20 +83,21 @@ class ArrayStore:
         return f"{self.set_name}[{number}]"
 
 
-class LabelledPictures(Sequence[Sample]):
-    """Samples of a classification set.
+class StoredPictures(Sequence[Sample], Generic[Store]):
+    """Samples whose pictures lie in a store; a subclass says what is known of each.
 
     Args:
         store: The pictures.
         rows: Which of them belong here, (n,) int.
-        labels: (n,) int64 classes, or (n, K) float32 of 0 and 1.
         cache: Decoded pictures by position, or None.
     """
 
-    def __init__(
-        self, store: PictureStore, rows: np.ndarray, labels: np.ndarray, cache: PixelCache | None = None
-    ) -> None:
-        self.store, self.rows, self.labels, self.cache = store, rows, labels, cache
+    def __init__(self, store: Store, rows: np.ndarray, cache: PixelCache | None = None) -> None:
+        self.store, self.rows, self.cache = store, rows, cache
+
+    @abstractmethod
+    def target(self, index: int, image: ImageSource) -> Any:
+        """The target of the sample at that position, whose picture this is."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -105,7 +110,28 @@ class LabelledPictures(Sequence[Sample]):
             image = self.store.source(number)
         else:
             image = self.cache.source(self.store, number, range(len(self))[index])
-        return Sample(image, {"labels": self.labels[index]}, image.name)
+        return Sample(image, self.target(index, image), image.name)
+
+
+class LabelledPictures(StoredPictures[PictureStore]):
+    """Samples of a classification set.
+
+    Args:
+        store: The pictures.
+        rows: Which of them belong here, (n,) int.
+        labels: (n,) int64 classes, or (n, K) float32 of 0 and 1.
+        cache: Decoded pictures by position, or None.
+    """
+
+    def __init__(
+        self, store: PictureStore, rows: np.ndarray, labels: np.ndarray, cache: PixelCache | None = None
+    ) -> None:
+        super().__init__(store, rows, cache)
+        self.labels = labels
+
+    def target(self, index: int, image: ImageSource) -> Any:
+        """Its label."""
+        return {"labels": self.labels[index]}
 
 
 class PixelCache:

@@ -52,13 +52,17 @@ def drawing_component(image_format: str) -> Any:
 
 def drawing(answer: Prediction, picture: np.ndarray) -> np.ndarray:
     """The picture with the answer drawn on it, (h, w, 3) uint8 RGB, not above `SIDE` pixels a side."""
-    from PIL import Image
-
     from visionkit.drawing import draw
 
-    drawn = draw(answer, picture)
-    if max(drawn.shape[:2]) <= SIDE:
-        return drawn
-    small = Image.fromarray(drawn)
+    return as_sent(draw(answer, picture))
+
+
+def as_sent(picture: np.ndarray) -> np.ndarray:
+    """A picture at the size in which drawings are sent, which is all that a redrawing needs."""
+    from PIL import Image
+
+    if max(picture.shape[:2]) <= SIDE:
+        return picture
+    small = Image.fromarray(picture)
     small.thumbnail((SIDE, SIDE))
     return np.asarray(small)

@@ -11,7 +11,7 @@ import gradio as gr
 import numpy as np
 
 from ui.downloads import Downloads
-from ui.views.base import SIDE, View, drawing, drawing_component
+from ui.views.base import View, as_sent, drawing, drawing_component
 from visionkit.masks import mask_areas
 from visionkit.predictions import Detections, Instances
 
@@ -67,7 +67,7 @@ def view_of(name: str) -> View:
 
 
 def _show(answer: Detections, picture: np.ndarray, downloads: Downloads) -> list[Any]:
-    kept = _Kept(answer, _small(picture))
+    kept = _Kept(answer, as_sent(picture))
     counts = Counter(answer.names)
     found = sorted(counts, key=lambda name: (-counts[name], answer.classes.index(name)))
     drawn, words, table = _redraw(kept, answer.threshold, found)
@@ -116,17 +116,6 @@ def _file(downloads: Downloads, kept: _Kept | None, score: float, classes: list[
     writer.writerow([*COLUMNS, *(["pixels"] if isinstance(chosen, Instances) else [])])
     writer.writerows(rows_of(chosen))
     return downloads.save("objects", ".csv", text.getvalue())
-
-
-def _small(picture: np.ndarray) -> np.ndarray:
-    """The picture at the size in which drawings are sent, which is all that a redrawing needs."""
-    from PIL import Image
-
-    if max(picture.shape[:2]) <= SIDE:
-        return picture
-    small = Image.fromarray(picture)
-    small.thumbnail((SIDE, SIDE))
-    return np.asarray(small)
 
 
 BOXES, INSTANCES = view_of(Detections.kind), view_of(Instances.kind)

@@ -9,7 +9,7 @@ import gradio as gr
 import numpy as np
 
 from ui.downloads import Downloads
-from ui.views.base import SIDE, View, drawing, drawing_component
+from ui.views.base import View, as_sent, drawing, drawing_component
 from visionkit.predictions import Poses, Prediction
 
 COLUMNS = ["person", "joint", "x", "y", "score"]
@@ -38,7 +38,7 @@ def _build(downloads: Downloads) -> list[Any]:
 
 
 def _show(answer: Poses, picture: np.ndarray, downloads: Downloads) -> list[Any]:
-    kept = (answer.to_json(), _small(picture), picture.shape[:2])
+    kept = (answer.to_json(), as_sent(picture), picture.shape[:2])
     drawn, words, table = _redraw(kept, answer.joint_threshold)
     return [kept, drawn, answer.joint_threshold, words, table]
 
@@ -72,17 +72,6 @@ def _rows(poses: Poses) -> list[list[Any]]:
         if poses.visible[person, joint]
     ]
     return rows[:ROWS]
-
-
-def _small(picture: np.ndarray) -> np.ndarray:
-    """The picture at the size in which drawings are sent, which is all that a redrawing needs."""
-    from PIL import Image
-
-    if max(picture.shape[:2]) <= SIDE:
-        return picture
-    small = Image.fromarray(picture)
-    small.thumbnail((SIDE, SIDE))
-    return np.asarray(small)
 
 
 VIEW = View(_build, _show)
