@@ -21,13 +21,14 @@ import argparse
 import json
 import os
 import sys
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from ui.file_names import drawing_names, file_stems, folder_of
 from visionkit.errors import DataError, EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
@@ -217,50 +218,6 @@ def find_sources(sources: Sequence[str]) -> tuple[list[Path], list[DataError]]:
     return list(found.values()), faults
 
 
-def drawing_names(paths: Sequence[Path]) -> dict[Path, Path]:
-    """A name for the drawing of each picture: its path below the folder that all have in common, ending in `.jpg`.
-
-    A picture that is no `.jpg` keeps its own ending before that, so that `a.png` and `a.jpg` do not meet.
-    """
-    parents = [path.resolve().parent for path in paths]
-    root = _folder_of(paths)
-    names: dict[Path, Path] = {}
-    taken: set[str] = set()
-    for path, parent in zip(paths, parents, strict=True):
-        folder = parent.relative_to(root) if root else Path(*parent.parts[1:])
-        stem = path.stem if path.suffix == ".jpg" else path.name
-        name, number = folder / f"{stem}.jpg", 1
-        while str(name).lower() in taken:
-            number += 1
-            name = folder / f"{stem}-{number}.jpg"
-        taken.add(str(name).lower())
-        names[path] = name
-    return names
-
-
-def file_stems(paths: Sequence[Path]) -> dict[Path, Path]:
-    """Where the files of each picture's answer go: its path below the common folder, without its ending.
-
-    Pictures that differ in nothing but their ending keep it.
-    """
-    root = _folder_of(paths)
-    folders = [path.resolve().parent for path in paths]
-    below = [folder.relative_to(root) if root else Path(*folder.parts[1:]) for folder in folders]
-    shared = Counter(str(folder / path.stem).lower() for path, folder in zip(paths, below, strict=True))
-    return {
-        path: folder / (path.stem if shared[str(folder / path.stem).lower()] == 1 else path.name)
-        for path, folder in zip(paths, below, strict=True)
-    }
-
-
-def _folder_of(paths: Sequence[Path]) -> Path | None:
-    """The deepest folder that all pictures are in; None where they are on different drives."""
-    try:
-        return Path(os.path.commonpath([path.resolve().parent for path in paths]))
-    except ValueError:
-        return None
-
-
 def _prepare(out: Path, overwrite: bool) -> Path:
     records = out / RECORDS
     if records.exists() and not overwrite:
@@ -290,6 +247,9 @@ def _records(out: Path | None) -> Iterator[IO[str]]:
     except BaseException:
         with suppress(OSError):  # what is left in its buffer fails again, and would hide the failure before it
             file.close()
+        with suppress(OSError):  # where nothing was answered, the next try is not to find it in its way
+            if not (out / RECORDS).stat().st_size:
+                (out / RECORDS).unlink()
         raise
     file.close()
 
@@ -421,7 +381,7 @@ def _table(rows: Sequence[tuple[Path, Prediction]], top: int) -> None:
 
     from ui.words import in_words
 
-    folder = _folder_of([path for path, _ in rows])
+    folder = folder_of([path for path, _ in rows])
     table = Table(box=None, pad_edge=False)
     table.add_column("picture", overflow="fold")
     table.add_column("answer", overflow="fold")

@@ -12,7 +12,8 @@ from PIL import Image
 
 from tests.ui.conftest import CLASSES
 from ui.cli import main
-from ui.predict import FEW, RECORDS, drawing_names
+from ui.file_names import drawing_names
+from ui.predict import FEW, RECORDS
 
 
 @pytest.fixture
@@ -106,6 +107,9 @@ def test_records_are_not_overwritten_unless_allowed(models: Path, pictures: list
     assert (tmp_path / RECORDS).read_text() == "precious"
     assert main([*arguments, "--overwrite"]) == 0
     assert len(_records(tmp_path)) == 1
+    again = [*arguments[:-1], str(tmp_path / "again")]
+    assert main([*again, "--set", "tpo=1"]) == 2, "what was refused leaves nothing that stands in the way"
+    assert main(again) == 0
 
 
 @pytest.mark.parametrize(
