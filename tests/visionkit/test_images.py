@@ -241,6 +241,21 @@ def test_a_jpeg_that_lacks_only_its_end_mark_is_whole():
     assert np.array_equal(read_image(data[:-2]), read_image(data))
 
 
+def test_a_jpeg_of_thousands_of_scans_is_refused_at_once():
+    """Each scan costs a pass over the whole picture: these 30 kB would take ten seconds, and more of them hours."""
+    whole = encoded(Image.new("RGB", (2000, 2000)), "JPEG", progressive=True)
+    last = whole.rfind(b"\xff\xda")
+    source = ImageSource(whole[:-2] + whole[last:-2][:60] * 1000 + whole[-2:], name="scans.jpg")
+    assert source.size == (2000, 2000)
+    for read in (source.read, source.read_as_is):
+        with pytest.raises(DataError, match=r"scans\.jpg: a JPEG of 10\d\d scans"):
+            read()
+    assert read_image(whole).shape == (2000, 2000, 3)
+    decoy = b"\xff\xfe\x00\x0c" + b"\xff\xda\x00\x0c\x03" + bytes(5)  # a comment that looks like a scan
+    with pytest.raises(DataError, match="scans"):
+        read_image(whole[:2] + decoy + whole[2:-2] + whole[last:-2][:60] * 1000 + whole[-2:])
+
+
 def test_stray_bytes_in_a_jpeg_are_harmless():
     data = encoded(photo(), "JPEG", quality=95)
     stray = data[:-2] + b"\x12\x34\x56" + data[-2:]
