@@ -26,6 +26,7 @@ from ui.answering import Upload, answer
 from ui.catalogue import Catalogue, Entry
 from ui.downloads import Downloads
 from ui.guard import UPLOAD_LIMIT, Application, Guard
+from ui.refusals import Page, is_closed, speak
 from ui.views import VIEWS
 from visionkit.errors import UsageError, VisionKitError
 
@@ -70,7 +71,7 @@ class PictureInput(gr.Image, metaclass=_NoStub):
             return None
         if not payload.path:
             raise gr.Error("send the picture as a file", print_exception=False)
-        return Upload(payload.path, Path(payload.orig_name or "picture").name)
+        return Upload(payload.path, Path(payload.orig_name or payload.path).name)
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ def application(settings: Settings, host: str = "127.0.0.1", names: Sequence[str
         head_paths=[view.head for view in VIEWS.values() if view.head],
         favicon_path=str(Path(__file__).with_name("favicon.png")),
     )
-    return Guard(app, host, names)
+    speak(app)
+    return Guard(app, host, names, closed=is_closed)
 
 
 def theme() -> Any:
@@ -144,10 +146,10 @@ def theme() -> Any:
     )
 
 
-def page(settings: Settings) -> gr.Blocks:
+def page(settings: Settings) -> Page:
     """The page with its events."""
     catalogue, downloads = settings.catalogue, Downloads(settings.scratch)
-    with gr.Blocks(title=texts.TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
+    with Page(title=texts.TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
         gr.Markdown(f"# {texts.TITLE}\n{texts.LEAD}", elem_classes="vk-head")
         with gr.Row(equal_height=False, elem_classes="vk-main"):
             with gr.Column(elem_classes="vk-ask"):
@@ -244,10 +246,13 @@ def page(settings: Settings) -> gr.Blocks:
             }
 
         def predict(picture: Upload | None, model: str) -> dict[str, Any]:
+            if not isinstance(model, str):
+                raise gr.Error(texts.UNFIT, print_exception=False)
             try:
                 return answer(catalogue, model, picture).prediction.to_json()
             except VisionKitError as error:
-                raise gr.Error(texts.plain(str(error)), print_exception=False) from None
+                # To a program, as it stands: what is shown on a page is escaped there.
+                raise gr.Error(" ".join(str(error).split()), print_exception=False) from None
 
         def models() -> list[dict[str, Any]]:
             return [_listed(entry) for entry in catalogue.entries()]

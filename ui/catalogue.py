@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visionkit.errors import UsageError, suggest
+from visionkit.errors import CheckpointError, UsageError, VisionKitError, suggest
 
 if TYPE_CHECKING:
     from visionkit.predictor import Predictor
@@ -118,11 +118,11 @@ class Catalogue:
         entries = {entry.name: entry for entry in self.entries()}
         if name in entries:
             return entries[name]
-        if _PUBLIC.fullmatch(name):
+        if len(name) < 200 and _PUBLIC.fullmatch(name):
             return Entry(name, name, title=name)
         raise UsageError(
-            f"unknown model {name!r}; choose one of the list or type a public name such as timm:resnet50"
-            f"{suggest(name, entries)}"
+            f"unknown model {name[:80]!r}; choose one of the list or type a public name such as timm:resnet50"
+            f"{suggest(name[:80], entries)}"
         )
 
     def get(self, name: str) -> Loaded:
@@ -133,6 +133,8 @@ class Catalogue:
         """
         entry = self.entry(name)
         stamp = _stamp(Path(entry.path))
+        if entry.fault:
+            raise CheckpointError(f"{entry.name}: {entry.fault}")
         with self._lock:
             loaded = self._loaded.get(entry.name)
             if loaded is None or loaded.stamp != stamp:
@@ -170,7 +172,11 @@ class Loaded:
         if self._predictor is None:
             from visionkit.predictor import load
 
-            self._predictor = load(self.entry.path, device=self._device)
+            try:
+                self._predictor = load(self.entry.path, device=self._device)
+            except VisionKitError as error:
+                # A visitor is told the model's name; where it lies on the server is nobody's business.
+                raise type(error)(str(error).replace(self.entry.path, self.entry.name)) from error
         return self._predictor
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
@@ -22,6 +23,9 @@ UPLOAD_LIMIT = 64 * 2**20
 
 BODY_LIMIT = 2 * 2**20
 """Bytes of any other request."""
+
+BROKEN = "there is nothing of that name here, or something went wrong"
+"""What is told where the application breaks off."""
 
 POLICY = "; ".join(
     (
@@ -59,10 +63,17 @@ class Guard:
         application: What it protects.
         host: The address that is listened on.
         names: Further names that browsers may use.
+        closed: Tells paths that are not answered.
     """
 
-    def __init__(self, application: Application, host: str, names: Iterable[str] = ()) -> None:
-        self._application = application
+    def __init__(
+        self,
+        application: Application,
+        host: str,
+        names: Iterable[str] = (),
+        closed: Callable[[str], bool] = lambda path: False,
+    ) -> None:
+        self._application, self._closed = application, closed
         self._names = {"localhost", "127.0.0.1", "::1", host.lower(), *(name.lower() for name in names)}
         self._open = host in ("", "0.0.0.0", "::")
         if self._open:
@@ -77,6 +88,9 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
             return
         headers = {key.lower(): value.decode("latin-1") for key, value in scope["headers"]}
+        forwarded = headers.get(b"x-forwarded-host", "").partition(",")[0].strip()
+        if forwarded and not self._is_known(forwarded):  # gradio would build its addresses from it
+            scope["headers"] = [pair for pair in scope["headers"] if pair[0].lower() != b"x-forwarded-host"]
         send = _with_headers(send)
         refusal = self._refusal(scope, headers)
         if refusal is not None:
@@ -87,13 +101,27 @@ class Guard:
         if length.isdigit() and int(length) > limit:
             await _answer(send, 413, f"more than {limit // 2**20} MB")
             return
-        await self._application(scope, _limited(receive, limit), send)
+        begun: list[Message] = []
+
+        async def noted(message: Message) -> None:
+            begun[:] = [message]
+            await send(message)
+
+        try:
+            await self._application(scope, _limited(receive, limit), noted)
+        except Exception as error:
+            # One line is enough: whoever sends nonsense fills no log with it.
+            told = ascii(f"{scope['method']} {scope['path']}: {type(error).__name__}: {error}")[1:-1]
+            print(f"visionkit: {told[:300]}", file=sys.stderr)
+            await _finish(send, begun[0] if begun else None)
 
     def _refusal(self, scope: Scope, headers: dict[bytes, str]) -> tuple[int, str] | None:
         host = headers.get(b"host", "")
         if not self._is_known(host):
             # A page elsewhere can point a name of its own at this address; its pictures and models are not for it.
             return 421, "this server is not called by that name; start it with --allow-host NAME to add one"
+        if self._closed(scope["path"]):
+            return 404, "there is nothing by that name here"
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):
             return None
         origin = headers.get(b"origin")
@@ -146,6 +174,15 @@ def _limited(receive: Receive, limit: int) -> Receive:
         return message
 
     return wrapped
+
+
+async def _finish(send: Send, last: Message | None) -> None:
+    """Ends an answer that the application broke off, given the last message that it sent."""
+    if last is None:
+        await _answer(send, 500, BROKEN)
+    elif last["type"] == "http.response.start" or last.get("more_body"):
+        event = f'event: error\ndata: {{"error": "{BROKEN}"}}\n\n'.encode()  # what streams here are events
+        await send({"type": "http.response.body", "body": event, "more_body": False})
 
 
 async def _answer(send: Send, status: int, text: str) -> None:

@@ -120,6 +120,7 @@ def _serve(door: socket.socket, args: argparse.Namespace, folder: Path | None, s
         server_header=False,
         ws="none",
         timeout_graceful_shutdown=2,
+        timeout_keep_alive=65,  # longer than those of browsers and proxies, so that no request meets a closing line
         lifespan="on",
     )
     server = uvicorn.Server(config)

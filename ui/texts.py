@@ -50,6 +50,9 @@ NO_MODELS = (
     "There is no model yet: type a public name such as timm:resnet50 above, or start with "
     "`visionkit serve --models DIR`, where DIR holds what `visionkit fit` or `visionkit export` wrote."
 )
+UNFIT = "The request does not fit what this server takes; see the part on use from a program."
+NOT_UPLOADED = "Send the file itself: only what was uploaded here is opened."
+UNKNOWN = "There is nothing by that name here."
 DEFECT = "Something went wrong on the server; its terminal says what."
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|~:/$^=@])")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import os
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,10 +143,19 @@ def bomb(side: int = 13_000) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class Demo:
-    """A running demo."""
+    """A running demo.
+
+    Attributes:
+        address: Where it listens.
+        catalogue: Its models.
+        scratch: The folder that it writes into.
+        gradio: The application of gradio inside it.
+    """
 
     address: str
     catalogue: Catalogue
+    scratch: Path
+    gradio: Any
 
 
 @pytest.fixture(scope="session")
@@ -158,6 +169,7 @@ def demo(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dem
 def served(models: Path, scratch: Path) -> Iterator[Demo]:
     """A demo of the models in a folder, for as long as the block runs."""
     import uvicorn
+    from gradio.routes import App
 
     from ui.app import Settings, application
     from ui.serve import listen
@@ -165,17 +177,24 @@ def served(models: Path, scratch: Path) -> Iterator[Demo]:
     door = listen("127.0.0.1", 0)
     address = f"http://127.0.0.1:{door.getsockname()[1]}"
     catalogue = Catalogue(models)
-    app = application(Settings(catalogue, address, scratch))
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    os.environ["GRADIO_TEMP_DIR"] = str(scratch / "cache")
+    app: Any = application(Settings(catalogue, address, scratch))
+    gradio = next(route.app for route in app._application.routes if isinstance(getattr(route, "app", None), App))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
     thread.start()
     _wait(lambda: server.started)
     try:
-        yield Demo(address, catalogue)
+        yield Demo(address, catalogue, scratch, gradio)
     finally:
         server.should_exit = True
         thread.join(10)
         door.close()
+        if before is None:
+            del os.environ["GRADIO_TEMP_DIR"]
+        else:
+            os.environ["GRADIO_TEMP_DIR"] = before
 
 
 def _wait(ready: Callable[[], bool], seconds: float = 30) -> None:

@@ -11,6 +11,7 @@ import gradio as gr
 import numpy as np
 
 from ui.downloads import Downloads
+from ui.texts import plain
 from ui.views.base import View, as_sent, drawing, drawing_component
 from visionkit.masks import mask_areas
 from visionkit.predictions import Detections, Instances
@@ -91,7 +92,7 @@ def _redraw(kept: _Kept | None, score: float, classes: list[str]) -> tuple[Any, 
     # What is chosen is drawn, whatever the score from which the answer itself would be.
     lowered = there.with_threshold(float(score))
     counts = Counter(chosen.names).most_common(8)
-    told = ", ".join(f"{number} {name}" for name, number in counts)
+    told = ", ".join(f"{number} {plain(name)}" for name, number in counts)
     words = f"{len(chosen)} of {len(kept.answer)} objects{': ' if told else ''}{told}"
     return drawing(lowered, kept.small), words, rows_of(chosen)[:ROWS]
 

@@ -9,6 +9,7 @@ import gradio as gr
 import numpy as np
 
 from ui.downloads import Downloads
+from ui.texts import plain
 from ui.views.base import View, as_sent, drawing, drawing_component
 from visionkit.predictions import Poses, Prediction
 
@@ -54,7 +55,7 @@ def _redraw(kept: tuple[dict[str, Any], np.ndarray, tuple[int, int]] | None, sco
     factor = picture.shape[1] / size[1]
     scaled = replace(answer, joints=answer.joints * factor, boxes=answer.boxes * factor)
     shown = answer.above()
-    subject = answer.skeleton.subject
+    subject = plain(answer.skeleton.subject)
     count = f"{len(shown)} {subject}{'' if len(shown) == 1 else 's'}"
     return drawing(scaled, picture), f"{count}, {int(shown.visible.sum())} joints", _rows(shown)
 

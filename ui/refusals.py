@@ -1,0 +1,122 @@
+"""What the demo does not let gradio do: open files that nobody uploaded, tell its insides, keep roads without a use.
+
+Gradio checks that a file of a request was uploaded only where its own `launch()` runs it; mounted in another
+application, it opens every path that somebody names. Its routes raise on much that can be sent, and what they raise
+reaches the sender with paths of the server in it.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from gradio.exceptions import Error
+from gradio.route_utils import FnIndexInferError
+from gradio.utils import get_upload_folder
+
+from ui import texts
+
+
+class Page(gr.Blocks):
+    """`gr.Blocks` that opens uploaded files alone, and whose faults are told in words."""
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
+        """Turns what was sent into arguments."""
+        try:
+            home = Path(get_upload_folder()).resolve()
+            for path in _paths(inputs):
+                if "://" not in path and not Path(path).resolve().is_relative_to(home):
+                    raise Error(texts.NOT_UPLOADED, print_exception=False)
+            return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
+        except Error:
+            raise
+        except Exception as error:
+            _log("a request that does not fit", error)
+            raise Error(texts.UNFIT, print_exception=False) from None
+
+    async def process_api(self, *args: Any, **kwargs: Any) -> Any:
+        """Does the work of one event."""
+        try:
+            return await super().process_api(*args, **kwargs)
+        except Error:
+            raise
+        except Exception:
+            traceback.print_exc(file=sys.stderr)
+            raise Error(texts.DEFECT, print_exception=False) from None
+
+
+def speak(app: FastAPI) -> None:
+    """Makes the routes of an application, and of those mounted in it, answer in words what they otherwise raise."""
+
+    async def unknown(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": texts.UNKNOWN}, 404)
+
+    async def unfit(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first.get("loc", ()))[:80]
+        return JSONResponse({"detail": f"{texts.UNFIT} ({place}: {str(first.get('msg', ''))[:160]})"}, 422)
+
+    async def broken(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": texts.UNFIT}, 400)
+
+    mounted = [getattr(route, "app", None) for route in app.routes]
+    for each in (app, *(one for one in mounted if isinstance(one, FastAPI))):
+        # What the routes look up by a name of the request, and do not find.
+        each.add_exception_handler(LookupError, unknown)
+        each.add_exception_handler(FnIndexInferError, unknown)
+        each.add_exception_handler(RequestValidationError, unfit)
+        # Whatever else a route raises came from the request; the work itself is done in `Page`.
+        each.add_exception_handler(Exception, broken)
+
+
+def _paths(value: Any) -> Iterator[str]:
+    """Every path that a request names, however deep."""
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            path = each.get("path")
+            if isinstance(path, str) and path:
+                yield path
+            waiting.extend(each.values())
+        elif isinstance(each, (list, tuple)):
+            waiting.extend(each)
+
+
+def _log(what: str, error: Exception) -> None:
+    """One line for who runs the server; what a visitor sent cannot make lines of its own."""
+    told = " ".join(str(error).split())[:200]
+    print(f"visionkit: {what}: {type(error).__name__}: {ascii(told)[1:-1]}", file=sys.stderr)
+
+
+_CLOSED = re.compile(
+    r"""[^=]*/(?:
+      pwa_icon/(?!(?:192|512)$) .*                     # scales a picture to any size that is asked for
+    | monitoring
+    | gradio_api/(?:
+        proxy= | file=[ ]*https?:                      # would ask other servers on behalf of a visitor
+      | run | api                                      # would pass by the queue
+      | component_server | custom_component | deep_link | dev | process_recording | profiling | run-history | runs
+      | vibe-[a-z-]+ | undo-vibe-edit
+      )
+    )(?:/|$|(?<=[=:]))""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def is_closed(path: str) -> bool:
+    """Whether a path of gradio is of no use to the demo, and therefore not answered.
+
+    Args:
+        path: Of the request, decoded.
+    """
+    return _CLOSED.match(path) is not None
