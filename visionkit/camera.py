@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from visionkit.errors import DataError, UsageError
-from visionkit.geometry import Geometry
+
+if TYPE_CHECKING:
+    from visionkit.geometry import Geometry
 
 
 class Camera(NamedTuple):

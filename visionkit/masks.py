@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Rle(TypedDict):
@@ -73,7 +73,7 @@ class MaskSet(Sequence[Rle]):
     @classmethod
     def unpack(cls, packed: np.ndarray | Tensor) -> MaskSet:
         """Reads what `pack` wrote."""
-        data = np.ascontiguousarray(packed.cpu().numpy() if isinstance(packed, Tensor) else packed).tobytes()
+        data = np.ascontiguousarray(packed if isinstance(packed, np.ndarray) else packed.cpu().numpy()).tobytes()
         height, width, number = (int(value) for value in np.frombuffer(data[:12], "<i4"))
         lengths = np.frombuffer(data[12 : 12 + 4 * number], "<i4")
         ends = 12 + 4 * number + np.concatenate([[0], np.cumsum(lengths)])
@@ -96,6 +96,8 @@ def paste_masks(probabilities: Tensor, boxes: Tensor, size: tuple[int, int], thr
         size: Height and width of the file.
         threshold: A pixel belongs to the object above it.
     """
+    from torch.nn import functional as F  # records of masks are read where torch is not wanted
+
     height, width = size
     number, side = len(probabilities), probabilities.shape[-1]
     if number == 0:
@@ -117,6 +119,8 @@ def paste_masks(probabilities: Tensor, boxes: Tensor, size: tuple[int, int], thr
 
 def _widened(boxes: Tensor, factor: float) -> Tensor:
     """Boxes grown about their centres, in whole pixels; every operation as torchvision does it, so none differs."""
+    import torch
+
     half_w, half_h = (boxes[:, 2] - boxes[:, 0]) * 0.5, (boxes[:, 3] - boxes[:, 1]) * 0.5
     x, y = (boxes[:, 2] + boxes[:, 0]) * 0.5, (boxes[:, 3] + boxes[:, 1]) * 0.5
     half_w, half_h = half_w * factor, half_h * factor

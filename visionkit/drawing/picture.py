@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from visionkit.drawing.base import draw
-from visionkit.geometry import resize_image
 from visionkit.images import ImageLike, read_image
 from visionkit.predictions import Picture
 
@@ -27,5 +26,7 @@ def _picture(prediction: Picture, image: ImageLike) -> np.ndarray:
 
 def before(prediction: Picture, image: ImageLike) -> np.ndarray:
     """The file enlarged by bicubic to the size of the answer, (H, W, 3) uint8 RGB."""
+    from visionkit.geometry import resize_image  # torch comes with it
+
     enlarged = resize_image(read_image(image), prediction.size, "bicubic")
     return np.ascontiguousarray(enlarged.permute(1, 2, 0).numpy())
