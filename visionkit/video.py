@@ -1,0 +1,182 @@
+"""Videos, frame by frame: one frame is in memory at a time, whatever the length.
+
+Decoding and encoding are FFmpeg's, as OpenCV brings it; drawings are written as VP9 in mp4, which browsers play and
+which is free to use.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from visionkit.errors import DataError, EnvironmentFault
+
+SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")
+"""Endings of the files that can be read."""
+
+CODEC = "vp09"
+
+_RATES = (0.1, 1000.0)  # frames a second that a header may state
+
+
+class Frame(NamedTuple):
+    """One frame.
+
+    Attributes:
+        number: In the file, from 0.
+        seconds: From its beginning.
+        pixels: (h, w, 3) uint8 RGB, turned upright.
+    """
+
+    number: int
+    seconds: float
+    pixels: np.ndarray
+
+
+class VideoReader:
+    """Reads the frames of a file in order; to be used in a `with` block.
+
+    Only files that begin as mp4, QuickTime, Matroska, WebM or AVI do are handed to the decoder: a playlist could name
+    other files of this machine, or addresses.
+
+    Args:
+        path: Of the file.
+        name: For messages; the file's own where left out.
+        max_pixels: Of a frame.
+
+    Attributes:
+        rate: Frames a second.
+        size: (height, width) as the header states it.
+        frames: Number of frames as the header states it, or 0 where it does not.
+
+    Raises:
+        DataError: Not such a video, or too large.
+    """
+
+    def __init__(self, path: str | Path, name: str | None = None, max_pixels: int = 50_000_000) -> None:
+        self.name = name or Path(path).name
+        if not _is_video(Path(path), self.name):
+            raise DataError(f"{self.name}: not a video that can be read (mp4, mov, webm, mkv and avi can be)")
+        # Read once by OpenCV's part for FFmpeg, when it opens its first file.
+        os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "protocol_whitelist;file")
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+        import cv2
+
+        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        if not self._capture.isOpened():
+            raise DataError(f"{self.name}: the video is damaged, or of a codec that this machine cannot read")
+        rate = float(self._capture.get(cv2.CAP_PROP_FPS))
+        self.rate = rate if _RATES[0] <= rate <= _RATES[1] else 25.0
+        self.size = (self._whole(cv2.CAP_PROP_FRAME_HEIGHT), self._whole(cv2.CAP_PROP_FRAME_WIDTH))
+        self.frames = self._whole(cv2.CAP_PROP_FRAME_COUNT)
+        if math.prod(self.size) > max_pixels:
+            self._capture.release()
+            height, width = self.size
+            raise DataError(f"{self.name}: frames of {width} x {height} pixels are over the limit of {max_pixels:,}")
+
+    def _whole(self, what: int) -> int:
+        value = self._capture.get(what)
+        return int(value) if math.isfinite(value) and 0 < value < 2**31 else 0
+
+    @property
+    def seconds(self) -> float:
+        """Length as the header states it; 0 where it does not."""
+        return self.frames / self.rate
+
+    def each(self, rate: float | None = None, seconds: float | None = None) -> Iterator[Frame]:
+        """The frames.
+
+        Args:
+            rate: Frames a second that are given, at most; those between are passed over without being converted.
+            seconds: Where to end.
+        """
+        import cv2
+
+        step = max(1.0, self.rate / rate) if rate else 1.0
+        number, wanted = 0, 0.0
+        while seconds is None or number < seconds * self.rate:
+            if not self._capture.grab():
+                break
+            if number >= round(wanted):
+                wanted += step
+                there, pixels = self._capture.retrieve()
+                if not there:
+                    break
+                yield Frame(number, number / self.rate, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+            number += 1
+        if number == 0:
+            raise DataError(f"{self.name}: the video has no frame that can be read")
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._capture.release()
+
+
+class VideoWriter:
+    """Writes frames as an mp4; to be used in a `with` block. The first frame says how large all are.
+
+    Args:
+        path: Ending in `.mp4`.
+        rate: Frames a second.
+        side: The longer side of what is written, at most.
+    """
+
+    def __init__(self, path: Path, rate: float, side: int = 1280) -> None:
+        self.path, self.rate, self.side = path, rate, side
+        self.count = 0
+        self._writer: Any = None
+        self._size = (0, 0)
+
+    def write(self, pixels: np.ndarray) -> None:
+        """Appends a frame, (h, w, 3) uint8 RGB; one of another shape is resized to that of the first.
+
+        Raises:
+            EnvironmentFault: The encoder is missing, or the file cannot be written.
+        """
+        import cv2
+
+        if self._writer is None:
+            scale = min(1.0, self.side / max(pixels.shape[:2]))
+            height, width = (max(2, round(length * scale) // 2 * 2) for length in pixels.shape[:2])
+            self._size = (width, height)
+            self._writer = cv2.VideoWriter(
+                str(self.path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*CODEC), self.rate, self._size
+            )
+            if not self._writer.isOpened():
+                raise EnvironmentFault(f"{self.path.name}: this build of OpenCV cannot write VP9 in mp4")
+        if pixels.shape[1::-1] != self._size:
+            pixels = cv2.resize(pixels, self._size, interpolation=cv2.INTER_AREA)
+        self._writer.write(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+        self.count += 1
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.release()
+
+
+def _is_video(path: Path, name: str) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read ({error.strerror})") from None
+    return (
+        head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
+        or head[:4] == b"\x1a\x45\xdf\xa3"
+        or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
+    )
