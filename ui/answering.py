@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visionkit.errors import UsageError
+from ui.serving.limits import MB, Limits
+from visionkit.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ui.catalogue import Catalogue
+    from visionkit.images import ImageSource
     from visionkit.predictions import Prediction
 
 
@@ -38,7 +41,7 @@ class Answered:
         picture: (h, w, 3) uint8 RGB.
         decode: Seconds to decode the picture.
         network: Seconds in the network alone.
-        total: Seconds from the file to the prediction, without loading the model.
+        total: Seconds from the file to the prediction, without loading the model or waiting for others who use it.
     """
 
     prediction: Prediction
@@ -51,18 +54,20 @@ class Answered:
 def answer(
     catalogue: Catalogue,
     model: str | None,
-    upload: Upload | None,
+    upload: Upload | ImageSource | None,
     detector: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    limits: Limits | None = None,
 ) -> Answered:
     """Answers one picture.
 
     Args:
         catalogue: Of the models.
         model: Name of the one that answers.
-        upload: The picture.
+        upload: The picture; one in memory has no file that could be too large.
         detector: Name of the one that finds boxes for it, where it looks at crops; none takes the picture as one crop.
         progress: Called with the parts done and all of them, by a task that answers in parts.
+        limits: What a picture may be.
 
     Raises:
         VisionKitError: No model or picture, or one that cannot be used.
@@ -71,10 +76,7 @@ def answer(
         raise UsageError("choose a model first")
     if upload is None:
         raise UsageError("give a picture first")
-    from visionkit.images import ImageSource
-
-    source = ImageSource(upload.path, name=upload.name)
-    _ = source.size  # the header: what is no picture, or too large a one, ends here, before a model is loaded for it
+    source = opened(upload, limits)
     loaded = catalogue.get(model.strip())
     if detector and detector.strip():
         return _chained(loaded, catalogue.get(detector.strip()), source)
@@ -82,17 +84,78 @@ def answer(
 
     with loaded.lock:
         predictor = loaded.predictor()
-        watch = _Stopwatch(predictor.engine)
-        start = time.perf_counter()
-        pixels = predictor.decoded(source)
-        decoded = time.perf_counter()
-        options: dict[str, Any] = (
-            {"progress": progress} if progress is not None and "progress" in predictor.options else {}
-        )
+    watch = _Stopwatch(predictor.engine)
+    start = time.perf_counter()
+    pixels = predictor.decoded(source)
+    decoded = time.perf_counter()
+    options: dict[str, Any] = {"progress": progress} if progress is not None and "progress" in predictor.options else {}
+    with loaded.lock:
+        begin = time.perf_counter()
         prediction = Predictor(predictor.task, watch)(pixels, **options)
         end = time.perf_counter()
     picture = pixels.read()
-    return Answered(prediction, picture, decoded - start, watch.seconds, end - start)
+    return Answered(prediction, picture, decoded - start, watch.seconds, decoded - start + end - begin)
+
+
+def explained(
+    catalogue: Catalogue, model: str | None, upload: Upload | None, name: str | None, limits: Limits | None = None
+) -> np.ndarray:
+    """Why a class was answered: the picture under the colours of the evidence, see `visionkit.explain`.
+
+    Args:
+        catalogue: Of the models.
+        model: Name of the one that answered.
+        upload: The picture.
+        name: The class; the surest where left out.
+        limits: What a picture may be.
+
+    Returns:
+        (h, w, 3) uint8 RGB.
+
+    Raises:
+        VisionKitError: No model or picture, or one that cannot be used or explained.
+    """
+    if not model or not model.strip():
+        raise UsageError("choose a model first")
+    if upload is None:
+        raise UsageError("give a picture first")
+    source = opened(upload, limits)
+    loaded = catalogue.get(model.strip())
+    from visionkit.drawing.activation import heat
+    from visionkit.explain import explain
+
+    with loaded.lock:
+        predictor = loaded.predictor()
+        found = explain(predictor, source, name or None)
+    return heat(found, source.read())
+
+
+def opened(upload: Upload | ImageSource, limits: Limits | None = None) -> ImageSource:
+    """The picture with its header read: what is no picture, or too large a one, ends here, before a model is loaded.
+
+    Args:
+        upload: The picture.
+        limits: What a picture may be.
+
+    Raises:
+        DataError: Not a picture, or too large.
+    """
+    from visionkit.images import ImageSource
+
+    if not isinstance(upload, Upload):
+        return upload
+    limits = limits or Limits()
+    megabytes = Path(upload.path).stat().st_size / MB
+    if megabytes > limits.picture_mb:
+        raise DataError(f"{upload.name}: {megabytes:.0f} MB; a picture may have {limits.picture_mb} MB")
+    source = ImageSource(upload.path, name=upload.name)
+    height, width = source.size
+    if height * width > limits.megapixels * 1e6:
+        raise DataError(
+            f"{upload.name}: {width} x {height} is {height * width / 1e6:.0f} megapixels; a picture may have "
+            f"{limits.megapixels}"
+        )
+    return source
 
 
 def _chained(loaded: Any, finds: Any, source: Any) -> Answered:
@@ -100,6 +163,8 @@ def _chained(loaded: Any, finds: Any, source: Any) -> Answered:
     from visionkit.pipeline import FindThenEstimate
     from visionkit.predictor import Predictor
 
+    if finds is loaded:
+        raise UsageError("a model cannot find the boxes that it then looks at; choose another detector")
     start = time.perf_counter()
     pixels = source.read()
     decoded = time.perf_counter()

@@ -9,7 +9,7 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 STARTERS = Path(__file__).parent / "starters"
 """`<task>/<name>/`, one bundle each."""
+
+MEMORY = 2 * 2**30
+"""Bytes of weights that stay in memory where nobody asks for another budget."""
+
+VAIN = 16
+"""Models that were asked for and are not loaded, of which something is remembered."""
 
 _FACTS, _WEIGHTS = "model.json", "model.safetensors"
 _PUBLIC = re.compile(r"[a-z][a-z0-9_]+:[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?")
@@ -94,11 +100,14 @@ class Catalogue:
     Args:
         folder: Of the user's own models, searched anew whenever the list is asked for.
         device: What to compute on.
-        keep: How many loaded models stay in memory.
+        memory: Bytes of weights that stay in memory.
+        public: Whether public names, whose weights are downloaded, may be asked for.
     """
 
-    def __init__(self, folder: Path | None = None, device: str = "cpu", keep: int = 3) -> None:
-        self._folder, self._device, self._keep = folder, device, keep
+    def __init__(
+        self, folder: Path | None = None, device: str = "cpu", memory: int = MEMORY, public: bool = True
+    ) -> None:
+        self._folder, self._device, self.memory, self.public = folder, device, memory, public
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -119,6 +128,8 @@ class Catalogue:
         if name in entries:
             return entries[name]
         if len(name) < 200 and _PUBLIC.fullmatch(name):
+            if not self.public:
+                raise UsageError(f"{name}: this server downloads no public models; choose one of the list")
             return Entry(name, name, title=name)
         raise UsageError(
             f"unknown model {name[:80]!r}; choose one of the list or type a public name such as timm:resnet50"
@@ -132,21 +143,51 @@ class Catalogue:
             VisionKitError: Unknown, or it cannot be loaded; the next call tries again.
         """
         entry = self.entry(name)
-        stamp = _stamp(Path(entry.path))
+        path = Path(entry.path)
+        stamp, weights = _stamp(path), _weights(path)
         if entry.fault:
             raise CheckpointError(f"{entry.name}: {entry.fault}")
+        if weights > self.memory:
+            raise CheckpointError(
+                f"{entry.name}: {weights / 2**20:.0f} MB of weights are more than the {self.memory / 2**20:.0f} MB "
+                "that this server keeps in memory; start it with a larger --memory-mb"
+            )
         with self._lock:
             loaded = self._loaded.get(entry.name)
             if loaded is None or loaded.stamp != stamp:
-                loaded = self._loaded[entry.name] = Loaded(entry, stamp, self._device)
+                loaded = self._loaded[entry.name] = Loaded(entry, stamp, self._device, self._trim)
             self._loaded.move_to_end(entry.name)
-            while len(self._loaded) > self._keep:
-                self._loaded.popitem(last=False)
+            vain = [name for name, each in self._loaded.items() if not (each.is_ready or each.lock.locked())]
+            for old in vain[:-VAIN]:  # names that nothing could be loaded for
+                del self._loaded[old]
         return loaded
+
+    def loaded(self, name: str) -> Loaded | None:
+        """The model of that name where it is in memory."""
+        with self._lock:
+            loaded = self._loaded.get(name)
+        return loaded if loaded is not None and loaded.is_ready else None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the weights in memory."""
+        with self._lock:
+            return sum(loaded.size for loaded in self._loaded.values())
+
+    def _trim(self, latest: Loaded) -> None:
+        """Lets the least recently used go while there is too much; those that compute now go last of all."""
+        with self._lock:
+            for busy in (False, True):
+                for name, loaded in list(self._loaded.items()):
+                    if sum(each.size for each in self._loaded.values()) <= self.memory:
+                        return
+                    if loaded is not latest and (busy or not loaded.lock.locked()):
+                        del self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:
         """Names of the models in memory, the least recently used first."""
-        return iter(list(self._loaded))
+        with self._lock:
+            return iter([name for name, loaded in self._loaded.items() if loaded.is_ready])
 
 
 class Loaded:
@@ -156,12 +197,24 @@ class Loaded:
         entry: What it is.
         stamp: Of the file, so that a checkpoint that training has replaced is read anew.
         lock: Held while it loads and while it computes.
+        size: Bytes of its weights, 0 until it is loaded.
     """
 
-    def __init__(self, entry: Entry, stamp: float, device: str) -> None:
-        self.entry, self.stamp, self._device = entry, stamp, device
-        self.lock = threading.Lock()
+    def __init__(self, entry: Entry, stamp: float, device: str, told: Callable[[Loaded], None]) -> None:
+        self.entry, self.stamp, self._device, self._told = entry, stamp, device, told
+        self.lock, self.size = threading.Lock(), 0
         self._predictor: Predictor | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """It is loaded."""
+        return self._predictor is not None
+
+    @property
+    def task(self) -> str:
+        """Name of its task; empty where only loading would tell and it is not loaded."""
+        predictor = self._predictor
+        return self.entry.task or (predictor.task.name if predictor is not None else "")
 
     def predictor(self) -> Predictor:
         """The predictor; call it with `lock` held.
@@ -173,10 +226,14 @@ class Loaded:
             from visionkit.predictor import load
 
             try:
-                self._predictor = load(self.entry.path, device=self._device)
+                predictor = load(self.entry.path, device=self._device)
             except VisionKitError as error:
                 # A visitor is told the model's name; where it lies on the server is nobody's business.
                 raise type(error)(str(error).replace(self.entry.path, self.entry.name)) from error
+            tensors = (*predictor.task.parameters(), *predictor.task.buffers())
+            self.size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+            self._predictor = predictor
+            self._told(self)
         return self._predictor
 
 
@@ -192,3 +249,12 @@ def _stamp(path: Path) -> float:
         return target.stat().st_mtime
     except OSError:
         return 0.0
+
+
+def _weights(path: Path) -> int:
+    """Bytes of the file with the weights; 0 for a public name."""
+    target = path / _WEIGHTS if path.is_dir() else path
+    try:
+        return target.stat().st_size
+    except OSError:
+        return 0

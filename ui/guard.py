@@ -6,6 +6,7 @@ plain ASGI, with nothing imported, and holds for every route.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 import sys
@@ -18,14 +19,23 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-UPLOAD_LIMIT = 64 * 2**20
-"""Bytes of a picture that is sent."""
+UPLOAD_LIMIT = 256 * 2**20
+"""Bytes of a file that is sent."""
 
 BODY_LIMIT = 2 * 2**20
 """Bytes of any other request."""
 
 BROKEN = "there is nothing of that name here, or something went wrong"
 """What is told where the application breaks off."""
+
+OVERHEAD = 2**16
+"""Bytes around a file in its request."""
+
+FILE_ROUTES = ("/gradio_api/upload", "/api/predict", "/mcp")
+"""Where files are sent."""
+
+IDLE = 60.0
+"""Seconds without a byte of a body after which its sender is given up."""
 
 POLICY = "; ".join(
     (
@@ -63,6 +73,7 @@ class Guard:
         application: What it protects.
         host: The address that is listened on.
         names: Further names that browsers may use.
+        largest: Bytes of a file that is sent.
         closed: Tells paths that are not answered.
     """
 
@@ -71,9 +82,10 @@ class Guard:
         application: Application,
         host: str,
         names: Iterable[str] = (),
+        largest: int = UPLOAD_LIMIT,
         closed: Callable[[str], bool] = lambda path: False,
     ) -> None:
-        self._application, self._closed = application, closed
+        self._application, self._largest, self._closed = application, largest, closed
         self._names = {"localhost", "127.0.0.1", "::1", host.lower(), *(name.lower() for name in names)}
         self._open = host in ("", "0.0.0.0", "::")
         if self._open:
@@ -96,7 +108,8 @@ class Guard:
         if refusal is not None:
             await _answer(send, *refusal)
             return
-        limit = UPLOAD_LIMIT if scope["path"].rstrip("/").endswith("/upload") else BODY_LIMIT
+        takes_files = scope["path"].rstrip("/").endswith(FILE_ROUTES)
+        limit = self._largest + OVERHEAD if takes_files else BODY_LIMIT
         length = headers.get(b"content-length", "")
         if length.isdigit() and int(length) > limit:
             await _answer(send, 413, f"more than {limit // 2**20} MB")
@@ -161,12 +174,18 @@ def _with_headers(send: Send) -> Send:
 
 
 def _limited(receive: Receive, limit: int) -> Receive:
-    taken = 0
+    taken, whole = 0, False
 
     async def wrapped() -> Message:
-        nonlocal taken
-        message = await receive()
+        nonlocal taken, whole
+        if whole:  # whoever waits now waits for the end of the connection
+            return await receive()
+        try:
+            message = await asyncio.wait_for(receive(), IDLE)
+        except TimeoutError:
+            return {"type": "http.disconnect"}
         if message["type"] == "http.request":
+            whole = not message.get("more_body")
             taken += len(message.get("body", b""))
             if taken > limit:
                 # No length was announced. Ending the stream makes whoever reads it give up.

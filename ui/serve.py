@@ -6,13 +6,17 @@ except for the weights of a public name.
 
   visionkit serve
   visionkit serve --models runs --port 8000
+
+What a visitor may ask is limited; --auth-file asks for a login, --ssl-certfile and --ssl-keyfile encrypt, --root-path
+is for a proxy that shows the demo under a path. Any ASGI server runs the same application, its options in a variable:
+
+  VISIONKIT_SERVE="--models runs" uvicorn ui.server:create_app --factory
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import re
 import signal
 import socket
@@ -20,13 +24,12 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
+from ui.serving.limits import add_limits, limits_of
 from visionkit.errors import EnvironmentFault, Terminated, UsageError
-
-if TYPE_CHECKING:
-    from ui.catalogue import Catalogue
 
 SUMMARY = "open the web demo"
 
@@ -45,22 +48,74 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a name that browsers may call this server by, beside its address and localhost; may be repeated",
     )
+    parser.add_argument("--root-path", default="", metavar="PATH", help="path under which a proxy shows it: /demo")
+    access = parser.add_argument_group("login and encryption")
+    access.add_argument("--auth-file", metavar="FILE", help="accounts that may log in; nobody else is answered")
+    access.add_argument(
+        "--add-user", metavar="NAME", help="ask for a password, add the account to --auth-file, and end"
+    )
+    access.add_argument("--ssl-certfile", metavar="FILE", help="certificate (pem), to answer by https")
+    access.add_argument("--ssl-keyfile", metavar="FILE", help="private key of the certificate (pem)")
+    add_limits(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Serves until interrupted."""
-    folder = Path(args.models) if args.models else None
-    if folder is not None and not folder.is_dir():
-        raise UsageError(f"--models {folder}: no such folder")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", args.device):
-        raise UsageError(f"--device {args.device}: allowed are cpu, cuda and cuda:N")
+    if args.add_user is not None:
+        return _add_user(args)
+    check(args)
     with (
         contextlib.closing(listen(args.host, args.port)) as door,
         tempfile.TemporaryDirectory(prefix="visionkit-") as scratch,
     ):
         # By default the signal would end the process at once, and what visitors sent would stay on the disk.
         signal.signal(signal.SIGTERM, _terminated)
-        _serve(door, args, folder, Path(scratch))
+        _serve(door, args, Path(scratch))
+    return 0
+
+
+def check(args: argparse.Namespace) -> None:
+    """Finds what is wrong before anything slow is imported.
+
+    Raises:
+        UsageError: A folder or file that is not there, or a value that is not allowed.
+    """
+    if args.models and not Path(args.models).is_dir():
+        raise UsageError(f"--models {args.models}: no such folder")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", args.device):
+        raise UsageError(f"--device {args.device}: allowed are cpu, cuda and cuda:N")
+    if args.root_path and not re.fullmatch(r"(/[\w.~-]+)+", args.root_path):
+        raise UsageError(f"--root-path {args.root_path}: give a path that begins with / and ends without one: /demo")
+    if args.ssl_keyfile and not args.ssl_certfile:
+        raise UsageError("--ssl-keyfile: belongs to a certificate; name it with --ssl-certfile")
+    for option in ("ssl_certfile", "ssl_keyfile", "auth_file"):
+        path = getattr(args, option)
+        if path and not Path(path).is_file():
+            raise UsageError(f"--{option.replace('_', '-')} {path}: no such file")
+    if args.ssl_certfile:
+        import ssl
+
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(args.ssl_certfile, args.ssl_keyfile)
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"--ssl-certfile {args.ssl_certfile}: is no certificate with its key, as pem ({error})"
+            ) from None
+    limits_of(args)
+
+
+def _add_user(args: argparse.Namespace) -> int:
+    import getpass
+
+    from ui.serving.login import add_account
+
+    if not args.auth_file:
+        raise UsageError("--add-user: say with --auth-file FILE where accounts are kept")
+    asked = (
+        getpass.getpass(f"Password of {args.add_user}: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    )
+    add_account(Path(args.auth_file), args.add_user, asked)
+    print(f"{args.auth_file}: {args.add_user} may log in; a running server knows it when it is started again")
     return 0
 
 
@@ -97,22 +152,16 @@ def listen(host: str, port: int) -> socket.socket:
     return door
 
 
-def _serve(door: socket.socket, args: argparse.Namespace, folder: Path | None, scratch: Path) -> None:
-    # Read once, when gradio and the hub's client are imported.
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    os.environ["GRADIO_TEMP_DIR"] = str(scratch / "cache")
+def _serve(door: socket.socket, args: argparse.Namespace, scratch: Path) -> None:
+    from ui.server import build, prepare
+
+    prepare(scratch, args)
     import uvicorn
 
-    from ui.app import Settings, application
-    from ui.catalogue import Catalogue
-
     shown = args.host if args.host not in ("", "0.0.0.0", "::") else "127.0.0.1"
-    address = f"http://{f'[{shown}]' if ':' in shown else shown}:{door.getsockname()[1]}"
-    catalogue = Catalogue(folder, args.device)
-    app = application(
-        Settings(catalogue, address, scratch, Path(args.gallery) if args.gallery else None), args.host, args.allow_host
-    )
+    scheme = "https" if args.ssl_certfile else "http"
+    address = f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{door.getsockname()[1]}{args.root_path}"
+    app, warm = build(args, address, scratch)
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -122,13 +171,15 @@ def _serve(door: socket.socket, args: argparse.Namespace, folder: Path | None, s
         timeout_graceful_shutdown=2,
         timeout_keep_alive=65,  # longer than those of browsers and proxies, so that no request meets a closing line
         lifespan="on",
+        ssl_certfile=args.ssl_certfile,
+        ssl_keyfile=args.ssl_keyfile,
     )
     server = uvicorn.Server(config)
-    threading.Thread(target=_warm, args=(server, catalogue, address, args.debug), daemon=True).start()
+    threading.Thread(target=_warm, args=(server, warm, address, args.debug), daemon=True).start()
     server.run(sockets=[door])
 
 
-def _warm(server: Any, catalogue: Catalogue, address: str, debug: bool) -> None:
+def _warm(server: Any, warm: Callable[[], None], address: str, debug: bool) -> None:
     """Once the page is there, imports what is heavy and loads the first model, so that no visitor waits for it."""
     while not server.started:
         if server.should_exit:
@@ -136,14 +187,7 @@ def _warm(server: Any, catalogue: Catalogue, address: str, debug: bool) -> None:
         time.sleep(0.01)
     print(f"visionkit demo: {address}  (Ctrl+C ends it)", flush=True)
     try:
-        import visionkit.drawing
-        import visionkit.predictor  # noqa: F401
-
-        first = next((entry for entry in catalogue.entries() if not entry.fault), None)
-        if first is not None:
-            loaded = catalogue.get(first.name)
-            with loaded.lock:
-                loaded.predictor()
+        warm()
     except Exception as error:
         # Whoever asks for this model is told on the page; here it is for the one who started the server.
         print(f"visionkit: {error}", file=sys.stderr)

@@ -4,13 +4,40 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 TITLE = "visionkit"
 LEAD = (
     "Choose a model, give it a picture, read what it shows. Everything is computed on the machine that runs this page."
 )
+
+HOME = "All tasks"
+TASK = "Task"
+ANY_TASK = "all tasks"
+TASKS = {
+    "classification": ("Classification", "Which of these classes does the picture show?"),
+    "detection": ("Detection", "Which things are in the picture, and where? A box around each."),
+    "instance_segmentation": ("Instances", "Which pixels belong to each thing? A mask for every one."),
+    "semantic_segmentation": ("Segmentation", "Which class does every pixel belong to?"),
+    "pose": ("Pose", "Where are the joints of a body?"),
+    "depth": ("Depth", "How far away is what every pixel shows?"),
+    "super_resolution": ("Super-resolution", "The same picture with more pixels."),
+    "face_recognition": ("Faces", "Whose face is it? People are enrolled, recognised and forgotten here."),
+}
+"""Each task's page: its name and what it answers. The order is that of the pages."""
+
+
+def tasks(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Name and lead of each task's page; tasks that are not known here, of other packages, come last.
+
+    Args:
+        names: Of the tasks that there are.
+    """
+    there = set(names)
+    known = {name: told for name, told in TASKS.items() if name in there}
+    return known | {name: (plain(name.replace("_", " ").capitalize()), "") for name in sorted(there - set(known))}
+
 
 MODEL = "Model"
 MODEL_HINT = "A starter, one of your own, or a public name that you type: timm:resnet50"
@@ -22,6 +49,12 @@ DROP = "# Drop a picture here\nor paste it, or click to choose one"
 EXAMPLES = "Or try one of these"
 DOWNLOAD = "Download JSON"
 RAW = "The answer as JSON"
+WHY = "See why"
+WHY_TOLD = (
+    "Where in the picture the network found evidence for a class (Grad-CAM on its last features): bright is strong, "
+    "grey is none. It shows what the answer rests on, not whether it is right."
+)
+WHY_CLASS = "Class"
 CARD = "About this model"
 USE = "Use it from a program"
 PEOPLE = "People: enrol and recognise faces"
@@ -45,6 +78,35 @@ PEOPLE_WHICH = "Which face, where there are several (1 is the largest)"
 PEOPLE_ADD = "A further picture of somebody who is enrolled"
 PEOPLE_WHO = "Whom to forget"
 PEOPLE_REMOVE = "Forget this person"
+LOGIN = "Log in"
+LOGIN_NAME = "Name"
+LOGIN_PASSWORD = "Password"
+LOGIN_WRONG = "No such name and password."
+LOGIN_TOO_OFTEN = "Too many failures; wait some minutes and try again."
+COMPARE = "Compare"
+COMPARE_LEAD = "Two models on the same picture, side by side."
+COMPARE_ONE, COMPARE_OTHER = "One model", "The other"
+BATCH = "Many pictures"
+BATCH_LEAD = "A folder of pictures, or a zip of them, through one model: all results in one archive."
+BATCH_INPUT = "Pictures, or zips of pictures"
+BATCH_RUN = "Answer all"
+BATCH_RESULT = "Results (zip)"
+BATCH_COLUMNS = ["picture", "size", "answer"]
+STOP = "Stop"
+VIDEO = "Video"
+VIDEO_LEAD = "A video, frame by frame, through one model; or what a camera sees now."
+VIDEO_FILE = "A file"
+VIDEO_INPUT = "Video (mp4, mov, webm, mkv, avi)"
+VIDEO_RATE = "Frames a second to look at"
+VIDEO_RUN = "Answer the video"
+VIDEO_DRAWN = "The drawn video (mp4)"
+VIDEO_RECORDS = "A record a frame (jsonl)"
+VIDEO_LIVE = "Camera"
+VIDEO_LIVE_INPUT = "Camera"
+VIDEO_LIVE_TOLD = (
+    "The browser asks whether this page may use the camera; it does so on this machine and over https alone. Frames "
+    "are looked at and not kept."
+)
 EMPTY = "The answer appears here."
 NO_MODELS = (
     "There is no model yet: type a public name such as timm:resnet50 above, or start with "
@@ -86,6 +148,20 @@ def _time(seconds: float) -> str:
         else f"{milliseconds:.0f} ms"
         if milliseconds >= 10
         else f"{milliseconds:.1f} ms"
+    )
+
+
+def seen(done: int, total: int, what: str, bad: int = 0) -> str:
+    """How far a long piece of work is."""
+    failed = f", {bad} of them could not be read" if bad else ""
+    return f"{done} of {total} {what}{failed}"
+
+
+def limits(pictures: int, picture_mb: int, upload_mb: int, seconds: float, keep_minutes: float) -> str:
+    """What a visitor may send, in a sentence."""
+    return (
+        f"Up to {pictures} pictures of {picture_mb} MB, {upload_mb} MB a file, the first {seconds:g} seconds of a "
+        f"video. What you send and get is deleted after {keep_minutes:g} minutes."
     )
 
 
@@ -151,6 +227,14 @@ def program(address: str) -> str:
             'server.predict(api_name="/models")  # what can be chosen',
             'server.predict(handle_file("photo.jpg"), "NAME", api_name="/predict")',
             "```",
+            "",
+            "In one request, with curl (`&drawn=1` gives the drawn picture):",
+            "",
+            "```bash",
+            f"curl --data-binary @photo.jpg '{address}/api/predict?model=NAME'",
+            "```",
+            "",
+            f"As tools of an assistant that speaks MCP, by streamable HTTP: `{address}/mcp`",
             "",
             "Without a server, with the same answer:",
             "",

@@ -90,18 +90,34 @@ def test_an_unknown_model_is_told_with_the_nearest(tmp_path: Path, capsys: pytes
 
 def test_the_catalogue_shares_bounds_and_renews(models: Path, tmp_path: Path) -> None:
     from ui.catalogue import Catalogue
-    from visionkit.errors import UsageError
+    from visionkit.errors import CheckpointError, UsageError
 
     folder = tmp_path / "own"
     shutil.copytree(models / "good", folder / "one")
     for name in ("two", "three"):
         shutil.copytree(models / "good", folder / name)
-    catalogue = Catalogue(folder, keep=2)
+    weights = (folder / "one" / "model.safetensors").stat().st_size
+    catalogue = Catalogue(folder, memory=int(2.5 * weights))
     one = catalogue.get("one")
-    assert catalogue.get("one") is one
-    for name in ("two", "one", "three"):
-        catalogue.get(name)
-    assert list(catalogue) == ["one", "three"] and catalogue.get("one") is one
+    assert catalogue.get("one") is one and list(catalogue) == [] and catalogue.loaded("one") is None
+    for name in ("one", "two", "one", "three"):
+        loaded = catalogue.get(name)
+        with loaded.lock:
+            loaded.predictor()
+    assert list(catalogue) == ["one", "three"] and catalogue.get("one") is one is catalogue.loaded("one")
+    assert weights < catalogue.size <= catalogue.memory
+    with one.lock:  # it computes: what nobody uses goes first, though it was used later
+        two = catalogue.get("two")
+        with two.lock:
+            two.predictor()
+    assert list(catalogue) == ["one", "two"]
+    with pytest.raises(CheckpointError, match="--memory-mb"):
+        Catalogue(folder, memory=weights // 2).get("one")
+    with pytest.raises(UsageError, match="downloads no public models"):
+        Catalogue(folder, public=False).get("timm:resnet50")
+    for number in range(100):
+        catalogue.get(f"timm:made_up_{number}")
+    assert len(catalogue._loaded) < 40 and list(catalogue) == ["one", "two"]
     weights = folder / "one" / "model.safetensors"
     import os
 

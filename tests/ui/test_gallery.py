@@ -221,7 +221,7 @@ def test_the_page_enrols_identifies_compares_and_forgets(
 ) -> None:
     from ui.answering import Upload
     from ui.catalogue import Catalogue
-    from ui.gallery_page import People
+    from ui.pages.people import People
 
     catalogue = Catalogue(bundle.parent)
     people = People(catalogue, tmp_path / "gallery")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from ui.guard import BODY_LIMIT, UPLOAD_LIMIT, Guard
+from ui.guard import BODY_LIMIT, OVERHEAD, Guard
 
 
 async def _reads_all(scope, receive, send) -> None:
@@ -32,6 +32,7 @@ def _ask(
     bodies: Sequence[bytes] = (b"",),
     host: str = "127.0.0.1",
     names: Sequence[str] = (),
+    largest: int = 2**20,
 ) -> list[dict]:
     queue = [
         {"type": "http.request", "body": body, "more_body": number < len(bodies) - 1}
@@ -51,7 +52,7 @@ def _ask(
         "path": path,
         "headers": [(key.encode(), value.encode()) for key, value in headers.items()],
     }
-    asyncio.run(Guard(_reads_all, host, names)(scope, receive, send))
+    asyncio.run(Guard(_reads_all, host, names, largest)(scope, receive, send))
     return sent
 
 
@@ -101,7 +102,13 @@ def test_only_this_site_may_send(headers: dict[str, str], status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "limit"), [("/gradio_api/upload", UPLOAD_LIMIT), ("/gradio_api/queue/join", BODY_LIMIT)]
+    ("path", "limit"),
+    [
+        ("/gradio_api/upload", 2**20 + OVERHEAD),
+        ("/demo/gradio_api/upload", 2**20 + OVERHEAD),
+        ("/api/predict", 2**20 + OVERHEAD),
+        ("/gradio_api/queue/join", BODY_LIMIT),
+    ],
 )
 def test_bodies_are_bounded(path: str, limit: int) -> None:
     host = {"host": "localhost"}

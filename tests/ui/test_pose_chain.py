@@ -37,14 +37,14 @@ def test_an_answer_behind_a_detector_is_that_of_python(estimator, tmp_path):
 
 
 def test_a_detector_is_offered_for_models_of_crops_alone(estimator, tmp_path):
-    from ui.app import _detectors, _takes_crops
     from ui.catalogue import Catalogue
+    from ui.pages.base import detectors, takes_crops
 
     save_bundle(estimator.task, tmp_path / "crops", card={})
     whole = PoseTask("test_resnet", architecture="openpose", width=16, stage_width=8)
     save_bundle(whole, tmp_path / "whole", card={})
     catalogue = Catalogue(tmp_path)
-    assert _takes_crops(catalogue, "crops") and not _takes_crops(catalogue, "whole")
-    assert not _takes_crops(catalogue, None)
-    offered = _detectors(catalogue)
+    assert takes_crops(catalogue, "crops") and not takes_crops(catalogue, "whole")
+    assert not takes_crops(catalogue, None)
+    offered = detectors(catalogue)
     assert offered[0][1] == "" and not {"crops", "whole"} & {name for _, name in offered}

@@ -19,4 +19,22 @@ VIEWS: dict[str, View] = {
     Poses.kind: poses.VIEW,
 }
 
-__all__ = ["SIDE", "VIEWS", "View", "drawing", "drawing_component"]
+KINDS: dict[str, tuple[str, ...]] = {
+    "classification": (Classification.kind,),
+    "depth": (DepthMap.kind,),
+    "detection": (Detections.kind,),
+    "face_recognition": (Faces.kind,),
+    "instance_segmentation": (Instances.kind,),
+    "pose": (Poses.kind,),
+    "semantic_segmentation": (LabelMap.kind,),
+    "super_resolution": (Picture.kind,),
+}
+"""With what each task answers; one that is not named here may answer with anything."""
+
+
+def views_of(task: str | None) -> dict[str, View]:
+    """The views that a task's answers need; all of them where it is not known."""
+    return {kind: VIEWS[kind] for kind in KINDS.get(task or "", VIEWS)}
+
+
+__all__ = ["KINDS", "SIDE", "VIEWS", "View", "drawing", "drawing_component", "views_of"]

@@ -25,9 +25,9 @@ class View:
         build: Makes the components, inside the column that is open; called once for a page. A knob that redraws without
             running the network is wired here: a `gr.State` among the components takes what it needs from `show`.
         show: The values for these components, in their order, from a prediction and its picture (h, w, 3) uint8 RGB.
-
         head: A file of html for the page's head, where a view brings a script. It may be run from there alone: the page
             forbids evaluated code.
+        classes: The classes that an answer names, the surest first, of which "see why" can be asked.
 
     Both functions get the place where files to download are written.
     """
@@ -35,6 +35,7 @@ class View:
     build: Callable[[Downloads], Sequence[Any]]
     show: Callable[[Any, np.ndarray, Downloads], Sequence[Any]]
     head: Path | None = None
+    classes: Callable[[Any], list[str]] | None = None
 
 
 def drawing_component(image_format: str) -> Any:

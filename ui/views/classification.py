@@ -28,4 +28,4 @@ def _show(answer: Classification, picture: np.ndarray, downloads: Downloads) -> 
     return [labels, drawing(answer, picture)]
 
 
-VIEW = View(_build, _show)
+VIEW = View(_build, _show, classes=lambda answer: [label.name for label in answer.top(LABELS)])

@@ -64,7 +64,7 @@ def view_of(name: str) -> View:
         gr.on([slider.release, classes.input], lambda *given: _file(downloads, *given), knobs, file, **quiet)
         return [kept, shown, slider, classes, words, table, file]
 
-    return View(build, _show)
+    return View(build, _show, classes=_named)
 
 
 def _show(answer: Detections, picture: np.ndarray, downloads: Downloads) -> list[Any]:
@@ -74,6 +74,10 @@ def _show(answer: Detections, picture: np.ndarray, downloads: Downloads) -> list
     drawn, words, table = _redraw(kept, answer.threshold, found)
     switches = gr.update(choices=found, value=found, visible=len(found) > 1)
     return [kept, drawn, answer.threshold, switches, words, table, _file(downloads, kept, answer.threshold, found)]
+
+
+def _named(answer: Detections) -> list[str]:
+    return list(dict.fromkeys(answer.above().names))
 
 
 def _chosen(kept: _Kept, score: float, classes: list[str]) -> Detections:

@@ -61,4 +61,4 @@ def _redraw(kept: tuple[LabelMap, np.ndarray] | None, opacity: float) -> np.ndar
     return legend(overlay(answer, picture, min(max(opacity / 100, 0.0), 1.0)), answer)
 
 
-VIEW = View(_build, _show)
+VIEW = View(_build, _show, classes=lambda answer: [area.name for area in answer.areas()])

@@ -5,8 +5,6 @@ Everything is computed here, and what is kept are names and embeddings in the ga
 
 from __future__ import annotations
 
-import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +15,10 @@ from ui import texts
 from ui.answering import Upload
 from ui.catalogue import Catalogue
 from ui.gallery import card_curve, named, operating_point, place_on_curve
+from ui.pages.base import Context, picture_input, told
 from ui.views.base import drawing, drawing_component
 from ui.views.faces import COLUMNS, rows
-from visionkit.errors import UsageError, VisionKitError
+from visionkit.errors import UsageError
 
 if TYPE_CHECKING:
     from tasks.face_recognition.gallery import Gallery
@@ -136,21 +135,15 @@ def _source(upload: Upload | None) -> Any:
     return source
 
 
-def build(people: People, picture_input: Callable[..., Any], kept: bool) -> None:
-    """Makes the components and their events inside the block that is open.
-
-    Args:
-        people: What is asked.
-        picture_input: Makes the component that takes a picture.
-        kept: Whether the gallery outlives the server.
-    """
+def build(context: Context) -> None:
+    """Makes the components and their events inside the block that is open."""
+    people = People(context.catalogue, context.gallery)
 
     def picture(label: str) -> Any:
-        return picture_input(
-            type="filepath", format="png", image_mode=None, label=label, height=240, sources=["upload", "webcam"]
-        )
+        return picture_input(label, 240, sources=["upload", "webcam"], placeholder=None)
 
-    gr.Markdown(texts.PEOPLE_PRIVACY + (texts.PEOPLE_KEPT if kept else texts.PEOPLE_FORGOTTEN))
+    gr.Markdown(f"## {texts.PEOPLE}")
+    gr.Markdown(texts.PEOPLE_PRIVACY + (texts.PEOPLE_KEPT if context.keeps else texts.PEOPLE_FORGOTTEN))
     crop = gr.Checkbox(False, label=texts.PEOPLE_CROP)
     far = gr.Number(FAR, label=texts.PEOPLE_FAR, minimum=0.0001, maximum=0.5, step=0.001)
     message = gr.Markdown(elem_id="vk-people-message")
@@ -175,16 +168,6 @@ def build(people: People, picture_input: Callable[..., Any], kept: bool) -> None
             known = gr.Dataframe(headers=["name", "pictures"], show_label=False, interactive=False)
             chosen = gr.Dropdown([], label=texts.PEOPLE_WHO, elem_id="vk-people-who")
             remove = gr.Button(texts.PEOPLE_REMOVE, variant="stop", elem_id="vk-people-remove")
-
-    def told(work: Callable[..., Any], *given: Any) -> Any:
-        """What the work gives, or None and the fault in words."""
-        try:
-            return work(*given), ""
-        except VisionKitError as error:
-            return None, texts.fault(str(error))
-        except Exception:
-            traceback.print_exc(file=sys.stderr)
-            return None, texts.fault(texts.DEFECT)
 
     def listed() -> tuple[Any, Any]:
         found, _ = told(people.listed)

@@ -1,0 +1,182 @@
+"""Many pictures, archives that mean harm, and videos: what comes out equals what one picture gives."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import stat
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.ui.conftest import bomb
+from ui.answering import Upload
+from ui.batch import count, run
+from ui.catalogue import Catalogue
+from ui.serving.desk import Desk
+from ui.serving.limits import Limits
+from visionkit.errors import DataError, UsageError
+from visionkit.video import VideoReader, VideoWriter
+
+
+@pytest.fixture(scope="module")
+def desk(models: Path) -> Desk:
+    return Desk(Catalogue(models), Limits(pictures=30, picture_mb=1, megapixels=3, seconds=2))
+
+
+def _zip(path: Path, files: dict[str, bytes]) -> Upload:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return Upload(str(path), path.name)
+
+
+def test_a_batch_gives_what_each_picture_gives(
+    desk: Desk, models: Path, pictures: list[Path], bad: dict[str, Path], tmp_path: Path
+) -> None:
+    from visionkit.predictor import load
+
+    predictor = load(models / "good")
+    packed = _zip(
+        tmp_path / "some.zip",
+        {
+            "a/grey.png": pictures[8].read_bytes(),
+            "b/grey.png": pictures[9].read_bytes(),
+            "a/=cmd.png": pictures[8].read_bytes(),
+            "notes.txt": b"no picture",
+            "__MACOSX/a/._grey.png": b"",
+            ".hidden.png": b"",
+        },
+    )
+    uploads = [Upload(str(pictures[0]), pictures[0].name), packed, Upload(str(bad["text"]), "text.jpg")]
+    rows = list(run(desk, "good", uploads, tmp_path / "results.zip"))
+    assert [row.good for row in rows] == [True, True, True, True, False]
+    assert [(row.done, row.total) for row in rows] == [(number, 5) for number in range(1, 6)]
+    assert "not a picture" in rows[4].told
+    with zipfile.ZipFile(tmp_path / "results.zip") as archive:
+        assert archive.testzip() is None
+        names = set(archive.namelist())
+        assert {"predictions.jsonl", "predictions.csv"} <= names
+        drawn = sorted(name for name in names if name.startswith("drawn/"))
+        assert drawn == ["drawn/cmd.jpg", f"drawn/{pictures[0].stem}.jpg", "drawn/grey-2.jpg", "drawn/grey.jpg"]
+        assert not any(".." in name or name.startswith("/") for name in names)
+        records = [json.loads(line) for line in archive.read("predictions.jsonl").decode().splitlines()]
+        table = list(csv.reader(io.StringIO(archive.read("predictions.csv").decode())))
+    for record, path in zip(records, (pictures[0], pictures[8], pictures[9], pictures[8]), strict=True):
+        assert record["prediction"] == json.loads(json.dumps(predictor(path).to_json()))
+    assert table[0] == ["picture", "height", "width", "answer", "fault"] and len(table) == 6
+    assert "not a picture" in table[5][4]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.zip", "some.zip"], "nothing unpacked is left"
+
+
+def _hostile(folder: Path) -> dict[str, tuple[Upload, str]]:
+    link = zipfile.ZipInfo("link.png")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(folder / "link.zip", "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+    good = _zip(folder / "good.zip", {"a.png": b"x"})
+    whole = Path(good.path).read_bytes()
+    (folder / "torn.zip").write_bytes(whole[: len(whole) // 2])
+    lying = bytearray(whole)
+    at = lying.rfind(b"PK\x05\x06")
+    lying[at + 12 : at + 16] = (2**31).to_bytes(4, "little")
+    (folder / "lying.zip").write_bytes(bytes(lying))
+    return {
+        "up": (_zip(folder / "up.zip", {"../../up.png": b"x"}), "would leave"),
+        "root": (_zip(folder / "root.zip", {"/etc/x.png": b"x"}), "would leave"),
+        "drive": (_zip(folder / "drive.zip", {"C:\\x.png": b"x"}), "would leave"),
+        "back": (_zip(folder / "back.zip", {"a\\..\\..\\x.png": b"x"}), "would leave"),
+        "link": (Upload(str(folder / "link.zip"), "link.zip"), "is a link"),
+        "torn": (Upload(str(folder / "torn.zip"), "torn.zip"), "damaged"),
+        "lying": (Upload(str(folder / "lying.zip"), "lying.zip"), "lists more files"),
+        "many": (_zip(folder / "many.zip", {f"{n}.png": b"x" for n in range(40)}), "more than 30"),
+        "empty": (_zip(folder / "empty.zip", {"a.txt": b"x"}), "no pictures"),
+    }
+
+
+def test_archives_that_mean_harm_are_refused_before_they_are_unpacked(desk: Desk, tmp_path: Path) -> None:
+    for name, (upload, said) in _hostile(tmp_path).items():
+        with pytest.raises(DataError, match=said):
+            count([upload], desk.limits)
+        with pytest.raises(DataError, match=said):
+            list(run(desk, "good", [upload], tmp_path / f"out-{name}.zip"))
+    assert not (tmp_path.parent / "up.png").exists()
+    with pytest.raises(UsageError, match="give pictures"):
+        list(run(desk, "good", [], tmp_path / "none.zip"))
+
+
+def test_bombs_in_an_archive_are_one_row_each(desk: Desk, tmp_path: Path) -> None:
+    packed = _zip(tmp_path / "bombs.zip", {"zeros.png": bytes(30 * 2**20), "header.png": bomb()})
+    assert Path(packed.path).stat().st_size < 200_000
+    rows = list(run(desk, "good", [packed], tmp_path / "out.zip"))
+    assert [row.good for row in rows] == [False, False]
+    assert "more than 1 MB" in rows[0].told and "megapixels" in rows[1].told
+
+
+# ---------------------------------------------------------------------- video
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three seconds of ten frames each, every one brighter than the one before."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    with VideoWriter(path, 10.0) as writer:
+        for number in range(30):
+            writer.write(np.full((48, 64, 3), 8 * number, np.uint8))
+    return path
+
+
+def test_frames_come_back_in_order_at_the_rate_that_was_asked_for(clip: Path) -> None:
+    with VideoReader(clip) as reader:
+        assert reader.size == (48, 64) and reader.rate == pytest.approx(10) and reader.frames == 30
+        frames = list(reader.each())
+    assert [frame.number for frame in frames] == list(range(30))
+    assert all(abs(frame.pixels.mean() - 8 * frame.number) < 4 for frame in frames)
+    with VideoReader(clip) as reader:
+        some = list(reader.each(rate=4, seconds=2))
+    assert [frame.number for frame in some] == [0, 2, 5, 8, 10, 12, 15, 18]
+    with pytest.raises(DataError, match="over the limit"):
+        VideoReader(clip, max_pixels=1000)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n",
+        b"ffconcat version 1.0\nfile /etc/passwd\n",
+        b"\0\0\0\x18ftypmp42" + bytes(300),
+    ],
+    ids=["nothing", "playlist", "concat", "damaged"],
+)
+def test_what_is_no_video_is_told(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(content)
+    with (
+        pytest.raises(DataError, match=r"film\.mp4: (not a video|the video is damaged|the video has no frame)"),
+        VideoReader(path) as reader,
+    ):
+        list(reader.each())
+
+
+def test_a_video_gives_what_each_frame_gives(desk: Desk, models: Path, clip: Path, tmp_path: Path) -> None:
+    from ui.videos import watch
+    from visionkit.predictor import load
+
+    looks = list(watch(desk, "good", Upload(str(clip), "clip.mp4"), 5, tmp_path))
+    assert [look.done for look in looks] == list(range(1, 11)) and {look.total for look in looks} == {10}, "2 s at 5"
+    records = [json.loads(line) for line in (tmp_path / "frames.jsonl").read_text("utf-8").splitlines()]
+    assert [record["frame"] for record in records] == list(range(0, 20, 2))
+    predictor = load(models / "good")
+    with VideoReader(clip) as reader:
+        frames = list(reader.each(rate=5, seconds=2))
+    for record, frame in zip(records, frames, strict=True):
+        assert record["prediction"] == json.loads(json.dumps(predictor(frame.pixels).summary()))
+    with VideoReader(tmp_path / "video.mp4") as reader:
+        assert reader.rate == pytest.approx(5) and len(list(reader.each())) == 10
+        assert reader.size == looks[0].drawn.shape[:2]
+    with pytest.raises(UsageError, match="give a video"):
+        list(watch(desk, "good", None, 5, tmp_path))

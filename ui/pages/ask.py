@@ -1,0 +1,228 @@
+"""The page that answers one picture: of all models, or of those of one task."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from ui import texts
+from ui.answering import Upload
+from ui.pages.base import (
+    Context,
+    card_of,
+    choices,
+    detectors,
+    model_choice,
+    note_of,
+    offered,
+    picture_input,
+    takes_crops,
+    told,
+)
+from ui.pages.examples import examples
+from ui.serving.routes import listed
+from ui.views import View, drawing_component
+from visionkit.errors import UsageError, VisionKitError
+from visionkit.registry import task_names
+
+
+def build(context: Context, views: Mapping[str, View], task: str | None = None) -> None:
+    """Makes the page inside the block that is open.
+
+    Args:
+        context: What the page is made for.
+        views: Of the kinds of answers that its models give.
+        task: Whose models are offered; all where left out, with a choice among the tasks.
+    """
+    catalogue, downloads, desk = context.catalogue, context.downloads, context.desk
+    pages = texts.tasks(task_names())
+    title, lead = pages[task] if task else (texts.TITLE, texts.LEAD)
+    gr.Markdown(f"# {title}\n{lead}", elem_classes="vk-head")
+    chosen: Any  # the task whose models are offered
+    with gr.Row(equal_height=False, elem_classes="vk-main"):
+        with gr.Column(elem_classes="vk-ask"):
+            if task is None:
+                every = [(texts.ANY_TASK, ""), *((name, key) for key, (name, _) in pages.items())]
+                chosen = gr.Dropdown(every, value="", label=texts.TASK, elem_id="vk-task")
+            else:
+                chosen = gr.State(task)
+            model, note = model_choice(context, task, elem_id="vk-model")
+            detector = gr.Dropdown(
+                detectors(catalogue),
+                value="",
+                label=texts.DETECTOR,
+                info=texts.DETECTOR_HINT,
+                visible=takes_crops(catalogue, model.value),
+                elem_id="vk-detector",
+            )
+            picture = picture_input(elem_id="vk-picture")
+        with gr.Column(elem_classes="vk-examples"):
+            found = examples(context.scratch, catalogue.entries(), task)
+            gr.Examples(found, picture, label=texts.EXAMPLES, cache_examples=False, examples_per_page=24)
+        with gr.Column(elem_classes="vk-answer"):
+            message = gr.Markdown(texts.EMPTY if model.value else texts.NO_MODELS, elem_id="vk-message")
+            columns, components = [], []
+            for kind, view in views.items():
+                with gr.Column(visible=False, elem_id=f"vk-{kind}") as column:
+                    components.append(list(view.build(downloads)))
+                columns.append(column)
+            facts = gr.Markdown(visible=False, elem_classes="vk-facts", elem_id="vk-facts")
+            download = gr.DownloadButton(texts.DOWNLOAD, visible=False, size="sm", elem_id="vk-download")
+            with gr.Accordion(texts.RAW, open=False, visible=False) as raw_box:
+                raw = gr.JSON(show_label=False, max_height=320, open=False)
+    why = _why(context, picture, model)
+    with gr.Accordion(texts.CARD, open=False, elem_id="vk-card"):
+        card = gr.Markdown(card_of(catalogue, model.value))
+    with gr.Accordion(texts.USE, open=False, elem_id="vk-use"):
+        gr.Markdown(texts.program(context.address))
+
+    shown = [message, *columns, *(each for group in components for each in group), facts, download, raw_box, raw, *why]
+
+    def show(
+        upload: Upload | None,
+        name: str | None,
+        finds: str | None = None,
+        progress: Any = gr.Progress(),  # noqa: B008
+    ) -> dict[Any, Any]:
+        hidden: dict[Any, Any] = {
+            each: gr.update(visible=False) for each in (*columns, facts, download, raw_box, why[0])
+        }
+        if upload is None:
+            return {**hidden, message: gr.update(value=texts.EMPTY, visible=True)}
+        try:
+            answered = desk.ask(
+                name,
+                upload,
+                finds if takes_crops(catalogue, name) else None,
+                lambda done, total: progress((done, total), unit="parts"),
+            )
+            answer = answered.prediction
+            if answer.kind not in views:
+                raise UsageError(
+                    f"this model answers with {answer.kind}, which this page does not show; take the first page"
+                )
+            number = list(views).index(answer.kind)
+            values = views[answer.kind].show(answer, answered.picture, downloads)
+        except VisionKitError as error:
+            return {**hidden, message: gr.update(value=texts.fault(str(error)), visible=True)}
+        except Exception:
+            traceback.print_exc(file=sys.stderr)
+            return {**hidden, message: gr.update(value=texts.fault(texts.DEFECT), visible=True)}
+        record = answer.summary()
+        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+        times = texts.facts(answered.decode, answered.network, answered.total, *answered.picture.shape[:2])
+        return {
+            **hidden,
+            message: gr.update(visible=False),
+            columns[number]: gr.update(visible=True),
+            **dict(zip(components[number], values, strict=True)),
+            facts: gr.update(value=times, visible=True),
+            download: gr.update(value=downloads.save(upload.name, ".json", text), visible=True),
+            raw_box: gr.update(visible=True),
+            raw: record,
+            **_asked_why(why, views[answer.kind], answer),
+        }
+
+    def renew(name: str | None, of: str | None) -> Any:
+        found, default = choices(offered(catalogue, of))
+        # A name that is sent back would undo what a visitor chose while the list was being read.
+        return gr.update(choices=found) if name else gr.update(choices=found, value=default)
+
+    def narrowed(of: str | None) -> Any:
+        found, default = choices(offered(catalogue, of))
+        return gr.update(choices=found, value=default)
+
+    private: dict[str, Any] = {"api_visibility": "private"}
+    gr.on(
+        [picture.change, model.change, detector.input],
+        show,
+        [picture, model, detector],
+        shown,
+        trigger_mode="always_last",
+        concurrency_id="network",
+        concurrency_limit=desk.limits.concurrency,
+        show_progress_on=[message],
+        **private,
+    )
+    model.change(
+        lambda name: (
+            note_of(catalogue, name),
+            card_of(catalogue, name),
+            gr.update(choices=detectors(catalogue), visible=takes_crops(catalogue, name)),
+        ),
+        model,
+        [note, card, detector],
+        show_progress="hidden",
+        **private,
+    )
+    if task is None:
+        chosen.input(narrowed, chosen, model, show_progress="hidden", **private)
+        _programs(context, picture, model)
+    blocks = gr.context.Context.root_block
+    assert blocks is not None
+    blocks.load(renew, [model, chosen], model, show_progress="hidden", **private)
+
+
+def _why(context: Context, picture: Any, model: Any) -> tuple[Any, Any, Any, Any]:
+    """The part that shows on what an answer rests, and its events."""
+    with gr.Accordion(texts.WHY, open=False, visible=False, elem_id="vk-why") as box:
+        gr.Markdown(texts.WHY_TOLD)
+        with gr.Row():
+            name = gr.Dropdown([], label=texts.WHY_CLASS, elem_id="vk-why-class")
+            button = gr.Button(texts.WHY, elem_id="vk-why-button")
+        message = gr.Markdown()
+        drawn = drawing_component("jpeg")
+
+    def explain(upload: Upload | None, model: str | None, name: str | None) -> tuple[Any, str]:
+        return told(context.desk.explain, model, upload, name)
+
+    button.click(explain, [picture, model, name], [drawn, message], concurrency_id="network", api_visibility="private")
+    return box, name, message, drawn
+
+
+def _asked_why(why: tuple[Any, Any, Any, Any], view: View, answer: Any) -> dict[Any, Any]:
+    """What the part begins with after an answer."""
+    box, name, message, drawn = why
+    names = view.classes(answer) if view.classes else []
+    if not names:
+        return {}
+    return {
+        box: gr.update(visible=True),
+        name: gr.update(choices=names, value=names[0]),
+        message: "",
+        drawn: None,
+    }
+
+
+def _programs(context: Context, picture: Any, model: Any) -> None:
+    """What programs call: components that no page shows, so that the names and types stay as they are."""
+    outlet = gr.JSON(visible=False)
+
+    def predict(picture: Upload | None, model: str) -> dict[str, Any]:
+        if not isinstance(model, str):
+            raise gr.Error(texts.UNFIT, print_exception=False)
+        try:
+            return context.desk.ask(model, picture, road="program").prediction.to_json()
+        except VisionKitError as error:
+            # To a program, as it stands: what is shown on a page is escaped there.
+            raise gr.Error(" ".join(str(error).split()), print_exception=False) from None
+
+    def models() -> list[dict[str, Any]]:
+        return [listed(entry) for entry in context.catalogue.entries()]
+
+    gr.Button(visible=False).click(
+        predict,
+        [picture, model],
+        outlet,
+        api_name="predict",
+        concurrency_id="network",
+        api_description="The answer of one model on one picture: what Prediction.to_json() gives.",
+    )
+    gr.Button(visible=False).click(
+        models, None, outlet, api_name="models", api_description="The models to choose from."
+    )

@@ -1,0 +1,187 @@
+"""What the pages share: what they are made for, the picture that is given, and the choice of a model."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from abc import ABCMeta
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.component_meta import ComponentMeta
+from gradio.data_classes import ImageData
+
+from ui import texts
+from ui.answering import Upload
+from ui.catalogue import Catalogue, Entry
+from ui.downloads import Downloads
+from ui.serving.desk import Desk
+from ui.serving.limits import Limits
+from visionkit.errors import UsageError, VisionKitError
+
+FINDERS = ("detection", "instance_segmentation")
+"""Tasks whose answers are boxes."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a page is made for.
+
+    Attributes:
+        desk: Where work is admitted; knows the models and the limits.
+        downloads: Where files for visitors are written.
+        scratch: Folder of the server.
+        address: Of the server, for the text on how to use it from a program.
+        gallery: Where people are kept.
+        keeps: Whether the gallery outlives the server.
+    """
+
+    desk: Desk
+    downloads: Downloads
+    scratch: Path
+    address: str
+    gallery: Path
+    keeps: bool
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The models."""
+        return self.desk.catalogue
+
+    @property
+    def limits(self) -> Limits:
+        """What visitors may ask."""
+        return self.desk.limits
+
+
+class NoStub(ComponentMeta):
+    """Makes a component class without writing a `.pyi` file beside its module, which gradio does at import."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> Any:
+        return ABCMeta.__new__(cls, name, bases, attrs)
+
+
+class PictureInput(gr.Image, metaclass=NoStub):
+    """`gr.Image` that hands over the file as it was sent.
+
+    Gradio's own would open it, change its mode and fetch addresses. Here nothing is opened: the one decoder does that,
+    with its check of the header.
+    """
+
+    is_template = True  # shown by gr.Image's own front end
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+        """Refuses an address: this server asks nothing of others on behalf of a visitor."""
+        if "://" in str(url_or_file_path):
+            raise gr.Error("send the picture itself, not an address", print_exception=False)
+        moved: str | None = await super().async_move_resource_to_block_cache(url_or_file_path)
+        return moved
+
+    def preprocess(self, payload: ImageData | None) -> Upload | None:  # type: ignore[override]
+        """The file's place and its name."""
+        if payload is None:
+            return None
+        if not payload.path:
+            raise gr.Error("send the picture as a file", print_exception=False)
+        return Upload(payload.path, Path(payload.orig_name or payload.path).name)
+
+
+def picture_input(label: str = texts.PICTURE, height: int = 320, **options: Any) -> PictureInput:
+    """The place where a picture is dropped, pasted, chosen or taken."""
+    given: dict[str, Any] = {
+        "type": "filepath",
+        "format": "png",
+        "image_mode": None,
+        "label": label,
+        "sources": ["upload", "clipboard", "webcam"],
+        "buttons": ["fullscreen"],
+        "placeholder": texts.DROP,
+        "height": height,
+        "webcam_options": gr.WebcamOptions(mirror=False),
+        **options,
+    }
+    return PictureInput(**given)
+
+
+def told(work: Callable[..., Any], *given: Any) -> tuple[Any, str]:
+    """What the work gives and no words, or None and the failure in words for the page."""
+    try:
+        return work(*given), ""
+    except VisionKitError as error:
+        return None, texts.fault(str(error))
+    except Exception:
+        traceback.print_exc(file=sys.stderr)
+        return None, texts.fault(texts.DEFECT)
+
+
+# ---------------------------------------------------------------------- models
+
+
+def offered(catalogue: Catalogue, task: str | None) -> list[Entry]:
+    """Models of a task; of all tasks where none is given. A checkpoint that tells its task when loaded is of any."""
+    return [entry for entry in catalogue.entries() if not task or entry.task in (task, "")]
+
+
+def choices(entries: Sequence[Entry]) -> tuple[list[tuple[str, str]], str | None]:
+    """What the dropdown offers, and what it begins with."""
+    found = []
+    for entry in entries:
+        what = entry.title + (" (cannot be used)" if entry.fault else f" ({entry.task})" if entry.task else "")
+        found.append((what, entry.name))
+    usable = [entry.name for entry in entries if not entry.fault]
+    return found, (usable or [None])[0]  # type: ignore[list-item]
+
+
+def model_choice(context: Context, task: str | None, label: str = texts.MODEL, **options: Any) -> tuple[Any, Any]:
+    """A dropdown of models and the line about the chosen one, wired; `chosen` picks another one at first.
+
+    Args:
+        context: Of the page.
+        task: See `offered`.
+        label: Of the dropdown.
+        **options: Of the dropdown.
+    """
+    found, first = choices(offered(context.catalogue, task))
+    options.setdefault("value", first)
+    model = gr.Dropdown(found, label=label, info=texts.MODEL_HINT, allow_custom_value=True, **options)
+    note = gr.Markdown(note_of(context.catalogue, options["value"]), elem_classes="vk-note")
+    return model, note
+
+
+def detectors(catalogue: Catalogue) -> list[tuple[str, str]]:
+    """Models that find boxes, after the choice of none."""
+    found = [entry for entry in catalogue.entries() if entry.task in FINDERS and not entry.fault]
+    return [(texts.NO_DETECTOR, ""), *((entry.title, entry.name) for entry in found)]
+
+
+def takes_crops(catalogue: Catalogue, name: str | None) -> bool:
+    """Whether a model looks at one crop at a time, for which a detector can be chosen."""
+    entry = entry_of(catalogue, name)
+    return entry is not None and bool(entry.config.get("crop"))
+
+
+def entry_of(catalogue: Catalogue, name: str | None) -> Entry | None:
+    """The model of that name; one that cannot be used for a name that nobody knows."""
+    try:
+        return catalogue.entry(name.strip()) if name and name.strip() else None
+    except UsageError as error:
+        return Entry(str(name), "", title=str(name), fault=str(error))
+
+
+def note_of(catalogue: Catalogue, name: str | None) -> str:
+    """The line under the choice of a model."""
+    entry = entry_of(catalogue, name)
+    return texts.note(entry.fault, entry.summary, str(entry.card.get("terms") or "")) if entry else ""
+
+
+def card_of(catalogue: Catalogue, name: str | None) -> str:
+    """The model's card."""
+    entry = entry_of(catalogue, name)
+    if entry is None:
+        return ""
+    if not entry.config:
+        return texts.no_card(entry.name, public=entry.path == entry.name)
+    return texts.card(entry.title, entry.task, entry.card, entry.config)

@@ -1,0 +1,82 @@
+"""The page that answers many pictures, or the pictures of a zip."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ui import batch, texts
+from ui.pages.base import Context, model_choice, note_of
+from visionkit.errors import VisionKitError
+from visionkit.images import SUFFIXES
+
+ROWS = 200
+"""Rows that are listed, at most; the archive holds all."""
+
+LONG = 2
+"""Batches and videos that run at the same time; each asks for one picture's turn after the other."""
+
+
+def build(context: Context) -> None:
+    """Makes the page inside the block that is open."""
+    limits = context.limits
+    told = texts.limits(limits.pictures, limits.picture_mb, limits.upload_mb, limits.seconds, limits.keep_minutes)
+    gr.Markdown(f"# {texts.BATCH}\n{texts.BATCH_LEAD}", elem_classes="vk-head")
+    with gr.Row(equal_height=False):
+        with gr.Column():
+            model, note = model_choice(context, None, elem_id="vk-model")
+            files = gr.File(
+                file_count="multiple",
+                file_types=[*sorted(SUFFIXES), ".zip"],
+                label=texts.BATCH_INPUT,
+                height=220,
+                elem_id="vk-files",
+            )
+            gr.Markdown(told, elem_classes="vk-facts")
+            with gr.Row():
+                start = gr.Button(texts.BATCH_RUN, variant="primary", elem_id="vk-batch-run")
+                stop = gr.Button(texts.STOP, elem_id="vk-batch-stop")
+        with gr.Column():
+            message = gr.Markdown(texts.EMPTY, elem_id="vk-message")
+            archive = gr.DownloadButton(texts.BATCH_RESULT, visible=False, elem_id="vk-archive")
+            table = gr.Dataframe(
+                headers=texts.BATCH_COLUMNS, interactive=False, show_label=False, wrap=True, elem_id="vk-batch-table"
+            )
+
+    def work(paths: list[str] | None, name: str | None) -> Iterator[tuple[Any, Any, Any]]:
+        hidden = gr.update(visible=False)
+        rows: list[list[str]] = []
+        bad = 0
+        place = Path(tempfile.mkdtemp(dir=context.scratch)) / "results.zip"
+        try:
+            for row in batch.run(context.desk, name, batch.uploads_of(paths), place):
+                bad += not row.good
+                if len(rows) < ROWS:
+                    rows.append([row.name, f"{row.size[1]} × {row.size[0]}" if row.good else "", row.told])
+                yield texts.seen(row.done, row.total, "pictures", bad), hidden, rows
+        except VisionKitError as error:
+            yield texts.fault(str(error)), hidden, rows
+        except Exception:
+            traceback.print_exc(file=sys.stderr)
+            yield texts.fault(texts.DEFECT), hidden, rows
+        else:
+            yield gr.skip(), gr.update(value=str(place), visible=True), gr.skip()
+
+    private: dict[str, Any] = {"api_visibility": "private"}
+    running = start.click(
+        work,
+        [files, model],
+        [message, archive, table],
+        concurrency_id="long",
+        concurrency_limit=LONG,
+        show_progress_on=[message],
+        **private,
+    )
+    stop.click(None, cancels=[running], **private)
+    model.change(lambda name: note_of(context.catalogue, name), model, note, show_progress="hidden", **private)

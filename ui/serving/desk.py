@@ -1,0 +1,242 @@
+"""Where all work of the server is admitted: so many at a time, so many waiting, each with a time limit and counted."""
+
+from __future__ import annotations
+
+import contextvars
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as Late
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ui.answering import Answered, Upload, answer, explained
+from ui.catalogue import Catalogue
+from ui.serving.limits import Limits
+from ui.serving.metrics import Metrics
+from visionkit.errors import CheckpointError, DataError, EnvironmentFault, UsageError, VisionKitError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from visionkit.images import ImageSource
+
+T = TypeVar("T")
+
+
+class Busy(EnvironmentFault):
+    """As many wait as may."""
+
+
+class TooSlow(EnvironmentFault):
+    """The answer took longer than the server allows."""
+
+
+class Desk:
+    """Runs work for visitors in threads of its own.
+
+    A network that has begun cannot be interrupted. So who waits too long is told, and the seat stays taken until the
+    network is done: no more than `concurrency` ever run.
+
+    Args:
+        catalogue: The models.
+        limits: Of the server.
+    """
+
+    def __init__(self, catalogue: Catalogue, limits: Limits | None = None) -> None:
+        self.catalogue, self.limits, self.metrics = catalogue, limits or Limits(), Metrics()
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._lock, self._waiting, self._running = threading.Lock(), 0, 0
+        self._began = time.monotonic()
+        for number in range(self.limits.concurrency):
+            threading.Thread(target=self._work, name=f"desk-{number}", daemon=True).start()
+        gauges: tuple[tuple[str, str, Callable[[], float]], ...] = (
+            ("visionkit_running", "Requests that are being answered.", lambda: self.running),
+            ("visionkit_waiting", "Requests that wait for their turn.", lambda: self.waiting),
+            ("visionkit_models_loaded", "Models in memory.", lambda: len(list(catalogue))),
+            ("visionkit_model_bytes", "Weights of the models in memory.", lambda: catalogue.size),
+            ("visionkit_uptime_seconds", "Since the server began.", lambda: time.monotonic() - self._began),
+            ("process_resident_memory_bytes", "Memory of the process.", _resident),
+        )
+        for name, told, read in gauges:
+            self.metrics.gauge(name, told, read)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for their turn."""
+        return self._waiting
+
+    @property
+    def running(self) -> int:
+        """Requests that are being answered."""
+        return self._running
+
+    def ask(
+        self,
+        model: str | None,
+        upload: Upload | ImageSource | None,
+        detector: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        road: str = "page",
+    ) -> Answered:
+        """Answers one picture, see `ui.answering.answer`.
+
+        Args:
+            model: Name of the one that answers.
+            upload: The picture.
+            detector: Name of the one that finds boxes for it.
+            progress: Called with the parts done and all of them.
+            road: Where the request came from: "page", "program", "batch", "video", "explain".
+
+        Raises:
+            Busy: As many wait as may.
+            TooSlow: No answer in time.
+            VisionKitError: No model or picture, or one that cannot be used.
+        """
+
+        def work(check: Callable[[], None]) -> Answered:
+            def parts(done: int, total: int) -> None:
+                check()
+                if progress is not None:
+                    progress(done, total)
+
+            return answer(self.catalogue, model, upload, detector, parts, self.limits)
+
+        told = self.run(work, model, road)
+        labels = self._labels(model)
+        self.metrics.observe(
+            "visionkit_network_seconds", "Time in the network alone, by model.", told.network, **labels
+        )
+        return told
+
+    def patiently(self, model: str | None, upload: Upload | ImageSource | None, road: str) -> Answered:
+        """As `ask`, for one picture of many: where as many wait as may, it waits until there is room.
+
+        Raises:
+            Busy: There was no room for as long as an answer may take.
+            VisionKitError: As `ask`.
+        """
+        end = time.monotonic() + self.limits.timeout
+        while True:
+            try:
+                return self.ask(model, upload, road=road)
+            except Busy:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.2)
+
+    def explain(self, model: str | None, upload: Upload | None, name: str | None) -> np.ndarray:
+        """Why a class was answered, see `ui.answering.explained`."""
+        return self.run(lambda check: explained(self.catalogue, model, upload, name, self.limits), model, "explain")
+
+    def run(self, work: Callable[[Callable[[], None]], T], model: str | None, road: str = "page") -> T:
+        """Does something with a model when it is its turn.
+
+        Args:
+            work: Is given a function that raises `TooSlow` once nobody waits any more; long work calls it in between.
+            model: For the figures.
+            road: Where the request came from.
+        """
+        start = time.monotonic()
+        try:
+            result = self._admitted(work)
+        except BaseException as error:
+            reason = _reason(error)
+            labels = self._labels(model)
+            self.metrics.count("visionkit_failures_total", "Requests that failed.", reason=reason, **labels)
+            raise
+        finally:
+            labels = self._labels(model)
+            self.metrics.count("visionkit_requests_total", "Requests.", road=road, **labels)
+            seconds = time.monotonic() - start
+            self.metrics.observe("visionkit_request_seconds", "From request to answer.", seconds, **labels)
+        return result
+
+    def _admitted(self, work: Callable[[Callable[[], None]], T]) -> T:
+        with self._lock:
+            if self._waiting >= self.limits.queue:
+                raise Busy(f"{self._waiting} requests are waiting already, as many as may; try again in a moment")
+            self._waiting += 1
+        job = _Job(work, time.monotonic() + self.limits.timeout)
+        self._jobs.put(job)
+        try:
+            result: T = job.future.result(self.limits.timeout)
+        except Late:
+            job.left = True
+            raise _too_slow(self.limits.timeout) from None
+        return result
+
+    def _work(self) -> None:
+        while True:
+            job = self._jobs.get()
+            with self._lock:
+                self._waiting -= 1
+                self._running += 1
+            try:
+                job.run(self.limits.timeout)
+            finally:
+                with self._lock:
+                    self._running -= 1
+            del job  # what it holds is not kept until the next one comes
+
+    def _labels(self, model: str | None) -> dict[str, str]:
+        """Labels of models that there are; what visitors make up is "unknown"."""
+        loaded = self.catalogue.loaded((model or "").strip())
+        if loaded is None:
+            return {"model": "unknown", "task": "unknown"}
+        return {"model": loaded.entry.name, "task": loaded.task}
+
+
+class _Job:
+    def __init__(self, work: Callable[[Callable[[], None]], Any], deadline: float) -> None:
+        self.future: Future[Any] = Future()
+        self.left = False
+        self._work: Callable[[Callable[[], None]], Any] | None = work
+        self._deadline = deadline
+        self._context = contextvars.copy_context()  # gradio keeps there whose progress it is
+
+    def run(self, seconds: float) -> None:
+        def check() -> None:
+            if self.left or time.monotonic() > self._deadline:
+                raise _too_slow(seconds)
+
+        work, self._work = self._work, None
+        assert work is not None
+        try:
+            check()
+            result = self._context.run(work, check)
+        except BaseException as error:  # a worker must outlive whatever its work does
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
+
+
+def _too_slow(seconds: float) -> TooSlow:
+    return TooSlow(f"no answer within {seconds:g} seconds; give a smaller picture, or try again when fewer people ask")
+
+
+def _reason(error: BaseException) -> str:
+    for kind, reason in (
+        (Busy, "busy"),
+        (TooSlow, "timeout"),
+        (DataError, "picture"),
+        (UsageError, "usage"),
+        (CheckpointError, "model"),
+        (VisionKitError, "environment"),
+    ):
+        if isinstance(error, kind):
+            return reason
+    return "defect"
+
+
+def _resident() -> float:
+    """Bytes of the process in memory; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123  (read at every scrape)
+            pages = int(file.read().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    import resource
+
+    return float(pages * resource.getpagesize())

@@ -1,0 +1,145 @@
+"""The models as tools of the Model Context Protocol, for assistants: `POST /mcp`.
+
+Streamable HTTP without sessions (https://modelcontextprotocol.io/specification/2025-06-18/basic/transports): one
+request, one answer in json. What the protocol has beyond tools is not offered.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ui.answering import Answered, Upload
+from ui.serving.desk import Desk
+from ui.serving.limits import MB
+from visionkit.errors import DataError, UsageError, VisionKitError
+
+VERSIONS = ("2025-06-18", "2025-03-26", "2024-11-05")
+"""Of the protocol, the newest first."""
+
+TOOLS: list[dict[str, Any]] = [
+    {
+        "name": "models",
+        "title": "List vision models",
+        "description": "Models that can be asked: name, task, terms, and the fault of one that cannot be used.",
+        "inputSchema": {"type": "object", "properties": {}, "additionalProperties": False},
+        "annotations": {"readOnlyHint": True},
+    },
+    {
+        "name": "predict",
+        "title": "Ask a vision model about a picture",
+        "description": (
+            "The answer of one model on one picture, in pixels of that picture: classes, boxes, masks, joints, depth, "
+            "labels of pixels, a larger picture or faces, by the model's task."
+        ),
+        "inputSchema": {
+            "type": "object",
+            "properties": {
+                "model": {"type": "string", "description": "a name that `models` gives"},
+                "picture": {"type": "string", "description": "the picture's file (jpeg, png, webp, ...) in base64"},
+                "drawn": {"type": "boolean", "description": "also give the picture with the answer drawn on it"},
+            },
+            "required": ["model", "picture"],
+            "additionalProperties": False,
+        },
+        "annotations": {"readOnlyHint": True},
+    },
+]
+
+
+class Tools:
+    """Answers the protocol's messages.
+
+    Args:
+        desk: Where pictures are answered.
+        models: Gives the list of models.
+        drawn: Gives the drawing as jpeg.
+        folder: For pictures that are being answered.
+    """
+
+    def __init__(
+        self, desk: Desk, models: Callable[[], list[dict[str, Any]]], drawn: Callable[[Answered], bytes], folder: Path
+    ) -> None:
+        self._desk, self._models, self._drawn, self._folder = desk, models, drawn, folder
+
+    @property
+    def largest(self) -> int:
+        """Bytes that a message may have: a picture in base64 and some words."""
+        return self._desk.limits.picture_mb * MB * 4 // 3 + MB
+
+    def answer(self, body: bytes) -> dict[str, Any] | None:
+        """The answer to one message, None to a notification."""
+        try:
+            message = json.loads(body)
+        except (ValueError, RecursionError):
+            return _fault(None, -32700, "not json")
+        is_message = isinstance(message, dict) and message.get("jsonrpc") == "2.0"
+        if not is_message or not isinstance(message.get("method"), str):
+            return _fault(None, -32600, "not a JSON-RPC 2.0 request; batches are not taken")
+        number, method = message.get("id"), message["method"]
+        given = message.get("params") or {}
+        if "id" not in message:
+            return None
+        if not isinstance(given, dict):
+            return _fault(number, -32602, "params is an object")
+        if method == "initialize":
+            asked = given.get("protocolVersion")
+            told = {
+                "protocolVersion": asked if asked in VERSIONS else VERSIONS[0],
+                "capabilities": {"tools": {"listChanged": False}},
+                "serverInfo": {"name": "visionkit", "version": version("visionkit")},
+            }
+            return _result(number, told)
+        if method == "ping":
+            return _result(number, {})
+        if method == "tools/list":
+            return _result(number, {"tools": TOOLS})
+        if method == "tools/call":
+            return self._call(number, given)
+        return _fault(number, -32601, f"no method {method[:80]!r}")
+
+    def _call(self, number: Any, given: dict[str, Any]) -> dict[str, Any]:
+        name, arguments = given.get("name"), given.get("arguments") or {}
+        if name not in {tool["name"] for tool in TOOLS} or not isinstance(arguments, dict):
+            return _fault(number, -32602, "no such tool; tools/list names them")
+        try:
+            content = self._predict(arguments) if name == "predict" else [_text(self._models())]
+        except VisionKitError as error:  # as the protocol wants it: the assistant reads it and may do better
+            return _result(number, {"content": [{"type": "text", "text": str(error)}], "isError": True})
+        return _result(number, {"content": content, "isError": False})
+
+    def _predict(self, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+        model, picture = arguments.get("model"), arguments.get("picture")
+        if not isinstance(model, str) or not isinstance(picture, str):
+            raise UsageError("predict: give model and picture, both as text")
+        try:
+            data = base64.b64decode(picture.rpartition("base64,")[2], validate=True)
+        except (binascii.Error, ValueError):
+            raise DataError("picture: not base64") from None
+        with tempfile.NamedTemporaryFile(dir=self._folder, prefix="asked-") as file:
+            file.write(data)
+            file.flush()
+            answered = self._desk.ask(model, Upload(file.name, "picture"), road="mcp")
+        content = [_text(answered.prediction.to_json())]
+        if arguments.get("drawn"):
+            drawn = base64.b64encode(self._drawn(answered)).decode("ascii")
+            content.append({"type": "image", "data": drawn, "mimeType": "image/jpeg"})
+        return content
+
+
+def _text(value: Any) -> dict[str, Any]:
+    return {"type": "text", "text": json.dumps(value, ensure_ascii=False)}
+
+
+def _result(number: Any, result: dict[str, Any]) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": number, "result": result}
+
+
+def _fault(number: Any, code: int, message: str) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": number, "error": {"code": code, "message": message}}

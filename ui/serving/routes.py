@@ -1,0 +1,149 @@
+"""Routes beside the page: whether the server is well, its figures, and one picture by one request.
+
+curl --data-binary @photo.jpg 'http://127.0.0.1:7860/api/predict?model=NAME'
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+
+from ui.answering import Answered, Upload
+from ui.catalogue import Entry
+from ui.serving.desk import Busy, Desk, TooSlow
+from ui.serving.limits import MB
+from ui.serving.mcp import Tools
+from ui.serving.metrics import CONTENT_TYPE
+from visionkit.errors import CheckpointError, DataError, EnvironmentFault, UsageError, VisionKitError
+
+STATUS: tuple[tuple[type[VisionKitError], int], ...] = (
+    (Busy, 503),
+    (TooSlow, 504),
+    (DataError, 422),
+    (UsageError, 400),
+    (CheckpointError, 500),
+    (EnvironmentFault, 503),
+)
+"""What a program is told by number; its words are those of the page."""
+
+
+def add_routes(app: FastAPI, desk: Desk, folder: Path, ready: Callable[[], bool]) -> None:
+    """Adds the routes.
+
+    Args:
+        app: That answers them.
+        desk: Where pictures are answered.
+        folder: For pictures that are being answered.
+        ready: Whether what is heavy is loaded.
+    """
+    limiter = anyio.CapacityLimiter(desk.limits.queue + desk.limits.concurrency + 1)
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        """200 as soon as the server answers; `ready` once no visitor waits for libraries any more."""
+        return {"status": "ok", "ready": ready(), "running": desk.running, "waiting": desk.waiting}
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(desk.metrics.text(), media_type=CONTENT_TYPE)
+
+    @app.get("/api/models")
+    async def models() -> list[dict[str, Any]]:
+        return await anyio.to_thread.run_sync(lambda: [listed(entry) for entry in desk.catalogue.entries()])
+
+    @app.post("/api/predict")
+    async def predict(request: Request) -> Response:
+        """The answer as json, or the drawn picture with `?drawn=1`."""
+        asked = request.query_params
+        try:
+            with tempfile.NamedTemporaryFile(dir=folder, prefix="asked-") as file:
+                name = await _receive(request, file, desk.limits.picture_mb)
+
+                def work() -> Answered:
+                    return desk.ask(asked.get("model"), Upload(file.name, name), asked.get("detector"), road="program")
+
+                answered = await anyio.to_thread.run_sync(work, limiter=limiter)
+        except VisionKitError as error:
+            status = next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+            headers = {"retry-after": "5"} if isinstance(error, Busy) else {}
+            return JSONResponse({"error": str(error)}, status, headers)
+        if asked.get("drawn") in (None, "", "0", "false"):
+            return JSONResponse(answered.prediction.to_json())
+        drawn = await anyio.to_thread.run_sync(lambda: _drawn(answered), limiter=limiter)
+        return Response(drawn, media_type="image/jpeg")
+
+    tools = Tools(desk, lambda: [listed(entry) for entry in desk.catalogue.entries()], _drawn, folder)
+
+    @app.post("/mcp")
+    async def mcp(request: Request) -> Response:
+        """The same as tools of the Model Context Protocol."""
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > tools.largest:
+                return JSONResponse({"error": f"a message may have {tools.largest // MB} MB"}, 413)
+        answer = await anyio.to_thread.run_sync(lambda: tools.answer(bytes(body)), limiter=limiter)
+        return Response(status_code=202) if answer is None else JSONResponse(answer)
+
+    @app.get("/mcp")
+    async def no_stream() -> Response:
+        return JSONResponse({"error": "this server sends nothing by itself"}, 405, {"allow": "POST"})
+
+
+def listed(entry: Entry) -> dict[str, Any]:
+    """A model as programs are told of it."""
+    return {
+        "name": entry.name,
+        "title": entry.title,
+        "task": entry.task,
+        "starter": entry.starter,
+        "terms": entry.card.get("terms"),
+        "fault": entry.fault or None,
+    }
+
+
+async def _receive(request: Request, file: Any, most: int) -> str:
+    """Writes the picture of a request into a file, bare or as a part of a form, and gives its name."""
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        form = await request.form(max_files=1, max_fields=10)
+        try:
+            part = next((each for each in form.values() if not isinstance(each, str)), None)
+            if part is None:
+                raise UsageError("send the picture as a file: curl -F picture=@photo.jpg")
+            name = Path(part.filename or "picture").name
+            while chunk := await part.read(MB):
+                _write(file, chunk, most)
+        finally:
+            await form.close()
+    else:
+        name = "picture"
+        async for chunk in request.stream():
+            _write(file, chunk, most)
+    if not file.tell():
+        raise UsageError("send a picture: curl --data-binary @photo.jpg 'ADDRESS/api/predict?model=NAME'")
+    file.flush()
+    return name
+
+
+def _write(file: Any, chunk: bytes, most: int) -> None:
+    if file.tell() + len(chunk) > most * MB:
+        raise DataError(f"a picture may have {most} MB")
+    file.write(chunk)
+
+
+def _drawn(answered: Answered) -> bytes:
+    from PIL import Image
+
+    from visionkit.drawing import draw
+
+    file = io.BytesIO()
+    Image.fromarray(draw(answered.prediction, answered.picture)).save(file, "JPEG", quality=92)
+    return file.getvalue()

@@ -1,0 +1,78 @@
+"""A model on a video: the drawn frames as mp4, a record a frame, and what is seen on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ui.answering import Upload
+from ui.serving.desk import Desk
+from ui.views.base import SIDE, drawing
+from ui.words import in_words
+from visionkit.errors import DataError, UsageError
+from visionkit.images import ImageSource
+from visionkit.video import VideoReader, VideoWriter
+
+
+class Look(NamedTuple):
+    """One frame that was answered.
+
+    Attributes:
+        drawn: (h, w, 3) uint8 RGB.
+        told: The answer in a line.
+        done: Frames so far.
+        total: Frames in all, or 0 where the file does not say.
+        seconds: Place in the video.
+    """
+
+    drawn: np.ndarray
+    told: str
+    done: int
+    total: int
+    seconds: float
+
+
+def watch(desk: Desk, model: str | None, upload: Upload | None, rate: float, folder: Path) -> Iterator[Look]:
+    """Answers a video frame by frame; `video.mp4` and `frames.jsonl` in the folder are whole once this ends.
+
+    Args:
+        desk: Where frames are answered, each in its turn with what others ask.
+        model: That answers.
+        upload: The video.
+        rate: Frames a second that are looked at.
+        folder: For the files.
+
+    Raises:
+        VisionKitError: No video, or no model, or one of them cannot be used.
+    """
+    if upload is None:
+        raise UsageError("give a video first")
+    limits = desk.limits
+    most = int(limits.megapixels * 1e6)
+    with contextlib.ExitStack() as stack:
+        reader = stack.enter_context(VideoReader(upload.path, upload.name, most))
+        rate = min(rate, reader.rate)
+        file = stack.enter_context((folder / "frames.jsonl").open("w", encoding="utf-8"))
+        writer = stack.enter_context(VideoWriter(folder / "video.mp4", rate, SIDE))
+        total = round(min(reader.seconds, limits.seconds) * rate)
+        for frame in reader.each(rate, limits.seconds):
+            source = ImageSource(frame.pixels, f"{upload.name}, second {frame.seconds:.2f}")
+            answered = desk.patiently(model, source, road="video")
+            answer = answered.prediction
+            drawn = drawing(answer, answered.picture)
+            writer.write(drawn)
+            record = {
+                "frame": frame.number,
+                "seconds": round(frame.seconds, 4),
+                "size": list(frame.pixels.shape[:2]),
+                "prediction": answer.summary(),
+            }
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            yield Look(drawn, in_words(answer, 3), writer.count, max(total, writer.count), frame.seconds)
+        if not writer.count:
+            raise DataError(f"{upload.name}: the video has no frame that can be read")
