@@ -122,6 +122,7 @@ def save_bundle(
         save_file(_tensors(task, half), part / WEIGHTS, metadata={"format": "pt"})
         (part / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (part / CARD).write_text(render_card(facts, target.name), encoding="utf-8")
+        (part / WEIGHTS).chmod((part / FACTS).stat().st_mode)  # safetensors lets its owner alone read what it writes
         if complete is not None:
             complete(part)
     return target
