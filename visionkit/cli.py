@@ -148,7 +148,8 @@ class VisionCLI(LightningCLI):
         model, data = settings.model, settings.data
         task, module = _import(model.class_path), _import(data.class_path)
         model_args, data_args = _init_args(model), _init_args(data)
-        linked = link(_plain_namespace(model_args), _plain_namespace(data_args), task, module)
+        sides = _plain_namespace(model_args), _plain_namespace(data_args)
+        linked = link(*sides, task, module, learning=self._verb == "fit")
         self._linked = set(linked)
         for name, value in linked.items():
             for side, arguments in ((task, model_args), (module, data_args)):

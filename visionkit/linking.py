@@ -49,7 +49,11 @@ LINKS = (
 
 
 def link(
-    model: Mapping[str, Any], data: Mapping[str, Any], task: type[VisionTask], module: type[VisionDataModule]
+    model: Mapping[str, Any],
+    data: Mapping[str, Any],
+    task: type[VisionTask],
+    module: type[VisionDataModule],
+    learning: bool = True,
 ) -> dict[str, Any]:
     """Works out all linked values.
 
@@ -58,6 +62,7 @@ def link(
         data: The data module's.
         task: Class of the model.
         module: Class of the data module.
+        learning: The model is to learn from that data, and not to be measured on it.
 
     Returns:
         Values by argument name, the same for both sides: `input` as a dict, `classes` as a list, ...
@@ -90,7 +95,7 @@ def link(
             )
         values[name] = leads
     if has_argument(task, "identities"):
-        values["identities"] = _identities(sides["model"].get("identities"), sides["data"], module)
+        values["identities"] = _identities(sides["model"].get("identities"), sides["data"], module, learning)
     return values
 
 
@@ -126,14 +131,19 @@ def _skeleton(data: Any, model: Any) -> Any:
     return data
 
 
-def _identities(model: int | None, data: Mapping[str, Any], module: type[VisionDataModule]) -> int:
+def _identities(model: int | None, data: Mapping[str, Any], module: type[VisionDataModule], learning: bool) -> int:
     """How many persons the model tells apart while it learns; only their number is the model's, never their names."""
-    if model is not None:
+    if model is not None and not learning:
         return int(model)
     found = data.get("classes") or module.discover_classes(
         **{k: v for k, v in data.items() if k not in ("classes", "input")}
     )
-    return len(found)
+    if model is not None and model < len(found):
+        raise UsageError(
+            f"model.identities {model}: the training data has {len(found)} persons; leave it out, and it follows the "
+            "data"
+        )
+    return len(found) if model is None else int(model)
 
 
 def _classes(data: Any, model: Any, data_args: Mapping[str, Any], module: type[VisionDataModule]) -> list[str]:

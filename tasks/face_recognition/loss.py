@@ -33,11 +33,6 @@ _DEFAULTS: dict[str, tuple[float, float]] = {
 """Margin and radius of each paper: degrees for ArcFace, a cosine for CosFace, a factor for the first two."""
 
 
-def default_margin(name: str) -> float:
-    """The margin of the paper."""
-    return _DEFAULTS[name][0]
-
-
 class SoftmaxHead(nn.Module):
     """Plain softmax over the persons of the training split: the baseline without a margin.
 

@@ -142,24 +142,20 @@ class FaceRecognitionTask(VisionTask):
             )
         return groups
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Refuses persons beyond `identities`, while their numbers are still on the CPU and cost nothing to read."""
-        if self.training and self.loss is not None and self.loss.name != "triplet":
-            last = int(batch["target"]["identity"].max())
-            if last >= self.identities:
-                raise UsageError(
-                    f"model.identities {self.identities}: the training data has at least {last + 1} persons; leave it "
-                    "out, and it follows the data"
-                )
-        return batch
-
     def losses(self, outputs: FaceOutputs, target: Any) -> dict[str, Tensor]:
         if self.loss is None:
             raise UsageError(
                 "model.identities is 0: there is nothing to learn; train with data that names its persons, and begin "
                 "with a checkpoint of a training rather than an exported bundle"
             )
-        return {self.loss.name: self.loss(outputs.embedding, target["identity"])}
+        identity = target["identity"]
+        # On a device reading it would wait for the device; the command line has compared the numbers before.
+        if identity.device.type == "cpu" and int(identity.max()) >= self.identities:
+            raise UsageError(
+                f"model.identities {self.identities}: the training data has at least {int(identity.max()) + 1} "
+                "persons; leave it out, and it follows the data"
+            )
+        return {self.loss.name: self.loss(outputs.embedding, identity)}
 
     def _evaluate(self, batch: Batch) -> Any:
         # Whom it is measured on it has never seen, so there is no direction to compare with and no loss to state.

@@ -26,7 +26,7 @@ REMAINDER = 0.014
 """Longest remainder of a vector that the scan may judge; that of a vector without a cut value is about 0.0114."""
 
 FLOATS, CODES = "vectors.f32", "vectors.i8"
-_CHUNK = 256  # rows whose highest product stands for them
+_CHUNK = 64  # rows whose highest product stands for them
 _FLOAT_BLOCK = 1 << 14  # rows that are in floating point at once
 _BLOCK = 1 << 18  # products kept at once for one query; fewer rows for more queries
 
@@ -138,6 +138,7 @@ class MappedVectors:
     def _scan(self, queries: np.ndarray, codes: np.ndarray, k: int) -> list[np.ndarray]:
         """Rows that can be among the k nearest of each query, coarse ones aside."""
         import torch
+        from torch.nn.functional import pad
 
         count = len(codes)
         if count <= max(4 * _CHUNK, 2 * k):
@@ -150,29 +151,23 @@ class MappedVectors:
         slack = torch.from_numpy(np.ceil(2 * error / (steps * self._step)).astype(np.int64) + 1)
         turned, stored = torch.from_numpy(asked), torch.from_numpy(codes).T
         size = max(_CHUNK, _BLOCK // len(queries) // _CHUNK * _CHUNK) if len(queries) > 1 else count
-        least = torch.full((len(queries), k), torch.iinfo(torch.int32).min, dtype=torch.int32)
+        lowest = torch.iinfo(torch.int32).min
+        least = torch.full((len(queries), k), lowest, dtype=torch.int32)
         hot: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for start in range(0, count, size):
             products = _multiply(turned, stored[:, start : start + size])
-            whole = products.shape[1] // _CHUNK * _CHUNK
-            peaks = products[:, :whole].unflatten(1, (-1, _CHUNK)).amax(dim=2)
-            if whole < products.shape[1]:
-                peaks = torch.cat([peaks, products[:, whole:].amax(dim=1, keepdim=True)], dim=1)
+            if missing := -products.shape[1] % _CHUNK:
+                products = pad(products, (0, missing), value=lowest)
+            chunks = products.unflatten(1, (-1, _CHUNK))
+            peaks = chunks.amax(dim=2)
             # The k-th highest peak is at most the k-th highest product: nothing below it less the slack can win.
             least = torch.cat([least, peaks], dim=1).topk(k, dim=1).values
-            floor = (least[:, -1].long() - slack).clamp(min=torch.iinfo(torch.int32).min).int()
+            floor = (least[:, -1].long() - slack).clamp(min=lowest + 1).int()  # above what fills up the last chunk
             number, chunk = torch.nonzero(peaks >= floor[:, None], as_tuple=True)
-            columns = chunk[:, None] * _CHUNK + torch.arange(_CHUNK)
-            inside = columns < products.shape[1]
-            values = products[number[:, None], columns.clamp(max=products.shape[1] - 1)]
-            which, place = torch.nonzero(inside & (values >= floor[number][:, None]), as_tuple=True)
-            hot.append(
-                (
-                    number[which].numpy(),
-                    (columns[which, place] + start).numpy(),
-                    values[which, place].numpy(),
-                )
-            )
+            values = chunks[number, chunk]
+            which, place = torch.nonzero(values >= floor[number][:, None], as_tuple=True)
+            rows_ = chunk[which] * _CHUNK + place + start
+            hot.append((number[which].numpy(), rows_.numpy(), values[which, place].numpy()))
         floor_ = (least[:, -1].long() - slack).numpy()
         numbers, rows, values_ = (np.concatenate(parts) for parts in zip(*hot, strict=True))
         keep = values_ >= floor_[numbers]

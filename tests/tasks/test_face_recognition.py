@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tasks.face_recognition.alignment import FRAMINGS, face_view, similarity, template
 from tasks.face_recognition.identification import rank_all
@@ -106,14 +107,31 @@ def test_nothing_to_learn_is_told():
         task.losses(task(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)), {"identity": torch.zeros(1).long()})
 
 
-def test_more_persons_than_there_are_directions_are_told_before_any_device_sees_them():
-    task, batch = tiny(identities=4).train(), {"target": {"identity": torch.tensor([0, 3, 7])}}
+def test_more_persons_than_there_are_directions_are_told():
+    task = tiny(identities=4)
+    outputs = task(torch.zeros(3, 3, 32, 32, dtype=torch.uint8))
     with pytest.raises(UsageError, match=r"model\.identities 4: the training data has at least 8 persons"):
-        task.on_before_batch_transfer(batch, 0)
-    batch["target"]["identity"] = torch.tensor([0, 3])
-    assert task.on_before_batch_transfer(batch, 0) is batch
-    for other in (tiny(identities=4, loss="triplet").train(), tiny(identities=4).eval(), tiny(identities=0).train()):
-        other.on_before_batch_transfer({"target": {"identity": torch.tensor([7])}}, 0)
+        task.losses(outputs, {"identity": torch.tensor([0, 3, 7])})
+    assert torch.isfinite(task.losses(outputs, {"identity": torch.tensor([0, 1, 3])})["arcface"])
+
+
+def test_the_command_line_compares_the_number_of_persons_before_it_builds_anything(tmp_path):
+    from datamodules.identities import IdentityData
+    from visionkit.linking import link
+
+    for person in range(6):
+        (tmp_path / f"{person}").mkdir()
+        for number in range(2):
+            Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / f"{person}" / f"{number}.png")
+
+    def linked(identities, learning):
+        data = {"root": str(tmp_path), "val_fraction": 0.0}
+        return link({"identities": identities}, data, FaceRecognitionTask, IdentityData, learning)["identities"]
+
+    assert linked(None, True) == 6 and linked(9, True) == 9, "more directions than persons do no harm"
+    with pytest.raises(UsageError, match=r"model\.identities 3: the training data has 6 persons"):
+        linked(3, True)
+    assert linked(3, False) == 3, "who is measured need not be who was learnt from"
 
 
 # ---------------------------------------------------------------------- verification
@@ -268,6 +286,17 @@ def test_two_processes_say_what_one_says():
     for answer in on_two_ranks(_of_rank):
         assert answer.keys() == expected.keys()
         assert all(np.array_equal(answer[key], value.numpy()) for key, value in expected.items())
+
+
+def test_where_the_data_lies_changes_nothing():
+    """Folds are dealt in an order of their own, in which the folder of all persons has no say."""
+    values, identity, _ = embeddings()
+    found = []
+    for root in ("faces", "/somewhere/else/of/faces"):
+        metric = FaceMetrics()
+        metric.update(values, identity, [f"{root}/s{person}/{k}.pgm" for k, person in enumerate(identity.tolist())])
+        found.append(metric.compute())
+    assert all(torch.equal(value, found[1][key]) for key, value in found[0].items())
 
 
 def test_listed_pairs_are_what_is_verified():
