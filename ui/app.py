@@ -154,14 +154,14 @@ def pages(settings: Settings, desk: Desk) -> Page:
     with Page(title=texts.TITLE, analytics_enabled=False) as blocks:
         Navbar(main_page_name=texts.HOME)
         ask.build(context, VIEWS)
-    for task, (name, _) in texts.tasks(task_names()).items():
-        with blocks.route(name, task.replace("_", "-")):
+        for task, (name, _) in texts.tasks(task_names()).items():
+            blocks.turn(name, task.replace("_", "-"))
             Navbar(main_page_name=texts.HOME)
             ask.build(context, views_of(task), task)
             for part in PARTS.get(task, ()):
                 part(context)
-    for name, path, build in TOOLS:
-        with blocks.route(name, path):
+        for name, path, build in TOOLS:
+            blocks.turn(name, path)
             Navbar(main_page_name=texts.HOME)
             build(context)
     blocks.queue(max_size=desk.limits.queue)

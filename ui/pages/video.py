@@ -88,7 +88,7 @@ def build(context: Context) -> None:
                     webcam_options=gr.WebcamOptions(mirror=False),
                 )
             with gr.Column():
-                live_message = gr.Markdown(texts.EMPTY)
+                live_message = gr.Markdown(texts.EMPTY, elem_id="vk-live-words")
                 live = drawing_component("jpeg")
 
     def work(path: str | None, name: str | None, rate: float) -> Iterator[tuple[Any, ...]]:
