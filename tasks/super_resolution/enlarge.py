@@ -22,7 +22,7 @@ MAX_OUTPUT_PIXELS = int(os.environ.get("VISIONKIT_MAX_OUTPUT_PIXELS", 1_000_000_
 """A larger answer is refused before memory is taken; the environment variable VISIONKIT_MAX_OUTPUT_PIXELS moves it."""
 
 TILE = 384
-"""Side of a window in low-resolution pixels, its surroundings among them, where the network does not look too far."""
+"""Largest side of a window in low-resolution pixels, with its surroundings, where the network does not look too far."""
 
 _UNSEEN = 32  # around a forced window of a network that looks at the whole picture, where no width would be enough
 _GREY = torch.tensor([0.299, 0.587, 0.114])
@@ -102,7 +102,7 @@ def grid_of(size: tuple[int, int], reach: Reach, tile: int | None) -> Grid | Non
     Args:
         size: Height and width of the low resolution.
         reach: Of the network.
-        tile: Side of a window; 0 for the whole picture, None as it suits.
+        tile: Largest side of a window; 0 for the whole picture, None as it suits.
 
     Raises:
         UsageError: A window that is not larger than its surroundings.

@@ -158,8 +158,9 @@ class SuperResolutionTask(VisionTask):
         Args:
             image: The file.
             engine: Runs the network; an exported graph takes 8 bit alone.
-            tile: Side in file pixels of the windows in which a large picture is answered; 0 takes it whole. The answer
-                is the same, but for a network that looks at the whole picture, which is answered whole by default.
+            tile: Largest side in file pixels of the windows in which a large picture is answered; 0 takes it whole. The
+                answer is the same, but for a network that looks at the whole picture, which is answered whole by
+                default.
             ensemble: Mean over the eight mirrored and turned forms; takes eight times as long.
             progress: Called with the windows done and all of them.
 
