@@ -97,7 +97,7 @@ class Entry:
         rles: list[Rle] = []
         for number, segment in enumerate(self.segments or [None] * len(self)):
             if segment is None:
-                raise DataError(f"{self.place}: object {number + 1} has no outline; set --data.target boxes")
+                raise DataError(f"{self.place}: object {number + 1} has no outline; --data.target boxes can do without")
             if isinstance(segment, list):
                 rles.append(encode_polygons(segment, size))
             elif tuple(segment["size"]) != size:

@@ -173,7 +173,7 @@ def test_wrong_instance_maps_are_told(tmp_path):
 
 def test_an_object_without_an_outline_is_told():
     entry = Entry("p.jpg", "labels.json annotation 7", np.array([[0, 0, 4, 4.0]]), np.array([0]), segments=[None])
-    with pytest.raises(DataError, match=r"annotation 7: object 1 has no outline; set --data.target boxes"):
+    with pytest.raises(DataError, match=r"annotation 7: object 1 has no outline; --data.target boxes can do without"):
         entry.masks((8, 8))
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from datamodules.coco_segmentation import CocoSegmentationData, paint
 from datamodules.dense_augment import DenseAugment
 from datamodules.pixel_weights import PixelWeights
 from datamodules.segmentation import VOC_CLASSES, LabelMapData, VocSegmentationData
@@ -217,3 +220,93 @@ def test_pixel_weights_reach_the_loss_of_training_alone(tmp_path):
     example = Preprocessor(SPEC)(read.samples("train")[0])
     assert example["target"]["pixel_weight"].shape == (16, 16)
     assert "pixel_weight" not in read.samples("val")[0].target
+
+
+# ---------------------------------------------------------------------- COCO's instances
+
+
+def coco(root, annotations, categories=((7, "table"), (3, "cup"))):
+    (root / "images").mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((12, 16, 3), np.uint8)).save(root / "images" / "a.png")
+    top = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 12, "width": 16}],
+        "categories": [{"id": number, "name": name} for number, name in categories],
+        "annotations": [{"id": k, "image_id": 1, **each} for k, each in enumerate(annotations)],
+    }
+    (root / "train.json").write_text(json.dumps(top))
+    return root
+
+
+def rectangle(x1, y1, x2, y2):
+    return [[x1, y1, x2, y1, x2, y2, x1, y2]]
+
+
+def test_objects_of_coco_are_painted_small_ones_on_top(tmp_path):
+    root = coco(
+        tmp_path,
+        [
+            {"category_id": 3, "segmentation": rectangle(4, 4, 6, 6), "bbox": [4, 4, 2, 2]},
+            {"category_id": 7, "segmentation": rectangle(2, 2, 10, 10), "bbox": [2, 2, 8, 8]},
+            {
+                "category_id": 3,
+                "iscrowd": 1,
+                "bbox": [8, 0, 4, 12],
+                "segmentation": {"size": [12, 16], "counts": [96, 48, 48]},
+            },
+        ],
+    )
+    wanted = np.zeros((12, 16), np.uint8)
+    wanted[:, 8:12] = 255  # a crowd's outline is rough
+    wanted[2:10, 2:10] = 2
+    wanted[4:6, 4:6] = 1
+    data = CocoSegmentationData(str(root), labels="{split}.json", val_fraction=0.0, input=SPEC)
+    assert data.classes == ("background", "cup", "table")
+    (sample,) = data.samples("train")
+    assert sample.target.keys() == {"label_map"} and sample.target["label_map"].dtype == np.uint8
+    assert np.array_equal(sample.target["label_map"], wanted)
+
+    named = CocoSegmentationData(
+        str(root),
+        labels="{split}.json",
+        classes=["table", "void", "cup"],
+        background="void",
+        edge_weight=5.0,
+        input=SPEC,
+    )
+    target = named.samples("train")[0].target
+    assert np.array_equal(target["label_map"], np.where(wanted == 255, 255, np.array([1, 2, 0])[np.minimum(wanted, 2)]))
+    assert target["pixel_weight"].shape == (12, 16)
+
+    bare = CocoSegmentationData(str(root), labels="{split}.json", background="", val_fraction=0.0, input=SPEC)
+    assert bare.classes == ("cup", "table")
+    labels = bare.samples("train")[0].target["label_map"]
+    assert np.array_equal(labels, np.where(wanted == 0, 255, wanted - (wanted < 255)))
+
+
+def test_more_classes_than_a_byte_has_are_painted_too(tmp_path):
+    from visionkit.masks import MaskSet, encode_masks
+
+    masks = np.zeros((1, 4, 4), bool)
+    masks[0, 1] = True
+    painted = paint(MaskSet((4, 4), encode_masks(masks)), np.array([300]), np.array([0]), 0)
+    assert painted[1].tolist() == [300] * 4 and painted[0].tolist() == [0] * 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"classes": ["cup", "table"]}, r"'background' \(data.background\) is not among them"),
+        ({"background": "cup"}, "a category of the label file is called 'cup' too"),
+        ({"classes": ["background", "cupp", "table"]}, "class 'cup' is not among data.classes"),
+    ],
+)
+def test_what_a_painted_set_refuses(tmp_path, arguments, message):
+    root = coco(tmp_path, [{"category_id": 3, "segmentation": rectangle(4, 4, 6, 6), "bbox": [4, 4, 2, 2]}])
+    with pytest.raises((DataError, UsageError), match=message):
+        CocoSegmentationData(str(root), labels="{split}.json", input=SPEC, **arguments).samples("train")
+
+
+def test_an_object_without_an_outline_is_told(tmp_path):
+    root = coco(tmp_path, [{"category_id": 3, "bbox": [4, 4, 2, 2]}])
+    with pytest.raises(DataError, match="object 1 has no outline"):
+        CocoSegmentationData(str(root), labels="{split}.json", val_fraction=0.0, input=SPEC).samples("train")[0]

@@ -14,6 +14,7 @@ from tasks.depth.alignment import least_squares
 from tasks.depth.loss import LOSSES, DepthLoss
 from tasks.depth.metrics import CROPS, DepthMeasures, crop_mask
 from tasks.depth.network import Bins, Bounded
+from tests.ranks import on_two_ranks
 from visionkit.data import SampleDataset, collate
 from visionkit.errors import UsageError
 from visionkit.geometry import Geometry, InputSpec
@@ -109,19 +110,28 @@ def test_least_squares_agrees_with_numpy():
         np.testing.assert_allclose([scale[k], shift[k]], expected, rtol=1e-9)
 
 
-def test_two_ranks_equal_one():
+def _five_pictures():
     generator = torch.Generator().manual_seed(2)
     truth = torch.rand(5, 8, 9, generator=generator) * 9
     truth[3] = 0  # nothing measured
-    depth = truth * (1 + 0.3 * torch.rand(5, 8, 9, generator=generator)) + 0.1
-    one, ranks = DepthMeasures(), [DepthMeasures(), DepthMeasures()]
-    one.update(depth, truth)
-    for k, rank in enumerate(ranks):
-        rank.update(depth[k::2], truth[k::2])
-    for name in ("total", "pictures", "skipped"):  # what torchmetrics does with its states across processes
-        setattr(ranks[0], name, getattr(ranks[0], name) + getattr(ranks[1], name))
-    for name, value in ranks[0].compute().items():
-        assert float(value) == pytest.approx(float(one.compute()[name]), rel=1e-6)
+    return truth * (1 + 0.3 * torch.rand(5, 8, 9, generator=generator)) + 0.1, truth
+
+
+def _measured_by(rank):
+    depth, truth = _five_pictures()
+    metric = DepthMeasures()
+    metric.update(depth[rank::2], truth[rank::2])
+    return {name: float(value) for name, value in metric.compute().items()}
+
+
+@pytest.mark.timeout(600)
+def test_two_ranks_say_what_one_says():
+    alone = DepthMeasures()
+    alone.update(*_five_pictures())
+    wanted = {name: float(value) for name, value in alone.compute().items()}
+    assert wanted["unmeasured"] == 1
+    for answer in on_two_ranks(_measured_by):
+        assert answer == pytest.approx(wanted, rel=1e-6)
 
 
 def test_the_eigen_crop_is_that_of_the_paper_at_file_size():

@@ -29,8 +29,9 @@ _GAP = 6  # pixels between truth and prediction
 class PictureLogger(Callback):
     """Draws predictions on fixed validation samples, at most once an epoch, and gives them to whatever logger is there.
 
-    W&B gets pictures with captions and a table, TensorBoard pictures, CSV and any other logger png files in the folder
-    `pictures` of the run. The predictions are made as they are served: `forward`, `decode`, `restore`, `draw`.
+    W&B gets pictures with captions, a table, and boxes and masks that it lays over the pictures itself, class by class;
+    TensorBoard pictures, CSV and any other logger png files in the folder `pictures` of the run. The predictions are
+    made as they are served: `forward`, `decode`, `restore`, `draw`.
 
     Args:
         count: Number of samples.
@@ -91,9 +92,13 @@ class PictureLogger(Callback):
         truth = prediction.truth(sample.target)
         panels = [pixels if truth is None else draw(truth, pixels), draw(prediction, pixels)]
         reduced = [self._reduced(panel) for panel in panels]
-        return Picture(
-            sample.id or sample.image.name, self._reduced(pixels), _side_by_side(reduced), prediction.row(truth)
-        )
+        plain = self._reduced(pixels)
+        size = (plain.shape[0], plain.shape[1])
+        answers = {"truth": truth, "prediction": prediction}
+        found = {name: answer.overlay(size) for name, answer in answers.items() if answer is not None}
+        layers = {name: layer for name, layer in found.items() if layer is not None}
+        name = sample.id or sample.image.name
+        return Picture(name, plain, _side_by_side(reduced), prediction.row(truth), layers)
 
     def _reduced(self, picture: np.ndarray) -> np.ndarray:
         if max(picture.shape[:2]) <= self.max_side:

@@ -4,7 +4,7 @@ Outside of learning nothing is a tensor. Each kind of answer is one module here,
 it, and one in `ui.views`, which shows it.
 """
 
-from visionkit.predictions.base import Prediction
+from visionkit.predictions.base import Overlay, Prediction
 from visionkit.predictions.classification import Classification, Label
 from visionkit.predictions.depth_map import DepthMap
 from visionkit.predictions.detections import Detections, Instances
@@ -22,6 +22,7 @@ __all__ = [
     "Instances",
     "Label",
     "LabelMap",
+    "Overlay",
     "Picture",
     "Poses",
     "Prediction",

@@ -4,7 +4,29 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay:
+    """What lies over a picture, for viewers that switch it on and off class by class.
+
+    Attributes:
+        classes: Names in label order.
+        labels: (h, w) uint8, the class of each pixel and 255 where there is none, or None; 255 classes at most.
+        boxes: (N, 4) x1, y1, x2, y2 as shares of the picture's width and height, or None.
+        numbers: (N,) the class of each box.
+        scores: (N,) in [0, 1].
+    """
+
+    classes: tuple[str, ...]
+    labels: np.ndarray | None = None
+    boxes: np.ndarray | None = None
+    numbers: np.ndarray | None = None
+    scores: np.ndarray | None = None
 
 
 class Prediction(ABC):
@@ -47,6 +69,17 @@ class Prediction(ABC):
             truth: What `truth` gave.
         """
         return {}
+
+    def overlay(self, size: tuple[int, int]) -> Overlay | None:
+        """The answer as layers over the picture in another size.
+
+        Args:
+            size: Height and width.
+
+        Returns:
+            None where the kind has no such form.
+        """
+        return None
 
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> Prediction:

@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from visionkit.masks import MaskSet, Rle, encode_masks, resized_masks
-from visionkit.predictions.base import Prediction
+from visionkit.masks import MaskSet, Rle, decode_crop, encode_masks, resized_masks
+from visionkit.predictions.base import Overlay, Prediction
+from visionkit.types import IGNORE
 
 SHOWN_FROM = 0.5
 """Score from which an object is drawn and listed where nobody asked for another."""
@@ -108,6 +109,10 @@ class Detections(Prediction):
         best = float(self.scores[0]) if len(self) else 0.0
         return {**known, "prediction": self._counted(), "objects": len(self.above()), "best score": best}
 
+    def overlay(self, size: tuple[int, int]) -> Overlay | None:
+        shares = self.boxes / np.array([self.size[1], self.size[0]] * 2)
+        return Overlay(self.classes, None, shares.clip(0, 1), self.labels, self.scores)
+
     def _counted(self) -> str:
         """`3 RBC, 1 WBC`: what is shown, the most frequent class first."""
         counts = Counter(self.above().names).most_common()
@@ -200,6 +205,18 @@ class Instances(Detections):
         given = target["masks"]
         masks = given.rles if isinstance(given, MaskSet) else encode_masks(np.asarray(given))
         return Instances(self.classes, self.size, boxes.boxes, boxes.scores, boxes.labels, 0.0, tuple(masks))
+
+    def overlay(self, size: tuple[int, int]) -> Overlay | None:
+        boxes = super().overlay(size)
+        if boxes is None or len(self.classes) > IGNORE:
+            return boxes
+        shown = self.above()
+        labels = np.full(size, IGNORE, dtype=np.uint8)
+        masks = resized_masks(shown.masks, size)
+        for label, mask in zip(shown.labels[::-1], masks[::-1], strict=True):  # the surest lies on top
+            x1, y1, x2, y2, crop = decode_crop(mask)
+            labels[y1:y2, x1:x2][crop] = label
+        return replace(boxes, labels=labels)
 
     def _object(self, number: int) -> dict[str, Any]:
         return {**super()._object(number), "mask": dict(self.masks[number])}

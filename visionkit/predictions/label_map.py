@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from PIL import Image
 
-from visionkit.predictions.base import Prediction
+from visionkit.predictions.base import Overlay, Prediction
 from visionkit.types import IGNORE
 
 
@@ -100,6 +100,12 @@ class LabelMap(Prediction):
         known = truth.labels != truth.unknown
         right = float((self.labels == truth.labels)[known].mean()) if known.any() else 0.0
         return {"prediction": said, "pixel_accuracy": right}
+
+    def overlay(self, size: tuple[int, int]) -> Overlay | None:
+        if self.labels.dtype != np.uint8:
+            return None
+        small = Image.fromarray(self.labels).resize(size[::-1], Image.Resampling.NEAREST)
+        return Overlay(self.classes, np.asarray(small))
 
     def to_json(self) -> dict[str, Any]:
         areas = {area.name: {"pixels": area.pixels, "share": area.share} for area in self.areas()}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from visionkit.predictions import Overlay
 
 Rows = Sequence[Mapping[str, Any]]
 """A table as tasks give it: each row maps column to value."""
@@ -21,12 +23,14 @@ class Picture:
         plain: (h, w, 3) uint8, the picture itself.
         drawn: (h, w, 3) uint8, what is known beside what is said.
         row: What a table says of it: scalars by column.
+        layers: What lies over `plain` in a viewer that can switch it on and off: `truth`, `prediction`.
     """
 
     id: str
     plain: np.ndarray
     drawn: np.ndarray
     row: Mapping[str, str | float | bool]
+    layers: Mapping[str, Overlay] = field(default_factory=dict)
 
     @property
     def caption(self) -> str:

@@ -25,6 +25,7 @@ from visionkit.errors import Terminated
 from visionkit.runs import run_folder
 from visionkit.task import VisionTask, plain
 from visionkit.tracking.content import Picture, Rows, readable_config, square
+from visionkit.tracking.overlays import overlaid
 from visionkit.tracking.server import probe
 from visionkit.tracking.state import exit_code, read_state, staging, write_state
 
@@ -279,6 +280,8 @@ class WandbTracker(WandbLogger):
     def log_pictures(self, key: str, pictures: Sequence[Picture], step: int | None = None) -> None:
         """Logs drawn pictures with captions, and a table of the same pictures with what is known and said of each.
 
+        Where the answers have layers, `<key> overlays` shows the bare pictures under W&B's own boxes and masks.
+
         Args:
             key: Name of the panel; the table is `<key> table`.
             pictures: Always of the same samples, so that a curve of pictures results.
@@ -292,7 +295,10 @@ class WandbTracker(WandbLogger):
             for each in pictures
         ]
         images = [wandb.Image(each.drawn, caption=each.caption) for each in pictures]
-        self.log_metrics({key: images, f"{key} table": _table(["sample", "picture", "drawn", *facts], rows)}, step)
+        values = {key: images, f"{key} table": _table(["sample", "picture", "drawn", *facts], rows)}
+        if any(picture.layers for picture in pictures):
+            values[f"{key} overlays"] = [overlaid(picture) for picture in pictures]
+        self.log_metrics(values, step)
 
     # ------------------------------------------------------------------ the end
 
