@@ -96,24 +96,33 @@ def paste_masks(probabilities: Tensor, boxes: Tensor, size: tuple[int, int], thr
         size: Height and width of the file.
         threshold: A pixel belongs to the object above it.
     """
-    from torch.nn import functional as F  # records of masks are read where torch is not wanted
+    import torch  # records of masks are read where torch is not wanted
 
     height, width = size
     number, side = len(probabilities), probabilities.shape[-1]
     if number == 0:
         return []
-    maps = F.pad(probabilities.detach().float().cpu(), (1, 1, 1, 1))
+    maps = torch.nn.functional.pad(probabilities.detach().float().cpu(), (1, 1, 1, 1))
     places = _widened(boxes.detach().float().cpu(), (side + 2) / side).tolist()
     runs = [_nothing(size)] * number
-    for k, (x1, y1, x2, y2) in enumerate(places):
-        h, w = max(y2 - y1 + 1, 1), max(x2 - x1 + 1, 1)
+    # Written again and again: fresh memory for every box would cost as much as what is written into it.
+    seen = [k for k, (x1, y1, x2, y2) in enumerate(places) if x1 < width and y1 < height and x2 >= 0 and y2 >= 0]
+    sides = {k: (max(places[k][3] - places[k][1] + 1, 1), max(places[k][2] - places[k][0] + 1, 1)) for k in seen}
+    values = torch.empty(max((h * w for h, w in sides.values()), default=0))
+    flags = np.empty(max(((h + 2) * w for h, w in sides.values()), default=0), dtype=bool)
+    for k in seen:
+        x1, y1, x2, y2 = places[k]
+        h, w = sides[k]
         top, left = max(y1, 0), max(x1, 0)
         bottom, right = min(y2 + 1, height), min(x2 + 1, width)
         if bottom <= top or right <= left:
             continue
-        crop = F.interpolate(maps[k][None, None], size=(h, w), mode="bilinear", align_corners=False)[0, 0]
-        crop = crop[top - y1 : bottom - y1, left - x1 : right - x1]
-        runs[k] = _runs((crop > threshold).numpy(), top, left, size)
+        grown = values[: h * w].view(1, 1, h, w)
+        torch.ops.aten.upsample_bilinear2d.out(maps[k][None, None], [h, w], False, None, None, out=grown)
+        rows = flags[: (bottom - top + 2) * (right - left)].reshape(-1, right - left)
+        rows[0] = rows[-1] = False
+        np.greater(grown[0, 0, top - y1 : bottom - y1, left - x1 : right - x1].numpy(), threshold, out=rows[1:-1])
+        runs[k] = _row_runs(rows, top, left, size)
     return [Rle(size=[height, width], counts=letters) for letters in _letters(runs)]
 
 
@@ -345,15 +354,18 @@ def _nothing(size: tuple[int, int]) -> np.ndarray:
 
 def _runs(crop: np.ndarray, top: int, left: int, size: tuple[int, int]) -> np.ndarray:
     """Run lengths of a picture that is empty outside of a crop (h, w) bool."""
-    height = size[0]
-    h, w = crop.shape
-    # One column after the other, each with a zero before and after it: where neighbours differ a run begins or ends.
-    columns = np.zeros((w, h + 2), dtype=bool)
-    columns[:, 1:-1] = crop.T
-    flat = columns.ravel()
-    edges = np.flatnonzero(flat[1:] != flat[:-1])
-    column, row = np.divmod(edges, h + 2)
-    return _counts((column + left) * height + row + top, height * size[1])
+    rows = np.zeros((crop.shape[0] + 2, crop.shape[1]), dtype=bool)
+    rows[1:-1] = crop
+    return _row_runs(rows, top, left, size)
+
+
+def _row_runs(rows: np.ndarray, top: int, left: int, size: tuple[int, int]) -> np.ndarray:
+    """The same of a crop with an empty row above and below, (h + 2, w) bool and contiguous."""
+    height, flat, w = size[0], rows.reshape(-1), rows.shape[1]
+    # Where neighbours of a column differ a run begins or ends. Runs go down the columns and memory along the rows, so
+    # the few edges are sorted rather than the many pixels turned.
+    row, column = np.divmod(np.flatnonzero(flat[w:] != flat[:-w]), w)
+    return _counts(np.sort((column + left) * height + row + top), height * size[1])
 
 
 def _counts(bounds: np.ndarray, total: int) -> np.ndarray:
@@ -364,7 +376,9 @@ def _counts(bounds: np.ndarray, total: int) -> np.ndarray:
             keep = np.ones(len(bounds), dtype=bool)
             keep[2 * touching + 1] = keep[2 * touching + 2] = False
             bounds = bounds[keep]
-    counts = np.diff(bounds, prepend=0, append=total)
+    counts = np.empty(len(bounds) + 1, dtype=np.int64)
+    counts[:-1], counts[-1] = bounds, total
+    counts[1:] -= bounds
     return counts[:-1] if len(counts) > 1 and counts[-1] == 0 else counts
 
 
