@@ -19,7 +19,7 @@ CLASSES = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_starters_network_learns_four_pictures_by_heart():
-    """At a third of their size, a minute or two on one thread."""
+    """At a third of their size, in minutes on one thread."""
     torch.manual_seed(0)
     spec = InputSpec(size=(128, 160), fit="stretch")
     task = SemanticSegmentationTask(
