@@ -101,3 +101,18 @@ class CocoResults:
         if name not in self.categories:
             raise DataError(f"{self.labels}: it has no category {name!r}{suggest(name, self.categories)}")
         return self.categories[name]
+
+
+def as_coco(answer: Prediction, name: str, size: tuple[int, int]) -> str | None:
+    """COCO's results json of one picture, with ids of its own; None for answers that COCO has no results of.
+
+    Args:
+        answer: To that picture.
+        name: Of the picture, which its id comes from.
+        size: Its height and width.
+    """
+    if not isinstance(answer, Detections | Poses):
+        return None
+    coco = CocoResults(Path())
+    coco.add(Path(name), answer, size)
+    return json.dumps(coco.results) + "\n"

@@ -48,6 +48,7 @@ PICTURE = "Picture"
 DROP = "# Drop a picture here\nor paste it, or click to choose one"
 EXAMPLES = "Or try one of these"
 DOWNLOAD = "Download JSON"
+COCO = "Download COCO JSON"
 RAW = "The answer as JSON"
 WHY = "See why"
 WHY_TOLD = (

@@ -116,6 +116,18 @@ def test_bombs_in_an_archive_are_one_row_each(desk: Desk, tmp_path: Path) -> Non
     assert "more than 1 MB" in rows[0].told and "megapixels" in rows[1].told
 
 
+def test_boxes_are_handed_out_as_coco_has_them() -> None:
+    from ui.coco_results import as_coco
+    from visionkit.predictions import Classification
+    from visionkit.predictions import Detections as Boxes
+
+    boxes = np.array([[1, 2, 11, 22]], np.float32)
+    answer = Boxes(("cat", "dog"), (40, 60), boxes, np.array([0.75], np.float32), np.array([1]))
+    (row,) = json.loads(as_coco(answer, "a photo.png", (40, 60)) or "")
+    assert row == {"image_id": "a photo", "category_id": 2, "bbox": [1.0, 2.0, 10.0, 20.0], "score": 0.75}
+    assert as_coco(Classification(("a", "b"), np.array([0.5, 0.5], np.float32)), "a.png", (4, 4)) is None
+
+
 # ---------------------------------------------------------------------- video
 
 

@@ -6,12 +6,14 @@ import json
 import sys
 import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from ui import texts
-from ui.answering import Upload
+from ui.answering import Answered, Upload
+from ui.coco_results import as_coco
 from ui.pages.base import (
     Context,
     card_of,
@@ -73,6 +75,7 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
                 columns.append(column)
             facts = gr.Markdown(visible=False, elem_classes="vk-facts", elem_id="vk-facts")
             download = gr.DownloadButton(texts.DOWNLOAD, visible=False, size="sm", elem_id="vk-download")
+            coco = gr.DownloadButton(texts.COCO, visible=False, size="sm", elem_id="vk-coco")
             with gr.Accordion(texts.RAW, open=False, visible=False) as raw_box:
                 raw = gr.JSON(show_label=False, max_height=320, open=False)
     why = _why(context, picture, model)
@@ -81,7 +84,17 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
     with gr.Accordion(texts.USE, open=False, elem_id="vk-use"):
         gr.Markdown(texts.program(context.address))
 
-    shown = [message, *columns, *(each for group in components for each in group), facts, download, raw_box, raw, *why]
+    shown = [
+        message,
+        *columns,
+        *(each for group in components for each in group),
+        facts,
+        download,
+        coco,
+        raw_box,
+        raw,
+        *why,
+    ]
 
     def show(
         upload: Upload | None,
@@ -90,7 +103,7 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> dict[Any, Any]:
         hidden: dict[Any, Any] = {
-            each: gr.update(visible=False) for each in (*columns, facts, download, raw_box, why[0])
+            each: gr.update(visible=False) for each in (*columns, facts, download, coco, raw_box, why[0])
         }
         if upload is None:
             return {**hidden, message: gr.update(value=texts.EMPTY, visible=True)}
@@ -123,6 +136,7 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
             **dict(zip(components[number], values, strict=True)),
             facts: gr.update(value=times, visible=True),
             download: gr.update(value=downloads.save(upload.name, ".json", text), visible=True),
+            **({coco: gr.update(value=saved, visible=True)} if (saved := _coco(context, upload, answered)) else {}),
             raw_box: gr.update(visible=True),
             raw: record,
             **_asked_why(why, views[answer.kind], answer),
@@ -166,6 +180,13 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
     blocks = gr.context.Context.root_block
     assert blocks is not None
     blocks.load(renew, [model, chosen], model, show_progress="hidden", **private)
+
+
+def _coco(context: Context, upload: Upload, answered: Answered) -> str | None:
+    """Path of the COCO results of an answer that has some."""
+    height, width = answered.picture.shape[:2]
+    text = as_coco(answered.prediction, upload.name, (height, width))
+    return context.downloads.save(f"{Path(upload.name).stem}-coco", ".json", text) if text else None
 
 
 def _why(context: Context, picture: Any, model: Any) -> tuple[Any, Any, Any, Any]:

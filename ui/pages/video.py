@@ -38,7 +38,9 @@ LIVE_SECONDS = 120
 class CameraInput(PictureInput, metaclass=NoStub):
     """A camera whose frames come within the request, not as files."""
 
-    is_template = True
+    def get_block_name(self) -> str:
+        """`gr.Image`'s own front end shows it; gradio would take the name of the class above, which has none."""
+        return "image"
 
     def preprocess(self, payload: ImageData | None) -> Any:
         """The frame, decoded by the one decoder."""
