@@ -165,5 +165,7 @@ def pages(settings: Settings, desk: Desk) -> Page:
             Navbar(main_page_name=texts.HOME)
             build(context)
     blocks.queue(max_size=desk.limits.queue)
+    # Gradio looks for work a thousand times a second, which costs some per cent of a core while nobody asks.
+    blocks._queue.sleep_when_free = 0.01
     blocks.state_session_capacity = desk.limits.sessions
     return blocks  # type: ignore[no-any-return]

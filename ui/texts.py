@@ -108,6 +108,10 @@ VIDEO_LIVE_TOLD = (
     "The browser asks whether this page may use the camera; it does so on this machine and over https alone. Frames "
     "are looked at and not kept."
 )
+FACES_ALONE = (
+    "The whole picture was taken as one face and turned into the numbers that faces are compared by; the json holds "
+    "them. To find faces in a photo and to name them, enrol people below."
+)
 EMPTY = "The answer appears here."
 NO_MODELS = (
     "There is no model yet: type a public name such as timm:resnet50 above, or start with "

@@ -78,7 +78,7 @@ def test_the_demo_keeps_what_a_file_is_and_tells_its_parts(models: Path, picture
     assert isinstance(answered.prediction, Picture) and answered.prediction.pixels.shape == (60, 80, 4)
     assert told == [(1, 1)] and answered.picture.shape == (30, 40, 3)
     values = VIEWS["picture"].show(answered.prediction, answered.picture, Downloads(tmp_path))
-    (before, after), words, file = values
+    (before, after), _, words, file = values
     assert before.shape == after.shape == (60, 80, 3) and "80 × 60" in words and "×2" in words
     with Image.open(file) as image:
         assert image.mode == "RGBA" and np.array_equal(np.asarray(image), answered.prediction.pixels)
@@ -89,7 +89,7 @@ def test_the_demo_keeps_what_a_file_is_and_tells_its_parts(models: Path, picture
 def test_of_a_large_answer_the_middle_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(picture, "SIDE", 32)
     large = np.random.default_rng(0).integers(0, 256, (80, 60, 3), dtype=np.uint8)
-    (before, after), words, _ = picture.VIEW.show(Picture(large, 2), large[::2, ::2], Downloads(tmp_path))
+    (before, after), _, words, _ = picture.VIEW.show(Picture(large, 2), large[::2, ::2], Downloads(tmp_path))
     assert before.shape == after.shape == (32, 32, 3) and "the middle 32 × 32" in words
     assert np.array_equal(after, large[24:56, 14:46])
 

@@ -160,7 +160,7 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
         trigger_mode="always_last",
         concurrency_id="network",
         concurrency_limit=desk.limits.concurrency,
-        show_progress_on=[message],
+        show_progress_on=[message, facts],  # the one is hidden where the other is shown
         **private,
     )
     model.change(

@@ -128,9 +128,11 @@ def offered(catalogue: Catalogue, task: str | None) -> list[Entry]:
 def choices(entries: Sequence[Entry]) -> tuple[list[tuple[str, str]], str | None]:
     """What the dropdown offers, and what it begins with."""
     found = []
+    several = len({entry.task for entry in entries if entry.task}) > 1
     for entry in entries:
-        what = entry.title + (" (cannot be used)" if entry.fault else f" ({entry.task})" if entry.task else "")
-        found.append((what, entry.name))
+        told = texts.TASKS.get(entry.task, (entry.task,))[0] if several else ""
+        what = "cannot be used" if entry.fault else told
+        found.append((f"{entry.title} ({what})" if what else entry.title, entry.name))
     usable = [entry.name for entry in entries if not entry.fault]
     return found, (usable or [None])[0]  # type: ignore[list-item]
 

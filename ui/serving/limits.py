@@ -35,7 +35,7 @@ class Limits:
     timeout: float = 120.0
     upload_mb: int = 256
     picture_mb: int = 64
-    megapixels: int = 150
+    megapixels: int = 50
     keep_minutes: float = 60.0
     disk_mb: int = 8192
     memory_mb: int = 2048

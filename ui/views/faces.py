@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from ui import texts
 from ui.downloads import Downloads
 from ui.views.base import View, drawing, drawing_component
 from visionkit.predictions import Faces
@@ -17,12 +18,16 @@ COLUMNS = ["face", "name", "similarity", "width", "height"]
 def _build(downloads: Downloads) -> list[Any]:
     return [
         drawing_component("jpeg"),
+        gr.Markdown(elem_classes="vk-facts", elem_id="vk-faces-facts"),
         gr.Dataframe(headers=COLUMNS, show_label=False, interactive=False, elem_classes="vk-faces"),
     ]
 
 
 def _show(answer: Faces, picture: np.ndarray, downloads: Downloads) -> list[Any]:
-    return [drawing(answer, picture), rows(answer)]
+    if not any(answer.names) and (answer.similarities is None or np.isnan(answer.similarities).all()):
+        # The model alone compares faces; it searches none, and knows nobody.
+        return [drawing(answer, picture), texts.FACES_ALONE, gr.update(visible=False)]
+    return [drawing(answer, picture), "", gr.update(value=rows(answer), visible=True)]
 
 
 def rows(answer: Faces) -> list[list[str]]:

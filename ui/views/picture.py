@@ -25,8 +25,18 @@ def _build(downloads: Downloads) -> list[Any]:
         elem_classes="vk-slider",
         max_height=720,
     )
+    # The handle on the picture is for a pointer alone; this one is for the keyboard too.
+    where = gr.Slider(0, 100, 50, step=1, label="Where the two meet, % from the left", elem_id="vk-picture-where")
+    where.input(
+        lambda percent: gr.update(slider_position=percent),
+        where,
+        slider,
+        show_progress="hidden",
+        trigger_mode="always_last",
+        api_visibility="private",
+    )
     words = gr.Markdown(elem_classes="vk-facts", elem_id="vk-picture-facts")
-    return [slider, words, gr.DownloadButton("Download the picture (png)", size="sm", elem_id="vk-picture-file")]
+    return [slider, where, words, gr.DownloadButton("Download the picture (png)", size="sm", elem_id="vk-picture-file")]
 
 
 def _show(answer: Picture, picture: np.ndarray, downloads: Downloads) -> list[Any]:
@@ -37,7 +47,7 @@ def _show(answer: Picture, picture: np.ndarray, downloads: Downloads) -> list[An
         shown = [np.ascontiguousarray(each[top : top + SIDE, left : left + SIDE]) for each in shown]
         part = f" · the middle {shown[0].shape[1]} × {shown[0].shape[0]} is shown, the file holds all of it"
     words = f"{width} × {height} pixels, ×{answer.scale}{part}"
-    return [tuple(shown), words, downloads.save("enlarged", ".png", answer.png())]
+    return [tuple(shown), 50, words, downloads.save("enlarged", ".png", answer.png())]
 
 
 VIEW = View(_build, _show)
