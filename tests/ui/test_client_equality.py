@@ -1,0 +1,78 @@
+"""What a program is told over HTTP is what `Predictor` says in Python, to the digit: every task, every starter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.contracts.cases import CASES, build, pictures
+from tests.ui.conftest import served
+from ui.catalogue import find_starters
+
+pytestmark = pytest.mark.filterwarnings("ignore::Warning:gradio.queueing")  # its use of pandas
+
+STARTERS = {entry.name: entry for entry in find_starters() if not entry.fault}
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of each task, with random weights."""
+    import torch
+
+    from visionkit.checkpoint import save_bundle
+
+    folder = tmp_path_factory.mktemp("tasks")
+    for name in CASES:
+        torch.manual_seed(0)
+        save_bundle(build(name).eval(), folder / name, card={"name": name})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from gradio_client import Client
+
+    with served(bundles, tmp_path_factory.mktemp("scratch")) as demo:
+        yield Client(demo.address, verbose=False, analytics_enabled=False)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two pictures of odd sizes, one of them turned by its header."""
+    folder, saved = tmp_path_factory.mktemp("files"), []
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for number, (image, options) in enumerate(zip(pictures(2), ({}, {"exif": exif}), strict=True)):
+        smooth = Image.fromarray(image).resize((image.shape[1] // 2, image.shape[0] // 2)).resize((97, 75))
+        saved.append(folder / f"{number}.png")
+        smooth.save(saved[-1], **options)
+    assert len({np.asarray(Image.open(path)).tobytes() for path in saved}) == 2
+    return saved
+
+
+def _compare(client: Any, path: Path, name: str, bundle: Path) -> None:
+    from gradio_client import handle_file
+
+    from visionkit.predictor import load
+
+    expected = json.loads(json.dumps(load(bundle)(path).to_json(), allow_nan=False))
+    assert client.predict(handle_file(str(path)), name, api_name="/predict") == expected
+    assert len(json.dumps(expected)) > 40, "an empty answer says nothing"
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_each_task(client: Any, bundles: Path, files: list[Path], name: str) -> None:
+    for path in files:
+        _compare(client, path, name, bundles / name)
+
+
+@pytest.mark.parametrize("name", sorted(STARTERS))
+def test_each_starter(client: Any, files: list[Path], name: str) -> None:
+    own = sorted(Path(STARTERS[name].path).glob("examples/*.*"))
+    _compare(client, own[0] if own else files[0], name, Path(STARTERS[name].path))
