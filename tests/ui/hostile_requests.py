@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from tests.real_data import ROOT
+from tests.ui.hostile_pictures import png
 
 Request = tuple[str, str, dict[str, str], bytes]
 """Method, path, headers, body."""
@@ -154,6 +155,17 @@ REQUESTS: dict[str, Request] = {
     "progress of nobody's upload": _get("/gradio_api/upload_progress"),
     "cancel nobody": _post("/gradio_api/cancel", {"session_hash": "x", "fn_index": 0}),
     "reset nobody": _post("/gradio_api/reset", {"event_id": "x"}),
+    "one request, no picture": _post("/api/predict?model=good", b"", {}),
+    "one request, no model": _post("/api/predict", png(), {}),
+    "one request, garbage": _post("/api/predict?model=good", b"no picture", {}),
+    "one request, svg": _post("/api/predict?model=good", b"<svg><script>1</script></svg>", {}),
+    "one request, a path as model": _post("/api/predict?model=..%2f..%2fetc%2fpasswd", png(), {}),
+    "one request, lines in a model's name": _post("/api/predict?model=x%0aevil%7b%7d%201", png(), {}),
+    "one request, a long model's name": _post(f"/api/predict?model={'x' * 5000}", png(), {}),
+    "one request, an address as model": _post("/api/predict?model=http://outside.example/x", png(), {}),
+    "one request, an unknown detector": _post("/api/predict?model=good&detector=../x", png(), {}),
+    "one request, a form without a file": _post("/api/predict?model=good", b"--x--\r\n", FORM),
+    "one request, a form of garbage": _post("/api/predict?model=good", bytes(range(256)), FORM),
     "foreign name": _get("/", host="evil.example"),
     "name with a port of letters": _get("/", host="evil.example:x"),
     "no name": _get("/", host=""),
