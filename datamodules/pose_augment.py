@@ -89,7 +89,7 @@ class PoseAugment(SampleAugment):
         angle = float(self.rotation * rng.uniform(-1, 1)) if self.rotation and rng.random() < self.rotate else 0.0
         flip = bool(self.flip and rng.random() < self.flip)
         region = np.concatenate([middle - sides * factor / 2, middle + sides * factor / 2])
-        if flip:
+        if flip and "keypoints" in target:
             target["keypoints"] = mirrored(np.asarray(target["keypoints"]), self.swap or ())
         steps: list[Photometric] = [] if sample.photometric is None else [sample.photometric]
         if self.brightness or self.contrast or self.saturation:

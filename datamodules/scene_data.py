@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -57,6 +59,9 @@ class SceneData(VisionDataModule):
         scale: For `high_res`, how many times smaller the picture is than its target; the command line takes the
             model's. 2 where left out.
         scene_seed: Another one gives other scenes; the run's seed does not change them.
+        persons: Share of the scenes whose subject is a person; the other classes take turns in the rest. Left out it is
+            1 for `keypoints`, and for all else every class has its turn. Data sets of one share show the same scenes,
+            whatever their target.
         skeleton: Of the persons; it is always `coco17`, and a network for another one is refused.
         crop: For `keypoints`, makes every person a sample of its own; whole scenes where left out. Linked from the
             model by the command line.
@@ -79,6 +84,7 @@ class SceneData(VisionDataModule):
         max_size: tuple[int, int] | None = None,
         scale: int | None = None,
         scene_seed: int = 0,
+        persons: float | None = None,
         skeleton: str | dict[str, Any] | None = None,
         crop: PersonCrop | None = None,
         augment: SampleAugment | None = None,
@@ -97,7 +103,9 @@ class SceneData(VisionDataModule):
             )
         self.target, self.counts = target, {"train": count, "val": eval_count, "test": eval_count}
         self.size, self.max_size = (size[0], size[1]), None if max_size is None else (max_size[0], max_size[1])
-        self.scale, self.scene_seed = scale, scene_seed
+        if persons is not None and not 0 <= persons <= 1:
+            raise UsageError(f"data.persons {persons:g}: a share of the scenes, 0 to 1")
+        self.scale, self.scene_seed, self.persons = scale, scene_seed, persons
         self.classes = self.classes or _CLASSES[target]
         index_classes(dict.fromkeys(_CLASSES[target], f"SceneData target {target!r}"), self.classes)
 
@@ -141,6 +149,7 @@ class _Scenes(Sequence[Sample]):
     def __init__(self, data: SceneData, split: Split) -> None:
         self.target, self.size, self.max_size = data.target, data.size, data.max_size
         self.seed, self.scale, self.split = data.scene_seed, data.scale, split
+        self.persons = data.persons
         names = _CLASSES[data.target]
         numbers = {name: number for number, name in enumerate(data.classes)}
         # Names may be configured in another order than ours; 255 stays what it is.
@@ -151,6 +160,20 @@ class _Scenes(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.kept)
 
+    @property
+    def ids(self) -> list[str]:
+        """What the scenes will be called; none is drawn for it."""
+        kind = "face" if self.target == "identity" else "scene"
+        return [f"{kind}-{self._number(index)}" for index in range(len(self.kept))]
+
+    def _number(self, index: int) -> int:
+        number = _FIRST[self.split] + index
+        if self.target in ("identity", "high_res"):
+            return number
+        if self.persons is not None:
+            return _with_persons(number, self.persons)
+        return number * len(OBJECT_CLASSES) if self.target == "keypoints" else number  # their subject is a person
+
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[k] for k in range(*index.indices(len(self)))]
@@ -160,7 +183,7 @@ class _Scenes(Sequence[Sample]):
         return sample
 
     def _draw(self, index: int) -> Sample:
-        number = _FIRST[self.split] + index
+        number = self._number(index)
         if self.target == "identity":
             # Several pictures a person; those of validation and test are strangers, numbered on from those of training.
             persons = min(IDENTITIES, max(2, len(self.kept) // 4))
@@ -171,9 +194,7 @@ class _Scenes(Sequence[Sample]):
             return self._sample(face.image, {"identity": np.int64(identity)}, f"face-{number}")
         if self.target == "high_res":
             return self._pair(number)
-        if self.target == "keypoints":
-            number *= len(OBJECT_CLASSES)  # the subject of these is a person
-        scene = make_scene(self.seed, number, self.size, self.max_size)
+        scene = _scene(self.seed, number, self.size, self.max_size)
         target: dict[str, Any] = scene.target(self.target)
         if self.target == "presence":
             presence = np.zeros(len(self.order[self.order != IGNORE]), dtype=np.float32)
@@ -197,6 +218,19 @@ class _Scenes(Sequence[Sample]):
     @staticmethod
     def _sample(image: np.ndarray, target: dict[str, Any], name: str) -> Sample:
         return Sample(ImageSource(image, name), target, name)  # type: ignore[arg-type]
+
+
+_scene = functools.lru_cache(maxsize=8)(make_scene)
+"""Data modules that are read side by side ask for the same scene one after the other; it is drawn once."""
+
+
+def _with_persons(index: int, share: float) -> int:
+    """Number of a scene whose subject is a person in that share of all, evenly spread; the others take turns."""
+    classes = len(OBJECT_CLASSES)
+    before = math.floor(index * share)
+    if math.floor((index + 1) * share) > before:
+        return index * classes
+    return index * classes + 1 + (index - before) % (classes - 1)
 
 
 def _times(size: tuple[int, int], factor: int) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from typing import NoReturn
 from ui import training
 from visionkit.errors import EnvironmentFault, Interrupted, Terminated, UsageError, VisionKitError, suggest
 
-VERBS = ("predict", "export", "serve", "models", "scenes", "gallery", "convert", "completion")
+VERBS = ("predict", "export", "join", "split", "serve", "models", "scenes", "gallery", "convert", "completion")
 """Each is a module of this package; the training verbs come before them in the help."""
 
 _BROKEN_PIPE = 141  # what a shell reports for a process that SIGPIPE ended

@@ -23,6 +23,7 @@ TASKS = {
     "pose": ("Pose", "Where are the joints of a body?"),
     "depth": ("Depth", "How far away is what every pixel shows?"),
     "super_resolution": ("Super-resolution", "The same picture with more pixels."),
+    "multitask": ("Several at once", "One model, one look at the picture, the answers of several tasks."),
     "face_recognition": ("Faces", "Whose face is it? People are enrolled, recognised and forgotten here."),
 }
 """Each task's page: its name and what it answers. The order is that of the pages."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from visionkit.predictions import (
+    Answers,
     Classification,
     DepthMap,
     Detections,
@@ -105,7 +106,12 @@ def _depth(answer: Any, top: int) -> str:
     return f"{told['min']:.2f} to {told['max']:.2f} m, half of it nearer than {told['median']:.2f} m"
 
 
+def _answers(answer: Answers, top: int) -> str:
+    return "; ".join(f"{name}: {in_words(part, top)}" for name, part in answer.items())
+
+
 _WORDS: dict[str, Callable[[Any, int], str]] = {
+    Answers.kind: _answers,
     Classification.kind: _classification,
     DepthMap.kind: _depth,
     Detections.kind: _detections,

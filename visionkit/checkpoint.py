@@ -41,6 +41,7 @@ __all__ = [
     "read_checkpoint",
     "read_model",
     "save_bundle",
+    "save_checkpoint",
 ]
 
 log = logging.getLogger(__name__)
@@ -313,6 +314,22 @@ def _header(checkpoint: Mapping[str, Any], path: Path) -> dict[str, Any]:
 def _first_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     return text[0].split(". ")[0][:200] if text else type(error).__name__
+
+
+def save_checkpoint(task: VisionTask, path: Path, overwrite: bool = False) -> Path:
+    """Writes a task with its weights as a checkpoint that was not trained any further.
+
+    Raises:
+        UsageError: Something is there already.
+        EnvironmentFault: The disk is full or the folder cannot be written.
+    """
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path}: stands there already; give another name or --overwrite")
+    checkpoint: dict[str, Any] = {"state_dict": task.state_dict(), "global_step": 0, "epoch": 0}
+    task.on_save_checkpoint(checkpoint)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    AtomicCheckpointIO().save_checkpoint(checkpoint, path)
+    return path
 
 
 def describe(path: str | Path) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from visionkit.registry import task_class, task_packages
 from visionkit.report import print_results, write_results
 from visionkit.runs import CHECKPOINTS, run_folder
 from visionkit.task import VisionTask, plain
+from visionkit.yaml_keys import check_files
 
 VERBS = ("fit", "validate", "test")
 
@@ -45,6 +46,7 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
         The exit status; expected failures are raised as `VisionKitError`.
     """
     arguments = list(argv)
+    check_files(arguments)
     checkpoint = _option(arguments, "--ckpt_path")
     stored = None
     if verb != "fit" and checkpoint is not None:
@@ -154,8 +156,9 @@ class VisionCLI(LightningCLI):
         for name, value in linked.items():
             for side, arguments in ((task, model_args), (module, data_args)):
                 if has_argument(side, name):
-                    # A skeleton is free-form; the others are fields of a dataclass.
-                    arguments[name] = Namespace(value) if isinstance(value, dict) and name != "skeleton" else value
+                    # These two are free-form; the others are fields of a dataclass.
+                    free = not isinstance(value, dict) or name in ("skeleton", "vocabulary")
+                    arguments[name] = value if free else Namespace(value)
         if data_args.get("seed", 0) is None:
             data_args["seed"] = int(settings.seed_everything)
         self._task_name = task.name

@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +26,7 @@ from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
 from visionkit.preprocess import Preprocessor
 from visionkit.resume import position_of
-from visionkit.types import Batch, Example, Sample
+from visionkit.types import Batch, Example, HeadTarget, Sample
 
 log = logging.getLogger(__name__)
 
@@ -49,18 +49,31 @@ def collate(examples: Sequence[Example]) -> Batch:
     with one shape per picture are stacked; targets that count objects stay a list of dicts.
     """
     images = [example["image"] for example in examples]
-    targets = [example["target"] for example in examples]
-    target: Any = targets
-    if not any("boxes" in t or "keypoints" in t or "masks" in t for t in targets):
-        keys = targets[0].keys() if targets else ()
-        target = {key: _stack([t[key] for t in targets], fill=255 if key == "label_map" else 0) for key in keys}
     fill = examples[0]["geometry"].fill
     return {
         "image": _stack(images, fill),
-        "target": target,
+        "target": collate_targets([example["target"] for example in examples]),
         "geometry": [example["geometry"] for example in examples],
         "id": [example["id"] for example in examples],
     }
+
+
+def collate_targets(targets: Sequence[Any]) -> Any:
+    """The targets of a batch: a dict of stacked tensors, a list where objects are counted, or a `HeadTarget` a head."""
+    if any("heads" in target for target in targets):
+        return {"heads": _collate_heads([target["heads"] for target in targets])}
+    if any("boxes" in t or "keypoints" in t or "masks" in t for t in targets):
+        return list(targets)
+    keys = targets[0].keys() if targets else ()
+    return {key: _stack([t[key] for t in targets], fill=255 if key == "label_map" else 0) for key in keys}
+
+
+def _collate_heads(targets: Sequence[Mapping[str, Any]]) -> dict[str, HeadTarget]:
+    out: dict[str, HeadTarget] = {}
+    for name in sorted({name for target in targets for name in target}):
+        rows = [row for row, target in enumerate(targets) if name in target]
+        out[name] = {"rows": torch.tensor(rows), "target": collate_targets([targets[row][name] for row in rows])}
+    return out
 
 
 def _stack(tensors: list[Tensor], fill: float) -> Tensor:

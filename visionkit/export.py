@@ -24,7 +24,7 @@ from visionkit.bundle import FACTS, save_bundle
 from visionkit.engines import GRAPHS, INPUT, SECOND, SECOND_OUTPUT, Engine, OnnxEngine, TorchEngine, served_fields
 from visionkit.errors import CheckpointError, UsageError
 from visionkit.images import ImageLike, ImageSource
-from visionkit.predictions import Classification, DepthMap, Detections, Poses, Prediction
+from visionkit.predictions import Answers, Classification, DepthMap, Detections, Poses, Prediction
 from visionkit.predictor import Predictor
 from visionkit.quantize import quantize
 from visionkit.quiet import quiet
@@ -313,6 +313,15 @@ def _depth_map(ours: DepthMap, other: Prediction) -> tuple[float, bool]:
     apart = np.abs(ours.values - other.values)
     most = max(float(ours.values.max()), 1e-12)
     return float(apart.max()) / most, bool(np.median(apart / np.maximum(ours.values, 1e-12)) <= 0.01)
+
+
+@difference.register(Answers)
+def _answers(ours: Answers, other: Prediction) -> tuple[float, bool] | None:
+    """Of the head that differs most; they say the same where all heads do."""
+    assert isinstance(other, Answers)
+    found = [difference(part, other[name]) for name, part in ours.items()]
+    known = [each for each in found if each is not None]
+    return (max(each[0] for each in known), all(each[1] for each in known)) if known else None
 
 
 _NEAR = 0.01

@@ -44,6 +44,7 @@ LINKS = (
     Link("data", "skeleton"),
     Link("model", "scale"),
     Link("model", "crop"),
+    Link("data", "vocabulary"),
 )
 """A link holds only where both sides have the argument."""
 

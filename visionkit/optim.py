@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -141,13 +141,16 @@ def build_optimizer(groups: Iterable[dict[str, Any]], config: OptimConfig) -> Op
     return optimizer
 
 
-def build_scheduler(optimizer: Optimizer, config: OptimConfig, total_steps: int) -> dict[str, Any] | None:
+def build_scheduler(
+    optimizer: Optimizer, config: OptimConfig, total_steps: int, others: Mapping[str, OptimConfig] | None = None
+) -> dict[str, Any] | None:
     """The schedule as Lightning takes it.
 
     Args:
         optimizer: Whose groups' rates are the peaks.
         config: Names the schedule.
         total_steps: Optimiser steps of the whole training.
+        others: Where groups named `<key>.<...>` have one of the named schedules of their own.
 
     Returns:
         `scheduler`, `interval`, `frequency`; None for a constant rate without warm-up.
@@ -155,11 +158,22 @@ def build_scheduler(optimizer: Optimizer, config: OptimConfig, total_steps: int)
     kind, _, name = config.schedule.partition(":")
     if kind in ("torch", "timm"):
         return _foreign_scheduler(optimizer, config, kind, name)
-    warmup = int(config.warmup if config.warmup >= 1 else config.warmup * total_steps)
-    if kind == "constant" and warmup == 0:
+    warmup = _warmup(config, total_steps)
+    if kind == "constant" and warmup == 0 and not others:
         return None
-    factor = _Factor(kind, warmup, max(1, total_steps), config.final_lr_scale)
+    factor: Any = _factor(config, total_steps)
+    if others:
+        names = [str(group.get("name", "")).partition(".")[0] for group in optimizer.param_groups]
+        factor = [_factor(others.get(name, config), total_steps) for name in names]
     return {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor), "interval": "step", "frequency": 1}
+
+
+def _warmup(config: OptimConfig, total_steps: int) -> int:
+    return int(config.warmup if config.warmup >= 1 else config.warmup * total_steps)
+
+
+def _factor(config: OptimConfig, total_steps: int) -> _Factor:
+    return _Factor(config.schedule, _warmup(config, total_steps), max(1, total_steps), config.final_lr_scale)
 
 
 @dataclass(frozen=True)

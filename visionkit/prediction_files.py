@@ -10,7 +10,7 @@ from pathlib import Path
 
 from visionkit.camera import Camera, ply, point_cloud
 from visionkit.images import ImageSource
-from visionkit.predictions import DepthMap, LabelMap, Picture, Prediction
+from visionkit.predictions import Answers, DepthMap, LabelMap, Picture, Prediction
 
 
 @singledispatch
@@ -61,6 +61,14 @@ def _depth_map(prediction: DepthMap, stem: Path) -> list[Path]:
     paths[0].write_bytes(prediction.png())
     paths[1].write_bytes(prediction.npy())
     return paths
+
+
+@save_files.register(Answers)
+def _answers(prediction: Answers, stem: Path) -> list[Path]:
+    """The files of every head that has some, its name put behind the picture's: `street-depth.png`."""
+    return [
+        path for name, part in prediction.items() for path in save_files(part, stem.with_name(f"{stem.name}-{name}"))
+    ]
 
 
 def save_points(prediction: Prediction, picture: ImageSource, camera: Camera, stem: Path) -> list[Path]:

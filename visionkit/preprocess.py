@@ -63,7 +63,7 @@ def to_scale(pixels: np.ndarray) -> np.ndarray:
     return scaled
 
 
-def apply_target(geometry: Geometry, target: Any, drop: bool = False) -> dict[str, Tensor]:
+def apply_target(geometry: Geometry, target: Any, drop: bool = False) -> dict[str, Any]:
     """Carries every key of a target from file to input pixels.
 
     Args:
@@ -77,7 +77,7 @@ def apply_target(geometry: Geometry, target: Any, drop: bool = False) -> dict[st
         nothing is dropped, boxes and masks come in file pixels too (`file_boxes`, `file_masks`), untouched, because
         metrics are measured there and a way through the input and back would round them.
     """
-    out: dict[str, Tensor] = {}
+    out: dict[str, Any] = {}
     for key, value in target.items():
         if key == "boxes":
             out[key] = geometry.apply_boxes(torch.as_tensor(value, dtype=torch.float32).reshape(-1, 4))
@@ -94,6 +94,8 @@ def apply_target(geometry: Geometry, target: Any, drop: bool = False) -> dict[st
             out[key] = geometry.apply_map(torch.as_tensor(value, dtype=torch.float32), fill=0.0)
         elif key == "keypoints":
             out[key] = _keypoints(geometry, torch.as_tensor(value, dtype=torch.float32))
+        elif key == "heads":
+            out[key] = {name: apply_target(geometry, each, drop) for name, each in value.items()}
         else:
             out[key] = torch.as_tensor(value)
     if drop and "boxes" in out:

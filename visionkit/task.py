@@ -136,6 +136,13 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         """Changes a training batch on its device (mixup and the like); by default nothing."""
         return batch
 
+    def looks_again(self) -> str:
+        """The option by which the network looks at another picture than it is given, or at it twice; by default none.
+
+        Such a network cannot read a pass of the backbone that others share.
+        """
+        return ""
+
     def views(self, image: ImageSource) -> Sequence[View | None]:
         """The regions of a picture that are looked at one by one when serving; by default the whole, once."""
         return (None,)

@@ -46,6 +46,8 @@ class Target(TypedDict, total=False):
         pair: () int64, verification by a list of pairs: the number of the pair that the picture is one half of.
         gallery: () int64, identification: 1 for what is known, 0 for what is asked.
         camera: () int64, re-identification: pictures of one person by one camera are not compared.
+        heads: For a network with several heads, in place of all others: a target for each head by its name. A head that
+            is not among them has no label on this picture. In a batch see `HeadTarget`.
     """
 
     labels: Any
@@ -64,6 +66,19 @@ class Target(TypedDict, total=False):
     pair: Any
     gallery: Any
     camera: Any
+    heads: Any
+
+
+class HeadTarget(TypedDict):
+    """What a batch knows for one head.
+
+    Attributes:
+        rows: (n,) int64, ascending: the pictures of the batch that have a label for it.
+        target: The targets of those pictures, as in a batch of their own.
+    """
+
+    rows: Tensor
+    target: Any
 
 
 PER_INSTANCE = ("labels", "boxes", "masks", "keypoints", "area", "iscrowd")
@@ -116,7 +131,7 @@ class Example(TypedDict):
     """One sample in input pixels, as `collate` takes it."""
 
     image: Tensor  # (C, h, w) uint8
-    target: dict[str, Tensor]
+    target: dict[str, Any]
     geometry: Geometry
     id: str
 

@@ -49,10 +49,10 @@ class ClassificationNetwork(nn.Module):
         super().__init__()
         self.backbone, self.head = backbone, head
 
-    def read(self, features: Features) -> ClassificationOutputs:
+    def read(self, features: Features, size: tuple[int, int]) -> ClassificationOutputs:
         """The head's half: a backbone pass that other heads share is enough."""
         return ClassificationOutputs(self.head(self.backbone.pool(features.final)))
 
     def forward(self, image: Tensor) -> ClassificationOutputs:
         """(B, C, H, W) normalised pictures to logits."""
-        return self.read(self.backbone(image))
+        return self.read(self.backbone(image), (image.shape[-2], image.shape[-1]))

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from visionkit.backbones import Features
 from visionkit.nn.dense import DenseNetwork
 
 Output = Literal["sigmoid", "bins"]
@@ -89,6 +90,6 @@ class DepthNetwork(DenseNetwork):
         network.answer = answer
         return network
 
-    def forward(self, image: Tensor) -> DepthOutputs:  # type: ignore[override]
-        """(B, C, H, W) normalised pictures to depth."""
-        return DepthOutputs(self.answer(super().forward(image)))
+    def read(self, features: Features, seen: tuple[int, int], size: tuple[int, int] | None = None) -> Any:
+        """The decoder's half, to `DepthOutputs`."""
+        return DepthOutputs(self.answer(super().read(features, seen, size)))

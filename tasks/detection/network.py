@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from visionkit.backbones import Backbone
+from visionkit.backbones import Backbone, Features
 from visionkit.detection.anchors import AnchorGrid, DefaultBoxes
 from visionkit.detection.boxes import Weights, clip_boxes, decode_boxes, decode_distances
 from visionkit.detection.heads import DenseHead, HeadNorm, LevelHeads
@@ -84,8 +84,11 @@ class FCOSNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> FCOSOutputs:
         """(B, C, H, W) normalised pictures to outputs at every place."""
-        size = (image.shape[-2], image.shape[-1])
-        maps = list(self.neck(self.backbone(image).pyramid).values())
+        return self.read(self.backbone(image), (image.shape[-2], image.shape[-1]))
+
+    def read(self, features: Features, size: tuple[int, int]) -> FCOSOutputs:
+        """The head's half: a backbone pass that other heads share is enough. `size` is the picture's."""
+        maps = list(self.neck(features.pyramid).values())
         logits, deltas, centerness = self.head(maps)
         assert centerness is not None
         anchors, counts = self.anchors(maps, size)
@@ -129,8 +132,11 @@ class RetinaNetNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> DenseOutputs:
         """(B, C, H, W) normalised pictures to outputs at every anchor."""
-        size = (image.shape[-2], image.shape[-1])
-        maps = list(self.neck(self.backbone(image).pyramid).values())
+        return self.read(self.backbone(image), (image.shape[-2], image.shape[-1]))
+
+    def read(self, features: Features, size: tuple[int, int]) -> DenseOutputs:
+        """The head's half: a backbone pass that other heads share is enough. `size` is the picture's."""
+        maps = list(self.neck(features.pyramid).values())
         logits, deltas, _ = self.head(maps)
         anchors, counts = self.anchors(maps, size)
         boxes = clip_boxes(decode_boxes(deltas.detach(), anchors, RETINANET_WEIGHTS), size)
@@ -177,8 +183,11 @@ class SSDNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> DenseOutputs:
         """(B, C, H, W) normalised pictures to outputs at every default box."""
-        size = (image.shape[-2], image.shape[-1])
-        maps = list(self.neck(self.backbone(image).pyramid).values())
+        return self.read(self.backbone(image), (image.shape[-2], image.shape[-1]))
+
+    def read(self, features: Features, size: tuple[int, int]) -> DenseOutputs:
+        """The head's half: a backbone pass that other heads share is enough. `size` is the picture's."""
+        maps = list(self.neck(features.pyramid).values())
         logits, deltas = self.head(maps)
         anchors, counts = self.anchors(maps, size)
         boxes = clip_boxes(decode_boxes(deltas.detach(), anchors, SSD_WEIGHTS), size)

@@ -109,7 +109,7 @@ class FaceNetwork(nn.Module):
             ((stride, channels),) = backbone.channels.items()
             self.head = DepthwiseHead(channels, _map_size(backbone, size, stride), embedding, dropout)
 
-    def read(self, features: Features) -> FaceOutputs:
+    def read(self, features: Features, size: tuple[int, int]) -> FaceOutputs:
         """The head's half: a backbone pass that other heads share is enough."""
         if self.kind == "gdc":
             (map_,) = features.pyramid.values()
@@ -118,9 +118,10 @@ class FaceNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> FaceOutputs:
         """(B, C, H, W) normalised pictures to embeddings."""
+        size = (image.shape[-2], image.shape[-1])
         if self.training or not self.mirror:
-            return self.read(self.backbone(image))
-        both = self.read(self.backbone(torch.cat([image, image.flip(-1)]))).embedding
+            return self.read(self.backbone(image), size)
+        both = self.read(self.backbone(torch.cat([image, image.flip(-1)])), size).embedding
         return FaceOutputs(both.unflatten(0, (2, -1)).sum(dim=0))
 
 

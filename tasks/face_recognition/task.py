@@ -142,6 +142,9 @@ class FaceRecognitionTask(VisionTask):
             )
         return groups
 
+    def looks_again(self) -> str:
+        return "mirror" if self.network.mirror else ""
+
     def losses(self, outputs: FaceOutputs, target: Any) -> dict[str, Tensor]:
         if self.loss is None:
             raise UsageError(

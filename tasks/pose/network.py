@@ -150,13 +150,14 @@ class Mirrored(nn.Module):
 
     def forward(self, image: Tensor) -> AnyOutputs:
         """(B, C, H, W) normalised pictures to raw outputs."""
-        outputs = self.read(self.backbone(image))
+        size = (image.shape[-2], image.shape[-1])
+        outputs = self.read(self.backbone(image), size)
         if not self.flip_test or self.training:
             return outputs
-        other = self.mirrored(self.read(self.backbone(image.flip(-1))))
+        other = self.mirrored(self.read(self.backbone(image.flip(-1)), size))
         return type(outputs)(*((a + b) / 2 for a, b in zip(outputs, other, strict=True)))
 
-    def read(self, features: Features) -> AnyOutputs:
+    def read(self, features: Features, size: tuple[int, int]) -> AnyOutputs:
         """The head's half: a backbone pass that other heads share is enough."""
         raise NotImplementedError
 
@@ -194,7 +195,7 @@ class HeatmapNetwork(Mirrored):
         self.vectors, self.outputs = list(vectors), outputs
         self.register_buffer("mirror", torch.tensor(mirror, dtype=torch.long), persistent=False)
 
-    def read(self, features: Features) -> AnyOutputs:
+    def read(self, features: Features, size: tuple[int, int]) -> AnyOutputs:
         (map_,) = features.pyramid.values()
         maps = self.head(self.decoder(map_))
         if not self.vectors:
@@ -275,7 +276,7 @@ class PlaceNetwork(Mirrored):
         self.register_buffer("grid", grid, persistent=False)
         self.register_buffer("mirror", torch.tensor(mirror, dtype=torch.long), persistent=False)
 
-    def read(self, features: Features) -> PlaceOutputs:
+    def read(self, features: Features, size: tuple[int, int]) -> PlaceOutputs:
         map_ = self.squeeze(features.pyramid[self.coarse])
         if tuple(map_.shape[-2:]) != self.cells:
             map_ = F.interpolate(map_, size=self.cells, mode="bilinear", align_corners=False)

@@ -377,6 +377,11 @@ class PoseTask(VisionTask):
 
     # ------------------------------------------------------------------ serving
 
+    def looks_again(self) -> str:
+        if self.crop is not None:
+            return f"architecture {self.architecture} (one person a crop; openpose takes whole pictures)"
+        return "flip_test" if getattr(self.network, "flip_test", False) else ""
+
     def views(self, image: ImageSource) -> Sequence[View | None]:
         """For networks of one person a crop, the whole picture as one person's crop; see `visionkit.pipeline`."""
         return (None,) if self.crop is None else (View(whole_picture(image.size, self.input.size)),)

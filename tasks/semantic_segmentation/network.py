@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from visionkit.backbones import Features
 from visionkit.nn.dense import DenseNetwork
 
 
@@ -22,6 +23,6 @@ class SegmentationOutputs(NamedTuple):
 class SegmentationNetwork(DenseNetwork):
     """A dense network whose answer stays on the decoder's grid; labels at file size are made from it directly."""
 
-    def forward(self, image: Tensor) -> Any:
-        """(B, C, H, W) normalised pictures to `SegmentationOutputs`."""
-        return SegmentationOutputs(super().forward(image))
+    def read(self, features: Features, seen: tuple[int, int], size: tuple[int, int] | None = None) -> Any:
+        """The decoder's half, to `SegmentationOutputs`."""
+        return SegmentationOutputs(super().read(features, seen, size))

@@ -156,6 +156,9 @@ class SemanticSegmentationTask(VisionTask):
     def restore(self, decoded: Tensor, geometry: Sequence[Geometry]) -> list[Prediction]:
         return list(to_predictions(decoded, geometry, self.classes, self.network.stride))
 
+    def looks_again(self) -> str:
+        return "mirror" if self.network.mirror else ""
+
     def tiling(self, size: tuple[int, int]) -> Tiling | None:
         """Windows for a large picture that is shown at its own size; they overlap by what the network sees."""
         if self.input.fit != "native" or not self.tile or size[0] * size[1] <= self.tile**2:

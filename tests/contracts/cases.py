@@ -42,6 +42,7 @@ class Case:
         one_size: Pictures of a batch have one size, since the network takes them as they are and measures them so.
         loss_left: Share of the first loss that may be left then.
         overfit_pictures: How many there are, where two say nothing.
+        loader: Name of the file in `configs/data`, and options that make it small.
     """
 
     classes: tuple[str, ...]
@@ -56,6 +57,7 @@ class Case:
     one_size: bool = False
     loss_left: float = 0.2
     overfit_pictures: int = 2
+    loader: tuple[str, ...] = ("scenes", "--data.count", "8", "--data.eval_count", "5")
 
 
 _RCNN = {
@@ -123,6 +125,35 @@ CASES: dict[str, Case] = {
         overfit=0.8,
         overfit_steps=80,
     ),
+    "multitask": Case(
+        classes=(),
+        arguments={
+            "heads": {
+                "what": {"task": "classification", "arguments": {"classes": ["disc", "stripe", "noise"]}},
+                "objects": {
+                    "task": "detection",
+                    "arguments": {"classes": list(OBJECT_CLASSES), "width": 32, "convs": 1, "strides": [8, 16, 32]},
+                },
+                "far": {
+                    "task": "depth",
+                    "arguments": {"decoder": "segformer", "decoder_options": {"channels": 16}},
+                },
+            }
+        },
+        data=(
+            *("--model.input.size", "[64,64]"),
+            *(
+                part
+                for head in ("scene", "objects", "regions", "depth", "poses")
+                for name, value in (("count", "8"), ("eval_count", "5"), ("size", "[64,80]"))
+                for part in (f"--data.parts.{head}.init_args.{name}", value)
+            ),
+        ),
+        loader=("joint_scenes",),
+        overfit=0.8,
+        overfit_steps=120,
+        loss_left=0.3,
+    ),
     # Two pictures each of two persons: the least that can be told apart.
     "face_recognition": Case(
         classes=(),
@@ -171,6 +202,11 @@ def samples(name: str, count: int, seed: int = 0) -> list[Sample]:
         "high_res": lambda k, image: 255 - image.repeat(2, axis=0).repeat(2, axis=1).transpose(2, 0, 1),
         "label_map": lambda k, image: _stripes(image.shape[:2], k, classes),
         "keypoints": _one_person,
+        "heads": lambda k, image: {
+            "what": {"labels": np.int64(k % 3)},
+            "objects": {key: value for key, value in _object(k, image, 8).items() if key != "masks"},
+            "far": {"depth": _floor(image.shape[:2], 1.0 + k)},
+        },
         "identity": lambda k, image: np.int64(k // 2 % CASES[name].arguments["identities"]),
     }
     shown = pictures(count, seed)

@@ -20,9 +20,11 @@ every_task = pytest.mark.parametrize("name", task_names())
 
 def options(name: str) -> list[str]:
     return [
-        *("-c", str(ROOT / "configs" / "task" / f"{name}.yaml"), "-c", str(ROOT / "configs" / "data" / "scenes.yaml")),
+        *("-c", str(ROOT / "configs" / "task" / f"{name}.yaml")),
+        *("-c", str(ROOT / "configs" / "data" / f"{CASES[name].loader[0]}.yaml")),
         *(f"--model.{CASES[name].choice}", CASES[name].networks[0], "--model.input.size", "[48,48]"),
-        *("--data.count", "8", "--data.eval_count", "5", "--data.batch_size", "4"),
+        *CASES[name].loader[1:],
+        *("--data.batch_size", "4"),
         *("--trainer.accelerator", "cpu"),
         *CASES[name].data,
     ]

@@ -4,9 +4,19 @@ This is the only place of the demo that knows kinds of predictions. A new kind i
 line in `VIEWS`.
 """
 
-from ui.views import classification, depth_map, detections, faces, label_map, picture, poses
+from ui.views import answers, classification, depth_map, detections, faces, label_map, picture, poses
 from ui.views.base import SIDE, View, drawing, drawing_component
-from visionkit.predictions import Classification, DepthMap, Detections, Faces, Instances, LabelMap, Picture, Poses
+from visionkit.predictions import (
+    Answers,
+    Classification,
+    DepthMap,
+    Detections,
+    Faces,
+    Instances,
+    LabelMap,
+    Picture,
+    Poses,
+)
 
 VIEWS: dict[str, View] = {
     Classification.kind: classification.VIEW,
@@ -18,6 +28,7 @@ VIEWS: dict[str, View] = {
     Picture.kind: picture.VIEW,
     Poses.kind: poses.VIEW,
 }
+VIEWS[Answers.kind] = answers.view_of(dict(VIEWS))
 
 KINDS: dict[str, tuple[str, ...]] = {
     "classification": (Classification.kind,),
@@ -25,6 +36,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "detection": (Detections.kind,),
     "face_recognition": (Faces.kind,),
     "instance_segmentation": (Instances.kind,),
+    "multitask": (Answers.kind,),
     "pose": (Poses.kind,),
     "semantic_segmentation": (LabelMap.kind,),
     "super_resolution": (Picture.kind,),

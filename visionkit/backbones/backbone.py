@@ -126,7 +126,7 @@ class Backbone(nn.Module):
         if image_size is not None and facts.fixed_input_size:
             arguments["img_size"] = tuple(image_size)
         self.name = name
-        self.use_final = use_final
+        self.use_final, self.output_stride, self.num_classes = use_final, output_stride, num_classes
         self.mean = channel_statistics(facts.mean, in_chans)
         self.std = channel_statistics(facts.std, in_chans)
         self.interpolation = facts.interpolation
@@ -141,7 +141,7 @@ class Backbone(nn.Module):
         self.taps = _tapped(name, taps, declared) if taps else ()
         self.tap_channels = tuple(declared[number][0] for number in self.taps)
         self._choose(tuple(sorted(set(strides))), declared)
-        self._whole_head = False
+        self._whole_head = self.classifier_taken = False
         if not use_final:
             self._prune(len(declared))
 
@@ -189,6 +189,11 @@ class Backbone(nn.Module):
             )
         self._indices = {stride: exist[stride] for stride in strides}
         self.channels = {stride: declared[exist[stride]][0] for stride in strides}
+
+    @property
+    def keeps_head(self) -> bool:
+        """The classifier could not be taken out, so what `pool` gives belongs to one set of classes."""
+        return self._whole_head
 
     @property
     def num_features(self) -> int:
@@ -261,6 +266,7 @@ class Backbone(nn.Module):
         lost = lost_with_classifier(model)
         if not lost:
             return None
+        self.classifier_taken = True
         classifier = model.get_classifier()
         if isinstance(classifier, ClassifierHead):  # SAM's names its pooling too
             classifier = classifier.fc

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import roi_align, roi_pool
 
-from visionkit.backbones import Backbone
+from visionkit.backbones import Backbone, Features
 from visionkit.detection.boxes import Weights, clip_boxes, decode_boxes
 from visionkit.detection.proposals import RegionProposals, RPNMaps
 from visionkit.detection.roi_align import align_regions
@@ -192,8 +192,11 @@ class TwoStageNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Any:
         """(B, C, H, W) normalised pictures to the outputs of both stages."""
-        size = (image.shape[-2], image.shape[-1])
-        pyramid = self.neck(self.backbone(image).pyramid)
+        return self.read(self.backbone(image), (image.shape[-2], image.shape[-1]))
+
+    def read(self, features: Features, size: tuple[int, int]) -> Any:
+        """The half behind the backbone: a pass that other heads share is enough. `size` is the picture's."""
+        pyramid = self.neck(features.pyramid)
         said: RPNMaps = self.proposals(list(pyramid.values()), size)
         found = self.proposals.propose(said, size)
         maps = [pyramid[stride] for stride in self.neck.own]

@@ -1,6 +1,7 @@
 """Drawing: one line, prediction and picture in, picture out. One module for each kind of prediction."""
 
 from visionkit.drawing import (  # each registers its drawing
+    answers,
     classification,
     depth_map,
     detections,
@@ -13,6 +14,7 @@ from visionkit.drawing.base import MIN_SIDE, draw, enlarged, font, letter_size, 
 
 __all__ = [
     "MIN_SIDE",
+    "answers",
     "classification",
     "depth_map",
     "detections",

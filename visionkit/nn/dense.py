@@ -148,13 +148,13 @@ class DenseNetwork(nn.Module):
             return size
         return -(-size[0] // self.divisor) * self.divisor, -(-size[1] // self.divisor) * self.divisor
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) normalised pictures to (B, outputs, H, W), or the `canvas` of it divided by `stride`."""
+    def forward(self, image: Tensor) -> Any:
+        """(B, C, H, W) normalised pictures to what `read` gives: (B, outputs, H, W), or `canvas` over `stride`."""
         height, width = image.shape[-2:]
         seen = continued(image, self.divisor, self.mirror)
         return self.read(self.backbone(seen), (seen.shape[-2], seen.shape[-1]), (height, width))
 
-    def read(self, features: Features, seen: tuple[int, int], size: tuple[int, int] | None = None) -> Tensor:
+    def read(self, features: Features, seen: tuple[int, int], size: tuple[int, int] | None = None) -> Any:
         """The decoder's half: a backbone pass that other heads share is enough.
 
         Args:

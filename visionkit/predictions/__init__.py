@@ -4,6 +4,7 @@ Outside of learning nothing is a tensor. Each kind of answer is one module here,
 it, and one in `ui.views`, which shows it.
 """
 
+from visionkit.predictions.answers import Answers
 from visionkit.predictions.base import Overlay, Prediction
 from visionkit.predictions.classification import Classification, Label
 from visionkit.predictions.depth_map import DepthMap
@@ -14,6 +15,7 @@ from visionkit.predictions.picture import Picture
 from visionkit.predictions.poses import Poses
 
 __all__ = [
+    "Answers",
     "Area",
     "Classification",
     "DepthMap",

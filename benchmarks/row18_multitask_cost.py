@@ -1,0 +1,161 @@
+"""Row 18: five heads on one backbone over the dearest of them alone, and over five models one after another.
+
+The joint model is the one that `configs/experiment/multitask_scenes.yaml` trains, the five others are its heads, taken
+apart by `split`: the same weights, the same picture, the same answers, which are compared before anything is timed.
+
+- `network`: the pass of the network, by torch and by ONNX Runtime.
+- `answer`: from the decoded picture to the prediction, so preparing, network, decoding and the way back.
+
+The weights are those of the starter where it lies in the repository, otherwise random: boxes and persons that are found
+cost time, so the note says which.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks import timing
+from benchmarks.timing import Goal, Options, Quartiles, Report, Stopwatch, Times
+from datamodules.scenes import OBJECT_CLASSES, SEMANTIC_CLASSES, make_scene
+from tasks.multitask import MultiTask
+from tasks.multitask.joining import split
+from visionkit.checkpoint import load_task
+from visionkit.engines import GRAPHS, OnnxEngine, TorchEngine
+from visionkit.export import write_graph
+from visionkit.predictor import Predictor
+from visionkit.task import VisionTask
+
+STARTER = Path(__file__).resolve().parents[1] / "ui" / "starters" / "multitask" / "scenes"
+SIZE = (128, 160)
+
+HEADS: dict[str, Any] = {
+    "classification": {"task": "classification", "arguments": {"classes": list(OBJECT_CLASSES)}},
+    "detection": {
+        "task": "detection",
+        "arguments": {
+            "classes": list(OBJECT_CLASSES),
+            "strides": [8, 16, 32],
+            "extra": "none",
+            "width": 32,
+            "convs": 1,
+        },
+    },
+    "segmentation": {
+        "task": "semantic_segmentation",
+        "arguments": {
+            "classes": list(SEMANTIC_CLASSES),
+            "decoder": "segformer",
+            "decoder_options": {"channels": 24},
+        },
+    },
+    "depth": {"task": "depth", "arguments": {"decoder": "segformer", "decoder_options": {"channels": 24}}},
+    "pose": {
+        "task": "pose",
+        "arguments": {"architecture": "openpose", "stride": 16, "deconvs": 2, "width": 48, "stages": 1, "sigma": 1.0},
+    },
+}
+
+
+def build(quick: bool) -> tuple[MultiTask, str]:
+    """The joint model, and what its weights are."""
+    if STARTER.is_dir() and not quick:
+        task = load_task(STARTER)
+        assert isinstance(task, MultiTask)
+        return task, "the weights are the starter's"
+    torch.manual_seed(0)
+    name = "test_resnet" if quick else "regnetx_002"
+    return MultiTask(name, heads=HEADS, input={"size": SIZE, "fit": "stretch"}).eval(), "the weights are random"  # type: ignore[arg-type]
+
+
+def over_dearest(times: Times, kind: str, names: list[str]) -> Quartiles:
+    """Time of the joint model over that of the head which is dearest in the median."""
+    dearest = max(names, key=lambda name: times.per_unit(f"{kind} {name}", 1.0).median)
+    return times.ratio(f"{kind} joint", f"{kind} {dearest}")
+
+
+def over_all(times: Times, kind: str, names: list[str]) -> Quartiles:
+    """Time of the joint model over that of all models one after another, round by round."""
+    rounds = zip(*(times.seconds[f"{kind} {name}"] for name in names), strict=True)
+    return Quartiles.of([a / sum(row) for a, row in zip(times.seconds[f"{kind} joint"], rounds, strict=True)])
+
+
+def same(joint: Any, alone: Mapping[str, Any]) -> None:
+    """The joint model's outputs are those of its heads alone.
+
+    Raises:
+        AssertionError: They are not.
+    """
+    for name, outputs in alone.items():
+        for field in outputs._fields:
+            ours, other = getattr(joint, f"{name}_{field}"), getattr(outputs, field)
+            if isinstance(ours, Tensor) and isinstance(other, Tensor):
+                scale = max(1.0, float(other.abs().max()))
+                assert float((ours - other).abs().max()) <= 1e-3 * scale, f"{name}.{field} differs"
+
+
+def run(options: Options) -> Report:
+    clock = options.clock or "cpu"
+    report = Report(18, "five heads on one backbone over the dearest alone and over five models", clock)
+    with timing.watched(report), tempfile.TemporaryDirectory() as folder:
+        joint, told = build(options.quick)
+        report.note(told)
+        tasks: dict[str, VisionTask] = {"joint": joint, **split(joint)}
+        names = [name for name in tasks if name != "joint"]
+        scene = make_scene(seed=0, index=16, size=SIZE).image
+        image = Predictor(joint).prepare(scene)["image"][None]
+        engines: dict[str, dict[str, Any]] = {"torch": {}, "onnx": {}}
+        for name, task in tasks.items():
+            engines["torch"][name] = TorchEngine(task)
+            graph = Path(folder) / f"{name}-{GRAPHS['onnx']}"
+            write_graph(task, graph)
+            engines["onnx"][name] = OnnxEngine(graph, task.outputs, threads=1)
+        for found in engines.values():
+            same(found["joint"](image), {name: found[name](image) for name in names})
+        repeats = 1 if options.quick else 5
+        arms: dict[str, timing.Arm] = {}
+        for kind, found in engines.items():
+            for name, task in tasks.items():
+                arms[f"network, {kind} {name}"] = _passes(found[name], image, repeats)
+                arms[f"answer, {kind} {name}"] = _answers(Predictor(task, found[name]), scene, repeats)
+        kinds = [f"{what}, {kind}" for what in ("network", "answer") for kind in engines]
+        times = timing.measure(
+            arms,
+            rounds=options.rounds or (2 if options.quick else 15),
+            clock=clock,
+            attempts=1 if options.quick else 3,
+            wanted=lambda t: [number(t, kind, names) for kind in kinds for number in (over_dearest, over_all)],
+        )
+        for kind in kinds:
+            report.add(f"{kind}: joint", times.per_unit(f"{kind} joint", repeats * 1e-3), unit="ms")
+            report.add(
+                f"{kind}: over the dearest head", over_dearest(times, kind, names), Goal(1.35, "at most"), times=times
+            )
+            report.add(f"{kind}: over five models", over_all(times, kind, names), Goal(0.45, "at most"), times=times)
+    return report
+
+
+def _passes(engine: Any, image: Tensor, repeats: int) -> timing.Arm:
+    def work(watch: Stopwatch) -> None:
+        for _ in range(repeats):
+            engine(image)
+
+    return work
+
+
+def _answers(predictor: Predictor, picture: np.ndarray, repeats: int) -> timing.Arm:
+    def work(watch: Stopwatch) -> None:
+        for _ in range(repeats):
+            predictor(picture)
+
+    return work
+
+
+if __name__ == "__main__":
+    raise SystemExit(timing.main(run, __doc__ or ""))

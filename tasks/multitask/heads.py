@@ -1,0 +1,158 @@
+"""What a head is in a configuration, and how it is built: as the task that it is, on a backbone that it shares."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from torch import nn
+
+from visionkit.errors import UsageError, suggest
+from visionkit.geometry import InputSpec
+from visionkit.optim import SCHEDULES, OptimConfig
+from visionkit.registry import task_class, task_names
+from visionkit.task import VisionTask, plain
+
+SHARED = ("backbone", "pretrained", "input", "drop_path", "compile_network", "channels_last", "optim")
+"""Arguments of a task that belong to all heads together."""
+
+OWN_OPTIM = ("lr", "weight_decay", "schedule", "warmup", "final_lr_scale")
+"""What a head may learn by differently from the whole."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """One head.
+
+    Attributes:
+        task: Name of an installed task: `detection`.
+        arguments: Of that task's class, without those that all heads share (`backbone`, `input`, `optim`, ...).
+        weight: Of its losses in the sum, before any balancing; 0 leaves them out.
+        optim: What it learns by differently: `lr`, `weight_decay`, `schedule`, `warmup`, `final_lr_scale`.
+        freeze: Its weights and statistics stay bit for bit what they are; its losses still teach the backbone.
+    """
+
+    task: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    weight: float = 1.0
+    optim: dict[str, Any] = field(default_factory=dict)
+    freeze: bool = False
+
+    @classmethod
+    def of(cls, name: str, value: Head | Mapping[str, Any]) -> Head:
+        """Builds a head from a mapping, as checkpoints and yaml hold it, and checks it.
+
+        Raises:
+            UsageError: A name, a task or an argument that cannot be.
+        """
+        given = {each.name: getattr(value, each.name) for each in fields(cls)} if isinstance(value, cls) else value
+        if not isinstance(given, Mapping) or "task" not in given:
+            raise UsageError(f"model.heads.{name}: wants a task; installed are {', '.join(_possible())}")
+        known = [each.name for each in fields(cls)]
+        for key in given:
+            if key not in known:
+                raise UsageError(
+                    f"model.heads.{name}.{key}: unknown; allowed are {', '.join(known)} (what the task itself takes "
+                    f"stands under `arguments`){suggest(key, known)}"
+                )
+        out = cls(
+            task=str(given["task"]),
+            arguments=dict(given.get("arguments") or {}),
+            weight=float(given.get("weight", 1.0)),
+            optim=dict(given.get("optim") or {}),
+            freeze=bool(given.get("freeze", False)),
+        )
+        out._check(name)
+        return out
+
+    def _check(self, name: str) -> None:
+        if not name.isidentifier() or hasattr(nn.ModuleDict, name) or name in ("heads", "backbone"):
+            raise UsageError(f"model.heads.{name}: no name for a head; use letters, digits and _, such as `objects`")
+        names = _possible()
+        if self.task not in names:
+            raise UsageError(
+                f"model.heads.{name}.task {self.task!r}: allowed are {', '.join(names)}{suggest(self.task, names)}"
+            )
+        known = [key for key in inspect.signature(task_class(self.task).__init__).parameters if key != "self"]
+        if "backbone" not in known:
+            raise UsageError(f"model.heads.{name}: task {self.task} has no backbone that it could share")
+        own = [key for key in known if key not in SHARED]
+        for key in self.arguments:
+            if key in SHARED:
+                raise UsageError(
+                    f"model.heads.{name}.arguments.{key}: belongs to all heads; set model.{key}, or the head's `optim`"
+                )
+            if key not in own:
+                raise UsageError(
+                    f"model.heads.{name}.arguments.{key}: task {self.task} takes no such argument; allowed are "
+                    f"{', '.join(own)}{suggest(key, own)}"
+                )
+        if self.weight < 0:
+            raise UsageError(f"model.heads.{name}.weight {self.weight:g}: at least 0")
+        for key in self.optim:
+            if key not in OWN_OPTIM:
+                raise UsageError(
+                    f"model.heads.{name}.optim.{key}: allowed are {', '.join(OWN_OPTIM)}{suggest(key, OWN_OPTIM)}"
+                )
+        if (schedule := self.optim.get("schedule", "cosine")) not in SCHEDULES:
+            raise UsageError(f"model.heads.{name}.optim.schedule {schedule!r}: allowed are {', '.join(SCHEDULES)}")
+
+    def told(self, name: str, vocabulary: Mapping[str, Any]) -> Head:
+        """The head with what its data says: class names, skeleton.
+
+        Raises:
+            UsageError: The head was given something else.
+        """
+        arguments = dict(self.arguments)
+        known = inspect.signature(task_class(self.task).__init__).parameters
+        for key, value in vocabulary.items():
+            if key not in known or value in (None, [], ()):
+                continue
+            given = plain(arguments.get(key))
+            if given not in (None, []) and given != plain(value):
+                raise UsageError(
+                    f"model.heads.{name}.arguments.{key}: the head knows {_short(given)} and its data says "
+                    f"{_short(plain(value))}; give both the same"
+                )
+            arguments[key] = value
+        return replace(self, arguments=arguments)
+
+    def build(self, name: str, backbone: str, spec: InputSpec, optim: OptimConfig, channels_last: bool) -> VisionTask:
+        """The task, with a backbone of its own that is to be exchanged for the shared one.
+
+        Raises:
+            UsageError: Its arguments are refused; the head is named.
+        """
+        cls = task_class(self.task)
+        try:
+            task = cls.from_config(
+                {
+                    **self.arguments,
+                    "backbone": backbone,
+                    "input": spec,
+                    "optim": replace(optim, **self.optim),
+                    "channels_last": channels_last,
+                }
+            )
+        except UsageError as error:
+            raise UsageError(f"model.heads.{name}: {error}") from error
+        if told := task.looks_again():
+            raise UsageError(
+                f"model.heads.{name}: {told} wants the backbone to look at another picture than the other heads do; "
+                "leave it out"
+            )
+        return task
+
+
+def _possible() -> list[str]:
+    return [name for name in task_names() if name not in ("multitask", "super_resolution")]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return f"{len(value)} ({', '.join(map(str, value[:4]))}{', ...' if len(value) > 4 else ''})"
+    if isinstance(value, Mapping):
+        return str(value.get("name", "another one"))
+    return str(value)

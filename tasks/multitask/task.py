@@ -1,0 +1,410 @@
+"""One backbone, many heads: several tasks learnt and answered together."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from tasks.multitask.balancing import Balance, build_balance
+from tasks.multitask.heads import Head
+from tasks.multitask.loss import HeadLog, fair_shares, untouched, with_surgery
+from tasks.multitask.metrics import JointMetrics
+from tasks.multitask.network import HeadStage, JointNetwork
+from tasks.multitask.postprocess import batch_of, chosen_rows, to_answers
+from visionkit.backbones import Backbone
+from visionkit.backbones.shared import BackboneView, share
+from visionkit.errors import UsageError, suggest
+from visionkit.geometry import Geometry, InputSpec
+from visionkit.nn.normalize import Normalize
+from visionkit.nn.norms import Norm, set_batch_norm
+from visionkit.optim import OptimConfig, build_optimizer, build_scheduler
+from visionkit.optim import parameter_groups as sorted_parameters
+from visionkit.predictions import Prediction
+from visionkit.task import VisionTask
+from visionkit.types import Batch
+
+
+class MultiTask(VisionTask):
+    """Several heads on one backbone, each the existing task's network half, losses, answers and metrics.
+
+    A picture may have labels for some heads alone: the others have no loss on it, and are not computed for it.
+
+    Args:
+        backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
+        heads: By name, each with its `task`, the task's `arguments`, and how it is learnt, see
+            `tasks.multitask.heads.Head`.
+        vocabulary: What the data says of each head (class names, skeleton); given by the data.
+        pretrained: Start from timm's public weights; wants the network or a filled cache.
+        input: Size and fit, the same for all heads; by default the whole picture in 256x320.
+        balance: How the heads' losses are weighed: `fixed`, `uncertainty`, `gradnorm` or `dwa`.
+        balance_options: Of that method, see `tasks.multitask.balancing`.
+        surgery: At the backbone, take the parts out of the heads' gradients that point against each other (PCGrad); a
+            backward pass of the backbone a head.
+        monitored: The metric that chooses the best checkpoint, `<head>/<metric>`; by default the mean over the heads,
+            see `tasks.multitask.metrics`.
+        backbone_norm: `batch` (alive), `frozen` or `group` (for small batches), see `visionkit.nn.norms`.
+        drop_path: Stochastic depth of the backbone, where its family has it.
+        optim: How the weights are learnt; a head may have some of it of its own.
+        compile_network: See `VisionTask`.
+        channels_last: See `VisionTask`.
+
+    Example:
+        >>> heads = {"what": {"task": "classification", "arguments": {"classes": ["cat", "dog"]}},
+        ...          "far": {"task": "depth", "arguments": {"decoder": "fpn"}}}
+        >>> task = MultiTask("resnet18", heads=heads)
+        >>> task(torch.zeros(1, 3, 256, 320, dtype=torch.uint8)).far_depth.shape
+        torch.Size([1, 256, 320])
+    """
+
+    name = "multitask"
+    monitor = ("val/score", "max")
+    targets = ("heads",)
+    outputs = tuple
+
+    network: JointNetwork
+
+    def __init__(
+        self,
+        backbone: str = "resnet18",
+        *,
+        heads: dict[str, Head] | None = None,
+        vocabulary: dict[str, Any] | None = None,
+        pretrained: bool = False,
+        input: InputSpec | None = None,
+        balance: Balance = "fixed",
+        balance_options: dict[str, float] | None = None,
+        surgery: bool = False,
+        monitored: str | None = None,
+        backbone_norm: Norm = "batch",
+        drop_path: float = 0.0,
+        optim: OptimConfig | None = None,
+        compile_network: bool = False,
+        channels_last: bool = True,
+    ) -> None:
+        spec = InputSpec.of(input) if input is not None else self.default_input(backbone)
+        super().__init__(input=spec, optim=optim, compile_network=compile_network, channels_last=channels_last)
+        if not heads:
+            raise UsageError("model.heads: at least one is needed: {objects: {task: detection}}")
+        known = vocabulary or {}
+        self.head_settings = {
+            name: Head.of(name, each).told(name, known.get(name) or {}) for name, each in heads.items()
+        }
+        for name in known:
+            if name not in heads:
+                raise UsageError(
+                    f"data names the head {name!r} and the model has {', '.join(heads)}{suggest(name, heads)}"
+                )
+        tasks = {
+            name: each.build(name, backbone, spec, self.optim, channels_last)
+            for name, each in self.head_settings.items()
+        }
+        self._check_sizes(backbone, tasks)
+        body = share(
+            {name: cast(Backbone, task.network.backbone) for name, task in tasks.items()},
+            image_size=spec.size if spec.fit != "native" else None,
+            pretrained=pretrained,
+            in_chans=spec.channels,
+            drop_path_rate=drop_path,
+        )
+        body.model = set_batch_norm(body.model, backbone_norm, None)
+        networks = {name: _on(body, task) for name, task in tasks.items()}
+        self.network = JointNetwork(body, networks, tuple((name, task.outputs) for name, task in tasks.items()))
+        self.outputs = self.network.outputs  # type: ignore[misc]
+        self.normalize = Normalize(body.mean, body.std)
+        for task in tasks.values():
+            _hand_over(task, self.normalize)
+        self.heads = nn.ModuleDict(tasks)
+        self.balance = build_balance(balance, list(tasks), balance_options)
+        self.surgery = surgery
+        self.metrics = JointMetrics(self.tasks)  # type: ignore[assignment]
+        self.monitor = self._monitored(monitored)  # type: ignore[misc]
+        self.step_log = HeadLog()  # type: ignore[assignment]
+        self._eval_log = HeadLog()  # type: ignore[assignment]
+
+    @classmethod
+    def default_input(cls, backbone: str = "resnet18", **init_args: Any) -> InputSpec:
+        """The whole picture in 256x320, its ratio kept."""
+        return InputSpec(size=(256, 320), fit="letterbox")
+
+    def _check_sizes(self, backbone: str, tasks: Mapping[str, VisionTask]) -> None:
+        """Every head must be able to read the picture as it is; a head alone would continue it to what it needs."""
+        for name, task in tasks.items():
+            divisor = int(getattr(task.network, "divisor", 1))
+            sides = (self.input.divisor,) if self.input.fit == "native" else self.input.size
+            if any(side % divisor for side in sides):
+                what = "divisor" if self.input.fit == "native" else "size"
+                raise UsageError(
+                    f"model.input.{what} {self.input.divisor if what == 'divisor' else list(self.input.size)}: head "
+                    f"{name} on backbone {backbone!r} wants multiples of {divisor}"
+                )
+
+    def _monitored(self, given: str | None) -> tuple[str, str]:
+        if given is None:
+            return ("val/score", "max")
+        head, _, metric = given.removeprefix("val/").partition("/")
+        if head not in self.tasks or not metric:
+            raise UsageError(
+                f"model.monitored {given!r}: give <head>/<metric>; heads are {', '.join(self.tasks)}"
+                f"{suggest(head, self.tasks)}"
+            )
+        own, direction = self.tasks[head].monitor
+        return (f"val/{head}/{metric}", direction if own == f"val/{metric}" else "max")
+
+    @property
+    def tasks(self) -> dict[str, VisionTask]:
+        """The task of each head by name; their networks lie in `network.heads`."""
+        return {name: cast(VisionTask, task) for name, task in self.heads.items()}
+
+    def resolved(self) -> dict[str, Any]:
+        """The heads as they were built, with what the data said of them."""
+        heads = {
+            name: replace(each, arguments={k: v for k, v in self.tasks[name].config.items() if k in known})
+            for name, each in self.head_settings.items()
+            for known in [{*each.arguments, *self.tasks[name].resolved()} - {"input", "optim"}]
+        }
+        return {"input": self.input, "optim": self.optim, "heads": heads, "vocabulary": None}
+
+    # ------------------------------------------------------------------ learning
+
+    def forward(
+        self, image: Tensor, rows: Mapping[str, Tensor | None] | None = None, kept: list[Tensor] | None = None
+    ) -> Any:
+        """(B, C, H, W) uint8 pictures to the outputs of all heads, or of some on some, see `JointNetwork`."""
+        if self.channels_last:
+            image = image.contiguous(memory_format=torch.channels_last)
+        return self.network(self.normalize(image), rows, kept)
+
+    def losses(self, outputs: Any, target: Any) -> dict[str, Tensor]:
+        """The terms of every head that has outputs and labels, times its weight, as `<head>/<term>`."""
+        terms: dict[str, Tensor] = {}
+        for name, own in self.network.split(outputs).items():
+            weight = self.head_settings[name].weight
+            if name in target["heads"] and weight > 0:
+                found = self.tasks[name].losses(own, target["heads"][name]["target"])
+                terms |= {f"{name}/{term}": weight * value for term, value in found.items()}
+        return terms
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        batch = self.train_batch(batch)
+        rows = self._rows(batch, learning=True)
+        kept: list[Tensor] | None = [] if self.balance.wants_features else None
+        terms = self.losses(self(batch["image"], rows, kept), batch["target"])
+        shares = fair_shares(self._counts(batch, rows), batch["image"].device)
+        losses: dict[str, Tensor] = {}
+        for name, value in terms.items():
+            head = name.partition("/")[0]
+            value = value.float() if shares is None else value.float() * shares[head]
+            losses[head] = losses[head] + value if head in losses else value
+        parts = list(self.balance(losses, kept or ()).values())
+        missing = [module for name, module in self.network.heads.items() if name not in losses]
+        rest = untouched([*missing, *([self.balance] if missing else []), *([] if losses else [self.network.backbone])])
+        if not parts:
+            loss = torch.as_tensor(rest, device=batch["image"].device)
+        elif self.surgery:
+            loss = with_surgery(parts, list(self.network.backbone.parameters()), self.global_step) + rest
+        else:
+            loss = torch.stack(parts).sum() + rest
+        if terms:
+            self.step_log.add(terms, torch.stack(list(terms.values())).detach())
+        return loss
+
+    def _rows(self, batch: Batch, learning: bool = False) -> dict[str, Tensor | None]:
+        """The pictures that each head has to look at, see `JointNetwork.forward`."""
+        there = batch["target"]["heads"]
+        for name in there:
+            if name not in self.tasks:
+                raise UsageError(
+                    f"the data has labels for a head {name!r} and the model has {', '.join(self.tasks)}"
+                    f"{suggest(name, self.tasks)}"
+                )
+            _check_labels(name, self.tasks[name], there[name]["target"])
+        taught = [name for name in self.tasks if name in there and not (learning and self._learns_nothing(name))]
+        return {name: chosen_rows(batch, name) for name in taught}
+
+    def _learns_nothing(self, name: str) -> bool:
+        settings = self.head_settings[name]
+        return settings.weight == 0 or (settings.freeze and self._backbone_frozen)
+
+    def _counts(self, batch: Batch, rows: Mapping[str, Tensor | None]) -> dict[str, int]:
+        return {name: batch["target"]["heads"][name]["rows"].shape[0] if name in rows else 0 for name in self.tasks}
+
+    def train_batch(self, batch: Batch) -> Batch:
+        """Every head's own changes and counts; none may change the picture, which belongs to all of them."""
+        heads = dict(batch["target"]["heads"])
+        for name in self._rows(batch, learning=True):
+            own = batch_of(batch, name)
+            changed = self.tasks[name].train_batch(own)
+            if changed["image"] is not own["image"]:
+                raise UsageError(
+                    f"model.heads.{name}: mixes pictures (mixup, cutmix), which belong to all heads; leave it out"
+                )
+            heads[name] = {**heads[name], "target": changed["target"]}
+        return {**batch, "target": {**batch["target"], "heads": heads}}
+
+    def on_train_epoch_end(self) -> None:
+        """Every head's own end of an epoch."""
+        for task in self.tasks.values():
+            task.on_train_epoch_end()
+        self.balance.end_epoch()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        trainer: Any = self.trainer
+        if weights := self.balance.weights() if self._logs_now() else {}:
+            values = {f"weight/{name}": float(value) for name, value in weights.items()}
+            self.latest = {**self.latest, **values}
+            for logger in trainer.loggers:
+                logger.log_metrics(values, step=trainer.global_step)
+
+    def _logs_now(self) -> bool:
+        trainer: Any = self.trainer
+        return not (trainer.global_step % trainer.log_every_n_steps or trainer.fit_loop._should_accumulate())
+
+    def _evaluate(self, batch: Batch) -> Any:
+        rows = self._rows(batch)
+        outputs = self(batch["image"], rows)
+        terms = self.losses(outputs, batch["target"])
+        if terms:
+            counts: dict[str, float] = dict(self._counts(batch, rows))
+            self._eval_log.add(terms, torch.stack(list(terms.values())).detach(), counts)  # type: ignore[arg-type]
+        decoded = self.decode(outputs)
+        self.measure(decoded, batch)
+        return decoded
+
+    def measure(self, decoded: Mapping[str, Any], batch: Batch) -> None:
+        """Feeds the metrics of every head that has labels; `decoded` holds answers for those pictures alone."""
+        for name, answers in decoded.items():
+            if name in batch["target"]["heads"]:
+                self.tasks[name].measure(answers, batch_of(batch, name))
+                self.metrics.seen(name)  # type: ignore[operator]
+
+    def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
+        tables: dict[str, list[dict[str, Any]]] = {}
+        for name, task in self.tasks.items():
+            own = {key.removeprefix(f"{name}/"): value for key, value in computed.items() if key.startswith(f"{name}/")}
+            if own:
+                tables |= {f"{name}: {title}": rows for title, rows in task.tabulate(own).items()}
+        return tables
+
+    @property
+    def protocol(self) -> str:
+        told = "; ".join(f"{name}: {task.protocol}" for name, task in self.tasks.items())
+        return f"score: {JointMetrics.PROTOCOL}; {told}"
+
+    # ------------------------------------------------------------------ answers
+
+    def decode(self, outputs: Any, options: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
+        """What every head found, by its name, in input pixels.
+
+        Args:
+            outputs: Of the network.
+            options: For each head those of its task's `decode`: `{"objects": {"score_threshold": 0.3}}`.
+        """
+        given = dict(options or {})
+        for name in given:
+            if name not in self.tasks:
+                raise UsageError(f"options {name!r}: heads are {', '.join(self.tasks)}{suggest(name, self.tasks)}")
+        found = {}
+        for name, own in self.network.split(outputs).items():
+            self.tasks[name].second_engine = self.second_engine
+            found[name] = self.tasks[name].decode(own, **dict(given.get(name) or {}))
+        return found
+
+    def second_stage(self) -> nn.Module | None:
+        """That of the one head that has one.
+
+        Raises:
+            UsageError: Several have, which one graph cannot hold.
+        """
+        found = {name: stage for name, task in self.tasks.items() if (stage := task.second_stage()) is not None}
+        if len(found) > 1:
+            raise UsageError(
+                f"heads {', '.join(found)}: each has a second stage, and an exported model has one at most; split the "
+                "model, or serve it by torch"
+            )
+        return next((HeadStage(name, stage) for name, stage in found.items()), None)
+
+    def restore(self, decoded: Mapping[str, Any], geometry: Sequence[Geometry]) -> list[Prediction]:
+        found = {name: self.tasks[name].restore(each, geometry) for name, each in decoded.items()}
+        return list(to_answers(found))
+
+    # ------------------------------------------------------------------ optimiser, modes, memory
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The backbone at the rate of the whole, every head at its own, and the weights of the balancing."""
+        holder = nn.Module()
+        holder.backbone = self.network.backbone
+        groups = sorted_parameters(holder, self.optim)
+        for name, task in self.tasks.items():
+            groups += [{**group, "name": f"{name}.{group['name']}"} for group in task.parameter_groups()]
+        if learnt := [p for p in self.balance.parameters() if p.requires_grad]:
+            groups.append({"params": learnt, "lr": self.optim.lr, "weight_decay": 0.0, "name": "balance"})
+        return groups
+
+    def configure_optimizers(self) -> Any:
+        own = {name: task.optim for name, task in self.tasks.items() if self.head_settings[name].optim}
+        if not own:
+            return super().configure_optimizers()
+        optimizer = build_optimizer(self.parameter_groups(), self.optim)
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = build_scheduler(optimizer, self.optim, steps, own)
+        return {"optimizer": optimizer, "lr_scheduler": scheduler} if scheduler else optimizer
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        for name, settings in self.head_settings.items():
+            self.network.heads[name].requires_grad_(not (stage == "fit" and settings.freeze))
+            self.heads[name].requires_grad_(not (stage == "fit" and settings.freeze))
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> MultiTask:
+        super().train(mode)
+        for name, settings in self.head_settings.items():
+            if settings.freeze:
+                self.network.heads[name].eval()
+                self.heads[name].eval()
+        return self
+
+    def served(self) -> VisionTask:
+        """The heads as they are handed out, without what training alone needs."""
+        plain = {name: task.served() for name, task in self.tasks.items()}
+        if all(plain[name] is task for name, task in self.tasks.items()) and not self._balance_learns():
+            return self
+        out = copy.deepcopy(self)
+        out.balance = build_balance("fixed", list(plain))
+        out._config = {**self._config, "balance": "fixed", "balance_options": None}
+        return out
+
+    def _balance_learns(self) -> bool:
+        return bool(self.balance.state_dict())
+
+
+def _check_labels(name: str, task: VisionTask, target: Any) -> None:
+    known = (target[0] if isinstance(target, list) else target).keys()
+    if any(key not in known for key in task.targets):
+        told = ", ".join(sorted(key for key in known if not key.startswith("file_"))) or "none"
+        raise UsageError(
+            f"model.heads.{name}: {task.name} learns from {', '.join(task.targets)} and its data has {told}; give it "
+            "a part with those labels"
+        )
+
+
+def _on(body: Backbone, task: VisionTask) -> nn.Module:
+    """The head's network, reading the shared backbone in place of its own."""
+    network: Any = task.network
+    view = BackboneView(body, network.backbone)
+    del network.backbone
+    network.backbone = view
+    return cast(nn.Module, network)
+
+
+def _hand_over(task: VisionTask, normalize: Normalize) -> None:
+    """Leaves a head's network and normalisation to the joint model: the task refers to them and does not store them."""
+    for name, module in (("network", task.network), ("normalize", normalize)):
+        del task._modules[name]
+        task.__dict__[name] = module

@@ -1,0 +1,158 @@
+"""Heads and their data: what is joined, who takes turns, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from datamodules.joint import JointData, SetSampler, read_vocabulary, take_turns
+from datamodules.pose_augment import PoseAugment
+from datamodules.scene_data import SceneData
+from datamodules.scenes import OBJECT_CLASSES
+from tasks.multitask import MultiTask
+from tasks.multitask.heads import Head
+from tests.tasks.test_multitask import FAR, OBJECTS, SPEC, WHAT, batch_of, joint, scenes
+from ui.cli import main
+from visionkit.errors import UsageError
+from visionkit.geometry import InputSpec
+
+# ---------------------------------------------------------------------- data
+
+
+def test_parts_with_the_same_pictures_are_joined_and_a_missing_label_stays_missing():
+    samples = scenes({"what": 3, "far": 5}).samples("train")
+    assert len(samples) == 5
+    assert [sorted(sample.target["heads"]) for sample in samples] == [["far", "what"]] * 3 + [["far"]] * 2
+    apart = scenes({"what": 3, "far": 5}, apart=True)
+    assert [list(sample.target["heads"]) for sample in apart.samples("train")] == [["what"]] * 3 + [["far"]] * 5
+
+
+@pytest.mark.parametrize(
+    ("mix", "batches"), [("round_robin", {0: 6, 1: 6}), ("proportional", {0: 2, 1: 10}), ("temperature", {0: 4, 1: 8})]
+)
+def test_sets_take_turns(mix, batches):
+    exponent = {"round_robin": 0.0, "proportional": 1.0, "temperature": 0.5}[mix]
+    sampler = SetSampler([8, 40], 4, exponent, seed=1)
+    sampler.set_epoch(0)
+    order = np.array([index for _, index in sampler]).reshape(-1, 4)
+    owners = (order >= 8).all(axis=1)
+    assert np.array_equal(owners, (order >= 8).any(axis=1)), "a batch is of one set"
+    assert {0: int((~owners).sum()), 1: int(owners.sum())} == batches
+    again = SetSampler([8, 40], 4, exponent, seed=1)
+    again.set_epoch(0)
+    again.skip = 12
+    assert [index for _, index in again] == order.ravel()[12:].tolist()
+    again.set_epoch(1)
+    assert [index for _, index in again] != order.ravel().tolist()
+    ranks = [SetSampler([8, 40], 2, exponent, seed=1, rank=rank, world=2) for rank in range(2)]
+    pair = [np.array([index for _, index in each]).reshape(-1, 2) for each in ranks]
+    assert np.array_equal((pair[0] >= 8).all(axis=1), (pair[1] >= 8).all(axis=1)), "ranks are at the same set"
+
+
+def test_turns_are_even():
+    assert take_turns([1, 1, 1], 6) == [0, 1, 2, 0, 1, 2]
+    assert take_turns([1, 1000], 5).count(0) == 1
+
+
+def test_one_augmentation_serves_every_heads_labels():
+    data = scenes({"far": 4, "poses": 4, "objects": 4}, augment=PoseAugment(rotation=0, flip=1.0))
+    sample = data.samples("train")[0]
+    changed = data.augment(sample, np.random.default_rng(0))
+    assert changed.view is not None and changed.view.flip
+    heads = changed.target["heads"]
+    assert sorted(heads) == ["far", "objects", "poses"]
+    eyes = heads["poses"]["keypoints"][:, 1], sample.target["heads"]["poses"]["keypoints"][:, 2]
+    assert np.array_equal(*eyes), "left and right change names"
+
+
+# ---------------------------------------------------------------------- bad input
+
+
+def vocabulary(**classes: list[str]) -> dict[str, Any]:
+    return {name: {"classes": each} for name, each in classes.items()}
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: joint({}), "model.heads: at least one is needed"),
+        (lambda: joint({"a": {"task": "detektion"}}), "model.heads.a.task 'detektion': .* did you mean 'detection'"),
+        (lambda: joint({"a": {**WHAT, "wieght": 2}}), "model.heads.a.wieght: unknown; .*did you mean 'weight'"),
+        (lambda: joint({"keys": WHAT}), "no name for a head"),
+        (lambda: joint({"a": {"task": "super_resolution"}}), "allowed are"),
+        (
+            lambda: joint({"a": {"task": "classification", "arguments": {"input": SPEC}}}),
+            "arguments.input: belongs to all heads",
+        ),
+        (
+            lambda: joint({"a": {"task": "detection", "arguments": {"classes": ["x"], "strides": [3, 8]}}}),
+            "model.heads.a: .*no map of stride 3; it has strides",
+        ),
+        (
+            lambda: joint({"a": {"task": "pose", "arguments": {"architecture": "cpm"}}}),
+            "model.heads.a: architecture cpm .* another picture",
+        ),
+        (
+            lambda: joint({"what": WHAT}, vocabulary=vocabulary(what=["cat", "dog"])),
+            "model.heads.what.arguments.classes: the head knows 8 .* data says 2",
+        ),
+        (lambda: joint({"what": WHAT}, vocabulary=vocabulary(waht=["cat"])), "head 'waht' .*did you mean 'what'"),
+        (
+            lambda: MultiTask("test_resnet", heads={"far": FAR}, input=InputSpec(size=(70, 64), fit="stretch")),
+            "head far on backbone 'test_resnet' wants multiples of 32",
+        ),
+        (lambda: joint(balance="gradnrom"), "did you mean 'gradnorm'"),
+        (lambda: joint(balance_options={"alpha": 1}), "fixed has no such option"),
+        (lambda: joint(monitored="waht/top1"), "heads are what, far"),
+        (lambda: JointData({}), "data.parts: at least one"),
+        (lambda: scenes({"what": 2}, mix="roundrobin"), "did you mean 'round_robin'"),
+        (lambda: JointData({"a": SceneData()}, together=[["b"]]), "no part 'b'"),
+    ],
+)
+def test_bad_input_is_one_clear_line(build, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        build()
+    assert "\n" not in str(caught.value)
+
+
+def test_data_without_the_labels_of_its_head_is_refused():
+    task = joint({"what": {"task": "detection", "arguments": OBJECTS["arguments"]}})
+    with pytest.raises(UsageError, match="what: detection learns from boxes, labels and its data has labels"):
+        task.training_step(batch_of(scenes({"what": 2}), [0, 1]), 0)
+    with pytest.raises(UsageError, match="the data has labels for a head 'far'"):
+        task.training_step(batch_of(scenes({"far": 2}), [0, 1]), 0)
+
+
+def test_classes_that_contradict_are_refused():
+    part = {"class_path": "datamodules.scene_data.SceneData"}
+    names = list(OBJECT_CLASSES)
+    args = {
+        "parts": {
+            "one": {**part, "init_args": {"target": "boxes"}},
+            "two": {**part, "init_args": {"target": "boxes", "classes": names[::-1]}},
+        },
+        "serves": {"one": "objects", "two": "objects"},
+    }
+    with pytest.raises(
+        UsageError, match=r"two and one: both serve the head objects, and their classes differ .number 0"
+    ):
+        read_vocabulary(args)
+    assert read_vocabulary({"parts": {"objects": args["parts"]["one"]}})["objects"]["classes"] == names
+
+
+def test_two_heads_with_one_name_are_refused(tmp_path, capsys):
+    file = tmp_path / "two.yaml"
+    file.write_text(
+        "model:\n  class_path: MultiTask\n  init_args:\n    heads:\n"
+        "      a: {task: depth}\n      a: {task: detection}\n"
+    )
+    assert main(["fit", "-c", str(file)]) == 2
+    assert "line 6: model.init_args.heads.a stands there twice" in capsys.readouterr().err
+
+
+def test_a_head_is_checked_as_a_dataclass_too():
+    assert Head.of("a", Head("depth", weight=2)).weight == 2
+    with pytest.raises(UsageError, match=r"a\.weight -1: at least 0"):
+        Head.of("a", Head("depth", weight=-1))
