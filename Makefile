@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # make's own job slots would mix the output of lint and tests.
 .NOTPARALLEL:
-.PHONY: help install demo test lint format slow bench lock clean
+.PHONY: help install demo test lint format slow bench screenshots lock clean
 
 help:
 	@echo "make demo     set up and open the web demo on http://127.0.0.1:$(PORT) (PORT=... changes it)"
@@ -17,6 +17,7 @@ help:
 	@echo "make format   let ruff rewrite what it can"
 	@echo "make slow     the tests that take minutes"
 	@echo "make bench    the benchmarks"
+	@echo "make screenshots  take the pictures of the demo in docs/pictures anew (needs Debian's chromium)"
 	@echo "make lock     resolve pyproject.toml anew into requirements.lock"
 	@echo "make clean    remove .venv and caches; runs and data stay"
 
@@ -55,6 +56,9 @@ slow: install
 
 bench: install
 	$(BIN)/python -m benchmarks
+
+screenshots: install
+	$(BIN)/python -m tests.ui.screenshots
 
 # --universal: one file for every Python from 3.11 on and every system. It names no index, so a mirror may serve it.
 lock: $(BIN)/uv

@@ -8,14 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.ui import browser
+from tests.ui.browser import CHROMIUM, Watched
 from tests.ui.conftest import CLASSES, HOSTILE, Demo
 from ui import texts
-
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = (
-    "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync"
-)
 
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install Debian's chromium to run this"),
@@ -24,37 +20,10 @@ pytestmark = [
 ]
 
 
-class Watched:
-    """A page, with everything that should not have happened on it."""
-
-    def __init__(self, page, address: str) -> None:
-        self.page, self.faults = page, []
-        page.set_default_timeout(60_000)
-        page.on("console", lambda said: said.type == "error" and self.faults.append(f"console: {said.text}"))
-        page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
-        page.on("dialog", lambda dialog: (self.faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda request: self._asked(request.url, address))
-
-    def _asked(self, url: str, address: str) -> None:
-        if not url.startswith((f"{address}/", "data:", "blob:")):
-            self.faults.append(f"asked for {url}")
-
-    def upload(self, path: Path) -> None:
-        self.page.locator("#vk-picture input[type=file]").set_input_files(path)
-
-    def choose(self, title: str) -> None:
-        self.page.locator("#vk-model input").click()
-        self.page.get_by_role("option", name=title).first.click()
-
-
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[object]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS.split())
-        yield browser
-        browser.close()
+    with browser.chromium() as opened:
+        yield opened
 
 
 @pytest.fixture

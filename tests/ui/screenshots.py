@@ -1,0 +1,224 @@
+"""Takes the pictures of the demo that the documentation shows: every page, with an answer on it.
+
+  python -m tests.ui.screenshots                      # all of them, into docs/pictures
+  python -m tests.ui.screenshots --only faces phone   # some
+
+It starts a demo of the starters on a free port and drives Debian's Chromium. Nothing leaves the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.real_data import ROOT
+from tests.ui.browser import CHROMIUM, Watched, chromium
+
+OUT = ROOT / "docs" / "pictures"
+WIDTH, TALLEST, QUALITY = 1200, 1500, 78
+"""Pixels of a page, pixels of a picture's height that are kept, and quality of the file."""
+
+EXAMPLES = {
+    "classification": "chelsea",
+    "depth": "coffee",
+    "face_recognition": "astronaut",
+    "instance_segmentation": "scene",
+    "pose": "scene",
+    "semantic_segmentation": "rocket",
+    "super_resolution": "chelsea",
+}
+"""Part of the name of the example that a task is shown on, where its starter brings none."""
+
+
+@dataclass(frozen=True)
+class Studio:
+    """Where the pictures are taken.
+
+    Attributes:
+        browser: Chromium.
+        address: Of the demo.
+        folder: For files that are made on the way.
+    """
+
+    browser: Any
+    address: str
+    folder: Path
+
+    def take(self, name: str, out: Path, act: Callable[[Watched], None], **options: Any) -> int:
+        """Opens a page of its own, does something on it, and keeps what is seen; gives the file's bytes."""
+        given = {"viewport": {"width": WIDTH, "height": 800}, "color_scheme": "light", "reduced_motion": "reduce"}
+        context = self.browser.new_context(**{**given, **options})
+        try:
+            watched = Watched(context.new_page(), self.address)
+            act(watched)
+            watched.page.mouse.move(0, 0)
+            watched.page.wait_for_timeout(700)
+            shot = watched.page.screenshot(full_page=True)
+        finally:
+            context.close()
+        if watched.faults:
+            raise RuntimeError(f"{name}: {watched.faults}")
+        return _keep(shot, out / f"{name}.webp")
+
+
+def _keep(shot: bytes, path: Path) -> int:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(shot)) as image:
+        image.convert("RGB").crop((0, 0, image.width, min(image.height, TALLEST))).save(
+            path, "WEBP", quality=QUALITY, method=6
+        )
+    return path.stat().st_size
+
+
+def ask(task: str | None) -> Callable[[Watched], None]:
+    """The page of a task, or of all of them, with the answer of its first starter on an example."""
+
+    def act(watched: Watched) -> None:
+        page = watched.page
+        watched.open((task or "").replace("_", "-"))
+        wanted = page.locator(f".vk-examples button img[src*='{EXAMPLES.get(task or '', '')}']")
+        own = page.locator(".vk-examples button img[src*='BloodImage']") if task in (None, "detection") else wanted
+        (own if own.count() else wanted if wanted.count() else page.locator(".vk-examples button img")).first.click()
+        watched.done()
+
+    return act
+
+
+def _start(watched: Watched) -> None:
+    watched.open()
+
+
+def _people(watched: Watched) -> None:
+    import skimage
+
+    from ui import texts
+
+    page, photo = watched.page, Path(skimage.__file__).parent / "data" / "astronaut.png"
+    watched.open("face-recognition")
+    people = page.locator("#vk-people")
+    if not people.locator("#vk-people-name").is_visible():
+        people.get_by_role("button", name=texts.PEOPLE).click()
+    people.locator("#vk-people-name").locator("input, textarea").fill("Eileen Collins")
+    people.locator("input[type=file]").first.set_input_files(photo)
+    people.locator("img").first.wait_for()
+    people.locator("#vk-people-enrol").click()
+    people.locator("#vk-people-message").get_by_text("is enrolled").wait_for()
+    people.get_by_role("tab", name=texts.PEOPLE_IDENTIFY).click()
+    tab = people.get_by_role("tabpanel").filter(visible=True)
+    tab.locator("input[type=file]").set_input_files(photo)
+    tab.locator("img").first.wait_for()
+    tab.get_by_role("button", name=texts.PEOPLE_IDENTIFY, exact=True).click()
+    tab.get_by_text("Eileen Collins").first.wait_for()
+
+
+def _compare(watched: Watched) -> None:
+    watched.open("compare")
+    watched.page.locator(".vk-compare button img").first.click()
+    for number in (1, 2):
+        watched.page.locator(f"#vk-side-{number} .vk-drawn img").first.wait_for()
+
+
+def _batch(folder: Path) -> Callable[[Watched], None]:
+    def act(watched: Watched) -> None:
+        from PIL import Image
+
+        from datamodules.scenes.generate import make_scene
+
+        pictures = []
+        for number in range(6):
+            pictures.append(folder / f"scene-{number}.png")
+            Image.fromarray(make_scene(seed=1, index=number, size=(240, 320)).image).save(pictures[-1])
+        watched.open("batch")
+        watched.page.locator("#vk-files input[type=file]").set_input_files(pictures)
+        watched.page.locator("#vk-files").get_by_text("scene-5").first.wait_for()
+        watched.page.locator("#vk-batch-run").click()
+        watched.page.locator("#vk-archive").wait_for()
+
+    return act
+
+
+def _video(folder: Path) -> Callable[[Watched], None]:
+    def act(watched: Watched) -> None:
+        import numpy as np
+
+        from datamodules.scenes.generate import make_scene
+        from visionkit.video import VideoWriter
+
+        scene = make_scene(seed=1, index=2, size=(288, 448)).image
+        with VideoWriter(folder / "scene.mp4", rate=10) as video:
+            for shift in range(20):
+                video.write(np.roll(scene, 6 * shift, axis=1))
+        watched.open("video")
+        watched.page.locator("#vk-video-file input[type=file]").set_input_files(folder / "scene.mp4")
+        watched.page.locator("#vk-video-file").get_by_text("scene").first.wait_for()
+        watched.page.locator("#vk-video-run").click()
+        watched.page.locator("#vk-video-drawn video").wait_for()
+
+    return act
+
+
+def pictures(studio: Studio) -> dict[str, tuple[Callable[[Watched], None], dict[str, Any]]]:
+    """What is taken, by the name of its file."""
+    from ui.catalogue import find_starters
+
+    tasks = dict.fromkeys(entry.task for entry in find_starters() if not entry.fault)
+    shots: dict[str, tuple[Callable[[Watched], None], dict[str, Any]]] = {"start": (_start, {})}
+    for task in tasks:
+        shots[task.replace("_", "-")] = (ask(task), {})
+    if "face_recognition" in tasks:
+        shots["people"] = (_people, {})
+    shots["compare"] = (_compare, {})
+    shots["batch"] = (_batch(studio.folder), {})
+    shots["video"] = (_video(studio.folder), {})
+    shots["dark"] = (ask("detection"), {"color_scheme": "dark"})
+    shots["phone"] = (ask("detection"), {"viewport": {"width": 390, "height": 844}})
+    return shots
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Takes them all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="where they are kept (docs/pictures)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="some of them")
+    args = parser.parse_args(argv)
+    if not CHROMIUM.exists():
+        print(f"screenshots: no {CHROMIUM}: install Debian's chromium", file=sys.stderr)
+        return 5
+    from tests.ui.conftest import served
+    from ui.catalogue import find_starters
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    total = 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "models").mkdir()
+        (folder / "scratch").mkdir()
+        with served(folder / "models", folder / "scratch") as demo, chromium() as browser:
+            for entry in find_starters():  # so that no picture shows the times of a first request
+                loaded = demo.catalogue.get(entry.name)
+                with loaded.lock:
+                    loaded.predictor()
+            studio = Studio(browser, demo.address, folder)
+            shots = pictures(studio)
+            if unknown := set(args.only or ()) - set(shots):
+                print(f"screenshots: no {', '.join(sorted(unknown))}; there are {', '.join(shots)}", file=sys.stderr)
+                return 2
+            for shot, (act, options) in shots.items():
+                if args.only and shot not in args.only:
+                    continue
+                size = studio.take(shot, args.out, act, **options)
+                total += size
+                print(f"{args.out / f'{shot}.webp'}: {size / 1000:.0f} kB", flush=True)
+    print(f"{total / 1e6:.2f} MB in all")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

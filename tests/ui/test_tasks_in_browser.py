@@ -1,0 +1,198 @@
+"""Every task that has a starter, in the browser: an example, an upload, the drawing, a knob, the json; and people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.ui.browser import CHROMIUM, Watched, chromium
+from tests.ui.conftest import Demo
+from ui import texts
+from ui.catalogue import Entry, find_starters
+from visionkit.registry import task_names
+
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install Debian's chromium to run this"),
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore::Warning:gradio.queueing"),  # its use of pandas
+]
+
+WITHOUT_KNOBS = {"classification", "faces"}
+"""Kinds of answers in which nothing can be turned."""
+
+PHOTO = "astronaut.png"
+"""Of scikit-image: a face, things, near and far."""
+
+
+def _cases() -> list[object]:
+    """One test for each starter; those after a task's first are slow. A task without one is skipped by name."""
+    starters = [entry for entry in find_starters() if not entry.fault]
+    tasks = list(dict.fromkeys([*task_names(), *(entry.task for entry in starters)]))
+    cases: list[object] = []
+    for task in tasks:
+        own = [entry for entry in starters if entry.task == task]
+        if not own:
+            reason = f"no starter of {task} in ui/starters/{task}"
+            cases.append(pytest.param(None, id=task, marks=pytest.mark.skip(reason=reason)))
+        for number, entry in enumerate(own):
+            marks = [pytest.mark.slow] if number else []
+            cases.append(pytest.param(entry, id=entry.name, marks=marks))
+    return cases
+
+
+def test_starters_are_whole() -> None:
+    """A starter that cannot be used would otherwise be left out in silence."""
+    assert [entry.fault for entry in find_starters() if entry.fault] == []
+    assert len(find_starters()) >= 8
+
+
+@pytest.fixture(scope="module")
+def shared(demo: Demo) -> Iterator[Watched]:
+    """One page for all tests."""
+    with chromium() as browser:
+        context = browser.new_context(
+            viewport={"width": 1280, "height": 900}, accept_downloads=True, reduced_motion="reduce"
+        )
+        yield Watched(context.new_page(), demo.address)
+        context.close()
+
+
+@pytest.fixture
+def watched(shared: Watched) -> Iterator[Watched]:
+    shared.faults.clear()
+    yield shared
+    assert shared.faults == []
+
+
+def _upload(entry: Entry, folder: Path) -> tuple[Path, int, int]:
+    """The middle of the starter's own example, or of a photo; with its width and height, which no example has."""
+    import skimage
+
+    own = sorted(Path(entry.path).glob("examples/*.*"))
+    source = own[0] if own else Path(skimage.__file__).parent / "data" / PHOTO
+    width, height = (83, 61) if entry.task == "super_resolution" else (307, 251)
+    with Image.open(source) as image:
+        left, top = (image.width - width) // 2, (image.height - height) // 3
+        image.convert("RGB").crop((left, top, left + width, top + height)).save(folder / "middle.png")
+    return folder / "middle.png", width, height
+
+
+def _path(task: str) -> str:
+    return task.replace("_", "-")
+
+
+@pytest.mark.parametrize("entry", _cases())
+def test_a_starter(entry: Entry, watched: Watched, demo: Demo, tmp_path: Path) -> None:
+    page = watched.page
+    picture, width, height = _upload(entry, tmp_path)
+    loaded = demo.catalogue.get(entry.name)
+    with loaded.lock:
+        expected = loaded.predictor()(picture)
+
+    watched.open(_path(entry.task))
+    if entry.title not in page.locator("#vk-model input").input_value():
+        watched.choose(entry.title)
+
+    # An example.
+    column = page.locator(f"#vk-{expected.kind}")
+    page.locator(".vk-examples button img").first.click()
+    watched.done()
+    watched.until(lambda: watched.whole(expected.kind), "the answer on the example is not drawn")
+    example = watched.drawn(expected.kind)
+
+    # An upload, in its place.
+    watched.upload(picture)
+    watched.answered(width, height)
+    watched.until(lambda: watched.whole(expected.kind), "the answer on the upload is not drawn")
+    assert watched.drawn(expected.kind) != example
+    kept = tmp_path / "answer.png"
+    page.screenshot(path=kept, full_page=True)
+    with Image.open(kept) as shot:
+        assert shot.width == 1280 and len(shot.convert("RGB").getcolors(2**24)) > 100, "the screenshot is empty"
+
+    # The file holds what Python says.
+    with page.expect_download() as download:
+        page.locator("#vk-download").click()
+    download.value.save_as(tmp_path / "answer.json")
+    assert json.loads((tmp_path / "answer.json").read_text("utf-8")) == json.loads(json.dumps(expected.summary()))
+    assert download.value.suggested_filename == "middle.json"
+
+    # A knob, by the keyboard; the network is not asked again.
+    knobs = column.locator("input[type=range]")
+    assert (knobs.count() == 0) == (expected.kind in WITHOUT_KNOBS)
+    if knobs.count():
+        before = watched.drawn(expected.kind)
+        with loaded.lock:  # whoever wants the network now, waits
+            knobs.first.focus()
+            for _ in range(20):
+                page.keyboard.press("ArrowLeft" if float(knobs.first.input_value()) > 0 else "ArrowRight")
+            watched.until(lambda: watched.drawn(expected.kind) != before, "the knob changes nothing")
+            watched.until(lambda: watched.whole(expected.kind), "what the knob changed is not drawn")
+
+
+def test_people_are_enrolled_found_and_forgotten(watched: Watched) -> None:
+    """Beside the page of faces: somebody is enrolled under a name that is markup, found in a photo, and forgotten."""
+    import skimage
+
+    if not any(entry.task == "face_recognition" for entry in find_starters()):
+        pytest.skip("no starter of face_recognition in ui/starters/face_recognition")
+    page, name = watched.page, "Ada <img src=x>"
+    photo = Path(skimage.__file__).parent / "data" / PHOTO
+    watched.open(_path("face_recognition"))
+    people = page.locator("#vk-people")
+    if not people.locator("#vk-people-name").is_visible():
+        people.get_by_role("button", name=texts.PEOPLE).click()
+    people.locator("#vk-people-name").locator("input, textarea").fill(name)
+    people.locator("input[type=file]").first.set_input_files(photo)
+    people.locator("img").first.wait_for()
+    people.locator("#vk-people-enrol").click()
+    people.locator("#vk-people-message").get_by_text(f"{name} is enrolled").wait_for()
+
+    people.get_by_role("tab", name=texts.PEOPLE_IDENTIFY).click()
+    tab = people.get_by_role("tabpanel").filter(visible=True)
+    tab.locator("input[type=file]").set_input_files(photo)
+    tab.locator("img").first.wait_for()
+    tab.get_by_role("button", name=texts.PEOPLE_IDENTIFY, exact=True).click()
+    tab.get_by_text(name).first.wait_for()
+
+    people.get_by_role("tab", name=texts.PEOPLE_LIST).click()
+    people.get_by_role("tabpanel").filter(visible=True).get_by_text(name).first.wait_for()
+    watched.choose(name, "#vk-people-who")
+    people.locator("#vk-people-remove").click()
+    people.locator("#vk-people-message").get_by_text(f"{name} is forgotten").wait_for()
+    assert page.locator("img[src='x']").count() == 0
+
+
+def test_the_whole_way_by_keyboard(watched: Watched, demo: Demo, tmp_path: Path) -> None:
+    """Tab and Enter alone: every stop can be seen, an example is chosen, and its answer downloaded."""
+    entry = find_starters()[0]
+    page = watched.page
+    watched.open(_path(entry.task))
+    stops: list[str] = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        stop = page.evaluate(
+            """() => { const at = document.activeElement, box = at.getBoundingClientRect(), look = getComputedStyle(at);
+                const ring = look.outlineStyle != "none" && parseFloat(look.outlineWidth) > 0
+                    || look.boxShadow != "none" || look.borderColor != getComputedStyle(document.body).borderColor;
+                return {tag: at.tagName, example: !!at.closest(".vk-examples"), wide: box.width > 0, ring,
+                        told: (at.innerText || at.getAttribute("aria-label") || at.title || "").slice(0, 40)}; }"""
+        )
+        stops.append(f"{stop['tag']} {stop['told']}")
+        assert stop["ring"] or stop["tag"] == "BODY", f"nothing shows where one is: {stops[-1]}"
+        if stop["example"]:
+            break
+    assert stop["example"], f"no example is reached: {stops}"
+    page.keyboard.press("Enter")
+    watched.done()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.closest('#vk-download') !== null"):
+            break
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")
+    assert download.value.suggested_filename.endswith(".json")
