@@ -1,4 +1,4 @@
-"""Row 18: the demo under load, as forty people meet it who all ask at once and ask again as soon as they are answered.
+"""Row 19: the demo under load, as forty people meet it who all ask at once and ask again as soon as they are answered.
 
 A detector (FCOS on ResNet-18 at its usual width, 640 x 640, a hundred boxes an answer) is served by `visionkit serve`
 in a process of its own. Every request is what a browser or `gradio_client` sends: the JPEG is uploaded, the question is

@@ -164,7 +164,8 @@ def pages(settings: Settings, desk: Desk) -> Page:
             blocks.turn(name, path)
             Navbar(main_page_name=texts.HOME)
             build(context)
-    blocks.queue(max_size=desk.limits.queue)
+    # What is queued cannot be asked for past the queue; choosing an example is not queued and goes its own road.
+    blocks.queue(max_size=desk.limits.queue, api_open=False)
     # Gradio looks for work a thousand times a second, which costs some per cent of a core while nobody asks.
     blocks._queue.sleep_when_free = 0.01
     blocks.state_session_capacity = desk.limits.sessions

@@ -117,7 +117,7 @@ _CLOSED = re.compile(
     | monitoring
     | gradio_api/(?:
         proxy= | file=[ ]*https?:                      # would ask other servers on behalf of a visitor
-      | run | api                                      # would pass by the queue
+      | api | run(?!/predict$)                         # would pass by the queue; a page's unqueued events go to the one
       | component_server | custom_component | deep_link | dev | process_recording | profiling | run-history | runs
       | vibe-[a-z-]+ | undo-vibe-edit
       )

@@ -45,6 +45,7 @@ class Watched:
         page.on("console", lambda said: said.type == "error" and self.faults.append(f"console: {said.text}"))
         page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
         page.on("dialog", lambda dialog: (self.faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("response", lambda answer: answer.status >= 400 and self.faults.append(f"{answer.status}: {answer.url}"))
         page.on("request", lambda request: self._asked(request.url))
 
     def _asked(self, url: str) -> None:
