@@ -159,7 +159,8 @@ def pages(settings: Settings, desk: Desk) -> Page:
             Navbar(main_page_name=texts.HOME)
             ask.build(context, views_of(task), task)
             for part in PARTS.get(task, ()):
-                part(context)
+                with gr.Column(elem_id=f"vk-{part.__module__.rpartition('.')[2]}"):
+                    part(context)
         for name, path, build in TOOLS:
             blocks.turn(name, path)
             Navbar(main_page_name=texts.HOME)

@@ -12,7 +12,7 @@ FLAGS = (
     "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update "
     "--disable-sync --disable-default-apps --mute-audio"
 )
-PATIENCE = 240_000
+PATIENCE = 120_000
 """Milliseconds; a quiet machine needs hundredths of it."""
 
 
@@ -45,7 +45,9 @@ class Watched:
         page.on("console", lambda said: said.type == "error" and self.faults.append(f"console: {said.text}"))
         page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
         page.on("dialog", lambda dialog: (self.faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("response", lambda answer: answer.status >= 400 and self.faults.append(f"{answer.status}: {answer.url}"))
+        page.on(
+            "response", lambda answer: answer.status >= 400 and self.faults.append(f"{answer.status}: {answer.url}")
+        )
         page.on("request", lambda request: self._asked(request.url))
 
     def _asked(self, url: str) -> None:
@@ -58,7 +60,7 @@ class Watched:
         self.page.goto(f"{self.address}/{path}")
         self.page.locator(".vk-head").first.wait_for()
 
-    def upload(self, path: Path, place: str = "#vk-picture") -> None:
+    def upload(self, path: Path, place: str = "#vk-input") -> None:
         """Gives a picture to the first input in a place."""
         self.page.locator(f"{place} input[type=file]").first.set_input_files(path)
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from tests.ui.conftest import served
-from tests.ui.test_browser import CHROMIUM, FLAGS, Watched
+from tests.ui.browser import CHROMIUM, FLAGS, Watched
 from ui.downloads import Downloads
 from ui.views import VIEWS
 from ui.views.depth_map import POINTS_SIDE, markup, reduced

@@ -62,7 +62,7 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
                 visible=takes_crops(catalogue, model.value),
                 elem_id="vk-detector",
             )
-            picture = picture_input(elem_id="vk-picture")
+            picture = picture_input(elem_id="vk-input")
         with gr.Column(elem_classes="vk-examples"):
             found = examples(context.scratch, catalogue.entries(), task)
             gr.Examples(found, picture, label=texts.EXAMPLES, cache_examples=False, examples_per_page=24)

@@ -21,7 +21,7 @@ def build(context: Context) -> None:
     gr.Markdown(f"# {texts.COMPARE}\n{texts.COMPARE_LEAD}", elem_classes="vk-head")
     with gr.Row(elem_classes="vk-compare"):
         with gr.Column():
-            picture = picture_input(elem_id="vk-picture")
+            picture = picture_input(elem_id="vk-input")
         with gr.Column():
             gr.Examples(
                 examples(context.scratch, context.catalogue.entries()),

@@ -152,7 +152,7 @@ def build(context: Context) -> None:
             face = picture(texts.PEOPLE_ONE)
             with gr.Column():
                 name = gr.Textbox(label=texts.PEOPLE_NAME, max_length=80, elem_id="vk-people-name")
-                which = gr.Number(None, label=texts.PEOPLE_WHICH, precision=0, minimum=1)
+                which = gr.Number(None, label=texts.PEOPLE_WHICH, precision=0, minimum=0)
                 add = gr.Checkbox(False, label=texts.PEOPLE_ADD)
                 enrol = gr.Button(texts.PEOPLE_ENROL, variant="primary", elem_id="vk-people-enrol")
         with gr.Tab(texts.PEOPLE_IDENTIFY):

@@ -55,7 +55,7 @@ def _build(downloads: Downloads) -> list[Any]:
         answer, picture = DepthMap(state[0]), state[1]
         return markup(answer, picture, degrees), _cloud(answer, picture, degrees, downloads)
 
-    view.release(
+    view.input(  # `release` would not tell of the arrow keys
         look,
         [kept, view],
         [box, buttons[2]],

@@ -61,7 +61,7 @@ def view_of(name: str) -> View:
         knobs = [kept, slider, classes]
         slider.input(_redraw, knobs, [shown, words, table], **quiet)
         classes.input(_redraw, knobs, [shown, words, table], **quiet)
-        gr.on([slider.release, classes.input], lambda *given: _file(downloads, *given), knobs, file, **quiet)
+        gr.on([slider.input, classes.input], lambda *given: _file(downloads, *given), knobs, file, **quiet)
         return [kept, shown, slider, classes, words, table, file]
 
     return View(build, _show, classes=_named)

@@ -27,7 +27,15 @@ def _build(downloads: Downloads) -> list[Any]:
     )
     file = gr.DownloadButton("Download the labels (png)", size="sm", elem_id="vk-labels-file")
     # Redrawn from what is kept of the last answer; the network does not run again.
-    opacity.release(_redraw, [kept, opacity], drawn, show_progress="hidden", api_visibility="private")
+    # `release` would not tell of the arrow keys.
+    opacity.input(
+        _redraw,
+        [kept, opacity],
+        drawn,
+        show_progress="hidden",
+        api_visibility="private",
+        trigger_mode="always_last",
+    )
     return [kept, drawn, opacity, areas, file]
 
 
