@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.ui.conftest import served
 from tests.ui.browser import CHROMIUM, FLAGS, Watched
+from tests.ui.conftest import served
 from ui.downloads import Downloads
 from ui.views import VIEWS
 from ui.views.depth_map import POINTS_SIDE, markup, reduced

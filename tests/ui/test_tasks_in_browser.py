@@ -151,7 +151,7 @@ def test_people_are_enrolled_found_and_forgotten(watched: Watched) -> None:
 
     people.get_by_role("tab", name=texts.PEOPLE_IDENTIFY).click()
     tab = people.get_by_role("tabpanel").filter(visible=True)
-    tab.locator("input[type=file]").set_input_files(photo)
+    tab.locator("input[type=file]").first.set_input_files(photo)
     tab.locator("img").first.wait_for()
     tab.get_by_role("button", name=texts.PEOPLE_IDENTIFY, exact=True).click()
     tab.get_by_text(name).first.wait_for()
