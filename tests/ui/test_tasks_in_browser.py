@@ -154,10 +154,10 @@ def test_people_are_enrolled_found_and_forgotten(watched: Watched) -> None:
     tab.locator("input[type=file]").first.set_input_files(photo)
     tab.locator("img").first.wait_for()
     tab.get_by_role("button", name=texts.PEOPLE_IDENTIFY, exact=True).click()
-    tab.get_by_text(name).first.wait_for()
+    tab.get_by_text(name).filter(visible=True).first.wait_for()
 
     people.get_by_role("tab", name=texts.PEOPLE_LIST).click()
-    people.get_by_role("tabpanel").filter(visible=True).get_by_text(name).first.wait_for()
+    people.get_by_role("tabpanel").filter(visible=True).get_by_text(name).filter(visible=True).first.wait_for()
     watched.choose(name, "#vk-people-who")
     people.locator("#vk-people-remove").click()
     people.locator("#vk-people-message").get_by_text(f"{name} is forgotten").wait_for()
