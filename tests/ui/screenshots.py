@@ -29,6 +29,7 @@ EXAMPLES = {
     "depth": "coffee",
     "face_recognition": "astronaut",
     "instance_segmentation": "scene",
+    "multitask": "scene",
     "pose": "scene",
     "semantic_segmentation": "rocket",
     "super_resolution": "chelsea",
@@ -103,8 +104,6 @@ def _people(watched: Watched) -> None:
     page, photo = watched.page, Path(skimage.__file__).parent / "data" / "astronaut.png"
     watched.open("face-recognition")
     people = page.locator("#vk-people")
-    if not people.locator("#vk-people-name").is_visible():
-        people.get_by_role("button", name=texts.PEOPLE).click()
     people.locator("#vk-people-name").locator("input, textarea").fill("Eileen Collins")
     people.locator("input[type=file]").first.set_input_files(photo)
     people.locator("img").first.wait_for()
@@ -112,10 +111,10 @@ def _people(watched: Watched) -> None:
     people.locator("#vk-people-message").get_by_text("is enrolled").wait_for()
     people.get_by_role("tab", name=texts.PEOPLE_IDENTIFY).click()
     tab = people.get_by_role("tabpanel").filter(visible=True)
-    tab.locator("input[type=file]").set_input_files(photo)
+    tab.locator("input[type=file]").first.set_input_files(photo)
     tab.locator("img").first.wait_for()
     tab.get_by_role("button", name=texts.PEOPLE_IDENTIFY, exact=True).click()
-    tab.get_by_text("Eileen Collins").first.wait_for()
+    tab.get_by_text("Eileen Collins").filter(visible=True).first.wait_for()
 
 
 def _compare(watched: Watched) -> None:
