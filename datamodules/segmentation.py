@@ -18,7 +18,6 @@ from visionkit.errors import DataError
 from visionkit.images import SUFFIXES
 from visionkit.types import Sample
 
-_SPLITS: tuple[Split, ...] = ("train", "val", "test")
 VOC_CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from ui.pages.base import (
     card_of,
     choices,
     detectors,
+    failure,
     model_choice,
     note_of,
     offered,
@@ -121,11 +120,8 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
                 )
             number = list(views).index(answer.kind)
             values = views[answer.kind].show(answer, answered.picture, downloads)
-        except VisionKitError as error:
-            return {**hidden, message: gr.update(value=texts.fault(str(error)), visible=True)}
-        except Exception:
-            traceback.print_exc(file=sys.stderr)
-            return {**hidden, message: gr.update(value=texts.fault(texts.DEFECT), visible=True)}
+        except Exception as error:
+            return {**hidden, message: gr.update(value=failure(error), visible=True)}
         record = answer.summary()
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
         times = texts.facts(answered.decode, answered.network, answered.total, *answered.picture.shape[:2])

@@ -110,11 +110,16 @@ def told(work: Callable[..., Any], *given: Any) -> tuple[Any, str]:
     """What the work gives and no words, or None and the failure in words for the page."""
     try:
         return work(*given), ""
-    except VisionKitError as error:
-        return None, texts.fault(str(error))
-    except Exception:
-        traceback.print_exc(file=sys.stderr)
-        return None, texts.fault(texts.DEFECT)
+    except Exception as error:
+        return None, failure(error)
+
+
+def failure(error: Exception) -> str:
+    """A failure in words for the page; of one that nobody expected the traceback goes to who runs the server."""
+    if isinstance(error, VisionKitError):
+        return texts.fault(str(error))
+    traceback.print_exception(error, file=sys.stderr)
+    return texts.fault(texts.DEFECT)
 
 
 # ---------------------------------------------------------------------- models

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,7 @@ from typing import Any
 import gradio as gr
 
 from ui import batch, texts
-from ui.pages.base import Context, model_choice, note_of
-from visionkit.errors import VisionKitError
+from ui.pages.base import Context, failure, model_choice, note_of
 from visionkit.images import SUFFIXES
 
 ROWS = 200
@@ -60,11 +57,8 @@ def build(context: Context) -> None:
                 if len(rows) < ROWS:
                     rows.append([row.name, f"{row.size[1]} × {row.size[0]}" if row.good else "", row.told])
                 yield texts.seen(row.done, row.total, "pictures", bad), hidden, rows
-        except VisionKitError as error:
-            yield texts.fault(str(error)), hidden, rows
-        except Exception:
-            traceback.print_exc(file=sys.stderr)
-            yield texts.fault(texts.DEFECT), hidden, rows
+        except Exception as error:
+            yield failure(error), hidden, rows
         else:
             yield gr.skip(), gr.update(value=str(place), visible=True), gr.skip()
 

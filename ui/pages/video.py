@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +16,10 @@ from gradio.data_classes import ImageData
 from ui import texts, videos
 from ui.answering import Upload
 from ui.batch import uploads_of
-from ui.pages.base import Context, NoStub, PictureInput, model_choice, note_of, told
+from ui.pages.base import Context, NoStub, PictureInput, failure, model_choice, note_of, told
 from ui.pages.batch import LONG
 from ui.views import drawing, drawing_component
 from ui.words import in_words
-from visionkit.errors import VisionKitError
 from visionkit.video import SUFFIXES
 
 EVERY = 0.4
@@ -106,11 +103,8 @@ def build(context: Context) -> None:
                     sent = time.monotonic()
                     words = texts.plain(f"{look.seconds:.1f} s: {look.told}")
                     yield f"{texts.seen(look.done, look.total, 'frames')}  \n{words}", look.drawn, hidden, hidden
-        except VisionKitError as error:
-            yield texts.fault(str(error)), None, hidden, hidden
-        except Exception:
-            traceback.print_exc(file=sys.stderr)
-            yield texts.fault(texts.DEFECT), None, hidden, hidden
+        except Exception as error:
+            yield failure(error), None, hidden, hidden
         else:
             yield (
                 texts.seen(done, done, "frames"),

@@ -50,10 +50,6 @@ def _block(channels: int, width: int, kernel: int, stride: int = 1) -> nn.Sequen
     return nn.Sequential(conv, group_norm(width), nn.ReLU(inplace=True))
 
 
-_EXTRA = ((1024, 256, 512, 2), (512, 128, 256, 2), (256, 128, 256, 1), (256, 128, 256, 1))
-"""Of the published SSD300: channels before, between and after the two convolutions of a block, and its stride."""
-
-
 class SSD300Neck(nn.Module):
     """The maps of the published SSD300 on VGG-16: 38, 19, 10, 5, 3 and 1 places a side.
 
