@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from benchmarks import timing
+from benchmarks.memory import Growth
 from benchmarks.pictures import jpegs
 from benchmarks.timing import Goal, Options, Quartiles, Report, Stopwatch
 from tasks.super_resolution import SuperResolutionTask
@@ -63,16 +64,9 @@ def _child(width: int, height: int, quick: bool) -> None:
     rng = np.random.default_rng(0)
     predictor(rng.integers(0, 256, (300, 300, 3), dtype=np.uint8))  # what libraries keep for good
     picture = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    Path("/proc/self/clear_refs").write_text("5", "ascii")  # the peak begins anew
-    before = _memory("VmRSS")
+    growth = Growth()
     answer = predictor(picture)
-    print(json.dumps([_memory("VmHWM") - before, answer.pixels.nbytes / 1e6]))
-
-
-def _memory(field: str) -> float:
-    """MB of this process, as Linux states it."""
-    lines = Path("/proc/self/status").read_text("ascii").splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith(field)) * 1024 / 1e6
+    print(json.dumps([growth.peak(), answer.pixels.nbytes / 1e6]))
 
 
 def run(options: Options) -> Report:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from benchmarks.timing import Stopwatch
 from visionkit.callbacks import NoProfiler, default_callbacks
 from visionkit.geometry import Geometry
-from visionkit.optim import build_optimizer, build_scheduler, parameter_groups
+from visionkit.optim import OptimConfig, build_optimizer, build_scheduler, parameter_groups
 from visionkit.task import VisionTask
 from visionkit.types import Batch
 
@@ -97,8 +97,15 @@ class Watch(Callback):
 
 def optimisation(task: VisionTask, steps: int) -> tuple[torch.optim.Optimizer, dict[str, Any]]:
     """The task's optimiser and schedule, for arms that do not ask the task."""
-    optimizer = build_optimizer(parameter_groups(task.network, task.optim), task.optim)
-    schedule = build_scheduler(optimizer, task.optim, steps)
+    return optimisation_of(task.network, task.optim, steps)
+
+
+def optimisation_of(
+    network: nn.Module, config: OptimConfig, steps: int
+) -> tuple[torch.optim.Optimizer, dict[str, Any]]:
+    """The same of any network."""
+    optimizer = build_optimizer(parameter_groups(network, config), config)
+    schedule = build_scheduler(optimizer, config, steps)
     assert schedule is not None
     return optimizer, schedule
 
