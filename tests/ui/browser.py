@@ -17,12 +17,16 @@ PATIENCE = 120_000
 
 
 @contextlib.contextmanager
-def chromium() -> Iterator[Any]:
-    """The browser, for as long as the block runs."""
+def chromium(*more: str) -> Iterator[Any]:
+    """The browser, for as long as the block runs.
+
+    Args:
+        more: Flags beside those that are always given.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS.split())
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=[*FLAGS.split(), *more])
         try:
             yield browser
         finally:

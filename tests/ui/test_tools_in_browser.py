@@ -1,0 +1,141 @@
+"""See why, compare, many pictures, video and camera, in the browser, as a visitor uses them."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.ui.browser import CHROMIUM, Watched, chromium
+from tests.ui.conftest import Demo
+from ui import texts
+from ui.app import TOOLS
+from visionkit.registry import task_names
+from visionkit.video import VideoWriter
+
+CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+"""Chromium's own test picture in place of a camera, with leave to use it."""
+
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install Debian's chromium to run this"),
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("ignore::Warning:gradio.queueing"),  # its use of pandas
+]
+
+
+@pytest.fixture(scope="module")
+def shared(demo: Demo) -> Iterator[Watched]:
+    with chromium(*CAMERA) as browser:
+        context = browser.new_context(
+            viewport={"width": 1280, "height": 900}, accept_downloads=True, reduced_motion="reduce"
+        )
+        yield Watched(context.new_page(), demo.address)
+        context.close()
+
+
+@pytest.fixture
+def watched(shared: Watched) -> Iterator[Watched]:
+    shared.faults.clear()
+    yield shared
+    assert shared.faults == []
+
+
+def test_why_an_answer_came_about_is_drawn(watched: Watched, pictures: list[Path]) -> None:
+    page = watched.page
+    watched.open("classification")
+    watched.choose("Six things")
+    assert not page.locator("#vk-why").is_visible()
+    watched.upload(pictures[0])
+    page.locator("#vk-facts").wait_for()
+    page.locator("#vk-why > button").click()
+    page.locator("#vk-why-button").click()
+    page.locator("#vk-why img").wait_for()
+    assert watched.whole("why")
+
+
+def test_two_models_are_compared_on_one_picture(watched: Watched, pictures: list[Path]) -> None:
+    page = watched.page
+    watched.open("compare")
+    watched.choose("Six things", "#vk-model-1")
+    watched.choose("</script>", "#vk-model-2")
+    watched.upload(pictures[0])
+    for side in ("side-1", "side-2"):
+        page.locator(f"#vk-{side} img").wait_for()
+        watched.until(lambda side=side: watched.whole(side), "no drawing")
+    assert "%" in page.locator("#vk-words-1").inner_text() and page.locator("#vk-words-2").inner_text()
+    assert page.evaluate("window.hurt") is None
+    watched.choose("broken", "#vk-model-2")
+    page.locator("#vk-words-2").get_by_text("cannot be read").wait_for()
+    assert page.locator("#vk-side-1 img").is_visible()
+
+
+def test_many_pictures_give_one_archive(
+    watched: Watched, pictures: list[Path], bad: dict[str, Path], tmp_path: Path
+) -> None:
+    page = watched.page
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
+        archive.write(pictures[1], "in/one.jpg")
+    watched.open("batch")
+    watched.choose("Six things")
+    page.locator("#vk-files input[type=file]").first.set_input_files([pictures[0], bad["text"], tmp_path / "some.zip"])
+    page.locator("#vk-files").get_by_text("some").first.wait_for()
+    page.locator("#vk-batch-run").click()
+    page.locator("#vk-archive").wait_for()
+    assert texts.seen(3, 3, "pictures", 1) in page.locator("#vk-message").inner_text()
+    with page.expect_download() as download:
+        page.locator("#vk-archive").click()
+    download.value.save_as(tmp_path / "results.zip")
+    with zipfile.ZipFile(tmp_path / "results.zip") as archive:
+        names = set(archive.namelist())
+    assert {"predictions.jsonl", "predictions.csv", "drawn/one.jpg"} <= names
+
+
+def test_a_video_is_drawn_and_plays(watched: Watched, tmp_path: Path) -> None:
+    page = watched.page
+    with VideoWriter(tmp_path / "clip.mp4", 10.0) as writer:
+        for number in range(12):
+            writer.write(np.full((96, 128, 3), 20 * number, np.uint8))
+    watched.open("video")
+    watched.choose("Six things")
+    page.locator("#vk-video-file input[type=file]").first.set_input_files(tmp_path / "clip.mp4")
+    page.locator("#vk-video-file").get_by_text("clip").first.wait_for()
+    page.locator("#vk-video-run").click()
+    video = page.locator("#vk-video-drawn video")
+    video.wait_for()
+    watched.until(lambda: video.evaluate("each => each.readyState >= 2 && each.videoWidth > 0"), "it does not play")
+    with page.expect_download() as download:
+        page.locator("#vk-video-records").click()
+    download.value.save_as(tmp_path / "frames.jsonl")
+    records = [json.loads(line) for line in (tmp_path / "frames.jsonl").read_text("utf-8").splitlines()]
+    assert [record["frame"] for record in records] == [0, 2, 4, 6, 8, 10]
+
+
+def test_a_camera_is_looked_at_as_it_runs(watched: Watched) -> None:
+    page = watched.page
+    watched.open("video")
+    watched.choose("Six things")
+    page.get_by_role("tab", name=texts.VIDEO_LIVE).click()
+    page.locator("#vk-camera").get_by_text("Click to Access Webcam").click()
+    page.locator("#vk-camera video").wait_for()
+    page.locator("#vk-camera .button-wrap button").first.click()
+    page.locator("#vk-live-words").get_by_text("%").wait_for()
+    page.locator("#vk-camera .button-wrap button").first.click()
+    page.goto("about:blank")
+    # Who leaves while a frame is under way gets a word about that from gradio's client on the console.
+    watched.faults[:] = [each for each in watched.faults if "AbortError" not in each and "errored out" not in each]
+
+
+def test_every_page_is_reached_and_fits_a_phone(watched: Watched) -> None:
+    page = watched.page
+    page.set_viewport_size({"width": 390, "height": 844})
+    watched.open()
+    links = page.locator("nav a").evaluate_all("all => all.map(each => each.getAttribute('href'))")
+    assert len(links) == 1 + len(texts.tasks(task_names())) + len(TOOLS)
+    for path in ("batch", "video", "compare", "face-recognition", "super-resolution"):
+        watched.open(path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+    page.set_viewport_size({"width": 1280, "height": 900})

@@ -1,0 +1,44 @@
+"""Imports gradio without what it does at every import for editors alone.
+
+For each of its components gradio reads and parses its own sources anew and writes type stubs beside them, each time it
+is imported. That takes a fifth of the start, and writes into the installed package: two servers that start at once
+write the same files, and where they are another user's it fails silently.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+
+WRITES = "gradio.component_meta"
+"""The module that writes the stubs."""
+
+
+class _Finder(MetaPathFinder):
+    """Finds that one module as Python does; once it has run, its function does nothing."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path, target) if fullname == WRITES else None
+        if spec is None or spec.loader is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def run(module: ModuleType) -> None:
+            execute(module)
+            if hasattr(module, "create_or_modify_pyi"):
+                module.create_or_modify_pyi = lambda *args: None  # type: ignore[attr-defined]
+            sys.meta_path.remove(self)
+
+        spec.loader.exec_module = run  # type: ignore[method-assign]
+        return spec
+
+
+def without_stubs() -> None:
+    """To be called before gradio is imported; afterwards it changes nothing."""
+    if WRITES not in sys.modules and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
