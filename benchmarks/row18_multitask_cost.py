@@ -6,8 +6,8 @@ apart by `split`: the same weights, the same picture, the same answers, which ar
 - `network`: the pass of the network, by torch and by ONNX Runtime.
 - `answer`: from the decoded picture to the prediction, so preparing, network, decoding and the way back.
 
-Each is compared by itself: long rounds see more of what else the machine does. The same heads on a backbone of the usual
-size follow, the network alone.
+Each is compared by itself: long rounds see more of what else the machine does. The same heads on a larger backbone
+follow, the network alone.
 
 The weights are those of the starter where it lies in the repository, otherwise random: boxes and persons that are found
 cost time, so the note says which.
