@@ -1,4 +1,4 @@
-"""Losses of the one-stage detectors, summed without waiting for the device."""
+"""Losses of the one-stage detectors and the localiser, summed without waiting for the device."""
 
 from __future__ import annotations
 
@@ -103,6 +103,28 @@ def ssd_losses(outputs: DenseOutputs, objects: Objects) -> dict[str, Tensor]:
     return {
         "classes": _masked(entropy, found.positive | background).sum() / total,
         "boxes": _masked(distance, found.positive).sum() / total,
+    }
+
+
+def localizer_losses(outputs: DenseOutputs, objects: Objects) -> dict[str, Tensor]:
+    """Cross entropy of the class and L1 loss of the box, in shares of the picture; of several objects the largest.
+
+    A picture without an object teaches the background and no box.
+    """
+    deltas, whole = outputs.deltas, outputs.anchors
+    assert deltas is not None and whole is not None
+    area = (objects.boxes[..., 2:] - objects.boxes[..., :2]).prod(dim=-1)
+    index = torch.where(objects.valid, area, -torch.inf).argmax(dim=1, keepdim=True)
+    there = objects.valid.any(dim=1)
+    box = _gather(objects.boxes, index)
+    wanted = torch.cat([(box[..., :2] + box[..., 2:]) / 2, box[..., 2:] - box[..., :2]], dim=-1) / whole[:, 2:].repeat(
+        1, 2
+    )
+    labels = torch.where(there, 1 + _gather(objects.labels, index)[:, 0], 0)
+    distance = (deltas - wanted).abs().sum(dim=-1)
+    return {
+        "classes": F.cross_entropy(outputs.logits[:, 0].float(), labels),
+        "boxes": _masked(distance, there[:, None]).sum() / there.sum().clamp(min=1),
     }
 
 

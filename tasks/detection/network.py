@@ -1,4 +1,7 @@
-"""One-stage detectors on any backbone: RetinaNet, FCOS, SSD. The two-stage one is `visionkit.detection.two_stage`."""
+"""One-stage detectors on any backbone: RetinaNet, FCOS, SSD, and the localiser of one object a picture.
+
+The two-stage one is `visionkit.detection.two_stage`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visionkit.backbones import Backbone, Features
@@ -20,12 +24,12 @@ SSD_WEIGHTS: Weights = (10.0, 10.0, 5.0, 5.0)
 
 
 class DenseOutputs(NamedTuple):
-    """Raw outputs of RetinaNet and SSD, before any selection.
+    """Raw outputs of RetinaNet, SSD and the localiser, before any selection.
 
     Fields with a default are for the losses alone and not part of an exported graph.
 
     Attributes:
-        logits: (B, A, K), for SSD (B, A, 1 + K) with background first.
+        logits: (B, A, K), for SSD and the localiser (B, A, 1 + K) with background first.
         boxes: (B, A, 4) float32 in input pixels, cut off at the picture.
         counts: (L,) int64, anchors of each level, finest first.
         deltas: (B, A, 4), what the boxes were decoded from.
@@ -192,6 +196,53 @@ class SSDNetwork(nn.Module):
         anchors, counts = self.anchors(maps, size)
         boxes = clip_boxes(decode_boxes(deltas.detach(), anchors, SSD_WEIGHTS), size)
         return DenseOutputs(logits, boxes, torch.tensor(counts), deltas, anchors)
+
+
+class LocalizerNetwork(nn.Module):
+    """Classification with localisation: what the one object of a picture is, and where, from the whole picture at once.
+
+    The box is regressed beside the classes, as in OverFeat (Sermanet et al., 2014), from maps brought to a fixed grid.
+
+    Args:
+        backbone: Gives a pyramid; all of its maps are used.
+        classes: K.
+        width: Channels of the grid and of the hidden layer.
+    """
+
+    outputs = DenseOutputs
+
+    side = 7
+    """Cells of the grid across and down."""
+
+    def __init__(self, backbone: Backbone, classes: int, *, width: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.lateral = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in backbone.channels.values())
+        self.hidden = nn.Linear(width * self.side**2, width)
+        self.classifier = nn.Linear(width, 1 + classes)
+        self.regressor = nn.Linear(width, 4)
+
+    def forward(self, image: Tensor) -> DenseOutputs:
+        """(B, C, H, W) normalised pictures to a box each; its deltas are centre and sides as shares of the picture."""
+        return self.read(self.backbone(image), (image.shape[-2], image.shape[-1]))
+
+    def read(self, features: Features, size: tuple[int, int]) -> DenseOutputs:
+        """The head's half: a backbone pass that other heads share is enough. `size` is the picture's."""
+        grids = [
+            F.interpolate(lateral(level), size=(self.side, self.side), mode="bilinear")
+            for lateral, level in zip(self.lateral, features.pyramid.values(), strict=True)
+        ]
+        hidden = self.hidden(torch.stack(grids).sum(dim=0).relu().flatten(1)).relu()
+        deltas = self.regressor(hidden).float().sigmoid()[:, None]
+        whole = torch.tensor([[0, 0, size[1], size[0]]], dtype=torch.float32, device=deltas.device)
+        boxes = clip_boxes(decode_shares(deltas.detach(), whole), size)
+        return DenseOutputs(self.classifier(hidden)[:, None], boxes, torch.tensor([1]), deltas, whole)
+
+
+def decode_shares(shares: Tensor, picture: Tensor) -> Tensor:
+    """Centre x, y, width and height as shares of a picture (1, 4) from its corner on, to x1, y1, x2, y2."""
+    middle, half = shares[..., :2] * picture[..., 2:], shares[..., 2:] * picture[..., 2:] / 2
+    return torch.cat([middle - half, middle + half], dim=-1)
 
 
 def scales(levels: int) -> list[float]:

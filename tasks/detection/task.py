@@ -8,10 +8,11 @@ from typing import Any, Literal, cast, get_args
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from tasks.detection.loss import fcos_losses, retinanet_losses, ssd_losses
+from tasks.detection.loss import fcos_losses, localizer_losses, retinanet_losses, ssd_losses
 from tasks.detection.network import (
     FCOSNetwork,
     FCOSOutputs,
+    LocalizerNetwork,
     RetinaNetNetwork,
     SSDNetwork,
 )
@@ -34,18 +35,19 @@ from visionkit.optim import OptimConfig
 from visionkit.predictions import Prediction
 from visionkit.task import VisionTask
 
-Architecture = Literal["fcos", "retinanet", "ssd", "faster_rcnn"]
+Architecture = Literal["fcos", "retinanet", "ssd", "faster_rcnn", "localizer"]
 
 STRIDES: dict[str, tuple[int, ...]] = {
     "fcos": (8, 16, 32),
     "retinanet": (8, 16, 32),
     "ssd": (8, 16, 32),
     "faster_rcnn": (4, 8, 16, 32),
+    "localizer": (16, 32),
 }
 """Of the backbone's maps, where none are asked for."""
 
-NMS = {"fcos": 0.6, "retinanet": 0.5, "ssd": 0.45, "faster_rcnn": 0.5}
-"""Overlap from which the worse of two boxes is dropped, as published."""
+NMS = {"fcos": 0.6, "retinanet": 0.5, "ssd": 0.45, "faster_rcnn": 0.5, "localizer": 1.0}
+"""Overlap from which the worse of two boxes is dropped, as published; the localiser has one box."""
 
 
 class DetectionTask(DetectorTask):
@@ -53,13 +55,13 @@ class DetectionTask(DetectorTask):
 
     Args:
         backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
-        architecture: `fcos` (Tian et al., 2019), `retinanet` (Lin et al., 2017), `ssd` (Liu et al., 2016) or
-            `faster_rcnn` (Ren et al., 2015).
+        architecture: `fcos` (Tian et al., 2019), `retinanet` (Lin et al., 2017), `ssd` (Liu et al., 2016),
+            `faster_rcnn` (Ren et al., 2015), or `localizer` for pictures of one object: its class and its box.
         classes: Class names in label order.
         pretrained: Start from timm's public weights; wants the network or a filled cache.
         input: Size and fit.
         strides: Maps of the backbone that are used; finer ones for small objects. By default 8, 16, 32, for
-            `faster_rcnn` 4, 8, 16, 32.
+            `faster_rcnn` 4, 8, 16, 32, for `localizer` 16, 32.
         extra: Coarser levels on top, for `fcos` and `retinanet`: `conv` two, `pool` one, or `none`.
         levels: For `ssd`, the number of maps.
         width: Channels of the levels.
@@ -171,6 +173,8 @@ class DetectionTask(DetectorTask):
             )
         if self.architecture == "ssd":
             return SSDNetwork(body, count, width=width, levels=levels, published=published)
+        if self.architecture == "localizer":
+            return LocalizerNetwork(body, count, width=width)
         return build_two_stage(body, count, width, self.rcnn)
 
     @classmethod
@@ -191,6 +195,8 @@ class DetectionTask(DetectorTask):
             return retinanet_losses(outputs, objects)
         if self.architecture == "ssd":
             return ssd_losses(outputs, objects)
+        if self.architecture == "localizer":
+            return localizer_losses(outputs, objects)
         drawn = {"anchors": self.rcnn.anchors_drawn, "boxes": self.rcnn.boxes_drawn}
         return two_stage_losses(cast(TwoStageNetwork, self.network), outputs, objects, training=self.training, **drawn)[
             0
@@ -214,7 +220,9 @@ class DetectionTask(DetectorTask):
         limits = self.limits.given(score_threshold, nms_threshold, max_detections)
         if self.architecture == "faster_rcnn":
             return select_two_stage(outputs, limits)
-        if self.architecture == "ssd":
+        if self.architecture in ("ssd", "localizer"):
+            if self.architecture == "localizer":
+                limits = limits._replace(detections=1)
             probabilities = outputs.logits.float().softmax(dim=-1)[..., 1:]
             return [select_by_class(p, boxes, limits) for p, boxes in zip(probabilities, outputs.boxes, strict=True)]
         counts = outputs.counts.tolist()

@@ -23,7 +23,7 @@ from visionkit.predictor import Predictor, load
 SIZE = (64, 96)
 SPEC = InputSpec(size=SIZE, fit="stretch")
 TINY = RCNN(hidden=32, canonical=56, anchor_scale=4, proposals=20, train_proposals=20, anchors_drawn=64, boxes_drawn=32)
-ARCHITECTURES = ("fcos", "retinanet", "ssd", "faster_rcnn", "mask_rcnn")
+ARCHITECTURES = ("fcos", "retinanet", "ssd", "faster_rcnn", "localizer", "mask_rcnn")
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 BACKBONES = {
     "ResNet": "test_resnet",
@@ -133,6 +133,31 @@ def test_one_picture_can_be_learnt_by_heart(architecture: str) -> None:
         assert (best[label] - box).abs().max() < 8
 
 
+def test_the_localiser_learns_the_largest_object_and_answers_one() -> None:
+    torch.manual_seed(0)
+    task = build("localizer").train()
+    image = pictures(3)
+    boxes = [[5.0, 5, 30, 40], [40, 10, 90, 60], [10, 20, 70, 60]]
+    for picture, box in zip(image, boxes, strict=True):
+        x1, y1, x2, y2 = map(int, box)
+        picture[:, y1:y2, x1:x2] //= 6
+    targets = [
+        target([[0, 0, 6, 6], boxes[0]], [1, 0]),
+        target([boxes[1], [0, 0, 96, 64]], [2, 1], [0, 1]),  # the crowd is larger, and no object
+        target([boxes[2]], [1]),
+    ]
+    optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3)
+    for _ in range(80):
+        optimizer.zero_grad()
+        sum(task.losses(task(image), targets).values()).backward()
+        optimizer.step()
+    with torch.no_grad():
+        found = task.decode(task(image), score_threshold=0.3)
+    for each, box, label in zip(found, boxes, (0, 2, 1), strict=True):
+        assert each.labels.tolist() == [label]
+        assert (each.boxes[0] - torch.tensor(box)).abs().max() < 8
+
+
 def test_a_call_chooses_thresholds(architecture: str = "fcos") -> None:
     predictor = Predictor(build(architecture).eval())
     picture = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
@@ -211,7 +236,7 @@ def test_every_architecture_answers_nothing_for_a_picture_of_nothing(architectur
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["retinanet", "ssd", "faster_rcnn"])
+@pytest.mark.parametrize("architecture", ["retinanet", "ssd", "faster_rcnn", "localizer"])
 def test_graphs_answer_as_torch_does(architecture: str, tmp_path) -> None:
     torch.manual_seed(0)
     task = build(architecture).eval()
