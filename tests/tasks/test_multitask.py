@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from lightning import Callback, Trainer
 
 from datamodules.joint import JointData
 from datamodules.scene_data import SceneData
-from datamodules.scenes import OBJECT_CLASSES
+from datamodules.scenes import OBJECT_CLASSES, SEMANTIC_CLASSES
 from tasks.classification import ClassificationTask
 from tasks.depth import DepthTask
 from tasks.multitask import MultiTask
@@ -53,6 +55,7 @@ def joint(heads: dict[str, Any] | None = None, **arguments: Any) -> MultiTask:
 def scenes(counts: dict[str, int], mix: str = "shuffled", apart: bool = False, **options: Any) -> JointData:
     """Scenes with labels for some heads; a part of fewer leaves the other scenes without its label."""
     targets = {"what": "labels", "far": "depth", "objects": "boxes", "poses": "keypoints"}
+    targets |= {"masks": "masks", "regions": "label_map"}
     parts: dict[str, Any] = {
         name: SceneData(targets[name], count=count, eval_count=count, size=(64, 64), persons=0.5)
         for name, count in counts.items()
@@ -233,12 +236,14 @@ def test_balancing_learns_with_heads_that_are_missing(options):
 
 
 class _Dies(Callback):
+    """`kill -9` before a step."""
+
     def __init__(self, step: int) -> None:
         self.step = step
 
     def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
         if trainer.global_step == self.step:
-            raise KeyError("died")
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _train(task: MultiTask, data: JointData, run: Path | None = None, *extra: Callback, **options: Any) -> Trainer:
@@ -259,15 +264,18 @@ def _train(task: MultiTask, data: JointData, run: Path | None = None, *extra: Ca
 
 
 @pytest.mark.parametrize("balance", ["dwa", "gradnorm"])
-def test_what_died_goes_on_bit_for_bit(balance, tmp_path):
+def test_what_was_killed_goes_on_bit_for_bit(balance, tmp_path):
     heads = {"what": {**WHAT, "arguments": {**WHAT["arguments"], "dropout": 0.3}}, "far": FAR}
     counts = {"what": 12, "far": 8}
     ends = []
     for name, moments in (("whole", ()), ("broken", (2, 4))):
         run = tmp_path / name
         for moment in moments:
-            with pytest.raises(KeyError, match="died"):
-                _train(joint(heads, balance=balance), scenes(counts, "round_robin", apart=True), run, _Dies(moment))
+            parts = joint(heads, balance=balance), scenes(counts, "round_robin", apart=True)
+            process = multiprocessing.get_context("fork").Process(target=_train, args=(*parts, run, _Dies(moment)))
+            process.start()
+            process.join()
+            assert process.exitcode == -signal.SIGKILL
         _train(joint(heads, balance=balance), scenes(counts, "round_robin", apart=True), run)
         ends.append(torch.load(run / "checkpoints" / "last.ckpt", weights_only=True))
     whole, broken = ends
@@ -275,6 +283,46 @@ def test_what_died_goes_on_bit_for_bit(balance, tmp_path):
     for part in ("state_dict", "current_model_state"):
         assert all(torch.equal(value, broken[part][key]) for key, value in whole[part].items()), part
     assert str(whole["optimizer_states"]) == str(broken["optimizer_states"])
+
+
+# ---------------------------------------------------------------------- joint heads of the literature
+
+RCNN = {"hidden": 16, "canonical": 56, "proposals": 8, "train_proposals": 8, "anchors_drawn": 16, "boxes_drawn": 8}
+REGIONS = {
+    "task": "semantic_segmentation",
+    "arguments": {"classes": list(SEMANTIC_CLASSES), "decoder": "segformer", "decoder_options": {"channels": 8}},
+}
+
+
+@pytest.mark.parametrize(
+    "heads",
+    [
+        {"what": WHAT, "objects": {**OBJECTS, "arguments": {**OBJECTS["arguments"], "architecture": "localizer"}}},
+        {
+            "masks": {
+                "task": "instance_segmentation",
+                "arguments": {"classes": list(OBJECT_CLASSES), "width": 16, "mask_hidden": 16, "rcnn": RCNN},
+            },
+            "poses": {"task": "pose", "arguments": {"architecture": "keypoint_rcnn", "width": 16, "rcnn": RCNN}},
+        },
+        {"regions": REGIONS, "far": FAR},
+    ],
+    ids=["classification and localisation", "Mask R-CNN with keypoints", "segmentation and depth"],
+)
+def test_known_joint_models_learn_are_measured_and_answer(heads, tmp_path):
+    task, data = joint(heads), scenes(dict.fromkeys(heads, 8))
+    batch = batch_of(data, [0, 1, 2, 3])
+    task.train()
+    terms = task.losses(task(batch["image"]), batch["target"])
+    assert {name.split("/")[0] for name in terms} == set(heads)
+    before = state_of(task.network)
+    _train(task, data, tmp_path / "run", max_epochs=1)
+    assert any(not torch.equal(value, before[key]) for key, value in task.network.state_dict().items())
+    predictor = Predictor(load_task(find_last(tmp_path / "run" / "checkpoints")))
+    answer = predictor(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
+    assert list(answer) == list(heads)
+    if "objects" in heads:
+        assert len(answer["objects"]) <= 1
 
 
 # ---------------------------------------------------------------------- two processes
