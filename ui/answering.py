@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,7 @@ def answer(
     detector: str | None = None,
     progress: Callable[[int, int], None] | None = None,
     limits: Limits | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Answered:
     """Answers one picture.
 
@@ -68,6 +69,7 @@ def answer(
         detector: Name of the one that finds boxes for it, where it looks at crops; none takes the picture as one crop.
         progress: Called with the parts done and all of them, by a task that answers in parts.
         limits: What a picture may be.
+        options: Of the call; those that the model does not know are left out.
 
     Raises:
         VisionKitError: No model or picture, or one that cannot be used.
@@ -88,10 +90,11 @@ def answer(
     start = time.perf_counter()
     pixels = predictor.decoded(source)
     decoded = time.perf_counter()
-    options: dict[str, Any] = {"progress": progress} if progress is not None and "progress" in predictor.options else {}
+    given = {**(options or {}), **({"progress": progress} if progress is not None else {})}
+    known = {name: value for name, value in given.items() if name in predictor.options}
     with loaded.lock:
         begin = time.perf_counter()
-        prediction = Predictor(predictor.task, watch)(pixels, **options)
+        prediction = Predictor(predictor.task, watch)(pixels, **known)
         end = time.perf_counter()
     picture = pixels.read()
     return Answered(prediction, picture, decoded - start, watch.seconds, decoded - start + end - begin)

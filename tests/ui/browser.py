@@ -52,15 +52,25 @@ class Watched:
         page.on(
             "response", lambda answer: answer.status >= 400 and self.faults.append(f"{answer.status}: {answer.url}")
         )
-        page.on("request", lambda request: self._asked(request.url))
+        self._waiting: set[Any] = set()
+        page.on("request", self._asked)
+        for ended in ("requestfinished", "requestfailed"):
+            page.on(ended, lambda request: self._waiting.discard(request))
 
-    def _asked(self, url: str) -> None:
+    def _asked(self, request: Any) -> None:
+        url = request.url
         self.asked += 1
+        if "/heartbeat/" not in url:  # which lasts as long as its page
+            self._waiting.add(request)
         if not url.startswith((f"{self.address}/", "data:", "blob:")):
             self.faults.append(f"asked for {url}")
 
     def open(self, path: str = "") -> None:
-        """Goes to a page and waits until it can be used."""
+        """Goes to a page and waits until it can be used.
+
+        What is under way comes to its end first: gradio's client tells on the console when somebody leaves before.
+        """
+        self.until(lambda: not self._waiting, lambda: f"still asked for: {[each.url for each in self._waiting]}")
         self.page.goto(f"{self.address}/{path}")
         self.page.locator(".vk-head").first.wait_for()
 

@@ -222,9 +222,10 @@ def test_the_page_enrols_identifies_compares_and_forgets(
     from ui.answering import Upload
     from ui.catalogue import Catalogue
     from ui.pages.people import People
+    from ui.serving.desk import Desk
 
     catalogue = Catalogue(bundle.parent)
-    people = People(catalogue, tmp_path / "gallery")
+    people = People(Desk(catalogue), tmp_path / "gallery")
     entry = next(each for each in catalogue.entries() if each.path == str(bundle))
     monkeypatch.setattr(People, "model", entry)  # in place of the starter
     uploads = [Upload(path, Path(path).name) for path in faces]

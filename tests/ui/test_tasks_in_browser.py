@@ -13,6 +13,7 @@ from tests.ui.browser import CHROMIUM, Watched, chromium
 from tests.ui.conftest import Demo
 from ui import texts
 from ui.catalogue import Entry, find_starters
+from ui.views import VIEWS
 from visionkit.registry import task_names
 
 pytestmark = [
@@ -131,6 +132,16 @@ def test_a_starter(entry: Entry, watched: Watched, demo: Demo, tmp_path: Path) -
             page.keyboard.press("End")
             watched.until(lambda: watched.drawn(expected.kind) != before, "the knob changes nothing")
             watched.until(lambda: watched.whole(expected.kind), "what the knob changed is not drawn")
+
+    # An option of the call; here the network is asked again.
+    ask = VIEWS[expected.kind].ask
+    assert page.locator("#vk-knob").is_visible() == (ask is not None)
+    if ask:
+        value = ask.values[-1]
+        other = loaded.predictor()(picture, **{ask.name: value})
+        assert len(other.above()) != len(expected.above()), "the option changes nothing"
+        watched.choose(f"{value:g}", "#vk-knob")
+        column.get_by_text(f"{len(other.above())} of {len(other)} objects").wait_for()
 
 
 def test_people_are_enrolled_found_and_forgotten(watched: Watched) -> None:

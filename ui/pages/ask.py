@@ -11,6 +11,7 @@ import gradio as gr
 
 from ui import texts
 from ui.answering import Answered, Upload
+from ui.catalogue import Catalogue
 from ui.coco_results import as_coco
 from ui.pages.base import (
     Context,
@@ -27,7 +28,7 @@ from ui.pages.base import (
 )
 from ui.pages.examples import examples
 from ui.serving.routes import listed
-from ui.views import View, drawing_component
+from ui.views import Ask, View, ask_of, drawing_component, views_of
 from visionkit.errors import UsageError, VisionKitError
 from visionkit.registry import task_names
 
@@ -61,6 +62,8 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
                 visible=takes_crops(catalogue, model.value),
                 elem_id="vk-detector",
             )
+            ask = ask_of(views)
+            knob = _knob(context, ask, model.value)
             picture = picture_input(elem_id="vk-input")
         with gr.Column(elem_classes="vk-examples"):
             found = examples(context.scratch, catalogue.entries(), task)
@@ -99,6 +102,7 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
         upload: Upload | None,
         name: str | None,
         finds: str | None = None,
+        value: str | None = None,
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> dict[Any, Any]:
         hidden: dict[Any, Any] = {
@@ -112,6 +116,7 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
                 upload,
                 finds if takes_crops(catalogue, name) else None,
                 lambda done, total: progress((done, total), unit="parts"),
+                options={ask.name: float(value)} if ask and value else None,
             )
             answer = answered.prediction
             if answer.kind not in views:
@@ -149,9 +154,9 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
 
     private: dict[str, Any] = {"api_visibility": "private"}
     gr.on(
-        [picture.change, model.change, detector.input],
+        [picture.change, model.change, detector.input, *([knob.input] if ask else [])],
         show,
-        [picture, model, detector],
+        [picture, model, detector, knob],
         shown,
         trigger_mode="always_last",
         concurrency_id="network",
@@ -170,12 +175,31 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
         show_progress="hidden",
         **private,
     )
+    if ask:
+        model.change(
+            lambda name: gr.update(visible=_takes(catalogue, name, ask)), model, knob, show_progress="hidden", **private
+        )
     if task is None:
         chosen.input(narrowed, chosen, model, show_progress="hidden", **private)
         _programs(context, picture, model)
     blocks = gr.context.Context.root_block
     assert blocks is not None
     blocks.load(renew, [model, chosen], model, show_progress="hidden", **private)
+
+
+def _takes(catalogue: Catalogue, name: str | None, ask: Ask | None) -> bool:
+    """Whether a model's call has the option."""
+    entry = next((each for each in catalogue.entries() if each.name == name), None)
+    return entry is not None and bool(entry.task) and ask is not None and ask_of(views_of(entry.task)) == ask
+
+
+def _knob(context: Context, ask: Ask | None, name: str | None) -> Any:
+    """The choice of what the page offers of the call, where it offers something."""
+    if ask is None:
+        return gr.State("")
+    values = [(texts.AS_THE_MODEL, ""), *((f"{value:g}", f"{value:g}") for value in ask.values)]
+    visible = _takes(context.catalogue, name, ask)
+    return gr.Dropdown(values, value="", label=ask.label, info=ask.told, visible=visible, elem_id="vk-knob")
 
 
 def _coco(context: Context, upload: Upload, answered: Answered) -> str | None:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ui import texts
-from ui.answering import Upload
-from ui.catalogue import Catalogue
+from ui.answering import Upload, opened
 from ui.gallery import card_curve, named, operating_point, place_on_curve
 from ui.pages.base import Context, picture_input, told
+from ui.serving.desk import Desk
 from ui.views.base import drawing, drawing_component
 from ui.views.faces import COLUMNS, rows
 from visionkit.errors import UsageError
@@ -31,12 +31,12 @@ class People:
     """What the page asks: a face model of the catalogue, and the gallery that belongs to it.
 
     Args:
-        catalogue: The models; the first face recognition model is taken.
+        desk: Where work is admitted; of its models the first face recognition model is taken.
         folder: Of the gallery.
     """
 
-    def __init__(self, catalogue: Catalogue, folder: Path) -> None:
-        self.catalogue, self.folder = catalogue, folder
+    def __init__(self, desk: Desk, folder: Path) -> None:
+        self.desk, self.folder = desk, folder
         self._gallery: tuple[str, Gallery] | None = None
 
     @property
@@ -46,27 +46,39 @@ class People:
         Raises:
             UsageError: There is none.
         """
-        for entry in self.catalogue.entries():
+        for entry in self.desk.catalogue.entries():
             if entry.task == "face_recognition" and not entry.fault:
                 return entry
         raise UsageError("there is no face recognition model here")
 
     def ask(self, work: Callable[[FacePipeline, Gallery], Any]) -> Any:
-        """Does something with the model and the gallery, one at a time."""
+        """Does something with the model and the gallery, one at a time, when it is its turn."""
         from tasks.face_recognition.gallery import Gallery
         from tasks.face_recognition.pipeline import FacePipeline, fingerprint
 
-        loaded = self.catalogue.get(self.model.name)
-        with loaded.lock:
-            pipeline = FacePipeline(loaded.predictor())
-            mark = fingerprint(pipeline.task.config, pipeline.task.state_dict())
-            if self._gallery is None or self._gallery[0] != mark:
-                self._gallery = mark, Gallery(self.folder, model=mark, width=pipeline.width, create=True)
-            return work(pipeline, self._gallery[1])
+        name = self.model.name
+
+        def admitted(check: Callable[[], None]) -> Any:
+            loaded = self.desk.catalogue.get(name)
+            with loaded.lock:
+                check()
+                pipeline = FacePipeline(loaded.predictor())
+                mark = fingerprint(pipeline.task.config, pipeline.task.state_dict())
+                if self._gallery is None or self._gallery[0] != mark:
+                    self._gallery = mark, Gallery(self.folder, model=mark, width=pipeline.width, create=True)
+                return work(pipeline, self._gallery[1])
+
+        return self.desk.run(admitted, name, "people")
+
+    def _source(self, upload: Upload | None) -> Any:
+        """The picture; what is none, or too large a one, ends here."""
+        if upload is None:
+            raise UsageError("give a picture first")
+        return opened(upload, self.desk.limits)
 
     def enrol(self, upload: Upload | None, name: str, crop: bool, face: float | None, add: bool) -> str:
         """Enrols one person from one picture, and says so."""
-        source = _source(upload)
+        source = self._source(upload)
         number = int(face) if face else None
 
         def work(pipeline: FacePipeline, gallery: Gallery) -> None:
@@ -78,7 +90,7 @@ class People:
 
     def identify(self, upload: Upload | None, crop: bool, far: float) -> tuple[Any, list[list[str]], str]:
         """The photo with boxes and names, a table, and the threshold in words."""
-        source = _source(upload)
+        source = self._source(upload)
         point = operating_point(card_curve(self.model.card), far)
 
         def work(pipeline: FacePipeline, gallery: Gallery) -> Any:
@@ -90,7 +102,7 @@ class People:
 
     def verify(self, first: Upload | None, second: Upload | None, crop: bool, far: float) -> str:
         """Whether two pictures show one person, with the score on the scale of the ROC."""
-        sources = [_source(first), _source(second)]
+        sources = [self._source(first), self._source(second)]
         curve = card_curve(self.model.card)
         point = operating_point(curve, far)
 
@@ -125,19 +137,9 @@ class People:
         return f"{texts.plain(name)} is forgotten; {count} embedding{'' if count == 1 else 's'} overwritten."
 
 
-def _source(upload: Upload | None) -> Any:
-    if upload is None:
-        raise UsageError("give a picture first")
-    from visionkit.images import ImageSource
-
-    source = ImageSource(upload.path, name=upload.name)
-    _ = source.size  # what is no picture, or too large a one, ends here
-    return source
-
-
 def build(context: Context) -> None:
     """Makes the components and their events inside the block that is open."""
-    people = People(context.catalogue, context.gallery)
+    people = People(context.desk, context.gallery)
 
     def picture(label: str) -> Any:
         return picture_input(label, 240, sources=["upload", "webcam"], placeholder=None)

@@ -6,7 +6,7 @@ import contextvars
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -79,6 +79,7 @@ class Desk:
         detector: str | None = None,
         progress: Callable[[int, int], None] | None = None,
         road: str = "page",
+        options: Mapping[str, Any] | None = None,
     ) -> Answered:
         """Answers one picture, see `ui.answering.answer`.
 
@@ -87,7 +88,8 @@ class Desk:
             upload: The picture.
             detector: Name of the one that finds boxes for it.
             progress: Called with the parts done and all of them.
-            road: Where the request came from: "page", "program", "batch", "video", "explain".
+            road: Where the request came from: "page", "program", "batch", "video", "explain", "people".
+            options: Of the call; those that the model does not know are left out.
 
         Raises:
             Busy: As many wait as may.
@@ -101,7 +103,7 @@ class Desk:
                 if progress is not None:
                     progress(done, total)
 
-            return answer(self.catalogue, model, upload, detector, parts, self.limits)
+            return answer(self.catalogue, model, upload, detector, parts, self.limits, options)
 
         told = self.run(work, model, road)
         labels = self._labels(model)

@@ -4,8 +4,10 @@ This is the only place of the demo that knows kinds of predictions. A new kind i
 line in `VIEWS`.
 """
 
+from collections.abc import Mapping
+
 from ui.views import answers, classification, depth_map, detections, faces, label_map, picture, poses
-from ui.views.base import SIDE, View, drawing, drawing_component
+from ui.views.base import SIDE, Ask, View, drawing, drawing_component
 from visionkit.predictions import (
     Answers,
     Classification,
@@ -49,4 +51,9 @@ def views_of(task: str | None) -> dict[str, View]:
     return {kind: VIEWS[kind] for kind in KINDS.get(task or "", VIEWS)}
 
 
-__all__ = ["KINDS", "SIDE", "VIEWS", "View", "drawing", "drawing_component", "views_of"]
+def ask_of(views: Mapping[str, View]) -> Ask | None:
+    """What a page with these views offers of the call: the first that one of them has."""
+    return next((view.ask for view in views.values() if view.ask), None)
+
+
+__all__ = ["KINDS", "SIDE", "VIEWS", "Ask", "View", "ask_of", "drawing", "drawing_component", "views_of"]

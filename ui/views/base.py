@@ -18,6 +18,23 @@ SIDE = 1280
 
 
 @dataclass(frozen=True)
+class Ask:
+    """An option of the prediction call that the page offers; choosing asks the network again.
+
+    Attributes:
+        name: As the call has it.
+        label: As the page has it.
+        told: What it does.
+        values: To choose from, beside what the model has.
+    """
+
+    name: str
+    label: str
+    told: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class View:
     """How a kind of prediction is shown.
 
@@ -28,6 +45,7 @@ class View:
         head: A file of html for the page's head, where a view brings a script. It may be run from there alone: the page
             forbids evaluated code.
         classes: The classes that an answer names, the surest first, of which "see why" can be asked.
+        ask: What the page offers of the call itself.
 
     Both functions get the place where files to download are written.
     """
@@ -36,6 +54,7 @@ class View:
     show: Callable[[Any, np.ndarray, Downloads], Sequence[Any]]
     head: Path | None = None
     classes: Callable[[Any], list[str]] | None = None
+    ask: Ask | None = None
 
 
 def drawing_component(image_format: str) -> Any:
