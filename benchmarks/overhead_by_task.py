@@ -82,14 +82,13 @@ def instances(picture: np.ndarray, quick: bool) -> dict[str, timing.Arm]:
     predictor, ready = _ready(task, picture)
     maps, boxes = row06_mask_encoding.objects((ready.shape[-2], ready.shape[-1]), BOXES)
     rois = torch.cat([torch.zeros(BOXES, 1), boxes], dim=1)
-    drawn = maps.logit()[:, None].expand(-1, CLASSES, -1, -1)
     decode = task.decode
 
     @functools.wraps(decode)
     def with_drawn(outputs: Any, **knobs: Any) -> Any:
         """The task's own answer of as many objects, their boxes and masks replaced by drawn ones."""
         (found,) = decode(outputs, **knobs)
-        return [found._replace(boxes=boxes, masks=drawn[:, 0].sigmoid())]
+        return [found._replace(boxes=boxes, masks=maps)]
 
     task.decode = with_drawn  # type: ignore[method-assign]
     with torch.inference_mode():

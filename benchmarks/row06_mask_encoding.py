@@ -114,7 +114,9 @@ def run(options: Options) -> Report:
                 report.add(f"memory of torchvision, {name}", Quartiles.of([memory("torchvision", name)] * 2), unit="MB")
             whole = memory("predict", "12 megapixels")
             report.add("memory, 12 megapixels predicted", Quartiles.of([whole] * 2), Goal(1000, "at most"), unit="MB")
-            report.note("the last is Mask R-CNN on ResNet-50 at 640x480: its weights, its maps and a hundred masks")
+            report.note(
+                "the last is Mask R-CNN on ResNet-50 at 640x480 from being built to its hundred masks, weights included"
+            )
     return report
 
 

@@ -46,14 +46,12 @@ def tensors(module: nn.Module) -> list[Tensor]:
 
 
 def pairs(task: SemanticSegmentationTask, theirs: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    """Ours and theirs, part by part; stages that nothing depends on are left out of ours."""
+    """Ours and theirs, part by part; stages of the encoder that nothing depends on are left out of ours."""
     ours: Any = task.network
-    parts = ((ours.backbone.model, theirs.encoder.model), (ours.decoder.decoder, theirs.decoder))
-    return [
-        pair
-        for mine, other in (*parts, (ours.head, theirs.segmentation_head))
-        for pair in zip(tensors(mine), tensors(other), strict=False)
-    ]
+    encoder = zip(tensors(ours.backbone.model), tensors(theirs.encoder.model), strict=False)
+    decoder = zip(tensors(ours.decoder.decoder), tensors(theirs.decoder), strict=True)
+    head = zip(tensors(ours.head), tensors(theirs.segmentation_head), strict=True)
+    return [*encoder, *decoder, *head]
 
 
 def batch_of(task: SemanticSegmentationTask, batch_size: int) -> Batch:

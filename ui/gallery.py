@@ -199,14 +199,19 @@ def operating_point(
             raise UsageError(f"--threshold {threshold}: a cosine lies between -1 and 1")
         return Point(threshold, f"threshold {threshold:.3f} as given", curve)
     if not 0 < far < 1:
-        raise UsageError(f"--far {far}: a rate lies between 0 and 1")
+        raise UsageError(f"false-accept rate {far}: a rate lies between 0 and 1")
     if not curve:
-        raise UsageError(f"{source} has no ROC to read --far {far:g} from; give --threshold, or --roc results.json")
+        raise UsageError(
+            f"{source} has no ROC to read a false-accept rate of {far:g} from; on the command line --threshold or "
+            "--roc results.json does without"
+        )
     lowest = min((row["far"] for row in curve if row["far"] > 0), default=1.0)
     possible = [row for row in curve if row["far"] <= far]
     # Rates that rest on fewer than ten false accepts are not stated: the lowest on the curve is one pair.
     if not possible or far < 10 * lowest:
-        raise UsageError(f"--far {far:g}: {source} supports no rate below {10 * lowest:.2g}; give that, or --threshold")
+        raise UsageError(
+            f"false-accept rate {far:g}: {source} supports no rate below {10 * lowest:.2g}; give that or a higher one"
+        )
     row = max(possible, key=lambda each: each["far"])
     return Point(row["threshold"], f"threshold {row['threshold']:.3f} for a false-accept rate of {far:g}", curve)
 

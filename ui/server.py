@@ -19,7 +19,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ui.serving.gradio_import import without_stubs
 from ui.serving.limits import limits_of
 
 if TYPE_CHECKING:
@@ -59,7 +58,6 @@ def create_app() -> Application:
 
 def prepare(scratch: Path, args: argparse.Namespace) -> None:
     """Sets what gradio, the hub's client and the decoder read once, when they are imported."""
-    without_stubs()
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["GRADIO_TEMP_DIR"] = str(scratch / "cache")

@@ -283,22 +283,6 @@ def mask_ious(first: Sequence[Rle], second: Sequence[Rle], crowd: Sequence[bool]
     return np.asarray(coco.iou(list(first), list(second), flags))
 
 
-def moved_mask(rle: Rle, top: int, left: int, size: tuple[int, int]) -> Rle:
-    """The mask of a window as a mask of the picture that the window was cut from.
-
-    Args:
-        rle: In pixels of the window.
-        top: First row of the window in the picture.
-        left: First column.
-        size: Height and width of the picture; what reaches beyond it is cut off.
-    """
-    x1, y1, x2, y2, crop = decode_crop(rle)
-    x1, y1, x2, y2 = x1 + left, y1 + top, x2 + left, y2 + top
-    inner = crop[max(-y1, 0) : max(size[0] - y1, 0), max(-x1, 0) : max(size[1] - x1, 0)]
-    runs = _runs(inner, max(y1, 0), max(x1, 0), size) if inner.size else _nothing(size)
-    return Rle(size=[int(size[0]), int(size[1])], counts=_letters([runs])[0])
-
-
 def resized_masks(rles: Sequence[Rle], size: tuple[int, int]) -> list[Rle]:
     """The masks for a picture of another size, by nearest value.
 

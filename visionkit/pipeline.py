@@ -150,7 +150,7 @@ class FindThenEstimate:
         for (box, score), part in zip(kept, self.estimator.each(picture, views, **options), strict=True):
             assert isinstance(part, Poses)
             parts.append(replace(part, scores=part.scores * score, boxes=box[None]))
-        answer: Prediction = self.task.merge(parts)
+        answer: Prediction = self.task.merge(parts, **options)
         return answer
 
     def _chosen(self, found: Prediction) -> Boxes:

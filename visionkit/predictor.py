@@ -219,7 +219,7 @@ class Predictor:
         return [
             self._in_windows(examples)
             if isinstance(examples, _Large)
-            else self.task.merge([next(parts) for _ in examples])
+            else self.task.merge([next(parts) for _ in examples], **options)
             for examples in pictures
         ]
 

@@ -147,8 +147,13 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         """The regions of a picture that are looked at one by one when serving; by default the whole, once."""
         return (None,)
 
-    def merge(self, parts: Sequence[Prediction]) -> Prediction:
-        """Puts the predictions of several views of one picture together; by default one view is all there is."""
+    def merge(self, parts: Sequence[Prediction], **options: Any) -> Prediction:
+        """Puts the predictions of several views of one picture together; by default one view is all there is.
+
+        Args:
+            parts: In file pixels, one a view, in the order of `views`.
+            **options: Those of the call, which `decode` was given too.
+        """
         if len(parts) != 1:
             raise UsageError(f"{self.name} takes a picture whole; it got {len(parts)} views")
         return parts[0]

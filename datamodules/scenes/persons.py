@@ -123,7 +123,7 @@ def draw_person(
     origin = np.array([x, base]) - low
     for part in sorted(parts, key=lambda each: each.near):
         if part.number == _HEAD:
-            _draw_head(picture, number, identity, places[:5] - low, near[:5], tall, np.cos(yaw))
+            _draw_head(picture, number, identity, places[:5] - low, tall, np.cos(yaw))
         else:
             _draw_part(picture, number, part, tall, origin, light)
     coverage = cv2.resize((number > 0).astype(np.uint8) * 255, (width, height), interpolation=cv2.INTER_AREA)
@@ -134,7 +134,7 @@ def draw_person(
     coarse = number[_FINE // 2 :: _FINE, _FINE // 2 :: _FINE]
     keypoints = np.full((17, 3), 2, dtype=np.float32)
     keypoints[:, :2] = places
-    keypoints[:, 2] = np.where(_uncovered(number, places - low, near, near[:5].mean()), 2, 1)
+    keypoints[:, 2] = np.where(_uncovered(number, places - low, near), 2, 1)
     return Sprite(int(low[0]), int(low[1]), painted, coverage.astype(np.float32) / 255, table[coarse], keypoints)
 
 
@@ -208,13 +208,7 @@ _UNIT_FINE = np.stack([np.cos(np.arange(32) * np.pi / 16), np.sin(np.arange(32) 
 
 
 def _draw_head(
-    picture: np.ndarray,
-    number: np.ndarray,
-    identity: Identity,
-    face: np.ndarray,
-    near: np.ndarray,
-    tall: float,
-    facing: float,
+    picture: np.ndarray, number: np.ndarray, identity: Identity, face: np.ndarray, tall: float, facing: float
 ) -> None:
     """Head, hair and, where it faces the camera, eyes and mouth; from the back only hair is seen."""
     centre = face[3:].mean(axis=0) + _down(-0.002 * tall)
@@ -245,7 +239,7 @@ def _down(pixels: float) -> np.ndarray:
     return np.array([0.0, pixels])
 
 
-def _uncovered(number: np.ndarray, places: np.ndarray, near: np.ndarray, head: float) -> np.ndarray:
+def _uncovered(number: np.ndarray, places: np.ndarray, near: np.ndarray) -> np.ndarray:
     """(17,) bool: the pixel at the keypoint shows the part to which it belongs, on the side that faces the camera."""
     columns = np.clip((places[:, 0] * _FINE).astype(int), 0, number.shape[1] - 1)
     rows = np.clip((places[:, 1] * _FINE).astype(int), 0, number.shape[0] - 1)

@@ -11,8 +11,6 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MultilabelAveragePrecision, MultilabelExactMatch, MultilabelF1Score
 
 CALIBRATION_BINS = 15
-LARGEST_CONFUSION_TABLE = 200
-"""Classes up to which the confusion matrix is given as a table; above it nobody reads the million cells."""
 
 
 class ClassificationCounts(Metric):
@@ -100,14 +98,6 @@ def class_table(confusion: Tensor, names: Sequence[str]) -> list[dict[str, Any]]
             "support": int(true),
         }
         for name, hits, true, said in zip(names, correct.tolist(), support.tolist(), predicted.tolist(), strict=True)
-    ]
-
-
-def confusion_table(confusion: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
-    """The confusion matrix, one row per true class and one column per predicted one."""
-    return [
-        {"truth": name, **dict(zip(names, row, strict=True))}
-        for name, row in zip(names, confusion.long().cpu().tolist(), strict=True)
     ]
 
 

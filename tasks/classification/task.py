@@ -8,10 +8,11 @@ from typing import Any
 from torch import Tensor
 
 from tasks.classification.loss import ClassificationLoss
-from tasks.classification.metrics import LARGEST_CONFUSION_TABLE, build_metrics, class_table, confusion_table
+from tasks.classification.metrics import build_metrics, class_table
 from tasks.classification.network import ClassificationHead, ClassificationNetwork, ClassificationOutputs
 from tasks.classification.postprocess import probabilities, to_predictions
 from visionkit.backbones import Backbone, backbone_facts
+from visionkit.confusion import LARGEST_TABLE, confusion_table
 from visionkit.errors import UsageError
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.nn.normalize import Normalize
@@ -191,7 +192,7 @@ class ClassificationTask(VisionTask):
             return {}
         matrix = computed["confusion"]
         tables = {"per class": class_table(matrix, self.classes)}
-        if len(self.classes) <= LARGEST_CONFUSION_TABLE:
+        if len(self.classes) <= LARGEST_TABLE:
             tables["confusion"] = confusion_table(matrix, self.classes)
         return tables
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from tasks.detection.network import RETINANET_WEIGHTS, SSD_WEIGHTS, DenseOutputs, FCOSOutputs
-from visionkit.detection.boxes import Objects, decode_distances, encode_boxes, match
+from visionkit.detection.boxes import Objects, decode_distances, encode_boxes, encode_shares, match
 
 CENTER_RADIUS = 1.5
 """FCOS: a place learns an object whose centre is nearer than so many strides."""
@@ -110,6 +110,10 @@ def localizer_losses(outputs: DenseOutputs, objects: Objects) -> dict[str, Tenso
     """Cross entropy of the class and L1 loss of the box, in shares of the picture; of several objects the largest.
 
     A picture without an object teaches the background and no box.
+
+    Args:
+        outputs: (B, 1, ...) of `LocalizerNetwork`; its one anchor is the picture.
+        objects: Of the batch.
     """
     deltas, whole = outputs.deltas, outputs.anchors
     assert deltas is not None and whole is not None
@@ -117,11 +121,8 @@ def localizer_losses(outputs: DenseOutputs, objects: Objects) -> dict[str, Tenso
     index = torch.where(objects.valid, area, -torch.inf).argmax(dim=1, keepdim=True)
     there = objects.valid.any(dim=1)
     box = _gather(objects.boxes, index)
-    wanted = torch.cat([(box[..., :2] + box[..., 2:]) / 2, box[..., 2:] - box[..., :2]], dim=-1) / whole[:, 2:].repeat(
-        1, 2
-    )
     labels = torch.where(there, 1 + _gather(objects.labels, index)[:, 0], 0)
-    distance = (deltas - wanted).abs().sum(dim=-1)
+    distance = (deltas - encode_shares(box, whole)).abs().sum(dim=-1)
     return {
         "classes": F.cross_entropy(outputs.logits[:, 0].float(), labels),
         "boxes": _masked(distance, there[:, None]).sum() / there.sum().clamp(min=1),

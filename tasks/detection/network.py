@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visionkit.backbones import Backbone, Features
 from visionkit.detection.anchors import AnchorGrid, DefaultBoxes
-from visionkit.detection.boxes import Weights, clip_boxes, decode_boxes, decode_distances
+from visionkit.detection.boxes import Weights, clip_boxes, decode_boxes, decode_distances, decode_shares
 from visionkit.detection.heads import DenseHead, HeadNorm, LevelHeads
 from visionkit.nn.fpn import Extra, FPNNeck
 from visionkit.nn.ssd_neck import SSD300Neck, SSDNeck
@@ -228,10 +227,8 @@ class LocalizerNetwork(nn.Module):
 
     def read(self, features: Features, size: tuple[int, int]) -> DenseOutputs:
         """The head's half: a backbone pass that other heads share is enough. `size` is the picture's."""
-        grids = [
-            F.interpolate(lateral(level), size=(self.side, self.side), mode="bilinear")
-            for lateral, level in zip(self.lateral, features.pyramid.values(), strict=True)
-        ]
+        levels = zip(self.lateral, features.pyramid.values(), strict=True)
+        grids = [lateral(area_pooled(level, self.side)) for lateral, level in levels]
         hidden = self.hidden(torch.stack(grids).sum(dim=0).relu().flatten(1)).relu()
         deltas = self.regressor(hidden).float().sigmoid()[:, None]
         whole = torch.tensor([[0, 0, size[1], size[0]]], dtype=torch.float32, device=deltas.device)
@@ -239,10 +236,21 @@ class LocalizerNetwork(nn.Module):
         return DenseOutputs(self.classifier(hidden)[:, None], boxes, torch.tensor([1]), deltas, whole)
 
 
-def decode_shares(shares: Tensor, picture: Tensor) -> Tensor:
-    """Centre x, y, width and height as shares of a picture (1, 4) from its corner on, to x1, y1, x2, y2."""
-    middle, half = shares[..., :2] * picture[..., 2:], shares[..., 2:] * picture[..., 2:] / 2
-    return torch.cat([middle - half, middle + half], dim=-1)
+def area_pooled(level: Tensor, side: int) -> Tensor:
+    """(B, C, h, w) brought to (B, C, side, side), every cell the mean of what lies in it.
+
+    `adaptive_avg_pool2d` does that, but exports only where the sides divide; a product with two matrices always does.
+    """
+    rows, columns = (_shares(length, side).to(level) for length in level.shape[-2:])
+    return torch.einsum("ih,bchw,jw->bcij", rows, level, columns)
+
+
+def _shares(length: int, side: int) -> Tensor:
+    """(side, length): how much each of `length` places counts in the mean of each of `side` equal cells."""
+    edges = torch.arange(side + 1, dtype=torch.float32) * (length / side)
+    place = torch.arange(length, dtype=torch.float32)
+    low, high = torch.maximum(edges[:-1, None], place), torch.minimum(edges[1:, None], place + 1)
+    return (high - low).clamp(min=0) * (side / length)
 
 
 def scales(levels: int) -> list[float]:

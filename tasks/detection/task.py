@@ -56,7 +56,8 @@ class DetectionTask(DetectorTask):
     Args:
         backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
         architecture: `fcos` (Tian et al., 2019), `retinanet` (Lin et al., 2017), `ssd` (Liu et al., 2016),
-            `faster_rcnn` (Ren et al., 2015), or `localizer` for pictures of one object: its class and its box.
+            `faster_rcnn` (Ren et al., 2015), or `localizer` for pictures of one object: its class and its box
+            (of the settings below it has `strides`, `width` and those of the backbone).
         classes: Class names in label order.
         pretrained: Start from timm's public weights; wants the network or a filled cache.
         input: Size and fit.
@@ -74,7 +75,7 @@ class DetectionTask(DetectorTask):
         published: For `ssd`, the SSD300 that was published: VGG-16 with strides 8 and 16, pictures of 300x300.
         score_threshold: Lowest score that is answered. What is shown of the answers is chosen later, by eye.
         nms_threshold: Of two boxes of one class that overlap by more, the worse is dropped; by default as published.
-        max_detections: Boxes a picture, at most.
+        max_detections: Boxes a picture, at most; with `tile`, of the whole and of each window.
         tile: Pictures larger than this many pixels a side are also looked at in overlapping windows of it; 0 is off.
         candidates: Boxes that go into the suppression, at most: of a level, or of a class for `ssd`.
         drop_path: Stochastic depth of the backbone, where its family has it.
@@ -132,6 +133,10 @@ class DetectionTask(DetectorTask):
         super().__init__(
             input=spec, classes=classes, optim=optim, compile_network=compile_network, channels_last=channels_last
         )
+        if architecture == "localizer":
+            max_detections = 1  # a property of the network, so the protocol and the card shall say so
+            if tile:
+                raise UsageError(f"model.tile {tile}: architecture localizer answers one object a picture, not windows")
         if not self.classes:
             raise UsageError("model.classes: at least one class is needed; give data.classes or let the data name them")
         self.architecture, self.rcnn, self.tile = architecture, rcnn or RCNN(), checked_tile(tile)

@@ -150,7 +150,9 @@ class Gallery:
         with self._writing() as database:
             person = database.execute("SELECT id FROM people WHERE folded = ?", (_folded(name),)).fetchone()
             if person and not add:
-                raise UsageError(f"{name!r} is enrolled already; add pictures with --add, or choose another name")
+                raise UsageError(
+                    f"{name!r} is enrolled already; say that the picture is to be added (add), or choose another name"
+                )
             number = person[0] if person else self._new_person(database, name)
             first = self._rows(database)
             coarse = self.index.write(first, vectors)

@@ -101,14 +101,16 @@ class FacePipeline:
         name = ImageSource(picture).name
         faces = self.crop(picture) if crop else self(picture)
         if len(faces) == 0:
-            raise DataError(f"{name}: no face found; take a frontal one, or say --crop where the picture is a face")
+            raise DataError(
+                f"{name}: no face found; take a frontal one, or say that the picture is a face already (crop)"
+            )
         if face is not None and not 1 <= face <= len(faces):
-            raise UsageError(f"--face {face}: {name} has {len(faces)} face(s), numbered from 1, the largest first")
+            raise UsageError(f"face {face}: {name} has {len(faces)} face(s), numbered from 1, the largest first")
         if len(faces) > 1 and face is None:
             boxes = "; ".join(
                 f"{number}: {', '.join(f'{v:.0f}' for v in box)}" for number, box in enumerate(faces.boxes, 1)
             )
-            raise DataError(f"{name}: {len(faces)} faces ({boxes}); say which is meant with --face, the largest is 1")
+            raise DataError(f"{name}: {len(faces)} faces ({boxes}); say which one is meant (face), 1 being the largest")
         return take(faces, [(face or 1) - 1])
 
 

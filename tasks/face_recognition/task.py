@@ -173,7 +173,7 @@ class FaceRecognitionTask(VisionTask):
     def restore(self, decoded: Tensor, geometry: Sequence[Geometry]) -> list[Prediction]:
         return list(to_faces(decoded, geometry))
 
-    def merge(self, parts: Sequence[Prediction]) -> Prediction:
+    def merge(self, parts: Sequence[Prediction], **options: Any) -> Prediction:
         """The faces of all views."""
         return joined([part for part in parts if isinstance(part, Faces)])
 

@@ -386,7 +386,7 @@ class PoseTask(VisionTask):
         """For networks of one person a crop, the whole picture as one person's crop; see `visionkit.pipeline`."""
         return (None,) if self.crop is None else (View(whole_picture(image.size, self.input.size)),)
 
-    def merge(self, parts: Sequence[Prediction]) -> Prediction:
+    def merge(self, parts: Sequence[Prediction], **options: Any) -> Prediction:
         """All persons of a picture; none where nobody was looked at."""
         poses = [part for part in parts if isinstance(part, Poses)]
         if not poses:

@@ -12,9 +12,6 @@ from torchmetrics import Metric, MetricCollection
 
 from visionkit.types import IGNORE
 
-LARGEST_CONFUSION_TABLE = 40
-"""Classes up to which the confusion matrix is given as a table."""
-
 _EXACT = 1 << 23  # pixels that a histogram of float32 counts is exact for, with room to spare
 
 
@@ -187,14 +184,6 @@ def class_table(confusion: Tensor, boundary: Tensor, names: Sequence[str]) -> li
     )
     keys = ("class", "iou", "accuracy", "dice", "boundary_f1", "share")
     return [dict(zip(keys, row, strict=True)) for row in rows]
-
-
-def confusion_table(confusion: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
-    """The confusion matrix in pixels, one row per true class and one column per predicted one."""
-    return [
-        {"truth": name, **dict(zip(names, row, strict=True))}
-        for name, row in zip(names, confusion.long().cpu().tolist(), strict=True)
-    ]
 
 
 def build_metrics(classes: int) -> MetricCollection:

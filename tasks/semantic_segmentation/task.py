@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from tasks.semantic_segmentation.loss import Balance, SegmentationLoss
-from tasks.semantic_segmentation.metrics import LARGEST_CONFUSION_TABLE, build_metrics, class_table, confusion_table
+from tasks.semantic_segmentation.metrics import build_metrics, class_table
 from tasks.semantic_segmentation.network import SegmentationNetwork, SegmentationOutputs
 from tasks.semantic_segmentation.postprocess import at_input_size, to_predictions
 from visionkit.backbones import backbone_facts
+from visionkit.confusion import LARGEST_TABLE, confusion_table
 from visionkit.errors import UsageError
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.label_maps import best, labels_in_input
@@ -193,6 +194,6 @@ class SemanticSegmentationTask(VisionTask):
 
     def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
         tables = {"per class": class_table(computed["confusion"], computed["boundary"], self.classes)}
-        if len(self.classes) <= LARGEST_CONFUSION_TABLE:
+        if len(self.classes) <= LARGEST_TABLE:
             tables["confusion"] = confusion_table(computed["confusion"], self.classes)
         return tables

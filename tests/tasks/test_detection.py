@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import tasks.detection.task
 import tasks.instance_segmentation.task
 from tasks.detection import DetectionTask
+from tasks.detection.network import area_pooled
 from tasks.instance_segmentation import InstanceSegmentationTask
 from visionkit.detection.select import Thresholds, select_by_class, select_by_sigmoid, select_by_softmax
 from visionkit.detection.task import RCNN, build_backbone
@@ -133,6 +135,14 @@ def test_one_picture_can_be_learnt_by_heart(architecture: str) -> None:
         assert (best[label] - box).abs().max() < 8
 
 
+def test_cells_are_the_means_of_what_lies_in_them() -> None:
+    level = torch.randn(2, 3, 14, 21)
+    assert torch.allclose(area_pooled(level, 7), F.adaptive_avg_pool2d(level, 7), atol=1e-6)
+    column = torch.arange(5.0).reshape(1, 1, 1, 5).expand(1, 1, 3, 5)
+    assert torch.allclose(area_pooled(column, 2)[0, 0, 0], torch.tensor([(0 + 1 + 1) / 2.5, (1 + 3 + 4) / 2.5]))
+    assert torch.allclose(area_pooled(torch.ones(1, 1, 2, 3), 7), torch.ones(1, 1, 7, 7)), "smaller maps are enlarged"
+
+
 def test_the_localiser_learns_the_largest_object_and_answers_one() -> None:
     torch.manual_seed(0)
     task = build("localizer").train()
@@ -153,6 +163,9 @@ def test_the_localiser_learns_the_largest_object_and_answers_one() -> None:
         optimizer.step()
     with torch.no_grad():
         found = task.decode(task(image), score_threshold=0.3)
+    assert "at most 1 a picture" in task.protocol
+    with pytest.raises(UsageError, match=r"model\.tile 100: architecture localizer answers one object"):
+        build("localizer", tile=100)
     for each, box, label in zip(found, boxes, (0, 2, 1), strict=True):
         assert each.labels.tolist() == [label]
         assert (each.boxes[0] - torch.tensor(box)).abs().max() < 8

@@ -274,7 +274,8 @@ def test_what_was_killed_goes_on_bit_for_bit(balance, tmp_path):
             parts = joint(heads, balance=balance), scenes(counts, "round_robin", apart=True)
             process = multiprocessing.get_context("fork").Process(target=_train, args=(*parts, run, _Dies(moment)))
             process.start()
-            process.join()
+            process.join(240)
+            process.kill()
             assert process.exitcode == -signal.SIGKILL
         _train(joint(heads, balance=balance), scenes(counts, "round_robin", apart=True), run)
         ends.append(torch.load(run / "checkpoints" / "last.ckpt", weights_only=True))
@@ -315,9 +316,15 @@ def test_known_joint_models_learn_are_measured_and_answer(heads, tmp_path):
     task.train()
     terms = task.losses(task(batch["image"]), batch["target"])
     assert {name.split("/")[0] for name in terms} == set(heads)
-    before = state_of(task.network)
-    _train(task, data, tmp_path / "run", max_epochs=1)
-    assert any(not torch.equal(value, before[key]) for key, value in task.network.state_dict().items())
+    own = {
+        name: {key: p for key, p in head.named_parameters() if not key.startswith("backbone.")}
+        for name, head in task.network.heads.items()
+    }
+    before = {name: {key: p.detach().clone() for key, p in parts.items()} for name, parts in own.items()}
+    trainer = _train(task, data, tmp_path / "run", max_epochs=1)
+    for name, head in task.tasks.items():
+        assert any(not torch.equal(p, before[name][key]) for key, p in own[name].items()), f"{name} learns nothing"
+        assert f"val/{name}/{head.monitor[0].removeprefix('val/')}" in trainer.callback_metrics
     predictor = Predictor(load_task(find_last(tmp_path / "run" / "checkpoints")))
     answer = predictor(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
     assert list(answer) == list(heads)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,8 +73,8 @@ def test_the_whole_road(bundle: Path, faces: list[str], tmp_path: Path, capsys) 
     assert "2 people; 3 embeddings checked" in told(capsys)
     # Refusals, each with its status and one line, and the gallery as it was.
     for arguments, status, said in (
-        (["enrol", people, faces[3], "--name", "ADA", *model], 2, "--add"),
-        (["enrol", people, faces[3], "--name", "Cy", "--face", "2", *model], 2, "--face 2"),
+        (["enrol", people, faces[3], "--name", "ADA", *model], 2, "(add)"),
+        (["enrol", people, faces[3], "--name", "Cy", "--face", "2", *model], 2, "face 2: "),
         (["enrol", people, "missing.png", "--name", "Cy", *model], 3, "no such file"),
         (["enrol", people, faces[3], *model], 2, "--name"),
         (["identify", str(tmp_path / "none"), faces[0], *model], 3, "no gallery here"),
@@ -162,7 +165,7 @@ def test_a_detection_model_finds_faces(bundle: Path) -> None:
 def test_several_faces_are_refused_until_one_is_named(bundle: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (100, 130, 3), dtype=np.uint8)
     pipeline = pipeline_of(bundle, finder=DetectionFinder(_Finds(), threshold=0.6))
-    with pytest.raises(DataError, match=r"2 faces \(1: 10, 10, 60, 70; 2: .*--face"):
+    with pytest.raises(DataError, match=r"2 faces \(1: 10, 10, 60, 70; 2: .*which one is meant"):
         pipeline.one(picture)
     assert np.array_equal(pipeline.one(picture, face=2).boxes[0], [0, 0, 9, 9])
 
@@ -239,4 +242,26 @@ def test_the_page_enrols_identifies_compares_and_forgets(
     assert "<" not in people.remove("Ada <b>") and people.listed() == []
     with pytest.raises(UsageError, match="picture first"):
         people.identify(None, True, 0.01)
+    from ui.serving.desk import Busy, TooSlow
+    from ui.serving.limits import Limits
+
+    crowded = People(Desk(catalogue), tmp_path / "gallery")
+    monkeypatch.setattr(crowded.desk, "_waiting", crowded.desk.limits.queue)
+    with pytest.raises(Busy):
+        crowded.identify(uploads[0], True, 0.01)
+    slow = People(Desk(catalogue, Limits(timeout=0.5)), tmp_path / "gallery")
+    embedded, late = FacePipeline.one, threading.Event()
+
+    def slowly(*given: Any) -> Any:
+        found = embedded(*given)
+        late.wait(30)
+        return found
+
+    monkeypatch.setattr(FacePipeline, "one", slowly)
+    with pytest.raises(TooSlow):
+        slow.enrol(uploads[0], "Grace", True, None, False)
+    late.set()
+    while slow.desk.running:
+        time.sleep(0.01)
+    assert people.listed() == [], "told that it took too long, and not enrolled after that"
     assert not [path for path in (tmp_path / "gallery").rglob("*") if path.suffix in (".png", ".jpg")]

@@ -64,6 +64,11 @@ def test_no_more_run_than_may_and_who_comes_then_is_told() -> None:
 def test_who_waits_too_long_is_told_and_long_work_ends() -> None:
     from ui.serving.desk import TooSlow
 
+    def own(check):
+        raise TimeoutError("the network of somebody else")
+
+    with pytest.raises(TimeoutError, match="somebody else"):
+        _desk(timeout=20).run(own, None)
     desk, ended = _desk(concurrency=1, timeout=0.3), threading.Event()
 
     def work(check) -> None:

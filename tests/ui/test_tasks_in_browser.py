@@ -134,11 +134,11 @@ def test_a_starter(entry: Entry, watched: Watched, demo: Demo, tmp_path: Path) -
             watched.until(lambda: watched.whole(expected.kind), "what the knob changed is not drawn")
 
     # An option of the call; here the network is asked again.
-    ask = VIEWS[expected.kind].ask
-    assert page.locator("#vk-knob").is_visible() == (ask is not None)
-    if ask:
-        value = ask.values[-1]
-        other = loaded.predictor()(picture, **{ask.name: value})
+    option = VIEWS[expected.kind].option
+    assert page.locator("#vk-knob").is_visible() == (option is not None)
+    if option:
+        value = option.values[-1]
+        other = loaded.predictor()(picture, **{option.name: value})
         assert len(other.above()) != len(expected.above()), "the option changes nothing"
         watched.choose(f"{value:g}", "#vk-knob")
         column.get_by_text(f"{len(other.above())} of {len(other)} objects").wait_for()

@@ -23,7 +23,6 @@ from visionkit.masks import (
     mask_ious,
     mask_polygons,
     mask_union,
-    moved_mask,
     paste_masks,
 )
 from visionkit.preprocess import Preprocessor
@@ -134,16 +133,6 @@ def test_a_set_is_chosen_from_like_an_array():
     assert held.shape == masks.shape and MaskSet.unpack(torch.from_numpy(held.pack())).rles == held.rles
     with pytest.raises(ValueError, match="in a picture of size"):
         MaskSet((99, 99), held.rles)
-
-
-@pytest.mark.parametrize("place", [(0, 0), (-4, 6), (25, 30), (200, 0)])
-def test_a_mask_of_a_window_finds_its_place(place):
-    mask = noise(7)[2:3]
-    top, left = place
-    moved = moved_mask(encode_masks(mask)[0], top, left, (45, 50))
-    whole = np.zeros((400, 400), bool)
-    whole[100 + top : 100 + top + mask.shape[1], 100 + left : 100 + left + mask.shape[2]] = mask[0]
-    assert np.array_equal(decode_masks([moved], (45, 50))[0], whole[100:145, 100:150])
 
 
 @pytest.mark.parametrize("fit", ["crop", "letterbox", "stretch", "pad", "native"])

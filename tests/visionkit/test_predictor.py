@@ -131,7 +131,7 @@ class _Thirds(ClassificationTask):
         height, width = image.size
         return [View((k * width / 3, 0, (k + 1) * width / 3, height)) for k in range(3)]
 
-    def merge(self, parts: Sequence[Prediction]) -> Prediction:
+    def merge(self, parts: Sequence[Prediction], **options: Any) -> Prediction:
         mean = np.mean([part.probabilities for part in parts if isinstance(part, Classification)], axis=0)
         return Classification(self.classes, mean)
 

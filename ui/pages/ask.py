@@ -18,6 +18,7 @@ from ui.pages.base import (
     card_of,
     choices,
     detectors,
+    entry_of,
     failure,
     model_choice,
     note_of,
@@ -28,7 +29,7 @@ from ui.pages.base import (
 )
 from ui.pages.examples import examples
 from ui.serving.routes import listed
-from ui.views import Ask, View, ask_of, drawing_component, views_of
+from ui.views import CallOption, View, drawing_component, option_of, views_of
 from visionkit.errors import UsageError, VisionKitError
 from visionkit.registry import task_names
 
@@ -62,8 +63,8 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
                 visible=takes_crops(catalogue, model.value),
                 elem_id="vk-detector",
             )
-            ask = ask_of(views)
-            knob = _knob(context, ask, model.value)
+            option = option_of(views)
+            knob = _knob(context, option, model.value)
             picture = picture_input(elem_id="vk-input")
         with gr.Column(elem_classes="vk-examples"):
             found = examples(context.scratch, catalogue.entries(), task)
@@ -116,7 +117,7 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
                 upload,
                 finds if takes_crops(catalogue, name) else None,
                 lambda done, total: progress((done, total), unit="parts"),
-                options={ask.name: float(value)} if ask and value else None,
+                options={option.name: float(value)} if option and value and _takes(catalogue, name, option) else None,
             )
             answer = answered.prediction
             if answer.kind not in views:
@@ -154,7 +155,7 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
 
     private: dict[str, Any] = {"api_visibility": "private"}
     gr.on(
-        [picture.change, model.change, detector.input, *([knob.input] if ask else [])],
+        [picture.change, model.change, detector.input, *([knob.input] if option else [])],
         show,
         [picture, model, detector, knob],
         shown,
@@ -175,9 +176,13 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
         show_progress="hidden",
         **private,
     )
-    if ask:
+    if option:
         model.change(
-            lambda name: gr.update(visible=_takes(catalogue, name, ask)), model, knob, show_progress="hidden", **private
+            lambda name: gr.update(visible=_takes(catalogue, name, option)),
+            model,
+            knob,
+            show_progress="hidden",
+            **private,
         )
     if task is None:
         chosen.input(narrowed, chosen, model, show_progress="hidden", **private)
@@ -187,19 +192,21 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
     blocks.load(renew, [model, chosen], model, show_progress="hidden", **private)
 
 
-def _takes(catalogue: Catalogue, name: str | None, ask: Ask | None) -> bool:
-    """Whether a model's call has the option."""
-    entry = next((each for each in catalogue.entries() if each.name == name), None)
-    return entry is not None and bool(entry.task) and ask is not None and ask_of(views_of(entry.task)) == ask
+def _takes(catalogue: Catalogue, name: str | None, option: CallOption) -> bool:
+    """Whether a model's call may have the option; of a checkpoint nobody knows before it is loaded."""
+    entry = entry_of(catalogue, name)
+    if entry is None or entry.fault:
+        return False
+    return option_of(views_of(entry.task)) == option
 
 
-def _knob(context: Context, ask: Ask | None, name: str | None) -> Any:
+def _knob(context: Context, option: CallOption | None, name: str | None) -> Any:
     """The choice of what the page offers of the call, where it offers something."""
-    if ask is None:
+    if option is None:
         return gr.State("")
-    values = [(texts.AS_THE_MODEL, ""), *((f"{value:g}", f"{value:g}") for value in ask.values)]
-    visible = _takes(context.catalogue, name, ask)
-    return gr.Dropdown(values, value="", label=ask.label, info=ask.told, visible=visible, elem_id="vk-knob")
+    values = [(texts.AS_THE_MODEL, ""), *((f"{value:g}", f"{value:g}") for value in option.values)]
+    visible = _takes(context.catalogue, name, option)
+    return gr.Dropdown(values, value="", label=option.label, info=option.info, visible=visible, elem_id="vk-knob")
 
 
 def _coco(context: Context, upload: Upload, answered: Answered) -> str | None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import sys
 import traceback
-from abc import ABCMeta
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.component_meta import ComponentMeta
 from gradio.data_classes import ImageData
 
 from ui import texts
@@ -57,14 +55,7 @@ class Context:
         return self.desk.limits
 
 
-class NoStub(ComponentMeta):
-    """Makes a component class without writing a `.pyi` file beside its module, which gradio does at import."""
-
-    def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> Any:
-        return ABCMeta.__new__(cls, name, bases, attrs)
-
-
-class PictureInput(gr.Image, metaclass=NoStub):
+class PictureInput(gr.Image):
     """`gr.Image` that hands over the file as it was sent.
 
     Gradio's own would open it, change its mode and fetch addresses. Here nothing is opened: the one decoder does that,

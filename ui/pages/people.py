@@ -5,6 +5,7 @@ Everything is computed here, and what is kept are names and embeddings in the ga
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,8 @@ class People:
 
     def __init__(self, desk: Desk, folder: Path) -> None:
         self.desk, self.folder = desk, folder
-        self._gallery: tuple[str, Gallery] | None = None
+        self._opening = threading.Lock()
+        self._opened: tuple[Any, Gallery] | None = None
 
     @property
     def model(self) -> Any:
@@ -51,10 +53,13 @@ class People:
                 return entry
         raise UsageError("there is no face recognition model here")
 
-    def ask(self, work: Callable[[FacePipeline, Gallery], Any]) -> Any:
-        """Does something with the model and the gallery, one at a time, when it is its turn."""
-        from tasks.face_recognition.gallery import Gallery
-        from tasks.face_recognition.pipeline import FacePipeline, fingerprint
+    def ask(self, work: Callable[[FacePipeline, Gallery, Callable[[], None]], Any]) -> Any:
+        """Does something with the model and the gallery, one at a time, when it is its turn.
+
+        Args:
+            work: Is given, besides, what raises once nobody waits any more; to be called before something is kept.
+        """
+        from tasks.face_recognition.pipeline import FacePipeline
 
         name = self.model.name
 
@@ -63,12 +68,21 @@ class People:
             with loaded.lock:
                 check()
                 pipeline = FacePipeline(loaded.predictor())
-                mark = fingerprint(pipeline.task.config, pipeline.task.state_dict())
-                if self._gallery is None or self._gallery[0] != mark:
-                    self._gallery = mark, Gallery(self.folder, model=mark, width=pipeline.width, create=True)
-                return work(pipeline, self._gallery[1])
+                return work(pipeline, self._gallery(pipeline), check)
 
         return self.desk.run(admitted, name, "people")
+
+    def _gallery(self, pipeline: FacePipeline) -> Gallery:
+        """The gallery of a model; whose it is, is worked out once for each time that it is loaded."""
+        from tasks.face_recognition.gallery import Gallery
+        from tasks.face_recognition.pipeline import fingerprint
+
+        with self._opening:
+            if self._opened is None or self._opened[0] is not pipeline.task:
+                mark = fingerprint(pipeline.task.config, pipeline.task.state_dict())
+                gallery = Gallery(self.folder, model=mark, width=pipeline.width, create=True)
+                self._opened = pipeline.task, gallery
+            return self._opened[1]
 
     def _source(self, upload: Upload | None) -> Any:
         """The picture; what is none, or too large a one, ends here."""
@@ -81,8 +95,9 @@ class People:
         source = self._source(upload)
         number = int(face) if face else None
 
-        def work(pipeline: FacePipeline, gallery: Gallery) -> None:
+        def work(pipeline: FacePipeline, gallery: Gallery, check: Callable[[], None]) -> None:
             found = pipeline.one(source, crop, number)
+            check()  # who was told that it takes too long is not enrolled behind their back
             gallery.enrol(name or "", found.embeddings, add=add)
 
         self.ask(work)
@@ -93,12 +108,13 @@ class People:
         source = self._source(upload)
         point = operating_point(card_curve(self.model.card), far)
 
-        def work(pipeline: FacePipeline, gallery: Gallery) -> Any:
-            return named(gallery, pipeline.crop(source) if crop else pipeline(source), point.threshold)
+        def work(pipeline: FacePipeline, gallery: Gallery, check: Callable[[], None]) -> Any:
+            pixels = source.read(3)
+            return named(gallery, pipeline.crop(pixels) if crop else pipeline(pixels), point.threshold), pixels
 
-        faces = self.ask(work)
+        faces, pixels = self.ask(work)
         told = f"{len(faces)} face{'' if len(faces) == 1 else 's'} · {point.told}"
-        return drawing(faces, source.read()), rows(faces), texts.plain(told)
+        return drawing(faces, pixels), rows(faces), texts.plain(told)
 
     def verify(self, first: Upload | None, second: Upload | None, crop: bool, far: float) -> str:
         """Whether two pictures show one person, with the score on the scale of the ROC."""
@@ -106,9 +122,10 @@ class People:
         curve = card_curve(self.model.card)
         point = operating_point(curve, far)
 
-        def work(pipeline: FacePipeline, gallery: Gallery) -> float:
-            a, b = (pipeline.one(source, crop, None).embeddings[0] for source in sources)
-            return float(a @ b)
+        def work(pipeline: FacePipeline, gallery: Gallery, check: Callable[[], None]) -> float:
+            first = pipeline.one(sources[0], crop, None).embeddings[0]
+            check()
+            return float(first @ pipeline.one(sources[1], crop, None).embeddings[0])
 
         score = self.ask(work)
         verdict = "The same person" if score >= point.threshold else "Different persons"

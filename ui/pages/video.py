@@ -16,7 +16,7 @@ from gradio.data_classes import ImageData
 from ui import texts, videos
 from ui.answering import Upload
 from ui.batch import uploads_of
-from ui.pages.base import Context, NoStub, PictureInput, failure, model_choice, note_of, told
+from ui.pages.base import Context, PictureInput, failure, model_choice, note_of, told
 from ui.pages.batch import LONG
 from ui.views import drawing, drawing_component
 from ui.words import in_words
@@ -32,7 +32,7 @@ LIVE_SECONDS = 120
 """Seconds after which a camera's stream ends and has to be started again."""
 
 
-class CameraInput(PictureInput, metaclass=NoStub):
+class CameraInput(PictureInput):
     """A camera whose frames come within the request, not as files."""
 
     def get_block_name(self) -> str:

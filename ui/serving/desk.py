@@ -88,7 +88,7 @@ class Desk:
             upload: The picture.
             detector: Name of the one that finds boxes for it.
             progress: Called with the parts done and all of them.
-            road: Where the request came from: "page", "program", "batch", "video", "explain", "people".
+            road: See `run`.
             options: Of the call; those that the model does not know are left out.
 
         Raises:
@@ -138,7 +138,7 @@ class Desk:
         Args:
             work: Is given a function that raises `TooSlow` once nobody waits any more; long work calls it in between.
             model: For the figures.
-            road: Where the request came from.
+            road: Where the request came from: "page", "program", "batch", "video", "explain", "people".
         """
         start = time.monotonic()
         try:
@@ -165,6 +165,8 @@ class Desk:
         try:
             result: T = job.future.result(self.limits.timeout)
         except Late:
+            if job.future.done():  # the work itself ran into a time limit of somebody else's
+                raise
             job.left = True
             raise _too_slow(self.limits.timeout) from None
         return result

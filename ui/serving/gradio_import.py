@@ -1,15 +1,15 @@
 """Imports gradio without what it does at every import for editors alone.
 
-For each of its components gradio reads and parses its own sources anew and writes type stubs beside them, each time it
-is imported. That takes a fifth of the start, and writes into the installed package: two servers that start at once
-write the same files, and where they are another user's it fails silently.
+For each of its components gradio reads and parses its own sources anew, to write type stubs beside them where they
+differ. That takes a fifth of the start, and writes into the installed package, and beside one's own components.
+
+A hook does it, because whoever imports the module that does the work imports all of gradio before it.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
@@ -17,7 +17,7 @@ WRITES = "gradio.component_meta"
 """The module that writes the stubs."""
 
 
-class _Finder(MetaPathFinder):
+class _Finder:
     """Finds that one module as Python does; once it has run, its function does nothing."""
 
     def find_spec(

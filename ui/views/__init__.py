@@ -7,7 +7,7 @@ line in `VIEWS`.
 from collections.abc import Mapping
 
 from ui.views import answers, classification, depth_map, detections, faces, label_map, picture, poses
-from ui.views.base import SIDE, Ask, View, drawing, drawing_component
+from ui.views.base import SIDE, CallOption, View, drawing, drawing_component
 from visionkit.predictions import (
     Answers,
     Classification,
@@ -51,9 +51,11 @@ def views_of(task: str | None) -> dict[str, View]:
     return {kind: VIEWS[kind] for kind in KINDS.get(task or "", VIEWS)}
 
 
-def ask_of(views: Mapping[str, View]) -> Ask | None:
-    """What a page with these views offers of the call: the first that one of them has."""
-    return next((view.ask for view in views.values() if view.ask), None)
+def option_of(views: Mapping[str, View]) -> CallOption | None:
+    """What a page with these views offers of the call; a page has room for one."""
+    options = {view.option for view in views.values() if view.option}
+    assert len(options) <= 1, f"a page offers one option of the call, not {options}"
+    return next(iter(options), None)
 
 
-__all__ = ["KINDS", "SIDE", "VIEWS", "Ask", "View", "ask_of", "drawing", "drawing_component", "views_of"]
+__all__ = ["KINDS", "SIDE", "VIEWS", "CallOption", "View", "drawing", "drawing_component", "option_of", "views_of"]

@@ -18,19 +18,19 @@ SIDE = 1280
 
 
 @dataclass(frozen=True)
-class Ask:
+class CallOption:
     """An option of the prediction call that the page offers; choosing asks the network again.
 
     Attributes:
         name: As the call has it.
         label: As the page has it.
-        told: What it does.
+        info: What it does.
         values: To choose from, beside what the model has.
     """
 
     name: str
     label: str
-    told: str
+    info: str
     values: tuple[float, ...]
 
 
@@ -45,7 +45,7 @@ class View:
         head: A file of html for the page's head, where a view brings a script. It may be run from there alone: the page
             forbids evaluated code.
         classes: The classes that an answer names, the surest first, of which "see why" can be asked.
-        ask: What the page offers of the call itself.
+        option: What the page offers of the call itself.
 
     Both functions get the place where files to download are written.
     """
@@ -54,7 +54,7 @@ class View:
     show: Callable[[Any, np.ndarray, Downloads], Sequence[Any]]
     head: Path | None = None
     classes: Callable[[Any], list[str]] | None = None
-    ask: Ask | None = None
+    option: CallOption | None = None
 
 
 def drawing_component(image_format: str) -> Any:

@@ -13,14 +13,14 @@ import numpy as np
 from ui import texts
 from ui.downloads import Downloads
 from ui.texts import plain
-from ui.views.base import Ask, View, as_sent, drawing, drawing_component
+from ui.views.base import CallOption, View, as_sent, drawing, drawing_component
 from visionkit.masks import mask_areas
 from visionkit.predictions import Detections, Instances
 
 ROWS = 400
 """Objects that are listed, at most; the file holds all."""
 
-OVERLAP = Ask("nms_threshold", texts.OVERLAP, texts.OVERLAP_TOLD, (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0))
+OVERLAP = CallOption("nms_threshold", texts.OVERLAP, texts.OVERLAP_TOLD, (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0))
 """Non-maximum suppression; it comes before what the page keeps, so the network is asked again."""
 
 COLUMNS = ("class", "score", "x1", "y1", "x2", "y2")
@@ -68,7 +68,7 @@ def view_of(name: str) -> View:
         gr.on([slider.input, classes.input], lambda *given: _file(downloads, *given), knobs, file, **quiet)
         return [kept, shown, slider, classes, words, table, file]
 
-    return View(build, _show, classes=_named, ask=OVERLAP)
+    return View(build, _show, classes=_named, option=OVERLAP)
 
 
 def _show(answer: Detections, picture: np.ndarray, downloads: Downloads) -> list[Any]:

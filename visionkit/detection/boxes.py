@@ -51,6 +51,18 @@ def decode_distances(distances: Tensor, anchors: Tensor) -> Tensor:
     return torch.cat([middle - reach[..., :2], middle + reach[..., 2:]], dim=-1)
 
 
+def encode_shares(boxes: Tensor, picture: Tensor) -> Tensor:
+    """(..., 4) boxes as centre and sides, in shares of the sides of a picture (1, 4) that begins at 0."""
+    sides, middle = _sides_and_middle(boxes)
+    return torch.cat([middle, sides], dim=-1) / picture[:, 2:].repeat(1, 2)
+
+
+def decode_shares(shares: Tensor, picture: Tensor) -> Tensor:
+    """The inverse of `encode_shares`."""
+    middle, half = shares[..., :2] * picture[:, 2:], shares[..., 2:] * picture[:, 2:] / 2
+    return torch.cat([middle - half, middle + half], dim=-1)
+
+
 def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """(..., 4) boxes cut off at a picture of that height and width."""
     x, y = boxes[..., 0::2].clamp(0, size[1]), boxes[..., 1::2].clamp(0, size[0])

@@ -173,19 +173,22 @@ class DetectorTask(VisionTask):
             f"COCO AP and AR over IoU .50:.05:.95, 101 recall points, at most {self.counted} objects a picture and "
             "class, crowds left out, small, medium and large by the annotation's area in file pixels; answers from "
             f"score {limits.score:g} on, NMS {limits.nms:g}, at most {limits.detections} a picture"
+            + ("; measured on whole pictures, without the windows that `tile` adds in prediction" if self.tile else "")
         )
 
     def views(self, image: ImageSource) -> Sequence[View | None]:
         """The whole picture, and windows of a large one."""
         return (None, *windows(image.size, self.tile))
 
-    def merge(self, parts: Sequence[Prediction]) -> Prediction:
+    def merge(self, parts: Sequence[Prediction], **options: Any) -> Prediction:
         """Objects of the whole and of the windows, each once; of one view, that one's."""
         whole, *others = parts
         if not others or not isinstance(whole, Detections):
             return super().merge(parts)
+        overlap, most = options.get("nms_threshold"), options.get("max_detections")
+        overlap = self.limits.nms if overlap is None else overlap
         answers = [part for part in others if isinstance(part, Detections)]
-        return merge_windows(whole, answers, windows(whole.size, self.tile), self.limits.nms)
+        return merge_windows(whole, answers, windows(whole.size, self.tile), overlap, most or 0)
 
     def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
         return detection_tables(computed, self.classes)

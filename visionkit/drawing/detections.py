@@ -119,7 +119,7 @@ def _names(canvas: np.ndarray, shown: Detections, boxes: np.ndarray, colours: np
         text = score if alone else f"{shortened(name, letters, room)} {score}".rstrip()
         w, h = round(letters.getlength(text)) + size // 2 + 1, round(1.3 * size)
         fits = text and not (crowded and (boxes[number, 2:] - boxes[number, :2]).prod() < 1.6 * w * h)
-        place = _free(_places(boxes[number], w, h, width, (height, length)), taken) if fits else None
+        place = _free(_places(boxes[number], w, h, (height, length)), taken) if fits else None
         missing += alone
         if place is None:
             missing += 1
@@ -133,7 +133,7 @@ def _names(canvas: np.ndarray, shown: Detections, boxes: np.ndarray, colours: np
     return missing
 
 
-def _places(box: np.ndarray, w: int, h: int, width: int, size: tuple[int, int]) -> list[Rectangle]:
+def _places(box: np.ndarray, w: int, h: int, size: tuple[int, int]) -> list[Rectangle]:
     """Where a name may stand, the best first: above, inside at the top, below, inside at the bottom."""
     x1, y1, x2, y2 = (round(float(value)) for value in box)
     out = []

@@ -17,8 +17,10 @@ from visionkit.detection.boxes import (
     clip_boxes,
     decode_boxes,
     decode_distances,
+    decode_shares,
     draw_sample,
     encode_boxes,
+    encode_shares,
     gather_objects,
     match,
     pairwise_iou,
@@ -52,6 +54,14 @@ def test_coders_are_torchvisions_and_inverse() -> None:
     distances = torch.rand(20, 4) * 5
     squares = torch.tensor([[-4.0, -4, 4, 4]]) + torch.arange(20)[:, None]
     assert torch.allclose(decode_distances(distances, squares), BoxLinearCoder().decode(distances, squares), atol=1e-5)
+
+
+def test_shares_of_a_picture_there_and_back():
+    picture = torch.tensor([[0.0, 0, 200, 100]])
+    boxes = torch.tensor([[[20.0, 10, 60, 70]], [[0, 0, 200, 100]]])
+    shares = encode_shares(boxes, picture)
+    assert torch.allclose(shares, torch.tensor([[[0.2, 0.4, 0.2, 0.6]], [[0.5, 0.5, 1, 1]]]))
+    assert torch.allclose(decode_shares(shares, picture), boxes)
 
 
 def test_overlap_and_clipping() -> None:

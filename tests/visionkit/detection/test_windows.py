@@ -96,5 +96,9 @@ def test_a_predictor_looks_at_windows_of_large_pictures():
     found = Predictor(task.eval())(picture)
     assert isinstance(found, Detections) and found.size == (150, 210) and len(found) > 0
     assert len(task.views(ImageSource(picture[:90, :90]))) == 1
+    counts = [len(Predictor(task)(picture, nms_threshold=value)) for value in (0.1, 0.6, 1.0)]
+    assert counts[0] < counts[1] == len(found) < counts[2], "the call's overlap holds across windows too"
+    assert len(Predictor(task)(picture, max_detections=5)) == 5
+    assert "without the windows" in task.protocol
     with pytest.raises(UsageError, match=r"model\.tile 3"):
         DetectionTask("test_resnet", classes=["a"], input=spec, tile=3)
