@@ -59,6 +59,7 @@ def answer(
     progress: Callable[[int, int], None] | None = None,
     limits: Limits | None = None,
     options: Mapping[str, Any] | None = None,
+    strict: bool = False,
 ) -> Answered:
     """Answers one picture.
 
@@ -69,7 +70,8 @@ def answer(
         detector: Name of the one that finds boxes for it, where it looks at crops; none takes the picture as one crop.
         progress: Called with the parts done and all of them, by a task that answers in parts.
         limits: What a picture may be.
-        options: Of the call; those that the model does not know are left out.
+        options: Of the call.
+        strict: Whether an option that the model does not know is refused; otherwise it is left out.
 
     Raises:
         VisionKitError: No model or picture, or one that cannot be used.
@@ -81,7 +83,7 @@ def answer(
     source = opened(upload, limits)
     loaded = catalogue.get(model.strip())
     if detector and detector.strip():
-        return _chained(loaded, catalogue.get(detector.strip()), source)
+        return _chained(loaded, catalogue.get(detector.strip()), source, options if strict else None)
     from visionkit.predictor import Predictor
 
     with loaded.lock:
@@ -90,8 +92,11 @@ def answer(
     start = time.perf_counter()
     pixels = predictor.decoded(source)
     decoded = time.perf_counter()
-    given = {**(options or {}), **({"progress": progress} if progress is not None else {})}
-    known = {name: value for name, value in given.items() if name in predictor.options}
+    if strict and options and predictor.answers_whole:  # their options are those of memory, not of answers
+        raise UsageError(f"{', '.join(options)}: {predictor.task.name} takes no options by request")
+    known = {name: value for name, value in (options or {}).items() if strict or name in predictor.options}
+    if progress is not None and "progress" in predictor.options:
+        known["progress"] = progress
     with loaded.lock:
         begin = time.perf_counter()
         prediction = Predictor(predictor.task, watch)(pixels, **known)
@@ -161,8 +166,8 @@ def opened(upload: Upload | ImageSource, limits: Limits | None = None) -> ImageS
     return source
 
 
-def _chained(loaded: Any, finds: Any, source: Any) -> Answered:
-    """A detector before the model; the time in the network is that of the model alone."""
+def _chained(loaded: Any, finds: Any, source: Any, options: Mapping[str, Any] | None = None) -> Answered:
+    """A detector before the model, which gets the options; the time in the network is that of the model alone."""
     from visionkit.pipeline import FindThenEstimate
     from visionkit.predictor import Predictor
 
@@ -174,7 +179,7 @@ def _chained(loaded: Any, finds: Any, source: Any) -> Answered:
     with finds.lock, loaded.lock:
         predictor = loaded.predictor()
         watch = _Stopwatch(predictor.engine)
-        prediction = FindThenEstimate(Predictor(predictor.task, watch), finds.predictor())(pixels)
+        prediction = FindThenEstimate(Predictor(predictor.task, watch), finds.predictor())(pixels, **(options or {}))
     end = time.perf_counter()
     return Answered(prediction, pixels, decoded - start, watch.seconds, end - start)
 

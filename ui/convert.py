@@ -12,6 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from visionkit.errors import UsageError
+
 SUMMARY = "write a data set of boxes and masks as COCO, VOC or YOLO"
 
 FORMATS = ("coco", "voc", "yolo")  # datamodules.object_files would import numpy for its names
@@ -29,6 +31,9 @@ def run(args: argparse.Namespace) -> int:
     """Converts and says what was written and what was lost. Returns the exit status."""
     from datamodules.object_files import convert
 
+    source = Path(args.source)
+    if source.is_dir() and Path(args.out).resolve().is_relative_to(source.resolve()):
+        raise UsageError(f"--out {args.out}: lies in the data set that is read; give a folder beside it")
     result = convert(Path(args.source), Path(args.out), args.to, args.given)
     shares = ", ".join(f"{number} {split}" for split, number in result.pictures.items())
     print(f"{sum(result.pictures.values())} pictures ({shares}) with {result.objects} objects: {args.out}")

@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -208,6 +209,8 @@ def find_sources(sources: Sequence[str]) -> tuple[list[Path], list[DataError]]:
     found: dict[Path, Path] = {}
     faults: list[DataError] = []
     for source in sources:
+        if re.fullmatch(r"[a-z_]+=.*", source) and not Path(source).exists():
+            raise UsageError(f"{source}: no picture; --set is written again before each NAME=VALUE")
         try:
             for path in find_images(source):
                 found.setdefault(path.resolve(), path)

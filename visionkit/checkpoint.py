@@ -152,7 +152,7 @@ class StoredModel:
         from visionkit.task import classes_differ
 
         if task.name != self.task:
-            raise CheckpointError(f"{self.source}: holds a {self.task} model, and {task.name} is asked for")
+            raise CheckpointError(f"{self.source}: holds a model of {self.task}, and {task.name} is asked for")
         classes = self.config.get("classes")
         if classes is not None and tuple(classes) != task.classes:
             raise CheckpointError(f"{self.source}: {classes_differ(tuple(classes), task.classes)}")

@@ -62,9 +62,12 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
     try:
         VisionCLI(verb, [*defaults, *arguments], stored)
     except ValueError as error:
-        # What a constructor raises comes out of jsonargparse as "does not validate against any of the Union subtypes".
-        told = error.__cause__
-        if isinstance(told, VisionKitError):
+        # What a constructor raises comes out of jsonargparse as "does not validate against any of the Union subtypes",
+        # once for every level that it lies deep.
+        told: BaseException | None = error
+        while told is not None and not isinstance(told, VisionKitError):
+            told = told.__cause__
+        if told is not None:
             raise told from None
         raise
     return 0
@@ -105,6 +108,7 @@ class VisionCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Without Lightning's warning that arguments were handed over: they always are."""
+        self._args = args
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
@@ -151,6 +155,8 @@ class VisionCLI(LightningCLI):
         task, module = _import(model.class_path), _import(data.class_path)
         model_args, data_args = _init_args(model), _init_args(data)
         sides = _plain_namespace(model_args), _plain_namespace(data_args)
+        if sides[0].get("input"):
+            sides[0]["input"] = self._given_input()
         linked = link(*sides, task, module, learning=self._verb == "fit")
         self._linked = set(linked)
         for name, value in linked.items():
@@ -171,6 +177,11 @@ class VisionCLI(LightningCLI):
         if settings.run:
             settings.trainer.default_root_dir = settings.run
             self._place_loggers(settings.run)
+
+    def _given_input(self) -> dict[str, Any]:
+        """The fields of `model.input` that somebody set: the parser fills the others up, whatever the task takes."""
+        given = self.parser.parse_args(self._args, defaults=False)[self._verb]
+        return dict(_plain_namespace(given.model.init_args)["input"])
 
     def _prepare_run(self) -> None:
         settings = self.settings

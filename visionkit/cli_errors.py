@@ -36,7 +36,8 @@ def _reason(message: str, options: list[str]) -> str:
     if found := re.search(r"Option '([^']+)' is not accepted", message):
         names = _arguments(class_paths[-1]) if class_paths else []
         owner = class_paths[-1].rpartition(".")[2] if class_paths else "this class"
-        return f"{key}.{found[1]}: {owner} has no such argument{suggest(found[1], names)}"
+        listed = f"; it has {', '.join(names)}" if names else ""
+        return f"{key}.{found[1]}: {owner} has no such argument{suggest(found[1], names) or listed}"
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
         names = _class_names(key)
         listed = f"; known are {', '.join(names)}" if names else ""
@@ -51,9 +52,17 @@ def _reason(message: str, options: list[str]) -> str:
         return f"unknown key {found[1]!r} in the configuration{suggest(found[1], known)}"
     if found := re.search(r"arguments are required: (.*)", message):
         sides = [name.split(".")[-1] for name in re.split(r",\s*", found[1])]
-        return f"missing: {', '.join('--' + side for side in sides)}; give a class or a configuration with -c"
+        if set(sides) <= set(_BASES):
+            return f"missing: {', '.join('--' + side for side in sides)}; give a class or a configuration with -c"
+        owner = class_paths[-1].rpartition(".")[2] if class_paths else "the class"
+        side = key.split(".")[0] if key else "data"
+        return f"missing: {', '.join(f'--{side}.{name}' for name in sides)}; {owner} wants it"
     if found := re.search(r"Expected an? (.*?)\. Got value: (.*)", message):
         kind = re.sub(r"<class '([^']+)'>", r"\1", found[1])
+        allowed = re.findall(r"'([^']+)'", kind) if "Literal[" in kind else []
+        if allowed:
+            given = found[2].strip()
+            return f"{key}: {given!r}; allowed are {', '.join(allowed)}{suggest(given, allowed)}"
         return f"{key}: {found[2].strip()!r} is not of the type {kind}"
     if found := re.search(r"File does not exist: '?([^'\n]+)'?", message):
         return f"{key or 'configuration'}: no such file {found[1]}; the shipped ones lie in configs/ of the clone"
@@ -76,7 +85,11 @@ def _arguments(class_path: str) -> list[str]:
 
 def _class_names(key: str) -> list[str]:
     base = _BASES.get(key)
-    return sorted(cls.__name__ for cls in _subclasses(base) if not inspect.isabstract(cls)) if base else []
+    return sorted(cls.__name__ for cls in _subclasses(base) if _is_public(cls)) if base else []
+
+
+def _is_public(cls: type) -> bool:
+    return not inspect.isabstract(cls) and not cls.__name__.startswith("_")
 
 
 def _subclasses(cls: type) -> set[type]:

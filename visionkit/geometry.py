@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -72,15 +72,22 @@ class InputSpec:
             raise UsageError(f"input.bits {self.bits}: allowed are 8 and 16")
 
     @classmethod
-    def of(cls, value: InputSpec | Mapping[str, Any]) -> InputSpec:
-        """Builds the spec from a mapping of its fields, as checkpoints and bundles hold it."""
+    def of(cls, value: InputSpec | Mapping[str, Any] | None, usual: InputSpec | None = None) -> InputSpec:
+        """Builds the spec from a mapping of its fields, as checkpoints and bundles hold it.
+
+        Args:
+            value: The spec, or some of its fields.
+            usual: What a task takes where nobody says otherwise. Fields without a `fit` change that: a size alone
+                changes the size alone. With a `fit` they are a spec of their own.
+        """
         if isinstance(value, InputSpec):
             return value
+        value = value or {}
         known = [field.name for field in fields(cls)]
         for key in value:
             if key not in known:
                 raise UsageError(f"input.{key}: unknown; allowed are {', '.join(known)}{suggest(key, known)}")
-        return cls(**value)
+        return replace(usual, **value) if usual is not None and "fit" not in value else cls(**value)
 
 
 class Geometry(NamedTuple):

@@ -83,7 +83,7 @@ def link(
             continue
         if name == "input":
             leads = _input(leads, sides["model"], task)
-            follows = asdict(InputSpec.of(follows)) if follows else None
+            follows = asdict(InputSpec.of(follows, InputSpec.of(leads))) if follows else None
         elif leads is None:
             leads = plain((task if each.source == "model" else module).linked(name, **sides[each.source]))
         if name == "skeleton":
@@ -113,10 +113,9 @@ def has_argument(cls: type, name: str) -> bool:
 
 
 def _input(given: Any, model: Mapping[str, Any], task: type[VisionTask]) -> dict[str, Any]:
-    if given:
-        return asdict(InputSpec.of(given))
     known = inspect.signature(task.default_input).parameters
-    return asdict(task.default_input(**{key: value for key, value in model.items() if key in known and key != "input"}))
+    usual = task.default_input(**{key: value for key, value in model.items() if key in known and key != "input"})
+    return asdict(InputSpec.of(given, usual))
 
 
 def _skeleton(data: Any, model: Any) -> Any:

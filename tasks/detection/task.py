@@ -129,7 +129,7 @@ class DetectionTask(DetectorTask):
             raise UsageError(
                 f"model.architecture {architecture!r}: allowed are {', '.join(allowed)}{suggest(architecture, allowed)}"
             )
-        spec = InputSpec.of(input) if input is not None else self.default_input(backbone)
+        spec = InputSpec.of(input, self.default_input(backbone))
         super().__init__(
             input=spec, classes=classes, optim=optim, compile_network=compile_network, channels_last=channels_last
         )

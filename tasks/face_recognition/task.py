@@ -87,7 +87,7 @@ class FaceRecognitionTask(VisionTask):
         compile_network: bool = False,
         channels_last: bool = True,
     ) -> None:
-        spec = InputSpec.of(input) if input is not None else self.default_input(backbone)
+        spec = InputSpec.of(input, self.default_input(backbone))
         super().__init__(input=spec, optim=optim, compile_network=compile_network, channels_last=channels_last)
         if head not in HEADS:
             raise UsageError(f"model.head {head!r}: allowed are {', '.join(HEADS)}{suggest(head, HEADS)}")

@@ -14,7 +14,7 @@ from tasks.instance_segmentation.network import MaskHead
 from tasks.instance_segmentation.postprocess import FoundMasks, to_predictions
 from visionkit.coco_eval import DetectionMetrics
 from visionkit.detection.public import load_public
-from visionkit.detection.select import Thresholds
+from visionkit.detection.select import Thresholds, check_share
 from visionkit.detection.task import RCNN, DetectorTask, build_backbone, build_two_stage, checked_tile, select_two_stage
 from visionkit.detection.two_stage import TwoStageNetwork, two_stage_outputs
 from visionkit.errors import UsageError
@@ -87,7 +87,7 @@ class InstanceSegmentationTask(DetectorTask):
         compile_network: bool = False,
         channels_last: bool = True,
     ) -> None:
-        spec = InputSpec.of(input) if input is not None else self.default_input(backbone)
+        spec = InputSpec.of(input, self.default_input(backbone))
         super().__init__(
             input=spec, classes=classes, optim=optim, compile_network=compile_network, channels_last=channels_last
         )
@@ -95,7 +95,7 @@ class InstanceSegmentationTask(DetectorTask):
             raise UsageError("model.classes: at least one class is needed; give data.classes or let the data name them")
         self.rcnn, self.masks_drawn, self.tile = rcnn or RCNN(), masks_drawn, checked_tile(tile)
         self.limits = Thresholds().given(score_threshold, nms_threshold, max_detections)
-        self.mask_threshold = _checked(mask_threshold)
+        self.mask_threshold = check_share("mask_threshold", mask_threshold)
         body = build_backbone(
             backbone,
             spec,
@@ -127,6 +127,11 @@ class InstanceSegmentationTask(DetectorTask):
         return load_public(cls, scheme, name)
 
     def losses(self, outputs: Any, target: Any) -> dict[str, Tensor]:
+        if "masks" not in target[0]:
+            raise UsageError(
+                f"the data gives {', '.join(target[0])}, and instance segmentation learns from masks; say "
+                "--data.target masks"
+            )
         return mask_rcnn_losses(self.network, outputs, target, self.rcnn, self.masks_drawn, self.training)
 
     def decode(
@@ -147,7 +152,7 @@ class InstanceSegmentationTask(DetectorTask):
             mask_threshold: In place of the task's own.
         """
         limits = self.limits.given(score_threshold, nms_threshold, max_detections)
-        threshold = self.mask_threshold if mask_threshold is None else _checked(mask_threshold)
+        threshold = self.mask_threshold if mask_threshold is None else check_share("mask_threshold", mask_threshold)
         found = select_two_stage(outputs, limits)
         rois = torch.cat(
             [torch.cat([torch.full_like(each.boxes[:, :1], k), each.boxes], 1) for k, each in enumerate(found)]
@@ -165,9 +170,3 @@ class InstanceSegmentationTask(DetectorTask):
 
     def restore(self, decoded: Sequence[FoundMasks], geometry: Sequence[Geometry]) -> list[Prediction]:
         return list(to_predictions(decoded, geometry, self.classes))
-
-
-def _checked(threshold: float) -> float:
-    if not 0 <= threshold <= 1:
-        raise UsageError(f"mask_threshold {threshold}: allowed is 0 to 1")
-    return threshold

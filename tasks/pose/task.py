@@ -170,7 +170,7 @@ class PoseTask(VisionTask):
         ):
             if value not in allowed:
                 raise UsageError(f"model.{key} {value!r}: allowed are {', '.join(allowed)}{suggest(value, allowed)}")
-        spec = InputSpec.of(input) if input is not None else self.default_input(backbone, architecture)
+        spec = InputSpec.of(input, self.default_input(backbone, architecture))
         super().__init__(
             input=spec, classes=classes, optim=optim, compile_network=compile_network, channels_last=channels_last
         )

@@ -86,7 +86,7 @@ class SemanticSegmentationTask(VisionTask):
         compile_network: bool = False,
         channels_last: bool = True,
     ) -> None:
-        spec = InputSpec.of(input) if input is not None else self.default_input(backbone)
+        spec = InputSpec.of(input, self.default_input(backbone))
         super().__init__(
             input=spec, classes=classes, optim=optim, compile_network=compile_network, channels_last=channels_last
         )

@@ -79,7 +79,7 @@ class SuperResolutionTask(VisionTask):
         compile_network: bool = False,
         channels_last: bool = True,
     ) -> None:
-        spec = InputSpec.of(input) if input is not None else self.default_input()
+        spec = InputSpec.of(input, self.default_input())
         super().__init__(input=spec, optim=optim, compile_network=compile_network, channels_last=channels_last)
         if spec.fit != "native" or spec.divisor != 1 or spec.channels != 3:
             raise UsageError(

@@ -183,6 +183,8 @@ def test_a_call_chooses_thresholds(architecture: str = "fcos") -> None:
         ({"score_threshold": 2}, "score_threshold 2: allowed is 0 to 1"),
         ({"nms_threshold": -1}, "nms_threshold -1: allowed is 0 to 1"),
         ({"max_detections": 0}, "max_detections 0: must be at least 1"),
+        ({"max_detections": 2.5}, "max_detections 2.5: a whole number is wanted"),
+        ({"nms_threshold": "high"}, "nms_threshold 'high': a number from 0 to 1 is wanted"),
         ({"score_treshold": 0.5}, "did you mean 'score_threshold'"),
     ):
         with pytest.raises(UsageError, match=told):

@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.parse
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -338,6 +339,23 @@ def test_a_program_is_told_what_was_wrong(
     told = httpx.post(f"{demo.address}/api/predict", params={"model": model}, content=content, timeout=60)
     assert told.status_code == status and said in told.json()["error"]
     assert "/tmp" not in told.text
+
+
+def test_a_program_gives_options_of_the_call_and_is_told_of_wrong_ones(demo: Demo, pictures: list[Path]) -> None:
+    def ask(model: str, **options: Any) -> httpx.Response:
+        address = f"{demo.address}/api/predict"
+        return httpx.post(address, params={"model": model, **options}, content=pictures[0].read_bytes(), timeout=60)
+
+    few = ask("detection/bccd_fcos", max_detections=2, score_threshold=0.0)
+    assert few.status_code == 200 and len(few.json()["objects"]) == 2
+    for model, options, said in (
+        ("detection/bccd_fcos", {"nms_treshold": 0.3}, "did you mean 'nms_threshold'"),
+        ("detection/bccd_fcos", {"score_threshold": "high"}, "score_threshold 'high': a number from 0 to 1"),
+        ("detection/bccd_fcos", {"max_detections": 2.5}, "a whole number is wanted"),
+        ("super_resolution/x2", {"tile": 0}, "takes no options by request"),
+    ):
+        told = ask(model, **options)
+        assert told.status_code == 400 and said in told.json()["error"], told.text
 
 
 # ---------------------------------------------------------------------- tools for assistants

@@ -1,8 +1,12 @@
 """A wrong option is told in one line with the nearest name."""
 
 import pytest
+import yaml
 
-import tasks.classification  # noqa: F401  (short class names resolve)
+import datamodules.folders
+import datamodules.scene_data  # noqa: F401
+import tasks.classification
+import tasks.depth  # noqa: F401  (short class names resolve)
 from tests.toy_data import ToyData  # noqa: F401
 from visionkit.cli import run_training
 from visionkit.errors import UsageError
@@ -25,6 +29,11 @@ def _allow_toy_data(monkeypatch):
         (["--trainer.max_epohcs", "1"], "unknown option --trainer.max_epohcs; did you mean '--trainer.max_epochs'"),
         (["--model", "os.system"], "model: .*os.system"),
         (["--data.input.size", "[9,9]", "--model.input.size", "[32,32]"], "set --model.input instead"),
+        (
+            ["--model.optim.freeze", "backbon"],
+            r"model\.optim\.freeze: 'backbon'; allowed are .*did you mean 'backbone'",
+        ),
+        (["--data.zzz", "1"], r"data\.zzz: ToyData has no such argument; it has .*batch_size"),
         (["--model.backbone", "resnet81"], "did you mean 'resnet18'"),
     ],
 )
@@ -35,6 +44,13 @@ def test_wrong_options(arguments, message, tmp_path, monkeypatch):
         run_training("fit", ["-c", "a.yaml", "--data", "ToyData", *arguments])
     assert len(str(caught.value).splitlines()) == 1
     assert not (tmp_path / "runs").exists(), "nothing is written before the configuration is right"
+
+
+def test_what_a_dataclass_deep_inside_refuses_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text(YAML)
+    with pytest.raises(UsageError, match=r"^optim\.schedule 'cosin': allowed are .*did you mean 'cosine'"):
+        run_training("fit", ["-c", "a.yaml", "--data", "ToyData", "--model.optim.schedule", "cosin"])
 
 
 @pytest.mark.parametrize(
@@ -56,6 +72,21 @@ def test_a_missing_configuration_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=r"config: no such file .*nowhere\.yaml"):
         run_training("fit", ["-c", "nowhere.yaml", "--data", "ToyData"])
+
+
+def test_a_size_alone_leaves_the_fit_to_the_task(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    task = ["--model", "DepthTask", "--model.backbone", "test_resnet", "--model.input.size", "[32,32]"]
+    data = ["--data", "SceneData", "--data.target", "depth", "--data.count", "2", "--data.eval_count", "1"]
+    assert run_training("fit", [*task, *data, "--trainer.max_epochs", "1", "--run", "run"]) == 0
+    written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["model"]["init_args"]["input"]
+    assert (written["size"], written["fit"]) == ([32, 32], "stretch")
+
+
+def test_a_needed_argument_that_is_left_out_is_named_whole(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"missing: --data\.root; FolderData wants it"):
+        run_training("fit", ["--model", "ClassificationTask", "--data", "FolderData"])
 
 
 def test_missing_model_says_what_to_give(tmp_path, monkeypatch):

@@ -1,11 +1,15 @@
 """What model and data share is said once; the far side cannot be set to something else in silence."""
 
+from dataclasses import asdict
+
 import pytest
 
 from tasks.classification import ClassificationTask
 from tests.toy_data import ToyData
 from visionkit.errors import UsageError
+from visionkit.geometry import InputSpec
 from visionkit.linking import link
+from visionkit.registry import task_class, task_names
 
 
 def links(model=None, data=None):
@@ -20,6 +24,16 @@ def test_input_comes_from_the_backbone_where_nobody_says():
 
 def test_input_of_the_model_reaches_the_data():
     assert links({"input": {"size": [32, 48]}})["input"]["size"] == (32, 48)
+
+
+@pytest.mark.parametrize("name", task_names())
+def test_a_size_alone_changes_the_size_alone(name):
+    task = task_class(name)
+    usual = task.default_input()
+    values = link({"input": {"size": [48, 80]}}, {}, task, ToyData)
+    assert values["input"] == {**asdict(usual), "size": (48, 80)}
+    whole = {"size": [48, 80], "fit": "crop"}
+    assert link({"input": whole}, {}, task, ToyData)["input"] == asdict(InputSpec((48, 80)))
 
 
 def test_setting_the_far_side_names_the_option_to_set():

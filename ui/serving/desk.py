@@ -80,6 +80,7 @@ class Desk:
         progress: Callable[[int, int], None] | None = None,
         road: str = "page",
         options: Mapping[str, Any] | None = None,
+        strict: bool = False,
     ) -> Answered:
         """Answers one picture, see `ui.answering.answer`.
 
@@ -89,7 +90,8 @@ class Desk:
             detector: Name of the one that finds boxes for it.
             progress: Called with the parts done and all of them.
             road: See `run`.
-            options: Of the call; those that the model does not know are left out.
+            options: Of the call.
+            strict: Whether an option that the model does not know is refused; otherwise it is left out.
 
         Raises:
             Busy: As many wait as may.
@@ -103,7 +105,7 @@ class Desk:
                 if progress is not None:
                     progress(done, total)
 
-            return answer(self.catalogue, model, upload, detector, parts, self.limits, options)
+            return answer(self.catalogue, model, upload, detector, parts, self.limits, options, strict)
 
         told = self.run(work, model, road)
         labels = self._labels(model)

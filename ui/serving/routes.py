@@ -6,6 +6,7 @@ curl --data-binary @photo.jpg 'http://127.0.0.1:7860/api/predict?model=NAME'
 from __future__ import annotations
 
 import io
+import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -61,14 +62,16 @@ def add_routes(app: FastAPI, desk: Desk, folder: Path, ready: Callable[[], bool]
 
     @app.post("/api/predict")
     async def predict(request: Request) -> Response:
-        """The answer as json, or the drawn picture with `?drawn=1`."""
+        """The answer as json, or the drawn picture with `?drawn=1`; other parameters are options of the call."""
         asked = request.query_params
+        options = {name: _value(text) for name, text in asked.items() if name not in ("model", "detector", "drawn")}
         try:
             with tempfile.NamedTemporaryFile(dir=folder, prefix="asked-") as file:
                 name = await _receive(request, file, desk.limits.picture_mb)
 
                 def work() -> Answered:
-                    return desk.ask(asked.get("model"), Upload(file.name, name), asked.get("detector"), road="program")
+                    upload, detector = Upload(file.name, name), asked.get("detector")
+                    return desk.ask(asked.get("model"), upload, detector, road="program", options=options, strict=True)
 
                 answered = await anyio.to_thread.run_sync(work, limiter=limiter)
         except VisionKitError as error:
@@ -96,6 +99,14 @@ def add_routes(app: FastAPI, desk: Desk, folder: Path, ready: Callable[[], bool]
     @app.get("/mcp")
     async def no_stream() -> Response:
         return JSONResponse({"error": "this server sends nothing by itself"}, 405, {"allow": "POST"})
+
+
+def _value(text: str) -> Any:
+    """A value of the query: json where it can be read as such, otherwise text."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def listed(entry: Entry) -> dict[str, Any]:

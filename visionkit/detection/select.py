@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import torch
@@ -60,12 +61,26 @@ class Thresholds(NamedTuple):
             self.candidates if candidates is None else candidates,
         )
         for name, value in (("score_threshold", chosen.score), ("nms_threshold", chosen.nms)):
-            if not 0 <= value <= 1:
-                raise UsageError(f"{name} {value}: allowed is 0 to 1")
+            check_share(name, value)
         for name, count in (("max_detections", chosen.detections), ("candidates", chosen.candidates)):
+            if not isinstance(count, Integral):
+                raise UsageError(f"{name} {count!r}: a whole number is wanted")
             if count < 1:
                 raise UsageError(f"{name} {count}: must be at least 1")
         return chosen
+
+
+def check_share(name: str, value: float) -> float:
+    """The value, where it is a number from 0 to 1.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if not isinstance(value, Real):
+        raise UsageError(f"{name} {value!r}: a number from 0 to 1 is wanted")
+    if not 0 <= value <= 1:
+        raise UsageError(f"{name} {value}: allowed is 0 to 1")
+    return value
 
 
 def select_by_sigmoid(
