@@ -6,6 +6,7 @@ candidates whether a picture shows one person or twenty; only the greedy choice,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -160,8 +161,9 @@ def _assemble(
         if len(person) < least_joints:
             continue
         height = sum(heights[joint, at] for joint, at in person.items())
-        # The mean over at least half the joints: a few sure ones alone do not make a sure person.
-        score = height / max(len(person), joints / 2)
+        # Between the mean over its own joints and that over all: a few sure ones alone do not make a sure person, and
+        # somebody half hidden is not lost.
+        score = height / math.sqrt(len(person) * joints)
         kept.append((min(float(score), 1.0), person))
     kept.sort(key=lambda each: -each[0])
     kept = kept[:max_persons]
