@@ -31,8 +31,8 @@ def run(args: argparse.Namespace) -> int:
     """Converts and says what was written and what was lost. Returns the exit status."""
     from datamodules.object_files import convert
 
-    source = Path(args.source)
-    if source.is_dir() and Path(args.out).resolve().is_relative_to(source.resolve()):
+    source, out = Path(args.source), Path(args.out)
+    if source.is_dir() and not out.exists() and out.resolve().is_relative_to(source.resolve()):
         raise UsageError(f"--out {args.out}: lies in the data set that is read; give a folder beside it")
     result = convert(Path(args.source), Path(args.out), args.to, args.given)
     shares = ", ".join(f"{number} {split}" for split, number in result.pictures.items())

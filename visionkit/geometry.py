@@ -76,14 +76,12 @@ class InputSpec:
         """Builds the spec from a mapping of its fields, as checkpoints and bundles hold it.
 
         Args:
-            value: The spec, or some of its fields.
-            usual: What a task takes where nobody says otherwise. Fields without a `fit` change that: a size alone
-                changes the size alone. With a `fit` they are a spec of their own.
+            value: The spec, or some of its fields; with a `fit` among them they are a spec of their own.
+            usual: What a task takes; fields without a `fit` change that: a size alone changes the size alone.
         """
         if isinstance(value, InputSpec):
             return value
-        value = value or {}
-        known = [field.name for field in fields(cls)]
+        value, known = value or {}, [field.name for field in fields(cls)]
         for key in value:
             if key not in known:
                 raise UsageError(f"input.{key}: unknown; allowed are {', '.join(known)}{suggest(key, known)}")
