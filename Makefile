@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 PORT ?= 7860
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -11,7 +12,7 @@ STAMP := $(VENV)/.installed
 
 help:
 	@echo "make demo     set up and open the web demo on http://127.0.0.1:$(PORT) (PORT=... changes it)"
-	@echo "make test     set up, lint, run the tests"
+	@echo "make test     set up, lint, run the tests, $(JOBS) files at a time (JOBS=... changes it)"
 	@echo "make install  set up alone: .venv, from requirements.lock (PYTHON=... chooses the interpreter)"
 	@echo "make lint     ruff, mypy, import-linter"
 	@echo "make format   let ruff rewrite what it can"
@@ -39,7 +40,7 @@ demo: install
 	$(BIN)/visionkit serve --port $(PORT)
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses $(JOBS) --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

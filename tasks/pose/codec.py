@@ -59,15 +59,17 @@ def read_peaks(maps: Tensor, stride: float, decoding: Decoding = "dark") -> tupl
     rows, columns = maps.shape[-2:]
     y, x = cell // columns, cell % columns
     lead = cell.shape
-    moved = refine(maps.reshape(-1, rows, columns), x.flatten(), y.flatten(), decoding).view(*lead, 2)
+    each = maps.reshape(-1, rows, columns)
+    moved = refine(each, torch.arange(len(each), device=maps.device), x.flatten(), y.flatten(), decoding).view(*lead, 2)
     return (torch.stack([x, y], dim=-1) + 0.5 + moved) * stride, height
 
 
-def refine(maps: Tensor, x: Tensor, y: Tensor, decoding: Decoding) -> Tensor:
+def refine(maps: Tensor, of: Tensor, x: Tensor, y: Tensor, decoding: Decoding) -> Tensor:
     """How far each peak lies from the centre of its cell.
 
     Args:
-        maps: (N, h, w) float, one peak each; one map may be given for several peaks by `expand`.
+        maps: (M, h, w) float.
+        of: (N,) number of the map that a peak lies in.
         x: (N,) column of the highest cell.
         y: (N,) row.
         decoding: See `Decoding`.
@@ -82,8 +84,7 @@ def refine(maps: Tensor, x: Tensor, y: Tensor, decoding: Decoding) -> Tensor:
     # At a border the window moves inwards: what is outside is not known, and a Gaussian is one everywhere.
     left, top = x.clamp(reach, columns - 1 - reach) - reach, y.clamp(reach, rows - 1 - reach) - reach
     steps = torch.arange(2 * reach + 1, device=maps.device)
-    index = torch.arange(len(x), device=maps.device)[:, None, None]
-    window = maps[index, (top[:, None] + steps)[:, :, None], (left[:, None] + steps)[:, None, :]].float()
+    window = maps[of[:, None, None], (top[:, None] + steps)[:, :, None], (left[:, None] + steps)[:, None, :]].float()
     inside_x, inside_y = x - left, y - top
     if decoding == "quarter":
         return _quarter(window, inside_x, inside_y)

@@ -1,7 +1,7 @@
 """Part affinity fields (Cao et al., 2017): drawn along limbs, and read back to tell whose joint is whose.
 
-Peaks and the evidence for all pairs of them are found for all limbs at once on the device, with the same number of
-candidates whether a picture shows one person or twenty; only the greedy choice, which is small, runs over persons.
+Peaks and the evidence for all pairs of them are found for all limbs at once on the device; only the greedy choice,
+which is small, runs over persons.
 """
 
 from __future__ import annotations
@@ -87,15 +87,17 @@ def read_persons(
         least_joints: Persons of fewer joints are left out.
         max_persons: Of the surest, at most.
     """
-    joints, rows, columns = heatmaps.shape
+    joints, columns = heatmaps.shape[0], heatmaps.shape[2]
     maps = heatmaps.float()
     top = F.max_pool2d(maps[None], 3, 1, 1)[0]
     peaks = torch.where((maps == top) & (maps >= least_peak), maps, maps.new_full((), -1.0)).flatten(1)
-    count = min(CANDIDATES, peaks.shape[1])
-    heights, cells = peaks.topk(count, dim=1)
+    heights, cells = peaks.topk(min(CANDIDATES, peaks.shape[1]), dim=1)
+    # Pairs grow with the square of the candidates, so as many are compared as the joint with the most peaks has.
+    count = max(1, int((heights > 0).sum(dim=1).max()))
+    heights, cells = heights[:, :count], cells[:, :count]
     x, y = cells % columns, cells // columns
-    wide = maps[:, None].expand(-1, count, -1, -1).reshape(-1, rows, columns)
-    moved = refine(wide, x.flatten(), y.flatten(), decoding).view(joints, count, 2)
+    of = torch.arange(joints, device=maps.device).repeat_interleave(count)
+    moved = refine(maps, of, x.flatten(), y.flatten(), decoding).view(joints, count, 2)
     places = torch.stack([x, y], dim=-1) + moved  # cells, centres counted from 0
     evidence, share = _evidence(fields.float(), places, limbs, least_field)
     valid = heights > 0

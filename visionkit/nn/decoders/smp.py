@@ -287,9 +287,20 @@ class SegFormer(Decoder):
         return Needs(choose_strides(cls.name, backbone, (2, 4, 8, 16, 32), 2))
 
     def forward(self, features: Features, size: tuple[int, int]) -> Tensor:
-        maps = list(features.pyramid.values())
-        # It reads the size of the picture from a first entry, of which it takes nothing else.
-        return cast(Tensor, self.decoder([maps[0].new_empty((1, 1, *size)), *maps]))
+        # The library's decoder projects rows of a matrix and every map in its own size. A 1x1 convolution is the same
+        # without transposing, and commutes with resizing, so each map is projected where it is smaller.
+        target = (size[0] // self.stride, size[1] // self.stride)
+        parts = []
+        for stage, (stride, values) in zip(self.decoder.mlp_stage, reversed(features.pyramid.items()), strict=True):
+            finer = stride < self.stride
+            values = _resized(values, target) if finer else values
+            values = F.conv2d(values, stage.linear.weight[:, :, None, None], stage.linear.bias)
+            parts.append(values if finer else _resized(values, target))
+        return cast(Tensor, self.decoder.fuse_stage(torch.cat(parts, dim=1)))
+
+
+def _resized(values: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(values, size=size, mode="bilinear", align_corners=False)
 
 
 class DPT(Decoder):
