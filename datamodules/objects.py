@@ -220,6 +220,11 @@ class ObjectData(VisionDataModule):
             )
         if split == "train" and not self.keeps_crowds:
             entries = [entry.take(~entry.crowded) for entry in entries]
+        if split == "train" and not any(map(len, entries)):
+            raise DataError(
+                f"{self.source}: none of {len(entries)} training pictures has an object ({entries[0].place} is the "
+                "first), so there is nothing to learn; are these the right label files?"
+            )
         return entries
 
     def dataset(self, split: Split) -> Sequence[Sample]:
@@ -234,8 +239,23 @@ class ObjectData(VisionDataModule):
     def _own(self, split: Split) -> list[Entry] | None:
         if split not in self._read:
             entries = self.read(split)
+            self._warn_of_shared(split, entries or ())
             self._read[split] = None if entries is None else clean(entries, f"{self.source}, {split}")
         return self._read[split]
+
+    def _warn_of_shared(self, split: Split, entries: Sequence[Entry]) -> None:
+        files = {entry.file for entry in entries}
+        for other, known in self._read.items():
+            shared = sorted(files.intersection(entry.file for entry in known or ()))
+            if shared:
+                log.warning(
+                    "%s: %s and %s share %d pictures (%s); what is measured on them says nothing of new ones",
+                    self.source,
+                    other,
+                    split,
+                    len(shared),
+                    _few(shared),
+                )
 
     def _splits_off(self) -> bool:
         return any(part > 0 and self._own(split) is None for split, part in self.fractions.items())

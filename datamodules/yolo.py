@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ from datamodules.objects import Entry, ObjectData, Segment
 from visionkit.data import Split
 from visionkit.errors import DataError, suggest
 from visionkit.images import SUFFIXES, ImageSource
+
+log = logging.getLogger(__name__)
 
 
 class YoloData(ObjectData):
@@ -58,16 +61,24 @@ class YoloData(ObjectData):
                 raise DataError(f"{self.yaml}: it has no key 'train'{suggest('train', described)}")
             return None
         base = self.yaml.parent / str(described.get("path") or "")
-        pictures = [
-            path for each in (given if isinstance(given, list) else [given]) for path in _pictures(base, str(each))
-        ]
+        places = [base / str(each) for each in (given if isinstance(given, list) else [given])]
+        pictures = [path for place in places for path in _pictures(place)]
         if not pictures:
-            raise DataError(f"{self.yaml}: {split}: no pictures in {base / str(given)}")
+            raise DataError(f"{self.yaml}: {split}: no pictures in {shorten(map(str, places), 3)}")
         entries = [yolo_entry(path, len(self.classes)) for path in pictures]
         if not any(label_file(path).is_file() for path in pictures):
             raise DataError(
                 f"{self.yaml}: {split}: none of {len(pictures)} pictures has labels; those of {pictures[0]} "
                 f"are looked for in {label_file(pictures[0])}"
+            )
+        alone = [path for place in places if place.is_dir() for path in _without_picture(place, pictures)]
+        if alone:
+            log.warning(
+                "%s: %s: label files without a picture are left out: %d (%s)",
+                self.yaml,
+                split,
+                len(alone),
+                shorten(map(str, alone), 3),
             )
         return entries
 
@@ -189,8 +200,15 @@ def _names(described: dict[str, Any], path: Path) -> list[str]:
     return [str(name) for name in names]
 
 
-def _pictures(base: Path, given: str) -> list[Path]:
-    place = base / given
+def _without_picture(folder: Path, pictures: Sequence[Path]) -> list[Path]:
+    """Label files for pictures below a folder that are not there."""
+    known = {label_file(path) for path in pictures}
+    labels = label_file(folder / "any.jpg").parent
+    # Annotation programs leave the list of names beside the labels.
+    return sorted(path for path in labels.rglob("*.txt") if path not in known and path.name != "classes.txt")
+
+
+def _pictures(place: Path) -> list[Path]:
     if place.suffix == ".txt":
         try:
             lines = place.read_text(encoding="utf-8").splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,35 @@ def test_other_wrongs_of_coco(tmp_path):
     path.write_text("[]")
     with pytest.raises(DataError, match="not a list"):
         CocoData(str(folder))
+
+
+def test_training_pictures_without_any_object_are_refused(tmp_path):
+    folder = coco(tmp_path, annotations=[])
+    with pytest.raises(DataError, match=r"none of 2 training pictures has an object .*a\.jpg is the first"):
+        CocoData(str(folder)).samples("train")
+    assert [len(sample.target["boxes"]) for sample in CocoData(str(folder)).samples("val")] == [0, 0]
+
+
+def test_pictures_of_two_splits_are_told(tmp_path, caplog):
+    described = yolo(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        data = YoloData(str(described))
+        data.samples("train"), data.samples("val")
+    assert not caplog.text
+    described.write_text(described.read_text().replace("images/val", "images/train"))
+    with caplog.at_level(logging.WARNING):
+        data = YoloData(str(described))
+        data.samples("train"), data.samples("val")
+    assert "train and val share 2 pictures" in caplog.text
+
+
+def test_labels_without_a_picture_are_told(tmp_path, caplog):
+    described = yolo(tmp_path)
+    (tmp_path / "labels" / "train" / "lost.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    (tmp_path / "labels" / "train" / "classes.txt").write_text("cat\ndog\n")
+    with caplog.at_level(logging.WARNING):
+        assert len(YoloData(str(described)).samples("train")) == 2
+    assert "train: label files without a picture are left out: 1 (" in caplog.text and "lost.txt" in caplog.text
 
 
 def yolo(folder: Path, text: str = "1 0.5 0.5 0.25 0.5\n0 0.1 0.1 0.5 0.1 0.3 0.6\n") -> Path:

@@ -117,9 +117,11 @@ class BoxHead(nn.Module):
     ) -> None:
         super().__init__()
         self.pool = RoIPyramid(strides, self.side, pooling, canonical)
-        self.layers: nn.Module = TwoMLPHead(width * self.side**2, hidden)
-        if convs:
-            self.layers = FastRCNNConvFCHead((width, self.side, self.side), [width] * convs, [hidden], head_norm(norm))
+        self.layers: nn.Module = (
+            FastRCNNConvFCHead((width, self.side, self.side), [width] * convs, [hidden], head_norm(norm))
+            if convs
+            else TwoMLPHead(width * self.side**2, hidden)
+        )
         self.predictor = FastRCNNPredictor(hidden, 1 + classes)
         self.classes = classes
 
