@@ -12,6 +12,9 @@ FLAGS = (
     "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update "
     "--disable-sync --disable-default-apps --mute-audio"
 )
+CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+"""Chromium's own test picture in place of a camera, with leave to use it."""
+
 PATIENCE = 120_000
 """Milliseconds; a quiet machine needs hundredths of it."""
 

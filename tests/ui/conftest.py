@@ -18,6 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.ui.browser import CAMERA, Watched, chromium
 from ui.catalogue import Catalogue
 
 CLASSES = ("airplane", "bird", "cat", "dog", "ship", "truck")
@@ -163,6 +164,25 @@ def demo(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dem
     """The demo, answering over HTTP from a thread of this process."""
     with served(models, tmp_path_factory.mktemp("scratch")) as demo:
         yield demo
+
+
+@pytest.fixture(scope="module")
+def visitor(demo: Demo) -> Iterator[Watched]:
+    """One page for all tests of a file; its camera is Chromium's test picture."""
+    with chromium(*CAMERA) as browser:
+        context = browser.new_context(
+            viewport={"width": 1280, "height": 900}, accept_downloads=True, reduced_motion="reduce"
+        )
+        yield Watched(context.new_page(), demo.address)
+        context.close()
+
+
+@pytest.fixture
+def watched(visitor: Watched) -> Iterator[Watched]:
+    """The page, on which nothing may go wrong during the test."""
+    visitor.faults.clear()
+    yield visitor
+    assert visitor.faults == []
 
 
 @contextlib.contextmanager

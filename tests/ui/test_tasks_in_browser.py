@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.ui.browser import CHROMIUM, Watched, chromium
+from tests.ui.browser import CHROMIUM, Watched
 from tests.ui.conftest import Demo
 from ui import texts
 from ui.catalogue import Entry, find_starters
@@ -49,24 +48,6 @@ def test_starters_are_whole() -> None:
     """A starter that cannot be used would otherwise be left out in silence."""
     assert [entry.fault for entry in find_starters() if entry.fault] == []
     assert len(find_starters()) >= 8
-
-
-@pytest.fixture(scope="module")
-def shared(demo: Demo) -> Iterator[Watched]:
-    """One page for all tests."""
-    with chromium() as browser:
-        context = browser.new_context(
-            viewport={"width": 1280, "height": 900}, accept_downloads=True, reduced_motion="reduce"
-        )
-        yield Watched(context.new_page(), demo.address)
-        context.close()
-
-
-@pytest.fixture
-def watched(shared: Watched) -> Iterator[Watched]:
-    shared.faults.clear()
-    yield shared
-    assert shared.faults == []
 
 
 def _upload(entry: Entry, folder: Path) -> tuple[Path, int, int]:

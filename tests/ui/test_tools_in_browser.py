@@ -4,44 +4,22 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.ui.browser import CHROMIUM, Watched, chromium
-from tests.ui.conftest import Demo
+from tests.ui.browser import CHROMIUM, Watched
 from ui import texts
 from ui.app import TOOLS
 from visionkit.registry import task_names
 from visionkit.video import VideoWriter
-
-CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
-"""Chromium's own test picture in place of a camera, with leave to use it."""
 
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install Debian's chromium to run this"),
     pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore::Warning:gradio.queueing"),  # its use of pandas
 ]
-
-
-@pytest.fixture(scope="module")
-def shared(demo: Demo) -> Iterator[Watched]:
-    with chromium(*CAMERA) as browser:
-        context = browser.new_context(
-            viewport={"width": 1280, "height": 900}, accept_downloads=True, reduced_motion="reduce"
-        )
-        yield Watched(context.new_page(), demo.address)
-        context.close()
-
-
-@pytest.fixture
-def watched(shared: Watched) -> Iterator[Watched]:
-    shared.faults.clear()
-    yield shared
-    assert shared.faults == []
 
 
 def test_why_an_answer_came_about_is_drawn(watched: Watched, pictures: list[Path]) -> None:
