@@ -46,6 +46,7 @@ _FIT = (
     Option("--trainer.max_epochs", "N", "how long"),
     Option("--run", "DIR", "folder of the run (runs/<task>-<time>)"),
     Option("--ckpt_path", "last|best|FILE", "go on from a checkpoint; `last` is the newest whole one of --run"),
+    Option("--start_from", "MODEL", "begin anew with the weights of a trained model, which brings its own --model"),
     Option("--ema", "DECAY", "moving average of the weights, such as 0.999; 0 is off"),
     Option("--checkpoint_every", "N", "also save every N steps"),
     Option("--seed_everything", "N", "equal seeds give equal runs"),

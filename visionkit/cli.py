@@ -30,6 +30,7 @@ from visionkit.registry import task_class, task_packages
 from visionkit.report import print_results, write_results
 from visionkit.runs import CHECKPOINTS, run_folder
 from visionkit.task import VisionTask, plain
+from visionkit.warm_start import take_weights
 from visionkit.yaml_keys import check_files
 
 VERBS = ("fit", "validate", "test")
@@ -55,6 +56,9 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
     elif checkpoint is not None and checkpoint not in ("last", "best"):
         header = read_checkpoint(checkpoint)["visionkit"]
         defaults = _as_defaults(header["task"], header["config"])
+    elif verb == "fit" and checkpoint is None and (source := _option(arguments, "--start_from")) is not None:
+        begun = read_model(source)
+        defaults = _as_defaults(begun.task, {k: v for k, v in begun.config.items() if k != "classes"})
     else:
         defaults = []
     _allow_imports()
@@ -124,6 +128,9 @@ class VisionCLI(LightningCLI):
         The measuring verbs take those of `fit` too, so that a run's config.yaml serves them.
         """
         parser.add_argument("--run", type=str, default=None, help="Folder of the run (default: runs/<task>-<time>).")
+        parser.add_argument(
+            "--start_from", type=str, default=None, help="Begin with the weights of a trained model, where they fit."
+        )
         parser.add_argument("--ema", type=float, default=0.0, help="Decay of the weights' moving average; 0 is off.")
         parser.add_argument(
             "--checkpoint_every", type=int, default=0, help="Also save every N steps, beside the end of each epoch."
@@ -246,6 +253,12 @@ class VisionCLI(LightningCLI):
 
     def fit(self, model: VisionTask, **kwargs: Any) -> None:
         """Trains, and says where the result lies."""
+        source = self.settings.start_from
+        if source is not None and kwargs.get("ckpt_path") is None:
+            new = take_weights(model, source)
+            told = f"{len(new)} tensors did not fit and are new, such as {new[0]}" if new else "all weights are taken"
+            if self.trainer.is_global_zero:
+                print(f"start_from {source}: {told}", file=sys.stderr)
         self.trainer.fit(model, **kwargs)
         if self.trainer.is_global_zero:
             checkpoint: Any = self.trainer.checkpoint_callback

@@ -31,14 +31,17 @@ def explain(message: str, verb: str, options: Iterable[str] = ()) -> str:
 
 
 def _reason(message: str, options: list[str]) -> str:
-    key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    key = _full_key(message)
     class_paths = re.findall(r"Problem with given class_path '([^']+)'", message)
     if found := re.search(r"Option '([^']+)' is not accepted", message):
         names = _arguments(class_paths[-1]) if class_paths else []
         owner = class_paths[-1].rpartition(".")[2] if class_paths else "this class"
         listed = f"; it has {', '.join(names)}" if names else ""
-        return f"{key}.{found[1]}: {owner} has no such argument{suggest(found[1], names) or listed}"
+        whole = key if key.endswith(f".{found[1]}") else f"{key}.{found[1]}"
+        return f"{whole}: {owner} has no such argument{suggest(found[1], names) or listed}"
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
+        if key not in _BASES:
+            return f"{key}: {found[1]!r} is no mapping; its keys stand below it, or behind it with dots"
         names = _class_names(key)
         listed = f"; known are {', '.join(names)}" if names else ""
         return f"{key}: unknown class {found[1]!r}{listed}{suggest(found[1], names)}"
@@ -55,20 +58,39 @@ def _reason(message: str, options: list[str]) -> str:
         if set(sides) <= set(_BASES):
             return f"missing: {', '.join('--' + side for side in sides)}; give a class or a configuration with -c"
         owner = class_paths[-1].rpartition(".")[2] if class_paths else "the class"
+        if entry := re.search(rf"'(\w+)': Namespace\([^()]*init_args=Namespace\({sides[0]}=None\b", message):
+            known = re.findall(r"'(\w+)': Namespace\(", message)
+            near = suggest(entry[1], set(known) - {entry[1]})
+            return f"{key}.{entry[1]}: it has no {sides[0]!r}, which {owner} wants{near or '; is its name misspelt?'}"
         side = key.split(".")[0] if key else "data"
         return f"missing: {', '.join(f'--{side}.{name}' for name in sides)}; {owner} wants it"
     if found := re.search(r"Expected an? (.*?)\. Got value: (.*)", message):
         kind = re.sub(r"<class '([^']+)'>", r"\1", found[1])
+        if found[2].startswith("Namespace("):
+            whole = key.rpartition(".")[0]
+            return f"{key}: keys of a free mapping cannot be set one by one; give {whole} whole, as json"
         allowed = re.findall(r"'([^']+)'", kind) if "Literal[" in kind else []
         if allowed:
             given = found[2].strip()
             return f"{key}: {given!r}; allowed are {', '.join(allowed)}{suggest(given, allowed)}"
         return f"{key}: {found[2].strip()!r} is not of the type {kind}"
+    if found := re.search(r"Expected an? <class 'dict'>\s", message):
+        given = re.search(r"Given value: (.*)", message)
+        return f"{key}: a mapping is wanted{f', not {given[1][:60]}' if given else ''}"
     if found := re.search(r"File does not exist: '?([^'\n]+)'?", message):
         return f"{key or 'configuration'}: no such file {found[1]}; the shipped ones lie in configs/ of the clone"
     lines = [line.strip(" -") for line in re.sub(r'Parser key "[^"]+":', "", message).splitlines() if line.strip()]
     text = "; ".join(line for line in lines if not line.startswith(("Given value", "Subtypes", "Errors")))
     return f"{key}: {text[:300]}" if key else text[:300]
+
+
+def _full_key(message: str) -> str:
+    """The key that is told of; names of a mapping, which are no keys of a parser, stand in the value that was given."""
+    keys = re.findall(r'Parser key "([^"]+)"', message)
+    nested = re.findall(r"NestedArg\(key='([^']+)'", message)
+    if keys and nested and nested[-1].split(".")[0] in keys[1:]:
+        return f"{keys[0]}.{nested[-1]}"
+    return ".".join(keys)
 
 
 def _arguments(class_path: str) -> list[str]:

@@ -88,6 +88,11 @@ class DepthNetwork(DenseNetwork):
         network = cls.build(backbone, decoder, answer.channels, **options)
         assert isinstance(network, DepthNetwork)
         network.answer = answer
+        # Begin in the middle of the range: from a decoder without normalisation (FPN) the first steps would carry a
+        # sigmoid to its end, where it has no gradient and stays.
+        for last in [layer for layer in network.head.modules() if isinstance(layer, nn.Conv2d)][-1:]:
+            with torch.no_grad():
+                last.weight.mul_(0.1)
         return network
 
     def read(self, features: Features, seen: tuple[int, int], size: tuple[int, int] | None = None) -> Any:

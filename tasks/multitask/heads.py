@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -89,8 +90,8 @@ class Head:
                     f"model.heads.{name}.arguments.{key}: task {self.task} takes no such argument; allowed are "
                     f"{', '.join(own)}{suggest(key, own)}"
                 )
-        if self.weight < 0:
-            raise UsageError(f"model.heads.{name}.weight {self.weight:g}: at least 0")
+        if not 0 <= self.weight < math.inf:
+            raise UsageError(f"model.heads.{name}.weight {self.weight:g}: a number of at least 0")
         for key in self.optim:
             if key not in OWN_OPTIM:
                 raise UsageError(
@@ -138,6 +139,11 @@ class Head:
             )
         except UsageError as error:
             raise UsageError(f"model.heads.{name}: {error}") from error
+        except (TypeError, ValueError) as error:  # a value of a wrong type, which a yaml may hold
+            raise UsageError(
+                f"model.heads.{name}.arguments {_short_mapping(self.arguments)}: task {self.task} cannot use them "
+                f"({type(error).__name__}: {error})"
+            ) from error
         if told := task.looks_again():
             raise UsageError(
                 f"model.heads.{name}: {told} wants the backbone to look at another picture than the other heads do; "
@@ -148,6 +154,10 @@ class Head:
 
 def _possible() -> list[str]:
     return [name for name in task_names() if name not in ("multitask", "super_resolution")]
+
+
+def _short_mapping(values: Mapping[str, Any]) -> str:
+    return "{" + ", ".join(f"{key}: {_short(value)}" for key, value in values.items()) + "}"
 
 
 def _short(value: Any) -> str:

@@ -246,6 +246,19 @@ class MultiTask(VisionTask):
             heads[name] = {**heads[name], "target": changed["target"]}
         return {**batch, "target": {**batch["target"], "heads": heads}}
 
+    def on_fit_start(self) -> None:
+        """Refuses heads that would learn and that no part of the data serves."""
+        super().on_fit_start()
+        trainer: Any = self.trainer
+        parts: Mapping[str, str] = getattr(trainer.datamodule, "serves", {})
+        served = dict.fromkeys(parts.values())
+        for name, settings in self.head_settings.items() if served else ():
+            if name not in served and not settings.freeze and settings.weight > 0:
+                raise UsageError(
+                    f"model.heads.{name}: no part of the data serves it (they serve {', '.join(served)}); add "
+                    f"data.parts.{name}, or keep the head as it is with --model.heads.{name}.freeze true"
+                )
+
     def on_train_epoch_end(self) -> None:
         """Every head's own end of an epoch."""
         for task in self.tasks.values():

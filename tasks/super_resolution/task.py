@@ -15,7 +15,6 @@ from tasks.super_resolution.loss import PixelLoss, SuperResolutionLoss
 from tasks.super_resolution.metrics import PictureQuality
 from tasks.super_resolution.network import SuperResolutionOutputs, build_network, thin_network
 from tasks.super_resolution.postprocess import to_pictures
-from visionkit.checkpoint import read_model
 from visionkit.engines import Engine
 from visionkit.errors import UsageError
 from visionkit.geometry import Geometry, InputSpec
@@ -25,6 +24,7 @@ from visionkit.optim import OptimConfig
 from visionkit.predictions import Picture, Prediction
 from visionkit.task import VisionTask
 from visionkit.types import Batch
+from visionkit.warm_start import take_weights
 
 LARGEST_SCALE = 8
 
@@ -92,12 +92,12 @@ class SuperResolutionTask(VisionTask):
         self.network = build_network(network, scale, network_args)
         self._built_of, self._reach = (network, dict(network_args or {})), None
         self._bicubic = Bicubic(scale)
-        if start_from is not None:
-            self._take_weights(start_from)
         self.normalize = Normalize((0.0,) * 3, (1.0,) * 3)
         colour = self.network.body.colour
         self.loss = SuperResolutionLoss(loss, colour, loss_border, perceptual, perceptual_backbone, perceptual_stride)
         self.metrics = MetricCollection({"quality": PictureQuality(scale)})
+        if start_from is not None:
+            take_weights(self, start_from)
 
     @classmethod
     def default_input(cls, **init_args: Any) -> InputSpec:
@@ -108,23 +108,6 @@ class SuperResolutionTask(VisionTask):
         # It has no classes, and what a checkpoint holds does not depend on where its weights began.
         kept = {key: value for key, value in super().resolved().items() if key != "classes"}
         return {**kept, "start_from": None}
-
-    def _take_weights(self, source: str) -> None:
-        """Takes the weights of equal name and shape: all but the layers whose size depends on the scale."""
-        stored = read_model(source)
-        weights = stored.weights() if stored.task == self.name else {}
-        own = dict(self.network.named_parameters())
-        fitting = {
-            name: weights[f"network.{name}"]
-            for name, value in own.items()
-            if f"network.{name}" in weights and weights[f"network.{name}"].shape == value.shape
-        }
-        if 2 * len(fitting) < len(own):
-            raise UsageError(
-                f"model.start_from {source}: only {len(fitting)} of {len(own)} weights fit; give a {self.name} model "
-                "of the same model.network and model.network_args"
-            )
-        self.network.load_state_dict(fitting, strict=False)
 
     def losses(self, outputs: SuperResolutionOutputs, target: Any) -> dict[str, Tensor]:
         high_res = target["high_res"]

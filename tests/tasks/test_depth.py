@@ -251,6 +251,26 @@ def test_outputs_stay_within_their_bounds(answer: nn.Module):
     assert float(depth.min()) < 1.0 and float(depth.max()) > 5.0, "all of the range can be said"
 
 
+@pytest.mark.parametrize("decoder", ["unet", "fpn", "upernet", "segformer", "pspnet", "fcn"])
+def test_no_decoder_begins_or_ends_where_the_sigmoid_has_no_slope(decoder: str):
+    torch.manual_seed(0)
+    task = DepthTask("test_resnet", decoder=decoder, input=InputSpec(size=(64, 64), fit="stretch")).train()
+    image = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    truth = torch.linspace(1.0, 4.0, 64).expand(4, 64, 64)
+    raw: list[torch.Tensor] = []
+    task.network.answer.register_forward_pre_hook(lambda module, inputs: raw.append(inputs[0].detach()))
+    optimizer = torch.optim.AdamW(task.parameters(), lr=1e-3)
+    first = 0.0
+    for step in range(20):
+        loss = sum(task.losses(task(image), {"depth": truth}).values())
+        first = first if step else float(loss.detach())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(raw[0].abs().max()) < 4 and float((raw[-1].abs() < 8).float().mean()) > 0.99
+    assert float(loss.detach()) < 0.8 * first
+
+
 @pytest.mark.parametrize(
     "arguments", [{}, {"output": "bins", "bins": 8}, {"relative": True}], ids=["sigmoid", "bins", "relative"]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from datamodules.scene_data import SceneData
 from datamodules.scenes import OBJECT_CLASSES
 from tasks.multitask import MultiTask
 from tasks.multitask.heads import Head
-from tests.tasks.test_multitask import FAR, OBJECTS, SPEC, WHAT, batch_of, joint, scenes
+from tests.tasks.test_multitask import FAR, OBJECTS, SPEC, WHAT, _train, batch_of, joint, scenes
 from ui.cli import main
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
@@ -154,5 +155,42 @@ def test_two_heads_with_one_name_are_refused(tmp_path, capsys):
 
 def test_a_head_is_checked_as_a_dataclass_too():
     assert Head.of("a", Head("depth", weight=2)).weight == 2
-    with pytest.raises(UsageError, match=r"a\.weight -1: at least 0"):
-        Head.of("a", Head("depth", weight=-1))
+    for weight, told in ((-1.0, "-1"), (float("nan"), "nan"), (float("inf"), "inf")):
+        with pytest.raises(UsageError, match=rf"a\.weight {told}: a number of at least 0"):
+            Head.of("a", Head("depth", weight=weight))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.heads.wht.freeze", "true"], r"model\.heads\.wht: it has no 'task'.*did you mean 'what'"),
+        (["--model.heads.what.weight", "heavy"], r"model\.heads\.what\.weight: 'heavy' is not of the type float"),
+        (["--model.heads.what.wieght", "2"], r"model\.heads\.what\.wieght: .*did you mean 'weight'"),
+        (["--model.heads.what.arguments.dropout", "0.1"], r"give model\.heads\.what\.arguments whole, as json"),
+        (["--model.heads", "[a,b]"], r"model\.heads: a mapping is wanted, not \['a', 'b'\]"),
+        (["--model.heads.what", "depth"], r"model\.heads\.what: 'depth' is no mapping"),
+        (["--model.heads.what.arguments", '{"dropout": "much"}'], r"model\.heads\.what\.arguments \{dropout: much.*"),
+        (["--model.heads", '{"what": {"task": "classification"}, "far": {"task": "depth"}}'], "no part .* serves it"),
+    ],
+)
+def test_wrongs_of_a_head_on_the_command_line_name_the_head(
+    arguments, message, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text(
+        "model:\n  class_path: MultiTask\n  init_args:\n    backbone: test_resnet\n    input: {size: [64, 64]}\n"
+        "    heads: {what: {task: classification}}\n"
+        "data:\n  class_path: JointData\n  init_args:\n    parts:\n"
+        "      what: {class_path: SceneData, init_args: {count: 8, eval_count: 8, size: [64, 64]}}\n    batch_size: 4\n"
+    )
+    assert main(["fit", "-c", "a.yaml", "--trainer.max_steps", "1", *arguments]) == 2
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("visionkit: error")]
+    assert len(told) == 1 and re.search(message, told[0])
+
+
+def test_a_head_that_stays_as_it_is_needs_no_data():
+    task = joint({"what": WHAT, "far": {**FAR, "freeze": True}})
+    trainer = _train(task, scenes({"what": 4}), max_steps=1)
+    assert trainer.global_step == 1
+    with pytest.raises(UsageError, match=r"model\.heads\.far: no part of the data serves it \(they serve what\)"):
+        _train(joint({"what": WHAT, "far": FAR}), scenes({"what": 4}), max_steps=1)

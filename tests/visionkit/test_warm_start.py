@@ -1,0 +1,40 @@
+"""Weights of a trained model as the beginning of another one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tasks.classification import ClassificationTask
+from tasks.semantic_segmentation import SemanticSegmentationTask
+from visionkit.checkpoint import save_checkpoint
+from visionkit.errors import UsageError
+from visionkit.warm_start import take_weights
+
+
+@pytest.fixture
+def trained(tmp_path):
+    torch.manual_seed(1)
+    task = ClassificationTask("test_resnet", classes=["a", "b", "c"])
+    with torch.no_grad():
+        task(torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8))  # statistics that are not those of a new one
+    return task, str(save_checkpoint(task, tmp_path / "trained.ckpt"))
+
+
+def test_all_but_a_head_for_other_classes_is_taken(trained):
+    torch.manual_seed(2)
+    task = ClassificationTask("test_resnet", classes=["a", "b", "c", "d", "e"])
+    old, source = trained
+    new = take_weights(task, source)
+    assert new and all(".head." in name for name in new)
+    state, given = task.state_dict(), old.state_dict()
+    body = [name for name in given if name.startswith("network.backbone")]
+    assert any("running" in name for name in body) and all(torch.equal(state[name], given[name]) for name in body)
+
+
+def test_what_cannot_be_a_beginning_is_refused(trained, tmp_path):
+    _, source = trained
+    with pytest.raises(UsageError, match="a model of classification, and this one is of semantic_segmentation"):
+        take_weights(SemanticSegmentationTask("test_resnet", classes=["a", "b"]), source)
+    with pytest.raises(UsageError, match=r"only \d+ of \d+ weights fit; give a classification model of the same"):
+        take_weights(ClassificationTask("test_vit", classes=["a", "b", "c"]), source)
