@@ -59,8 +59,7 @@ def _reason(message: str, options: list[str]) -> str:
             return f"missing: {', '.join('--' + side for side in sides)}; give a class or a configuration with -c"
         owner = class_paths[-1].rpartition(".")[2] if class_paths else "the class"
         if entry := re.search(rf"'(\w+)': Namespace\([^()]*init_args=Namespace\({sides[0]}=None\b", message):
-            known = re.findall(r"'(\w+)': Namespace\(", message)
-            near = suggest(entry[1], set(known) - {entry[1]})
+            near = suggest(entry[1], {*re.findall(r"'(\w+)': Namespace\(", message)} - {entry[1]})
             return f"{key}.{entry[1]}: it has no {sides[0]!r}, which {owner} wants{near or '; is its name misspelt?'}"
         side = key.split(".")[0] if key else "data"
         return f"missing: {', '.join(f'--{side}.{name}' for name in sides)}; {owner} wants it"

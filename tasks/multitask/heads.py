@@ -14,6 +14,7 @@ from visionkit.errors import UsageError, suggest
 from visionkit.geometry import InputSpec
 from visionkit.optim import SCHEDULES, OptimConfig
 from visionkit.registry import task_class, task_names
+from visionkit.skeleton import Skeleton
 from visionkit.task import VisionTask, plain
 
 SHARED = ("backbone", "pretrained", "input", "drop_path", "compile_network", "channels_last", "optim")
@@ -112,7 +113,7 @@ class Head:
             if key not in known or value in (None, [], ()):
                 continue
             given = plain(arguments.get(key))
-            if given not in (None, []) and given != plain(value):
+            if given not in (None, []) and not _same(key, given, plain(value)):
                 raise UsageError(
                     f"model.heads.{name}.arguments.{key}: the head knows {_short(given)} and its data says "
                     f"{_short(plain(value))}; give both the same"
@@ -154,6 +155,13 @@ class Head:
 
 def _possible() -> list[str]:
     return [name for name in task_names() if name not in ("multitask", "super_resolution")]
+
+
+def _same(key: str, ours: Any, other: Any) -> bool:
+    """Whether head and data say the same; a skeleton may be a name on one side and written out on the other."""
+    if key == "skeleton":
+        return Skeleton.of(ours).keypoints == Skeleton.of(other).keypoints
+    return bool(ours == other)
 
 
 def _short_mapping(values: Mapping[str, Any]) -> str:

@@ -18,6 +18,8 @@ from tests.tasks.test_multitask import FAR, OBJECTS, SPEC, WHAT, _train, batch_o
 from ui.cli import main
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
+from visionkit.skeleton import Skeleton
+from visionkit.task import plain
 
 # ---------------------------------------------------------------------- data
 
@@ -160,6 +162,13 @@ def test_a_head_is_checked_as_a_dataclass_too():
             Head.of("a", Head("depth", weight=weight))
 
 
+def test_a_skeleton_is_the_same_by_its_name_and_written_out():
+    stored = Head.of("poses", {"task": "pose", "arguments": {"skeleton": plain(Skeleton.of("coco17"))}})
+    assert stored.told("poses", {"skeleton": "coco17"}).arguments["skeleton"] == "coco17"
+    with pytest.raises(UsageError, match=r"poses\.arguments\.skeleton: the head knows coco17 and its data says mpii16"):
+        stored.told("poses", {"skeleton": "mpii16"})
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -173,9 +182,7 @@ def test_a_head_is_checked_as_a_dataclass_too():
         (["--model.heads", '{"what": {"task": "classification"}, "far": {"task": "depth"}}'], "no part .* serves it"),
     ],
 )
-def test_wrongs_of_a_head_on_the_command_line_name_the_head(
-    arguments, message, tmp_path, monkeypatch, capsys
-):
+def test_wrongs_of_a_head_on_the_command_line_name_the_head(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.yaml").write_text(
         "model:\n  class_path: MultiTask\n  init_args:\n    backbone: test_resnet\n    input: {size: [64, 64]}\n"
