@@ -223,7 +223,7 @@ class ObjectData(VisionDataModule):
         if split == "train" and not any(map(len, entries)):
             raise DataError(
                 f"{self.source}: none of {len(entries)} training pictures has an object ({entries[0].place} is the "
-                "first), so there is nothing to learn; are these the right label files?"
+                "first; crowds do not count), so there is nothing to learn; are these the right label files?"
             )
         return entries
 
@@ -249,7 +249,7 @@ class ObjectData(VisionDataModule):
             shared = sorted(files.intersection(entry.file for entry in known or ()))
             if shared:
                 log.warning(
-                    "%s: %s and %s share %d pictures (%s); what is measured on them says nothing of new ones",
+                    "%s: %s and %s share %d pictures (%s), so they are no independent sets",
                     self.source,
                     other,
                     split,

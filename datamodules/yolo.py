@@ -204,8 +204,9 @@ def _without_picture(folder: Path, pictures: Sequence[Path]) -> list[Path]:
     """Label files for pictures below a folder that are not there."""
     known = {label_file(path) for path in pictures}
     labels = label_file(folder / "any.jpg").parent
-    # Annotation programs leave the list of names beside the labels.
-    return sorted(path for path in labels.rglob("*.txt") if path not in known and path.name != "classes.txt")
+    # Where labels lie beside the pictures, other text does too; elsewhere programs leave the list of names there.
+    apart = labels != folder
+    return sorted(p for p in labels.rglob("*.txt") if apart and p not in known and p.name != "classes.txt")
 
 
 def _pictures(place: Path) -> list[Path]:

@@ -34,6 +34,7 @@ from visionkit.warm_start import take_weights
 from visionkit.yaml_keys import check_files
 
 VERBS = ("fit", "validate", "test")
+_NOTHING = (None, "", "null")
 
 
 def run_training(verb: str, argv: Sequence[str]) -> int:
@@ -49,6 +50,8 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
     arguments = list(argv)
     check_files(arguments)
     checkpoint = _option(arguments, "--ckpt_path")
+    if checkpoint is not None and _option(arguments, "--start_from") not in _NOTHING:
+        raise UsageError("--start_from begins anew and --ckpt_path goes on from a checkpoint; give one of them")
     stored = None
     if verb != "fit" and checkpoint is not None:
         stored = read_model(checkpoint)
@@ -56,9 +59,11 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
     elif checkpoint is not None and checkpoint not in ("last", "best"):
         header = read_checkpoint(checkpoint)["visionkit"]
         defaults = _as_defaults(header["task"], header["config"])
-    elif verb == "fit" and checkpoint is None and (source := _option(arguments, "--start_from")) is not None:
-        begun = read_model(source)
-        defaults = _as_defaults(begun.task, {k: v for k, v in begun.config.items() if k != "classes"})
+    elif verb == "fit" and checkpoint is None and (source := _option(arguments, "--start_from")) not in _NOTHING:
+        begun = read_model(str(source))
+        # What the new data says: it may have other classes, or more persons.
+        kept = {key: value for key, value in begun.config.items() if key not in ("classes", "identities")}
+        defaults = _as_defaults(begun.task, kept)
     else:
         defaults = []
     _allow_imports()
@@ -254,7 +259,7 @@ class VisionCLI(LightningCLI):
     def fit(self, model: VisionTask, **kwargs: Any) -> None:
         """Trains, and says where the result lies."""
         source = self.settings.start_from
-        if source is not None and kwargs.get("ckpt_path") is None:
+        if source and kwargs.get("ckpt_path") is None:
             new = take_weights(model, source)
             told = f"{len(new)} tensors did not fit and are new, such as {new[0]}" if new else "all weights are taken"
             if self.trainer.is_global_zero:

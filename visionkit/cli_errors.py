@@ -40,7 +40,8 @@ def _reason(message: str, options: list[str]) -> str:
         whole = key if key.endswith(f".{found[1]}") else f"{key}.{found[1]}"
         return f"{whole}: {owner} has no such argument{suggest(found[1], names) or listed}"
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
-        if key not in _BASES:
+        shown = re.search(r"Given value: (.*)", message)
+        if "Subtypes: [dict[" in message and shown is not None and "class_path" not in shown[1]:
             return f"{key}: {found[1]!r} is no mapping; its keys stand below it, or behind it with dots"
         names = _class_names(key)
         listed = f"; known are {', '.join(names)}" if names else ""

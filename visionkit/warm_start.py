@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import logging
+
 from torch import Tensor
 
 from visionkit.checkpoint import read_model
 from visionkit.errors import UsageError
 from visionkit.task import VisionTask
 
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+log = logging.getLogger(__name__)
 
 
-def take_weights(task: VisionTask, source: str) -> list[str]:
-    """Takes the weights and statistics of equal name and shape; what does not fit, as a head for other classes, is new.
+def take_weights(task: VisionTask, source: str, option: str = "start_from") -> list[str]:
+    """Takes the weights of equal name and shape, and normalisations whole; a head for more or fewer classes is new.
 
-    Buffers other than statistics are made by the task itself, for its own settings.
+    Other buffers are made by the task itself, for its own settings.
 
     Args:
         task: Gets them.
         source: A checkpoint, a bundle folder or a public name, of the same task.
+        option: Names the source in messages.
 
     Returns:
-        Names of the parameters that found nothing to begin with.
+        Names of the weights that found nothing to begin with.
 
     Raises:
         CheckpointError, EnvironmentFault: The source cannot be read.
@@ -29,18 +32,23 @@ def take_weights(task: VisionTask, source: str) -> list[str]:
     """
     stored = read_model(source)
     if stored.task != task.name:
-        raise UsageError(f"start_from {source}: a model of {stored.task}, and this one is of {task.name}")
+        raise UsageError(f"{option} {source}: a model of {stored.task}, and this one is of {task.name}")
     weights = stored.weights()
-    own = dict(task.named_parameters())
-    wanted: dict[str, Tensor] = own | {name: b for name, b in task.named_buffers() if name.endswith(_STATISTICS)}
+    wanted: dict[str, Tensor] = dict(task.named_parameters())
+    for place, module in task.named_modules():
+        if "running_mean" in module._buffers:  # scale and shift of a frozen one are buffers too
+            wanted |= {f"{place}.{name}": value for name, value in module.named_buffers(recurse=False)}
     fitting = {
         name: weights[name] for name, value in wanted.items() if name in weights and weights[name].shape == value.shape
     }
     network = {f"network.{name}" for name, _ in task.network.named_parameters()}
     if 2 * len(network & fitting.keys()) < len(network):
         raise UsageError(
-            f"start_from {source}: only {len(network & fitting.keys())} of {len(network)} weights fit; give a "
+            f"{option} {source}: only {len(network & fitting.keys())} of {len(network)} weights fit; give a "
             f"{task.name} model of the same network"
         )
+    classes = stored.config.get("classes")
+    if classes is not None and tuple(classes) != tuple(task.classes):
+        log.warning("%s %s: it was trained for other classes; a head for as many begins with theirs", option, source)
     task.load_state_dict(fitting, strict=False)
-    return sorted(own.keys() - fitting.keys())
+    return sorted(name for name in wanted.keys() - fitting.keys() if not name.endswith("num_batches_tracked"))

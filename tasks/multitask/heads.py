@@ -118,7 +118,8 @@ class Head:
                     f"model.heads.{name}.arguments.{key}: the head knows {_short(given)} and its data says "
                     f"{_short(plain(value))}; give both the same"
                 )
-            arguments[key] = value
+            if key != "skeleton" or given in (None, []):  # the head's own has the limbs that it learnt
+                arguments[key] = value
         return replace(self, arguments=arguments)
 
     def build(self, name: str, backbone: str, spec: InputSpec, optim: OptimConfig, channels_last: bool) -> VisionTask:
@@ -140,7 +141,12 @@ class Head:
             )
         except UsageError as error:
             raise UsageError(f"model.heads.{name}: {error}") from error
-        except (TypeError, ValueError) as error:  # a value of a wrong type, which a yaml may hold
+        except (
+            TypeError,
+            ValueError,
+            KeyError,
+            RuntimeError,
+        ) as error:  # a value of a wrong type, which a yaml may hold
             raise UsageError(
                 f"model.heads.{name}.arguments {_short_mapping(self.arguments)}: task {self.task} cannot use them "
                 f"({type(error).__name__}: {error})"

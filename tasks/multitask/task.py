@@ -253,10 +253,12 @@ class MultiTask(VisionTask):
         parts: Mapping[str, str] = getattr(trainer.datamodule, "serves", {})
         served = dict.fromkeys(parts.values())
         for name, settings in self.head_settings.items() if served else ():
-            if name not in served and not settings.freeze and settings.weight > 0:
+            stays = settings.freeze and self._backbone_frozen
+            if name not in served and not stays and settings.weight > 0:
                 raise UsageError(
                     f"model.heads.{name}: no part of the data serves it (they serve {', '.join(served)}); add "
-                    f"data.parts.{name}, or keep the head as it is with --model.heads.{name}.freeze true"
+                    f"data.parts.{name}, or keep it as it is with --model.heads.{name}.freeze true and "
+                    "--model.optim.freeze backbone"
                 )
 
     def on_train_epoch_end(self) -> None:

@@ -97,7 +97,7 @@ class SuperResolutionTask(VisionTask):
         self.loss = SuperResolutionLoss(loss, colour, loss_border, perceptual, perceptual_backbone, perceptual_stride)
         self.metrics = MetricCollection({"quality": PictureQuality(scale)})
         if start_from is not None:
-            take_weights(self, start_from)
+            take_weights(self, start_from, "model.start_from")
 
     @classmethod
     def default_input(cls, **init_args: Any) -> InputSpec:

@@ -18,6 +18,7 @@ from tests.tasks.test_multitask import FAR, OBJECTS, SPEC, WHAT, _train, batch_o
 from ui.cli import main
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
+from visionkit.optim import OptimConfig
 from visionkit.skeleton import Skeleton
 from visionkit.task import plain
 
@@ -164,7 +165,7 @@ def test_a_head_is_checked_as_a_dataclass_too():
 
 def test_a_skeleton_is_the_same_by_its_name_and_written_out():
     stored = Head.of("poses", {"task": "pose", "arguments": {"skeleton": plain(Skeleton.of("coco17"))}})
-    assert stored.told("poses", {"skeleton": "coco17"}).arguments["skeleton"] == "coco17"
+    assert stored.told("poses", {"skeleton": "coco17"}).arguments == stored.arguments
     with pytest.raises(UsageError, match=r"poses\.arguments\.skeleton: the head knows coco17 and its data says mpii16"):
         stored.told("poses", {"skeleton": "mpii16"})
 
@@ -196,8 +197,11 @@ def test_wrongs_of_a_head_on_the_command_line_name_the_head(arguments, message, 
 
 
 def test_a_head_that_stays_as_it_is_needs_no_data():
-    task = joint({"what": WHAT, "far": {**FAR, "freeze": True}})
+    stays = {"what": WHAT, "far": {**FAR, "freeze": True}}
+    task = joint(stays, optim=OptimConfig(freeze="backbone"))
     trainer = _train(task, scenes({"what": 4}), max_steps=1)
     assert trainer.global_step == 1
+    with pytest.raises(UsageError, match=r"freeze true and --model\.optim\.freeze backbone"):
+        _train(joint(stays), scenes({"what": 4}), max_steps=1)
     with pytest.raises(UsageError, match=r"model\.heads\.far: no part of the data serves it \(they serve what\)"):
         _train(joint({"what": WHAT, "far": FAR}), scenes({"what": 4}), max_steps=1)

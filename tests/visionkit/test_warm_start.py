@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from tasks.classification import ClassificationTask
+from tasks.detection import DetectionTask
 from tasks.semantic_segmentation import SemanticSegmentationTask
 from visionkit.checkpoint import save_checkpoint
 from visionkit.errors import UsageError
+from visionkit.geometry import InputSpec
 from visionkit.warm_start import take_weights
 
 
@@ -30,6 +32,23 @@ def test_all_but_a_head_for_other_classes_is_taken(trained):
     state, given = task.state_dict(), old.state_dict()
     body = [name for name in given if name.startswith("network.backbone")]
     assert any("running" in name for name in body) and all(torch.equal(state[name], given[name]) for name in body)
+
+
+@pytest.mark.parametrize("norms", [("batch", "frozen"), ("frozen", "batch"), ("frozen", "frozen")])
+def test_normalisation_is_taken_whole_frozen_or_not(norms, tmp_path):
+    old, task = (
+        DetectionTask(
+            "test_resnet", classes=["a"], width=16, convs=1, backbone_norm=norm, input=InputSpec(size=(64, 64))
+        )
+        for norm in norms
+    )
+    with torch.no_grad():
+        for value in old.network.backbone.state_dict().values():
+            if value.is_floating_point():
+                value.add_(torch.rand_like(value))
+    assert take_weights(task, str(save_checkpoint(old, tmp_path / "old.ckpt"))) == []
+    state, given = task.network.backbone.state_dict(), old.network.backbone.state_dict()
+    assert all(torch.equal(state[name], given[name]) for name in state.keys() & given.keys())
 
 
 def test_what_cannot_be_a_beginning_is_refused(trained, tmp_path):
