@@ -170,25 +170,6 @@ def test_a_frozen_head_stays_bit_equal(backbone):
     assert any(key.startswith("network.backbone") for key in changed) == (backbone == "none")
 
 
-def test_one_head_of_a_trained_model_goes_on_learning_and_the_others_stay(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    trained = joint({"what": WHAT, "far": FAR})
-    save_checkpoint(trained, tmp_path / "trained.ckpt")
-    (tmp_path / "data.yaml").write_text(
-        "data:\n  class_path: JointData\n  init_args:\n    parts:\n      far:\n        class_path: SceneData\n"
-        "        init_args: {target: depth, count: 8, eval_count: 4, size: [64, 64]}\n    batch_size: 4\n"
-    )
-    frozen = ["--model.optim.freeze", "backbone", "--model.heads.what.freeze", "true"]
-    given = ["fit", "--start_from", "trained.ckpt", "-c", "data.yaml", *frozen, "--run", "more"]
-    assert main([*given, "--trainer.max_epochs", "1", "--trainer.limit_val_batches", "1"]) == 0
-    assert "start_from trained.ckpt: all weights are taken" in capsys.readouterr().err
-    before, after = trained.state_dict(), load_task("more/checkpoints/last.ckpt").state_dict()
-    changed = {key.split(".")[2] for key, value in before.items() if not torch.equal(value, after[key])}
-    assert changed == {"far"}
-    text = (tmp_path / "more" / "config.yaml").read_text()
-    assert "start_from: trained.ckpt" in text, "config.yaml tells where the weights began"
-
-
 def test_a_head_has_its_own_rate_and_schedule():
     what = {**WHAT, "optim": {"lr": 0.5, "schedule": "constant", "warmup": 0}}
     task = joint({"what": what, "far": FAR}, optim=OptimConfig(lr=1e-3, warmup=0.5))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from datamodules.joint import JointData, SetSampler, read_vocabulary, take_turns
 from datamodules.pose_augment import PoseAugment
@@ -16,6 +17,7 @@ from tasks.multitask import MultiTask
 from tasks.multitask.heads import Head
 from tests.tasks.test_multitask import FAR, OBJECTS, SPEC, WHAT, _train, batch_of, joint, scenes
 from ui.cli import main
+from visionkit.checkpoint import load_task, save_checkpoint
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
 from visionkit.optim import OptimConfig
@@ -205,3 +207,22 @@ def test_a_head_that_stays_as_it_is_needs_no_data():
         _train(joint(stays), scenes({"what": 4}), max_steps=1)
     with pytest.raises(UsageError, match=r"model\.heads\.far: no part of the data serves it \(they serve what\)"):
         _train(joint({"what": WHAT, "far": FAR}), scenes({"what": 4}), max_steps=1)
+
+
+def test_one_head_of_a_trained_model_goes_on_learning_and_the_others_stay(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    trained = joint({"what": WHAT, "far": FAR})
+    save_checkpoint(trained, tmp_path / "trained.ckpt")
+    (tmp_path / "data.yaml").write_text(
+        "data:\n  class_path: JointData\n  init_args:\n    parts:\n      far:\n        class_path: SceneData\n"
+        "        init_args: {target: depth, count: 8, eval_count: 4, size: [64, 64]}\n    batch_size: 4\n"
+    )
+    frozen = ["--model.optim.freeze", "backbone", "--model.heads.what.freeze", "true"]
+    given = ["fit", "--start_from", "trained.ckpt", "-c", "data.yaml", *frozen, "--run", "more"]
+    assert main([*given, "--trainer.max_epochs", "1", "--trainer.limit_val_batches", "1"]) == 0
+    assert "start_from trained.ckpt: all weights are taken" in capsys.readouterr().err
+    before, after = trained.state_dict(), load_task("more/checkpoints/last.ckpt").state_dict()
+    changed = {key.split(".")[2] for key, value in before.items() if not torch.equal(value, after[key])}
+    assert changed == {"far"}
+    text = (tmp_path / "more" / "config.yaml").read_text()
+    assert "start_from: trained.ckpt" in text, "config.yaml tells where the weights began"

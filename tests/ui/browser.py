@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ class Watched:
             "response", lambda answer: answer.status >= 400 and self.faults.append(f"{answer.status}: {answer.url}")
         )
         self._waiting: set[Any] = set()
+        self._last_asked = time.monotonic()
         page.on("request", self._asked)
         for ended in ("requestfinished", "requestfailed"):
             page.on(ended, lambda request: self._waiting.discard(request))
@@ -63,6 +65,7 @@ class Watched:
     def _asked(self, request: Any) -> None:
         url = request.url
         self.asked += 1
+        self._last_asked = time.monotonic()
         if "/heartbeat/" not in url:  # which lasts as long as its page
             self._waiting.add(request)
         if not url.startswith((f"{self.address}/", "data:", "blob:")):
@@ -72,8 +75,12 @@ class Watched:
         """Goes to a page and waits until it can be used.
 
         What is under way comes to its end first: gradio's client tells on the console when somebody leaves before.
+        What a page asks for when it opens begins a moment after it stands.
         """
-        self.until(lambda: not self._waiting, lambda: f"still asked for: {[each.url for each in self._waiting]}")
+        self.until(
+            lambda: not self._waiting and time.monotonic() > self._last_asked + 0.4,
+            lambda: f"still asked for: {[each.url for each in self._waiting]}",
+        )
         self.page.goto(f"{self.address}/{path}")
         self.page.locator(".vk-head").first.wait_for()
 
