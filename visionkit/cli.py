@@ -59,7 +59,7 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
     elif checkpoint is not None and checkpoint not in ("last", "best"):
         header = read_checkpoint(checkpoint)["visionkit"]
         defaults = _as_defaults(header["task"], header["config"])
-    elif verb == "fit" and checkpoint is None and (source := _option(arguments, "--start_from")) not in _NOTHING:
+    elif verb == "fit" and (source := _option(arguments, "--start_from")) not in _NOTHING:
         begun = read_model(str(source))
         # What the new data says: it may have other classes, or more persons.
         kept = {key: value for key, value in begun.config.items() if key not in ("classes", "identities")}

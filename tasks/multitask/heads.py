@@ -141,12 +141,8 @@ class Head:
             )
         except UsageError as error:
             raise UsageError(f"model.heads.{name}: {error}") from error
-        except (
-            TypeError,
-            ValueError,
-            KeyError,
-            RuntimeError,
-        ) as error:  # a value of a wrong type, which a yaml may hold
+        except (TypeError, ValueError, KeyError, RuntimeError) as error:
+            # A yaml may hold a value of a wrong type.
             raise UsageError(
                 f"model.heads.{name}.arguments {_short_mapping(self.arguments)}: task {self.task} cannot use them "
                 f"({type(error).__name__}: {error})"
