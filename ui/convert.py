@@ -12,6 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ui.paths import check_exists, check_new_folder
 from visionkit.errors import UsageError
 
 SUMMARY = "write a data set of boxes and masks as COCO, VOC or YOLO"
@@ -29,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Converts and says what was written and what was lost. Returns the exit status."""
+    check_exists([args.source], "SOURCE")
+    check_new_folder(args.out)
     from datamodules.object_files import convert
 
     source, out = Path(args.source), Path(args.out)

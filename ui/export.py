@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from visionkit.errors import DataError, UsageError
+from visionkit.model_files import check_model
 
 SUMMARY = "write a bundle to hand out: safetensors, model card, ONNX"
 
@@ -42,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--int8: name a folder of pictures like those to come with --calibrate DIR")
     if args.calibrate and not args.int8:
         raise UsageError("--calibrate: is for --int8 alone")
+    check_model(args.model)
     card = read_card(Path(args.card)) if args.card else {}
     pictures = None
     if args.calibrate:
@@ -88,6 +90,7 @@ def read_card(path: Path) -> dict[str, Any]:
 
 def known_card(model: str) -> dict[str, Any]:
     """The card of the bundle that is exported anew; empty for anything else."""
-    from visionkit.bundle import is_bundle, read_bundle
+    from visionkit.bundle import read_bundle
+    from visionkit.model_files import is_bundle
 
     return read_bundle(model).card if is_bundle(Path(model)) else {}

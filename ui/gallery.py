@@ -22,7 +22,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ui.paths import check_exists
 from visionkit.errors import DataError, EnvironmentFault, UsageError, suggest
+from visionkit.model_files import check_model
 
 if TYPE_CHECKING:
     from tasks.face_recognition.gallery import Gallery
@@ -59,6 +61,13 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(
             f"gallery: no action {args.action!r}; there are {', '.join(ACTIONS)}{suggest(args.action, ACTIONS)}"
         )
+    check_exists([each for each in (args.roc, args.gallery) if each])
+    for model in filter(None, (args.model, args.finder)):
+        check_model(model)
+    if args.action in ("enrol", "identify"):
+        check_exists(args.items[1:])
+    if args.action == "identify":
+        _check_gallery(Path(args.items[0]))
     actions = {"enrol": _enrol, "identify": _identify, "verify": _verify, "list": _list, "remove": _remove}
     return actions[args.action](args)
 
@@ -279,7 +288,8 @@ def default_model() -> Path:
 def _pipeline(args: argparse.Namespace) -> tuple[FacePipeline, Model]:
     from tasks.face_recognition.finding import DetectionFinder
     from tasks.face_recognition.pipeline import FacePipeline, fingerprint
-    from visionkit.bundle import is_bundle, read_bundle
+    from visionkit.bundle import read_bundle
+    from visionkit.model_files import is_bundle
     from visionkit.predictor import load
 
     path = Path(args.model) if args.model else default_model()
@@ -302,6 +312,13 @@ def _open(
 
     mark, width = (model.mark, pipeline.width) if model and pipeline else (None, None)
     return Gallery(folder, model=mark, width=width, create=create)
+
+
+def _check_gallery(folder: Path) -> None:
+    from tasks.face_recognition.gallery import DATABASE
+
+    if not (folder / DATABASE).is_file():
+        raise DataError(f"{folder}: no gallery here (no {DATABASE}); enrol somebody to make one")
 
 
 def _alone(args: argparse.Namespace, action: str) -> Path:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from visionkit.errors import UsageError
+from visionkit.model_files import check_model
+
 SUMMARY = "join models that share a frozen backbone into one with several heads"
 
 
@@ -21,6 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Joins and says what came of it."""
+    if Path(args.out).exists() and not args.overwrite:
+        raise UsageError(f"--out {args.out}: already exists; give another name or --overwrite")
+    for each in args.models:
+        name, sign, path = each.partition("=")
+        check_model(path if sign and name.isidentifier() else each)
     from tasks.multitask.joining import join, name_models
     from visionkit.checkpoint import load_task, save_checkpoint
 

@@ -30,7 +30,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ui.file_names import drawing_names, file_stems, folder_of
+from ui.paths import check_exists
 from visionkit.errors import DataError, EnvironmentFault, UsageError
+from visionkit.model_files import check_model
 
 if TYPE_CHECKING:
     from visionkit.camera import Camera
@@ -111,6 +113,10 @@ def run(args: argparse.Namespace) -> int:
     if args.camera and not args.out:
         raise UsageError("--camera: name a folder for the points with --out DIR")
     options = _options(args.options)
+    for model in filter(None, (args.model, args.detector)):
+        check_model(model)
+    check_exists(filter(None, [args.boxes]), "--boxes")
+    check_exists(filter(None, [args.coco_labels]), "--coco-labels")
     from ui.coco_results import CocoResults
     from ui.words import as_asked, to_record
     from visionkit.camera import Camera

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ui.paths import check_new_folder
+
 SUMMARY = "write a drawn data set with labels for every task"
 
 
@@ -33,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the scenes and says what was written. Returns the exit status."""
+    check_new_folder(args.out)
     from rich.console import Console
     from rich.progress import Progress
 

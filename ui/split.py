@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from visionkit.model_files import check_model
+
 SUMMARY = "take a model with several heads apart, one checkpoint a head"
 
 
@@ -18,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Splits and says what came of it."""
+    check_model(args.model)
     from tasks.multitask import MultiTask
     from tasks.multitask.joining import split
     from visionkit.checkpoint import load_task, save_checkpoint

@@ -26,7 +26,7 @@ class Option(NamedTuple):
 
 
 _WHAT = (
-    Option("-c", "FILE", "a yaml file; may be given several times, later ones win, flags win over all"),
+    Option("-c", "FILE", "a yaml file, or a shipped one by name (classification); later ones win, flags win over all"),
     Option("--model", "CLASS", "the task, by its short name: ClassificationTask"),
     Option("--model.backbone", "NAME", "any timm model or classic network (visionkit models PATTERN lists them)"),
     Option("--model.pretrained", "true|false", "start from public weights"),
@@ -54,7 +54,7 @@ _FIT = (
 )
 _MEASURE = (
     Option(
-        "--ckpt_path", "MODEL", "a .ckpt, a bundle folder or a public name (timm:resnet50): it brings its own model"
+        "--ckpt_path", "MODEL", "a run, a .ckpt, a bundle folder or a public name (timm:resnet50); best|last of --run"
     ),
     Option("--results", "FILE", "write the metrics, their protocol and tables as json"),
 )
@@ -71,11 +71,14 @@ OPTIONS = {
 _DATA = "--data FolderData --data.root photos"
 EXAMPLES = {
     "fit": (
-        f"visionkit fit -c configs/task/classification.yaml {_DATA} --run runs/photos",
-        f"visionkit fit -c configs/task/classification.yaml {_DATA} --run runs/photos --ckpt_path last",
+        f"visionkit fit -c classification {_DATA} --run runs/photos",
+        f"visionkit fit -c classification {_DATA} --run runs/photos --ckpt_path last",
     ),
-    "validate": (f"visionkit validate --ckpt_path runs/photos/checkpoints/last.ckpt {_DATA}",),
-    "test": (f"visionkit test --ckpt_path runs/photos/checkpoints/last.ckpt {_DATA} --results results.json",),
+    "validate": ("visionkit validate --ckpt_path runs/photos",),
+    "test": (
+        "visionkit test --ckpt_path runs/photos --results results.json",
+        f"visionkit test --ckpt_path models/photos {_DATA}",
+    ),
 }
 
 
@@ -111,10 +114,13 @@ def main(verb: str, arguments: Sequence[str]) -> int:
     if not arguments or "-h" in arguments or "--help" in arguments:
         print(page(verb))
         return 0 if arguments else 2
+    from visionkit.arguments import check_arguments
+
+    checked = check_arguments(verb, ["--help" if argument == "--help-all" else argument for argument in arguments])
     import_classes()
     from visionkit.cli import run_training
 
-    return run_training(verb, ["--help" if argument == "--help-all" else argument for argument in arguments])
+    return run_training(verb, checked)
 
 
 def import_classes() -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from visionkit.atomic import atomic_folder
 from visionkit.errors import CheckpointError, UsageError
+from visionkit.model_files import FACTS, check_bundle_folder, is_bundle
 
 if TYPE_CHECKING:
     from visionkit.task import VisionTask
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Of checkpoints and bundles; a higher number is refused with the advice to update."""
 
-WEIGHTS, FACTS, CARD, GRAPH = "model.safetensors", "model.json", "README.md", "model.onnx"
+WEIGHTS, CARD, GRAPH = "model.safetensors", "README.md", "model.onnx"
 
 _CARD_TITLES = {"data": "Data", "terms": "Terms", "command": "Command", "seed": "Seed"}
 
@@ -64,11 +65,6 @@ class Bundle:
     def classes(self) -> tuple[str, ...]:
         """Class names in label order."""
         return tuple(self.config.get("classes") or ())
-
-
-def is_bundle(folder: Path) -> bool:
-    """Whether a `model.json` stands in the folder."""
-    return (folder / FACTS).is_file()
 
 
 def save_bundle(
@@ -158,13 +154,10 @@ def read_bundle(folder: str | Path) -> Bundle:
         CheckpointError: No bundle, or one that this version cannot read.
     """
     folder = Path(folder)
+    check_bundle_folder(folder)
     path = folder / FACTS
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{folder}: no bundle: it has no {FACTS}; give a .ckpt file or what `visionkit export` wrote"
-        ) from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
     if (

@@ -23,8 +23,9 @@ from lightning.fabric.plugins import CheckpointIO
 from torch import Tensor
 
 from visionkit.atomic import atomic_file
-from visionkit.bundle import Bundle, check_format, is_bundle, read_bundle, read_weights, save_bundle
+from visionkit.bundle import Bundle, check_format, read_bundle, read_weights, save_bundle
 from visionkit.errors import CheckpointError, UsageError, suggest
+from visionkit.model_files import check_checkpoint, public_name
 from visionkit.registry import task_class, task_names
 
 if TYPE_CHECKING:
@@ -45,8 +46,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-_PUBLIC = re.compile(r"^([a-z][a-z0-9_]+):(?![\\/])(.+)$")  # two letters at least: C:\ is a drive
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -189,7 +188,7 @@ def load_task(path: str | Path, map_location: str | torch.device = "cpu") -> Vis
         >>> task.classes
         ('daisy', 'tulip')
     """
-    public = _public(path)
+    public = public_name(path)
     task = _from_public(*public) if public else read_model(path).build()
     return task.eval().to(map_location)
 
@@ -200,13 +199,13 @@ def read_model(path: str | Path) -> StoredModel:
     Raises:
         CheckpointError, UsageError, EnvironmentFault: As `load_task`.
     """
-    public = _public(path)
+    public = public_name(path)
     if public:
         task = _from_public(*public)
         return StoredModel(str(path), task.name, task.config, task.state_dict)
     path = Path(path)
     if path.is_dir():
-        bundle = read_bundle(_one_model(path))
+        bundle = read_bundle(path)
         return StoredModel(str(path), bundle.task, bundle.config, partial(read_weights, bundle))
     header = _header(_open(path, "meta", mmap=True), path)
     return StoredModel(str(path), header["task"], header["config"], partial(_state, path))
@@ -217,22 +216,6 @@ def _state(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: it holds no weights (`state_dict`)")
     return state
-
-
-def _public(path: str | Path) -> tuple[str, str] | None:
-    """Scheme and name of a public name, or None where a path is meant."""
-    match = _PUBLIC.match(str(path))
-    return (match[1], match[2]) if match and not Path(path).exists() else None
-
-
-def _one_model(folder: Path) -> Path:
-    if not is_bundle(folder):
-        found = sorted(folder.glob("*.ckpt")) or sorted(folder.glob("checkpoints/*.ckpt"))
-        if found:
-            raise CheckpointError(
-                f"{folder}: a folder of checkpoints, not a model; give one of them, such as {found[-1]}"
-            )
-    return folder
 
 
 def _some(names: list[str]) -> str:
@@ -260,22 +243,7 @@ def _from_public(scheme: str, name: str) -> VisionTask:
 
 def _open(path: Path, map_location: Any, mmap: bool = False) -> dict[str, Any]:
     """Reads a zip of tensors and plain values. Without `mmap` every byte is read and its checksum compared."""
-    if path.is_dir():
-        raise CheckpointError(f"{path}: a folder; give the .ckpt file itself")
-    try:
-        with path.open("rb") as file:
-            start = file.read(4)
-    except FileNotFoundError:
-        near = suggest(path.name, [p.name for p in path.parent.glob("*.ckpt")]) if path.parent.is_dir() else ""
-        raise CheckpointError(f"{path}: no such checkpoint{near}") from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    if not start:
-        raise CheckpointError(f"{path}: empty (0 bytes), the remains of an interrupted copy; take another checkpoint")
-    if start != b"PK\x03\x04":
-        raise CheckpointError(
-            f"{path}: no checkpoint of visionkit: it does not begin as a torch file does; nothing of it was run"
-        )
+    check_checkpoint(path)
     try:
         if not mmap:
             # torch compares no checksums: a flipped bit would become a weight.

@@ -18,6 +18,7 @@ from jsonargparse import ArgumentError, Namespace, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
+from visionkit.arguments import NOTHING, RESULTS, RUN_OPTIONS, check_arguments, option
 from visionkit.callbacks import NoProfiler, default_callbacks
 from visionkit.callbacks.tracking import track
 from visionkit.checkpoint import AtomicCheckpointIO, StoredModel, find_last, read_checkpoint, read_model
@@ -31,10 +32,8 @@ from visionkit.report import print_results, write_results
 from visionkit.runs import CHECKPOINTS, run_folder
 from visionkit.task import VisionTask, plain
 from visionkit.warm_start import take_weights
-from visionkit.yaml_keys import check_files
 
 VERBS = ("fit", "validate", "test")
-_NOTHING = (None, "", "null")
 
 
 def run_training(verb: str, argv: Sequence[str]) -> int:
@@ -47,11 +46,8 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
     Returns:
         The exit status; expected failures are raised as `VisionKitError`.
     """
-    arguments = list(argv)
-    check_files(arguments)
-    checkpoint = _option(arguments, "--ckpt_path")
-    if checkpoint is not None and _option(arguments, "--start_from") not in _NOTHING:
-        raise UsageError("--start_from begins anew and --ckpt_path goes on from a checkpoint; give one of them")
+    arguments = check_arguments(verb, argv)
+    checkpoint = option(arguments, "--ckpt_path")
     stored = None
     if verb != "fit" and checkpoint is not None:
         stored = read_model(checkpoint)
@@ -59,7 +55,7 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
     elif checkpoint is not None and checkpoint not in ("last", "best"):
         header = read_checkpoint(checkpoint)["visionkit"]
         defaults = _as_defaults(header["task"], header["config"])
-    elif verb == "fit" and (source := _option(arguments, "--start_from")) not in _NOTHING:
+    elif verb == "fit" and (source := option(arguments, "--start_from")) not in NOTHING:
         begun = read_model(str(source))
         # What the new data says: it may have other classes, or more persons.
         kept = {key: value for key, value in begun.config.items() if key not in ("classes", "identities")}
@@ -132,22 +128,8 @@ class VisionCLI(LightningCLI):
 
         The measuring verbs take those of `fit` too, so that a run's config.yaml serves them.
         """
-        parser.add_argument("--run", type=str, default=None, help="Folder of the run (default: runs/<task>-<time>).")
-        parser.add_argument(
-            "--start_from", type=str, default=None, help="Begin with the weights of a trained model, where they fit."
-        )
-        parser.add_argument("--ema", type=float, default=0.0, help="Decay of the weights' moving average; 0 is off.")
-        parser.add_argument(
-            "--checkpoint_every", type=int, default=0, help="Also save every N steps, beside the end of each epoch."
-        )
-        parser.add_argument(
-            "--stop_after_nonfinite",
-            type=int,
-            default=3,
-            help="Stop (status 6) after that many NaN or infinite losses.",
-        )
-        if self._verb != "fit":
-            parser.add_argument("--results", type=str, default=None, help="Write the metrics to this json file.")
+        for each in (*RUN_OPTIONS, *((RESULTS,) if self._verb != "fit" else ())):
+            parser.add_argument(f"--{each.name}", type=each.type, default=each.default, help=each.help)
 
     # ------------------------------------------------------------------ between parsing and building
 
@@ -302,17 +284,6 @@ def _allow_imports() -> None:
     packages = {"visionkit", "tasks", "datamodules", "lightning", "torch", *task_packages()}
     packages |= set(filter(None, os.environ.get("VISIONKIT_ALLOW_IMPORTS", "").split(",")))
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=sorted(packages))
-
-
-def _option(arguments: Sequence[str], name: str) -> str | None:
-    """The value of an option before anything is parsed."""
-    value = None
-    for index, argument in enumerate(arguments):
-        if argument == name and index + 1 < len(arguments):
-            value = arguments[index + 1]
-        elif argument.startswith(name + "="):
-            value = argument.split("=", 1)[1]
-    return value
 
 
 def _resolve(checkpoint: str, run: Path) -> Path:

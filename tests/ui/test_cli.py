@@ -11,7 +11,6 @@ from typing import NoReturn
 
 import pytest
 
-from tests.real_data import ROOT
 from ui import cli, completion, training
 from visionkit.errors import CheckpointError, DataError, Diverged, EnvironmentFault, Terminated, UsageError
 
@@ -175,13 +174,14 @@ def test_the_pages_of_the_training_verbs_name_options_that_exist() -> None:
     training.import_classes()
     from tasks.classification.task import ClassificationTask
     from visionkit.cli import VisionCLI
+    from visionkit.configurations import resolve
     from visionkit.data import VisionDataModule
 
     readers = {reader.__name__ for reader in VisionDataModule.__subclasses__()}
     for example in (line for lines in training.EXAMPLES.values() for line in lines):
         assert set(re.findall(r"--data (\w+)", example)) <= readers
         for file in re.findall(r"-c (\S+)", example):
-            assert (ROOT / file).is_file()
+            assert resolve(file).is_file()
 
     class Parser(VisionCLI):
         """Stops where the parser is built."""

@@ -12,4 +12,4 @@ def test_writes_a_set_and_says_where(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "6 scenes" in printed and "README.txt" in printed
     assert len(list((out / "images").rglob("*.jpg"))) == 6
     assert main(["scenes", "--out", str(out)]) == 2
-    assert "holds something already" in capsys.readouterr().err
+    assert "not an empty folder" in capsys.readouterr().err

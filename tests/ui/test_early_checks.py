@@ -1,0 +1,60 @@
+"""A wrong argument or path costs no imports: torch is not touched before every command's own are checked."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+WRONG = [
+    (2, "fit -c nope.yaml"),
+    (2, "fit -c classification --trainer.max_epoch 3"),
+    (3, "fit -c classification --data FolderData --data.root nofolder"),
+    (4, "fit --start_from nope.ckpt"),
+    (4, "test --ckpt_path nope"),
+    (2, "validate --ckpt_path best"),
+    (4, "predict nope.ckpt photo.jpg"),
+    (3, "predict timm:resnet18 nofolder/"),
+    (3, "predict timm:resnet18 . --boxes nope.json"),
+    (4, "predict timm:resnet18 . --detector nope"),
+    (2, "predict timm:resnet18 . --draw"),
+    (4, "export nope --out a"),
+    (3, "export timm:resnet18 --out a --card nope.yaml"),
+    (4, "split nope.ckpt --out a"),
+    (4, "join a=nope.ckpt b=nope.ckpt --out a"),
+    (3, "convert nope --to coco --out a"),
+    (2, "scenes --out ."),
+    (3, "gallery enrol people nope.jpg --name Ada"),
+    (3, "gallery identify nope nope.jpg"),
+    (4, "gallery verify a.jpg b.jpg --model nope"),
+    (2, "models --models nope"),
+    (2, "serve --models nope"),
+    (0, "--help"),
+    (0, "fit --help"),
+    (0, "predict --help"),
+]
+
+
+def test_wrong_arguments_are_refused_before_torch_is_imported(tmp_path):
+    (tmp_path / "here").write_text("")
+    code = (
+        "import sys\n"
+        "from ui.cli import main\n"
+        f"for status, line in {WRONG!r}:\n"
+        "    got = main(line.split())\n"
+        "    heavy = [name for name in ('torch', 'lightning', 'timm', 'gradio') if name in sys.modules]\n"
+        "    if got != status or heavy:\n"
+        "        print('WRONG', line, got, heavy)\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert told.returncode == 0, told.stderr
+    assert "WRONG" not in told.stdout, told.stdout
+    lines = told.stderr.strip().splitlines()
+    assert len(lines) == sum(1 for status, _ in WRONG if status), told.stderr

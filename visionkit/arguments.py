@@ -1,0 +1,194 @@
+"""The command line of `fit`, `validate` and `test`, checked before anything heavy is imported.
+
+What needs the classes (their arguments, types) is left to the parser behind it; what is refused here costs no imports.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from visionkit import configurations
+from visionkit.errors import DataError, UsageError, suggest
+from visionkit.model_files import CHECKPOINTS, check_checkpoint, check_model, find_checkpoint, is_bundle
+
+NOTHING = (None, "", "null")
+NAMED_CHECKPOINTS = ("last", "best")
+
+
+class RunOption(NamedTuple):
+    """An option of a training command that is visionkit's own, not a class's.
+
+    Attributes:
+        name: Without dashes.
+        type: Of its value.
+        default: Its value where it is not given.
+        help: One sentence.
+    """
+
+    name: str
+    type: type
+    default: Any
+    help: str
+
+
+RUN_OPTIONS = (
+    RunOption("run", str, None, "Folder of the run (default: runs/<task>-<time>)."),
+    RunOption("start_from", str, None, "Begin with the weights of a trained model, where they fit."),
+    RunOption("ema", float, 0.0, "Decay of the weights' moving average; 0 is off."),
+    RunOption("checkpoint_every", int, 0, "Also save every N steps, beside the end of each epoch."),
+    RunOption("stop_after_nonfinite", int, 3, "Stop (status 6) after that many NaN or infinite losses."),
+)
+"""The measuring commands take them too, so that a run's config.yaml serves them."""
+
+RESULTS = RunOption("results", str, None, "Write the metrics to this json file.")
+"""Of the measuring commands alone."""
+
+_LIGHTNING = ("config", "print_config", "seed_everything", "model", "data", "trainer", "ckpt_path", "weights_only")
+_GENERAL = ("help", "verbose")
+_FLAGS = (*_GENERAL, "print_config")
+
+
+def check_arguments(verb: str, arguments: Sequence[str]) -> list[str]:
+    """Checks names of options, configuration files, models and folders.
+
+    Args:
+        verb: `fit`, `validate` or `test`.
+        arguments: What follows it.
+
+    Returns:
+        The arguments with the paths of the configurations that were named.
+
+    Raises:
+        UsageError: An unknown option, or a configuration that cannot be used.
+        CheckpointError: A checkpoint or model that does not exist.
+        DataError: A folder of data that does not exist.
+    """
+    _check_options(verb, arguments)
+    resolved = configurations.resolve_files(arguments)
+    if verb != "fit":
+        resolved = _with_run(resolved)
+    documents = [configurations.read(path) for path in configurations.files(resolved)]
+    _check_models(verb, resolved)
+    _check_root(resolved, documents)
+    return resolved
+
+
+def given(arguments: Sequence[str]) -> list[tuple[str, str | None]]:
+    """Each option with its value, which is None where none follows; what belongs to no option has an empty name."""
+    found: list[tuple[str, str | None]] = []
+    for argument in arguments:
+        if argument.startswith(("--", "-c=")) or argument in ("-c", "-h"):
+            name, sign, value = argument.partition("=")
+            found.append((name, value if sign else None))
+        elif found and found[-1][0] and found[-1][1] is None:
+            found[-1] = (found[-1][0], argument)
+        else:
+            found.append(("", argument))
+    return found
+
+
+def option(arguments: Sequence[str], name: str) -> str | None:
+    """The value of an option, the last one where it is given several times."""
+    return next((value for each, value in reversed(given(arguments)) if each == name), None)
+
+
+def _check_options(verb: str, arguments: Sequence[str]) -> None:
+    own = [each.name for each in RUN_OPTIONS] + ([RESULTS.name] if verb != "fit" else [])
+    known = {*own, *_LIGHTNING, *_GENERAL}
+    trainer = trainer_options()
+    for name, value in given(arguments):
+        if not name:
+            raise UsageError(f"unexpected argument {value!r}: it belongs to no option (visionkit {verb} --help)")
+        first, *rest = name.lstrip("-").rstrip("+").split(".")
+        if name in ("-c", "-h") or (rest and rest[-1] == "help"):
+            continue
+        if first not in known or not name.startswith("--"):
+            everything = {f"--{each}" for each in known} | {f"--trainer.{each}" for each in trainer}
+            raise UsageError(_unknown(name, everything, verb))
+        if first == "trainer" and rest and trainer and rest[0] not in trainer:
+            raise UsageError(_unknown(name, {f"--trainer.{each}" for each in trainer}, verb))
+        if value is None and first not in _FLAGS:
+            raise UsageError(f"{name}: a value is missing after it")
+
+
+def _unknown(name: str, known: set[str], verb: str) -> str:
+    return f"unknown option {name}{suggest(name, known)} (visionkit {verb} --help lists the options)"
+
+
+@functools.lru_cache(maxsize=1)
+def trainer_options() -> frozenset[str]:
+    """Arguments of Lightning's Trainer, read from its source because its import takes seconds; empty if not found."""
+    spec = importlib.util.find_spec("lightning")
+    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+        try:
+            tree = ast.parse((Path(folder) / "pytorch" / "trainer" / "trainer.py").read_text(encoding="utf-8"))
+        except (OSError, SyntaxError, ValueError):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and node.name == "__init__" and len(node.args.kwonlyargs) > 10:
+                return frozenset(each.arg for each in node.args.kwonlyargs)
+    return frozenset()
+
+
+def _with_run(arguments: Sequence[str]) -> list[str]:
+    """Makes `--ckpt_path best`, `last` and a run's folder into the path of a checkpoint.
+
+    Where no data is named, the run's own configuration is taken.
+    """
+    given = option(arguments, "--ckpt_path")
+    if given in NOTHING:
+        return list(arguments)
+    named = given in NAMED_CHECKPOINTS
+    run = _run_of(arguments) if named else Path(str(given))
+    if run is None:
+        raise UsageError(f"--ckpt_path {given}: name its run with --run RUN, or give --ckpt_path RUN")
+    if not named and (not run.is_dir() or is_bundle(run) or not (run / CHECKPOINTS).is_dir()):
+        return list(arguments)
+    path = find_checkpoint(run, str(given) if named else None)
+    resolved = [*arguments, "--ckpt_path", str(path)]
+    if not configurations.files(arguments) and option(arguments, "--data") is None:
+        written = sorted(run.glob("config*.yaml"), key=lambda each: each.stat().st_mtime)
+        resolved = [*(("--config", str(written[-1])) if written else ()), *resolved]
+    return resolved
+
+
+def _run_of(arguments: Sequence[str]) -> Path | None:
+    """The run that a command line names by `--run` or by the run's own configuration."""
+    files = configurations.files(arguments)
+    written = configurations.lookup([configurations.read(path) for path in files], "run")
+    places = [option(arguments, "--run"), written, *(path.parent for path in reversed(files))]
+    folders = [Path(place) for place in places if place not in NOTHING]
+    return next((folder for folder in folders if (folder / CHECKPOINTS).is_dir()), folders[0] if folders else None)
+
+
+def _check_models(verb: str, arguments: Sequence[str]) -> None:
+    checkpoint, source = option(arguments, "--ckpt_path"), option(arguments, "--start_from")
+    if checkpoint not in NOTHING and source not in NOTHING:
+        raise UsageError("--start_from begins anew and --ckpt_path goes on from a checkpoint; give one of them")
+    if source not in NOTHING:
+        check_model(str(source))
+    if checkpoint in NOTHING or checkpoint in NAMED_CHECKPOINTS:
+        return
+    if verb == "fit":
+        check_checkpoint(Path(str(checkpoint)))
+    else:
+        check_model(str(checkpoint))
+
+
+def _check_root(arguments: Sequence[str], documents: Sequence[Mapping[str, Any]]) -> None:
+    """The folder of the data exists, unless the reader downloads it."""
+    typed = option(arguments, "--data.root")
+    root = typed or configurations.lookup(documents, "data", "init_args", "root")
+    download = option(arguments, "--data.download") or configurations.lookup(documents, "data", "init_args", "download")
+    if not isinstance(root, str) or root in NOTHING or str(download).lower() in ("true", "yes", "on", "1"):
+        return
+    path = Path(root)
+    if not path.exists():
+        parent = path.parent
+        near = suggest(path.name, [each.name for each in parent.iterdir()]) if parent.is_dir() else ""
+        raise DataError(f"{'--data.root' if typed else 'data.root'} {root}: no such folder{near}")
