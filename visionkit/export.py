@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from visionkit.bundle import FACTS, save_bundle
+from visionkit.bundle import save_bundle
 from visionkit.engines import GRAPHS, INPUT, SECOND, SECOND_OUTPUT, Engine, OnnxEngine, TorchEngine, served_fields
 from visionkit.errors import CheckpointError, UsageError
 from visionkit.images import ImageLike, ImageSource
+from visionkit.model_files import FACTS
 from visionkit.predictions import Answers, Classification, DepthMap, Detections, Poses, Prediction
 from visionkit.predictor import Predictor
 from visionkit.quantize import quantize
