@@ -14,7 +14,7 @@ from datamodules.depth_files import DEPTH_SUFFIXES, DepthData, DepthFiles, Pairs
 from datamodules.folders import SPLIT_FOLDERS
 from visionkit.data import Split
 from visionkit.errors import DataError
-from visionkit.images import SUFFIXES
+from visionkit.listing import SUFFIXES
 
 PICTURE_FOLDERS = ("images", "image", "rgb", "color")
 DEPTH_FOLDERS = ("depth", "depths", "depth_maps")

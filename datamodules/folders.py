@@ -15,7 +15,7 @@ from datamodules.pictures import FileStore, LabelledPictures, PictureStore, Pixe
 from datamodules.zips import ZipStore, zip_index
 from visionkit.data import Split, VisionDataModule
 from visionkit.errors import DataError, UsageError
-from visionkit.images import SUFFIXES
+from visionkit.listing import SUFFIXES
 from visionkit.types import Sample
 
 SPLIT_FOLDERS: dict[str, Split] = {

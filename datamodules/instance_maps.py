@@ -12,7 +12,8 @@ from datamodules.class_names import shorten
 from datamodules.objects import Entry, ObjectData, ObjectTarget
 from visionkit.data import Split
 from visionkit.errors import DataError, UsageError
-from visionkit.images import MAX_PIXELS, SUFFIXES
+from visionkit.images import MAX_PIXELS
+from visionkit.listing import SUFFIXES
 from visionkit.masks import encode_labels, mask_areas, mask_boxes
 
 

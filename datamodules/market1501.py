@@ -14,7 +14,7 @@ from datamodules.identities import PersonBatches, PersonPictures
 from datamodules.pictures import FileStore, PixelCache
 from visionkit.data import Split
 from visionkit.errors import DataError
-from visionkit.images import SUFFIXES
+from visionkit.listing import SUFFIXES
 from visionkit.types import Sample
 
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"

@@ -102,6 +102,10 @@ class StoredPictures(Sequence[Sample], Generic[Store]):
     def __len__(self) -> int:
         return len(self.rows)
 
+    def names(self) -> list[str]:
+        """The path of each image."""
+        return [self.store.name(int(number)) for number in self.rows]
+
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[k] for k in range(*index.indices(len(self)))]

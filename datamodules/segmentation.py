@@ -15,7 +15,7 @@ from datamodules.pictures import FileStore, PixelCache, split_rows
 from datamodules.pixel_weights import PixelWeights
 from visionkit.data import Split, VisionDataModule
 from visionkit.errors import DataError
-from visionkit.images import SUFFIXES
+from visionkit.listing import SUFFIXES
 from visionkit.types import Sample
 
 VOC_CLASSES = (

@@ -11,7 +11,7 @@ from datamodules.class_names import index_classes
 from datamodules.objects import Entry, ObjectData
 from visionkit.data import Split
 from visionkit.errors import DataError, UsageError, suggest
-from visionkit.images import SUFFIXES
+from visionkit.listing import SUFFIXES
 
 
 class VocData(ObjectData):

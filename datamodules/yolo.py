@@ -13,7 +13,8 @@ from datamodules.class_names import shorten
 from datamodules.objects import Entry, ObjectData, Segment
 from visionkit.data import Split
 from visionkit.errors import DataError, suggest
-from visionkit.images import SUFFIXES, ImageSource
+from visionkit.images import ImageSource
+from visionkit.listing import SUFFIXES
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from ui.serving.desk import Desk
 from ui.serving.limits import MB, Limits
 from ui.words import in_words
 from visionkit.errors import DataError, EnvironmentFault, UsageError, VisionKitError
-from visionkit.images import SUFFIXES
+from visionkit.listing import SUFFIXES
 
 DIRECTORY = 16 * MB
 """Bytes that the list of an archive's files may have; reading it takes some ten times as much memory."""

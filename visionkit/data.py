@@ -7,6 +7,7 @@ evaluation the sampler neither pads nor repeats, so N processes see each picture
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -14,7 +15,7 @@ import signal
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from visionkit.errors import DataError, UsageError
+from visionkit.data_summary import SplitSummary, warn_of_absent_classes, warn_of_shared_images
+from visionkit.errors import DataError, UsageError, VisionKitError
 from visionkit.geometry import InputSpec
 from visionkit.preprocess import Preprocessor
 from visionkit.resume import position_of
@@ -31,6 +33,7 @@ from visionkit.types import Batch, Example, HeadTarget, Sample
 log = logging.getLogger(__name__)
 
 Split = Literal["train", "val", "test"]
+_STAGES: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 Augment = Callable[[Sample, np.random.Generator], Sample]
 """Changes a training sample; draws all its randomness from the generator it is given. Must be picklable."""
 
@@ -184,6 +187,14 @@ class ResumableLoader(DataLoader[Example]):
         return {"epoch": sampler.epoch, "batches": sampler.skip // (self.batch_size or 1)}
 
 
+@runtime_checkable
+class NamedSamples(Protocol):
+    """A sequence of samples that can name its images without opening them."""
+
+    def names(self) -> Sequence[str]:
+        """The path of each image, in order."""
+
+
 class VisionDataModule(LightningDataModule, ABC):
     """Base of every data module: a subclass lists samples, the base makes loaders of them.
 
@@ -261,6 +272,42 @@ class VisionDataModule(LightningDataModule, ABC):
                 raise DataError(f"{type(self).__name__}: the {split} split holds no pictures")
             self._samples[split] = samples
         return self._samples[split]
+
+    def summary(self, split: Split) -> SplitSummary:
+        """What one split holds, for the lines at the start of a command; readers say more than the number of images.
+
+        Args:
+            split: `train`, `val` or `test`.
+        """
+        return SplitSummary(split, len(self.samples(split)), type(self).__name__)
+
+    def files(self, split: Split) -> Sequence[str]:
+        """Paths of the images of one split, to find those that are in two; none where its samples do not name them."""
+        samples = self.samples(split)
+        return samples.names() if isinstance(samples, NamedSamples) else ()
+
+    def setup(self, stage: str) -> None:
+        """Called by the trainer on every process; the first one reports what the data holds."""
+        if _rank_and_world()[0] == 0 and int(os.environ.get("RANK", 0)) == 0:
+            self.report(_STAGES.get(stage, ()))
+
+    def report(self, splits: Sequence[Split]) -> None:
+        """Prints what some splits hold, and warns of classes without a label and of images in two splits.
+
+        Args:
+            splits: Those that are used; a training split beside them is compared with them where there is one.
+        """
+        print(f"data ({type(self).__name__}):")
+        for split in splits:
+            summary = self.summary(split)
+            print("\n".join(summary.lines()), flush=True)
+            if split == "train":
+                warn_of_absent_classes(summary)
+        files = {split: self.files(split) for split in splits}
+        if "train" not in files:
+            with contextlib.suppress(VisionKitError):  # a set for testing alone needs no training split
+                files = {"train": self.files("train"), **files}
+        warn_of_shared_images(files)
 
     def sampler(self, split: Split, rank: int, world: int) -> EpochSampler:
         """Chooses the order of a split for one rank; training is shuffled."""

@@ -19,14 +19,10 @@ from PIL import Image, UnidentifiedImageError
 
 from visionkit.deep_images import as_is, deep_pixels, is_deep, with_channels
 from visionkit.errors import DataError
+from visionkit.listing import SUFFIXES, list_images
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000")
 """Pillow's plug-ins that may open a file; the rest of them are attack surface."""
-
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2"}
-)
-"""File name endings that count as pictures when a folder is searched."""
 
 MAX_PIXELS = int(os.environ.get("VISIONKIT_MAX_PIXELS", 150_000_000))
 """A picture with more pixels is refused from its header; the environment variable VISIONKIT_MAX_PIXELS moves it."""
@@ -282,7 +278,7 @@ def find_images(source: str | os.PathLike[str]) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and _shown(p, path) and p.is_file())
+        found = list_images(path).files
         if not found:
             raise DataError(f"{path}: no pictures in this folder (looked for {' '.join(sorted(SUFFIXES))})")
         return found
@@ -293,11 +289,6 @@ def find_images(source: str | os.PathLike[str]) -> list[Path]:
     if not found:
         raise DataError(f"{source}: no such file, folder or pattern")
     return found
-
-
-def _shown(path: Path, folder: Path) -> bool:
-    """False for hidden files and folders: thumbnails, and the `._name` twins that macOS leaves."""
-    return not any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _plain_jpeg(source: Any) -> _Header | None:

@@ -11,7 +11,7 @@ import gradio as gr
 
 from ui import batch, texts
 from ui.pages.base import Context, failure, model_choice, note_of
-from visionkit.images import SUFFIXES
+from visionkit.listing import SUFFIXES
 
 ROWS = 200
 """Rows that are listed, at most; the archive holds all."""

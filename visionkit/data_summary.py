@@ -1,0 +1,148 @@
+"""What a command says of its data before it starts: one line per split, and what most likely is a mistake.
+
+Images per split, objects per class, crowds, images without labels, files that were passed over and where the split came
+from. Most mistakes in a data set are seen in these lines.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+_MOST_CLASSES = 20  # more are summed up
+_HEAD = 1 << 16  # bytes of a file that are compared
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """What one split holds.
+
+    Attributes:
+        split: `train`, `val` or `test`.
+        images: Number of images.
+        source: Where the split comes from: a folder, a label file, "10 % of train".
+        classes: Number of labels of each class by name, zeros included; None where they are not counted.
+        unit: What `classes` counts: "objects", "images", "people", "label maps".
+        crowds: Number of crowd regions, which no metric counts.
+        unlabeled: Number of images without a label.
+        passed_over: Number of files or labels that are left out, by reason.
+    """
+
+    split: str
+    images: int
+    source: str = ""
+    classes: Mapping[str, int] | None = None
+    unit: str = "objects"
+    crowds: int = 0
+    unlabeled: int = 0
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """The summary as text: one line, then the classes and what was passed over, where there are any."""
+        parts = [_count(self.images, "images")]
+        if self.classes is not None and self.unit != "images":
+            parts.append(_count(sum(self.classes.values()), self.unit))
+        if self.crowds:
+            parts.append(_count(self.crowds, "crowd regions"))
+        if self.unlabeled:
+            parts.append(f"{self.unlabeled:,} without labels")
+        out = [f"  {self.split:<6} {', '.join(parts)}{f'  ({self.source})' if self.source else ''}"]
+        if self.classes:
+            shown = [f"{name} {number:,}" for name, number in self.classes.items()]
+            if len(shown) > _MOST_CLASSES:
+                low, high = min(self.classes.values()), max(self.classes.values())
+                shown = [f"{len(shown)} with {low:,} to {high:,} {self.unit} each"]
+            out.append(f"         classes: {', '.join(shown)}")
+        if self.passed_over:
+            reasons = (f"{number:,} {reason}" for reason, number in self.passed_over.items())
+            out.append(f"         passed over: {', '.join(reasons)}")
+        return out
+
+
+def warn_of_absent_classes(summary: SplitSummary) -> None:
+    """Warns of classes that never occur in a split, which is nearly always a mistake in the training split."""
+    absent = [name for name, number in (summary.classes or {}).items() if number == 0]
+    if absent:
+        named = ", ".join(absent[:5]) + (f", ... {len(absent)} in all" if len(absent) > 5 else "")
+        log.warning(
+            "%s: no %s of class %s, so the network cannot learn it",
+            summary.source or summary.split,
+            summary.unit,
+            named,
+        )
+
+
+def warn_of_shared_images(files: Mapping[Any, Sequence[str]]) -> None:
+    """Warns where two splits hold the same images, by path or by content.
+
+    Args:
+        files: Paths of images by split.
+    """
+    splits = list(files)
+    for number, first in enumerate(splits):
+        for second in splits[number + 1 :]:
+            same = shared_images(files[first], files[second])
+            if same:
+                pairs = [a if a == b else f"{a} = {b}" for a, b in same[:3]]
+                log.warning(
+                    "%s and %s share %d of %d images (%s%s), so they are not independent sets",
+                    *(first, second, len(same), len(files[second]), ", ".join(pairs)),
+                    ", ..." if len(same) > len(pairs) else "",
+                )
+
+
+def shared_images(first: Sequence[str], second: Sequence[str]) -> list[tuple[str, str]]:
+    """Images of one list that are in another too: the same file, or files of equal content.
+
+    Only files whose size occurs on both sides are opened.
+
+    Args:
+        first: Paths.
+        second: Paths.
+
+    Returns:
+        Pairs of paths, in the order of the second list.
+    """
+    own = {os.path.realpath(path): path for path in first}
+    by_size: dict[int, list[str]] = {}
+    for path in first:
+        by_size.setdefault(_size(path), []).append(path)
+    beginnings: dict[int, dict[str, str]] = {}
+    found = []
+    for path in second:
+        real, size = os.path.realpath(path), _size(path)
+        if real in own:
+            found.append((own[real], path))
+        elif size > 0 and size in by_size:
+            if size not in beginnings:
+                beginnings[size] = {_beginning(rival): rival for rival in by_size[size]}
+            match = beginnings[size].get(_beginning(path))
+            if match is not None and filecmp.cmp(match, path, shallow=False):
+                found.append((match, path))
+    return found
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 (a hot path)
+    except OSError:
+        return -1  # not a file of its own, such as a member of an archive
+
+
+def _beginning(path: str) -> str:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 (a hot path)
+            return hashlib.blake2b(file.read(_HEAD), digest_size=16).hexdigest()
+    except OSError:
+        return path
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}"
