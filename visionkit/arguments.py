@@ -69,6 +69,7 @@ def check_arguments(verb: str, arguments: Sequence[str]) -> list[str]:
         DataError: A folder of data that does not exist.
     """
     _check_options(verb, arguments)
+    arguments = _with_names(arguments)
     resolved = configurations.resolve_files(arguments)
     if verb != "fit":
         resolved = _with_run(resolved)
@@ -133,6 +134,20 @@ def trainer_options() -> frozenset[str]:
             if isinstance(node, ast.FunctionDef) and node.name == "__init__" and len(node.args.kwonlyargs) > 10:
                 return frozenset(each.arg for each in node.args.kwonlyargs)
     return frozenset()
+
+
+def _with_names(arguments: Sequence[str]) -> list[str]:
+    """Class names are text, whatever yaml takes them for: `--data.classes [no, 1e3]`."""
+    quoted = list(arguments)
+    for index, argument in enumerate(arguments):
+        name, sign, value = argument.partition("=")
+        if not name.startswith("--") or not name.rstrip("+").endswith((".classes", ".keypoints")):
+            continue
+        if sign:
+            quoted[index] = f"{name}={configurations.quote_names(value, names=True)}"
+        elif index + 1 < len(arguments):
+            quoted[index + 1] = configurations.quote_names(arguments[index + 1], names=True)
+    return quoted
 
 
 def _with_run(arguments: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentError, Namespace, set_parsing_settings
+from jsonargparse import ArgumentError, Namespace, get_loader, set_loader, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
@@ -23,6 +23,7 @@ from visionkit.callbacks import NoProfiler, default_callbacks
 from visionkit.callbacks.tracking import track
 from visionkit.checkpoint import AtomicCheckpointIO, StoredModel, find_last, read_checkpoint, read_model
 from visionkit.cli_errors import explain
+from visionkit.configurations import quote_names
 from visionkit.data import VisionDataModule
 from visionkit.errors import CheckpointError, UsageError, VisionKitError
 from visionkit.linking import LINKS, has_argument, link
@@ -63,6 +64,7 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
     else:
         defaults = []
     _allow_imports()
+    set_loader("yaml", _load, exceptions=(yaml.YAMLError,))
     hush_lightning()
     try:
         VisionCLI(verb, [*defaults, *arguments], stored)
@@ -226,9 +228,9 @@ class VisionCLI(LightningCLI):
 
         What is linked is left out, so a flag can still change the leading side.
         """
-        dumped = _without_none(
-            yaml.safe_load(self._parser(self._verb).dump(self.settings, format="yaml", skip_validation=True))
-        )
+        # As json: what the parser writes as yaml, other readers of yaml read differently.
+        text = self._parser(self._verb).dump(self.settings, format="json", skip_validation=True)
+        dumped = _without_none(json.loads(text))
         for key in ("config", "ckpt_path"):
             dumped.pop(key, None)
         for each in LINKS:
@@ -277,6 +279,14 @@ class VisionCLI(LightningCLI):
             print_results(model, results, part)
             if self.settings.results:
                 write_results(Path(self.settings.results), model, results, part)
+
+
+_load_yaml = get_loader("yaml")
+
+
+def _load(text: str) -> Any:
+    """The parser's own reader of yaml, with class names as the text that they are."""
+    return _load_yaml(quote_names(text))
 
 
 def _allow_imports() -> None:

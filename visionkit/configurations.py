@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,10 @@ SHIPPED = Path(__file__).parent / "configs"
 _FOLDERS = ("task", "data", "trainer", "logger", "experiment")
 _MAX_NODES = 200_000
 """Values of one file with its aliases written out: a file of 400 bytes can stand for billions."""
+
+_NAME_LISTS = ("classes", "keypoints")
+_BARE = re.compile(r"[^\W\d](?:[\w./ -]*[\w./-])?")
+_RESERVED = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none", "nan", "inf"}
 
 
 def shipped() -> dict[str, Path]:
@@ -176,3 +182,78 @@ def lookup(documents: Sequence[Mapping[str, Any]], *keys: str) -> Any:
         if value is not None:
             return value
     return None
+
+
+def dump(config: Any) -> str:
+    """Writes a configuration so that every reader of yaml, 1.1 and 1.2, finds the same values in it.
+
+    Text that any of them takes for something else (`1e3`, `no`, `12:30`, `=`) is quoted.
+    """
+    return yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes all text that is not plainly a word or a path."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def text(self, value: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", value, style=None if _is_plain(value) else '"')
+
+
+_Dumper.add_representer(str, _Dumper.text)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether every reader of yaml takes it for text without quotes."""
+    return _BARE.fullmatch(text) is not None and text.lower() not in _RESERVED
+
+
+def quote_names(text: str, names: bool = False) -> str:
+    """Puts quotes around names that yaml would read as numbers, truth values, dates or nothing.
+
+    Args:
+        text: A yaml document.
+        names: It is a list of names itself; otherwise those below `classes` and `keypoints` are meant.
+
+    Returns:
+        The document with these names quoted, all else as it was; as it came where it is not valid yaml.
+    """
+    if not names and not any(key in text for key in _NAME_LISTS):
+        return text
+    try:
+        if _are_text(json.loads(text), names):
+            return text  # the parser is handed thousands of names as json, which yaml would read for seconds
+    except (ValueError, RecursionError):
+        pass
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError):
+        return text
+    scalars: dict[int, yaml.ScalarNode] = {}
+    seen: set[int] = set()
+    waiting = [(root, names)] if root is not None else []
+    while waiting:
+        node, named = waiting.pop()
+        if isinstance(node, yaml.ScalarNode):
+            if named and node.style is None and node.value and not _is_plain(node.value):
+                scalars[node.start_mark.index] = node
+        elif isinstance(node, yaml.MappingNode) and id(node) not in seen:
+            seen.add(id(node))
+            waiting += [(value, key.value in _NAME_LISTS) for key, value in node.value]
+        elif isinstance(node, yaml.SequenceNode) and id(node) not in seen:
+            seen.add(id(node))
+            waiting += [(each, named) for each in node.value]
+    for _, node in sorted(scalars.items(), reverse=True):
+        before, after = text[: node.start_mark.index], text[node.end_mark.index :]
+        text = f"{before}{json.dumps(node.value, ensure_ascii=False)}{after}"
+    return text
+
+
+def _are_text(value: Any, named: bool) -> bool:
+    if isinstance(value, dict):
+        return all(_are_text(each, key in _NAME_LISTS) for key, each in value.items())
+    if isinstance(value, list):
+        return all(_are_text(each, named) for each in value)
+    return not named or isinstance(value, str)

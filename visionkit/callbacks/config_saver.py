@@ -6,17 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning import Callback, LightningModule, Trainer
 
 from visionkit.atomic import atomic_file
+from visionkit.configurations import dump
+from visionkit.runs import CHECKPOINTS, CONFIG
 
 
 class ConfigSaver(Callback):
     """Writes `config.yaml` into the run's folder and logs the configuration once as hyperparameters.
 
-    A file that is there is never overwritten: a resumed run with another configuration writes `config-2.yaml` and so
-    on.
+    It is written when training begins: the data was opened then. A file of a run with checkpoints is never overwritten:
+    a resumed run with another configuration writes `config-2.yaml` and so on. What a failed try left without a
+    checkpoint is replaced.
 
     Args:
         folder: Of the run.
@@ -27,17 +29,25 @@ class ConfigSaver(Callback):
         self.folder, self.config = Path(folder), without_marks(config)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage != "fit" or not trainer.is_global_zero:
+        if stage == "fit" and trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.log_hyperparams(self.config)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero:
             return
-        text = yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True)
-        path, number = self.folder / "config.yaml", 2
-        while path.exists() and path.read_text(encoding="utf-8") != text:
-            path, number = self.folder / f"config-{number}.yaml", number + 1
-        if not path.exists():
-            with atomic_file(path) as file:
-                file.write(text.encode("utf-8"))
-        for logger in trainer.loggers:
-            logger.log_hyperparams(self.config)
+        text = dump(self.config)
+        path, number = self.folder / CONFIG, 2
+        if any((self.folder / CHECKPOINTS).glob("*.ckpt")):
+            while path.exists() and path.read_text(encoding="utf-8") != text:
+                path, number = path.with_name(f"{Path(CONFIG).stem}-{number}.yaml"), number + 1
+            if path.exists():
+                return
+        else:
+            for stale in self.folder.glob(f"{Path(CONFIG).stem}-*.yaml"):
+                stale.unlink()
+        with atomic_file(path) as file:
+            file.write(text.encode("utf-8"))
 
 
 def without_marks(value: Any) -> Any:

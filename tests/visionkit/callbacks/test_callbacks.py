@@ -278,6 +278,8 @@ def test_the_configuration_is_written_once_and_never_over_another(tmp_path: Path
     }
     assert not (tmp_path / "config-2.yaml").exists()
     assert "_instantiator" not in Path(logger.log_dir, "hparams.yaml").read_text()
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
     fit(tmp_path, [ConfigSaver(tmp_path, {"seed": 2})])
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["seed"] == 1
     assert yaml.safe_load((tmp_path / "config-2.yaml").read_text()) == {"seed": 2}
