@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -143,10 +144,12 @@ def _with_names(arguments: Sequence[str]) -> list[str]:
         name, sign, value = argument.partition("=")
         if not name.startswith("--") or not name.rstrip("+").endswith((".classes", ".keypoints")):
             continue
-        if sign:
-            quoted[index] = f"{name}={configurations.quote_names(value, names=True)}"
-        elif index + 1 < len(arguments):
-            quoted[index + 1] = configurations.quote_names(arguments[index + 1], names=True)
+        place = index if sign else index + 1
+        if place < len(arguments):
+            value = value if sign else arguments[place]
+            appended = name.endswith("+") and not value.startswith(("[", '"', "'"))
+            value = json.dumps(value) if appended else configurations.quote_names(value, names=True)
+            quoted[place] = f"{name}={value}" if sign else value
     return quoted
 
 

@@ -233,7 +233,7 @@ def quote_names(text: str, names: bool = False) -> str:
         return text
     scalars: dict[int, yaml.ScalarNode] = {}
     seen: set[int] = set()
-    waiting = [(root, names)] if root is not None else []
+    waiting = [(root, names and isinstance(root, yaml.SequenceNode))] if root is not None else []
     while waiting:
         node, named = waiting.pop()
         if isinstance(node, yaml.ScalarNode):
@@ -241,7 +241,8 @@ def quote_names(text: str, names: bool = False) -> str:
                 scalars[node.start_mark.index] = node
         elif isinstance(node, yaml.MappingNode) and id(node) not in seen:
             seen.add(id(node))
-            waiting += [(value, key.value in _NAME_LISTS) for key, value in node.value]
+            # `classes: null` is nothing, not a name.
+            waiting += [(v, key.value in _NAME_LISTS and isinstance(v, yaml.SequenceNode)) for key, v in node.value]
         elif isinstance(node, yaml.SequenceNode) and id(node) not in seen:
             seen.add(id(node))
             waiting += [(each, named) for each in node.value]
@@ -255,5 +256,5 @@ def _are_text(value: Any, named: bool) -> bool:
     if isinstance(value, dict):
         return all(_are_text(each, key in _NAME_LISTS) for key, each in value.items())
     if isinstance(value, list):
-        return all(_are_text(each, named) for each in value)
-    return not named or isinstance(value, str)
+        return all(_are_text(each, False) and (isinstance(each, str) or not named) for each in value)
+    return True

@@ -66,7 +66,7 @@ def test_wrong_options_are_named_with_the_nearest(arguments, message):
 def test_what_is_right_passes_unchanged(verb, tmp_path):
     (tmp_path / "a.yaml").write_text("model: {class_path: A}\n")
     more = [] if verb == "fit" else ["--results", "a.json"]
-    right = ["-c", "a.yaml", "--model", "A", "--model.x", "-1", "--data.classes+=b", "--trainer.logger+", "X", *more]
+    right = ["-c", "a.yaml", "--model", "A", "--model.x", "-1", "--data.batch_size=4", "--trainer.logger+", "X", *more]
     right += ["--trainer.accelerator.help", "--trainer.callbacks.x=1", "--run=a", "--print_config", "--seed_everything"]
     assert check_arguments(verb, [*right, "1"]) == [*right, "1"]
 

@@ -37,6 +37,10 @@ def test_names_that_are_typed_or_written_by_hand_are_text():
     assert yaml.safe_load(quote_names(listed, names=True)) == right
     for argument in (["--data.classes", listed], [f"--data.classes={listed}"]):
         assert yaml.safe_load(option(check_arguments("fit", argument), "--data.classes")) == right
+    assert check_arguments("fit", ["--data.classes+=1e3", "--data.classes+", "no"]) == [
+        *('--data.classes+="1e3"', "--data.classes+", '"no"')
+    ]
+    assert check_arguments("fit", ["--data.classes", "null"]) == ["--data.classes", "null"]
     by_hand = f"lr: 1e3\ndata:\n  init_args:\n    classes: {listed}\n    flag: no\nmodel: {{classes: [1, 2.5]}}\n"
     loaded = yaml.safe_load(quote_names(by_hand))
     assert loaded["data"]["init_args"] == {"classes": right, "flag": False}
@@ -45,7 +49,9 @@ def test_names_that_are_typed_or_written_by_hand_are_text():
     assert json.loads(quote_names('{"classes": [1, null], "x": [1]}')) == {"classes": ["1", "null"], "x": [1]}
 
 
-@pytest.mark.parametrize("text", ["classes: [", "classes: {a: no}", "classes", "classes: no", '{"classes": ["a"]}'])
+@pytest.mark.parametrize(
+    "text", ["classes: [", "classes: {a: no}", "classes", "classes: no", "classes: null", '{"classes": ["a"]}']
+)
 def test_what_is_no_list_of_names_is_left_alone(text):
     assert quote_names(text) == text
 
@@ -61,7 +67,7 @@ def test_a_run_with_such_classes_is_measured_resumed_and_served(tmp_path: Path, 
     options += ["--model.backbone", "test_resnet", "--model.input.size", "[32,32]", "--data.batch_size", "8"]
     data = ["--data", "FolderData", "--data.root", "photos", "--data.val_fraction", "0.3"]
     line = ["fit", "-c", "classification", *data, *options, "--trainer.max_epochs", "1", "--run", "run"]
-    assert main([*line, "--data.classes", f"[{', '.join(json.dumps(n) if n[0] in ' #' else n for n in names)}]"]) == 0
+    assert main([*line, "--data.classes", f"[{', '.join(json.dumps(n) if n[0] in " #'" else n for n in names)}]"]) == 0
     assert yaml.safe_load(Path("run/config.yaml").read_text())["data"]["init_args"]["classes"] == names
     assert describe("run/checkpoints/last.ckpt")["classes"] == names
     assert main(["validate", "-c", "run/config.yaml", "--ckpt_path", "run/checkpoints/last.ckpt"]) == 0

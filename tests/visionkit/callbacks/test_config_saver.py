@@ -23,7 +23,7 @@ def test_what_a_failed_try_left_is_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("hook", ["setup", "train_dataloader"])
 def test_nothing_is_written_before_the_data_was_opened(hook: str, tmp_path: Path, monkeypatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise DataError("photos: no such folder")
 
     monkeypatch.setattr(NoiseData, hook, refuse)
