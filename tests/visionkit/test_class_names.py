@@ -67,7 +67,8 @@ def test_a_run_with_such_classes_is_measured_resumed_and_served(tmp_path: Path, 
     options += ["--model.backbone", "test_resnet", "--model.input.size", "[32,32]", "--data.batch_size", "8"]
     data = ["--data", "FolderData", "--data.root", "photos", "--data.val_fraction", "0.3"]
     line = ["fit", "-c", "classification", *data, *options, "--trainer.max_epochs", "1", "--run", "run"]
-    assert main([*line, "--data.classes", f"[{', '.join(json.dumps(n) if n[0] in " #'" else n for n in names)}]"]) == 0
+    typed = ", ".join(json.dumps(name) if name[0] in " #'" else name for name in names)
+    assert main([*line, "--data.classes", f"[{typed}]"]) == 0
     assert yaml.safe_load(Path("run/config.yaml").read_text())["data"]["init_args"]["classes"] == names
     assert describe("run/checkpoints/last.ckpt")["classes"] == names
     assert main(["validate", "-c", "run/config.yaml", "--ckpt_path", "run/checkpoints/last.ckpt"]) == 0
