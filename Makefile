@@ -7,8 +7,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := visionkit tasks datamodules ui
-# Its trainings are forked, which in a process with threads, as pytest-xdist's are, can wait for ever.
-FORKING := tests/visionkit/test_resume.py
 # make's own job slots would mix the output of lint and tests.
 .NOTPARALLEL:
 .PHONY: help install demo test lint format slow bench screenshots lock clean
@@ -45,8 +43,7 @@ demo: install
 	$(BIN)/visionkit serve --port $(PORT)
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow" --ignore $(FORKING) --numprocesses $(JOBS) --dist loadfile
-	$(BIN)/python -m pytest -m "not slow" $(FORKING)
+	$(BIN)/python -m pytest -m "not slow" --numprocesses $(JOBS) --dist loadfile --durations 10
 
 lint: install
 	$(BIN)/ruff check .

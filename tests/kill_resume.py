@@ -30,7 +30,10 @@ from visionkit.checkpoint import describe, find_last
 from visionkit.errors import VisionKitError
 
 OTHER_DISK = Path("/dev/shm")
-_fork = multiprocessing.get_context("fork")  # a child has everything imported already
+# Trainings begin in forks of a server without threads that has imported everything; a fork of this process, in which a
+# test runner may have threads, can wait for ever.
+_server = multiprocessing.get_context("forkserver")
+_server.set_forkserver_preload(["tests.tiny_training"])
 
 
 class _Began(Callback):
@@ -43,7 +46,8 @@ class _Began(Callback):
         self.path.touch()
 
 
-def _child(run: Path, workers: int, temporary: str, slowly: float) -> None:
+def _child(run: Path, workers: int, temporary: str, slowly: float, method: str) -> None:
+    multiprocessing.set_start_method(method, force=True)  # of its loader workers: as a training's own, not the server's
     os.setsid()  # its loader workers die with it
     os.environ["TMPDIR"] = temporary
     tempfile.tempdir = None
@@ -66,7 +70,7 @@ def start(run: Path, workers: int, temporary: str, slowly: float) -> multiproces
     """Trains in a process of its own, which writes `began` when training begins and `log.txt` all along."""
     run.mkdir(parents=True, exist_ok=True)
     (run / "began").unlink(missing_ok=True)
-    process = _fork.Process(target=_child, args=(run, workers, temporary, slowly))
+    process = _server.Process(target=_child, args=(run, workers, temporary, slowly, multiprocessing.get_start_method()))
     process.start()
     return process
 
@@ -103,7 +107,7 @@ def trial(number: int, folder: Path, seconds: float, rng: random.Random, want: d
     """
     run, workers = folder / f"run{number:02d}", 2 * (number % 2)
     elsewhere = number // 2 % 2 == 1 and OTHER_DISK.is_dir()
-    with tempfile.TemporaryDirectory(dir=OTHER_DISK if elsewhere else folder) as temporary:
+    with tempfile.TemporaryDirectory(dir=OTHER_DISK if elsewhere else None) as temporary:
         moments: list[str] = []
         kills = rng.choice((1, 1, 2))
         while len(moments) < kills:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = (
@@ -19,6 +22,20 @@ CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
 PATIENCE = 120_000
 """Milliseconds; a quiet machine needs hundredths of it."""
 
+ABORTED = ("AbortError", "errored out", "Failed to fetch", "network error", "net::ERR_ABORTED")
+"""What gradio's client, a fetch and Chromium write on the console when a page is left while a request is under way."""
+
+
+def skipped(environment: Mapping[str, str], chromium: Path = CHROMIUM) -> bool:
+    """Whether tests in a browser are skipped: no browser is installed, and this is no continuous integration.
+
+    Where `CI` is set they run and fail, so that a job without a browser is not green by mistake.
+    """
+    return not environment.get("CI") and not chromium.exists()
+
+
+needs_chromium = pytest.mark.skipif(skipped(os.environ), reason=f"no {CHROMIUM}: install Debian's chromium to run this")
+
 
 @contextlib.contextmanager
 def chromium(*more: str) -> Iterator[Any]:
@@ -26,7 +43,12 @@ def chromium(*more: str) -> Iterator[Any]:
 
     Args:
         more: Flags beside those that are always given.
+
+    Raises:
+        FileNotFoundError: It is not installed.
     """
+    if not CHROMIUM.exists():
+        raise FileNotFoundError(f"no {CHROMIUM}: install Debian's chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -40,6 +62,9 @@ def chromium(*more: str) -> Iterator[Any]:
 class Watched:
     """A page of the demo, with everything that should not have happened on it.
 
+    A page that is left drops what it still asked for, and its scripts report that on the console: no fault. A request
+    that fails on a page that stays is one.
+
     Args:
         page: Of the browser.
         address: Of the demo; a request to any other place is a fault.
@@ -48,10 +73,10 @@ class Watched:
     def __init__(self, page: Any, address: str) -> None:
         self.page, self.address = page, address
         self.faults: list[str] = []
-        self.asked = 0
+        self.leaving = False
         page.set_default_timeout(PATIENCE)
-        page.on("console", lambda said: said.type == "error" and self.faults.append(f"console: {said.text}"))
-        page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
+        page.on("console", lambda said: said.type == "error" and self._reported(f"console: {said.text}"))
+        page.on("pageerror", lambda error: self._reported(f"script: {error}"))
         page.on("dialog", lambda dialog: (self.faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         page.on(
             "response", lambda answer: answer.status >= 400 and self.faults.append(f"{answer.status}: {answer.url}")
@@ -59,30 +84,48 @@ class Watched:
         self._waiting: set[Any] = set()
         self._last_asked = time.monotonic()
         page.on("request", self._asked)
-        for ended in ("requestfinished", "requestfailed"):
-            page.on(ended, lambda request: self._waiting.discard(request))
+        page.on("requestfinished", lambda request: self._waiting.discard(request))
+        page.on("requestfailed", self._failed)
+        page.on("framenavigated", self._arrived)
+
+    def _reported(self, fault: str) -> None:
+        if not (self.leaving and any(words in fault for words in ABORTED)):
+            self.faults.append(fault)
+
+    def _failed(self, request: Any) -> None:
+        self._waiting.discard(request)
+        # A page may abort what it no longer needs, as a stream whose last event has come.
+        if not self.leaving and request.failure != "net::ERR_ABORTED":
+            self.faults.append(f"{request.failure}: {request.url}")
+
+    def _arrived(self, frame: Any) -> None:
+        if frame == self.page.main_frame:
+            self.leaving = False
 
     def _asked(self, request: Any) -> None:
         url = request.url
-        self.asked += 1
         self._last_asked = time.monotonic()
         if "/heartbeat/" not in url:  # which lasts as long as its page
             self._waiting.add(request)
         if not url.startswith((f"{self.address}/", "data:", "blob:")):
             self.faults.append(f"asked for {url}")
 
-    def open(self, path: str = "") -> None:
-        """Goes to a page and waits until it can be used.
+    def go(self, url: str) -> None:
+        """Leaves the page for another, whatever is under way."""
+        self.leaving = True  # until the other page has taken its place
+        self.page.goto(url)
 
-        What is under way comes to its end first: gradio's client tells on the console when somebody leaves before.
-        What a page asks for when it opens begins a moment after it stands.
-        """
+    def open(self, path: str = "") -> None:
+        """Goes to a page of the demo and waits until it can be used."""
+        self.go(f"{self.address}/{path}")
+        self.page.locator(".vk-head").first.wait_for()
+
+    def settled(self) -> None:
+        """Waits until the page has asked for all that it opens with, so that whatever fails of it is seen."""
         self.until(
             lambda: not self._waiting and time.monotonic() > self._last_asked + 0.4,
             lambda: f"still asked for: {[each.url for each in self._waiting]}",
         )
-        self.page.goto(f"{self.address}/{path}")
-        self.page.locator(".vk-head").first.wait_for()
 
     def upload(self, path: Path, place: str = "#vk-input") -> None:
         """Gives a picture to the first input in a place."""

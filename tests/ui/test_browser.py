@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.ui import browser
-from tests.ui.browser import CHROMIUM, Watched
+from tests.ui.browser import Watched, needs_chromium
 from tests.ui.conftest import CLASSES, HOSTILE, Demo
 from ui import texts
 
 pytestmark = [
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install Debian's chromium to run this"),
+    needs_chromium,
     pytest.mark.timeout(300),
     pytest.mark.filterwarnings("ignore::Warning:gradio.queueing"),  # its use of pandas
 ]
@@ -30,8 +31,9 @@ def chromium() -> Iterator[object]:
 def watched(chromium, demo: Demo) -> Iterator[Watched]:
     context = chromium.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     watched = Watched(context.new_page(), demo.address)
-    watched.page.goto(demo.address)
+    watched.open()
     yield watched
+    watched.go("about:blank")
     context.close()
     assert watched.faults == []
 
@@ -98,7 +100,7 @@ def test_a_broken_model_is_listed_as_such_and_an_unknown_one_told(watched: Watch
 def test_it_fits_a_phone_and_the_dark(chromium, demo: Demo, pictures: list[Path], width: int, scheme: str) -> None:
     context = chromium.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
     watched = Watched(context.new_page(), demo.address)
-    watched.page.goto(demo.address)
+    watched.open()
     watched.upload(pictures[3])
     watched.page.locator("#vk-facts").wait_for()
     wide = watched.page.evaluate("document.documentElement.scrollWidth")
@@ -107,3 +109,39 @@ def test_it_fits_a_phone_and_the_dark(chromium, demo: Demo, pictures: list[Path]
     assert watched.faults == [] and wide <= width
     channels = [int(value) for value in background.removeprefix("rgb(").rstrip(")").split(",")]
     assert (max(channels) < 60) == (scheme == "dark")
+
+
+def test_the_watcher_tells_a_page_that_was_left_from_a_failed_request(chromium) -> None:
+    def answer(route: Any) -> None:
+        asked = route.request.url.rpartition("/")[2]
+        if asked.startswith("page-"):
+            script = f"fetch('/{asked.removeprefix('page-')}').catch(error => console.error(`${{error}}`))"
+            route.fulfill(body=f"<div class=vk-head>x</div><script>{script}</script>", content_type="text/html")
+        elif asked == "reset":
+            route.abort("connectionreset")
+        # `never` is not answered at all.
+
+    context = chromium.new_context()
+    watched = Watched(context.new_page(), "http://demo.example")
+    watched.page.route("**/*", answer)
+    for _ in range(2):
+        with watched.page.expect_request("**/never"):
+            watched.open("page-never")
+    watched.open("page-page-")
+    watched.settled()
+    assert watched.faults == []
+    watched.open("page-reset")
+    watched.settled()
+    assert "net::ERR_CONNECTION_RESET: http://demo.example/reset" in watched.faults
+    watched.faults.clear()
+    watched.page.evaluate("console.error('AbortError: the page stays')")
+    watched.until(lambda: watched.faults, "an abort on a page that stays is not seen")
+    context.close()
+
+
+def test_without_a_browser_continuous_integration_fails(tmp_path: Path) -> None:
+    missing = tmp_path / "chromium"
+    assert browser.skipped({}, missing) and browser.skipped({"CI": ""}, missing)
+    assert not browser.skipped({"CI": "true"}, missing)
+    missing.touch()
+    assert not browser.skipped({}, missing) and not browser.skipped({"CI": "1"}, missing)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.ui.browser import CHROMIUM, FLAGS, Watched
+from tests.ui.browser import Watched, chromium, needs_chromium
 from tests.ui.conftest import served
 from ui.downloads import Downloads
 from ui.views import VIEWS
@@ -72,12 +72,10 @@ def test_every_component_gets_a_value_and_files_can_be_opened(answer: DepthMap, 
 # ---------------------------------------------------------------------- in a browser
 
 
-@pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install Debian's chromium to run this")
+@needs_chromium
 @pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore::Warning:gradio.queueing")
 def test_pointing_tells_the_depth_and_dragging_turns_the_points(tmp_path: Path):
-    from playwright.sync_api import sync_playwright
-
     from tasks.depth import DepthTask
     from visionkit.checkpoint import save_bundle
     from visionkit.geometry import InputSpec
@@ -90,24 +88,33 @@ def test_pointing_tells_the_depth_and_dragging_turns_the_points(tmp_path: Path):
     photo = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((160, 120))
     photo.save(tmp_path / "photo.png")
     (tmp_path / "scratch").mkdir()
-    with served(tmp_path / "models", tmp_path / "scratch") as demo, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS.split())
+    with served(tmp_path / "models", tmp_path / "scratch") as demo, chromium() as browser:
         watched = Watched(browser.new_page(viewport={"width": 1280, "height": 1600}), demo.address)
         page = watched.page
-        page.goto(demo.address)
+        watched.open()
         watched.choose("Deep")
         watched.upload(tmp_path / "photo.png")
         page.locator(".vk-depth-box[data-ready]").wait_for(timeout=150_000)  # the model is loaded first
         image, told = page.locator(".vk-depth-box img"), page.locator(".vk-depth-box output")
         frame = image.bounding_box()
         image.hover(position={"x": frame["width"] * 0.3, "y": frame["height"] * 0.7})
+        told.get_by_text("m under the pointer").wait_for()
         number = float(told.inner_text().split()[0])
         answer = load(tmp_path / "models" / "deep")(tmp_path / "photo.png")
         around = answer.values[82:87, 46:51]
-        assert around.min() - 0.01 <= number <= around.max() + 0.01 and "m under the pointer" in told.inner_text()
+        assert around.min() - 0.01 <= number <= around.max() + 0.01
 
         canvas = page.locator(".vk-depth-box canvas")
-        pictures = [canvas.evaluate("c => c.toDataURL()")]
+        pictures: list[str] = []
+
+        def turned() -> bool:
+            now = canvas.evaluate("c => c.toDataURL()")
+            if now in pictures:
+                return False
+            pictures.append(now)
+            return True
+
+        assert turned()
         canvas.scroll_into_view_if_needed()
         frame = canvas.bounding_box()
         middle = frame["x"] + frame["width"] / 2, frame["y"] + frame["height"] / 2
@@ -115,17 +122,14 @@ def test_pointing_tells_the_depth_and_dragging_turns_the_points(tmp_path: Path):
         page.mouse.down()
         page.mouse.move(middle[0] + 120, middle[1] + 30, steps=4)
         page.mouse.up()
-        page.wait_for_timeout(200)
-        pictures.append(canvas.evaluate("c => c.toDataURL()"))
+        watched.until(turned, "dragging turns nothing")
+        watched.until(lambda: not turned(), "the points turn on by themselves")
         canvas.focus()
         page.keyboard.press("ArrowLeft")
-        page.wait_for_timeout(200)
-        pictures.append(canvas.evaluate("c => c.toDataURL()"))
-        assert len(set(pictures)) == 3
+        watched.until(turned, "a key turns nothing")
         painted = np.asarray(Image.open(io.BytesIO(base64.b64decode(pictures[0].partition(",")[2]))))[..., 3] > 0
         assert painted.mean() > 0.2, "points are seen"
         with page.expect_download() as download:
             page.locator("#vk-depth-ply").click()
         assert download.value.suggested_filename.endswith(".ply")
-        browser.close()
     assert watched.faults == []

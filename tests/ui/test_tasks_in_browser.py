@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.ui.browser import CHROMIUM, Watched
+from tests.ui.browser import Watched, needs_chromium
 from tests.ui.conftest import Demo
 from ui import texts
 from ui.catalogue import Entry, find_starters
@@ -16,7 +16,7 @@ from ui.views import VIEWS
 from visionkit.registry import task_names
 
 pytestmark = [
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no {CHROMIUM}: install Debian's chromium to run this"),
+    needs_chromium,
     pytest.mark.timeout(900),
     pytest.mark.filterwarnings("ignore::Warning:gradio.queueing"),  # its use of pandas
 ]

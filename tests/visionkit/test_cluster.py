@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 )
 @pytest.mark.parametrize("whole_group", [False, True], ids=["to the process", "to its workers too"])
 def test_a_signal_saves_and_ends_with_its_status(number: int, status: int, whole_group: bool, tmp_path: Path) -> None:
-    process = start(tmp_path, 2 * whole_group, str(tmp_path), slowly=0.2)
+    process = start(tmp_path, 2 * whole_group, tempfile.gettempdir(), slowly=0.2)
     last = tmp_path / "checkpoints" / "last.ckpt"
     while not last.exists() and process.is_alive():
         time.sleep(0.01)
