@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv as csv_format
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +11,13 @@ import numpy as np
 
 from datamodules.augment import SampleAugment
 from datamodules.class_names import index_classes, shorten
-from datamodules.folders import SPLIT_FOLDERS
 from datamodules.pictures import FileStore, LabelledPictures, PixelCache, split_rows
+from datamodules.splits import SPLIT_WORDS, split_of
 from visionkit.data import Split, VisionDataModule
 from visionkit.errors import DataError, UsageError, suggest
+from visionkit.listing import resolve_listed
+from visionkit.names import normalized
+from visionkit.text_files import read_csv
 from visionkit.types import Sample
 
 
@@ -96,7 +98,7 @@ class CsvData(VisionDataModule):
         if self._table is None:
             table = _read(self.csv, self.columns)
             labels = _labels(table, self.classes)
-            _check_files(table, self.root)
+            files = _files(table, self.root)
             splits = np.array(_splits(table))
             rows: dict[Split, np.ndarray] = {
                 "train": np.flatnonzero(splits == "train"),
@@ -107,7 +109,7 @@ class CsvData(VisionDataModule):
             train = rows["train"]
             parts = split_rows(labels[train], wanted, self.split_seed, np.argsort(np.array(self.classes)))
             rows |= {split: train[parts[split]] for split in ("train", *wanted)}
-            self._table = FileStore(self.root, [row.cells[table.path] for row in table.rows]), labels, rows
+            self._table = FileStore(self.root, files), labels, rows
         return self._table
 
 
@@ -139,24 +141,13 @@ class _Table(NamedTuple):
 
 
 def _read(file: Path, columns: _Columns) -> _Table:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{file}: no such CSV file; give --data.csv") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: cannot be read as utf-8 text ({error})") from None
-    lines = text.splitlines()
-    first = lines[0] if lines else ""
-    reader = csv_format.reader(lines, delimiter=max(",;\t", key=first.count))
-    rows = [
-        _Row(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(c.strip() for c in cells)
-    ]
+    rows = [_Row(line, cells) for line, cells in read_csv(file, "CSV file; give --data.csv")]
     if len(rows) < 2:
-        raise DataError(f"{file}: no rows; a header line and one line a picture are needed")
-    header = rows.pop(0).cells
+        raise DataError(f"{file}: no rows; a header line and one line per image are needed")
+    header = [normalized(name) for name in rows.pop(0).cells]
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise DataError(f"{file} line 1: column {twice[0]!r} stands there twice")
+        raise DataError(f"{file} line 1: column {twice[0]!r} is there twice")
     if columns.path not in header:
         raise DataError(
             f"{file} line 1: no column {columns.path!r} for the pictures among {shorten(header)}; "
@@ -196,14 +187,14 @@ def _check_paths(table: _Table) -> None:
         if not path:
             raise DataError(f"{table.place(row)}: no path")
         if path in lines:
-            raise DataError(f"{table.place(row)}: {path!r} stands in line {lines[path]} already")
+            raise DataError(f"{table.place(row)}: {path!r} is in line {lines[path]} already")
         lines[path] = row.line
 
 
 def _classes(table: _Table) -> list[str]:
     if table.label is None:
         return [table.header[k] for k in table.class_columns]
-    return sorted({row.cells[table.label] for row in table.rows})
+    return sorted({normalized(row.cells[table.label]) for row in table.rows})
 
 
 def _labels(table: _Table, classes: Sequence[str]) -> np.ndarray:
@@ -211,12 +202,12 @@ def _labels(table: _Table, classes: Sequence[str]) -> np.ndarray:
     if table.label is not None:
         places: dict[str, str] = {}
         for row in table.rows:
-            name = row.cells[table.label]
+            name = normalized(row.cells[table.label])
             if not name:
                 raise DataError(f"{table.place(row)}: no label")
             places.setdefault(name, table.place(row))
         numbers = index_classes(places, classes)
-        return np.array([numbers[row.cells[table.label]] for row in table.rows], dtype=np.int64)
+        return np.array([numbers[normalized(row.cells[table.label])] for row in table.rows], dtype=np.int64)
     numbers = index_classes({table.header[k]: f"{table.file} line 1" for k in table.class_columns}, classes)
     missing = [name for name in classes if name not in table.header]
     if missing:
@@ -233,29 +224,36 @@ def _splits(table: _Table) -> list[Split]:
     splits: list[Split] = []
     for row in table.rows:
         name = row.cells[table.split]
-        split = SPLIT_FOLDERS.get(name.lower())
+        split = split_of(name)
         if split is None:
             raise DataError(
-                f"{table.place(row)}: split {name!r}; allowed are train, val and test{suggest(name, SPLIT_FOLDERS)}"
+                f"{table.place(row)}: split {name!r}; allowed are train, val and test{suggest(name, SPLIT_WORDS)}"
             )
         splits.append(split)
     return splits
 
 
-def _check_files(table: _Table, root: Path) -> None:
-    """Asks for the size of every picture, so that a missing one is told now and not in mid-epoch."""
-    missing, empty = [], []
+def _files(table: _Table, root: Path) -> list[str]:
+    """The path of every image below the root; asks for its size, so a missing one is reported now, not in mid-epoch."""
+    missing, empty, found = [], [], []
     base = str(root)
     for row in table.rows:
         path = row.cells[table.path]
         try:
-            if os.stat(os.path.join(base, path)).st_size == 0:  # noqa: PTH116, PTH118 (a hot path)
-                empty.append(f"{path} (line {row.line})")
-        except OSError:
-            missing.append(f"{path} (line {row.line})")
+            size = os.stat(os.path.join(base, path)).st_size  # noqa: PTH116, PTH118 (a hot path)
+        except (OSError, ValueError):
+            path, size = str(resolve_listed(root, path).absolute()), -1
+            if Path(path).is_file():
+                size = Path(path).stat().st_size
+        if size < 0:
+            missing.append(f"{row.cells[table.path]} (line {row.line})")
+        elif size == 0:
+            empty.append(f"{row.cells[table.path]} (line {row.line})")
+        found.append(path)
     for what, listed in (("missing", missing), ("empty (0 bytes)", empty)):
         if listed:
             raise DataError(
-                f"{table.file}: {len(listed)} of {len(table.rows)} pictures are {what}: {shorten(listed, 3)}; "
+                f"{table.file}: {len(listed)} of {len(table.rows)} images are {what}: {shorten(listed, 3)}; "
                 f"paths are looked for in {root} (--data.root)"
             )
+    return found

@@ -11,7 +11,7 @@ import numpy as np
 from datamodules.augment import SampleAugment
 from datamodules.class_names import shorten
 from datamodules.depth_files import DEPTH_SUFFIXES, DepthData, DepthFiles, Pairs, check_every, check_unit, held_out
-from datamodules.folders import SPLIT_FOLDERS
+from datamodules.splits import split_of
 from visionkit.data import Split
 from visionkit.errors import DataError
 from visionkit.listing import SUFFIXES
@@ -125,7 +125,7 @@ def _side_by_side(root: Path) -> Iterator[_Pair]:
 
 
 def _split_of(place: Path) -> Split:
-    return SPLIT_FOLDERS.get(place.parts[0].lower(), "train") if len(place.parts) > 1 else "train"
+    return (split_of(place.parts[0]) if len(place.parts) > 1 else None) or "train"
 
 
 def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:

@@ -10,7 +10,7 @@ import numpy as np
 from datamodules.augment import SampleAugment
 from datamodules.class_names import shorten
 from datamodules.depth_files import DEPTH_SUFFIXES, DepthData, DepthFiles, Pairs, check_every, check_unit, held_out
-from datamodules.folders import SPLIT_FOLDERS
+from datamodules.splits import SPLIT_WORDS, split_of
 from visionkit.data import Split
 from visionkit.errors import DataError, suggest
 
@@ -111,9 +111,9 @@ def _read(file: Path) -> list[_Line]:
 def _split(file: Path, number: int, word: str) -> Split:
     if not word or word.replace(".", "", 1).isdigit():
         return "train"
-    split = SPLIT_FOLDERS.get(word.lower())
+    split = split_of(word)
     if split is None:
         raise DataError(
-            f"{file} line {number}: split {word!r}; allowed are train, val and test{suggest(word, SPLIT_FOLDERS)}"
+            f"{file} line {number}: split {word!r}; allowed are train, val and test{suggest(word, SPLIT_WORDS)}"
         )
     return split

@@ -1,9 +1,10 @@
-"""Class folders: the folder that a picture lies in is its class. A zip archive of them needs no unpacking."""
+"""Class folders: the folder that an image lies in is its class. A zip archive of them needs no unpacking."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,36 +13,33 @@ import numpy as np
 from datamodules.augment import SampleAugment
 from datamodules.class_names import index_classes, shorten
 from datamodules.pictures import FileStore, LabelledPictures, PictureStore, PixelCache, split_rows
+from datamodules.splits import SPLITS, by_split, split_of
 from datamodules.zips import ZipStore, zip_index
 from visionkit.data import Split, VisionDataModule
+from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, UsageError
-from visionkit.listing import SUFFIXES
+from visionkit.listing import SUFFIXES, is_hidden, is_image_name, list_folders, list_images
+from visionkit.names import normalized
 from visionkit.types import Sample
-
-SPLIT_FOLDERS: dict[str, Split] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
-"""Folder names that mean a split where a training folder is among them."""
 
 
 class FolderData(VisionDataModule):
     """Class folders, `root/<class>/*` or `root/{train,val,test}/<class>/*`, in a folder or a zip archive.
 
+    Split folders may be called `training`, `valid`, `validation`, `dev`, `test_set` and so on, see
+    `datamodules.splits`; they count as splits where a training folder is among them.
+
     Args:
         root: The folder or the archive.
-        val_fraction: Share of the training pictures that is split off for validation where there is no val folder,
-            class by class. Pictures of the test folder are never taken.
+        class_pattern: Regular expression with a group `class`, which names the class in the path of an image below its
+            split's folder, where the class is not a folder: `(?P<class>[a-z]+)_\\d+` for `cat_001.jpg`.
+        val_fraction: Fraction of the training images that is split off for validation where there is no val folder,
+            class by class. Images of the test folder are never taken.
         test_fraction: The same for testing where there is no test folder.
-        split_seed: Chooses which pictures are split off; the run's seed does not.
-        cache_mb: Decoded pictures are kept in memory where all of a split fit into this many MiB; 0 keeps none.
+        split_seed: Chooses which images are split off; the run's seed does not.
+        cache_mb: Decoded images are kept in memory where all of a split fit into this many MiB; 0 keeps none.
         augment: Changes training samples.
-        **base: See `VisionDataModule`. `classes` left out are the folder names in alphabetical order.
+        **base: See `VisionDataModule`. By default, `classes` are the folder names in alphabetical order.
 
     Example:
         >>> data = FolderData("photos", val_fraction=0.2, input=InputSpec(size=(64, 64)))
@@ -52,6 +50,7 @@ class FolderData(VisionDataModule):
         self,
         root: str,
         *,
+        class_pattern: str | None = None,
         val_fraction: float = 0.1,
         test_fraction: float = 0.0,
         split_seed: int = 0,
@@ -61,152 +60,64 @@ class FolderData(VisionDataModule):
     ) -> None:
         super().__init__(augment=augment, **base)
         self.root, self.split_seed, self.cache_mb = Path(root), split_seed, cache_mb
+        self.class_pattern = class_pattern
         self.fractions: dict[Split, float] = {"val": val_fraction, "test": test_fraction}
-        self.classes = self.classes or tuple(self.discover_classes(root))
-        self._scanned: _Found | None = None
+        self.classes = self.classes or tuple(self.discover_classes(root, class_pattern))
+        self._scanned: _Scanned | None = None
         self._rows: dict[Split, np.ndarray] = {}
 
     @classmethod
-    def discover_classes(cls, root: str = "", **init_args: Any) -> list[str]:
+    def discover_classes(cls, root: str = "", class_pattern: str | None = None, **init_args: Any) -> list[str]:
         """The names of the class folders of the training split, in alphabetical order."""
-        return class_folders(_existing(root))
+        return class_folders(Path(root), class_pattern)
 
     def dataset(self, split: Split) -> Sequence[Sample]:
-        """The pictures of one split, sorted by class folder and path."""
-        found, rows = self._found(), self._rows[split]
+        """The images of one split, sorted by class folder and path."""
+        scanned, rows = self._scan(), self._rows[split]
         if len(rows) == 0:
-            raise UsageError(self._advice(split))
+            raise UsageError(
+                f"{self.root}: there is no {split} folder and data.{split}_fraction is 0; "
+                f"add the folder or set e.g. --data.{split}_fraction 0.1"
+            )
         channels = self.input.channels if self.input else 3
-        cache = PixelCache.for_pictures(found.store, rows, channels, self.cache_mb)
-        return LabelledPictures(found.store, rows, found.labels[rows], cache)
+        cache = PixelCache.for_pictures(scanned.store, rows, channels, self.cache_mb)
+        return LabelledPictures(scanned.store, rows, scanned.labels[rows], cache)
 
-    def _found(self) -> _Found:
+    def summary(self, split: Split) -> SplitSummary:
+        """Images per class, and the files of the split's folder that are passed over."""
+        summary, scanned = super().summary(split), self._scan()
+        own = scanned.listed.sources.get(split)
+        source = own or f"{self.fractions.get(split, 0):g} of {scanned.listed.sources.get('train', self.root)}"
+        return replace(summary, source=source, passed_over=scanned.listed.passed_over if split == "train" else {})
+
+    def _scan(self) -> _Scanned:
         if self._scanned is None:
-            self._scanned = found = _scan(self.root, self.classes)
-            rows = {split: np.flatnonzero(found.splits == split) for split in ("train", "val", "test")}
+            self._scanned = scanned = _scan(self.root, self.classes, self.class_pattern)
+            rows = {split: np.flatnonzero(scanned.splits == split) for split in SPLITS}
             wanted = {split: part for split, part in self.fractions.items() if len(rows[split]) == 0}
             train = rows["train"]
             # By name, not by number: a checkpoint's order of classes must not change who is in the validation split.
             order = np.argsort(np.array(self.classes))
-            parts = split_rows(found.labels[train], wanted, self.split_seed, order)
+            parts = split_rows(scanned.labels[train], wanted, self.split_seed, order)
             self._rows = {split: train[parts[split]] for split in ("train", *wanted)} | {
                 split: rows[split] for split in ("val", "test") if split not in wanted
             }
         return self._scanned
 
-    def _advice(self, split: Split) -> str:
-        return (
-            f"{self.root}: there is no {split} folder and data.{split}_fraction is 0; "
-            f"add the folder or set e.g. --data.{split}_fraction 0.1"
-        )
 
-
-class _Found(NamedTuple):
+class _Scanned(NamedTuple):
+    listed: ClassFolders
     store: PictureStore
     labels: np.ndarray  # (n,) int64
     splits: np.ndarray  # (n,) str
 
 
-def _existing(root: str | Path) -> Path:
-    path = Path(root)
-    if not str(root) or not path.exists():
-        raise DataError(f"{root or 'data.root'}: no such folder or zip archive; give --data.root")
-    return path
-
-
-def class_folders(root: Path) -> list[str]:
-    """Names of the class folders below a root, of its training folder where splits are folders; no picture is read.
-
-    Raises:
-        DataError: None there.
-    """
-    if root.is_dir():
-        top = _descend(root)
-        folders = _folders(top)
-        training = [name for name in folders if SPLIT_FOLDERS.get(name.lower()) == "train"]
-        names = [name for part in training for name in _folders(top / part)] if training else folders
-    else:
-        names = [label for _, label, split in _zip_pictures(root) if split == "train"]
-    if not names:
-        raise DataError(f"{root}: no class folders; the layout is <class>/picture.jpg or train/<class>/picture.jpg")
-    return sorted(set(names))
-
-
-def _folders(path: Path) -> list[str]:
-    with os.scandir(path) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith((".", "__MACOSX")))
-
-
-def _descend(root: Path) -> Path:
-    """An unpacked archive often holds one folder that holds everything."""
-    folders = _folders(root)
-    if len(folders) == 1 and folders[0].lower() not in SPLIT_FOLDERS and len(_folders(root / folders[0])) > 1:
-        return root / folders[0]
-    return root
-
-
-_ENDINGS = tuple(SUFFIXES)
-
-
-def _is_picture(name: str) -> bool:
-    return name.lower().endswith(_ENDINGS) and not name.startswith(".")
-
-
-def _zip_pictures(root: Path) -> list[tuple[int, str, Split]]:
-    """Member number, class and split of every picture in an archive."""
-    paths = [name.split("/") for name in zip_index(root).names]
-    kept = [(k, parts) for k, parts in enumerate(paths) if _is_picture(parts[-1]) and parts[0] != "__MACOSX"]
-    tops = {parts[0] for _, parts in kept if len(parts) > 1}
-    if len(tops) == 1 and not tops & SPLIT_FOLDERS.keys() and len({p[1] for _, p in kept if len(p) > 2}) > 1:
-        kept = [(k, parts[1:]) for k, parts in kept]
-        tops = {parts[0] for _, parts in kept if len(parts) > 1}
-    if not any(SPLIT_FOLDERS.get(top.lower()) == "train" for top in tops):
-        return [(number, parts[0], "train") for number, parts in kept if len(parts) > 1]
-    splits = {top: SPLIT_FOLDERS[top.lower()] for top in tops if top.lower() in SPLIT_FOLDERS}
-    return [(k, parts[1], splits[parts[0]]) for k, parts in kept if len(parts) > 2 and parts[0] in splits]
-
-
-def list_pictures(root: Path) -> list[Entry]:
-    """Every picture in the class folders of a folder or a zip archive, by path.
-
-    Raises:
-        DataError: There is no such place, nothing in it, or a picture without a byte.
-    """
-    _existing(root)
-    listed = sorted(_list_folder(root) if root.is_dir() else _list_zip(root), key=lambda each: each.path)
-    if not listed:
-        raise DataError(f"{root}: no pictures in class folders (endings looked for: {' '.join(sorted(SUFFIXES))})")
-    empty = [each.path for each in listed if each.size == 0]
-    if empty:
-        raise DataError(f"{root}: {len(empty)} of {len(listed)} pictures are empty (0 bytes): {shorten(empty, 3)}")
-    return listed
-
-
-def picture_store(root: Path, listed: Sequence[Entry]) -> PictureStore:
-    """The pictures themselves, numbered as they are listed."""
-    if root.is_dir():
-        return FileStore(root, [each.path for each in listed])
-    return ZipStore(root, np.array([each.member for each in listed]))
-
-
-def _scan(root: Path, classes: Sequence[str]) -> _Found:
-    listed = list_pictures(root)
-    places: dict[str, str] = {}
-    for each in listed:
-        if each.label not in places:
-            places[each.label] = f"{root / each.path.rpartition('/')[0]}"
-    numbers = index_classes(places, classes)
-    labels = np.array([numbers[each.label] for each in listed], dtype=np.int64)
-    splits = np.array([each.split for each in listed])
-    return _Found(picture_store(root, listed), labels, splits)
-
-
-class Entry(NamedTuple):
-    """One picture of a listing.
+class Labelled(NamedTuple):
+    """One image of a listing.
 
     Attributes:
         path: Relative to the root, with slashes.
-        label: Its class folder.
+        label: Its class, in NFC.
         split: The split whose folder it is in; `train` where splits are no folders.
         size: In bytes.
         member: Its number in an archive.
@@ -219,34 +130,185 @@ class Entry(NamedTuple):
     member: int = -1
 
 
-def _list_folder(root: Path) -> Iterator[Entry]:
-    top = _descend(root)
-    folders = _folders(top)
-    by_split = [name for name in folders if name.lower() in SPLIT_FOLDERS]
-    if any(SPLIT_FOLDERS[name.lower()] == "train" for name in by_split):
-        groups = [(SPLIT_FOLDERS[name.lower()], top / name) for name in by_split]
+@dataclass
+class ClassFolders:
+    """The images in the class folders of a folder or an archive.
+
+    Attributes:
+        root: The folder or the archive.
+        images: By path.
+        sources: Where each split that has a folder lies.
+        passed_over: Number of files that are left out, by reason.
+    """
+
+    root: Path
+    images: list[Labelled] = field(default_factory=list)
+    sources: dict[Split, str] = field(default_factory=dict)
+    passed_over: dict[str, int] = field(default_factory=dict)
+
+    def pass_over(self, reason: str) -> None:
+        """Counts a file that is left out."""
+        self.passed_over[reason] = self.passed_over.get(reason, 0) + 1
+
+    def store(self) -> PictureStore:
+        """The images themselves, numbered as they are listed."""
+        if self.root.is_dir():
+            return FileStore(self.root, [each.path for each in self.images])
+        return ZipStore(self.root, np.array([each.member for each in self.images]))
+
+
+class _File(NamedTuple):
+    parts: tuple[str, ...]  # below the root
+    size: int
+    member: int
+
+
+def class_folders(root: Path, class_pattern: str | None = None) -> list[str]:
+    """Names of the classes below a root, of its training folder where splits are folders; no image is read.
+
+    Raises:
+        DataError: None there.
+    """
+    _check_exists(root)
+    if root.is_dir() and class_pattern is None:
+        top = _descend(root)
+        folders = list_folders(top)
+        training = [folder for folder in folders if split_of(folder.name) == "train"]
+        found = [each for folder in training for each in list_folders(folder)] if training else folders
+        names = {normalized(folder.name) for folder in found}
     else:
-        groups = [("train", top)]
-    for split, base in groups:
-        for label in _folders(base):
-            entries = list(_walk(base / label))
-            if not entries:
-                raise DataError(f"{base / label}: no pictures in this class folder; add some or remove it")
-            for path, size in entries:
-                yield Entry(path.relative_to(root).as_posix(), label, split, size)
+        names = {each.label for each in list_labelled(root, class_pattern).images if each.split == "train"}
+    if not names:
+        raise DataError(f"{root}: no class folders; the layout is <class>/image.jpg or train/<class>/image.jpg")
+    return sorted(names)
 
 
-def _walk(folder: Path) -> Iterator[tuple[Path, int]]:
-    for where, folders, _ in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        with os.scandir(where) as entries:
-            for entry in entries:
-                if _is_picture(entry.name) and entry.is_file():
-                    yield Path(entry.path), entry.stat().st_size
+def list_labelled(root: Path, class_pattern: str | None = None) -> ClassFolders:
+    """Every image in the class folders of a folder or a zip archive, by path.
+
+    Args:
+        root: The folder or the archive.
+        class_pattern: See `FolderData`.
+
+    Raises:
+        DataError: There is no such place, no image in it, a class folder without an image, or an empty image.
+    """
+    _check_exists(root)
+    listed = ClassFolders(root)
+    files = _folder_files(root, listed) if root.is_dir() else _zip_files(root, listed)
+    top = _top(files)
+    inner = [each.parts[len(top) :] for each in files]
+    folders = {parts[0] for parts in inner if len(parts) > 1}
+    splits: dict[str, Split] = {}
+    if any(split_of(name) == "train" for name in folders):
+        found = by_split([Path(name) for name in sorted(folders)], root)
+        splits = {path.name: split for split, path in found.items()}
+        listed.sources = {split: str(root.joinpath(*top, path)) for split, path in found.items()}
+    else:
+        listed.sources = {"train": str(root)}
+    pattern = _compiled(class_pattern)
+    for file, parts in zip(files, inner, strict=True):
+        split: Split = "train"
+        if splits:
+            if parts[0] not in splits or len(parts) == 1:
+                listed.pass_over("in no split's folder")
+                continue
+            split, parts = splits[parts[0]], parts[1:]
+        label = _label(parts, pattern)
+        if label is None:
+            listed.pass_over(
+                "in no class folder" if pattern is None else "of a name that data.class_pattern does not fit"
+            )
+            continue
+        listed.images.append(Labelled("/".join(file.parts), label, split, file.size, file.member))
+    if not listed.images:
+        raise DataError(f"{root}: no images in class folders (endings looked for: {' '.join(sorted(SUFFIXES))})")
+    listed.images.sort(key=lambda each: each.path)
+    if root.is_dir() and pattern is None:
+        _check_folders(root.joinpath(*top), splits, listed)
+    empty = [each.path for each in listed.images if each.size == 0]
+    if empty:
+        raise DataError(f"{root}: {len(empty)} of {len(listed.images)} images are empty (0 bytes): {shorten(empty, 3)}")
+    return listed
 
 
-def _list_zip(root: Path) -> Iterator[Entry]:
+def _scan(root: Path, classes: Sequence[str], class_pattern: str | None) -> _Scanned:
+    listed = list_labelled(root, class_pattern)
+    places: dict[str, str] = {}
+    for each in listed.images:
+        places.setdefault(each.label, f"{root / each.path.rpartition('/')[0]}")
+    numbers = index_classes(places, [normalized(name) for name in classes])
+    labels = np.array([numbers[each.label] for each in listed.images], dtype=np.int64)
+    splits = np.array([each.split for each in listed.images])
+    return _Scanned(listed, listed.store(), labels, splits)
+
+
+def _check_exists(root: Path) -> None:
+    if root == Path() or not root.exists():
+        raise DataError(f"{root}: no such folder or zip archive; give --data.root")
+
+
+def _folder_files(root: Path, listed: ClassFolders) -> list[_File]:
+    listing = list_images(root)
+    listed.passed_over |= listing.counts
+    return [_File(path.relative_to(root).parts, path.stat().st_size, -1) for path in listing.files]
+
+
+def _zip_files(root: Path, listed: ClassFolders) -> list[_File]:
     index = zip_index(root)
-    sizes = index.entries[:, 2].tolist()
-    for number, label, split in _zip_pictures(root):
-        yield Entry(index.names[number], label, split, sizes[number], number)
+    files: list[_File] = []
+    for number, (name, size) in enumerate(zip(index.names, index.entries[:, 2].tolist(), strict=True)):
+        parts = tuple(name.split("/"))
+        if any(is_hidden(part) for part in parts):
+            listed.pass_over("hidden")
+        elif not is_image_name(parts[-1]):
+            listed.pass_over(f"not an image ({Path(name).suffix.lower() or 'no ending'})")
+        else:
+            files.append(_File(parts, size, number))
+    return files
+
+
+def _top(files: Sequence[_File]) -> tuple[str, ...]:
+    """The one folder that holds everything, as an unpacked archive often has; empty where there is none."""
+    tops = {each.parts[0] for each in files}
+    seconds = {each.parts[1] for each in files if len(each.parts) > 2}
+    single = len(tops) == 1 and len(seconds) > 1 and split_of(next(iter(tops))) is None
+    return (next(iter(tops)),) if single else ()
+
+
+def _descend(root: Path) -> Path:
+    """The same for a folder, without listing its files."""
+    folders = list_folders(root)
+    single = len(folders) == 1 and split_of(folders[0].name) is None and len(list_folders(folders[0])) > 1
+    return folders[0] if single else root
+
+
+def _compiled(class_pattern: str | None) -> re.Pattern[str] | None:
+    if class_pattern is None:
+        return None
+    try:
+        pattern = re.compile(class_pattern)
+    except re.error as error:
+        raise UsageError(f"data.class_pattern {class_pattern!r}: not a regular expression ({error})") from None
+    if "class" not in pattern.groupindex:
+        raise UsageError(
+            f"data.class_pattern {class_pattern!r}: it needs a group named class, such as (?P<class>[a-z]+)"
+        )
+    return pattern
+
+
+def _label(parts: tuple[str, ...], pattern: re.Pattern[str] | None) -> str | None:
+    if pattern is None:
+        return normalized(parts[0]) if len(parts) > 1 else None
+    match = pattern.search("/".join(parts))
+    return normalized(match["class"] or "") or None if match else None
+
+
+def _check_folders(top: Path, splits: dict[str, Split], listed: ClassFolders) -> None:
+    """Refuses class folders without an image, which are mostly a download that failed."""
+    known = {(each.split, each.label) for each in listed.images}
+    bases = [(split, top / name) for name, split in splits.items()] or [("train", top)]
+    for split, base in bases:
+        for folder in list_folders(base):
+            if (split, normalized(folder.name)) not in known:
+                raise DataError(f"{folder}: no images in this class folder; add some or remove it")

@@ -11,7 +11,7 @@ import numpy as np
 
 from datamodules.augment import SampleAugment
 from datamodules.class_names import shorten
-from datamodules.folders import list_pictures, picture_store
+from datamodules.folders import list_labelled
 from datamodules.identity_sampler import PersonSampler
 from datamodules.pictures import PictureStore, PixelCache, StoredPictures
 from datamodules.record_io import is_record, open_record
@@ -209,13 +209,13 @@ def _read(root: Path) -> tuple[PictureStore, np.ndarray, np.ndarray]:
     if is_record(root):
         store, labels = open_record(root)
         return store, labels.astype(str), np.full(len(labels), "train")
-    listed = list_pictures(root)
+    listed = list_labelled(root)
     # In the order of names as people count: 2 before 10.
-    listed.sort(key=lambda each: _natural(each.path))
+    listed.images.sort(key=lambda each: _natural(each.path))
     return (
-        picture_store(root, listed),
-        np.array([each.label for each in listed]),
-        np.array([each.split for each in listed]),
+        listed.store(),
+        np.array([each.label for each in listed.images]),
+        np.array([each.split for each in listed.images]),
     )
 
 

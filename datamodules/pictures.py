@@ -133,6 +133,13 @@ class LabelledPictures(StoredPictures[PictureStore]):
         super().__init__(store, rows, cache)
         self.labels = labels
 
+    def counts(self, classes: Sequence[str]) -> tuple[dict[str, int], str]:
+        """Images per class; of several labels per image, labels per class."""
+        if self.labels.ndim > 1:
+            return dict(zip(classes, self.labels.sum(axis=0).astype(int).tolist(), strict=True)), "labels"
+        numbers = np.bincount(self.labels, minlength=len(classes)).tolist()
+        return dict(zip(classes, numbers, strict=True)), "images"
+
     def target(self, index: int, image: ImageSource) -> Any:
         """Its label."""
         return {"labels": self.labels[index]}

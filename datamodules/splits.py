@@ -17,7 +17,7 @@ from visionkit.listing import list_folders
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
-_WORDS: dict[str, Split] = {
+SPLIT_WORDS: dict[str, Split] = {
     **dict.fromkeys(("train", "training", "trn", "trainset", "trainingset"), "train"),
     **dict.fromkeys(
         ("val", "valid", "validation", "dev", "eval", "valset", "validset", "validationset", "devset"), "val"
@@ -37,7 +37,7 @@ def split_in(name: str) -> Split | None:
     words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
     if _TOGETHER & set(words):
         return None
-    found = {_WORDS[word] for word in words if word in _WORDS}
+    found = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
     if found == {"test", "val"} and {"test", "dev"} <= set(words):
         return "test"  # COCO's test-dev
     return found.pop() if len(found) == 1 else None
@@ -50,7 +50,7 @@ def split_of(name: str) -> Split | None:
         name: Of a folder, or the value of a column.
     """
     words = [word for word in re.split(r"[^a-z]+", name.lower()) if word and word not in _ASIDE]
-    return _WORDS.get(words[0]) if len(words) == 1 else split_in(name) if _is_test_dev(words) else None
+    return SPLIT_WORDS.get(words[0]) if len(words) == 1 else split_in(name) if _is_test_dev(words) else None
 
 
 def _is_test_dev(words: list[str]) -> bool:

@@ -195,6 +195,14 @@ class NamedSamples(Protocol):
         """The path of each image, in order."""
 
 
+@runtime_checkable
+class CountedSamples(Protocol):
+    """A sequence of samples that knows how often each class occurs without opening an image."""
+
+    def counts(self, classes: Sequence[str]) -> tuple[dict[str, int], str]:
+        """Number of labels by class name, zeros included, and what they count: "images", "objects"."""
+
+
 class VisionDataModule(LightningDataModule, ABC):
     """Base of every data module: a subclass lists samples, the base makes loaders of them.
 
@@ -279,7 +287,11 @@ class VisionDataModule(LightningDataModule, ABC):
         Args:
             split: `train`, `val` or `test`.
         """
-        return SplitSummary(split, len(self.samples(split)), type(self).__name__)
+        samples = self.samples(split)
+        if isinstance(samples, CountedSamples):
+            classes, unit = samples.counts(self.classes)
+            return SplitSummary(split, len(samples), classes=classes, unit=unit)
+        return SplitSummary(split, len(samples))
 
     def files(self, split: Split) -> Sequence[str]:
         """Paths of the images of one split, to find those that are in two; none where its samples do not name them."""
