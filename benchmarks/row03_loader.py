@@ -24,10 +24,11 @@ from benchmarks.pictures import jpegs
 from benchmarks.row02_train_transform import Samples
 from benchmarks.timing import Goal, Options, Report, Stopwatch
 from datamodules.augment import ClassificationAugment
-from visionkit.data import SampleDataset, Split, VisionDataModule, collate, settle_worker
+from visionkit.data import SampleDataset, Split, VisionDataModule, collate
 from visionkit.geometry import InputSpec
 from visionkit.preprocess import Preprocessor
 from visionkit.types import Batch, Example, Sample
+from visionkit.workers import settle_worker
 
 WORKERS = 2
 BATCH = 64

@@ -221,11 +221,11 @@ def list_labelled(root: Path, class_pattern: str | None = None) -> ClassFolders:
             )
             continue
         listed.images.append(Labelled("/".join(file.parts), label, split, file.size, file.member))
+    if root.is_dir() and pattern is None:
+        _check_folders(root.joinpath(*top), splits, listed)
     if not listed.images:
         raise DataError(f"{root}: no images in class folders (endings looked for: {' '.join(sorted(SUFFIXES))})")
     listed.images.sort(key=lambda each: each.path)
-    if root.is_dir() and pattern is None:
-        _check_folders(root.joinpath(*top), splits, listed)
     empty = [each.path for each in listed.images if each.size == 0]
     if empty:
         raise DataError(f"{root}: {len(empty)} of {len(listed.images)} images are empty (0 bytes): {shorten(empty, 3)}")

@@ -19,6 +19,7 @@ from datamodules.verification_sets import read_verification_set
 from visionkit.data import EpochSampler, Split, VisionDataModule
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
+from visionkit.names import normalized
 from visionkit.types import Sample
 
 
@@ -248,7 +249,7 @@ def check_no_leak(persons: Mapping[str, set[str]], root: Path) -> None:
     """Refuses a person who is in two splits: a number measured on who was trained on means nothing.
 
     Args:
-        persons: Names by split; they are compared without case and surrounding space.
+        persons: Names by split; they are compared in NFC, without case and surrounding blanks.
         root: For the message.
 
     Raises:
@@ -257,7 +258,7 @@ def check_no_leak(persons: Mapping[str, set[str]], root: Path) -> None:
     seen: dict[str, str] = {}
     for split, names in persons.items():
         for name in sorted(names):
-            plain = " ".join(name.casefold().split())
+            plain = " ".join(normalized(name).casefold().split())
             other = seen.setdefault(plain, split)
             if other != split:
                 raise DataError(f"{root}: {name!r} is in {other} and in {split}; a person belongs to one split alone")
@@ -278,6 +279,11 @@ class PersonPictures(StoredPictures[PictureStore]):
     ) -> None:
         super().__init__(store, rows, cache)
         self.targets = targets
+
+    def counts(self, classes: Sequence[str]) -> tuple[dict[str, int], str]:
+        """Images per person; those who are measured alone are not among the classes."""
+        people = np.unique(self.targets["identity"])
+        return {f"{len(people)} people": len(self)}, "images"
 
     def target(self, index: int, image: ImageSource) -> Any:
         """Who it is, and what else is known."""

@@ -14,7 +14,7 @@ from datamodules.identities import PersonBatches, PersonPictures
 from datamodules.pictures import FileStore, PixelCache
 from visionkit.data import Split
 from visionkit.errors import DataError
-from visionkit.listing import SUFFIXES
+from visionkit.listing import list_images
 from visionkit.types import Sample
 
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
@@ -94,13 +94,11 @@ def _listed(root: Path, folder: str) -> list[tuple[str, int, int]]:
     if not place.is_dir():
         raise DataError(f"{place}: no such folder; Market-1501 has {TRAIN}, {QUERY} and {GALLERY}")
     out = []
-    for path in sorted(place.iterdir()):
-        if path.suffix.lower() not in SUFFIXES:
-            continue
+    for path in list_images(place, deep=False).files:
         match = _NAME.match(path.name)
         if match is None:
             raise DataError(f"{path}: its name does not begin as 0002_c1...; person and camera are read from it")
         out.append((f"{folder}/{path.name}", int(match[1]), int(match[2])))
     if not out:
-        raise DataError(f"{place}: no pictures in it")
+        raise DataError(f"{place}: no images in it")
     return out

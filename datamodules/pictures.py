@@ -174,7 +174,10 @@ class PixelCache:
         if megabytes <= 0 or isinstance(store, ArrayStore) or not len(rows):
             return None
         probes = rows[np.unique(np.linspace(0, len(rows) - 1, _PROBES).astype(int))]
-        slot = max(height * width for height, width in (store.source(int(k)).size for k in probes)) * channels
+        sources = [store.source(int(k)) for k in probes]
+        if any(source.undecoded_values() is not None for source in sources[:: max(1, len(sources) // 4)]):
+            return None  # what is kept are bytes, and which value is white is settled later
+        slot = max(height * width for height, width in (source.size for source in sources)) * channels
         return cls(len(rows), slot, channels) if len(rows) * slot <= megabytes * 2**20 else None
 
     def _map(self) -> None:

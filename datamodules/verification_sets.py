@@ -13,8 +13,10 @@ from datamodules.class_names import shorten
 from datamodules.pictures import FileStore, PictureStore
 from visionkit.errors import DataError
 from visionkit.images import ImageSource
+from visionkit.listing import SUFFIXES, list_folders, resolve_listed
+from visionkit.text_files import read_lines
 
-_SUFFIXES = (".jpg", ".png", ".jpeg", ".pgm", ".bmp")
+_USUAL = (".jpg", ".png")  # asked for first
 
 # All that the sets in circulation are made of: bytes, lists, booleans, arrays.
 _HARMLESS = {
@@ -49,13 +51,9 @@ def _read_pairs(path: Path) -> tuple[PictureStore, dict[str, np.ndarray]]:
     names: list[str] = []
     persons: list[str] = []
     missing: list[str] = []
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in read_lines(path, "list of pairs"):
         fields = line.split("\t") if "\t" in line else line.split()
-        if not line.strip() or (number == 1 and all(field.strip().isdigit() for field in fields)):
+        if number == 1 and all(field.strip().isdigit() for field in fields):
             continue
         if len(fields) == 3:
             fields = [fields[0], fields[1], fields[0], fields[2]]
@@ -78,17 +76,18 @@ def _read_pairs(path: Path) -> tuple[PictureStore, dict[str, np.ndarray]]:
 
 def _pictures_of(path: Path, person: str) -> Path:
     """LFW's list lies beside the folders of persons, or beside a folder of these: where the first of them is found."""
-    folders = [each for each in sorted(path.parent.iterdir()) if each.is_dir() and not each.name.startswith(".")]
+    folders = list_folders(path.parent)
     return next((each for each in (path.parent, *folders) if (each / person).is_dir()), path.parent)
 
 
 def _picture(root: Path, person: str, number: int) -> str | None:
     if "/" in person or person in ("", ".", ".."):
         return None
-    for suffix in _SUFFIXES:
-        name = f"{person}/{person}_{number:04d}{suffix}"
-        if (root / name).is_file():
-            return name
+    stem = f"{person}/{person}_{number:04d}"
+    for suffix in (*_USUAL, *sorted(SUFFIXES)):
+        path = resolve_listed(root, stem + suffix)
+        if path.is_file():
+            return str(path.absolute())
     return None
 
 

@@ -8,13 +8,13 @@ evaluation the sampler neither pads nor repeats, so N processes see each picture
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import signal
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -23,12 +23,15 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from visionkit.brightness import choose_white
 from visionkit.data_summary import SplitSummary, warn_of_absent_classes, warn_of_shared_images
 from visionkit.errors import DataError, UsageError, VisionKitError
 from visionkit.geometry import InputSpec
+from visionkit.images import ImageSource
 from visionkit.preprocess import Preprocessor
 from visionkit.resume import position_of
 from visionkit.types import Batch, Example, HeadTarget, Sample
+from visionkit.workers import STOPPING, init_worker
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +110,8 @@ class SampleDataset(Dataset[Example]):
     def __getitem__(self, item: int | tuple[int, int]) -> Example:
         epoch, index = (0, item) if isinstance(item, int) else item
         sample = self.samples[index]
+        if self.preprocessor.spec.white is not None:
+            sample = replace(sample, image=self.preprocessor.source(sample.image))
         if self.augment is not None:
             sample = self.augment(sample, rng_for(self.seed, epoch, index))
         return self.preprocessor(sample)
@@ -161,15 +166,12 @@ class EpochSampler(DistributedSampler[Any]):
         return len(range(self.rank, self.length, self.world))
 
 
-_STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1}
-
-
 class ResumableLoader(DataLoader[Example]):
     """A loader that can begin in the middle of an epoch."""
 
     def __iter__(self) -> Any:
         # Workers are born with these signals held, so none dies of one before it has learnt to leave it to its parent.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         try:
             return super().__iter__()
         finally:
@@ -300,8 +302,20 @@ class VisionDataModule(LightningDataModule, ABC):
 
     def setup(self, stage: str) -> None:
         """Called by the trainer on every process; the first one reports what the data holds."""
+        if stage == "fit":
+            self._choose_white()
         if _rank_and_world()[0] == 0 and int(os.environ.get("RANK", 0)) == 0:
             self.report(_STAGES.get(stage, ()))
+
+    def _choose_white(self) -> None:
+        """Settles which value is white, for the data and the task that is trained on it, where nobody said."""
+        task: Any = self.trainer.lightning_module if self.trainer is not None else None
+        if task is None or self.input is None or self.input.white is not None:
+            return
+        white = choose_white([ImageSource(name) for name in self.files("train") if Path(name).is_file()])
+        if white is not None:
+            self.input = replace(self.input, white=white)
+            task.set_input(self.input)
 
     def report(self, splits: Sequence[Split]) -> None:
         """Prints what some splits hold, and warns of classes without a label and of images in two splits.
@@ -348,7 +362,7 @@ class VisionDataModule(LightningDataModule, ABC):
             drop_last=training and self.drop_last and len(sampler) >= batch_size,
             pin_memory=torch.cuda.is_available() if self.pin_memory is None else self.pin_memory,
             persistent_workers=self.workers > 0,
-            worker_init_fn=_init_worker if self.workers else None,
+            worker_init_fn=init_worker if self.workers else None,
         )
         if training and self._resume is not None:
             # Lightning makes the iterator before it sets the epoch, so both are set here.
@@ -392,48 +406,3 @@ def _rank_and_world() -> tuple[int, int]:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
-
-
-def _leave_signals_to_parent() -> None:
-    """Keeps a worker alive when the whole process group is told to stop: the step still needs its pictures.
-
-    A worker that dies of a signal makes torch raise in the middle of the trainer's step. The trainer's own request to
-    end is still obeyed; who sent a signal is seen by waiting for it.
-    """
-    parent = os.getppid()
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
-
-    def wait() -> None:
-        while True:
-            number = signal.sigwaitinfo(_STOPPING)
-            if number.si_signo == signal.SIGTERM and number.si_pid == parent:
-                os._exit(0)
-
-    threading.Thread(target=wait, name="signals", daemon=True).start()
-
-
-def _init_worker(worker: int) -> None:
-    _leave_signals_to_parent()
-    settle_worker()
-
-
-def settle_worker() -> None:
-    """One thread a worker, since they are one process a core already, and memory that is kept."""
-    torch.set_num_threads(1)
-    _keep_freed_memory()
-    try:
-        import cv2
-
-        cv2.setNumThreads(0)
-    except ImportError:
-        pass
-
-
-def _keep_freed_memory() -> None:
-    """Stops glibc from giving a decoded picture's pages back, only to fault them in again."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return  # another C library, which decides for itself
-    mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, at its highest: larger blocks are mapped one by one
-    mallopt(-1, 512 << 20)  # M_TRIM_THRESHOLD: what may lie unused at the end of the heap

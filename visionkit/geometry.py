@@ -39,6 +39,7 @@ class InputSpec:
         divisor: For `native`, both sides are filled up to a multiple of it.
         fill: Value of border pixels, 0 to 255.
         bits: 8, or 16 where pictures of more than 8 bit keep it: they come as float32 on the same scale of 0 to 255.
+        white: The value that is white in images of other than 8 bits; None: see `visionkit.images.ImageSource`.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -49,19 +50,17 @@ class InputSpec:
     divisor: int = 32
     fill: int = 114
     bits: int = 8
+    white: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", tuple(int(side) for side in self.size))
         if len(self.size) != 2 or min(self.size) < 1:
             raise UsageError(f"input.size {self.size}: give height and width, both at least 1")
         if self.fit not in get_args(Fit):
-            raise UsageError(
-                f"input.fit {self.fit!r}: allowed are {', '.join(get_args(Fit))}{suggest(self.fit, get_args(Fit))}"
-            )
+            allowed = get_args(Fit)
+            raise UsageError(f"input.fit {self.fit!r}: allowed are {', '.join(allowed)}{suggest(self.fit, allowed)}")
         if self.interpolation not in get_args(Interpolation):
-            raise UsageError(
-                f"input.interpolation {self.interpolation!r}: allowed are {', '.join(get_args(Interpolation))}"
-            )
+            raise UsageError(f"input.interpolation {self.interpolation!r}: allowed are bilinear and bicubic")
         if not 0 < self.crop_fraction <= 1:
             raise UsageError(f"input.crop_fraction {self.crop_fraction}: allowed is above 0 and at most 1")
         if self.channels not in (1, 3, 4):
@@ -70,6 +69,8 @@ class InputSpec:
             raise UsageError("input.divisor must be at least 1 and input.fill between 0 and 255")
         if self.bits not in (8, 16):
             raise UsageError(f"input.bits {self.bits}: allowed are 8 and 16")
+        if self.white is not None and not 0 < self.white < math.inf:
+            raise UsageError(f"input.white {self.white}: allowed is a number above 0, such as 4095 for 12 bits")
 
     @classmethod
     def of(cls, value: InputSpec | Mapping[str, Any] | None, usual: InputSpec | None = None) -> InputSpec:

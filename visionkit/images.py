@@ -51,9 +51,11 @@ class ImageSource:
 
     Args:
         source: Path, encoded bytes, PIL picture or array. An array is (h, w), (h, w, 1), (h, w, 3) RGB or (h, w, 4)
-            RGBA of uint8; 16 bit is scaled to 8 bit, bool to 0 and 255, float from [0, 1], else [0, 255], else
-            [0, 65535], whichever holds its largest value.
-        name: Names the picture in messages; the path where left out.
+            RGBA of uint8, bool, integers of 16 or 32 bits, or floats.
+        name: Names the image in messages; the path where left out.
+        white: The value that is white where pixels are not of 8 bits, such as 4095 for 12-bit sensors. By default 65535
+            for integers, and for floats 1, 255 or 65535, whichever the largest value does not exceed (up to twice, for
+            reflectance above 1).
 
     Example:
         >>> source = ImageSource("photo.jpg")
@@ -62,10 +64,11 @@ class ImageSource:
     """
 
     name: str
+    white: float | None
 
-    def __init__(self, source: ImageLike, name: str = "") -> None:
+    def __init__(self, source: ImageLike, name: str = "", white: float | None = None) -> None:
         if isinstance(source, ImageSource):
-            name = name or source.name
+            name, white = name or source.name, white or source.white
             source = source._source
         if isinstance(source, (str, os.PathLike)):
             source = Path(source)
@@ -74,16 +77,16 @@ class ImageSource:
             raise TypeError(f"a picture is a path, bytes, a PIL picture or an array, not {type(source).__name__}")
         self._source: Any = source
         self._known: _Header | None = None
-        self.name = name or "picture"
+        self.name, self.white = name or "picture", white
 
     def __repr__(self) -> str:
         return f"ImageSource({self.name!r})"
 
-    def __getstate__(self) -> tuple[Any, str]:
-        return self._source, self.name
+    def __getstate__(self) -> tuple[Any, str, float | None]:
+        return self._source, self.name, self.white
 
-    def __setstate__(self, state: tuple[Any, str]) -> None:
-        self._source, self.name = state
+    def __setstate__(self, state: tuple[Any, str, float | None]) -> None:
+        self._source, self.name, self.white = state
         self._known = None
 
     @property
@@ -119,10 +122,11 @@ class ImageSource:
         Raises:
             DataError: Not a picture, truncated, or larger than `MAX_PIXELS`.
         """
-        if bits == 16 and self.is_deep:
-            return with_channels(self.read_as_is(), channels)
+        if (bits == 16 or self.white is not None) and self.is_deep:
+            pixels = with_channels(self.read_as_is(), channels)
+            return pixels if bits == 16 else _scaled(pixels, 65535)
         if isinstance(self._source, np.ndarray):
-            return _from_array(self._source, channels, self.name)
+            return _from_array(self._source, channels, self.name, self.white)
         source = self._bytes() if isinstance(self._source, Path) else self._source
         header = self._header(source)
         self._check_scans(source, header)
@@ -156,8 +160,8 @@ class ImageSource:
             array = self._source if self._source.ndim == 3 else self._source[:, :, None]
             _array_size(array, self.name)
             if self.is_deep:
-                return np.ascontiguousarray(np.clip(array, 0, 65535).astype(np.uint16))
-            return _from_array(array, array.shape[2], self.name)
+                return self._whitened(np.clip(array, 0, 65535).astype(np.uint16))
+            return _from_array(array, array.shape[2], self.name, self.white)
         source = self._bytes() if isinstance(self._source, Path) else self._source
         header = self._header(source)
         self._check_scans(source, header)
@@ -167,13 +171,42 @@ class ImageSource:
             try:
                 orientation = _orientation(image)
                 if is_deep(image):
-                    return _upright(*deep_pixels(image, source, orientation))
+                    pixels, orientation = deep_pixels(image, source, orientation)
+                    return _upright(self._whitened(pixels), orientation)
                 image.load()
                 if image.mode == "F":
-                    return _upright(_from_array(np.asarray(image), 1, self.name), orientation)
+                    return _upright(_from_array(np.asarray(image), 1, self.name, self.white), orientation)
                 return _upright(as_is(image), orientation)
             except Exception as error:  # as in `_decode`
                 raise DataError(f"{self.name}: the picture is truncated or damaged ({_reason(error)})") from error
+
+    def _whitened(self, pixels: np.ndarray) -> np.ndarray:
+        """(h, w, C) uint16 with `white` at 65535."""
+        if self.white is None:
+            return np.ascontiguousarray(pixels)
+        scaled = pixels.astype(np.float32) * np.float32(65535 / self.white) + np.float32(0.5)
+        return np.asarray(np.clip(scaled, 0, 65535).astype(np.uint16))
+
+    def undecoded_values(self) -> np.ndarray | None:
+        """The pixels as the file has them where they are not of 8 bits, (h, w) or (h, w, C), else None.
+
+        Raises:
+            DataError: As `read`.
+        """
+        if isinstance(self._source, np.ndarray):
+            return None if self._source.dtype in (np.uint8, bool) else self._source
+        if _plain_jpeg(self._source) is not None:
+            return None
+        plain = ImageSource(self._source, self.name)
+        with self._open(self._source) as image:
+            is_float = image.mode == "F"
+            plain._header(self._source)
+            if is_float:
+                try:
+                    return np.asarray(image)
+                except Exception as error:  # as in `_decode`
+                    raise DataError(f"{self.name}: the picture is truncated or damaged ({_reason(error)})") from error
+        return plain.read_as_is() if plain.is_deep else None
 
     def _header(self, source: Any) -> _Header:
         """What the header states; read once, since that takes a sixth of the time in which a small JPEG is decoded."""
@@ -223,7 +256,7 @@ class ImageSource:
         orientation = _orientation(image)  # before loading: some plug-ins find more then, and `size` could not know
         try:
             image.load()
-            array = _to_array(image, channels)
+            array = _to_array(image, channels, self.white)
         except Exception as error:  # as above: struct, zlib, index and key errors all mean a damaged file
             raise DataError(f"{self.name}: the picture is truncated or damaged ({_reason(error)})") from error
         return _upright(array, orientation)
@@ -365,9 +398,9 @@ def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(array)
 
 
-def _to_array(image: Image.Image, channels: int) -> np.ndarray:
+def _to_array(image: Image.Image, channels: int, white: float | None = None) -> np.ndarray:
     if image.mode.startswith("I") or image.mode == "F":
-        return _from_array(np.asarray(image), channels, "picture")
+        return _from_array(np.asarray(image), channels, "image", white)
     if channels == 4:
         return np.array(image.convert("RGBA"))
     if image.has_transparency_data:
@@ -377,24 +410,32 @@ def _to_array(image: Image.Image, channels: int) -> np.ndarray:
     return array if channels == 3 else array[:, :, None]
 
 
+def usual_white(peak: float) -> float:
+    """The white of float pixels whose largest value is `peak`, where nobody says; see `ImageSource`."""
+    return next((white for white in (1.0, 255.0) if peak <= 2 * white), 65535.0)
+
+
+def _scaled(array: np.ndarray, white: float) -> np.ndarray:
+    scaled = array.astype(np.float32) * np.float32(255 / white) + np.float32(0.5)
+    return np.asarray(np.clip(scaled, 0, 255).astype(np.uint8))
+
+
 def _array_size(array: np.ndarray, name: str) -> tuple[int, int]:
     if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise DataError(f"{name}: an array picture is (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), not {array.shape}")
     return int(array.shape[0]), int(array.shape[1])
 
 
-def _from_array(array: np.ndarray, channels: int, name: str) -> np.ndarray:
+def _from_array(array: np.ndarray, channels: int, name: str, white: float | None = None) -> np.ndarray:
     _array_size(array, name)
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
     elif array.dtype.kind in "iu" and array.dtype.itemsize in (2, 4):
         # 16-bit files arrive as int32 in some modes of Pillow; the high byte is what an 8-bit viewer shows.
-        array = (np.clip(array, 0, 65535) >> 8).astype(np.uint8)
+        array = (np.clip(array, 0, 65535) >> 8).astype(np.uint8) if white is None else _scaled(array, white)
     elif array.dtype.kind == "f":
         array = np.nan_to_num(array.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-        peak = float(array.max())
-        scale = 255.0 if peak <= 1.0 else 1.0 if peak <= 255.0 else 255.0 / 65535.0
-        array = np.clip(array * scale + 0.5, 0, 255).astype(np.uint8)
+        array = _scaled(array, white or usual_white(float(array.max())))
     elif array.dtype != np.uint8:
         raise DataError(f"{name}: pixels of type {array.dtype}; allowed are uint8, uint16, bool and float")
     if array.ndim == 2:

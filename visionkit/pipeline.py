@@ -99,7 +99,7 @@ class FindThenEstimate:
         Raises:
             DataError: The picture cannot be read.
         """
-        source = ImageSource(picture)
+        source = self.estimator.preprocessor.source(picture)
         pixels = ImageSource(source.read(), source.name)  # decode once
         if self.detector is None:
             assert self._given is not None

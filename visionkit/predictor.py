@@ -83,12 +83,12 @@ class Predictor:
 
     def decoded(self, picture: ImageLike) -> ImageSource:
         """The picture with its pixels in memory, decoded once as this predictor wants them."""
-        source = ImageSource(picture)
+        source = self.preprocessor.source(picture)
         pixels = source.read_as_is() if self.answers_whole else source.read(self.task.input.channels)
         return ImageSource(pixels, source.name)
 
     def _whole(self, picture: ImageLike, options: dict[str, Any]) -> Prediction:
-        answer = self.task.answer(ImageSource(picture), self.engine, **options)
+        answer = self.task.answer(self.preprocessor.source(picture), self.engine, **options)
         assert answer is not None
         return answer
 
@@ -201,10 +201,10 @@ class Predictor:
 
     def prepare(self, picture: ImageLike, view: View | None = None) -> Example:
         """What the network is shown of a picture: the very tensor that validation sees."""
-        return self.preprocessor(Sample(ImageSource(picture), view=view))
+        return self.preprocessor(Sample(self.preprocessor.source(picture), view=view))
 
     def _examples(self, picture: ImageLike, views: Views | None = None) -> list[Example] | _Large:
-        source = ImageSource(picture)
+        source = self.preprocessor.source(picture)
         if views is None and (tiling := self.task.tiling(source.size)) is not None:
             return _Large(source, tiling)
         views = self.task.views(source) if views is None else views

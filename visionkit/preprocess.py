@@ -32,9 +32,13 @@ class Preprocessor:
     def __init__(self, spec: InputSpec) -> None:
         self.spec = spec
 
+    def source(self, image: ImageLike) -> ImageSource:
+        """The image, read with the white that the task was trained with."""
+        return ImageSource(image, white=self.spec.white)
+
     def prepare(self, image: ImageLike) -> tuple[Tensor, Geometry]:
         """One picture to its input tensor (C, H, W) uint8 and the way back."""
-        return self._picture(Sample(ImageSource(image)))
+        return self._picture(Sample(self.source(image)))
 
     def __call__(self, sample: Sample) -> Example:
         """One sample with its target, both in input pixels."""

@@ -335,6 +335,11 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         """The constructor's arguments in plain types: with the weights, all that is needed to build the task again."""
         return self._config
 
+    def set_input(self, spec: InputSpec) -> None:
+        """Takes what the data has settled about the input, so that the checkpoint has it."""
+        self.input = spec
+        self._config |= {"input": plain(spec)}
+
     def resolved(self) -> dict[str, Any]:
         """Arguments that the constructor worked out (input, classes, ...), stored in place of what was given."""
         return {"input": self.input, "classes": self.classes, "optim": self.optim}

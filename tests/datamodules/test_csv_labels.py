@@ -1,4 +1,5 @@
 import re
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -61,13 +62,13 @@ def test_the_scenes_own_tables(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("p03.png", "gone.png", r"1 of 12 pictures are missing: gone\.png \(line 5\); paths are looked for in"),
-        ("p03.png", "p02.png", r"line 5: 'p02\.png' stands in line 4 already"),
+        ("p03.png", "gone.png", r"1 of 12 images are missing: gone\.png \(line 5\); paths are looked for in"),
+        ("p03.png", "p02.png", r"line 5: 'p02\.png' is in line 4 already"),
         ("path,", "file,", r"line 1: no column 'path' .* among file, label; set --data\.path_column"),
         ("p03.png,dog", "p03.png", r"line 5: 1 cells where the header has 2 columns"),
         ("p03.png,dog", "p03.png,", r"line 5: no label"),
         ("p03.png,dog", ",dog", r"line 5: no path"),
-        ("path,label", "path,path", r"column 'path' stands there twice"),
+        ("path,label", "path,path", r"column 'path' is there twice"),
         ("path,label", "path,lable", r"line 2: 'dog' in column 'lable'; .*did you mean 'lable'"),
     ],
 )
@@ -87,7 +88,7 @@ def test_many_missing_pictures_are_counted(table: Path) -> None:
 
 def test_empty_pictures_are_told(table: Path) -> None:
     (table.parent / "p05.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"1 of 12 pictures are empty \(0 bytes\): p05.png \(line 7\)"):
+    with pytest.raises(DataError, match=r"1 of 12 images are empty \(0 bytes\): p05.png \(line 7\)"):
         CsvData(str(table)).samples("train")
 
 
@@ -136,6 +137,28 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(DataError, match="no rows"):
         CsvData(str(tmp_path / "empty.csv"))
-    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(DataError, match="cannot be read as utf-8"):
+    (tmp_path / "binary.csv").write_bytes(b"\xff\x80")
+    with pytest.raises(DataError, match="not UTF-8 text"):
         CsvData(str(tmp_path / "binary.csv"))
+
+
+def test_names_of_files_and_classes_as_other_systems_write_them(tmp_path: Path) -> None:
+    picture(tmp_path / "a b" / unicodedata.normalize("NFD", "é.png"), 0)
+    picture(tmp_path / "c.png", 1)
+    nfd = unicodedata.normalize("NFD", "café")
+    (tmp_path / "t.csv").write_text(
+        f"path;label;split\na%20b\\é.png;{nfd};training\nc.png;café;valid\n", encoding="utf-8"
+    )
+    data = CsvData(str(tmp_path / "t.csv"))
+    assert data.classes == ("café",)
+    assert [len(data.samples(split)) for split in ("train", "val")] == [1, 1]
+    assert data.samples("train")[0].image.size == (20, 24)
+    assert data.summary("train").classes == {"café": 1}
+
+
+def test_summary_counts_several_labels_per_image(tmp_path: Path) -> None:
+    for k in range(3):
+        picture(tmp_path / f"{k}.png", k)
+    (tmp_path / "t.csv").write_text("path,cat,dog\n0.png,1,1\n1.png,0,1\n2.png,0,0\n")
+    data = CsvData(str(tmp_path / "t.csv"), val_fraction=0)
+    assert data.summary("train").classes == {"cat": 1, "dog": 2} and data.summary("train").unit == "labels"

@@ -1,6 +1,7 @@
 import io
 import pickle
 import shutil
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -135,10 +136,10 @@ def test_bad_folders(tmp_path: Path, flat: Path) -> None:
         FolderData(str(tmp_path / "empty"))
     (tmp_path / "texts" / "cat").mkdir(parents=True)
     (tmp_path / "texts" / "cat" / "notes.txt").write_text("hello")
-    with pytest.raises(DataError, match="texts/cat: no pictures in this class folder"):
+    with pytest.raises(DataError, match="texts/cat: no images in this class folder"):
         FolderData(str(tmp_path / "texts")).samples("train")
     (flat / "dog" / "zero.jpg").touch()
-    with pytest.raises(DataError, match=r"1 of 34 pictures are empty \(0 bytes\): dog/zero.jpg"):
+    with pytest.raises(DataError, match=r"1 of 34 images are empty \(0 bytes\): dog/zero.jpg"):
         FolderData(str(flat)).samples("train")
 
 
@@ -257,3 +258,72 @@ def test_cifar10_zip() -> None:
     with zipfile.ZipFile(path) as archive, Image.open(io.BytesIO(archive.read("test/airplane/0000.jpg"))) as first:
         difference = np.abs(np.asarray(first).astype(int) - batch["image"][0].permute(1, 2, 0).numpy())
     assert difference.max() <= 2  # decoders round differently
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("training_set", "validation_set", "test_set"), ("Training", "valid", "Testing"), ("train", "dev", "test")],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_splits_by_any_of_their_names(tmp_path: Path, names: tuple[str, ...], packed: bool) -> None:
+    root = tmp_path / "photos"
+    for number, name in enumerate(names):
+        class_folders(root / name, {"cat": 3 - number, "dog": 2}, 1000 * number)
+    data = FolderData(str(pack(root, tmp_path / "photos.zip") if packed else root))
+    assert data.classes == ("cat", "dog")
+    assert [len(data.samples(split)) for split in ("train", "val", "test")] == [5, 4, 3]
+
+
+def test_two_folders_of_one_split_are_refused(parted: Path) -> None:
+    class_folders(parted / "valid", {"cat": 1})
+    with pytest.raises(DataError, match="both mean the val split"):
+        FolderData(str(parted)).samples("train")
+
+
+def test_what_is_passed_over_is_counted(parted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("train/cat/.ipynb_checkpoints/a.png", "train/dog/._b.png", "train/stray.png", "extra/cat/c.png"):
+        picture(parted / name, 7)
+    (parted / "train" / "cat" / "labels.txt").write_text("x")
+    (parted / "train" / "cat" / "000.png").rename(parted / "train" / "cat" / "000.jfif")
+    data = FolderData(str(parted))
+    assert len(data.samples("train")) == 14
+    summary = data.summary("train")
+    assert summary.classes == {"cat": 8, "dog": 6} and summary.source == str(parted / "train")
+    assert summary.passed_over == {
+        "hidden": 2,
+        "not an image (.txt)": 1,
+        "in no split's folder": 1,
+        "in no class folder": 1,
+    }
+    data.report(("train", "val"))
+    said = capsys.readouterr().out
+    assert "train  14 images" in said and "classes: cat 8, dog 6" in said and "passed over: 2 hidden" in said
+
+
+def test_images_of_the_training_split_are_found_in_the_test_split(
+    parted: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copy(parted / "train" / "cat" / "001.png", parted / "test" / "cat" / "renamed.png")
+    FolderData(str(parted)).report(("test",))
+    assert "train and test share 1 of 5 images" in caplog.text
+
+
+def test_accents_of_either_form_are_one_class(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    class_folders(root, {unicodedata.normalize("NFD", "café"): 3, "thé": 2})
+    assert FolderData(str(root)).classes == ("café", "thé")
+    data = FolderData(str(root), classes=["thé", unicodedata.normalize("NFD", "café")], val_fraction=0)
+    assert sorted(int(sample.target["labels"]) for sample in data.samples("train")) == [0, 0, 1, 1, 1]
+
+
+def test_the_class_can_be_part_of_the_name(tmp_path: Path) -> None:
+    for k, name in enumerate(("cat_1.png", "cat_2.png", "dog.x_3.png", "README.png")):
+        picture(tmp_path / "flat" / name, k)
+    data = FolderData(str(tmp_path / "flat"), class_pattern=r"^(?P<class>[a-z.]+)_\d+", val_fraction=0)
+    assert data.classes == ("cat", "dog.x")
+    assert data.summary("train").classes == {"cat": 2, "dog.x": 1}
+    assert data.summary("train").passed_over == {"of a name that data.class_pattern does not fit": 1}
+    with pytest.raises(UsageError, match="needs a group named class"):
+        FolderData(str(tmp_path / "flat"), class_pattern="x")
+    with pytest.raises(UsageError, match="not a regular expression"):
+        FolderData(str(tmp_path / "flat"), class_pattern="(")
