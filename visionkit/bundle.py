@@ -18,16 +18,15 @@ import torch
 from torch import Tensor
 
 from visionkit.atomic import atomic_folder
+from visionkit.construction import Justified
 from visionkit.errors import CheckpointError, UsageError
-from visionkit.model_files import FACTS, check_bundle_folder, is_bundle
+from visionkit.model_facts import FORMAT, MAX_BYTES, WEIGHTS, read_facts, require_file
+from visionkit.model_files import FACTS, is_bundle
 
 if TYPE_CHECKING:
     from visionkit.task import VisionTask
 
-FORMAT = 1
-"""Of checkpoints and bundles; a higher number is refused with the advice to update."""
-
-WEIGHTS, CARD, GRAPH = "model.safetensors", "README.md", "model.onnx"
+CARD, GRAPH = "README.md", "model.onnx"
 
 _CARD_TITLES = {"data": "Data", "terms": "Terms", "command": "Command", "seed": "Seed"}
 
@@ -154,38 +153,31 @@ def read_bundle(folder: str | Path) -> Bundle:
         CheckpointError: No bundle, or one that this version cannot read.
     """
     folder = Path(folder)
-    check_bundle_folder(folder)
-    path = folder / FACTS
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
-    if (
-        not isinstance(facts, dict)
-        or not isinstance(facts.get("task"), str)
-        or not isinstance(facts.get("config"), dict)
-    ):
-        raise CheckpointError(f"{path}: not written by visionkit: `task` and `config` are not there")
-    check_format(facts.get("format"), path)
+    facts = read_facts(folder)
     if not (folder / WEIGHTS).is_file():
         raise CheckpointError(f"{folder}: the bundle has no {WEIGHTS}")
-    return Bundle(
-        folder, facts["task"], facts["config"], dict(facts.get("card") or {}), dict(facts.get("versions") or {})
-    )
+    return Bundle(folder, facts["task"], facts["config"], facts["card"], facts["versions"])
 
 
-def check_format(number: Any, path: Path) -> None:
-    """Refuses a format that this version does not know.
+def justified(bundle: Bundle) -> Justified:
+    """How large a network the weights of a bundle justify, from their header alone.
 
     Raises:
-        CheckpointError: It is newer, or no number.
+        CheckpointError: The header is damaged, or describes more than the file holds.
     """
-    if not isinstance(number, int) or number < 1:
-        raise CheckpointError(f"{path}: not written by visionkit: format {number!r}")
-    if number > FORMAT:
-        raise CheckpointError(
-            f"{path}: format {number} is newer than this visionkit reads ({FORMAT}); update visionkit"
-        )
+    path = bundle.weights
+    try:
+        size = require_file(path)
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= min(size - 8, MAX_BYTES):
+                raise ValueError(f"a header of {length:,} bytes in a file of {size:,}")
+            header = json.loads(file.read(length))
+        if not isinstance(header, dict):
+            raise ValueError("its header is no table of tensors")
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged or no safetensors file: {str(error).splitlines()[0][:200]}") from error
+    return Justified(size, len(header))
 
 
 def read_weights(bundle: Bundle) -> dict[str, Tensor]:
@@ -201,7 +193,7 @@ def read_weights(bundle: Bundle) -> dict[str, Tensor]:
         return load_file(bundle.weights)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{bundle.weights}: damaged or no safetensors file: {str(error).splitlines()[0]}"
+            f"{bundle.weights}: damaged or no safetensors file: {str(error).splitlines()[0][:200]}"
         ) from error
 
 

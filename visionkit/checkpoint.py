@@ -13,6 +13,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,8 +24,10 @@ from lightning.fabric.plugins import CheckpointIO
 from torch import Tensor
 
 from visionkit.atomic import atomic_file
-from visionkit.bundle import Bundle, check_format, read_bundle, read_weights, save_bundle
-from visionkit.errors import CheckpointError, UsageError, suggest
+from visionkit.bundle import Bundle, justified, read_bundle, read_weights, save_bundle
+from visionkit.construction import Budget, Justified, WithoutInit
+from visionkit.errors import CheckpointError, EnvironmentFault, UsageError, suggest
+from visionkit.model_facts import check_header, shown
 from visionkit.model_files import check_checkpoint, public_name
 from visionkit.registry import task_class, task_names
 
@@ -46,6 +49,9 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+MAX_PICKLE = 8 * 2**20
+"""Largest part of a checkpoint, beside the numbers of its tensors, that is read: each byte of it can cost a hundred."""
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -101,12 +107,14 @@ class StoredModel:
         task: Name of the task.
         config: Constructor arguments of the task.
         weights: Reads the weights.
+        justified: How large a network they justify; None where the weights are no file.
     """
 
     source: str
     task: str
     config: dict[str, Any]
     weights: Callable[[], dict[str, Tensor]]
+    justified: Justified | None = None
 
     def build(self) -> VisionTask:
         """Builds the task without downloading anything and fills it with the weights.
@@ -114,7 +122,8 @@ class StoredModel:
         Raises:
             CheckpointError: The task is not installed, or configuration and weights do not fit it.
         """
-        task = self.blank()
+        with WithoutInit():
+            task = self.blank()
         self.load_into(task)
         return task
 
@@ -135,11 +144,16 @@ class StoredModel:
         if "pretrained" in inspect.signature(built_by.__init__).parameters:
             config["pretrained"] = False
         try:
-            task = built_by.from_config(config)
-        except (UsageError, TypeError, ValueError, KeyError) as error:
+            _refuse_other_files(config)
+            with Budget(self.justified) if self.justified is not None else nullcontext():
+                task = built_by.from_config(config)
+        except EnvironmentFault:
+            raise
+        except Exception as error:  # whatever a constructor raises, the arguments in the file are the cause
             raise CheckpointError(
                 f"{self.source}: its configuration builds no {self.task} task: {_first_line(error)}"
             ) from error
+        task.source = self.source
         return task
 
     def load_into(self, task: VisionTask) -> None:
@@ -156,6 +170,9 @@ class StoredModel:
         if classes is not None and tuple(classes) != task.classes:
             raise CheckpointError(f"{self.source}: {classes_differ(tuple(classes), task.classes)}")
         own, state = task.state_dict(), self.weights()
+        odd = [str(key) for key, value in state.items() if not _is_dense(value)]
+        if odd:
+            raise CheckpointError(f"{self.source}: what it holds as weights is no dense tensor: {_some(odd)}")
         for what, keys in (("lacks", own.keys() - state.keys()), ("has unknown", state.keys() - own.keys())):
             if keys:
                 raise CheckpointError(
@@ -168,7 +185,38 @@ class StoredModel:
         ]
         if shapes:
             raise CheckpointError(f"{self.source}: its weights do not fit the {task.name} task: {_some(shapes)}")
+        parameters = {name for name, _ in task.named_parameters()}
+        broken = [
+            key
+            for key, value in state.items()
+            if not bool(torch.isfinite(value).all()) and (key in parameters or not torch.equal(own[key], value))
+        ]
+        if broken:
+            raise CheckpointError(
+                f"{self.source}: its weights are not finite: {_some(broken)} hold NaN or infinity; the training "
+                "diverged, so take an earlier checkpoint"
+            )
         task.load_state_dict(state)
+        task.source = self.source
+
+
+def _is_dense(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_meta or value.is_quantized)
+
+
+def _refuse_other_files(config: Mapping[str, Any]) -> None:
+    """A stored model is whole: no argument of it may name another file of this machine, however deep it stands."""
+    skeleton = config.get("skeleton")
+    named = skeleton if isinstance(skeleton, str) and skeleton.endswith((".yaml", ".yml")) else None
+    for key in ("start_from", "checkpoint_path"):
+        named = named or config.get(key)
+    if named is not None:
+        raise CheckpointError(f"it names another file ({shown(named)}), which is not opened")
+    if config.get("pretrained"):
+        raise CheckpointError("it asks for public weights beside its own")
+    for value in config.values():
+        if isinstance(value, Mapping):
+            _refuse_other_files(value)
 
 
 def load_task(path: str | Path, map_location: str | torch.device = "cpu") -> VisionTask:
@@ -206,9 +254,11 @@ def read_model(path: str | Path) -> StoredModel:
     path = Path(path)
     if path.is_dir():
         bundle = read_bundle(path)
-        return StoredModel(str(path), bundle.task, bundle.config, partial(read_weights, bundle))
-    header = _header(_open(path, "meta", mmap=True), path)
-    return StoredModel(str(path), header["task"], header["config"], partial(_state, path))
+        return StoredModel(str(path), bundle.task, bundle.config, partial(read_weights, bundle), justified(bundle))
+    checkpoint = _open(path, "meta", mmap=True)
+    header, state = _header(checkpoint, path), checkpoint.get("state_dict")
+    size = Justified(path.stat().st_size, len(state) if isinstance(state, dict) else 0)
+    return StoredModel(str(path), header["task"], header["config"], partial(_state, path), size)
 
 
 def _state(path: Path) -> dict[str, Tensor]:
@@ -244,21 +294,24 @@ def _from_public(scheme: str, name: str) -> VisionTask:
 def _open(path: Path, map_location: Any, mmap: bool = False) -> dict[str, Any]:
     """Reads a zip of tensors and plain values. Without `mmap` every byte is read and its checksum compared."""
     check_checkpoint(path)
+    size = path.stat().st_size
     try:
-        if not mmap:
+        with zipfile.ZipFile(path) as archive:
+            _check_entries(archive, size, path)
             # torch compares no checksums: a flipped bit would become a weight.
-            with zipfile.ZipFile(path) as archive:
-                if (broken := archive.testzip()) is not None:
-                    raise CheckpointError(f"{path}: damaged (wrong checksum in {broken}); take another checkpoint")
+            if not mmap and (broken := archive.testzip()) is not None:
+                raise CheckpointError(f"{path}: damaged (wrong checksum in {broken[:80]!r}); take another checkpoint")
         loaded = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         named = re.search(r"(?:GLOBAL|global:?|function|class)\s+`?([A-Za-z_][\w.]*\.[\w.]+)", str(error))
-        what = f" ({named[1]})" if named else ""
+        what = f" ({named[1][:80]})" if named else ""
         raise CheckpointError(
             f"{path}: it holds Python objects{what} beside tensors and plain values; such a file can run code and is "
             "refused"
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # torch, zipfile and pickle raise nearly anything on a damaged file
         raise CheckpointError(f"{path}: damaged or cut off ({_first_line(error)}); take another checkpoint") from error
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{path}: a checkpoint of another program: it holds a {type(loaded).__name__}")
@@ -267,16 +320,26 @@ def _open(path: Path, map_location: Any, mmap: bool = False) -> dict[str, Any]:
 
 def _header(checkpoint: Mapping[str, Any], path: Path) -> dict[str, Any]:
     header = checkpoint.get("visionkit")
-    if (
-        not isinstance(header, dict)
-        or not isinstance(header.get("task"), str)
-        or not isinstance(header.get("config"), dict)
-    ):
+    if not isinstance(header, dict):
         raise CheckpointError(
             f"{path}: a checkpoint of another program: it has no `visionkit` entry naming a task and its configuration"
         )
-    check_format(header.get("format"), path)
+    check_header(header, path)
     return header
+
+
+def _check_entries(archive: zipfile.ZipFile, size: int, path: Path) -> None:
+    """Refuses an archive that unpacks to more than it is, before anything of it is unpacked."""
+    entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise CheckpointError(f"{path}: its entries are compressed, which no checkpoint of visionkit is; it is refused")
+    if sum(entry.file_size for entry in entries) > size:
+        raise CheckpointError(f"{path}: damaged: its entries state more bytes than the file has; it is refused")
+    described = max((entry.file_size for entry in entries if entry.filename.endswith(".pkl")), default=0)
+    if described > MAX_PICKLE:
+        raise CheckpointError(
+            f"{path}: {described:,} bytes describe its tensors; at most {MAX_PICKLE:,} are read, so it is refused"
+        )
 
 
 def _first_line(error: BaseException) -> str:

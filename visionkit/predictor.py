@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 import torch
 
+from visionkit.construction import WithoutInit
 from visionkit.data import collate
 from visionkit.engines import GRAPHS, Engine, EngineName, TorchEngine, check_engine, find_device, serve_graph
 from visionkit.errors import CheckpointError, DataError, UsageError, suggest
@@ -314,23 +315,13 @@ def load(
 
 def _without_weights(build: Callable[[], VisionTask]) -> VisionTask:
     """A task whose parameters take neither time nor memory: the graph holds the weights, the task the meaning."""
-    with _NoInit():
+    with WithoutInit():
         task = build().eval()
     for module in task.network.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
                 module._parameters[name] = torch.nn.Parameter(parameter.to("meta"), requires_grad=False)
     return task
-
-
-class _NoInit(torch.overrides.TorchFunctionMode):
-    """Skips the random initialisation of layers; constants that `decode` may want are built as usual."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return kwargs["tensor"] if "tensor" in kwargs else args[0]
-        return func(*args, **kwargs)
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

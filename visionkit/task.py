@@ -16,6 +16,7 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from visionkit.argument_types import check_arguments
 from visionkit.engines import Engine
 from visionkit.errors import UsageError
 from visionkit.geometry import Geometry, InputSpec
@@ -62,6 +63,7 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         outputs: The NamedTuple that `forward` returns; its fields name the outputs of an exported graph. Fields with a
             default are for `losses` alone, and a graph leaves them out. Where it depends on the arguments, an
             instance sets its own.
+        source: Path or public name that its weights were read from, for messages; empty where they were not.
         latest: Losses and rates as they were last logged, for whoever shows them.
         second_engine: Answers in place of `second_stage` where an exported graph is served.
         public_schemes: Sources of public weights that `from_public` knows: `("timm",)`.
@@ -96,6 +98,7 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         self.second_engine: Callable[..., Tensor] | None = None
         self._eval_log = TermLog()
         self._tables: dict[str, list[dict[str, Any]]] = {}
+        self.source = ""
         self._config: dict[str, Any] = {}
         self._backbone_frozen = False
 
@@ -346,12 +349,13 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> VisionTask:
-        """Builds the task that `config` describes; dataclass arguments are made from their mappings."""
+        """Builds the task that `config` describes; dataclass arguments are made from their mappings.
+
+        Raises:
+            UsageError: An argument that the task does not have, or a value that it does not take.
+        """
         hints = typing.get_type_hints(cls.__init__)
-        known = inspect.signature(cls.__init__).parameters
-        unknown = [key for key in config if key not in known]
-        if unknown:
-            raise UsageError(f"{cls.name}: this version does not know the argument {', '.join(sorted(unknown))}")
+        check_arguments(cls, config, "")
         return cls(**{key: _typed(hints.get(key), value) for key, value in config.items()})
 
     def served(self) -> VisionTask:
@@ -441,9 +445,5 @@ def _typed(hint: Any, value: Any) -> Any:
         return value
     for candidate in (hint, *typing.get_args(hint)):
         if isinstance(candidate, type) and dataclasses.is_dataclass(candidate):
-            known = {field.name for field in dataclasses.fields(candidate)}
-            unknown = sorted(set(value) - known)
-            if unknown:
-                raise UsageError(f"{candidate.__name__}: this version does not know {', '.join(unknown)}")
             return candidate(**value)
     return value
