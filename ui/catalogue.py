@@ -5,7 +5,7 @@ Finding reads `model.json` files and file names alone, so that a page can be sho
 
 from __future__ import annotations
 
-import json
+import os
 import re
 import threading
 from collections import OrderedDict
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionkit.errors import CheckpointError, UsageError, VisionKitError, suggest
+from visionkit.model_facts import WEIGHTS, read_facts, require_file
+from visionkit.model_files import FACTS
 
 if TYPE_CHECKING:
     from visionkit.predictor import Predictor
@@ -28,7 +30,6 @@ MEMORY = 2 * 2**30
 VAIN = 16
 """Models that were asked for and are not loaded, of which something is remembered."""
 
-_FACTS, _WEIGHTS = "model.json", "model.safetensors"
 _PUBLIC = re.compile(r"[a-z][a-z0-9_]+:[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?")
 
 
@@ -64,33 +65,49 @@ class Entry:
 
 def find_starters() -> list[Entry]:
     """The bundles that come with visionkit, by task and name."""
-    folders = sorted(path.parent for path in STARTERS.glob(f"*/*/{_FACTS}"))
+    folders = sorted(path.parent for path in STARTERS.glob(f"*/*/{FACTS}"))
     return [_bundle(folder, f"{folder.parent.name}/{folder.name}", starter=True) for folder in folders]
 
 
 def find_models(folder: Path) -> list[Entry]:
     """The bundles and checkpoints below a folder, by path; one that cannot be read is listed with its fault."""
-    found = [path.parent for path in folder.rglob(_FACTS)] + list(folder.rglob("*.ckpt"))
+    found = []
+    for place, folders, files in os.walk(folder):  # what cannot be listed, or is gone by now, is passed over
+        folders[:] = [name for name in folders if not name.startswith(".")]  # half-written ones among them
+        here = Path(place)
+        found += [here] if FACTS in files else []
+        found += [here / name for name in (*files, *folders) if name.endswith(".ckpt") and not name.startswith(".")]
     entries = []
     for path in sorted(set(found)):
         name = path.relative_to(folder).as_posix() if path != folder else folder.name
-        if path.is_dir():
+        if path.suffix != ".ckpt" or path.is_dir():
             entries.append(_bundle(path, name))
-        else:
-            fault = "" if path.stat().st_size else "empty (0 bytes)"
-            entries.append(Entry(name, str(path), title=name, fault=fault))
+        elif os.path.lexists(path):  # a training replaces its checkpoints while they are listed
+            entries.append(Entry(name, str(path), title=name, fault=_file_fault(path)))
     return entries
+
+
+def _file_fault(path: Path) -> str:
+    """Why a checkpoint cannot be opened, as far as the file system tells."""
+    try:
+        return "" if require_file(path) else "empty (0 bytes)"
+    except CheckpointError:
+        return "not an ordinary file"
+    except FileNotFoundError:
+        return "a link to a file that does not exist"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
 
 
 def _bundle(folder: Path, name: str, starter: bool = False) -> Entry:
     try:
-        facts = json.loads((folder / _FACTS).read_text("utf-8"))
-        task, config, card = facts["task"], facts["config"], facts.get("card") or {}
-        if not (isinstance(task, str) and isinstance(config, dict) and isinstance(card, dict)):
-            raise TypeError
-    except (OSError, ValueError, KeyError, TypeError):
-        return Entry(name, str(folder), title=name, starter=starter, fault=f"its {_FACTS} cannot be read")
-    fault = "" if (folder / _WEIGHTS).is_file() else f"it has no {_WEIGHTS}"
+        facts = read_facts(folder)
+    except CheckpointError as error:
+        # Where it lies on the server is not for visitors.
+        fault = str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), name)
+        return Entry(name, str(folder), title=name, starter=starter, fault=fault)
+    task, config, card = facts["task"], facts["config"], facts["card"]
+    fault = "" if (folder / WEIGHTS).is_file() else f"it has no {WEIGHTS}"
     return Entry(name, str(folder), task, str(card.get("name") or name), card, config, starter, fault)
 
 
@@ -230,6 +247,7 @@ class Loaded:
             except VisionKitError as error:
                 # A visitor is told the model's name; where it lies on the server is nobody's business.
                 raise type(error)(str(error).replace(self.entry.path, self.entry.name)) from error
+            predictor.task.source = self.entry.name
             tensors = (*predictor.task.parameters(), *predictor.task.buffers())
             self.size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
             self._predictor = predictor
@@ -244,7 +262,7 @@ def _renamed(entry: Entry) -> Entry:
 
 
 def _stamp(path: Path) -> float:
-    target = path / _WEIGHTS if path.is_dir() else path
+    target = path / WEIGHTS if path.is_dir() else path
     try:
         return target.stat().st_mtime
     except OSError:
@@ -253,7 +271,7 @@ def _stamp(path: Path) -> float:
 
 def _weights(path: Path) -> int:
     """Bytes of the file with the weights; 0 for a public name."""
-    target = path / _WEIGHTS if path.is_dir() else path
+    target = path / WEIGHTS if path.is_dir() else path
     try:
         return target.stat().st_size
     except OSError:

@@ -13,7 +13,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from visionkit.errors import DataError, UsageError
+from visionkit.errors import CheckpointError, DataError, UsageError
+from visionkit.model_facts import check_plain
 from visionkit.model_files import check_model
 
 SUMMARY = "write a bundle to hand out: safetensors, model card, ONNX"
@@ -85,6 +86,10 @@ def read_card(path: Path) -> dict[str, Any]:
         raise DataError(f"--card {path}: cannot be read ({str(error).splitlines()[0]})") from error
     if not isinstance(facts, dict):
         raise DataError(f"--card {path}: facts are written as `name: text`, one a line")
+    try:
+        check_plain(facts, f"--card {path}")
+    except CheckpointError as error:
+        raise DataError(str(error)) from None
     return {str(key): value for key, value in facts.items()}
 
 

@@ -19,7 +19,7 @@ MAX_INTEGER = 2**24
 _NAMES = {bool: "true or false", int: f"a whole number from 0 to {MAX_INTEGER:,}", float: "a number", str: "a text"}
 
 
-def check_arguments(built_by: type, given: Mapping[str, Any], place: str) -> None:
+def check_arguments(built_by: Any, given: Mapping[str, Any], place: str) -> None:
     """Refuses arguments of a wrong type or out of any range.
 
     Args:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -109,7 +110,7 @@ def save_bundle(
         "format": FORMAT,
         "task": task.name,
         "config": task.config,
-        "card": plain(card),
+        "card": _finite(plain(card)),
         "weights": {"dtype": "float16" if half else "float32", "parameters": sum(p.numel() for p in task.parameters())},
         "versions": _versions(),
     }
@@ -121,6 +122,15 @@ def save_bundle(
         if complete is not None:
             complete(part)
     return target
+
+
+def _finite(value: Any) -> Any:
+    """The value with null in place of numbers that JSON does not have, such as a metric of NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _tensors(task: VisionTask, half: bool) -> dict[str, Tensor]:
@@ -249,6 +259,6 @@ def _results(results: Any) -> list[str]:
     lines = ["| metric | value | split | protocol |", "|---|---|---|---|"]
     for row in results:
         value = row.get("value")
-        shown = f"{value:.4f}" if isinstance(value, float) else str(value)
+        shown = "n/a" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
         lines.append(f"| {row.get('metric', '')} | {shown} | {row.get('split', '')} | {row.get('protocol', '')} |")
     return lines

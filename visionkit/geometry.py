@@ -24,6 +24,10 @@ Fit = Literal["crop", "letterbox", "stretch", "pad", "native"]
 Interpolation = Literal["bilinear", "bicubic"]
 
 
+MAX_INPUT_PIXELS = 2**21
+"""Largest input of a fixed size, such as Cityscapes' 1024 x 2048: beyond it the activations take many gigabytes."""
+
+
 @dataclass(frozen=True)
 class InputSpec:
     """What a network takes. Part of the task, hence of every checkpoint.
@@ -56,6 +60,11 @@ class InputSpec:
         object.__setattr__(self, "size", tuple(int(side) for side in self.size))
         if len(self.size) != 2 or min(self.size) < 1:
             raise UsageError(f"input.size {self.size}: give height and width, both at least 1")
+        if math.prod(self.size) > MAX_INPUT_PIXELS:
+            raise UsageError(
+                f"input.size {self.size}: {math.prod(self.size):,} pixels; a network takes at most "
+                f"{MAX_INPUT_PIXELS:,} at a time. For larger images take fit native, or tiles"
+            )
         if self.fit not in get_args(Fit):
             allowed = get_args(Fit)
             raise UsageError(f"input.fit {self.fit!r}: allowed are {', '.join(allowed)}{suggest(self.fit, allowed)}")
@@ -65,8 +74,8 @@ class InputSpec:
             raise UsageError(f"input.crop_fraction {self.crop_fraction}: allowed is above 0 and at most 1")
         if self.channels not in (1, 3, 4):
             raise UsageError(f"input.channels {self.channels}: allowed are 1 (grey), 3 (RGB), 4 (RGBA)")
-        if self.divisor < 1 or not 0 <= self.fill <= 255:
-            raise UsageError("input.divisor must be at least 1 and input.fill between 0 and 255")
+        if not 1 <= self.divisor <= 1024 or not 0 <= self.fill <= 255:
+            raise UsageError("input.divisor must be from 1 to 1024 and input.fill between 0 and 255")
         if self.bits not in (8, 16):
             raise UsageError(f"input.bits {self.bits}: allowed are 8 and 16")
         if self.white is not None and not 0 < self.white < math.inf:

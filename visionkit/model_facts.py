@@ -19,7 +19,7 @@ WEIGHTS = "model.safetensors"
 MAX_BYTES = 16 * 2**20
 """Largest description of a model that is read: `model.json`, or the header of a weights file."""
 
-MAX_DEPTH, MAX_VALUES, MAX_TEXT = 16, 2**20, 2**16
+MAX_DEPTH, MAX_VALUES, MAX_TEXT = 16, 2**18, 2**16
 """Levels of nesting, values in all, and characters of one text that a description may have."""
 
 

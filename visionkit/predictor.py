@@ -6,19 +6,20 @@ network. Decoding, preprocessing, `task.decode` and `task.restore` are one code,
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar, overload
 
 import torch
 
 from visionkit.construction import WithoutInit
 from visionkit.data import collate
 from visionkit.engines import GRAPHS, Engine, EngineName, TorchEngine, check_engine, find_device, serve_graph
-from visionkit.errors import CheckpointError, DataError, UsageError, suggest
+from visionkit.errors import CheckpointError, DataError, EnvironmentFault, UsageError, VisionKitError, suggest
 from visionkit.geometry import Geometry
 from visionkit.images import ImageLike, ImageSource
 from visionkit.predictions import Prediction
@@ -31,7 +32,36 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
+P = ParamSpec("P")
 Views = Sequence[View | None]
+
+
+def _names_the_model(method: Callable[Concatenate[Predictor, P], R]) -> Callable[Concatenate[Predictor, P], R]:
+    """Reports in one line, with the name of the model, what a model from a file cannot do.
+
+    A file can describe a network that is built and yet fails on every image. Of a task that was never in a file, the
+    same failure is a defect of the program and stays what it is.
+    """
+
+    @functools.wraps(method)
+    def wrapped(self: Predictor, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(self, *args, **kwargs)
+        except VisionKitError:
+            raise
+        except Exception as error:
+            if not self.task.source:
+                raise
+            lines = str(error).strip().splitlines()
+            cause = lines[0][:200] if lines else type(error).__name__
+            if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in cause:
+                raise EnvironmentFault(f"{self.task.source}: not enough memory for this image ({cause})") from error
+            raise CheckpointError(
+                f"{self.task.source}: the model fails on an image ({cause}); its file was changed, or was written by "
+                "another version of visionkit"
+            ) from error
+
+    return wrapped
 
 
 class Result(NamedTuple):
@@ -88,8 +118,9 @@ class Predictor:
         pixels = source.read_as_is() if self.answers_whole else source.read(self.task.input.channels)
         return ImageSource(pixels, source.name)
 
+    @_names_the_model
     def _whole(self, picture: ImageLike, options: dict[str, Any]) -> Prediction:
-        answer = self.task.answer(self.preprocessor.source(picture), self.engine, **options)
+        answer = self.task.answer(self.preprocessor.source(picture), self._outputs, **options)
         assert answer is not None
         return answer
 
@@ -204,6 +235,7 @@ class Predictor:
         """What the network is shown of a picture: the very tensor that validation sees."""
         return self.preprocessor(Sample(self.preprocessor.source(picture), view=view))
 
+    @_names_the_model
     def _examples(self, picture: ImageLike, views: Views | None = None) -> list[Example] | _Large:
         source = self.preprocessor.source(picture)
         if views is None and (tiling := self.task.tiling(source.size)) is not None:
@@ -224,6 +256,7 @@ class Predictor:
             for examples in pictures
         ]
 
+    @_names_the_model
     @torch.inference_mode()
     def _in_windows(self, large: _Large) -> Prediction:
         """Answers one window after the other; only the picture, a band of windows and the answer are in memory."""
@@ -232,10 +265,11 @@ class Predictor:
 
         def look(box: tuple[int, int, int, int]) -> torch.Tensor:
             example = self.preprocessor(Sample(source, view=View(box)))
-            return large.tiling.values(self.engine(example["image"][None]))
+            return large.tiling.values(self._outputs(example["image"][None]))
 
         return answer_in_windows((pixels.shape[0], pixels.shape[1]), large.tiling, look)
 
+    @_names_the_model
     @torch.inference_mode()
     def _run(self, examples: Sequence[Example], options: dict[str, Any]) -> list[Prediction]:
         # Only equal sizes share a batch: filled up to its neighbours' size, a picture's answer would depend on them.
@@ -251,9 +285,23 @@ class Predictor:
                     else collate([examples[i] for i in some])["image"]
                 )
                 geometry: list[Geometry] = [examples[i]["geometry"] for i in some]
-                decoded = self.task.decode(self.engine(image), **options)
+                decoded = self.task.decode(self._outputs(image), **options)
                 answers.update(zip(some, self.task.restore(decoded, geometry), strict=True))
         return [answers[index] for index in range(len(examples))]
+
+    def _outputs(self, image: torch.Tensor) -> Any:
+        """Runs the network, and refuses outputs that are no numbers: decoded, they would look like a prediction."""
+        outputs = self.engine(image)
+        for name, values in zip(type(outputs)._fields, outputs, strict=True):
+            if not isinstance(values, torch.Tensor) or not values.is_floating_point():
+                continue
+            # A sum is the cheapest look at all values; it can overflow where they are finite.
+            if not (values.sum().isfinite() or values.isfinite().all()):
+                raise CheckpointError(
+                    f"{self.task.source or self.task.name}: the network gives NaN or infinity as {name}: its weights "
+                    "are not finite or far too large; take an earlier checkpoint"
+                )
+        return outputs
 
     @property
     def options(self) -> tuple[str, ...]:

@@ -85,7 +85,11 @@ class PictureLogger(Callback):
             return []
         with torch.inference_mode(), trainer.precision_plugin.forward_context():
             decoded = task.decode(task(self._batch["image"].to(task.device)))
-        return task.restore(decoded, self._batch["geometry"])
+        try:
+            return task.restore(decoded, self._batch["geometry"])
+        except ValueError as error:  # a network of NaN; whether training goes on is not decided here
+            self._tell("finite", f"no images are drawn: {error}")
+            return []
 
     def _picture(self, sample: Sample, prediction: Prediction) -> Picture:
         pixels = sample.image.read()

@@ -40,6 +40,8 @@ class Classification(Prediction):
         values = np.asarray(self.probabilities, dtype=np.float32)
         if values.shape != (len(self.classes),):
             raise ValueError(f"{len(self.classes)} classes need {len(self.classes)} probabilities, not {values.shape}")
+        if not np.isfinite(values).all():
+            raise ValueError("a probability is not a finite number")
         values.setflags(write=False)
         object.__setattr__(self, "probabilities", values)
         object.__setattr__(self, "classes", tuple(self.classes))

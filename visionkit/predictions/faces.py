@@ -54,6 +54,8 @@ class Faces(Prediction):
             if values.shape != shape:
                 raise ValueError(f"{count} faces need {name} of shape {shape}, not {values.shape}")
             values = values.astype(np.float32)
+            if name in ("boxes", "embeddings", "scores") and not np.isfinite(values).all():
+                raise ValueError(f"{name}: a value is not a finite number")
             values.setflags(write=False)
             object.__setattr__(self, name, values)
         if len(names) != count:
