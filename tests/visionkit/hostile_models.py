@@ -4,7 +4,7 @@
 
 Each seed changes one model: a value of `model.json` or of a checkpoint's header, bytes of a file, the header or the
 numbers of its weights, the kind of a file. It is opened in a process of its own, listed, described and asked about an
-image. What is printed per seed: what was changed, the outcome, seconds of a processor and the highest memory of the process.
+image. Per seed, this prints what was changed, the outcome, seconds of a processor and the highest memory used.
 """
 
 from __future__ import annotations
