@@ -1,21 +1,29 @@
-"""Label pngs: how their values become classes, whatever tool wrote them, and what is wrong with them."""
+"""Label files: how their values become classes, whatever tool wrote them, and what is wrong with them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from datamodules.class_names import shorten
-from datamodules.pictures import PictureStore, PixelCache
-from visionkit.errors import DataError, UsageError
-from visionkit.images import FORMATS, MAX_PIXELS, ImageSource
-from visionkit.types import IGNORE, Sample
+from datamodules.pairing import check_same_size
+from datamodules.pictures import FileStore, PictureStore, PixelCache, StoredPictures
+from datamodules.value_files import grey, read_values
+from visionkit.errors import DataError, UsageError, suggest
+from visionkit.images import ImageSource
+from visionkit.names import checked_name
+from visionkit.text_files import read_lines
+from visionkit.types import IGNORE
 
 Colour = tuple[int, int, int]
+LossyLabels = Literal["refuse", "nearest"]
+
+_VALUES = 1 << 16
+_APART = 16  # compression moves values by less than half of this, but at the borders of objects
 
 
 def read_colours(path: str | Path) -> dict[str, Colour]:
@@ -24,22 +32,18 @@ def read_colours(path: str | Path) -> dict[str, Colour]:
     Raises:
         DataError: No such file, a line that is not understood, a colour or name that stands there twice.
     """
-    try:
-        lines = Path(path).read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a table of colours ({error})") from error
     colours: dict[str, Colour] = {}
-    for number, line in enumerate(lines, 1):
+    for position, (number, line) in enumerate(read_lines(path, "table of colors")):
         text = line.partition("#")[0].strip()
         if not text:
             continue
         found = re.match(r"^(\d+)[\s,;]+(\d+)[\s,;]+(\d+)[\s,;]+(\S.*)$", text)
         colour = tuple(int(value) for value in found.groups()[:3]) if found else ()
         if found is None or max(colour) > 255:
-            if number == 1 and re.match(r"^\D+$", text):
+            if position == 0 and re.match(r"^\D+$", text):
                 continue  # a header
             raise DataError(f"{path} line {number}: {text!r} is not 'r g b name' with values of 0 to 255")
-        name = found.group(4).strip()
+        name = checked_name(found.group(4), f"{path} line {number}", "class name")
         if name in colours or colour in colours.values():
             raise DataError(f"{path} line {number}: {name} or its colour {colour} stands there twice")
         colours[name] = colour  # type: ignore[assignment]
@@ -54,12 +58,14 @@ class LabelReader:
     Args:
         classes: Class names in label order.
         ignore: Values of the files that mean nothing, besides 255.
-        colours: Colour of each class by name, for files in true colour; other names there are ignored when they are not
+        colours: Color of each class by name, for files in true color; other names there are ignored when they are not
             among the classes.
-        values: Value in the files of each class by name, where it is not its place among the classes.
+        values: Value or values in the files of each class by name, where it is not its position among the classes.
+        offset: Value of the first class; smaller values mean nothing.
+        lossy: `refuse` files whose compression changes values (JPEG), or give each pixel the `nearest` value.
 
     Raises:
-        UsageError: A class without a colour or value.
+        UsageError: A class without a color or value, or a value that means two things.
     """
 
     def __init__(
@@ -67,23 +73,28 @@ class LabelReader:
         classes: Sequence[str],
         ignore: Sequence[int] = (),
         colours: Mapping[str, Colour] | None = None,
-        values: Mapping[str, int] | None = None,
+        values: Mapping[str, int | Sequence[int]] | None = None,
+        offset: int = 0,
+        lossy: LossyLabels = "refuse",
     ) -> None:
-        self.classes, self.ignore = tuple(classes), tuple(ignore)
+        self.classes, self.ignore, self.lossy = tuple(classes), tuple(ignore), lossy
+        self.plain = values is None and offset == 0 and colours is None
         for name in self.classes:
             if (colours is not None and name not in colours) or (values is not None and name not in values):
                 raise UsageError(f"data.classes: {name!r} has no colour or value in the labels' table")
-        self.table = np.full(1 << 16, -1, dtype=np.int16)  # by value; -1 is not allowed
+        self.table = np.full(_VALUES, -1, dtype=np.int16)  # by value; -1 is not allowed
+        self.table[:offset] = IGNORE
         for number, name in enumerate(self.classes):
-            self.table[number if values is None else values[name]] = number
-        for value in (*self.ignore, IGNORE):
-            if not 0 <= value < len(self.table):
-                raise UsageError(
-                    f"data.ignore: {value} is no value of a label file, which are 0 to {len(self.table) - 1}"
-                )
-            if self.table[value] >= 0 and value != IGNORE:
-                raise UsageError(f"data.ignore: {value} is the value of class {self.classes[self.table[value]]!r}")
-            self.table[value] = IGNORE
+            given = number + offset if values is None else values[name]
+            for value in (given,) if isinstance(given, int) else given:
+                self._assign(value, number, f"data.values: {name!r}")
+        for value in self.ignore if values is not None else (value for value in self.ignore if value != IGNORE):
+            self._assign(value, IGNORE, "data.ignore:")
+        if values is None or self.table[IGNORE] < 0:
+            self.table[IGNORE] = IGNORE
+        for name in values or ():
+            if name not in self.classes:
+                raise UsageError(f"data.values: {name!r} is not among data.classes{suggest(name, self.classes)}")
         self._colours: tuple[np.ndarray, np.ndarray] | None = None
         if colours is not None:
             codes = {r << 16 | g << 8 | b: name for name, (r, g, b) in colours.items()}
@@ -91,34 +102,82 @@ class LabelReader:
             known = {name: number for number, name in enumerate(self.classes)}
             self._colours = order, np.array([known.get(codes[int(code)], IGNORE) for code in order], dtype=np.int64)
 
+    def _assign(self, value: int, label: int, place: str) -> None:
+        if not 0 <= value < _VALUES:
+            raise UsageError(f"{place} {value} is no value of a label file, which are 0 to {_VALUES - 1}")
+        known = int(self.table[value])
+        if known not in (-1, label) and known < len(self.classes):
+            raise UsageError(f"{place} {value} is the value of class {self.classes[known]!r}")
+        self.table[value] = label
+
     def read(self, path: str | Path) -> np.ndarray:
         """The classes of every pixel.
 
         Args:
-            path: An indexed, grey or 16-bit file of values, or a file in the table's colours.
+            path: An indexed, grey or 16-bit file of values, or a file in the table's colors.
 
         Returns:
             (h, w) uint8, 255 where ignored; int64 with more than 255 classes.
 
         Raises:
-            DataError: Not readable, a value that is no class, a colour that is not in the table.
+            DataError: Not readable, a value that is no class, a color that is not in the table, a lossy file.
         """
-        values = _decode(path)
+        values, lossy = read_values(path)
+        values = values if self._colours is not None else grey(values, lossy)
+        if lossy:
+            self._check_lossy(values, path, lossy)
         if values.ndim == 3:
             labels = self._from_colours(values, path)
         elif self._colours is not None:
             raise DataError(f"{path}: holds numbers, not colours; leave data.colours out or give the coloured files")
         else:
-            labels = self.table[values]
-            if labels.min() < 0:
-                wrong = np.unique(values[labels < 0])
-                y, x = np.argwhere(labels < 0)[0]
-                raise DataError(
-                    f"{path}: value {', '.join(map(str, wrong[:5]))} (first at row {y}, column {x}) is no class; there "
-                    f"are {len(self.classes)} ({shorten(self.classes, 4)}), values 0 to {len(self.classes) - 1}; name "
-                    "what means nothing in data.ignore"
-                )
+            labels = self._from_numbers(whole_values(values, path), path, lossy)
         return labels.astype(np.uint8) if len(self.classes) <= IGNORE else labels.astype(np.int64)
+
+    def _check_lossy(self, values: np.ndarray, path: str | Path, lossy: str) -> None:
+        if self.lossy != "nearest":
+            raise DataError(
+                f"{path}: a label file in {lossy}, whose compression changes the values; give the png files it was "
+                "made of, or take the nearest value of each pixel with --data.lossy_labels nearest"
+            )
+        known = np.flatnonzero(self.table >= 0)
+        near = np.diff(known).min(initial=_APART) < _APART
+        if values.ndim == 3 or near:
+            why = "colors" if values.ndim == 3 else f"values as near to each other as {shorten(map(str, known), 4)}"
+            raise DataError(f"{path}: {why} cannot be told apart in {lossy}; give the png files it was made of")
+
+    def _from_numbers(self, values: np.ndarray, path: str | Path, lossy: str) -> np.ndarray:
+        if lossy:
+            known = np.flatnonzero(self.table >= 0)
+            middle = (known[1:] + known[:-1]) / 2
+            values = known[np.searchsorted(middle, values)]
+        labels: np.ndarray = self.table[values]
+        if labels.min() < 0:
+            wrong = np.unique(values[labels < 0])
+            y, x = np.argwhere(labels < 0)[0]
+            raise DataError(
+                f"{path}: value {', '.join(map(str, wrong[:5]))} (first at row {y}, column {x}) is no class; there "
+                f"are {len(self.classes)} ({shorten(self.classes, 4)}), {self._allowed()}; {self._advice(values)}"
+            )
+        return labels
+
+    def _allowed(self) -> str:
+        known = np.flatnonzero((self.table >= 0) & (self.table < len(self.classes)))
+        if len(known) == known[-1] - known[0] + 1:
+            return f"values {known[0]} to {known[-1]}"
+        return f"values {shorten(map(str, known), 6)}"
+
+    def _advice(self, values: np.ndarray) -> str:
+        """What to do about a file with values that are no class."""
+        found = [int(value) for value in np.unique(values)]
+        labels = [value for value in found if value != IGNORE]
+        advice = "name what means nothing in data.ignore"
+        if self.plain and labels[-1] == len(self.classes):
+            return f"if the labels start at 1, set --data.label_offset 1; else {advice}"
+        if len(found) <= len(self.classes):
+            pairs = ", ".join(f"{name}: {value}" for name, value in zip(self.classes, found, strict=False))
+            return f"if they are classes, say which, such as --data.values '{{{pairs}}}'; else {advice}"
+        return f"say which value is which class with --data.values '{{NAME: VALUE, ...}}', or {advice}"
 
     def _from_colours(self, pixels: np.ndarray, path: str | Path) -> np.ndarray:
         if self._colours is None:
@@ -139,33 +198,23 @@ class LabelReader:
         return out
 
 
-def _decode(path: str | Path) -> np.ndarray:
-    """Pixels as the file states them: (h, w) indices, greys or 16 bit, (h, w, 3) colours. No rotation, no palette."""
-    from PIL import Image, UnidentifiedImageError
+def whole_values(values: np.ndarray, path: str | Path) -> np.ndarray:
+    """Numbers of a label file as whole ones.
 
-    try:
-        with Image.open(path, formats=FORMATS) as file:
-            image: Image.Image = file
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(f"{path}: {image.width} x {image.height} pixels are over the limit of {MAX_PIXELS}")
-            if image.mode == "1":
-                image = image.convert("L").point(lambda value: value // 255)
-            if image.mode not in ("P", "L", "I;16", "I;16B", "I", "RGB", "RGBA"):
-                raise DataError(f"{path}: a label file has numbers or colours, not mode {image.mode}")
-            values = np.asarray(image)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such label file") from None
-    except UnidentifiedImageError:
-        raise DataError(f"{path}: not a picture (readable are {', '.join(FORMATS)})") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path}: the label file is truncated or damaged ({error})") from error
-    if values.ndim == 2 and values.dtype.kind == "i" and (values.min() < 0 or values.max() >= 1 << 16):
-        raise DataError(f"{path}: values from {values.min()} to {values.max()}; allowed are 0 to 65535")
+    Raises:
+        DataError: Fractions, negative numbers or numbers beyond 16 bits.
+    """
+    if values.dtype.kind == "f":
+        if not (values == np.rint(values)).all():
+            raise DataError(f"{path}: the values are fractions; a label file has whole numbers")
+        values = values.astype(np.int64)
+    if values.min() < 0 or values.max() >= _VALUES:
+        raise DataError(f"{path}: values from {values.min()} to {values.max()}; allowed are 0 to {_VALUES - 1}")
     return values
 
 
-class LabelStore:
-    """Label files as decoded one-channel sources, so that the cache of pictures keeps them too.
+class LabelStore(FileStore):
+    """Label files as decoded one-channel sources, so that the cache of images keeps them too.
 
     Args:
         paths: Of the label files.
@@ -173,65 +222,48 @@ class LabelStore:
     """
 
     def __init__(self, paths: Sequence[str], reader: LabelReader) -> None:
-        self.paths, self.reader = np.array([str(path).encode() for path in paths], dtype=np.bytes_), reader
-
-    def __len__(self) -> int:
-        return len(self.paths)
+        super().__init__(Path(), paths)
+        self.reader = reader
 
     def source(self, number: int) -> ImageSource:
         """The classes as an array."""
         return ImageSource(self.reader.read(self.name(number)), self.name(number))
 
-    def name(self, number: int) -> str:
-        """Its path."""
-        return bytes(self.paths[number]).decode()
 
-
-class LabelledMaps(Sequence[Sample]):
-    """Samples of a segmentation set; labels are read with their picture.
+class LabelledMaps(StoredPictures[PictureStore]):
+    """Samples of a segmentation set; labels are read with their image.
 
     Args:
-        pictures: The pictures.
+        store: The images.
         labels: Their label files, in the same order.
         rows: Which of them belong here.
-        cache: Of pictures, or None.
+        cache: Of images, or None.
         label_cache: Of labels, or None.
         weigh: Labels (h, w) to the weight of every pixel, or None.
     """
 
     def __init__(
         self,
-        pictures: PictureStore,
+        store: PictureStore,
         labels: LabelStore,
         rows: np.ndarray,
         cache: PixelCache | None = None,
         label_cache: PixelCache | None = None,
-        weigh: Any = None,
+        weigh: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
-        self.pictures, self.labels, self.rows = pictures, labels, rows
-        self.cache, self.label_cache, self.weigh = cache, label_cache, weigh
+        super().__init__(store, rows, cache)
+        self.labels, self.label_cache, self.weigh = labels, label_cache, weigh
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[k] for k in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
-        number = int(self.rows[place])
-        image = self.pictures.source(number) if self.cache is None else self.cache.source(self.pictures, number, place)
-        known = (
-            self.labels.source(number)
-            if self.label_cache is None
-            else self.label_cache.source(self.labels, number, place)
-        )
-        labels = known.read(1)[:, :, 0] if self.label_cache is not None else self.labels.reader.read(known.name)
+    def target(self, index: int, image: ImageSource) -> Any:
+        """Its label map, and the weight of every pixel."""
+        number = int(self.rows[index])
+        if self.label_cache is None:
+            labels = self.labels.reader.read(self.labels.name(number))
+        else:
+            labels = self.label_cache.source(self.labels, number, range(len(self))[index]).read(1)[:, :, 0]
         if labels.shape != image.size:
-            raise DataError(
-                f"{known.name}: labels of {labels.shape[1]} x {labels.shape[0]} pixels do not fit the picture "
-                f"{image.name} of {image.size[1]} x {image.size[0]}"
-            )
+            check_same_size(self.store.source(number), labels.shape, self.labels.name(number), "label map")
         target: dict[str, Any] = {"label_map": labels}
         if self.weigh is not None:
             target["pixel_weight"] = self.weigh(labels)
-        return Sample(image, target, image.name)  # type: ignore[arg-type]
+        return target

@@ -5,14 +5,20 @@ A partner is found by its relative path, so `seq1/0000` and `seq2/0000` keep the
 
 from __future__ import annotations
 
+import logging
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from datamodules.class_names import shorten
 from visionkit.errors import DataError
-from visionkit.listing import Listing
+from visionkit.images import ImageSource
+from visionkit.listing import SUFFIXES, Listing
+
+log = logging.getLogger(__name__)
+
+_TYPES = SUFFIXES | {".npy", ".npz", ".exr", ".pfm"}
 
 
 class Paired(NamedTuple):
@@ -88,3 +94,80 @@ def _bare(keyed: dict[str, list[Path]]) -> dict[str, list[Path]]:
 
 def _names(paths: Sequence[Path], listing: Listing) -> str:
     return shorten((path.relative_to(listing.root).as_posix() for path in paths), 3)
+
+
+def keep_ending(listing: Listing, ending: str, what: str) -> tuple[Listing, Callable[[str], str]]:
+    """The files of a folder whose names end in something, and what turns their names into what pairs have in common.
+
+    Args:
+        listing: The files.
+        ending: `_mask`, `.npy` or both, `_depth.png`; every file is kept where it is empty.
+        what: What the files are, for the reason why others are passed over: "a label file".
+
+    Returns:
+        The listing without the others, and a key for `pair_by_name`.
+    """
+    own, suffix = split_ending(ending)
+    kept = Listing(listing.root, passed_over={reason: list(paths) for reason, paths in listing.passed_over.items()})
+    for path in listing.files:
+        if has_ending(path, ending):
+            kept.files.append(path)
+        else:
+            kept.pass_over(f"not {what} (*{own}{suffix})", path)
+    return kept, lambda stem: stem[: len(stem) - len(own)] if own else stem
+
+
+def split_ending(ending: str) -> tuple[str, str]:
+    """`_depth.png` as `_depth` and `.png`; `.depth` is no file type and stays whole."""
+    stem, dot, kind = ending.rpartition(".")
+    return (stem, dot + kind) if (dot + kind).lower() in _TYPES else (ending, "")
+
+
+def has_ending(path: Path, ending: str) -> bool:
+    """Whether the name of a file ends in something, see `keep_ending`; the case of letters does not count."""
+    own, suffix = split_ending(ending)
+    return path.stem.lower().endswith(own.lower()) and (not suffix or path.suffix.lower() == suffix.lower())
+
+
+def check_same_size(image: ImageSource, size: tuple[int, ...], partner: str, what: str) -> None:
+    """Refuses a partner of another size than its image.
+
+    Args:
+        image: The image, from its file.
+        size: Height and width of the partner.
+        partner: Path of the partner.
+        what: What it is: "label map".
+
+    Raises:
+        DataError: The sizes differ; says where the reason is the EXIF orientation of the image.
+    """
+    height, width = image.size
+    if (height, width) == tuple(size):
+        return
+    turned = ""
+    if image.orientation != 1 and (width, height) == tuple(size):
+        turned = (
+            f"; the image is turned by its EXIF orientation {image.orientation} and the {what} is not: save the image "
+            f"upright or turn the {what}"
+        )
+    raise DataError(
+        f"{partner}: a {what} of {size[1]} x {size[0]} pixels does not fit the image {image.name} of "
+        f"{width} x {height}{turned}"
+    )
+
+
+def warn_of_turned(pairs: Iterable[tuple[ImageSource, ImageSource]], source: str, what: str) -> None:
+    """Warns of images that EXIF turns and whose partners it does not, where the size alone cannot show the mistake.
+
+    Args:
+        pairs: Images and their partners, from their files.
+        source: Names the data.
+        what: What a partner is: "label map".
+    """
+    turned = [image.name for image, partner in pairs if image.orientation != 1 and partner.orientation == 1]
+    if turned:
+        log.warning(
+            "%s: %d images are turned by EXIF and their %ss are not (%s); each %s must fit the image as a viewer shows "
+            "it, which the size alone does not prove",
+            *(source, len(turned), what, shorten(turned, 3), what),
+        )

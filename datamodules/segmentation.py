@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from datamodules.augment import SampleAugment
 from datamodules.class_names import shorten
-from datamodules.label_maps import LabelledMaps, LabelReader, LabelStore, read_colours
+from datamodules.label_maps import LabelledMaps, LabelReader, LabelStore, LossyLabels, read_colours
+from datamodules.label_survey import survey, values_of_binary, warn_of_one_class
+from datamodules.pairing import has_ending, keep_ending, pair_by_name
 from datamodules.pictures import FileStore, PixelCache, split_rows
 from datamodules.pixel_weights import PixelWeights
+from datamodules.splits import find_split
 from visionkit.data import Split, VisionDataModule
-from visionkit.errors import DataError
-from visionkit.listing import SUFFIXES
+from visionkit.data_summary import SplitSummary
+from visionkit.errors import DataError, UsageError, suggest
+from visionkit.listing import Listing, list_images
+from visionkit.names import checked_name
+from visionkit.text_files import read_lines
 from visionkit.types import Sample
 
 VOC_CLASSES = (
@@ -24,8 +31,23 @@ VOC_CLASSES = (
 )
 
 
+@dataclass(frozen=True)
+class LabelledFiles:
+    """Images and label files of a split, in a fixed order.
+
+    Attributes:
+        pairs: Paths of image and label file.
+        source: Where they come from.
+        passed_over: Number of files that were left out, by reason.
+    """
+
+    pairs: Sequence[tuple[Path, Path]]
+    source: str
+    passed_over: Mapping[str, int]
+
+
 class _PairedData(VisionDataModule):
-    """Pictures with label files beside them; a subclass lists the pairs of each split."""
+    """Images with label files beside them; a subclass lists the pairs of each split."""
 
     def __init__(
         self,
@@ -38,25 +60,36 @@ class _PairedData(VisionDataModule):
         small_objects: float,
         background: int | None,
         augment: SampleAugment | None,
-        colours: str | None = None,
         **base: Any,
     ) -> None:
         super().__init__(augment=augment, **base)
-        self.root, self.cache_mb, self.ignore, self.colours = Path(root), cache_mb, tuple(ignore), colours
+        self.root, self.cache_mb, self.ignore = Path(root), cache_mb, tuple(ignore)
         weights = PixelWeights(edge_weight, edge_width, small_objects, background)
         self.weigh = weights if edge_weight or small_objects else None
+        self._listed: dict[Split, LabelledFiles] = {}
+        self._reader: LabelReader | None = None
 
-    def pairs(self, split: Split) -> list[tuple[Path, Path]]:
-        """Picture and label file of every sample of a split, in a fixed order."""
+    def find(self, split: Split) -> LabelledFiles:
+        """Image and label file of every sample of a split; called once per split."""
         raise NotImplementedError
 
+    def make_reader(self, split: Split) -> LabelReader:
+        """What turns the label files into classes, for a split that is there; called once."""
+        return LabelReader(self.classes, self.ignore)
+
+    def listed(self, split: Split) -> LabelledFiles:
+        """The files of a split, kept after the first call."""
+        if split not in self._listed:
+            self._listed[split] = self.find(split)
+        return self._listed[split]
+
     def dataset(self, split: Split) -> Sequence[Sample]:
-        """The pictures of one split with their labels, which are read when they are asked for."""
-        pairs = self.pairs(split)
+        """The images of one split with their labels, which are read when they are asked for."""
+        pairs = self.listed(split).pairs
         if not pairs:
             return []
-        table = read_colours(self.colours) if self.colours else None
-        labels = LabelStore([str(label) for _, label in pairs], LabelReader(self.classes, self.ignore, table))
+        self._reader = self._reader or self.make_reader(split)
+        labels = LabelStore([str(label.absolute()) for _, label in pairs], self._reader)
         pictures = FileStore(self.root, [str(picture.absolute()) for picture, _ in pairs])
         rows = np.arange(len(pairs))
         channels = self.input.channels if self.input else 3
@@ -66,28 +99,57 @@ class _PairedData(VisionDataModule):
             kept = PixelCache(len(rows), cache.slot // channels, 1)  # as large as its picture, if nothing is wrong
         return LabelledMaps(pictures, labels, rows, cache, kept, self.weigh if split == "train" else None)
 
+    def summary(self, split: Split) -> SplitSummary:
+        """Label maps in which each class occurs, and the share of every class among the pixels."""
+        samples: Any = self.samples(split)
+        listed = self.listed(split)
+        found = survey(samples, len(self.classes), f"{listed.source}, {split}")
+        if split == "train":
+            warn_of_one_class(found, self.classes, listed.source)
+        # Of a part of a large set, nothing is said about classes that did not occur.
+        known = {
+            name: int(number)
+            for name, number in zip(self.classes, found.maps, strict=True)
+            if number or found.read == found.files
+        }
+        return SplitSummary(
+            *(split, len(samples), listed.source, known),
+            unit="label maps",
+            unlabeled=found.empty,
+            passed_over=listed.passed_over,
+            notes=found.notes(self.classes),
+        )
+
 
 class LabelMapData(_PairedData):
-    """Folders of pictures and of label files of the same names.
+    """Folders of images and of label files with the same paths below them.
 
     Args:
         root: The folder that both are in.
-        images: Folder of a split's pictures below it; `{split}` stands for train, val, test.
-        labels: Folder of a split's label files.
+        images: Folder of the images of a split below it. `{split}` stands for train, val and test, whichever word the
+            folders have for them (`valid`, `testing`); without it, one folder whose images are split by share.
+        labels: Folder of the label files, in the same way.
         ignore: Values of the label files that mean nothing, besides 255.
-        colours: For label files in colour, their table: a line `r g b name` each.
-        val_fraction: Share of the training pictures that is split off for validation where there is no such folder.
+        colours: For label files in color, their table: a line `r g b name` each.
+        values: Value, or list of values, of each class in the label files, where these are not 0, 1, 2, ...:
+            `{background: 0, road: 255}`.
+        label_offset: Value of the first class; 1 where the labels start at 1. Smaller values are ignored.
+        label_ending: What the names of label files have behind those of their images, and their file type where there
+            are several: `_mask`, `_mask.png`, `.png`.
+        lossy_labels: `refuse` label files in JPEG, whose compression changes the values, or take the `nearest` value of
+            each pixel; that wants values that lie far apart, such as 0 and 255.
+        val_fraction: Fraction of the training images that is split off for validation where there is no such folder.
         test_fraction: The same for testing.
-        split_seed: Chooses which pictures are split off.
-        cache_mb: Decoded pictures are kept in memory where all of a split fit into this many MiB; 0 keeps none.
+        split_seed: Chooses which images are split off.
+        cache_mb: Decoded images are kept in memory where all of a split fit into this many MiB; 0 keeps none.
         edge_weight: Height of U-Net's border map: pixels of the background between two near objects count so much more.
         edge_width: Its width in pixels (sigma).
         small_objects: Exponent by which objects smaller than the average count more; 0 is off, 1 makes every object of
-            a picture count alike.
+            an image count alike.
         background: Label between objects, for both; None where there is none.
         augment: Changes training samples.
-        **base: See `VisionDataModule`. `classes` left out are read from the table of colours, or from `classes.txt`, a
-            name a line, in the folder of labels or above it.
+        **base: See `VisionDataModule`. `classes` left out are read from `values`, from the table of colors, or from
+            `classes.txt`, a name a line, in the folder of labels or above it.
 
     Example:
         >>> data = LabelMapData("camvid", images="{split}", labels="{split}annot", classes=["sky", "road"], ignore=[11])
@@ -101,6 +163,10 @@ class LabelMapData(_PairedData):
         labels: str = "label_maps/{split}",
         ignore: Sequence[int] = (),
         colours: str | None = None,
+        values: dict[str, int | list[int]] | None = None,
+        label_offset: int = 0,
+        label_ending: str = "",
+        lossy_labels: LossyLabels = "refuse",
         val_fraction: float = 0.1,
         test_fraction: float = 0.0,
         split_seed: int = 0,
@@ -121,69 +187,99 @@ class LabelMapData(_PairedData):
             small_objects=small_objects,
             background=background,
             augment=augment,
-            colours=colours,
             **base,
         )
-        self.images, self.labels = images, labels
+        self.images, self.labels, self.label_ending = images, labels, label_ending
+        self.colours, self.values, self.label_offset = colours, values, label_offset
+        if lossy_labels not in get_args(LossyLabels):
+            allowed = get_args(LossyLabels)
+            raise UsageError(
+                f"data.lossy_labels {lossy_labels!r}: allowed are {', '.join(allowed)}{suggest(lossy_labels, allowed)}"
+            )
+        if sum((bool(colours), values is not None, label_offset != 0)) > 1 or label_offset < 0:
+            raise UsageError(
+                "data: give one of colours, values and label_offset (at least 0), which all say what labels mean"
+            )
+        self.lossy_labels: LossyLabels = lossy_labels
         self.split_seed = split_seed
         self.fractions: dict[Split, float] = {"val": val_fraction, "test": test_fraction}
-        self.classes = self.classes or tuple(self.discover_classes(root, labels=labels, colours=colours))
+        self.classes = self.classes or tuple(self.discover_classes(root, labels=labels, colours=colours, values=values))
 
     @classmethod
     def discover_classes(
-        cls, root: str = "", labels: str = "label_maps/{split}", colours: str | None = None, **init_args: Any
+        cls,
+        root: str = "",
+        labels: str = "label_maps/{split}",
+        colours: str | None = None,
+        values: Mapping[str, Any] | None = None,
+        **init_args: Any,
     ) -> list[str]:
-        """The names in the table of colours, or in `classes.txt`."""
+        """The names in the mapping of values, in the table of colors, or in `classes.txt`."""
         if colours:
             return list(read_colours(colours))
-        folder = Path(root) / labels.format(split="train")
+        folder = find_split(Path(root), labels, "train") or Path(root) / labels.format(split="train")
         for place in (folder, *folder.parents):
             if (place / "classes.txt").is_file():
-                return [
-                    line.strip() for line in (place / "classes.txt").read_text("utf-8").splitlines() if line.strip()
-                ]
+                file = place / "classes.txt"
+                lines = read_lines(file, "list of classes")
+                return [checked_name(line, f"{file} line {number}", "class name") for number, line in lines]
             if place == Path(root):
                 break
+        if values:
+            return list(values)
         raise DataError(
             f"{folder}: no classes.txt says what the labels mean; give --data.classes '[name of 0, name of 1, ...]'"
         )
 
-    def pairs(self, split: Split) -> list[tuple[Path, Path]]:
-        """Every picture of the split's folder with the label file of its name; or the split's share of `train`."""
-        folder = self.root / self.images.format(split=split)
-        if folder.is_dir():
-            found = self._paired(split)
-            shared = [name for name, part in self.fractions.items() if part and self._is_split_off(name)]
-            if split != "train" or not shared:
-                return found
-            return [found[row] for row in self._rows(len(found))["train"]]
-        if split == "train" or not self.fractions[split]:
+    def make_reader(self, split: Split) -> LabelReader:
+        """The reader of all splits; where values are not given, the training labels decide what 255 means."""
+        table = read_colours(self.colours) if self.colours else None
+        reader = LabelReader(self.classes, self.ignore, table, self.values, self.label_offset, self.lossy_labels)
+        train: Split = "train"
+        deciding = self.listed(train if self._folder(self.images, train) else split)
+        values = values_of_binary(reader, [str(label) for _, label in deciding.pairs], deciding.source)
+        return reader if values is None else LabelReader(self.classes, self.ignore, values=values, lossy=reader.lossy)
+
+    def find(self, split: Split) -> LabelledFiles:
+        """Every image of the split's folder with the label file of its path; or the split's share of `train`."""
+        wanted = {name: part for name, part in self.fractions.items() if part and not self._folder(self.images, name)}
+        if self._folder(self.images, split) is not None and not (split == "train" and wanted):
+            return self._paired(split)
+        if split != "train" and split not in wanted:
+            folder = self.root / self.images.format(split=split)
             raise DataError(
-                f"{folder}: no such folder of pictures; data.images and data.labels say where they are below data.root"
+                f"{folder}: no such folder of images; data.images and data.labels say where they are below data.root, "
+                f"or --data.{split}_fraction 0.1 splits some off"
             )
         found = self._paired("train")
-        return [found[row] for row in self._rows(len(found))[split]]
+        rows = split_rows(np.zeros(len(found.pairs), dtype=np.int64), wanted, self.split_seed)[split]
+        share = f"{len(rows)} of {len(found.pairs)} of {found.source}"
+        return LabelledFiles([found.pairs[row] for row in rows], share, found.passed_over if split == "train" else {})
 
-    def _is_split_off(self, split: Split) -> bool:
-        return not (self.root / self.images.format(split=split)).is_dir()
+    def _folder(self, pattern: str, split: Split) -> Path | None:
+        """Where the files of a split are; a pattern without `{split}` names the folder that is split by share."""
+        if "{split}" not in pattern and split != "train":
+            return None
+        found = find_split(self.root, pattern, split)
+        return found if found is not None and found.is_dir() else None
 
-    def _rows(self, count: int) -> dict[Split, np.ndarray]:
-        wanted = {name: part for name, part in self.fractions.items() if part and self._is_split_off(name)}
-        return split_rows(np.zeros(count, dtype=np.int64), wanted, self.split_seed)
-
-    def _paired(self, split: Split) -> list[tuple[Path, Path]]:
-        folder, beside = (self.root / each.format(split=split) for each in (self.images, self.labels))
-        if not beside.is_dir():
-            raise DataError(f"{beside}: no such folder of label files; data.labels says where it is below data.root")
-        labels = {path.stem: path for path in sorted(beside.rglob("*")) if path.suffix.lower() in SUFFIXES}
-        pictures = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-        without = [path.name for path in pictures if path.stem not in labels]
-        if without:
-            raise DataError(
-                f"{folder}: {len(without)} of {len(pictures)} pictures have no label file of their name in {beside}: "
-                f"{shorten(without, 3)}"
-            )
-        return [(path, labels[path.stem]) for path in pictures]
+    def _paired(self, split: Split) -> LabelledFiles:
+        folder, beside = self._folder(self.images, split), self._folder(self.labels, split)
+        for found, pattern, what in ((folder, self.images, "images"), (beside, self.labels, "labels")):
+            if found is None:
+                raise DataError(
+                    f"{self.root / pattern.format(split=split)}: no such folder of "
+                    f"{'images' if what == 'images' else 'label files'}; data.{what} says where it is below data.root"
+                )
+        assert folder is not None and beside is not None
+        images, own = list_images(folder), self.label_ending
+        if own and beside == folder:
+            images = Listing(folder, [path for path in images.files if not has_ending(path, own)], images.passed_over)
+        labels, key = keep_ending(list_images(beside), own, "a label file")
+        pairs, alone = pair_by_name(images, labels, "label file", partner_key=key)
+        over = {reason: len(paths) for reason, paths in images.passed_over.items()}
+        over |= {"label files without an image": len(alone)} if alone else {}
+        return LabelledFiles(pairs, str(folder), over)
 
 
 class VocSegmentationData(_PairedData):
@@ -233,16 +329,15 @@ class VocSegmentationData(_PairedData):
         """VOC's 21, whose values are fixed."""
         return list(VOC_CLASSES)
 
-    def pairs(self, split: Split) -> list[tuple[Path, Path]]:
-        """The pictures of the split's list."""
+    def find(self, split: Split) -> LabelledFiles:
+        """The images of the split's list."""
         name = self.train_list if split == "train" else split
         listed = self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
-        try:
-            stems = [line.split()[0] for line in listed.read_text("utf-8").splitlines() if line.strip()]
-        except OSError:
+        if not listed.is_file():
             if split == "test":  # its labels are not public
-                raise DataError(f"{listed}: no such list; VOC's test labels are not public, measure on val") from None
-            raise DataError(f"{listed}: no such list; data.root is the folder that holds ImageSets") from None
+                raise DataError(f"{listed}: no such list; VOC's test labels are not public, measure on val")
+            raise DataError(f"{listed}: no such list; data.root is the folder that holds ImageSets")
+        stems = [line for _, line in read_lines(listed)]
         pairs = [
             (self.root / "JPEGImages" / f"{stem}.jpg", self.root / "SegmentationClass" / f"{stem}.png")
             for stem in stems
@@ -250,4 +345,4 @@ class VocSegmentationData(_PairedData):
         missing = [str(path.relative_to(self.root)) for pair in pairs for path in pair if not path.is_file()]
         if missing:
             raise DataError(f"{listed}: {len(missing)} files of this list are missing: {shorten(missing, 3)}")
-        return pairs
+        return LabelledFiles(pairs, str(listed), {})

@@ -33,6 +33,7 @@ class SplitSummary:
         crowds: Number of crowd regions, which no metric counts.
         unlabeled: Number of images without a label.
         passed_over: Number of files or labels that are left out, by reason.
+        notes: Further lines of one kind of data, such as the range of depths.
     """
 
     split: str
@@ -43,6 +44,7 @@ class SplitSummary:
     crowds: int = 0
     unlabeled: int = 0
     passed_over: Mapping[str, int] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     def lines(self) -> list[str]:
         """The summary as text: one line, then the classes and what was passed over, where there are any."""
@@ -63,7 +65,7 @@ class SplitSummary:
         if self.passed_over:
             reasons = (f"{number:,} {reason}" for reason, number in self.passed_over.items())
             out.append(f"         passed over: {', '.join(reasons)}")
-        return out
+        return out + [f"         {note}" for note in self.notes]
 
 
 def warn_of_absent_classes(summary: SplitSummary) -> None:

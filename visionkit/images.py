@@ -106,6 +106,11 @@ class ImageSource:
         header = self._header(self._source)
         return (header.width, header.height) if header.orientation in _TRANSPOSED else (header.height, header.width)
 
+    @property
+    def orientation(self) -> int:
+        """EXIF orientation, 1 (upright) to 8; reads the header only. An array is upright."""
+        return 1 if self.is_decoded else self._header(self._source).orientation
+
     def read(self, channels: int = 3, min_scale: float | None = None, bits: int = 8) -> np.ndarray:
         """Decodes the picture.
 
@@ -169,14 +174,14 @@ class ImageSource:
             return ImageSource(source, self.name).read(3 if header.mode == "RGB" else 1)
         with self._open(source) as image:
             try:
-                orientation = _orientation(image)
+                orientation = exif_orientation(image)
                 if is_deep(image):
                     pixels, orientation = deep_pixels(image, source, orientation)
-                    return _upright(self._whitened(pixels), orientation)
+                    return upright(self._whitened(pixels), orientation)
                 image.load()
                 if image.mode == "F":
-                    return _upright(_from_array(np.asarray(image), 1, self.name, self.white), orientation)
-                return _upright(as_is(image), orientation)
+                    return upright(_from_array(np.asarray(image), 1, self.name, self.white), orientation)
+                return upright(as_is(image), orientation)
             except Exception as error:  # as in `_decode`
                 raise DataError(f"{self.name}: the picture is truncated or damaged ({_reason(error)})") from error
 
@@ -214,7 +219,7 @@ class ImageSource:
             self._known = _plain_jpeg(source)
         if self._known is None:
             with self._open(source) as image:
-                self._known = _Header(image.format, image.mode, *image.size, _orientation(image))
+                self._known = _Header(image.format, image.mode, *image.size, exif_orientation(image))
         width, height = self._known.width, self._known.height
         if width * height > MAX_PIXELS:
             raise DataError(
@@ -253,13 +258,13 @@ class ImageSource:
             raise DataError(f"{self.name}: cannot be opened as a picture ({_reason(error)})") from error
 
     def _decode(self, image: Image.Image, channels: int) -> np.ndarray:
-        orientation = _orientation(image)  # before loading: some plug-ins find more then, and `size` could not know
+        orientation = exif_orientation(image)  # before loading: some plug-ins find more then, and `size` could not know
         try:
             image.load()
             array = _to_array(image, channels, self.white)
         except Exception as error:  # as above: struct, zlib, index and key errors all mean a damaged file
             raise DataError(f"{self.name}: the picture is truncated or damaged ({_reason(error)})") from error
-        return _upright(array, orientation)
+        return upright(array, orientation)
 
     def _decode_jpeg(self, data: bytes, header: _Header, channels: int, min_scale: float | None) -> np.ndarray:
         import simplejpeg
@@ -289,7 +294,7 @@ class ImageSource:
                 array = decode(data + _END_OF_JPEG) if "remature" in str(error) else decode(data, strict=False)
             except ValueError:
                 raise DataError(f"{self.name}: the picture is truncated or damaged ({_reason(error)})") from error
-        return _upright(array, header.orientation)
+        return upright(array, header.orientation)
 
 
 ImageLike = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | ImageSource
@@ -372,7 +377,7 @@ def _reason(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _orientation(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
     """EXIF orientation, 1 to 8, as the header before the pixels states it; 1 where it states none or nonsense."""
     # Of a TIFF, Pillow gives size and pixels turned already. And it would decode a whole PNG to look for a block behind
     # the pixels, so only what came before them counts.
@@ -385,7 +390,7 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
-def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
+def upright(array: np.ndarray, orientation: int) -> np.ndarray:
     """Turns and mirrors (h, w, C) as the EXIF orientation asks."""
     if orientation == 1:
         return array

@@ -99,21 +99,23 @@ def test_values_outside_the_class_list_are_told_with_file_and_place(tmp_path, ca
 def test_labels_of_another_size_are_refused(tmp_path, cache):
     write(tmp_path)
     Image.fromarray(np.zeros((10, 12), np.uint8)).save(tmp_path / "label_maps" / "train" / "2.png")
-    with pytest.raises(DataError, match=r"2\.png: labels of 12 x 10 pixels do not fit the picture .*2\.jpg of 10 x 12"):
+    with pytest.raises(
+        DataError, match=r"2\.png: a label map of 12 x 10 pixels does not fit the image .*2\.jpg of 10 x 12"
+    ):
         data(tmp_path, val_fraction=0.0, cache_mb=cache).samples("train")[2]
 
 
 def test_missing_and_damaged_label_files(tmp_path):
     write(tmp_path)
     (tmp_path / "label_maps" / "train" / "1.png").unlink()
-    with pytest.raises(DataError, match=r"1 of 4 pictures have no label file of their name in .*: 1\.jpg"):
+    with pytest.raises(DataError, match=r"no label file for 1 of 4 images: 1\.jpg"):
         data(tmp_path).samples("train")
     (tmp_path / "label_maps" / "train" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
     with pytest.raises(DataError, match=r"1\.png"):
         data(tmp_path, val_fraction=0.0, cache_mb=0).samples("train")[1]
     with pytest.raises(DataError, match=r"no such folder of label files; data\.labels"):
         data(tmp_path, labels="masks").samples("train")
-    with pytest.raises(DataError, match=r"no such folder of pictures; data\.images"):
+    with pytest.raises(DataError, match=r"no such folder of images; data\.images"):
         data(tmp_path, images="photos").samples("train")
     with pytest.raises(DataError, match=r"no classes\.txt says what the labels mean"):
         LabelMapData.discover_classes(str(tmp_path))

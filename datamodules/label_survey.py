@@ -1,0 +1,182 @@
+"""What the label files of a set hold, found before training: which values, which classes, how much is ignored."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from datamodules.class_names import shorten
+from datamodules.label_maps import LabelledMaps, LabelReader
+from datamodules.pairing import check_same_size, warn_of_turned
+from datamodules.value_files import grey, read_values
+from visionkit.errors import DataError
+from visionkit.images import ImageSource
+from visionkit.types import IGNORE
+
+log = logging.getLogger(__name__)
+
+MOST_PIXELS = 200_000_000
+"""Label pixels that are read for the summary, some seconds' worth; of a larger set, files evenly spread over it."""
+
+_PROBES = 256
+_HEADERS = 20_000
+
+
+@dataclass(frozen=True)
+class LabelSurvey:
+    """What the label maps of one split hold.
+
+    Attributes:
+        files: Number of label maps.
+        read: Number of those that were read.
+        maps: (K,) label maps in which each class occurs.
+        pixels: (K,) share of each class among the pixels.
+        ignored: Share of ignored pixels.
+        empty: Label maps with nothing but ignored pixels.
+    """
+
+    files: int
+    read: int
+    maps: np.ndarray
+    pixels: np.ndarray
+    ignored: float
+    empty: int
+
+    def notes(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """Shares of the classes, for the summary.
+
+        Args:
+            classes: Class names.
+        """
+        named = [f"{name} {share:.1%}" for name, share in zip(classes, self.pixels, strict=True)]
+        shares = f"pixels: {shorten(named, 20)}, ignored {self.ignored:.1%}"
+        if self.read == self.files:
+            return (shares,)
+        return (f"{shares} (of {self.read:,} label maps that were read)",)
+
+
+def survey(samples: LabelledMaps, classes: int, source: str) -> LabelSurvey:
+    """Reads label maps, all of them where that takes seconds, and compares their sizes with those of their images.
+
+    Args:
+        samples: The set.
+        classes: Number of classes.
+        source: Names the set in warnings.
+
+    Raises:
+        DataError: A label file that is wrong, or of another size than its image.
+    """
+    counts, maps = np.zeros(max(classes, IGNORE) + 1, dtype=np.int64), np.zeros(classes, dtype=np.int64)
+    rows, seen, empty = samples.rows, 0, 0
+    for number, labels in _spread(samples):
+        check_same_size(samples.store.source(number), labels.shape, samples.labels.name(number), "label map")
+        own = np.bincount(labels.reshape(-1), minlength=len(counts))
+        counts += own
+        occurs = own[:classes] > 0
+        occurs[IGNORE : IGNORE + 1] = False
+        maps += occurs
+        empty += not occurs.any()
+        seen += 1
+    step = max(1, len(rows) // _HEADERS)
+    names = samples.labels.name
+    chosen = (int(number) for number in rows[::step])
+    warn_of_turned(((samples.store.source(k), ImageSource(names(k))) for k in chosen), source, "label map")
+    shares = counts / max(1, counts.sum())
+    return LabelSurvey(len(rows), seen, maps, shares[:classes], float(shares[IGNORE]), empty)
+
+
+def _spread(samples: LabelledMaps) -> Iterator[tuple[int, np.ndarray]]:
+    """Numbers and label maps, evenly spread over the set, until the budget of pixels is used up."""
+    rows, left = samples.rows, MOST_PIXELS
+    first = samples.labels.reader.read(samples.labels.name(int(rows[0])))
+    count = min(len(rows), max(1, MOST_PIXELS // first.size))
+    for row in rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]:
+        labels = samples.labels.reader.read(samples.labels.name(int(row)))
+        left -= labels.size
+        yield int(row), labels
+        if left < 0:
+            return
+
+
+def is_binary(paths: Sequence[str], most: int | None = _PROBES) -> bool:
+    """Whether label files hold the values 0 and 255 and no others, as masks of one class mostly do.
+
+    Args:
+        paths: Of the files; read until one of them holds another value.
+        most: Number of files that are read at most, evenly spread.
+    """
+    count = len(paths) if most is None else min(most, len(paths))
+    found: set[int] = set()
+    for place in np.unique(np.linspace(0, len(paths) - 1, count).astype(int)):
+        values, lossy = read_values(paths[place])
+        values = grey(values)
+        if lossy or values.ndim == 3:
+            return False
+        found.update(np.unique(values).tolist())
+        if not found <= {0, IGNORE}:
+            return False
+    return found == {0, IGNORE}
+
+
+def values_of_binary(reader: LabelReader, paths: Sequence[str], source: str) -> dict[str, int] | None:
+    """Values of the classes where label files hold 0 and 255 alone, which then cannot mean "ignored".
+
+    Args:
+        reader: Reads 255 as ignored, as nearly all label maps mean it.
+        paths: Of the label files.
+        source: Names them in the messages.
+
+    Returns:
+        Value by class name, or None where the files hold other values.
+
+    Raises:
+        DataError: They do, and there are not two classes.
+    """
+    classes = reader.classes
+    if not reader.plain or IGNORE in reader.ignore or not paths:
+        return None
+    if reader.lossy == "nearest" and len(classes) == 2:
+        return {classes[0]: 0, classes[1]: IGNORE}
+    if not is_binary(paths, _PROBES if len(classes) == 2 else None):
+        return None
+    if len(classes) != 2:
+        one = f"[background, {classes[0]}]"
+        raise DataError(
+            f"{source}: the label files hold the values 0 and 255 alone, and there "
+            + (
+                f"is one class ({classes[0]}): name what 0 is too, --data.classes '{one}'"
+                if len(classes) == 1
+                else f"are {len(classes)} classes ({shorten(classes, 4)}): say what 255 is with --data.values "
+                f"'{{{classes[0]}: 0, {classes[1]}: 255, ...}}', or keep it ignored with --data.ignore [255]"
+            )
+        )
+    values = {classes[0]: 0, classes[1]: IGNORE}
+    log.warning(
+        "%s: the label files hold the values 0 and 255 alone, so 0 is %r and 255 is %r, not ignored; --data.values "
+        "'%s' says the same, --data.ignore [255] keeps 255 ignored",
+        *(source, *classes, "{" + ", ".join(f"{name}: {value}" for name, value in values.items()) + "}"),
+    )
+    return values
+
+
+def warn_of_one_class(found: LabelSurvey, classes: Sequence[str], source: str) -> None:
+    """Warns where nothing is to be told apart: one class, and the rest of the pixels ignored.
+
+    Args:
+        found: What the label maps of training hold.
+        classes: Class names.
+        source: Names the set.
+    """
+    there = [name for name, share in zip(classes, found.pixels, strict=True) if share > 0]
+    if len(there) > 1:
+        return
+    what = f"every pixel of the label maps is {there[0]!r}" if there else "no pixel of the label maps has a class"
+    ignored = f" or ignored ({found.ignored:.1%})" if there and found.ignored else ""
+    log.warning(
+        "%s: %s%s, so there is nothing to tell apart; --data.values says which value is which class, "
+        "--data.label_offset where they start",
+        *(source, what, ignored),
+    )
