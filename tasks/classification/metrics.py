@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import MultilabelAveragePrecision, MultilabelExactMatch, MultilabelF1Score
+from torchmetrics.functional.classification import binary_average_precision
+from torchmetrics.utilities import dim_zero_cat
 
 CALIBRATION_BINS = 15
 
@@ -80,6 +81,56 @@ class ClassificationCounts(Metric):
         return out
 
 
+class MultilabelCounts(Metric):
+    """What images with several labels are measured by.
+
+    `compute` gives `map`, the mean over classes of average precision; `f1_macro`; and `exact_match`, the fraction of
+    images of which every label is right. As scikit-learn's users do by hand, classes without a positive label have no
+    average precision and are left out of the mean; F1 leaves out classes that occur in neither truth nor prediction.
+
+    Args:
+        classes: Number of classes K.
+        threshold: The probability from which a label holds.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+
+    probabilities: list[Tensor]
+    labels: list[Tensor]
+
+    def __init__(self, classes: int, threshold: float = 0.5) -> None:
+        super().__init__()
+        self.classes, self.threshold = classes, threshold
+        self.add_state("probabilities", [], dist_reduce_fx="cat")
+        self.add_state("labels", [], dist_reduce_fx="cat")
+
+    def update(self, probabilities: Tensor, labels: Tensor) -> None:
+        """Adds a batch.
+
+        Args:
+            probabilities: (B, K) float32.
+            labels: (B, K) of 0 and 1.
+        """
+        self.probabilities.append(probabilities)
+        self.labels.append(labels.long())
+
+    def compute(self) -> dict[str, Tensor]:
+        scores, truth = dim_zero_cat(self.probabilities), dim_zero_cat(self.labels)
+        positive = truth > 0
+        present = positive.any(dim=0).nonzero()[:, 0]
+        precisions = [binary_average_precision(scores[:, k], truth[:, k]) for k in present]
+        said = scores >= self.threshold
+        hits, wrong = (said & positive).sum(dim=0), (said ^ positive).sum(dim=0)
+        seen = hits + wrong > 0
+        f1 = 2 * hits / (2 * hits + wrong).clamp(min=1)
+        return {
+            "map": torch.stack(precisions).mean() if precisions else scores.new_zeros(()),
+            "f1_macro": f1[seen].mean() if seen.any() else scores.new_zeros(()),
+            "exact_match": (said == positive).all(dim=1).float().mean(),
+        }
+
+
 def class_table(confusion: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
     """Precision, recall, F1 and support of each class, in label order.
 
@@ -109,12 +160,5 @@ def build_metrics(classes: int, multilabel: bool, threshold: float = 0.5) -> Met
         multilabel: Several labels may hold.
         threshold: The probability from which they do, as it is served.
     """
-    if not multilabel:
-        return MetricCollection({"counts": ClassificationCounts(classes)})
-    return MetricCollection(
-        {
-            "map": MultilabelAveragePrecision(classes, average="macro"),
-            "f1_macro": MultilabelF1Score(classes, threshold=threshold, average="macro"),
-            "exact_match": MultilabelExactMatch(classes, threshold=threshold),
-        }
-    )
+    counts = MultilabelCounts(classes, threshold) if multilabel else ClassificationCounts(classes)
+    return MetricCollection({"counts": counts})

@@ -136,6 +136,14 @@ class ClassificationTask(VisionTask):
         task._config["pretrained"] = False
         return task
 
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit" and len(self.classes) < 2 and not self.multilabel:
+            raise UsageError(
+                f"one class alone ({self.classes[0]!r}) leaves nothing to choose between; a classifier needs images of "
+                "two or more classes, or --model.multilabel true for a label that holds or does not"
+            )
+
     def losses(self, outputs: ClassificationOutputs, target: Any) -> dict[str, Tensor]:
         if self.multilabel and target["labels"].ndim == 1:
             raise UsageError("model.multilabel is true but the data has one label a picture; leave it out")
@@ -180,7 +188,7 @@ class ClassificationTask(VisionTask):
             view = f"one centre crop of {height}x{width}, crop fraction {self.input.crop_fraction:g}"
         kind = "top-1 and top-5" if len(self.classes) > 5 else "top-1"
         if self.multilabel:
-            kind = f"macro mean average precision; F1 and exact match from probability {self.threshold:g} on;"
+            kind = f"mean average precision over classes that occur; F1 and exact match at {self.threshold:g};"
         return f"{kind} on {view}, {self.input.interpolation} antialiased"
 
     def _check_kind(self, labels: Tensor) -> None:

@@ -12,7 +12,7 @@ from torchmetrics.classification import (
 
 from tasks.classification import ClassificationTask
 from tasks.classification.loss import ClassificationLoss
-from tasks.classification.metrics import ClassificationCounts, class_table
+from tasks.classification.metrics import ClassificationCounts, build_metrics, class_table
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
 from visionkit.optim import OptimConfig, parameter_groups
@@ -124,6 +124,42 @@ def test_several_labels_may_hold():
     prediction = task.restore(torch.tensor([[0.9, 0.3, 0.45]]), [])[0]
     assert [label.name for label in prediction.labels] == ["a", "c"]
     assert task.monitor == ("val/map", "max")
+
+
+@pytest.mark.parametrize("classes", [1, 4])
+def test_several_labels_equal_scikit_learn_over_the_classes_that_occur(classes, recwarn):
+    from sklearn.metrics import accuracy_score, average_precision_score, f1_score
+
+    rng = np.random.default_rng(3)
+    scores = rng.random((40, classes)).round(1).astype(np.float32)  # with ties
+    truth = (rng.random((40, classes)) < scores).astype(int)
+    truth[:, 2:3] = 0  # a class without a positive label
+    metrics = build_metrics(classes, multilabel=True, threshold=0.5)
+    for half in (slice(20), slice(20, 40)):
+        metrics.update(torch.tensor(scores[half]), torch.tensor(truth[half]))
+    found = {name: float(value) for name, value in metrics.compute().items()}
+    present = [k for k in range(classes) if truth[:, k].any()]
+    said = (scores >= 0.5).astype(int)
+    assert found["map"] == pytest.approx(np.mean([average_precision_score(truth[:, k], scores[:, k]) for k in present]))
+    assert found["f1_macro"] == pytest.approx(np.mean([f1_score(truth[:, k], said[:, k]) for k in range(classes)]))
+    assert found["exact_match"] == pytest.approx(accuracy_score(truth, said))
+    assert not [warning for warning in recwarn if "No positive" in str(warning.message)]
+
+
+def test_without_any_positive_label_there_is_still_a_number():
+    metrics = build_metrics(2, multilabel=True)
+    metrics.update(torch.zeros(3, 2), torch.zeros(3, 2))
+    assert {name: float(value) for name, value in metrics.compute().items()} == {
+        "map": 0.0,
+        "f1_macro": 0.0,
+        "exact_match": 1.0,
+    }
+
+
+def test_one_class_alone_is_refused_before_training():
+    with pytest.raises(UsageError, match=r"one class alone \('only'\) leaves nothing to choose between"):
+        tiny(classes=["only"]).setup("fit")
+    tiny(classes=["only"], multilabel=True).setup("fit")
 
 
 def test_data_of_the_other_kind_says_what_to_set():
