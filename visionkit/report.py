@@ -31,24 +31,15 @@ def print_results(task: VisionTask, results: Mapping[str, float], part: str | No
         part: Says that not the whole split was measured, and why.
     """
     from rich.console import Console
-    from rich.table import Table
+
+    from visionkit.tables import print_metrics, print_table
 
     console = Console()
-    table = Table("metric", "value")
-    for name, value in results.items():
-        table.add_row(name, f"{float(value):.4f}")
-    console.print(table)
-    if task.protocol:
-        console.print(task.protocol, highlight=False)
-    if part:
-        console.print(part, highlight=False)
+    print_metrics(results, console)
+    for line in filter(None, (task.protocol, part)):
+        console.print(line, highlight=False, markup=False)
     for title, rows in task.tables().items():
-        if not rows or len(rows) > 30:
-            continue
-        shown = Table(*rows[0], title=title, title_justify="left")
-        for row in rows:
-            shown.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()))
-        console.print(shown)
+        print_table(title, rows, console)
 
 
 def write_results(path: Path, task: VisionTask, results: Mapping[str, float], part: str | None = None) -> None:
