@@ -6,6 +6,7 @@ import logging
 
 from torch import Tensor
 
+from visionkit.backbones.build import resampled
 from visionkit.checkpoint import read_model
 from visionkit.errors import UsageError
 from visionkit.task import VisionTask
@@ -33,7 +34,7 @@ def take_weights(task: VisionTask, source: str, option: str = "start_from") -> l
     stored = read_model(source)
     if stored.task != task.name:
         raise UsageError(f"{option} {source}: a model of {stored.task}, and this one is of {task.name}")
-    weights = stored.weights()
+    weights = _at_size(task, stored.weights())
     wanted: dict[str, Tensor] = dict(task.named_parameters())
     for place, module in task.named_modules():
         if "running_mean" in module._buffers:  # scale and shift of a frozen one are buffers too
@@ -52,3 +53,13 @@ def take_weights(task: VisionTask, source: str, option: str = "start_from") -> l
         log.warning("%s %s: it was trained for other classes; a head for as many begins with theirs", option, source)
     task.load_state_dict(fitting, strict=False)
     return sorted(name for name in wanted.keys() - fitting.keys() if not name.endswith("num_batches_tracked"))
+
+
+def _at_size(task: VisionTask, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights, with the backbone's positions resampled where it was trained at another input size."""
+    prefix = "network.backbone.model."
+    model = getattr(getattr(task.network, "backbone", None), "model", None)
+    if model is None:
+        return weights
+    own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    return {**weights, **{f"{prefix}{name}": value for name, value in resampled(model, own).items()}}

@@ -8,6 +8,7 @@ import torch
 from tasks.classification import ClassificationTask
 from tasks.detection import DetectionTask
 from tasks.semantic_segmentation import SemanticSegmentationTask
+from visionkit.backbones import Backbone
 from visionkit.checkpoint import save_checkpoint
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
@@ -57,3 +58,21 @@ def test_what_cannot_be_a_beginning_is_refused(trained, tmp_path):
         take_weights(SemanticSegmentationTask("test_resnet", classes=["a", "b"]), source)
     with pytest.raises(UsageError, match=r"only \d+ of \d+ weights fit; give a classification model of the same"):
         take_weights(ClassificationTask("test_vit", classes=["a", "b", "c"]), source)
+
+
+def test_positions_are_resampled_to_another_size(tmp_path):
+    old, task = (
+        ClassificationTask("test_vit", classes=["a", "b"], input=InputSpec(size=(side, side))) for side in (64, 96)
+    )
+    state, given = task.state_dict(), old.state_dict()
+    other = [key for key in state if state[key].shape != given[key].shape and "parameters" not in key]
+    assert take_weights(task, str(save_checkpoint(old, tmp_path / "old.ckpt"))) == []
+    key = "network.backbone.model.pos_embed"
+    assert other == [key]
+    taken = task.state_dict()[key]
+    assert taken.shape != given[key].shape and not torch.equal(taken, state[key])
+    assert float(taken.std()) == pytest.approx(float(given[key].std()), rel=0.3)
+    weights = {k.removeprefix("network.backbone.model."): v for k, v in given.items()}
+    torch.save(weights, tmp_path / "weights.pt")
+    body = Backbone("test_vit", image_size=(96, 96), checkpoint_path=tmp_path / "weights.pt")
+    assert torch.equal(body.model.state_dict()["pos_embed"], taken)

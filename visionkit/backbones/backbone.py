@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from visionkit.backbones.build import build_model, declared_maps, load_weights, lost_with_classifier, possible_strides
 from visionkit.backbones.facts import backbone_facts, channel_statistics
 from visionkit.backbones.simple_pyramid import SimplePyramid
+from visionkit.backbones.sizes import check_image_size
 from visionkit.backbones.weights import weights_file
 from visionkit.errors import UsageError
 
@@ -64,7 +65,8 @@ class Backbone(nn.Module):
         in_chans: Channels of the input; the first layer of public weights is adapted.
         strides: The maps to give, as strides in pixels. With none, there is only `final`.
         output_stride: Dilate the last stages so that no map is coarser; only some networks can.
-        image_size: Height and width, for networks that are built for one size; the others take any.
+        image_size: Height and width of the images that it will see; networks that are built for one size are built for
+            it. Checked by a pass without weights.
         drop_path_rate: Stochastic depth of networks that have it.
         checkpoint_path: Weights of the same network from a local file, safetensors or torch; loaded last. Weights of a
             task's backbone are found by their prefix.
@@ -116,6 +118,9 @@ class Backbone(nn.Module):
             raise UsageError("strides: at least one is needed where use_final is false")
         if taps and (strides or use_final):
             raise UsageError("taps: take the place of a pyramid and of final features; leave strides and use_final out")
+        if image_size is not None and torch.get_default_device().type != "meta":
+            own = {"in_chans": in_chans, "strides": tuple(strides), "output_stride": output_stride, "taps": taps}
+            check_image_size(name, image_size, use_final=use_final, num_classes=num_classes, **own)
         arguments: dict[str, Any] = {"in_chans": in_chans}
         if num_classes is not None:
             arguments["num_classes"] = num_classes

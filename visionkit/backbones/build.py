@@ -5,16 +5,21 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
+import logging
 import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from visionkit.backbones.facts import pretrained_cfg
 from visionkit.errors import CheckpointError, UsageError
+
+log = logging.getLogger(__name__)
 
 
 def lost_with_classifier(model: nn.Module) -> set[str]:
@@ -51,6 +56,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
         if inner:
             state = inner
             break
+    state = {**state, **resampled(model, state)}
     own = model.state_dict()
     classifier = lost_with_classifier(model)
     wrong = [key for key in own if key not in classifier and (key not in state or state[key].shape != own[key].shape)]
@@ -62,6 +68,29 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
         )
     fitting = {key: state[key] for key in own if key in state and state[key].shape == own[key].shape}
     model.load_state_dict(fitting, strict=False)
+
+
+def resampled(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights whose shape follows the input size, made to fit another size: positions of tokens, biases of windows.
+
+    Args:
+        model: A timm model, built for its size.
+        state: Weights of the same network at any size, by the model's own names.
+
+    Returns:
+        Those that did not fit and do now, resampled as timm does for public weights.
+    """
+    own = model.state_dict()
+    other = {name for name, value in own.items() if name in state and state[name].shape != value.shape}
+    convert = getattr(sys.modules.get(type(model).__module__), "checkpoint_filter_fn", None)
+    if not other or convert is None:
+        return {}
+    try:
+        converted = convert({name: value.clone() for name, value in state.items()}, model)
+    except Exception as error:  # made for files of many authors, and may fail at what it does not know
+        log.warning("weights for another input size cannot be resampled: %s", error)
+        return {}
+    return {name: converted[name] for name in other if name in converted and converted[name].shape == own[name].shape}
 
 
 def declared_maps(model: nn.Module) -> list[tuple[int, int]]:

@@ -119,12 +119,12 @@ class DenseNetwork(nn.Module):
         if decoder == "fcn":
             given.setdefault("width", outputs)
         needs = decoder_needs(decoder, backbone, **given)
-        if backbone_facts(backbone).fixed_input_size:
-            if image_size is None:
-                raise UsageError(
-                    f"backbone {backbone!r}: is built for one size of picture, so fit native cannot be; use letterbox, "
-                    "pad or stretch"
-                )
+        if backbone_facts(backbone).fixed_input_size and image_size is None:
+            raise UsageError(
+                f"backbone {backbone!r}: is built for one size of picture, so fit native cannot be; use letterbox, "
+                "pad or stretch"
+            )
+        if image_size is not None:
             step, _, _ = _grid(backbone)
             border = 2 * (-(-mirror // step) * step)
             image_size = tuple(-(-side // step) * step + border for side in image_size)  # type: ignore[assignment]
