@@ -64,7 +64,7 @@ def test_positions_are_resampled_to_another_size(tmp_path):
     old, task = (
         ClassificationTask("test_vit", classes=["a", "b"], input=InputSpec(size=(side, side))) for side in (64, 96)
     )
-    state, given = task.state_dict(), old.state_dict()
+    state, given = {key: value.clone() for key, value in task.state_dict().items()}, old.state_dict()
     other = [key for key in state if state[key].shape != given[key].shape and "parameters" not in key]
     assert take_weights(task, str(save_checkpoint(old, tmp_path / "old.ckpt"))) == []
     key = "network.backbone.model.pos_embed"
