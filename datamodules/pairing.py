@@ -157,17 +157,17 @@ def check_same_size(image: ImageSource, size: tuple[int, ...], partner: str, wha
 
 
 def warn_of_turned(pairs: Iterable[tuple[ImageSource, ImageSource]], source: str, what: str) -> None:
-    """Warns of images that EXIF turns and whose partners it does not, where the size alone cannot show the mistake.
+    """Warns of images and partners that EXIF turns differently, where the size alone cannot show a mistake.
 
     Args:
         pairs: Images and their partners, from their files.
         source: Names the data.
         what: What a partner is: "label map".
     """
-    turned = [image.name for image, partner in pairs if image.orientation != 1 and partner.orientation == 1]
+    turned = [image.name for image, partner in pairs if image.orientation != partner.orientation]
     if turned:
         log.warning(
-            "%s: %d images are turned by EXIF and their %ss are not (%s); each %s must fit the image as a viewer shows "
-            "it, which the size alone does not prove",
-            *(source, len(turned), what, shorten(turned, 3), what),
+            "%s: EXIF turns %d images and not their %s (or the reverse): %s; both must fit as a viewer shows them, "
+            "which the size alone does not prove",
+            *(source, len(turned), what, shorten(turned, 3)),
         )

@@ -114,7 +114,7 @@ class _PairedData(VisionDataModule):
         }
         return SplitSummary(
             *(split, len(samples), listed.source, known),
-            unit="label maps",
+            unit="images",
             unlabeled=found.empty,
             passed_over=listed.passed_over,
             notes=found.notes(self.classes),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +10,18 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from datamodules.augment import SampleAugment
-from datamodules.class_names import shorten
 from datamodules.degradation import BICUBIC_REACH, Degradation, modulo_crop, shrink
+from datamodules.pairing import warn_of_turned
 from datamodules.pictures import FileStore, PixelCache, split_rows
+from datamodules.resolution_pairs import list_matching, pair_resolutions
 from visionkit.data import Split, VisionDataModule, rng_for
+from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, UsageError
-from visionkit.images import ImageSource, find_images
+from visionkit.images import ImageSource
+from visionkit.listing import Listing
 from visionkit.types import Sample
 
 Small = Literal["refuse", "mirror"]
-_ENDING = re.compile(r"([-_]?(HR|LR|x\d|X\d))+$")
 
 
 class SuperResolutionData(VisionDataModule):
@@ -36,7 +37,7 @@ class SuperResolutionData(VisionDataModule):
         test_root: Folder of the test pictures.
         pattern: Of the names of high-resolution files.
         low_res: Folder with the low resolution of the training pictures; made where left out. A file belongs to the one
-            whose name is the same but for an ending such as `x2`, `_LR` or `_HR`.
+            of the same path below its folder, but for an ending such as `x2`, `_LR` or `_HR`.
         val_low_res: The same for `val_root`.
         test_low_res: The same for `test_root`.
         low_res_pattern: Of the names of low-resolution files.
@@ -96,6 +97,8 @@ class SuperResolutionData(VisionDataModule):
         self.roots: dict[Split, str | None] = {"train": root or None, "val": val_root, "test": test_root}
         self.low_res: dict[Split, str | None] = {"train": low_res, "val": val_low_res, "test": test_low_res}
         self.val_fraction, self.split_seed, self.cache_mb = val_fraction, split_seed, cache_mb
+        self._found: dict[Split, tuple[list[Path], list[Path] | None]] = {}
+        self._passed_over: dict[str, dict[str, int]] = {}
         given = self.augment
         if given is not None:
             raise UsageError("data.augment: SuperResolutionData brings its own; set data.flips and data.degradation")
@@ -115,38 +118,61 @@ class SuperResolutionData(VisionDataModule):
 
     # ------------------------------------------------------------------ files
 
+    def files(self, split: Split) -> Sequence[str]:
+        """Paths of the high-resolution images, each once."""
+        return [str(path) for path in self._files(split)[0]]
+
+    def summary(self, split: Split) -> SplitSummary:
+        """Number of images, where they come from, and where their low resolution does."""
+        high, low = self._files(split)
+        root, low_root = self._roots(split)
+        notes = [f"low resolution: {low_root if low is not None else f'made by bicubic, x{self.scale}'}"]
+        if split == "train":
+            notes.append(f"{self.patches} patches of {self.patch}x{self.patch} per image and epoch")
+        over = self._passed_over.get(str(root), {})
+        return SplitSummary(split, len(high), str(root), passed_over=over, notes=notes)
+
+    def _roots(self, split: Split) -> tuple[str | None, str | None]:
+        if self.roots[split] is None and split == "val":
+            split = "train"
+        return self.roots[split], self.low_res[split]
+
     def _files(self, split: Split) -> tuple[list[Path], list[Path] | None]:
-        root, low_root = self.roots[split], self.low_res[split]
-        if root is None and split == "val" and self.roots["train"]:
-            root, low_root = self.roots["train"], self.low_res["train"]
-        elif root is None:
+        if split not in self._found:
+            self._found[split] = self._find(split)
+        return self._found[split]
+
+    def _find(self, split: Split) -> tuple[list[Path], list[Path] | None]:
+        root, low_root = self._roots(split)
+        if root is None:
             option = "root" if split == "train" else f"{split}_root"
             raise UsageError(f"data: there are no {split} pictures; give their folder with --data.{option}")
-        high = _listed(root, self.pattern, "pattern")
+        high = list_matching(root, self.pattern, "pattern")
+        self._passed_over[root] = high.counts
+        pairs = [(path, path) for path in high.files] if low_root is None else self._partners(high, low_root)
         if split != "test" and self.roots["val"] is None:
-            parts = split_rows(np.zeros(len(high), dtype=np.int64), {"val": self.val_fraction}, self.split_seed)
+            parts = split_rows(np.zeros(len(pairs), dtype=np.int64), {"val": self.val_fraction}, self.split_seed)
             if not len(parts[split]):
                 raise UsageError(f"{root}: nothing is left for {split}; set data.val_fraction or give data.val_root")
-            high = [high[int(row)] for row in parts[split]]
-        return high, None if low_root is None else self._partners(high, low_root)
+            pairs = [pairs[int(row)] for row in parts[split]]
+        return [pair[0] for pair in pairs], None if low_root is None else [pair[1] for pair in pairs]
 
-    def _partners(self, high: Sequence[Path], low_root: str) -> list[Path]:
-        """The low resolution of each picture, of the right size by its header."""
-        by_key = {_key(path): path for path in _listed(low_root, self.low_res_pattern, "low_res_pattern")}
-        missing = [path.name for path in high if _key(path) not in by_key]
-        if missing:
-            raise DataError(
-                f"{low_root}: no low resolution for {len(missing)} of {len(high)} pictures: {shorten(missing, 3)}"
-            )
-        found = [by_key[_key(path)] for path in high]
-        for large, small in zip(high, found, strict=True):
-            (height, width), (h, w) = ImageSource(large).size, ImageSource(small).size
-            if (height // self.scale, width // self.scale) != (h, w):
+    def _partners(self, high: Listing, low_root: str) -> list[tuple[Path, Path]]:
+        """Each image with its low resolution, of the right size by its header."""
+        pairs = pair_resolutions(high, list_matching(low_root, self.low_res_pattern, "low_res_pattern"), self.scale)
+        for large, small in pairs:
+            image, low = ImageSource(large), ImageSource(small)
+            (height, width), (h, w) = image.size, low.size
+            wanted = (height // self.scale, width // self.scale)
+            if (h, w) != wanted:
+                turned = (w, h) == wanted and image.orientation != low.orientation
+                advice = "EXIF turns one of the two alone" if turned else "give the folder of that scale"
                 raise DataError(
                     f"{small}: {w}x{h} is not {large.name}'s {width}x{height} divided by {self.scale}, which is "
-                    f"{width // self.scale}x{height // self.scale}; give the folder of that scale"
+                    f"{wanted[1]}x{wanted[0]}; {advice}"
                 )
-        return found
+        warn_of_turned(((ImageSource(a), ImageSource(b)) for a, b in pairs), low_root, "low resolution")
+        return pairs
 
     def _check_sizes(self, high: Sequence[Path]) -> None:
         """Refuses pictures that no patch fits into."""
@@ -159,17 +185,6 @@ class SuperResolutionData(VisionDataModule):
                     f"{path}: {width}x{height} is smaller than a patch of {least}x{least} (data.patch {self.patch} at "
                     f"x{self.scale}); lower data.patch to {fits}, leave the picture out, or set data.small mirror"
                 )
-
-
-def _listed(root: str, pattern: str, option: str) -> list[Path]:
-    found = [path for path in find_images(root) if path.match(pattern)]
-    if not found:
-        raise DataError(f"{root}: no picture of this folder matches data.{option} {pattern!r}")
-    return found
-
-
-def _key(path: Path) -> str:
-    return _ENDING.sub("", path.stem)
 
 
 # ---------------------------------------------------------------------- samples

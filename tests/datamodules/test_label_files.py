@@ -312,7 +312,7 @@ def test_an_image_that_exif_turns(tmp_path: Path, caplog: pytest.LogCaptureFixtu
             data(tmp_path).summary("train")
     else:
         data(tmp_path).summary("train")
-        assert "1 images are turned by EXIF and their label maps are not" in caplog.text
+        assert "EXIF turns 1 images and not their label map" in caplog.text
         caplog.clear()
         Image.fromarray(drawn((0, 1, 0))).save(tmp_path / "label_maps/train/a.png", exif=exif)
         assert np.array_equal(maps(data(tmp_path))[0], drawn((0, 1, 0))[::-1, ::-1])
@@ -328,5 +328,5 @@ def test_the_summary_warns_of_classes_that_never_occur(
     with caplog.at_level(logging.WARNING):
         data(tmp_path, classes=["ground", "tree", "house"]).report(["train"])
     out = capsys.readouterr().out
-    assert "train  2 images, 2 label maps, 1 without labels" in out and "pixels: ground" in out
-    assert "no label maps of class house" in caplog.text
+    assert "train  2 images, 1 without labels" in out and "pixels: ground" in out
+    assert "no images of class house" in caplog.text

@@ -160,15 +160,73 @@ def test_wrong_instance_maps_are_told(tmp_path):
         InstanceMapData(str(folder), classes=["a", "b"])
     with pytest.raises(DataError, match="no such folder"):
         InstanceMapData(str(folder), labels="masks").samples("train")
-    Image.new("RGB", (24, 24)).save(folder / "labels" / "0.png")
-    with pytest.raises(DataError, match=r"0\.png: a label map has one channel"):
+    Image.new("RGB", (24, 24), (1, 2, 3)).save(folder / "labels" / "0.png")
+    with pytest.raises(DataError, match=r"0\.png: (a label map has one channel|a label map of)"):
         InstanceMapData(str(folder)).samples("train")
     (folder / "labels" / "0.png").write_bytes(b"no png")
-    with pytest.raises(DataError, match=r"0\.png: cannot be read as a label map"):
+    with pytest.raises(DataError, match=r"0\.png: not an image"):
         InstanceMapData(str(folder)).samples("train")
     (folder / "labels" / "0.png").unlink()
-    with pytest.raises(DataError, match=r"1 of 6 pictures have no label map: 0\.png"):
+    with pytest.raises(DataError, match=r"no label map for 1 of 6 images: 0\.png"):
         InstanceMapData(str(folder)).samples("train")
+
+
+def masks_of(folder: Path, draw, ending: str = ".png", **options) -> Path:
+    for k in range(3):
+        for name in ("images", "labels"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((24, 32, 3), 90, np.uint8)).save(folder / f"images/{k}.jpg")
+        Image.fromarray(draw(k)).save(folder / f"labels/{k}{ending}", **options)
+    return folder
+
+
+def two_parts(value: int, other: int | None = None) -> np.ndarray:
+    labels = np.zeros((24, 32), np.uint8)
+    labels[2:9, 3:12] = value
+    labels[15:20, 4:18] = value if other is None else other
+    return labels
+
+
+@pytest.mark.parametrize("value", [1, 128, 255])
+def test_binary_masks_are_an_object_per_part_and_it_is_said(tmp_path, caplog, value):
+    folder = masks_of(tmp_path, lambda k: two_parts(value))
+    samples = InstanceMapData(str(folder), val_fraction=0.0).samples("train")
+    assert [len(sample.target["labels"]) for sample in samples] == [2, 2, 2]
+    assert f"binary masks (0 and {value})" in caplog.text and "--data.parts false" in caplog.text
+    whole = InstanceMapData(str(folder), val_fraction=0.0, parts=False).samples("train")
+    assert [len(sample.target["labels"]) for sample in whole] == [1, 1, 1]
+
+
+def test_numbered_objects_stay_whole_where_one_of_them_is_in_two_parts(tmp_path, caplog):
+    folder = masks_of(tmp_path, lambda k: two_parts(1) if k else two_parts(1, 2))
+    samples = InstanceMapData(str(folder), val_fraction=0.0).samples("train")
+    assert [len(sample.target["labels"]) for sample in samples] == [2, 1, 1] and not caplog.text
+
+
+def test_instance_maps_in_jpeg_are_refused_or_thresholded(tmp_path):
+    folder = masks_of(tmp_path, lambda k: two_parts(255), ".jpg", quality=70)
+    with pytest.raises(DataError, match=r"in JPEG, whose compression makes objects of its noise.*lossy_labels nearest"):
+        InstanceMapData(str(folder), val_fraction=0.0).samples("train")
+    samples = InstanceMapData(str(folder), val_fraction=0.0, lossy_labels="nearest").samples("train")
+    assert samples[0].target["area"].tolist() == [63, 70]
+
+
+@pytest.mark.parametrize("layout", ["valid/{}", "{}/validation"])
+def test_instance_maps_in_folders_of_splits_and_by_path(tmp_path, layout):
+    train = layout.replace("validation", "training").replace("valid", "train")
+    for place, objects in ((train, 1), (layout, 2)):
+        for name in ("images", "labels"):
+            for part in ("a", "b"):
+                (tmp_path / place.format(name) / part).mkdir(parents=True)
+        for number, part in enumerate(("a", "b"), start=objects):
+            values = np.zeros((24, 24), np.uint8)
+            for k in range(number):
+                values[4 * k : 4 * k + 2, :4] = k + 1
+            Image.fromarray(np.zeros((24, 24, 3), np.uint8)).save(tmp_path / place.format("images") / part / "0.jpg")
+            Image.fromarray(values).save(tmp_path / place.format("labels") / part / "0.png")
+    data = InstanceMapData(str(tmp_path))
+    assert [len(sample.target["labels"]) for sample in data.samples("val")] == [2, 3]
+    assert [len(sample.target["labels"]) for sample in data.samples("train")] == [1, 2]
 
 
 def test_an_object_without_an_outline_is_told():

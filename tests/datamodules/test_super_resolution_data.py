@@ -104,10 +104,75 @@ def test_pairs_from_folders(folder, tmp_path):
     with pytest.raises(DataError, match=r"divided by 3.*give the folder of that scale"):
         SuperResolutionData(str(folder), scale=3, **arguments).samples("train")
     (low / "1x2.png").unlink()
-    with pytest.raises(DataError, match=r"no low resolution for 1 of 5 pictures: 1\.png"):
+    with pytest.raises(DataError, match=r"no low resolution for 1 of 5 images: 1\.png"):
         SuperResolutionData(
             str(folder), scale=2, **{**arguments, "val_fraction": 0.0, "val_root": str(folder)}
         ).samples("train")
+
+
+def pair_of_folders(root, names, low_names, scale=2):
+    """Pairs whose low resolution is that of their own image; the number of the image is its brightness."""
+    for number, (name, low_name) in enumerate(zip(names, low_names, strict=True)):
+        for folder, each, side in (("hr", name, 24 * scale), ("lr", low_name, 24)):
+            path = root / folder / each
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((side, side, 3), 20 * number, np.uint8)).save(path)
+    arguments = {"low_res": str(root / "lr"), "patch": 8, "val_root": str(root / "hr"), "input": SPEC}
+    return SuperResolutionData(str(root / "hr"), scale=scale, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("names", "low_names"),
+    [
+        (["000/0.png", "001/0.png", "002/0.png"], ["000/0.png", "001/0.png", "002/0.png"]),  # clips of REDS
+        (["box1.png", "box2.png", "box3.png"], ["box1.png", "box2.png", "box3.png"]),
+        (["box1.png", "box2.png", "box3.png"], ["box1x2.png", "box2x2.png", "box3x2.png"]),
+        (["0801.png", "0802.png"], ["0801x2.png", "0802x2.png"]),  # DIV2K
+        (["Canon_1_HR.png", "Canon_2_HR.png"], ["Canon_1_LR2.png", "Canon_2_LR2.png"]),  # RealSR
+        (["img_1_SRF_2_HR.png", "img_2_SRF_2_HR.png"], ["img_1_SRF_2_LR.png", "img_2_SRF_2_LR.png"]),  # Set5
+        (["matrix2.png", "matrix4.png"], ["matrix2.png", "matrix4.png"]),
+        (["a/1.png", "b/2.png"], ["1_LR.png", "2_LR.png"]),
+    ],
+)
+def test_every_image_gets_its_own_low_resolution(tmp_path, names, low_names):
+    data = pair_of_folders(tmp_path, names, low_names)
+    for sample in data.samples("train"):
+        assert sample.image.read().mean() == np.asarray(sample.target["high_res"]).mean()
+    assert len(data.samples("val")) == len(names) == len(data.files("train"))
+
+
+def test_low_resolutions_that_are_not_clear_are_refused(tmp_path):
+    with pytest.raises(DataError, match="have one name"):
+        pair_of_folders(tmp_path / "a", ["1.png", "2.png"], ["1x2.png", "1_LR.png"]).samples("train")
+    with pytest.raises(DataError, match="no low resolution for 1 of 2"):
+        pair_of_folders(tmp_path / "b", ["box1.png", "box2.png"], ["box1.png", "box3.png"]).samples("train")
+    data = pair_of_folders(tmp_path / "c", ["1.png", "2.png"], ["1x2.png", "2x2.png"])
+    for name in ("1x4.png", "2x4.png", "._1x2.png"):  # another scale beside, and what macOS leaves
+        (tmp_path / "c/lr" / name).write_bytes(b"no image")
+    assert len(data.samples("val")) == 2
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_an_image_that_exif_turns_and_its_low_resolution_does_not(tmp_path, caplog, orientation):
+    data = pair_of_folders(tmp_path, ["1.png"], ["1.png"])
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.zeros((48, 60, 3), np.uint8)).save(tmp_path / "hr/1.png", exif=exif)
+    Image.fromarray(np.zeros((24, 30, 3), np.uint8)).save(tmp_path / "lr/1.png")
+    if orientation == 6:
+        with pytest.raises(DataError, match="EXIF turns one of the two alone"):
+            data.samples("train")
+    else:
+        data.samples("train")
+        assert "EXIF turns 1 images and not their low resolution" in caplog.text
+
+
+def test_what_the_summary_says(tmp_path, capsys):
+    data = pair_of_folders(tmp_path, ["1.png", "2.png"], ["1.png", "2.png"])
+    (tmp_path / "hr/notes.txt").write_text("x")
+    data.report(["train"])
+    out = capsys.readouterr().out
+    assert "train  2 images" in out and "1 not an image (.txt)" in out and "16 patches of 8x8" in out
 
 
 def test_a_picture_smaller_than_a_patch_is_refused_or_filled_up(folder):
