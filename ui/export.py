@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     card = read_card(Path(args.card)) if args.card else {}
     pictures = None
     if args.calibrate:
-        from visionkit.images import find_images
+        from visionkit.listing import find_images
 
         pictures = find_images(args.calibrate)
     from visionkit.checkpoint import load_task

@@ -210,7 +210,7 @@ def find_sources(sources: Sequence[str]) -> tuple[list[Path], list[DataError]]:
     Raises:
         DataError: No source names a picture.
     """
-    from visionkit.images import find_images
+    from visionkit.listing import find_images
 
     found: dict[Path, Path] = {}
     faults: list[DataError] = []

@@ -19,7 +19,6 @@ from PIL import Image, UnidentifiedImageError
 
 from visionkit.deep_images import as_is, deep_pixels, is_deep, with_channels
 from visionkit.errors import DataError
-from visionkit.listing import SUFFIXES, list_images
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000")
 """Pillow's plug-ins that may open a file; the rest of them are attack surface."""
@@ -304,29 +303,6 @@ ImageLike = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | ImageSou
 def read_image(source: ImageLike, channels: int = 3) -> np.ndarray:
     """Decodes one picture to (h, w, channels) uint8 RGB, EXIF rotation applied. See `ImageSource.read`."""
     return ImageSource(source).read(channels)
-
-
-def find_images(source: str | os.PathLike[str]) -> list[Path]:
-    """Lists the pictures that a file, a folder (searched deeply) or a glob names, sorted.
-
-    Raises:
-        DataError: Nothing there, or a folder without a picture.
-    """
-    path = Path(source)
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        found = list_images(path).files
-        if not found:
-            raise DataError(f"{path}: no pictures in this folder (looked for {' '.join(sorted(SUFFIXES))})")
-        return found
-    import glob
-
-    matches = glob.glob(str(source), recursive=True)  # noqa: PTH207  (a pattern may be absolute)
-    found = sorted(Path(match) for match in matches if Path(match).is_file())
-    if not found:
-        raise DataError(f"{source}: no such file, folder or pattern")
-    return found
 
 
 def _plain_jpeg(source: Any) -> _Header | None:

@@ -6,6 +6,7 @@ linked folders and file name endings, and whatever is passed over can be reporte
 
 from __future__ import annotations
 
+import glob
 import os
 import unicodedata
 from collections.abc import Callable, Collection, Iterator
@@ -110,6 +111,27 @@ def list_files(
             listing.pass_over(f"not {kind} ({suffix or 'no ending'})", path)
     listing.files.sort(key=lambda path: _order(path, top))
     return listing
+
+
+def find_images(source: str | os.PathLike[str]) -> list[Path]:
+    """Lists the images that a file, a folder (searched deeply) or a glob names, sorted.
+
+    Raises:
+        DataError: Nothing there, or a folder without an image.
+    """
+    path = Path(source)
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        found = list_images(path).files
+        if not found:
+            raise DataError(f"{path}: no images in this folder (looked for {' '.join(sorted(SUFFIXES))})")
+        return found
+    matches = glob.glob(str(source), recursive=True)  # noqa: PTH207  (a pattern may be absolute)
+    found = sorted(Path(match) for match in matches if Path(match).is_file())
+    if not found:
+        raise DataError(f"{source}: no such file, folder or pattern")
+    return found
 
 
 def list_folders(root: str | os.PathLike[str]) -> list[Path]:

@@ -126,7 +126,7 @@ def test_a_bad_picture_alone(
 
 def test_sources_without_a_picture(tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    for source, said in ((tmp_path, "no pictures in this folder"), (tmp_path / "x.jpg", "no such file")):
+    for source, said in ((tmp_path, "no images in this folder"), (tmp_path / "x.jpg", "no such file")):
         assert main(["predict", str(models / "good"), str(source)]) == 3
         told = capsys.readouterr().err
         assert said in told and told.count("\n") == 1

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from visionkit.errors import DataError
-from visionkit.images import ImageSource, find_images, read_image
+from visionkit.images import ImageSource, read_image
+from visionkit.listing import find_images
 
 
 def photo(height: int = 60, width: int = 80, seed: int = 0) -> np.ndarray:
@@ -336,7 +337,7 @@ def test_pictures_are_found_in_folders_and_patterns(tmp_path):
     assert [p.relative_to(tmp_path).as_posix() for p in find_images(tmp_path)] == ["a.jpg", "b.PNG", "deep/c.webp"]
     assert find_images(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]
     assert find_images(f"{tmp_path}/*.jpg") == [tmp_path / "a.jpg"]
-    with pytest.raises(DataError, match="no pictures in this folder"):
+    with pytest.raises(DataError, match="no images in this folder"):
         find_images(_empty(tmp_path))
     with pytest.raises(DataError, match="no such file, folder or pattern"):
         find_images(tmp_path / "nothing*")

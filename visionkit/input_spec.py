@@ -1,0 +1,89 @@
+"""What a network takes: size, resize mode, channels, brightness. Part of every checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+from visionkit.errors import UsageError, suggest
+
+Fit = Literal["crop", "letterbox", "stretch", "pad", "native"]
+Interpolation = Literal["bilinear", "bicubic"]
+
+
+MAX_INPUT_PIXELS = 2**21
+"""Largest input of a fixed size, such as Cityscapes' 1024 x 2048: beyond it the activations take many gigabytes."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a network takes. Part of the task, hence of every checkpoint.
+
+    Attributes:
+        size: Height and width of the input in pixels.
+        fit: `crop` short side to size / crop_fraction, then the centre (the ImageNet protocol); `letterbox` whole
+            picture, ratio kept, borders filled; `stretch` both sides to size; `pad` as letterbox but never enlarged;
+            `native` file size, filled up to a multiple of `divisor` (`size` is then only the size of an example input).
+        crop_fraction: For `crop`, the part of the short side that is kept, in (0, 1].
+        interpolation: `bilinear` or `bicubic`, both antialiased.
+        channels: 1 grey, 3 RGB, 4 RGBA.
+        divisor: For `native`, both sides are filled up to a multiple of it.
+        fill: Value of border pixels, 0 to 255.
+        bits: 8, or 16 where pictures of more than 8 bit keep it: they come as float32 on the same scale of 0 to 255.
+        white: The value that is white in images of other than 8 bits; None: see `visionkit.images.ImageSource`.
+    """
+
+    size: tuple[int, int] = (224, 224)
+    fit: Fit = "crop"
+    crop_fraction: float = 0.875
+    interpolation: Interpolation = "bilinear"
+    channels: int = 3
+    divisor: int = 32
+    fill: int = 114
+    bits: int = 8
+    white: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", tuple(int(side) for side in self.size))
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise UsageError(f"input.size {self.size}: give height and width, both at least 1")
+        if math.prod(self.size) > MAX_INPUT_PIXELS:
+            raise UsageError(
+                f"input.size {self.size}: {math.prod(self.size):,} pixels; a network takes at most "
+                f"{MAX_INPUT_PIXELS:,} at a time. For larger images take fit native, or tiles"
+            )
+        if self.fit not in get_args(Fit):
+            allowed = get_args(Fit)
+            raise UsageError(f"input.fit {self.fit!r}: allowed are {', '.join(allowed)}{suggest(self.fit, allowed)}")
+        if self.interpolation not in get_args(Interpolation):
+            raise UsageError(
+                f"input.interpolation {self.interpolation!r}: allowed are {', '.join(get_args(Interpolation))}"
+            )
+        if not 0 < self.crop_fraction <= 1:
+            raise UsageError(f"input.crop_fraction {self.crop_fraction}: allowed is above 0 and at most 1")
+        if self.channels not in (1, 3, 4):
+            raise UsageError(f"input.channels {self.channels}: allowed are 1 (grey), 3 (RGB), 4 (RGBA)")
+        if not 1 <= self.divisor <= 1024 or not 0 <= self.fill <= 255:
+            raise UsageError("input.divisor must be from 1 to 1024 and input.fill between 0 and 255")
+        if self.bits not in (8, 16):
+            raise UsageError(f"input.bits {self.bits}: allowed are 8 and 16")
+        if self.white is not None and not 0 < self.white < math.inf:
+            raise UsageError(f"input.white {self.white}: allowed is a number above 0, such as 4095 for 12 bits")
+
+    @classmethod
+    def of(cls, value: InputSpec | Mapping[str, Any] | None, usual: InputSpec | None = None) -> InputSpec:
+        """Builds the spec from a mapping of its fields, as checkpoints and bundles hold it.
+
+        Args:
+            value: The spec, or some of its fields; with a `fit` among them they are a spec of their own.
+            usual: What a task takes; fields without a `fit` change that: a size alone changes the size alone.
+        """
+        if isinstance(value, InputSpec):
+            return value
+        value, known = value or {}, [field.name for field in fields(cls)]
+        for key in value:
+            if key not in known:
+                raise UsageError(f"input.{key}: unknown; allowed are {', '.join(known)}{suggest(key, known)}")
+        return replace(usual, **value) if usual is not None and "fit" not in value else cls(**value)
