@@ -8,8 +8,7 @@ from pathlib import Path
 
 from datamodules.pairing import pair_by_name
 from visionkit.errors import DataError
-from visionkit.images import find_images
-from visionkit.listing import Listing, list_images
+from visionkit.listing import Listing, find_images, list_images
 
 _HIGH = r"([-_.]|(?<=\d))(HR|GT)$"
 _LOW = r"([-_.]?[xX]SCALE|([-_.]|(?<=\d))LR([-_]?[xX]?SCALE)?)$"
