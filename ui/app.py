@@ -19,7 +19,7 @@ from gradio.components.navbar import Navbar
 from ui import texts
 from ui.catalogue import Catalogue
 from ui.downloads import Downloads
-from ui.guard import Application, Guard
+from ui.guard import Application, Guard, Receive, Scope, Send
 from ui.pages import ask, batch, compare, people, video
 from ui.pages.base import Context
 from ui.refusals import Page, is_closed, speak
@@ -56,6 +56,7 @@ class Settings:
         limits: What visitors may ask.
         accounts: Who may log in; everybody may use the page where left out.
         root_path: Under which path a proxy shows this server: "/demo".
+        origin: Address of that proxy, "https://lab.example:8443"; what each request says of it where left out.
         ready: Whether what is heavy is loaded.
     """
 
@@ -66,10 +67,11 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     accounts: Accounts | None = None
     root_path: str = ""
+    origin: str = ""
     ready: Callable[[], bool] = lambda: True
 
 
-def application(settings: Settings, host: str = "127.0.0.1", names: Sequence[str] = ()) -> Application:
+def application(settings: Settings, host: str = "127.0.0.1", names: Sequence[str] = ()) -> Guard:
     """The whole ASGI application.
 
     Args:
@@ -90,7 +92,7 @@ def application(settings: Settings, host: str = "127.0.0.1", names: Sequence[str
         yield
         sweeper.stop()
 
-    app = FastAPI(**bare, lifespan=life, root_path=settings.root_path)  # type: ignore[arg-type]
+    app = FastAPI(**bare, lifespan=life)  # type: ignore[arg-type]
     add_routes(app, desk, settings.scratch, settings.ready)
     # Gradio warns that pages cannot be rendered on the server, though nobody asks for that.
     warnings.filterwarnings("ignore", "SSR mode is not supported", UserWarning)
@@ -103,7 +105,7 @@ def application(settings: Settings, host: str = "127.0.0.1", names: Sequence[str
         run_history=False,
         show_error=True,
         max_file_size=limits.upload_mb * MB,
-        root_path=settings.root_path or None,
+        root_path=settings.origin + settings.root_path or None,
         ssr_mode=False,
         enable_monitoring=False,
         mcp_server=False,
@@ -113,8 +115,19 @@ def application(settings: Settings, host: str = "127.0.0.1", names: Sequence[str
         favicon_path=str(Path(__file__).with_name("favicon.png")),
     )
     speak(app)
-    behind: Application = Login(app, settings.accounts) if settings.accounts else app
+    behind: Application = _below(settings.root_path, app) if settings.root_path else app
+    if settings.accounts:
+        behind = Login(behind, settings.accounts, settings.root_path)
     return Guard(behind, host, names, limits.upload_mb * MB, closed=is_closed)
+
+
+def _below(root: str, application: Application) -> Application:
+    """Tells an application the path under which a proxy shows it."""
+
+    async def below(scope: Scope, receive: Receive, send: Send) -> None:
+        await application({**scope, "root_path": root}, receive, send)
+
+    return below
 
 
 def theme() -> gr.themes.Base:

@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import socket
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
@@ -34,8 +35,11 @@ OVERHEAD = 2**16
 FILE_ROUTES = ("/gradio_api/upload", "/api/predict", "/mcp")
 """Where files are sent."""
 
-IDLE = 60.0
-"""Seconds without a byte of a body after which its sender is given up."""
+IDLE, SLOWEST = 60.0, 1000.0
+"""Seconds without a byte of a body, and bytes per second in the mean, after which its sender is given up."""
+
+HELD = 64 * 2**20
+"""Bytes of unfinished requests that may lie in memory, of all senders together; files go to the disk."""
 
 POLICY = "; ".join(
     (
@@ -86,10 +90,15 @@ class Guard:
         closed: Callable[[str], bool] = lambda path: False,
     ) -> None:
         self._application, self._largest, self._closed = application, largest, closed
+        self._ending, self._held = asyncio.Event(), 0
         self._names = {"localhost", "127.0.0.1", "::1", host.lower(), *(name.lower() for name in names)}
         self._open = host in ("", "0.0.0.0", "::")
         if self._open:
             self._names.add(socket.gethostname().lower())
+
+    def end(self) -> None:
+        """Ends the streams that are open, as if their readers had gone: the server stops."""
+        self._ending.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -103,6 +112,8 @@ class Guard:
         forwarded = headers.get(b"x-forwarded-host", "").partition(",")[0].strip()
         if forwarded and not self._is_known(forwarded):  # gradio would build its addresses from it
             scope["headers"] = [pair for pair in scope["headers"] if pair[0].lower() != b"x-forwarded-host"]
+        elif not forwarded and (seen := _with_port(headers)):
+            scope["headers"] = [*scope["headers"], (b"x-forwarded-host", seen.encode("latin-1"))]
         send = _with_headers(send)
         refusal = self._refusal(scope, headers)
         if refusal is not None:
@@ -120,13 +131,22 @@ class Guard:
             begun[:] = [message]
             await send(message)
 
+        body = _Body(receive, limit, self._ending, None if takes_files else self._hold)
         try:
-            await self._application(scope, _limited(receive, limit), noted)
+            await self._application(scope, body, noted)
         except Exception as error:
             # One line is enough: whoever sends nonsense fills no log with it.
             told = ascii(f"{scope['method']} {scope['path']}: {type(error).__name__}: {error}")[1:-1]
             print(f"visionkit: {told[:300]}", file=sys.stderr)
             await _finish(send, begun[0] if begun else None)
+        finally:
+            if not takes_files:
+                self._held -= body.taken
+
+    def _hold(self, number: int) -> bool:
+        """Counts bytes that are held in memory; false where that is too much."""
+        self._held += number
+        return self._held <= HELD
 
     def _refusal(self, scope: Scope, headers: dict[bytes, str]) -> tuple[int, str] | None:
         host = headers.get(b"host", "")
@@ -137,11 +157,7 @@ class Guard:
             return 404, "there is nothing by that name here"
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):
             return None
-        origin = headers.get(b"origin")
-        same = origin is None or origin.partition("://")[2] == host
-        if not same or headers.get(b"sec-fetch-site", "none") not in ("none", "same-origin"):
-            return 403, "sent from another site"
-        return None
+        return None if _is_same_origin(headers, host) else (403, "sent from another site")
 
     def _is_known(self, host: str) -> bool:
         name = _without_port(host).lower()
@@ -156,6 +172,29 @@ class Guard:
         return True
 
 
+def _is_same_origin(headers: dict[bytes, str], host: str) -> bool:
+    """Whether a request that changes something comes from a page of this server, or from no page at all."""
+    site = headers.get(b"sec-fetch-site")
+    if site is not None:  # the browser's own judgment, of the address that it sees, whatever a proxy makes of it
+        return site in ("none", "same-origin")
+    origin = headers.get(b"origin")
+    if origin is None:
+        return True
+    there = origin.partition("://")[2]
+    # Some proxies pass the name on without the port that the browser uses.
+    return host in (there, _without_port(there)) if host else False
+
+
+def _with_port(headers: dict[bytes, str]) -> str:
+    """The name and port that the browser uses, where a proxy has dropped the port from `Host`; otherwise empty."""
+    host = headers.get(b"host", "")
+    for name in (b"origin", b"referer"):
+        there = headers.get(name, "").partition("://")[2].partition("/")[0]
+        if host and there != host and _without_port(there) == host and there[len(host) + 1 :].isdigit():
+            return there
+    return ""
+
+
 def _without_port(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
@@ -166,33 +205,63 @@ def _with_headers(send: Send) -> Send:
     async def wrapped(message: Message) -> None:
         if message["type"] == "http.response.start":
             ours = {name for name, _ in HEADERS}
-            kept = [(name, value) for name, value in message.get("headers", ()) if name.lower() not in ours]
+            kept = [
+                (name, value)
+                for name, value in message.get("headers", ())
+                # Gradio lets pages of other local servers read its responses.
+                if name.lower() not in ours and not name.lower().startswith(b"access-control-")
+            ]
             message = {**message, "headers": [*kept, *HEADERS]}
         await send(message)
 
     return wrapped
 
 
-def _limited(receive: Receive, limit: int) -> Receive:
-    taken, whole = 0, False
+class _Body:
+    """Hands the body of a request over as long as it is not too large, too slow or, where it is held, too much.
 
-    async def wrapped() -> Message:
-        nonlocal taken, whole
-        if whole:  # whoever waits now waits for the end of the connection
-            return await receive()
+    Args:
+        receive: Of the request.
+        limit: Bytes that the body may have.
+        ending: Set when the server stops.
+        hold: Counts bytes that stay in memory, and is false where there are too many; None where they go to the disk.
+
+    Attributes:
+        taken: Bytes so far.
+    """
+
+    def __init__(
+        self, receive: Receive, limit: int, ending: asyncio.Event, hold: Callable[[int], bool] | None = None
+    ) -> None:
+        self._receive, self._limit, self._ending, self._hold = receive, limit, ending, hold
+        self.taken, self._whole, self._begin = 0, False, time.monotonic()
+
+    async def __call__(self) -> Message:
+        if self._whole:  # whoever waits now waits for the end of the connection
+            return await self._end()
+        left = self._begin + IDLE + self.taken / SLOWEST - time.monotonic()
         try:
-            message = await asyncio.wait_for(receive(), IDLE)
+            message = await asyncio.wait_for(self._receive(), max(0.0, min(IDLE, left)))
         except TimeoutError:
             return {"type": "http.disconnect"}
         if message["type"] == "http.request":
-            whole = not message.get("more_body")
-            taken += len(message.get("body", b""))
-            if taken > limit:
+            self._whole = not message.get("more_body")
+            number = len(message.get("body", b""))
+            self.taken += number
+            kept = self._hold is None or self._hold(number)
+            if self.taken > self._limit or not kept:
                 # No length was announced. Ending the stream makes whoever reads it give up.
                 return {"type": "http.disconnect"}
         return message
 
-    return wrapped
+    async def _end(self) -> Message:
+        gone, ending = (asyncio.ensure_future(each) for each in (self._receive(), self._ending.wait()))
+        try:
+            await asyncio.wait((gone, ending), return_when=asyncio.FIRST_COMPLETED)
+            return gone.result() if gone.done() else {"type": "http.disconnect"}  # type: ignore[return-value]
+        finally:
+            gone.cancel()
+            ending.cancel()
 
 
 async def _finish(send: Send, last: Message | None) -> None:

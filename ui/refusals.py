@@ -8,8 +8,6 @@ reaches the sender with paths of the server in it.
 from __future__ import annotations
 
 import re
-import sys
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from gradio.route_utils import FnIndexInferError
 from gradio.utils import get_upload_folder
 
 from ui import texts
+from ui.serving.faults import is_lack, log, status_of
 
 
 class Page(gr.Blocks):
@@ -52,8 +51,8 @@ class Page(gr.Blocks):
         except Error:
             raise
         except Exception as error:
-            _log("a request that does not fit", error)
-            raise Error(texts.UNFIT, print_exception=False) from None
+            log("a request that does not fit" if not is_lack(error) else "the machine lacks something", error)
+            raise Error(texts.LACK if is_lack(error) else texts.UNFIT, print_exception=False) from None
 
     async def process_api(self, *args: Any, **kwargs: Any) -> Any:
         """Does the work of one event."""
@@ -61,9 +60,8 @@ class Page(gr.Blocks):
             return await super().process_api(*args, **kwargs)
         except Error:
             raise
-        except Exception:
-            traceback.print_exc(file=sys.stderr)
-            raise Error(texts.DEFECT, print_exception=False) from None
+        except Exception as error:
+            raise Error(status_of(error)[1], print_exception=False) from None
 
 
 def speak(app: FastAPI) -> None:
@@ -79,7 +77,11 @@ def speak(app: FastAPI) -> None:
         return JSONResponse({"detail": f"{texts.UNFIT} ({place}: {str(first.get('msg', ''))[:160]})"}, 422)
 
     async def broken(request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": texts.UNFIT}, 400)
+        if isinstance(error, _REQUEST) and not is_lack(error):
+            log("a request that does not fit", error)
+            return JSONResponse({"detail": texts.UNFIT}, 400)
+        status, words = status_of(error)
+        return JSONResponse({"detail": words}, status)
 
     mounted = [getattr(route, "app", None) for route in app.routes]
     for each in (app, *(one for one in mounted if isinstance(one, FastAPI))):
@@ -87,8 +89,8 @@ def speak(app: FastAPI) -> None:
         each.add_exception_handler(LookupError, unknown)
         each.add_exception_handler(FnIndexInferError, unknown)
         each.add_exception_handler(RequestValidationError, unfit)
-        # Whatever else a route raises came from the request; the work itself is done in `Page`.
-        each.add_exception_handler(Exception, broken)
+        for kind in (*_REQUEST, OSError, MemoryError, Exception):
+            each.add_exception_handler(kind, broken)
 
 
 def _paths(value: Any) -> Iterator[str]:
@@ -105,10 +107,8 @@ def _paths(value: Any) -> Iterator[str]:
             waiting.extend(each)
 
 
-def _log(what: str, error: Exception) -> None:
-    """One line for who runs the server; what a visitor sent cannot make lines of its own."""
-    told = " ".join(str(error).split())[:200]
-    print(f"visionkit: {what}: {type(error).__name__}: {ascii(told)[1:-1]}", file=sys.stderr)
+_REQUEST = (ValueError, TypeError, AttributeError, AssertionError, RecursionError, FileNotFoundError, PermissionError)
+"""What gradio's routes raise on a request that they cannot read; the work itself is done in `Page`."""
 
 
 _CLOSED = re.compile(

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ipaddress
 import re
 import signal
 import socket
@@ -48,7 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a name that browsers may call this server by, beside its address and localhost; may be repeated",
     )
-    parser.add_argument("--root-path", default="", metavar="PATH", help="path under which a proxy shows it: /demo")
+    parser.add_argument(
+        "--root-path",
+        default="",
+        metavar="PATH",
+        help="path under which a proxy shows it, /demo, or the whole address: https://lab.example:8443/demo",
+    )
     access = parser.add_argument_group("login and encryption")
     access.add_argument("--auth-file", metavar="FILE", help="accounts that may log in; nobody else is answered")
     access.add_argument(
@@ -64,6 +70,11 @@ def run(args: argparse.Namespace) -> int:
     if args.add_user is not None:
         return _add_user(args)
     check(args)
+    if not (args.auth_file or _is_local(args.host)):
+        print(
+            f"visionkit: --host {args.host}: everybody who reaches it may use the demo; --auth-file asks for a login",
+            file=sys.stderr,
+        )
     with (
         contextlib.closing(listen(args.host, args.port)) as door,
         tempfile.TemporaryDirectory(prefix="visionkit-") as scratch,
@@ -84,8 +95,7 @@ def check(args: argparse.Namespace) -> None:
         raise UsageError(f"--models {args.models}: no such folder")
     if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", args.device):
         raise UsageError(f"--device {args.device}: allowed are cpu, cuda and cuda:N")
-    if args.root_path and not re.fullmatch(r"(/[\w.~-]+)+", args.root_path):
-        raise UsageError(f"--root-path {args.root_path}: give a path that begins with / and ends without one: /demo")
+    split_root(args.root_path)
     if args.ssl_keyfile and not args.ssl_certfile:
         raise UsageError("--ssl-keyfile: belongs to a certificate; name it with --ssl-certfile")
     for option in ("ssl_certfile", "ssl_keyfile", "auth_file"):
@@ -102,6 +112,31 @@ def check(args: argparse.Namespace) -> None:
                 f"--ssl-certfile {args.ssl_certfile}: is no certificate with its key, as pem ({error})"
             ) from None
     limits_of(args)
+
+
+def split_root(root: str) -> tuple[str, str]:
+    """What `--root-path` says: the address that visitors use, where it is given, and the path below it.
+
+    Raises:
+        UsageError: Neither a path nor an address.
+    """
+    found = re.fullmatch(r"(https?://[\w.-]+(?::\d+)?|https?://\[[0-9a-fA-F:]+\](?::\d+)?)?((?:/[\w.~-]+)*)", root)
+    if found is None:
+        raise UsageError(
+            f"--root-path {root}: give a path that begins with / and ends without one, /demo, or the proxy's whole "
+            "address: https://lab.example/demo"
+        )
+    return found[1] or "", found[2]
+
+
+def _is_local(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _add_user(args: argparse.Namespace) -> int:
@@ -160,21 +195,32 @@ def _serve(door: socket.socket, args: argparse.Namespace, scratch: Path) -> None
 
     shown = args.host if args.host not in ("", "0.0.0.0", "::") else "127.0.0.1"
     scheme = "https" if args.ssl_certfile else "http"
-    address = f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{door.getsockname()[1]}{args.root_path}"
+    address = (
+        f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{door.getsockname()[1]}{split_root(args.root_path)[1]}"
+    )
     app, warm = build(args, address, scratch)
+    from ui.serving.connections import limited_protocol, most_connections
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.end()  # open pages hold a stream each, which would be cut off with a traceback
+            await super().shutdown(sockets)
+
     config = uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
         server_header=False,
         ws="none",
+        http=limited_protocol(most_connections()),
+        backlog=64,  # as many are accepted before any can be closed again
         timeout_graceful_shutdown=2,
         timeout_keep_alive=65,  # longer than those of browsers and proxies, so that no request meets a closing line
         lifespan="on",
         ssl_certfile=args.ssl_certfile,
         ssl_keyfile=args.ssl_keyfile,
     )
-    server = uvicorn.Server(config)
+    server = Server(config)
     threading.Thread(target=_warm, args=(server, warm, address, args.debug), daemon=True).start()
     server.run(sockets=[door])
 

@@ -18,11 +18,12 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from ui.serving.limits import limits_of
 
 if TYPE_CHECKING:
-    from ui.guard import Application
+    from ui.guard import Application, Guard
 
 OPTIONS = "VISIONKIT_SERVE"
 """The environment variable."""
@@ -35,14 +36,14 @@ def create_app() -> Application:
         UsageError: An option that `visionkit serve` would refuse.
     """
     from ui.cli import build_parser
-    from ui.serve import check
+    from ui.serve import check, split_root
 
     args = build_parser("serve").parse(shlex.split(os.environ.get(OPTIONS, "")))
     check(args)
     scratch = Path(tempfile.mkdtemp(prefix="visionkit-"))
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)
     prepare(scratch, args)
-    app, warm = build(args, f"http://{args.host}:{args.port}{args.root_path}", scratch)
+    app, warm = build(args, f"http://{args.host}:{args.port}{split_root(args.root_path)[1]}", scratch)
 
     def later() -> None:
         try:
@@ -64,7 +65,7 @@ def prepare(scratch: Path, args: argparse.Namespace) -> None:
     os.environ.setdefault("VISIONKIT_MAX_PIXELS", str(max(args.megapixels * 10**6, 150_000_000)))
 
 
-def build(args: argparse.Namespace, address: str, scratch: Path) -> tuple[Application, Callable[[], None]]:
+def build(args: argparse.Namespace, address: str, scratch: Path) -> tuple[Guard, Callable[[], None]]:
     """The application, and what loads the heavy libraries and the first model once it listens.
 
     Args:
@@ -74,10 +75,12 @@ def build(args: argparse.Namespace, address: str, scratch: Path) -> tuple[Applic
     """
     from ui.app import Settings, application
     from ui.catalogue import Catalogue
+    from ui.serve import split_root
     from ui.serving.limits import MB
     from ui.serving.login import Accounts
 
     limits = limits_of(args)
+    origin, path = split_root(args.root_path)
     catalogue = Catalogue(Path(args.models) if args.models else None, args.device, limits.memory_mb * MB, limits.public)
     warmed = threading.Event()
 
@@ -101,7 +104,9 @@ def build(args: argparse.Namespace, address: str, scratch: Path) -> tuple[Applic
         gallery=Path(args.gallery) if args.gallery else None,
         limits=limits,
         accounts=Accounts(Path(args.auth_file)) if args.auth_file else None,
-        root_path=args.root_path,
+        root_path=path,
+        origin=origin,
         ready=warmed.is_set,
     )
-    return application(settings, args.host, args.allow_host), warm
+    names = [*args.allow_host, *([urlsplit(origin).hostname or ""] if origin else [])]
+    return application(settings, args.host, names), warm

@@ -186,8 +186,8 @@ def watched(visitor: Watched) -> Iterator[Watched]:
 
 
 @contextlib.contextmanager
-def served(models: Path, scratch: Path) -> Iterator[Demo]:
-    """A demo of the models in a folder, for as long as the block runs."""
+def served(models: Path, scratch: Path, **settings: Any) -> Iterator[Demo]:
+    """A demo of the models in a folder, for as long as the block runs; `settings` are those of `ui.app.Settings`."""
     import uvicorn
     from gradio.routes import App
 
@@ -199,8 +199,9 @@ def served(models: Path, scratch: Path) -> Iterator[Demo]:
     catalogue = Catalogue(models)
     before = os.environ.get("GRADIO_TEMP_DIR")
     os.environ["GRADIO_TEMP_DIR"] = str(scratch / "cache")
-    app: Any = application(Settings(catalogue, address, scratch))
-    gradio = next(route.app for route in app._application.routes if isinstance(getattr(route, "app", None), App))
+    app: Any = application(Settings(catalogue, address, scratch, **settings))
+    routes = getattr(app._application, "routes", ())  # behind a login they are not to be reached
+    gradio = next((route.app for route in routes if isinstance(getattr(route, "app", None), App)), None)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
     thread.start()
@@ -208,6 +209,7 @@ def served(models: Path, scratch: Path) -> Iterator[Demo]:
     try:
         yield Demo(address, catalogue, scratch, gradio)
     finally:
+        app.end()
         server.should_exit = True
         thread.join(10)
         door.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +15,9 @@ from ui.answering import Upload
 from ui.catalogue import Catalogue, Entry
 from ui.downloads import Downloads
 from ui.serving.desk import Desk
+from ui.serving.faults import status_of
 from ui.serving.limits import Limits
-from visionkit.errors import UsageError, VisionKitError
+from visionkit.errors import UsageError
 
 FINDERS = ("detection", "instance_segmentation")
 """Tasks whose answers are boxes."""
@@ -107,10 +106,7 @@ def told(work: Callable[..., Any], *given: Any) -> tuple[Any, str]:
 
 def failure(error: Exception) -> str:
     """A failure in words for the page; of one that nobody expected the traceback goes to who runs the server."""
-    if isinstance(error, VisionKitError):
-        return texts.fault(str(error))
-    traceback.print_exception(error, file=sys.stderr)
-    return texts.fault(texts.DEFECT)
+    return texts.fault(status_of(error)[1])
 
 
 # ---------------------------------------------------------------------- models

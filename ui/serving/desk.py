@@ -6,9 +6,10 @@ import contextvars
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ui.answering import Answered, Upload, answer, explained
@@ -48,6 +49,7 @@ class Desk:
         self.catalogue, self.limits, self.metrics = catalogue, limits or Limits(), Metrics()
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._lock, self._waiting, self._running = threading.Lock(), 0, 0
+        self._receiving = 0
         self._began = time.monotonic()
         for number in range(self.limits.concurrency):
             threading.Thread(target=self._work, name=f"desk-{number}", daemon=True).start()
@@ -71,6 +73,24 @@ class Desk:
     def running(self) -> int:
         """Requests that are being answered."""
         return self._running
+
+    @contextmanager
+    def receiving(self) -> Iterator[None]:
+        """Admits a request while its body comes in: what is sent takes room on the disk long before it is work.
+
+        Raises:
+            Busy: As many are sent as may wait and run.
+        """
+        most = self.limits.queue + self.limits.concurrency
+        with self._lock:
+            if self._receiving >= most:
+                raise Busy(f"{self._receiving} requests are being sent already, as many as may; try again in a moment")
+            self._receiving += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._receiving -= 1
 
     def ask(
         self,

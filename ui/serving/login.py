@@ -117,10 +117,11 @@ class Login:
     Args:
         application: What it protects.
         accounts: Who may come in.
+        root: Path under which a proxy shows the application: "/demo".
     """
 
-    def __init__(self, application: Application, accounts: Accounts) -> None:
-        self._application, self._accounts = application, accounts
+    def __init__(self, application: Application, accounts: Accounts, root: str = "") -> None:
+        self._application, self._accounts, self._root = application, accounts, root
         self._failures: OrderedDict[tuple[str, str], deque[float]] = OrderedDict()
         self._known: OrderedDict[bytes, float] = OrderedDict()  # Basic headers that were right, as keyed hashes
         self._one_at_a_time = asyncio.Semaphore(1)
@@ -130,8 +131,10 @@ class Login:
         if scope["type"] != "http":
             await self._application(scope, receive, send)
             return
-        root = str(scope.get("root_path") or "")
-        path = str(scope["path"]).removeprefix(root) or "/"
+        root = self._root or str(scope.get("root_path") or "")
+        path = str(scope["path"])
+        if root and (path == root or path.startswith(f"{root}/")):  # some proxies take the path off, others do not
+            path = path.removeprefix(root) or "/"
         headers = {key.lower(): value.decode("latin-1") for key, value in scope["headers"]}
         if path in OPEN:
             await self._application(scope, receive, send)
@@ -261,7 +264,7 @@ def _page(root: str, target: str, fault: str) -> str:
     told = f'<p role="alert">{html.escape(fault)}</p>' if fault else ""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(texts.TITLE)}</title><style>
+<link rel="icon" href="data:,"><title>{html.escape(texts.TITLE)}</title><style>
 :root {{ color-scheme: light dark; font: 16px system-ui, sans-serif; }}
 body {{ display: grid; place-items: center; min-height: 90vh; margin: 1rem; }}
 form {{ display: grid; gap: .8rem; width: min(20rem, 100%); }}

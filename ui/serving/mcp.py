@@ -9,11 +9,10 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ui.answering import Answered, Upload
 from ui.serving.desk import Desk
@@ -53,6 +52,41 @@ TOOLS: list[dict[str, Any]] = [
 ]
 
 
+class Picture(NamedTuple):
+    """What stands in a message in place of a picture's text.
+
+    Attributes:
+        is_good: The text was base64, and the picture is in the file.
+    """
+
+    is_good: bool
+
+
+def read_message(body: Path, picture: Path) -> Any:
+    """Reads a message, and puts the picture in it into a file, so that nothing large stays in memory.
+
+    Args:
+        body: What was sent.
+        picture: The file that is written.
+
+    Returns:
+        The message with a `Picture` in place of the text; None where it is not json.
+    """
+    try:
+        message = json.loads(body.read_bytes())
+    except (ValueError, RecursionError):
+        return None
+    given = message.get("params") if isinstance(message, dict) else None
+    arguments = given.get("arguments") if isinstance(given, dict) else None
+    if isinstance(arguments, dict) and isinstance(arguments.get("picture"), str):
+        try:
+            picture.write_bytes(base64.b64decode(arguments["picture"].rpartition("base64,")[2], validate=True))
+            arguments["picture"] = Picture(True)
+        except (binascii.Error, ValueError):
+            arguments["picture"] = Picture(False)
+    return message
+
+
 class Tools:
     """Answers the protocol's messages.
 
@@ -60,24 +94,26 @@ class Tools:
         desk: Where pictures are answered.
         models: Gives the list of models.
         drawn: Gives the drawing as jpeg.
-        folder: For pictures that are being answered.
     """
 
     def __init__(
-        self, desk: Desk, models: Callable[[], list[dict[str, Any]]], drawn: Callable[[Answered], bytes], folder: Path
+        self, desk: Desk, models: Callable[[], list[dict[str, Any]]], drawn: Callable[[Answered], bytes]
     ) -> None:
-        self._desk, self._models, self._drawn, self._folder = desk, models, drawn, folder
+        self._desk, self._models, self._drawn = desk, models, drawn
 
     @property
     def largest(self) -> int:
         """Bytes that a message may have: a picture in base64 and some words."""
         return self._desk.limits.picture_mb * MB * 4 // 3 + MB
 
-    def answer(self, body: bytes) -> dict[str, Any] | None:
-        """The answer to one message, None to a notification."""
-        try:
-            message = json.loads(body)
-        except (ValueError, RecursionError):
+    def answer(self, message: Any, picture: Path) -> dict[str, Any] | None:
+        """The answer to one message, None to a notification.
+
+        Args:
+            message: What `read_message` gave.
+            picture: The file that it wrote.
+        """
+        if message is None:
             return _fault(None, -32700, "not json")
         is_message = isinstance(message, dict) and message.get("jsonrpc") == "2.0"
         if not is_message or not isinstance(message.get("method"), str):
@@ -101,31 +137,26 @@ class Tools:
         if method == "tools/list":
             return _result(number, {"tools": TOOLS})
         if method == "tools/call":
-            return self._call(number, given)
+            return self._call(number, given, picture)
         return _fault(number, -32601, f"no method {method[:80]!r}")
 
-    def _call(self, number: Any, given: dict[str, Any]) -> dict[str, Any]:
+    def _call(self, number: Any, given: dict[str, Any], file: Path) -> dict[str, Any]:
         name, arguments = given.get("name"), given.get("arguments") or {}
         if name not in {tool["name"] for tool in TOOLS} or not isinstance(arguments, dict):
             return _fault(number, -32602, "no such tool; tools/list names them")
         try:
-            content = self._predict(arguments) if name == "predict" else [_text(self._models())]
+            content = self._predict(arguments, file) if name == "predict" else [_text(self._models())]
         except VisionKitError as error:  # as the protocol wants it: the assistant reads it and may do better
             return _result(number, {"content": [{"type": "text", "text": str(error)}], "isError": True})
         return _result(number, {"content": content, "isError": False})
 
-    def _predict(self, arguments: dict[str, Any]) -> list[dict[str, Any]]:
+    def _predict(self, arguments: dict[str, Any], file: Path) -> list[dict[str, Any]]:
         model, picture = arguments.get("model"), arguments.get("picture")
-        if not isinstance(model, str) or not isinstance(picture, str):
+        if not isinstance(model, str) or not isinstance(picture, (str, Picture)):
             raise UsageError("predict: give model and picture, both as text")
-        try:
-            data = base64.b64decode(picture.rpartition("base64,")[2], validate=True)
-        except (binascii.Error, ValueError):
-            raise DataError("picture: not base64") from None
-        with tempfile.NamedTemporaryFile(dir=self._folder, prefix="asked-") as file:
-            file.write(data)
-            file.flush()
-            answered = self._desk.ask(model, Upload(file.name, "picture"), road="mcp")
+        if not isinstance(picture, Picture) or not picture.is_good:
+            raise DataError("picture: not base64")
+        answered = self._desk.ask(model, Upload(str(file), "picture"), road="mcp")
         content = [_text(answered.prediction.to_json())]
         if arguments.get("drawn"):
             drawn = base64.b64encode(self._drawn(answered)).decode("ascii")

@@ -14,26 +14,19 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect
 
 from ui.answering import Answered, Upload
 from ui.catalogue import Entry
-from ui.serving.desk import Busy, Desk, TooSlow
+from ui.serving.desk import Busy, Desk
+from ui.serving.faults import status_of
 from ui.serving.limits import MB
-from ui.serving.mcp import Tools
+from ui.serving.mcp import Tools, read_message
 from ui.serving.metrics import CONTENT_TYPE
-from visionkit.errors import CheckpointError, DataError, EnvironmentFault, UsageError, VisionKitError
-
-STATUS: tuple[tuple[type[VisionKitError], int], ...] = (
-    (Busy, 503),
-    (TooSlow, 504),
-    (DataError, 422),
-    (UsageError, 400),
-    (CheckpointError, 500),
-    (EnvironmentFault, 503),
-)
-"""What a program is told by number; its words are those of the page."""
+from visionkit.errors import DataError, UsageError
 
 
 def add_routes(app: FastAPI, desk: Desk, folder: Path, ready: Callable[[], bool]) -> None:
@@ -45,6 +38,7 @@ def add_routes(app: FastAPI, desk: Desk, folder: Path, ready: Callable[[], bool]
         folder: For pictures that are being answered.
         ready: Whether what is heavy is loaded.
     """
+    reader = anyio.CapacityLimiter(1)
     limiter = anyio.CapacityLimiter(desk.limits.queue + desk.limits.concurrency + 1)
 
     @app.get("/health")
@@ -67,38 +61,61 @@ def add_routes(app: FastAPI, desk: Desk, folder: Path, ready: Callable[[], bool]
         options = {name: _value(text) for name, text in asked.items() if name not in ("model", "detector", "drawn")}
         try:
             with tempfile.NamedTemporaryFile(dir=folder, prefix="asked-") as file:
-                name = await _receive(request, file, desk.limits.picture_mb)
+                with desk.receiving():
+                    name = await _receive(request, file, desk.limits.picture_mb)
 
                 def work() -> Answered:
                     upload, detector = Upload(file.name, name), asked.get("detector")
                     return desk.ask(asked.get("model"), upload, detector, road="program", options=options, strict=True)
 
                 answered = await anyio.to_thread.run_sync(work, limiter=limiter)
-        except VisionKitError as error:
-            status = next((status for kind, status in STATUS if isinstance(error, kind)), 500)
-            headers = {"retry-after": "5"} if isinstance(error, Busy) else {}
-            return JSONResponse({"error": str(error)}, status, headers)
-        if asked.get("drawn") in (None, "", "0", "false"):
-            return JSONResponse(answered.prediction.to_json())
-        drawn = await anyio.to_thread.run_sync(lambda: _drawn(answered), limiter=limiter)
+            if asked.get("drawn") in (None, "", "0", "false"):
+                return JSONResponse(answered.prediction.to_json())
+            drawn = await anyio.to_thread.run_sync(lambda: _drawn(answered), limiter=limiter)
+        except (HTTPException, ClientDisconnect, MultiPartException):
+            raise
+        except Exception as error:
+            return refused(error)
         return Response(drawn, media_type="image/jpeg")
 
-    tools = Tools(desk, lambda: [listed(entry) for entry in desk.catalogue.entries()], _drawn, folder)
+    tools = Tools(desk, lambda: [listed(entry) for entry in desk.catalogue.entries()], _drawn)
 
     @app.post("/mcp")
     async def mcp(request: Request) -> Response:
         """The same as tools of the Model Context Protocol."""
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > tools.largest:
-                return JSONResponse({"error": f"a message may have {tools.largest // MB} MB"}, 413)
-        answer = await anyio.to_thread.run_sync(lambda: tools.answer(bytes(body)), limiter=limiter)
+        try:
+            with (
+                tempfile.NamedTemporaryFile(dir=folder, prefix="asked-") as body,
+                tempfile.NamedTemporaryFile(dir=folder, prefix="asked-") as picture,
+            ):
+                with desk.receiving():
+                    async for chunk in request.stream():
+                        body.write(chunk)
+                        if body.tell() > tools.largest:
+                            return JSONResponse({"error": f"a message may have {tools.largest // MB} MB"}, 413)
+                    body.flush()
+                    # One at a time: only here a whole message is in memory.
+                    message = await anyio.to_thread.run_sync(
+                        lambda: read_message(Path(body.name), Path(picture.name)), limiter=reader
+                    )
+                answer = await anyio.to_thread.run_sync(
+                    lambda: tools.answer(message, Path(picture.name)), limiter=limiter
+                )
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            return refused(error)
         return Response(status_code=202) if answer is None else JSONResponse(answer)
 
     @app.get("/mcp")
     async def no_stream() -> Response:
         return JSONResponse({"error": "this server sends nothing by itself"}, 405, {"allow": "POST"})
+
+
+def refused(error: Exception) -> Response:
+    """The response to a failure of the work."""
+    status, words = status_of(error)
+    return JSONResponse({"error": words}, status, {"retry-after": "5"} if isinstance(error, Busy) else {})
 
 
 def _value(text: str) -> Any:
