@@ -35,3 +35,13 @@ def shorten(names: Iterable[str], most: int = 10) -> str:
     if len(listed) <= most:
         return ", ".join(listed)
     return ", ".join(listed[:most]) + f", ... {len(listed)} in all"
+
+
+def first_duplicate(names: Iterable[str]) -> str | None:
+    """The first name that occurs a second time, or None."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None

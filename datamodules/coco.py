@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from datamodules.class_names import index_classes, shorten
-from datamodules.objects import Entry, ObjectData, Segment
+from datamodules.coco_places import any_label_file, image_file, label_file, picture_folder
+from datamodules.object_entries import Entry, Segment
+from datamodules.objects import ObjectData
 from visionkit.data import Split
 from visionkit.errors import DataError, suggest
 from visionkit.masks import Rle, compress_counts, mask_boxes, run_lengths
+from visionkit.names import checked_name
+from visionkit.text_files import flag, read_json, real_number, shown, whole_number
 
-_LABELS = ("annotations/instances_{split}*.json", "annotations/*{split}*.json", "{split}/*.json", "*{split}*.json")
-_IMAGES = ("images/{split}", "{split}/images", "{split}", "{split}2017", "{split}2014", "images", ".")
+Id = int | str
+"""Of an image or a category: a number, or what a tool uses in its place."""
 
 
 class CocoData(ObjectData):
@@ -50,10 +54,8 @@ class CocoData(ObjectData):
 
     @classmethod
     def discover_classes(cls, root: str = "", labels: str | None = None, **init_args: Any) -> list[str]:
-        """The categories of the training file by rising id."""
-        path = label_file(Path(root), "train", labels)
-        assert path is not None  # it must be there
-        return list(_categories(load_json(path), path).values())
+        """The categories of the training file, or of another where there is none, by rising id."""
+        return list(read_coco(any_label_file(Path(root), labels)).categories.values())
 
     def read(self, split: Split) -> list[Entry] | None:
         path = label_file(self.root, split, self.labels, must=split == "train")
@@ -61,44 +63,38 @@ class CocoData(ObjectData):
             return None
         coco = read_coco(path)
         numbers = index_classes(dict.fromkeys(coco.categories.values(), f"{path} categories"), self.classes)
-        folder = picture_folder(self.root, split, path, coco, self.images)
+        folder = picture_folder(self.root, split, path, coco.images, self.images)
+        self.note(split, path, coco.passed_over)
         labels = {category: numbers[name] for category, name in coco.categories.items()}
-        return [coco_entry(coco, image, str(folder / image["file_name"]), labels) for image in coco.images]
+        return [coco_entry(coco, image, image_file(folder, image), labels) for image in coco.images]
 
 
 @dataclass(frozen=True, eq=False)
 class CocoFile:
-    """One checked label file.
+    """One checked label file; its ids are numbers wherever they can be, however the file writes them.
 
     Attributes:
         path: Of the file.
         images: By rising id.
         categories: Name by id, rising.
         annotations: By id of their image, in the order of the file.
+        passed_over: Number of entries that are left out, by reason.
     """
 
     path: Path
     images: list[dict[str, Any]]
-    categories: dict[int, str]
-    annotations: dict[int, list[dict[str, Any]]]
+    categories: dict[Any, str]
+    annotations: dict[Any, list[dict[str, Any]]]
+    passed_over: dict[str, int] = field(default_factory=dict)
 
 
 def load_json(path: Path) -> dict[str, Any]:
     """The top of a COCO file.
 
     Raises:
-        DataError: Missing, no json (line and column are told), or another kind of json.
+        DataError: Missing, not valid json (with line and column), or another kind of json.
     """
-    try:
-        top = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such label file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} line {error.lineno} column {error.colno}: no valid json ({error.msg})") from None
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise DataError(f"{path}: no valid json ({type(error).__name__})") from None
+    top = read_json(path)
     if not isinstance(top, dict):
         raise DataError(f"{path}: a COCO file is an object with images, annotations and categories, not a list")
     for key in ("images", "annotations", "categories"):
@@ -111,71 +107,96 @@ def read_coco(path: Path) -> CocoFile:
     """Reads and checks a COCO file.
 
     Raises:
-        DataError: See `load_json`; ids that stand there twice, annotations of absent pictures or categories. Names the
-            entry.
+        DataError: See `load_json`; duplicate ids, annotations of absent images or categories. Names the entry.
     """
     top = load_json(path)
-    categories = _categories(top, path)
-    images: dict[int, dict[str, Any]] = {}
+    images: dict[Id, dict[str, Any]] = {}
     for number, image in enumerate(top["images"]):
         place = f"{path} images[{number}]"
-        if not isinstance(image, dict) or "id" not in image or not isinstance(image.get("file_name"), str):
+        name = image.get("file_name") if isinstance(image, dict) else None
+        if not isinstance(name, str) or not name.strip() or "id" not in image:
             raise DataError(f"{place}: an image has an id and a file_name")
-        if image["id"] in images:
-            raise DataError(f"{place}: the image id {image['id']} stands there twice")
-        images[image["id"]] = image
-    annotations: dict[int, list[dict[str, Any]]] = {}
-    seen: set[Any] = set()
+        key = identifier(image["id"], place, "id")
+        if key in images:
+            raise DataError(f"{place}: duplicate image id {shown(key)}")
+        images[key] = {**image, "id": key}
+    categories = _categories(top, path)
+    annotations: dict[Id, list[dict[str, Any]]] = {}
+    seen: set[Id] = set()
     for number, each in enumerate(top["annotations"]):
         place = f"{path} annotations[{number}]"
         if not isinstance(each, dict) or not {"image_id", "category_id"} <= each.keys():
             raise DataError(f"{place}: an annotation has an image_id and a category_id")
-        if "id" in each:
-            if each["id"] in seen:
-                raise DataError(f"{place}: the annotation id {each['id']} stands there twice")
-            seen.add(each["id"])
-        if each["image_id"] not in images:
-            raise DataError(f"{place} (id {each.get('id')}): there is no image with the id {each['image_id']}")
-        if each["category_id"] not in categories:
+        if each.get("id") is not None:
+            key = identifier(each["id"], place, "id")
+            if key in seen:
+                raise DataError(f"{place}: duplicate annotation id {shown(key)}")
+            seen.add(key)
+            place = f"{place} (id {shown(key)})"
+        picture = identifier(each["image_id"], place, "image_id")
+        category = identifier(each["category_id"], place, "category_id")
+        if picture not in images:
+            raise DataError(f"{place}: there is no image with the id {shown(picture)}")
+        if category not in categories:
             known = shorten(f"{key} {name}" for key, name in categories.items())
-            raise DataError(
-                f"{place} (id {each.get('id')}): there is no category with the id {each['category_id']} among {known}"
-            )
-        annotations.setdefault(each["image_id"], []).append(each)
-    ordered = [images[key] for key in sorted(images, key=_rising)]
-    return CocoFile(path, ordered, categories, annotations)
+            raise DataError(f"{place}: there is no category with the id {shown(category)} among {known}")
+        annotations.setdefault(picture, []).append({**each, "image_id": picture, "category_id": category})
+    passed_over = {}
+    placeholder = _placeholder(top["categories"], categories, annotations)
+    if placeholder is not None:
+        passed_over[f"placeholder category {categories.pop(placeholder)!r}, which Roboflow writes"] = 1
+    _refuse_equal_names(categories, path)
+    return CocoFile(path, [images[key] for key in sorted(images, key=_rising)], categories, annotations, passed_over)
 
 
-def coco_entry(coco: CocoFile, image: dict[str, Any], file: str, labels: dict[int, int]) -> Entry:
-    """One picture of a COCO file.
+def identifier(value: Any, place: str, what: str) -> Id:
+    """An id as it is compared: `"7"` and `7.0` are 7; text that is no number stays text.
+
+    Raises:
+        DataError: Neither a whole number nor text.
+    """
+    if isinstance(value, str) and (text := value.strip()):
+        return int(text) if len(text) < 40 and re.fullmatch(r"-?(0|[1-9][0-9]*)", text) else text
+    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise DataError(f"{place}: {what} is {shown(value)}; allowed is a whole number or text")
+
+
+def coco_entry(coco: CocoFile, image: dict[str, Any], file: str, labels: Mapping[Any, int]) -> Entry:
+    """One image of a COCO file.
 
     Args:
         coco: The file.
         image: One of its images.
-        file: Where the picture is.
-        labels: Number of a class by category id.
+        file: Where the image is.
+        labels: Number of a class by category id; annotations of other categories are left out.
 
     Raises:
         DataError: A box or an outline that is none; names the annotation.
     """
-    objects = coco.annotations.get(image["id"], [])
+    objects = [each for each in coco.annotations.get(image["id"], []) if each["category_id"] in labels]
     size = _size(coco.path, image)
-    boxes, areas, segments = [], [], []
+    boxes, areas, segments, crowd = [], [], [], []
     for each in objects:
-        place = f"{coco.path} annotation {each.get('id')} (image {image['file_name']})"
+        place = f"{coco.path} annotation {shown(each.get('id'))} (image {image['file_name']})"
         segment = coco_segment(each.get("segmentation"), size, place)
         boxes.append(_box(each.get("bbox"), segment, place))
         segments.append(segment)
         areas.append(_area(each, place))
+        crowd.append(flag(each.get("iscrowd"), place, "iscrowd"))
+    sides = np.array(boxes, dtype=np.float64).reshape(-1, 4)
     return Entry(
         file=file,
         place=f"{coco.path} image {image['file_name']}",
-        boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
+        boxes=np.concatenate([sides[:, :2], sides[:, :2] + sides[:, 2:]], axis=1),
         labels=np.array([labels[each["category_id"]] for each in objects], dtype=np.int64),
         size=size,
         area=np.array(areas, dtype=np.float64),
-        crowd=np.array([bool(each.get("iscrowd", 0)) for each in objects], dtype=bool),
+        crowd=np.array(crowd, dtype=bool),
         segments=segments,
+        more={"file_xywh": sides},
     )
 
 
@@ -185,134 +206,126 @@ def coco_segment(given: Any, size: tuple[int, int] | None, place: str) -> Segmen
     Raises:
         DataError: Neither of the two.
     """
-    if given is None or given == []:
+    if given is None or given in ([], {}, ""):
         return None
     if isinstance(given, list):
-        for polygon in given:
-            numbers = isinstance(polygon, list) and all(
-                isinstance(v, (int, float)) and math.isfinite(v) for v in polygon
-            )
-            if not numbers or len(polygon) < 6 or len(polygon) % 2:
-                raise DataError(f"{place}: a polygon is a list of x1, y1, x2, y2, ... of at least three points")
-        return given
+        flat = [given] if all(isinstance(value, (int, float)) for value in given) else given  # some write one bare
+        return [_polygon(polygon, place) for polygon in flat]
     if isinstance(given, dict) and {"size", "counts"} <= given.keys():
-        sides = (int(given["size"][0]), int(given["size"][1]))
-        if size is not None and sides != size:
-            raise DataError(f"{place}: a mask of {sides[0]}x{sides[1]} for a picture of {size[0]}x{size[1]}")
-        counts = given["counts"]
-        try:
-            rle = Rle(size=list(sides), counts=counts) if isinstance(counts, str) else compress_counts(counts, sides)
-            total = int(run_lengths(rle).sum())
-        except (ValueError, TypeError):
-            raise DataError(f"{place}: its run lengths cannot be read") from None
-        if total > sides[0] * sides[1]:
-            raise DataError(f"{place}: its run lengths cover {total} pixels of {sides[0]}x{sides[1]}")
-        return rle
+        return _runs(given, size, place)
     raise DataError(f"{place}: a segmentation is a list of polygons, or run lengths with size and counts")
 
 
-def _categories(top: dict[str, Any], path: Path) -> dict[int, str]:
-    out: dict[int, str] = {}
+def _polygon(given: Any, place: str) -> list[float]:
+    try:
+        points = np.array(given, dtype=np.float64)
+    except (ValueError, TypeError, OverflowError):
+        points = np.zeros(0)
+    if points.ndim != 1 or len(points) < 6 or len(points) % 2 or not np.isfinite(points).all():
+        raise DataError(f"{place}: a polygon is a list of x1, y1, x2, y2, ... of at least three points")
+    return [float(value) for value in points]
+
+
+def _runs(given: dict[str, Any], size: tuple[int, int] | None, place: str) -> Rle:
+    stated = given["size"]
+    if not isinstance(stated, list) or len(stated) != 2:
+        raise DataError(f"{place}: the size of a mask is [height, width], not {shown(stated)}")
+    height, width = (whole_number(side, place, "the size of its mask", 1, 2**24) for side in stated)
+    if size is not None and (height, width) != size:
+        raise DataError(f"{place}: a mask of {height}x{width} for an image of {size[0]}x{size[1]}")
+    counts = given["counts"]
+    try:
+        rle = counts if isinstance(counts, str) else compress_counts(counts, (height, width))["counts"]
+        return _complete(Rle(size=[height, width], counts=rle))
+    except (ValueError, TypeError, OverflowError) as error:
+        cause = str(error) if type(error) is ValueError and "cover" in str(error) else "cannot be read"
+        raise DataError(f"{place}: its run lengths {cause}") from None
+
+
+def _complete(rle: Rle) -> Rle:
+    """Run lengths of a file, checked; where they end early the rest of the image does not belong to the object.
+
+    Raises:
+        ValueError: Letters or numbers that are no run lengths, or more pixels than the image has.
+    """
+    counts, (height, width) = run_lengths(rle), rle["size"]
+    rest = height * width - int(counts.sum())
+    if rest < 0:
+        raise ValueError(f"cover {int(counts.sum())} pixels of {height}x{width}")
+    if rest == 0:
+        return rle
+    counts = np.append(counts, [rest] if len(counts) % 2 == 0 else [0, rest])  # of what is not the object
+    return compress_counts(counts.tolist(), (height, width))
+
+
+def _categories(top: dict[str, Any], path: Path) -> dict[Any, str]:
+    out: dict[Id, str] = {}
     for number, each in enumerate(top["categories"]):
         place = f"{path} categories[{number}]"
-        if not isinstance(each, dict) or "id" not in each or not isinstance(each.get("name"), str):
+        if not isinstance(each, dict) or "id" not in each or "name" not in each:
             raise DataError(f"{place}: a category has an id and a name")
-        if each["id"] in out:
-            raise DataError(f"{place}: the category id {each['id']} stands there twice")
-        if each["name"] in out.values():
-            raise DataError(f"{place}: the category name {each['name']!r} stands there twice")
-        out[each["id"]] = each["name"]
+        key = identifier(each["id"], place, "id")
+        if key in out:
+            raise DataError(f"{place}: duplicate category id {shown(key)}")
+        out[key] = checked_name(each["name"], place, "category name")
     return dict(sorted(out.items(), key=lambda item: _rising(item[0])))
 
 
-def _rising(key: Any) -> tuple[int, float, str]:
+def _placeholder(
+    given: list[dict[str, Any]], categories: Mapping[Id, str], annotations: Mapping[Any, Any]
+) -> Id | None:
+    """Roboflow's category 0, which names the project: every other one has it as its supercategory, nothing is of it."""
+    name = categories.get(0)
+    if (
+        name is None
+        or len(categories) < 2
+        or any(each["category_id"] == 0 for row in annotations.values() for each in row)
+    ):
+        return None
+    others = [each.get("supercategory") for each in given if identifier(each["id"], "", "id") != 0]
+    above = all(isinstance(each, str) and each.strip() == name for each in others)
+    same = sum(each == name for each in categories.values()) > 1
+    return 0 if above or same else None
+
+
+def _refuse_equal_names(categories: Mapping[Any, str], path: Path) -> None:
+    ids: dict[str, Any] = {}
+    for key, name in categories.items():
+        if name in ids:
+            raise DataError(f"{path}: duplicate category name {name!r}, of the ids {shown(ids[name])} and {shown(key)}")
+        ids[name] = key
+
+
+def _rising(key: Id) -> tuple[int, int, str]:
     """Numbers by their value, then names: some tools write ids as text."""
-    return (0, float(key), "") if isinstance(key, (int, float)) else (1, 0.0, str(key))
+    return (0, key, "") if isinstance(key, int) else (1, 0, key)
 
 
 def _size(path: Path, image: dict[str, Any]) -> tuple[int, int] | None:
     height, width = image.get("height"), image.get("width")
-    if height is None or width is None:
+    if not height or not width:
         return None
-    if not all(isinstance(side, (int, float)) and side >= 1 for side in (height, width)):
-        raise DataError(f"{path} image {image['file_name']}: height {height!r} and width {width!r} are no picture size")
-    return int(height), int(width)
+    place = f"{path} image {image['file_name']}"
+    return whole_number(height, place, "height", 1, 2**24), whole_number(width, place, "width", 1, 2**24)
 
 
 def _box(given: Any, segment: Segment, place: str) -> Sequence[float]:
-    if given is None and isinstance(segment, list):
-        points = np.concatenate([np.array(polygon, dtype=np.float64).reshape(-1, 2) for polygon in segment])
-        return [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
-    if given is None and segment is not None and not isinstance(segment, list):
-        return [float(value) for value in mask_boxes([segment])[0]]
-    numbers = isinstance(given, list) and len(given) == 4 and all(isinstance(value, (int, float)) for value in given)
-    if not numbers:
-        raise DataError(f"{place}: a bbox is four numbers x, y, width, height, not {json.dumps(given)[:60]}")
-    x, y, width, height = (float(value) for value in given)
-    if not all(map(math.isfinite, (x, y, width, height))):
-        raise DataError(f"{place}: its bbox ({x:g}, {y:g}, {width:g}, {height:g}) has a value that is not finite")
-    return [x, y, x + width, y + height]
+    """x, y, width, height."""
+    if given in (None, []) and segment is not None:
+        if isinstance(segment, list):
+            points = np.concatenate([np.array(polygon, dtype=np.float64).reshape(-1, 2) for polygon in segment])
+            low, high = points.min(axis=0), points.max(axis=0)
+        else:
+            low, high = np.split(mask_boxes([segment])[0].astype(np.float64), 2)
+        return [*low.tolist(), *(high - low).tolist()]
+    if not isinstance(given, list) or len(given) != 4:
+        raise DataError(f"{place}: a bbox is four numbers x, y, width, height, not {shown(given)}")
+    return [real_number(value, place, f"bbox[{number}]") for number, value in enumerate(given)]
 
 
 def _area(each: dict[str, Any], place: str) -> float:
     area = each.get("area")
     if area is None:
-        return math.nan  # worked out with the outline, when the picture is asked for
-    if not isinstance(area, (int, float)) or not math.isfinite(area):
-        raise DataError(f"{place}: its area {area!r} is no number")
-    return float(area)
-
-
-def picture_folder(root: Path, split: str, path: Path, coco: CocoFile, images: str | None) -> Path:
-    """The folder of a split's pictures.
-
-    Args:
-        root: Of the data set.
-        split: Its name.
-        path: The label file.
-        coco: What it says.
-        images: The folder below `root` with `{split}` in it; looked for in the usual places where left out.
-
-    Raises:
-        DataError: The first picture is in none of these places.
-    """
-    if images is not None:
-        return root / images.format(split=split)
-    name = coco.images[0]["file_name"] if coco.images else ""
-    places = [path.parent, *(root / each.format(split=split) for each in _IMAGES)]
-    for folder in places:
-        if (folder / name).is_file():
-            return folder
-    tried = ", ".join(dict.fromkeys(str(folder) for folder in places))
-    raise DataError(f"{path}: its picture {name!r} is in none of {tried}; give --data.images with {{split}} in it")
-
-
-def label_file(root: Path, split: str, labels: str | None, must: bool = True) -> Path | None:
-    """The label file of a split, or None.
-
-    Args:
-        root: Of the data set.
-        split: Its name.
-        labels: A path below `root` with `{split}` in it, which may have a `*`; the usual names where left out.
-        must: It has to be there.
-
-    Raises:
-        DataError: No such folder, several files that fit, or none where one has to be there.
-    """
-    if not str(root) or not root.is_dir():
-        raise DataError(f"{root}: no such folder; give --data.root")
-    patterns = [labels] if labels is not None else list(_LABELS)
-    for pattern in patterns:
-        found = sorted(root.glob(pattern.format(split=split)))
-        if len(found) > 1:
-            names = [str(each.relative_to(root)) for each in found]
-            raise DataError(
-                f"{root}: {len(found)} files may hold the labels of {split}: {shorten(names, 3)}; "
-                "give --data.labels with {split} in it"
-            )
-        if found:
-            return found[0]
-    if must:
-        tried = ", ".join(pattern.format(split=split) for pattern in patterns)
-        raise DataError(f"{root}: no label file of {split} ({tried}); give --data.labels with {{split}} in it")
-    return None
+        return math.nan  # worked out with the outline, when the image is asked for
+    value = real_number(area, place, "area")
+    return value if value >= 0 else math.nan

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.coco import CocoFile, coco_entry, label_file, picture_folder, read_coco
-from datamodules.objects import Entry
+from datamodules.coco import CocoFile, coco_entry, read_coco
+from datamodules.coco_places import image_file, label_file, picture_folder
+from datamodules.object_entries import Entry
 from datamodules.pose_data import PoseData, match_skeleton, read_json
 from visionkit.data import Split
 from visionkit.errors import DataError, suggest
@@ -74,14 +75,14 @@ class CocoKeypointData(PoseData):
             return None
         coco = read_coco(path)
         order = self._order(path)
-        folder = picture_folder(self.root, split, path, coco, self.images)
+        folder = picture_folder(self.root, split, path, coco.images, self.images)
         labels = dict.fromkeys(coco.categories, 0)
         return [self._entry(coco, image, folder, labels, order) for image in coco.images]
 
     def _entry(
         self, coco: CocoFile, image: dict[str, Any], folder: Path, labels: dict[int, int], order: list[int]
     ) -> Entry:
-        entry = coco_entry(coco, image, str(folder / image["file_name"]), labels)
+        entry = coco_entry(coco, image, image_file(folder, image), labels)
         rows = [
             _keypoints(each, len(self.skeleton), self.skeleton.name, coco.path)[order]
             for each in coco.annotations.get(image["id"], [])
@@ -117,11 +118,11 @@ class CocoKeypointData(PoseData):
         if self.boxes is None:
             return None
         path = self.root / self.boxes.format(split=split)
-        labels = label_file(self.root, split, self.labels, must=True)
-        assert labels is not None
+        labels = label_file(self.root, split, self.labels, must=False) or label_file(self.root, "train", self.labels)
+        assert labels is not None  # it must be there
         coco = read_coco(labels)
-        folder = picture_folder(self.root, split, labels, coco, self.images)
-        files = {image["id"]: str(folder / image["file_name"]) for image in coco.images}
+        folder = picture_folder(self.root, split, labels, coco.images, self.images)
+        files = {image["id"]: image_file(folder, image) for image in coco.images}
         results = read_json(path)
         if not isinstance(results, list):
             raise DataError(f"{path}: a results json is a list of image_id, category_id, bbox and score")

@@ -11,7 +11,8 @@ import numpy as np
 
 from datamodules.class_names import shorten
 from datamodules.label_maps import LossyLabels, whole_values
-from datamodules.objects import Entry, ObjectData, ObjectTarget
+from datamodules.object_entries import Entry
+from datamodules.objects import ObjectData, ObjectTarget
 from datamodules.pairing import check_same_size, keep_ending, pair_by_name
 from datamodules.splits import find_split
 from datamodules.value_files import grey, read_values

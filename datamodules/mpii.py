@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.objects import Entry
+from datamodules.object_entries import Entry
 from datamodules.pose_data import PoseData, around_joints, read_json
 from visionkit.data import Split
 from visionkit.errors import DataError

@@ -14,7 +14,8 @@ import numpy as np
 import yaml
 
 from datamodules.coco import CocoData
-from datamodules.objects import Entry, ObjectData, Segment, clean
+from datamodules.object_entries import Entry, Segment, clean
+from datamodules.objects import ObjectData
 from datamodules.voc import VocData
 from datamodules.yolo import YoloData
 from visionkit.data import Split

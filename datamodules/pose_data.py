@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from datamodules.augment import SampleAugment
-from datamodules.objects import Entry, ObjectData
+from datamodules.object_entries import Entry
+from datamodules.objects import ObjectData
 from datamodules.persons import PersonCrops
 from datamodules.pose_augment import PoseAugment
 from visionkit.crops import PersonCrop

@@ -106,9 +106,7 @@ def find_split(root: Path, pattern: str, split: Split) -> Path | None:
     Raises:
         DataError: Several places fit.
     """
-    places = [root]
-    for part in Path(pattern).parts:
-        places = [found for place in places for found in _fitting(place, part, split)]
+    places = find_places(root, pattern, split)
     if len(places) > 1:
         exact = [place for place in places if place == root / pattern.format(split=split)]
         if len(exact) == 1:
@@ -118,6 +116,14 @@ def find_split(root: Path, pattern: str, split: Split) -> Path | None:
             f"{root}: {len(places)} places fit {pattern!r} for the {split} split: {names}; name one of them"
         )
     return places[0] if places else None
+
+
+def find_places(root: Path, pattern: str, split: Split) -> list[Path]:
+    """All the files or folders that a pattern names for a split, see `find_split`."""
+    places = [root]
+    for part in Path(pattern).parts:
+        places = [found for place in places for found in _fitting(place, part, split)]
+    return places
 
 
 def _fitting(folder: Path, part: str, split: Split) -> list[Path]:

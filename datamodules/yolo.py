@@ -1,4 +1,4 @@
-"""YOLO txt: one file a picture, one line an object, `class cx cy w h` or `class x1 y1 x2 y2 ...`, in fractions."""
+"""YOLO txt: one file per image, one line per object, `class cx cy w h` or `class x1 y1 x2 y2 ...`, in fractions."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datamodules.class_names import shorten
-from datamodules.objects import Entry, ObjectData, Segment
+from datamodules.object_entries import Entry, Segment
+from datamodules.objects import ObjectData
+from datamodules.yolo_description import Described, describe, find_listed
 from visionkit.data import Split
 from visionkit.errors import DataError, suggest
 from visionkit.images import ImageSource
-from visionkit.listing import SUFFIXES
+from visionkit.listing import is_image_name, list_files, list_images, resolve_listed
+from visionkit.text_files import read_lines
 
 log = logging.getLogger(__name__)
 
 
 class YoloData(ObjectData):
-    """Boxes and polygons in YOLO's layout, described by its yaml file.
+    """Boxes and polygons in YOLO's layout, described by its yaml file or by Darknet's `obj.data`.
 
-    The yaml holds `path`, `train`, `val`, `test` (folders of pictures, or txt files that list them) and `names`. The
-    labels of `images/a.jpg` are in `labels/a.txt`; a picture without such a file has no objects.
+    The yaml holds `path`, `train`, `val`, `test` (folders of images, or txt files that list them) and `names`. The
+    labels of `images/a.jpg` are in `labels/a.txt` or beside it; an image without such a file has no objects. Where the
+    yaml has `kpt_shape`, the boxes of its keypoint labels are read; `YoloPoseData` reads the keypoints too.
 
     Args:
         yaml: The file; relative paths in it are below its `path`, which is below its own folder.
@@ -52,61 +56,97 @@ class YoloData(ObjectData):
     @classmethod
     def discover_classes(cls, yaml: str = "", **init_args: Any) -> list[str]:
         """The `names` of the yaml file."""
-        return _names(_described(Path(yaml)), Path(yaml))
+        return describe(Path(yaml)).names
 
     def read(self, split: Split) -> list[Entry] | None:
-        described = _described(self.yaml)
-        given = described.get(split)
-        if given is None:
-            if split == "train":
-                raise DataError(f"{self.yaml}: it has no key 'train'{suggest('train', described)}")
+        found = list_labelled(describe(self.yaml), split)
+        if found is None:
             return None
-        base = self.yaml.parent / str(described.get("path") or "")
-        places = [base / str(each) for each in (given if isinstance(given, list) else [given])]
-        pictures = [path for place in places for path in _pictures(place)]
-        if not pictures:
-            raise DataError(f"{self.yaml}: {split}: no pictures in {shorten(map(str, places), 3)}")
-        entries = [yolo_entry(path, len(self.classes)) for path in pictures]
-        if not any(label_file(path).is_file() for path in pictures):
-            raise DataError(
-                f"{self.yaml}: {split}: none of {len(pictures)} pictures has labels; those of {pictures[0]} "
-                f"are looked for in {label_file(pictures[0])}"
-            )
-        alone = [path for place in places if place.is_dir() for path in _without_picture(place, pictures)]
-        if alone:
-            log.warning(
-                "%s: %s: label files without a picture are left out: %d (%s)",
-                self.yaml,
-                split,
-                len(alone),
-                shorten(map(str, alone), 3),
-            )
-        return entries
+        self.note(split, found.source, found.passed_over)
+        return [yolo_entry(image, label, found.described) for image, label in found.pairs]
+
+
+class Labelled(NamedTuple):
+    """The images of a split with their label files, which need not exist.
+
+    Attributes:
+        described: What the description says.
+        source: The split's folders or lists.
+        pairs: Image and label file.
+        passed_over: Number of files left out, by reason.
+    """
+
+    described: Described
+    source: str
+    pairs: list[tuple[Path, Path]]
+    passed_over: dict[str, int]
+
+
+def list_labelled(described: Described, split: Split) -> Labelled | None:
+    """The images of one split with their label files; None where the description names none.
+
+    Raises:
+        DataError: No images, none of them labeled, or two images for one label file.
+    """
+    path = described.path
+    given = described.places.get(split)
+    if given is None:
+        if split == "train":
+            raise DataError(f"{path}: it has no key 'train'{suggest('train', described.keys)}")
+        return None
+    places = [find_listed(described, each) for each in given]
+    images: dict[Path, None] = {}
+    passed_over: dict[str, int] = {}
+    for place in places:
+        for image in _listed_images(place, described) if place.suffix == ".txt" else _folder(place, passed_over):
+            images[image] = None
+    source = shorten(map(str, places), 3)
+    if not images:
+        raise DataError(f"{path}: {split}: no images in {source}")
+    pairs = [(image, label_file(image)) for image in images]
+    owners: dict[Path, Path] = {}
+    for image, label in pairs:
+        if owners.setdefault(label, image) != image:
+            raise DataError(f"{path}: {owners[label]} and {image} share the labels {label}; rename or remove one")
+    if not any(label.is_file() for _, label in pairs):
+        raise DataError(
+            f"{path}: {split}: none of {len(pairs)} images has labels; those of {pairs[0][0]} are looked for in "
+            f"{pairs[0][1]}"
+        )
+    alone = [each for place in places if place.is_dir() for each in _without_image(place, owners)]
+    if alone:
+        passed_over["label files without an image"] = len(alone)
+        log.warning(
+            "%s: %s: label files without an image are left out: %d (%s)",
+            *(path, split, len(alone), shorten(map(str, alone), 3)),
+        )
+    return Labelled(described, source, pairs, passed_over)
 
 
 class Row(NamedTuple):
-    """One line of a label file, in fractions of the picture.
+    """One line of a label file, in fractions of the image.
 
     Attributes:
         label: 0-based number of the class.
         box: x1, y1, x2, y2.
         polygon: x1, y1, x2, y2, ..., or None where the line has a box alone.
+        keypoints: x, y or x, y, visibility of each, or None where the set has none.
     """
 
     label: int
     box: tuple[float, float, float, float]
     polygon: list[float] | None
+    keypoints: list[float] | None = None
 
 
-def yolo_entry(picture: Path, classes: int) -> Entry:
-    """One picture with its label file; the picture's header is read, since the labels are fractions of it.
+def yolo_entry(image: Path, path: Path, described: Described) -> Entry:
+    """One image with its label file; the image's header is read, since the labels are fractions of it.
 
     Raises:
         DataError: A line with a wrong number of columns, no numbers, or a class that is not there; names file and line.
     """
-    path = label_file(picture)
-    rows = list(yolo_rows(path, classes))
-    size = ImageSource(picture).size if rows else None
+    rows = list(yolo_rows(path, len(described.names), described.columns))
+    size = ImageSource(image).size if rows else None
     height, width = size or (1, 1)
     scale = np.array([width, height, width, height], dtype=np.float64)
     segments: list[Segment] = []
@@ -116,107 +156,101 @@ def yolo_entry(picture: Path, classes: int) -> Entry:
         else:
             points = np.array(row.polygon).reshape(-1, 2) * (width, height)
             segments.append([points.ravel().tolist()])
+    more = {}
+    if described.keypoints is not None:
+        count, columns = described.keypoints
+        more["keypoints"] = _keypoints([row.keypoints or [] for row in rows], count, columns, (width, height))
     return Entry(
-        file=str(picture),
+        file=str(image),
         place=str(path),
         boxes=np.array([row.box for row in rows], dtype=np.float64).reshape(-1, 4) * scale,
         labels=np.array([row.label for row in rows], dtype=np.int64),
         size=size,
         segments=segments,
+        more=more,
     )
 
 
-def yolo_rows(path: Path, classes: int) -> Iterator[Row]:
+def yolo_rows(path: Path, classes: int, keypoint_columns: int = 0) -> Iterator[Row]:
     """The lines of a label file; none where there is no file.
 
     Args:
         path: The txt file.
         classes: Number of classes.
+        keypoint_columns: How many of its columns are keypoints.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not path.exists():
         return
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in read_lines(path, "label file"):
         cells = line.split()
-        if not cells:
-            continue
         place = f"{path} line {number}"
-        if len(cells) != 5 and (len(cells) < 7 or len(cells) % 2 == 0):
+        if keypoint_columns and len(cells) != 5 + keypoint_columns:
+            raise DataError(
+                f"{place}: {len(cells)} columns; by kpt_shape it has {5 + keypoint_columns}: class cx cy w h and "
+                f"{keypoint_columns} of keypoints"
+            )
+        if not keypoint_columns and len(cells) != 5 and (len(cells) < 7 or len(cells) % 2 == 0):
             raise DataError(
                 f"{place}: {len(cells)} columns; a box has 5 (class cx cy w h), a polygon 7, 9, 11, ... "
-                "(class x1 y1 x2 y2 x3 y3 ...)"
+                "(class x1 y1 x2 y2 x3 y3 ...), and keypoints need kpt_shape in the yaml"
             )
         try:
-            label, values = int(cells[0]), [float(cell) for cell in cells[1:]]
+            values = [float(cell) for cell in cells]
         except ValueError:
-            raise DataError(f"{place}: {shorten(cells, 6)}: a whole number and then numbers are allowed") from None
+            values = [float("nan")]
+        if values[0] != round(values[0]) if abs(values[0]) < 2**53 else True:
+            raise DataError(f"{place}: {shorten(cells, 6)}: a whole number and then numbers are allowed")
+        label, values = int(values[0]), values[1:]
         if not 0 <= label < classes:
             raise DataError(f"{place}: class {label}; there are {classes}, numbered from 0")
+        keypoints = values[4:] if keypoint_columns else None
+        values = values[:4] if keypoint_columns else values
         if not all(-0.5 <= value <= 1.5 for value in values):  # a NaN is in no range
-            raise DataError(f"{place}: {shorten(cells[1:], 6)}: coordinates are fractions of the picture, from 0 to 1")
+            raise DataError(f"{place}: {shorten(cells[1:], 6)}: coordinates are fractions of the image, from 0 to 1")
         if len(values) == 4:
             x, y, w, h = values
-            yield Row(label, (x - w / 2, y - h / 2, x + w / 2, y + h / 2), None)
+            yield Row(label, (x - w / 2, y - h / 2, x + w / 2, y + h / 2), None, keypoints)
         else:
             yield Row(label, (min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])), values)
 
 
-def label_file(picture: Path) -> Path:
-    """Where the labels of a picture are: the last folder `images` of its path becomes `labels`."""
-    parts = list(picture.parts)
-    for number in reversed(range(len(parts) - 1)):
-        if parts[number] == "images":
-            parts[number] = "labels"
-            break
-    return Path(*parts).with_suffix(".txt")
+def label_file(image: Path) -> Path:
+    """Where the labels of an image are: the last folder `images` of its path becomes `labels`; or beside the image.
+
+    Of several places the first that exists; where none does, the usual one.
+    """
+    parts = list(image.parts)
+    name = f"{image.stem if is_image_name(image.name) else image.name}.txt"
+    swapped = [k for k in reversed(range(len(parts) - 1)) if parts[k].lower() in ("images", "jpegimages")]
+    folders = [Path(*parts[:k], "labels", *parts[k + 1 : -1]) for k in swapped] + [image.parent]
+    places = [resolve_listed(folder, name) for folder in folders]
+    return next((place for place in places if place.is_file()), places[0])
 
 
-def _described(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        top = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such yaml file; give --data.yaml") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        raise DataError(f"{path}: no valid yaml ({' '.join(str(error).split())[:160]})") from None
-    if not isinstance(top, dict):
-        raise DataError(f"{path}: a YOLO data set is described by keys train, val and names")
-    return top
+def _keypoints(rows: Sequence[Sequence[float]], count: int, columns: int, size: tuple[int, int]) -> np.ndarray:
+    """(N, K, 3) in pixels; without a third column every keypoint that is not 0, 0 is visible."""
+    values = np.array(rows, dtype=np.float64).reshape(-1, count, columns)
+    visible = values[..., 2] if columns == 3 else 2.0 * (values != 0).any(axis=-1)
+    out = np.concatenate([values[..., :2] * size, visible[..., None]], axis=-1)
+    return out.astype(np.float32)
 
 
-def _names(described: dict[str, Any], path: Path) -> list[str]:
-    names = described.get("names")
-    if isinstance(names, dict):
-        if sorted(names) != list(range(len(names))):
-            raise DataError(f"{path}: names are numbered 0, 1, 2, ... without gaps, not {shorten(map(str, names))}")
-        names = [names[number] for number in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise DataError(f"{path}: it has no list 'names'{suggest('names', map(str, described))}")
-    return [str(name) for name in names]
-
-
-def _without_picture(folder: Path, pictures: Sequence[Path]) -> list[Path]:
-    """Label files for pictures below a folder that are not there."""
-    known = {label_file(path) for path in pictures}
+def _without_image(folder: Path, owners: dict[Path, Path]) -> list[Path]:
+    """Label files for images below a folder that are not there."""
     labels = label_file(folder / "any.jpg").parent
-    # Where labels lie beside the pictures, other text does too; elsewhere programs leave the list of names there.
-    apart = labels != folder
-    return sorted(p for p in labels.rglob("*.txt") if apart and p not in known and p.name != "classes.txt")
+    # Where labels lie beside the images, other text does too; elsewhere programs leave the list of names there.
+    if labels == folder or not labels.is_dir():
+        return []
+    return [path for path in list_files(labels, {".txt"}).files if path not in owners and path.name != "classes.txt"]
 
 
-def _pictures(place: Path) -> list[Path]:
-    if place.suffix == ".txt":
-        try:
-            lines = place.read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise DataError(f"{place}: cannot be read ({error.strerror})") from None
-        return [place.parent / line.strip() for line in lines if line.strip()]
-    if not place.is_dir():
-        raise DataError(f"{place}: no such folder of pictures")
-    return sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
+def _listed_images(place: Path, described: Described) -> list[Path]:
+    return [find_listed(described, line, place.parent) for _, line in read_lines(place)]
+
+
+def _folder(place: Path, passed_over: dict[str, int]) -> list[Path]:
+    listing = list_images(place)
+    for reason, number in listing.counts.items():
+        if reason != "not an image (.txt)":  # labels beside their images
+            passed_over[reason] = passed_over.get(reason, 0) + number
+    return listing.files

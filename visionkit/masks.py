@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_MOST_PIXELS = 2**48  # of a mask whose size a label file states; sums of run lengths stay exact
+_MOST_LETTERS = 10  # of one run length, fifty bits
+
+
 class Rle(TypedDict):
     """One mask as COCO's json has it: `size` is [height, width], `counts` compressed run lengths."""
 
@@ -190,13 +194,20 @@ def encode_polygons(polygons: Sequence[Sequence[float]], size: tuple[int, int]) 
     """
     from faster_coco_eval.core import mask as coco
 
-    parts = coco.frPyObjects([list(map(float, each)) for each in polygons], *size)
+    height, width = size
+    # Drawing takes memory for every pixel that an edge passes; far outside of the image that shows nothing.
+    low, high = np.array([-width, -height]), np.array([2 * width, 2 * height])
+    near = [np.clip(np.reshape(each, (-1, 2)), low, high).ravel().tolist() for each in polygons]
+    parts = coco.frPyObjects(near, *size)
     return _with_text(coco.merge(parts) if len(parts) > 1 else parts[0])
 
 
 def compress_counts(counts: Sequence[int], size: tuple[int, int]) -> Rle:
     """COCO's plain run lengths, as crowds have them, in compressed letters."""
-    return Rle(size=[int(size[0]), int(size[1])], counts=_letters([np.asarray(counts, dtype=np.int64)])[0])
+    runs = np.asarray(counts, dtype=np.int64)
+    if runs.ndim != 1:
+        raise ValueError("run lengths are one list of whole numbers")
+    return Rle(size=[int(size[0]), int(size[1])], counts=_letters([runs])[0])
 
 
 # ---------------------------------------------------------------------- reading them
@@ -234,8 +245,8 @@ def run_lengths(rle: Rle) -> np.ndarray:
         ValueError: Letters that are no run lengths.
     """
     counts = _from_letters(rle["counts"])
-    if len(counts) and counts.min() < 0:
-        raise ValueError("a run length is negative")
+    if len(counts) and (counts.min() < 0 or counts.sum(dtype=np.float64) > _MOST_PIXELS):
+        raise ValueError("a run length is negative, or longer than any image")
     return counts
 
 
@@ -400,6 +411,8 @@ def _from_letters(text: str) -> np.ndarray:
     Raises:
         ValueError: Letters that are no run lengths.
     """
+    if not text.isascii():
+        raise ValueError("these letters are no compressed run lengths")
     codes = np.frombuffer(text.encode("ascii"), np.uint8).astype(np.int64) - 48
     if not len(codes):
         return np.zeros(0, dtype=np.int64)
@@ -408,6 +421,8 @@ def _from_letters(text: str) -> np.ndarray:
     last = (codes & 32) == 0
     starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
     lengths = np.diff(np.append(starts, len(codes)))
+    if lengths.max() > _MOST_LETTERS:
+        raise ValueError("a run length is longer than any image")
     place = np.arange(len(codes)) - np.repeat(starts, lengths)
     values = np.add.reduceat((codes & 31) << (5 * place), starts)
     negative = (codes[last] & 16) != 0

@@ -40,6 +40,8 @@ class Target(TypedDict, total=False):
         depth: (h, w) float32 metres; 0 is not measured.
         file_boxes: (N, 4) float64, the boxes as they were before any transform, in file pixels, for the metric;
             evaluation examples have them, training on a view does not.
+        file_xywh: (N, 4) float64, x, y, width and height as a COCO file has them, not clipped: x + w - x loses a
+            bit. Evaluation examples of COCO data have them.
         file_masks: (B,) uint8, the masks in the same sense, packed by `visionkit.masks.MaskSet.pack`.
         high_res: (3, s*h, s*w) uint8, target of super-resolution.
         identity: () int64, index of the person; persons of validation and test count on where those of training end.
@@ -59,6 +61,7 @@ class Target(TypedDict, total=False):
     area: Any
     iscrowd: Any
     file_boxes: Any
+    file_xywh: Any
     file_masks: Any
     depth: Any
     high_res: Any

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from datamodules.instance_maps import InstanceMapData
-from datamodules.objects import Entry, clean
+from datamodules.object_entries import Entry, clean
 from datamodules.voc import VocData
 from tests.real_data import real_data
 from visionkit.errors import DataError, UsageError
@@ -89,8 +89,14 @@ BOMB = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;&x;"
         ("", r"a\.xml: not readable as xml"),
         ("<annotation><object><bndbox/></object></annotation>", r"a\.xml object 1: it has no name"),
         ("<annotation><object><name>cat</name></object></annotation>", r"object 1 \(cat\): xmin is missing"),
-        (f"<annotation>{OBJECT.format('cat', 0, 'x', 1, 2, 3)}</annotation>", "xmin is 'x', which is no number"),
-        (f"<annotation>{OBJECT.format('cat', 0, 'nan', 1, 2, 3)}</annotation>", r"a\.xml: box 1 is \(nan, 0, 2, 3\)"),
+        (
+            f"<annotation>{OBJECT.format('cat', 0, 'x', 1, 2, 3)}</annotation>",
+            "xmin is 'x'; allowed is a finite number",
+        ),
+        (
+            f"<annotation>{OBJECT.format('cat', 0, 'nan', 1, 2, 3)}</annotation>",
+            r"a\.xml object 1 \(cat\): xmin is 'nan'",
+        ),
         (f"<annotation>{OBJECT.format('cta', 0, 1, 1, 2, 3)}</annotation>", "class 'cta' .*did you mean 'cat'"),
     ],
 )
@@ -105,7 +111,7 @@ def test_wrong_xml_is_told_in_one_line(tmp_path, text, message):
 def test_missing_files_are_told_before_training(tmp_path):
     folder = three(tmp_path)
     (folder / "JPEGImages" / "b.jpg").unlink()
-    with pytest.raises(DataError, match=r"1 of 2 pictures are missing: .*b\.jpg \(.*b\.xml\)"):
+    with pytest.raises(DataError, match=r"1 of 2 images are missing: .*b\.jpg \(.*b\.xml\)"):
         VocData(str(folder)).samples("train")
     (folder / "Annotations" / "b.xml").unlink()
     with pytest.raises(DataError, match=r"b\.xml: no such annotation"):

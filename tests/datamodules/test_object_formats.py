@@ -91,7 +91,7 @@ def test_where_coco_files_may_lie(tmp_path):
     named = CocoData(str(folder), labels="{split}2017/_annotations.coco.json", images="{split}2017", val_fraction=0)
     assert len(named.samples("train")) == 2
     (folder / "annotations" / "instances_train_extra.json").write_text("{}")
-    with pytest.raises(DataError, match="2 files may hold the labels of train"):
+    with pytest.raises(DataError, match=r"2 places fit .*instances_train"):
         CocoData(str(folder))
     with pytest.raises(DataError, match="no label file of train"):
         CocoData(str(tmp_path))
@@ -109,16 +109,16 @@ def wrong(**change: Any) -> dict[str, Any]:
         (wrong(image_id=8), r"annotations\[0\] \(id 5\): there is no image with the id 8"),
         (wrong(category_id=4), r"annotations\[0\] \(id 5\): there is no category with the id 4 among 1 dog"),
         (wrong(bbox=[1, 2, 3]), r"annotation 5 \(image a\.jpg\): a bbox is four numbers"),
-        (wrong(bbox=[float("nan"), 2, 3, 3]), r"annotation 5 .*\(nan, 2, 3, 3\) has a value that is not finite"),
+        (wrong(bbox=[float("nan"), 2, 3, 3]), r"annotation 5 .*bbox\[0\] is nan; allowed is a finite number"),
         (wrong(segmentation=[[1, 2, 3, 4]]), "annotation 5 .*at least three points"),
         (wrong(segmentation={"size": [30, 40], "counts": "~~~"}), "annotation 5 .*run lengths cannot be read"),
         (wrong(segmentation={"size": [30, 40], "counts": [5, 9999]}), "annotation 5 .*cover 10004 pixels"),
-        (wrong(segmentation={"size": [9, 9], "counts": [81]}), "annotation 5 .*mask of 9x9 for a picture of 30x40"),
+        (wrong(segmentation={"size": [9, 9], "counts": [81]}), "annotation 5 .*mask of 9x9 for an image of 30x40"),
         (wrong(segmentation="x"), "annotation 5 .*list of polygons, or run lengths"),
-        ({"annotations": [wrong()["annotations"][0]] * 2}, r"annotations\[1\]: the annotation id 5 stands there twice"),
-        ({"images": [{"id": 7, "file_name": "a.jpg"}] * 2}, r"images\[1\]: the image id 7 stands there twice"),
+        ({"annotations": [wrong()["annotations"][0]] * 2}, r"annotations\[1\]: duplicate annotation id 5"),
+        ({"images": [{"id": 7, "file_name": "a.jpg"}] * 2}, r"images\[1\]: duplicate image id 7"),
         ({"images": [{"id": 7}]}, r"images\[0\]: an image has an id and a file_name"),
-        ({"categories": [{"id": 1, "name": "x"}] * 2}, "category id 1 stands there twice"),
+        ({"categories": [{"id": 1, "name": "x"}] * 2}, "duplicate category id 1"),
         ({"annotations": {}}, "it has no list 'annotations'"),
     ],
 )
@@ -134,11 +134,11 @@ def test_other_wrongs_of_coco(tmp_path):
     with pytest.raises(DataError, match=r"class 'dog' is not among data\.classes .*; did you mean 'dgo'"):
         CocoData(str(folder), classes=["dgo", "cat", "ring"]).samples("train")
     (folder / "images" / "train" / "b.png").unlink()
-    with pytest.raises(DataError, match=r"1 of 2 pictures are missing: .*b\.png"):
+    with pytest.raises(DataError, match=r"1 of 2 images are missing: .*b\.png"):
         CocoData(str(folder)).samples("train")
     path = folder / "annotations" / "instances_train.json"
     path.write_text('{"images": [,]}')
-    with pytest.raises(DataError, match=r"instances_train\.json line 1 column 13: no valid json"):
+    with pytest.raises(DataError, match=r"instances_train\.json line 1 column 13: not valid json"):
         CocoData(str(folder))
     path.write_text("[]")
     with pytest.raises(DataError, match="not a list"):
@@ -147,22 +147,22 @@ def test_other_wrongs_of_coco(tmp_path):
 
 def test_training_pictures_without_any_object_are_refused(tmp_path):
     folder = coco(tmp_path, annotations=[])
-    with pytest.raises(DataError, match=r"none of 2 training pictures has an object .*a\.jpg is the first"):
+    with pytest.raises(DataError, match=r"none of 2 training images has an object .*a\.jpg is the first"):
         CocoData(str(folder)).samples("train")
     assert [len(sample.target["boxes"]) for sample in CocoData(str(folder)).samples("val")] == [0, 0]
 
 
 def test_pictures_of_two_splits_are_told(tmp_path, caplog):
     described = yolo(tmp_path)
+    for number, path in enumerate(sorted((tmp_path / "images").rglob("*.png"))):
+        Image.new("RGB", (40, 20), (number, 0, 0)).save(path)
     with caplog.at_level(logging.WARNING):
-        data = YoloData(str(described))
-        data.samples("train"), data.samples("val")
+        YoloData(str(described)).report(("train", "val"))
     assert not caplog.text
     described.write_text(described.read_text().replace("images/val", "images/train"))
     with caplog.at_level(logging.WARNING):
-        data = YoloData(str(described))
-        data.samples("train"), data.samples("val")
-    assert "train and val share 2 pictures" in caplog.text
+        YoloData(str(described)).report(("train", "val"))
+    assert "train and val share 2 of 2 images" in caplog.text
 
 
 def test_labels_without_a_picture_are_told(tmp_path, caplog):
@@ -171,7 +171,7 @@ def test_labels_without_a_picture_are_told(tmp_path, caplog):
     (tmp_path / "labels" / "train" / "classes.txt").write_text("cat\ndog\n")
     with caplog.at_level(logging.WARNING):
         assert len(YoloData(str(described)).samples("train")) == 2
-    assert "train: label files without a picture are left out: 1 (" in caplog.text and "lost.txt" in caplog.text
+    assert "train: label files without an image are left out: 1 (" in caplog.text and "lost.txt" in caplog.text
 
 
 def yolo(folder: Path, text: str = "1 0.5 0.5 0.25 0.5\n0 0.1 0.1 0.5 0.1 0.3 0.6\n") -> Path:
@@ -205,8 +205,8 @@ def test_yolo_boxes_and_polygons(tmp_path):
         ("0 0.5 0.5 0.1 x", "line 2: .*a whole number and then numbers"),
         ("0.5 0.5 0.5 0.1 0.1", "line 2: .*a whole number and then numbers"),
         ("2 0.5 0.5 0.1 0.1", "line 2: class 2; there are 2, numbered from 0"),
-        ("0 20 10 5 5", "line 2: .*fractions of the picture"),
-        ("0 nan 0.5 0.1 0.1", "line 2: .*fractions of the picture"),
+        ("0 20 10 5 5", "line 2: .*fractions of the image"),
+        ("0 nan 0.5 0.1 0.1", "line 2: .*fractions of the image"),
     ],
 )
 def test_a_wrong_yolo_line_is_told(tmp_path, line, message):
@@ -223,10 +223,10 @@ def test_other_wrongs_of_yolo(tmp_path):
         YoloData(str(described), classes=["dog", "cat"])
     for path in (tmp_path / "labels" / "train").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match="none of 2 pictures has labels"):
+    with pytest.raises(DataError, match="none of 2 images has labels"):
         YoloData(str(described)).samples("train")
     described.write_text("names: [a\n")
-    with pytest.raises(DataError, match="no valid yaml"):
+    with pytest.raises(DataError, match="not valid yaml"):
         YoloData(str(described))
     described.write_text("train: images\n")
     with pytest.raises(DataError, match="no list 'names'"):

@@ -219,7 +219,8 @@ def coco(tmp_path, changes=None, **options):
     if changes is not None:
         changes(top)
     (tmp_path / "labels.json").write_text(json.dumps(top))
-    return CocoKeypointData(str(tmp_path), labels="labels.json", images="images", input=SPEC, **options)
+    everywhere = {"labels": "labels.json", "images": "images", "val_fraction": 1}
+    return CocoKeypointData(str(tmp_path), input=SPEC, **everywhere, **options)
 
 
 def test_coco_keypoints_as_pictures_and_as_persons(tmp_path):

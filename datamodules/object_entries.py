@@ -1,0 +1,175 @@
+"""What a label file says of one image, and what is done to all of them: boxes clipped, files looked for."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from datamodules.class_names import shorten
+from visionkit.errors import DataError
+from visionkit.masks import MaskSet, Rle, encode_polygons
+
+log = logging.getLogger(__name__)
+
+Segment = Rle | list[list[float]] | None
+"""An outline as a file has it: run lengths, polygons x1, y1, x2, y2, ... in file pixels, or nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """What a label file says of one picture.
+
+    Attributes:
+        file: Path of the picture.
+        place: Names the entry in messages: the label file and what in it.
+        boxes: (N, 4) float64, x1, y1, x2, y2 in file pixels.
+        labels: (N,) int64, 0-based numbers of classes.
+        size: Height and width as the label file states them, or None.
+        area: (N,) float64 where the format has it: COCO's area, which decides between small and large; NaN where it is
+            that of the outline or the box.
+        crowd: (N,) bool: COCO's crowd regions, VOC's difficult objects, which are not counted.
+        segments: N outlines, or None where the format has none.
+        more: Further rows of objects by key of `visionkit.types.Target`, such as keypoints. Keys that begin with
+            `file_` are for the metric, and training does without them.
+    """
+
+    file: str
+    place: str
+    boxes: np.ndarray
+    labels: np.ndarray
+    size: tuple[int, int] | None = None
+    area: np.ndarray | None = None
+    crowd: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    segments: list[Segment] | None = None
+    more: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def crowded(self) -> np.ndarray:
+        """(N,) bool, none where the format does not say."""
+        return self.crowd if len(self.crowd) == len(self) else np.zeros(len(self), dtype=bool)
+
+    def take(self, rows: np.ndarray) -> Entry:
+        """The entry with some of its objects.
+
+        Args:
+            rows: (N,) bool.
+        """
+        if rows.all():
+            return self
+        return replace(
+            self,
+            boxes=self.boxes[rows],
+            labels=self.labels[rows],
+            area=None if self.area is None else self.area[rows],
+            crowd=self.crowded[rows],
+            segments=None
+            if self.segments is None
+            else [s for s, kept in zip(self.segments, rows, strict=True) if kept],
+            more={key: values[rows] for key, values in self.more.items()},
+        )
+
+    def masks(self, size: tuple[int, int]) -> MaskSet:
+        """The outlines as run lengths.
+
+        Args:
+            size: Height and width of the picture.
+
+        Raises:
+            DataError: An object without an outline, or one that is none.
+        """
+        rles: list[Rle] = []
+        for number, segment in enumerate(self.segments or [None] * len(self)):
+            if segment is None:
+                raise DataError(f"{self.place}: object {number + 1} has no outline; --data.target boxes can do without")
+            if isinstance(segment, list):
+                rles.append(encode_polygons(segment, size))
+            elif tuple(segment["size"]) != size:
+                given = "x".join(map(str, segment["size"]))
+                raise DataError(
+                    f"{self.place}: object {number + 1} has a mask of {given} for a picture of {size_text(size)}"
+                )
+            else:
+                rles.append(segment)
+        return MaskSet(size, rles)
+
+
+def clean(
+    entries: Sequence[Entry],
+    source: str,
+    sizes: Callable[[Entry], tuple[int, int]] | None = None,
+    counts: dict[str, int] | None = None,
+) -> list[Entry]:
+    """Clips boxes to their pictures and drops those without an area, with one warning that counts them.
+
+    Args:
+        entries: As they were read.
+        source: Names the data in the warning.
+        sizes: Where an entry does not state the size of its picture; left out, such boxes are not clipped on the right
+            and at the bottom.
+        counts: Gets the number of objects that are left out, by reason.
+
+    Raises:
+        DataError: A coordinate that is not a finite number; names the entry.
+    """
+    out: list[Entry] = []
+    clipped: list[str] = []
+    dropped: list[str] = []
+    objects = sum(len(entry) for entry in entries)
+    for entry in entries:
+        if not np.isfinite(entry.boxes).all():
+            number = int(np.flatnonzero(~np.isfinite(entry.boxes).all(axis=1))[0])
+            box = ", ".join(f"{value:g}" for value in entry.boxes[number])
+            raise DataError(f"{entry.place}: box {number + 1} is ({box}); coordinates are finite numbers")
+        size = entry.size or (sizes(entry) if sizes is not None else None)
+        height, width = size or (np.inf, np.inf)
+        boxes = np.clip(entry.boxes, 0, np.array([width, height, width, height]))
+        keep = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        # A hundredth of a pixel is how coordinates are rounded when they are written.
+        moved = keep & (np.abs(boxes - entry.boxes) > 0.01).any(axis=1)
+        clipped += [entry.place] * int(moved.sum())
+        dropped += [entry.place] * int((~keep).sum())
+        out.append(replace(entry, boxes=boxes).take(keep))
+    told = []
+    if dropped and counts is not None:
+        counts["objects without an area inside their image"] = len(dropped)
+    if dropped:
+        told.append(f"{len(dropped)} without an area inside their picture are left out ({_few(dropped)})")
+    if clipped:
+        told.append(f"{len(clipped)} that reach beyond it are clipped ({_few(clipped)})")
+    if told:
+        log.warning("%s: of %d objects %s", source, objects, " and ".join(told))
+    return out
+
+
+def check_files(entries: Sequence[Entry], source: str) -> None:
+    """Asks for the size of every picture file, so that a missing one is told now and not in mid-epoch.
+
+    Raises:
+        DataError: Some are missing or empty; names the first ones and who asks for them.
+    """
+    missing, empty = [], []
+    for entry in entries:
+        try:
+            if os.stat(entry.file).st_size == 0:  # noqa: PTH116 (a hot path)
+                empty.append(f"{entry.file} ({entry.place})")
+        except OSError:
+            missing.append(f"{entry.file} ({entry.place})")
+    for what, listed in (("missing", missing), ("empty (0 bytes)", empty)):
+        if listed:
+            raise DataError(f"{source}: {len(listed)} of {len(entries)} images are {what}: {shorten(listed, 2)}")
+
+
+def _few(places: Sequence[str]) -> str:
+    return shorten(dict.fromkeys(places), 3)
+
+
+def size_text(size: Sequence[int]) -> str:
+    """A size as a message shows it: 480x640."""
+    return "x".join(str(side) for side in size)
