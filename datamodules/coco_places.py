@@ -64,7 +64,7 @@ def label_file(
         root: Of the data set.
         split: Its name.
         labels: A path below `root`, which may have `{split}` in it and a `*`; without `{split}` it is one file for all
-            splits. The usual names where left out.
+            splits, or for that which its name says. The usual names where left out.
         must: It has to be there.
         usual: The usual names.
 
@@ -74,7 +74,7 @@ def label_file(
     if not str(root) or not root.is_dir():
         raise DataError(f"{root}: no such folder; give --data.root")
     for pattern in [labels] if labels is not None else usual:
-        if "{split}" in pattern or split == "train":
+        if "{split}" in pattern or split in ("train", split_in(Path(pattern).stem)):
             found = find_split(root, pattern, split)
             if found is not None:
                 return found
