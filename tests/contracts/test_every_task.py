@@ -7,7 +7,10 @@ import json
 
 import numpy as np
 import pytest
+import timm
 import torch
+from PIL import Image
+from timm.data import create_transform, resolve_data_config
 
 from tests.contracts.cases import CASES, batch, build, pictures, samples
 from visionkit.checkpoint import AtomicCheckpointIO, load_task, save_bundle
@@ -41,6 +44,25 @@ def test_forward_returns_one_type_in_every_mode(name, network):
         outputs = task(images)
         assert type(outputs) is task.outputs
         assert hasattr(outputs, "_fields")
+
+
+@every_network
+def test_the_network_sees_the_values_of_timms_own_transform(name, network):
+    """Nothing is scaled, shifted or reordered on the way from a served image to the network, save as timm does it."""
+    task = build(name, network).eval()
+    known = timm.is_model(network)
+    statistics = resolve_data_config(model=timm.create_model(network)) if known else {"mean": (0,) * 3, "std": (1,) * 3}
+    size = (3, *task.input.size)
+    transform = create_transform(size, mean=statistics["mean"], std=statistics["std"], crop_pct=1.0)
+    picture = np.random.default_rng(0).integers(0, 256, (*task.input.size, 3), dtype=np.uint8)
+    seen = []
+    task.normalize.register_forward_hook(lambda _, given, values: seen.append(values))
+    if known:
+        task.network.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    Predictor(task)(picture)
+    assert len(seen) >= 1 + known
+    for values in seen:
+        assert torch.allclose(values[0], transform(Image.fromarray(picture)), atol=1e-5)
 
 
 @every_network

@@ -209,6 +209,26 @@ def test_the_content_is_pillows_resize_and_the_rest_is_fill(fit, source):
         assert (y2 - y1, x2 - x1) == source, "never enlarged"
 
 
+@pytest.mark.parametrize(
+    ("fit", "source", "resized", "offset"),
+    [
+        ("letterbox", (30, 60), (32, 64), (8, 0)),  # a wide file: half of what is left lies above
+        ("letterbox", (60, 30), (48, 24), (0, 20)),
+        ("letterbox", (60, 31), (48, 25), (0, 19)),  # an odd rest: the smaller half comes first
+        ("letterbox", (33, 64), (33, 64), (7, 0)),
+        ("letterbox", (300, 1), (48, 1), (0, 31)),
+        ("pad", (20, 33), (20, 33), (14, 15)),
+        ("pad", (96, 64), (48, 32), (0, 16)),
+        ("stretch", (20, 33), (48, 64), (0, 0)),
+        ("native", (20, 33), (20, 33), (0, 0)),
+    ],
+)
+def test_the_content_lies_in_the_middle(fit, source, resized, offset):
+    geometry = Geometry.plan(InputSpec(size=(48, 64), fit=fit), source)
+    assert (geometry.resized, geometry.offset) == (resized, offset)
+    assert geometry.content == (offset[1], offset[0], offset[1] + resized[1], offset[0] + resized[0])
+
+
 def test_a_view_is_cut_and_mirrored():
     picture = photo(80, 100)
     spec = InputSpec(size=(30, 40), fit="crop")

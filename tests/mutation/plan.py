@@ -1,0 +1,61 @@
+"""Which tests concern which module."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from tests.real_data import ROOT
+
+_V, _T = "tests/visionkit", "tests/tasks"
+PLAN: dict[str, tuple[str, ...]] = {
+    "visionkit/geometry.py": (f"{_V}/test_geometry.py", f"{_V}/test_preprocess.py"),
+    "visionkit/preprocess.py": (f"{_V}/test_preprocess.py", f"{_V}/test_masks.py"),
+    "visionkit/nn/normalize.py": (f"{_V}/nn",),
+    "visionkit/images.py": (f"{_V}/test_images.py",),
+    "visionkit/data.py": (
+        f"{_V}/test_preprocess.py",
+        f"{_V}/test_resume.py",
+        "tests/datamodules/test_folders.py",
+    ),
+    "visionkit/detection/select.py": (f"{_V}/detection", f"{_T}/test_detection.py"),
+    "tasks/classification/loss.py": (f"{_T}/test_classification.py",),
+    "tasks/classification/metrics.py": (f"{_T}/test_classification.py",),
+    "tasks/depth/loss.py": (f"{_T}/test_depth.py",),
+    "tasks/depth/metrics.py": (f"{_T}/test_depth.py",),
+    "tasks/detection/loss.py": (f"{_T}/test_detection.py",),
+    "tasks/face_recognition/loss.py": (f"{_T}/test_face_recognition.py",),
+    "tasks/face_recognition/metrics.py": (f"{_T}/test_face_recognition.py",),
+    "tasks/instance_segmentation/loss.py": (f"{_T}/test_instance_segmentation.py",),
+    "tasks/multitask/loss.py": (f"{_T}/test_multitask.py",),
+    "tasks/multitask/metrics.py": (f"{_T}/test_multitask.py",),
+    "tasks/pose/loss.py": (f"{_T}/test_pose.py", f"{_T}/test_pose_codec.py", f"{_T}/test_keypoint_rcnn.py"),
+    "tasks/pose/metrics.py": (f"{_T}/test_pose.py", f"{_T}/test_pose_oks.py"),
+    "tasks/semantic_segmentation/loss.py": (f"{_T}/test_semantic_segmentation.py",),
+    "tasks/semantic_segmentation/metrics.py": (f"{_T}/test_semantic_segmentation.py",),
+    "tasks/super_resolution/loss.py": (f"{_T}/test_super_resolution.py",),
+    "tasks/super_resolution/metrics.py": (f"{_T}/test_super_resolution.py", f"{_T}/test_super_resolution_files.py"),
+    "visionkit/callbacks/ema.py": (f"{_V}/callbacks", f"{_V}/test_resume.py"),
+    "visionkit/checkpoint.py": (f"{_V}/test_checkpoint.py", f"{_V}/callbacks", f"{_V}/test_warm_start.py"),
+    "visionkit/resume.py": (f"{_V}/test_resume.py",),
+    "visionkit/predictor.py": (f"{_V}/test_predictor.py", f"{_V}/test_preprocess.py"),
+    "visionkit/export.py": (f"{_V}/test_export.py",),
+}
+"""By module, the files and folders of tests; those that are slow, or need real data, are left out."""
+
+
+def equivalents() -> dict[tuple[str, str, str], str]:
+    """The reasons of mutants that change nothing a test could see, by module and changed line before and after."""
+    entries = yaml.safe_load((Path(__file__).parent / "equivalents.yaml").read_text("utf-8")) or []
+    return {(each["module"], each["old"], each["new"]): each["why"] for each in entries}
+
+
+def stale() -> list[str]:
+    """Entries of the list whose line no longer stands in its module."""
+    return [
+        f"{module}: {old}"
+        for module, old, _ in equivalents()
+        if not re.search(rf"^\s*{re.escape(old)}$", (ROOT / module).read_text("utf-8"), re.MULTILINE)
+    ]
