@@ -284,3 +284,147 @@ def test_extreme_shapes_take_little_memory():
 def test_a_wrong_input_is_told(given, says):
     with pytest.raises(UsageError, match=says):
         InputSpec.of(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"size": size} for size in ((1, 1), (1, 300))),
+        *({"crop_fraction": fraction} for fraction in (0.01, 1.0)),
+        *({"channels": channels} for channels in (1, 3, 4)),
+        *({"fill": fill} for fill in (0, 255)),
+        *({"bits": bits} for bits in (8, 16)),
+        {"divisor": 1},
+    ],
+)
+def test_the_limits_of_an_input_are_allowed(given):
+    assert InputSpec.of(given) == InputSpec(**given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"size": size} for size in ((4, 0), (0, 4), (4, 4, 4), (4,))),
+        *({"crop_fraction": fraction} for fraction in (0.0, -0.5, 1.01)),
+        *({"channels": channels} for channels in (0, 2, 5)),
+        *({"fill": fill} for fill in (-1, 256)),
+        *({"bits": bits} for bits in (1, 9, 17)),
+        {"divisor": 0},
+    ],
+)
+def test_beyond_its_limits_an_input_is_refused(given):
+    with pytest.raises(UsageError, match=f"input.{next(iter(given))}"):
+        InputSpec.of(given)
+
+
+def test_an_input_without_a_fit_changes_the_usual_one():
+    usual = InputSpec(size=(64, 64), fit="letterbox", fill=3)
+    assert InputSpec.of({"size": (8, 9)}, usual) == InputSpec(size=(8, 9), fit="letterbox", fill=3)
+    assert InputSpec.of({"fit": "crop"}, usual) == InputSpec(fit="crop")
+    assert InputSpec.of(None, usual) == usual and InputSpec.of(None) == InputSpec()
+    assert InputSpec.of(usual, InputSpec()) is usual
+    published = InputSpec((224, 224), "crop", 0.875, "bilinear", 3, 32, 114, 8)
+    assert InputSpec() == published, "what a checkpoint does not say is this"
+
+
+# ---------------------------------------------------------------------- exact places
+
+
+VIEWS = [None, View((10, 5, 90, 70)), View((10, 5, 90, 70), flip=True), View((10, 5, 91, 70), rotation=25.0)]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("fit", FITS)
+def test_a_linear_map_returns_exactly(fit, view):
+    """Bilinear resampling keeps a plane: every file pixel has the plane's value at the place it went to."""
+    geometry = Geometry.plan(InputSpec(size=(70, 90), fit=fit, crop_fraction=0.9), (80, 120), view)
+    y, x = torch.meshgrid(torch.arange(geometry.size[0]) + 0.5, torch.arange(geometry.size[1]) + 0.5, indexing="ij")
+    back = geometry.invert_map((0.3 * x + 0.7 * y)[None], fill=-1.0)[0]
+    files = torch.stack(torch.meshgrid(torch.arange(80) + 0.5, torch.arange(120) + 0.5, indexing="ij")[::-1], dim=-1)
+    places = geometry.apply_points(files)
+    x1, y1, x2, y2 = geometry.content if view is None else (0, 0, *geometry.size[::-1])
+    low, high = torch.tensor([x1, y1]), torch.tensor([x2, y2])
+    inner = ((places > low + 1) & (places < high - 1)).all(dim=-1)
+    assert inner.float().mean() > 0.2
+    assert torch.allclose(back[inner], (0.3 * places[..., 0] + 0.7 * places[..., 1])[inner], atol=1e-3)
+    unseen = ((places < 0) | (places > torch.tensor(geometry.size[::-1]))).any(dim=-1)
+    assert (back[unseen] == -1).all()
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("fit", FITS)
+def test_labels_return_by_nearest_value(fit, view):
+    geometry = Geometry.plan(InputSpec(size=(70, 90), fit=fit, crop_fraction=0.9), (80, 120), view)
+    rows, columns = torch.meshgrid(torch.arange(geometry.size[0]), torch.arange(geometry.size[1]), indexing="ij")
+    labels = (rows * 1000 + columns).float()
+    back = geometry.invert_map(labels[None], fill=-1.0, mode="nearest")[0]
+    files = torch.stack(torch.meshgrid(torch.arange(80) + 0.5, torch.arange(120) + 0.5, indexing="ij")[::-1], dim=-1)
+    places = geometry.apply_points(files)
+    known = back >= 0
+    assert known.float().mean() > 0.2
+    column, row = back % 1000, (back / 1000).floor()
+    assert (places[..., 0] - column - 0.5).abs()[known].max() <= 0.5 + 1e-4
+    assert (places[..., 1] - row - 0.5).abs()[known].max() <= 0.5 + 1e-4
+
+
+@pytest.mark.parametrize(
+    "view", [(-7, 3, 50, 20), (3, -7, 20, 50), (60, 3, 108, 20), (3, 50, 20, 88), (-5, -5, 105, 85)]
+)
+def test_a_view_beyond_the_file_shows_the_file_in_its_place(view):
+    picture = photo(80, 100)
+    x1, y1, x2, y2 = view
+    geometry = Geometry.plan(InputSpec(size=(y2 - y1, x2 - x1), fit="stretch", fill=9), (80, 100), View(view))
+    padded = np.pad(picture, ((20, 20), (20, 20), (0, 0)), constant_values=9)
+    found = geometry.apply_image(picture).permute(1, 2, 0).numpy()
+    assert np.array_equal(found, padded[y1 + 20 : y2 + 20, x1 + 20 : x2 + 20])
+    labels = np.arange(8000).reshape(80, 100)
+    carried = geometry.apply_map(labels, fill=-1).numpy()
+    assert np.array_equal(carried, np.pad(labels, 20, constant_values=-1)[y1 + 20 : y2 + 20, x1 + 20 : x2 + 20])
+
+
+def test_a_view_is_rounded_to_whole_pixels_and_never_empty():
+    spec = InputSpec(size=(10, 10), fit="stretch")
+    cuts = {
+        (1.4, 2.5, 7.5, 9.49): (1, 3, 8, 9),
+        (-0.6, -0.5, 3.0, 4.0): (-1, 0, 3, 4),
+        (5.1, 6.1, 5.2, 6.2): (5, 6, 6, 7),
+    }
+    for box, cut in cuts.items():
+        assert Geometry.plan(spec, (20, 20), View(box)).cut == cut
+        assert Geometry.plan(spec, (20, 20), View(box, rotation=5.0)).cut == box
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(60, 80), (30, 40), (120, 100)])
+def test_a_turned_view_is_pillows_rotation(interpolation, size):
+    """Enlarged, shrunk and as it is; the small difference is that of two filters, on a smooth picture."""
+    coarse = np.random.default_rng(0).integers(0, 256, (8, 10, 3), dtype=np.uint8)
+    picture = np.asarray(Image.fromarray(coarse).resize((200, 160), Image.Resampling.BICUBIC))
+    view = View((60, 40, 140, 100), rotation=20.0)
+    spec = InputSpec(size=size, fit="stretch", interpolation=interpolation, fill=0)
+    found = Geometry.plan(spec, (160, 200), view).apply_image(picture).permute(1, 2, 0).numpy().astype(int)
+    # Turning the picture counter-clockwise about the middle of the view.
+    turned = Image.fromarray(picture).rotate(20.0, Image.Resampling.BICUBIC, center=(100, 70))
+    expected = np.asarray(turned.crop((60, 40, 140, 100)).resize(size[::-1], PILLOW[interpolation])).astype(int)
+    difference = np.abs(found - expected)[2:-2, 2:-2]
+    assert difference.mean() < 0.8 and difference.max() < 5
+
+
+def test_a_turned_view_beside_the_file_is_fill_and_so_is_what_is_beside_its_cut():
+    picture = np.full((50, 50, 3), 200, np.uint8)
+    spec = InputSpec(size=(40, 60), fit="letterbox", fill=9)
+    geometry = Geometry.plan(spec, (50, 50), View((10, 10, 40, 40), rotation=30.0))
+    found = geometry.apply_image(picture)
+    assert geometry.content == (10, 0, 50, 40)
+    assert (found[:, :, :10] == 9).all() and (found[:, :, 50:] == 9).all() and (found[:, :, 10:50] == 200).all()
+    away = Geometry.plan(spec, (50, 50), View((300, 300, 340, 340), rotation=30.0)).apply_image(picture)
+    assert away.shape == (3, 40, 60) and (away == 9).all()
+
+
+def test_only_the_middle_of_an_extremely_long_file_is_resized():
+    spec = InputSpec(size=(32, 32), crop_fraction=1.0)
+    assert Geometry.plan(spec, (32, 512)).cut == (0, 0, 512, 32), "sixteen crops are kept whole"
+    assert Geometry.plan(spec, (32, 514)).cut == (1, 0, 513, 32)
+    assert Geometry.plan(spec, (515, 32)).cut == (0, 1, 32, 514), "as much is left out on both ends"
+    assert Geometry.plan(spec, (1001, 64)).cut == (0, 0, 64, 1001)
+    assert Geometry.plan(InputSpec(size=(32, 64), crop_fraction=0.5), (32, 3000)).cut == (1244, 0, 1756, 32)
