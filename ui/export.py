@@ -51,20 +51,26 @@ def run(args: argparse.Namespace) -> int:
         from visionkit.listing import find_images
 
         pictures = find_images(args.calibrate)
+    from ui.stages import stages
     from visionkit.checkpoint import load_task
     from visionkit.export import export_bundle
+    from visionkit.run_report.summary import with_test_results
 
-    task = load_task(args.model)
-    folder = export_bundle(
-        task,
-        args.out,
-        card={**known_card(args.model), **card},
-        half=args.half,
-        onnx=args.onnx,
-        int8=args.int8,
-        calibration=pictures,
-        overwrite=args.overwrite,
-    )
+    with stages() as progress:
+        progress("reading the model")
+        task = load_task(args.model)
+        task.card = with_test_results(task.card, Path(args.model))
+        folder = export_bundle(
+            task,
+            args.out,
+            card=card,
+            half=args.half,
+            onnx=args.onnx,
+            int8=args.int8,
+            calibration=pictures,
+            overwrite=args.overwrite,
+            progress=progress,
+        )
     for path in sorted(folder.iterdir()):
         print(f"{path}  {path.stat().st_size / 1e6:,.2f} MB")
     return 0
@@ -91,11 +97,3 @@ def read_card(path: Path) -> dict[str, Any]:
     except CheckpointError as error:
         raise DataError(str(error)) from None
     return {str(key): value for key, value in facts.items()}
-
-
-def known_card(model: str) -> dict[str, Any]:
-    """The card of the bundle that is exported anew; empty for anything else."""
-    from visionkit.bundle import read_bundle
-    from visionkit.model_files import is_bundle
-
-    return read_bundle(model).card if is_bundle(Path(model)) else {}

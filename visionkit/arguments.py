@@ -43,6 +43,7 @@ RUN_OPTIONS = (
     RunOption("ema", float, 0.0, "Decay of the weights' moving average; 0 is off."),
     RunOption("checkpoint_every", int, 0, "Also save every N steps, beside the end of each epoch."),
     RunOption("stop_after_nonfinite", int, 3, "Stop (status 6) after that many NaN or infinite losses."),
+    RunOption("report", bool, True, "Write figures, tables and a summary into the run's folder."),
 )
 """The measuring commands take them too, so that a run's config.yaml serves them."""
 

@@ -81,8 +81,9 @@ def save_bundle(
     Args:
         task: With its weights.
         folder: Where it shall be.
-        card: Facts in plain types. Known keys are `name`, `summary`, `data`, `terms`, `command`, `seed` and `results`,
-            a list of `{"metric", "value", "split", "protocol"}`; others are kept and listed.
+        card: Facts in plain types, which win over those that the task has (`VisionTask.card`). Known keys are `name`,
+            `summary`, `data`, `terms`, `command`, `seed` and `results`, a list of `{"metric", "value", "split",
+            "protocol"}`; others are kept and listed.
         half: Store weights as float16, half the size; statistics and normalisation stay float32. All are float32 again
             when read.
         overwrite: Replace a bundle that is there; anything else that is there is never replaced.
@@ -100,6 +101,7 @@ def save_bundle(
 
     from visionkit.task import plain
 
+    card = {**task.card, **card}
     target, task = Path(folder), task.served()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         if not target.is_dir() or not is_bundle(target):

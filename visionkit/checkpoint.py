@@ -14,7 +14,7 @@ import re
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,6 +108,7 @@ class StoredModel:
         config: Constructor arguments of the task.
         weights: Reads the weights.
         justified: How large a network they justify; None where the weights are no file.
+        card: Facts for the model card.
     """
 
     source: str
@@ -115,6 +116,7 @@ class StoredModel:
     config: dict[str, Any]
     weights: Callable[[], dict[str, Tensor]]
     justified: Justified | None = None
+    card: dict[str, Any] = field(default_factory=dict)
 
     def build(self) -> VisionTask:
         """Builds the task without downloading anything and fills it with the weights.
@@ -154,6 +156,7 @@ class StoredModel:
                 f"{self.source}: its configuration builds no {self.task} task: {_first_line(error)}"
             ) from error
         task.source = self.source
+        task.card = dict(self.card)
         return task
 
     def load_into(self, task: VisionTask) -> None:
@@ -254,11 +257,14 @@ def read_model(path: str | Path) -> StoredModel:
     path = Path(path)
     if path.is_dir():
         bundle = read_bundle(path)
-        return StoredModel(str(path), bundle.task, bundle.config, partial(read_weights, bundle), justified(bundle))
+        size = justified(bundle)
+        return StoredModel(str(path), bundle.task, bundle.config, partial(read_weights, bundle), size, bundle.card)
     checkpoint = _open(path, "meta", mmap=True)
     header, state = _header(checkpoint, path), checkpoint.get("state_dict")
     size = Justified(path.stat().st_size, len(state) if isinstance(state, dict) else 0)
-    return StoredModel(str(path), header["task"], header["config"], partial(_state, path), size)
+    card = header.get("card")
+    known = card if isinstance(card, dict) else {}
+    return StoredModel(str(path), header["task"], header["config"], partial(_state, path), size, known)
 
 
 def _state(path: Path) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
 from visionkit.arguments import NOTHING, RESULTS, RUN_OPTIONS, check_arguments, option
-from visionkit.callbacks import NoProfiler, default_callbacks
+from visionkit.callbacks import NoProfiler, RunReport, default_callbacks
+from visionkit.callbacks.run_report import report_best
 from visionkit.callbacks.tracking import track
 from visionkit.checkpoint import AtomicCheckpointIO, StoredModel, find_last, read_checkpoint, read_model
 from visionkit.cli_errors import explain
@@ -30,6 +32,7 @@ from visionkit.linking import LINKS, has_argument, link
 from visionkit.quiet import hush_lightning
 from visionkit.registry import task_class, task_packages
 from visionkit.report import print_results, write_results
+from visionkit.run_report import summary
 from visionkit.runs import CHECKPOINTS, run_folder
 from visionkit.task import VisionTask, plain
 from visionkit.warm_start import take_weights
@@ -67,7 +70,7 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
     set_loader("yaml", _load, exceptions=(yaml.YAMLError,))
     hush_lightning()
     try:
-        VisionCLI(verb, [*defaults, *arguments], stored)
+        VisionCLI(verb, [*defaults, *arguments], stored, shlex.join(["visionkit", verb, *argv]))
     except ValueError as error:
         # What a constructor raises comes out of jsonargparse as "does not validate against any of the Union subtypes",
         # once for every level that it lies deep.
@@ -87,14 +90,15 @@ class VisionCLI(LightningCLI):
         verb: `fit`, `validate` or `test`; only its parser is built.
         args: The arguments after the verb.
         stored: The model that is measured, for `validate` and `test`.
+        command: The command line as it was typed, for the model card.
     """
 
     config: Namespace
     model: VisionTask
     datamodule: VisionDataModule
 
-    def __init__(self, verb: str, args: Sequence[str], stored: StoredModel | None = None) -> None:
-        self._verb, self._stored = verb, stored
+    def __init__(self, verb: str, args: Sequence[str], stored: StoredModel | None = None, command: str = "") -> None:
+        self._verb, self._stored, self._command = verb, stored, command
         super().__init__(
             VisionTask,
             VisionDataModule,
@@ -203,6 +207,11 @@ class VisionCLI(LightningCLI):
         if self._verb != "fit":
             trainer = super().instantiate_trainer(**kwargs)
             track(trainer)
+            source = self._stored.source if self._stored is not None else ""
+            folder = summary.run_of(Path(source)) or settings.run
+            if settings.report and folder:
+                report = RunReport(folder, weights=summary.within(Path(folder), source))
+                trainer.callbacks.insert(0, report)  # type: ignore[attr-defined]
             return trainer
         if settings.trainer.get("logger") in (None, True):
             kwargs["logger"] = CSVLogger(str(self.run_folder), name="metrics")
@@ -214,6 +223,8 @@ class VisionCLI(LightningCLI):
             checkpoint_every=settings.checkpoint_every,
             stop_after_nonfinite=settings.stop_after_nonfinite,
             show_progress=settings.trainer.get("enable_progress_bar") is not False,
+            report=settings.report,
+            command=self._command,
         )
         if settings.trainer.get("profiler") is None:
             kwargs["profiler"] = NoProfiler()
@@ -249,6 +260,10 @@ class VisionCLI(LightningCLI):
             if self.trainer.is_global_zero:
                 print(f"start_from {source}: {told}", file=sys.stderr)
         self.trainer.fit(model, **kwargs)
+        if self.trainer.is_global_zero and (reason := summary.stopped_early(self.trainer)):
+            print(reason)
+        if self.settings.report:
+            report_best(self.trainer, model)
         if self.trainer.is_global_zero:
             checkpoint: Any = self.trainer.checkpoint_callback
             best = getattr(checkpoint, "best_model_path", "") or str(self.run_folder / CHECKPOINTS / "last.ckpt")
@@ -271,6 +286,7 @@ class VisionCLI(LightningCLI):
             for line in _differences(model.config, self._stored.config):
                 print(line, file=sys.stderr)
             self._stored.load_into(model)
+            model.card = dict(self._stored.card)
         results: dict[str, float] = run(model, ckpt_path=None, verbose=False, **kwargs)[0]
         if self.trainer.is_global_zero:
             limit = getattr(self.trainer, "limit_test_batches" if self._verb == "test" else "limit_val_batches")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import typing
 from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import PurePath
 from typing import Any, ClassVar
 
 import torch
@@ -23,7 +21,10 @@ from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
 from visionkit.nn.normalize import Normalize
 from visionkit.optim import OptimConfig, build_optimizer, build_scheduler, parameter_groups
+from visionkit.plain_values import plain as plain
+from visionkit.plain_values import typed
 from visionkit.predictions import Prediction
+from visionkit.run_report.charts import Chart
 from visionkit.types import Batch, View
 from visionkit.windows import Tiling
 
@@ -65,6 +66,7 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
             instance sets its own.
         source: Path or public name that its weights were read from, for messages; empty where they were not.
         latest: Losses and rates as they were last logged, for whoever shows them.
+        card: Facts for the model card, see `visionkit.bundle.save_bundle`; they travel in checkpoints and bundles.
         second_engine: Answers in place of `second_stage` where an exported graph is served.
         public_schemes: Sources of public weights that `from_public` knows: `("timm",)`.
     """
@@ -95,6 +97,7 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         self.compile_network, self.channels_last = compile_network, channels_last
         self.step_log = TermLog()
         self.latest: dict[str, float] = {}
+        self.card: dict[str, Any] = {}
         self.second_engine: Callable[..., Tensor] | None = None
         self._eval_log = TermLog()
         self._tables: dict[str, list[dict[str, Any]]] = {}
@@ -188,6 +191,14 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
     def tables(self) -> dict[str, list[dict[str, Any]]]:
         """The tables of the last evaluation, by title."""
         return self._tables
+
+    def charts(self) -> dict[str, Chart]:
+        """How tables are drawn, by title. A table of counts, truth by row, is drawn as a confusion matrix anyway."""
+        return {}
+
+    def predictions(self, decoded: Any, batch: Batch) -> list[Prediction]:
+        """What is served of a batch that was evaluated, one prediction per image."""
+        return self.restore(decoded, batch["geometry"])
 
     @property
     def protocol(self) -> str:
@@ -356,14 +367,15 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         """
         hints = typing.get_type_hints(cls.__init__)
         check_arguments(cls, config, "")
-        return cls(**{key: _typed(hints.get(key), value) for key, value in config.items()})
+        return cls(**{key: typed(hints.get(key), value) for key, value in config.items()})
 
     def served(self) -> VisionTask:
         """The task as it is handed out, without what training alone needs; by default all of it is needed."""
         return self
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["visionkit"] = {"format": 1, "task": self.name, "config": self.config}
+        known = {"card": plain(self.card)} if self.card else {}
+        checkpoint["visionkit"] = {"format": 1, "task": self.name, "config": self.config, **known}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses weights that were learnt for other classes, even where their number is the same."""
@@ -416,34 +428,3 @@ class TermLog:
         if len(self._names) > 1:
             out |= {f"loss_{name}": value for name, value in zip(self._names, means, strict=True)}
         return out
-
-
-def plain(value: Any) -> Any:
-    """The same value in types that json and `weights_only=True` know.
-
-    Raises:
-        TypeError: A value that has no such form.
-    """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, PurePath):
-        return str(value)
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    raise TypeError(
-        f"{type(value).__name__} cannot be stored in a checkpoint; give a task plain values and dataclasses"
-    )
-
-
-def _typed(hint: Any, value: Any) -> Any:
-    """Makes the dataclass that the annotation names out of its mapping."""
-    if not isinstance(value, Mapping):
-        return value
-    for candidate in (hint, *typing.get_args(hint)):
-        if isinstance(candidate, type) and dataclasses.is_dataclass(candidate):
-            return candidate(**value)
-    return value

@@ -19,6 +19,7 @@ from visionkit.geometry import Geometry, InputSpec
 from visionkit.nn.normalize import Normalize
 from visionkit.optim import OptimConfig
 from visionkit.predictions import Faces, Prediction
+from visionkit.run_report.charts import Chart, Curves
 from visionkit.task import VisionTask, plain
 from visionkit.types import Batch
 
@@ -195,6 +196,12 @@ class FaceRecognitionTask(VisionTask):
         if "cmc" in computed:
             tables["cmc"] = match_table(computed["cmc"])
         return tables
+
+    def charts(self) -> dict[str, Chart]:
+        return {
+            "roc": Curves("far", "true accept rate", ("tar",), log_x=True),
+            "cmc": Curves("rank", "found up to the rank", ("found",)),
+        }
 
     @property
     def protocol(self) -> str:

@@ -24,7 +24,8 @@ from visionkit.nn.normalize import Normalize
 from visionkit.nn.norms import Norm, set_batch_norm
 from visionkit.optim import OptimConfig, build_optimizer, build_scheduler
 from visionkit.optim import parameter_groups as sorted_parameters
-from visionkit.predictions import Prediction
+from visionkit.predictions import Answers, Prediction
+from visionkit.run_report.charts import Chart
 from visionkit.task import VisionTask
 from visionkit.types import Batch
 
@@ -305,6 +306,24 @@ class MultiTask(VisionTask):
             if own:
                 tables |= {f"{name}: {title}": rows for title, rows in task.tabulate(own).items()}
         return tables
+
+    def charts(self) -> dict[str, Chart]:
+        """Those of every head, under the titles of its tables."""
+        return {
+            f"{name}: {title}": chart for name, task in self.tasks.items() for title, chart in task.charts().items()
+        }
+
+    def predictions(self, decoded: Mapping[str, Any], batch: Batch) -> list[Prediction]:
+        """The heads that have a label on an image answer for it; others were not asked."""
+        parts: list[dict[str, Prediction]] = [{} for _ in batch["id"]]
+        for name, found in decoded.items():
+            if name not in batch["target"]["heads"]:
+                continue
+            own = batch_of(batch, name)
+            rows = batch["target"]["heads"][name]["rows"].tolist()
+            for row, prediction in zip(rows, self.tasks[name].predictions(found, own), strict=True):
+                parts[row][name] = prediction
+        return [Answers(each) for each in parts]
 
     @property
     def protocol(self) -> str:

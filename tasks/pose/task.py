@@ -55,6 +55,7 @@ from visionkit.nn.normalize import Normalize
 from visionkit.nn.norms import Norm
 from visionkit.optim import OptimConfig
 from visionkit.predictions import Poses, Prediction
+from visionkit.run_report.charts import Bars, Chart
 from visionkit.skeleton import Skeleton
 from visionkit.task import VisionTask
 from visionkit.types import Batch, View
@@ -356,6 +357,9 @@ class PoseTask(VisionTask):
 
     def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
         return {"per joint": joint_table(computed["joints"], self.skeleton)} if "joints" in computed else {}
+
+    def charts(self) -> dict[str, Chart]:
+        return {"per joint": Bars("joint", "PCKh" if self.skeleton.head else "PCK")}
 
     @property
     def protocol(self) -> str:

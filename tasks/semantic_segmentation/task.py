@@ -22,6 +22,7 @@ from visionkit.label_maps import best, labels_in_input
 from visionkit.nn.normalize import Normalize
 from visionkit.optim import OptimConfig
 from visionkit.predictions import LabelMap, Prediction
+from visionkit.run_report.charts import Bars, Chart
 from visionkit.task import VisionTask
 from visionkit.types import IGNORE, Batch
 from visionkit.windows import Tiling, choose_overlap, reach_of
@@ -182,6 +183,9 @@ class SemanticSegmentationTask(VisionTask):
         stride = self.network.stride
         canvas = (decoded.shape[-2] * stride, decoded.shape[-1] * stride)
         self.metrics.update(labels_in_input(decoded, (truth.shape[-2], truth.shape[-1]), canvas), truth)
+
+    def charts(self) -> dict[str, Chart]:
+        return {"per class": Bars("class", "iou")}
 
     @property
     def protocol(self) -> str:

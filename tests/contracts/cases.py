@@ -43,6 +43,7 @@ class Case:
         loss_left: Share of the first loss that may be left then.
         overfit_pictures: How many there are, where two say nothing.
         loader: Name of the file in `configs/data`, and options that make it small.
+        charts: What a run's report draws of the tables of a split.
     """
 
     classes: tuple[str, ...]
@@ -58,6 +59,7 @@ class Case:
     loss_left: float = 0.2
     overfit_pictures: int = 2
     loader: tuple[str, ...] = ("scenes", "--data.count", "8", "--data.eval_count", "5")
+    charts: frozenset[str] = frozenset()
 
 
 _RCNN = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def options(name: str) -> list[str]:
 
 @every_task
 @pytest.mark.timeout(300)
-def test_fit_resume_validate_test_predict(name, tmp_path, monkeypatch, capsys):
+def test_fit_resume_validate_test_predict(name, tmp_path, monkeypatch, capsys, caplog):
     monkeypatch.chdir(tmp_path)
     assert main(["fit", *options(name), "--trainer.max_epochs", "1", "--run", "runs/a"]) == 0
     run = Path("runs/a")
@@ -53,6 +54,20 @@ def test_fit_resume_validate_test_predict(name, tmp_path, monkeypatch, capsys):
     assert results["protocol"] and any(key.startswith("test/") for key in results["metrics"])
     assert all(np.isfinite(value) for value in results["metrics"].values())
 
+    # What lies in the run's folder, of every task by the same mechanism.
+    assert not [record for record in caplog.records if record.getMessage().startswith("report:")]
+    for file in ("curves.csv", "curves.png", "training-images.png"):
+        assert (run / "report" / file).is_file()
+    for split in ("val", "test"):
+        folder = run / "report" / split
+        rows = list(csv.DictReader((folder / "images.csv").read_text().splitlines()))
+        summary = json.loads((run / "summary.json").read_text())[split]
+        assert len(rows) == summary["images"] and len(rows[0]) > 1 and rows[0]["image"]
+        assert Image.open(folder / "images.png").width > 500
+        assert summary["checkpoint"] == f"checkpoints/{best.name}"
+        charts = {path.stem for path in folder.glob("*.png")} - {"images"}
+        assert charts == CASES[name].charts
+
     Path("in").mkdir()
     for k in range(3):
         Image.fromarray(np.random.default_rng(k).integers(0, 256, (40 + k, 60, 3), dtype=np.uint8)).save(f"in/{k}.png")
@@ -61,5 +76,8 @@ def test_fit_resume_validate_test_predict(name, tmp_path, monkeypatch, capsys):
     assert len(records) == 3
 
     assert main(["export", str(best), "--out", "bundle"]) == 0
+    card = json.loads(Path("bundle/model.json").read_text())["card"]
+    assert card["command"].startswith("visionkit fit -c ") and card["seed"] == 0 and "training images" in card["data"]
+    assert {row["split"] for row in card["results"]} == {"val", "test"} and card["results"][0]["protocol"]
     assert main(["predict", "bundle", "in", "--out", "out2"]) == 0
     assert Path("out2/predictions.jsonl").read_text() == Path("out/predictions.jsonl").read_text()

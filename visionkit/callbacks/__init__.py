@@ -13,6 +13,7 @@ from visionkit.callbacks.ema import EMA
 from visionkit.callbacks.interruption import Interruption
 from visionkit.callbacks.lean import NoProfiler, without_empty_hooks
 from visionkit.callbacks.progress import Bar, Lines, progress
+from visionkit.callbacks.run_report import RunReport
 from visionkit.callbacks.seeding import Seeding
 from visionkit.callbacks.unfreezing import Unfreezing
 from visionkit.runs import CHECKPOINTS
@@ -31,6 +32,7 @@ __all__ = [
     "Interruption",
     "Lines",
     "NoProfiler",
+    "RunReport",
     "Seeding",
     "Unfreezing",
     "default_callbacks",
@@ -48,6 +50,8 @@ def default_callbacks(
     stop_after_nonfinite: int = 3,
     seed: int | None = None,
     show_progress: bool = True,
+    report: bool = True,
+    command: str = "",
 ) -> list[Callback]:
     """What every training wants: exact resume, a clean end, the best and the last checkpoint.
 
@@ -60,6 +64,8 @@ def default_callbacks(
         stop_after_nonfinite: Stop after that many NaN or infinite losses in a row; 0 is off.
         seed: Of dropout and mixup; the data module's where left out.
         show_progress: A bar in a terminal, lines elsewhere.
+        report: Write figures and a summary into the folder, see `RunReport`.
+        command: The command line, for the model card.
 
     Returns:
         In the order that they have to run in: the average is taken before it is saved, a loss is judged before either.
@@ -72,6 +78,8 @@ def default_callbacks(
         callbacks.append(EMA(ema))
     if config is not None:
         callbacks.append(ConfigSaver(run, config))
+    if report:
+        callbacks.append(RunReport(run, command, config))
     callbacks += [
         Interruption(),
         *([progress()] if show_progress else []),

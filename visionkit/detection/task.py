@@ -20,6 +20,7 @@ from visionkit.images import ImageSource
 from visionkit.nn.fpn import FPNNeck
 from visionkit.nn.norms import HeadNorm, Norm, head_norm, set_batch_norm
 from visionkit.predictions import Detections, Prediction
+from visionkit.run_report.charts import Bars, Chart, Curves
 from visionkit.task import VisionTask
 from visionkit.types import Batch, View
 
@@ -192,6 +193,10 @@ class DetectorTask(VisionTask):
 
     def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
         return detection_tables(computed, self.classes)
+
+    def charts(self) -> dict[str, Chart]:
+        kind = "mask" if "mask" in self.monitor[0] else "box"
+        return {"precision-recall": Curves("recall", "precision at IoU .50"), "per class": Bars("class", f"{kind} AP")}
 
     def measure(self, decoded: Any, batch: Batch) -> None:
         """Measures the predictions as they are served, in file pixels."""

@@ -67,7 +67,8 @@ class Classification(Prediction):
         if "labels" not in target:
             return None
         labels = np.asarray(target["labels"])
-        held = labels if self.multilabel else np.arange(len(self.classes)) == labels
+        # A vector holds several labels, or the shares of one in a mixed image.
+        held = labels if labels.ndim else np.arange(len(self.classes)) == labels
         return Classification(self.classes, held.astype(np.float32), self.multilabel, self.threshold)
 
     def row(self, truth: Prediction | None = None) -> dict[str, str | float | bool]:
