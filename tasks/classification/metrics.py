@@ -11,6 +11,9 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.functional.classification import binary_average_precision
 from torchmetrics.utilities import dim_zero_cat
 
+from tasks.classification.precision_recall import PrecisionRecall
+from visionkit.confusion import LARGEST_TABLE
+
 CALIBRATION_BINS = 15
 
 
@@ -161,4 +164,5 @@ def build_metrics(classes: int, multilabel: bool, threshold: float = 0.5) -> Met
         threshold: The probability from which they do, as it is served.
     """
     counts = MultilabelCounts(classes, threshold) if multilabel else ClassificationCounts(classes)
-    return MetricCollection({"counts": counts})
+    curves: dict[str, Metric] = {"curves": PrecisionRecall(classes)} if classes <= LARGEST_TABLE else {}
+    return MetricCollection({"counts": counts, **curves})

@@ -11,6 +11,7 @@ from tasks.classification.loss import ClassificationLoss
 from tasks.classification.metrics import build_metrics, class_table
 from tasks.classification.network import ClassificationHead, ClassificationNetwork, ClassificationOutputs
 from tasks.classification.postprocess import probabilities, to_predictions
+from tasks.classification.precision_recall import precision_recall_table
 from visionkit.backbones import Backbone, backbone_facts
 from visionkit.confusion import LARGEST_TABLE, confusion_table
 from visionkit.errors import UsageError
@@ -18,6 +19,7 @@ from visionkit.geometry import Geometry, InputSpec
 from visionkit.nn.normalize import Normalize
 from visionkit.optim import OptimConfig
 from visionkit.predictions import Prediction
+from visionkit.run_report.charts import Chart, Curves
 from visionkit.task import VisionTask
 from visionkit.types import Batch
 
@@ -196,13 +198,18 @@ class ClassificationTask(VisionTask):
             raise UsageError("the data has several labels a picture; set --model.multilabel true")
 
     def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
-        if "confusion" not in computed:
-            return {}
-        matrix = computed["confusion"]
-        tables = {"per class": class_table(matrix, self.classes)}
-        if len(self.classes) <= LARGEST_TABLE:
-            tables["confusion"] = confusion_table(matrix, self.classes)
+        tables: dict[str, list[dict[str, Any]]] = {}
+        if "confusion" in computed:
+            matrix = computed["confusion"]
+            tables["per class"] = class_table(matrix, self.classes)
+            if len(self.classes) <= LARGEST_TABLE:
+                tables["confusion"] = confusion_table(matrix, self.classes)
+        if "precision_recall" in computed:
+            tables["precision-recall"] = precision_recall_table(computed["precision_recall"], self.classes)
         return tables
+
+    def charts(self) -> dict[str, Chart]:
+        return {"precision-recall": Curves("recall", "precision")}
 
 
 def _mixer(mixup: float, cutmix: float, probability: float, classes: int) -> Any:

@@ -74,14 +74,17 @@ _RCNN = {
     "boxes_drawn": 64,
 }
 
+_OF_OBJECTS = frozenset({"confusion", "precision-recall", "per-class"})
+
 CASES: dict[str, Case] = {
-    "classification": Case(classes=("disc", "stripe", "noise")),
+    "classification": Case(classes=("disc", "stripe", "noise"), charts=frozenset({"confusion", "precision-recall"})),
     "pose": Case(
         classes=("person",),
         arguments={"width": 32},
         data=("--data.target", "keypoints", "--data.size", "[64,80]", "--model.width", "16"),
         overfit=0.9,
         overfit_steps=80,
+        charts=frozenset({"per-joint"}),
     ),
     "depth": Case(
         classes=(),
@@ -106,6 +109,7 @@ CASES: dict[str, Case] = {
         classes=OBJECT_CLASSES,
         arguments={"width": 32, "convs": 1},
         data=("--data.target", "boxes", "--model.width", "32", "--model.convs", "1"),
+        charts=_OF_OBJECTS,
         loss_left=0.35,  # the entropy of centerness stays
         overfit=0.5,
         overfit_steps=150,
@@ -117,6 +121,7 @@ CASES: dict[str, Case] = {
             *("--data.target", "masks", "--model.width", "32", "--model.mask_hidden", "32"),
             *(part for name, value in _RCNN.items() for part in (f"--model.rcnn.{name}", str(value))),
         ),
+        charts=_OF_OBJECTS,
         overfit=0.5,
         overfit_steps=150,
     ),
@@ -126,6 +131,7 @@ CASES: dict[str, Case] = {
         data=("--data.target", "label_map", "--model.decoder_options", "{channels: [16,16,8,8,8]}"),
         overfit=0.8,
         overfit_steps=80,
+        charts=frozenset({"confusion", "per-class"}),
     ),
     "multitask": Case(
         classes=(),
@@ -152,6 +158,12 @@ CASES: dict[str, Case] = {
             ),
         ),
         loader=("joint_scenes",),
+        charts=frozenset(
+            {
+                *("scene-confusion", "scene-precision-recall", "regions-confusion", "regions-per-class"),
+                *("objects-confusion", "objects-precision-recall", "objects-per-class", "poses-per-joint"),
+            }
+        ),
         overfit=0.8,
         overfit_steps=120,
         loss_left=0.3,
@@ -163,6 +175,7 @@ CASES: dict[str, Case] = {
         data=("--data.target", "identity", "--data.size", "[64,64]"),
         overfit_steps=80,
         overfit_pictures=4,
+        charts=frozenset({"roc", "cmc"}),
     ),
 }
 

@@ -68,7 +68,18 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[ClassificationTask
     torch.manual_seed(0)
     task = ClassificationTask("test_resnet", classes=["cat", "dog", "bird"], input=InputSpec(size=(64, 64))).eval()
     folder = tmp_path_factory.mktemp("export") / "bundle"
-    export_bundle(task, folder, onnx=True, int8=True, calibration=example_photos(), card={"data": "none"})
+    told: list[tuple[Any, ...]] = []
+    options: dict[str, Any] = {"onnx": True, "int8": True, "calibration": example_photos(), "card": {"data": "none"}}
+    export_bundle(task, folder, **options, progress=lambda *given: told.append(given))
+    stages = list(dict.fromkeys(stage for stage, *_ in told))
+    assert stages == [
+        "writing the weights",
+        "building the ONNX graph",
+        "checking the graph on images",
+        "calibrating the 8-bit graph",
+        "quantizing the graph to 8 bit",
+    ]
+    assert ("checking the graph on images", 2, len(example_photos())) in told
     return task, folder
 
 

@@ -48,7 +48,8 @@ def training_text(trainer: Trainer) -> str:
     size = f" of {batch} images" if batch else ""
     world = trainer.world_size
     device = trainer.strategy.root_device.type
-    epochs, steps = trainer.fit_loop.epoch_progress.current.started, trainer.global_step
+    progress: Any = trainer.fit_loop.epoch_progress.current
+    epochs, steps = progress.started, trainer.global_step
     return (
         f"{steps:,} step{'' if steps == 1 else 's'}{size}{f' on each of {world} processes' if world > 1 else ''}, "
         f"{epochs} epoch{'' if epochs == 1 else 's'}, on {device}"
@@ -84,7 +85,7 @@ def stopped_early(trainer: Trainer) -> str:
     from lightning.pytorch.callbacks import EarlyStopping
 
     for each in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(each, EarlyStopping) and each.stopped_epoch:
+        if isinstance(each, EarlyStopping) and each.stopping_reason_message:
             best = float(each.best_score)
             reason = f"{each.monitor} did not get better than {best:.4g} in {each.wait_count} checks in a row"
             if each.wait_count < each.patience:
