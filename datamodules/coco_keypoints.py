@@ -165,8 +165,8 @@ def _keypoints(annotation: dict[str, Any], count: int, skeleton: str, path: Path
         raise DataError(f"{place}: keypoints is a list of numbers x, y, visibility for each keypoint")
     if len(given) != 3 * count:
         raise DataError(
-            f"{place}: it has {len(given) / 3:g} keypoints and skeleton {skeleton} has {count}; give the right one "
-            "with --data.skeleton"
+            f"{place}: {len(given)} numbers, and skeleton {skeleton} of {count} keypoints needs {3 * count}; give the "
+            "right one with --data.skeleton"
         )
     values = np.array(given, dtype=np.float32).reshape(count, 3)
     values[values[:, 2] <= 0] = 0

@@ -261,7 +261,9 @@ def check_no_leak(persons: Mapping[str, set[str]], root: Path) -> None:
             plain = " ".join(normalized(name).casefold().split())
             other = seen.setdefault(plain, split)
             if other != split:
-                raise DataError(f"{root}: {name!r} is in {other} and in {split}; a person belongs to one split alone")
+                raise DataError(
+                    f"{root}: {str(name)!r} is in {other} and in {split}; a person belongs to one split alone"
+                )
 
 
 class PersonPictures(StoredPictures[PictureStore]):

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ui.paths import check_exists
 from visionkit.errors import DataError, EnvironmentFault, UsageError, suggest
 from visionkit.model_files import check_model
+from visionkit.wording import counted
 
 if TYPE_CHECKING:
     from tasks.face_recognition.gallery import Gallery
@@ -86,9 +87,7 @@ def _enrol(args: argparse.Namespace) -> int:
     # Every picture is looked at before anything is written: one without a face leaves the gallery as it was.
     found = [pipeline.one(picture, args.crop, args.face) for picture in pictures]
     gallery.enrol(args.name, np.concatenate([each.embeddings for each in found]), pictures, add=args.add)
-    print(
-        f"{' '.join(args.name.split())}: {len(pictures)} picture{'s' if len(pictures) > 1 else ''} enrolled in {folder}"
-    )
+    print(f"{' '.join(args.name.split())}: {counted(len(pictures), 'image')} enrolled in {folder}")
     return 0
 
 
@@ -106,7 +105,7 @@ def _identify(args: argparse.Namespace) -> int:
             print(json.dumps({"source": str(picture), "prediction": faces.to_json()}, ensure_ascii=False))
         else:
             similarities = faces.similarities if faces.similarities is not None else ()
-            print(f"{picture}: {len(faces)} face{'' if len(faces) == 1 else 's'}")
+            print(f"{picture}: {counted(len(faces), 'face')}")
             for box, name, similarity in zip(faces.boxes, faces.names, similarities, strict=True):
                 print(f"  {', '.join(f'{v:.0f}' for v in box)}: {name or 'nobody known'} ({similarity:.3f})")
         if args.draw:
@@ -160,7 +159,7 @@ def _remove(args: argparse.Namespace) -> int:
     if not args.name:
         raise UsageError("gallery remove: GALLERY and --name NAME are wanted")
     count = _open(_alone(args, "remove")).remove(args.name)
-    print(f"{args.name}: removed, {count} embedding{'' if count == 1 else 's'} overwritten")
+    print(f"{args.name}: removed, {counted(count, 'embedding')} overwritten")
     return 0
 
 

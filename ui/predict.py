@@ -33,6 +33,7 @@ from ui.file_names import drawing_names, file_stems, folder_of
 from ui.paths import check_exists
 from visionkit.errors import DataError, EnvironmentFault, UsageError
 from visionkit.model_files import check_model
+from visionkit.wording import counted
 
 if TYPE_CHECKING:
     from visionkit.camera import Camera
@@ -122,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
     from visionkit.camera import Camera
 
     camera = Camera.parse(args.camera) if args.camera else None
-    paths, missing = find_sources(args.sources)
+    paths, missing = find_sources(args.sources, Path(args.out) if args.out else None)
     out = _prepare(Path(args.out), args.overwrite) if args.out else None
     predictors = _predictors(args.model, args.devices, args.engine)
     in_parts = "progress" in predictors[0].options
@@ -204,8 +205,12 @@ def _options(given: Sequence[str]) -> dict[str, Any]:
 # ---------------------------------------------------------------------- what to read and where to write
 
 
-def find_sources(sources: Sequence[str]) -> tuple[list[Path], list[DataError]]:
+def find_sources(sources: Sequence[str], out: Path | None = None) -> tuple[list[Path], list[DataError]]:
     """Every picture that the sources name, each once, in order; and what went wrong with the rest.
+
+    Args:
+        sources: Files, folders or patterns.
+        out: Folder of the results; what an earlier run wrote below it is left out where a folder above is searched.
 
     Raises:
         DataError: No source names a picture.
@@ -219,12 +224,19 @@ def find_sources(sources: Sequence[str]) -> tuple[list[Path], list[DataError]]:
             raise UsageError(f"{source}: no picture; --set is written again before each NAME=VALUE")
         try:
             for path in find_images(source):
-                found.setdefault(path.resolve(), path)
+                if not _is_result(path.resolve(), Path(source).resolve(), out):
+                    found.setdefault(path.resolve(), path)
         except DataError as error:
             faults.append(error)
     if not found:
-        raise faults[0]
+        raise faults[0] if faults else DataError(f"{sources[0]}: only results of an earlier run, below {out}")
     return list(found.values()), faults
+
+
+def _is_result(path: Path, source: Path, out: Path | None) -> bool:
+    """Whether an image was written by an earlier run, and nobody named its folder."""
+    written = [] if out is None else [out.resolve() / name for name in (DRAWN, FILES)]
+    return any(path.is_relative_to(folder) and not source.is_relative_to(folder) for folder in written)
 
 
 def _prepare(out: Path, overwrite: bool) -> Path:
@@ -378,8 +390,8 @@ class _Report:
         if out is not None:
             if self.done <= FEW and self.few:
                 _table(self.few, top or 3)
-            counted = f"{self.done} picture{'' if self.done == 1 else 's'}"
-            print(f"{counted}{f', {self.skipped} skipped' if self.skipped else ''}: {out / RECORDS}", file=sys.stderr)
+            told = counted(self.done, "image")
+            print(f"{told}{f', {self.skipped} skipped' if self.skipped else ''}: {out / RECORDS}", file=sys.stderr)
         return DataError.status if self.skipped else 0
 
 

@@ -19,6 +19,7 @@ from visionkit.predictions import (
     Poses,
     Prediction,
 )
+from visionkit.wording import counted
 
 
 def in_words(answer: Prediction, top: int) -> str:
@@ -63,15 +64,15 @@ def _poses(answer: Any, top: int) -> str:
     shown = answer.above()
     subject = answer.skeleton.subject
     if not len(shown):
-        return f"no {subject}"
+        return counted(0, subject)
     total = len(answer.skeleton)
     joints = ", ".join(f"{int(seen.sum())} of {total} joints" for seen in shown.visible[:top])
-    return f"{len(shown)} {subject}{'' if len(shown) == 1 else 's'} ({joints}{', ...' if len(shown) > top else ''})"
+    return f"{counted(len(shown), subject)} ({joints}{', ...' if len(shown) > top else ''})"
 
 
 def _faces(answer: Any, top: int) -> str:
     known = [name for name in answer.names if name]
-    count = f"{len(answer)} face{'' if len(answer) == 1 else 's'}"
+    count = counted(len(answer), "face")
     return f"{count}: {', '.join(known)}" if known else count
 
 

@@ -29,6 +29,7 @@ from visionkit.configurations import quote_names
 from visionkit.data import VisionDataModule
 from visionkit.errors import CheckpointError, UsageError, VisionKitError
 from visionkit.linking import LINKS, has_argument, link
+from visionkit.measured import check_typed, in_front
 from visionkit.quiet import hush_lightning
 from visionkit.registry import task_class, task_packages
 from visionkit.report import print_results, write_results
@@ -55,7 +56,7 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
     stored = None
     if verb != "fit" and checkpoint is not None:
         stored = read_model(checkpoint)
-        defaults = _as_defaults(stored.task, stored.config)
+        arguments, defaults = in_front(arguments, _as_defaults(stored.task, stored.config)), []
     elif checkpoint is not None and checkpoint not in ("last", "best"):
         header = read_checkpoint(checkpoint)["visionkit"]
         defaults = _as_defaults(header["task"], header["config"])
@@ -155,6 +156,8 @@ class VisionCLI(LightningCLI):
         task, module = _import(model.class_path), _import(data.class_path)
         model_args, data_args = _init_args(model), _init_args(data)
         sides = _plain_namespace(model_args), _plain_namespace(data_args)
+        if self._stored is not None:
+            check_typed(self._args[1:], sides[0], self._stored)
         if sides[0].get("input"):
             sides[0]["input"] = self._given_input()
         linked = link(*sides, task, module, learning=self._verb == "fit")

@@ -40,8 +40,8 @@ class Link:
 
 LINKS = (
     Link("model", "input"),
-    Link("data", "classes"),
     Link("data", "skeleton"),
+    Link("data", "classes"),  # after the skeleton, which may name them
     Link("model", "scale"),
     Link("model", "crop"),
     Link("data", "vocabulary"),
@@ -84,10 +84,12 @@ def link(
         if name == "input":
             leads = _input(leads, sides["model"], task)
             follows = asdict(InputSpec.of(follows, InputSpec.of(leads))) if follows else None
+        elif leads is None and follows is not None and not learning and each.source == "data":
+            leads = follows  # a model that is measured knows it; the data need not be asked
         elif leads is None:
             leads = plain((task if each.source == "model" else module).linked(name, **sides[each.source]))
         if name == "skeleton":
-            values[name] = _skeleton(leads, follows)
+            values[name] = sides["data"][name] = _skeleton(leads, follows)
             continue
         if follows not in (None, [], leads) and plain(follows) != plain(leads):
             raise UsageError(

@@ -230,7 +230,11 @@ class Skeleton:
         return "the skeleton's own sigmas" if self.sigmas else f"no known sigmas: {DEFAULT_SIGMA:g} for every keypoint"
 
     def oks_sigmas(self) -> np.ndarray:
-        """(K,) float64 for object keypoint similarity; warns where the skeleton states none."""
+        """(K,) float64 for object keypoint similarity."""
+        return np.array(self.sigmas or (DEFAULT_SIGMA,) * len(self), dtype=np.float64)
+
+    def warn_without_sigmas(self) -> None:
+        """Warns, before similarities are measured, where the skeleton states no sigmas."""
         if self.sigmas is None:
             log.warning(
                 "skeleton %s states no sigmas: %g is taken for each keypoint, so its OKS compares with no other set's; "
@@ -238,7 +242,6 @@ class Skeleton:
                 self.name,
                 DEFAULT_SIGMA,
             )
-        return np.array(self.sigmas or (DEFAULT_SIGMA,) * len(self), dtype=np.float64)
 
 
 def shipped() -> list[str]:

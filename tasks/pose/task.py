@@ -259,6 +259,10 @@ class PoseTask(VisionTask):
         kind = OffsetOutputs if self.encoding == "udp" else FieldOutputs
         return HeatmapNetwork(body, decoder, head, mirror, vectors, kind)
 
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        self.skeleton.warn_without_sigmas()
+
     def use_flip_test(self, on: bool = True) -> None:
         """Looks at the mirrored picture too, or not any more.
 

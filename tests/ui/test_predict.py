@@ -39,9 +39,9 @@ def test_bad_pictures_are_told_and_skipped_and_the_rest_is_done(
     out = tmp_path / "out"
     assert main(["predict", str(models / "good"), str(mixed), "--out", str(out), "--draw", "--batch-size", "2"]) == 3
     told = capsys.readouterr()
-    skipped = [line for line in told.err.splitlines() if "skipped: " in line and not line.startswith("3 pictures")]
+    skipped = [line for line in told.err.splitlines() if "skipped: " in line and not line.startswith("3 images")]
     assert len(skipped) == 3 and all(any(name in line for line in skipped) for name in ("truncated", "zero", "text"))
-    assert f"3 pictures, 3 skipped: {out / RECORDS}" in told.err
+    assert f"3 images, 3 skipped: {out / RECORDS}" in told.err
     assert "same.png" in told.out and "%" in told.out
     names = sorted(str(path.relative_to(out)) for path in out.rglob("*.*"))
     assert names == ["drawn/a/same.jpg", "drawn/a/same.png.jpg", "drawn/b/same.jpg", RECORDS]
@@ -97,7 +97,20 @@ def test_a_picture_named_twice_is_answered_once_and_many_make_no_table(
     assert main(["predict", str(models / "good"), str(many), str(many / "*.gif"), "--out", str(out)]) == 0
     assert len(_records(out)) == FEW + 1
     told = capsys.readouterr()
-    assert told.out == "" and f"{FEW + 1} pictures: " in told.err
+    assert told.out == "" and f"{FEW + 1} images: " in told.err
+
+
+def test_results_below_the_source_are_not_predicted_again(models: Path, pictures: list[Path], tmp_path: Path) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "photos" / "out"
+    photos.mkdir()
+    shutil.copy(pictures[15], photos / "a.gif")
+    line = ["predict", str(models / "good"), str(photos), "--out", str(out), "--draw"]
+    assert main(line) == 0
+    assert len(list((out / "drawn").iterdir())) == 1
+    for source in (str(photos), str(photos / "**" / "*.[gj]*[fg]"), str(out.parent)):
+        assert main([*line[:2], source, *line[3:], "--overwrite"]) == 0
+        assert [Path(record["source"]).name for record in _records(out)] == ["a.gif"]
+    assert main([*line[:2], str(out / "drawn"), "--out", str(tmp_path / "other")]) == 0, "who names it gets it"
 
 
 def test_records_are_not_overwritten_unless_allowed(models: Path, pictures: list[Path], tmp_path: Path) -> None:

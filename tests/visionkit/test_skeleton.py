@@ -46,10 +46,12 @@ def test_coco_s_facts():
 def test_unknown_sigmas_are_said_and_never_those_of_coco(caplog):
     with caplog.at_level(logging.WARNING):
         sigmas = Skeleton.of("lsp14").oks_sigmas()
+        assert not caplog.text, "who only predicts is told nothing"
+        Skeleton.of("lsp14").warn_without_sigmas()
     assert set(sigmas) == {DEFAULT_SIGMA} and "states no sigmas" in caplog.text
     assert "no known sigmas" in Skeleton.of("lsp14").sigmas_told
     caplog.clear()
-    Skeleton.of("coco17").oks_sigmas()
+    Skeleton.of("coco17").warn_without_sigmas()
     assert not caplog.text
 
 

@@ -12,6 +12,7 @@ from ui.downloads import Downloads
 from ui.texts import plain
 from ui.views.base import View, as_sent, drawing, drawing_component
 from visionkit.predictions import Poses, Prediction
+from visionkit.wording import counted
 
 COLUMNS = ["person", "joint", "x", "y", "score"]
 ROWS = 400
@@ -56,7 +57,7 @@ def _redraw(kept: tuple[dict[str, Any], np.ndarray, tuple[int, int]] | None, sco
     scaled = replace(answer, joints=answer.joints * factor, boxes=answer.boxes * factor)
     shown = answer.above()
     subject = plain(answer.skeleton.subject)
-    count = f"{len(shown)} {subject}{'' if len(shown) == 1 else 's'}"
+    count = counted(len(shown), subject)
     return drawing(scaled, picture), f"{count}, {int(shown.visible.sum())} joints", _rows(shown)
 
 

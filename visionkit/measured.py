@@ -1,0 +1,94 @@
+"""A stored model that is measured: what it is wins over a yaml, and an option that contradicts it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from visionkit.arguments import given
+from visionkit.checkpoint import StoredModel
+from visionkit.configurations import files
+from visionkit.errors import UsageError
+from visionkit.registry import task_class
+
+ADJUSTABLE = frozenset(
+    (
+        *("score_threshold", "nms_threshold", "mask_threshold", "joint_threshold", "threshold", "max_detections"),
+        *(
+            "tile",
+            "candidates",
+            "rcnn.candidates",
+            "rcnn.proposals",
+            "flip_test",
+            "mirror",
+            "decoding",
+            "eval_crop",
+            "alignment",
+        ),
+        *("input.size", "input.fit", "input.crop_fraction", "input.interpolation", "input.divisor"),
+        *("optim", "losses", "loss_options", "class_weights", "class_balance", "label_smoothing"),
+        *("compile_network", "channels_last", "pretrained"),
+    )
+)
+"""Arguments of tasks that say how a model is measured or trained, not what it is."""
+
+
+def in_front(arguments: Sequence[str], model: Sequence[str]) -> list[str]:
+    """The arguments with the stored model behind all files, so that it wins over them, and before what is typed.
+
+    Args:
+        arguments: Of the command line.
+        model: The option that holds the stored model.
+    """
+    named = [part for path in files(arguments) for part in ("--config", str(path))]
+    typed: list[str] = []
+    skip = False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument in ("-c", "--config"):
+            skip = True
+        elif not argument.startswith(("-c=", "--config=")):
+            typed.append(argument)
+    return [*named, *model, *typed]
+
+
+def check_typed(arguments: Sequence[str], parsed: Mapping[str, Any], stored: StoredModel) -> None:
+    """Refuses a typed option that denies what the stored model is.
+
+    Args:
+        arguments: Of the command line.
+        parsed: Arguments of the model as the command line makes them.
+        stored: The model.
+
+    Raises:
+        UsageError: Names the option, what it says and what the model is.
+    """
+    own = task_class(stored.task).__name__
+    for name, value in given(arguments):
+        key = name.removeprefix("--model").lstrip(".").rstrip("+")
+        if not name.startswith("--model"):
+            continue
+        if not key:
+            if value and value.lstrip()[:1] != "{" and value.rpartition(".")[2] != own:
+                raise UsageError(f"{name} {value}: {stored.source} holds a {own}; leave {name} out")
+            continue
+        key = key.removeprefix("init_args.")
+        if any(key == each or key.startswith(f"{each}.") for each in ADJUSTABLE):
+            continue
+        ours, theirs = _at(parsed, key), _at(stored.config, key)
+        if ours != theirs:
+            raise UsageError(
+                f"{name} {value}: contradicts {stored.source}, which was trained with {_shown(theirs)}; leave it out"
+            )
+
+
+def _at(config: Any, key: str) -> Any:
+    for part in key.split("."):
+        config = config.get(part) if isinstance(config, Mapping) else None
+    return config
+
+
+def _shown(value: Any) -> str:
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
