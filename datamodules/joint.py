@@ -109,6 +109,19 @@ class JointData(VisionDataModule):
             part.input = self.input
         return _Set({name: self.parts[name].samples(split) for name in group}, self.serves)
 
+    def files(self, split: Split) -> Sequence[str]:
+        """Paths of the images of all parts."""
+        self.samples(split)  # gives the parts their input
+        return [path for part in self.parts.values() for path in part.files(split)]
+
+    def report(self, splits: Sequence[Split]) -> None:
+        """Reports what each part holds."""
+        for split in splits:
+            self.samples(split)  # gives the parts their input
+        for name, part in self.parts.items():
+            print(f"head {self.serves[name]}, part {name}:")
+            part.report(splits)
+
     def sampler(self, split: Split, rank: int, world: int) -> EpochSampler:
         """The order of a split for one rank; where batches are of one set, those of all ranks are of the same one."""
         samples = self.samples(split)

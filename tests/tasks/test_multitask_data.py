@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.folders import FolderData
 from datamodules.joint import JointData, SetSampler, read_vocabulary, take_turns
 from datamodules.pose_augment import PoseAugment
 from datamodules.scene_data import SceneData
@@ -226,3 +227,22 @@ def test_one_head_of_a_trained_model_goes_on_learning_and_the_others_stay(tmp_pa
     assert changed == {"far"}
     text = (tmp_path / "more" / "config.yaml").read_text()
     assert "start_from: trained.ckpt" in text, "config.yaml tells where the weights began"
+
+
+def test_each_part_reports_what_it_holds(tmp_path, capsys):
+    from PIL import Image
+
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for k in range(3):
+            Image.new("RGB", (32, 32), (k, 9, len(name))).save(tmp_path / name / f"{k}.png")
+    parts = {
+        "animals": FolderData(str(tmp_path), val_fraction=0.34),
+        "drawn": SceneData("boxes", count=4, eval_count=2),
+    }
+    data = JointData(parts, serves={"animals": "what"}, input=InputSpec((32, 32)))
+    data.report(("train", "val"))
+    said = capsys.readouterr().out
+    assert "head what, part animals:" in said and "classes: cat 2, dog 2" in said
+    assert "head drawn, part drawn:" in said and "train  4 images" in said
+    assert len(data.files("train")) == 4
