@@ -156,7 +156,7 @@ def test_two_heads_with_one_name_are_refused(tmp_path, capsys):
         "      a: {task: depth}\n      a: {task: detection}\n"
     )
     assert main(["fit", "-c", str(file)]) == 2
-    assert "line 6: model.init_args.heads.a stands there twice" in capsys.readouterr().err
+    assert "line 6: duplicate key model.init_args.heads.a" in capsys.readouterr().err
 
 
 def test_a_head_is_checked_as_a_dataclass_too():
@@ -182,7 +182,10 @@ def test_a_skeleton_is_the_same_by_its_name_and_written_out():
         (["--model.heads.what.arguments.dropout", "0.1"], r"give model\.heads\.what\.arguments whole, as json"),
         (["--model.heads", "[a,b]"], r"model\.heads: a mapping is wanted, not \['a', 'b'\]"),
         (["--model.heads.what", "depth"], r"model\.heads\.what: 'depth' is no mapping"),
-        (["--model.heads.what.arguments", '{"dropout": "much"}'], r"model\.heads\.what\.arguments \{dropout: much.*"),
+        (
+            ["--model.heads.what.arguments", '{"dropout": "much"}'],
+            r"model\.heads\.what: dropout: 'much' is not a number",
+        ),
         (["--model.heads", '{"what": {"task": "classification"}, "far": {"task": "depth"}}'], "no part .* serves it"),
     ],
 )
