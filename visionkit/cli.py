@@ -271,6 +271,7 @@ class VisionCLI(LightningCLI):
             checkpoint: Any = self.trainer.checkpoint_callback
             best = getattr(checkpoint, "best_model_path", "") or str(self.run_folder / CHECKPOINTS / "last.ckpt")
             print(f"run:  {self.run_folder}\nbest: {best}")
+            print(f"next: visionkit test --ckpt_path {shlex.quote(str(self.run_folder))}")
 
     def validate(self, **kwargs: Any) -> None:
         """Measures on the validation split."""

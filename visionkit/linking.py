@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from visionkit.data import VisionDataModule
@@ -37,6 +37,9 @@ class Link:
         """The side that follows."""
         return "data" if self.source == "model" else "model"
 
+
+_SMALL = 64
+"""Pixels of an input up to which nothing is cut off by default."""
 
 LINKS = (
     Link("model", "input"),
@@ -117,7 +120,11 @@ def has_argument(cls: type, name: str) -> bool:
 def _input(given: Any, model: Mapping[str, Any], task: type[VisionTask]) -> dict[str, Any]:
     known = inspect.signature(task.default_input).parameters
     usual = task.default_input(**{key: value for key, value in model.items() if key in known and key != "input"})
-    return asdict(InputSpec.of(given, usual))
+    spec = InputSpec.of(given, usual)
+    left_out = not isinstance(given, Mapping) or "crop_fraction" not in given
+    if left_out and max(spec.size) <= _SMALL:
+        spec = replace(spec, crop_fraction=1.0)  # an image that small has no border to spare
+    return asdict(spec)
 
 
 def _skeleton(data: Any, model: Any) -> Any:

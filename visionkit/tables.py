@@ -34,21 +34,25 @@ def one_line(values: Mapping[str, float], begin: str, monitor: str = "", width: 
     """Names and values in one line: the monitored metric, the loss, then as many others as fit.
 
     Args:
-        values: By full name; the part before `/` is left out.
+        values: By full name.
         begin: What the line begins with.
         monitor: Name of the metric that comes first and is never left out.
         width: Columns of the terminal.
     """
-    first = [name for name in (monitor, *(each for each in values if each.endswith("/loss"))) if name in values]
-    line, left = begin, 0
-    for name in dict.fromkeys((*first, *values)):
-        # A value that says nothing gives its place to one that does.
-        told = f"  {name.partition('/')[2] or name} {short(values[name])}"
-        if name != monitor and (told.endswith(" n/a") or len(line) + len(told) > width - len("  +99 more")):
+    losses = sorted((name for name in values if name.endswith("/loss")), key=len)
+    first = [name for name in (monitor, *losses) if name in values]
+    parts = {name: f"  {name} {short(values[name])}" for name in dict.fromkeys((*first, *values))}
+    # A value that says nothing gives its place to one that does.
+    parts = {name: part for name, part in parts.items() if name == monitor or not part.endswith(" n/a")}
+    if len(begin) + sum(map(len, parts.values())) <= width:
+        return begin + "".join(parts.values())
+    line, left, room = begin, 0, width - len("  +99 more")
+    for name, part in parts.items():
+        if name == monitor or len(line) + len(part) <= room:
+            line += part
+        else:
             left += 1
-            continue
-        line += told
-    return f"{line}  +{left} more" if left else line
+    return f"{line}  +{left} more"
 
 
 def short(value: float) -> str:

@@ -8,7 +8,7 @@ from tasks.classification import ClassificationTask
 from tests.toy_data import ToyData
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
-from visionkit.linking import link
+from visionkit.linking import _input, link
 from visionkit.registry import task_class, task_names
 
 
@@ -57,3 +57,11 @@ def test_other_names_of_the_same_number_are_refused():
 def test_another_number_of_classes_is_refused():
     with pytest.raises(UsageError, match="knows 2 classes and the data has 3"):
         links({"classes": ["dark", "light"]}, {"classes": ["dark", "light", "grey"]})
+
+
+@pytest.mark.parametrize(
+    ("given", "fraction"),
+    [({"size": [32, 32]}, 1.0), ({"size": [128, 128]}, 0.95), ({"size": [32, 32], "crop_fraction": 0.9}, 0.9)],
+)
+def test_a_small_input_is_not_cut_by_default(given, fraction):
+    assert _input(given, {"backbone": "test_resnet"}, ClassificationTask)["crop_fraction"] == fraction

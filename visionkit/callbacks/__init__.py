@@ -10,6 +10,7 @@ from visionkit.callbacks.checkpointing import Checkpointing
 from visionkit.callbacks.config_saver import ConfigSaver
 from visionkit.callbacks.divergence import Divergence
 from visionkit.callbacks.ema import EMA
+from visionkit.callbacks.hints import Hints
 from visionkit.callbacks.interruption import Interruption
 from visionkit.callbacks.lean import NoProfiler, without_empty_hooks
 from visionkit.callbacks.progress import Bar, Lines, progress
@@ -29,6 +30,7 @@ __all__ = [
     "Checkpointing",
     "ConfigSaver",
     "Divergence",
+    "Hints",
     "Interruption",
     "Lines",
     "NoProfiler",
@@ -82,6 +84,7 @@ def default_callbacks(
         callbacks.append(RunReport(run, command, config))
     callbacks += [
         Interruption(),
+        Hints(),
         *([progress()] if show_progress else []),
         Checkpointing(Path(run) / CHECKPOINTS, metric, mode, checkpoint_every),
     ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+
+from visionkit.tables import one_line
 
 _REFRESH = 0.1  # seconds between two updates of the bar
 
@@ -79,15 +82,35 @@ class Lines(ProgressBar):
             return
         self._next = now + self.interval
         speed = (batch_idx + 1 - self._first) / (now - self._began) if now > self._began else 0.0
-        text = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  batch {batch_idx + 1}/{total}"
+        text = f"{position(trainer)}  batch {batch_idx + 1}/{total}"
         if speed:
-            text += f"  {speed:.1f}/s  {(total - batch_idx - 1) / speed:.0f} s left"
+            text += f"  {speed:.1f}/s  {batches_left(trainer, batch_idx) / speed:.0f} s left"
         print(text + _formatted(shown(trainer, pl_module)), flush=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._enabled and trainer.state.fn == "fit" and not trainer.sanity_checking:
             values = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
-            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  validation{_formatted(values)}", flush=True)
+            width = shutil.get_terminal_size().columns
+            monitor = getattr(pl_module, "monitor", ("",))[0]
+            print(one_line(values, f"{position(trainer)}  validation", monitor, width), flush=True)
+
+
+def position(trainer: Trainer) -> str:
+    """Where a training is, of what it was limited to: epochs, or steps where these end it."""
+    place = f"epoch {trainer.current_epoch + 1}"
+    if trainer.max_epochs is not None and trainer.max_epochs > 0:
+        place += f"/{trainer.max_epochs}"
+    if trainer.max_steps > 0:
+        place += f"  step {trainer.global_step}/{trainer.max_steps}"
+    return place
+
+
+def batches_left(trainer: Trainer, batch_idx: int) -> float:
+    """Batches until the epoch ends, or the training within it."""
+    left: float = trainer.num_training_batches - batch_idx - 1
+    if trainer.max_steps > 0:
+        left = min(left, (trainer.max_steps - trainer.global_step) * trainer.accumulate_grad_batches)
+    return max(left, 0)
 
 
 def shown(trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:

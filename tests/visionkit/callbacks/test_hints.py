@@ -1,0 +1,34 @@
+"""What the terminal says of a training's length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_training import tiny_task
+from tests.visionkit.callbacks.test_callbacks import fit
+from visionkit.callbacks import Lines
+from visionkit.callbacks.hints import Hints
+
+
+def test_epochs_of_few_steps_are_reported_with_a_batch_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = fit(tmp_path, [Hints()])
+    told = capsys.readouterr().err
+    steps = int(trainer.num_training_batches)
+    if steps < 10:
+        assert f"an epoch has only {steps} step" in told and "--data.batch_size" in told
+    fit(tmp_path, [Hints()], limit_train_batches=2)
+    assert "an epoch has only" not in capsys.readouterr().err, "who cuts it knows it"
+
+
+@pytest.mark.parametrize(
+    ("options", "place"),
+    [({"max_epochs": 1}, "epoch 1/1  "), ({"max_epochs": -1, "max_steps": 2}, "epoch 1  step 2/2  ")],
+)
+def test_progress_names_what_the_training_is_limited_to(options, place, tmp_path, capsys) -> None:
+    fit(tmp_path, [Lines(0.0)], tiny_task(), enable_progress_bar=True, **options)
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith(place) for line in lines), lines
+    assert not any("-1" in line or "None" in line for line in lines)
+    assert all(len(line) <= 80 for line in lines if "validation" in line)
