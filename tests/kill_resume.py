@@ -24,16 +24,13 @@ from pathlib import Path
 
 from lightning import Callback
 
+from tests.processes import SERVER
 from tests.tiny_training import Slowly, end_state, train
 from visionkit.atomic import remove_leftovers
 from visionkit.checkpoint import describe, find_last
 from visionkit.errors import VisionKitError
 
 OTHER_DISK = Path("/dev/shm")
-# Trainings begin in forks of a server without threads that has imported everything; a fork of this process, in which a
-# test runner may have threads, can wait for ever.
-_server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["tests.tiny_training"])
 
 
 class _Began(Callback):
@@ -70,7 +67,7 @@ def start(run: Path, workers: int, temporary: str, slowly: float) -> multiproces
     """Trains in a process of its own, which writes `began` when training begins and `log.txt` all along."""
     run.mkdir(parents=True, exist_ok=True)
     (run / "began").unlink(missing_ok=True)
-    process = _server.Process(target=_child, args=(run, workers, temporary, slowly, multiprocessing.get_start_method()))
+    process = SERVER.Process(target=_child, args=(run, workers, temporary, slowly, multiprocessing.get_start_method()))
     process.start()
     return process
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import tempfile
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from tests.processes import SERVER
+
 START = 500.0
-"""Seconds in which both have answered; importing torch twice on a busy machine takes most of them."""
+"""Seconds in which both have answered; importing torch on a busy machine takes most of them."""
 
 
 def on_two_ranks(function: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -23,11 +24,10 @@ def on_two_ranks(function: Callable[..., Any], *arguments: Any) -> list[Any]:
     Returns:
         What each rank returned, in order.
     """
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
+    results = SERVER.Queue()
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{folder}/ranks"
-        ranks = [context.Process(target=_rank, args=(rank, meeting, results, function, arguments)) for rank in range(2)]
+        ranks = [SERVER.Process(target=_rank, args=(rank, meeting, results, function, arguments)) for rank in range(2)]
         for each in ranks:
             each.start()
         try:

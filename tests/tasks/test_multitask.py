@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -21,6 +20,8 @@ from tasks.multitask import MultiTask
 from tasks.multitask.balancing import GradNorm, Uncertainty, WeightAverage, project_conflicts
 from tasks.multitask.joining import join, name_models, split
 from tasks.multitask.loss import with_surgery
+from tests.processes import SERVER
+from tests.ranks import on_two_ranks
 from ui.cli import main
 from visionkit.backbones import Backbone
 from visionkit.callbacks import default_callbacks
@@ -263,6 +264,11 @@ def _train(task: MultiTask, data: JointData, run: Path | None = None, *extra: Ca
     return trainer
 
 
+def _killed(heads: Any, balance: str, counts: dict[str, int], run: Path, moment: int) -> None:
+    torch.set_num_threads(1)
+    _train(joint(heads, balance=balance), scenes(counts, "round_robin", apart=True), run, _Dies(moment))
+
+
 @pytest.mark.parametrize("balance", ["dwa", "gradnorm"])
 def test_what_was_killed_goes_on_bit_for_bit(balance, tmp_path):
     heads = {"what": {**WHAT, "arguments": {**WHAT["arguments"], "dropout": 0.3}}, "far": FAR}
@@ -271,8 +277,7 @@ def test_what_was_killed_goes_on_bit_for_bit(balance, tmp_path):
     for name, moments in (("whole", ()), ("broken", (2, 4))):
         run = tmp_path / name
         for moment in moments:
-            parts = joint(heads, balance=balance), scenes(counts, "round_robin", apart=True)
-            process = multiprocessing.get_context("fork").Process(target=_train, args=(*parts, run, _Dies(moment)))
+            process = SERVER.Process(target=_killed, args=(heads, balance, counts, run, moment))
             process.start()
             process.join(240)
             process.kill()
@@ -335,11 +340,8 @@ def test_known_joint_models_learn_are_measured_and_answer(heads, tmp_path):
 # ---------------------------------------------------------------------- two processes
 
 
-def _rank(rank: int, port: int, results: Any) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    results.put((rank, *_work([[0, 1], [3]][rank], [[0, 1, 4], [2, 3, 5]][rank], distributed=True)))
-    torch.distributed.destroy_process_group()
+def _rank(rank: int) -> tuple[Any, Any]:
+    return _work([[0, 1], [3]][rank], [[0, 1, 4], [2, 3, 5]][rank], distributed=True)
 
 
 class _Step(torch.nn.Module):
@@ -367,17 +369,9 @@ def _work(learnt: list[int], measured: list[int], distributed: bool = False) -> 
 
 
 @pytest.mark.timeout(300)
-def test_two_ranks_equal_one_though_one_lacks_a_heads_labels(free_port):
+def test_two_ranks_equal_one_though_one_lacks_a_heads_labels():
     gradients, metrics = _work([0, 1, 3], [0, 1, 2, 3, 4, 5])
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    ranks = [context.Process(target=_rank, args=(rank, free_port, results)) for rank in range(2)]
-    for each in ranks:
-        each.start()
-    answers = [results.get(timeout=280) for _ in ranks]
-    for each in ranks:
-        each.join(30)
-    for _, theirs, measured in answers:
+    for theirs, measured in on_two_ranks(_rank):
         assert measured.keys() == metrics.keys()
         assert all(measured[key] == pytest.approx(metrics[key], rel=1e-5, nan_ok=True) for key in metrics)
         for key, value in gradients.items():
