@@ -1,40 +1,46 @@
-"""Folders of pictures and depth files."""
+"""Folders of images and depth files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from datamodules.augment import SampleAugment
-from datamodules.class_names import shorten
-from datamodules.depth_files import DEPTH_SUFFIXES, DepthData, DepthFiles, Pairs, check_every, check_unit, held_out
-from datamodules.splits import split_of
+from datamodules.depth_data import DepthData, DepthFiles, Pairs, check_every, check_unit, held_out
+from datamodules.depth_files import DEPTH_SUFFIXES
+from datamodules.pairing import NamePattern, pair_by_name
+from datamodules.splits import SPLITS, find_split, split_of
 from visionkit.data import Split
-from visionkit.errors import DataError
-from visionkit.listing import SUFFIXES
+from visionkit.errors import DataError, UsageError
+from visionkit.listing import Listing, list_files, list_images
 
 PICTURE_FOLDERS = ("images", "image", "rgb", "color")
 DEPTH_FOLDERS = ("depth", "depths", "depth_maps")
 """Folders that lie side by side, with the same paths below."""
 
-FRAME_ENDINGS = (".color", "_color", "-color", ".rgb", "_rgb")
-"""How the picture of a frame is called where its depth lies beside it: `frame-000150.color.png` and `.depth.png`."""
+FRAMES = ("*.color", "*_color", "*-color", "*.rgb", "*_rgb")
+"""How the image of a frame is called where its depth lies beside it: `frame-000150.color.png` and `.depth.png`."""
 
 
 class DepthFolderData(DepthData):
-    """Pictures and depth, in one of two layouts that are told apart by what is there.
+    """Images and depth, in one of these layouts, which are told apart by what is there.
 
-    `images/[train|val|test/]name.jpg` with `depth/[train|val|test/]name.png` (or .npy), as `visionkit scenes` writes;
-    or frames of a depth camera side by side, `name.color.png` with `name.depth.png`, as 7-Scenes has them.
+    `images/[train|val|test/]name.jpg` with `depth/[train|val|test/]name.png` (or .npy, .exr, ...), as `visionkit
+    scenes` writes; the same with `train/images/` and `train/depth/`; or frames of a depth camera side by side,
+    `name.color.png` with `name.depth.png`, as 7-Scenes has them. Options name any other.
 
     Args:
         root: The folder.
+        images: Folder of the images below it, with `{split}` where there is one per split; `.` is the root itself.
+        depths: Folder of the depth files, in the same way.
+        image_names: How the images are called, `*` for what an image and its depth share: `rgb_*.png`.
+        depth_names: How the depth files are called: `*_depth`, `*_depth.png`, `*.npy` where each has a png beside it.
         units_per_metre: What stands for a metre; by default 1000 for whole numbers (millimetres) and 1 for floats.
             TUM's files have 5000, KITTI's 256.
-        test_every: Where there is no test folder, each n-th picture in order is held out for testing; 0 none.
+        test_every: Where there is no test folder, each n-th image in order is held out for testing; 0 none.
         val_every: Where there is no val folder, each n-th of the others is for validation; 0 none.
         cache_mb: See `DepthData`.
         augment: Changes training samples.
@@ -50,6 +56,10 @@ class DepthFolderData(DepthData):
         self,
         root: str,
         *,
+        images: str | None = None,
+        depths: str | None = None,
+        image_names: str = "*",
+        depth_names: str = "*",
         units_per_metre: float | None = None,
         test_every: int = 0,
         val_every: int = 8,
@@ -59,17 +69,35 @@ class DepthFolderData(DepthData):
     ) -> None:
         super().__init__(cache_mb=cache_mb, augment=augment, **base)
         check_unit(units_per_metre)
+        if (images is None) != (depths is None):
+            raise UsageError("data: give both images and depths, or neither; '.' is the root itself")
         self.root, self.units_per_metre = Path(root), units_per_metre
+        self.folders = (images, depths)
+        self.image_names = NamePattern(image_names, "data.image_names")
+        self.depth_names = NamePattern(depth_names, "data.depth_names")
+        self._keys = self.image_names, self.depth_names
         self.every: dict[Split, int] = {"test": test_every, "val": val_every}
         check_every(self.every)
 
     def find(self) -> Pairs:
         """Lists the folder."""
-        found = list(_pairs(self.root))
-        store = DepthFiles(
-            [str(each.picture) for each in found], [str(each.depth) for each in found], self.units_per_metre
-        )
-        return Pairs(store, held_out(np.array([each.split for each in found]), self.every))
+        if not str(self.root) or not self.root.is_dir():
+            raise DataError(f"{self.root}: no such folder; give --data.root")
+        pairs, splits, over = list[tuple[Path, Path]](), list[str](), dict[str, int]()
+        for split, images, depths in self._listings():
+            found = pair_by_name(
+                *(images, depths, "depth", self._keys[0].key, self._keys[1].key), ("image_names", "depth_names")
+            )
+            pairs += found.pairs
+            splits += [split or _split_below(image, images.root) for image, _ in found.pairs]
+            for reason, number in images.counts.items():
+                over[reason] = over.get(reason, 0) + number
+            if found.alone:
+                over["depth files without an image"] = len(found.alone)
+        if not pairs:
+            raise DataError(f"{self.root}: no pairs of image and depth{self._advice()}")
+        store = DepthFiles([str(image) for image, _ in pairs], [str(depth) for _, depth in pairs], self.units_per_metre)
+        return Pairs(store, held_out(np.array(splits), self.every), str(self.root), over)
 
     def advice(self, split: Split) -> str:
         """What to do where a split is empty."""
@@ -77,56 +105,68 @@ class DepthFolderData(DepthData):
             return f"{self.root}: no pictures are left to train on; lower data.test_every or data.val_every"
         return f"{self.root}: there is no {split} folder and nothing is held out; set e.g. --data.{split}_every 5"
 
+    def _listings(self) -> Iterator[tuple[Split | None, Listing, Listing]]:
+        """The split, where the layout says it, and the images and depth files that are to be paired."""
+        places = list(self._places())
+        for split, images, depths in places:
+            listed = list_images(images), list_files(depths, DEPTH_SUFFIXES, kind="a depth file")
+            chosen = self.image_names.select(listed[0])
+            if images == depths and not self.depth_names.is_any:
+                chosen = self.depth_names.select(chosen, others=True)
+            yield split, chosen, self.depth_names.select(listed[1])
+        if not places:
+            yield from self._frames()
 
-class _Pair(NamedTuple):
-    picture: Path
-    depth: Path
-    split: Split
-
-
-def _pairs(root: Path) -> Iterator[_Pair]:
-    if not str(root) or not root.is_dir():
-        raise DataError(f"{root}: no such folder; give --data.root")
-    pictures = next((root / name for name in PICTURE_FOLDERS if (root / name).is_dir()), None)
-    depths = next((root / name for name in DEPTH_FOLDERS if (root / name).is_dir()), None)
-    found = list(_side_by_side(root) if pictures is None or depths is None else _mirrored(pictures, depths))
-    if not found:
-        raise DataError(
-            f"{root}: no pairs of picture and depth; the layouts are images/name.jpg with depth/name.png, and "
-            "name.color.png with name.depth.png"
-        )
-    yield from found
-
-
-def _mirrored(pictures: Path, depths: Path) -> Iterator[_Pair]:
-    known = {path.relative_to(depths).with_suffix(""): path for path in _files(depths, DEPTH_SUFFIXES)}
-    missing = []
-    for picture in _files(pictures, tuple(SUFFIXES)):
-        place = picture.relative_to(pictures)
-        depth = known.get(place.with_suffix(""))
-        if depth is None:
-            missing.append(str(place))
+    def _places(self) -> Iterator[tuple[Split | None, Path, Path]]:
+        images, depths = self.folders
+        if images is None or depths is None:
+            yield from self._usual_places()
+        elif "{split}" in images:
+            for split in SPLITS:
+                first, second = find_split(self.root, images, split), find_split(self.root, depths, split)
+                if first is not None and second is not None:
+                    yield split, first, second
         else:
-            yield _Pair(picture, depth, _split_of(place))
-    if missing:
-        raise DataError(f"{depths}: no depth for {len(missing)} pictures: {shorten(missing, 3)}")
+            yield None, self.root / images, self.root / depths
+
+    def _usual_places(self) -> Iterator[tuple[Split | None, Path, Path]]:
+        for split in (None, *SPLITS):
+            folder = self.root if split is None else find_split(self.root, "{split}", split)
+            if folder is None:
+                continue
+            images = next((folder / name for name in PICTURE_FOLDERS if (folder / name).is_dir()), None)
+            depths = next((folder / name for name in DEPTH_FOLDERS if (folder / name).is_dir()), None)
+            if images is not None and depths is not None:
+                yield split, images, depths
+                if split is None:
+                    return
+
+    def _frames(self) -> Iterator[tuple[Split | None, Listing, Listing]]:
+        """Frames side by side; each way to call them is tried."""
+        if not self.image_names.is_any or not self.depth_names.is_any:
+            return
+        every, depths = list_images(self.root), list_files(self.root, DEPTH_SUFFIXES, kind="a depth file")
+        for pattern in FRAMES:
+            image_names = NamePattern(pattern, "data.image_names")
+            images = image_names.select(every)
+            if images.files:
+                self._keys = image_names, NamePattern(f"*{pattern[1]}depth", "data.depth_names")
+                yield None, Listing(self.root, images.files, every.passed_over), self._keys[1].select(depths)
+
+    def _advice(self) -> str:
+        stems = [path.stem for path in list_files(self.root, DEPTH_SUFFIXES).files]
+        ending = next((end for end in ("_depth", "-depth", ".depth") if any(s.endswith(end) for s in stems)), None)
+        if ending is not None:
+            return (
+                f"; for 1.png with 1{ending}.png in one folder set --data.images . --data.depths . --data.depth_names "
+                f"'*{ending}'"
+            )
+        return (
+            "; the layouts are images/name.jpg with depth/name.png, and name.color.png with name.depth.png; "
+            "--data.images, --data.depths and --data.depth_names say another"
+        )
 
 
-def _side_by_side(root: Path) -> Iterator[_Pair]:
-    for picture in _files(root, tuple(SUFFIXES)):
-        ending = next((each for each in FRAME_ENDINGS if picture.stem.lower().endswith(each)), None)
-        if ending is None:
-            continue
-        stem = picture.stem[: -len(ending)] + ending[0] + "depth"
-        depth = next((p for p in (picture.with_name(stem + s) for s in DEPTH_SUFFIXES) if p.is_file()), None)
-        if depth is None:
-            raise DataError(f"{picture}: no depth beside it; looked for {stem}.png and {stem}.npy")
-        yield _Pair(picture, depth, _split_of(picture.relative_to(root)))
-
-
-def _split_of(place: Path) -> Split:
+def _split_below(image: Path, root: Path) -> Split:
+    place = image.relative_to(root)
     return (split_of(place.parts[0]) if len(place.parts) > 1 else None) or "train"
-
-
-def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in endings and not p.name.startswith("."))

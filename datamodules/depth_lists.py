@@ -9,21 +9,26 @@ import numpy as np
 
 from datamodules.augment import SampleAugment
 from datamodules.class_names import shorten
-from datamodules.depth_files import DEPTH_SUFFIXES, DepthData, DepthFiles, Pairs, check_every, check_unit, held_out
+from datamodules.depth_data import DepthData, DepthFiles, Pairs, check_every, check_unit, held_out
+from datamodules.depth_files import DEPTH_SUFFIXES
 from datamodules.splits import SPLIT_WORDS, split_of
 from visionkit.data import Split
 from visionkit.errors import DataError, suggest
+from visionkit.listing import resolve_listed
+from visionkit.text_files import read_lines
 
 
 class DepthListData(DepthData):
     """Pairs from a text file of a picture, its depth and, where there are splits, `train`, `val` or `test` a line.
 
     Columns are separated by tabs, commas or blanks; a fourth one and what follows is left out (BTS's lists have a focal
-    length as the third, which is taken for no split). A first line that names the columns is left out too.
+    length as the third, which is taken for no split). A first line that names the columns is left out too, and images
+    whose depth is called `None`, as BTS's lists have them, are passed over.
 
     Args:
         list: The file.
         root: Folder that its paths start from; the list's own folder where left out.
+        depth_root: Folder that the paths of depth start from, where it is another one.
         units_per_metre: See `DepthFolderData`.
         val_every: Where no line is for validation, each n-th of the training lines is; 0 none.
         test_every: The same for testing.
@@ -37,6 +42,7 @@ class DepthListData(DepthData):
         list: str,
         *,
         root: str | None = None,
+        depth_root: str | None = None,
         units_per_metre: float | None = None,
         val_every: int = 8,
         test_every: int = 0,
@@ -48,26 +54,31 @@ class DepthListData(DepthData):
         check_unit(units_per_metre)
         self.list, self.units_per_metre = Path(list), units_per_metre
         self.root = Path(root) if root else self.list.parent
+        self.depth_root = Path(depth_root) if depth_root else self.root
         self.every: dict[Split, int] = {"test": test_every, "val": val_every}
         check_every(self.every)
 
     def find(self) -> Pairs:
         """Reads the list and looks for every file."""
-        lines = _read(self.list)
-        for what in ("picture", "depth"):
-            paths = [(getattr(each, what), each.number) for each in lines]
-            missing = [f"{path} (line {number})" for path, number in paths if not (self.root / path).is_file()]
+        lines, without = _read(self.list)
+        images = [_file(self.root, each.picture) for each in lines]
+        depths = [_file(self.depth_root, each.depth) for each in lines]
+        options = ("picture", images, self.root, "root"), ("depth", depths, self.depth_root, "depth_root")
+        for what, paths, root, option in options:
+            missing = [
+                f"{getattr(each, what)} (line {each.number})"
+                for each, path in zip(lines, paths, strict=True)
+                if not path.is_file()
+            ]
             if missing:
                 raise DataError(
                     f"{self.list}: {len(missing)} of {len(lines)} {what} files are missing: {shorten(missing, 3)}; "
-                    f"paths are looked for in {self.root} (--data.root)"
+                    f"paths are looked for in {root} (--data.{option})"
                 )
-        store = DepthFiles(
-            [str(self.root / each.picture) for each in lines],
-            [str(self.root / each.depth) for each in lines],
-            self.units_per_metre,
-        )
-        return Pairs(store, held_out(np.array([each.split for each in lines]), self.every))
+        store = DepthFiles([str(path) for path in images], [str(path) for path in depths], self.units_per_metre)
+        over = {"images whose depth is None": without} if without else {}
+        splits = held_out(np.array([each.split for each in lines]), self.every)
+        return Pairs(store, splits, str(self.list), over)
 
     def advice(self, split: Split) -> str:
         """What to do where a split is empty."""
@@ -81,21 +92,26 @@ class _Line(NamedTuple):
     split: Split
 
 
-def _read(file: Path) -> list[_Line]:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{file}: no such list; give --data.list") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: cannot be read as utf-8 text ({error})") from None
+def _file(root: Path, name: str) -> Path:
+    """A file that a list names; BTS's lists begin their paths with a slash and mean the folder of the data."""
+    path = resolve_listed(root, name)
+    return path if path.is_file() or not name.startswith("/") else resolve_listed(root, name.lstrip("/"))
+
+
+def _read(file: Path) -> tuple[list[_Line], int]:
+    """The lines with a depth, and the number of those without."""
     found: list[_Line] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
+    without = 0
+    for number, line in read_lines(file, "list; give --data.list"):
+        if line.startswith("#"):
             continue
         separator = "\t" if "\t" in line else "," if "," in line else None
         cells = [cell.strip() for cell in line.split(separator)]
         if len(cells) < 2 or not cells[0] or not cells[1]:
             raise DataError(f"{file} line {number}: a picture and its depth are needed, separated by a tab")
+        if cells[1].lower() in ("none", "null", "nan"):
+            without += 1
+            continue
         if not cells[1].lower().endswith(DEPTH_SUFFIXES):
             if not found:
                 continue  # the names of the columns
@@ -105,7 +121,7 @@ def _read(file: Path) -> list[_Line]:
         found.append(_Line(number, cells[0], cells[1], _split(file, number, cells[2] if len(cells) > 2 else "")))
     if not found:
         raise DataError(f"{file}: no pairs; a line is picture, tab, depth")
-    return found
+    return found, without
 
 
 def _split(file: Path, number: int, word: str) -> Split:

@@ -13,7 +13,7 @@ from datamodules.class_names import shorten
 from datamodules.label_maps import LossyLabels, whole_values
 from datamodules.object_entries import Entry
 from datamodules.objects import ObjectData, ObjectTarget
-from datamodules.pairing import check_same_size, keep_ending, pair_by_name
+from datamodules.pairing import NamePattern, check_same_size, pair_by_name
 from datamodules.splits import find_split
 from datamodules.value_files import grey, read_values
 from visionkit.data import Split
@@ -40,8 +40,7 @@ class InstanceMapData(ObjectData):
         root: The folder.
         images: Name of the folder of images.
         labels: Name of the folder of label maps.
-        label_ending: What the names of label maps have behind those of their images, and their file type where there
-            are several: `_mask`, `_mask.png`, `.png`.
+        label_names: How the label maps are called, `*` for the name of their image: `*_mask`, `*.png`.
         parts: Every connected part of a value is an object. Left out, that is so where no label map of the training
             images has two values beside 0, and all have the same one.
         lossy_labels: `refuse` label maps in JPEG, whose compression makes objects of its noise, or take the `nearest`
@@ -62,7 +61,7 @@ class InstanceMapData(ObjectData):
         *,
         images: str = "images",
         labels: str = "labels",
-        label_ending: str = "",
+        label_names: str = "*",
         parts: bool | None = None,
         lossy_labels: LossyLabels = "refuse",
         min_area: int = 1,
@@ -76,7 +75,8 @@ class InstanceMapData(ObjectData):
                 f"data.lossy_labels {lossy_labels!r}: allowed are {', '.join(allowed)}{suggest(lossy_labels, allowed)}"
             )
         self.root, self.folders, self.min_area = Path(root), (images, labels), min_area
-        self.label_ending, self.parts, self.lossy_labels = label_ending, parts, lossy_labels
+        self.label_names = NamePattern(label_names, "data.label_names")
+        self.parts, self.lossy_labels = parts, lossy_labels
         self.classes = self.classes or ("object",)
         if len(self.classes) != 1:
             raise UsageError(
@@ -100,10 +100,12 @@ class InstanceMapData(ObjectData):
             if not place.is_dir():
                 raise DataError(f"{place}: no such folder; --data.images and --data.labels name them")
         images = list_images(places[0])
-        maps, key = keep_ending(list_images(places[1]), self.label_ending, "a label map")
+        maps = self.label_names.select(list_images(places[1]))
         if not images.files:
             raise DataError(f"{places[0]}: no images there")
-        pairs, alone = pair_by_name(images, maps, "label map", partner_key=key)
+        pairs, alone = pair_by_name(
+            images, maps, "label map", partner_key=self.label_names.key, options=("", "label_names")
+        )
         if alone:
             names = [path.name for path in alone]
             raise DataError(f"{places[1]}: {len(alone)} label maps have no image: {shorten(names, 3)}")
@@ -111,7 +113,7 @@ class InstanceMapData(ObjectData):
             train = self._places("train") if split != "train" else None
             deciding = [path for _, path in pairs]
             if train is not None and train[1].is_dir():
-                deciding = keep_ending(list_images(train[1]), self.label_ending, "a label map")[0].files
+                deciding = self.label_names.select(list_images(train[1])).files
             self.parts = self._numbers_nothing(deciding, places[1])
         return [self._entry(image, path) for image, path in pairs]
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from datamodules.augment import SampleAugment
 from datamodules.class_names import shorten
-from datamodules.depth_files import DepthData, DepthFiles, Pairs, check_every, held_out
+from datamodules.depth_data import DepthData, DepthFiles, Pairs, check_every, held_out
 from visionkit.data import Split
 from visionkit.errors import DataError
+from visionkit.listing import list_files, list_folders
 
 UNITS = 256.0
 """Of KITTI's 16-bit png files for a metre; 0 is not measured."""
@@ -72,7 +73,7 @@ class KittiDepthData(DepthData):
                 "is looked for there (--data.raw)"
             )
         store = DepthFiles([str(each.picture) for each in found], [str(each.depth) for each in found], UNITS)
-        return Pairs(store, held_out(np.array([each.split for each in found]), self.every))
+        return Pairs(store, held_out(np.array([each.split for each in found]), self.every), str(self.root))
 
     def advice(self, split: Split) -> str:
         """What to do where a split is empty."""
@@ -85,11 +86,11 @@ class KittiDepthData(DepthData):
         top = top if top.is_dir() else self.root
         splits: tuple[Split, ...] = ("train", "val")
         for split in splits:
-            for depth in sorted(top.glob(f"{split}/*/proj_depth/groundtruth/image_0[23]/*.png")):
-                camera, drive = depth.parent.name, depth.parents[3].name
-                if int(camera[-1]) not in self.cameras:
-                    continue
-                yield _Pair(self._picture(drive, camera, depth.name), depth, split)
+            for drive in list_folders(top / split) if (top / split).is_dir() else ():
+                for number in sorted(self.cameras):
+                    camera = drive / f"proj_depth/groundtruth/image_0{number}"
+                    for depth in _pngs(camera):
+                        yield _Pair(self._picture(drive.name, camera.name, depth.name), depth, split)
 
     def _picture(self, drive: str, camera: str, name: str) -> Path:
         match = _DRIVE.match(drive)
@@ -106,11 +107,15 @@ class KittiDepthData(DepthData):
         if top is None:
             return
         folder = top / "val_selection_cropped"
-        for depth in sorted((folder / "groundtruth_depth").glob("*.png")):
+        for depth in _pngs(folder / "groundtruth_depth"):
             camera = re.search(r"_image_0([23])\.png$", depth.name)
             if camera and int(camera.group(1)) not in self.cameras:
                 continue
             yield _Pair(folder / "image" / depth.name.replace("_groundtruth_depth_", "_image_"), depth, "test")
+
+
+def _pngs(folder: Path) -> list[Path]:
+    return list_files(folder, (".png",), deep=False).files if folder.is_dir() else []
 
 
 class _Pair(NamedTuple):

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from datamodules.augment import SampleAugment
-from datamodules.depth_files import DepthData, Pairs, check_every, held_out, to_metres
+from datamodules.depth_data import DepthData, Pairs, check_every, held_out
+from datamodules.depth_files import to_metres
 from visionkit.data import Split
 from visionkit.errors import DataError
 from visionkit.images import ImageSource
@@ -55,7 +56,7 @@ class NyuDepthData(DepthData):
             names[:] = ""
             for split, rows in _read_splits(self.splits, len(store)).items():
                 names[rows] = split
-        return Pairs(store, held_out(names, self.every))
+        return Pairs(store, held_out(names, self.every), str(self.mat))
 
     def advice(self, split: Split) -> str:
         """What to do where a split is empty."""

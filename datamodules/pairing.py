@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datamodules.class_names import shorten
-from visionkit.errors import DataError
+from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
 from visionkit.listing import SUFFIXES, Listing
 
@@ -39,6 +39,7 @@ def pair_by_name(
     what: str,
     image_key: Callable[[str], str] = str,
     partner_key: Callable[[str], str] = str,
+    options: tuple[str, str] = ("", ""),
 ) -> Paired:
     """Pairs the files of two folders by relative path without the ending.
 
@@ -51,6 +52,7 @@ def pair_by_name(
         what: What a partner is, for the messages: "label file".
         image_key: Turns the name of an image, without its ending, into what both have in common.
         partner_key: The same for a partner.
+        options: Of the data, which say how images and partners are called: "image_names", "label_names".
 
     Raises:
         DataError: An image without a partner, two images for one partner or two partners for one image.
@@ -58,12 +60,14 @@ def pair_by_name(
     first, second = _keyed(images, image_key), _keyed(partners, partner_key)
     if not first.keys() & second.keys() and images.files and partners.files:
         first, second = _bare(first), _bare(second)
-    for found, listing, one in ((first, images, "image"), (second, partners, what)):
+    for found, listing, one, option in ((first, images, "image", options[0]), (second, partners, what, options[1])):
         twice = next((paths for paths in found.values() if len(paths) > 1), None)
         if twice is not None:
             names = " and ".join(path.relative_to(listing.root).as_posix() for path in twice[:2])
+            advice = f", or choose with --data.{option} '*{twice[0].suffix}'" if option else ""
             raise DataError(
-                f"{listing.root}: {names} have one name, so which {one} is meant is not clear; rename or remove one"
+                f"{listing.root}: {names} have one name, so which {one} is meant is not clear; rename or remove "
+                f"one{advice}"
             )
     missing = [paths[0] for key, paths in first.items() if key not in second]
     if missing:
@@ -96,37 +100,50 @@ def _names(paths: Sequence[Path], listing: Listing) -> str:
     return shorten((path.relative_to(listing.root).as_posix() for path in paths), 3)
 
 
-def keep_ending(listing: Listing, ending: str, what: str) -> tuple[Listing, Callable[[str], str]]:
-    """The files of a folder whose names end in something, and what turns their names into what pairs have in common.
+class NamePattern:
+    """File names that share something: `*_mask`, `depth_*.png`, `*.npy`. What `*` stands for is what pairs share.
 
     Args:
-        listing: The files.
-        ending: `_mask`, `.npy` or both, `_depth.png`; every file is kept where it is empty.
-        what: What the files are, for the reason why others are passed over: "a label file".
+        pattern: With one `*`; the file type may be left out.
+        option: What it was given with, for the message.
 
-    Returns:
-        The listing without the others, and a key for `pair_by_name`.
+    Raises:
+        UsageError: Not one `*`.
     """
-    own, suffix = split_ending(ending)
-    kept = Listing(listing.root, passed_over={reason: list(paths) for reason, paths in listing.passed_over.items()})
-    for path in listing.files:
-        if has_ending(path, ending):
-            kept.files.append(path)
-        else:
-            kept.pass_over(f"not {what} (*{own}{suffix})", path)
-    return kept, lambda stem: stem[: len(stem) - len(own)] if own else stem
 
+    def __init__(self, pattern: str, option: str) -> None:
+        stem, dot, kind = pattern.rpartition(".")
+        self.suffix = (dot + kind).lower() if (dot + kind).lower() in _TYPES else ""
+        self.start, star, self.end = (stem if self.suffix else pattern).partition("*")
+        if not star or "*" in self.end or "/" in pattern:
+            raise UsageError(f"{option} {pattern!r}: give a file name with one *, such as '*_depth.png'")
+        self.pattern = pattern
 
-def split_ending(ending: str) -> tuple[str, str]:
-    """`_depth.png` as `_depth` and `.png`; `.depth` is no file type and stays whole."""
-    stem, dot, kind = ending.rpartition(".")
-    return (stem, dot + kind) if (dot + kind).lower() in _TYPES else (ending, "")
+    @property
+    def is_any(self) -> bool:
+        """Whether every name fits."""
+        return not (self.start or self.end or self.suffix)
 
+    def fits(self, path: Path) -> bool:
+        """Whether a file is called so."""
+        stem = path.stem
+        long_enough = len(stem) >= len(self.start) + len(self.end)
+        typed = not self.suffix or path.suffix.lower() == self.suffix
+        return typed and long_enough and stem.startswith(self.start) and stem.endswith(self.end)
 
-def has_ending(path: Path, ending: str) -> bool:
-    """Whether the name of a file ends in something, see `keep_ending`; the case of letters does not count."""
-    own, suffix = split_ending(ending)
-    return path.stem.lower().endswith(own.lower()) and (not suffix or path.suffix.lower() == suffix.lower())
+    def key(self, stem: str) -> str:
+        """What `*` stands for in a name without its file type."""
+        return stem[len(self.start) : len(stem) - len(self.end)]
+
+    def select(self, listing: Listing, *, others: bool = False) -> Listing:
+        """The files that are called so, or the others; those left out are passed over."""
+        kept = Listing(listing.root, passed_over={why: list(paths) for why, paths in listing.passed_over.items()})
+        for path in listing.files:
+            if self.fits(path) != others:
+                kept.files.append(path)
+            elif not others:
+                kept.pass_over(f"not called {self.pattern}", path)
+        return kept
 
 
 def check_same_size(image: ImageSource, size: tuple[int, ...], partner: str, what: str) -> None:

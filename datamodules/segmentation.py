@@ -13,14 +13,14 @@ from datamodules.augment import SampleAugment
 from datamodules.class_names import shorten
 from datamodules.label_maps import LabelledMaps, LabelReader, LabelStore, LossyLabels, read_colours
 from datamodules.label_survey import survey, values_of_binary, warn_of_one_class
-from datamodules.pairing import has_ending, keep_ending, pair_by_name
+from datamodules.pairing import NamePattern, pair_by_name
 from datamodules.pictures import FileStore, PixelCache, split_rows
 from datamodules.pixel_weights import PixelWeights
 from datamodules.splits import find_split
 from visionkit.data import Split, VisionDataModule
 from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, UsageError, suggest
-from visionkit.listing import Listing, list_images
+from visionkit.listing import list_images
 from visionkit.names import checked_name
 from visionkit.text_files import read_lines
 from visionkit.types import Sample
@@ -134,8 +134,8 @@ class LabelMapData(_PairedData):
         values: Value, or list of values, of each class in the label files, where these are not 0, 1, 2, ...:
             `{background: 0, road: 255}`.
         label_offset: Value of the first class; 1 where the labels start at 1. Smaller values are ignored.
-        label_ending: What the names of label files have behind those of their images, and their file type where there
-            are several: `_mask`, `_mask.png`, `.png`.
+        image_names: How the images are called, `*` for what an image and its label file share: `*_leftImg8bit.png`.
+        label_names: How the label files are called: `*_mask`, `*_mask.png`, `*.png`.
         lossy_labels: `refuse` label files in JPEG, whose compression changes the values, or take the `nearest` value of
             each pixel; that wants values that lie far apart, such as 0 and 255.
         val_fraction: Fraction of the training images that is split off for validation where there is no such folder.
@@ -165,7 +165,8 @@ class LabelMapData(_PairedData):
         colours: str | None = None,
         values: dict[str, int | list[int]] | None = None,
         label_offset: int = 0,
-        label_ending: str = "",
+        image_names: str = "*",
+        label_names: str = "*",
         lossy_labels: LossyLabels = "refuse",
         val_fraction: float = 0.1,
         test_fraction: float = 0.0,
@@ -189,7 +190,9 @@ class LabelMapData(_PairedData):
             augment=augment,
             **base,
         )
-        self.images, self.labels, self.label_ending = images, labels, label_ending
+        self.images, self.labels = images, labels
+        self.image_names = NamePattern(image_names, "data.image_names")
+        self.label_names = NamePattern(label_names, "data.label_names")
         self.colours, self.values, self.label_offset = colours, values, label_offset
         if lossy_labels not in get_args(LossyLabels):
             allowed = get_args(LossyLabels)
@@ -272,13 +275,14 @@ class LabelMapData(_PairedData):
                     f"{'images' if what == 'images' else 'label files'}; data.{what} says where it is below data.root"
                 )
         assert folder is not None and beside is not None
-        images, own = list_images(folder), self.label_ending
-        if own and beside == folder:
-            images = Listing(folder, [path for path in images.files if not has_ending(path, own)], images.passed_over)
-        labels, key = keep_ending(list_images(beside), own, "a label file")
-        pairs, alone = pair_by_name(images, labels, "label file", partner_key=key)
-        over = {reason: len(paths) for reason, paths in images.passed_over.items()}
-        over |= {"label files without an image": len(alone)} if alone else {}
+        images = self.image_names.select(list_images(folder))
+        if beside == folder and not self.label_names.is_any:
+            images = self.label_names.select(images, others=True)
+        labels = self.label_names.select(list_images(beside))
+        pairs, alone = pair_by_name(
+            *(images, labels, "label file", self.image_names.key, self.label_names.key), ("image_names", "label_names")
+        )
+        over = images.counts | ({"label files without an image": len(alone)} if alone else {})
         return LabelledFiles(pairs, str(folder), over)
 
 

@@ -83,8 +83,9 @@ def measures(depth: Tensor, truth: Tensor) -> Tensor:
 class DepthMeasures(Metric):
     """AbsRel, SqRel, RMSE, RMSE-log, log10, SILog and delta 1 to 3, the mean of per-picture values.
 
-    `compute` also gives `unmeasured`: pictures without a valid pixel, which count in none of them. Without any picture
-    all are 0, not NaN.
+    `compute` also gives `unmeasured`: pictures without a valid pixel, which count in none of them, and `beyond`: the
+    fraction of measured pixels that are farther than `cap`, which count in none either. Without any picture all are 0,
+    not NaN.
 
     Args:
         cap: Metres; farther truth does not count, and predictions are cut to it.
@@ -98,6 +99,7 @@ class DepthMeasures(Metric):
     total: Tensor
     pictures: Tensor
     skipped: Tensor
+    pixels: Tensor
 
     def __init__(self, cap: float = 10.0, alignment: Alignment = "none", relative: bool = False) -> None:
         super().__init__()
@@ -105,6 +107,7 @@ class DepthMeasures(Metric):
         self.add_state("total", torch.zeros(len(NAMES), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("pictures", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("skipped", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("pixels", torch.zeros(2, dtype=torch.long), dist_reduce_fx="sum")  # beyond the cap, measured
 
     def update(self, values: Tensor, truth: Tensor, mask: Tensor | None = None) -> None:
         """Adds a batch.
@@ -115,6 +118,7 @@ class DepthMeasures(Metric):
             mask: (B, h, w) bool, pixels that count, or None for all.
         """
         known = (truth > LEAST) & (truth <= self.cap)
+        self.pixels += torch.stack([(truth > self.cap).sum(), (truth > LEAST).sum()])
         if mask is not None:
             known &= mask
         for said, real, there in zip(values, truth, known, strict=True):
@@ -138,7 +142,8 @@ class DepthMeasures(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         means = (self.total / self.pictures.clamp(min=1)).float()
-        return {**dict(zip(NAMES, means, strict=True)), "unmeasured": self.skipped.float()}
+        beyond = (self.pixels[0] / self.pixels[1].clamp(min=1)).float()
+        return {**dict(zip(NAMES, means, strict=True)), "unmeasured": self.skipped.float(), "beyond": beyond}
 
 
 def build_metrics(cap: float, alignment: Alignment, relative: bool) -> MetricCollection:

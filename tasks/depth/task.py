@@ -23,6 +23,8 @@ from visionkit.types import Batch
 
 log = logging.getLogger(__name__)
 
+_MOST_BEYOND = 0.5
+
 DEFAULT_LOSSES = {False: {"silog": 1.0, "log_l1": 1.0, "gradient": 0.25}, True: {"scale_shift_invariant": 1.0}}
 
 
@@ -118,6 +120,7 @@ class DepthTask(VisionTask):
         self.normalize = Normalize(body.mean, body.std)
         self.loss = DepthLoss(losses or DEFAULT_LOSSES[relative], loss_options, relative)
         self.metrics = build_metrics(max_depth, self.alignment, relative)
+        self._warned = False
 
     def resolved(self) -> dict[str, Any]:
         return {"input": self.input, "optim": self.optim}
@@ -158,7 +161,26 @@ class DepthTask(VisionTask):
                     "" if self.eval_crop == "none" else f" within the crop {self.eval_crop}",
                 ),
             )
+        self._warn_of_unit(float(computed["beyond"]), float(computed["delta1"]), float(computed["abs_rel"]))
         return {}
+
+    def _warn_of_unit(self, beyond: float, delta1: float, abs_rel: float) -> None:
+        """Warns once of what a wrong unit of the data looks like."""
+        trainer: Any = self._trainer
+        if self._warned or (trainer is not None and trainer.sanity_checking):
+            return
+        unit = "if that is wrong, set --data.units_per_metre (TUM's files have 5000, KITTI's 256, most others 1000)"
+        self._warned = True
+        if beyond > _MOST_BEYOND:
+            log.warning(
+                "%.0f %% of the measured depth is beyond model.max_depth (%g m), is not learnt from and counts in no "
+                "metric; set --model.max_depth to what the data has, or, %s",
+                *(100 * beyond, self.bounds[1], unit),
+            )
+        elif not self.relative and delta1 == 0 and abs_rel > 0:
+            log.warning("delta1 is 0: no pixel is within a factor of 1.25 of the measured depth; %s", unit)
+        else:
+            self._warned = False
 
     @property
     def protocol(self) -> str:

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from datamodules.depth_files import read_depth, unit_advice
+from datamodules.depth_data import unit_advice
+from datamodules.depth_files import read_depth
 from datamodules.depth_folders import DepthFolderData
 from datamodules.depth_lists import DepthListData
 from datamodules.kitti_depth import KittiDepthData
@@ -82,14 +83,14 @@ def test_what_is_no_depth_is_told(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 9000, (64, 64)).astype(np.uint16)).save(whole)
     (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:2000])
     for name, line in (
-        ("rgb.png", "mode RGB"),
+        ("rgb.png", "an image in color"),
         ("eight.png", "8-bit numbers"),
-        ("three.npy", "one number a pixel"),
+        ("three.npy", "one number per pixel"),
         ("objects.npy", "cannot be read as .npy"),
-        ("text.png", "cannot be opened"),
+        ("text.png", "not an image"),
         ("text.npy", "cannot be read as .npy"),
         ("cut.png", "truncated or damaged"),
-        ("none.png", "no such file"),
+        ("none.png", "no such depth file"),
         ("none.npy", "no such file"),
     ):
         with pytest.raises(DataError, match=line):
@@ -137,14 +138,16 @@ def test_frames_side_by_side_with_every_fifth_held_out(tmp_path):
 def test_sizes_that_differ_and_pairs_that_lack_are_errors(tmp_path):
     save_pair(tmp_path / "a/images/0.jpg", tmp_path / "a/depth/0.png", metres())
     Image.fromarray(np.zeros((24, 31, 3), np.uint8)).save(tmp_path / "a/images/0.jpg")
-    with pytest.raises(DataError, match=r"24 x 31 pixels .* depth 24 x 32"):
+    with pytest.raises(
+        DataError, match=r"0\.png: a depth map of 32 x 24 pixels does not fit the image .*0\.jpg of 31 x 24"
+    ):
         DepthFolderData(str(tmp_path / "a"), input=SPEC, val_every=0).samples("train")
     save_pair(tmp_path / "b/images/0.jpg", tmp_path / "b/depth/0.png", metres())
     Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(tmp_path / "b/images/1.jpg")
-    with pytest.raises(DataError, match=r"no depth for 1 pictures: 1\.jpg"):
+    with pytest.raises(DataError, match=r"no depth for 1 of 2 images: 1\.jpg"):
         DepthFolderData(str(tmp_path / "b"), input=SPEC).samples("train")
     Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(tmp_path / "x.color.png")
-    with pytest.raises(DataError, match=r"looked for x.depth.png"):
+    with pytest.raises(DataError, match=r"no depth for 1 of 1 images: x\.color\.png"):
         DepthFolderData(str(tmp_path), input=SPEC).samples("train")
     (tmp_path / "c").mkdir()
     with pytest.raises(DataError, match="no pairs"):

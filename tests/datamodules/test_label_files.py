@@ -252,7 +252,7 @@ def test_labels_are_found_by_their_path_and_not_by_their_stem(tmp_path: Path) ->
 def test_two_images_for_one_label_file_are_refused(tmp_path: Path) -> None:
     save(tmp_path, "a", drawn((0, 1, 0)))
     Image.fromarray(np.zeros((12, 10, 3), np.uint8)).save(tmp_path / "images/train/a.png")
-    with pytest.raises(DataError, match=r"a\.jpg and a\.png have one name"):
+    with pytest.raises(DataError, match=r"a\.jpg and a\.png have one name.*--data\.image_names '\*\.jpg'"):
         data(tmp_path).samples("train")
 
 
@@ -272,10 +272,23 @@ def test_one_flat_folder_with_endings(tmp_path: Path) -> None:
     for k in range(4):
         Image.fromarray(np.zeros((12, 10, 3), np.uint8)).save(tmp_path / f"{k}.jpg")
         Image.fromarray(drawn((0, 255, 0))).save(tmp_path / f"{k}_mask.png")
-    read = data(tmp_path, images=".", labels=".", label_ending="_mask", val_fraction=0.25)
+    read = data(tmp_path, images=".", labels=".", label_names="*_mask", val_fraction=0.25)
     assert (len(read.samples("train")), len(read.samples("val"))) == (3, 1)
     with pytest.raises(DataError, match="test_fraction"):
         read.samples("test")  # one folder is not every split
+
+
+def test_names_that_differ_as_those_of_cityscapes_do(tmp_path: Path) -> None:
+    for k in range(2):
+        save(tmp_path, f"aachen/{k}", np.full((12, 10), k, np.uint8))
+    for folder, ending in (("images", "_leftImg8bit"), ("label_maps", "_gtFine_labelIds")):
+        for path in (tmp_path / folder / "train/aachen").iterdir():
+            path.rename(path.with_stem(path.stem + ending))
+    Image.fromarray(drawn()).save(tmp_path / "label_maps/train/aachen/0_gtFine_color.png")
+    read = data(tmp_path, image_names="*_leftImg8bit.jpg", label_names="*_gtFine_labelIds.png")
+    assert [int(labels[0, 0]) for labels in maps(read)] == [0, 1]
+    with pytest.raises(UsageError, match=r"data\.label_names '_mask': give a file name with one \*"):
+        data(tmp_path, label_names="_mask")
 
 
 @pytest.mark.parametrize("words", [("training", "validation", "testing"), ("training_set", "dev", "test_set")])

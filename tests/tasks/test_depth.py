@@ -362,3 +362,14 @@ def test_truth_and_picture_move_together_and_zero_is_never_mixed():
         [Sample(ImageSource(picture), {"depth": depth}, "x")], Preprocessor(InputSpec(size=(60, 80), fit="stretch"))
     )
     np.testing.assert_array_equal(collate([data[0]])["target"]["depth"][0].numpy(), depth)
+
+
+@pytest.mark.parametrize(("factor", "said"), [(5.0, "is beyond model.max_depth"), (0.001, "delta1 is 0"), (1.0, "")])
+def test_what_a_wrong_unit_looks_like_is_a_warning(caplog, factor, said):
+    task = DepthTask("test_resnet", input=InputSpec(size=(32, 32), fit="stretch"), max_depth=10.0)
+    truth = torch.full((1, 8, 8), 4.0) * factor
+    task.metrics.update(torch.full((1, 8, 8), 4.0), truth)
+    for _ in range(2):
+        task.tabulate(task.metrics.compute())
+    messages = [record.message for record in caplog.records if "units_per_metre" in record.message]
+    assert len(messages) == bool(said) and all(said in message for message in messages)

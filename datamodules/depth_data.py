@@ -1,0 +1,330 @@
+"""Pairs of images and depth as samples: their splits, their cache, and what is suspicious about their depth."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from datamodules.augment import SampleAugment
+from datamodules.class_names import shorten
+from datamodules.depth_files import default_unit, read_depth, read_raw
+from datamodules.float_files import FLOAT_SUFFIXES
+from datamodules.pairing import check_same_size, warn_of_turned
+from datamodules.pictures import FileStore, PixelCache, StoredPictures
+from visionkit.data import Split, VisionDataModule
+from visionkit.data_summary import SplitSummary
+from visionkit.errors import UsageError
+from visionkit.images import ImageSource
+from visionkit.types import Sample
+
+log = logging.getLogger(__name__)
+
+KNOWN_UNITS: dict[str, float] = {
+    "millimetres": 1000,
+    "metres": 1,
+    "KITTI's 1/256 m": 256,
+    "TUM's 1/5000 m": 5000,
+    "centimetres": 100,
+}
+"""Numbers that stand for a metre in the files that are about, the most common first."""
+
+FARTHEST, NEAREST = 100.0, 0.01
+"""Metres; a set whose median lies beyond is most likely read in a wrong unit."""
+
+BEYOND_SENSORS = 12.0
+"""Metres that no depth camera of rooms measures."""
+
+_PROBES = 64
+
+
+class DepthStore(Protocol):
+    """Pictures and their depth by number."""
+
+    def __len__(self) -> int: ...
+
+    def source(self, number: int) -> ImageSource:
+        """The picture."""
+
+    def name(self, number: int) -> str:
+        """Names the picture in messages and predictions; reads nothing."""
+
+    def depth(self, number: int) -> np.ndarray:
+        """Its depth, (h, w) float32 metres, 0 not measured."""
+
+    @property
+    def unit(self) -> float:
+        """Numbers of the files that were taken for a metre."""
+
+
+class DepthFiles(FileStore):
+    """Pairs of files.
+
+    Args:
+        pictures: Paths.
+        depths: Paths, one for each picture.
+        units_per_metre: See `read_depth`.
+    """
+
+    def __init__(self, pictures: Sequence[str], depths: Sequence[str], units_per_metre: float | None) -> None:
+        super().__init__(Path(), pictures)
+        self.depths, self.units = FileStore(Path(), depths), units_per_metre
+
+    def depth_source(self, number: int) -> ImageSource:
+        """The file of depth, for its orientation; upright where it is no image."""
+        name = self.depths.name(number)
+        return ImageSource(np.zeros((1, 1), np.uint8), name) if name.endswith(FLOAT_SUFFIXES) else ImageSource(name)
+
+    def depth(self, number: int) -> np.ndarray:
+        """Reads the file."""
+        return read_depth(self.depths.name(number), self.units)
+
+    @property
+    def unit(self) -> float:
+        """What was given, or what the first file's type stands for."""
+        return self.units or default_unit(read_raw(Path(self.depths.name(0))).dtype)
+
+
+class DepthPictures(StoredPictures[DepthStore]):
+    """Samples of a depth set.
+
+    Args:
+        store: Pictures and depth.
+        rows: Which of them belong here, (n,) int.
+        cache: Decoded pictures by position, or None.
+        keep: Decoded depth is kept in memory.
+    """
+
+    def __init__(
+        self, store: DepthStore, rows: np.ndarray, cache: PixelCache | None = None, keep: bool = False
+    ) -> None:
+        super().__init__(store, rows, cache)
+        self.kept: dict[int, np.ndarray] | None = {} if keep else None
+
+    def target(self, index: int, image: ImageSource) -> Any:
+        """Its depth in metres."""
+        return {"depth": self._depth(int(self.rows[index]), image)}
+
+    def _depth(self, number: int, image: ImageSource) -> np.ndarray:
+        if self.kept is not None and number in self.kept:
+            return self.kept[number]
+        depth = self.store.depth(number)
+        if depth.shape != image.size:
+            name = self.store.depths.name(number) if isinstance(self.store, DepthFiles) else image.name
+            check_same_size(self.store.source(number), depth.shape, name, "depth map")
+        if self.kept is not None:
+            self.kept[number] = depth
+        return depth
+
+
+class Pairs(NamedTuple):
+    """What a reader has found.
+
+    Attributes:
+        store: Pictures and depth by number.
+        rows: Numbers of each split, ascending.
+        source: Where they come from: a folder, a list.
+        passed_over: Number of files that are left out, by reason.
+    """
+
+    store: DepthStore
+    rows: dict[Split, np.ndarray]
+    source: str = ""
+    passed_over: Mapping[str, int] = MappingProxyType({})
+
+
+class DepthData(VisionDataModule):
+    """Base of the readers of depth: a subclass finds the pairs.
+
+    Args:
+        cache_mb: Decoded pictures and depth stay in memory where all of a split fit into this many MiB; 0 keeps none.
+        augment: Changes training samples.
+        **base: See `VisionDataModule`.
+    """
+
+    def __init__(self, *, cache_mb: int = 512, augment: SampleAugment | None = None, **base: Any) -> None:
+        super().__init__(augment=augment, **base)
+        self.cache_mb = cache_mb
+        self._found: Pairs | None = None
+        self._ranges: dict[Split, DepthRange] = {}
+
+    @property
+    def found(self) -> Pairs:
+        """What `find` has found."""
+        if self._found is None:
+            self._found = self.find()
+        return self._found
+
+    @abstractmethod
+    def find(self) -> Pairs:
+        """The pictures with their depth and their splits; called once.
+
+        Raises:
+            DataError: Nothing there.
+        """
+
+    def advice(self, split: Split) -> str:
+        """What to do where a split is empty."""
+        return f"{type(self).__name__}: the {split} split holds no pictures"
+
+    def dataset(self, split: Split) -> Sequence[Sample]:
+        """The pairs of one split; some of them are looked at, for units and for pictures without any depth."""
+        store, rows = self.found.store, self.found.rows.get(split, np.zeros(0, dtype=np.int64))
+        if len(rows) == 0:
+            raise UsageError(self.advice(split))
+        channels = self.input.channels if self.input else 3
+        height, width = store.source(int(rows[0])).size
+        # Depth takes four bytes a pixel beside those of the picture.
+        budget = self.cache_mb * channels // (channels + 4)
+        cache = PixelCache.for_pictures(store, rows, channels, budget)
+        keep = len(rows) * height * width * 4 <= (self.cache_mb - budget) * 2**20
+        samples = DepthPictures(store, rows, cache, keep)
+        self._ranges[split] = look_at(samples, split)
+        return samples
+
+    def summary(self, split: Split) -> SplitSummary:
+        """Number of images, the range of their depth and the unit that it was read in."""
+        samples, found = self.samples(split), self.found
+        seen = self._ranges[split]
+        if isinstance(found.store, DepthFiles):
+            numbers = [int(row) for row in found.rows[split]]
+            sources = ((found.store.source(k), found.store.depth_source(k)) for k in numbers)
+            warn_of_turned(sources, f"{found.source}, {split}", "depth")
+        return SplitSummary(
+            *(split, len(samples), found.source),
+            unlabeled=len(seen.empty) if seen.read == len(samples) else 0,
+            passed_over=found.passed_over if split == "train" else {},
+            notes=[seen.text(found.store.unit)],
+        )
+
+
+def check_unit(units_per_metre: float | None) -> None:
+    """Refuses a unit that cannot be.
+
+    Raises:
+        UsageError: Not above 0.
+    """
+    if units_per_metre is not None and not units_per_metre > 0:
+        raise UsageError(f"data.units_per_metre {units_per_metre}: a number above 0, such as 1000 for millimetres")
+
+
+def check_every(every: dict[Split, int]) -> None:
+    """Refuses what cannot be held out.
+
+    Raises:
+        UsageError: Every picture, or a number below 0.
+    """
+    for split, number in every.items():
+        if number < 0 or number == 1:
+            raise UsageError(f"data.{split}_every {number}: 0 for none, or 2 and more")
+
+
+def held_out(splits: np.ndarray, every: dict[Split, int]) -> dict[Split, np.ndarray]:
+    """Rows of each split; where one has none, each n-th training row in order is taken for it.
+
+    Args:
+        splits: (n,) str.
+        every: n by split, 0 for none; splits are served in its order.
+    """
+    names: tuple[Split, ...] = ("train", "val", "test")
+    rows: dict[Split, np.ndarray] = {name: np.flatnonzero(splits == name) for name in names}
+    for split, number in every.items():
+        if number and len(rows[split]) == 0:
+            chosen = np.arange(len(rows["train"])) % number == number - 1
+            rows[split], rows["train"] = rows["train"][chosen], rows["train"][~chosen]
+    return rows
+
+
+@dataclass(frozen=True)
+class DepthRange:
+    """What the depth of a split is like.
+
+    Attributes:
+        read: Number of images that were read.
+        quantiles: 5 %, 50 % and 95 % of the measured depth, in metres; 0 where nothing is measured.
+        unmeasured: Fraction of pixels without a depth.
+        empty: Names of images without any.
+        assumed: The unit was not given but taken for what whole numbers mostly have.
+    """
+
+    read: int
+    quantiles: tuple[float, float, float]
+    unmeasured: float
+    empty: Sequence[str]
+    assumed: bool
+
+    def text(self, unit: float) -> str:
+        """One line for the summary.
+
+        Args:
+            unit: Numbers of the files that were taken for a metre.
+        """
+        low, middle, high = self.quantiles
+        taken = f"{unit:g} units per metre{', the default for whole numbers' if self.assumed else ''}"
+        return f"depth: {low:.3g} to {high:.3g} m, median {middle:.3g} m; {self.unmeasured:.1%} not measured; {taken}"
+
+
+def look_at(samples: DepthPictures, split: str) -> DepthRange:
+    """Warns of what most likely is a wrong unit, and of images without a measured pixel.
+
+    Args:
+        samples: Of one split; at most 64, evenly spread, are read.
+        split: For the messages.
+
+    Raises:
+        DataError: An image and its depth differ in size, or cannot be read.
+    """
+    chosen = np.unique(np.linspace(0, len(samples) - 1, _PROBES).astype(int))
+    known: list[np.ndarray] = []
+    empty, missing = [], []
+    for position in chosen:
+        number = int(samples.rows[position])
+        depth = samples._depth(number, samples.store.source(number))
+        measured = depth[depth > 0]
+        missing.append(1 - measured.size / depth.size)
+        if measured.size:
+            known.append(np.quantile(measured, (0.05, 0.5, 0.95)))
+        else:
+            empty.append(samples.store.name(number))
+    looked = "" if len(chosen) == len(samples) else " looked at"
+    if empty:
+        log.warning(
+            "%s: %d of %d pictures%s have no measured depth: %s; nothing is learnt from them and no metric counts them",
+            *(split, len(empty), len(chosen), looked, shorten(empty, 3)),
+        )
+    store, low, middle, high = samples.store, 0.0, 0.0, 0.0
+    assumed = isinstance(store, DepthFiles) and store.units is None and store.unit != 1
+    if known:
+        low, middle, high = (float(value) for value in np.median(known, axis=0))
+        if middle > FARTHEST or middle < NEAREST:
+            log.warning("%s: %s", split, unit_advice(middle, store.unit))
+        elif assumed and high > BEYOND_SENSORS:
+            log.warning(
+                "%s: depths up to %.3g m with %g units per metre, which nobody said, are more than depth cameras "
+                "measure; TUM's files have 5000 and KITTI's 256: set --data.units_per_metre, %g if that is right",
+                *(split, high, store.unit, store.unit),
+            )
+    return DepthRange(len(chosen), (low, middle, high), float(np.mean(missing)), empty, assumed)
+
+
+def unit_advice(median: float, used: float) -> str:
+    """What to say of a set whose median depth cannot be.
+
+    Args:
+        median: Metres, as they were read.
+        used: Numbers that were taken for a metre.
+    """
+    numbers = median * used
+    # Rooms are some metres deep, streets some ten; of several units that would do, the most common one is named.
+    likely = next((name for name, unit in KNOWN_UNITS.items() if 0.3 <= numbers / unit <= 50), None)
+    said = f"the median depth is {median:,.4g} m with {used:g} for a metre, so that is most likely wrong"
+    if likely is None:
+        return f"{said}; set --data.units_per_metre"
+    unit = KNOWN_UNITS[likely]
+    return f"{said}; {likely} would give {numbers / unit:.3g} m: set --data.units_per_metre {unit:g}"
