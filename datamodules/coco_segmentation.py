@@ -12,7 +12,8 @@ import numpy as np
 from datamodules.augment import SampleAugment
 from datamodules.coco import CocoData
 from datamodules.pixel_weights import PixelWeights
-from visionkit.data import Split
+from visionkit.data import NamedSamples, Split
+from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, UsageError
 from visionkit.masks import MaskSet, decode_crop, mask_areas
 from visionkit.types import IGNORE, Sample
@@ -64,7 +65,7 @@ class CocoSegmentationData(CocoData):
                 "--data.background '' to leave pixels without an object out"
             )
         super().__init__(root, labels=labels, images=images, classes=names, target="masks", augment=augment, **base)
-        self.background = names.index(background) if background else None
+        self.background, self.background_name = names.index(background) if background else None, background
         weights = PixelWeights(edge_weight, edge_width, small_objects, self.background)
         self.weigh = weights if edge_weight or small_objects else None
 
@@ -80,6 +81,12 @@ class CocoSegmentationData(CocoData):
                 "object another name with --data.background, or '' to leave them out"
             )
         return [background, *found] if background else found
+
+    def summary(self, split: Split) -> SplitSummary:
+        """What the label file holds; the background has no objects and is not counted."""
+        found = super().summary(split)
+        objects = {name: number for name, number in (found.classes or {}).items() if name != self.background_name}
+        return replace(found, classes=objects if found.classes is not None else None)
 
     def dataset(self, split: Split) -> Sequence[Sample]:
         """The pictures of one split with label maps, painted when they are asked for."""
@@ -108,6 +115,10 @@ class PaintedMaps(Sequence[Sample]):
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def names(self) -> Sequence[str]:
+        """The path of each image."""
+        return self.samples.names() if isinstance(self.samples, NamedSamples) else ()
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):

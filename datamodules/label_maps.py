@@ -172,6 +172,8 @@ class LabelReader:
         found = [int(value) for value in np.unique(values)]
         labels = [value for value in found if value != IGNORE]
         advice = "name what means nothing in data.ignore"
+        if self.plain and len(self.classes) == 1:
+            return f"name what the other values are too, such as --data.classes '[background, {self.classes[0]}]'"
         if self.plain and labels[-1] == len(self.classes):
             return f"if the labels start at 1, set --data.label_offset 1; else {advice}"
         if len(found) <= len(self.classes):

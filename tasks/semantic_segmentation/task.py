@@ -130,6 +130,14 @@ class SemanticSegmentationTask(VisionTask):
         size = facts.train_size if facts.fixed_input_size else (512, 512)
         return InputSpec(size=size, fit="letterbox", interpolation=facts.interpolation)
 
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit" and len(self.classes) < 2:
+            raise UsageError(
+                f"one class alone ({self.classes[0]!r}) leaves nothing to tell apart; name what the other pixels are "
+                f"too: --data.classes '[background, {self.classes[0]}]', with COCO json --data.background background"
+            )
+
     def losses(self, outputs: SegmentationOutputs, target: Any) -> dict[str, Tensor]:
         labels = target["label_map"]
         logits = at_input_size(outputs.logits, (labels.shape[-2], labels.shape[-1]), self.network.stride)
@@ -197,7 +205,8 @@ class SemanticSegmentationTask(VisionTask):
         )
 
     def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
-        tables = {"per class": class_table(computed["confusion"], computed["boundary"], self.classes)}
+        confusion = computed["confusion"].view(len(self.classes), -1)  # of one class, torchmetrics makes it a number
+        tables = {"per class": class_table(confusion, computed["boundary"], self.classes)}
         if len(self.classes) <= LARGEST_TABLE:
-            tables["confusion"] = confusion_table(computed["confusion"], self.classes)
+            tables["confusion"] = confusion_table(confusion, self.classes)
         return tables

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from datamodules.coco_segmentation import CocoSegmentationData, paint
@@ -306,6 +307,28 @@ def test_what_a_painted_set_refuses(tmp_path, arguments, message):
     root = coco(tmp_path, [{"category_id": 3, "segmentation": rectangle(4, 4, 6, 6), "bbox": [4, 4, 2, 2]}])
     with pytest.raises((DataError, UsageError), match=message):
         CocoSegmentationData(str(root), labels="{split}.json", input=SPEC, **arguments).samples("train")
+
+
+def test_the_summary_of_a_painted_set_names_its_images_and_leaves_the_background_out(tmp_path, capsys, caplog):
+    root = coco(
+        tmp_path, [{"category_id": 3, "segmentation": rectangle(4, 4, 6, 6), "bbox": [4, 4, 2, 2]}], [(3, "cup")]
+    )
+    data = CocoSegmentationData(str(root), labels="{split}.json", val_fraction=0.0, input=SPEC)
+    data.report(["train"])
+    assert "background" not in capsys.readouterr().out + caplog.text
+    assert [path.rpartition("/")[2] for path in data.files("train")] in (["a.png"], [])
+
+
+def test_one_class_is_refused_before_training_and_measured_without_a_crash():
+    from tasks.semantic_segmentation import SemanticSegmentationTask
+
+    task = SemanticSegmentationTask("test_resnet", decoder="fpn", classes=["cup"], input=InputSpec(size=(32, 32)))
+    with pytest.raises(
+        UsageError, match=r"one class alone \('cup'\).*'\[background, cup\]'.*--data\.background background"
+    ):
+        task.setup("fit")
+    task.metrics.update(torch.zeros(1, 8, 8, dtype=torch.uint8), torch.zeros(1, 8, 8, dtype=torch.long))
+    assert task.tabulate(task.metrics.compute())["per class"][0]["class"] == "cup"
 
 
 def test_an_object_without_an_outline_is_told(tmp_path):
