@@ -12,7 +12,7 @@ import numpy as np
 from datamodules.augment import SampleAugment
 from datamodules.coco import CocoData
 from datamodules.pixel_weights import PixelWeights
-from visionkit.data import NamedSamples, Split
+from visionkit.data import Split
 from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, UsageError
 from visionkit.masks import MaskSet, decode_crop, mask_areas
@@ -115,10 +115,6 @@ class PaintedMaps(Sequence[Sample]):
 
     def __len__(self) -> int:
         return len(self.samples)
-
-    def names(self) -> Sequence[str]:
-        """The path of each image."""
-        return self.samples.names() if isinstance(self.samples, NamedSamples) else ()
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):

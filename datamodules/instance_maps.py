@@ -115,6 +115,7 @@ class InstanceMapData(ObjectData):
             if train is not None and train[1].is_dir():
                 deciding = self.label_names.select(list_images(train[1])).files
             self.parts = self._numbers_nothing(deciding, places[1])
+        self.note(split, places[0], images.counts)
         return [self._entry(image, path) for image, path in pairs]
 
     def mixture(self, entries: Sequence[Entry]) -> np.ndarray:
