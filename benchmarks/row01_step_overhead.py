@@ -31,7 +31,7 @@ from tasks.classification import ClassificationTask
 from tasks.classification.network import ClassificationOutputs
 from visionkit.geometry import InputSpec
 from visionkit.optim import OptimConfig
-from visionkit.task import TermLog
+from visionkit.term_log import TermLog
 from visionkit.types import Batch
 
 TERMS = 10

@@ -7,7 +7,6 @@ is heavy inside `run`. `fit`, `validate` and `test` are Lightning's command line
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib
 import os
 import re
@@ -17,7 +16,8 @@ from types import ModuleType
 from typing import NoReturn
 
 from ui import training
-from visionkit.errors import EnvironmentFault, Interrupted, Terminated, UsageError, VisionKitError, suggest
+from visionkit.errors import Interrupted, Terminated, UsageError, VisionKitError, suggest
+from visionkit.faults import as_fault
 
 VERBS = ("predict", "export", "join", "split", "serve", "models", "scenes", "gallery", "convert", "completion")
 """Each is a module of this package; the training verbs come before them in the help."""
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             import traceback
 
             traceback.print_exc()
-        fault = _as_fault(error)
+        fault = as_fault(error)
         print(f"visionkit: {_told(fault, error, debug)}", file=sys.stderr)
         return fault.status if fault else 1
 
@@ -148,26 +148,6 @@ def _overview() -> str:
             "             6 training diverged, 130 interrupted, 143 terminated after saving, 1 a defect of visionkit",
         ]
     )
-
-
-def _as_fault(error: BaseException) -> VisionKitError | None:
-    """The expected failure that an exception stands for, or None for a defect."""
-    if isinstance(error, VisionKitError):
-        return error
-    if isinstance(error, KeyboardInterrupt):
-        return Interrupted("interrupted")
-    if isinstance(error, MemoryError):
-        return EnvironmentFault("out of memory; take smaller batches or pictures")
-    if type(error).__name__ == "MisconfigurationException":  # Lightning's, which is not imported here
-        missing = re.search(r"(?i)accelerator|device|gpu|cuda", str(error))
-        return (EnvironmentFault if missing else UsageError)(_one_line(str(error)))
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
-        return EnvironmentFault("the device is out of memory; take smaller batches or pictures")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return EnvironmentFault(
-            f"{error.filename or 'the disk'}: no space left on the device; free some or name another folder"
-        )
-    return None
 
 
 def _told(fault: VisionKitError | None, error: BaseException, debug: bool) -> str:

@@ -44,6 +44,7 @@ RUN_OPTIONS = (
     RunOption("checkpoint_every", int, 0, "Also save every N steps, beside the end of each epoch."),
     RunOption("stop_after_nonfinite", int, 3, "Stop (status 6) after that many NaN or infinite losses."),
     RunOption("report", bool, True, "Write figures, tables and a summary into the run's folder."),
+    RunOption("rank_timeout", float, 1800.0, "Seconds after which a process that does not answer ends the others."),
 )
 """The measuring commands take them too, so that a run's config.yaml serves them."""
 
@@ -187,8 +188,9 @@ def _run_of(arguments: Sequence[str]) -> Path | None:
 
 def _check_models(verb: str, arguments: Sequence[str]) -> None:
     checkpoint, source = option(arguments, "--ckpt_path"), option(arguments, "--start_from")
-    if checkpoint not in NOTHING and source not in NOTHING:
-        raise UsageError("--start_from begins anew and --ckpt_path goes on from a checkpoint; give one of them")
+    # `last` begins a run that has no checkpoint yet, so both together are the same words for every start.
+    if checkpoint not in (*NOTHING, "last") and source not in NOTHING:
+        raise UsageError("--start_from begins a training and --ckpt_path continues one; give one of them, or `last`")
     if source not in NOTHING:
         check_model(str(source))
     if checkpoint in NOTHING or checkpoint in NAMED_CHECKPOINTS:

@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
 from visionkit.arguments import NOTHING, RESULTS, RUN_OPTIONS, check_arguments, option
-from visionkit.callbacks import NoProfiler, RunReport, default_callbacks
+from visionkit.callbacks import Checkpointing, NoProfiler, RunReport, default_callbacks
 from visionkit.callbacks.run_report import report_best
 from visionkit.callbacks.tracking import track
 from visionkit.checkpoint import AtomicCheckpointIO, StoredModel, find_last, read_checkpoint, read_model
@@ -28,14 +29,17 @@ from visionkit.cli_errors import explain
 from visionkit.configurations import quote_names
 from visionkit.data import VisionDataModule
 from visionkit.errors import CheckpointError, UsageError, VisionKitError
+from visionkit.faults import as_fault, of_exit
 from visionkit.linking import LINKS, has_argument, link
 from visionkit.measured import check_typed, in_front
+from visionkit.option_order import in_order
 from visionkit.quiet import hush_lightning
 from visionkit.registry import task_class, task_packages
 from visionkit.report import print_results, write_results
 from visionkit.run_report import summary
-from visionkit.runs import CHECKPOINTS, run_folder
+from visionkit.runs import CHECKPOINTS, has_checkpoint, is_first_rank, release, run_folder
 from visionkit.task import VisionTask, plain
+from visionkit.trainer_options import check_trainer
 from visionkit.warm_start import take_weights
 
 VERBS = ("fit", "validate", "test")
@@ -51,13 +55,13 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
     Returns:
         The exit status; expected failures are raised as `VisionKitError`.
     """
-    arguments = check_arguments(verb, argv)
+    arguments = in_order(check_arguments(verb, argv))
     checkpoint = option(arguments, "--ckpt_path")
     stored = None
     if verb != "fit" and checkpoint is not None:
         stored = read_model(checkpoint)
         arguments, defaults = in_front(arguments, _as_defaults(stored.task, stored.config)), []
-    elif checkpoint is not None and checkpoint not in ("last", "best"):
+    elif checkpoint not in (None, "last", "best"):
         header = read_checkpoint(checkpoint)["visionkit"]
         defaults = _as_defaults(header["task"], header["config"])
     elif verb == "fit" and (source := option(arguments, "--start_from")) not in NOTHING:
@@ -75,12 +79,18 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
     except ValueError as error:
         # What a constructor raises comes out of jsonargparse as "does not validate against any of the Union subtypes",
         # once for every level that it lies deep.
-        told: BaseException | None = error
-        while told is not None and not isinstance(told, VisionKitError):
+        told: BaseException = error
+        while told.__cause__ is not None and not isinstance(told, VisionKitError):
             told = told.__cause__
-        if told is not None:
-            raise told from None
-        raise
+        if told is error:
+            raise
+        raise (as_fault(told) or UsageError(f"configuration: {told}")) from None
+    except SystemExit as end:
+        if (fault := of_exit(end)) is None:
+            raise
+        raise fault from None
+    finally:
+        release()
     return 0
 
 
@@ -171,6 +181,7 @@ class VisionCLI(LightningCLI):
         if data_args.get("seed", 0) is None:
             data_args["seed"] = int(settings.seed_everything)
         self._task_name = task.name
+        check_trainer(settings.trainer, learning=self._verb == "fit")
         if self._verb == "fit":
             self._prepare_run()
         else:
@@ -188,11 +199,16 @@ class VisionCLI(LightningCLI):
 
     def _prepare_run(self) -> None:
         settings = self.settings
-        resuming = bool(settings.get("ckpt_path"))
-        self.run_folder = run_folder(settings.run, self._task_name, resuming)
+        wanted = settings.get("ckpt_path")
+        if wanted in ("last", "best") and not settings.run:
+            raise UsageError(f"--ckpt_path {wanted}: name the run to go on with, --run DIR")
+        self.run_folder = run_folder(settings.run, self._task_name, bool(wanted))
         settings.run = str(self.run_folder)
-        if resuming:
-            settings.ckpt_path = str(_resolve(settings.ckpt_path, self.run_folder))
+        if wanted:
+            found = _resolve(wanted, self.run_folder)
+            settings.ckpt_path = str(found) if found else None
+            if found is None and is_first_rank():
+                print(f"--ckpt_path last: {self.run_folder} has no checkpoint yet; training begins", file=sys.stderr)
 
     def _place_loggers(self, folder: str) -> None:
         """Loggers write into the run's folder unless their configuration says where."""
@@ -207,17 +223,26 @@ class VisionCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         settings = self.settings
-        if self._verb != "fit":
-            trainer = super().instantiate_trainer(**kwargs)
-            track(trainer)
-            source = self._stored.source if self._stored is not None else ""
-            folder = summary.run_of(Path(source)) or settings.run
-            if settings.report and folder:
-                report = RunReport(folder, weights=summary.within(Path(folder), source))
-                trainer.callbacks.insert(0, report)  # type: ignore[attr-defined]
-            return trainer
-        if settings.trainer.get("logger") in (None, True):
-            kwargs["logger"] = CSVLogger(str(self.run_folder), name="metrics")
+        if self._verb == "fit":
+            kwargs |= self._fit_options()
+        trainer = super().instantiate_trainer(**kwargs)
+        if hasattr(trainer.strategy, "_timeout"):
+            trainer.strategy._timeout = timedelta(seconds=settings.rank_timeout)
+        track(trainer, settings.get("ckpt_path") if self._verb == "fit" else None)
+        source = self._stored.source if self._stored is not None else ""
+        folder = summary.run_of(Path(source)) or settings.run
+        if self._verb != "fit" and settings.report and folder:
+            report = RunReport(folder, weights=summary.within(Path(folder), source))
+            trainer.callbacks.insert(0, report)
+        return trainer
+
+    def _fit_options(self) -> dict[str, Any]:
+        """What the trainer of a training gets beside its configuration."""
+        settings, options = self.settings, self.settings.trainer
+        bare = bool(options.get("barebones"))
+        given: dict[str, Any] = {"log_every_n_steps": 0} if bare else {}
+        if options.get("logger") in (None, True):
+            given["logger"] = False if bare else CSVLogger(str(self.run_folder), name="metrics")
         self.trainer_defaults["callbacks"] = default_callbacks(
             self.model,
             run=self.run_folder,
@@ -225,17 +250,16 @@ class VisionCLI(LightningCLI):
             ema=settings.ema,
             checkpoint_every=settings.checkpoint_every,
             stop_after_nonfinite=settings.stop_after_nonfinite,
-            show_progress=settings.trainer.get("enable_progress_bar") is not False,
-            report=settings.report,
+            show_progress=options.get("enable_progress_bar") is not False and not bare,
+            save=options.get("enable_checkpointing") is not False and not bare,
+            report=settings.report and not bare,
             command=self._command,
         )
-        if settings.trainer.get("profiler") is None:
-            kwargs["profiler"] = NoProfiler()
+        if options.get("profiler") is None and not bare:
+            given["profiler"] = NoProfiler()
         plugins = self._get(self.config_init, "trainer").get("plugins") or []
-        kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
-        trainer = super().instantiate_trainer(**kwargs)
-        track(trainer, settings.get("ckpt_path"))
-        return trainer
+        given["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
+        return given
 
     def portable_config(self) -> dict[str, Any]:
         """The configuration that reproduces the run.
@@ -268,10 +292,12 @@ class VisionCLI(LightningCLI):
         if self.settings.report:
             report_best(self.trainer, model)
         if self.trainer.is_global_zero:
-            checkpoint: Any = self.trainer.checkpoint_callback
-            best = getattr(checkpoint, "best_model_path", "") or str(self.run_folder / CHECKPOINTS / "last.ckpt")
-            print(f"run:  {self.run_folder}\nbest: {best}")
-            print(f"next: visionkit test --ckpt_path {shlex.quote(str(self.run_folder))}")
+            saver = next((each for each in self.trainer.checkpoint_callbacks if isinstance(each, Checkpointing)), None)
+            paths = {"best": saver.best_model_path, "last": saver.last_model_path} if saver is not None else {}
+            there = [f"{name}: {path}" for name, path in paths.items() if path and Path(path).is_file()]
+            print(f"run:  {self.run_folder}\n{there[0] if there else 'no checkpoint was saved'}")
+            if there:
+                print(f"next: visionkit test --ckpt_path {shlex.quote(str(self.run_folder))}")
 
     def validate(self, **kwargs: Any) -> None:
         """Measures on the validation split."""
@@ -316,13 +342,16 @@ def _allow_imports() -> None:
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=sorted(packages))
 
 
-def _resolve(checkpoint: str, run: Path) -> Path:
-    """`last` is the newest whole checkpoint of the run, `best` the one that the monitored metric chose."""
+def _resolve(checkpoint: str, run: Path) -> Path | None:
+    """`last` is the newest whole checkpoint of the run, `best` the one that the monitored metric chose.
+
+    A run without any checkpoint has no `last`: the same words then begin a run and, started again, go on with it.
+    """
     folder = run / CHECKPOINTS
     if checkpoint == "last":
         found = find_last(folder)
-        if found is None:
-            raise CheckpointError(f"{folder}: no whole checkpoint here; leave --ckpt_path out to begin anew")
+        if found is None and has_checkpoint(run):
+            raise CheckpointError(f"{folder}: no checkpoint here is whole; begin again in another --run")
         return found
     if checkpoint == "best":
         best = sorted(folder.glob("best*.ckpt"), key=lambda path: path.stat().st_mtime)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
 from visionkit.brightness import choose_white
 from visionkit.data_summary import SplitSummary, warn_of_absent_classes, warn_of_shared_images
@@ -117,10 +117,11 @@ class SampleDataset(Dataset[Example]):
         return self.preprocessor(sample)
 
 
-class EpochSampler(DistributedSampler[Any]):
+class EpochSampler(DistributedSampler[Any], SequentialSampler):
     """Yields (epoch, index) for one rank; skips what an interrupted epoch has already seen.
 
-    It calls itself a DistributedSampler because Lightning wraps any other sampler in one that pads and repeats.
+    It calls itself a DistributedSampler because Lightning wraps any other sampler in one that pads and repeats, and a
+    SequentialSampler because Lightning's `overfit_batches` replaces any other by one that knows no epochs.
 
     Args:
         length: Number of samples.
@@ -133,6 +134,8 @@ class EpochSampler(DistributedSampler[Any]):
     def __init__(self, length: int, *, shuffle: bool, seed: int = 0, rank: int = 0, world: int = 1) -> None:
         super().__init__(range(length), world, rank, shuffle, seed)  # type: ignore[arg-type]  # only its length counts
         self.length, self.world = length, world
+        self.frozen = False
+        """Every epoch is the first one again, with the same order and augmentation: `overfit_batches`."""
         self.skip = 0
         """Items of this rank that are left out at the start of the next epoch: those seen before an interruption."""
 
@@ -142,6 +145,11 @@ class EpochSampler(DistributedSampler[Any]):
             self.skip = 0  # an epoch with nothing left to do never asks for an item
         self.epoch = epoch
 
+    @property
+    def drawn_epoch(self) -> int:
+        """The epoch that order and augmentation are drawn for."""
+        return 0 if self.frozen else self.epoch
+
     def order(self, rng: np.random.Generator) -> np.ndarray:
         """The order of one epoch over all ranks, (length,) int; rank r takes every `world`-th from the r-th on."""
         return rng.permutation(self.length)
@@ -149,7 +157,7 @@ class EpochSampler(DistributedSampler[Any]):
     def _indices(self) -> np.ndarray:
         if not self.shuffle:
             return np.arange(self.rank, self.length, self.world)
-        counter = [0, 0, 0, self.epoch + 1]  # a word that no item uses, see `rng_for`
+        counter = [0, 0, 0, self.drawn_epoch + 1]  # a word that no item uses, see `rng_for`
         order = self.order(np.random.Generator(np.random.Philox(key=self.seed & 0xFFFFFFFF, counter=counter)))
         # Every rank must take the same number of steps, or the last collective waits for ever.
         total = -(-self.length // self.world) * self.world
@@ -158,7 +166,7 @@ class EpochSampler(DistributedSampler[Any]):
     def __iter__(self) -> Iterator[Any]:
         skip, self.skip = self.skip, 0
         for index in self._indices()[skip:]:
-            yield self.epoch, int(index)
+            yield self.drawn_epoch, int(index)
 
     def __len__(self) -> int:
         if self.shuffle:
@@ -352,6 +360,7 @@ class VisionDataModule(LightningDataModule, ABC):
             )
         dataset = SampleDataset(samples, Preprocessor(self.input), self.seed, self.augment if training else None)
         sampler = self.sampler(split, rank, world)
+        sampler.frozen = getattr(self.trainer, "overfit_batches", 0) > 0
         batch_size = self.batch_size if training else self.eval_batch_size
         loader = ResumableLoader(
             dataset,

@@ -52,6 +52,11 @@ def position_of(trainer: Trainer) -> Position:
     return Position(epoch, batches.processed, due, due and last)
 
 
+def epoch_ends(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether that training batch is the last of its epoch, or of the training."""
+    return batch_idx + 1 >= trainer.num_training_batches or trainer.global_step == trainer.max_steps
+
+
 def settle(fit_loop: dict[str, Any], position: Position) -> None:
     """Rewrites the counters of a checkpoint (`checkpoint["loops"]["fit_loop"]`) to say `position` unmistakably."""
     begins = position.batches == 0 and not position.validation_due

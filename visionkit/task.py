@@ -24,7 +24,9 @@ from visionkit.optim import OptimConfig, build_optimizer, build_scheduler, param
 from visionkit.plain_values import plain as plain
 from visionkit.plain_values import typed
 from visionkit.predictions import Prediction
+from visionkit.resume import epoch_ends
 from visionkit.run_report.charts import Chart
+from visionkit.term_log import TermLog
 from visionkit.types import Batch, View
 from visionkit.windows import Tiling
 
@@ -65,7 +67,7 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
             default are for `losses` alone, and a graph leaves them out. Where it depends on the arguments, an
             instance sets its own.
         source: Path or public name that its weights were read from, for messages; empty where they were not.
-        latest: Losses and rates as they were last logged, for whoever shows them.
+        latest: Mean losses of the epoch so far, and rates, as they were last logged, for whoever shows them.
         card: Facts for the model card, see `visionkit.bundle.save_bundle`; they travel in checkpoints and bundles.
         second_engine: Answers in place of `second_stage` where an exported graph is served.
         public_schemes: Sources of public weights that `from_public` knows: `("timm",)`.
@@ -103,7 +105,7 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         self._tables: dict[str, list[dict[str, Any]]] = {}
         self.source = ""
         self._config: dict[str, Any] = {}
-        self._backbone_frozen = False
+        self._backbone_frozen = self._logged = self._checked = False
 
     # ------------------------------------------------------------------ what a task writes
 
@@ -243,6 +245,7 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         return {**batch, **moved}  # type: ignore[typeddict-item]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self._check_targets(batch)
         batch = self.train_batch(batch)
         terms = self.losses(self(batch["image"]), batch["target"])
         values = torch.stack(list(terms.values()))
@@ -256,7 +259,25 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
     def test_step(self, batch: Batch, batch_idx: int) -> Any:
         return self._evaluate(batch)
 
+    def _check_targets(self, batch: Batch) -> None:
+        """Refuses data that has no labels of this task's kind, by the first batch."""
+        if self._checked:
+            return
+        self._checked = True
+        target = batch["target"]
+        found = target[0] if isinstance(target, list) else target
+        missing = [name for name in self.targets if name not in found]
+        objects = {"boxes", "masks", "keypoints"}
+        if missing or (isinstance(target, list) and not objects & {*self.targets}):
+            data = type(getattr(self.trainer, "datamodule", None)).__name__
+            gives = f"{', '.join(found) or 'no labels'}{' for each object' if isinstance(target, list) else ''}"
+            raise UsageError(
+                f"{self.name} needs {', '.join(self.targets)} for each image and {data} gives {gives}: choose another "
+                "--data or --model"
+            )
+
     def _evaluate(self, batch: Batch) -> Any:
+        self._check_targets(batch)
         outputs = self(batch["image"])
         terms = self.losses(outputs, batch["target"])
         self._eval_log.add(terms, torch.stack(list(terms.values())).detach(), weight=len(batch["id"]))
@@ -284,18 +305,30 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         for logger in trainer.loggers if fitting and not trainer.sanity_checking else ():
             logger.log_metrics({name: float(value) for name, value in values.items()}, step=trainer.global_step)
 
+    def on_train_epoch_start(self) -> None:
+        self.step_log.begin_epoch()
+        self._logged = False
+
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         trainer: Any = self.trainer
-        if trainer.global_step % trainer.log_every_n_steps or trainer.fit_loop._should_accumulate():
+        every = max(0, trainer.log_every_n_steps)
+        due = every and trainer.global_step % every == 0 and not trainer.fit_loop._should_accumulate()
+        if not due and not epoch_ends(trainer, batch_idx):
             return
         # The only place of a training step that waits for the device.
         values: dict[str, float] = {f"train/{name}": float(value) for name, value in self.step_log.flush().items()}
         for group in trainer.optimizers[0].param_groups:
             values[f"lr/{group.get('name', 'all')}"] = group["lr"]
         values["epoch"] = trainer.current_epoch
-        self.latest = values
-        for logger in trainer.loggers:
-            logger.log_metrics(values, step=trainer.global_step)
+        self.latest = values | {f"train/{name}": value for name, value in self.step_log.running().items()}
+        if due or (every and not self._logged):  # an epoch may be shorter than the interval
+            self._logged = True
+            for logger in trainer.loggers:
+                logger.log_metrics(values, step=trainer.global_step)
+        if epoch_ends(trainer, batch_idx):  # for callbacks that watch it
+            loss = torch.tensor(self.latest.get("train/loss", torch.nan), device=self.device)
+            loss = trainer.strategy.reduce(loss, reduce_op="mean")
+            self.log("train/loss", loss, on_step=False, on_epoch=True, logger=False, batch_size=1)
 
     # ------------------------------------------------------------------ optimiser, modes, memory
 
@@ -320,6 +353,11 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
             scheduler.step_update(self.global_step, metric)
 
     def setup(self, stage: str) -> None:
+        if str(self.trainer.precision) in ("16-true", "bf16-true", "transformer-engine", "transformer-engine-float16"):
+            raise UsageError(
+                f"trainer.precision {self.trainer.precision}: weights and box coordinates need 32 bits; use "
+                "bf16-mixed, or 16-mixed on older GPUs, which compute in 16 bits and keep the weights in 32"
+            )
         if self.channels_last:
             self.network.to(memory_format=torch.channels_last)
         if stage == "fit":
@@ -393,38 +431,3 @@ def classes_differ(stored: Sequence[str], given: Sequence[str]) -> str:
     return f"the checkpoint knows {len(stored)} classes and the data has {len(given)}; {remedy}"
 
 
-class TermLog:
-    """Sums named losses on the device, so that a training step never waits for it."""
-
-    def __init__(self) -> None:
-        self._names: list[str] = []
-        self._sums: Tensor | None = None
-        self._weight = 0.0
-
-    def add(self, terms: Mapping[str, Tensor], values: Tensor, weight: float = 1.0) -> None:
-        """Adds one step's terms; `values` are the same numbers stacked, detached."""
-        if self._sums is None or len(self._names) != len(terms):
-            self._names = list(terms)
-            self._sums = torch.zeros(len(terms), dtype=torch.float64 if values.device.type == "cpu" else torch.float32)
-            self._sums = self._sums.to(values.device)
-            self._weight = 0.0
-        self._sums.add_(values, alpha=weight)
-        self._weight += weight
-
-    def flush(self, reduce: bool = False) -> dict[str, Tensor]:
-        """Means since the last flush: `loss` and, where there are several, `loss_<term>`.
-
-        Args:
-            reduce: Add up over all processes first, in one message.
-        """
-        if self._sums is None or not self._weight:
-            return {}
-        packed = torch.cat([self._sums, self._sums.new_tensor([self._weight])])
-        if reduce and torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(packed)
-        means = (packed[:-1] / packed[-1]).float().cpu()
-        self._sums, self._weight = None, 0.0
-        out = {"loss": means.sum()}
-        if len(self._names) > 1:
-            out |= {f"loss_{name}": value for name, value in zip(self._names, means, strict=True)}
-        return out

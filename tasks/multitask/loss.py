@@ -69,11 +69,12 @@ def with_surgery(losses: Sequence[Tensor], shared: Sequence[nn.Parameter], step:
 class HeadLog:
     """Sums the losses of every head on the device, each over the steps in which it had one.
 
-    Terms are named `<head>/<term>`. It has the face of `visionkit.task.TermLog`.
+    Terms are named `<head>/<term>`. It has the face of `visionkit.term_log.TermLog`.
     """
 
     def __init__(self) -> None:
         self._sums: dict[str, tuple[dict[str, Tensor], float]] = {}
+        self._flushed: _Sums = {}
 
     def add(self, terms: Mapping[str, Tensor], values: Tensor, weights: Mapping[str, float] | float = 1.0) -> None:
         """Adds one step's terms; `values` are the same numbers stacked, detached."""
@@ -92,26 +93,46 @@ class HeadLog:
         Args:
             reduce: Add up over all processes first; a process may know heads that another one does not.
         """
-        sums, self._sums = self._sums, {}
-        plain = {head: ({t: float(v) for t, v in terms.items()}, weight) for head, (terms, weight) in sums.items()}
+        plain, self._sums = self._plain(), {}
+        self._flushed = _merged([self._flushed, plain])
         if reduce and torch.distributed.is_available() and torch.distributed.is_initialized():
-            plain = _added_up(plain)
-        out: dict[str, Tensor] = {}
-        for head, (terms, weight) in plain.items():
-            means = {term: torch.tensor(value / weight) for term, value in terms.items()}
-            out[f"{head}/loss"] = torch.stack(list(means.values())).sum()
-            if len(means) > 1:
-                out |= {f"{head}/loss_{term}": value for term, value in means.items()}
-        if not out:
-            return {}
-        return {"loss": torch.stack([v for k, v in out.items() if k.endswith("/loss")]).sum(), **out}
+            gathered: list[Any] = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(gathered, plain)
+            plain = _merged(gathered)
+        return {name: torch.tensor(value) for name, value in _means(plain).items()}
+
+    def begin_epoch(self) -> None:
+        """Starts the running means again."""
+        self._flushed = {}
+
+    def running(self) -> dict[str, float]:
+        """Means since the epoch began, under the names of `flush`; waits for the device."""
+        return _means(_merged([self._flushed, self._plain()]))
+
+    def _plain(self) -> _Sums:
+        return {
+            head: ({term: float(value) for term, value in terms.items()}, weight)
+            for head, (terms, weight) in self._sums.items()
+        }
 
 
-def _added_up(own: Any) -> Any:
-    gathered: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(gathered, own)
-    total: dict[str, tuple[dict[str, float], float]] = {}
-    for each in gathered:
+_Sums = dict[str, tuple[dict[str, float], float]]
+"""By head: the sum of each term, and the weight of all."""
+
+
+def _means(sums: _Sums) -> dict[str, float]:
+    out: dict[str, float] = {}
+    for head, (terms, weight) in sums.items():
+        means = {term: value / weight for term, value in terms.items()}
+        out[f"{head}/loss"] = sum(means.values())
+        if len(means) > 1:
+            out |= {f"{head}/loss_{term}": value for term, value in means.items()}
+    return {"loss": sum(value for name, value in out.items() if name.endswith("/loss")), **out} if out else {}
+
+
+def _merged(parts: Sequence[_Sums]) -> _Sums:
+    total: _Sums = {}
+    for each in parts:
         for head, (terms, weight) in each.items():
             known, sum_ = total.get(head, ({}, 0.0))
             total[head] = (

@@ -279,7 +279,8 @@ class MultiTask(VisionTask):
 
     def _logs_now(self) -> bool:
         trainer: Any = self.trainer
-        return not (trainer.global_step % trainer.log_every_n_steps or trainer.fit_loop._should_accumulate())
+        every = trainer.log_every_n_steps
+        return every > 0 and not (trainer.global_step % every or trainer.fit_loop._should_accumulate())
 
     def _evaluate(self, batch: Batch) -> Any:
         rows = self._rows(batch)

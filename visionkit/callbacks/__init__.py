@@ -13,6 +13,7 @@ from visionkit.callbacks.ema import EMA
 from visionkit.callbacks.hints import Hints
 from visionkit.callbacks.interruption import Interruption
 from visionkit.callbacks.lean import NoProfiler, without_empty_hooks
+from visionkit.callbacks.monitors import CheckMonitors
 from visionkit.callbacks.progress import Bar, Lines, progress
 from visionkit.callbacks.run_report import RunReport
 from visionkit.callbacks.seeding import Seeding
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EMA",
     "Bar",
+    "CheckMonitors",
     "Checkpointing",
     "ConfigSaver",
     "Divergence",
@@ -54,6 +56,7 @@ def default_callbacks(
     show_progress: bool = True,
     report: bool = True,
     command: str = "",
+    save: bool = True,
 ) -> list[Callback]:
     """What every training wants: exact resume, a clean end, the best and the last checkpoint.
 
@@ -68,6 +71,7 @@ def default_callbacks(
         show_progress: A bar in a terminal, lines elsewhere.
         report: Write figures and a summary into the folder, see `RunReport`.
         command: The command line, for the model card.
+        save: Keep checkpoints.
 
     Returns:
         In the order that they have to run in: the average is taken before it is saved, a loss is judged before either.
@@ -85,7 +89,8 @@ def default_callbacks(
     callbacks += [
         Interruption(),
         Hints(),
+        CheckMonitors(),
         *([progress()] if show_progress else []),
-        Checkpointing(Path(run) / CHECKPOINTS, metric, mode, checkpoint_every),
+        *([Checkpointing(Path(run) / CHECKPOINTS, metric, mode, checkpoint_every)] if save else []),
     ]
     return without_empty_hooks(callbacks)

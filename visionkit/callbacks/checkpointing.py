@@ -9,24 +9,28 @@ from typing import Any
 from weakref import proxy
 
 import torch
-from lightning import LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from visionkit.atomic import beside, remove_leftovers, sync_folder
-from visionkit.callbacks.divergence import Divergence
+from visionkit.callbacks.best import Best
+from visionkit.callbacks.divergence import Divergence, diverged, nonfinite, poisoned
 from visionkit.checkpoint import AtomicCheckpointIO
 from visionkit.errors import UsageError
 from visionkit.resume import Position, position_of, settle
+from visionkit.runs import claim, release
 
 
 class Checkpointing(Checkpoint):
     """Keeps `last.ckpt` and one `best-*.ckpt` in a folder; either is enough to go on exactly.
 
     `last.ckpt` is written every `every_n_train_steps` optimiser steps, after each validation and at the end of an epoch
-    without one; never while gradients are being accumulated. Each is written beside its place and renamed. Weights
-    after a non-finite loss are not saved.
+    without one; never while gradients are being accumulated. Each is written beside its place and renamed. Nothing is
+    saved after a non-finite loss, and weights, statistics, averages or an optimizer's state that are not finite end
+    the training (`Diverged`): no later step mends them. Of equal scores the one with the lower loss is the best, and
+    without a loss the later.
 
     Args:
         folder: Of the checkpoints.
@@ -41,15 +45,14 @@ class Checkpointing(Checkpoint):
     """
 
     def __init__(self, folder: str | Path, monitor: str, mode: str = "max", every_n_train_steps: int = 0) -> None:
-        if mode not in ("min", "max"):
-            raise UsageError(f"checkpointing: mode {mode!r}: allowed are min and max")
         if every_n_train_steps < 0:
             raise UsageError(f"checkpoint_every {every_n_train_steps}: 0 (off) or a number of steps")
         self.folder, self.monitor, self.mode, self.every = Path(folder), monitor, mode, every_n_train_steps
         self.best_model_path = self.last_model_path = ""
-        self.best_model_score: Tensor | None = None
+        self._best = Best(mode)
         self._saved: tuple[int, Position] | None = None
-        self._resumed = False
+        self._resumed = self._refused = False
+        self._never_finite: list[str] = []
 
     # What loggers ask of Lightning's own callback.
     save_top_k = 1
@@ -59,6 +62,11 @@ class Checkpointing(Checkpoint):
     def dirpath(self) -> str:
         """The folder as text."""
         return str(self.folder)
+
+    @property
+    def best_model_score(self) -> Tensor | None:
+        """The metric of the best checkpoint."""
+        return self._best.score
 
     @property
     def best_k_models(self) -> dict[str, Tensor]:
@@ -75,11 +83,21 @@ class Checkpointing(Checkpoint):
             return
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        # The first process chose it; the clock of another may have said something else.
+        self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
         if trainer.is_global_zero:
+            claim(self.folder)
             remove_leftovers(self.folder)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        release(self.folder)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        release(self.folder)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._resumed = trainer.global_step > 0
+        self._never_finite = nonfinite(pl_module.named_buffers())
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self._resumed:
@@ -100,9 +118,11 @@ class Checkpointing(Checkpoint):
         if score is None:
             known = ", ".join(sorted(trainer.callback_metrics)) or "none"
             raise UsageError(f"checkpointing: the metric {self.monitor} was not logged; these were: {known}")
-        # Every rank computed the same metric, but a difference in the last bit must not split them.
-        score = trainer.strategy.broadcast(score.detach().cpu().clone())
-        if self._is_best(score) and self._healthy(trainer):
+        # Every rank computed the same metrics, but a difference in the last bit must not split them.
+        loss = float(trainer.callback_metrics.get("val/loss", torch.inf))
+        score, loss = trainer.strategy.broadcast((score.detach().cpu().clone(), loss))
+        if self._best.is_beaten(score, loss) and self._healthy(trainer):
+            self._best.score, self._best.loss = score, loss
             self._save_best(trainer, score)
         else:
             self.save(trainer)
@@ -112,6 +132,9 @@ class Checkpointing(Checkpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.save(trainer)
+        if self._refused:
+            blamed = "".join(watcher.blame() for watcher in _watchers(trainer))
+            diverged(trainer, blamed or "the last loss of another process was NaN or infinite")
 
     def save(self, trainer: Trainer) -> Path | None:
         """Writes `last.ckpt` unless it is there already; every rank has to call it at the same step.
@@ -130,16 +153,10 @@ class Checkpointing(Checkpoint):
             self._after(trainer, place)
         return path
 
-    def _is_best(self, score: Tensor) -> bool:
-        if self.best_model_score is None or not torch.isfinite(score):
-            return bool(torch.isfinite(score))
-        better = score < self.best_model_score if self.mode == "min" else score > self.best_model_score
-        return bool(better)
-
     def _save_best(self, trainer: Trainer, score: Tensor) -> None:
         name = self.monitor.rpartition("/")[2]
         path = self.folder / f"best-step{trainer.global_step:06d}-{name}-{score.item():.4f}.ckpt"
-        self.best_model_path, self.best_model_score = str(path), score
+        self.best_model_path = str(path)
         last = self.folder / "last.ckpt"
         self.last_model_path = str(last)
         place = (trainer.global_step, position_of(trainer))
@@ -156,10 +173,21 @@ class Checkpointing(Checkpoint):
         for logger in trainer.loggers if trainer.is_global_zero else ():
             logger.after_save_checkpoint(proxy(self))
 
-    @staticmethod
-    def _healthy(trainer: Trainer) -> bool:
-        watchers = [callback for callback in trainer.callbacks if isinstance(callback, Divergence)]  # type: ignore[attr-defined]
-        return all(watcher.healthy(trainer) for watcher in watchers)
+    def _healthy(self, trainer: Trainer) -> bool:
+        """Whether what a checkpoint would hold is worth keeping; every rank has to ask.
+
+        Raises:
+            Diverged: It holds values that are not finite.
+        """
+        watchers = _watchers(trainer)
+        healthy = all(watcher.healthy() for watcher in watchers)
+        bad = poisoned(trainer, self._never_finite)
+        if not trainer.strategy.reduce_boolean_decision(not bad):
+            found = f"{len(bad)} tensors, such as {bad[0]}, are" if bad else "tensors of another process are"
+            where = f"{found} NaN or infinite after step {trainer.global_step}"
+            diverged(trainer, "; ".join([where, *filter(None, (watcher.blame() for watcher in watchers))]))
+        self._refused = not trainer.strategy.reduce_boolean_decision(healthy)
+        return not self._refused
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if trainer.state.fn == "fit":
@@ -168,13 +196,24 @@ class Checkpointing(Checkpoint):
             checkpoint["epoch"] = position.epoch
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_model_path": self.best_model_path, "best_model_score": self.best_model_score}
+        return {
+            "best_model_path": self.best_model_path,
+            "best_model_score": self._best.score,
+            "best_model_loss": self._best.loss,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The best score stands, wherever the folder is now."""
-        self.best_model_score = state_dict["best_model_score"]
+        self._best.score, self._best.loss = state_dict["best_model_score"], state_dict.get("best_model_loss", torch.inf)
         here = self.folder / Path(state_dict["best_model_path"]).name
         self.best_model_path = str(here) if here.is_file() else state_dict["best_model_path"]
+        last = self.folder / "last.ckpt"
+        self.last_model_path = str(last) if last.is_file() else ""
+
+
+def _watchers(trainer: Trainer) -> list[Divergence]:
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return [callback for callback in callbacks if isinstance(callback, Divergence)]
 
 
 def _same_file(source: Path, target: Path) -> None:

@@ -1,26 +1,29 @@
-"""Stops a training whose loss is not a number any more, and says where it began."""
+"""Stops a training whose loss or weights are not finite any more, and reports where it began."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from visionkit.callbacks.agreement import Agreement, release_observer
 from visionkit.errors import Diverged, UsageError
 
 _SHOWN_IDS = 4
+_ADVICE = "lower optim.lr, raise optim.warmup, set trainer.gradient_clip_val, or check these images"
 
 
 class Divergence(Callback):
     """Raises `Diverged` (status 6) after `patience` non-finite losses in a row, naming the first one's step and images.
 
-    On the CPU each loss is looked at. Elsewhere, and on several ranks, losses are kept on the device and read every
-    `log_every_n_steps` steps, so that a step never waits; the message names the step all the same.
+    No step waits for a loss: a device's is read when the next step is on its way, and several processes learn each
+    other's count one step later. From the first non-finite loss on both are waited for, so that a patience of three
+    ends the training at the third loss on any device and any number of processes.
 
     Args:
         patience: Losses in a row that may be NaN or infinite before the training is stopped.
@@ -31,65 +34,126 @@ class Divergence(Callback):
             raise UsageError(f"stop_after_nonfinite {patience}: must be at least 1")
         self.patience = patience
         self._bad: list[tuple[int, Sequence[str]]] = []
-        self._seen: deque[tuple[int, Sequence[str]]] = deque()
-        self._losses: Tensor | None = None
+        self._unread: deque[tuple[_Reading, int, Sequence[str]]] = deque()
+        self._agreement: Agreement | None = None
+        self._alarm = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._bad, self._losses = [], None
-        self._seen.clear()
+        self._bad, self._alarm = [], False
+        self._unread.clear()
+        self._agreement = Agreement(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-        if not isinstance(loss, Tensor):
-            return
-        ids: Sequence[str] = batch.get("id", ()) if isinstance(batch, dict) else ()
-        if loss.device.type == "cpu" and trainer.world_size == 1:
-            self._count(loss.item(), trainer.global_step, ids)
-            if len(self._bad) >= self.patience:
-                self._stop()
-            return
-        if self._losses is None:
-            self._losses = torch.zeros(max(1, trainer.log_every_n_steps), device=loss.device)  # type: ignore[attr-defined]
-        self._losses[len(self._seen)] = loss.detach()
-        self._seen.append((trainer.global_step, ids))
-        if len(self._seen) == len(self._losses) and self._worst(trainer) >= self.patience:
-            self._stop()
+        if isinstance(loss, Tensor):
+            ids: Sequence[str] = batch.get("id", ()) if isinstance(batch, dict) else ()
+            self._unread.append((_Reading(loss.detach()), trainer.global_step, ids))
+        self._read(behind=0 if self._alarm else 1)
+        count, agreement = len(self._bad), self._agreement
+        if agreement is not None:
+            count = agreement.now(count) if self._alarm else agreement.last(count)
+        self._alarm = count > 0  # the same on every process
+        if count >= self.patience:
+            diverged(trainer, self.blame() or "the loss of another process became NaN or infinite")
 
-    def healthy(self, trainer: Trainer) -> bool:
-        """Whether the last loss was finite, on every rank; waits for the device. All ranks have to ask."""
-        return self._worst(trainer) == 0
+    def healthy(self) -> bool:
+        """Whether the last loss of this process was finite; waits for the device."""
+        self._read()
+        return not self._bad
 
-    def _worst(self, trainer: Trainer) -> int:
-        """The longest run of non-finite losses that still goes on, over all ranks."""
-        if self._losses is not None:
-            values = self._losses[: len(self._seen)].tolist()
-            for value, (step, ids) in zip(values, self._seen, strict=True):
-                if len(self._bad) < self.patience:
-                    self._count(value, step, ids)
-            self._seen.clear()
-        length = len(self._bad)
-        if trainer.world_size > 1:
-            shared = torch.tensor(length, device=trainer.strategy.root_device)
-            length = int(trainer.strategy.reduce(shared, reduce_op="max"))
-        return length
+    def _read(self, behind: int = 0) -> None:
+        """Reads the losses that have arrived, and waits for all but the last `behind`."""
+        while self._unread and (len(self._unread) > behind or self._unread[0][0].arrived()):
+            reading, step, ids = self._unread.popleft()
+            if math.isfinite(reading.value()):
+                self._bad.clear()
+            else:
+                self._bad.append((step, ids))
 
-    def _count(self, loss: float, step: int, ids: Sequence[str]) -> None:
-        if math.isfinite(loss):
-            self._bad.clear()
-        else:
-            self._bad.append((step, ids))
-
-    def _stop(self) -> None:
-        advice = (
-            "lower optim.lr, raise optim.warmup, or look at these pictures; the last checkpoint was saved before that"
-        )
+    def blame(self) -> str:
+        """Where the losses of this process that are not finite began; "" where the last one was finite."""
         if not self._bad:
-            raise Diverged(f"the loss of another process became NaN or infinite: {advice}")
+            return ""
         step, ids = self._bad[0]
         named = ", ".join(ids[:_SHOWN_IDS]) + (f" and {len(ids) - _SHOWN_IDS} more" if len(ids) > _SHOWN_IDS else "")
-        raise Diverged(
-            f"the loss was NaN or infinite {len(self._bad)} times in a row, first at step {step} "
-            f"with the pictures {named or '(unnamed)'}: {advice}"
-        )
+        times = f"{len(self._bad)} times in a row" if len(self._bad) > 1 else "once"
+        return f"the loss was NaN or infinite {times}, first at step {step} with the images {named or '(unnamed)'}"
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._agreement is not None:
+            self._agreement.close()
+        self._agreement = None
+
+
+class _Reading:
+    """A loss on its way from the device to the host."""
+
+    def __init__(self, loss: Tensor) -> None:
+        self._event: torch.cuda.Event | None = None
+        self._value = loss
+        if loss.is_cuda:
+            self._value = torch.empty((), pin_memory=True).copy_(loss, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    def arrived(self) -> bool:
+        return self._event.query() if self._event is not None else self._value.device.type == "cpu"
+
+    def value(self) -> float:
+        if self._event is not None:
+            self._event.synchronize()
+        return self._value.item()
+
+
+def nonfinite(named: Iterable[tuple[str, Tensor]]) -> list[str]:
+    """The names of the tensors that hold a NaN or an infinite value; waits for the device once."""
+    floats = [(name, value) for name, value in named if value.is_floating_point() and value.numel()]
+    if not floats:
+        return []
+    finite = torch.stack([torch.isfinite(value.detach()).all().to(floats[0][1].device) for _, value in floats]).tolist()
+    return [name for (name, _), good in zip(floats, finite, strict=True) if not good]
+
+
+def poisoned(trainer: Trainer, never_finite: Iterable[str] = ()) -> list[str]:
+    """What a checkpoint would hold that is not finite: weights, statistics, the optimizer's state, a moving average.
+
+    Args:
+        trainer: Within a training.
+        never_finite: Buffers that hold infinite values on purpose, such as masks of attention.
+    """
+    from visionkit.callbacks.ema import EMA
+
+    module = trainer.lightning_module
+    named = [*module.named_parameters(), *module.named_buffers()]
+    for optimizer in trainer.optimizers:
+        for number, state in enumerate(optimizer.state.values()):
+            named += [(f"optimizer {key} {number}", value) for key, value in state.items() if isinstance(value, Tensor)]
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, EMA):
+            named += [(f"average of {name}", value) for name, value in callback.average.items()]
+    skipped = set(never_finite)
+    return nonfinite((name, value) for name, value in named if name.removeprefix("average of ") not in skipped)
+
+
+def diverged(trainer: Trainer, what: str) -> NoReturn:
+    """Ends the training on every process.
+
+    Raises:
+        Diverged: What happened, what to do, and which checkpoint stands.
+    """
+    release_observer()
+    raise Diverged(f"{what}: {_ADVICE}; {kept(trainer)}")
+
+
+def kept(trainer: Trainer) -> str:
+    """Which checkpoint stands after a training was stopped."""
+    paths = [path for each in trainer.checkpoint_callbacks if (path := getattr(each, "last_model_path", ""))]
+    return f"{paths[-1]} was saved before that" if paths else "no checkpoint was saved before that"

@@ -45,6 +45,11 @@ class EMA(Callback):
         named = {**dict(module.named_parameters()), **buffers}
         return {name: value for name, value in named.items() if name in stored}
 
+    @property
+    def average(self) -> dict[str, Tensor]:
+        """The tensors that are not in the module at the moment, by name: the average, or what is trained."""
+        return self._average
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begins with the weights as they are, on their device, or with those of the checkpoint."""
         self._average = {name: value.detach().clone() for name, value in self._averaged(pl_module).items()}

@@ -7,10 +7,10 @@ import signal
 import threading
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from lightning import Callback, LightningModule, Trainer
 
+from visionkit.callbacks.agreement import Agreement, release_observer
 from visionkit.callbacks.checkpointing import Checkpointing
 from visionkit.errors import Interrupted, Terminated
 
@@ -30,8 +30,7 @@ class Interruption(Callback):
     def __init__(self) -> None:
         self._requested = 0
         self._previous: dict[int, Any] = {}
-        self._group: Any = None
-        self._pending: tuple[Any, torch.Tensor] | None = None
+        self._agreement: Agreement | None = None
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._listen()
@@ -41,7 +40,7 @@ class Interruption(Callback):
         if trainer.received_sigterm:
             self._requested = signal.SIGTERM
         if trainer.world_size > 1 and dist.is_initialized():
-            self._group = dist.new_group(backend="gloo")
+            self._agreement = Agreement(trainer)
             # Lightning asks about signals before each batch by a broadcast that waits for the device.
             trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
 
@@ -59,37 +58,29 @@ class Interruption(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not self._requested and self._group is None:
+        if not self._requested and self._agreement is None:
             return
         if not trainer.fit_loop._should_accumulate() and (number := self._agreed()):
             self._stop(trainer, number)
 
     def on_validation_batch_end(self, trainer: Trainer, *args: Any) -> None:
         # Several ranks have validations of different length: they go on to the next training step, where all can agree.
-        if self._requested and self._group is None and trainer.state.fn == "fit":
+        if self._requested and self._agreement is None and trainer.state.fn == "fit":
             self._stop(trainer, self._requested)
 
     def _agreed(self) -> int:
         """The signal that some rank had received by the step before, the same answer on every rank."""
-        if self._group is None:
-            return self._requested
-        answer = 0
-        if self._pending is not None:
-            work, flag = self._pending
-            work.wait()
-            answer = int(flag)
-        flag = torch.tensor(self._requested)
-        self._pending = dist.all_reduce(flag, dist.ReduceOp.MAX, group=self._group, async_op=True), flag
-        return answer
+        return self._requested if self._agreement is None else self._agreement.last(self._requested)
 
     def _stop(self, trainer: Trainer, number: int) -> None:
-        _release_observer()
+        release_observer()
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         saver = next((each for each in callbacks if isinstance(each, Checkpointing)), None)
         path = saver.save(trainer) if saver is not None else None
         if (requeue := self._requeue(trainer, number)) is not None:
             requeue(number, None)
-        what = f"saved {path}; go on with --ckpt_path last" if path else "nothing was saved yet"
+        run = path.parent.parent if path is not None else ""
+        what = f"saved {path}; go on with --run {run} --ckpt_path last" if path else "nothing was saved yet"
         name = signal.Signals(number).name
         if number == signal.SIGINT:
             raise Interrupted(f"interrupted after step {trainer.global_step}: {what}")
@@ -120,17 +111,10 @@ class Interruption(Callback):
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
-        if self._pending is not None:
-            self._pending[0].wait()
-        self._pending = self._group = None
+        if self._agreement is not None:
+            self._agreement.close()
+        self._agreement = None
 
 
 def _nothing() -> None:
     """Takes the place of Lightning's broadcast."""
-
-
-def _release_observer() -> None:
-    """Lightning kills the main process when a child ends with a status; here all of them do, on purpose."""
-    for thread in threading.enumerate():
-        if thread.name == "child-process-observer":
-            thread._child_processes = []  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 
+from visionkit.resume import epoch_ends
 from visionkit.tables import one_line
 
 _REFRESH = 0.1  # seconds between two updates of the bar
@@ -27,24 +28,26 @@ def progress(interval: float = 30.0) -> Callback:
 class Bar(RichProgressBar):
     """Lightning's rich bar, which is told of a batch ten times a second instead of each time.
 
-    The losses it shows are those that the task flushes every `log_every_n_steps` steps.
+    The losses it shows are means over the epoch so far, as of the last `log_every_n_steps` and of the epoch's end.
     """
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=10, leave=True)
         self._next = 0.0
+        self._epoch_ends = False
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         now = time.monotonic()
-        if now >= self._next or batch_idx + 1 >= trainer.num_training_batches:
+        self._epoch_ends = epoch_ends(trainer, batch_idx)
+        if now >= self._next or self._epoch_ends:
             self._next = now + _REFRESH
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """The latest losses, and the metric that chooses the best checkpoint."""
-        return shown(trainer, pl_module)
+        return shown(trainer, pl_module, ask=self._epoch_ends)
 
 
 class Lines(ProgressBar):
@@ -78,14 +81,14 @@ class Lines(ProgressBar):
             self._began, self._first = now, batch_idx + 1
             self._next = max(self._next, now + min(5.0, self.interval))
         total = trainer.num_training_batches
-        if not self._enabled or (now < self._next and batch_idx + 1 < total):
+        if not self._enabled or (now < self._next and not epoch_ends(trainer, batch_idx)):
             return
         self._next = now + self.interval
         speed = (batch_idx + 1 - self._first) / (now - self._began) if now > self._began else 0.0
         text = f"{position(trainer)}  batch {batch_idx + 1}/{total}"
         if speed:
             text += f"  {speed:.1f}/s  {batches_left(trainer, batch_idx) / speed:.0f} s left"
-        print(text + _formatted(shown(trainer, pl_module)), flush=True)
+        print(text + _formatted(shown(trainer, pl_module, ask=True)), flush=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._enabled and trainer.state.fn == "fit" and not trainer.sanity_checking:
@@ -113,10 +116,17 @@ def batches_left(trainer: Trainer, batch_idx: int) -> float:
     return max(left, 0)
 
 
-def shown(trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
-    """The task's latest losses and its monitored metric, without asking the device."""
-    latest = getattr(pl_module, "latest", {})
-    values = {name: value for name, value in latest.items() if name.startswith("train/")}
+def shown(trainer: Trainer, pl_module: LightningModule, ask: bool = False) -> dict[str, float]:
+    """The task's mean losses of this epoch and its monitored metric.
+
+    Args:
+        trainer: Has the metric.
+        pl_module: Has the losses.
+        ask: Up to this step, which waits for the device, and not as they were last logged.
+    """
+    values = {name: value for name, value in getattr(pl_module, "latest", {}).items() if name.startswith("train/")}
+    if ask and (log := getattr(pl_module, "step_log", None)) is not None:
+        values = {f"train/{name}": value for name, value in log.running().items()}
     monitor = getattr(pl_module, "monitor", ("",))[0]
     if monitor in trainer.callback_metrics:
         values[monitor] = float(trainer.callback_metrics[monitor])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from visionkit.callbacks.best import Best
 from visionkit.callbacks.pictures import PictureLogger
 from visionkit.task import VisionTask
 from visionkit.tracking import CHECKPOINT_KEY, continue_from, trackers
+
+_NONE = torch.tensor(torch.nan)
 
 
 class Tracking(Callback):
@@ -21,7 +24,7 @@ class Tracking(Callback):
     """
 
     def __init__(self) -> None:
-        self._best = math.nan
+        self._best: Best | None = None
         self._tables: dict[str, list[dict[str, Any]]] = {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -36,9 +39,11 @@ class Tracking(Callback):
             self._log(trainer, "val", pl_module.tables())
             return
         metric, mode = pl_module.monitor
-        score = float(trainer.callback_metrics.get(metric, math.nan))
-        if math.isnan(self._best) or (score < self._best if mode == "min" else score > self._best):
-            self._best, self._tables = score, dict(pl_module.tables())
+        self._best = self._best or Best(mode)
+        score, loss = (trainer.callback_metrics.get(name, _NONE) for name in (metric, "val/loss"))
+        if not self._tables or self._best.is_beaten(score, float(loss)):
+            self._best.score, self._best.loss = score.clone(), float(loss)
+            self._tables = dict(pl_module.tables())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._log(trainer, "val", self._tables)

@@ -22,7 +22,7 @@ from torch import nn
 
 from visionkit.bundle import render_card
 from visionkit.errors import Terminated
-from visionkit.runs import run_folder
+from visionkit.runs import make_folder
 from visionkit.task import VisionTask, plain
 from visionkit.tracking.content import Picture, Rows, readable_config, square
 from visionkit.tracking.overlays import overlaid
@@ -104,7 +104,7 @@ class WandbTracker(WandbLogger):
         """The run's folder."""
         if not self._save_dir:
             given = str(Path("runs") / self._name) if self._name else None
-            self._save_dir = str(run_folder(given, "run", resuming=True))
+            self._save_dir = str(make_folder(given, "run"))
         return Path(self._save_dir)
 
     @property
