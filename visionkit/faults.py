@@ -46,7 +46,7 @@ def as_fault(error: BaseException) -> VisionKitError | None:
     if isinstance(error, RuntimeError) and (fault := _of_process(kind, text)) is not None:
         return fault
     if kind == "MisconfigurationException" or (isinstance(error, _CONFIGURED) and _raised_in(error, "lightning")):
-        missing = re.search(r"(?i)accelerator|device|gpu|cuda", text) and kind == "MisconfigurationException"
+        missing = re.search(r"(?i)no supported|not available|machine only has|must have", text)
         return (EnvironmentFault if missing else UsageError)(f"trainer: {text[:400]}")
     return None
 

@@ -142,14 +142,14 @@ def build_optimizer(groups: Iterable[dict[str, Any]], config: OptimConfig) -> Op
 
 
 def build_scheduler(
-    optimizer: Optimizer, config: OptimConfig, total_steps: int, others: Mapping[str, OptimConfig] | None = None
+    optimizer: Optimizer, config: OptimConfig, total_steps: float, others: Mapping[str, OptimConfig] | None = None
 ) -> dict[str, Any] | None:
     """The schedule as Lightning takes it.
 
     Args:
         optimizer: Whose groups' rates are the peaks.
         config: Names the schedule.
-        total_steps: Optimiser steps of the whole training.
+        total_steps: Optimiser steps of the whole training; infinite where nothing but a time ends it.
         others: Where groups named `<key>.<...>` have one of the named schedules of their own.
 
     Returns:
@@ -158,6 +158,11 @@ def build_scheduler(
     kind, _, name = config.schedule.partition(":")
     if kind in ("torch", "timm"):
         return _foreign_scheduler(optimizer, config, kind, name)
+    if math.isinf(total_steps) and (kind != "constant" or 0 < config.warmup < 1 or others):
+        raise UsageError(
+            f"optim.schedule {config.schedule} with optim.warmup {config.warmup:g} needs the length of training: give "
+            "trainer.max_epochs or trainer.max_steps, or optim.schedule constant and optim.warmup 0"
+        )
     warmup = _warmup(config, total_steps)
     if kind == "constant" and warmup == 0 and not others:
         return None
@@ -168,11 +173,11 @@ def build_scheduler(
     return {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor), "interval": "step", "frequency": 1}
 
 
-def _warmup(config: OptimConfig, total_steps: int) -> int:
-    return int(config.warmup if config.warmup >= 1 else config.warmup * total_steps)
+def _warmup(config: OptimConfig, total_steps: float) -> int:
+    return int(config.warmup * total_steps if 0 < config.warmup < 1 else config.warmup)
 
 
-def _factor(config: OptimConfig, total_steps: int) -> _Factor:
+def _factor(config: OptimConfig, total_steps: float) -> _Factor:
     return _Factor(config.schedule, _warmup(config, total_steps), max(1, total_steps), config.final_lr_scale)
 
 
@@ -182,7 +187,7 @@ class _Factor:
 
     kind: str
     warmup: int
-    total: int
+    total: float
     final: float
 
     def __call__(self, step: int) -> float:

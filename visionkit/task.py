@@ -338,7 +338,7 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
 
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(self.parameter_groups(), self.optim)
-        scheduler = build_scheduler(optimizer, self.optim, int(self.trainer.estimated_stepping_batches))
+        scheduler = build_scheduler(optimizer, self.optim, self.trainer.estimated_stepping_batches)
         if scheduler and isinstance(scheduler["scheduler"], torch.optim.lr_scheduler.ReduceLROnPlateau):
             scheduler["monitor"], scheduler["scheduler"].mode = self.monitor
             scheduler["scheduler"]._reset()  # the mode decides what the best so far begins with
@@ -353,7 +353,9 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
             scheduler.step_update(self.global_step, metric)
 
     def setup(self, stage: str) -> None:
-        if str(self.trainer.precision) in ("16-true", "bf16-true", "transformer-engine", "transformer-engine-float16"):
+        if self._trainer is not None and str(self.trainer.precision).startswith(
+            ("16-true", "bf16-true", "transformer")
+        ):
             raise UsageError(
                 f"trainer.precision {self.trainer.precision}: weights and box coordinates need 32 bits; use "
                 "bf16-mixed, or 16-mixed on older GPUs, which compute in 16 bits and keep the weights in 32"

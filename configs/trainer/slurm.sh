@@ -17,11 +17,7 @@ set -u
 
 run=$1
 shift
-resume=()
-if compgen -G "$run/checkpoints/*.ckpt" > /dev/null; then
-  resume=(--ckpt_path last)
-fi
-srun visionkit fit -c "${TRAINER:-configs/trainer/slurm.yaml}" "$@" --run "$run" ${resume[@]+"${resume[@]}"}
+srun visionkit fit -c "${TRAINER:-configs/trainer/slurm.yaml}" "$@" --run "$run" --ckpt_path last
 status=$?
 # 143 is "saved, and not done yet". Any other status is an end, good or bad, and is not tried again.
 if [ "$status" -eq 143 ]; then

@@ -386,7 +386,7 @@ class MultiTask(VisionTask):
         if not own:
             return super().configure_optimizers()
         optimizer = build_optimizer(self.parameter_groups(), self.optim)
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = self.trainer.estimated_stepping_batches
         scheduler = build_scheduler(optimizer, self.optim, steps, own)
         return {"optimizer": optimizer, "lr_scheduler": scheduler} if scheduler else optimizer
 

@@ -93,7 +93,7 @@ def test_usage_errors_are_one_line(arguments: list[str], nearest: str, capsys: p
         (Diverged("e"), 6, "visionkit: error: e"),
         (KeyboardInterrupt(), 130, "visionkit: interrupted"),
         (Terminated("saved"), 143, "visionkit: saved"),
-        (MemoryError(), 5, "visionkit: error: out of memory; take smaller batches or pictures"),
+        (MemoryError(), 5, "visionkit: error: out of memory; use smaller batches or images"),
         (OSError(errno.ENOSPC, "No space left on device", "x.ckpt"), 5, "visionkit: error: x.ckpt: no space left"),
         (KeyError("boo"), 1, "visionkit: error: KeyError: 'boo' (a defect of visionkit; run with --debug"),
         (SystemExit(3), 3, ""),

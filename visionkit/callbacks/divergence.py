@@ -51,12 +51,20 @@ class Divergence(Callback):
             ids: Sequence[str] = batch.get("id", ()) if isinstance(batch, dict) else ()
             self._unread.append((_Reading(loss.detach()), trainer.global_step, ids))
         self._read(behind=0 if self._alarm else 1)
-        count, agreement = len(self._bad), self._agreement
-        if agreement is not None:
-            count = agreement.now(count) if self._alarm else agreement.last(count)
+        count = self._shared()
+        if count and not self._alarm:
+            self._alarm = True
+            self._read()
+            count = self._shared()
         self._alarm = count > 0  # the same on every process
         if count >= self.patience:
             diverged(trainer, self.blame() or "the loss of another process became NaN or infinite")
+
+    def _shared(self) -> int:
+        """The longest row of bad losses on any process: of this step once there was one, else of the step before."""
+        if self._agreement is None:
+            return len(self._bad)
+        return self._agreement.now(len(self._bad)) if self._alarm else self._agreement.last(len(self._bad))
 
     def healthy(self) -> bool:
         """Whether the last loss of this process was finite; waits for the device."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from visionkit.callbacks.checkpointing import Checkpointing
 from visionkit.errors import UsageError, suggest
 
 _TRAIN = ("train/loss",)
@@ -41,6 +42,11 @@ class CheckMonitors(Callback):
 
 def _watched(trainer: Trainer) -> list[tuple[str, str]]:
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    found = [(type(each).__name__, getattr(each, "monitor", None)) for each in callbacks]
+    # The task names that of `Checkpointing` itself, which is missed only where nothing is validated.
+    found = [
+        (type(each).__name__, getattr(each, "monitor", None))
+        for each in callbacks
+        if not isinstance(each, Checkpointing)
+    ]
     found += [(type(each.scheduler).__name__, each.monitor) for each in trainer.lr_scheduler_configs]
     return [(owner, name) for owner, name in found if isinstance(name, str)]

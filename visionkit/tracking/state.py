@@ -34,7 +34,7 @@ def write_state(folder: Path, state: Mapping[str, Any]) -> None:
 
 @contextmanager
 def staging(folder: Path) -> Iterator[None]:
-    """Files of artifacts and tables wait for their upload in the run's folder, not in the home of the user."""
+    """Files of artifacts and tables wait for their upload beside the run's records, not in the home of the user."""
     if os.environ.get("WANDB_DATA_DIR"):
         yield
         return

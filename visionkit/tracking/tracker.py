@@ -1,6 +1,6 @@
 """The logger for Weights & Biases: the only module that imports wandb, and only when a run begins.
 
-All that a run leaves lies in its own folder: `runs/<name>/wandb`.
+All that a run leaves lies in its own folder, `runs/<name>/wandb`, unless `WANDB_DIR` names another.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from torch import nn
 
 from visionkit.bundle import render_card
-from visionkit.errors import Terminated
+from visionkit.errors import EnvironmentFault, Terminated
 from visionkit.runs import make_folder
 from visionkit.task import VisionTask, plain
 from visionkit.tracking.content import Picture, Rows, readable_config, square
@@ -44,11 +44,11 @@ CHECKPOINT_KEY = "wandb"
 class WandbTracker(WandbLogger):
     """Tracks a run in W&B; goes offline by itself where no server answers.
 
-    `WANDB_MODE`, `WANDB_PROJECT`, `WANDB_ENTITY`, `WANDB_BASE_URL` and `WANDB_RUN_ID` are respected. A run
+    `WANDB_MODE`, `WANDB_DIR`, `WANDB_PROJECT`, `WANDB_ENTITY`, `WANDB_BASE_URL` and `WANDB_RUN_ID` are respected. A run
     that goes on in the same folder, or from a checkpoint (see `continue_from`), continues the same curve.
 
     Args:
-        name: What W&B shows; the name of the run's folder where left out.
+        name: What W&B shows; `WANDB_NAME` or the name of the run's folder where left out.
         project: `WANDB_PROJECT` or "visionkit" where left out.
         save_dir: The run's folder. The command line fills it in; from Python it is `runs/<name>` where left out.
         id: Of a W&B run to go on with; mostly found by itself.
@@ -111,6 +111,11 @@ class WandbTracker(WandbLogger):
     def save_dir(self) -> str:
         """The run's folder, which Lightning asks for."""
         return str(self.folder)
+
+    @property
+    def records(self) -> Path:
+        """The folder in which W&B makes its own, `wandb`: that of the run, or `WANDB_DIR`."""
+        return Path(os.environ.get("WANDB_DIR") or self.folder).absolute()
 
     @property
     def version(self) -> str | None:
@@ -177,11 +182,19 @@ class WandbTracker(WandbLogger):
     def _init(self, mode: str) -> Any:
         import wandb
 
-        folder = self.folder
-        folder.mkdir(parents=True, exist_ok=True)
+        folder, records = self.folder, self.records
+        for each in (folder, records):
+            try:
+                each.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise EnvironmentFault(f"{each}: W&B cannot write there ({error.strerror})") from error
         run_id, row = self._choose_id()
         arguments = {key: value for key, value in self._wandb_init.items() if key != "anonymous"}
-        arguments |= {"id": run_id, "dir": str(folder.absolute()), "name": self._name or folder.absolute().name}
+        arguments |= {
+            "id": run_id,
+            "dir": str(records),
+            "name": self._name or os.environ.get("WANDB_NAME") or folder.absolute().name,
+        }
         talks = mode == "online"
         settings = wandb.Settings(init_timeout=20, silent=not talks)  # its lines offline are ours, in one
         # Several trackers may live in one process, one after the other or side by side.
@@ -198,7 +211,7 @@ class WandbTracker(WandbLogger):
     def sync_command(self, run: Any = None) -> str:
         """The command that sends this run, and what earlier parts of it were not sent yet, to the server."""
         run = run or self.experiment
-        parts = sorted((self.folder / "wandb").glob(f"offline-run-*-{run.id}"))
+        parts = sorted((self.records / "wandb").glob(f"offline-run-*-{run.id}"))
         unsent = [part for part in parts if not any(part.glob("*.wandb.synced"))]
         return shlex.join(["wandb", "sync", *(str(part) for part in unsent)])
 
@@ -240,7 +253,7 @@ class WandbTracker(WandbLogger):
         """Adds a row of scalars, pictures or tables at an optimiser step."""
         run = self.experiment
         row = dict(metrics) if step is None else {**metrics, STEP: step}
-        with staging(self.folder):
+        with staging(self.records):
             if self._next_row is None:
                 run.log(row)
             else:
@@ -356,7 +369,7 @@ class WandbTracker(WandbLogger):
             score = None if given is None else float(given)
             card = self._card(run.name, kept.get("monitor"), score)
             metadata = {"file": path.name, "metric": kept.get("monitor"), "score": score}
-            with staging(self.folder):
+            with staging(self.records):
                 artifact = wandb.Artifact(f"model-{run.id}", "model", description=card or None, metadata=metadata)
                 artifact.add_file(str(path), name="model.ckpt")
                 if card:

@@ -1,33 +1,35 @@
 from __future__ import annotations
 
+import csv
 import itertools
 import math
+import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import lightning
 import numpy as np
 import pytest
 import torch
 import yaml
 from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from tests.tiny_training import NoiseData, tiny_task, train
 from visionkit.callbacks import (
     EMA,
+    CheckMonitors,
     Checkpointing,
     ConfigSaver,
-    Divergence,
     Lines,
     Seeding,
     Unfreezing,
     default_callbacks,
 )
+from visionkit.callbacks.best import Best
 from visionkit.callbacks.seeding import mixed
 from visionkit.checkpoint import describe, load_task
-from visionkit.errors import Diverged, UsageError
+from visionkit.errors import UsageError
 
 
 class Watch(Callback):
@@ -125,7 +127,7 @@ def test_a_decay_out_of_range_is_refused(decay: float) -> None:
 
 
 def test_one_best_and_one_last_are_kept(tmp_path: Path) -> None:
-    scores = iter([0.5, 0.25, 0.75, math.nan, 0.75])
+    scores = iter([0.5, 0.25, 0.75, math.nan, 0.5])
 
     class Scores(Callback):
         def on_validation_epoch_end(self, trainer: Trainer, module: Any) -> None:
@@ -157,59 +159,6 @@ def test_nothing_is_saved_within_accumulated_gradients(tmp_path: Path) -> None:
     checkpointing._after = after  # type: ignore[method-assign]
     fit(tmp_path, [checkpointing], accumulate_grad_batches=4)
     assert places == [(1, 4), (2, 8), (3, 10), (3, 0)]
-
-
-# ---------------------------------------------------------------------- divergence
-
-
-def nan_task(steps: set[int]) -> Any:
-    task = tiny_task(mixup=0.0)
-    original = task.losses
-
-    def losses(outputs: Any, target: Any) -> dict[str, torch.Tensor]:
-        terms = original(outputs, target)
-        if task.training and task.trainer.global_step in steps:
-            terms = {name: value.detach() * math.nan for name, value in terms.items()}
-            terms = {name: value + outputs.logits.sum() * 0 for name, value in terms.items()}
-        return terms
-
-    task.losses = losses  # type: ignore[method-assign]
-    return task
-
-
-def test_non_finite_losses_in_a_row_end_the_training(tmp_path: Path) -> None:
-    lightning.seed_everything(0, verbose=False)
-    checkpointing = Checkpointing(tmp_path, "val/top1", every_n_train_steps=1)
-    with pytest.raises(
-        Diverged, match=r"3 times in a row, first at step 5 with the pictures train\d+, train\d+"
-    ) as caught:
-        fit(tmp_path, [Divergence(3), checkpointing], nan_task({4, 5, 6}))
-    assert caught.value.status == 6 and "\n" not in str(caught.value)
-    last = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    assert last["global_step"] == 4  # what was saved before stands
-    assert all(torch.isfinite(value).all() for value in last["state_dict"].values())
-
-
-def test_losses_on_a_device_are_read_in_bulk() -> None:
-    """The device's road, driven by hand: nothing is read before the ring is full, then the first bad step is known."""
-    watch = Divergence(patience=2)
-    trainer: Any = SimpleNamespace(world_size=1, log_every_n_steps=4, global_step=0)
-    watch.on_train_start(trainer, None)  # type: ignore[arg-type]
-    watch._losses = torch.zeros(4)
-    losses = [1.0, math.inf, 2.0, math.nan, math.nan, 1.0, 1.0, 1.0]
-    with pytest.raises(Diverged, match="2 times in a row, first at step 3 with the pictures p3"):
-        for step, loss in enumerate(losses):
-            watch._losses[len(watch._seen)] = torch.tensor(loss)
-            watch._seen.append((step, (f"p{step}",)))
-            if len(watch._seen) == 4 and watch._worst(trainer) >= 2:
-                watch._stop()
-
-
-def test_a_single_bad_loss_is_forgotten() -> None:
-    watch = Divergence(patience=2)
-    for loss in (math.nan, 1.0, math.inf, 1.0):
-        watch._count(loss, 0, ())
-    assert watch._bad == []
 
 
 # ---------------------------------------------------------------------- seeds, parts, configuration, progress
@@ -292,3 +241,83 @@ def test_lines_are_printed_where_there_is_no_terminal(tmp_path: Path, capsys: py
     out = capsys.readouterr().out
     assert "epoch 1/1  batch 10/10" in out and "train/loss" in out and "val/top1" in out
     assert "\x1b" not in out
+
+
+@pytest.mark.parametrize("every", [0, 3, 100])
+def test_each_epoch_ends_with_its_mean_loss(every: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    losses: list[float] = []
+
+    class Collect(Callback):
+        def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, *args: Any) -> None:
+            losses.append(float(outputs["loss"]))
+
+    watched = EarlyStopping("train/loss", patience=5)
+    trainer = fit(
+        tmp_path, [Collect(), Lines(), watched], max_epochs=2, log_every_n_steps=every, enable_progress_bar=True
+    )
+    shown = re.findall(r"batch 10/10.*train/loss (\S+)", capsys.readouterr().out)
+    assert [float(value) for value in shown] == pytest.approx([np.mean(losses[:10]), np.mean(losses[10:])], abs=1e-3)
+    assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(np.mean(losses[10:]), abs=1e-5)
+
+
+def test_a_short_epoch_is_logged_once(tmp_path: Path) -> None:
+    logger = CSVLogger(tmp_path, name="metrics")
+    fit(tmp_path, [], logger=logger, max_epochs=3, log_every_n_steps=25)
+    logger.save()
+    with Path(logger.log_dir, "metrics.csv").open() as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert steps == [10, 20, 25]
+
+
+@pytest.mark.parametrize("name", ["val/top2", "train/accuracy", "lr"])
+@pytest.mark.parametrize("kind", [EarlyStopping, ModelCheckpoint])
+def test_a_monitor_that_is_not_logged_is_refused_before_training(kind: Any, name: str, tmp_path: Path) -> None:
+    steps: list[int] = []
+    watch = Watch(lambda trainer, module: steps.append(trainer.global_step))
+    options = {"num_sanity_val_steps": 1, "enable_checkpointing": True}
+    with pytest.raises(UsageError, match=rf"{kind.__name__}: monitor '{name}' is not logged; these are: .*val/top1"):
+        fit(tmp_path, [watch, CheckMonitors(), kind(monitor=name)], **options)
+    assert steps == []
+
+
+def test_without_validation_only_the_training_loss_can_be_watched(tmp_path: Path) -> None:
+    checkpointing = Checkpointing(tmp_path / "saved", "val/top1")
+    options = {"limit_val_batches": 0, "enable_checkpointing": True}
+    with pytest.raises(UsageError, match="monitor 'val/loss' is not logged"):
+        fit(tmp_path, [CheckMonitors(), EarlyStopping("val/loss"), checkpointing], **options)
+    fit(tmp_path, [CheckMonitors(), EarlyStopping("train/loss"), checkpointing], **options)
+    assert checkpointing.best_model_path == "" and Path(checkpointing.last_model_path).is_file()
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_of_equal_scores_the_lower_loss_or_else_the_later_is_best(mode: str) -> None:
+    best, one = Best(mode), torch.tensor(1.0)
+    assert best.is_beaten(one, 0.5)
+    best.score, best.loss = one, 0.5
+    assert best.is_beaten(one, 0.4) and best.is_beaten(one, 0.5), "lower, or later"
+    assert not best.is_beaten(one, 0.6) and not best.is_beaten(one, math.inf)
+    better = torch.tensor(2.0 if mode == "max" else 0.0)
+    assert best.is_beaten(better, 9.0) and not best.is_beaten(torch.tensor(math.nan), 0.1)
+    best.loss = math.inf
+    assert best.is_beaten(one), "without a loss the later one"
+
+
+def test_a_perfect_score_does_not_keep_the_first_checkpoint(tmp_path: Path) -> None:
+    """The score is 1 at each validation; the checkpoint with the lowest loss stands, also after a resume."""
+    losses = [0.9, 0.4, 0.6]
+
+    class Losses(Callback):
+        def on_validation_epoch_end(self, trainer: Trainer, module: Any) -> None:
+            module.log("val/score", 1.0)
+            module._eval_log.flush = lambda reduce: {"loss": torch.tensor(losses[trainer.current_epoch])}
+
+    for epochs in (2, 3):
+        checkpointing = Checkpointing(tmp_path, "val/score")
+        task = tiny_task()
+        callbacks = [Losses(), checkpointing]
+        options = {"max_epochs": epochs, "logger": False, "num_sanity_val_steps": 0, "enable_progress_bar": False}
+        trainer = Trainer(accelerator="cpu", callbacks=callbacks, enable_model_summary=False, **options)
+        data = NoiseData(input=task.input, classes=task.classes, batch_size=4, seed=1)
+        trainer.fit(task, datamodule=data, ckpt_path=tmp_path / "last.ckpt" if epochs == 3 else None)
+        assert Path(checkpointing.best_model_path).name == "best-step000020-score-1.0000.ckpt"
+    assert [path.name for path in sorted(tmp_path.glob("best*"))] == ["best-step000020-score-1.0000.ckpt"]
