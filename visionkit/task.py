@@ -26,6 +26,7 @@ from visionkit.plain_values import typed
 from visionkit.predictions import Prediction
 from visionkit.resume import epoch_ends
 from visionkit.run_report.charts import Chart
+from visionkit.target_check import check_targets
 from visionkit.term_log import TermLog
 from visionkit.types import Batch, View
 from visionkit.windows import Tiling
@@ -260,21 +261,10 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         return self._evaluate(batch)
 
     def _check_targets(self, batch: Batch) -> None:
-        """Refuses data that has no labels of this task's kind, by the first batch."""
-        if self._checked:
-            return
-        self._checked = True
-        target = batch["target"]
-        found = target[0] if isinstance(target, list) else target
-        missing = [name for name in self.targets if name not in found]
-        objects = {"boxes", "masks", "keypoints"}
-        if missing or (isinstance(target, list) and not objects & {*self.targets}):
+        if not self._checked:
             data = type(getattr(self.trainer, "datamodule", None)).__name__
-            gives = f"{', '.join(found) or 'no labels'}{' for each object' if isinstance(target, list) else ''}"
-            raise UsageError(
-                f"{self.name} needs {', '.join(self.targets)} for each image and {data} gives {gives}: choose another "
-                "--data or --model"
-            )
+            check_targets(batch["target"], self.name, self.targets, data)
+        self._checked = True
 
     def _evaluate(self, batch: Batch) -> Any:
         self._check_targets(batch)
