@@ -233,7 +233,7 @@ class VisionCLI(LightningCLI):
         folder = summary.run_of(Path(source)) or settings.run
         if self._verb != "fit" and settings.report and folder:
             report = RunReport(folder, weights=summary.within(Path(folder), source))
-            trainer.callbacks.insert(0, report)
+            trainer.callbacks.insert(0, report)  # type: ignore[attr-defined]
         return trainer
 
     def _fit_options(self) -> dict[str, Any]:

@@ -421,5 +421,3 @@ def classes_differ(stored: Sequence[str], given: Sequence[str]) -> str:
         if a != b:
             return f"the checkpoint's class {index} is {a!r} and the data's is {b!r}; {remedy}"
     return f"the checkpoint knows {len(stored)} classes and the data has {len(given)}; {remedy}"
-
-

@@ -60,7 +60,7 @@ def test_curves_go_on_after_a_resume(run):
     steps = [int(step) for step, _, name, _ in rows if name == "val/top1"]
     assert steps == [10, 20, 30]
     steps = [int(step) for step, _, name, _ in rows if name == "train/loss"]
-    assert steps == sorted(set(steps)) and steps[-1] == 28
+    assert steps == sorted(set(steps)) and steps[-1] == 30
     assert Image.open(run[0] / "report" / "curves.png").width == 1120
 
 
