@@ -91,7 +91,7 @@ def test_options_that_once_crashed(options: str, saved: str, capsys: pytest.Capt
     told = capsys.readouterr()
     assert saved in told.out
     named = saved.startswith(("best", "last"))
-    assert Path(told.out.strip().splitlines()[-1].partition(": ")[2] or ".").is_file() == named
+    assert ("next: visionkit test --ckpt_path r" in told.out) == named
     assert "site-packages" not in told.err, "no line of a library as it is"
 
 
