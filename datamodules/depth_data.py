@@ -15,8 +15,7 @@ import numpy as np
 from datamodules.augment import SampleAugment
 from datamodules.class_names import shorten
 from datamodules.depth_files import default_unit, read_depth, read_raw
-from datamodules.float_files import FLOAT_SUFFIXES
-from datamodules.pairing import check_same_size, warn_of_turned
+from datamodules.pairing import check_same_size, spread, warn_of_turned
 from datamodules.pictures import FileStore, PixelCache, StoredPictures
 from visionkit.data import Split, VisionDataModule
 from visionkit.data_summary import SplitSummary
@@ -75,11 +74,6 @@ class DepthFiles(FileStore):
     def __init__(self, pictures: Sequence[str], depths: Sequence[str], units_per_metre: float | None) -> None:
         super().__init__(Path(), pictures)
         self.depths, self.units = FileStore(Path(), depths), units_per_metre
-
-    def depth_source(self, number: int) -> ImageSource:
-        """The file of depth, for its orientation; upright where it is no image."""
-        name = self.depths.name(number)
-        return ImageSource(np.zeros((1, 1), np.uint8), name) if name.endswith(FLOAT_SUFFIXES) else ImageSource(name)
 
     def depth(self, number: int) -> np.ndarray:
         """Reads the file."""
@@ -193,9 +187,9 @@ class DepthData(VisionDataModule):
         samples, found = self.samples(split), self.found
         seen = self._ranges[split]
         if isinstance(found.store, DepthFiles):
-            numbers = [int(row) for row in found.rows[split]]
-            sources = ((found.store.source(k), found.store.depth_source(k)) for k in numbers)
-            warn_of_turned(sources, f"{found.source}, {split}", "depth")
+            store = found.store
+            pairs = ((store.source(k), store.depths.name(k)) for k in spread(found.rows[split]))
+            warn_of_turned(pairs, f"{found.source}, {split}", "depth")
         return SplitSummary(
             *(split, len(samples), found.source),
             unlabeled=len(seen.empty) if seen.read == len(samples) else 0,

@@ -15,7 +15,7 @@ from datamodules.pairing import NamePattern, pair_by_name
 from datamodules.splits import SPLITS, find_split, split_of
 from visionkit.data import Split
 from visionkit.errors import DataError, UsageError
-from visionkit.listing import Listing, list_files, list_images
+from visionkit.listing import Listing, list_files, list_folders, list_images
 
 PICTURE_FOLDERS = ("images", "image", "rgb", "color")
 DEPTH_FOLDERS = ("depth", "depths", "depth_maps")
@@ -83,6 +83,8 @@ class DepthFolderData(DepthData):
         """Lists the folder."""
         if not str(self.root) or not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder; give --data.root")
+        if (self.root / "rgb.txt").is_file() and (self.root / "depth.txt").is_file():
+            raise DataError(f"{self.root}: a sequence of TUM RGB-D, which --data TumDepthData reads")
         pairs, splits, over = list[tuple[Path, Path]](), list[str](), dict[str, int]()
         for split, images, depths in self._listings():
             found = pair_by_name(
@@ -154,6 +156,8 @@ class DepthFolderData(DepthData):
                 yield None, Listing(self.root, images.files, every.passed_over), self._keys[1].select(depths)
 
     def _advice(self) -> str:
+        if any((folder / "rgb.txt").is_file() for folder in (self.root, *list_folders(self.root))):
+            return "; sequences of TUM RGB-D are read by --data TumDepthData"
         stems = [path.stem for path in list_files(self.root, DEPTH_SUFFIXES).files]
         ending = next((end for end in ("_depth", "-depth", ".depth") if any(s.endswith(end) for s in stems)), None)
         if ending is not None:

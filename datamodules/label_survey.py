@@ -10,10 +10,9 @@ import numpy as np
 
 from datamodules.class_names import shorten
 from datamodules.label_maps import LabelledMaps, LabelReader
-from datamodules.pairing import check_same_size, warn_of_turned
+from datamodules.pairing import check_same_size, spread, warn_of_turned
 from datamodules.value_files import grey, read_values
 from visionkit.errors import DataError
-from visionkit.images import ImageSource
 from visionkit.types import IGNORE
 
 log = logging.getLogger(__name__)
@@ -22,7 +21,6 @@ MOST_PIXELS = 200_000_000
 """Label pixels that are read for the summary, some seconds' worth; of a larger set, files evenly spread over it."""
 
 _PROBES = 256
-_HEADERS = 20_000
 
 
 @dataclass(frozen=True)
@@ -80,10 +78,8 @@ def survey(samples: LabelledMaps, classes: int, source: str) -> LabelSurvey:
         maps += occurs
         empty += not occurs.any()
         seen += 1
-    step = max(1, len(rows) // _HEADERS)
-    names = samples.labels.name
-    chosen = (int(number) for number in rows[::step])
-    warn_of_turned(((samples.store.source(k), ImageSource(names(k))) for k in chosen), source, "label map")
+    pairs = ((samples.store.source(k), samples.labels.name(k)) for k in spread(rows))
+    warn_of_turned(pairs, source, "label map")
     shares = counts / max(1, counts.sum())
     return LabelSurvey(len(rows), seen, maps, shares[:classes], float(shares[IGNORE]), empty)
 

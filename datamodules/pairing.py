@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from datamodules.class_names import shorten
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
@@ -18,6 +20,7 @@ from visionkit.listing import SUFFIXES, Listing
 
 log = logging.getLogger(__name__)
 
+_HEADERS = 20_000
 _TYPES = SUFFIXES | {".npy", ".npz", ".exr", ".pfm"}
 
 
@@ -173,18 +176,29 @@ def check_same_size(image: ImageSource, size: tuple[int, ...], partner: str, wha
     )
 
 
-def warn_of_turned(pairs: Iterable[tuple[ImageSource, ImageSource]], source: str, what: str) -> None:
+def warn_of_turned(pairs: Iterable[tuple[ImageSource, str]], source: str, what: str) -> None:
     """Warns of images and partners that EXIF turns differently, where the size alone cannot show a mistake.
 
     Args:
-        pairs: Images and their partners, from their files.
+        pairs: Images and the paths of their partners.
         source: Names the data.
         what: What a partner is: "label map".
     """
-    turned = [image.name for image, partner in pairs if image.orientation != partner.orientation]
+    turned = [image.name for image, partner in pairs if image.orientation != _orientation(partner)]
     if turned:
         log.warning(
             "%s: EXIF turns %d images and not their %s (or the reverse): %s; both must fit as a viewer shows them, "
             "which the size alone does not prove",
             *(source, len(turned), what, shorten(turned, 3)),
         )
+
+
+def spread(rows: np.ndarray) -> list[int]:
+    """Numbers of the images whose headers are compared: all of them, or so many evenly spread."""
+    return [int(row) for row in rows[:: max(1, len(rows) // _HEADERS)]]
+
+
+def _orientation(partner: str) -> int:
+    """EXIF orientation of a file; arrays have none, and a TIFF is read as it is to be seen."""
+    suffix = Path(partner).suffix.lower()
+    return ImageSource(partner).orientation if suffix in SUFFIXES - {".tif", ".tiff"} else 1

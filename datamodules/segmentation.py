@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from datamodules.splits import find_split
 from visionkit.data import Split, VisionDataModule
 from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, UsageError, suggest
-from visionkit.listing import list_images
+from visionkit.listing import list_images, resolve_listed
 from visionkit.names import checked_name
 from visionkit.text_files import read_lines
 from visionkit.types import Sample
@@ -104,7 +105,7 @@ class _PairedData(VisionDataModule):
         samples: Any = self.samples(split)
         listed = self.listed(split)
         found = survey(samples, len(self.classes), f"{listed.source}, {split}")
-        if split == "train":
+        if split == "train" or found.ignored:
             warn_of_one_class(found, self.classes, listed.source)
         # Of a part of a large set, nothing is said about classes that did not occur.
         known = {
@@ -238,8 +239,9 @@ class LabelMapData(_PairedData):
         """The reader of all splits; where values are not given, the training labels decide what 255 means."""
         table = read_colours(self.colours) if self.colours else None
         reader = LabelReader(self.classes, self.ignore, table, self.values, self.label_offset, self.lossy_labels)
-        train: Split = "train"
-        deciding = self.listed(train if self._folder(self.images, train) else split)
+        deciding = self.listed(split)
+        with contextlib.suppress(DataError):  # to be measured alone, a set needs no training labels
+            deciding = self.listed("train")
         values = values_of_binary(reader, [str(label) for _, label in deciding.pairs], deciding.source)
         return reader if values is None else LabelReader(self.classes, self.ignore, values=values, lossy=reader.lossy)
 
@@ -342,11 +344,15 @@ class VocSegmentationData(_PairedData):
                 raise DataError(f"{listed}: no such list; VOC's test labels are not public, measure on val")
             raise DataError(f"{listed}: no such list; data.root is the folder that holds ImageSets")
         stems = [line for _, line in read_lines(listed)]
-        pairs = [
-            (self.root / "JPEGImages" / f"{stem}.jpg", self.root / "SegmentationClass" / f"{stem}.png")
-            for stem in stems
-        ]
+        images, labels = self.root / "JPEGImages", self.root / "SegmentationClass"
+        pairs = [(_named(images, stem, (".jpg", ".jpeg", ".png")), _named(labels, stem, (".png",))) for stem in stems]
         missing = [str(path.relative_to(self.root)) for pair in pairs for path in pair if not path.is_file()]
         if missing:
             raise DataError(f"{listed}: {len(missing)} files of this list are missing: {shorten(missing, 3)}")
         return LabelledFiles(pairs, str(listed), {})
+
+
+def _named(folder: Path, stem: str, endings: Sequence[str]) -> Path:
+    """The file of a list that has one of some endings; the first of them where none is there."""
+    found = (resolve_listed(folder, stem + ending) for ending in endings)
+    return next((path for path in found if path.is_file()), folder / f"{stem}{endings[0]}")

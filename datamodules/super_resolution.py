@@ -160,8 +160,9 @@ class SuperResolutionData(VisionDataModule):
     def _partners(self, high: Listing, low_root: str) -> list[tuple[Path, Path]]:
         """Each image with its low resolution, of the right size by its header."""
         pairs = pair_resolutions(high, list_matching(low_root, self.low_res_pattern, "low_res_pattern"), self.scale)
-        for large, small in pairs:
-            image, low = ImageSource(large), ImageSource(small)
+        images = [ImageSource(large) for large, _ in pairs]
+        for image, (large, small) in zip(images, pairs, strict=True):
+            low = ImageSource(small)
             (height, width), (h, w) = image.size, low.size
             wanted = (height // self.scale, width // self.scale)
             if (h, w) != wanted:
@@ -171,7 +172,8 @@ class SuperResolutionData(VisionDataModule):
                     f"{small}: {w}x{h} is not {large.name}'s {width}x{height} divided by {self.scale}, which is "
                     f"{wanted[1]}x{wanted[0]}; {advice}"
                 )
-        warn_of_turned(((ImageSource(a), ImageSource(b)) for a, b in pairs), low_root, "low resolution")
+        partners = (str(small) for _, small in pairs)
+        warn_of_turned(zip(images, partners, strict=True), low_root, "low resolution")
         return pairs
 
     def _check_sizes(self, high: Sequence[Path]) -> None:

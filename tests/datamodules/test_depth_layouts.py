@@ -100,7 +100,9 @@ def exr(values: np.ndarray, compression: int = 3, names: tuple[str, ...] = ("A",
 def test_every_ending_gives_the_same_metres(tmp_path: Path, ending: str) -> None:
     save_image(tmp_path / "images/0.jpg")
     save_depth(tmp_path / f"depth/0{ending}", depth())
-    (sample,) = DepthFolderData(str(tmp_path), input=SPEC, val_every=0).samples("train")
+    data = DepthFolderData(str(tmp_path), input=SPEC, val_every=0)
+    (sample,) = data.samples("train")
+    assert "not measured" in data.summary("train").notes[0]
     np.testing.assert_allclose(sample.target["depth"], depth(), atol=1e-3)
 
 
@@ -276,6 +278,9 @@ def test_tum_sequences_are_matched_by_time(tmp_path: Path, capsys: pytest.Captur
     out = capsys.readouterr().out
     assert "1 images without a depth within 0.02 s" in out and "5000 units per metre" in out
     assert len(TumDepthData(str(tmp_path / "desk"), val_every=0, input=SPEC).samples("train")) == 3
+    for folder in (tmp_path, tmp_path / "desk"):
+        with pytest.raises(DataError, match="TumDepthData"):
+            DepthFolderData(str(folder), input=SPEC).samples("train")
     with pytest.raises(UsageError, match="there is no sequence 'rom'; did you mean 'room'"):
         TumDepthData(str(tmp_path), test_sequences=["rom"], input=SPEC).samples("train")
     with pytest.raises(DataError, match=r"one is a folder with rgb\.txt and depth\.txt"):

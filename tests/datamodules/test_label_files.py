@@ -87,6 +87,10 @@ def test_tiffs_of_every_type_keep_their_values(tmp_path: Path, dtype: str) -> No
 
     tifffile.imwrite(tmp_path / "a.tif", drawn(dtype=dtype))
     assert np.array_equal(LabelReader(["a", "b", "c"]).read(tmp_path / "a.tif"), drawn())
+    save(tmp_path, "a", drawn())
+    (tmp_path / "label_maps/train/a.png").unlink()
+    (tmp_path / "a.tif").rename(tmp_path / "label_maps/train/a.tif")
+    assert data(tmp_path, classes=["a", "b", "c"]).summary("train").images == 1
     tifffile.imwrite(tmp_path / "a.tif", drawn(dtype=dtype), photometric="miniswhite")
     if dtype == "uint8":
         assert np.array_equal(LabelReader(["a", "b", "c"]).read(tmp_path / "a.tif"), drawn())
@@ -146,6 +150,20 @@ def test_the_training_labels_decide_for_every_split(tmp_path: Path) -> None:
     Image.fromarray(drawn((0, 255, 0))).save(tmp_path / "label_maps/val/a.png")
     Image.fromarray(np.zeros((12, 10, 3), np.uint8)).save(tmp_path / "images/val/a.png")
     assert set(np.unique(data(tmp_path).samples("val")[0].target["label_map"])) == {0, 255}
+
+
+def test_a_validation_set_of_ignored_pixels_is_a_warning_and_one_without_training_labels_is_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path, "a", drawn((0, 1, 0)))
+    for folder in ("images", "label_maps"):
+        (tmp_path / folder / "val").mkdir()
+    Image.fromarray(drawn((0, 255, 0))).save(tmp_path / "label_maps/val/a.png")
+    Image.fromarray(np.zeros((12, 10, 3), np.uint8)).save(tmp_path / "images/val/a.png")
+    data(tmp_path).summary("val")
+    assert "every pixel of the label maps is 'ground' or ignored (20.0%)" in caplog.text
+    (tmp_path / "label_maps/train/a.png").unlink()
+    assert set(np.unique(data(tmp_path).samples("val")[0].target["label_map"])) == {0, 1}
 
 
 @pytest.mark.parametrize(

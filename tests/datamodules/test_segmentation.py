@@ -136,7 +136,11 @@ def test_voc(tmp_path):
     read = VocSegmentationData(str(tmp_path), input=SPEC)
     assert read.classes == VOC_CLASSES and len(VOC_CLASSES) == 21
     assert np.array_equal(read.samples("train")[0].target["label_map"], marked)
-    with pytest.raises(DataError, match=r"val\.txt: 2 files of this list are missing: JPEGImages.b\.jpg"):
+    (tmp_path / "ImageSets" / "Segmentation" / "train.txt").write_bytes("\ufeffein Café\r\n".encode())
+    for folder, ending in (("JPEGImages", ".jpg"), ("SegmentationClass", ".png")):  # NFD on disk, as macOS has it
+        (tmp_path / folder / f"a{ending}").rename(tmp_path / folder / f"ein Cafe\u0301{ending}")
+    assert len(VocSegmentationData(str(tmp_path), input=SPEC).samples("train")) == 1
+    with pytest.raises(DataError, match=r"val\.txt: 4 files of this list are missing: JPEGImages.a\.jpg"):
         read.samples("val")
     with pytest.raises(DataError, match="test labels are not public"):
         read.samples("test")
