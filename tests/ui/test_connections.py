@@ -257,6 +257,17 @@ def test_a_defect_is_the_servers_fault_and_logged(
     assert "a defect" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("route", ["/api/predict?model=good", "/mcp"])
+def test_a_sender_who_leaves_is_no_fault(route: str, demo: Demo, capfd: pytest.CaptureFixture[str]) -> None:
+    port = int(demo.address.rpartition(":")[2])
+    line = half(port, f"POST {route} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc".encode())
+    time.sleep(0.3)
+    line.close()
+    assert httpx.get(f"{demo.address}/health", timeout=60).status_code == 200
+    time.sleep(0.3)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_memory_and_files_are_lacks_too(capsys: pytest.CaptureFixture[str]) -> None:
     for error in (MemoryError(), OSError(errno.EMFILE, "x"), OSError(errno.EDQUOT, "x")):
         assert status_of(error) == (503, texts.LACK)

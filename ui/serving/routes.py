@@ -72,7 +72,7 @@ def add_routes(app: FastAPI, desk: Desk, folder: Path, ready: Callable[[], bool]
             if asked.get("drawn") in (None, "", "0", "false"):
                 return JSONResponse(answered.prediction.to_json())
             drawn = await anyio.to_thread.run_sync(lambda: _drawn(answered), limiter=limiter)
-        except (HTTPException, ClientDisconnect, MultiPartException):
+        except (HTTPException, MultiPartException):
             raise
         except Exception as error:
             return refused(error)
@@ -101,8 +101,6 @@ def add_routes(app: FastAPI, desk: Desk, folder: Path, ready: Callable[[], bool]
                 answer = await anyio.to_thread.run_sync(
                     lambda: tools.answer(message, Path(picture.name)), limiter=limiter
                 )
-        except ClientDisconnect:
-            raise
         except Exception as error:
             return refused(error)
         return Response(status_code=202) if answer is None else JSONResponse(answer)
@@ -114,6 +112,8 @@ def add_routes(app: FastAPI, desk: Desk, folder: Path, ready: Callable[[], bool]
 
 def refused(error: Exception) -> Response:
     """The response to a failure of the work."""
+    if isinstance(error, ClientDisconnect):  # nobody is there to read it
+        return Response(status_code=400)
     status, words = status_of(error)
     return JSONResponse({"error": words}, status, {"retry-after": "5"} if isinstance(error, Busy) else {})
 
