@@ -60,10 +60,8 @@ def run(desk: Desk, model: str | None, uploads: Sequence[Upload], archive: Path)
     Raises:
         VisionKitError: Nothing to answer, too many pictures, or an archive that is not to be trusted.
     """
-    from PIL import Image
-
     from ui.coco_results import CocoResults
-    from visionkit.drawing import draw
+    from visionkit.drawing import draw, jpeg
     from visionkit.prediction_files import save_files
     from visionkit.predictions import Detections, Poses
 
@@ -92,9 +90,7 @@ def run(desk: Desk, model: str | None, uploads: Sequence[Upload], archive: Path)
             answer, picture = answered.prediction, answered.picture
             stem = _stem(name, taken)
             height, width = picture.shape[:2]
-            drawn = io.BytesIO()
-            Image.fromarray(draw(answer, picture)).save(drawn, "JPEG", quality=92)
-            out.writestr(f"drawn/{stem}.jpg", drawn.getvalue(), zipfile.ZIP_STORED)
+            out.writestr(f"drawn/{stem}.jpg", jpeg(draw(answer, picture)), zipfile.ZIP_STORED)
             files = []
             for path in save_files(answer, work / stem):
                 out.write(path, f"files/{path.name}")

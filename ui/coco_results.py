@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from visionkit.atomic import write_whole
 from visionkit.errors import DataError, UsageError, suggest
 from visionkit.predictions import Detections, Instances, Poses, Prediction
 
@@ -77,11 +78,11 @@ class CocoResults:
     def write(self) -> Path:
         """Writes the files and gives the path of the results."""
         path = self.out / NAME
-        path.write_text(json.dumps(self.results), encoding="utf-8")
+        write_whole(path, json.dumps(self.results).encode())
         if self.ids is None:
             categories = [{"id": k + 1, "name": name} for k, name in enumerate(self.classes)]
             top = {"images": self.images, "annotations": [], "categories": categories}
-            (self.out / "coco_images.json").write_text(json.dumps(top, ensure_ascii=False), encoding="utf-8")
+            write_whole(self.out / "coco_images.json", json.dumps(top, ensure_ascii=False).encode())
         return path
 
     def _image(self, path: Path, size: tuple[int, int]) -> Any:

@@ -327,11 +327,21 @@ def _alone(args: argparse.Namespace, action: str) -> Path:
 
 
 def _draw(path: Path, picture: str, faces: Faces) -> None:
+    import io
+
     from PIL import Image
 
-    from visionkit.drawing import draw
+    from visionkit.atomic import write_whole
+    from visionkit.drawing import draw, jpeg
 
+    drawn = draw(faces, picture)
     try:
-        Image.fromarray(draw(faces, picture)).save(path)
-    except (OSError, ValueError) as error:
+        if path.suffix.lower() in (".jpg", ".jpeg"):
+            data = jpeg(drawn)
+        else:
+            file = io.BytesIO()
+            Image.fromarray(drawn).save(file, Image.registered_extensions().get(path.suffix.lower(), ""))
+            data = file.getvalue()
+        write_whole(path, data)
+    except (OSError, ValueError, KeyError) as error:
         raise EnvironmentFault(f"--draw {path}: cannot be written ({error})") from error

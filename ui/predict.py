@@ -259,20 +259,47 @@ def _records(out: Path | None) -> Iterator[IO[str]]:
     if out is None:
         yield sys.stdout
         return
+    from visionkit.atomic import beside, remove_leftovers
+
+    # Records that are there already stay until the new ones are whole; without any, what was done until a failure is
+    # kept.
+    target = out / RECORDS
+    had, part = target.exists(), beside(target)
+    remove_leftovers(out)
     try:
-        file = (out / RECORDS).open("w", encoding="utf-8")
+        file = part.open("w", encoding="utf-8")
     except OSError as error:
-        raise _cannot_write(out / RECORDS, error) from error
+        raise _cannot_write(target, error) from error
     try:
         yield file
+        _close(file, target)
     except BaseException:
         with suppress(OSError):  # what is left in its buffer fails again, and would hide the failure before it
             file.close()
-        with suppress(OSError):  # where nothing was answered, the next try is not to find it in its way
-            if not (out / RECORDS).stat().st_size:
-                (out / RECORDS).unlink()
+        with suppress(OSError):
+            if not had and _keep_whole_lines(part):
+                part.replace(target)
         raise
-    file.close()
+    else:
+        part.replace(target)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _close(file: IO[str], target: Path) -> None:
+    try:
+        file.close()
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+
+
+def _keep_whole_lines(path: Path) -> int:
+    """Cuts a line off that a full disk has cut short; the bytes that are left."""
+    with path.open("r+b") as file:
+        size = file.read().rfind(b"\n") + 1
+        file.truncate(size)
+    return size
 
 
 def _save(stem: Path, answer: Prediction, picture: ImageSource, camera: Camera | None) -> list[Path]:
@@ -290,14 +317,13 @@ def _save(stem: Path, answer: Prediction, picture: ImageSource, camera: Camera |
 
 
 def _draw(path: Path, picture: ImageSource, answer: Prediction) -> None:
-    from PIL import Image
+    from visionkit.atomic import write_whole
+    from visionkit.drawing import draw, jpeg
 
-    from visionkit.drawing import draw
-
-    drawn = Image.fromarray(draw(answer, picture.read()))
+    drawn = jpeg(draw(answer, picture.read()))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        drawn.save(path, "JPEG", quality=92)
+        write_whole(path, drawn)
     except OSError as error:
         raise _cannot_write(path, error) from error
 

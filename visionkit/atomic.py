@@ -93,6 +93,23 @@ def atomic_file(target: Path) -> Iterator[IO[bytes]]:
             part.unlink(missing_ok=True)
 
 
+def write_whole(target: Path, data: bytes) -> None:
+    """Writes a file whole or not at all, in a folder that is there; unlike `atomic_file` it waits for no disk.
+
+    Made for results, of which there may be thousands: a full disk leaves neither half a file nor costs an older one.
+
+    Raises:
+        OSError: It cannot be written; `target` is then as it was.
+    """
+    part = beside(target)
+    try:
+        part.write_bytes(data)
+        part.replace(target)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Gives an empty folder to fill, which takes the place of `target` when the block ends well.
@@ -107,7 +124,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     old = part.with_name(part.name.removesuffix(_SUFFIX) + ".old" + _SUFFIX)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(part, ignore_errors=True)
+        remove_leftovers(target.parent)
         part.mkdir()
         yield part
         for path in sorted(part.rglob("*")):

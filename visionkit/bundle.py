@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
+import os
 import platform
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,8 +99,6 @@ def save_bundle(
         UsageError: Something is there already.
         EnvironmentFault: The disk is full.
     """
-    from safetensors.torch import save_file
-
     from visionkit.task import plain
 
     card = {**task.card, **card}
@@ -117,13 +117,27 @@ def save_bundle(
         "versions": _versions(),
     }
     with atomic_folder(target) as part:
-        save_file(_tensors(task, half), part / WEIGHTS, metadata={"format": "pt"})
+        _save_weights(_tensors(task, half), part / WEIGHTS)
         (part / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (part / CARD).write_text(render_card(facts, target.name), encoding="utf-8")
         (part / WEIGHTS).chmod((part / FACTS).stat().st_mode)  # safetensors lets its owner alone read what it writes
         if complete is not None:
             complete(part)
     return target
+
+
+def _save_weights(tensors: dict[str, Tensor], path: Path) -> None:
+    """Writes safetensors; what the system reports on the way is an `OSError`, as from any other file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def _finite(value: Any) -> Any:

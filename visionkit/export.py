@@ -241,6 +241,8 @@ def _write(
                 node.metadata_props.clear()
                 node.doc_string = None
             program.save(str(path))
+    except OSError:  # a full disk is no fault of the network
+        raise
     except Exception as error:  # the exporter has some dozens, each with pages of text
         raise CheckpointError(f"{task.name}: the network cannot be exported to ONNX: {_gist(error)}") from error
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import singledispatch
 from pathlib import Path
 
+from visionkit.atomic import write_whole
 from visionkit.camera import Camera, ply, point_cloud
 from visionkit.images import ImageSource
 from visionkit.predictions import Answers, DepthMap, LabelMap, Picture, Prediction
@@ -42,7 +43,7 @@ def _label_map(prediction: LabelMap, stem: Path) -> list[Path]:
     from visionkit.drawing.colours import palette
 
     path = stem.with_name(stem.name + ".png")
-    path.write_bytes(prediction.png(palette(len(prediction.classes))))
+    write_whole(path, prediction.png(palette(len(prediction.classes))))
     return [path]
 
 
@@ -50,7 +51,7 @@ def _label_map(prediction: LabelMap, stem: Path) -> list[Path]:
 def _picture(prediction: Picture, stem: Path) -> list[Path]:
     """`.png`: the picture, its depth, grey and transparency kept."""
     path = stem.with_name(stem.name + ".png")
-    path.write_bytes(prediction.png())
+    write_whole(path, prediction.png())
     return [path]
 
 
@@ -58,8 +59,8 @@ def _picture(prediction: Picture, stem: Path) -> list[Path]:
 def _depth_map(prediction: DepthMap, stem: Path) -> list[Path]:
     """`.png`: 16 bit, millimetres, see `DepthMap.png`; `.npy`: float32 metres."""
     paths = [stem.with_name(stem.name + ending) for ending in (".png", ".npy")]
-    paths[0].write_bytes(prediction.png())
-    paths[1].write_bytes(prediction.npy())
+    write_whole(paths[0], prediction.png())
+    write_whole(paths[1], prediction.npy())
     return paths
 
 
@@ -86,5 +87,5 @@ def save_points(prediction: Prediction, picture: ImageSource, camera: Camera, st
     if not (isinstance(prediction, DepthMap) and prediction.metric):
         return []
     path = stem.with_name(stem.name + ".ply")
-    path.write_bytes(ply(*point_cloud(prediction.values, picture.read(), camera)))
+    write_whole(path, ply(*point_cloud(prediction.values, picture.read(), camera)))
     return [path]

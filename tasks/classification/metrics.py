@@ -16,16 +16,20 @@ from visionkit.confusion import LARGEST_TABLE
 
 CALIBRATION_BINS = 15
 
+MERGED = 64
+"""Batches after which the pairs of classes that occurred are added up."""
+
 
 class ClassificationCounts(Metric):
-    """Everything that one label a picture is measured by, from counts that add up over batches and processes.
+    """Everything that images with one label are measured by, from counts that add up over batches and processes.
 
-    One bincount into a confusion matrix and one into the calibration bins: a few operations a batch instead of a chain
-    of metrics that each look at the scores again, and nothing that grows with the number of pictures.
+    A few operations per batch instead of a chain of metrics that each process the scores again. A matrix of all pairs
+    of classes is kept up to `LARGEST_TABLE` classes; above, only the pairs that occur are, of which there are no more
+    than images, and nothing of the size of K x K is ever allocated.
 
     `compute` gives `top1`, `top5` (with more than five classes), `f1_macro` (classes that never occur in truth or
     prediction are left out), `calibration_error` (expected, 15 equal bins of the top probability; Guo et al., 2017) and
-    `confusion`, the (K, K) counts with truth by row.
+    `confusion`, the (K, K) counts with truth by row, as a sparse tensor where there are many classes.
 
     Args:
         classes: Number of classes K.
@@ -35,15 +39,19 @@ class ClassificationCounts(Metric):
     higher_is_better = True
 
     confusion: Tensor
+    pairs: list[Tensor]
     top5_hits: Tensor
     bins: Tensor
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        self.classes = classes
-        self.add_state("confusion", torch.zeros(classes, classes, dtype=torch.long), dist_reduce_fx="sum")
+        self.classes, self.is_sparse = classes, classes > LARGEST_TABLE
+        if self.is_sparse:
+            self.add_state("pairs", [], dist_reduce_fx="cat")
+        else:
+            self.add_state("confusion", torch.zeros(classes, classes, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("top5_hits", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
-        # Per bin: pictures, hits, sum of the top probability.
+        # Per bin: images, hits, sum of the top probability.
         self.add_state("bins", torch.zeros(CALIBRATION_BINS, 3, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, probabilities: Tensor, labels: Tensor) -> None:
@@ -54,8 +62,13 @@ class ClassificationCounts(Metric):
             labels: (B,) int64.
         """
         confidence, predicted = probabilities.max(dim=1)
-        cells = torch.bincount(labels * self.classes + predicted, minlength=self.classes**2)
-        self.confusion += cells.view(self.classes, self.classes)
+        if self.is_sparse:
+            self.pairs.append(_merged(torch.stack([labels, predicted, torch.ones_like(labels)], dim=1)))
+            if len(self.pairs) >= MERGED:
+                self.pairs = [_merged(torch.cat(self.pairs))]
+        else:
+            cells = torch.bincount(labels * self.classes + predicted, minlength=self.classes**2)
+            self.confusion += cells.view(self.classes, self.classes)
         if self.classes > 5:
             # Rank of the true class; ties count against it, so a constant output earns nothing.
             truth = probabilities.gather(1, labels[:, None])
@@ -68,10 +81,9 @@ class ClassificationCounts(Metric):
         self.bins.index_add_(0, index, rows)
 
     def compute(self) -> dict[str, Tensor]:
-        matrix = self.confusion.double()
-        total = matrix.sum().clamp(min=1)
-        correct = matrix.diag()
-        support, predicted = matrix.sum(dim=1), matrix.sum(dim=0)
+        confusion = self._sparse() if self.is_sparse else self.confusion
+        correct, support, predicted = class_counts(confusion)
+        total = support.sum().clamp(min=1)
         out = {"top1": (correct.sum() / total).float()}
         if self.classes > 5:
             out["top5"] = (self.top5_hits / total).float()
@@ -80,8 +92,23 @@ class ClassificationCounts(Metric):
         out["f1_macro"] = (f1[present].mean() if present.any() else f1.sum()).float()
         gaps = (self.bins[:, 1] - self.bins[:, 2]).abs()
         out["calibration_error"] = (gaps.sum() / total).float()
-        out["confusion"] = self.confusion
+        out["confusion"] = confusion
         return out
+
+    def _sparse(self) -> Tensor:
+        """The pairs of classes that occur with their counts, as a sparse (K, K) tensor."""
+        # After the exchange between processes the parts are one tensor.
+        parts = self.pairs if isinstance(self.pairs, list) else [self.pairs]
+        rows = torch.cat([*parts, self.bins.new_zeros((0, 3), dtype=torch.long)])
+        size = (self.classes, self.classes)
+        return torch.sparse_coo_tensor(rows[:, :2].T, rows[:, 2], size, check_invariants=True).coalesce()
+
+
+def _merged(rows: Tensor) -> Tensor:
+    """Rows of truth, prediction and count with each pair once."""
+    pairs, place = torch.unique(rows[:, :2], dim=0, return_inverse=True)
+    counts = rows.new_zeros(len(pairs)).index_add(0, place, rows[:, 2])
+    return torch.cat([pairs, counts[:, None]], dim=1)
 
 
 class MultilabelCounts(Metric):
@@ -134,15 +161,34 @@ class MultilabelCounts(Metric):
         }
 
 
+def class_counts(confusion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """How often each class was right, occurred and was predicted; (K,) float64 each.
+
+    Args:
+        confusion: (K, K) counts, truth by row, dense or sparse.
+    """
+    if not confusion.is_sparse:
+        matrix = confusion.double()
+        return matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0)
+    confusion = confusion.coalesce()
+    (truth, predicted), counts = confusion.indices(), confusion.values().double()
+    empty = counts.new_zeros(confusion.shape[0])
+    right = truth == predicted
+    return (
+        empty.index_add(0, truth[right], counts[right]),
+        empty.index_add(0, truth, counts),
+        empty.index_add(0, predicted, counts),
+    )
+
+
 def class_table(confusion: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
     """Precision, recall, F1 and support of each class, in label order.
 
     Args:
-        confusion: (K, K) counts, truth by row.
+        confusion: (K, K) counts, truth by row, dense or sparse.
         names: K class names.
     """
-    matrix = confusion.double().cpu()
-    correct, support, predicted = matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0)
+    correct, support, predicted = (counts.cpu() for counts in class_counts(confusion))
     return [
         {
             "class": name,

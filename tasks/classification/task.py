@@ -13,7 +13,7 @@ from tasks.classification.network import ClassificationHead, ClassificationNetwo
 from tasks.classification.postprocess import probabilities, to_predictions
 from tasks.classification.precision_recall import precision_recall_table
 from visionkit.backbones import Backbone, backbone_facts
-from visionkit.confusion import LARGEST_TABLE, confusion_table
+from visionkit.confusion import LARGEST_TABLE, confusion_table, largest_confusions
 from visionkit.errors import UsageError
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.nn.normalize import Normalize
@@ -204,6 +204,8 @@ class ClassificationTask(VisionTask):
             tables["per class"] = class_table(matrix, self.classes)
             if len(self.classes) <= LARGEST_TABLE:
                 tables["confusion"] = confusion_table(matrix, self.classes)
+            else:
+                tables["largest confusions"] = largest_confusions(matrix, self.classes)
         if "precision_recall" in computed:
             tables["precision-recall"] = precision_recall_table(computed["precision_recall"], self.classes)
         return tables

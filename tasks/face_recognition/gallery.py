@@ -23,6 +23,15 @@ from visionkit.errors import CheckpointError, DataError, EnvironmentFault, Usage
 
 FORMAT = 1
 DATABASE = "gallery.sqlite"
+_MACHINE = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOMEM,
+}
+"""Codes of SQLite for what the machine lacks; the others say that the file is damaged."""
+
 _WAIT = 30.0  # seconds that a writer waits for another
 
 _SCHEMA = """
@@ -303,10 +312,14 @@ class Gallery:
                 raise EnvironmentFault(
                     f"{self.folder}: another process has held it for {_WAIT:g} s; try again"
                 ) from error
-            if "readonly" in told or "unable to open" in told or "full" in told or "disk I/O" in told:
+            if (error.sqlite_errorcode or 0) & 0xFF in _MACHINE:
                 raise EnvironmentFault(f"{self.folder / DATABASE}: cannot be used ({told})") from error
             raise DataError(
                 f"{self.folder / DATABASE}: damaged ({told}); nothing was changed; restore a copy"
+            ) from error
+        except OSError as error:
+            raise EnvironmentFault(
+                f"{self.folder}: cannot be written ({error.strerror}); nothing was changed; free some space"
             ) from error
         except sqlite3.DatabaseError as error:
             raise DataError(
@@ -323,7 +336,8 @@ class Gallery:
                 yield database
                 database.execute("COMMIT")
             except BaseException:
-                database.execute("ROLLBACK")
+                if database.in_transaction:  # a full disk has rolled it back already
+                    database.execute("ROLLBACK")
                 raise
 
     def _make(self, model: str, width: int) -> None:

@@ -13,6 +13,7 @@ from torchmetrics.classification import (
 from tasks.classification import ClassificationTask
 from tasks.classification.loss import ClassificationLoss
 from tasks.classification.metrics import ClassificationCounts, build_metrics, class_table
+from visionkit.confusion import largest_confusions
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
 from visionkit.optim import OptimConfig, parameter_groups
@@ -62,6 +63,41 @@ def test_counts_equal_torchmetrics_over_batches():
     values = ours.compute()
     for name, metric in reference.items():
         assert torch.allclose(values[name].float(), metric.compute().float(), atol=1e-6), name
+
+
+def test_many_classes_are_counted_by_the_pairs_that_occur(monkeypatch: pytest.MonkeyPatch):
+    generator = torch.Generator().manual_seed(0)
+    dense = ClassificationCounts(12)
+    monkeypatch.setattr("tasks.classification.metrics.LARGEST_TABLE", 11)
+    monkeypatch.setattr("tasks.classification.metrics.MERGED", 3)
+    sparse = ClassificationCounts(12)
+    for size in (64, 1, 37, 5, 5, 8, 2):
+        scores = (torch.randn(size, 12, generator=generator) * 2).softmax(dim=1)
+        labels = torch.randint(12, (size,), generator=generator)
+        dense.update(scores, labels)
+        sparse.update(scores, labels)
+    assert len(sparse.pairs) < 3
+    ours, theirs = sparse.compute(), dense.compute()
+    matrix = theirs.pop("confusion")
+    assert ours.pop("confusion").to_dense().equal(matrix)
+    assert ours == theirs
+    names = [f"c{k}" for k in range(12)]
+    assert class_table(matrix.to_sparse(), names) == class_table(matrix, names)
+    listed = largest_confusions(matrix.to_sparse(), names, limit=3)
+    wrong = matrix - matrix.diag().diag()
+    assert [row["count"] for row in listed] == wrong.flatten().sort(descending=True).values[:3].tolist()
+    first = listed[0]
+    row = names.index(first["truth"])
+    assert first["fraction"] == first["count"] / int(matrix[row].sum())
+    sparse.reset()
+    assert sparse.compute()["top1"] == 0
+
+
+def test_a_million_classes_take_no_matrix():
+    metric = ClassificationCounts(10**6)  # as a matrix of counts: 8 TB
+    metric.update(torch.eye(3, 10**6), torch.tensor([0, 1, 999_999]))
+    found = metric.compute()
+    assert float(found["top1"]) == pytest.approx(2 / 3) and found["confusion"].values().sum() == 3
 
 
 def test_a_constant_output_earns_no_top5():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import torch
 from tasks.face_recognition.gallery import DATABASE, Gallery
 from tasks.face_recognition.vectors import CODES, FLOATS, MappedVectors, _multiply_in_float, quantise
 from tests.real_data import ROOT
-from visionkit.errors import CheckpointError, DataError, UsageError
+from visionkit.errors import CheckpointError, DataError, EnvironmentFault, UsageError
 
 MODEL, WIDTH = "a" * 64, 32
 
@@ -272,3 +273,34 @@ def test_a_gallery_opens_without_reading_its_vectors(tmp_path):
     start_ = time.perf_counter()
     opened(tmp_path / "g")
     assert time.perf_counter() - start_ < 1
+
+
+# ---------------------------------------------------------------------- a full disk
+
+
+def test_a_database_that_cannot_grow_is_no_damage(tmp_path):
+    gallery = opened(tmp_path)
+    gallery.enrol("ada", units(1))
+    pages = gallery._connection.execute("PRAGMA page_count").fetchone()[0]
+    gallery._connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(EnvironmentFault, match="full"):
+        gallery.enrol("bob", units(1, seed=1), sources=["x" * 100_000])
+    gallery._connection.execute("PRAGMA max_page_count = 100000")
+    assert [person.name for person in gallery.people()] == ["ada"]
+    gallery.enrol("bob", units(1, seed=1))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+def test_vectors_that_cannot_be_written_are_no_damage(tmp_path, monkeypatch, code):
+    gallery = opened(tmp_path)
+    gallery.enrol("ada", units(1))
+
+    def full(*_):
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch, pytest.raises(EnvironmentFault, match="cannot be written"):
+        patch.setattr("tasks.face_recognition.vectors.os.pwrite", full)
+        gallery.enrol("bob", units(1, seed=1))
+    assert [person.name for person in gallery.people()] == ["ada"]
+    gallery.enrol("bob", units(1, seed=1))
+    assert gallery.identify(units(1, seed=1))[0][0].name == "bob"

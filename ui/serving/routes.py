@@ -5,7 +5,6 @@ curl --data-binary @photo.jpg 'http://127.0.0.1:7860/api/predict?model=NAME'
 
 from __future__ import annotations
 
-import io
 import json
 import tempfile
 from collections.abc import Callable
@@ -168,10 +167,6 @@ def _write(file: Any, chunk: bytes, most: int) -> None:
 
 
 def _drawn(answered: Answered) -> bytes:
-    from PIL import Image
+    from visionkit.drawing import draw, jpeg
 
-    from visionkit.drawing import draw
-
-    file = io.BytesIO()
-    Image.fromarray(draw(answered.prediction, answered.picture)).save(file, "JPEG", quality=92)
-    return file.getvalue()
+    return jpeg(draw(answered.prediction, answered.picture))

@@ -11,6 +11,7 @@ from visionkit.drawing import (  # each registers its drawing
     poses,
 )
 from visionkit.drawing.base import MIN_SIDE, draw, enlarged, font, letter_size, shortened
+from visionkit.drawing.files import jpeg
 
 __all__ = [
     "MIN_SIDE",
@@ -22,6 +23,7 @@ __all__ = [
     "enlarged",
     "faces",
     "font",
+    "jpeg",
     "label_map",
     "letter_size",
     "picture",
