@@ -28,6 +28,7 @@ class Look(NamedTuple):
         done: Frames so far.
         total: Frames in all, or 0 where the file does not say.
         seconds: Place in the video.
+        fault: What is wrong with the file, or empty; known at its end.
     """
 
     drawn: np.ndarray
@@ -35,6 +36,7 @@ class Look(NamedTuple):
     done: int
     total: int
     seconds: float
+    fault: str = ""
 
 
 def watch(desk: Desk, model: str | None, upload: Upload | None, rate: float, folder: Path) -> Iterator[Look]:
@@ -59,13 +61,17 @@ def watch(desk: Desk, model: str | None, upload: Upload | None, rate: float, fol
         rate = min(rate, reader.rate)
         file = stack.enter_context((folder / "frames.jsonl").open("w", encoding="utf-8"))
         writer = stack.enter_context(VideoWriter(folder / "video.mp4", rate, SIDE))
+        done, last, look = 0, None, None
         total = round(min(reader.seconds, limits.seconds) * rate)
         for frame in reader.each(rate, limits.seconds):
             source = ImageSource(frame.pixels, f"{upload.name}, second {frame.seconds:.2f}")
             answered = desk.patiently(model, source, road="video")
             answer = answered.prediction
             drawn = drawing(answer, answered.picture)
+            while last is not None and writer.count < round(frame.seconds * rate):
+                writer.write(last)  # a frame that lasts longer than others does so in what is written
             writer.write(drawn)
+            done, last = done + 1, drawn
             record = {
                 "frame": frame.number,
                 "seconds": round(frame.seconds, 4),
@@ -73,6 +79,12 @@ def watch(desk: Desk, model: str | None, upload: Upload | None, rate: float, fol
                 "prediction": answer.summary(),
             }
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            yield Look(drawn, in_words(answer, 3), writer.count, max(total, writer.count), frame.seconds)
-        if not writer.count:
+            look = Look(drawn, in_words(answer, 3), done, max(total, done), frame.seconds)
+            yield look
+        if look is None:
             raise DataError(f"{upload.name}: the video has no frame that can be read")
+        if reader.is_cut_off:
+            yield look._replace(
+                fault=f"{upload.name}: cut off: its header states {reader.seconds:.1f} seconds, and its frames end "
+                f"after {look.seconds:.1f}; what there is was processed"
+            )

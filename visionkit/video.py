@@ -30,7 +30,7 @@ class Frame(NamedTuple):
 
     Attributes:
         number: In the file, from 0.
-        seconds: From its beginning.
+        seconds: From its beginning, as the file states it for this frame: frames need not last equally long.
         pixels: (h, w, 3) uint8 RGB, turned upright.
     """
 
@@ -54,6 +54,7 @@ class VideoReader:
         rate: Frames a second.
         size: (height, width) as the header states it.
         frames: Number of frames as the header states it, or 0 where it does not.
+        is_cut_off: The frames ended long before the header says they do; known once `each` has come to its end.
 
     Raises:
         DataError: Not such a video, or too large.
@@ -75,6 +76,7 @@ class VideoReader:
         self.rate = rate if _RATES[0] <= rate <= _RATES[1] else 25.0
         self.size = (self._whole(cv2.CAP_PROP_FRAME_HEIGHT), self._whole(cv2.CAP_PROP_FRAME_WIDTH))
         self.frames = self._whole(cv2.CAP_PROP_FRAME_COUNT)
+        self.is_cut_off = False
         if math.prod(self.size) > max_pixels:
             self._capture.release()
             height, width = self.size
@@ -99,19 +101,33 @@ class VideoReader:
         import cv2
 
         step = max(1.0, self.rate / rate) if rate else 1.0
-        number, wanted = 0, 0.0
-        while seconds is None or number < seconds * self.rate:
-            if not self._capture.grab():
-                break
-            if number >= round(wanted):
-                wanted += step
+        number, wanted, now = 0, 0.0, 0.0
+        while self._capture.grab():
+            now = self._time(number, now)
+            if seconds is not None and now >= seconds:
+                return
+            place = round(now * self.rate, 3)  # in frames of mean length
+            if place >= round(wanted) or rate is None:
+                while round(wanted) <= place:
+                    wanted += step
                 there, pixels = self._capture.retrieve()
                 if not there:
                     break
-                yield Frame(number, number / self.rate, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+                yield Frame(number, now, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
             number += 1
         if number == 0:
             raise DataError(f"{self.name}: the video has no frame that can be read")
+        missing = self.seconds - (now + 1 / self.rate)
+        self.is_cut_off = missing > max(3 / self.rate, 0.02 * self.seconds)
+
+    def _time(self, number: int, before: float) -> float:
+        """When the frame that was just grabbed is shown; by the mean rate where the file does not say."""
+        import cv2
+
+        told = float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
+        if number and not (math.isfinite(told) and told > before):
+            return max(before, number / self.rate)
+        return told if math.isfinite(told) and told > 0 else 0.0
 
     def __enter__(self) -> VideoReader:
         return self

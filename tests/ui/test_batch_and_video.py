@@ -6,7 +6,9 @@ import csv
 import io
 import json
 import stat
+import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +154,98 @@ def test_frames_come_back_in_order_at_the_rate_that_was_asked_for(clip: Path) ->
     assert [frame.number for frame in some] == [0, 2, 5, 8, 10, 12, 15, 18]
     with pytest.raises(DataError, match="over the limit"):
         VideoReader(clip, max_pixels=1000)
+
+
+def _boxes(data: bytes, edit: Callable[[bytes, bytes], bytes | None]) -> bytes:
+    """An mp4 with the content of some of its boxes exchanged, or the boxes left out."""
+    out, at = [], 0
+    while at < len(data):
+        size, kind = struct.unpack(">I4s", data[at : at + 8])
+        body: bytes | None = data[at + 8 : at + size]
+        at += size
+        assert body is not None
+        if kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
+            body = _boxes(body, edit)
+        body = edit(kind, body)
+        if body is not None:
+            out.append(struct.pack(">I4s", 8 + len(body), kind) + body)
+    return b"".join(out)
+
+
+@pytest.fixture(scope="module")
+def uneven(clip: Path) -> Path:
+    """The clip with ten short frames, ten nine times as long, and ten short ones."""
+    first = 0
+
+    def edit(kind: bytes, body: bytes) -> bytes | None:
+        nonlocal first
+        if kind == b"edts":
+            return None
+        if kind == b"stts":
+            first = struct.unpack(">I", body[12:16])[0]
+            return body[:4] + struct.pack(">7I", 3, 10, first, 10, 9 * first, 10, first)
+        return body
+
+    path = clip.with_name("uneven.mp4")
+    path.write_bytes(_boxes(clip.read_bytes(), edit))
+    return path
+
+
+def test_frames_have_their_own_times(uneven: Path) -> None:
+    import cv2
+
+    capture, true = cv2.VideoCapture(str(uneven)), []
+    while capture.grab():
+        true.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+    assert true[12] - true[11] == pytest.approx(9 * (true[2] - true[1]), rel=0.01)
+    with VideoReader(uneven) as reader:
+        frames = list(reader.each())
+        assert not reader.is_cut_off
+    assert [frame.seconds for frame in frames] == pytest.approx(true)
+    with VideoReader(uneven) as reader:
+        some = [frame.seconds for frame in reader.each(seconds=true[15])]
+    assert some == pytest.approx(true[:15])
+    with VideoReader(uneven) as reader:  # at most one for each half second, and no more of the long ones than there are
+        gaps = np.diff([frame.seconds for frame in reader.each(rate=2)])
+    assert len(gaps) > 5 and gaps.min() > 0.3
+
+
+def test_a_video_of_uneven_frames_is_drawn_in_true_time(desk: Desk, uneven: Path, tmp_path: Path) -> None:
+    from ui.videos import watch
+
+    looks = list(watch(desk, "good", Upload(str(uneven), "uneven.mp4"), 5, tmp_path))
+    with VideoReader(tmp_path / "video.mp4") as reader:
+        written = len(list(reader.each()))
+    assert written == pytest.approx(looks[-1].seconds * min(5, reader.rate), abs=1.5)
+    assert looks[-1].done == len(looks)
+
+
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.85])
+def test_a_file_that_is_cut_off_is_reported_as_such(models: Path, clip: Path, tmp_path: Path, part: float) -> None:
+    from ui.videos import watch
+
+    whole = clip.read_bytes()
+    kinds = dict.fromkeys([b"moov", b"mdat"])
+    top: dict[bytes, bytes] = {}
+    _boxes(whole, lambda kind, body: top.setdefault(kind, body) if kind in (*kinds, b"ftyp") else body)
+    start = whole.index(b"mdat") + 4
+    moov = whole.index(b"moov") - 4
+    assert start < moov, "the index stands behind the pictures, which a cut file would have lost"
+    broken = bytearray(whole)
+    cut = start + int((moov - start) * part)
+    broken[cut:moov] = bytes(moov - cut)  # as a download leaves it that has room for all and was interrupted
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(broken)
+    with VideoReader(path) as reader:
+        frames = list(reader.each())
+    if len(frames) < 27:
+        assert reader.is_cut_off
+        patient = Desk(Catalogue(models), Limits(seconds=60))
+        looks = list(watch(patient, "good", Upload(str(path), "cut.mp4"), 5, tmp_path))
+        assert "cut off" in looks[-1].fault and not any(look.fault for look in looks[:-1])
+    path.write_bytes(whole[:cut])
+    with pytest.raises(DataError, match="damaged"):
+        VideoReader(path)
 
 
 @pytest.mark.parametrize(

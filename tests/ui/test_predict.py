@@ -191,12 +191,17 @@ def test_what_this_machine_lacks(
 
 
 def test_a_full_disk_ends_with_one_line(
-    models: Path, pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    models: Path,
+    pictures: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     full = Path("/dev/full")
     if not (full.exists() and stat.S_ISCHR(full.stat().st_mode)):
         pytest.skip("no /dev/full here to stand for a full disk")
-    (tmp_path / RECORDS).symlink_to(full)
+    (tmp_path / "part").symlink_to(full)
+    monkeypatch.setattr("visionkit.atomic.beside", lambda target: tmp_path / "part")
     assert main(["predict", str(models / "good"), str(pictures[0]), "--out", str(tmp_path), "--overwrite"]) == 5
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "No space left" in told

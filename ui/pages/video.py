@@ -94,11 +94,11 @@ def build(context: Context) -> None:
         hidden = gr.update(visible=False)
         folder = Path(tempfile.mkdtemp(dir=context.scratch))
         sent = 0.0
-        done = 0
+        done, fault = 0, ""
         try:
             upload = next(iter(uploads_of([path] if path else [])), None)
             for look in videos.watch(context.desk, name, upload, float(rate), folder):
-                done = look.done
+                done, fault = look.done, look.fault
                 if time.monotonic() - sent > EVERY:
                     sent = time.monotonic()
                     words = texts.plain(f"{look.seconds:.1f} s: {look.told}")
@@ -107,7 +107,7 @@ def build(context: Context) -> None:
             yield failure(error), None, hidden, hidden
         else:
             yield (
-                texts.seen(done, done, "frames"),
+                texts.seen(done, done, "frames") + (f"  \n{texts.fault(fault)}" if fault else ""),
                 gr.skip(),
                 gr.update(value=str(folder / "video.mp4"), visible=True),
                 gr.update(value=str(folder / "frames.jsonl"), visible=True),
