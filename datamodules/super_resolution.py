@@ -261,7 +261,8 @@ class _Pairs(_Files, Sequence[Sample]):
         elif low is None:
             rng = rng_for(self.seed, 0, number)
             low = self.degradation.after(shrink(self.degradation.before(high, rng), self.scale), rng)
-        return _pair(low, high, self.store.name(number))
+        pair = _pair(low, high, self.store.name(number))
+        return replace(pair, target={**pair.target, "grey": np.bool_(self.store.source(number).is_grey)})
 
 
 def _pair(low: np.ndarray, high: np.ndarray, name: str) -> Sample:

@@ -150,6 +150,14 @@ class ImageSource:
         with self._open(self._source) as image:
             return is_deep(image)
 
+    @cached_property
+    def is_grey(self) -> bool:
+        """True where the file has one channel of brightness, with or without transparency; reads the header only."""
+        if isinstance(self._source, np.ndarray):
+            return self._source.ndim == 2 or self._source.shape[2] in (1, 2)
+        mode = self._header(self._source).mode or ""
+        return mode in ("1", "L", "LA", "La", "F") or mode.startswith("I")
+
     def read_as_is(self) -> np.ndarray:
         """Decodes the picture with the channels and the depth that the file has.
 

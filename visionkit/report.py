@@ -10,6 +10,9 @@ from typing import Any
 from visionkit.errors import EnvironmentFault
 from visionkit.task import VisionTask
 
+PER_IMAGE = "per image"
+"""A table of this name is for the file: nobody reads a row per image on the terminal."""
+
 
 def results_record(task: VisionTask, results: Mapping[str, float], part: str | None = None) -> dict[str, Any]:
     """Metrics, protocol and tables as plain json types."""
@@ -30,22 +33,41 @@ def print_results(task: VisionTask, results: Mapping[str, float], part: str | No
         results: Its metrics.
         part: Says that not the whole split was measured, and why.
     """
+    print_record(results_record(task, results, part))
+
+
+def print_record(record: Mapping[str, Any]) -> None:
+    """Prints the metrics, the protocol and the tables of a record that are short enough to read.
+
+    Args:
+        record: See `results_record`.
+    """
     from rich.console import Console
 
     from visionkit.tables import print_metrics, print_table
 
     console = Console()
-    print_metrics(results, console)
-    for line in filter(None, (task.protocol, part)):
+    print_metrics(record["metrics"], console)
+    for line in filter(None, (record["protocol"], record.get("part"))):
         console.print(line, highlight=False, markup=False)
-    for title, rows in task.tables().items():
-        print_table(title, rows, console)
+    for title, rows in record["tables"].items():
+        if not title.endswith(PER_IMAGE):
+            print_table(title, rows, console)
 
 
 def write_results(path: Path, task: VisionTask, results: Mapping[str, float], part: str | None = None) -> None:
-    """Writes the record as json."""
+    """Writes the record of a task as json."""
+    write_record(path, results_record(task, results, part))
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Writes a record as json.
+
+    Raises:
+        EnvironmentFault: The file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(results_record(task, results, part), indent=2) + "\n")
+        path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise EnvironmentFault(f"{path}: cannot be written ({error.strerror})") from error

@@ -24,6 +24,12 @@ FOLDER = Path(__file__).with_name("skeletons")
 DEFAULT_SIGMA = 0.05
 """Of every keypoint of a skeleton that states none: about the middle of what repeated annotation gives for bodies."""
 
+BOX_SHARE = 0.53
+"""Of width times height of the box: the area of a subject whose annotation has none, as the field takes it."""
+
+AREA_TOLD = f"area the annotation's own, or {BOX_SHARE:g} x width x height of the box where it has none"
+"""What a protocol says of the areas that object keypoint similarity divides by."""
+
 _PALETTE = ((61, 220, 132), (255, 138, 61), (77, 163, 255), (242, 209, 61), (199, 125, 255), (255, 99, 132))
 
 
@@ -49,6 +55,7 @@ class Skeleton:
         subject: What has these keypoints: `person`, `animal`, `hand`.
         head: Two keypoints whose distance is the head's size, for PCKh; empty where there are none.
         torso: Two keypoints across the torso, for PCK; empty where there are none.
+        interocular: Two keypoints of the eyes whose distance is a face's unit, for NME; empty where there are none.
 
     Raises:
         UsageError: A name stands twice, an edge or a pair names a keypoint that is not there, ...
@@ -66,6 +73,7 @@ class Skeleton:
     subject: str = "person"
     head: tuple[str, ...] = ()
     torso: tuple[str, ...] = ()
+    interocular: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         keep = object.__setattr__
@@ -83,7 +91,7 @@ class Skeleton:
                 f"skeleton {self.name}: mirrored: {again} stands there twice; each keypoint has one mirror image"
             )
         keep(self, "edges", tuple(self._edge(number, edge) for number, edge in enumerate(self.edges)))
-        for key in ("head", "torso"):
+        for key in ("head", "torso", "interocular"):
             keep(self, key, self._pair(key, getattr(self, key)) if getattr(self, key) else ())
         if self.sigmas is not None:
             self._set_sigmas(self.sigmas)
@@ -177,7 +185,7 @@ class Skeleton:
         for key in ("name", "keypoints"):
             if not given.get(key):
                 raise UsageError(f"{place}: {key} is missing")
-        for key in ("keypoints", "mirrored", "edges", "head", "torso"):
+        for key in ("keypoints", "mirrored", "edges", "head", "torso", "interocular"):
             if isinstance(given.get(key), (str, Mapping)) or not isinstance(given.get(key) or [], Iterable):
                 raise UsageError(f"{place}: {key} should be a list")
         return cls(**{key: value for key, value in given.items() if value is not None})
@@ -220,8 +228,8 @@ class Skeleton:
         return tuple((self.index(edge.first), self.index(edge.second)) for edge in self.edges)
 
     def pair(self, key: str) -> tuple[int, int] | None:
-        """The two keypoints of `head` or `torso` as numbers, or None."""
-        names = self.head if key == "head" else self.torso
+        """The two keypoints of `head`, `torso` or `interocular` as numbers, or None."""
+        names = {"head": self.head, "torso": self.torso, "interocular": self.interocular}[key]
         return (self.index(names[0]), self.index(names[1])) if names else None
 
     @property
@@ -247,6 +255,23 @@ class Skeleton:
 def shipped() -> list[str]:
     """Names of the skeletons that come along."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def subject_areas(area: np.ndarray | None, boxes: np.ndarray) -> np.ndarray:
+    """The area that object keypoint similarity divides by: the annotation's own, else `BOX_SHARE` of its box.
+
+    CrowdPose and AI Challenger annotate no areas; their tools take this part of the box.
+
+    Args:
+        area: (N,) square pixels, NaN or 0 where the annotation has none; None where none has one.
+        boxes: (N, 4) x1, y1, x2, y2.
+    """
+    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    instead = BOX_SHARE * (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    if area is None:
+        return np.asarray(instead)
+    area = np.asarray(area, dtype=np.float64)
+    return np.where(np.isfinite(area) & (area > 0), area, instead)
 
 
 def estimate_sigmas(annotations: np.ndarray, areas: np.ndarray) -> np.ndarray:

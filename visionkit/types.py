@@ -44,6 +44,7 @@ class Target(TypedDict, total=False):
             bit. Evaluation examples of COCO data have them.
         file_masks: (B,) uint8, the masks in the same sense, packed by `visionkit.masks.MaskSet.pack`.
         high_res: (3, s*h, s*w) uint8, target of super-resolution.
+        grey: () bool, the file of `high_res` has one channel, which is Y as it is.
         identity: () int64, index of the person; persons of validation and test count on where those of training end.
         pair: () int64, verification by a list of pairs: the number of the pair that the picture is one half of.
         gallery: () int64, identification: 1 for what is known, 0 for what is asked.
@@ -65,6 +66,7 @@ class Target(TypedDict, total=False):
     file_masks: Any
     depth: Any
     high_res: Any
+    grey: Any
     identity: Any
     pair: Any
     gallery: Any

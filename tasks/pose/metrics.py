@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from tasks.pose.oks import Found, Truth, evaluate, oks
-from visionkit.skeleton import Skeleton
+from tasks.pose.measures import IMAGE_COLUMNS, measure
+from tasks.pose.oks import Found, Truth
+from visionkit.skeleton import Skeleton, subject_areas
 
-PCK_SHARE = {"torso": 0.2, "head": 0.5}
-"""A joint is right within this share of the torso (PCK) or of the head (PCKh)."""
-
+_LOW = 1 << 28  # a number of 56 bits is two columns of float64
 
 class PoseMetrics(Metric):
     """Collects found and true persons, and measures them when the split is done.
 
     `compute` gives `ap`, `ap50`, `ap75`, `ap_medium`, `ap_large`, the same of `ar`, `pck` (by the torso, or by the
-    box's longer side where the skeleton names no torso), `pckh` (where it names a head), and `joints`, (K, 3): share of
-    correct keypoints, mean similarity, and number of labelled ones.
+    box's longer side where the skeleton names no torso), `pckh` (where it names a head), for faces and hands `epe`,
+    `nme`, `nme_box` and `auc`, `joints`, (K, 3): share of correct keypoints, mean similarity, and number of labelled
+    ones, and `images`, the values of each image, for `image_table`.
 
     Args:
         skeleton: Gives sigmas, head and torso.
@@ -43,8 +43,13 @@ class PoseMetrics(Metric):
         super().__init__()
         self.skeleton = skeleton
         self.sigmas = skeleton.oks_sigmas()
+        self.names: dict[int, str] = {}
         for name in ("found_image", "found_joints", "found_scores", "true_image", "true_keypoints", "true_rest"):
             self.add_state(name, [], dist_reduce_fx="cat")
+
+    def reset(self) -> None:
+        super().reset()
+        self.names = {}
 
     def update(self, found: Sequence[Found], true: Sequence[Truth]) -> None:
         """Adds pictures, or crops of pictures; crops of one picture name the same one."""
@@ -53,6 +58,7 @@ class PoseMetrics(Metric):
             self.found_joints.append(torch.from_numpy(np.asarray(each.joints, np.float64)))
             self.found_scores.append(torch.from_numpy(np.asarray(each.scores, np.float64)))
         for there in true:
+            self.names[picture_number(there.name)] = there.name
             self.true_image.append(torch.from_numpy(np.asarray(there.image, np.int64)))
             self.true_keypoints.append(torch.from_numpy(np.asarray(there.keypoints, np.float64)))
             rest = np.column_stack([there.area, there.crowd, there.boxes]).astype(np.float64)
@@ -68,20 +74,11 @@ class PoseMetrics(Metric):
         rest = _numpy(self.true_rest).reshape(-1, 6)
         keypoints = _numpy(self.true_keypoints).reshape(-1, joints, 3)
         true = Truth(_numpy(self.true_image, np.int64), keypoints, rest[:, 0], rest[:, 1] > 0, rest[:, 2:])
-        values = evaluate(found, true, self.sigmas)
-        distance, similar = _pairs(found, true, self.sigmas)
-        labelled = (true.keypoints[:, :, 2] > 0) & ~true.crowd[:, None]
-        of_joint = np.zeros((joints, 3))
-        of_joint[:, 2] = labelled.sum(axis=0)
-        with np.errstate(invalid="ignore"):
-            of_joint[:, 1] = np.where(labelled, similar, 0).sum(axis=0) / np.maximum(labelled.sum(axis=0), 1)
-        torso = self.skeleton.pair("torso")
-        unit = _lengths(true, torso) if torso else (true.boxes[:, 2:] - true.boxes[:, :2]).max(axis=1, initial=0)
-        values["pck"], of_joint[:, 0] = _share(distance, labelled, unit * PCK_SHARE["torso"])
-        if head := self.skeleton.pair("head"):
-            values["pckh"], of_joint[:, 0] = _share(distance, labelled, _lengths(true, head) * PCK_SHARE["head"])
-        out = {name: torch.tensor(value, dtype=torch.float32) for name, value in values.items()}
-        return {**out, "joints": torch.from_numpy(of_joint).float()}
+        self.names = _of_all(self.names)
+        measured = measure(found, true, self.skeleton, self.sigmas)
+        out = {name: torch.tensor(value, dtype=torch.float32) for name, value in measured.values.items()}
+        images = np.column_stack([*np.divmod(measured.images, _LOW), measured.of_images])
+        return {**out, "joints": torch.from_numpy(measured.joints).float(), "images": torch.from_numpy(images)}
 
 
 def _numpy(parts: Any, dtype: Any = np.float64) -> np.ndarray:
@@ -90,44 +87,13 @@ def _numpy(parts: Any, dtype: Any = np.float64) -> np.ndarray:
     return np.concatenate([part.cpu().numpy() for part in parts]) if len(parts) else np.zeros(0, dtype)
 
 
-def _pairs(found: Found, true: Truth, sigmas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distance and similarity of every true joint to that of the found person most like its own; inf where none is.
-
-    Returns:
-        (M, K) pixels and (M, K) in [0, 1].
-    """
-    count, joints = true.keypoints.shape[:2]
-    distance, similar = np.full((count, joints), np.inf), np.zeros((count, joints))
-    order = np.argsort(found.image, kind="stable")
-    for image in np.unique(true.image):
-        g = np.flatnonzero((true.image == image) & ~true.crowd)
-        first, last = np.searchsorted(found.image[order], [image, image + 1])
-        d = order[first:last]
-        values = oks(found.joints[d], true.keypoints[g], true.area[g], true.boxes[g], sigmas)
-        for _ in range(min(values.shape)):
-            row, column = np.unravel_index(int(values.argmax()), values.shape)
-            offset = found.joints[d[row]] - true.keypoints[g[column], :, :2]
-            distance[g[column]] = np.sqrt((offset**2).sum(axis=1))
-            exponent = (offset**2).sum(axis=1) / (2 * sigmas) ** 2 / (true.area[g[column]] + np.spacing(1)) / 2
-            similar[g[column]] = np.exp(-exponent)
-            values[row], values[:, column] = -1.0, -1.0
-    return distance, similar
-
-
-def _lengths(true: Truth, pair: tuple[int, int]) -> np.ndarray:
-    """(M,) distance of two joints; NaN where one of them is not labelled."""
-    ends = true.keypoints[:, list(pair)]
-    length = np.sqrt(((ends[:, 0, :2] - ends[:, 1, :2]) ** 2).sum(axis=1))
-    return np.where((ends[..., 2] > 0).all(axis=1) & (length > 0), length, np.nan)
-
-
-def _share(distance: np.ndarray, labelled: np.ndarray, limit: np.ndarray) -> tuple[float, np.ndarray]:
-    """Mean over joints of the share within the limit, and that share of each; persons without a limit are left out."""
-    counted = labelled & np.isfinite(limit)[:, None]
-    right = counted & (distance <= np.where(np.isfinite(limit), limit, 0)[:, None])
-    number = counted.sum(axis=0)
-    share = np.where(number > 0, right.sum(axis=0) / np.maximum(number, 1), np.nan)
-    return float(np.nanmean(share)) if number.any() else -1.0, np.nan_to_num(share, nan=-1.0)
+def _of_all(names: dict[int, str]) -> dict[int, str]:
+    """The names that all processes know."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return names
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, names)
+    return {number: name for part in parts for number, name in part.items()}
 
 
 def joint_table(values: Tensor, skeleton: Skeleton) -> list[dict[str, Any]]:
@@ -142,6 +108,20 @@ def joint_table(values: Tensor, skeleton: Skeleton) -> list[dict[str, Any]]:
         {"joint": joint, name: float(share), "mean OKS": float(similar), "labelled": int(number)}
         for joint, (share, similar, number) in zip(skeleton.keypoints, values.tolist(), strict=True)
     ]
+
+
+def image_table(values: Tensor, names: Mapping[int, str]) -> list[dict[str, Any]]:
+    """A row an image, in the order of their names.
+
+    Args:
+        values: `images` of `PoseMetrics`.
+        names: By `picture_number`.
+    """
+    rows: list[dict[str, Any]] = [
+        {"image": names.get(int(high) * _LOW + int(low), ""), **dict(zip(IMAGE_COLUMNS, rest, strict=True))}
+        for high, low, *rest in values.tolist()
+    ]
+    return sorted(rows, key=lambda row: str(row["image"]))
 
 
 def picture_number(name: str) -> int:
@@ -170,9 +150,7 @@ def truth_of(target: Mapping[str, Tensor], keypoints: Tensor, name: str) -> Trut
 
     boxes = given("file_boxes")
     boxes = around if boxes is None else boxes.reshape(-1, 4)
-    area = given("file_area", "area")
-    if area is None:
-        area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    area = subject_areas(given("file_area", "area"), boxes)
     crowd = given("file_iscrowd", "iscrowd")
     crowd = np.zeros(count) if crowd is None else crowd
-    return Truth(np.full(count, picture_number(name)), places, area, crowd > 0, boxes)
+    return Truth(np.full(count, picture_number(name)), places, area, crowd > 0, boxes, name)

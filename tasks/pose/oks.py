@@ -23,11 +23,14 @@ class Found:
         image: (N,) int64 number of the picture; its order decides among equal scores.
         joints: (N, K, 2) float64 x, y in file pixels.
         scores: (N,) float64.
+        area: (N,) float64, which decides whether an unmatched person counts as medium or large; by default of the box
+            around its joints.
     """
 
     image: np.ndarray
     joints: np.ndarray
     scores: np.ndarray
+    area: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +43,7 @@ class Truth:
         area: (M,) float64, the annotation's own.
         crowd: (M,) bool: a region of many, which is left out of the count.
         boxes: (M, 4) float64 x1, y1, x2, y2.
+        name: Of the picture, where all are of one.
     """
 
     image: np.ndarray
@@ -47,6 +51,7 @@ class Truth:
     area: np.ndarray
     crowd: np.ndarray
     boxes: np.ndarray
+    name: str = ""
 
 
 def oks(
@@ -100,8 +105,11 @@ def evaluate(found: Found, true: Truth, sigmas: np.ndarray) -> dict[str, float]:
     skipped: dict[str, list[np.ndarray]] = {name: [] for name in names}
     wanted = dict.fromkeys(names, 0)
     labelled = np.asarray((true.keypoints[:, :, 2] > 0).any(axis=1))
-    spread = found.joints.max(axis=1) - found.joints.min(axis=1) if len(found.joints) else np.zeros((0, 2))
-    found_area = np.asarray(spread.prod(axis=1))
+    if found.area is not None:
+        found_area = found.area
+    else:
+        spread = found.joints.max(axis=1) - found.joints.min(axis=1) if len(found.joints) else np.zeros((0, 2))
+        found_area = np.asarray(spread.prod(axis=1))
     for d, g in zip(rows_found, rows_true, strict=True):
         d = d[np.argsort(-found.scores[d], kind="stable")][:MAX_PERSONS]
         scores.append(found.scores[d])

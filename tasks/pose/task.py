@@ -22,7 +22,8 @@ from tasks.pose.keypoint_rcnn import (
     public_arguments,
 )
 from tasks.pose.loss import as_targets, field_losses, heatmap_losses, offset_losses, place_losses, single_persons
-from tasks.pose.metrics import PCK_SHARE, PoseMetrics, joint_table, picture_number, truth_of
+from tasks.pose.measures import errors_protocol, shares_protocol
+from tasks.pose.metrics import PoseMetrics, image_table, joint_table, picture_number, truth_of
 from tasks.pose.network import (
     DeconvDecoder,
     FieldOutputs,
@@ -55,8 +56,9 @@ from visionkit.nn.normalize import Normalize
 from visionkit.nn.norms import Norm
 from visionkit.optim import OptimConfig
 from visionkit.predictions import Poses, Prediction
+from visionkit.report import PER_IMAGE
 from visionkit.run_report.charts import Bars, Chart
-from visionkit.skeleton import Skeleton
+from visionkit.skeleton import AREA_TOLD, Skeleton
 from visionkit.task import VisionTask
 from visionkit.types import Batch, View
 
@@ -360,17 +362,16 @@ class PoseTask(VisionTask):
         self.metrics.update(found, true)
 
     def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
-        return {"per joint": joint_table(computed["joints"], self.skeleton)} if "joints" in computed else {}
+        if "joints" not in computed:
+            return {}
+        images = image_table(computed["images"], self.metrics["poses"].names)  # type: ignore[arg-type]
+        return {"per joint": joint_table(computed["joints"], self.skeleton), PER_IMAGE: images}
 
     def charts(self) -> dict[str, Chart]:
         return {"per joint": Bars("joint", "PCKh" if self.skeleton.head else "PCK")}
 
     @property
     def protocol(self) -> str:
-        torso = "the torso" if self.skeleton.torso else "the box's longer side"
-        share = f"PCK@{PCK_SHARE['torso']:g} by {torso}"
-        if self.skeleton.head:
-            share += f", PCKh@{PCK_SHARE['head']:g} by the head's length"
         read = "udp" if self.encoding == "udp" else self.decoding
         height, width = self.input.size
         looked = f"whole pictures, {self.input.fit} to {height}x{width}"
@@ -379,8 +380,9 @@ class PoseTask(VisionTask):
                 f"one crop a person of {height}x{width} (box x {self.crop.padding:g}), boxes as the data gives them"
             )
         return (
-            f"COCO OKS AP/AR (.50:.05:.95, at most 20 a picture, {self.skeleton.sigmas_told}); {share}; {looked}; "
-            f"{read} decoding, flip test {'on' if getattr(self.network, 'flip_test', False) else 'off'}"
+            f"COCO OKS AP/AR (.50:.05:.95, at most 20 a picture, {self.skeleton.sigmas_told}, {AREA_TOLD}); "
+            f"{shares_protocol(self.skeleton)}; "
+            f"{f'{errors}; ' if errors else ''}{looked}; {read} decoding, flip test {'on' if getattr(self.network, 'flip_test', False) else 'off'}"
         )
 
     # ------------------------------------------------------------------ serving

@@ -1,13 +1,14 @@
 """PSNR and SSIM by the papers' protocol, of pictures as they are served: rounded to whole grey levels.
 
 The same network scores up to two decibels more or less by channel, border and colour conversion, so all of that is
-fixed here. Y is BT.601 luma in studio range, rounded; `scale` pixels of every border are left out; the value of a set
-is the mean over its pictures.
+fixed here. Y is BT.601 luma in studio range, rounded; a file of one channel is Y as it is, as in the published tables;
+`scale` pixels of every border are left out; the value of a set is the mean over its pictures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +31,15 @@ VALUES = ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb", "psnr_y_bicubic")
 def to_levels(image: Tensor) -> Tensor:
     """Float pixels on a scale of 255 to whole grey levels, as they are served; the type stays."""
     return image.round().clamp(0, 255)
+
+
+PROTOCOL = (
+    "mean over images; Y is BT.601 luma in studio range, rounded, and a file of one channel is Y as it is; a border of "
+    "{border} pixels is left out; SSIM by an 11x11 Gaussian of 1.5, valid region"
+)
+"""How images are compared; with the border's width to be filled in."""
+
+_GREY = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
 
 
 def psnr(ours: Tensor, truth: Tensor) -> Tensor:
@@ -59,6 +69,48 @@ def ssim(ours: Tensor, truth: Tensor) -> Tensor:
     return (top / ((mean_a**2 + mean_b**2 + _C1) * (variance_a + variance_b + _C2))).mean()
 
 
+def to_y(image: Tensor, grey: bool = False) -> Tensor:
+    """(3, H, W) RGB on a scale of 255 to its rounded (1, H, W) Y.
+
+    Args:
+        image: Whole grey levels.
+        grey: The image is of a file with one channel, which is Y as it is; Set14 has one, and mapping it to studio
+            range would raise the mean of the set by .09 dB. What a network colours by a trace becomes grey as it is
+            served.
+    """
+    if not grey:
+        return luma(image, 255).round()
+    return (image.double() * _GREY.to(image.device).view(3, 1, 1)).sum(dim=0, keepdim=True).round()
+
+
+def quality(ours: Tensor, truth: Tensor, border: int, grey: bool = False, name: str = "an image") -> Tensor:
+    """PSNR and SSIM of one image.
+
+    Args:
+        ours: (3, H, W) RGB on a scale of 255, float or uint8; rounded to whole grey levels.
+        truth: The same shape.
+        border: Pixels that are left out on every side.
+        grey: See `to_y`.
+        name: Names the image in messages.
+
+    Returns:
+        (4,) float64: PSNR and SSIM of Y, PSNR and SSIM of RGB.
+
+    Raises:
+        DataError: The image is too small to be measured.
+    """
+    least = _WINDOW + 2 * border
+    if min(truth.shape[-2:]) < least:
+        raise DataError(
+            f"{name} of {truth.shape[-2]}x{truth.shape[-1]} is too small to be measured: without its border of "
+            f"{border} pixels SSIM needs {_WINDOW} a side, so give at least {least}"
+        )
+    inner = slice(border, -border or None)
+    rgb = [to_levels(each.double())[..., inner, inner] for each in (ours, truth)]
+    y = [to_y(each, grey) for each in rgb]
+    return torch.stack([psnr(*y), ssim(*y), psnr(*rgb), ssim(*rgb)])
+
+
 class PictureQuality(Metric):
     """Means over pictures of `VALUES`; sums that add up over batches and processes.
 
@@ -80,38 +132,31 @@ class PictureQuality(Metric):
         self.add_state("sums", torch.zeros(len(VALUES), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, ours: Sequence[Tensor], truth: Sequence[Tensor], low_res: Sequence[Tensor]) -> None:
+    def update(
+        self, ours: Sequence[Tensor], truth: Sequence[Tensor], low_res: Sequence[Tensor], grey: Sequence[Any] = ()
+    ) -> None:
         """Adds pictures.
 
         Args:
             ours: (3, H, W) float RGB each, on a scale of 255.
             truth: (3, H, W) uint8.
             low_res: (3, h, w) uint8 or float on a scale of 255.
+            grey: Whether each is of a file with one channel; by default none is.
 
         Raises:
             DataError: A picture is too small to be measured.
         """
-        for one, wanted, small in zip(ours, truth, low_res, strict=True):
-            self.sums += self._values(one, wanted, small).to(self.sums)
+        flags = [bool(flag) for flag in grey] or [False] * len(truth)
+        for one, wanted, small, flag in zip(ours, truth, low_res, flags, strict=True):
+            plain = self.bicubic(small[None].float())[0]
+            values = quality(one, wanted, self.scale, flag, "a picture")
+            y = [to_y(to_levels(each.double())[..., self._inner, self._inner], flag) for each in (plain, wanted)]
+            self.sums += torch.cat([values, psnr(*y)[None]]).to(self.sums)
             self.count += 1
 
-    def _values(self, ours: Tensor, truth: Tensor, low_res: Tensor) -> Tensor:
-        least = _WINDOW + 2 * self.scale
-        if min(truth.shape[-2:]) < least:
-            raise DataError(
-                f"a picture of {truth.shape[-2]}x{truth.shape[-1]} is too small to be measured: without its border of "
-                f"{self.scale} pixels SSIM wants {_WINDOW} a side, so give at least {least}"
-            )
-        plain = self.bicubic(low_res[None].float())[0]
-        rgb = [self._inner(to_levels(each.double())) for each in (ours, truth, plain)]
-        y = [luma(each, 255).round() for each in rgb]
-        return torch.stack(
-            [psnr(y[0], y[1]), ssim(y[0], y[1]), psnr(rgb[0], rgb[1]), ssim(rgb[0], rgb[1]), psnr(y[2], y[1])]
-        )
-
-    def _inner(self, image: Tensor) -> Tensor:
-        s = self.scale
-        return image[..., s:-s, s:-s]
+    @property
+    def _inner(self) -> slice:
+        return slice(self.scale, -self.scale)
 
     def compute(self) -> dict[str, Tensor]:
         means = (self.sums / self.count.clamp(min=1)).float()

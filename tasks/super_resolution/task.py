@@ -12,7 +12,7 @@ from torchmetrics import MetricCollection
 from tasks.super_resolution.bicubic import Bicubic
 from tasks.super_resolution.enlarge import TILE, Reach, check_size, enlarge, grid_of, reach_of
 from tasks.super_resolution.loss import PixelLoss, SuperResolutionLoss
-from tasks.super_resolution.metrics import PictureQuality
+from tasks.super_resolution.metrics import PROTOCOL, PictureQuality
 from tasks.super_resolution.network import SuperResolutionOutputs, build_network, thin_network
 from tasks.super_resolution.postprocess import to_pictures
 from visionkit.engines import Engine
@@ -183,11 +183,9 @@ class SuperResolutionTask(VisionTask):
             raise UsageError(
                 "pictures of different sizes are measured one at a time, as they are served; set data.eval_batch_size 1"
             )
-        self.metrics.update(decoded, batch["target"]["high_res"], batch["image"])
+        target = batch["target"]
+        self.metrics.update(decoded, target["high_res"], batch["image"], target.get("grey", ()))
 
     @property
     def protocol(self) -> str:
-        return (
-            f"x{self.scale}, mean over pictures; Y is BT.601 luma in studio range, rounded; a border of {self.scale} "
-            "pixels is left out; SSIM by an 11x11 Gaussian of 1.5, valid region"
-        )
+        return f"x{self.scale}, {PROTOCOL.format(border=self.scale)}"

@@ -1,0 +1,214 @@
+"""Boxes and masks of a COCO results json against a COCO label file: pycocotools' numbers, to the last digits."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.coco import CocoFile, coco_segment, read_coco
+from datamodules.pose_data import read_json
+from ui.evaluation.measured import Measured
+from visionkit.coco_eval import COUNTED, Flat, box_pairs, evaluate, mask_pairs
+from visionkit.errors import DataError
+from visionkit.masks import Rle, encode_polygons, mask_areas, mask_boxes
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """A label file and the results that belong to it.
+
+    Attributes:
+        truth: The label file.
+        path: Of the results.
+        rows: Results of the label file's images and categories, in the order of their file.
+        places: Number of each in that file.
+        numbers: Position of an image in `truth` by its id.
+        labels: Number of a class by category id.
+        notes: What was left out.
+    """
+
+    truth: CocoFile
+    path: Path
+    rows: list[dict[str, Any]]
+    places: list[int]
+    numbers: dict[Any, int]
+    labels: dict[Any, int]
+    notes: list[str]
+
+    def place(self, row: int) -> str:
+        """Names a result in messages."""
+        return f"{self.path} [{self.places[row]}]"
+
+
+def read_results(labels: Path, results: Path) -> Results:
+    """Reads a label file and results, which are a list, or a label file of its own whose annotations have scores.
+
+    Args:
+        labels: COCO's json of the ground truth.
+        results: COCO's json of the predictions.
+
+    Raises:
+        DataError: One of them cannot be read, a result has no score, or is of an image that the labels do not have.
+    """
+    truth = read_coco(labels)
+    found = read_json(results)
+    if isinstance(found, dict) and isinstance(found.get("annotations"), list):
+        found = found["annotations"]
+    if not isinstance(found, list):
+        raise DataError(f"{results}: results are a list of objects with image_id, category_id and score")
+    numbers = {image["id"]: number for number, image in enumerate(truth.images)}
+    classes = {category: number for number, category in enumerate(truth.categories)}
+    rows, places, strangers = [], [], 0
+    for number, each in enumerate(found):
+        place = f"{results} [{number}]"
+        if not isinstance(each, dict) or not {"image_id", "category_id", "score"} <= each.keys():
+            raise DataError(f"{place}: a result has an image_id, a category_id and a score")
+        if not _known(each["image_id"], numbers):
+            raise DataError(f"{place}: {labels} has no image with the id {each['image_id']!r}")
+        if not finite(each["score"]):
+            raise DataError(f"{place}: its score {each['score']!r} is no finite number")
+        if _known(each["category_id"], classes):
+            rows.append(each)
+            places.append(number)
+        else:
+            strangers += 1
+    notes = [f"{strangers} results of categories that {labels} does not have are left out"] if strangers else []
+    return Results(truth, results, rows, places, numbers, classes, notes)
+
+
+def finite(value: Any) -> bool:
+    """Whether a value of a json is a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def four(given: Any, place: str) -> list[float]:
+    """A bbox as x, y, width, height.
+
+    Raises:
+        DataError: It is none.
+    """
+    if not isinstance(given, list) or len(given) != 4 or not all(map(finite, given)):
+        raise DataError(f"{place}: a bbox is four finite numbers x, y, width, height")
+    return [float(value) for value in given]
+
+
+def _known(key: Any, numbers: dict[Any, int]) -> bool:
+    return isinstance(key, (int, float, str)) and key in numbers
+
+
+def measure_objects(labels: Path, results: Path, masks: bool, most: int = COUNTED) -> Measured:
+    """COCO's twelve numbers of boxes or of masks.
+
+    Args:
+        labels: COCO's json of the ground truth.
+        results: COCO's json of the predictions.
+        masks: Measure masks in place of boxes.
+        most: Predictions of an image and class that count, those of the highest scores.
+
+    Raises:
+        DataError: See `read_results`; a box or a mask that is none.
+    """
+    files = read_results(labels, results)
+    found, true = _found(files, masks), _truth(files, masks)
+    names = list(files.truth.categories.values())
+    scores = evaluate(found, true, max(1, len(names)), mask_pairs if masks else box_pairs, most)
+    columns = ("AP", "AP50", "AP75", f"AR{most}")
+    rows: list[dict[str, Any]] = [
+        {"class": name, **dict(zip(columns, map(float, values), strict=True)), "objects": int(support)}
+        for name, values, support in zip(names, scores.per_class(), scores.support, strict=False)
+    ]
+    what = "masks" if masks else "boxes"
+    sizes = "" if not masks else ", of an unmatched prediction by its bbox where the results have one, as pycocotools"
+    protocol = (
+        f"COCO AP/AR of {what} (IoU .50:.05:.95, 101 recall points, at most {most} an image and class, crowds left "
+        f"out, small, medium and large by the annotation's area in file pixels{sizes}); {len(files.truth.images)} "
+        f"images, {len(true)} objects, {len(found)} predictions; -1 where there is nothing to measure"
+    )
+    return Measured(scores.numbers(), protocol, {"per class": rows}, notes=files.notes)
+
+
+def _truth(files: Results, masks: bool) -> Flat:
+    coco = files.truth
+    rows = [(number, each) for image, number in files.numbers.items() for each in coco.annotations.get(image, [])]
+    rles: list[Rle] = []
+    boxes = np.zeros((len(rows), 4))
+    for k, (number, each) in enumerate(rows):
+        place = f"{coco.path} annotation {each.get('id')}"
+        rle = _mask(each, _size(coco, number), place) if masks or each.get("bbox") is None else None
+        if masks:
+            if rle is None:
+                raise DataError(f"{place}: it has no segmentation, so masks cannot be measured")
+            rles.append(rle)
+        boxes[k] = _sides(each, rle, place)
+    given = np.array([each["area"] if finite(each.get("area")) else math.nan for _, each in rows], dtype=np.float64)
+    own = mask_areas(rles).astype(np.float64) if masks else boxes[:, 2] * boxes[:, 3]
+    return Flat(
+        np.array([number for number, _ in rows], dtype=np.int64),
+        np.array([files.labels[each["category_id"]] for _, each in rows], dtype=np.int64),
+        _corners(boxes),
+        np.where(np.isnan(given), own, given),
+        crowd=np.array([is_crowd(each) for _, each in rows], dtype=bool),
+        masks=rles,
+        extents=boxes[:, 2] * boxes[:, 3],
+    )
+
+
+def _found(files: Results, masks: bool) -> Flat:
+    rles: list[Rle] = []
+    boxes = np.zeros((len(files.rows), 4))
+    for k, each in enumerate(files.rows):
+        place = files.place(k)
+        number = files.numbers[each["image_id"]]
+        rle = _mask(each, _size(files.truth, number), place) if masks or not each.get("bbox") else None
+        if masks:
+            if rle is None:
+                raise DataError(f"{place}: it has no segmentation, so masks cannot be measured")
+            rles.append(rle)
+        boxes[k] = _sides(each, rle, place)
+    by_box = not masks or bool(files.rows and files.rows[0].get("bbox"))
+    return Flat(
+        np.array([files.numbers[each["image_id"]] for each in files.rows], dtype=np.int64),
+        np.array([files.labels[each["category_id"]] for each in files.rows], dtype=np.int64),
+        _corners(boxes),
+        boxes[:, 2] * boxes[:, 3] if by_box else mask_areas(rles).astype(np.float64),
+        np.array([each["score"] for each in files.rows], dtype=np.float64),
+        masks=rles,
+        extents=boxes[:, 2] * boxes[:, 3],
+    )
+
+
+def is_crowd(annotation: dict[str, Any]) -> bool:
+    """Whether an annotation is a region of many; tools write the flag as number, boolean or text."""
+    given = annotation.get("iscrowd", 0)
+    return given.strip().lower() not in ("", "0", "false", "no") if isinstance(given, str) else bool(given)
+
+
+def _mask(each: dict[str, Any], size: tuple[int, int] | None, place: str) -> Rle | None:
+    segment = coco_segment(each.get("segmentation"), size, place)
+    if isinstance(segment, list):
+        if size is None:
+            raise DataError(f"{place}: its image states no height and width, which polygons are drawn on")
+        return encode_polygons(segment, size)
+    return segment  # type: ignore[return-value]
+
+
+def _sides(each: dict[str, Any], rle: Rle | None, place: str) -> list[float]:
+    """x, y, width and height as the file has them; of the mask where it has no box."""
+    if each.get("bbox") or rle is None:
+        return four(each.get("bbox"), place)
+    x1, y1, x2, y2 = mask_boxes([rle])[0].tolist()
+    return [x1, y1, x2 - x1, y2 - y1]
+
+
+def _corners(boxes: np.ndarray) -> np.ndarray:
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+
+
+def _size(coco: CocoFile, number: int) -> tuple[int, int] | None:
+    image = coco.images[number]
+    height, width = image.get("height"), image.get("width")
+    return (int(height), int(width)) if finite(height) and finite(width) else None

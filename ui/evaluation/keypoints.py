@@ -1,0 +1,201 @@
+"""Keypoints of a COCO results json against a COCO label file, by the areas and sigmas of the field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ui.evaluation.coco import Results, finite, four, is_crowd, read_results
+from ui.evaluation.measured import Measured
+from visionkit.errors import DataError
+from visionkit.skeleton import BOX_SHARE, Skeleton, subject_areas
+from visionkit.skeleton_names import category_skeleton
+
+WHOLE_BODY = ("keypoints", "foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts")
+"""COCO-WholeBody's lists, in the order of its 133 keypoints."""
+
+CROWDED = {"easy": (-np.inf, 0.2), "medium": (0.2, 0.8), "hard": (0.8, np.inf)}
+"""Ranges of CrowdPose's crowdIndex, the upper end excluded, as the field's evaluation tool has them."""
+
+
+def measure_keypoints(labels: Path, results: Path, skeleton: str | None = None) -> Measured:
+    """COCO's ten numbers, PCK, and NME, EPE and AUC of faces and hands; CrowdPose's easy, medium and hard.
+
+    Several categories are measured each for itself, and their mean is taken, as COCO does.
+
+    Args:
+        labels: COCO's json of the ground truth.
+        results: COCO's json of the predictions.
+        skeleton: Shipped name or yaml file; by default what the label file's keypoints are named by.
+
+    Raises:
+        DataError: See `ui.evaluation.coco.read_results`; keypoints that do not fit the skeleton.
+    """
+    from tasks.pose.measures import IMAGE_COLUMNS, Measures, errors_protocol, measure
+    from tasks.pose.metrics import joint_table
+
+    files = read_results(labels, results)
+    kept, notes = _skeleton(files, skeleton)
+    found, true = _Found(files, kept), _Truth(files, kept)
+    parts: list[Measures] = []
+    for label in np.unique(np.concatenate([true.labels, found.labels])):
+        parts.append(measure(found.of(label), true.of(label), kept, kept.oks_sigmas()))
+    if not parts:
+        raise DataError(f"{labels}: it has no annotation with keypoints, and {results} has no result with them")
+    values = {name: _mean([part.values[name] for part in parts]) for name in parts[0].values}
+    crowding = np.array([_crowding(image) for image in files.truth.images], dtype=np.float64)
+    if np.isfinite(crowding).any():
+        for name, (least, most) in CROWDED.items():
+            some = np.flatnonzero((crowding >= least) & (crowding < most))
+            rows = [
+                measure(found.of(label, some), true.of(label, some), kept, kept.oks_sigmas()).values["ap"]
+                for label in np.unique(true.labels)
+            ]
+            values[f"ap_{name}"] = _mean(rows)
+    images = [
+        {"image": files.truth.images[int(number)]["file_name"], **dict(zip(IMAGE_COLUMNS, row, strict=True))}
+        for part in parts
+        for number, row in zip(part.images, part.of_images.tolist(), strict=True)
+    ]
+    errors = errors_protocol(kept)
+    protocol = (
+        f"COCO OKS AP/AR (.50:.05:.95, at most 20 an image, {kept.sigmas_told} of {kept.name}, {true.area_told}); "
+        f"{len(files.truth.images)} images, {len(true.labels)} annotations, {len(found.labels)} predictions"
+        + (f"; {errors}" if errors else "")
+        + ("; easy, medium and hard by crowdIndex below .2, below .8 and from .8 on" if "ap_easy" in values else "")
+    )
+    tables = {"per joint": joint_table(_joints(parts), kept)}
+    return Measured(values, protocol, tables, images, [*files.notes, *notes])
+
+
+def _mean(values: list[float]) -> float:
+    known = [value for value in values if value > -1]
+    return float(np.mean(known)) if known else -1.0
+
+
+def _joints(parts: list[Any]) -> Any:
+    """(K, 3) of several categories: shares weighed by the number of labelled keypoints."""
+    import torch
+
+    stack = np.stack([part.joints for part in parts])
+    weights = stack[:, :, 2:] / np.maximum(stack[:, :, 2:].sum(axis=0), 1)
+    return torch.from_numpy(
+        np.concatenate([(stack[:, :, :2] * weights).sum(axis=0), stack[:, :, 2:].sum(axis=0)], axis=1)
+    )
+
+
+def _crowding(image: dict[str, Any]) -> float:
+    given = image.get("crowdIndex")
+    return float(given) if finite(given) else float("nan")
+
+
+def _skeleton(files: Results, given: str | None) -> tuple[Skeleton, list[str]]:
+    if given is not None:
+        return Skeleton.of(given), []
+    annotations = [each for rows in files.truth.annotations.values() for each in rows]
+    counts = {len(row) // 3 for each in annotations if (row := _given(each))}
+    return category_skeleton(files.truth.path, counts)
+
+
+def _given(each: dict[str, Any]) -> list[Any] | None:
+    """The keypoints of an annotation or a result; whole bodies have theirs in five lists."""
+    if all(isinstance(each.get(name), list) for name in WHOLE_BODY):
+        return [value for name in WHOLE_BODY for value in each[name]]
+    given = each.get("keypoints")
+    return given if isinstance(given, list) and given else None
+
+
+def _keypoints(each: dict[str, Any], skeleton: Skeleton, place: str) -> np.ndarray:
+    given = _given(each) or []
+    if not all(map(finite, given)) or len(given) != 3 * len(skeleton):
+        raise DataError(
+            f"{place}: {len(given) / 3:g} keypoints x, y, visibility, and skeleton {skeleton.name} has "
+            f"{len(skeleton)}; give the right one with --skeleton"
+        )
+    return np.array(given, dtype=np.float64).reshape(-1, 3)
+
+
+class _Truth:
+    """The annotations with keypoints of a label file."""
+
+    def __init__(self, files: Results, skeleton: Skeleton) -> None:
+        self.skeleton = skeleton
+        coco = files.truth
+        # Categories that nobody gives keypoints to (a car beside people) have none to be found.
+        rows = [
+            (number, each)
+            for image, number in files.numbers.items()
+            for each in coco.annotations.get(image, [])
+            if _given(each)
+        ]
+        places = [f"{coco.path} annotation {each.get('id')}" for _, each in rows]
+        self.image = np.array([number for number, _ in rows], dtype=np.int64)
+        self.labels = np.array([files.labels[each["category_id"]] for _, each in rows], dtype=np.int64)
+        points = [_keypoints(each, skeleton, place) for (_, each), place in zip(rows, places, strict=True)]
+        self.keypoints = np.array(points).reshape(-1, len(skeleton), 3)
+        sides = [
+            four(each["bbox"], place) if each.get("bbox") else _around(points[k])
+            for k, ((_, each), place) in enumerate(zip(rows, places, strict=True))
+        ]
+        boxes = np.array(sides, dtype=np.float64).reshape(-1, 4)
+        self.boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+        area = np.array([each["area"] if finite(each.get("area")) else np.nan for _, each in rows], dtype=np.float64)
+        instead = BOX_SHARE * boxes[:, 2] * boxes[:, 3]
+        bare = ~(np.isfinite(area) & (area > 0))
+        self.area = np.where(bare, instead, subject_areas(area, self.boxes))
+        self.crowd = np.array([is_crowd(each) for _, each in rows], dtype=bool)
+        self.area_told = _area_told(int(bare.sum()), len(rows))
+
+    def of(self, label: int, images: np.ndarray | None = None) -> Any:
+        """Those of one category, and of some images."""
+        from tasks.pose.oks import Truth
+
+        rows = _rows(self.labels, self.image, label, images)
+        return Truth(self.image[rows], self.keypoints[rows], self.area[rows], self.crowd[rows], self.boxes[rows])
+
+
+class _Found:
+    """The results with keypoints."""
+
+    def __init__(self, files: Results, skeleton: Skeleton) -> None:
+        rows = files.rows
+        self.image = np.array([files.numbers[each["image_id"]] for each in rows], dtype=np.int64)
+        self.labels = np.array([files.labels[each["category_id"]] for each in rows], dtype=np.int64)
+        points = [_keypoints(each, skeleton, files.place(k)) for k, each in enumerate(rows)]
+        self.keypoints = np.array(points).reshape(-1, len(skeleton), 3)
+        self.scores = np.array([each["score"] for each in rows], dtype=np.float64)
+        # As pycocotools: the box's area where results have boxes, else that of the box around the keypoints.
+        self.area: np.ndarray | None = None
+        if rows and rows[0].get("bbox"):
+            sides = np.array([four(each.get("bbox"), files.place(k)) for k, each in enumerate(rows)])
+            self.area = sides[:, 2] * sides[:, 3]
+
+    def of(self, label: int, images: np.ndarray | None = None) -> Any:
+        """Those of one category, and of some images."""
+        from tasks.pose.oks import Found
+
+        rows = _rows(self.labels, self.image, label, images)
+        area = None if self.area is None else self.area[rows]
+        return Found(self.image[rows], self.keypoints[rows, :, :2], self.scores[rows], area)
+
+
+def _rows(labels: np.ndarray, image: np.ndarray, label: int, images: np.ndarray | None) -> np.ndarray:
+    chosen = labels == label
+    return np.flatnonzero(chosen if images is None else chosen & np.isin(image, images))
+
+
+def _around(points: np.ndarray) -> list[float]:
+    labelled = points[points[:, 2] > 0, :2]
+    if not len(labelled):
+        return [0.0, 0.0, 0.0, 0.0]
+    low, high = labelled.min(axis=0), labelled.max(axis=0)
+    return [*low.tolist(), *(high - low).tolist()]
+
+
+def _area_told(bare: int, count: int) -> str:
+    instead = f"{BOX_SHARE:g} x width x height of the box"
+    if not bare:
+        return "area the annotation's own"
+    return f"area {instead}" if bare == count else f"area the annotation's own, of {bare} of {count} {instead}"

@@ -1,0 +1,224 @@
+"""Label maps, depth and images in files, measured as the tasks measure their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ui.evaluation.measured import Measured
+from ui.evaluation.pairs import Side, pair_files
+from visionkit.errors import DataError, UsageError
+from visionkit.images import SUFFIXES, ImageSource
+
+_BINARY = 255  # of a mask beside 0
+
+
+def _same_size(name: str, said: Sequence[int], known: Sequence[int]) -> None:
+    if tuple(said) != tuple(known):
+        raise DataError(
+            f"{name}: the prediction has {said[0]}x{said[1]} (height x width) and the ground truth {known[0]}x{known[1]}"
+        )
+
+
+def _images(truth: Side, prediction: Side) -> tuple[Any, list[str]]:
+    return pair_files(truth, prediction, sorted(SUFFIXES))
+
+
+# ---------------------------------------------------------------------- label maps
+
+
+def measure_label_maps(
+    truth: Side, prediction: Side, classes: Sequence[str] = (), ignore: int = 255, tolerance: float = 0.0075
+) -> Measured:
+    """Mean IoU and its kin, from one confusion matrix of all files.
+
+    Args:
+        truth: Label files: one number per pixel.
+        prediction: The same.
+        classes: Names in label order; by default the numbers that occur.
+        ignore: Value of the ground truth that is left out. Where the whole ground truth has no value but 0 and 255,
+            255 is class 1.
+        tolerance: Share of the diagonal that a boundary may be off.
+
+    Raises:
+        DataError: Files that do not belong together, or a value that is no class.
+    """
+    import torch
+
+    from datamodules.label_maps import label_values
+    from tasks.semantic_segmentation.metrics import SegmentationCounts
+    from visionkit.types import IGNORE
+
+    pairs, notes = _images(truth, prediction)
+    there = _values(label_values(pair.truth) for pair in pairs)
+    said_there = _values(label_values(pair.prediction) for pair in pairs)
+    binary = ignore == _BINARY and there <= {0, _BINARY} and _BINARY in there and not classes
+    if binary:
+        notes.append("the ground truth holds 0 and 255 alone, so 255 is class 1 and not left out")
+        if said_there - {0, 1, _BINARY}:
+            raise DataError(f"{prediction.path}: the ground truth is masks of 0 and 255, and these hold other values")
+        there, said_there = {0, 1}, {0, 1}
+    known = there - {ignore}
+    count = len(classes) or max(known | (said_there - {ignore}), default=0) + 1
+    for side, values in ((truth, known), (prediction, said_there)):
+        if wrong := sorted(value for value in values if value >= count):
+            raise DataError(
+                f"{side.path}: value {wrong[0]} is no class; there are {count}, from 0 on; say more with --classes, or "
+                "what means nothing in the ground truth with --ignore"
+            )
+    total, rows = SegmentationCounts(count, tolerance), []
+    for name, real_file, said_file in pairs:
+        real, said = label_values(real_file).astype(np.int64), label_values(said_file).astype(np.int64)
+        _same_size(name, said.shape, real.shape)
+        if binary:
+            real, said = (real == _BINARY).astype(np.int64), (said > 0).astype(np.int64)
+        else:
+            real = np.where(real == ignore, IGNORE, real)
+        one = SegmentationCounts(count, tolerance)
+        one.update(torch.from_numpy(said)[None], torch.from_numpy(real)[None])
+        values = one.compute()
+        rows.append({"image": name, **{key: float(values[key]) for key in ("mean_iou", "pixel_accuracy")}})
+        total.confusion += one.confusion
+        total.boundary += one.boundary
+    values = total.compute()
+    names = list(classes) or [str(number) for number in range(count)]
+    metrics = {name: float(value) for name, value in values.items() if value.numel() == 1 and value.ndim == 0}
+    matrix = values["confusion"].double()
+    hits, support, said_sum = matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0)
+    union = support + said_sum - hits
+    table = [
+        {"class": name, "IoU": float(hits[k] / union[k]), "pixels": int(support[k])}
+        for k, name in enumerate(names)
+        if union[k] > 0
+    ]
+    protocol = (
+        f"mean IoU over the {len(table)} classes that occur in ground truth or predictions, from one confusion matrix "
+        f"of {len(pairs)} images, {'nothing' if binary else ignore} left out; boundary F1 within {tolerance:g} of the "
+        "diagonal"
+    )
+    return Measured(metrics, protocol, {"per class": table}, rows, notes)
+
+
+def _values(maps: Any) -> set[int]:
+    out: set[int] = set()
+    for values in maps:
+        out |= set(np.unique(values).tolist())
+    return out
+
+
+# ---------------------------------------------------------------------- depth
+
+
+def measure_depth(
+    truth: Side,
+    prediction: Side,
+    *,
+    truth_units: float | None = None,
+    prediction_units: float | None = None,
+    cap: float = 10.0,
+    crop: str = "none",
+    alignment: str = "none",
+    relative: bool = False,
+) -> Measured:
+    """The field's nine measures of depth.
+
+    Args:
+        truth: Depth files, png, tiff or npy; 0 is not measured.
+        prediction: The same.
+        truth_units: Numbers of the ground truth that stand for a meter; by default 1000 for whole numbers, 1 for floats.
+        prediction_units: The same of the predictions.
+        cap: Meters beyond which ground truth does not count.
+        crop: One of `tasks.depth.metrics.CROPS`.
+        alignment: `none`, `median` or `least_squares`.
+        relative: Predictions are inverse depth up to a scale and a shift.
+
+    Raises:
+        DataError: Files that do not belong together.
+        UsageError: A crop or an alignment that there is not.
+    """
+    import torch
+
+    from datamodules.depth_files import DEPTH_SUFFIXES, read_depth
+    from tasks.depth.metrics import CROPS, NAMES, DepthMeasures
+
+    for option, value, allowed in (
+        ("crop", crop, list(CROPS)),
+        ("alignment", alignment, ["none", "median", "least_squares"]),
+    ):
+        if value not in allowed:
+            raise UsageError(f"--{option} {value!r}: allowed are {', '.join(allowed)}")
+    pairs, notes = pair_files(truth, prediction, DEPTH_SUFFIXES, prefer=(".npy", ".png"))
+    total, rows = DepthMeasures(cap, alignment, relative), []  # type: ignore[arg-type]
+    unknown = 0
+    for name, real_file, said_file in pairs:
+        real, said = read_depth(real_file, truth_units), read_depth(said_file, prediction_units)
+        _same_size(name, said.shape, real.shape)
+        height, width = real.shape
+        top, left, bottom, right = CROPS[crop]
+        mask = np.zeros(real.shape, dtype=bool)
+        mask[int(top * height) : int(bottom * height), int(left * width) : int(right * width)] = True
+        if not relative:  # 0 is a prediction that was not made
+            unknown += int((mask & (said <= 0) & (real > 0)).sum())
+            mask &= said > 0
+        one = DepthMeasures(cap, alignment, relative)  # type: ignore[arg-type]
+        one.update(torch.from_numpy(said)[None], torch.from_numpy(real)[None], torch.from_numpy(mask)[None])
+        if int(one.pictures):
+            values = one.compute()
+            rows.append({"image": name, **{key: float(values[key]) for key in NAMES}})
+        total.total += one.total
+        total.pictures += one.pictures
+        total.skipped += one.skipped
+    if unknown:
+        notes.append(f"{unknown} pixels with ground truth have no prediction (0, NaN or infinite) and are left out")
+    if not rows:
+        notes.append("no image has a valid pixel within the cap; are the units right (--truth-units)?")
+    elif rows and all(row["delta1"] == 0 for row in rows):
+        notes.append("delta1 is 0 in every image; are the units right (--truth-units, --prediction-units)?")
+    metrics = {name: float(value) for name, value in total.compute().items()}
+    protocol = (
+        f"valid pixels alone, from .001 to {cap:g} m, mean of per-image values over {len(rows)} of {len(pairs)} images, "
+        f"crop {crop}, alignment {alignment.replace('_', ' ')}{', inverse depth' if relative else ''}"
+    )
+    return Measured(metrics, protocol, {}, rows, notes)
+
+
+# ---------------------------------------------------------------------- images
+
+
+def measure_images(truth: Side, prediction: Side, border: int) -> Measured:
+    """PSNR and SSIM of images against their originals.
+
+    Args:
+        truth: The originals.
+        prediction: What was made of them. An original that is larger by less than `border` pixels is cut at its right
+            and bottom, as super-resolution by that factor leaves it.
+        border: Pixels that are left out on every side; papers of super-resolution take the factor.
+
+    Raises:
+        DataError: Files that do not belong together, or of different sizes.
+        UsageError: A border below 0.
+    """
+    import torch
+
+    from tasks.super_resolution.metrics import PROTOCOL, quality
+
+    if border < 0:
+        raise UsageError(f"--border {border}: pixels are 0 or more")
+    pairs, notes = _images(truth, prediction)
+    names = ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb")
+    rows: list[dict[str, Any]] = []
+    for name, real_file, said_file in pairs:
+        source = ImageSource(real_file)
+        said, real = ImageSource(said_file).read(), source.read()
+        height, width = said.shape[:2]
+        if height <= real.shape[0] < height + max(1, border) and width <= real.shape[1] < width + max(1, border):
+            real = real[:height, :width]
+        _same_size(name, said.shape, real.shape)
+        tensors = [torch.from_numpy(np.array(each)).permute(2, 0, 1) for each in (said, real)]
+        values = quality(tensors[0], tensors[1], border, source.is_grey, str(real_file))
+        rows.append({"image": name, **dict(zip(names, values.tolist(), strict=True))})
+    metrics = {name: float(np.mean([row[name] for row in rows])) for name in names}
+    return Measured(metrics, f"{len(rows)} images, {PROTOCOL.format(border=border)}", {}, rows, notes)

@@ -1,0 +1,39 @@
+"""What every kind of evaluation hands back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from visionkit.report import PER_IMAGE
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Metrics of predictions against ground truth.
+
+    Attributes:
+        metrics: By name.
+        protocol: How they were measured, in one sentence.
+        tables: Further rows, such as one per class.
+        images: One row per image, for the results file.
+        notes: What was passed over or assumed, one sentence each.
+    """
+
+    metrics: Mapping[str, float]
+    protocol: str
+    tables: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
+    images: list[dict[str, Any]] = field(default_factory=list)
+    notes: Sequence[str] = ()
+
+    def record(self, kind: str) -> dict[str, Any]:
+        """In the form of `visionkit.report.results_record`, with the kind of evaluation in place of the task."""
+        tables = {**self.tables, **({PER_IMAGE: self.images} if self.images else {})}
+        return {
+            "kind": kind,
+            "protocol": self.protocol,
+            "metrics": {name: float(value) for name, value in self.metrics.items()},
+            "tables": tables,
+            "notes": list(self.notes),
+        }

@@ -1,0 +1,161 @@
+"""Verification from scores: how alike the images of each pair are, and whether they show one person."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ui.evaluation.measured import Measured
+from visionkit.errors import DataError
+
+TRUTH_COLUMNS = ("same", "issame", "label", "target", "match", "truth")
+SCORE_COLUMNS = ("score", "similarity", "cosine", "prediction")
+DISTANCE_COLUMNS = ("distance", "dist")
+
+_YES = {"1", "1.0", "true", "yes", "same", "positive", "genuine"}
+_NO = {"0", "0.0", "-1", "-1.0", "false", "no", "different", "negative", "impostor"}
+
+
+def measure_scores(truth: Path, scores: Path | None = None, distance: bool = False) -> Measured:
+    """Area under the ROC, equal error rate, TAR at FAR and the ten-fold accuracy.
+
+    Args:
+        truth: A csv whose column `same` holds 1 for a pair of one person and 0 for others, or one such number per line.
+        scores: A csv with a column `score`, one score per line, or a .npy; by default the csv of the truth has them too.
+            Rows belong together by the further columns that both files have, else by their order.
+        distance: Scores are distances: the smaller, the more alike.
+
+    Raises:
+        DataError: A file that cannot be read, rows that do not belong together, or pairs of one kind alone.
+    """
+    from tasks.face_recognition.metrics import curve, curve_table
+    from tasks.face_recognition.verification import FALSE_ACCEPT_RATES, Roc, deal, ten_fold
+
+    known = _read(truth)
+    said = known if scores is None else _read(scores)
+    same = np.array([_flag(value, truth, row) for row, value in _column(known, TRUTH_COLUMNS, truth)], dtype=bool)
+    named = [name for name in DISTANCE_COLUMNS if name in said[0]] if said else []
+    distance = distance or (bool(named) and not any(name in said[0] for name in SCORE_COLUMNS))
+    source = truth if scores is None else scores
+    columns = (*SCORE_COLUMNS, *DISTANCE_COLUMNS)
+    values = np.array([_number(value, source, row) for row, value in _column(said, columns, source)], dtype=np.float64)
+    if said is not known:
+        values = values[_order(known, said, truth, source)]
+    if distance:
+        values = -values
+    if not (same.any() and (~same).any()):
+        raise DataError(f"{truth}: pairs of one person and pairs of different people are both needed")
+    roc = Roc.of(values, same)
+    metrics = {"auc": roc.area, "eer": roc.equal_error_rate}
+    folds = deal(same)
+    if len(np.unique(folds)) > 1:
+        folded = ten_fold(values, same, folds)
+        metrics |= {"accuracy": folded.mean, "accuracy_std": folded.deviation, "threshold": folded.threshold}
+    for rate in FALSE_ACCEPT_RATES:
+        if roc.supports(rate):
+            metrics[f"tar_at_far_1e-{round(-math.log10(rate))}"] = roc.at(rate)[0]
+    protocol = (
+        f"{roc.same} pairs of one person and {roc.different} of different people, every score a threshold; accuracy by "
+        f"{len(np.unique(folds))} folds dealt in turn, the threshold chosen on the others, both kinds weighing the same"
+        + ("; scores are negated distances" if distance else "")
+    )
+    import torch
+
+    return Measured(metrics, protocol, {"roc": curve_table(torch.from_numpy(curve(roc)))})
+
+
+Row = dict[str, str]
+
+
+def _read(path: Path) -> list[Row]:
+    """Rows of a csv by column; a file without a header has one column, named ''."""
+    try:
+        if path.suffix.lower() == ".npy":
+            values = np.load(path, allow_pickle=False)
+            return [{"": repr(float(value))} for value in np.asarray(values).reshape(-1)]
+        text = path.read_text("utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())[:120]})") from None
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise DataError(f"{path}: empty")
+    separator = next((sign for sign in (",", ";", "\t") if sign in lines[0]), " ")
+    try:
+        table = [
+            [cell.strip() for cell in row]
+            for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=separator, skipinitialspace=True)
+        ]
+    except csv.Error as error:
+        raise DataError(f"{path}: cannot be read as csv ({error})") from None
+    head = [cell.lower() for cell in table[0]]
+    allowed = {*TRUTH_COLUMNS, *SCORE_COLUMNS, *DISTANCE_COLUMNS}
+    if not allowed.intersection(head):
+        if len(head) != 1:
+            raise DataError(
+                f"{path}: its first line names no column; write `same` over the truth and `score` over the scores"
+            )
+        if _is_number(head[0]) or head[0] in _YES | _NO:
+            return [{"": row[0]} for row in table]
+        return [{"": row[0]} for row in table[1:]]
+    for number, row in enumerate(table[1:], 2):
+        if len(row) != len(head):
+            raise DataError(f"{path} line {number}: {len(row)} columns where the first line has {len(head)}")
+    return [dict(zip(head, row, strict=True)) for row in table[1:]]
+
+
+def _column(rows: list[Row], names: tuple[str, ...], path: Path) -> list[tuple[int, str]]:
+    first = rows[0] if rows else {}
+    name = next((name for name in (*names, "") if name in first), None)
+    if name is None:
+        raise DataError(f"{path}: no column {names[0]!r} among {', '.join(first)}")
+    return [(number, row[name]) for number, row in enumerate(rows)]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _flag(text: str, path: Path, row: int) -> bool:
+    if text.lower() in _YES | _NO:
+        return text.lower() in _YES
+    raise DataError(f"{path} row {row + 1}: {text!r} is neither 1 (one person) nor 0 (different people)")
+
+
+def _number(text: str, path: Path, row: int) -> float:
+    if not _is_number(text) or not math.isfinite(float(text)):
+        raise DataError(f"{path} row {row + 1}: the score {text!r} is no finite number")
+    return float(text)
+
+
+def _order(known: list[Row], said: list[Row], truth: Path, scores: Path) -> Any:
+    """The row of scores for each row of the truth."""
+    measured = {*TRUTH_COLUMNS, *SCORE_COLUMNS, *DISTANCE_COLUMNS, ""}
+    keys = [name for name in known[0] if name in said[0] and name not in measured] if known and said else []
+    if not keys:
+        if len(known) != len(said):
+            raise DataError(f"{scores}: {len(said)} scores for the {len(known)} pairs of {truth}")
+        return np.arange(len(known))
+    place: dict[tuple[str, ...], int] = {}
+    for number, row in enumerate(said):
+        key = tuple(row[name] for name in keys)
+        if key in place:
+            raise DataError(f"{scores} row {number + 1}: duplicate pair {' '.join(key)}")
+        place[key] = number
+    rows = []
+    for number, row in enumerate(known):
+        key = tuple(row[name] for name in keys)
+        if key not in place:
+            raise DataError(f"{truth} row {number + 1}: {scores} has no score of the pair {' '.join(key)}")
+        rows.append(place[key])
+    return np.array(rows, dtype=np.int64)

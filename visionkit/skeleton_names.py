@@ -1,0 +1,172 @@
+"""Skeletons by the names of their keypoints: found among the shipped ones, made from a COCO label file, written out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from visionkit.errors import DataError
+from visionkit.skeleton import Skeleton, shipped
+
+BY_COUNT = {5: "face5", 17: "coco17", 21: "hand21", 29: "cofw29", 68: "face68", 98: "wflw98", 133: "wholebody133"}
+"""What so many keypoints that nobody names are taken for."""
+
+
+def plain_name(name: str) -> str:
+    """A keypoint's name as tools write it differently: `Right Shoulder`, `Right-shoulder`, `root (pelvis)`."""
+    return re.sub(r"[^0-9a-z]+", "_", str(name).lower()).strip("_")
+
+
+def find_skeleton(names: Sequence[str]) -> Skeleton | None:
+    """The shipped skeleton with these keypoints: in this order where there is one, else in any; or None."""
+    plain = [plain_name(name) for name in names]
+    same = []
+    for each in map(Skeleton.of, shipped()):
+        known = [plain_name(name) for name in each.keypoints]
+        if known == plain:
+            return each
+        if sorted(known) == sorted(plain):
+            same.append(each)
+    return same[0] if same else None
+
+
+def order_of(names: Sequence[str], skeleton: Skeleton) -> list[int] | None:
+    """Where each keypoint of a skeleton stands among these names; None where one of them is missing or too many."""
+    place = {plain_name(name): number for number, name in enumerate(names)}
+    wanted = [plain_name(name) for name in skeleton.keypoints]
+    return [place[name] for name in wanted] if sorted(place) == sorted(wanted) else None
+
+
+def named_skeleton(
+    names: Sequence[str], edges: Sequence[Sequence[int]] = (), name: str = "own", subject: str = "person"
+) -> Skeleton:
+    """A skeleton of these keypoints; left and right that differ in nothing else are mirror images of each other.
+
+    Args:
+        names: Of the keypoints.
+        edges: Pairs of numbers as COCO's `skeleton` has them, which begin at 1; where one is 0, at 0. Pairs that name
+            no keypoint are left out: CrowdPose's own are those of COCO.
+        name: Of the skeleton.
+        subject: What has the keypoints.
+    """
+    first = 0 if any(0 in pair for pair in edges) else 1
+    known = [(a - first, b - first) for a, b in edges if a != b]
+    if not all(0 <= number < len(names) for pair in known for number in pair):
+        known = []
+    return Skeleton(
+        name=name,
+        keypoints=tuple(names),
+        mirrored=tuple(_mirrored(names)),
+        edges=tuple((names[a], names[b]) for a, b in known),  # type: ignore[misc]  # made an Edge by the skeleton
+        subject=subject,
+    )
+
+
+def _mirrored(names: Sequence[str]) -> list[tuple[str, str]]:
+    by_plain = {plain_name(name): name for name in names}
+    out = []
+    for plain, name in by_plain.items():
+        for left, right in (("left", "right"), ("l", "r")):
+            words = plain.split("_")
+            if left in words:
+                other = by_plain.get("_".join(right if word == left else word for word in words))
+                if other is not None:
+                    out.append((name, other))
+                    break
+    return out
+
+
+def category_skeleton(path: Path, counts: set[int] | None = None) -> tuple[Skeleton, list[str]]:
+    """The skeleton that a COCO label file's keypoints are of, and what is to be said about it.
+
+    Args:
+        path: The label file.
+        counts: Numbers of keypoints that its annotations have, which decide where the categories name none.
+
+    Raises:
+        DataError: The file cannot be read, names no keypoints, or different ones for its categories.
+    """
+    names, edges, subject = category_keypoints(path)
+    if names:
+        found = find_skeleton(names)
+        if found is not None and order_of(names, found) == list(range(len(found))):
+            return found, []
+        own = named_skeleton(names, edges, path.stem, subject)
+        if found is None:
+            return own, [f"{path}: no shipped skeleton has its {len(names)} keypoints; its own names and edges are taken"]
+        order = order_of(names, found)
+        if order is None or found.sigmas is None:
+            return own, []
+        sigmas = [0.0] * len(names)
+        for number, place in enumerate(order):
+            sigmas[place] = found.sigmas[number]
+        return _with_sigmas(own, sigmas, found.name), []
+    if counts and len(counts) == 1 and (count := next(iter(counts))) in BY_COUNT:
+        name = BY_COUNT[count]
+        return Skeleton.of(name), [f"{path}: its {count} keypoints have no names; they are taken for {name}"]
+    raise DataError(f"{path}: its categories name no keypoints; give their skeleton, by name or as a yaml file")
+
+
+def _with_sigmas(own: Skeleton, sigmas: Sequence[float], name: str) -> Skeleton:
+    from dataclasses import replace
+
+    return replace(own, sigmas=tuple(sigmas), name=name)
+
+
+def category_keypoints(path: Path) -> tuple[list[str], list[list[int]], str]:
+    """Names, edges and subject of a COCO label file's keypoints; all categories that have some have the same.
+
+    Raises:
+        DataError: The file cannot be read, or its categories have different keypoints.
+    """
+    try:
+        top = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: no valid json ({' '.join(str(error).split())[:120]})") from None
+    categories = top.get("categories") if isinstance(top, dict) else None
+    named = [each for each in categories or [] if isinstance(each, dict) and _texts(each.get("keypoints"))]
+    if not named:
+        return [], [], ""
+    if any(each["keypoints"] != named[0]["keypoints"] for each in named):
+        raise DataError(f"{path}: its categories have different keypoints; one file, one skeleton")
+    subject = str(named[0].get("name", "person")) if len(named) == 1 else "animal"
+    return [str(name) for name in named[0]["keypoints"]], _pairs(named[0].get("skeleton")), subject
+
+
+def _texts(given: Any) -> bool:
+    return isinstance(given, list) and bool(given) and all(isinstance(name, str) for name in given)
+
+
+def _pairs(given: Any) -> list[list[int]]:
+    if not isinstance(given, list):
+        return []
+    return [pair for pair in given if isinstance(pair, list) and len(pair) == 2 and all(isinstance(v, int) for v in pair)]
+
+
+def skeleton_yaml(skeleton: Skeleton) -> str:
+    """The skeleton as the text of a yaml file that `Skeleton.of` reads."""
+    import yaml
+
+    def row(value: Any) -> str:
+        text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
+        return text.removesuffix("\n").removesuffix("\n...")
+
+    lines = [f"name: {row(skeleton.name)}", f"subject: {row(skeleton.subject)}"]
+    lines.append("keypoints:")
+    lines += [f"  - {row(name)}" for name in skeleton.keypoints]
+    lines.append("# Left and right change places when the image is mirrored.")
+    lines += ["mirrored:", *(f"  - {row(list(pair))}" for pair in skeleton.mirrored)] if skeleton.mirrored else ["mirrored: []"]
+    lines.append("# What is drawn: two keypoints, and red, green and blue of 0 to 255.")
+    edges = [f"  - {row([edge.first, edge.second, list(edge.colour)])}" for edge in skeleton.edges]
+    lines += ["edges:", *edges] if edges else ["edges: []"]
+    lines.append("# The spread of annotations over the root of the area, one per keypoint; null where nobody knows it.")
+    lines.append(f"sigmas: {row(list(skeleton.sigmas) if skeleton.sigmas else None)}")
+    for key in ("head", "torso", "interocular"):
+        if names := getattr(skeleton, key):
+            lines.append(f"{key}: {row(list(names))}")
+    return "\n".join(lines) + "\n"
