@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,21 @@ import numpy as np
 from datamodules.coco import CocoFile, coco_entry, read_coco
 from datamodules.coco_places import image_file, label_file, picture_folder
 from datamodules.object_entries import Entry
-from datamodules.pose_data import PoseData, match_skeleton, read_json
+from datamodules.pose_data import PoseData, read_json
 from visionkit.data import Split
 from visionkit.errors import DataError, suggest
+from visionkit.skeleton import shipped, subject_areas
+from visionkit.skeleton_names import (
+    WHOLE_COUNT,
+    category_keypoints,
+    category_skeleton,
+    keypoint_list,
+    order_of,
+    plain_name,
+)
+from visionkit.task import plain
+
+log = logging.getLogger(__name__)
 
 _LABELS = "annotations/person_keypoints_{split}*.json"
 
@@ -61,13 +74,15 @@ class CocoKeypointData(PoseData):
 
     @classmethod
     def linked(cls, name: str, root: str = "", labels: str | None = None, **init_args: Any) -> Any:
-        """The shipped skeleton whose keypoints the training labels name."""
+        """The skeleton whose keypoints the training labels name: a shipped one's name, or the labels' own, whole."""
         if name != "skeleton":
             return None
         path = label_file(Path(root), "train", labels or _LABELS)
         assert path is not None  # it must be there
-        names = _keypoint_names(read_json(path), path)
-        return match_skeleton(names, str(path)) if names else "coco17"
+        skeleton, notes = category_skeleton(path, fallback="coco17")
+        for note in notes:
+            log.warning("%s", note)
+        return skeleton.name if skeleton.name in shipped() else plain(skeleton)
 
     def read(self, split: Split) -> list[Entry] | None:
         path = label_file(self.root, split, self.labels, must=split == "train")
@@ -88,26 +103,30 @@ class CocoKeypointData(PoseData):
             for each in coco.annotations.get(image["id"], [])
         ]
         keypoints = np.array(rows, dtype=np.float32).reshape(-1, len(self.skeleton), 3)
-        return replace(entry, segments=None, more={"keypoints": keypoints})
+        area = subject_areas(entry.area, entry.boxes)  # of the box as it is written, before it is clipped
+        return replace(entry, segments=None, area=area, more={"keypoints": keypoints})
 
     def _order(self, path: Path) -> list[int]:
         """The skeleton's keypoints in the file, by name where the file names them."""
-        names = _keypoint_names(read_json(path), path)
-        if not names:
+        names, _, _ = category_keypoints(path)
+        if not names or len(self.skeleton) == WHOLE_COUNT:
             return list(range(len(self.skeleton)))
+        order = order_of(names, self.skeleton)
+        if order is not None:
+            return order
+        known = [plain_name(name) for name in self.skeleton.keypoints]
         for name in names:
-            if name not in self.skeleton.keypoints:
+            if plain_name(name) not in known:
                 raise DataError(
                     f"{path}: the keypoint {name!r} is none of skeleton {self.skeleton.name}"
                     f"{suggest(name, self.skeleton.keypoints)}; give the right one with --data.skeleton"
                 )
-        missing = [name for name in self.skeleton.keypoints if name not in names]
-        if missing:
-            raise DataError(
-                f"{path}: it has no keypoint {missing[0]!r}, which skeleton {self.skeleton.name} names; give the right "
-                "skeleton with --data.skeleton"
-            )
-        return [names.index(name) for name in self.skeleton.keypoints]
+        there = [plain_name(name) for name in names]
+        missing = next(name for name in self.skeleton.keypoints if plain_name(name) not in there)
+        raise DataError(
+            f"{path}: it has no keypoint {missing!r}, which skeleton {self.skeleton.name} names; give the right "
+            "skeleton with --data.skeleton"
+        )
 
     def found_boxes(self, split: Split) -> dict[str, np.ndarray] | None:
         """The detector's boxes of this split's pictures.
@@ -146,18 +165,9 @@ def _finite(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
-def _keypoint_names(top: Any, path: Path) -> list[str]:
-    """The keypoints that the file's categories name; all of them the same."""
-    categories = top.get("categories") if isinstance(top, dict) else None
-    named = [each["keypoints"] for each in categories or [] if isinstance(each, dict) and each.get("keypoints")]
-    if any(each != named[0] for each in named):
-        raise DataError(f"{path}: its categories have different keypoints; one file, one skeleton")
-    return [str(name) for name in named[0]] if named else []
-
-
 def _keypoints(annotation: dict[str, Any], count: int, skeleton: str, path: Path) -> np.ndarray:
     """(K, 3) of one annotation; all absent where it has none."""
-    given = annotation.get("keypoints")
+    given = keypoint_list(annotation, count)
     if given is None:
         return np.zeros((count, 3), dtype=np.float32)
     place = f"{path} annotation {annotation.get('id')}"

@@ -11,6 +11,7 @@ import numpy as np
 
 from visionkit.crops import PersonCrop
 from visionkit.errors import DataError
+from visionkit.skeleton import subject_areas
 from visionkit.types import Sample, View
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ class PersonCrops(Sequence[Sample]):
 def _for_metric(target: Mapping[str, Any], rows: slice) -> dict[str, Any]:
     """Labels in file pixels as the metric reads them, past every transform."""
     boxes = np.asarray(target["boxes"], np.float64).reshape(-1, 4)
-    area = np.asarray(target.get("area", (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)), np.float64)
+    area = subject_areas(target.get("area"), boxes)
     crowd = np.asarray(target.get("iscrowd", np.zeros(len(boxes))), np.int64)
     return {
         "file_keypoints": np.asarray(target["keypoints"], np.float64)[rows],

@@ -6,6 +6,7 @@ import json
 import logging
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from datamodules.pose_augment import PoseAugment
 from visionkit.crops import PersonCrop
 from visionkit.data import Split
 from visionkit.errors import DataError, UsageError
-from visionkit.skeleton import Skeleton, shipped
+from visionkit.skeleton import Skeleton, subject_areas
 from visionkit.types import Sample
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,10 @@ class PoseData(ObjectData):
         """(n, 5) boxes and scores by picture in place of the labelled ones; by default none."""
         return None
 
+    def entries(self, split: Split) -> list[Entry]:
+        """The entries of one split; a subject without an area gets the field's part of its box."""
+        return [replace(entry, area=subject_areas(entry.area, entry.boxes)) for entry in super().entries(split)]
+
     def dataset(self, split: Split) -> Sequence[Sample]:
         """The pictures, or their persons, of one split."""
         pictures = super().dataset(split)
@@ -83,21 +88,6 @@ class PoseData(ObjectData):
         boxes = None if split == "train" else self.found_boxes(split)
         name = f"{self.source}, {split}"
         return PersonCrops(pictures, self.crop, self.input.size, training=split == "train", boxes=boxes, name=name)
-
-
-def match_skeleton(names: Sequence[str], place: str) -> str:
-    """The shipped skeleton with exactly these keypoints.
-
-    Raises:
-        UsageError: There is none.
-    """
-    for name in shipped():
-        if Skeleton.of(name).keypoints == tuple(names):
-            return name
-    raise UsageError(
-        f"{place}: its {len(names)} keypoints ({', '.join(names[:3])}, ...) are those of no shipped skeleton "
-        f"({', '.join(shipped())}); name them in a yaml and give it with --data.skeleton FILE"
-    )
 
 
 def read_json(path: Path) -> Any:

@@ -19,7 +19,20 @@ from ui import training
 from visionkit.errors import Interrupted, Terminated, UsageError, VisionKitError, suggest
 from visionkit.faults import as_fault
 
-VERBS = ("predict", "export", "evaluate", "join", "split", "serve", "models", "scenes", "gallery", "convert", "skeleton", "completion")
+VERBS = (
+    "predict",
+    "export",
+    "evaluate",
+    "join",
+    "split",
+    "serve",
+    "models",
+    "scenes",
+    "gallery",
+    "convert",
+    "skeleton",
+    "completion",
+)
 """Each is a module of this package; the training verbs come before them in the help."""
 
 _BROKEN_PIPE = 141  # what a shell reports for a process that SIGPIPE ended

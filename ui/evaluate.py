@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionkit.errors import DataError, UsageError, suggest
+from visionkit.errors import UsageError, suggest
 
 if TYPE_CHECKING:
     from ui.evaluation.measured import Measured
@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("truth", metavar="TRUTH", help="the ground truth: a file or a folder, see above")
     parser.add_argument("predictions", metavar="PREDICTIONS", nargs="?", help="the predictions: a file or a folder")
-    parser.add_argument("--results", metavar="FILE", help="write metrics, protocol, tables and per-image values as json")
+    parser.add_argument(
+        "--results", metavar="FILE", help="write metrics, protocol, tables and per-image values as json"
+    )
     parser.add_argument("--truth-ending", default="", metavar="TEXT", help="what names of the ground truth end in")
     parser.add_argument("--prediction-ending", default="", metavar="TEXT", help="the same of the predictions")
     parser.add_argument("--max-detections", type=int, metavar="N", help="boxes, masks: per image and class (100)")
@@ -130,12 +132,10 @@ def _measure(kind: str, args: argparse.Namespace) -> Measured:
 
 
 def _classes(given: str | None) -> list[str]:
+    from visionkit.text_files import read_lines
+
     if given is None:
         return []
     if given.isdecimal():
         return [str(number) for number in range(int(given))]
-    try:
-        lines = Path(given).read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"--classes {given}: cannot be read ({error})") from None
-    return [line.strip() for line in lines if line.strip()]
+    return [line for _, line in read_lines(Path(given), "list of classes")]

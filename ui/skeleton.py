@@ -64,7 +64,7 @@ def _list() -> None:
     for name in shipped():
         each = Skeleton.of(name)
         sigmas = "with sigmas" if each.sigmas else "without sigmas"
-        print(f"{name:<16}{len(each):>4} keypoints of a {each.subject}, {sigmas}")
+        print(f"{name:<16}{len(each):>4} keypoints ({each.subject}), {sigmas}")
 
 
 def _skeleton(source: str) -> tuple[Skeleton, list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +9,16 @@ from typing import Any
 
 from visionkit.errors import DataError
 from visionkit.skeleton import Skeleton, shipped
+from visionkit.text_files import read_json
 
-BY_COUNT = {5: "face5", 17: "coco17", 21: "hand21", 29: "cofw29", 68: "face68", 98: "wflw98", 133: "wholebody133"}
+BY_COUNT = {5: "face5", 17: "coco17", 21: "hand21", 29: "cofw29", 68: "300w68", 98: "wflw98", 133: "wholebody133"}
 """What so many keypoints that nobody names are taken for."""
+
+
+WHOLE_BODY = ("keypoints", "foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts")
+"""COCO-WholeBody's lists, in the order of its keypoints."""
+
+WHOLE_COUNT = 133
 
 
 def plain_name(name: str) -> str:
@@ -79,24 +85,28 @@ def _mirrored(names: Sequence[str]) -> list[tuple[str, str]]:
     return out
 
 
-def category_skeleton(path: Path, counts: set[int] | None = None) -> tuple[Skeleton, list[str]]:
+def category_skeleton(path: Path, fallback: str = "", whole: bool = False) -> tuple[Skeleton, list[str]]:
     """The skeleton that a COCO label file's keypoints are of, and what is to be said about it.
 
     Args:
         path: The label file.
-        counts: Numbers of keypoints that its annotations have, which decide where the categories name none.
+        fallback: Shipped skeleton of a file that names no keypoints and whose annotations do not say how many.
+        whole: Take COCO-WholeBody's files for whole bodies; otherwise for the 17 keypoints that their categories name.
 
     Raises:
         DataError: The file cannot be read, names no keypoints, or different ones for its categories.
     """
     names, edges, subject = category_keypoints(path)
+    if whole and _count(path) == WHOLE_COUNT:
+        return Skeleton.of(BY_COUNT[WHOLE_COUNT]), []  # its categories name the body alone
     if names:
         found = find_skeleton(names)
         if found is not None and order_of(names, found) == list(range(len(found))):
             return found, []
         own = named_skeleton(names, edges, path.stem, subject)
         if found is None:
-            return own, [f"{path}: no shipped skeleton has its {len(names)} keypoints; its own names and edges are taken"]
+            told = f"{path}: no shipped skeleton has its {len(names)} keypoints; its own names and edges are taken"
+            return own, [told]
         order = order_of(names, found)
         if order is None or found.sigmas is None:
             return own, []
@@ -104,10 +114,36 @@ def category_skeleton(path: Path, counts: set[int] | None = None) -> tuple[Skele
         for number, place in enumerate(order):
             sigmas[place] = found.sigmas[number]
         return _with_sigmas(own, sigmas, found.name), []
-    if counts and len(counts) == 1 and (count := next(iter(counts))) in BY_COUNT:
+    count = _count(path)
+    if count in BY_COUNT:
         name = BY_COUNT[count]
-        return Skeleton.of(name), [f"{path}: its {count} keypoints have no names; they are taken for {name}"]
+        told = f"{path}: its {count} keypoints have no names; they are taken for those of skeleton {name}"
+        return Skeleton.of(name), [] if name == fallback else [told]
+    if fallback:
+        return Skeleton.of(fallback), []
     raise DataError(f"{path}: its categories name no keypoints; give their skeleton, by name or as a yaml file")
+
+
+def _count(path: Path) -> int:
+    """How many keypoints the first annotation with some has."""
+    top = read_json(path)
+    for each in (top.get("annotations") if isinstance(top, dict) else None) or ():
+        if isinstance(each, dict) and (points := keypoint_list(each, WHOLE_COUNT) or each.get("keypoints")):
+            return len(points) // 3 if isinstance(points, list) else 0
+    return 0
+
+
+def keypoint_list(annotation: dict[str, Any], count: int) -> Any:
+    """The keypoints of an annotation or a result, as they are written; whole bodies have their 133 in five lists.
+
+    Args:
+        annotation: Of COCO's json.
+        count: Keypoints of the skeleton.
+    """
+    if count == WHOLE_COUNT and isinstance(annotation.get(WHOLE_BODY[1]), list):
+        lists = [annotation.get(name) for name in WHOLE_BODY]
+        return [value for part in lists if isinstance(part, list) for value in part]
+    return annotation.get("keypoints")
 
 
 def _with_sigmas(own: Skeleton, sigmas: Sequence[float], name: str) -> Skeleton:
@@ -122,12 +158,7 @@ def category_keypoints(path: Path) -> tuple[list[str], list[list[int]], str]:
     Raises:
         DataError: The file cannot be read, or its categories have different keypoints.
     """
-    try:
-        top = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: no valid json ({' '.join(str(error).split())[:120]})") from None
+    top = read_json(path)
     categories = top.get("categories") if isinstance(top, dict) else None
     named = [each for each in categories or [] if isinstance(each, dict) and _texts(each.get("keypoints"))]
     if not named:
@@ -145,7 +176,8 @@ def _texts(given: Any) -> bool:
 def _pairs(given: Any) -> list[list[int]]:
     if not isinstance(given, list):
         return []
-    return [pair for pair in given if isinstance(pair, list) and len(pair) == 2 and all(isinstance(v, int) for v in pair)]
+    pairs = [pair for pair in given if isinstance(pair, list) and len(pair) == 2]
+    return [pair for pair in pairs if all(isinstance(value, int) for value in pair)]
 
 
 def skeleton_yaml(skeleton: Skeleton) -> str:
@@ -160,7 +192,8 @@ def skeleton_yaml(skeleton: Skeleton) -> str:
     lines.append("keypoints:")
     lines += [f"  - {row(name)}" for name in skeleton.keypoints]
     lines.append("# Left and right change places when the image is mirrored.")
-    lines += ["mirrored:", *(f"  - {row(list(pair))}" for pair in skeleton.mirrored)] if skeleton.mirrored else ["mirrored: []"]
+    pairs = [f"  - {row(list(pair))}" for pair in skeleton.mirrored]
+    lines += ["mirrored:", *pairs] if pairs else ["mirrored: []"]
     lines.append("# What is drawn: two keypoints, and red, green and blue of 0 to 255.")
     edges = [f"  - {row([edge.first, edge.second, list(edge.colour)])}" for edge in skeleton.edges]
     lines += ["edges:", *edges] if edges else ["edges: []"]

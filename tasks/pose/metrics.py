@@ -17,6 +17,7 @@ from visionkit.skeleton import Skeleton, subject_areas
 
 _LOW = 1 << 28  # a number of 56 bits is two columns of float64
 
+
 class PoseMetrics(Metric):
     """Collects found and true persons, and measures them when the split is done.
 

@@ -379,10 +379,12 @@ class PoseTask(VisionTask):
             looked = (
                 f"one crop a person of {height}x{width} (box x {self.crop.padding:g}), boxes as the data gives them"
             )
+        errors = errors_protocol(self.skeleton)
+        flipped = "on" if getattr(self.network, "flip_test", False) else "off"
         return (
             f"COCO OKS AP/AR (.50:.05:.95, at most 20 a picture, {self.skeleton.sigmas_told}, {AREA_TOLD}); "
-            f"{shares_protocol(self.skeleton)}; "
-            f"{f'{errors}; ' if errors else ''}{looked}; {read} decoding, flip test {'on' if getattr(self.network, 'flip_test', False) else 'off'}"
+            f"{shares_protocol(self.skeleton)}; {f'{errors}; ' if errors else ''}{looked}; {read} decoding, "
+            f"flip test {flipped}"
         )
 
     # ------------------------------------------------------------------ serving

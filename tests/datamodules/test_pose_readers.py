@@ -269,9 +269,31 @@ def test_labels_that_do_not_fit_the_skeleton(tmp_path, change, said):
         coco(tmp_path, change, skeleton="coco17").samples("train")
 
 
-def test_keypoints_of_no_shipped_skeleton_want_a_yaml(tmp_path):
-    with pytest.raises(UsageError, match=r"3 keypoints .* give it with --data\.skeleton FILE"):
-        coco(tmp_path, lambda t: t["categories"][0].update(keypoints=["a", "b", "c"]))
+def test_keypoints_of_no_shipped_skeleton_are_taken_as_they_are_named(tmp_path, caplog):
+    def own(top):
+        top["categories"][0].update(keypoints=["beak", "left wing", "right wing"], skeleton=[[1, 2], [1, 3]])
+        for each in top["annotations"]:
+            each["keypoints"] = each.get("keypoints", [])[:9] or [0] * 9
+
+    with caplog.at_level(logging.WARNING):
+        data = coco(tmp_path, own)
+    assert data.skeleton.keypoints == ("beak", "left wing", "right wing") and data.skeleton.swap == ((1, 2),)
+    assert data.skeleton.limbs == ((0, 1), (0, 2)) and "its own names and edges are taken" in caplog.text
+    assert data.samples("train")[0].target["keypoints"].shape[1:] == (3, 3)
+
+
+def test_people_without_an_area_get_the_field_s_part_of_their_box(tmp_path):
+    def bare(top):
+        for each in top["annotations"]:
+            each.pop("area", None)
+
+    for options in ({}, {"crop": PersonCrop()}):
+        data = coco(tmp_path, bare, **options)
+        for sample in data.samples("val"):
+            key = "file_area" if options else "area"
+            boxes = np.asarray(sample.target["file_boxes" if options else "boxes"])
+            wanted = 0.53 * (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+            assert np.asarray(sample.target[key]) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_boxes_outside_and_bare_persons_are_counted(tmp_path, caplog):

@@ -11,7 +11,7 @@ from tasks.pose import PoseTask
 from tasks.pose.codec import draw_gaussians
 from tasks.pose.fields import draw_fields, read_persons
 from tasks.pose.loss import field_losses, heatmap_losses, known_cells, offset_losses, place_losses
-from tasks.pose.metrics import PoseMetrics, truth_of
+from tasks.pose.metrics import PoseMetrics, image_table, truth_of
 from tasks.pose.network import FieldOutputs, HeatmapOutputs, OffsetOutputs, PlaceOutputs, mirrored_limbs
 from tasks.pose.offsets import draw_offsets
 from tasks.pose.oks import Found
@@ -210,6 +210,23 @@ def test_metric_of_crops_equals_metric_of_pictures():
     for key, value in ours.items():
         assert torch.allclose(value, theirs[key]), key
     assert task.monitor[0] == "val/ap"
+
+
+def test_values_of_each_image_go_to_the_results_file_by_name():
+    skeleton = Skeleton.of("face5")
+    keypoints = torch.tensor([[[20.0, 30, 2], [60, 30, 2], [40, 50, 2], [25, 70, 2], [55, 70, 0]]])
+    metric = PoseMetrics(skeleton)
+    for name, shift in (("b.png", 0.0), ("a.png", 4.0)):
+        truth = truth_of({"file_boxes": torch.tensor([[0.0, 0, 80, 80]])}, keypoints, name)
+        metric.update([Found(truth.image, truth.keypoints[..., :2] + (shift, 0), np.ones(1))], [truth])
+    computed = metric.compute()
+    table = image_table(computed["images"], metric.names)
+    assert [(row["image"], row["people"]) for row in table] == [("a.png", 1), ("b.png", 1)]
+    assert [row["EPE"] for row in table] == [4, 0] and [row["NME"] for row in table] == [pytest.approx(0.1), 0]
+    assert float(computed["epe"]) == 2 and float(computed["nme"]) == pytest.approx(0.05)
+    assert float(computed["nme_box"]) == pytest.approx(0.025) and float(computed["auc"]) == 0.5
+    metric.reset()
+    assert metric.names == {}
 
 
 def test_pck_by_hand():

@@ -1,13 +1,16 @@
 """Skeletons: those shipped, one's own, and what is wrong with one."""
 
+import json
 import logging
 
 import numpy as np
 import pytest
 import yaml
 
-from visionkit.errors import UsageError
-from visionkit.skeleton import DEFAULT_SIGMA, Skeleton, estimate_sigmas, shipped
+from ui.cli import main
+from visionkit.errors import DataError, UsageError
+from visionkit.skeleton import DEFAULT_SIGMA, Skeleton, estimate_sigmas, shipped, subject_areas
+from visionkit.skeleton_names import category_skeleton, find_skeleton, named_skeleton, order_of, skeleton_yaml
 from visionkit.task import plain
 
 OWN = {
@@ -23,7 +26,11 @@ OWN = {
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("coco17", 17), ("mpii16", 16), ("lsp14", 14), ("ap10k17", 17), ("hand21", 21), ("face5", 5)],
+    [
+        *(("coco17", 17), ("mpii16", 16), ("lsp14", 14), ("ap10k17", 17), ("hand21", 21), ("face5", 5)),
+        *(("crowdpose14", 14), ("aic14", 14), ("jhmdb15", 15), ("posetrack18", 17), ("h36m17", 17), ("mhp16", 16)),
+        *(("wholebody133", 133), ("300w68", 68), ("wflw98", 98), ("cofw29", 29)),
+    ],
 )
 def test_shipped_skeletons_are_whole(name, count):
     skeleton = Skeleton.of(name)
@@ -113,3 +120,83 @@ def test_sigmas_from_repeated_annotation():
     found = estimate_sigmas(np.concatenate([truth + noise, seen], axis=3), areas)
     assert found[:2] == pytest.approx(wanted[:2], rel=0.05)
     assert np.isnan(found[2]), "annotated once"
+
+
+# ---------------------------------------------------------------------- names, and writing out
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_skeleton_survives_being_written_out(name, tmp_path, capsys):
+    assert main(["skeleton", name, "--out", str(tmp_path / "a.yaml")]) == 0
+    assert Skeleton.of(tmp_path / "a.yaml") == Skeleton.of(name)
+    assert main(["skeleton", name, "--out", str(tmp_path / "a.yaml")]) == 2
+    assert "already exists" in capsys.readouterr().err
+
+
+def test_names_that_yaml_reads_as_something_else_are_kept():
+    own = Skeleton("no", ("1e3", "null", "a: b", "0x1F"), (("1e3", "null"),), subject="yes")
+    assert Skeleton.of(yaml.safe_load(skeleton_yaml(own))) == own
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["Right Shoulder", "Right Elbow", "Right Wrist", "Left Shoulder", "Left Elbow", "Left Wrist", "Right Hip",
+          "Right Knee", "Right Ankle", "Left Hip", "Left Knee", "Left Ankle", "Head top", "Neck"], "aic14"),
+        ([name.replace("_", "-").title() for name in Skeleton.of("posetrack18").keypoints], "posetrack18"),
+        ([*Skeleton.of("coco17").keypoints[::-1]], "coco17"),
+        (["nose", "tail"], None),
+    ],
+)  # fmt: skip
+def test_shipped_skeletons_are_found_however_tools_write_their_names(names, found):
+    skeleton = find_skeleton(names)
+    assert (skeleton.name if skeleton else None) == found
+    if skeleton:
+        order = order_of(names, skeleton)
+        assert sorted(order) == list(range(len(names)))
+
+
+def coco_file(tmp_path, keypoints, edges=(), points=None):
+    category = {"id": 1, "name": "bird", "keypoints": keypoints, "skeleton": [list(pair) for pair in edges]}
+    annotations = [{"keypoints": [0.0] * 3 * points}] if points else []
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps({"images": [], "annotations": annotations, "categories": [category]}))
+    return path
+
+
+def test_a_label_file_brings_its_own_names_and_edges(tmp_path, capsys):
+    path = coco_file(tmp_path, ["beak", "wing_left", "wing_right", "L eye", "R eye"], [(1, 2), (1, 3)])
+    skeleton, notes = category_skeleton(path)
+    assert skeleton.subject == "bird" and skeleton.swap == ((1, 2), (3, 4)) and skeleton.limbs == ((0, 1), (0, 2))
+    assert "no shipped skeleton has its 5 keypoints" in notes[0]
+    assert main(["skeleton", str(path), "--out", str(tmp_path / "bird.yaml")]) == 0
+    assert Skeleton.of(tmp_path / "bird.yaml") == skeleton
+    assert named_skeleton(["a", "b"], [(0, 1)]).limbs == ((0, 1),), "counted from 0 where one is 0"
+    assert named_skeleton(["a", "b"], [(16, 14)]).limbs == (), "edges of another set, as CrowdPose's file has them"
+
+
+def test_the_order_of_a_label_file_keeps_the_shipped_sigmas(tmp_path):
+    coco = Skeleton.of("coco17")
+    skeleton, _ = category_skeleton(coco_file(tmp_path, list(coco.keypoints[::-1])))
+    assert skeleton.keypoints == coco.keypoints[::-1] and skeleton.sigmas == coco.sigmas[::-1]
+
+
+@pytest.mark.parametrize(("count", "name"), [(68, "300w68"), (98, "wflw98"), (29, "cofw29"), (21, "hand21")])
+def test_landmarks_without_names_are_known_by_their_number(tmp_path, count, name):
+    skeleton, notes = category_skeleton(coco_file(tmp_path, [], points=count))
+    assert skeleton.name == name and f"its {count} keypoints have no names" in notes[0]
+    with pytest.raises(DataError, match="its categories name no keypoints"):
+        category_skeleton(coco_file(tmp_path, [], points=7))
+
+
+def test_areas_of_annotations_without_one_are_the_field_s_part_of_the_box():
+    boxes = np.array([[0, 0, 10, 20], [5, 5, 15, 15], [0, 0, 2, 2]])
+    assert subject_areas(None, boxes).tolist() == pytest.approx([106, 53, 2.12])
+    assert subject_areas(np.array([np.nan, 7, 0]), boxes).tolist() == pytest.approx([106, 7, 2.12])
+
+
+def test_the_command_says_what_is_wrong(tmp_path, capsys):
+    assert main(["skeleton", "coco71"]) == 2 and "did you mean 'coco17'" in capsys.readouterr().err
+    assert main(["skeleton", "coco17", "--out", str(tmp_path / "a.txt")]) == 2
+    assert "ends in .yaml" in capsys.readouterr().err
+    assert main(["skeleton"]) == 0 and "crowdpose14" in capsys.readouterr().out

@@ -1,1 +1,1 @@
-"""What `visionkit evaluate` measures: predictions that lie in files, of whatever program, against their ground truth."""
+"""What `visionkit evaluate` measures: predictions in files, of whatever program, against their ground truth."""

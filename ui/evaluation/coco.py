@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from datamodules.coco import CocoFile, coco_segment, read_coco
-from datamodules.pose_data import read_json
 from ui.evaluation.measured import Measured
 from visionkit.coco_eval import COUNTED, Flat, box_pairs, evaluate, mask_pairs
 from visionkit.errors import DataError
 from visionkit.masks import Rle, encode_polygons, mask_areas, mask_boxes
+from visionkit.text_files import flag, read_json, shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ def read_results(labels: Path, results: Path) -> Results:
         DataError: One of them cannot be read, a result has no score, or is of an image that the labels do not have.
     """
     truth = read_coco(labels)
-    found = read_json(results)
+    found = read_json(results, "results json")
     if isinstance(found, dict) and isinstance(found.get("annotations"), list):
         found = found["annotations"]
     if not isinstance(found, list):
@@ -67,20 +67,21 @@ def read_results(labels: Path, results: Path) -> Results:
         place = f"{results} [{number}]"
         if not isinstance(each, dict) or not {"image_id", "category_id", "score"} <= each.keys():
             raise DataError(f"{place}: a result has an image_id, a category_id and a score")
-        if not _known(each["image_id"], numbers):
-            raise DataError(f"{place}: {labels} has no image with the id {each['image_id']!r}")
+        image, category = _same_id(each["image_id"], numbers), _same_id(each["category_id"], classes)
+        if image is None:
+            raise DataError(f"{place}: {labels} has no image with the id {shown(each['image_id'])}")
         if not finite(each["score"]):
-            raise DataError(f"{place}: its score {each['score']!r} is no finite number")
-        if _known(each["category_id"], classes):
-            rows.append(each)
-            places.append(number)
-        else:
+            raise DataError(f"{place}: its score {shown(each['score'])} is no finite number")
+        if category is None:
             strangers += 1
+        else:
+            rows.append({**each, "image_id": image, "category_id": category})
+            places.append(number)
     notes = [f"{strangers} results of categories that {labels} does not have are left out"] if strangers else []
     return Results(truth, results, rows, places, numbers, classes, notes)
 
 
-def finite(value: Any) -> bool:
+def finite(value: Any) -> TypeGuard[float]:
     """Whether a value of a json is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -96,8 +97,12 @@ def four(given: Any, place: str) -> list[float]:
     return [float(value) for value in given]
 
 
-def _known(key: Any, numbers: dict[Any, int]) -> bool:
-    return isinstance(key, (int, float, str)) and key in numbers
+def _same_id(given: Any, known: dict[Any, int]) -> Any:
+    """The id of the label file that a result means; tools write numbers as text. None where there is no such id."""
+    if isinstance(given, bool) or not isinstance(given, (int, float, str)):
+        return None
+    forms = (given, int(given) if isinstance(given, str) and given.isdecimal() and len(given) < 20 else str(given))
+    return next((form for form in forms if form in known), None)
 
 
 def measure_objects(labels: Path, results: Path, masks: bool, most: int = COUNTED) -> Measured:
@@ -151,7 +156,7 @@ def _truth(files: Results, masks: bool) -> Flat:
         np.array([files.labels[each["category_id"]] for _, each in rows], dtype=np.int64),
         _corners(boxes),
         np.where(np.isnan(given), own, given),
-        crowd=np.array([is_crowd(each) for _, each in rows], dtype=bool),
+        crowd=np.array([is_crowd(each, coco.path) for _, each in rows], dtype=bool),
         masks=rles,
         extents=boxes[:, 2] * boxes[:, 3],
     )
@@ -181,10 +186,14 @@ def _found(files: Results, masks: bool) -> Flat:
     )
 
 
-def is_crowd(annotation: dict[str, Any]) -> bool:
-    """Whether an annotation is a region of many; tools write the flag as number, boolean or text."""
-    given = annotation.get("iscrowd", 0)
-    return given.strip().lower() not in ("", "0", "false", "no") if isinstance(given, str) else bool(given)
+def is_crowd(annotation: dict[str, Any], path: Path) -> bool:
+    """Whether an annotation is a region of many.
+
+    Raises:
+        DataError: The flag is neither a number, a boolean nor such a text.
+    """
+    place = f"{path} annotation {annotation.get('id')}"
+    return flag(annotation.get("iscrowd"), place, "iscrowd")
 
 
 def _mask(each: dict[str, Any], size: tuple[int, int] | None, place: str) -> Rle | None:
@@ -193,7 +202,7 @@ def _mask(each: dict[str, Any], size: tuple[int, int] | None, place: str) -> Rle
         if size is None:
             raise DataError(f"{place}: its image states no height and width, which polygons are drawn on")
         return encode_polygons(segment, size)
-    return segment  # type: ignore[return-value]
+    return segment
 
 
 def _sides(each: dict[str, Any], rle: Rle | None, place: str) -> list[float]:

@@ -11,10 +11,9 @@ from ui.evaluation.coco import Results, finite, four, is_crowd, read_results
 from ui.evaluation.measured import Measured
 from visionkit.errors import DataError
 from visionkit.skeleton import BOX_SHARE, Skeleton, subject_areas
-from visionkit.skeleton_names import category_skeleton
+from visionkit.skeleton_names import WHOLE_COUNT, category_skeleton, keypoint_list
 
-WHOLE_BODY = ("keypoints", "foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpts")
-"""COCO-WholeBody's lists, in the order of its 133 keypoints."""
+_BODY = 17  # of a whole body's keypoints, the first so many
 
 CROWDED = {"easy": (-np.inf, 0.2), "medium": (0.2, 0.8), "hard": (0.8, np.inf)}
 """Ranges of CrowdPose's crowdIndex, the upper end excluded, as the field's evaluation tool has them."""
@@ -39,9 +38,10 @@ def measure_keypoints(labels: Path, results: Path, skeleton: str | None = None) 
     files = read_results(labels, results)
     kept, notes = _skeleton(files, skeleton)
     found, true = _Found(files, kept), _Truth(files, kept)
-    parts: list[Measures] = []
-    for label in np.unique(np.concatenate([true.labels, found.labels])):
-        parts.append(measure(found.of(label), true.of(label), kept, kept.oks_sigmas()))
+    parts: list[Measures] = [
+        measure(found.of(label), true.of(label), kept, kept.oks_sigmas())
+        for label in np.unique(np.concatenate([true.labels, found.labels]))
+    ]
     if not parts:
         raise DataError(f"{labels}: it has no annotation with keypoints, and {results} has no result with them")
     values = {name: _mean([part.values[name] for part in parts]) for name in parts[0].values}
@@ -53,18 +53,19 @@ def measure_keypoints(labels: Path, results: Path, skeleton: str | None = None) 
                 measure(found.of(label, some), true.of(label, some), kept, kept.oks_sigmas()).values["ap"]
                 for label in np.unique(true.labels)
             ]
-            values[f"ap_{name}"] = _mean(rows)
+            values[f"ap_crowd_{name}"] = _mean(rows)
     images = [
         {"image": files.truth.images[int(number)]["file_name"], **dict(zip(IMAGE_COLUMNS, row, strict=True))}
         for part in parts
         for number, row in zip(part.images, part.of_images.tolist(), strict=True)
     ]
     errors = errors_protocol(kept)
+    crowded = "; easy, medium and hard by crowdIndex below .2, below .8 and from .8 on"
     protocol = (
         f"COCO OKS AP/AR (.50:.05:.95, at most 20 an image, {kept.sigmas_told} of {kept.name}, {true.area_told}); "
         f"{len(files.truth.images)} images, {len(true.labels)} annotations, {len(found.labels)} predictions"
         + (f"; {errors}" if errors else "")
-        + ("; easy, medium and hard by crowdIndex below .2, below .8 and from .8 on" if "ap_easy" in values else "")
+        + (crowded if "ap_crowd_easy" in values else "")
     )
     tables = {"per joint": joint_table(_joints(parts), kept)}
     return Measured(values, protocol, tables, images, [*files.notes, *notes])
@@ -94,22 +95,15 @@ def _crowding(image: dict[str, Any]) -> float:
 def _skeleton(files: Results, given: str | None) -> tuple[Skeleton, list[str]]:
     if given is not None:
         return Skeleton.of(given), []
-    annotations = [each for rows in files.truth.annotations.values() for each in rows]
-    counts = {len(row) // 3 for each in annotations if (row := _given(each))}
-    return category_skeleton(files.truth.path, counts)
-
-
-def _given(each: dict[str, Any]) -> list[Any] | None:
-    """The keypoints of an annotation or a result; whole bodies have theirs in five lists."""
-    if all(isinstance(each.get(name), list) for name in WHOLE_BODY):
-        return [value for name in WHOLE_BODY for value in each[name]]
-    given = each.get("keypoints")
-    return given if isinstance(given, list) and given else None
+    whole = any(len(keypoint_list(each, WHOLE_COUNT) or ()) == 3 * WHOLE_COUNT for each in files.rows[:1])
+    return category_skeleton(files.truth.path, whole=whole)
 
 
 def _keypoints(each: dict[str, Any], skeleton: Skeleton, place: str) -> np.ndarray:
-    given = _given(each) or []
-    if not all(map(finite, given)) or len(given) != 3 * len(skeleton):
+    given = keypoint_list(each, len(skeleton))
+    if not isinstance(given, list) or not all(map(finite, given)):
+        raise DataError(f"{place}: keypoints is a list of finite numbers x, y, visibility for each keypoint")
+    if len(given) != 3 * len(skeleton):
         raise DataError(
             f"{place}: {len(given) / 3:g} keypoints x, y, visibility, and skeleton {skeleton.name} has "
             f"{len(skeleton)}; give the right one with --skeleton"
@@ -128,7 +122,7 @@ class _Truth:
             (number, each)
             for image, number in files.numbers.items()
             for each in coco.annotations.get(image, [])
-            if _given(each)
+            if keypoint_list(each, len(skeleton))
         ]
         places = [f"{coco.path} annotation {each.get('id')}" for _, each in rows]
         self.image = np.array([number for number, _ in rows], dtype=np.int64)
@@ -145,7 +139,7 @@ class _Truth:
         instead = BOX_SHARE * boxes[:, 2] * boxes[:, 3]
         bare = ~(np.isfinite(area) & (area > 0))
         self.area = np.where(bare, instead, subject_areas(area, self.boxes))
-        self.crowd = np.array([is_crowd(each) for _, each in rows], dtype=bool)
+        self.crowd = np.array([is_crowd(each, coco.path) for _, each in rows], dtype=bool)
         self.area_told = _area_told(int(bare.sum()), len(rows))
 
     def of(self, label: int, images: np.ndarray | None = None) -> Any:
@@ -166,11 +160,14 @@ class _Found:
         points = [_keypoints(each, skeleton, files.place(k)) for k, each in enumerate(rows)]
         self.keypoints = np.array(points).reshape(-1, len(skeleton), 3)
         self.scores = np.array([each["score"] for each in rows], dtype=np.float64)
-        # As pycocotools: the box's area where results have boxes, else that of the box around the keypoints.
+        # As pycocotools: the box's area where results have boxes, else of the box around the (body's) keypoints.
         self.area: np.ndarray | None = None
         if rows and rows[0].get("bbox"):
             sides = np.array([four(each.get("bbox"), files.place(k)) for k, each in enumerate(rows)])
             self.area = sides[:, 2] * sides[:, 3]
+        elif len(skeleton) == WHOLE_COUNT:
+            body = self.keypoints[:, :_BODY, :2]
+            self.area = np.asarray((body.max(axis=1) - body.min(axis=1)).prod(axis=1))
 
     def of(self, label: int, images: np.ndarray | None = None) -> Any:
         """Those of one category, and of some images."""

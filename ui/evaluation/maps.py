@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,8 @@ import numpy as np
 from ui.evaluation.measured import Measured
 from ui.evaluation.pairs import Side, pair_files
 from visionkit.errors import DataError, UsageError
-from visionkit.images import SUFFIXES, ImageSource
+from visionkit.images import ImageSource
+from visionkit.listing import SUFFIXES
 
 _BINARY = 255  # of a mask beside 0
 
@@ -19,12 +19,12 @@ _BINARY = 255  # of a mask beside 0
 def _same_size(name: str, said: Sequence[int], known: Sequence[int]) -> None:
     if tuple(said) != tuple(known):
         raise DataError(
-            f"{name}: the prediction has {said[0]}x{said[1]} (height x width) and the ground truth {known[0]}x{known[1]}"
+            f"{name}: the prediction has {said[0]}x{said[1]} (height x width), the ground truth {known[0]}x{known[1]}"
         )
 
 
 def _images(truth: Side, prediction: Side) -> tuple[Any, list[str]]:
-    return pair_files(truth, prediction, sorted(SUFFIXES))
+    return pair_files(truth, prediction, SUFFIXES)
 
 
 # ---------------------------------------------------------------------- label maps
@@ -77,18 +77,17 @@ def measure_label_maps(
             real, said = (real == _BINARY).astype(np.int64), (said > 0).astype(np.int64)
         else:
             real = np.where(real == ignore, IGNORE, real)
-        one = SegmentationCounts(count, tolerance)
-        one.update(torch.from_numpy(said)[None], torch.from_numpy(real)[None])
-        values = one.compute()
-        rows.append({"image": name, **{key: float(values[key]) for key in ("mean_iou", "pixel_accuracy")}})
-        total.confusion += one.confusion
-        total.boundary += one.boundary
-    values = total.compute()
+        before = total.confusion.clone()
+        total.update(torch.from_numpy(said)[None], torch.from_numpy(real)[None])
+        hits, union, support = _overlap(total.confusion - before)
+        seen = union > 0
+        mean = float((hits / union)[seen].mean()) if seen.any() else -1.0
+        accuracy = float(hits.sum() / support.sum()) if support.any() else -1.0
+        rows.append({"image": name, "mean_iou": mean, "pixel_accuracy": accuracy})
+    computed = total.compute()
     names = list(classes) or [str(number) for number in range(count)]
-    metrics = {name: float(value) for name, value in values.items() if value.numel() == 1 and value.ndim == 0}
-    matrix = values["confusion"].double()
-    hits, support, said_sum = matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0)
-    union = support + said_sum - hits
+    metrics = {name: float(value) for name, value in computed.items() if value.ndim == 0}
+    hits, union, support = _overlap(computed["confusion"])
     table = [
         {"class": name, "IoU": float(hits[k] / union[k]), "pixels": int(support[k])}
         for k, name in enumerate(names)
@@ -100,6 +99,13 @@ def measure_label_maps(
         "diagonal"
     )
     return Measured(metrics, protocol, {"per class": table}, rows, notes)
+
+
+def _overlap(confusion: Any) -> tuple[Any, Any, Any]:
+    """(K,) pixels that are right, in either of both, and in the ground truth."""
+    matrix = confusion.double()
+    hits, support, said = matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0)
+    return hits, support + said - hits, support
 
 
 def _values(maps: Any) -> set[int]:
@@ -128,7 +134,7 @@ def measure_depth(
     Args:
         truth: Depth files, png, tiff or npy; 0 is not measured.
         prediction: The same.
-        truth_units: Numbers of the ground truth that stand for a meter; by default 1000 for whole numbers, 1 for floats.
+        truth_units: Numbers of the ground truth that stand for a meter; by default 1000 in whole numbers, 1 in floats.
         prediction_units: The same of the predictions.
         cap: Meters beyond which ground truth does not count.
         crop: One of `tasks.depth.metrics.CROPS`.
@@ -151,7 +157,8 @@ def measure_depth(
         if value not in allowed:
             raise UsageError(f"--{option} {value!r}: allowed are {', '.join(allowed)}")
     pairs, notes = pair_files(truth, prediction, DEPTH_SUFFIXES, prefer=(".npy", ".png"))
-    total, rows = DepthMeasures(cap, alignment, relative), []  # type: ignore[arg-type]
+    total = DepthMeasures(cap, alignment, relative)  # type: ignore[arg-type]
+    rows: list[dict[str, Any]] = []
     unknown = 0
     for name, real_file, said_file in pairs:
         real, said = read_depth(real_file, truth_units), read_depth(said_file, prediction_units)
@@ -163,14 +170,10 @@ def measure_depth(
         if not relative:  # 0 is a prediction that was not made
             unknown += int((mask & (said <= 0) & (real > 0)).sum())
             mask &= said > 0
-        one = DepthMeasures(cap, alignment, relative)  # type: ignore[arg-type]
-        one.update(torch.from_numpy(said)[None], torch.from_numpy(real)[None], torch.from_numpy(mask)[None])
-        if int(one.pictures):
-            values = one.compute()
-            rows.append({"image": name, **{key: float(values[key]) for key in NAMES}})
-        total.total += one.total
-        total.pictures += one.pictures
-        total.skipped += one.skipped
+        before = total.total.clone()
+        total.update(torch.from_numpy(said)[None], torch.from_numpy(real)[None], torch.from_numpy(mask)[None])
+        if int(total.pictures) > len(rows):
+            rows.append({"image": name, **dict(zip(NAMES, (total.total - before).tolist(), strict=True))})
     if unknown:
         notes.append(f"{unknown} pixels with ground truth have no prediction (0, NaN or infinite) and are left out")
     if not rows:
@@ -179,8 +182,8 @@ def measure_depth(
         notes.append("delta1 is 0 in every image; are the units right (--truth-units, --prediction-units)?")
     metrics = {name: float(value) for name, value in total.compute().items()}
     protocol = (
-        f"valid pixels alone, from .001 to {cap:g} m, mean of per-image values over {len(rows)} of {len(pairs)} images, "
-        f"crop {crop}, alignment {alignment.replace('_', ' ')}{', inverse depth' if relative else ''}"
+        f"valid pixels alone, from .001 to {cap:g} m, mean of per-image values over {len(rows)} of {len(pairs)} "
+        f"images, crop {crop}, alignment {alignment.replace('_', ' ')}{', inverse depth' if relative else ''}"
     )
     return Measured(metrics, protocol, {}, rows, notes)
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
+from datamodules.pairing import pair_by_name
 from visionkit.errors import DataError
+from visionkit.listing import Listing, list_files
+from visionkit.names import normalized
 
 
 class Pair(NamedTuple):
     """One image's ground truth and prediction.
 
     Attributes:
-        name: What both are called below their folders.
+        name: What the ground truth is called below its folder.
         truth: File of the ground truth.
         prediction: File of the prediction.
     """
@@ -40,9 +42,18 @@ class Side:
     ending: str
     option: str
 
+    def key(self, stem: str) -> str:
+        """What a name without its suffix has in common with the other side's."""
+        ending = normalized(self.ending).removesuffix(Path(self.ending).suffix)
+        return normalized(stem).removesuffix(ending)
+
+    def has(self, path: Path) -> bool:
+        """Whether a file's name ends as this side's do, with its suffix or without."""
+        return any(normalized(name).endswith(normalized(self.ending)) for name in (path.name, path.stem))
+
 
 def pair_files(
-    truth: Side, prediction: Side, suffixes: Sequence[str], prefer: Sequence[str] = ()
+    truth: Side, prediction: Side, suffixes: Collection[str], prefer: Sequence[str] = ()
 ) -> tuple[list[Pair], list[str]]:
     """Pairs the files of two folders, or two files.
 
@@ -50,67 +61,50 @@ def pair_files(
         truth: Of the ground truth.
         prediction: Of the predictions.
         suffixes: Of files that are read, in lower case.
-        prefer: Of two predictions that differ in nothing but these endings, the first is taken.
+        prefer: Of two predictions that differ in nothing but these suffixes, the first is taken: `visionkit predict`
+            writes depth as both.
 
     Returns:
-        The pairs by name, and what is to be said about files that are left out.
+        The pairs in the order of their names, and what is to be said about files that are left out.
 
     Raises:
         DataError: Nothing there, a name that two files share, or ground truth without a prediction.
     """
     if truth.path.is_file() and prediction.path.is_file():
         return [Pair(truth.path.name, truth.path, prediction.path)], []
-    known, notes = _listed(truth, suffixes, ())
-    said, more = _listed(prediction, suffixes, prefer)
-    missing = [name for name in known if name not in said]
-    if missing:
-        few = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+    for side in (truth, prediction):
+        if side.path.is_file():
+            raise DataError(f"{side.path}: is a file, and the other side is none; give two files or two folders")
+    known, said = _listed(truth, suffixes), _listed(prediction, suffixes)
+    notes = _keep_preferred(said, prefer)
+    try:
+        paired = pair_by_name(known, said, "prediction", truth.key, prediction.key)
+    except DataError as error:
         raise DataError(
-            f"{prediction.path}: {len(missing)} of {len(known)} files of {truth.path} have no prediction of the same "
-            f"path ({few}); where names end differently, say how with {truth.option} and {prediction.option}"
-        )
-    extra = len(said) - len(known)
-    if extra:
-        more.append(f"{extra} predictions of {prediction.path} have no ground truth and are left out")
-    return [Pair(name, known[name], said[name]) for name in sorted(known)], notes + more
+            f"{error}; where names end differently, say how with {truth.option} and {prediction.option}"
+        ) from None
+    if paired.alone:
+        notes.append(f"{len(paired.alone)} predictions of {prediction.path} have no ground truth and are left out")
+    return [Pair(real.relative_to(truth.path).as_posix(), real, found) for real, found in paired.pairs], notes
 
 
-def _listed(side: Side, suffixes: Sequence[str], prefer: Sequence[str]) -> tuple[dict[str, Path], list[str]]:
-    """Files by their path below the folder, composed and without the ending."""
-    if not side.path.exists():
-        raise DataError(f"{side.path}: no such file or folder")
-    if not side.path.is_dir():
-        raise DataError(f"{side.path}: is a file, and the other side is a folder; give two files or two folders")
-    out: dict[str, Path] = {}
-    preferred = 0
-    for path in sorted(side.path.rglob("*")):
-        below = PurePosixPath(unicodedata.normalize("NFC", path.relative_to(side.path).as_posix()))
-        if any(part.startswith((".", "@")) for part in below.parts) or not path.is_file():
-            continue
-        name = _without(below, side.ending)
-        if path.suffix.lower() not in suffixes or name is None:
-            continue
-        if name in out:
-            both = [out[name].suffix.lower(), path.suffix.lower()]
-            if not all(suffix in prefer for suffix in both) or both[0] == both[1]:
-                raise DataError(
-                    f"{side.path}: {out[name].name} and {path.name} are both {name}; say which with {side.option}"
-                )
-            preferred += 1
-            out[name] = min(out[name], path, key=lambda each: prefer.index(each.suffix.lower()))
-        else:
-            out[name] = path
-    if not out:
+def _listed(side: Side, suffixes: Collection[str]) -> Listing:
+    listing = list_files(side.path, suffixes, kind="such a file")
+    listing.files = [path for path in listing.files if side.has(path)]
+    if not listing.files:
         ending = f" ending in {side.ending!r}" if side.ending else ""
-        raise DataError(f"{side.path}: no files{ending} in it (looked for {' '.join(suffixes)})")
-    notes = [f"{preferred} files of {side.path} lie beside a {prefer[0]} of the same name, which is taken"]
-    return out, notes if preferred else []
+        raise DataError(f"{side.path}: no files{ending} in it (looked for {' '.join(sorted(suffixes))})")
+    return listing
 
 
-def _without(below: PurePosixPath, ending: str) -> str | None:
-    """The path without its suffix and the side's ending; None where it does not end so."""
-    for name in (below.name, below.stem):
-        if name.endswith(ending):
-            kept = name.removesuffix(ending) if ending else below.stem
-            return (below.parent / (kept or below.stem)).as_posix()
-    return None
+def _keep_preferred(listing: Listing, prefer: Sequence[str]) -> list[str]:
+    if not prefer:
+        return []
+    best, *others = prefer
+    there = {path.with_suffix("") for path in listing.files if path.suffix.lower() == best}
+    kept = [path for path in listing.files if path.suffix.lower() not in others or path.with_suffix("") not in there]
+    dropped = len(listing.files) - len(kept)
+    listing.files = kept
+    return (
+        [f"{dropped} files of {listing.root} lie beside a {best} of the same name, which is taken"] if dropped else []
+    )

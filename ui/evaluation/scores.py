@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 
 from ui.evaluation.measured import Measured
 from visionkit.errors import DataError
+from visionkit.text_files import read_csv
 
 TRUTH_COLUMNS = ("same", "issame", "label", "target", "match", "truth")
 SCORE_COLUMNS = ("score", "similarity", "cosine", "prediction")
@@ -25,8 +24,8 @@ def measure_scores(truth: Path, scores: Path | None = None, distance: bool = Fal
     """Area under the ROC, equal error rate, TAR at FAR and the ten-fold accuracy.
 
     Args:
-        truth: A csv whose column `same` holds 1 for a pair of one person and 0 for others, or one such number per line.
-        scores: A csv with a column `score`, one score per line, or a .npy; by default the csv of the truth has them too.
+        truth: A csv whose column `same` holds 1 for a pair of one person and 0 for others, or one such number a line.
+        scores: A csv with a column `score`, one score per line, or a .npy; by default the truth's csv has them too.
             Rows belong together by the further columns that both files have, else by their order.
         distance: Scores are distances: the smaller, the more alike.
 
@@ -74,40 +73,31 @@ Row = dict[str, str]
 
 def _read(path: Path) -> list[Row]:
     """Rows of a csv by column; a file without a header has one column, named ''."""
-    try:
-        if path.suffix.lower() == ".npy":
-            values = np.load(path, allow_pickle=False)
-            return [{"": repr(float(value))} for value in np.asarray(values).reshape(-1)]
-        text = path.read_text("utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())[:120]})") from None
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines:
+    if path.suffix.lower() == ".npy":
+        try:
+            return [{"": repr(float(value))} for value in np.load(path, allow_pickle=False).reshape(-1)]
+        except FileNotFoundError:
+            raise DataError(f"{path}: no such file") from None
+        except (OSError, ValueError, TypeError, EOFError) as error:
+            raise DataError(f"{path}: cannot be read as .npy ({' '.join(str(error).split())[:120]})") from None
+    table = [(number, [cell.strip() for cell in row]) for number, row in read_csv(path, "table of pairs")]
+    table = [(number, row) for number, row in table if any(row)]
+    if not table:
         raise DataError(f"{path}: empty")
-    separator = next((sign for sign in (",", ";", "\t") if sign in lines[0]), " ")
-    try:
-        table = [
-            [cell.strip() for cell in row]
-            for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=separator, skipinitialspace=True)
-        ]
-    except csv.Error as error:
-        raise DataError(f"{path}: cannot be read as csv ({error})") from None
-    head = [cell.lower() for cell in table[0]]
-    allowed = {*TRUTH_COLUMNS, *SCORE_COLUMNS, *DISTANCE_COLUMNS}
-    if not allowed.intersection(head):
+    if len(table[0][1]) == 1 and len(table[0][1][0].split()) > 1:
+        table = [(number, row[0].split()) for number, row in table]
+    head = [cell.lower() for cell in table[0][1]]
+    if not {*TRUTH_COLUMNS, *SCORE_COLUMNS, *DISTANCE_COLUMNS}.intersection(head):
         if len(head) != 1:
             raise DataError(
                 f"{path}: its first line names no column; write `same` over the truth and `score` over the scores"
             )
-        if _is_number(head[0]) or head[0] in _YES | _NO:
-            return [{"": row[0]} for row in table]
-        return [{"": row[0]} for row in table[1:]]
-    for number, row in enumerate(table[1:], 2):
+        values = [row[0] for _, row in table]
+        return [{"": value} for value in (values if _is_number(head[0]) or head[0] in _YES | _NO else values[1:])]
+    for number, row in table[1:]:
         if len(row) != len(head):
             raise DataError(f"{path} line {number}: {len(row)} columns where the first line has {len(head)}")
-    return [dict(zip(head, row, strict=True)) for row in table[1:]]
+    return [dict(zip(head, row, strict=True)) for _, row in table[1:]]
 
 
 def _column(rows: list[Row], names: tuple[str, ...], path: Path) -> list[tuple[int, str]]:
