@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     from visionkit.report import print_record, write_record
 
     record = measured.record(kind)
-    print_record(record, digits=5)
+    print_record(record)
     for note in measured.notes:
         print(f"visionkit: {note}", file=sys.stderr)
     if args.results:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,13 +49,12 @@ def measure_label_maps(
     """
     import torch
 
-    from datamodules.label_maps import label_values
     from tasks.semantic_segmentation.metrics import SegmentationCounts
     from visionkit.types import IGNORE
 
     pairs, notes = _images(truth, prediction)
-    there = _values(label_values(pair.truth) for pair in pairs)
-    said_there = _values(label_values(pair.prediction) for pair in pairs)
+    there = _values(_labels(pair.truth) for pair in pairs)
+    said_there = _values(_labels(pair.prediction) for pair in pairs)
     binary = ignore == _BINARY and there <= {0, _BINARY} and _BINARY in there and not classes
     if binary:
         notes.append("the ground truth holds 0 and 255 alone, so 255 is class 1 and not left out")
@@ -71,7 +71,7 @@ def measure_label_maps(
             )
     total, rows = SegmentationCounts(count, tolerance), []
     for name, real_file, said_file in pairs:
-        real, said = label_values(real_file).astype(np.int64), label_values(said_file).astype(np.int64)
+        real, said = _labels(real_file).astype(np.int64), _labels(said_file).astype(np.int64)
         _same_size(name, said.shape, real.shape)
         if binary:
             real, said = (real == _BINARY).astype(np.int64), (said > 0).astype(np.int64)
@@ -99,6 +99,22 @@ def measure_label_maps(
         "diagonal"
     )
     return Measured(metrics, protocol, {"per class": table}, rows, notes)
+
+
+def _labels(path: Path) -> np.ndarray:
+    """(h, w) whole numbers of a label file, as they stand there.
+
+    Raises:
+        DataError: Not readable, in color, or compressed with loss, which changes the numbers.
+    """
+    from datamodules.label_maps import whole_values
+    from datamodules.value_files import grey, read_values
+
+    values, lossy = read_values(path)
+    values = grey(values, lossy)
+    if lossy or values.ndim != 2:
+        raise DataError(f"{path}: is {f'in {lossy}' if lossy else 'in color'}; a label map has one number per pixel")
+    return whole_values(values, path)
 
 
 def _overlap(confusion: Any) -> tuple[Any, Any, Any]:
