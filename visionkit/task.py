@@ -17,6 +17,7 @@ from torchmetrics import MetricCollection
 from visionkit.argument_types import check_arguments
 from visionkit.engines import Engine
 from visionkit.errors import UsageError
+from visionkit.finite import finite
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
 from visionkit.nn.normalize import Normalize
@@ -262,7 +263,7 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
 
     def _check_targets(self, batch: Batch) -> None:
         if not self._checked:
-            data = type(getattr(self.trainer, "datamodule", None)).__name__
+            data = type(getattr(self._trainer, "datamodule", None)).__name__
             check_targets(batch["target"], self.name, self.targets, data)
         self._checked = True
 
@@ -271,7 +272,7 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         outputs = self(batch["image"])
         terms = self.losses(outputs, batch["target"])
         self._eval_log.add(terms, torch.stack(list(terms.values())).detach(), weight=len(batch["id"]))
-        decoded = self.decode(outputs)
+        decoded = self.decode(finite(outputs))
         self.measure(decoded, batch)
         return decoded
 
@@ -285,7 +286,11 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         values = {f"{split}/{name}": value for name, value in self._eval_log.flush(reduce=True).items()}
         computed = self.metrics.compute()
         self._tables = self.tabulate(computed)
-        values |= {f"{split}/{name}": value for name, value in computed.items() if value.numel() == 1}
+        broken = not all(torch.isfinite(value) for value in values.values())
+        for name, value in computed.items():
+            if value.numel() == 1:
+                # Metrics of outputs that are not finite mean nothing, so they choose no checkpoint.
+                values[f"{split}/{name}"] = torch.full_like(value, torch.nan, dtype=torch.float32) if broken else value
         self.metrics.reset()
         # Every rank computed the same numbers above; Lightning need not reduce them again. Within a training it does
         # not hand them to the loggers either: it would draw validation a step before the training that it measures.

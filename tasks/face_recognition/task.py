@@ -15,6 +15,7 @@ from tasks.face_recognition.postprocess import joined, to_faces, unit
 from visionkit.backbones import Backbone, backbone_facts
 from visionkit.backbones.build import declared_maps
 from visionkit.errors import UsageError, suggest
+from visionkit.finite import finite
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.nn.normalize import Normalize
 from visionkit.optim import OptimConfig
@@ -163,7 +164,7 @@ class FaceRecognitionTask(VisionTask):
 
     def _evaluate(self, batch: Batch) -> Any:
         # Whom it is measured on it has never seen, so there is no direction to compare with and no loss to state.
-        decoded = self.decode(self(batch["image"]))
+        decoded = self.decode(finite(self(batch["image"])))
         self.measure(decoded, batch)
         return decoded
 

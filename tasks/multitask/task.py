@@ -19,6 +19,7 @@ from tasks.multitask.postprocess import batch_of, chosen_rows, to_answers
 from visionkit.backbones import Backbone
 from visionkit.backbones.shared import BackboneView, share
 from visionkit.errors import UsageError, suggest
+from visionkit.finite import finite
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.nn.normalize import Normalize
 from visionkit.nn.norms import Norm, set_batch_norm
@@ -289,7 +290,7 @@ class MultiTask(VisionTask):
         if terms:
             counts: dict[str, float] = dict(self._counts(batch, rows))
             self._eval_log.add(terms, torch.stack(list(terms.values())).detach(), counts)  # type: ignore[arg-type]
-        decoded = self.decode(outputs)
+        decoded = self.decode(finite(outputs))
         self.measure(decoded, batch)
         return decoded
 

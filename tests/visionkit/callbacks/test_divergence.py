@@ -20,6 +20,7 @@ from visionkit.callbacks import EMA, Checkpointing, Divergence
 from visionkit.callbacks import divergence as divergence_module
 from visionkit.callbacks.divergence import nonfinite
 from visionkit.errors import Diverged
+from visionkit.optim import OptimConfig
 
 
 def nan_task(steps: set[int]) -> Any:
@@ -86,6 +87,18 @@ def test_weights_of_nan_end_the_training_without_a_patience(tmp_path: Path) -> N
     ):
         fit(tmp_path, [Divergence(3), checkpointing], task)
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4
+
+
+def test_outputs_of_nan_are_not_met_by_the_metrics_first(tmp_path: Path) -> None:
+    """A rate of 1e30 leaves finite weights and outputs that are not: validation after each step reports n/a."""
+    task = tiny_task(mixup=0.0, optim=OptimConfig(lr=1e30, warmup=0))
+    checkpointing = Checkpointing(tmp_path, "val/top1", every_n_train_steps=1)
+    callbacks = [EMA(0.9), Divergence(3), checkpointing]
+    with pytest.raises(Diverged) as caught:
+        fit(tmp_path, callbacks, task, val_check_interval=1)
+    assert caught.value.status == 6
+    assert task.trainer.global_step <= 4
+    assert checkpointing.best_model_score is None or math.isfinite(checkpointing.best_model_score)
 
 
 class Poison(Callback):
