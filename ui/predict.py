@@ -277,7 +277,7 @@ def _records(out: Path | None) -> Iterator[IO[str]]:
         with suppress(OSError):  # what is left in its buffer fails again, and would hide the failure before it
             file.close()
         with suppress(OSError):
-            if not had and _keep_whole_lines(part):
+            if not had and part.is_file() and _keep_whole_lines(part):
                 part.replace(target)
         raise
     else:
@@ -297,7 +297,7 @@ def _close(file: IO[str], target: Path) -> None:
 def _keep_whole_lines(path: Path) -> int:
     """Cuts a line off that a full disk has cut short; the bytes that are left."""
     with path.open("r+b") as file:
-        size = file.read().rfind(b"\n") + 1
+        size = sum(len(line) for line in file if line.endswith(b"\n"))
         file.truncate(size)
     return size
 
