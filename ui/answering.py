@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ui.catalogue import Catalogue
     from visionkit.images import ImageSource
+    from visionkit.out_of_distribution import Novelty
     from visionkit.predictions import Prediction
 
 
@@ -42,6 +43,7 @@ class Answered:
         decode: Seconds to decode the picture.
         network: Seconds in the network alone.
         total: Seconds from the file to the prediction, without loading the model or waiting for others who use it.
+        novelty: How far the image is from those of the model's own data, where the model knows.
     """
 
     prediction: Prediction
@@ -49,6 +51,7 @@ class Answered:
     decode: float
     network: float
     total: float
+    novelty: Novelty | None = None
 
 
 def answer(
@@ -99,10 +102,12 @@ def answer(
         known["progress"] = progress
     with loaded.lock:
         begin = time.perf_counter()
-        prediction = Predictor(predictor.task, watch)(pixels, **known)
+        found = Predictor(predictor.task, watch).examine(pixels, **known)
         end = time.perf_counter()
     picture = pixels.read()
-    return Answered(prediction, picture, decoded - start, watch.seconds, decoded - start + end - begin)
+    assert found.prediction is not None
+    total = decoded - start + end - begin
+    return Answered(found.prediction, picture, decoded - start, watch.seconds, total, found.novelty)
 
 
 def explained(

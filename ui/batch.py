@@ -102,6 +102,8 @@ def run(desk: Desk, model: str | None, uploads: Sequence[Upload], archive: Path)
             record: dict[str, Any] = {"source": name, "size": [height, width], "prediction": said}
             if files:
                 record["files"] = files
+            if answered.novelty is not None:
+                record["out_of_distribution"] = answered.novelty.to_json()
             records.write(json.dumps(record, ensure_ascii=False) + "\n")
             told = in_words(answer, 3)
             table.writerow([_cell(name), height, width, _cell(told), ""])

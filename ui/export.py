@@ -32,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--calibrate", metavar="DIR", help="pictures like those to come, some hundred, for --int8")
     parser.add_argument(
+        "--held-out",
+        metavar="DIR",
+        help="images like those the model was trained on, but not among them: lets it mark images unlike these",
+    )
+    parser.add_argument(
         "--card",
         metavar="FILE",
         help="yaml or json with facts for the model card: name, summary, data, terms, command, ...",
@@ -46,10 +51,10 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--calibrate: is for --int8 alone")
     check_model(args.model)
     card = read_card(Path(args.card)) if args.card else {}
+    from visionkit.listing import find_images
+
     pictures = None
     if args.calibrate:
-        from visionkit.listing import find_images
-
         pictures = find_images(args.calibrate)
     from ui.stages import stages
     from visionkit.checkpoint import load_task
@@ -60,6 +65,10 @@ def run(args: argparse.Namespace) -> int:
         progress("reading the model")
         task = load_task(args.model)
         task.card = with_test_results(task.card, Path(args.model))
+        if args.held_out:
+            from visionkit.feature_statistics import statistics_from
+
+            task.statistics = statistics_from(task, find_images(args.held_out), progress)
         folder = export_bundle(
             task,
             args.out,

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from visionkit.camera import Camera
     from visionkit.engines import EngineName
     from visionkit.images import ImageSource
+    from visionkit.out_of_distribution import Novelty
     from visionkit.predictions import Prediction
     from visionkit.predictor import Predictor, Result
 
@@ -154,6 +155,8 @@ def run(args: argparse.Namespace) -> int:
             written = _save(out / FILES / stems[path], answer, picture, camera) if out is not None else []
             said = answer.summary() if written else to_record(answer, args.top)  # the pixels are in the files
             record = {"source": str(path), "size": list(picture.size), "prediction": said}
+            if result.novelty is not None:
+                record["out_of_distribution"] = result.novelty.to_json()
             if out is not None and written:
                 record["files"] = [str(each.relative_to(out)) for each in written]
             try:
@@ -163,7 +166,7 @@ def run(args: argparse.Namespace) -> int:
                 if out is None:
                     raise
                 raise _cannot_write(out / RECORDS, error) from error
-            report.note(path, answer)
+            report.note(path, answer, result.novelty)
             if coco is not None:
                 coco.add(path, answer, picture.size)
             if out is not None and args.draw:
@@ -400,16 +403,20 @@ def _listed(work: Callable[..., Iterator[Answer]], number: int, some: Sequence[P
 class _Report:
     done: int = 0
     skipped: int = 0
-    few: list[tuple[Path, Prediction]] = field(default_factory=list)
+    few: list[tuple[Path, Prediction, bool]] = field(default_factory=list)
+    unlike: int = 0
+    novelty: Novelty | None = None
 
     def skip(self, fault: DataError | None) -> None:
         self.skipped += 1
         print(f"visionkit: skipped: {fault}", file=sys.stderr)
 
-    def note(self, path: Path, answer: Prediction) -> None:
+    def note(self, path: Path, answer: Prediction, novelty: Novelty | None = None) -> None:
         self.done += 1
+        marked = novelty is not None and novelty.unlike
+        self.unlike, self.novelty = self.unlike + marked, novelty or self.novelty
         if self.done <= FEW:
-            self.few.append((path, answer))
+            self.few.append((path, answer, marked))
 
     def close(self, out: Path | None, top: int | None) -> int:
         """Prints the table and the sum; returns the exit status."""
@@ -418,23 +425,32 @@ class _Report:
                 _table(self.few, top or 3)
             told = counted(self.done, "image")
             print(f"{told}{f', {self.skipped} skipped' if self.skipped else ''}: {out / RECORDS}", file=sys.stderr)
+        if self.unlike and self.novelty is not None:
+            print(
+                f"visionkit: {self.unlike} of {self.done} look unlike the images this model was made with: further out "
+                f"than {self.novelty.percentile:g} % of its {self.novelty.images:,} held-out images; their predictions "
+                "may mean little",
+                file=sys.stderr,
+            )
         return DataError.status if self.skipped else 0
 
 
-def _table(rows: Sequence[tuple[Path, Prediction]], top: int) -> None:
+def _table(rows: Sequence[tuple[Path, Prediction, bool]], top: int) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from ui.words import in_words
 
-    folder = folder_of([path for path, _ in rows])
+    folder = folder_of([path for path, *_ in rows])
     table = Table(box=None, pad_edge=False)
     table.add_column("picture", overflow="fold")
     table.add_column("answer", overflow="fold")
-    for path, answer in rows:
+    for path, answer, marked in rows:
         name = path.resolve().relative_to(folder) if folder else path
-        table.add_row(escape(str(name)), escape(in_words(answer, top)))
+        table.add_row(
+            escape(str(name)), escape(f"{in_words(answer, top)}{' (unlike its own images)' if marked else ''}")
+        )
     Console().print(table)
 
 

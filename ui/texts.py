@@ -146,6 +146,16 @@ def fault(text: str) -> str:
     return f"**This did not work.** {plain(text)}"
 
 
+def remarks(nothing: str, unlike: str) -> str:
+    """What stands above an answer: that there is nothing in it, that the image is unlike the model's own; often "".
+
+    Args:
+        nothing: The answer in words, where it is empty.
+        unlike: The sentence of an image that is marked.
+    """
+    return "  \n".join([*([f"**{plain(nothing)}.**"] if nothing else []), *([plain(unlike)] if unlike else [])])
+
+
 def facts(decode: float, network: float, total: float, height: int, width: int) -> str:
     """The line under an answer: times in seconds, size in pixels."""
     times = f"{_time(decode)} to decode · {_time(network)} in the network · {_time(total)} in all"

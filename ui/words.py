@@ -47,6 +47,18 @@ def _classification(answer: Any, top: int) -> str:
     return ", ".join(map(_share, answer.labels[:top] if answer.multilabel else answer.top(top)))
 
 
+def nothing_found(answer: Prediction) -> str:
+    """What is said of an answer that is empty, of several heads of those that are; "" where there is something."""
+    if isinstance(answer, Answers):
+        empty = {name: nothing_found(part) for name, part in answer.items()}
+        return "; ".join(f"{name}: {words}" for name, words in empty.items() if words)
+    objects = isinstance(answer, (Detections, Poses)) and not len(answer.above())
+    faces = isinstance(answer, Faces) and not len(answer)
+    labels = isinstance(answer, Classification) and answer.multilabel and not answer.labels
+    areas = isinstance(answer, LabelMap) and not answer.areas()
+    return in_words(answer, 3) if objects or faces or labels or areas else ""
+
+
 def _share(label: Label) -> str:
     return f"{label.name} {label.probability:.1%}"
 
@@ -64,7 +76,7 @@ def _poses(answer: Any, top: int) -> str:
     shown = answer.above()
     subject = answer.skeleton.subject
     if not len(shown):
-        return counted(0, subject)
+        return f"{counted(0, subject)} found"
     total = len(answer.skeleton)
     joints = ", ".join(f"{int(seen.sum())} of {total} joints" for seen in shown.visible[:top])
     return f"{counted(len(shown), subject)} ({joints}{', ...' if len(shown) > top else ''})"
@@ -72,7 +84,7 @@ def _poses(answer: Any, top: int) -> str:
 
 def _faces(answer: Any, top: int) -> str:
     known = [name for name in answer.names if name]
-    count = counted(len(answer), "face")
+    count = counted(len(answer), "face") if len(answer) else "0 faces found"
     return f"{count}: {', '.join(known)}" if known else count
 
 
@@ -90,7 +102,8 @@ def as_asked(answer: Prediction, options: Mapping[str, Any]) -> Prediction:
 def _detections(answer: Any, top: int) -> str:
     shown = answer.above()
     if not len(shown):
-        return "nothing" if not len(answer) else f"nothing sure (the surest: {answer.names[0]} {answer.scores[0]:.2f})"
+        best = f" (highest-scoring: {answer.names[0]} {answer.scores[0]:.2f})" if len(answer) else ""
+        return f"0 objects found{best}"
     best = ", ".join(f"{name} {score:.2f}" for name, score in zip(shown.names[:top], shown.scores[:top], strict=True))
     counts = Counter(shown.names).most_common()
     told = ", ".join(f"{number} {name}" for name, number in counts[:top])

@@ -99,9 +99,10 @@ def save_bundle(
         UsageError: Something is there already.
         EnvironmentFault: The disk is full.
     """
+    from visionkit.out_of_distribution import write_statistics
     from visionkit.task import plain
 
-    card = {**task.card, **card}
+    card, statistics = {**task.card, **card}, task.statistics
     target, task = Path(folder), task.served()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         if not target.is_dir() or not is_bundle(target):
@@ -121,6 +122,8 @@ def save_bundle(
         (part / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (part / CARD).write_text(render_card(facts, target.name), encoding="utf-8")
         (part / WEIGHTS).chmod((part / FACTS).stat().st_mode)  # safetensors lets its owner alone read what it writes
+        if statistics is not None:
+            write_statistics(part, statistics)
         if complete is not None:
             complete(part)
     return target

@@ -29,6 +29,7 @@ from visionkit.construction import Budget, Justified, WithoutInit
 from visionkit.errors import CheckpointError, EnvironmentFault, UsageError, suggest
 from visionkit.model_facts import check_header, shown
 from visionkit.model_files import check_checkpoint, public_name
+from visionkit.out_of_distribution import FeatureStatistics, read_statistics
 from visionkit.registry import task_class, task_names
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class StoredModel:
         weights: Reads the weights.
         justified: How large a network they justify; None where the weights are no file.
         card: Facts for the model card.
+        statistics: What the features of its own images are like, where that is known.
     """
 
     source: str
@@ -117,6 +119,7 @@ class StoredModel:
     weights: Callable[[], dict[str, Tensor]]
     justified: Justified | None = None
     card: dict[str, Any] = field(default_factory=dict)
+    statistics: FeatureStatistics | None = None
 
     def build(self) -> VisionTask:
         """Builds the task without downloading anything and fills it with the weights.
@@ -156,7 +159,7 @@ class StoredModel:
                 f"{self.source}: its configuration builds no {self.task} task: {_first_line(error)}"
             ) from error
         task.source = self.source
-        task.card = dict(self.card)
+        task.card, task.statistics = dict(self.card), self.statistics
         return task
 
     def load_into(self, task: VisionTask) -> None:
@@ -258,13 +261,23 @@ def read_model(path: str | Path) -> StoredModel:
     if path.is_dir():
         bundle = read_bundle(path)
         size = justified(bundle)
-        return StoredModel(str(path), bundle.task, bundle.config, partial(read_weights, bundle), size, bundle.card)
+        known = bundle.card, read_statistics(path)
+        return StoredModel(str(path), bundle.task, bundle.config, partial(read_weights, bundle), size, *known)
     checkpoint = _open(path, "meta", mmap=True)
     header, state = _header(checkpoint, path), checkpoint.get("state_dict")
     size = Justified(path.stat().st_size, len(state) if isinstance(state, dict) else 0)
-    card = header.get("card")
-    known = card if isinstance(card, dict) else {}
-    return StoredModel(str(path), header["task"], header["config"], partial(_state, path), size, known)
+    known = _known(header, path)
+    return StoredModel(str(path), header["task"], header["config"], partial(_state, path), size, *known)
+
+
+def _known(header: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], FeatureStatistics | None]:
+    """The card and the statistics of a checkpoint, as far as it has them."""
+    card, statistics = header.get("card"), header.get("features")
+    try:
+        read = FeatureStatistics.from_json(statistics) if statistics is not None else None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return (dict(card) if isinstance(card, dict) else {}), read
 
 
 def _state(path: Path) -> dict[str, Tensor]:

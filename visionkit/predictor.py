@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections import deque
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar, overload
 
@@ -22,17 +22,18 @@ from visionkit.engines import GRAPHS, Engine, EngineName, TorchEngine, check_eng
 from visionkit.errors import CheckpointError, DataError, EnvironmentFault, UsageError, VisionKitError, suggest
 from visionkit.geometry import Geometry
 from visionkit.images import ImageLike, ImageSource
+from visionkit.out_of_distribution import Novelty, tap_of
 from visionkit.predictions import Prediction
 from visionkit.preprocess import Preprocessor
+from visionkit.streams import ahead, batches
 from visionkit.types import Example, Sample, View
 from visionkit.windows import Tiling, answer_in_windows
 
 if TYPE_CHECKING:
     from visionkit.task import VisionTask
 
-T = TypeVar("T")
-R = TypeVar("R")
 P = ParamSpec("P")
+R = TypeVar("R")
 Views = Sequence[View | None]
 
 
@@ -71,11 +72,20 @@ class Result(NamedTuple):
         source: As it was given.
         prediction: The answer, or None where the picture could not be read.
         error: Why it could not be read, or None.
+        novelty: How far the image is from those of the model's own data, or None where the model does not know.
     """
 
     source: ImageLike
     prediction: Prediction | None
     error: DataError | None
+    novelty: Novelty | None = None
+
+
+class _Known(NamedTuple):
+    """What is known of an image after its pass."""
+
+    prediction: Prediction
+    novelty: Novelty | None
 
 
 class _Large(NamedTuple):
@@ -104,6 +114,7 @@ class Predictor:
         self.engine: Engine = engine if engine is not None else TorchEngine(task)
         self.batch_size = batch_size
         self.preprocessor = Preprocessor(task.input)
+        self._features = threading.local()  # of the pass that this thread made last
 
     @property
     def answers_whole(self) -> bool:
@@ -159,12 +170,30 @@ class Predictor:
             if self.answers_whole:
                 return [self._whole(item, options) for item in picture]
             answers: list[Prediction] = []
-            for batch in _batches(picture, self.batch_size):
-                answers += self._answer([self._examples(item) for item in batch], options)
+            for batch in batches(picture, self.batch_size):
+                found = self._answer([self._examples(item) for item in batch], options)
+                answers += [each.prediction for each in found]
             return answers
         if self.answers_whole and views is None:
             return self._whole(picture, options)
-        return self._answer([self._examples(picture, views)], options)[0]
+        return self._answer([self._examples(picture, views)], options)[0].prediction
+
+    def examine(self, picture: ImageLike, **options: Any) -> Result:
+        """Predicts on one image, and tells how far it is from those of the model's own data.
+
+        Args:
+            picture: As in a call.
+            **options: Of the task's `decode`.
+
+        Raises:
+            DataError: The image cannot be read.
+            UsageError: An option that the task's `decode` does not have.
+        """
+        self._check(options)
+        if self.answers_whole:
+            return Result(picture, self._whole(picture, options), None)
+        prediction, novelty = self._answer([self._examples(picture)], options)[0]
+        return Result(picture, prediction, None, novelty)
 
     def stream(
         self, sources: Iterable[ImageLike], batch_size: int | None = None, workers: int = 0, **options: Any
@@ -202,7 +231,7 @@ class Predictor:
             except DataError as error:
                 return source, error
 
-        for batch in _batches(_ahead(prepare, sources, workers, 2 * size), size):
+        for batch in batches(ahead(prepare, sources, workers, 2 * size), size):
             good = [examples for _, examples in batch if isinstance(examples, list)]
             answers = iter(self._answer(good, options))
             for source, examples in batch:
@@ -210,11 +239,13 @@ class Predictor:
                     yield Result(source, None, examples)
                 elif isinstance(examples, _Large):  # decoded only now: two of them may not fit into memory
                     try:
-                        yield Result(source, self._in_windows(examples), None)
+                        prediction, novelty = self._in_windows(examples)
+                        yield Result(source, prediction, None, novelty)
                     except DataError as error:
                         yield Result(source, None, error)
                 else:
-                    yield Result(source, next(answers), None)
+                    prediction, novelty = next(answers)
+                    yield Result(source, prediction, None, novelty)
 
     def each(self, picture: ImageLike, views: Views, **options: Any) -> list[Prediction]:
         """The answers on several regions of one picture one by one, not merged.
@@ -245,40 +276,60 @@ class Predictor:
             source = ImageSource(source.read(self.task.input.channels), source.name)
         return [self.preprocessor(Sample(source, view=view)) for view in views]
 
-    def _answer(self, pictures: Sequence[list[Example] | _Large], options: dict[str, Any]) -> list[Prediction]:
+    def _answer(self, pictures: Sequence[list[Example] | _Large], options: dict[str, Any]) -> list[_Known]:
         """One prediction for each picture, which is a list of its views or looked at in windows."""
         flat = [example for examples in pictures if isinstance(examples, list) for example in examples]
-        parts = iter(self._run(flat, options))
-        return [
-            self._in_windows(examples)
-            if isinstance(examples, _Large)
-            else self.task.merge([next(parts) for _ in examples], **options)
-            for examples in pictures
-        ]
+        seen: dict[int, torch.Tensor] = {}
+        parts, at = self._run(flat, options, seen), 0
+        out = []
+        for examples in pictures:
+            if isinstance(examples, _Large):
+                out.append(self._in_windows(examples))
+                continue
+            whole = self.task.merge(parts[at : at + len(examples)], **options)
+            out.append(_Known(whole, self._novelty([seen.get(at)])))  # the first view is that of the whole
+            at += len(examples)
+        return out
 
     @_names_the_model
     @torch.inference_mode()
-    def _in_windows(self, large: _Large) -> Prediction:
+    def _in_windows(self, large: _Large) -> _Known:
         """Answers one window after the other; only the picture, a band of windows and the answer are in memory."""
         pixels = large.source.read(self.task.input.channels)
         source = ImageSource(pixels, large.source.name)
 
+        seen: list[torch.Tensor | None] = []
+
         def look(box: tuple[int, int, int, int]) -> torch.Tensor:
             example = self.preprocessor(Sample(source, view=View(box)))
-            return large.tiling.values(self._outputs(example["image"][None]))
+            outputs = self._outputs(example["image"][None])
+            seen.append(None if self._features.last is None else self._features.last[0])
+            return large.tiling.values(outputs)
 
-        return answer_in_windows((pixels.shape[0], pixels.shape[1]), large.tiling, look)
+        answer = answer_in_windows((pixels.shape[0], pixels.shape[1]), large.tiling, look)
+        return _Known(answer, self._novelty(seen))
+
+    def _novelty(self, features: Sequence[torch.Tensor | None]) -> Novelty | None:
+        """How far an image is out whose parts have these features."""
+        known = [each for each in features if each is not None]
+        if self.task.statistics is None or not known:
+            return None
+        found = self.task.statistics.novelty(torch.stack(known).mean(dim=0)[None].cpu().numpy())
+        return found[0] if found else None
 
     @_names_the_model
     @torch.inference_mode()
-    def _run(self, examples: Sequence[Example], options: dict[str, Any]) -> list[Prediction]:
+    def _run(
+        self, examples: Sequence[Example], options: dict[str, Any], seen: dict[int, torch.Tensor] | None = None
+    ) -> list[Prediction]:
+        """One prediction per example; `seen` takes the features of each, where the model knows what they tell."""
         # Only equal sizes share a batch: filled up to its neighbours' size, a picture's answer would depend on them.
         groups: dict[torch.Size, list[int]] = {}
         for index, example in enumerate(examples):
             groups.setdefault(example["image"].shape, []).append(index)
         answers: dict[int, Prediction] = {}
         for indices in groups.values():
-            for some in _batches(indices, self.batch_size):
+            for some in batches(indices, self.batch_size):
                 image = (
                     examples[some[0]]["image"][None]  # a view: no copy for a single picture
                     if len(some) == 1
@@ -287,11 +338,16 @@ class Predictor:
                 geometry: list[Geometry] = [examples[i]["geometry"] for i in some]
                 decoded = self.task.decode(self._outputs(image), **options)
                 answers.update(zip(some, self.task.restore(decoded, geometry), strict=True))
+                if seen is not None and self._features.last is not None:
+                    seen.update(zip(some, self._features.last, strict=True))
         return [answers[index] for index in range(len(examples))]
 
     def _outputs(self, image: torch.Tensor) -> Any:
         """Runs the network, and refuses outputs that are no numbers: decoded, they would look like a prediction."""
-        outputs = self.engine(image)
+        tap = tap_of(self.task.network) if self.task.statistics is not None else None
+        with tap or nullcontext():
+            outputs = self.engine(image)
+        self._features.last = tap.take(len(image)) if tap is not None else None
         for name, values in zip(type(outputs)._fields, outputs, strict=True):
             if not isinstance(values, torch.Tensor) or not values.is_floating_point():
                 continue
@@ -370,32 +426,3 @@ def _without_weights(build: Callable[[], VisionTask]) -> VisionTask:
             if parameter is not None:
                 module._parameters[name] = torch.nn.Parameter(parameter.to("meta"), requires_grad=False)
     return task
-
-
-def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    batch: list[T] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _ahead(work: Callable[[T], R], items: Iterable[T], workers: int, window: int) -> Iterator[R]:
-    """`map(work, items)` by threads, at most `window` results ahead of who takes them."""
-    if workers == 0:
-        yield from map(work, items)
-        return
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    waiting: deque[Future[R]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > window:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

@@ -22,6 +22,7 @@ from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
 from visionkit.nn.normalize import Normalize
 from visionkit.optim import OptimConfig, build_optimizer, build_scheduler, parameter_groups
+from visionkit.out_of_distribution import FeatureStatistics
 from visionkit.plain_values import plain as plain
 from visionkit.plain_values import typed
 from visionkit.predictions import Prediction
@@ -71,6 +72,7 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         source: Path or public name that its weights were read from, for messages; empty where they were not.
         latest: Mean losses of the epoch so far, and rates, as they were last logged, for whoever shows them.
         card: Facts for the model card, see `visionkit.bundle.save_bundle`; they travel in checkpoints and bundles.
+        statistics: What the features of its own images are like, see `visionkit.out_of_distribution`; they travel too.
         second_engine: Answers in place of `second_stage` where an exported graph is served.
         public_schemes: Sources of public weights that `from_public` knows: `("timm",)`.
     """
@@ -102,6 +104,7 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         self.step_log = TermLog()
         self.latest: dict[str, float] = {}
         self.card: dict[str, Any] = {}
+        self.statistics: FeatureStatistics | None = None
         self.second_engine: Callable[..., Tensor] | None = None
         self._eval_log = TermLog()
         self._tables: dict[str, list[dict[str, Any]]] = {}
@@ -410,6 +413,8 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         known = {"card": plain(self.card)} if self.card else {}
+        if self.statistics is not None:
+            known["features"] = self.statistics.to_json()
         checkpoint["visionkit"] = {"format": 1, "task": self.name, "config": self.config, **known}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

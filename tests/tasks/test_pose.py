@@ -365,7 +365,7 @@ def test_words_and_redrawing_ask_no_network():
     boxes = np.concatenate([places[..., :2].min(axis=1), places[..., :2].max(axis=1)], axis=1)
     answer = Poses(COCO, places[..., :2], joint_scores, scores, boxes)
     assert in_words(answer, 3) == f"1 person ({int((joint_scores[0] >= 0.3).sum())} of 17 joints)"
-    assert in_words(Poses.none(COCO), 3) == "no person"
+    assert in_words(Poses.none(COCO), 3) == "0 people found"
     kept, drawn, score, words, table = VIEWS["poses"].show(answer, picture, None)
     assert score == pytest.approx(0.3) and words.startswith("1 person, 13 joints") and len(table) == 13
     again, words, table = poses._redraw(kept, 0.95)

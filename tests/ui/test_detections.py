@@ -40,8 +40,8 @@ def test_words():
     found = boxes()
     assert in_words(found, 3) == "cat 0.90, dog 0.60"
     assert in_words(as_asked(found, {"score_threshold": 0.2}), 2) == "2 cat, 1 dog; the surest cat 0.90"
-    assert in_words(found.chosen([2]), 3) == "nothing sure (the surest: cat 0.30)"
-    assert in_words(found.chosen([]), 3) == "nothing"
+    assert in_words(found.chosen([2]), 3) == "0 objects found (highest-scoring: cat 0.30)"
+    assert in_words(found.chosen([]), 3) == "0 objects found"
     answer = Classification(("a", "b"), np.array([0.9, 0.1]))
     assert as_asked(answer, {"score_threshold": 0.2}) is answer
 

@@ -30,7 +30,9 @@ from ui.pages.base import (
 from ui.pages.examples import examples
 from ui.serving.routes import listed
 from ui.views import CallOption, View, drawing_component, option_of, views_of
+from ui.words import nothing_found
 from visionkit.errors import UsageError, VisionKitError
+from visionkit.out_of_distribution import unlike_sentence
 from visionkit.registry import task_names
 
 
@@ -129,11 +131,12 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
         except Exception as error:
             return {**hidden, message: gr.update(value=failure(error), visible=True)}
         record = answer.summary()
+        remarks = texts.remarks(nothing_found(answer), unlike_sentence(answered.novelty))
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
         times = texts.facts(answered.decode, answered.network, answered.total, *answered.picture.shape[:2])
         return {
             **hidden,
-            message: gr.update(visible=False),
+            message: gr.update(value=remarks, visible=bool(remarks)),
             columns[number]: gr.update(visible=True),
             **dict(zip(components[number], values, strict=True)),
             facts: gr.update(value=times, visible=True),

@@ -69,7 +69,10 @@ def add_routes(app: FastAPI, desk: Desk, folder: Path, ready: Callable[[], bool]
 
                 answered = await anyio.to_thread.run_sync(work, limiter=limiter)
             if asked.get("drawn") in (None, "", "0", "false"):
-                return JSONResponse(answered.prediction.to_json())
+                # Beside the record, which is the same whoever asks.
+                novelty = answered.novelty
+                headers = {"x-out-of-distribution": f"{novelty.score:.3f}"} if novelty is not None else {}
+                return JSONResponse(answered.prediction.to_json(), headers=headers)
             drawn = await anyio.to_thread.run_sync(lambda: _drawn(answered), limiter=limiter)
         except (HTTPException, MultiPartException):
             raise

@@ -10,6 +10,7 @@ from visionkit.callbacks.checkpointing import Checkpointing
 from visionkit.callbacks.config_saver import ConfigSaver
 from visionkit.callbacks.divergence import Divergence
 from visionkit.callbacks.ema import EMA
+from visionkit.callbacks.feature_statistics import FeatureStatisticsCollector
 from visionkit.callbacks.hints import Hints
 from visionkit.callbacks.interruption import Interruption
 from visionkit.callbacks.lean import NoProfiler, without_empty_hooks
@@ -32,6 +33,7 @@ __all__ = [
     "Checkpointing",
     "ConfigSaver",
     "Divergence",
+    "FeatureStatisticsCollector",
     "Hints",
     "Interruption",
     "Lines",
@@ -87,6 +89,7 @@ def default_callbacks(
     if report:
         callbacks.append(RunReport(run, command, config))
     callbacks += [
+        FeatureStatisticsCollector(),
         Interruption(),
         Hints(),
         CheckMonitors(),
