@@ -50,7 +50,7 @@ class Faces(Prediction):
             "similarities": (similarities, (count,)),
         }
         for name, (given, shape) in shapes.items():
-            values = np.array(given, dtype=np.float32).reshape(-1, *shape[1:]) if count == 0 else np.asarray(given)
+            values = np.zeros(shape, np.float32) if count == 0 else np.asarray(given)
             if values.shape != shape:
                 raise ValueError(f"{count} faces need {name} of shape {shape}, not {values.shape}")
             values = values.astype(np.float32)
