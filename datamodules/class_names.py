@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from visionkit.errors import DataError, suggest
 
+_LONGEST = 300  # characters of a name or a path in a message
+
 
 def index_classes(found: Mapping[str, str], classes: Sequence[str]) -> dict[str, int]:
     """Maps the class names of some data to label numbers.
@@ -24,14 +26,15 @@ def index_classes(found: Mapping[str, str], classes: Sequence[str]) -> dict[str,
     for name, place in found.items():
         if name not in numbers:
             raise DataError(
-                f"{place}: class {name!r} is not among data.classes ({shorten(classes)}){suggest(name, classes)}"
+                f"{place}: class {name[:_LONGEST]!r} is not among data.classes ({shorten(classes)})"
+                f"{suggest(name, classes)}"
             )
     return numbers
 
 
 def shorten(names: Iterable[str], most: int = 10) -> str:
     """The first few of many names, and how many there are."""
-    listed = list(names)
+    listed = [name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..." for name in names]
     if len(listed) <= most:
         return ", ".join(listed)
     return ", ".join(listed[:most]) + f", ... {len(listed)} in all"

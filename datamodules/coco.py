@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.class_names import index_classes, shorten
-from datamodules.coco_places import any_label_file, image_file, label_file, picture_folder
+from datamodules.coco_places import any_label_file, find_image_folder, image_file, label_file
 from datamodules.object_entries import Entry, Segment
 from datamodules.objects import ObjectData
 from visionkit.data import Split
@@ -63,7 +63,7 @@ class CocoData(ObjectData):
             return None
         coco = read_coco(path)
         numbers = index_classes(dict.fromkeys(coco.categories.values(), f"{path} categories"), self.classes)
-        folder = picture_folder(self.root, split, path, coco.images, self.images)
+        folder = image_folder(self.root, split, coco, self.images)
         self.note(split, path, coco.passed_over)
         labels = {category: numbers[name] for category, name in coco.categories.items()}
         return [coco_entry(coco, image, image_file(folder, image), labels) for image in coco.images]
@@ -79,6 +79,7 @@ class CocoFile:
         categories: Name by id, rising.
         annotations: By id of their image, in the order of the file.
         passed_over: Number of entries that are left out, by reason.
+        details: Categories as the file has them, by id.
     """
 
     path: Path
@@ -86,6 +87,7 @@ class CocoFile:
     categories: dict[Any, str]
     annotations: dict[Any, list[dict[str, Any]]]
     passed_over: dict[str, int] = field(default_factory=dict)
+    details: dict[Any, dict[str, Any]] = field(default_factory=dict)
 
 
 def load_json(path: Path) -> dict[str, Any]:
@@ -146,7 +148,9 @@ def read_coco(path: Path) -> CocoFile:
     if placeholder is not None:
         passed_over[f"placeholder category {categories.pop(placeholder)!r}, which Roboflow writes"] = 1
     _refuse_equal_names(categories, path)
-    return CocoFile(path, [images[key] for key in sorted(images, key=_rising)], categories, annotations, passed_over)
+    details = {identifier(each["id"], str(path), "id"): each for each in top["categories"]}
+    ordered = [images[key] for key in sorted(images, key=_rising)]
+    return CocoFile(path, ordered, categories, annotations, passed_over, details)
 
 
 def identifier(value: Any, place: str, what: str) -> Id:
@@ -178,9 +182,10 @@ def coco_entry(coco: CocoFile, image: dict[str, Any], file: str, labels: Mapping
     """
     objects = [each for each in coco.annotations.get(image["id"], []) if each["category_id"] in labels]
     size = _size(coco.path, image)
+    name = image["file_name"][:200]
     boxes, areas, segments, crowd = [], [], [], []
     for each in objects:
-        place = f"{coco.path} annotation {shown(each.get('id'))} (image {image['file_name']})"
+        place = f"{coco.path} annotation {shown(each.get('id'))} (image {name})"
         segment = coco_segment(each.get("segmentation"), size, place)
         boxes.append(_box(each.get("bbox"), segment, place))
         segments.append(segment)
@@ -189,7 +194,7 @@ def coco_entry(coco: CocoFile, image: dict[str, Any], file: str, labels: Mapping
     sides = np.array(boxes, dtype=np.float64).reshape(-1, 4)
     return Entry(
         file=file,
-        place=f"{coco.path} image {image['file_name']}",
+        place=f"{coco.path} image {name}",
         boxes=np.concatenate([sides[:, :2], sides[:, :2] + sides[:, 2:]], axis=1),
         labels=np.array([labels[each["category_id"]] for each in objects], dtype=np.int64),
         size=size,
@@ -305,7 +310,7 @@ def _size(path: Path, image: dict[str, Any]) -> tuple[int, int] | None:
     height, width = image.get("height"), image.get("width")
     if not height or not width:
         return None
-    place = f"{path} image {image['file_name']}"
+    place = f"{path} image {image['file_name'][:200]}"
     return whole_number(height, place, "height", 1, 2**24), whole_number(width, place, "width", 1, 2**24)
 
 
@@ -329,3 +334,8 @@ def _area(each: dict[str, Any], place: str) -> float:
         return math.nan  # worked out with the outline, when the image is asked for
     value = real_number(area, place, "area")
     return value if value >= 0 else math.nan
+
+
+def image_folder(root: Path, split: Split, coco: CocoFile, images: str | None) -> Path:
+    """The folder of the images of a split, see `datamodules.coco_places.find_image_folder`."""
+    return find_image_folder(root, split, coco.path, [image["file_name"] for image in coco.images], images)

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.coco import CocoFile, coco_entry, read_coco
-from datamodules.coco_places import image_file, label_file, picture_folder
+from datamodules.class_names import shorten
+from datamodules.coco import CocoFile, coco_entry, identifier, image_folder, read_coco
+from datamodules.coco_places import LABELS, any_label_file, image_file, label_file
 from datamodules.object_entries import Entry
-from datamodules.pose_data import PoseData, read_json
+from datamodules.pose_data import PoseData
 from visionkit.data import Split
 from visionkit.errors import DataError, suggest
 from visionkit.skeleton import shipped, subject_areas
@@ -26,10 +27,11 @@ from visionkit.skeleton_names import (
     plain_name,
 )
 from visionkit.task import plain
+from visionkit.text_files import read_json, shown
 
 log = logging.getLogger(__name__)
 
-_LABELS = "annotations/person_keypoints_{split}*.json"
+_USUAL = ("annotations/person_keypoints_{split}*.json", *LABELS)
 
 
 class CocoKeypointData(PoseData):
@@ -65,7 +67,7 @@ class CocoKeypointData(PoseData):
         if skeleton is None:
             skeleton = self.linked("skeleton", root=root, labels=labels)
         super().__init__(skeleton=skeleton, **base)
-        self.root, self.labels, self.images = Path(root), labels or _LABELS, images
+        self.root, self.labels, self.images = Path(root), labels, images
         self.boxes, self.box_score = boxes, box_score
 
     @property
@@ -77,21 +79,24 @@ class CocoKeypointData(PoseData):
         """The skeleton whose keypoints the training labels name: a shipped one's name, or the labels' own, whole."""
         if name != "skeleton":
             return None
-        path = label_file(Path(root), "train", labels or _LABELS)
-        assert path is not None  # it must be there
+        path = any_label_file(Path(root), labels, _USUAL)
         skeleton, notes = category_skeleton(path, fallback="coco17")
         for note in notes:
             log.warning("%s", note)
         return skeleton.name if skeleton.name in shipped() else plain(skeleton)
 
     def read(self, split: Split) -> list[Entry] | None:
-        path = label_file(self.root, split, self.labels, must=split == "train")
+        path = label_file(self.root, split, self.labels, must=split == "train", usual=_USUAL)
         if path is None:
             return None
         coco = read_coco(path)
         order = self._order(path)
-        folder = picture_folder(self.root, split, path, coco.images, self.images)
-        labels = dict.fromkeys(coco.categories, 0)
+        folder = image_folder(self.root, split, coco, self.images)
+        labels = dict.fromkeys(_with_keypoints(coco), 0)
+        others = {name: key for key, name in coco.categories.items() if key not in labels}
+        bare = sum(each["category_id"] not in labels for rows in coco.annotations.values() for each in rows)
+        named = f"objects of categories without keypoints ({shorten(others, 3)})"
+        self.note(split, path, {**coco.passed_over, named: bare})
         return [self._entry(coco, image, folder, labels, order) for image in coco.images]
 
     def _entry(
@@ -101,10 +106,11 @@ class CocoKeypointData(PoseData):
         rows = [
             _keypoints(each, len(self.skeleton), self.skeleton.name, coco.path)[order]
             for each in coco.annotations.get(image["id"], [])
+            if each["category_id"] in labels
         ]
         keypoints = np.array(rows, dtype=np.float32).reshape(-1, len(self.skeleton), 3)
         area = subject_areas(entry.area, entry.boxes)  # of the box as it is written, before it is clipped
-        return replace(entry, segments=None, area=area, more={"keypoints": keypoints})
+        return replace(entry, segments=None, area=area, more={**entry.more, "keypoints": keypoints})
 
     def _order(self, path: Path) -> list[int]:
         """The skeleton's keypoints in the file, by name where the file names them."""
@@ -137,10 +143,10 @@ class CocoKeypointData(PoseData):
         if self.boxes is None:
             return None
         path = self.root / self.boxes.format(split=split)
-        labels = label_file(self.root, split, self.labels, must=False) or label_file(self.root, "train", self.labels)
-        assert labels is not None  # it must be there
+        labels = label_file(self.root, split, self.labels, must=False, usual=_USUAL)
+        labels = labels or any_label_file(self.root, self.labels, _USUAL)  # which the split is split off
         coco = read_coco(labels)
-        folder = picture_folder(self.root, split, labels, coco.images, self.images)
+        folder = image_folder(self.root, split, coco, self.images)
         files = {image["id"]: image_file(folder, image) for image in coco.images}
         results = read_json(path)
         if not isinstance(results, list):
@@ -150,15 +156,22 @@ class CocoKeypointData(PoseData):
             place = f"{path} [{number}]"
             if not isinstance(each, dict) or not {"image_id", "bbox", "score"} <= each.keys():
                 raise DataError(f"{place}: a result has an image_id, a bbox and a score")
-            if each["image_id"] not in files:
-                raise DataError(f"{place}: {labels} has no image with the id {each['image_id']}")
+            image = identifier(each["image_id"], place, "image_id")
+            if image not in files:
+                raise DataError(f"{place}: {labels} has no image with the id {shown(image)}")
             box = each["bbox"]
             if not isinstance(box, list) or len(box) != 4 or not all(map(_finite, [*box, each["score"]])):
                 raise DataError(f"{place}: bbox is x, y, width, height and score a number")
             x, y, width, height = box
             if each["score"] >= self.box_score and min(width, height) > 0:
-                out.setdefault(files[each["image_id"]], []).append([x, y, x + width, y + height, each["score"]])
+                out.setdefault(files[image], []).append([x, y, x + width, y + height, each["score"]])
         return {file: np.array(rows, dtype=np.float64) for file, rows in out.items()}
+
+
+def _with_keypoints(coco: CocoFile) -> list[Any]:
+    """The categories that have keypoints; all of them where the file names none for any."""
+    named = [key for key, each in coco.details.items() if each.get("keypoints") and key in coco.categories]
+    return named or list(coco.categories)
 
 
 def _finite(value: Any) -> bool:
@@ -168,17 +181,25 @@ def _finite(value: Any) -> bool:
 def _keypoints(annotation: dict[str, Any], count: int, skeleton: str, path: Path) -> np.ndarray:
     """(K, 3) of one annotation; all absent where it has none."""
     given = keypoint_list(annotation, count)
-    if given is None:
+    if given is None or given == []:
         return np.zeros((count, 3), dtype=np.float32)
-    place = f"{path} annotation {annotation.get('id')}"
-    if not isinstance(given, list) or not all(map(_finite, given)):
+    place = f"{path} annotation {shown(annotation.get('id'))}"
+    try:
+        flat = np.array(given, dtype=np.float64)  # null becomes NaN
+    except (ValueError, TypeError, OverflowError):
+        flat = np.zeros((0, 0))
+    if not isinstance(given, list) or flat.ndim != 1:
         raise DataError(f"{place}: keypoints is a list of numbers x, y, visibility for each keypoint")
-    if len(given) != 3 * count:
+    if len(flat) != 3 * count:
+        two = " (x, y and visibility for each; are these x, y alone?)" if len(flat) == 2 * count else ""
         raise DataError(
-            f"{place}: {len(given)} numbers, and skeleton {skeleton} of {count} keypoints needs {3 * count}; give the "
-            "right one with --data.skeleton"
+            f"{place}: {len(flat)} numbers, and skeleton {skeleton} of {count} keypoints needs {3 * count}{two}; give "
+            "the right one with --data.skeleton"
         )
-    values = np.array(given, dtype=np.float32).reshape(count, 3)
-    values[values[:, 2] <= 0] = 0
+    values = flat.reshape(count, 3)
+    values[~(values[:, 2] > 0)] = 0  # not labelled: trackers write NaN there
+    if not np.isfinite(values).all() or np.abs(values).max(initial=0) > 1e7:
+        raise DataError(f"{place}: a labelled keypoint is no pair of finite numbers")
+    values = values.astype(np.float32)
     values[:, 2] = values[:, 2].clip(0, 2)
     return values

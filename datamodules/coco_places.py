@@ -24,32 +24,31 @@ def image_file(folder: Path, image: Mapping[str, Any]) -> str:
     return str(resolve_listed(folder, image["file_name"]))
 
 
-def picture_folder(
-    root: Path, split: Split, path: Path, listed: Sequence[Mapping[str, Any]], images: str | None
-) -> Path:
+def find_image_folder(root: Path, split: Split, path: Path, names: Sequence[str], images: str | None) -> Path:
     """The folder of a split's images.
 
     Args:
         root: Of the data set.
         split: Its name.
         path: The label file.
-        listed: Its images.
+        names: The images that it names.
         images: The folder below `root`, which may have `{split}` in it; looked for in the usual places where left out.
 
     Raises:
         DataError: The first images are in none of these places.
     """
     if images is not None:
-        return (find_split(root, images, split) if "{split}" in images else None) or root / images.format(split=split)
+        return (find_split(root, images, split) if "{split}" in images else None) or root / images.replace(
+            "{split}", split
+        )
     places = [path.parent, *(place for each in _IMAGES for place in find_places(root, each, split)), root]
-    names = [image["file_name"] for image in listed[:_PROBES]]
     for folder in dict.fromkeys(places):
-        if not names or any(resolve_listed(folder, name).is_file() for name in names):
+        if not names or any(resolve_listed(folder, name).is_file() for name in names[:_PROBES]):
             return folder
     tried = shorten(dict.fromkeys(map(str, places)))
     raise DataError(
-        f"{path}: its image {names[0]!r} is in none of {tried}; name the folder below {root} with --data.images, with "
-        "{split} in place of the split"
+        f"{path}: its image {names[0][:100]!r} is in none of {tried}; name the folder below {root} with --data.images, "
+        "with {split} in place of the split"
     )
 
 
@@ -83,7 +82,7 @@ def label_file(
         if found is not None:
             return found
     if must:
-        tried = ", ".join(pattern.format(split=split) for pattern in ([labels] if labels is not None else usual))
+        tried = ", ".join(pattern.replace("{split}", split) for pattern in ([labels] if labels is not None else usual))
         there = shorten((str(each.relative_to(root)) for each in list_files(root, {".json"}).files), 4)
         raise DataError(
             f"{root}: no label file of {split} ({tried}); json files there: {there or 'none'}; give "

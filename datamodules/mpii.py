@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.coco_places import label_file
 from datamodules.object_entries import Entry
-from datamodules.pose_data import PoseData, around_joints, read_json
+from datamodules.pose_data import PoseData, around_joints
 from visionkit.data import Split
 from visionkit.errors import DataError
+from visionkit.listing import resolve_listed
+from visionkit.names import checked_name
+from visionkit.text_files import read_json
 
 _LABELS = ("annot/{split}.json", "annotations/{split}.json", "*{split}*.json")
-_NAMES: dict[Split, str] = {"train": "train", "val": "valid", "test": "test"}
 _UNIT = 200.0
 """A person of scale 1 is so many pixels high."""
 
@@ -69,22 +72,14 @@ class MpiiData(PoseData):
                 or not {"image", "center", "scale", "joints", "joints_vis"} <= person.keys()
             ):
                 raise DataError(f"{place}: a person has image, center, scale, joints and joints_vis")
-            pictures.setdefault(str(person["image"]), []).append(self._person(person, place))
+            pictures.setdefault(checked_name(person["image"], place, "image"), []).append(self._person(person, place))
+        self.note(split, path)
         return [self._entry(path, name, rows) for name, rows in pictures.items()]
 
     def _file(self, split: Split) -> Path | None:
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder; give --data.root")
-        patterns = (self.labels,) if self.labels else _LABELS
-        for pattern in patterns:
-            for word in dict.fromkeys((_NAMES[split], split)):
-                found = sorted(self.root.glob(pattern.format(split=word)))
-                if found:
-                    return found[0]
-        if split == "train":
-            tried = ", ".join(pattern.format(split="train") for pattern in patterns)
-            raise DataError(f"{self.root}: no label file of train ({tried}); give --data.labels with {{split}} in it")
-        return None
+        return label_file(self.root, split, self.labels, must=split == "train", usual=_LABELS)
 
     def _person(self, person: dict[str, Any], place: str) -> tuple[np.ndarray, np.ndarray]:
         """(K, 3) joints and (4,) box."""
@@ -94,7 +89,7 @@ class MpiiData(PoseData):
             seen = np.array(person["joints_vis"], dtype=np.float64).reshape(-1)
             x, y = (float(value) for value in person["center"])
             scale = float(person["scale"])
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise DataError(f"{place}: joints are pairs of numbers, center a pair and scale a number") from None
         if len(joints) != count or len(seen) != count:
             raise DataError(
@@ -113,8 +108,8 @@ class MpiiData(PoseData):
         keypoints = np.stack([joints for joints, _ in rows])
         tight = around_joints(keypoints)
         return Entry(
-            file=str(self.root / self.images / name),
-            place=f"{path} image {name}",
+            file=str(resolve_listed(self.root / self.images, name)),
+            place=f"{path} image {name[:200]}",
             boxes=np.stack([box for _, box in rows]),
             labels=np.zeros(len(rows), dtype=np.int64),
             area=(tight[:, 2:] - tight[:, :2]).prod(axis=1).astype(np.float64),

@@ -17,6 +17,7 @@ import numpy as np
 from datamodules.augment import SampleAugment
 from datamodules.object_entries import Entry, check_files, clean, size_text
 from datamodules.pictures import FileStore, PixelCache, split_rows
+from datamodules.splits import SPLITS
 from visionkit.data import Split, VisionDataModule
 from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, UsageError, suggest
@@ -128,6 +129,19 @@ class ObjectData(VisionDataModule):
         """Names the data in messages."""
         return type(self).__name__
 
+    def check(self, split: Split, entries: list[Entry], counts: dict[str, int]) -> list[Entry]:
+        """What a kind of data does to entries as they were read, before boxes are clipped; by default nothing.
+
+        Args:
+            split: `train`, `val` or `test`.
+            entries: As they were read.
+            counts: Gets the number of labels that are left out or suspect, by reason.
+
+        Raises:
+            DataError: Labels that nobody could learn from.
+        """
+        return entries
+
     def mixture(self, entries: Sequence[Entry]) -> np.ndarray:
         """(n,) int groups of pictures that every split-off part shall have its share of; by default one."""
         return np.zeros(len(entries), dtype=np.int64)
@@ -146,14 +160,14 @@ class ObjectData(VisionDataModule):
 
     def entries(self, split: Split) -> list[Entry]:
         """The entries of one split, cleaned; training ones without crowds, which no loss learns from."""
-        entries = self._chosen(split)
+        entries = self.labelled(split)
         if split != "train":
             return entries
         entries = [replace(entry, more=_for_training(entry.more)) for entry in entries]
         if not self.keeps_crowds:
             entries = [entry.take(~entry.crowded) for entry in entries]
         if not any(map(len, entries)):
-            crowds = sum(int(entry.crowded.sum()) for entry in self._chosen(split))
+            crowds = sum(int(entry.crowded.sum()) for entry in self.labelled(split))
             cause = f"; all of its {crowds} objects are crowds, which --data.crowds objects takes as objects" * bool(
                 crowds
             )
@@ -165,7 +179,7 @@ class ObjectData(VisionDataModule):
 
     def summary(self, split: Split) -> SplitSummary:
         """Images, objects per class, crowds, images without objects, what was left out and where the split is from."""
-        entries = self._chosen(split)
+        entries = self.labelled(split)
         labels = np.concatenate([entry.labels[~entry.crowded] for entry in entries])
         numbers = np.bincount(labels, minlength=len(self.classes)).tolist()
         own = self._own(split) is not None
@@ -184,7 +198,7 @@ class ObjectData(VisionDataModule):
 
     def files(self, split: Split) -> Sequence[str]:
         """Paths of the images of one split."""
-        return [entry.file for entry in self._chosen(split)]
+        return [entry.file for entry in self.labelled(split)]
 
     def dataset(self, split: Split) -> Sequence[Sample]:
         """The pictures of one split; the first call checks that all are there."""
@@ -195,7 +209,7 @@ class ObjectData(VisionDataModule):
         cache = PixelCache.for_pictures(store, np.arange(len(entries)), channels, self.cache_mb)
         return ObjectPictures(entries, self.target, store, cache)
 
-    def _chosen(self, split: Split) -> list[Entry]:
+    def labelled(self, split: Split) -> list[Entry]:
         """The entries of one split, those that are split off included; crowds as the label file has them."""
         entries = self._own(split)
         train = self._own("train") if entries is None or (split == "train" and self._splits_off()) else None
@@ -208,11 +222,16 @@ class ObjectData(VisionDataModule):
             )
         return entries
 
+    def splits(self) -> list[Split]:
+        """The splits that the data names, and those that are split off."""
+        return [split for split in SPLITS if self._own(split) is not None or self.fractions.get(split, 0) > 0]
+
     def _own(self, split: Split) -> list[Entry] | None:
         if split not in self._read:
             entries = self.read(split)
             if entries is not None:
                 counts: dict[str, int] = {}
+                entries = self.check(split, entries, counts)
                 entries = clean(entries, f"{self.source}, {split}", counts=counts)
                 note = self.notes.get(split, SplitNotes(self.source, {}))
                 self.note(split, note.source, {**note.passed_over, **counts})

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from datamodules.augment import SampleAugment
+from datamodules.keypoint_checks import check_keypoints
 from datamodules.object_entries import Entry
 from datamodules.objects import ObjectData
 from datamodules.persons import PersonCrops
@@ -63,6 +62,18 @@ class PoseData(ObjectData):
     def read(self, split: Split) -> list[Entry] | None:
         """As in the base, with `keypoints` (N, K, 3) in `more`."""
 
+    def check(self, split: Split, entries: list[Entry], counts: dict[str, int]) -> list[Entry]:
+        """Refuses keypoints that nobody could learn from, see `datamodules.keypoint_checks`."""
+        entries = check_keypoints(entries, f"{self.source}, {split}", counts)
+        people = sum(int((~entry.crowded).sum()) for entry in entries)
+        if split == "train" and people and not any((entry.more["keypoints"][..., 2] > 0).any() for entry in entries):
+            found = "".join(f"; {number} {what}" for what, number in counts.items())
+            raise DataError(
+                f"{self.source}, {split}: none of {people} people has a labelled keypoint, so there is nothing to "
+                f"train on; visibility is 0 where a keypoint is not labelled, else 1 or 2{found}"
+            )
+        return entries
+
     @classmethod
     def discover_classes(cls, skeleton: Any = None, **init_args: Any) -> list[str]:
         """What has the skeleton's keypoints."""
@@ -88,20 +99,6 @@ class PoseData(ObjectData):
         boxes = None if split == "train" else self.found_boxes(split)
         name = f"{self.source}, {split}"
         return PersonCrops(pictures, self.crop, self.input.size, training=split == "train", boxes=boxes, name=name)
-
-
-def read_json(path: Path) -> Any:
-    """A json file of whatever content.
-
-    Raises:
-        DataError: Missing, or no json.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: no valid json ({' '.join(str(error).split())[:120]})") from None
 
 
 def around_joints(keypoints: np.ndarray) -> np.ndarray:

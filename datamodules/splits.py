@@ -139,13 +139,13 @@ def _fitting(folder: Path, part: str, split: Split) -> list[Path]:
         if (
             match
             and not entry.name.startswith(".")
-            and ("split" not in match.groupdict() or _means(match, entry, split))
+            and ("split" not in match.groupdict() or _means(match, entry, split, "*" in part))
         ):
             found.append(entry)
     return found
 
 
-def _means(match: re.Match[str], entry: Path, split: Split) -> bool:
+def _means(match: re.Match[str], entry: Path, split: Split, open_end: bool) -> bool:
     """Whether the word in the place of `{split}` means it; with a `*` beside, the whole name must not say another."""
     word = match["split"]
-    return split_of(word) == split or (not word.isalpha() and split_in(entry.stem) == split)
+    return split_of(word) == split or (open_end and not word.isalpha() and split_in(entry.stem) == split)

@@ -42,7 +42,8 @@ class YoloData(ObjectData):
     def __init__(self, yaml: str, **base: Any) -> None:
         super().__init__(**base)
         self.yaml = Path(yaml)
-        names = tuple(self.discover_classes(yaml))
+        self.described = describe(self.yaml)
+        names = tuple(self.described.names)
         self.classes = self.classes or names
         if self.classes != names:
             wrong = next((name for name in self.classes if name not in names), None)
@@ -59,7 +60,7 @@ class YoloData(ObjectData):
         return describe(Path(yaml)).names
 
     def read(self, split: Split) -> list[Entry] | None:
-        found = list_labelled(describe(self.yaml), split)
+        found = list_labelled(self.described, split)
         if found is None:
             return None
         self.note(split, found.source, found.passed_over)

@@ -24,6 +24,7 @@ SUFFIXES = frozenset(
 )
 """Lower-case file name endings that are images."""
 
+_LONGEST = 3000  # bytes of a path that systems take
 _SYSTEM = frozenset({"__macosx", "@eadir", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information"})
 _SIGNATURES = (
     *(b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\x00", b"MM\x00*"),
@@ -156,10 +157,12 @@ def resolve_listed(root: Path, name: str) -> Path:
         name: As the annotation has it.
 
     Returns:
-        The path of an existing file or folder, else `root / name`, so that the caller's message shows what was asked.
+        The path of an existing file or folder, else `root / name`, so that the caller's message shows what was asked; a
+        beginning of a name that no file can have.
     """
-    if "\0" in name:
-        return root / name.replace("\0", "?")
+    if not _can_be_a_path(name):
+        shown = name[:60].encode("ascii", "backslashreplace").decode().replace("\0", "?")
+        return root / f"{shown}..."  # no file is called so
     plain = root / name
     tried = dict.fromkeys([name, name.replace("\\", "/"), unquote(name), unquote(name.replace("\\", "/"))])
     for candidate in tried:
@@ -196,6 +199,14 @@ def _other_form(root: Path, name: str) -> Path | None:
             return None
         here = here / match
     return here
+
+
+def _can_be_a_path(name: str) -> bool:
+    try:
+        data = os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return b"\0" not in data and len(data) <= _LONGEST and all(len(part) <= 255 for part in data.split(b"/"))
 
 
 def _exists(path: Path) -> bool:

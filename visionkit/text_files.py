@@ -11,7 +11,7 @@ import csv
 import json
 import math
 import stat
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from visionkit.errors import DataError
 MAX_TEXT = 1 << 30
 """Bytes of the largest text file that is read; COCO's largest label file has half of that."""
 
-_MAX_YAML = 1 << 24  # a yaml file describes a data set; its parser is slow
+_MAX_DEPTH = 100  # of nested lists and mappings
+_MAX_YAML = 1 << 21  # a yaml file describes a data set; its parser is slow
 _MAX_NODES = 1_000_000  # values of a yaml file, each alias counted with all that it stands for
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
@@ -123,8 +124,13 @@ def read_yaml(path: str | Path, what: str = "yaml file", *, as_text: bool = Fals
     import yaml
 
     text = read_text(path, _MAX_YAML, what)
-    loader = (yaml.BaseLoader if as_text else yaml.SafeLoader)(text)
+    name = "BaseLoader" if as_text else "SafeLoader"
+    kind = getattr(yaml, f"C{name}", getattr(yaml, name))
+    loader = None
     try:
+        if _depth(yaml.parse(text, Loader=kind)) > _MAX_DEPTH:  # the fast loader would end the process
+            raise DataError(f"{path}: not valid yaml (nested too deeply)")
+        loader = kind(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -140,7 +146,21 @@ def read_yaml(path: str | Path, what: str = "yaml file", *, as_text: bool = Fals
     except RecursionError:
         raise DataError(f"{path}: not valid yaml (nested too deeply)") from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
+
+
+def _depth(events: Iterable[Any]) -> int:
+    """The deepest nesting; reading ends where it is too deep."""
+    depth = deepest = 0
+    for event in events:
+        kind = type(event).__name__
+        depth += kind in ("MappingStartEvent", "SequenceStartEvent")
+        depth -= kind in ("MappingEndEvent", "SequenceEndEvent")
+        deepest = max(deepest, depth)
+        if deepest > _MAX_DEPTH:
+            break
+    return deepest
 
 
 def _expanded(node: Any, known: dict[int, int]) -> int:

@@ -13,7 +13,9 @@ import yaml
 from PIL import Image
 
 from datamodules.coco import CocoData, read_coco
-from datamodules.object_files import convert, join_polygons, open_objects
+from datamodules.object_files import convert
+from datamodules.object_formats import open_objects
+from datamodules.object_writers import join_polygons
 from datamodules.scenes.files import write_scenes
 from datamodules.voc import VocData
 from datamodules.yolo import YoloData, label_file
@@ -240,7 +242,7 @@ def test_the_way_through_all_formats_loses_nothing_that_they_hold(tmp_path, caps
         assert cli.main(["convert", str(tmp_path / source), "--to", form, "--out", str(tmp_path / out)]) == 0
     told = capsys.readouterr()
     assert "VOC's xml holds no outlines: 6 objects" in told.err and "no crowds, so they are left out: 2" in told.err
-    assert "4 pictures (2 train, 2 val) with 6 objects" in told.out
+    assert "4 images (2 train, 2 val) with 6 objects" in told.out
     for split, names in (("train", ["a.jpg", "b.png"]), ("val", ["a-2.jpg", "b-2.png"])):
         before, after = CocoData(str(start)).read(split), CocoData(str(tmp_path / "end")).read(split)
         assert [Path(each.file).name for each in after] == names, "VOC has one folder for all splits"

@@ -1,0 +1,157 @@
+"""Which format a data set of objects or keypoints is in: said by its files, or by an option."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from datamodules.box_csv import CsvBoxData, OpenImagesData
+from datamodules.class_names import shorten
+from datamodules.coco import CocoData, read_coco
+from datamodules.coco_keypoints import CocoKeypointData
+from datamodules.coco_places import LABELS, any_label_file
+from datamodules.cvat import CvatData
+from datamodules.instance_maps import InstanceMapData
+from datamodules.labelme import LabelmeData
+from datamodules.objects import ObjectData
+from datamodules.voc import VocData
+from datamodules.yolo import YoloData
+from datamodules.yolo_description import YAML, describe, description_in
+from datamodules.yolo_pose import YoloPoseData
+from visionkit.errors import DataError, UsageError, suggest
+from visionkit.listing import list_files, list_folders
+
+FORMATS = ("coco", "voc", "yolo", "cvat", "labelme", "openimages", "csv", "maps")
+"""What can be read."""
+
+_HEAD = 1 << 16  # bytes of a file that say what it is
+_ENDINGS = frozenset(
+    {".json", ".xml", ".csv", ".txt", ".yaml", ".yml", ".data", ".names", ".png", ".jpg", ".jpeg", ".bmp"}
+)
+
+
+def open_objects(
+    source: Path, form: str | None = None, labels: str | None = None, images: str | None = None, **base: Any
+) -> ObjectData:
+    """Opens a data set of objects or keypoints.
+
+    Args:
+        source: Its folder, its label file, or the yaml file of a YOLO set.
+        form: Its format, one of `FORMATS`; found out where left out.
+        labels: Where its label files are, if not in the usual places: a file, or a path below the folder.
+        images: Folder of the images below it, if not in the usual places.
+        **base: See `datamodules.objects.ObjectData`.
+
+    Raises:
+        UsageError: No such format, or an option that it does not have.
+        DataError: Nothing there that looks like one of the formats.
+    """
+    if form is not None and form not in FORMATS:
+        raise UsageError(f"--from {form}: allowed are {', '.join(FORMATS)}{suggest(form, FORMATS)}")
+    if labels is not None and Path(labels).is_file():
+        labels = str(Path(labels).resolve())
+    root = source.parent if source.is_file() else source
+    file = source if source.is_file() else None
+    if form is None:
+        form = _recognized(root, file or (Path(labels) if labels and Path(labels).is_file() else None), labels)
+    if file is not None and labels is None:
+        labels = file.name
+    if form == "yolo":
+        return _yolo(file or (Path(labels) if labels else description_in(root)), root, images, base)
+    if form == "coco":
+        return _coco(root, labels, images, base)
+    given = {key: value for key, value in (("labels", labels), ("images", images)) if value is not None}
+    if form == "voc":
+        named = {"annotations" if key == "labels" else key: value for key, value in given.items()}
+        return VocData(str(root), **named, **base)
+    if form == "csv":
+        path = labels or _only(root, ".csv")
+        inner = {"root": str(root / images)} if images is not None else {}
+        return CsvBoxData(path if Path(path).is_absolute() else str(root / path), **inner, **base)
+    if form == "labelme":
+        if labels is not None:
+            raise UsageError("--labels: labelme's json files lie in the folder itself; name that folder as SOURCE")
+        return LabelmeData(str(root), **given, **base)
+    readers: dict[str, Any] = {"cvat": CvatData, "openimages": OpenImagesData, "maps": InstanceMapData}
+    reader: ObjectData = readers[form](str(root), **given, **base)
+    return reader
+
+
+def _coco(root: Path, labels: str | None, images: str | None, base: dict[str, Any]) -> ObjectData:
+    path = any_label_file(root, labels, LABELS)
+    keypoints = any(each.get("keypoints") for each in read_coco(path).details.values())
+    return (CocoKeypointData if keypoints else CocoData)(str(root), labels=labels, images=images, **base)
+
+
+def _yolo(file: Path, root: Path, images: str | None, base: dict[str, Any]) -> ObjectData:
+    if images is not None:
+        raise UsageError("--images: the yaml file of a YOLO set names its folders of images")
+    file = file if file.is_absolute() or file.exists() else root / file
+    return (YoloPoseData if describe(file).keypoints else YoloData)(str(file), **base)
+
+
+def _recognized(root: Path, file: Path | None, labels: str | None) -> str:
+    """The format of a label file, or of what lies in a folder."""
+    if file is not None:
+        form = _of_file(file)
+        if form is None:
+            raise DataError(f"{file}: its format is not recognized; name it with --from ({', '.join(FORMATS)})")
+        return form
+    if labels is not None and Path(labels.replace("{split}", "x")).suffix == ".json":
+        return "coco"
+    listing = list_files(root, _ENDINGS, kind="a known file")
+    kinds: Counter[str] = Counter()
+    endings: Counter[str] = Counter(path.suffix.lower() for path in listing.files)
+    seen: Counter[tuple[Path, str]] = Counter()
+    for path in listing.files:
+        place = (path.parent, path.suffix.lower())
+        seen[place] += 1
+        if seen[place] <= 4 and (form := _of_file(path)) is not None:  # a few of each folder say it
+            kinds[form] += 1
+    for form in ("openimages", "cvat", "voc", "yolo", "coco", "labelme", "csv"):
+        if kinds[form]:
+            return form
+    names = {path.name.lower() for path in list_folders(root)}
+    inner = {path.name.lower() for folder in list_folders(root) for path in list_folders(folder)}
+    if {"images", "labels"} <= names | inner and endings[".png"] and not endings[".txt"]:
+        return "maps"
+    what = ", ".join(f"{number} {ending}" for ending, number in endings.most_common(5)) or "no files with labels"
+    hint = "; YOLO's txt files need the yaml file that names the classes" if endings[".txt"] else ""
+    raise DataError(
+        f"{root}: not recognized as {', '.join(FORMATS)}; it has {what}, and the folders "
+        f"{shorten(sorted(names), 5) or 'none'}{hint}; name the format with --from and the label files with --labels"
+    )
+
+
+def _of_file(path: Path) -> str | None:
+    """The format that a file is of, by its ending and its beginning; None where it says nothing."""
+    suffix = path.suffix.lower()
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD).decode("utf-8-sig", "ignore").replace("\0", "")
+    except OSError:
+        return None
+    if suffix == ".json":
+        if '"shapes"' in head:
+            return "labelme"
+        return "coco" if any(f'"{key}"' in head for key in ("annotations", "images", "categories")) else None
+    if suffix == ".xml":
+        return "cvat" if "<annotations" in head else "voc" if "<annotation" in head else None
+    if suffix == ".csv":
+        first = head.partition("\n")[0].lower()
+        if "imageid" in first and "labelname" in first:
+            return "openimages"
+        boxes = any(word in first for word in ("xmin", "x1", "x_min", "width")) or first.count(",") == 5
+        return "csv" if boxes and "description" not in path.name else None
+    if suffix in (*YAML, ".data"):
+        return "yolo" if "names" in head and ("train" in head or "val" in head) else None
+    return None
+
+
+def _only(root: Path, suffix: str) -> str:
+    found = list_files(root, {suffix}, deep=False).files
+    if len(found) != 1:
+        there = shorten((path.name for path in found), 3) or "none"
+        raise DataError(f"{root}: one {suffix} file is expected there, not {there}; name it with --labels")
+    return found[0].name
