@@ -256,7 +256,7 @@ def _named(number, name):
     [
         (
             lambda t: t["annotations"][1].update(keypoints=[1, 2, 2] * 16),
-            "annotation 2: it has 16 keypoints and skeleton coco17 has 17",
+            "annotation 2: 48 numbers, and skeleton coco17 of 17 keypoints needs 51",
         ),
         (lambda t: t["annotations"][0].update(keypoints=["a"] * 51), "annotation 1: keypoints is a list of numbers"),
         (_named(0, "noze"), "the keypoint 'noze' is none of skeleton coco17; did you mean 'nose'"),
