@@ -24,13 +24,14 @@ import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from ui.file_names import drawing_names, file_stems, folder_of
 from ui.paths import check_exists
+from ui.prediction_records import RECORDS, cannot_write, records_of
 from visionkit.errors import DataError, EnvironmentFault, UsageError
 from visionkit.model_files import check_model
 from visionkit.wording import counted
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 SUMMARY = "predict on pictures, folders or patterns"
 
 ENGINES = ("torch", "onnx", "onnx-int8", "openvino")  # visionkit.engines would import torch for its names
-RECORDS = "predictions.jsonl"
 DRAWN = "drawn"
 FILES = "files"
 FEW = 20
@@ -143,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
         coco = CocoResults(out, Path(args.coco_labels) if args.coco_labels else None)
     names = drawing_names(paths) if args.draw else {}
     stems = file_stems(paths) if out is not None else {}
-    with _records(out) as file, _progress(len(paths), in_parts) as (advance, part):
+    with records_of(out) as file, _progress(len(paths), in_parts) as (advance, part):
         if in_parts:
             options["progress"] = part
         for path, picture, result in answers(predictors, paths, args.batch_size, options):
@@ -165,7 +165,7 @@ def run(args: argparse.Namespace) -> int:
             except OSError as error:
                 if out is None:
                     raise
-                raise _cannot_write(out / RECORDS, error) from error
+                raise cannot_write(out / RECORDS, error) from error
             report.note(path, answer, result.novelty)
             if coco is not None:
                 coco.add(path, answer, picture.size)
@@ -178,7 +178,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             coco.write()
         except OSError as error:
-            raise _cannot_write(coco.out, error) from error
+            raise cannot_write(coco.out, error) from error
     return report.close(out, args.top)
 
 
@@ -249,60 +249,8 @@ def _prepare(out: Path, overwrite: bool) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _cannot_write(out, error) from error
+        raise cannot_write(out, error) from error
     return out
-
-
-def _cannot_write(path: Path, error: OSError) -> EnvironmentFault:
-    return EnvironmentFault(f"{path}: cannot be written ({error.strerror})")
-
-
-@contextmanager
-def _records(out: Path | None) -> Iterator[IO[str]]:
-    if out is None:
-        yield sys.stdout
-        return
-    from visionkit.atomic import beside, remove_leftovers
-
-    # Records that are there already stay until the new ones are whole; without any, what was done until a failure is
-    # kept.
-    target = out / RECORDS
-    had, part = target.exists(), beside(target)
-    remove_leftovers(out)
-    try:
-        file = part.open("w", encoding="utf-8")
-    except OSError as error:
-        raise _cannot_write(target, error) from error
-    try:
-        yield file
-        _close(file, target)
-    except BaseException:
-        with suppress(OSError):  # what is left in its buffer fails again, and would hide the failure before it
-            file.close()
-        with suppress(OSError):
-            if not had and part.is_file() and _keep_whole_lines(part):
-                part.replace(target)
-        raise
-    else:
-        part.replace(target)
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
-def _close(file: IO[str], target: Path) -> None:
-    try:
-        file.close()
-    except OSError as error:
-        raise _cannot_write(target, error) from error
-
-
-def _keep_whole_lines(path: Path) -> int:
-    """Cuts a line off that a full disk has cut short; the bytes that are left."""
-    with path.open("r+b") as file:
-        size = sum(len(line) for line in file if line.endswith(b"\n"))
-        file.truncate(size)
-    return size
 
 
 def _save(stem: Path, answer: Prediction, picture: ImageSource, camera: Camera | None) -> list[Path]:
@@ -316,7 +264,7 @@ def _save(stem: Path, answer: Prediction, picture: ImageSource, camera: Camera |
         points = save_points(answer, picture, camera, stem) if camera is not None else []
         return save_files(answer, stem) + points
     except OSError as error:
-        raise _cannot_write(stem.parent, error) from error
+        raise cannot_write(stem.parent, error) from error
 
 
 def _draw(path: Path, picture: ImageSource, answer: Prediction) -> None:
@@ -328,7 +276,7 @@ def _draw(path: Path, picture: ImageSource, answer: Prediction) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, drawn)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
 
 
 # ---------------------------------------------------------------------- the work

@@ -14,7 +14,7 @@ import pytest
 from tests.tiny_training import tiny_task
 from tests.ui.conftest import build
 from ui.cli import main
-from ui.predict import RECORDS, _records
+from ui.prediction_records import RECORDS, records_of
 from visionkit import atomic
 from visionkit.atomic import beside, write_whole
 from visionkit.bundle import save_bundle
@@ -100,13 +100,13 @@ def test_old_records_stay_until_the_new_ones_are_whole(
 
 
 def test_what_was_done_until_then_is_kept_in_whole_lines(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), _records(tmp_path) as file:
+    with pytest.raises(ZeroDivisionError), records_of(tmp_path) as file:
         file.write(json.dumps({"a": 1}) + "\n" + '{"b": ')
         file.flush()
         raise ZeroDivisionError
     assert (tmp_path / RECORDS).read_text() == '{"a": 1}\n'
     (tmp_path / RECORDS).unlink()
-    with pytest.raises(ZeroDivisionError), _records(tmp_path):
+    with pytest.raises(ZeroDivisionError), records_of(tmp_path):
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []  # where nothing was answered, the next try finds nothing in its way
 

@@ -346,3 +346,12 @@ def test_pictures_are_found_in_folders_and_patterns(tmp_path):
 def _empty(folder: Path) -> Path:
     (folder / "empty").mkdir()
     return folder / "empty"
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1"])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_heic_image_is_called_by_its_name(brand: bytes, in_memory: bool, tmp_path: Path) -> None:
+    data = b"\0\0\0\x18ftyp" + brand + bytes(40)
+    (tmp_path / "photo.jpg").write_bytes(data)
+    with pytest.raises(DataError, match=r"a HEIC image.*convert it to JPEG"):
+        ImageSource(data if in_memory else tmp_path / "photo.jpg").read()
