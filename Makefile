@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 PACKAGES := visionkit tasks datamodules ui
 # make's own job slots would mix the output of lint and tests.
 .NOTPARALLEL:
-.PHONY: help install demo test lint format slow bench screenshots lock clean
+.PHONY: help install demo test lint format mutation slow bench screenshots lock clean
 
 help:
 	@echo "make demo     set up and open the web demo on http://127.0.0.1:$(PORT) (PORT=... changes it)"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint     ruff, mypy, import-linter"
 	@echo "make format   let ruff rewrite what it can"
 	@echo "make slow     the tests that take minutes"
+	@echo "make mutation  change the core a little, again and again: which change does no test notice?"
 	@echo "make bench    the benchmarks"
 	@echo "make screenshots  take the pictures of the demo in docs/pictures anew (needs Debian's chromium)"
 	@echo "make lock     resolve pyproject.toml anew into requirements.lock"
@@ -54,6 +55,9 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+mutation: install
+	$(BIN)/python -m tests.mutation --jobs $(JOBS)
 
 slow: install
 	$(BIN)/python -m pytest -m slow

@@ -2,6 +2,8 @@
 
     python -m tests.mutation [--count 25] [--seed 0] [--jobs 2] [MODULE ...]
 
+The table goes to standard output, the survivors of a module to standard error as soon as it is done.
+
 Of each module a sample of all mutants, the same for the same seed, is tried, each in a process that is forked from one
 that has imported every library already. The tests that reach a changed line run first, quickest first; what survives
 them meets all tests of the module. A survivor is a test that is missing, or stands with its reason in
@@ -228,7 +230,7 @@ def main() -> int:
     for library in LIBRARIES:
         importlib.import_module(library)
     print("| module | mutants | killed | survived | equivalent | share |\n|---|---|---|---|---|---|", flush=True)
-    lines, killed, tried, failed = [], 0, 0, False
+    killed, tried, failed = 0, 0, False
     waiting, running = list(arguments.modules), {}
     while waiting or running:
         while waiting and len(running) < arguments.jobs:
@@ -251,10 +253,9 @@ def main() -> int:
             failed = True
             continue
         print(found["row"], flush=True)
-        lines += found["lines"]
+        print(*found["lines"], sep="\n", end="\n" if found["lines"] else "", file=sys.stderr, flush=True)
         killed, tried = killed + found["killed"], tried + found["tried"]
     print(f"\n{killed} of {tried} killed ({killed / max(tried, 1):.1%}), seed {arguments.seed}")
-    print("\n".join(["", "Survivors:", *lines] if lines else []))
     return int(failed or killed < GOAL * tried)
 
 

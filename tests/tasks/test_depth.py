@@ -11,8 +11,8 @@ from torch import nn
 
 from tasks.depth import DepthTask
 from tasks.depth.alignment import least_squares
-from tasks.depth.loss import LOSSES, DepthLoss
-from tasks.depth.metrics import CROPS, DepthMeasures, crop_mask
+from tasks.depth.loss import LOSSES, DepthLoss, GradientMatching, ScaleInvariantLog, ScaleShiftInvariant
+from tasks.depth.metrics import CROPS, NAMES, DepthMeasures, crop_mask, measures
 from tasks.depth.network import Bins, Bounded
 from tests.ranks import on_two_ranks
 from visionkit.data import SampleDataset, collate
@@ -223,6 +223,39 @@ def test_gradients_match_edges_and_not_a_common_factor():
     loss, known = LOSSES["gradient"](), torch.ones(1, 8, 8, dtype=torch.bool)
     assert float(loss(2 * truth, truth, known)) == pytest.approx(0, abs=1e-5)
     assert float(loss(torch.full_like(truth, 2.0), truth, known)) > 0.1
+
+
+def test_a_picture_with_one_measured_pixel_counts():
+    depth, truth = torch.full((2, 2, 2), 2.0), torch.ones(2, 2, 2)
+    known = torch.zeros(2, 2, 2, dtype=torch.bool)
+    known[0, 0, 0] = True
+    # One log error of log 2: the spread is (1 - focus) of its square.
+    found = ScaleInvariantLog(variance_focus=0.5)(depth, truth, known)
+    assert float(found) == pytest.approx(math.sqrt(0.5) * math.log(2), abs=1e-2)
+
+
+def test_the_invariant_loss_measures_by_the_spread_and_not_by_the_distance():
+    torch.manual_seed(0)
+    nearness, goal, known = torch.rand(1, 6, 6), 0.5 + torch.rand(1, 6, 6), torch.ones(1, 6, 6, dtype=torch.bool)
+    loss = ScaleShiftInvariant()
+    assert float(loss(nearness, 1 / goal, known)) == pytest.approx(
+        float(loss(nearness, 1 / (goal + 3), known)), rel=1e-3
+    )
+
+
+def test_the_shares_of_pixels_within_a_factor_by_hand():
+    truth = torch.ones(4, dtype=torch.float64)
+    depth = torch.tensor([1.0, 1.2, 1.5, 2.2], dtype=torch.float64)
+    shares = dict(zip(NAMES, measures(depth, truth).tolist(), strict=True))
+    assert [shares[f"delta{power}"] for power in (1, 2, 3)] == [0.5, 0.75, 0.75]
+    assert dict(zip(NAMES, measures(truth * 1.9, truth).tolist(), strict=True))["delta3"] == 1
+    assert shares["abs_rel"] == pytest.approx(1.9 / 4) and shares["sq_rel"] == pytest.approx(1.73 / 4)
+
+
+def test_gradients_need_a_scale():
+    assert GradientMatching(1).scales == 1
+    with pytest.raises(UsageError, match="scales 0"):
+        GradientMatching(0)
 
 
 def test_losses_are_refused_with_a_line():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from tasks.instance_segmentation import InstanceSegmentationTask
+from tasks.instance_segmentation.loss import mask_rcnn_losses
 from tasks.instance_segmentation.postprocess import FoundMasks
 from tests.tasks.test_detection import SIZE, SPEC, TARGETS, TINY, build, pictures, target
 from visionkit.detection.two_stage_loss import Sampled, mask_loss
@@ -41,6 +44,22 @@ def test_the_mask_loss_reads_the_true_class_and_place() -> None:
     other_class = [{**full[0], "labels": torch.tensor([0, 1])}, TARGETS[1]]
     for wrong in (elsewhere, other_class):
         assert float(mask_loss(network, outputs, wrong, sampled, 10)) > 10
+
+
+def test_the_five_terms_are_the_same_every_time_save_in_training() -> None:
+    torch.manual_seed(0)
+    task = build("mask_rcnn").train()
+    outputs = task(pictures())
+    full = [{**each, "masks": torch.ones(len(each["boxes"]), *SIZE, dtype=torch.bool)} for each in TARGETS]
+    settings = dataclasses.replace(task.rcnn, anchors_drawn=4, boxes_drawn=4)
+
+    def terms(training: bool) -> list[float]:
+        found = mask_rcnn_losses(task.network, outputs, full, settings, masks_drawn=8, training=training)
+        assert len(found) == 5 and "masks" in found and all(torch.isfinite(each) for each in found.values())
+        return [float(each) for each in found.values()]
+
+    assert terms(False) == terms(False)
+    assert len({tuple(terms(True)) for _ in range(4)}) > 1
 
 
 def test_masks_lie_in_file_pixels() -> None:

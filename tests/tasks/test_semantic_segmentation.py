@@ -9,7 +9,13 @@ import torch.nn.functional as F
 
 from tasks.semantic_segmentation import SemanticSegmentationTask
 from tasks.semantic_segmentation.loss import LOSSES, CrossEntropy, SegmentationLoss
-from tasks.semantic_segmentation.metrics import SegmentationCounts, boundary_counts, confusion
+from tasks.semantic_segmentation.metrics import (
+    SegmentationCounts,
+    boundary_counts,
+    boundary_f1,
+    class_table,
+    confusion,
+)
 from tests.ranks import on_two_ranks
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
@@ -119,6 +125,49 @@ def test_what_is_refused_when_built(arguments, message):
 
 
 # ---------------------------------------------------------------------- metrics
+
+
+def test_every_number_of_a_set_by_hand():
+    """Two pictures of three classes and a fourth that never occurs; a row is ignored."""
+    first, second = [[0, 0, 1, 1], [0, 0, 1, 1], [255] * 4], [[2] * 4, [0] * 4, [0] * 4]
+    truth = torch.tensor([first, second])
+    said = torch.tensor([[[0, 0, 0, 1], [0, 1, 1, 1], [1, 1, 2, 2]], [[2, 2, 2, 0], [0] * 4, [0] * 4]])
+    metrics = SegmentationCounts(4)
+    for pair in zip(said, truth, strict=True):
+        metrics.update(*(each[None] for each in pair))
+    values = metrics.compute()
+    confusion = [[11, 1, 0, 0], [1, 3, 0, 0], [1, 0, 3, 0], [0, 0, 0, 0]]
+    assert values["confusion"].tolist() == confusion
+    iou, recall, dice = [11 / 14, 3 / 5, 3 / 4], [11 / 12, 3 / 4, 3 / 4], [22 / 25, 6 / 8, 6 / 7]
+    assert values["mean_iou"].item() == pytest.approx(sum(iou) / 3)
+    assert values["mean_accuracy"].item() == pytest.approx(sum(recall) / 3)
+    assert values["dice"].item() == pytest.approx(sum(dice) / 3)
+    assert values["pixel_accuracy"].item() == pytest.approx(17 / 20)
+
+    boundary = torch.tensor([[4, 3, 6, 3], [1, 1, 1, 1], [0, 0, 4, 0], [0, 0, 0, 0]])
+    f1, has = boundary_f1(boundary)
+    assert f1.tolist() == pytest.approx([2 * 0.75 * 0.5 / 1.25, 1, 0, 0]) and has.tolist() == [True, True, True, False]
+    rows = class_table(values["confusion"], boundary, ["a", "b", "c", "d"])
+    assert [row["class"] for row in rows] == ["a", "b", "c", "d"]
+    for row, *numbers in zip(rows, [*iou, 0], [*recall, 0], [*dice, 0], f1.tolist(), [0.6, 0.2, 0.2, 0], strict=True):
+        assert [row[key] for key in ("iou", "accuracy", "dice", "boundary_f1", "share")] == pytest.approx(numbers)
+    empty = SegmentationCounts(2)
+    empty.update(torch.zeros(1, 2, 2, dtype=torch.long), torch.full((1, 2, 2), 255))
+    for name, value in empty.compute().items():
+        assert (value == 0).all(), f"{name} is 0 where no pixel counts"
+
+
+def test_a_boundary_is_right_within_a_share_of_the_diagonal_and_at_least_a_pixel():
+    truth = np.zeros((30, 40), np.int64)  # a diagonal of 50
+    truth[:, 20:] = 1
+    for shift, tolerance in ((2, 0.04), (3, 0.04), (3, 0.06), (1, 0.0), (2, 0.0)):
+        said = np.zeros_like(truth)
+        said[:, 20 + shift :] = 1
+        # The column of each class beside the border is as far from the other map's as the border was moved.
+        found = 30 * (shift <= max(1.0, 50 * tolerance))
+        assert boundary_counts(said, truth, 2, tolerance).tolist() == [[30, found, 30, found]] * 2, (shift, tolerance)
+    high = boundary_counts(truth.T.copy(), truth.T.copy(), 2, 0.01)
+    assert high.tolist() == [[30] * 4] * 2, "borders between rows as well"
 
 
 def test_confusion_equals_torchmetrics_on_every_road():

@@ -355,3 +355,11 @@ def test_a_heic_image_is_called_by_its_name(brand: bytes, in_memory: bool, tmp_p
     (tmp_path / "photo.jpg").write_bytes(data)
     with pytest.raises(DataError, match=r"a HEIC image.*convert it to JPEG"):
         ImageSource(data if in_memory else tmp_path / "photo.jpg").read()
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1), (4, 5, 3)])
+def test_an_array_is_read_as_it_is(shape):
+    pixels = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    found = ImageSource(pixels).read_as_is()
+    assert found.shape == (4, 5, 1 if len(shape) == 2 else shape[2])
+    assert np.array_equal(found.reshape(shape), pixels)

@@ -89,10 +89,12 @@ def test_objects_outside_a_view_are_dropped_and_none_without_a_view():
     cut = Preprocessor(spec)(Sample(ImageSource(picture), target, view=View((60, 30, 99, 65))))["target"]
     for key in ("boxes", "labels", "masks", "keypoints", "area", "iscrowd"):
         assert len(cut[key]) == 1, key
-    assert cut["labels"].tolist() == [3]
+    assert cut["labels"].tolist() == [3] and not {"file_boxes", "file_masks"} & set(cut)
     centre = InputSpec(size=(20, 20), fit="crop", crop_fraction=0.2)
     whole = Preprocessor(centre)(Sample(ImageSource(picture), target))["target"]
     assert len(whole["boxes"]) == 2, "evaluation counts what the crop does not show"
+    assert torch.equal(whole["file_boxes"], torch.as_tensor(target["boxes"], dtype=torch.float64))
+    assert "file_masks" in whole
     hidden = whole["keypoints"][..., 2] == 0
     assert (whole["keypoints"][..., :2][hidden] == 0).all()
 
@@ -107,6 +109,40 @@ def test_a_picture_without_objects():
     for view in (None, View((3, 4, 50, 60))):
         found = Preprocessor(InputSpec(size=(32, 48)))(Sample(ImageSource(picture), empty, view=view))["target"]
         assert found["boxes"].shape == (0, 4) and found["masks"].shape == (0, 32, 48) and found["labels"].shape == (0,)
+
+
+def test_a_box_is_dropped_below_a_pixel_and_kept_at_one():
+    picture = np.zeros((40, 40, 3), np.uint8)
+    boxes = np.array([[10, 10, 11, 30], [10, 10, 10.99, 30], [10, 10, 30, 11], [10, 10, 30, 10.99]], np.float32)
+    sample = Sample(ImageSource(picture), {"boxes": boxes, "labels": np.arange(4)}, view=View((0, 0, 40, 40)))
+    found = Preprocessor(InputSpec(size=(40, 40), fit="stretch"))(sample)["target"]
+    assert found["labels"].tolist() == [0, 2]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32])
+def test_a_label_map_of_any_type_is_left_as_it_is(kind):
+    labels = np.arange(100, dtype=kind).reshape(10, 10)
+    labels.flags.writeable = False  # as a cache keeps it
+    sample = Sample(ImageSource(np.zeros((10, 10, 3), np.uint8)), {"label_map": labels})
+    found = Preprocessor(InputSpec(size=(10, 10), fit="stretch"))(sample)["target"]["label_map"]
+    assert found.dtype == torch.int64 and found.tolist() == labels.tolist()
+
+
+def test_keypoints_on_the_border_are_seen_and_beyond_it_absent():
+    keypoints = np.array([[[0, 0, 2], [20, 10, 1], [20.5, 5, 2], [5, -0.5, 2], [7, 8, 0]]], np.float32)
+    sample = Sample(ImageSource(np.zeros((10, 20, 3), np.uint8)), {"keypoints": keypoints})
+    found = Preprocessor(InputSpec(size=(30, 20), fit="letterbox"))(sample)["target"]["keypoints"]
+    assert found[0].tolist() == [[0, 10, 2], [20, 20, 1], [0, 0, 0], [0, 0, 0], [0, 0, 0]]
+
+
+def test_sixteen_bits_lie_on_the_scale_of_eight():
+    deep = np.array([[0, 257, 65535]], np.uint16)
+    file = io.BytesIO()
+    Image.fromarray(deep).save(file, "PNG")
+    spec = InputSpec(size=(1, 3), fit="stretch", channels=1, bits=16)
+    image, _ = Preprocessor(spec).prepare(file.getvalue())
+    assert image.dtype == torch.float32 and image.flatten().tolist() == [0.0, 1.0, 255.0]
 
 
 def test_photometric_changes_come_after_the_resize():
