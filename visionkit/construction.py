@@ -74,7 +74,11 @@ class Budget(TorchDispatchMode):
     def _size(self, func: Any, args: Any, kwargs: Any) -> int:
         """Bytes that an operator will allocate: exactly where it makes a tensor, else only where sizes multiply."""
         tensors = [each for each in args if isinstance(each, Tensor)]
+        if any(each.is_meta for each in tensors) or str(kwargs.get("device")) == "meta":
+            return 0  # sizes are asked for, and no memory
         if len(tensors) > 1:
+            if torch.Tag.pointwise not in func.tags:
+                return 0  # a convolution's shapes may happen to broadcast
             try:
                 shape = torch.broadcast_shapes(*(each.shape for each in tensors))
             except RuntimeError:
