@@ -316,3 +316,14 @@ def test_two_ranks_say_what_one_says():
             assert answer[kind].keys() == expected.keys()
             for name, value in expected.items():
                 assert np.array_equal(answer[kind][name], value.numpy()), name
+
+
+def test_true_boxes_count_as_their_file_states_them():
+    """By x, y, width and height of the file, as pycocotools takes them: nothing is clipped, no bit is lost."""
+    x, y, w, h = 0.7, 2.0, 7.9, 4.0
+    found = Detections(("a",), (8, 5), np.array([[x, y, x + w, y + h]]), np.array([0.9]), np.array([0]))
+    target = {"labels": np.array([0]), "file_boxes": np.array([[x, y, 5, 6]])}
+    for sides, wanted in (({}, 0.1), ({"file_xywh": np.array([[x, y, w, h]])}, 1.0)):
+        metric = DetectionMetrics(1)
+        metric.update([found], [target | sides])
+        assert float(metric.compute()["box_ap"]) == pytest.approx(wanted)

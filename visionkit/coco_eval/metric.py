@@ -66,7 +66,8 @@ class DetectionMetrics(Metric):
         Args:
             predictions: In file pixels; `Instances` where masks are measured.
             targets: Truth of the same pictures as evaluation batches carry it: `labels`, `file_boxes` (N, 4) float64,
-                `area` and `iscrowd` where the annotation has them, and `file_masks` packed by `MaskSet.pack`.
+                or `file_xywh` where the file states x, y, width and height; `area` and `iscrowd` where it has them,
+                and `file_masks` packed by `MaskSet.pack`.
         """
         for prediction, target in zip(predictions, targets, strict=True):
             self._pictures.append(_picture(prediction, target, self.masks))
@@ -120,17 +121,24 @@ class _Picture(NamedTuple):
     areas: np.ndarray | None
     crowd: np.ndarray
     true_masks: tuple[Rle, ...]
+    true_extents: np.ndarray
 
 
 def _picture(prediction: Detections, target: Mapping[str, Any], masks: bool) -> _Picture:
     boxes = _numbers(target["file_boxes"], np.float64).reshape(-1, 4)
+    extents = box_areas(boxes)
+    if "file_xywh" in target:
+        sides = _numbers(target["file_xywh"], np.float64).reshape(-1, 4)
+        boxes = np.concatenate([sides[:, :2], sides[:, :2] + sides[:, 2:]], axis=1)
+        extents = sides[:, 2] * sides[:, 3]
     number = len(boxes)
     crowd = _numbers(target["iscrowd"], np.int64) > 0 if "iscrowd" in target else np.zeros(number, dtype=bool)
     areas = _numbers(target["area"], np.float64) if "area" in target else None
     known = MaskSet.unpack(target["file_masks"]).rles if masks else ()
     said = prediction.masks if masks and isinstance(prediction, Instances) else ()
     labels = _numbers(target["labels"], np.int64)
-    return _Picture(prediction.boxes, prediction.scores, prediction.labels, said, boxes, labels, areas, crowd, known)
+    found = prediction.boxes, prediction.scores, prediction.labels, said
+    return _Picture(*found, boxes, labels, areas, crowd, known, extents)
 
 
 def _numbers(values: Any, kind: Any) -> np.ndarray:
@@ -148,6 +156,7 @@ def flatten(pictures: Sequence[Any], kind: Kind) -> tuple[Flat, Flat]:
     labels = _joined([each.labels for each in pictures], (0,), np.int64)
     true_labels = _joined([each.true_labels for each in pictures], (0,), np.int64)
     crowd = _joined([each.crowd for each in pictures], (0,), bool)
+    extents = _joined([each.true_extents for each in pictures], (0,), np.float64)
     masks: list[Rle] = []
     true_masks: list[Rle] = []
     if kind == "mask":
@@ -155,7 +164,7 @@ def flatten(pictures: Sequence[Any], kind: Kind) -> tuple[Flat, Flat]:
         true_masks = [rle for each in pictures for rle in each.true_masks]
         own, given = mask_areas(masks).astype(np.float64), mask_areas(true_masks).astype(np.float64)
     else:
-        own, given = box_areas(boxes), box_areas(true_boxes)
+        own, given = box_areas(boxes), extents.copy()
     # A data set without areas is measured by those of its masks or boxes, picture by picture.
     places = np.concatenate([[0], np.cumsum([len(each.true_boxes) for each in pictures])]).astype(np.int64)
     for number, each in enumerate(pictures):
@@ -163,7 +172,7 @@ def flatten(pictures: Sequence[Any], kind: Kind) -> tuple[Flat, Flat]:
             given[places[number] : places[number + 1]] = each.areas
     return (
         Flat(found_image, labels, boxes, own, scores, masks=masks),
-        Flat(true_image, true_labels, true_boxes, given, crowd=crowd, masks=true_masks),
+        Flat(true_image, true_labels, true_boxes, given, crowd=crowd, masks=true_masks, extents=extents),
     )
 
 
