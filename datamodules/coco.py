@@ -15,6 +15,7 @@ from datamodules.class_names import index_classes, shorten
 from datamodules.coco_places import any_label_file, find_image_folder, image_file, label_file
 from datamodules.object_entries import Entry, Segment
 from datamodules.objects import ObjectData
+from datamodules.splits import split_in
 from visionkit.data import Split
 from visionkit.errors import DataError, suggest
 from visionkit.masks import Rle, compress_counts, mask_boxes, run_lengths
@@ -337,5 +338,9 @@ def _area(each: dict[str, Any], place: str) -> float:
 
 
 def image_folder(root: Path, split: Split, coco: CocoFile, images: str | None) -> Path:
-    """The folder of the images of a split, see `datamodules.coco_places.find_image_folder`."""
+    """The folder of the images of a label file, see `datamodules.coco_places.find_image_folder`.
+
+    A file whose name says a split has that split's images, whatever it is read for.
+    """
+    split = split_in(coco.path.stem) or split
     return find_image_folder(root, split, coco.path, [image["file_name"] for image in coco.images], images)

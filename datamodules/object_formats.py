@@ -51,12 +51,13 @@ def open_objects(
         raise UsageError(f"--from {form}: allowed are {', '.join(FORMATS)}{suggest(form, FORMATS)}")
     if labels is not None and Path(labels).is_file():
         labels = str(Path(labels).resolve())
-    root = source.parent if source.is_file() else source
     file = source if source.is_file() else None
+    root = source if file is None else source.parent.parent if _is_aside(source.parent) else source.parent
+    images = _found_folder(images, root)
     if form is None:
         form = _recognized(root, file or (Path(labels) if labels and Path(labels).is_file() else None), labels)
     if file is not None and labels is None:
-        labels = file.name
+        labels = file.relative_to(root).as_posix()
     if form == "yolo":
         return _yolo(file or (Path(labels) if labels else description_in(root)), root, images, base)
     if form == "coco":
@@ -76,6 +77,18 @@ def open_objects(
     readers: dict[str, Any] = {"cvat": CvatData, "openimages": OpenImagesData, "maps": InstanceMapData}
     reader: ObjectData = readers[form](str(root), **given, **base)
     return reader
+
+
+def _is_aside(folder: Path) -> bool:
+    """Whether label files lie in a folder of their own, beside the images."""
+    return folder.name.lower() in ("annotations", "annotation", "labels") and folder.parent != folder
+
+
+def _found_folder(images: str | None, root: Path) -> str | None:
+    """The folder of the images as it was typed: below the data set, or from here."""
+    if images is None or "{split}" in images or (root / images).is_dir() or not Path(images).is_dir():
+        return images
+    return str(Path(images).resolve())
 
 
 def _coco(root: Path, labels: str | None, images: str | None, base: dict[str, Any]) -> ObjectData:

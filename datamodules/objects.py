@@ -223,8 +223,21 @@ class ObjectData(VisionDataModule):
         return entries
 
     def splits(self) -> list[Split]:
-        """The splits that the data names, and those that are split off."""
-        return [split for split in SPLITS if self._own(split) is not None or self.fractions.get(split, 0) > 0]
+        """The splits that the data names, and those that are split off.
+
+        A lone label file that says which split it is of is that split alone, although training would take it.
+        """
+        named: dict[Split, list[str]] = {}
+        for split in SPLITS:
+            if (entries := self._own(split)) is not None:
+                named[split] = [entry.file for entry in entries]
+        others = [files for split, files in named.items() if split != "train"]
+        lone = named.get("train") in others
+        return [
+            split
+            for split in SPLITS
+            if not (lone and split == "train") and (split in named or (self.fractions.get(split, 0) > 0 and not lone))
+        ]
 
     def _own(self, split: Split) -> list[Entry] | None:
         if split not in self._read:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -299,3 +300,11 @@ def test_one_label_file_is_split_and_never_tested_on_its_training_images(tmp_pat
         with pytest.raises(UsageError, match=r"no test split .*test_fraction 0\.1 .*or 1 to take them all"):
             data.labelled("test")
         assert len(CocoData(str(tmp_path), labels=labels, test_fraction=1).labelled("test")) == 6
+
+
+def test_a_lone_file_of_another_split_stays_that_split(tmp_path):
+    SETS["coco"](tmp_path / "set")
+    result = convert(tmp_path / "set" / "annotations" / "instances_val.json", tmp_path / "out", "yolo")
+    assert result.pictures == {"val": 2}, "its images are found beside the folder of labels"
+    made = CocoData(str(tmp_path / "set"), labels="annotations/instances_val.json")
+    assert [Path(sample.id).parent.name for sample in made.samples("train")] == ["val", "val"], "training takes it"
