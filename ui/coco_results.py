@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from visionkit.atomic import write_whole
 from visionkit.errors import DataError, UsageError, suggest
+from visionkit.names import normalized
 from visionkit.predictions import Detections, Instances, Poses, Prediction
 
 NAME = "coco_results.json"
@@ -20,8 +22,9 @@ class CocoResults:
     Args:
         out: The folder for `coco_results.json`.
         labels: A COCO label file whose picture and category ids are taken, by file name and class name. Left out,
-            a picture's id is the number that its file is named by, as COCO's are, else its name; categories are
-            numbered from 1 in label order, and `coco_images.json` says which is which, as a label file does.
+            a picture's id is the number that its file is named by, as COCO's are, else its name; where an earlier
+            picture has that id, the next one that is free. Categories are numbered from 1 in label order, and
+            `coco_images.json` says which is which, as a label file does.
     """
 
     def __init__(self, out: Path, labels: Path | None = None) -> None:
@@ -30,15 +33,19 @@ class CocoResults:
         self.images: list[dict[str, Any]] = []
         self.classes: tuple[str, ...] = ()
         self.ids: dict[str, Any] | None = None
+        self._taken: set[Any] = set()
         self.categories: dict[str, int] | None = None
         if labels is not None:
             from datamodules.coco import read_coco
 
             coco = read_coco(labels)
             self.ids = {}
-            for image in coco.images:
-                self.ids[image["file_name"]] = image["id"]
-                self.ids.setdefault(Path(image["file_name"]).name, image["id"])
+            names = [normalized(image["file_name"].replace("\\", "/")) for image in coco.images]
+            bare = Counter(name.rpartition("/")[2] for name in names)
+            for name, image in zip(names, coco.images, strict=True):
+                self.ids[name] = image["id"]
+                if bare[name.rpartition("/")[2]] == 1:  # two images of one name are told apart by their folders alone
+                    self.ids.setdefault(name.rpartition("/")[2], image["id"])
             self.categories = {name: number for number, name in coco.categories.items()}
         self.labels = labels
 
@@ -87,14 +94,29 @@ class CocoResults:
 
     def _image(self, path: Path, size: tuple[int, int]) -> Any:
         if self.ids is None:
-            name = int(path.stem) if path.stem.isdigit() else path.stem
+            name = self._free_id(path.stem)
             self.images.append({"id": name, "file_name": str(path), "height": size[0], "width": size[1]})
             return name
         parts: Sequence[str] = path.parts
         for start in range(len(parts)):  # the longest ending of the path that the file knows
-            if (name := "/".join(parts[start:])) in self.ids:
-                return self.ids[name]
+            if (name := normalized("/".join(parts[start:]))) in self.ids:
+                number = self.ids[name]
+                if number in self._taken:
+                    raise DataError(f"{path}: a second image that {self.labels} knows as {name!r}; name its folder")
+                self._taken.add(number)
+                return number
         raise DataError(f"{self.labels}: it has no picture {path.name!r}{suggest(path.name, self.ids)}")
+
+    def _free_id(self, stem: str) -> Any:
+        """The number or the name of a file, or the next that no picture has."""
+        number = int(stem) if stem.isascii() and stem.isdecimal() else None
+        found: Any = stem if number is None else number
+        count = 1
+        while found in self._taken:
+            count += 1
+            found = f"{stem}-{count}" if number is None else max(i for i in self._taken if isinstance(i, int)) + 1
+        self._taken.add(found)
+        return found
 
     def _category(self, label: int, name: str) -> int:
         if self.categories is None:

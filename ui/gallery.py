@@ -1,7 +1,8 @@
 """Recognises people: enrol them from pictures, then ask who is in a photo, or whether two pictures show one person.
 
   enrol GALLERY PICTURE... --name NAME    makes the gallery where there is none; --add for further pictures of a person
-  identify GALLERY PICTURE...             names every face, or says "nobody known"
+  enrol GALLERY FOLDER                    one person per sub-folder, called by its name
+  identify GALLERY PICTURE...             names every face, or says "nobody known"; folders are searched
   verify PICTURE PICTURE                  are these two one person? with --gallery DIR --name NAME: is this NAME?
   list GALLERY                            who is enrolled; --check compares every embedding with its checksum
   remove GALLERY --name NAME              forgets a person and overwrites the embeddings
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,6 +30,8 @@ from visionkit.model_files import check_model
 from visionkit.wording import counted
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from tasks.face_recognition.gallery import Gallery
     from tasks.face_recognition.pipeline import FacePipeline
     from visionkit.predictions import Faces
@@ -78,17 +82,94 @@ def run(args: argparse.Namespace) -> int:
 
 def _enrol(args: argparse.Namespace) -> int:
     folder, pictures = Path(args.items[0]), args.items[1:]
+    if len(pictures) == 1 and not args.name and Path(pictures[0]).is_dir():
+        return _enrol_folder(args, folder, Path(pictures[0]))
     if not args.name or not pictures:
-        raise UsageError("gallery enrol: GALLERY, at least one PICTURE and --name NAME are wanted")
+        raise UsageError("gallery enrol: GALLERY, at least one PICTURE and --name NAME, or one FOLDER, are needed")
     import numpy as np
 
+    from visionkit.listing import find_images
+
+    pictures = [str(path) for each in pictures for path in find_images(each)]
     pipeline, model = _pipeline(args)
     gallery = _open(folder, model, pipeline, create=True)
     # Every picture is looked at before anything is written: one without a face leaves the gallery as it was.
     found = [pipeline.one(picture, args.crop, args.face) for picture in pictures]
-    gallery.enrol(args.name, np.concatenate([each.embeddings for each in found]), pictures, add=args.add)
+    embeddings = np.concatenate([each.embeddings for each in found])
+    twins = _twins(gallery, args.name, embeddings, model)
+    gallery.enrol(args.name, embeddings, pictures, add=args.add)
+    _report_twins(args.name, twins)
     print(f"{' '.join(args.name.split())}: {counted(len(pictures), 'image')} enrolled in {folder}")
     return 0
+
+
+def _enrol_folder(args: argparse.Namespace, folder: Path, source: Path) -> int:
+    """Enrols one person per sub-folder; an image that cannot be used is reported and the rest goes on."""
+    import numpy as np
+
+    from visionkit.listing import list_folders, list_images
+    from visionkit.names import normalized
+
+    if args.face is not None:
+        raise UsageError("--face: is for the images of one person, and a folder holds several people")
+    people: dict[str, list[Path]] = {}
+    for each in list_folders(source):
+        people.setdefault(normalized(each.name), []).extend(list_images(each).files)
+    if not people:
+        raise DataError(f"{source}: no sub-folders in it, one per person; for one person give the images and --name")
+    pipeline, model = _pipeline(args)
+    gallery = _open(folder, model, pipeline, create=True)
+    there = [name for name in people if gallery.has(name)]
+    if there and not args.add:
+        raise UsageError(
+            f"{', '.join(there[:3])}: already enrolled; add the images with --add, or remove the person first"
+        )
+    skipped = done = 0
+    for name, pictures in people.items():
+        found, used = [], []
+        for picture in pictures:
+            try:
+                found.append(pipeline.one(picture, args.crop).embeddings)
+                used.append(str(picture))
+            except DataError as error:
+                skipped += 1
+                print(f"visionkit: skipped: {error}", file=sys.stderr)
+        if not found:
+            print(f"visionkit: {name}: no image with one face, so nobody is enrolled by that name", file=sys.stderr)
+            skipped += not pictures
+            continue
+        embeddings = np.concatenate(found)
+        twins = _twins(gallery, name, embeddings, model)
+        gallery.enrol(name, embeddings, used, add=args.add)
+        _report_twins(name, twins)
+        done += 1
+        print(f"{name}: {counted(len(used), 'image')} enrolled in {folder}")
+    print(f"{done} {'person' if done == 1 else 'people'} enrolled{f', {skipped} skipped' if skipped else ''}")
+    return DataError.status if skipped else 0
+
+
+TWIN = 0.95
+"""Similarity from which two people are reported as one, where the model's card has no ROC to say it better."""
+
+
+def _twins(gallery: Gallery, name: str, embeddings: np.ndarray, model: Model) -> list[tuple[str, float]]:
+    """Other people who are so like these faces that they may be the same person under another name."""
+    rare = [row["threshold"] for row in card_curve(model.card) if row["far"] <= 0.001]
+    least = max(min(rare, default=TWIN), 0.5)
+    best: dict[str, float] = {}
+    for found in gallery.identify(embeddings, k=3):
+        for match in found:
+            if match.similarity >= least and not gallery.same(match.name, name):
+                best[match.name] = max(best.get(match.name, -1.0), match.similarity)
+    return sorted(best.items(), key=lambda item: -item[1])
+
+
+def _report_twins(name: str, twins: Sequence[tuple[str, float]]) -> None:
+    for other, similarity in twins:
+        print(
+            f"visionkit: {name} and {other} are alike by {similarity:.3f}; is one person enrolled under two names?",
+            file=sys.stderr,
+        )
 
 
 def _identify(args: argparse.Namespace) -> int:
@@ -97,10 +178,20 @@ def _identify(args: argparse.Namespace) -> int:
         raise UsageError("gallery identify: GALLERY and at least one PICTURE are wanted")
     if args.draw and len(pictures) > 1:
         raise UsageError("--draw: is for one photo")
+    from visionkit.listing import find_images
+
+    pictures = [str(path) for each in pictures for path in find_images(each)]
     pipeline, model = _pipeline(args)
     gallery, point = _open(folder, model, pipeline), _point(args, model)
+    skipped = 0
     for picture in pictures:
-        faces = named(gallery, pipeline.crop(picture) if args.crop else pipeline(picture), point.threshold)
+        try:
+            found = pipeline.crop(picture) if args.crop else pipeline(picture)
+        except DataError as error:
+            skipped += 1
+            print(f"visionkit: skipped: {error}", file=sys.stderr)
+            continue
+        faces = named(gallery, found, point.threshold)
         if args.json:
             print(json.dumps({"source": str(picture), "prediction": faces.to_json()}, ensure_ascii=False))
         else:
@@ -112,7 +203,7 @@ def _identify(args: argparse.Namespace) -> int:
             _draw(Path(args.draw), picture, faces)
     if not args.json:
         print(f"known from similarity {point.threshold:.3f} on ({point.told})")
-    return 0
+    return DataError.status if skipped else 0
 
 
 def _verify(args: argparse.Namespace) -> int:

@@ -24,6 +24,10 @@ _TO_MOUTH = 0.48
 _SIDE = 64  # pixels of a face in which eyes are looked for
 _REACH = (0.13, 0.12)  # of the box, how far from its place an eye may be
 _LARGEST = 640  # pixels of the longer side in which faces are looked for
+_HALF = 5.0  # windows about a face that make its score one half; a face has dozens, and what is none has few
+
+NO_FACE = 0.45
+"""Score below which what was found is refused as a face to be enrolled or verified."""
 
 
 class Found(NamedTuple):
@@ -59,6 +63,9 @@ class LandmarkPlacer(Protocol):
 class CascadeFinder:
     """scikit-image's frontal-face cascade, the embedded default.
 
+    A face's score is n / (n + 5), where n of the cascade's windows lie on it. Of faces that overlap, the one with the
+    highest score is kept.
+
     Args:
         smallest: Side of the smallest face, as a share of the picture's shorter side.
     """
@@ -85,8 +92,44 @@ class CascadeFinder:
         )
         boxes = np.array([(f["c"], f["r"], f["c"] + f["width"], f["r"] + f["height"]) for f in found], np.float32)
         boxes = boxes.reshape(-1, 4) / np.float32(scale)
-        order = np.argsort(-(boxes[:, 2] - boxes[:, 0]), kind="stable")
-        return Found(boxes[order], np.ones(len(boxes), np.float32))
+        if not len(boxes):
+            return Found(boxes, np.zeros(0, np.float32))
+        every = self._cascade.detect_multi_scale(
+            img=small, scale_factor=1.15, step_ratio=1, min_size=(least, least), max_size=(min(height, width),) * 2,
+            min_neighbor_number=0, intersection_score_threshold=1.0,
+        )  # fmt: skip
+        windows = np.array([(f["c"], f["r"], f["c"] + f["width"], f["r"] + f["height"]) for f in every], np.float32)
+        shared, areas, own = _shared(boxes, windows.reshape(-1, 4) / np.float32(scale))
+        count = (shared / (areas[:, None] + own[None] - shared) > 0.5).sum(axis=1)
+        scores = (count / (count + _HALF)).astype(np.float32)
+        keep = suppressed(boxes, scores)
+        order = keep[np.argsort(-(boxes[keep, 2] - boxes[keep, 0]), kind="stable")]
+        return Found(boxes[order], scores[order])
+
+
+def suppressed(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Numbers of the faces that are kept: of those that overlap by .3, or lie within each other, the highest score.
+
+    Args:
+        boxes: (N, 4) x1, y1, x2, y2.
+        scores: (N,).
+    """
+    shared, areas, _ = _shared(boxes, boxes)
+    near = shared / (areas[:, None] + areas[None] - shared).clip(min=1e-9) > 0.3
+    within = shared / np.minimum(areas[:, None], areas[None]).clip(min=1e-9) > 0.6
+    kept: list[int] = []
+    for number in np.argsort(-scores, kind="stable").tolist():
+        if not (near | within)[number, kept].any():
+            kept.append(number)
+    return np.array(kept, dtype=np.int64)
+
+
+def _shared(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(N, M) areas that boxes share, and (N,) and (M,) of their own."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    areas = [(each[:, 2:] - each[:, :2]).prod(axis=1) for each in (first, second)]
+    return (high - low).clip(min=0).prod(axis=2), areas[0], areas[1]
 
 
 class DetectionFinder:
@@ -119,7 +162,8 @@ class DetectionFinder:
         if answer.kind not in ("detections", "instances", "poses"):
             raise UsageError(f"the face finder answers with {answer.kind}; a detection or keypoint model is wanted")
         labels = getattr(answer, "labels", np.zeros(len(answer.boxes)))
-        keep = (answer.scores >= self.threshold) & (labels == self.number)
+        keep = np.flatnonzero((answer.scores >= self.threshold) & (labels == self.number))
+        keep = keep[suppressed(np.asarray(answer.boxes)[keep], np.asarray(answer.scores)[keep])]
         keypoints = getattr(answer, "keypoints", None)
         landmarks = None
         if keypoints is not None and keypoints.shape[1:2] == (5,):

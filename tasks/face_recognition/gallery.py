@@ -14,12 +14,14 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from tasks.face_recognition.people import Match, Person, folded, outdated, unify
 from tasks.face_recognition.vectors import MappedVectors, VectorIndex
 from visionkit.errors import CheckpointError, DataError, EnvironmentFault, UsageError, suggest
+from visionkit.names import normalized
 
 FORMAT = 1
 DATABASE = "gallery.sqlite"
@@ -47,32 +49,6 @@ CREATE INDEX IF NOT EXISTS vectors_of ON vectors (person);
 CREATE INDEX IF NOT EXISTS coarse_rows ON vectors (row) WHERE coarse;
 CREATE TABLE IF NOT EXISTS removed (row INTEGER PRIMARY KEY, wiped INTEGER NOT NULL);
 """
-
-
-class Person(NamedTuple):
-    """One who is enrolled.
-
-    Attributes:
-        name: As it was given.
-        pictures: How many were enrolled.
-        added: When first, in seconds since 1970.
-    """
-
-    name: str
-    pictures: int
-    added: float
-
-
-class Match(NamedTuple):
-    """Somebody who is like a face.
-
-    Attributes:
-        name: Who.
-        similarity: Cosine with the nearest of the person's pictures, -1 to 1.
-    """
-
-    name: str
-    similarity: float
 
 
 class Gallery:
@@ -129,6 +105,7 @@ class Gallery:
         self.index = index(self.folder, own_width)
         self._state: tuple[int, int, np.ndarray, np.ndarray] | None = None
         self._check_length()
+        self._unify_names()
         if self._wipes():
             self._finish_wiping()
 
@@ -138,7 +115,7 @@ class Gallery:
         """Adds a person. When it returns, the person is there whatever happens next.
 
         Args:
-            name: Who; compared without case and surrounding space.
+            name: Who; compared without case, surrounding space and the form that accents are written in.
             embeddings: (n, D) of length 1, one a picture.
             sources: Where the pictures came from, for the list.
             add: The person may be there already and gets further pictures.
@@ -148,7 +125,7 @@ class Gallery:
             ValueError: Embeddings of another width, or not of length 1.
         """
         self._needs_model()
-        name, vectors = " ".join(name.split()), np.asarray(embeddings, np.float32)
+        name, vectors = " ".join(normalized(name).split()), np.asarray(embeddings, np.float32)
         if not name:
             raise UsageError("a person needs a name")
         if vectors.ndim != 2 or len(vectors) == 0 or vectors.shape[1] != self.width:
@@ -157,11 +134,9 @@ class Gallery:
             raise ValueError("embeddings are wanted of length 1 and finite")
         told = [*sources, *[""] * len(vectors)][: len(vectors)]
         with self._writing() as database:
-            person = database.execute("SELECT id FROM people WHERE folded = ?", (_folded(name),)).fetchone()
+            person = database.execute("SELECT id FROM people WHERE folded = ?", (folded(name),)).fetchone()
             if person and not add:
-                raise UsageError(
-                    f"{name!r} is enrolled already; say that the picture is to be added (add), or choose another name"
-                )
+                raise UsageError(f"{name!r} is enrolled already; add the image with --add, or choose another name")
             number = person[0] if person else self._new_person(database, name)
             first = self._rows(database)
             coarse = self.index.write(first, vectors)
@@ -181,7 +156,7 @@ class Gallery:
             UsageError: Nobody of that name; the nearest is suggested.
         """
         with self._writing() as database:
-            found = database.execute("SELECT id FROM people WHERE folded = ?", (_folded(name),)).fetchone()
+            found = database.execute("SELECT id FROM people WHERE folded = ?", (folded(name),)).fetchone()
             if not found:
                 known = [row[0] for row in database.execute("SELECT name FROM people")]
                 raise UsageError(f"nobody is enrolled as {name!r}{suggest(name, known)}")
@@ -202,6 +177,17 @@ class Gallery:
                 "GROUP BY id ORDER BY folded"
             )
             return [Person(*row) for row in rows]
+
+    def has(self, name: str) -> bool:
+        """Whether somebody of that name is enrolled."""
+        with self._guarded():
+            found = self._connection.execute("SELECT 1 FROM people WHERE folded = ?", (folded(name),)).fetchone()
+        return found is not None
+
+    @staticmethod
+    def same(first: str, second: str) -> bool:
+        """Whether two names are one person's."""
+        return folded(first) == folded(second)
 
     def __len__(self) -> int:
         with self._guarded():
@@ -246,7 +232,7 @@ class Gallery:
         self._needs_model()
         with self._guarded():
             rows = self._connection.execute(
-                "SELECT row FROM vectors JOIN people ON person = id WHERE folded = ?", (_folded(name),)
+                "SELECT row FROM vectors JOIN people ON person = id WHERE folded = ?", (folded(name),)
             ).fetchall()
         if not rows:
             raise UsageError(f"nobody is enrolled as {name!r}{suggest(name, [each.name for each in self.people()])}")
@@ -354,6 +340,14 @@ class Gallery:
             database.executemany("INSERT OR IGNORE INTO facts VALUES (?, ?)", [(k, str(v)) for k, v in facts.items()])
         (self.folder / DATABASE).chmod(0o600)
 
+    def _unify_names(self) -> None:
+        """Makes one person of those whose names differ in the form of their accents alone, as they were kept before."""
+        with self._guarded():
+            old = outdated(self._connection)
+        if old:
+            with self._writing() as database:
+                unify(database, old)
+
     def _needs_model(self) -> None:
         if self.model is None:
             raise UsageError(f"{self.folder}: opened without a model; embeddings mean nothing without theirs")
@@ -361,7 +355,7 @@ class Gallery:
     @staticmethod
     def _new_person(database: sqlite3.Connection, name: str) -> int:
         done = database.execute(
-            "INSERT INTO people (name, folded, added) VALUES (?, ?, ?)", (name, _folded(name), time.time())
+            "INSERT INTO people (name, folded, added) VALUES (?, ?, ?)", (name, folded(name), time.time())
         )
         return int(done.lastrowid or 0)
 
@@ -370,7 +364,7 @@ class Gallery:
         return int(database.execute("SELECT value FROM facts WHERE key = 'rows'").fetchone()[0])
 
     def _number(self, name: str) -> int:
-        return int(self._connection.execute("SELECT id FROM people WHERE folded = ?", (_folded(name),)).fetchone()[0])
+        return int(self._connection.execute("SELECT id FROM people WHERE folded = ?", (folded(name),)).fetchone()[0])
 
     def _current(self) -> tuple[int, np.ndarray, np.ndarray]:
         """Rows that count, coarse ones, removed ones; read anew where any process has changed something."""
@@ -429,10 +423,6 @@ class Gallery:
         self.index.wipe(rows)
         with self._writing() as database:
             database.executemany("UPDATE removed SET wiped = 1 WHERE row = ?", [(row,) for row in rows])
-
-
-def _folded(name: str) -> str:
-    return " ".join(name.casefold().split())
 
 
 def _column(database: sqlite3.Connection, query: str) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from tasks.face_recognition.alignment import face_view
-from tasks.face_recognition.finding import CascadeFinder, EyePlacer, FaceFinder, Found, LandmarkPlacer
+from tasks.face_recognition.finding import NO_FACE, CascadeFinder, EyePlacer, FaceFinder, Found, LandmarkPlacer
 from tasks.face_recognition.task import FaceRecognitionTask
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageLike, ImageSource
@@ -102,16 +102,24 @@ class FacePipeline:
         faces = self.crop(picture) if crop else self(picture)
         if len(faces) == 0:
             raise DataError(
-                f"{name}: no face found; take a frontal one, or say that the picture is a face already (crop)"
+                f"{name}: no face found; take a frontal one, or say with --crop that the image is a face already"
             )
         if face is not None and not 1 <= face <= len(faces):
-            raise UsageError(f"face {face}: {name} has {len(faces)} face(s), numbered from 1, the largest first")
+            raise UsageError(f"--face {face}: {name} has {len(faces)} face(s), numbered from 1, the largest first")
         if len(faces) > 1 and face is None:
             boxes = "; ".join(
                 f"{number}: {', '.join(f'{v:.0f}' for v in box)}" for number, box in enumerate(faces.boxes, 1)
             )
-            raise DataError(f"{name}: {len(faces)} faces ({boxes}); say which one is meant (face), 1 being the largest")
-        return take(faces, [(face or 1) - 1])
+            raise DataError(
+                f"{name}: {len(faces)} faces ({boxes}); say which one is meant with --face N, 1 being the largest"
+            )
+        number = (face or 1) - 1
+        if not crop and faces.scores[number] < NO_FACE:
+            raise DataError(
+                f"{name}: what was found has the score {faces.scores[number]:.2f}, below {NO_FACE:g}, so it is hardly "
+                "a face; take a clearer image, or cut the face out and give it with --crop"
+            )
+        return take(faces, [number])
 
 
 def take(faces: Faces, numbers: list[int]) -> Faces:

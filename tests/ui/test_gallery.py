@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image
 
 from datamodules.scenes import draw_face
 from tasks.face_recognition.alignment import face_view, template
-from tasks.face_recognition.finding import CascadeFinder, DetectionFinder, EyePlacer, Found
+from tasks.face_recognition.finding import CascadeFinder, DetectionFinder, EyePlacer, Found, suppressed
 from tasks.face_recognition.pipeline import FacePipeline, fingerprint
 from tasks.face_recognition.task import FaceRecognitionTask
 from ui.cli import main
@@ -23,7 +24,7 @@ from visionkit.bundle import save_bundle
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
 from visionkit.predictions import Detections
-from visionkit.predictor import Predictor
+from visionkit.predictor import Predictor, load
 
 ROC = [[0.0, 0.1, 0.9], [0.001, 0.5, 0.7], [0.01, 0.8, 0.5], [0.1, 0.95, 0.3], [1.0, 1.0, -1.0]]
 
@@ -73,8 +74,8 @@ def test_the_whole_road(bundle: Path, faces: list[str], tmp_path: Path, capsys) 
     assert "2 people; 3 embeddings checked" in told(capsys)
     # Refusals, each with its status and one line, and the gallery as it was.
     for arguments, status, said in (
-        (["enrol", people, faces[3], "--name", "ADA", *model], 2, "(add)"),
-        (["enrol", people, faces[3], "--name", "Cy", "--face", "2", *model], 2, "face 2: "),
+        (["enrol", people, faces[3], "--name", "ADA", *model], 2, "--add"),
+        (["enrol", people, faces[3], "--name", "Cy", "--face", "2", *model], 2, "--face 2: "),
         (["enrol", people, "missing.png", "--name", "Cy", *model], 3, "no such file"),
         (["enrol", people, faces[3], *model], 2, "--name"),
         (["identify", str(tmp_path / "none"), faces[0], *model], 3, "no gallery here"),
@@ -94,6 +95,100 @@ def test_the_whole_road(bundle: Path, faces: list[str], tmp_path: Path, capsys) 
     assert main(["gallery", "remove", people, "--name", "Bo"]) == 0
     assert main(["gallery", "list", people, "--json"]) == 0
     assert [each["name"] for each in json.loads(capsys.readouterr().out.splitlines()[-1])] == ["Ada"]
+
+
+def test_two_forms_of_one_name_are_one_person(bundle: Path, faces: list[str], tmp_path: Path, capsys) -> None:
+    composed, apart, people = "Zo\u00eb", "ZOE\u0308", str(tmp_path / "people")
+    model = ["--crop", "--model", str(bundle)]
+    assert main(["gallery", "enrol", people, faces[0], "--name", apart, *model]) == 0
+    assert main(["gallery", "enrol", people, faces[1], "--name", composed, *model]) == 2
+    assert "enrolled already" in told(capsys)
+    assert main(["gallery", "verify", faces[0], "--gallery", people, "--name", composed, *model]) == 0
+    assert main(["gallery", "remove", people, "--name", composed]) == 0
+    capsys.readouterr()
+    assert main(["gallery", "list", people, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == []
+
+
+def test_a_gallery_that_holds_both_forms_becomes_one_person_and_forgets_both(
+    bundle: Path, faces: list[str], tmp_path: Path, capsys
+) -> None:
+    """As galleries were kept before: two rows, of which `remove` forgot one."""
+    people, model = tmp_path / "people", ["--crop", "--model", str(bundle)]
+    assert main(["gallery", "enrol", str(people), faces[0], "--name", "Zo\u00eb", *model]) == 0
+    assert main(["gallery", "enrol", str(people), faces[2], "--name", "Other", *model]) == 0
+    with sqlite3.connect(people / "gallery.sqlite") as database:
+        database.execute("UPDATE people SET name = 'Zoe\u0308', folded = 'zoe\u0308' WHERE name = 'Other'")
+    database.close()
+    capsys.readouterr()
+    assert main(["gallery", "list", str(people), "--json"]) == 0
+    (person,) = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert person["name"] == "Zo\u00eb" and person["pictures"] == 2
+    assert main(["gallery", "remove", str(people), "--name", "zoe\u0308"]) == 0
+    assert "2 embeddings overwritten" in told(capsys)
+
+
+def test_a_broken_file_does_not_stop_identify(bundle: Path, faces: list[str], tmp_path: Path, capsys) -> None:
+    people, model = str(tmp_path / "people"), ["--crop", "--model", str(bundle)]
+    assert main(["gallery", "enrol", people, faces[0], "--name", "Ada", *model]) == 0
+    (tmp_path / "broken.png").write_bytes(Path(faces[1]).read_bytes()[:300])
+    assert main(["gallery", "identify", people, str(tmp_path / "broken.png"), faces[0], *model]) == 3
+    text = told(capsys)
+    assert "visionkit: skipped: " in text and "Ada (1.000)" in text
+
+
+def test_a_folder_of_people_is_enrolled_and_what_cannot_be_used_is_reported(
+    bundle: Path, faces: list[str], tmp_path: Path, capsys
+) -> None:
+    root, people, model = tmp_path / "root", str(tmp_path / "people"), ["--crop", "--model", str(bundle)]
+    for name, some in (("Ada", faces[:2]), ("Bo\u0308", faces[2:4]), (".hidden", faces[4:])):
+        (root / name).mkdir(parents=True)
+        for path in some:
+            (root / name / Path(path).name).write_bytes(Path(path).read_bytes())
+    (root / "Ada" / "broken.png").write_bytes(b"no image")
+    (root / "Nobody").mkdir()
+    assert main(["gallery", "enrol", people, str(root), *model]) == 3
+    text = told(capsys)
+    assert "skipped: " in text and "broken.png" in text and "Nobody: no image with one face" in text
+    assert "2 people enrolled, 2 skipped" in text
+    assert main(["gallery", "list", people, "--json"]) == 0
+    found = {each["name"]: each["pictures"] for each in json.loads(capsys.readouterr().out.splitlines()[-1])}
+    assert found == {"Ada": 2, "B\u00f6": 2}
+    assert main(["gallery", "enrol", people, str(root), *model]) == 2
+    assert "already enrolled; add the images with --add" in told(capsys)
+    assert main(["gallery", "enrol", people, str(tmp_path / "root" / "Nobody"), *model]) == 3
+    assert "no sub-folders in it" in told(capsys)
+
+
+def test_one_face_under_two_names_is_reported(bundle: Path, faces: list[str], tmp_path: Path, capsys) -> None:
+    people, model = str(tmp_path / "people"), ["--crop", "--model", str(bundle)]
+    assert main(["gallery", "enrol", people, faces[0], "--name", "Ada", *model]) == 0
+    assert "alike" not in told(capsys)
+    assert main(["gallery", "enrol", people, faces[0], "--name", "Bo", *model]) == 0
+    assert "Bo and Ada are alike by 1.000; is one person enrolled under two names?" in told(capsys)
+    assert main(["gallery", "enrol", people, faces[0], "--name", "ada", "--add", *model]) == 0
+    text = told(capsys)
+    assert "ada and Bo are alike" in text and "ada and Ada" not in text
+
+
+def test_of_faces_that_overlap_the_surest_is_kept() -> None:
+    boxes = np.array([[10, 10, 50, 50], [14, 12, 52, 50], [20, 20, 30, 30], [80, 10, 120, 50]], np.float32)
+    assert suppressed(boxes, np.array([0.6, 0.9, 0.7, 0.5], np.float32)).tolist() == [1, 3]
+    assert suppressed(np.zeros((0, 4), np.float32), np.zeros(0, np.float32)).tolist() == []
+
+
+def test_what_is_hardly_a_face_is_refused_by_its_score(bundle: Path, tmp_path: Path) -> None:
+    box = np.array([[10, 10, 90, 90]], np.float32)
+    for score, fine in ((0.3, False), (0.8, True)):
+        found = Found(box, np.array([score], np.float32))
+        pipeline = FacePipeline(load(bundle), lambda picture, found=found: found)
+        picture = np.full((100, 100, 3), 90, np.uint8)
+        if fine:
+            assert len(pipeline.one(picture)) == 1
+        else:
+            with pytest.raises(DataError, match=r"score 0\.30, below 0\.45, so it is hardly a face"):
+                pipeline.one(picture)
+        assert len(pipeline(picture)) == 1, "it is shown all the same, with its score"
 
 
 def test_a_gallery_of_another_model_has_status_4(bundle: Path, faces: list[str], tmp_path: Path, capsys) -> None:
@@ -188,7 +283,7 @@ def test_the_embedded_finder_and_its_landmarks() -> None:
     data = pytest.importorskip("skimage.data")
     picture = data.astronaut()
     found = CascadeFinder()(picture)
-    assert len(found.boxes) == 1
+    assert len(found.boxes) == 1 and 0.5 < found.scores[0] < 1
     x1, y1, x2, y2 = found.boxes[0]
     assert x1 < 205 < x2 and y1 < 105 < y2
     points = EyePlacer()(picture, found.boxes)[0]

@@ -7,6 +7,7 @@ import shutil
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -14,6 +15,7 @@ from tests.ui.conftest import CLASSES
 from ui.cli import main
 from ui.file_names import drawing_names
 from ui.predict import FEW, RECORDS
+from visionkit.errors import DataError
 
 
 @pytest.fixture
@@ -213,3 +215,35 @@ def test_drawings_never_meet(tmp_path: Path) -> None:
     assert len({str(name).lower() for name in names.values()}) == len(paths)
     assert names[paths[0]] == Path("a.jpg") and names[paths[5]] == Path("b/c/a.jpg")
     assert drawing_names(paths[5:]) == {paths[5]: Path("a.jpg")}
+
+
+def test_images_of_one_name_have_ids_of_their_own(tmp_path: Path) -> None:
+    """In COCO's results: a number of its own each, and with a label file never the id of another folder's image."""
+    from ui.coco_results import CocoResults
+    from visionkit.predictions import Detections
+
+    one = np.ones(1)
+    answer = Detections(("a",), (9, 9), np.array([[0, 0, 4, 4.0]]), one, np.zeros(1, int))
+    coco = CocoResults(tmp_path)
+    for name in ("a/000001.jpg", "b/000001.jpg", "2.jpg", "b/1.png", "x/cat.jpg", "y/cat.jpg", "x/²3.jpg"):
+        coco.add(Path(name), answer, (9, 9))
+    ids = [image["id"] for image in coco.images]
+    assert ids == [1, 2, 3, 4, "cat", "cat-2", "²3"] and [row["image_id"] for row in coco.results] == ids
+    labels = {
+        "images": [
+            {"id": 5, "file_name": "a/1.jpg"},
+            {"id": 6, "file_name": "b/1.jpg"},
+            {"id": 7, "file_name": "2.jpg"},
+        ],
+        "annotations": [],
+        "categories": [{"id": 3, "name": "a"}],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    known = CocoResults(tmp_path, tmp_path / "labels.json")
+    for name in ("p/b/1.jpg", "p/a/1.jpg", "elsewhere/2.jpg"):
+        known.add(Path(name), answer, (9, 9))
+    assert [row["image_id"] for row in known.results] == [6, 5, 7]
+    with pytest.raises(DataError, match="no picture"):
+        known.add(Path("c/1.jpg"), answer, (9, 9))
+    with pytest.raises(DataError, match="a second image"):
+        known.add(Path("again/2.jpg"), answer, (9, 9))
