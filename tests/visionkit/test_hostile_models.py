@@ -272,6 +272,20 @@ def test_a_budget_stops_what_would_take_memory_or_time() -> None:
     torch.nn.Sequential(*(torch.nn.Identity() for _ in range(10**4)))  # the hook is gone
 
 
+@pytest.mark.parametrize("folder", ALL, ids=lambda folder: f"{folder.parent.name}/{folder.name}")
+def test_an_example_model_stays_far_below_its_budget(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("visionkit.construction._BYTES", 128 * 2**20)
+    load(folder)
+
+
+def test_a_convolution_in_a_constructor_does_not_broadcast() -> None:
+    image, weights = torch.zeros(1, 64, 256, 256), torch.zeros(64, 64, 1, 1)
+    with Budget(Justified(1000, 10)) as budget:
+        left = budget.bytes
+        torch.nn.functional.conv2d(image, weights)
+        assert budget.bytes == left
+
+
 def test_an_input_of_a_fixed_size_has_a_limit() -> None:
     InputSpec(size=(1024, 2048), fit="letterbox")
     with pytest.raises(UsageError, match=f"at most {MAX_INPUT_PIXELS:,}"):
