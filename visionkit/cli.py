@@ -28,6 +28,7 @@ from visionkit.checkpoint import AtomicCheckpointIO, StoredModel, find_last, rea
 from visionkit.cli_errors import explain
 from visionkit.configurations import quote_names
 from visionkit.data import VisionDataModule
+from visionkit.elastic import join_restarted
 from visionkit.errors import CheckpointError, UsageError, VisionKitError
 from visionkit.faults import as_fault, of_exit
 from visionkit.linking import LINKS, has_argument, link
@@ -227,7 +228,9 @@ class VisionCLI(LightningCLI):
             kwargs |= self._fit_options()
         trainer = super().instantiate_trainer(**kwargs)
         if hasattr(trainer.strategy, "_timeout"):
-            trainer.strategy._timeout = timedelta(seconds=settings.rank_timeout)
+            timeout = timedelta(seconds=settings.rank_timeout)
+            trainer.strategy._timeout = timeout
+            join_restarted("nccl" if trainer.strategy.root_device.type == "cuda" else "gloo", timeout)
         track(trainer, settings.get("ckpt_path") if self._verb == "fit" else None)
         source = self._stored.source if self._stored is not None else ""
         folder = summary.run_of(Path(source)) or settings.run

@@ -158,3 +158,24 @@ def test_the_batch_script_goes_on_and_asks_for_the_queue_only_after_143(status: 
     assert (tmp_path / "scontrol").exists() == (status == 143)
     if status == 143:
         assert (tmp_path / "scontrol").read_text().strip() == "requeue 17"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_rank_killed_three_times_and_restarted_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    options = "-c classification -c scenes -c ddp --trainer.accelerator cpu --trainer.devices 2 --report false "
+    options += "--trainer.precision 32-true --model.backbone test_resnet --model.input.size [64,64] --data.count 64 "
+    options += "--data.batch_size 4 --data.eval_count 8 --trainer.max_epochs 1 --checkpoint_every 1 --ckpt_path last"
+    state = []
+    for name, more in (("whole", {}), ("killed", {"KILLED": "1"})):
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        command += ["--max-restarts", "3", "--", str(ROOT / "tests" / "killed_rank.py"), "fit", *options.split()]
+        environment = {**os.environ, **more, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [*command, "--run", str(tmp_path / name)], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stderr.count("exitcode: -9") == (3 if more else 0)
+        last = tmp_path / name / "checkpoints" / "last.ckpt"
+        state.append(torch.load(last, weights_only=True)["state_dict"])
+    assert all(torch.equal(value, state[1][key]) for key, value in state[0].items())
