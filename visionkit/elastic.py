@@ -23,12 +23,13 @@ def join_restarted(backend: str, timeout: timedelta) -> None:
     if attempt == "0" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return
     import torch.distributed as dist
+    from torch.distributed.distributed_c10d import PrefixStore, TCPStore
 
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.TCPStore(*address, world_size=world, is_master=False, timeout=timeout)
+    store = TCPStore(*address, world_size=world, is_master=False, timeout=timeout)
     dist.init_process_group(
-        backend, store=dist.PrefixStore(f"restart_{attempt}", store), rank=rank, world_size=world, timeout=timeout
+        backend, store=PrefixStore(f"restart_{attempt}", store), rank=rank, world_size=world, timeout=timeout
     )
     atexit.register(_leave)
 
