@@ -26,9 +26,10 @@ help:
 
 install: $(STAMP)
 
-# The stamp makes a second run free. Bytecode is compiled here, the project's own too: where PYTHONDONTWRITEBYTECODE is set,
-# as in most containers, every command would otherwise compile all that it imports, 20 s of a processor. uv comes first, by pip and by its hash in the lock; then everything else by uv, since
-# pip may take a torch for which no torchvision exists.
+# The stamp makes a second run free. Bytecode is compiled here, the project's own too: where PYTHONDONTWRITEBYTECODE is
+# set, as in most containers, every command would otherwise compile all that it imports, 20 s of a processor. uv comes
+# first, by pip and by its hash in the lock; then everything else by uv, since pip may take a torch for which no
+# torchvision exists.
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "visionkit needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1): make install PYTHON=python3.12" >&2; exit 1; }

@@ -23,14 +23,14 @@ def join_restarted(backend: str, timeout: timedelta) -> None:
     if attempt == "0" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return
     import torch.distributed as dist
-    from torch.distributed.distributed_c10d import PrefixStore, TCPStore
 
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = TCPStore(*address, world_size=world, is_master=False, timeout=timeout)
-    dist.init_process_group(
-        backend, store=PrefixStore(f"restart_{attempt}", store), rank=rank, world_size=world, timeout=timeout
+    shared = dist.TCPStore(  # type: ignore[attr-defined]  # it does not say that it exports them
+        *address, world_size=world, is_master=False, timeout=timeout
     )
+    own = dist.PrefixStore(f"restart_{attempt}", shared)  # type: ignore[attr-defined]
+    dist.init_process_group(backend, store=own, rank=rank, world_size=world, timeout=timeout)
     atexit.register(_leave)
 
 
