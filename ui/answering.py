@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from visionkit.images import ImageSource
     from visionkit.out_of_distribution import Novelty
     from visionkit.predictions import Prediction
+    from visionkit.predictor import Predictor, Result
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,40 @@ def answer(
         known["progress"] = progress
     with loaded.lock:
         begin = time.perf_counter()
-        found = Predictor(predictor.task, watch).examine(pixels, **known)
+        found = _examined(Predictor(predictor.task, watch), pixels, known)
         end = time.perf_counter()
     picture = pixels.read()
     assert found.prediction is not None
     total = decoded - start + end - begin
     return Answered(found.prediction, picture, decoded - start, watch.seconds, total, found.novelty)
+
+
+def _examined(predictor: Predictor, pixels: ImageSource, options: dict[str, Any]) -> Result:
+    """The prediction on an image; a face model first searches its faces, as `visionkit gallery` does.
+
+    Where none is found, or with the option `crop`, the whole image is taken as one face, and the prediction says so.
+    """
+    if predictor.task.name != "face_recognition":
+        return predictor.examine(pixels, **options)
+    from dataclasses import replace
+
+    from tasks.face_recognition.pipeline import FacePipeline
+    from visionkit.predictions import Faces
+    from visionkit.predictor import Result
+
+    crop = options.pop("crop", False)
+    if crop not in (True, False):
+        raise UsageError(f"crop {crop!r}: allowed are 0, search for faces, and 1, the image is one face already")
+    if options:
+        raise UsageError(f"{', '.join(options)}: no option of face_recognition; allowed is crop")
+    if crop:
+        return predictor.examine(pixels)
+    faces = FacePipeline(predictor)(pixels)
+    if len(faces):
+        return Result(pixels, faces, None)
+    found = predictor.examine(pixels)
+    assert isinstance(found.prediction, Faces)
+    return found._replace(prediction=replace(found.prediction, faces_found=0))
 
 
 def explained(

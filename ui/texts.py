@@ -115,9 +115,10 @@ VIDEO_LIVE_TOLD = (
     "are looked at and not kept."
 )
 FACES_ALONE = (
-    "The whole picture was taken as one face and turned into the numbers that faces are compared by; the json holds "
-    "them. To find faces in a photo and to name them, enrol people below."
+    "No face was found, so the whole image was taken as one face and turned into the numbers that faces are compared "
+    "by; the json holds them. To name faces, enrol people below."
 )
+FACES_UNNAMED = "The json holds the numbers that faces are compared by. To name faces, enrol people below."
 EMPTY = "The answer appears here."
 NO_MODELS = (
     "There is no model yet: type a public name such as timm:resnet50 above, or start with "

@@ -83,6 +83,8 @@ def _poses(answer: Any, top: int) -> str:
 
 
 def _faces(answer: Any, top: int) -> str:
+    if answer.whole_image and answer.faces_found == 0:
+        return "0 faces found; the whole image was taken as one face"
     known = [name for name in answer.names if name]
     count = counted(len(answer), "face") if len(answer) else "0 faces found"
     return f"{count}: {', '.join(known)}" if known else count

@@ -64,7 +64,8 @@ class FacePipeline:
         pixels = source.read(3)
         found = self.finder(pixels)
         if len(found.boxes) == 0:
-            return Faces(np.zeros((0, 4)), np.zeros((0, self.width)), np.zeros(0), np.zeros((0, 5, 2)))
+            empty = np.zeros((0, 4)), np.zeros((0, self.width)), np.zeros(0), np.zeros((0, 5, 2))
+            return Faces(*empty, faces_found=0)
         landmarks = found.landmarks if found.landmarks is not None else self.placer(pixels, found.boxes)
         return self.embed(pixels, Found(found.boxes, found.scores, landmarks))
 
@@ -79,7 +80,14 @@ class FacePipeline:
         views = [face_view(points, self.task.framing) for points in found.landmarks]
         answer = self.predictor(pixels, views=views)
         assert isinstance(answer, Faces)
-        return replace(answer, boxes=found.boxes, scores=found.scores, landmarks=found.landmarks)
+        return replace(
+            answer,
+            boxes=found.boxes,
+            scores=found.scores,
+            landmarks=found.landmarks,
+            faces_found=len(found.boxes),
+            whole_image=False,
+        )
 
     def crop(self, picture: ImageLike) -> Faces:
         """The one face of a picture that is an aligned crop already."""
@@ -132,6 +140,8 @@ def take(faces: Faces, numbers: list[int]) -> Faces:
         faces.landmarks[numbers],
         tuple(faces.names[k] for k in numbers),
         faces.similarities[numbers],
+        faces.faces_found,
+        faces.whole_image,
     )
 
 

@@ -27,7 +27,7 @@ def to_faces(embeddings: Tensor, geometry: Sequence[Geometry]) -> list[Faces]:
     """
     values = embeddings.float().cpu().numpy()
     return [
-        Faces(_region(each)[None], row[None], np.ones(1), np.full((1, 5, 2), np.nan))
+        Faces(_region(each)[None], row[None], np.ones(1), np.full((1, 5, 2), np.nan), whole_image=True)
         for row, each in zip(values, geometry, strict=True)
     ]
 
@@ -43,6 +43,8 @@ def _region(geometry: Geometry) -> np.ndarray:
 
 def joined(parts: Sequence[Faces]) -> Faces:
     """The faces of several views of one picture, in their order."""
+    if len(parts) == 1:
+        return parts[0]
     return Faces(
         np.concatenate([part.boxes for part in parts]),
         np.concatenate([part.embeddings for part in parts]),

@@ -23,7 +23,7 @@ from ui.gallery import card_curve, operating_point, place_on_curve
 from visionkit.bundle import save_bundle
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
-from visionkit.predictions import Detections
+from visionkit.predictions import Detections, Prediction
 from visionkit.predictor import Predictor, load
 
 ROC = [[0.0, 0.1, 0.9], [0.001, 0.5, 0.7], [0.01, 0.8, 0.5], [0.1, 0.95, 0.3], [1.0, 1.0, -1.0]]
@@ -311,7 +311,47 @@ def test_a_checkpoint_and_its_bundle_are_one_model() -> None:
     assert template("head", (56, 48)).max() < 56
 
 
-# ---------------------------------------------------------------------- the page
+# ---------------------------------------------------------------------- the page and programs
+
+
+def test_a_served_face_model_searches_faces_and_says_where_it_found_none(bundle: Path, monkeypatch) -> None:
+    from ui.answering import answer
+    from ui.catalogue import Catalogue
+    from ui.words import in_words
+    from visionkit.images import ImageSource
+
+    catalogue = Catalogue(bundle.parent)
+    name = next(each.name for each in catalogue.entries() if each.path == str(bundle))
+    photo = ImageSource(np.random.default_rng(0).integers(0, 256, (100, 130, 3), dtype=np.uint8))
+
+    def served(**options: Any) -> Any:
+        return answer(catalogue, name, photo, options=options, strict=True).prediction
+
+    found = Found(np.array([[10, 10, 60, 70]], np.float32), np.array([0.7], np.float32))
+    monkeypatch.setattr(CascadeFinder, "__call__", lambda self, picture: found)
+    expected = pipeline_of(bundle)(photo)
+    assert served() == expected
+    record = served().to_json()
+    assert (record["faces_found"], record["whole_image"]) == (1, False)
+    assert record["faces"][0]["score"] == pytest.approx(0.7) and record["faces"][0]["box"] == [10, 10, 60, 70]
+
+    none = Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+    monkeypatch.setattr(CascadeFinder, "__call__", lambda self, picture: none)
+    record = served().to_json()
+    assert (record["faces_found"], record["whole_image"]) == (0, True)
+    assert [face["score"] for face in record["faces"]] == [None], "nobody was sure of anything"
+    assert Prediction.from_json(json.loads(json.dumps(record))) == served()
+    assert in_words(served(), 3) == "0 faces found; the whole image was taken as one face"
+    assert pipeline_of(bundle)(photo).to_json() == {
+        "kind": "faces", "faces_found": 0, "whole_image": False, "faces": []
+    }  # fmt: skip
+
+    monkeypatch.setattr(CascadeFinder, "__call__", None)  # a crop is searched by nobody
+    record = served(crop=1).to_json()
+    assert (record["faces_found"], record["whole_image"]) == (None, True)
+    for options in ({"crop": "yes"}, {"score_threshold": 0.3}):
+        with pytest.raises(UsageError, match="allowed"):
+            served(**options)
 
 
 def test_the_page_enrols_identifies_compares_and_forgets(

@@ -24,10 +24,9 @@ def _build(downloads: Downloads) -> list[Any]:
 
 
 def _show(answer: Faces, picture: np.ndarray, downloads: Downloads) -> list[Any]:
-    if not any(answer.names) and (answer.similarities is None or np.isnan(answer.similarities).all()):
-        # The model alone compares faces; it searches none, and knows nobody.
+    if answer.whole_image:
         return [drawing(answer, picture), texts.FACES_ALONE, gr.update(visible=False)]
-    return [drawing(answer, picture), "", gr.update(value=rows(answer), visible=True)]
+    return [drawing(answer, picture), texts.FACES_UNNAMED, gr.update(value=rows(answer), visible=True)]
 
 
 def rows(answer: Faces) -> list[list[str]]:

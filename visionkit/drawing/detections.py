@@ -1,7 +1,8 @@
 """Boxes and masks with their names, readable from one object to hundreds.
 
-Every class has its colour. A name is written where it covers no other name, among many objects only where it is
-smaller than its own object; what finds no place is named by a legend that lists the colours with their counts.
+Every class has its colour. A name is written where it covers no other name and as little as possible of other objects,
+among many objects only where it is smaller than its own object; what finds no place is named by a legend that lists the
+colours with their counts.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from PIL import Image, ImageDraw
 
 from visionkit.drawing.base import draw, enlarged, font, letter_size, shortened
 from visionkit.drawing.colours import palette
+from visionkit.drawing.labels import Labels, Rectangle
 from visionkit.images import ImageLike, read_image
 from visionkit.masks import decode_crop
 from visionkit.predictions import Detections, Instances
@@ -30,8 +32,6 @@ _LEGEND = 8
 _RIM = (16, 18, 24)
 _PLATE = (16, 18, 24, 200)
 _INK = (255, 255, 255)
-
-Rectangle = tuple[int, int, int, int]  # x1, y1, x2, y2
 
 
 @draw.register(Detections)
@@ -105,7 +105,7 @@ def _names(canvas: np.ndarray, shown: Detections, boxes: np.ndarray, colours: np
     height, length = canvas.shape[:2]
     size = max(11, round(letter_size(height, length) * (0.45 if len(shown) > _MANY else 0.6)))
     letters = font(size)
-    taken = np.zeros((0, 4))
+    labels = Labels(boxes, (height, length))
     sheet = Image.fromarray(canvas)
     pen = ImageDraw.Draw(sheet)
     missing = 0
@@ -119,38 +119,17 @@ def _names(canvas: np.ndarray, shown: Detections, boxes: np.ndarray, colours: np
         text = score if alone else f"{shortened(name, letters, room)} {score}".rstrip()
         w, h = round(letters.getlength(text)) + size // 2 + 1, round(1.3 * size)
         fits = text and not (crowded and (boxes[number, 2:] - boxes[number, :2]).prod() < 1.6 * w * h)
-        place = _free(_places(boxes[number], w, h, (height, length)), taken) if fits else None
+        place = labels.place(number, w, h) if fits else None
         missing += alone
         if place is None:
             missing += 1
             continue
-        taken = np.vstack([taken, place])
         colour = tuple(int(value) for value in colours[number])
         pen.rectangle((place[0], place[1], place[2] - 1, place[3] - 1), fill=colour)
         ink = _INK if _luma(colour) < 150 else _RIM
         pen.text((place[0] + size // 4, place[1] + round(1.02 * size)), text, font=letters, fill=ink, anchor="ls")
     canvas[:] = np.asarray(sheet)
     return missing
-
-
-def _places(box: np.ndarray, w: int, h: int, size: tuple[int, int]) -> list[Rectangle]:
-    """Where a name may stand, the best first: above, inside at the top, below, inside at the bottom."""
-    x1, y1, x2, y2 = (round(float(value)) for value in box)
-    out = []
-    for x, y in ((x1, y1 - h), (x2 - w, y1 - h), (x1, y1), (x1, y2), (x2 - w, y2), (x1, y2 - h)):
-        x = min(max(x, 0), size[1] - w)
-        if x >= 0 and y >= 0 and y + h <= size[0]:
-            out.append((x, y, x + w, y + h))
-    return out
-
-
-def _free(places: Sequence[Rectangle], taken: np.ndarray) -> Rectangle | None:
-    for place in places:
-        across = np.minimum(taken[:, 2], place[2]) > np.maximum(taken[:, 0], place[0])
-        down = np.minimum(taken[:, 3], place[3]) > np.maximum(taken[:, 1], place[1])
-        if not (across & down).any():
-            return place
-    return None
 
 
 def _luma(colour: Sequence[int]) -> float:

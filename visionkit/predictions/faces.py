@@ -25,6 +25,8 @@ class Faces(Prediction):
         landmarks: (N, 5, 2) float32 x, y in file pixels, see `POINTS`; NaN where they were not looked for.
         names: Who it is, one a face; None is nobody who is known, or nobody was asked for.
         similarities: (N,) float32 cosine with the nearest known person; NaN where nobody was asked for.
+        faces_found: How many faces a finder found in the image; None where none was asked.
+        whole_image: Whether the one face is the whole image, found by nobody; its score then means nothing.
     """
 
     kind: ClassVar[str] = "faces"
@@ -35,6 +37,8 @@ class Faces(Prediction):
     landmarks: np.ndarray
     names: tuple[str | None, ...] = ()
     similarities: np.ndarray | None = None
+    faces_found: int | None = None
+    whole_image: bool = False
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -73,10 +77,12 @@ class Faces(Prediction):
         assert self.similarities is not None
         return {
             "kind": self.kind,
+            "faces_found": self.faces_found,
+            "whole_image": self.whole_image,
             "faces": [
                 {
                     "box": box.tolist(),
-                    "score": float(score),
+                    "score": None if self.whole_image else float(score),
                     "landmarks": None if np.isnan(points).any() else points.tolist(),
                     "name": name,
                     "similarity": None if np.isnan(similarity) else float(similarity),
@@ -97,18 +103,21 @@ class Faces(Prediction):
             embeddings=np.array([face["embedding"] for face in faces], np.float32).reshape(len(faces), -1)
             if faces
             else np.zeros((0, 0), np.float32),
-            scores=np.array([face["score"] for face in faces], np.float32),
+            scores=np.array([1.0 if face["score"] is None else face["score"] for face in faces], np.float32),
             landmarks=np.array([face["landmarks"] or unknown for face in faces], np.float32).reshape(-1, 5, 2),
             names=tuple(face["name"] for face in faces),
             similarities=np.array(
                 [np.nan if face["similarity"] is None else face["similarity"] for face in faces], np.float32
             ),
+            faces_found=record.get("faces_found"),
+            whole_image=record.get("whole_image", False),
         )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Faces):
             return NotImplemented
-        return self.names == other.names and all(
+        facts = (self.names, self.faces_found, self.whole_image)
+        return facts == (other.names, other.faces_found, other.whole_image) and all(
             np.array_equal(getattr(self, name), getattr(other, name), equal_nan=True)
             for name in ("boxes", "embeddings", "scores", "landmarks", "similarities")
         )
