@@ -48,7 +48,7 @@ def test_a_folder_without_pictures(photos, capsys):
     for label in ("a", "b"):
         (photos / "empty" / label).mkdir(parents=True)
     status, line = said(capsys, *SMALL, "--data", "FolderData", "--data.root", "empty")
-    assert status == 3 and "empty" in line and "no pictures" in line
+    assert status == 3 and "empty" in line and "no images" in line
 
 
 def test_a_csv_that_names_a_missing_picture(photos, capsys):
@@ -90,10 +90,9 @@ def test_a_checkpoint_that_is_none(photos, capsys):
     assert status == 4 and "notes.ckpt" in line
 
 
-def test_last_where_nothing_was_saved(photos, capsys):
-    options = ["--data", "FolderData", "--data.root", "photos", "--ckpt_path", "last", "--run", "runs/new"]
-    status, line = said(capsys, *SMALL, *options)
-    assert status == 4 and "no whole checkpoint" in line
+def test_last_needs_the_folder_of_a_run(photos, capsys):
+    status, line = said(capsys, *SMALL, "--data", "FolderData", "--data.root", "photos", "--ckpt_path", "last")
+    assert status == 2 and "--run" in line
 
 
 def test_a_checkpoint_of_other_classes(photos, capsys):

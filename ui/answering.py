@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ui.catalogue import Catalogue
     from visionkit.images import ImageSource
-    from visionkit.out_of_distribution import Novelty
+    from visionkit.novelty import Novelty
     from visionkit.predictions import Prediction
     from visionkit.predictor import Predictor, Result
 

@@ -7,6 +7,7 @@ plain ASGI, with nothing imported, and holds for every route.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 import sys
@@ -138,7 +139,8 @@ class Guard:
             # One line is enough: whoever sends nonsense fills no log with it.
             told = ascii(f"{scope['method']} {scope['path']}: {type(error).__name__}: {error}")[1:-1]
             print(f"visionkit: {told[:300]}", file=sys.stderr)
-            await _finish(send, begun[0] if begun else None)
+            with contextlib.suppress(Exception):  # what was no http has ended its connection: nobody is left to tell
+                await _finish(send, begun[0] if begun else None)
         finally:
             if not takes_files:
                 self._held -= body.taken

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from visionkit.camera import Camera
     from visionkit.engines import EngineName
     from visionkit.images import ImageSource
-    from visionkit.out_of_distribution import Novelty
+    from visionkit.novelty import Novelty
     from visionkit.predictions import Prediction
     from visionkit.predictor import Predictor, Result
 

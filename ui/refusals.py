@@ -19,6 +19,10 @@ from fastapi.responses import JSONResponse
 from gradio.exceptions import Error
 from gradio.route_utils import FnIndexInferError
 from gradio.utils import get_upload_folder
+from h11 import ProtocolError
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect
 
 from ui import texts
 from ui.serving.faults import is_lack, log, status_of
@@ -77,7 +81,9 @@ def speak(app: FastAPI) -> None:
         return JSONResponse({"detail": f"{texts.UNFIT} ({place}: {str(first.get('msg', ''))[:160]})"}, 422)
 
     async def broken(request: Request, error: Exception) -> JSONResponse:
-        if isinstance(error, _REQUEST) and not is_lack(error):
+        if isinstance(error, RuntimeError) and isinstance(error.__cause__, (*_REQUEST, LookupError, HTTPException)):
+            error = error.__cause__  # raised once the response had begun, which Starlette reports in its own words
+        if isinstance(error, (*_REQUEST, LookupError, HTTPException)) and not is_lack(error):
             log("a request that does not fit", error)
             return JSONResponse({"detail": texts.UNFIT}, 400)
         status, words = status_of(error)
@@ -107,8 +113,11 @@ def _paths(value: Any) -> Iterator[str]:
             waiting.extend(each)
 
 
-_REQUEST = (ValueError, TypeError, AttributeError, AssertionError, RecursionError, FileNotFoundError, PermissionError)
-"""What gradio's routes raise on a request that they cannot read; the work itself is done in `Page`."""
+_REQUEST = (
+    *(ValueError, TypeError, AttributeError, AssertionError, RecursionError, FileNotFoundError, PermissionError),
+    *(MultiPartException, ClientDisconnect, ProtocolError),
+)
+"""What reading a request raises, in gradio's routes and below; the work itself is done in `Page`."""
 
 
 _CLOSED = re.compile(

@@ -16,7 +16,7 @@ import threading
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from visionkit.backbones import Backbone
 from visionkit.errors import CheckpointError
 from visionkit.model_facts import MAX_BYTES, require_file
+from visionkit.novelty import Novelty, stated
 
 STATISTICS = "features.json"
 """The file of a bundle that holds them."""
@@ -41,41 +42,6 @@ MOST = 1024
 _DIRECTIONS = 16
 _FOLDS = 5
 _DEPTHS = 4
-
-
-class Novelty(NamedTuple):
-    """How far an image is from those of the model's own data.
-
-    Attributes:
-        score: Distance of its features as a part of the threshold.
-        percentile: Of the held-out images that are nearer than the threshold.
-        images: Number of held-out images.
-    """
-
-    score: float
-    percentile: float
-    images: int
-
-    @property
-    def unlike(self) -> bool:
-        """The image is further out than the threshold."""
-        return self.score > 1.0
-
-    def to_json(self) -> dict[str, Any]:
-        """For records of predictions."""
-        return {"score": round(self.score, 4), "unlike": self.unlike, **_stated(self.percentile, self.images)}
-
-    @property
-    def text(self) -> str:
-        """One sentence for people."""
-        return (
-            f"looks unlike the images this model was made with: {self.score:.1f} times as far out as "
-            f"{self.percentile:g} % of its {self.images:,} held-out images; the prediction may mean little"
-        )
-
-
-def _stated(percentile: float, images: int) -> dict[str, Any]:
-    return {"percentile": percentile, "images": images}
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +113,7 @@ class FeatureStatistics:
         arrays = {"mean": self.mean, "directions": self.directions, "deviations": self.deviations}
         shape = {"directions": len(self.directions), "features": len(self.mean)}
         packed = {name: base64.b64encode(value.astype("<f2").tobytes()).decode() for name, value in arrays.items()}
-        known = {"rest": self.rest, "threshold": self.threshold, **_stated(self.percentile, self.images)}
+        known = {"rest": self.rest, "threshold": self.threshold, **stated(self.percentile, self.images)}
         return {"format": 1, **known, **shape, "arrays": packed}
 
     @classmethod
@@ -283,11 +249,6 @@ def pooled(output: Tensor, channels: int) -> Tensor:
     elif output.ndim == 3:
         output = output.mean(dim=1)
     return torch.nn.functional.normalize(output.flatten(1), dim=1)
-
-
-def unlike_sentence(novelty: Novelty | None) -> str:
-    """The sentence that is shown with a prediction, or "" where the image is not marked."""
-    return f"This image {novelty.text}." if novelty is not None and novelty.unlike else ""
 
 
 def write_statistics(folder: Path, statistics: FeatureStatistics) -> None:

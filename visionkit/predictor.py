@@ -22,7 +22,8 @@ from visionkit.engines import GRAPHS, Engine, EngineName, TorchEngine, check_eng
 from visionkit.errors import CheckpointError, DataError, EnvironmentFault, UsageError, VisionKitError, suggest
 from visionkit.geometry import Geometry
 from visionkit.images import ImageLike, ImageSource
-from visionkit.out_of_distribution import Novelty, tap_of
+from visionkit.novelty import Novelty
+from visionkit.out_of_distribution import tap_of
 from visionkit.predictions import Prediction
 from visionkit.preprocess import Preprocessor
 from visionkit.streams import ahead, batches

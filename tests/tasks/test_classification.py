@@ -173,7 +173,7 @@ def test_several_labels_equal_scikit_learn_over_the_classes_that_occur(classes, 
     metrics = build_metrics(classes, multilabel=True, threshold=0.5)
     for half in (slice(20), slice(20, 40)):
         metrics.update(torch.tensor(scores[half]), torch.tensor(truth[half]))
-    found = {name: float(value) for name, value in metrics.compute().items()}
+    found = {name: float(value) for name, value in metrics.compute().items() if value.numel() == 1}
     present = [k for k in range(classes) if truth[:, k].any()]
     said = (scores >= 0.5).astype(int)
     assert found["map"] == pytest.approx(np.mean([average_precision_score(truth[:, k], scores[:, k]) for k in present]))
@@ -185,7 +185,7 @@ def test_several_labels_equal_scikit_learn_over_the_classes_that_occur(classes, 
 def test_without_any_positive_label_there_is_still_a_number():
     metrics = build_metrics(2, multilabel=True)
     metrics.update(torch.zeros(3, 2), torch.zeros(3, 2))
-    assert {name: float(value) for name, value in metrics.compute().items()} == {
+    assert {name: float(value) for name, value in metrics.compute().items() if value.numel() == 1} == {
         "map": 0.0,
         "f1_macro": 0.0,
         "exact_match": 1.0,

@@ -408,7 +408,7 @@ def test_joined_models_answer_as_they_did_apart(apart, tmp_path, capsys):
         again = load_task(tmp_path / "parts" / f"{file}.ckpt").state_dict()
         assert all(torch.equal(value, again[key]) for key, value in apart[name].state_dict().items())
     assert main(["join", *files, "--out", str(tmp_path / "joint.ckpt")]) == 2
-    assert "stands there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
 
 
 def test_other_backbones_are_refused_by_the_names_of_their_tensors(apart):

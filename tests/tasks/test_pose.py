@@ -369,6 +369,6 @@ def test_words_and_redrawing_ask_no_network():
     kept, drawn, score, words, table = VIEWS["poses"].show(answer, picture, None)
     assert score == pytest.approx(0.3) and words.startswith("1 person, 13 joints") and len(table) == 13
     again, words, table = poses._redraw(kept, 0.95)
-    assert words.startswith("0 persons") and table == [] and not np.array_equal(again, drawn)
+    assert words.startswith("0 people") and table == [] and not np.array_equal(again, drawn)
     all_of_them = poses._redraw(kept, 0.0)
-    assert all_of_them[1] == "2 persons, 34 joints" and all_of_them[2][0][:2] == [1, "nose"]
+    assert all_of_them[1] == "2 people, 34 joints" and all_of_them[2][0][:2] == [1, "nose"]

@@ -81,6 +81,7 @@ def test_coco_results_with_the_ids_of_a_label_file(tmp_path):
     assert results.results[3]["image_id"] == 285
     with pytest.raises(DataError, match=r"no picture 'c\.jpg'"):
         results.add(Path("/y/c.jpg"), boxes(), (40, 60))
+    results = CocoResults(tmp_path, labels)
     with pytest.raises(DataError, match="no category 'cell'"):
         results.add(Path("/y/b.jpg"), instances(), (40, 60))
     with pytest.raises(UsageError, match="this model answers with classification"):

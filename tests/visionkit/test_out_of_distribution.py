@@ -16,7 +16,8 @@ from visionkit.bundle import save_bundle
 from visionkit.checkpoint import load_task, read_checkpoint
 from visionkit.errors import CheckpointError, UsageError
 from visionkit.feature_statistics import statistics_from
-from visionkit.out_of_distribution import FEWEST, STATISTICS, FeatureStatistics, Novelty, tap_of, unlike_sentence
+from visionkit.novelty import Novelty, unlike_sentence
+from visionkit.out_of_distribution import FEWEST, STATISTICS, FeatureStatistics, tap_of
 from visionkit.predictor import Predictor, load
 from visionkit.registry import task_names
 

@@ -32,7 +32,7 @@ from ui.serving.routes import listed
 from ui.views import CallOption, View, drawing_component, option_of, views_of
 from ui.words import nothing_found
 from visionkit.errors import UsageError, VisionKitError
-from visionkit.out_of_distribution import unlike_sentence
+from visionkit.novelty import unlike_sentence
 from visionkit.registry import task_names
 
 
