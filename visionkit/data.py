@@ -254,6 +254,7 @@ class VisionDataModule(LightningDataModule, ABC):
         self.drop_last, self.pin_memory = drop_last, pin_memory
         self._samples: dict[Split, Sequence[Sample]] = {}
         self._resume: dict[str, int] | None = None
+        self._reported: set[Split] = set()
 
     @classmethod
     def discover_classes(cls, **init_args: Any) -> list[str]:
@@ -313,7 +314,10 @@ class VisionDataModule(LightningDataModule, ABC):
         if stage == "fit":
             self._choose_white()
         if _rank_and_world()[0] == 0 and int(os.environ.get("RANK", 0)) == 0:
-            self.report(_STAGES.get(stage, ()))
+            new = [split for split in _STAGES.get(stage, ()) if split not in self._reported]
+            self._reported.update(new)
+            if new:
+                self.report(new)
 
     def _choose_white(self) -> None:
         """Settles which value is white, for the data and the task that is trained on it, where nobody said."""
