@@ -103,7 +103,7 @@ def answer(
         known["progress"] = progress
     with loaded.lock:
         begin = time.perf_counter()
-        found = _examined(Predictor(predictor.task, watch), pixels, known)
+        found = examined(Predictor(predictor.task, watch), pixels, known)
         end = time.perf_counter()
     picture = pixels.read()
     assert found.prediction is not None
@@ -111,7 +111,7 @@ def answer(
     return Answered(found.prediction, picture, decoded - start, watch.seconds, total, found.novelty)
 
 
-def _examined(predictor: Predictor, pixels: ImageSource, options: dict[str, Any]) -> Result:
+def examined(predictor: Predictor, pixels: ImageSource, options: dict[str, Any]) -> Result:
     """The prediction on an image; a face model first searches its faces, as `visionkit gallery` does.
 
     Where none is found, or with the option `crop`, the whole image is taken as one face, and the prediction says so.

@@ -145,6 +145,7 @@ def test_a_signal_before_the_first_step_has_its_status(
     number: int, status: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     try:
         breaks = ["--trainer.callbacks", f"{__name__}.Breaks", "--trainer.callbacks.number", str(int(number))]
         assert fit(*breaks) == status
