@@ -318,6 +318,14 @@ class VisionDataModule(LightningDataModule, ABC):
             self._reported.update(new)
             if new:
                 self.report(new)
+            fraction = getattr(self, "fractions", {}).get("test", 0)
+            if stage == "test" and 0 < fraction < 1:
+                log.warning(
+                    "data.test_fraction %g: test images that the data does not name are split off the training images; "
+                    "they are independent only of a model that was trained with the same data.test_fraction and "
+                    "data.split_seed",
+                    fraction,
+                )
 
     def _choose_white(self) -> None:
         """Settles which value is white, for the data and the task that is trained on it, where nobody said."""

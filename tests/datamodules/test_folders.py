@@ -327,3 +327,11 @@ def test_the_class_can_be_part_of_the_name(tmp_path: Path) -> None:
         FolderData(str(tmp_path / "flat"), class_pattern="x")
     with pytest.raises(UsageError, match="not a regular expression"):
         FolderData(str(tmp_path / "flat"), class_pattern="(")
+
+
+@pytest.mark.parametrize(("fraction", "warned"), [(0.2, True), (0.0, False)])
+def test_a_test_split_made_of_training_images_is_a_warning(
+    parted: Path, fraction: float, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    FolderData(str(parted), test_fraction=fraction).setup("test")
+    assert ("trained with the same data.test_fraction" in caplog.text) == warned
