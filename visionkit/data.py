@@ -343,11 +343,11 @@ class VisionDataModule(LightningDataModule, ABC):
         Args:
             splits: Those that are used; a training split beside them is compared with them where there is one.
         """
-        print(f"data ({type(self).__name__}):")
-        for split in splits:
-            summary = self.summary(split)
-            print("\n".join(summary.lines()), flush=True)
-            if split == "train":
+        summaries = [self.summary(split) for split in splits]  # read first: an error has no header before it
+        lines = [line for summary in summaries for line in summary.lines()]
+        print("\n".join([f"data ({type(self).__name__}):", *lines]), flush=True)
+        for summary in summaries:
+            if summary.split == "train":
                 warn_of_absent_classes(summary)
         files = {split: self.files(split) for split in splits}
         if "train" not in files:

@@ -10,6 +10,7 @@ import unicodedata
 
 from visionkit.errors import DataError
 
+_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn")  # control, format, surrogate, private, unassigned
 _JOINERS = "\u200c\u200d"  # parts of words in Persian, Hindi and emoji
 
 
@@ -42,8 +43,7 @@ def checked_name(value: object, place: str, what: str = "name") -> str:
     name = normalized(value)
     if not name:
         raise DataError(f"{place}: the {what} is empty")
-    unseen = next((c for c in name if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn")
-                   and c not in _JOINERS), None)  # fmt: skip
+    unseen = next((c for c in name if unicodedata.category(c) in _UNSEEN and c not in _JOINERS), None)
     if unseen is not None:
         raise DataError(f"{place}: the {what} {name[:40]!r} has the invisible character U+{ord(unseen):04X}; remove it")
     return name
