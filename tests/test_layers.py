@@ -19,7 +19,7 @@ PACKAGES = ("visionkit", "tasks", "datamodules", "ui")
 # library -> the only modules, or packages, that may import it, at whatever depth inside them
 HOMES = {
     "gradio": {"ui/serve.py", "ui/app.py", "ui/pages", "ui/refusals.py", "ui/views"},
-    "fastapi": {"ui/serve.py", "ui/app.py", "ui/refusals.py", "ui/serving/routes.py"},
+    "fastapi": {"ui/serve.py", "ui/app.py", "ui/refusals.py", "ui/serving/routes.py", "ui/serving/face_routes.py"},
     "albumentations": {"datamodules/augment.py"},
     "wandb": {"visionkit/tracking"},
 }

@@ -24,6 +24,7 @@ from ui.pages import ask, batch, compare, people, video
 from ui.pages.base import Context
 from ui.refusals import Page, is_closed, speak
 from ui.serving.desk import Desk
+from ui.serving.face_routes import add_face_routes
 from ui.serving.limits import MB, Limits
 from ui.serving.login import Accounts, Login
 from ui.serving.routes import add_routes
@@ -94,6 +95,7 @@ def application(settings: Settings, host: str = "127.0.0.1", names: Sequence[str
 
     app = FastAPI(**bare, lifespan=life)  # type: ignore[arg-type]
     add_routes(app, desk, settings.scratch, settings.ready)
+    add_face_routes(app, people.People(desk, gallery), settings.scratch, is_readable=settings.gallery is not None)
     # Gradio warns that pages cannot be rendered on the server, though nobody asks for that.
     warnings.filterwarnings("ignore", "SSR mode is not supported", UserWarning)
     gr.mount_gradio_app(

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 SUMMARY = "enrol and recognise people by their faces"
 
 ACTIONS = ("enrol", "identify", "verify", "list", "remove")
+FAR = 0.01
+"""Rate at which strangers may pass where none is asked for."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--add", action="store_true", help="enrol: further pictures of somebody who is there")
     parser.add_argument("--face", type=int, metavar="N", help="which face of several, the largest being 1")
     parser.add_argument("--gallery", metavar="DIR", help="verify: compare with NAME in this gallery")
-    parser.add_argument("--far", type=float, default=0.01, help="rate at which strangers may pass (%(default)s)")
+    parser.add_argument("--far", type=float, default=FAR, help="rate at which strangers may pass (%(default)s)")
     parser.add_argument("--threshold", type=float, help="similarity to count as known from, in place of --far")
     parser.add_argument("--roc", metavar="FILE", help="results.json of `visionkit test`, in place of the model's card")
     parser.add_argument("--check", action="store_true", help="list: look at every embedding")
@@ -295,7 +297,7 @@ def operating_point(
     """
     if threshold is not None:
         if not -1 <= threshold <= 1:
-            raise UsageError(f"--threshold {threshold}: a cosine lies between -1 and 1")
+            raise UsageError(f"threshold {threshold}: a cosine lies between -1 and 1")
         return Point(threshold, f"threshold {threshold:.3f} as given", curve)
     if not 0 < far < 1:
         raise UsageError(f"false-accept rate {far}: a rate lies between 0 and 1")

@@ -257,6 +257,9 @@ def program(address: str) -> str:
             f"curl --data-binary @photo.jpg '{address}/api/predict?model=NAME'",
             "```",
             "",
+            f"The faces of an image, and who they are by the gallery that this server was started with: "
+            f"`{address}/api/find` and `{address}/api/identify`, sent in the same way",
+            "",
             f"As tools of an assistant that speaks MCP, by streamable HTTP: `{address}/mcp`",
             "",
             "Without a server, with the same answer:",

@@ -6,7 +6,8 @@ Everything is computed here, and what is kept are names and embeddings in the ga
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +15,19 @@ import gradio as gr
 
 from ui import texts
 from ui.answering import Upload, opened
-from ui.gallery import card_curve, named, operating_point, place_on_curve
+from ui.gallery import FAR, card_curve, named, operating_point, place_on_curve
 from ui.pages.base import Context, picture_input, told
 from ui.serving.desk import Desk
 from ui.views.base import drawing, drawing_component
 from ui.views.faces import COLUMNS, rows
-from visionkit.errors import UsageError
+from visionkit.errors import CheckpointError, DataError, EnvironmentFault, UsageError, VisionKitError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from tasks.face_recognition.gallery import Gallery
     from tasks.face_recognition.pipeline import FacePipeline
-
-FAR = 0.01
+    from visionkit.predictions import Faces
 
 
 class People:
@@ -48,41 +50,69 @@ class People:
         Raises:
             UsageError: There is none.
         """
+        return self.entry(None)
+
+    def entry(self, name: str | None) -> Any:
+        """The entry of a face model in the catalogue.
+
+        Args:
+            name: Name of the model; the first face recognition model by default.
+
+        Raises:
+            UsageError: There is none, or none of that name.
+        """
+        if name:
+            return self.desk.catalogue.entry(name)
         for entry in self.desk.catalogue.entries():
             if entry.task == "face_recognition" and not entry.fault:
                 return entry
         raise UsageError("there is no face recognition model here")
 
-    def ask(self, work: Callable[[FacePipeline, Gallery, Callable[[], None]], Any]) -> Any:
+    def ask(self, work: Callable[[FacePipeline, Gallery, Callable[[], None]], Any], model: str | None = None) -> Any:
         """Does something with the model and the gallery, one at a time, when it is its turn.
 
         Args:
             work: Is given, besides, what raises once nobody waits any more; to be called before something is kept.
+            model: Name of the face model; see `entry`.
         """
+        return self._run(lambda pipeline, check: work(pipeline, self._gallery(pipeline), check), model)
+
+    def _run(
+        self, work: Callable[[FacePipeline, Callable[[], None]], Any], model: str | None, road: str = "people"
+    ) -> Any:
         from tasks.face_recognition.pipeline import FacePipeline
 
-        name = self.model.name
+        name = self.entry(model).name if model else self.model.name
 
         def admitted(check: Callable[[], None]) -> Any:
             loaded = self.desk.catalogue.get(name)
             with loaded.lock:
                 check()
-                pipeline = FacePipeline(loaded.predictor())
-                return work(pipeline, self._gallery(pipeline), check)
+                return work(FacePipeline(loaded.predictor()), check)
 
-        return self.desk.run(admitted, name, "people")
+        return self.desk.run(admitted, name, road)
 
     def _gallery(self, pipeline: FacePipeline) -> Gallery:
         """The gallery of a model; whose it is, is worked out once for each time that it is loaded."""
         from tasks.face_recognition.gallery import Gallery
         from tasks.face_recognition.pipeline import fingerprint
 
-        with self._opening:
+        with self._opening, self._without_its_path():
             if self._opened is None or self._opened[0] is not pipeline.task:
                 mark = fingerprint(pipeline.task.config, pipeline.task.state_dict())
                 gallery = Gallery(self.folder, model=mark, width=pipeline.width, create=True)
                 self._opened = pipeline.task, gallery
             return self._opened[1]
+
+    @contextmanager
+    def _without_its_path(self) -> Iterator[None]:
+        """Names the gallery without its path: where it lies on the server is nobody's business."""
+        try:
+            yield
+        except VisionKitError as error:
+            # Neither the image nor the chosen model's file is at fault.
+            kind = {DataError: EnvironmentFault, CheckpointError: UsageError}.get(type(error), type(error))
+            raise kind(str(error).replace(str(self.folder), "the server's gallery")) from error
 
     def _source(self, upload: Upload | None) -> Any:
         """The picture; what is none, or too large a one, ends here."""
@@ -103,16 +133,47 @@ class People:
         self.ask(work)
         return f"{texts.plain(name)} is enrolled. The picture was not kept."
 
-    def identify(self, upload: Upload | None, crop: bool, far: float) -> tuple[Any, list[list[str]], str]:
-        """The photo with boxes and names, a table, and the threshold in words."""
+    def find(self, upload: Upload | None, model: str | None = None) -> tuple[Faces, np.ndarray]:
+        """The faces of a photo, and its pixels.
+
+        Args:
+            upload: The photo.
+            model: Name of the face model; see `entry`.
+        """
         source = self._source(upload)
-        point = operating_point(card_curve(self.model.card), far)
+
+        def work(pipeline: FacePipeline, check: Callable[[], None]) -> Any:
+            pixels = source.read(3)
+            return pipeline(pixels), pixels
+
+        found: tuple[Faces, np.ndarray] = self._run(work, model, "program")
+        return found
+
+    def name(
+        self, upload: Upload | None, crop: bool, threshold: float, model: str | None = None
+    ) -> tuple[Faces, np.ndarray]:
+        """The faces of a photo with the names of those who are known, and its pixels.
+
+        Args:
+            upload: The photo.
+            crop: The image is one face already.
+            threshold: Similarity from which somebody is known.
+            model: Name of the face model; see `entry`.
+        """
+        source = self._source(upload)
 
         def work(pipeline: FacePipeline, gallery: Gallery, check: Callable[[], None]) -> Any:
             pixels = source.read(3)
-            return named(gallery, pipeline.crop(pixels) if crop else pipeline(pixels), point.threshold), pixels
+            return named(gallery, pipeline.crop(pixels) if crop else pipeline(pixels), threshold), pixels
 
-        faces, pixels = self.ask(work)
+        found: tuple[Faces, np.ndarray] = self.ask(work, model)
+        return found
+
+    def identify(self, upload: Upload | None, crop: bool, far: float) -> tuple[Any, list[list[str]], str]:
+        """The photo with boxes and names, a table, and the threshold in words."""
+        self._source(upload)
+        point = operating_point(card_curve(self.model.card), far)
+        faces, pixels = self.name(upload, crop, point.threshold)
         told = f"{len(faces)} face{'' if len(faces) == 1 else 's'} · {point.told}"
         return drawing(faces, pixels), rows(faces), texts.plain(told)
 
@@ -142,7 +203,8 @@ class People:
 
         if not (self.folder / DATABASE).is_file():
             return []
-        return [[person.name, str(person.pictures)] for person in Gallery(self.folder).people()]
+        with self._without_its_path():
+            return [[person.name, str(person.pictures)] for person in Gallery(self.folder).people()]
 
     def remove(self, name: str | None) -> str:
         """Forgets one person, and says so."""

@@ -62,7 +62,7 @@ def add_routes(app: FastAPI, desk: Desk, folder: Path, ready: Callable[[], bool]
         try:
             with tempfile.NamedTemporaryFile(dir=folder, prefix="asked-") as file:
                 with desk.receiving():
-                    name = await _receive(request, file, desk.limits.picture_mb)
+                    name = await receive(request, file, desk.limits.picture_mb)
 
                 def work() -> Answered:
                     upload, detector = Upload(file.name, name), asked.get("detector")
@@ -141,8 +141,18 @@ def listed(entry: Entry) -> dict[str, Any]:
     }
 
 
-async def _receive(request: Request, file: Any, most: int) -> str:
-    """Writes the picture of a request into a file, bare or as a part of a form, and gives its name."""
+async def receive(request: Request, file: Any, most: int) -> str:
+    """Writes the picture of a request into a file, bare or as a part of a form, and gives its name.
+
+    Args:
+        request: With the picture as its body, or as a file of its form.
+        file: Open for writing.
+        most: Megabytes that the picture may have.
+
+    Raises:
+        UsageError: No picture was sent.
+        DataError: It is too large.
+    """
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         form = await request.form(max_files=1, max_fields=10)
         try:
