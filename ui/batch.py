@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 from ui.answering import Upload
 from ui.serving.desk import Desk
 from ui.serving.limits import MB, Limits
-from ui.words import in_words
 from visionkit.errors import DataError, EnvironmentFault, UsageError, VisionKitError
 from visionkit.listing import SUFFIXES
 
@@ -61,9 +60,7 @@ def run(desk: Desk, model: str | None, uploads: Sequence[Upload], archive: Path)
         VisionKitError: Nothing to answer, too many pictures, or an archive that is not to be trusted.
     """
     from ui.coco_results import CocoResults
-    from visionkit.drawing import draw, jpeg
-    from visionkit.prediction_files import save_files
-    from visionkit.predictions import Detections, Poses
+    from visionkit.drawing import jpeg
 
     if not uploads:
         raise UsageError("give pictures, or a zip of them, first")
@@ -90,13 +87,13 @@ def run(desk: Desk, model: str | None, uploads: Sequence[Upload], archive: Path)
             answer, picture = answered.prediction, answered.picture
             stem = _stem(name, taken)
             height, width = picture.shape[:2]
-            out.writestr(f"drawn/{stem}.jpg", jpeg(draw(answer, picture)), zipfile.ZIP_STORED)
+            out.writestr(f"drawn/{stem}.jpg", jpeg(answer.draw(picture)), zipfile.ZIP_STORED)
             files = []
-            for path in save_files(answer, work / stem):
+            for path in answer.save(work / stem):
                 out.write(path, f"files/{path.name}")
                 files.append(f"files/{path.name}")
                 path.unlink()
-            if isinstance(answer, Detections | Poses):
+            if answer.coco_classes:
                 coco.add(Path(f"{stem}{Path(name).suffix}"), answer, (height, width))
             said = answer.summary() if files else answer.to_json()
             record: dict[str, Any] = {"source": name, "size": [height, width], "prediction": said}
@@ -105,7 +102,7 @@ def run(desk: Desk, model: str | None, uploads: Sequence[Upload], archive: Path)
             if answered.novelty is not None:
                 record["out_of_distribution"] = answered.novelty.to_json()
             records.write(json.dumps(record, ensure_ascii=False) + "\n")
-            told = in_words(answer, 3)
+            told = answer.text()
             table.writerow([_cell(name), height, width, _cell(told), ""])
             yield Row(name, (height, width), told, True, done, total)
         out.writestr("predictions.jsonl", records.getvalue())

@@ -11,7 +11,7 @@ from typing import Any
 from visionkit.atomic import write_whole
 from visionkit.errors import DataError, UsageError, suggest
 from visionkit.names import normalized
-from visionkit.predictions import Detections, Instances, Poses, Prediction
+from visionkit.predictions import Prediction
 
 NAME = "coco_results.json"
 
@@ -56,31 +56,15 @@ class CocoResults:
             UsageError: The model answers neither boxes nor poses.
             DataError: The label file knows no such picture or class.
         """
-        if isinstance(answer, Poses):
-            self.classes = (answer.skeleton.subject,)
-            category = self._category(0, answer.skeleton.subject)
-            self.results += answer.coco_results(self._image(path, size), category)
-            return
-        if not isinstance(answer, Detections):
+        if not answer.coco_classes:
             raise UsageError(
                 f"--coco-results: results are of boxes, masks and poses; this model answers with {answer.kind}"
             )
-        self.classes = answer.classes
+        self.classes = answer.coco_classes
         number = self._image(path, size)
-        numbers = [
-            self._category(label, name) for label, name in zip(answer.labels.tolist(), answer.names, strict=True)
-        ]
-        for k, category in enumerate(numbers):
-            x1, y1, x2, y2 = (round(float(value), 3) for value in answer.boxes[k])
-            row = {
-                "image_id": number,
-                "category_id": category,
-                "bbox": [x1, y1, round(x2 - x1, 3), round(y2 - y1, 3)],
-                "score": round(float(answer.scores[k]), 5),
-            }
-            if isinstance(answer, Instances):
-                row["segmentation"] = dict(answer.masks[k])
-            self.results.append(row)
+        for row in answer.coco_results(number, 0):  # counted from 0: the label
+            label = row["category_id"]
+            self.results.append({**row, "category_id": self._category(label, self.classes[label])})
 
     def write(self) -> Path:
         """Writes the files and gives the path of the results."""
@@ -134,7 +118,7 @@ def as_coco(answer: Prediction, name: str, size: tuple[int, int]) -> str | None:
         name: Of the picture, which its id comes from.
         size: Its height and width.
     """
-    if not isinstance(answer, Detections | Poses):
+    if not answer.coco_classes:
         return None
     coco = CocoResults(Path())
     coco.add(Path(name), answer, size)

@@ -425,9 +425,9 @@ def _draw(path: Path, picture: str, faces: Faces) -> None:
     from PIL import Image
 
     from visionkit.atomic import write_whole
-    from visionkit.drawing import draw, jpeg
+    from visionkit.drawing import jpeg
 
-    drawn = draw(faces, picture)
+    drawn = faces.draw(picture)
     try:
         if path.suffix.lower() in (".jpg", ".jpeg"):
             data = jpeg(drawn)

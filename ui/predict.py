@@ -120,7 +120,6 @@ def run(args: argparse.Namespace) -> int:
     check_exists(filter(None, [args.boxes]), "--boxes")
     check_exists(filter(None, [args.coco_labels]), "--coco-labels")
     from ui.coco_results import CocoResults
-    from ui.words import as_asked, to_record
     from visionkit.camera import Camera
 
     camera = Camera.parse(args.camera) if args.camera else None
@@ -151,9 +150,9 @@ def run(args: argparse.Namespace) -> int:
             if result.prediction is None:
                 report.skip(result.error)
                 continue
-            answer = as_asked(result.prediction, options)
+            answer = result.prediction.with_options(options)
             written = _save(out / FILES / stems[path], answer, picture, camera) if out is not None else []
-            said = answer.summary() if written else to_record(answer, args.top)  # the pixels are in the files
+            said = answer.summary() if written else answer.record(args.top)  # the pixels are in the files
             record = {"source": str(path), "size": list(picture.size), "prediction": said}
             if result.novelty is not None:
                 record["out_of_distribution"] = result.novelty.to_json()
@@ -255,23 +254,24 @@ def _prepare(out: Path, overwrite: bool) -> Path:
 
 def _save(stem: Path, answer: Prediction, picture: ImageSource, camera: Camera | None) -> list[Path]:
     """The files that this kind of answer is handed out as."""
-    from visionkit.prediction_files import has_files, save_files, save_points
+    from visionkit.atomic import write_whole
 
-    if not has_files(answer):
-        return []
     try:
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        points = save_points(answer, picture, camera, stem) if camera is not None else []
-        return save_files(answer, stem) + points
+        written = answer.save(stem)
+        if camera is not None and (points := answer.points(picture, camera)) is not None:
+            path = stem.with_name(stem.name + ".ply")
+            write_whole(path, points)
+            written.append(path)
+        return written
     except OSError as error:
         raise cannot_write(stem.parent, error) from error
 
 
 def _draw(path: Path, picture: ImageSource, answer: Prediction) -> None:
     from visionkit.atomic import write_whole
-    from visionkit.drawing import draw, jpeg
+    from visionkit.drawing import jpeg
 
-    drawn = jpeg(draw(answer, picture.read()))
+    drawn = jpeg(answer.draw(picture.read()))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, drawn)
@@ -388,17 +388,13 @@ def _table(rows: Sequence[tuple[Path, Prediction, bool]], top: int) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from ui.words import in_words
-
     folder = folder_of([path for path, *_ in rows])
     table = Table(box=None, pad_edge=False)
     table.add_column("picture", overflow="fold")
     table.add_column("answer", overflow="fold")
     for path, answer, marked in rows:
         name = path.resolve().relative_to(folder) if folder else path
-        table.add_row(
-            escape(str(name)), escape(f"{in_words(answer, top)}{' (unlike its own images)' if marked else ''}")
-        )
+        table.add_row(escape(str(name)), escape(f"{answer.text(top)}{' (unlike its own images)' if marked else ''}"))
     Console().print(table)
 
 

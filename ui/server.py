@@ -86,7 +86,7 @@ def build(args: argparse.Namespace, address: str, scratch: Path) -> tuple[Guard,
 
     def warm() -> None:
         try:
-            import visionkit.drawing
+            import visionkit.drawing.detections  # and OpenCV, which most drawings need
             import visionkit.predictor  # noqa: F401
 
             first = next((entry for entry in catalogue.entries() if not entry.fault), None)

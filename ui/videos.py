@@ -13,7 +13,6 @@ import numpy as np
 from ui.answering import Upload
 from ui.serving.desk import Desk
 from ui.views.base import SIDE, drawing
-from ui.words import in_words
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
 from visionkit.video import VideoReader, VideoWriter
@@ -79,7 +78,7 @@ def watch(desk: Desk, model: str | None, upload: Upload | None, rate: float, fol
                 "prediction": answer.summary(),
             }
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            look = Look(drawn, in_words(answer, 3), done, max(total, done), frame.seconds)
+            look = Look(drawn, answer.text(), done, max(total, done), frame.seconds)
             yield look
         if look is None:
             raise DataError(f"{upload.name}: the video has no frame that can be read")

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from visionkit.bundle import save_bundle
 from visionkit.engines import GRAPHS, INPUT, SECOND, SECOND_OUTPUT, served_fields
 from visionkit.errors import CheckpointError, UsageError
-from visionkit.export_check import TOLERANCE, Progress, checked, checked_int8, compare, difference, no_progress
+from visionkit.export_check import TOLERANCE, Progress, checked, checked_int8, compare, no_progress
 from visionkit.images import ImageLike
 from visionkit.model_files import FACTS
 from visionkit.predictor import Predictor
@@ -28,7 +28,7 @@ from visionkit.quantize import quantize
 from visionkit.quiet import quiet
 from visionkit.task import VisionTask
 
-__all__ = ["TOLERANCE", "Graph", "compare", "difference", "example_photos", "export_bundle", "write_graph"]
+__all__ = ["TOLERANCE", "Graph", "compare", "example_photos", "export_bundle", "write_graph"]
 
 
 def export_bundle(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import torch
 from visionkit.engines import Engine, OnnxEngine, TorchEngine, served_fields
 from visionkit.errors import CheckpointError
 from visionkit.images import ImageLike, ImageSource
-from visionkit.predictions import Answers, Classification, DepthMap, Detections, Poses, Prediction
 from visionkit.predictor import Predictor
 from visionkit.task import VisionTask
 from visionkit.types import View
@@ -44,85 +42,6 @@ def no_progress(stage: str, done: int = 0, total: int = 0) -> None:
 
 CHECKED = 64
 """Pictures that a graph is tried on, at most."""
-
-
-@singledispatch
-def difference(ours: Prediction, other: Prediction) -> tuple[float, bool] | None:
-    """How far two answers are apart and whether they say the same; None for kinds that register nothing.
-
-    Kinds without it are judged by the network's outputs alone.
-    """
-    return None
-
-
-@difference.register(Classification)
-def _classification(ours: Classification, other: Prediction) -> tuple[float, bool]:
-    assert isinstance(other, Classification)
-    same = {label.name for label in ours.labels} == {label.name for label in other.labels}
-    return float(np.abs(ours.probabilities - other.probabilities).max()), same
-
-
-@difference.register(Detections)
-def _detections(ours: Detections, other: Prediction) -> tuple[float, bool]:
-    """Largest difference of a score, or of a side of a box as a part of the picture's longer side.
-
-    Objects are paired by class and place, since two of almost one score may change their order. One without a partner
-    counts with its whole score, unless it lies at the end of the answer, where rounding decides what is still in.
-    """
-    assert isinstance(other, Detections)
-    lowest = min([*ours.scores, *other.scores], default=0.0)
-    apart, free = 0.0, set(range(len(other)))
-    same = len(ours.above()) == len(other.above())
-    alone: list[float] = []
-    for box, score, label in zip(ours.boxes, ours.scores, ours.labels, strict=True):
-        rows = [k for k in free if other.labels[k] == label and abs(other.scores[k] - score) <= _NEAR]
-        far = [float(np.abs(other.boxes[k] - box).max()) / max(ours.size) for k in rows]
-        if not rows or min(far) > _NEAR:
-            alone.append(float(score))
-            continue
-        k = rows[int(np.argmin(far))]
-        free.remove(k)
-        apart = max(apart, min(far), abs(float(other.scores[k] - score)))
-    alone += [float(other.scores[k]) for k in free]
-    for score in alone:
-        at_the_end = score - lowest <= _NEAR and score <= 0.25
-        apart = max(apart, score - lowest if at_the_end else score)
-    return apart, same
-
-
-@difference.register(DepthMap)
-def _depth_map(ours: DepthMap, other: Prediction) -> tuple[float, bool]:
-    """Largest difference as a part of the largest value; they say the same where the median pixel is within 1 %."""
-    assert isinstance(other, DepthMap)
-    apart = np.abs(ours.values - other.values)
-    most = max(float(ours.values.max()), 1e-12)
-    return float(apart.max()) / most, bool(np.median(apart / np.maximum(ours.values, 1e-12)) <= 0.01)
-
-
-@difference.register(Answers)
-def _answers(ours: Answers, other: Prediction) -> tuple[float, bool] | None:
-    """Of the head that differs most; they say the same where all heads do."""
-    assert isinstance(other, Answers)
-    found = [difference(part, other[name]) for name, part in ours.items()]
-    known = [each for each in found if each is not None]
-    return (max(each[0] for each in known), all(each[1] for each in known)) if known else None
-
-
-_NEAR = 0.01
-"""Two objects are the same where neither score nor place, as a part of the picture, differs by more."""
-
-
-@difference.register(Poses)
-def _poses(ours: Poses, other: Prediction) -> tuple[float, bool]:
-    """Of the scores, and of visible joints as a share of the person's size."""
-    assert isinstance(other, Poses)
-    if len(ours) != len(other):
-        return 1.0, False
-    of_scores = float(np.abs(ours.joint_scores - other.joint_scores).max(initial=0.0))
-    sides = np.maximum(ours.boxes[:, 2:] - ours.boxes[:, :2], 1.0).max(axis=1, initial=1.0)
-    far = np.linalg.norm(ours.joints - other.joints, axis=2) / sides[:, None]
-    of_places = float(far[ours.visible | other.visible].max(initial=0.0))
-    return max(of_scores, of_places), bool((ours.visible == other.visible).all())
 
 
 @dataclass(frozen=True)
@@ -180,9 +99,9 @@ def compare(
         geometry = [example["geometry"]] * 2
         decoded = [task.decode(ours), _decode(task, engine, other)]
         answers = [task.restore(each, geometry)[0] for each in decoded]
-        if (found := difference(answers[0], answers[1])) is not None:
-            distances.append(found[0])
-            same.append(found[1])
+        if (found := answers[0].difference(answers[1])) is not None:
+            distances.append(found.largest)
+            same.append(found.same)
     return Agreement(
         len(cosines),
         max(outputs) if np.isfinite(outputs).all() else float("inf"),

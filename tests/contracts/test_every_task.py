@@ -15,8 +15,7 @@ from timm.data import create_transform, resolve_data_config
 from tests.contracts.cases import CASES, batch, build, pictures, samples
 from visionkit.checkpoint import AtomicCheckpointIO, load_task, save_bundle
 from visionkit.data import SampleDataset
-from visionkit.drawing import draw
-from visionkit.export import difference, export_bundle
+from visionkit.export import export_bundle
 from visionkit.optim import OptimConfig, build_optimizer
 from visionkit.predictions import Prediction
 from visionkit.predictor import Predictor, load
@@ -122,7 +121,7 @@ def test_prediction_survives_json_and_can_be_drawn(name):
     prediction = Predictor(task)(picture)
     record = json.loads(json.dumps(prediction.to_json()))
     assert Prediction.from_json(record) == prediction
-    drawn = draw(prediction, picture)
+    drawn = prediction.draw(picture)
     assert drawn.dtype == np.uint8 and drawn.ndim == 3
 
 
@@ -132,8 +131,8 @@ def test_a_list_equals_one_by_one_whatever_the_sizes(name):
     several = pictures(5)
     for together, picture in zip(predictor(several), several, strict=True):
         alone = predictor(picture)
-        if (found := difference(together, alone)) is not None:
-            assert found[0] <= 1e-4
+        if (found := together.difference(alone)) is not None:
+            assert found.largest <= 1e-4
         else:
             assert json.dumps(_rounded(together.to_json())) == json.dumps(_rounded(alone.to_json()))
 
@@ -168,8 +167,8 @@ def test_onnx_agrees(name, tmp_path):
     ours, exported = load(tmp_path / "bundle"), load(tmp_path / "bundle", engine="onnx")
     for picture in pictures(3, seed=5):
         answers = ours(picture), exported(picture)
-        if (found := difference(*answers)) is not None:
-            assert found[0] <= 1e-4
+        if (found := answers[0].difference(answers[1])) is not None:
+            assert found.largest <= 1e-4
         else:
             a, b = (_numbers(answer.to_json()) for answer in answers)
             assert np.allclose(a, b, atol=1e-4)

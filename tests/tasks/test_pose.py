@@ -356,7 +356,6 @@ def test_weights_for_other_keypoints_are_refused():
 
 def test_words_and_redrawing_ask_no_network():
     from ui.views import VIEWS, poses
-    from ui.words import in_words
 
     picture = np.full((100, 120, 3), 80, np.uint8)
     places = persons_at([(40, 50), (90, 50)], height=90)
@@ -364,8 +363,8 @@ def test_words_and_redrawing_ask_no_network():
     joint_scores = np.tile(np.linspace(0.1, 0.9, 17), (2, 1))
     boxes = np.concatenate([places[..., :2].min(axis=1), places[..., :2].max(axis=1)], axis=1)
     answer = Poses(COCO, places[..., :2], joint_scores, scores, boxes)
-    assert in_words(answer, 3) == f"1 person ({int((joint_scores[0] >= 0.3).sum())} of 17 joints)"
-    assert in_words(Poses.none(COCO), 3) == "0 people found"
+    assert answer.text() == f"1 person ({int((joint_scores[0] >= 0.3).sum())} of 17 joints)"
+    assert Poses.none(COCO).text() == "0 people found"
     kept, drawn, score, words, table = VIEWS["poses"].show(answer, picture, None)
     assert score == pytest.approx(0.3) and words.startswith("1 person, 13 joints") and len(table) == 13
     again, words, table = poses._redraw(kept, 0.95)

@@ -15,7 +15,6 @@ from ui.coco_results import CocoResults
 from ui.downloads import Downloads
 from ui.views import VIEWS
 from ui.views import detections as view
-from ui.words import as_asked, in_words
 from visionkit.errors import DataError, UsageError
 from visionkit.masks import encode_masks
 from visionkit.predictions import Classification, Detections, Instances
@@ -38,12 +37,12 @@ def instances(size=(40, 60)) -> Instances:
 
 def test_words():
     found = boxes()
-    assert in_words(found, 3) == "cat 0.90, dog 0.60"
-    assert in_words(as_asked(found, {"score_threshold": 0.2}), 2) == "2 cat, 1 dog; the surest cat 0.90"
-    assert in_words(found.chosen([2]), 3) == "0 objects found (highest-scoring: cat 0.30)"
-    assert in_words(found.chosen([]), 3) == "0 objects found"
+    assert found.text() == "cat 0.90, dog 0.60"
+    assert found.with_options({"score_threshold": 0.2}).text(2) == "2 cat, 1 dog; the surest cat 0.90"
+    assert found.chosen([2]).text() == "0 objects found (highest-scoring: cat 0.30)"
+    assert found.chosen([]).text() == "0 objects found"
     answer = Classification(("a", "b"), np.array([0.9, 0.1]))
-    assert as_asked(answer, {"score_threshold": 0.2}) is answer
+    assert answer.with_options({"score_threshold": 0.2}) is answer
 
 
 @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # pycocotools with numpy 2

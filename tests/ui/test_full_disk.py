@@ -21,7 +21,6 @@ from visionkit.bundle import save_bundle
 from visionkit.drawing import jpeg
 from visionkit.drawing.files import MAX_SIDE
 from visionkit.errors import EnvironmentFault
-from visionkit.prediction_files import save_files
 from visionkit.predictions import LabelMap
 
 
@@ -73,7 +72,7 @@ def test_a_result_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.Monk
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
     label_map = LabelMap(("a", "b"), np.zeros((4, 4), np.uint8))
     with pytest.raises(OSError, match="No space"):
-        save_files(label_map, tmp_path / "b")
+        label_map.save(tmp_path / "b")
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -317,7 +317,6 @@ def test_a_checkpoint_and_its_bundle_are_one_model() -> None:
 def test_a_served_face_model_searches_faces_and_says_where_it_found_none(bundle: Path, monkeypatch) -> None:
     from ui.answering import answer
     from ui.catalogue import Catalogue
-    from ui.words import in_words
     from visionkit.images import ImageSource
 
     catalogue = Catalogue(bundle.parent)
@@ -341,7 +340,7 @@ def test_a_served_face_model_searches_faces_and_says_where_it_found_none(bundle:
     assert (record["faces_found"], record["whole_image"]) == (0, True)
     assert [face["score"] for face in record["faces"]] == [None], "nobody was sure of anything"
     assert Prediction.from_json(json.loads(json.dumps(record))) == served()
-    assert in_words(served(), 3) == "0 faces found; the whole image was taken as one face"
+    assert served().text() == "0 faces found; the whole image was taken as one face"
     assert pipeline_of(bundle)(photo).to_json() == {
         "kind": "faces", "faces_found": 0, "whole_image": False, "faces": []
     }  # fmt: skip

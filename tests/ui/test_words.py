@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from ui.texts import remarks
-from ui.words import nothing_found
 from visionkit.predictions import Answers, Classification, Detections, Faces, Poses
 from visionkit.skeleton import Skeleton
 
@@ -33,7 +32,7 @@ NO_FACES = Faces(np.zeros((0, 4)), np.zeros((0, 0)), np.zeros(0), np.zeros((0, 5
     ],
 )
 def test_nothing_found(answer, told):
-    assert nothing_found(answer) == told
+    assert answer.nothing() == told
 
 
 def test_remarks_show_words_from_data_as_words():

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from visionkit.camera import Camera, ply, point_cloud
-from visionkit.drawing import draw
 from visionkit.drawing.depth_map import colour_table, colours, shown_range, ticks
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import Geometry, InputSpec
@@ -104,7 +103,7 @@ def test_ticks_are_few_round_and_inside(low, high):
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (480, 640), (64, 48)])
 def test_every_size_is_drawn(size):
     for answer in (DepthMap(depth(size)), DepthMap(depth(size), metric=False), DepthMap(depth(size) * 0)):
-        drawn = draw(answer, np.zeros((*size, 3), np.uint8))
+        drawn = answer.draw(np.zeros((*size, 3), np.uint8))
         assert drawn.dtype == np.uint8 and drawn.shape[0] % size[0] == 0
 
 
@@ -166,13 +165,12 @@ def test_cameras_are_read_from_words_and_matrices(tmp_path):
 
 def test_the_files_of_a_prediction(tmp_path):
     from visionkit.images import ImageSource
-    from visionkit.prediction_files import has_files, save_files, save_points
 
     answer, picture = DepthMap(depth()), np.zeros((48, 64, 3), np.uint8)
-    assert has_files(answer)
-    written = save_files(answer, tmp_path / "a.b")
-    written += save_points(answer, ImageSource(picture), Camera.of_view((48, 64)), tmp_path / "a.b")
-    assert [path.name for path in written] == ["a.b.png", "a.b.npy", "a.b.ply"]
+    written = answer.save(tmp_path / "new" / "a.b")
+    assert [path.name for path in written] == ["a.b.png", "a.b.npy"]
+    points = answer.points(ImageSource(picture), Camera.of_view((48, 64)))
+    assert points is not None and points.startswith(b"ply\n")
     np.testing.assert_array_equal(np.load(written[1]), answer.values)
     relative = DepthMap(depth(), metric=False)
-    assert save_points(relative, ImageSource(picture), Camera.of_view((48, 64)), tmp_path / "r") == []
+    assert relative.points(ImageSource(picture), Camera.of_view((48, 64))) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from visionkit.drawing import draw, enlarged, font, shortened
+from visionkit.drawing import enlarged, font, shortened
 from visionkit.predictions import Classification, Prediction
 
 ANSWER = Classification(
@@ -28,7 +28,7 @@ ANSWER = Classification(
 def test_every_size_is_drawn_upon(size, drawn):
     picture = np.full((*size, 3), 90, np.uint8)
     before = picture.copy()
-    found = draw(ANSWER, picture)
+    found = ANSWER.draw(picture)
     assert found.shape == (*drawn, 3) and found.dtype == np.uint8
     assert np.array_equal(picture, before), "the caller's picture is not changed"
     changed = (found != 90).any(axis=2)
@@ -45,7 +45,7 @@ def test_every_size_is_drawn_upon(size, drawn):
 def test_letters_grow_with_the_picture():
     heights = []
     for side in (256, 1024, 2048):
-        plate = (draw(ANSWER, np.full((side, side, 3), 90, np.uint8)) != 90).any(axis=2)
+        plate = (ANSWER.draw(np.full((side, side, 3), 90, np.uint8)) != 90).any(axis=2)
         heights.append(int(plate.any(axis=1).sum()))
     assert heights[0] >= 40 and heights[1] > 2 * heights[0] * 0.8 and heights[2] > 1.3 * heights[1]
 
@@ -53,7 +53,7 @@ def test_letters_grow_with_the_picture():
 def test_bars_show_probabilities():
     def blue(probability: float) -> int:
         answer = Classification(("a", "b"), np.array([probability, 1 - probability]))
-        found = draw(answer, np.zeros((400, 400, 3), np.uint8)).astype(int)
+        found = answer.draw(np.zeros((400, 400, 3), np.uint8)).astype(int)
         bar = (found[..., 2] > 200) & (found[..., 0] < 120)
         return max(int(row.sum()) for row in bar[:60])
 
@@ -63,15 +63,15 @@ def test_bars_show_probabilities():
 def test_several_labels_or_none():
     picture = np.full((300, 300, 3), 90, np.uint8)
     none = Classification(("a", "b"), np.array([0.1, 0.2]), multilabel=True)
-    assert np.array_equal(draw(none, picture), picture)
-    one = draw(Classification(("a", "b"), np.array([0.9, 0.2]), multilabel=True), picture)
-    two = draw(Classification(("a", "b"), np.array([0.9, 0.8]), multilabel=True), picture)
+    assert np.array_equal(none.draw(picture), picture)
+    one = Classification(("a", "b"), np.array([0.9, 0.2]), multilabel=True).draw(picture)
+    two = Classification(("a", "b"), np.array([0.9, 0.8]), multilabel=True).draw(picture)
     assert (two != picture).sum() > 1.4 * (one != picture).sum()
 
 
 def test_grey_pictures_and_odd_names():
     answer = Classification(("日本 \n ümlaut <b>", ""), np.array([1.0, 0.0]))
-    assert draw(answer, np.zeros((50, 60), np.uint8)).shape == (250, 300, 3)
+    assert answer.draw(np.zeros((50, 60), np.uint8)).shape == (250, 300, 3)
 
 
 def test_long_words_end_in_an_ellipsis():
@@ -102,6 +102,6 @@ def test_an_unknown_kind_is_told():
 
     try:
         with pytest.raises(TypeError, match="no drawing for Strange"):
-            draw(Strange(), np.zeros((4, 4, 3), np.uint8))
+            Strange().draw(np.zeros((4, 4, 3), np.uint8))
     finally:
         Prediction._kinds.pop("strange")

@@ -7,7 +7,6 @@ import time
 import numpy as np
 import pytest
 
-from visionkit.drawing import draw
 from visionkit.drawing.colours import palette
 from visionkit.masks import encode_masks
 from visionkit.predictions import Detections, Instances
@@ -27,7 +26,7 @@ def test_two_hundred_objects_of_eighty_classes_stay_readable():
     found = crowd()
     picture = np.full((960, 1280, 3), 120, np.uint8)
     before = time.perf_counter()
-    drawn = draw(found, picture)
+    drawn = found.draw(picture)
     assert time.perf_counter() - before < 5
     assert (picture == 120).all()
     colours = palette(80)
@@ -45,16 +44,16 @@ def test_two_hundred_objects_of_eighty_classes_stay_readable():
 def test_what_is_not_sure_enough_is_not_drawn():
     picture = np.full((300, 300, 3), 50, np.uint8)
     unsure = Detections(("a",), (300, 300), [[10, 10, 100, 100]], [0.4], [0])
-    assert np.array_equal(draw(unsure, picture), picture)
+    assert np.array_equal(unsure.draw(picture), picture)
     sure = Detections(("a",), (300, 300), [[10, 10, 100, 100]], [0.6], [0])
-    assert (draw(sure, picture)[50, 10] == palette(1)[0]).all()
+    assert (sure.draw(picture)[50, 10] == palette(1)[0]).all()
 
 
 def test_masks_tint_their_pixels_and_only_those():
     mask = np.zeros((1, 300, 300), bool)
     mask[0, 100:200, 120:220] = True
     found = Instances(("a", "b"), (300, 300), [[120, 100, 220, 200]], [0.9], [1], masks=tuple(encode_masks(mask)))
-    drawn = draw(found, np.full((300, 300, 3), 50, np.uint8)).astype(int)
+    drawn = found.draw(np.full((300, 300, 3), 50, np.uint8)).astype(int)
     colour = palette(2)[1].astype(int)
     assert np.abs(drawn[150, 170] - (50 * 0.58 + colour * 0.42)).max() <= 1
     assert (drawn[150, 120] == colour).all() and (drawn[230:] == 50).all() and (drawn[:, 230:] == 50).all()
@@ -65,7 +64,7 @@ def test_objects_of_one_class_are_told_apart():
     mask[0, 20:120, 20:120] = mask[1, 150:250, 150:250] = True
     boxes = [[20, 20, 120, 120], [150, 150, 250, 250]]
     found = Instances(("nucleus",), (300, 300), boxes, [0.9, 0.8], [0, 0], masks=tuple(encode_masks(mask)))
-    drawn = draw(found, np.zeros((300, 300, 3), np.uint8))
+    drawn = found.draw(np.zeros((300, 300, 3), np.uint8))
     assert (drawn[70, 70] != drawn[200, 200]).any()
 
 
@@ -81,6 +80,6 @@ def test_every_size_is_drawn_upon(size, number):
         found: Detections = Instances(NAMES, size, boxes, np.full(number, 0.9), labels, masks=tuple(masks))
     else:
         found = Detections(NAMES, size, boxes, np.full(number, 0.9), labels)
-    drawn = draw(found, np.full((*size, 3), 60, np.uint8))
+    drawn = found.draw(np.full((*size, 3), 60, np.uint8))
     assert drawn.dtype == np.uint8 and drawn.shape[0] % size[0] == 0 and drawn.shape[1] % size[1] == 0
     assert (drawn != 60).any() == (number > 0)

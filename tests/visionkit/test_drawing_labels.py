@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from visionkit.drawing import draw
 from visionkit.drawing.labels import Labels, _shared
 from visionkit.predictions import Faces
 
@@ -57,7 +56,7 @@ def test_drawn_names_leave_the_faces_as_they_are():
     found = Faces(
         boxes, np.eye(3), np.ones(3), np.full((3, 5, 2), np.nan), names, np.array([0.9, 0.1, 0.8]), faces_found=3
     )
-    drawn = draw(found, np.zeros((330, 330, 3), np.uint8))
+    drawn = found.draw(np.zeros((330, 330, 3), np.uint8))
     for x1, y1, x2, y2 in boxes.astype(int):
         assert not drawn[y1 + 4 : y2 - 4, x1 + 4 : x2 - 4].any(), "a label lies on a face"
     ink = (drawn > 200).all(axis=2)

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from visionkit.drawing import draw
 from visionkit.predictions import Poses, Prediction
 from visionkit.skeleton import Skeleton
 
@@ -56,17 +55,17 @@ def test_coco_results_have_x_y_score_of_every_joint():
 def test_drawing_marks_the_surest_joints_and_leaves_the_rest_out():
     picture = np.full((200, 260, 3), 90, np.uint8)
     value = poses(1, threshold=0.0, joint_threshold=0.0)
-    drawn = draw(value, picture)
+    drawn = value.draw(picture)
     enlarged = drawn.shape[1] // picture.shape[1]
     x, y = (value.joints[0, 9] * enlarged).astype(int)
     assert drawn.shape[:2] == (200 * enlarged, 260 * enlarged) and (drawn[y, x] > 200).all()
     assert (picture == 90).all(), "the picture itself is not changed"
     unsure = Poses(COCO, value.joints, np.zeros((1, 17)), np.ones(1), value.boxes)
-    assert (draw(unsure, picture) == 90).all()
+    assert (unsure.draw(picture) == 90).all()
     hidden = Poses(COCO, value.joints, np.ones((1, 17)), np.full(1, 0.1), value.boxes)
-    assert (draw(hidden, picture) == 90).all()
+    assert (hidden.draw(picture) == 90).all()
     far = Poses(COCO, value.joints * 1e7, np.ones((1, 17)), np.ones(1), value.boxes)
-    draw(far, picture)
+    far.draw(picture)
 
 
 def test_truth_and_row():

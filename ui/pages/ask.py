@@ -30,7 +30,6 @@ from ui.pages.base import (
 from ui.pages.examples import examples
 from ui.serving.routes import listed
 from ui.views import CallOption, View, drawing_component, option_of, views_of
-from ui.words import nothing_found
 from visionkit.errors import UsageError, VisionKitError
 from visionkit.novelty import unlike_sentence
 from visionkit.registry import task_names
@@ -131,7 +130,7 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
         except Exception as error:
             return {**hidden, message: gr.update(value=failure(error), visible=True)}
         record = answer.summary()
-        remarks = texts.remarks(nothing_found(answer), unlike_sentence(answered.novelty))
+        remarks = texts.remarks(answer.nothing(), unlike_sentence(answered.novelty))
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
         times = texts.facts(answered.decode, answered.network, answered.total, *answered.picture.shape[:2])
         return {

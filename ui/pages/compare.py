@@ -11,7 +11,6 @@ from ui.answering import Upload
 from ui.pages.base import Context, model_choice, note_of, picture_input, told
 from ui.pages.examples import examples
 from ui.views import drawing, drawing_component
-from ui.words import in_words
 
 
 def build(context: Context) -> None:
@@ -43,7 +42,7 @@ def build(context: Context) -> None:
         found = desk.ask(name, upload)
         height, width = found.picture.shape[:2]
         times = texts.facts(found.decode, found.network, found.total, height, width)
-        return drawing(found.prediction, found.picture), texts.plain(in_words(found.prediction, 5)), times
+        return drawing(found.prediction, found.picture), texts.plain(found.prediction.text(5)), times
 
     def show(upload: Upload | None, name: str | None) -> tuple[Any, str, str]:
         if upload is None:

@@ -19,7 +19,6 @@ from ui.batch import uploads_of
 from ui.pages.base import Context, PictureInput, failure, model_choice, note_of, told
 from ui.pages.batch import LONG
 from ui.views import drawing, drawing_component
-from ui.words import in_words
 from visionkit.video import SUFFIXES
 
 EVERY = 0.4
@@ -119,7 +118,7 @@ def build(context: Context) -> None:
         found, fault = told(lambda: context.desk.ask(name, given, road="video"))
         if found is None:
             return None, fault
-        return drawing(found.prediction, found.picture), texts.plain(in_words(found.prediction, 5))
+        return drawing(found.prediction, found.picture), texts.plain(found.prediction.text(5))
 
     running = start.click(
         work,

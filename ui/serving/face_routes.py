@@ -124,6 +124,6 @@ def _number(asked: Mapping[str, str], name: str) -> float:
 
 
 def _drawn(known: Known) -> bytes:
-    from visionkit.drawing import draw, jpeg
+    from visionkit.drawing import jpeg
 
-    return jpeg(draw(known.faces, known.pixels))
+    return jpeg(known.faces.draw(known.pixels))

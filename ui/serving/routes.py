@@ -181,6 +181,6 @@ def _write(file: Any, chunk: bytes, most: int) -> None:
 
 
 def _drawn(answered: Answered) -> bytes:
-    from visionkit.drawing import draw, jpeg
+    from visionkit.drawing import jpeg
 
-    return jpeg(draw(answered.prediction, answered.picture))
+    return jpeg(answered.prediction.draw(answered.picture))

@@ -72,9 +72,7 @@ def drawing_component(image_format: str) -> Any:
 
 def drawing(answer: Prediction, picture: np.ndarray) -> np.ndarray:
     """The picture with the answer drawn on it, (h, w, 3) uint8 RGB, not above `SIDE` pixels a side."""
-    from visionkit.drawing import draw
-
-    return as_sent(draw(answer, picture))
+    return as_sent(answer.draw(picture))
 
 
 def as_sent(picture: np.ndarray) -> np.ndarray:

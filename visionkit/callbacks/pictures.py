@@ -14,7 +14,6 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from PIL import Image
 
 from visionkit.data import SampleDataset, collate
-from visionkit.drawing import draw
 from visionkit.errors import UsageError
 from visionkit.predictions import Prediction
 from visionkit.task import VisionTask
@@ -94,7 +93,7 @@ class PictureLogger(Callback):
     def _picture(self, sample: Sample, prediction: Prediction) -> Picture:
         pixels = sample.image.read()
         truth = prediction.truth(sample.target)
-        panels = [pixels if truth is None else draw(truth, pixels), draw(prediction, pixels)]
+        panels = [pixels if truth is None else truth.draw(pixels), prediction.draw(pixels)]
         reduced = [self._reduced(panel) for panel in panels]
         plain = self._reduced(pixels)
         size = (plain.shape[0], plain.shape[1])

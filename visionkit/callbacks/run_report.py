@@ -158,7 +158,6 @@ class RunReport(Callback):
     @torch.inference_mode()
     def _draw_training(self, trainer: Trainer, task: VisionTask, first: Batch) -> None:
         """Draws the truth on the images, in the form of what the network says of them; it says it in passing."""
-        from visionkit.drawing import draw
         from visionkit.geometry import Geometry, InputSpec
 
         if trainer.world_size > 1 and not isinstance(trainer.strategy, DDPStrategy):
@@ -171,7 +170,7 @@ class RunReport(Callback):
         predictions = task.restore(decoded, [plan] * len(first["image"]))
         for pixels, target, prediction in zip(_pixels(first), first["target"], predictions, strict=True):
             truth = prediction.truth(target)
-            panels.append(pixels if truth is None else draw(truth, pixels))
+            panels.append(pixels if truth is None else truth.draw(pixels))
         self._sheet_of_training(panels, first)
 
     def _sheet_of_training(self, panels: list[Any] | None, first: Batch | None = None) -> None:

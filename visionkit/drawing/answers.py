@@ -7,7 +7,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
-from visionkit.drawing.base import draw, font, letter_size, shortened
+from visionkit.drawing.base import font, letter_size, shortened
 from visionkit.images import ImageLike, ImageSource
 from visionkit.predictions import Answers
 
@@ -16,12 +16,11 @@ _MOST = 4096
 """Pixels a side of the sheet, at most; panels of larger pictures are reduced."""
 
 
-@draw.register(Answers)
-def _answers(prediction: Answers, image: ImageLike) -> np.ndarray:
+def draw(prediction: Answers, image: ImageLike) -> np.ndarray:
     """One panel a head on a sheet that is about as wide as it is high; of one head, its own drawing."""
     source = ImageSource(image)
     pixels = source.read(3)
-    panels = {name: draw(part, pixels) for name, part in prediction.items()}
+    panels = {name: part.draw(pixels) for name, part in prediction.items()}
     if len(panels) < 2:
         return next(iter(panels.values()), pixels)
     height = max(panel.shape[0] for panel in panels.values())

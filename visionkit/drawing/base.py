@@ -1,4 +1,4 @@
-"""`draw`, which every kind of prediction registers its own drawing with, and what the drawings share.
+"""What the drawings share.
 
 Sizes of letters and lines follow the picture's. The letters are Pillow's own embedded font, so nothing has to be
 installed or shipped.
@@ -6,35 +6,15 @@ installed or shipped.
 
 from __future__ import annotations
 
-from functools import lru_cache, singledispatch
+from functools import lru_cache
 
 import numpy as np
 from PIL import ImageFont
-
-from visionkit.images import ImageLike
-from visionkit.predictions import Prediction
 
 MIN_SIDE = 256
 """A picture whose longer side is smaller is enlarged by a whole factor first, so that words fit on it."""
 
 _ELLIPSIS = "…"
-
-
-@singledispatch
-def draw(prediction: Prediction, image: ImageLike) -> np.ndarray:
-    """Draws a prediction on its picture.
-
-    Args:
-        prediction: In pixels of that picture.
-        image: Path, bytes, PIL picture or array (h, w, 3) RGB uint8; it is not changed.
-
-    Returns:
-        (h, w, 3) uint8 RGB; a picture of less than 256 pixels is enlarged by a whole factor.
-
-    Raises:
-        TypeError: Nobody has registered a drawing for this kind.
-    """
-    raise TypeError(f"no drawing for {type(prediction).__name__}")
 
 
 def enlarged(picture: np.ndarray, min_side: int = MIN_SIDE) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw
 
-from visionkit.drawing.base import draw, enlarged, font, letter_size, shortened
+from visionkit.drawing.base import enlarged, font, letter_size, shortened
 from visionkit.images import ImageLike, read_image
 from visionkit.predictions import Classification, Label
 
@@ -15,8 +15,7 @@ _TROUGH = (84, 88, 98, 215)
 _INK = (255, 255, 255, 255)
 
 
-@draw.register(Classification)
-def _classification(prediction: Classification, image: ImageLike) -> np.ndarray:
+def draw(prediction: Classification, image: ImageLike) -> np.ndarray:
     """The most probable classes with bars, on a plate in the upper left corner."""
     canvas = enlarged(read_image(image))
     labels = prediction.labels[:5] if prediction.multilabel else prediction.top(3)

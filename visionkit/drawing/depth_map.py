@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-from visionkit.drawing.base import draw, enlarged, font, letter_size
+from visionkit.drawing.base import enlarged, font, letter_size
 from visionkit.images import ImageLike
 from visionkit.predictions import DepthMap
 
@@ -18,8 +18,7 @@ _INK = (255, 255, 255, 255)
 _MOST_TICKS = 5
 
 
-@draw.register(DepthMap)
-def _depth_map(prediction: DepthMap, image: ImageLike) -> np.ndarray:
+def draw(prediction: DepthMap, image: ImageLike) -> np.ndarray:
     """Depth in colour with its scale; what is not known is grey. The picture itself is not needed."""
     return scale_bar(enlarged(colours(prediction)), prediction)
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from visionkit.drawing.base import draw, enlarged, font, letter_size, shortened
+from visionkit.drawing.base import enlarged, font, letter_size, shortened
 from visionkit.drawing.colours import palette
 from visionkit.drawing.labels import Labels, Rectangle
 from visionkit.images import ImageLike, read_image
@@ -34,8 +34,7 @@ _PLATE = (16, 18, 24, 200)
 _INK = (255, 255, 255)
 
 
-@draw.register(Detections)
-def _detections(prediction: Detections, image: ImageLike) -> np.ndarray:
+def draw(prediction: Detections, image: ImageLike) -> np.ndarray:
     """The objects from `threshold` on, small ones over large ones."""
     picture = read_image(image)
     canvas = np.ascontiguousarray(enlarged(picture))

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
-from visionkit.drawing.base import MIN_SIDE, draw, enlarged, font, letter_size, shortened
+from visionkit.drawing.base import MIN_SIDE, enlarged, font, letter_size, shortened
 from visionkit.drawing.labels import Labels, Rectangle
 from visionkit.images import ImageLike, read_image
 from visionkit.predictions import Faces
@@ -17,8 +17,7 @@ _UNKNOWN = (84, 160, 255)
 _INK = (255, 255, 255)
 
 
-@draw.register(Faces)
-def _faces(prediction: Faces, image: ImageLike) -> np.ndarray:
+def draw(prediction: Faces, image: ImageLike) -> np.ndarray:
     """One box per face, dots at the landmarks, and the name with its similarity where it covers no face and no name."""
     picture = read_image(image)
     factor = max(1, -(-MIN_SIDE // max(picture.shape[:2])))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw
 
-from visionkit.drawing.base import draw, enlarged, font, letter_size, shortened
+from visionkit.drawing.base import enlarged, font, letter_size, shortened
 from visionkit.drawing.colours import palette
 from visionkit.images import ImageLike, read_image
 from visionkit.predictions import LabelMap
@@ -15,8 +15,7 @@ _NOTHING = (128, 128, 128)
 _ROWS = 256  # blended at a time: a picture of 100 megapixels has no second copy in floats
 
 
-@draw.register(LabelMap)
-def _label_map(prediction: LabelMap, image: ImageLike) -> np.ndarray:
+def draw(prediction: LabelMap, image: ImageLike) -> np.ndarray:
     """Classes in colour, their borders in white, and a legend of the largest."""
     picture = read_image(image)
     return legend(enlarged(overlay(prediction, picture)), prediction)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from visionkit.drawing.base import draw
 from visionkit.images import ImageLike, read_image
 from visionkit.predictions import Picture
 
 _LINE = (255, 255, 255)
 
 
-@draw.register(Picture)
-def _picture(prediction: Picture, image: ImageLike) -> np.ndarray:
+def draw(prediction: Picture, image: ImageLike) -> np.ndarray:
     """The left half enlarged by bicubic, the right half as answered, a white line between them."""
     out = prediction.rgb.copy()
     width = prediction.size[1]

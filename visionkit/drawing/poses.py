@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from visionkit.drawing.base import draw, enlarged
+from visionkit.drawing.base import enlarged
 from visionkit.images import ImageLike, read_image
 from visionkit.predictions import Poses
 
@@ -14,8 +14,7 @@ _DOT = (255, 255, 255)
 _FINE = 4  # bits of sub-pixel places
 
 
-@draw.register(Poses)
-def _poses(prediction: Poses, image: ImageLike) -> np.ndarray:
+def draw(prediction: Poses, image: ImageLike) -> np.ndarray:
     """Every person from `threshold` on, the surest on top."""
     picture = read_image(image)
     canvas = np.ascontiguousarray(enlarged(picture))

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from visionkit.predictions.base import Prediction
+from visionkit.predictions.base import Difference, Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from visionkit.images import ImageLike
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +44,30 @@ class Answers(Prediction, Mapping[str, Prediction]):
 
     def __len__(self) -> int:
         return len(self.parts)
+
+    def text(self, top: int = 3) -> str:
+        return "; ".join(f"{name}: {part.text(top)}" for name, part in self.items())
+
+    def nothing(self) -> str:
+        empty = {name: part.nothing() for name, part in self.items()}
+        return "; ".join(f"{name}: {words}" for name, words in empty.items() if words)
+
+    def difference(self, other: Prediction) -> Difference | None:
+        """That of the head that differs most; they mean the same where all heads do."""
+        assert isinstance(other, Answers)
+        found = [part.difference(other[name]) for name, part in self.items()]
+        known = [each for each in found if each is not None]
+        return Difference(max(each.largest for each in known), all(each.same for each in known)) if known else None
+
+    def draw(self, image: ImageLike) -> np.ndarray:
+        from visionkit.drawing.answers import draw
+
+        return draw(self, image)
+
+    def files(self, stem: Path) -> Iterator[tuple[Path, bytes]]:
+        """The files of every head, its name put behind the image's: `street-depth.png`."""
+        for name, part in self.items():
+            yield from part.files(stem.with_name(f"{stem.name}-{name}"))
 
     def truth(self, target: Mapping[str, Any]) -> Answers | None:
         """The right answer of every head whose label is known."""

@@ -1,13 +1,19 @@
-"""The base of every answer, and the register of their kinds."""
+"""The base of every kind of prediction with all that is done with one, and the registry of the kinds."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from visionkit.camera import Camera
+    from visionkit.images import ImageLike
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +35,28 @@ class Overlay:
     scores: np.ndarray | None = None
 
 
+class Difference(NamedTuple):
+    """How far two predictions on one image are apart.
+
+    Attributes:
+        largest: Largest difference of a probability, or of a value as a part of the largest value.
+        same: Whether they mean the same: the same class, the same number of objects.
+    """
+
+    largest: float
+    same: bool
+
+
 class Prediction(ABC):
-    """Base of every answer; `kind` names it in json."""
+    """Base of every kind of prediction.
+
+    A kind is a frozen dataclass of numpy arrays in file pixels. It names itself by `kind`, writes and reads its json,
+    and overrides what else can be done with it; every other default is that the kind has no such form. The demo finds
+    a kind's view by the entry point of that name in the group `visionkit.views`.
+
+    Attributes:
+        kind: Its name in json.
+    """
 
     kind: ClassVar[str]
     _kinds: ClassVar[dict[str, type[Prediction]]] = {}
@@ -43,16 +69,111 @@ class Prediction(ABC):
     def to_json(self) -> dict[str, Any]:
         """Plain json types; `from_json` gives an equal value back."""
 
-    def summary(self) -> dict[str, Any]:
-        """What `to_json` gives without pixels, to be read by people or to lie beside the files that hold them."""
-        return self.to_json()
-
     @classmethod
     @abstractmethod
     def _from_json(cls, record: Mapping[str, Any]) -> Prediction: ...
 
+    def summary(self) -> dict[str, Any]:
+        """What `to_json` gives without pixels, to be read by people or to lie beside the files that hold them."""
+        return self.to_json()
+
+    def record(self, top: int | None = None) -> dict[str, Any]:
+        """What `to_json` gives, of class probabilities the `top` highest alone; all of them by default."""
+        return self.to_json()
+
+    def text(self, top: int = 3) -> str:
+        """The prediction in one line for people.
+
+        Args:
+            top: Number of classes or objects that are named, at most.
+        """
+        return self.kind
+
+    def nothing(self) -> str:
+        """What is reported of a prediction in which nothing was found; empty where something was."""
+        return ""
+
+    def difference(self, other: Prediction) -> Difference | None:
+        """How far another prediction of this kind on the same image is from this one.
+
+        The check of an exported graph compares predictions by it; kinds without it are compared by the network's
+        outputs alone.
+        """
+        return None
+
+    def draw(self, image: ImageLike) -> np.ndarray:
+        """Draws the prediction on its image.
+
+        Args:
+            image: Path, bytes, PIL image or array (h, w, 3) RGB uint8; it is not changed.
+
+        Returns:
+            (h, w, 3) uint8 RGB; an image of less than 256 pixels is enlarged by a whole factor.
+
+        Raises:
+            TypeError: The kind has no drawing.
+        """
+        raise TypeError(f"no drawing for {type(self).__name__}")
+
+    def files(self, stem: Path) -> Iterator[tuple[Path, bytes]]:
+        """The files that hold the prediction where json is not enough; by default none.
+
+        Args:
+            stem: Path without an ending, which each file adds (`with_name(stem.name + ".png")`, since a name may hold
+                dots).
+
+        Yields:
+            Path and content of each file.
+        """
+        yield from ()
+
+    def save(self, stem: Path) -> list[Path]:
+        """Writes what `files` gives, each file whole or not at all.
+
+        Args:
+            stem: As in `files`; its folder is created where a file needs it.
+
+        Raises:
+            OSError: The disk is full, or the folder cannot be written.
+        """
+        from visionkit.atomic import write_whole
+
+        written = []
+        for path, content in self.files(stem):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, content)
+            written.append(path)
+        return written
+
+    def points(self, image: ImageLike, camera: Camera) -> bytes | None:
+        """A `.ply` file of colored points in space; None where the prediction has no metric depth.
+
+        Args:
+            image: The image of the prediction.
+            camera: The camera that took it.
+        """
+        return None
+
+    def with_options(self, options: Mapping[str, Any]) -> Self:
+        """The prediction as it is drawn and reported where the call was given these options of `decode`."""
+        return self
+
+    @property
+    def coco_classes(self) -> tuple[str, ...]:
+        """Category names of its COCO results in label order; empty where COCO has no results of this kind."""
+        return ()
+
+    def coco_results(self, image_id: int | str, category_id: int = 1) -> list[dict[str, Any]]:
+        """Rows of COCO's results json.
+
+        Args:
+            image_id: Id of the image.
+            category_id: Id of the first class; the others follow in label order.
+        """
+        return []
+
     def truth(self, target: Mapping[str, Any]) -> Prediction | None:
-        """The right answer for the same picture, in the form of this one, to be drawn beside it.
+        """The ground truth of the same image, in the form of this prediction, to be drawn beside it.
 
         Args:
             target: See `visionkit.types.Target`, in file pixels.
@@ -90,5 +211,16 @@ class Prediction(ABC):
         """
         kind = record.get("kind")
         if kind not in Prediction._kinds:
+            _import_tasks()
+        if kind not in Prediction._kinds:
             raise ValueError(f"unknown kind of prediction {kind!r}; known are {', '.join(sorted(Prediction._kinds))}")
         return Prediction._kinds[kind]._from_json(record)
+
+
+def _import_tasks() -> None:
+    """Makes the kinds known that tasks of other packages bring."""
+    from visionkit.registry import task_class, task_names
+
+    for name in task_names():
+        with suppress(ImportError):  # a broken package keeps its own kinds from being known, no others
+            task_class(name)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from visionkit.predictions.base import Prediction
+from visionkit.predictions.base import Difference, Prediction
+
+if TYPE_CHECKING:
+    from visionkit.images import ImageLike
 
 
 class Label(NamedTuple):
@@ -16,6 +19,9 @@ class Label(NamedTuple):
 
     name: str
     probability: float
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.probability:.1%}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +69,25 @@ class Classification(Prediction):
             return [self.best]
         return [label for label in self.top(len(self.classes)) if label.probability >= self.threshold]
 
+    def text(self, top: int = 3) -> str:
+        if self.multilabel and not self.labels:
+            return f"none of the classes (the nearest: {self.best})"
+        return ", ".join(map(str, self.labels[:top] if self.multilabel else self.top(top)))
+
+    def nothing(self) -> str:
+        return "" if self.labels else self.text()
+
+    def difference(self, other: Prediction) -> Difference:
+        """Largest difference of a probability; they mean the same where the same classes hold."""
+        assert isinstance(other, Classification)
+        same = {label.name for label in self.labels} == {label.name for label in other.labels}
+        return Difference(float(np.abs(self.probabilities - other.probabilities).max()), same)
+
+    def draw(self, image: ImageLike) -> np.ndarray:
+        from visionkit.drawing.classification import draw
+
+        return draw(self, image)
+
     def truth(self, target: Mapping[str, Any]) -> Classification | None:
         if "labels" not in target:
             return None
@@ -88,6 +113,12 @@ class Classification(Prediction):
             "multilabel": self.multilabel,
             "threshold": self.threshold,
         }
+
+    def record(self, top: int | None = None) -> dict[str, Any]:
+        record = self.to_json()
+        if top is not None:
+            record["probabilities"] = {label.name: label.probability for label in self.top(top)}
+        return record
 
     @classmethod
     def _from_json(cls, record: Mapping[str, Any]) -> Classification:

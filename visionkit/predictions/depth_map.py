@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
-from visionkit.predictions.base import Prediction
+from visionkit.predictions.base import Difference, Prediction
+
+if TYPE_CHECKING:
+    from visionkit.camera import Camera
+    from visionkit.images import ImageLike
 
 _STEPS = (1e-5, 1e-4, 1e-3, 1 / 256, 1e-2, 0.1)
 """Metres to one of 65,535 numbers: the finest whose range holds the map; 1/256 is what KITTI's files have."""
@@ -103,6 +108,40 @@ class DepthMap(Prediction):
             "known": len(values) / self.values.size,
             "step": self.step,
         }
+
+    def text(self, top: int = 3) -> str:
+        told = self.summary()
+        if told["median"] is None:
+            return "no depth"
+        if not self.metric:
+            return "relative depth, from near to far"
+        return f"{told['min']:.2f} to {told['max']:.2f} m, half of it nearer than {told['median']:.2f} m"
+
+    def difference(self, other: Prediction) -> Difference:
+        """Largest difference as a part of the largest value; the same where the median pixel is within 1 %."""
+        assert isinstance(other, DepthMap)
+        apart = np.abs(self.values - other.values)
+        most = max(float(self.values.max()), 1e-12)
+        same = bool(np.median(apart / np.maximum(self.values, 1e-12)) <= 0.01)
+        return Difference(float(apart.max()) / most, same)
+
+    def draw(self, image: ImageLike) -> np.ndarray:
+        from visionkit.drawing.depth_map import draw
+
+        return draw(self, image)
+
+    def files(self, stem: Path) -> Iterator[tuple[Path, bytes]]:
+        """`.png`: 16 bit, millimeters, see `png`; `.npy`: float32 meters."""
+        yield stem.with_name(stem.name + ".png"), self.png()
+        yield stem.with_name(stem.name + ".npy"), self.npy()
+
+    def points(self, image: ImageLike, camera: Camera) -> bytes | None:
+        if not self.metric:
+            return None
+        from visionkit.camera import ply, point_cloud
+        from visionkit.images import read_image
+
+        return ply(*point_cloud(self.values, read_image(image), camera))
 
     def png(self) -> bytes:
         """A 16-bit grey png: millimetres, 0 where nothing is known.

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from visionkit.masks import MaskSet, Rle, decode_crop, encode_masks, resized_masks
-from visionkit.predictions.base import Overlay, Prediction
+from visionkit.predictions.base import Difference, Overlay, Prediction
 from visionkit.types import IGNORE
+
+if TYPE_CHECKING:
+    from visionkit.images import ImageLike
 
 SHOWN_FROM = 0.5
 """Score from which an object is drawn and listed where nobody asked for another."""
+
+_NEAR = 0.01
+"""Two objects are the same where neither score nor position, as a part of the image, differs by more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +100,75 @@ class Detections(Prediction):
     def names(self) -> list[str]:
         """The class name of each object."""
         return [self.classes[label] for label in self.labels]
+
+    def text(self, top: int = 3) -> str:
+        shown = self.above()
+        if not len(shown):
+            best = f" (highest-scoring: {self.names[0]} {self.scores[0]:.2f})" if len(self) else ""
+            return f"0 objects found{best}"
+        best = ", ".join(
+            f"{name} {score:.2f}" for name, score in zip(shown.names[:top], shown.scores[:top], strict=True)
+        )
+        counts = Counter(shown.names).most_common()
+        told = ", ".join(f"{number} {name}" for name, number in counts[:top])
+        rest = f" and {len(counts) - top} more classes" if len(counts) > top else ""
+        return best if len(shown) <= top else f"{told}{rest}; the surest {best.split(',')[0]}"
+
+    def nothing(self) -> str:
+        return "" if len(self.above()) else self.text()
+
+    def difference(self, other: Prediction) -> Difference:
+        """Largest difference of a score, or of a box coordinate as a part of the image's longer side.
+
+        Objects are paired by class and position, since two of almost one score may change their order. One without a
+        partner counts with its whole score, unless it is among the last ones, where rounding decides what is kept.
+        """
+        assert isinstance(other, Detections)
+        lowest = min([*self.scores, *other.scores], default=0.0)
+        apart, free = 0.0, set(range(len(other)))
+        alone: list[float] = []
+        for box, score, label in zip(self.boxes, self.scores, self.labels, strict=True):
+            rows = [k for k in free if other.labels[k] == label and abs(other.scores[k] - score) <= _NEAR]
+            far = [float(np.abs(other.boxes[k] - box).max()) / max(self.size) for k in rows]
+            if not rows or min(far) > _NEAR:
+                alone.append(float(score))
+                continue
+            k = rows[int(np.argmin(far))]
+            free.remove(k)
+            apart = max(apart, min(far), abs(float(other.scores[k] - score)))
+        alone += [float(other.scores[k]) for k in free]
+        for score in alone:
+            at_the_end = score - lowest <= _NEAR and score <= 0.25
+            apart = max(apart, score - lowest if at_the_end else score)
+        return Difference(apart, len(self.above()) == len(other.above()))
+
+    def draw(self, image: ImageLike) -> np.ndarray:
+        from visionkit.drawing.detections import draw
+
+        return draw(self, image)
+
+    def with_options(self, options: Mapping[str, Any]) -> Self:
+        """Drawn and counted from the score that the call asked for."""
+        score = options.get("score_threshold")
+        return self if score is None else self.with_threshold(float(score))
+
+    @property
+    def coco_classes(self) -> tuple[str, ...]:
+        return self.classes
+
+    def coco_results(self, image_id: int | str, category_id: int = 1) -> list[dict[str, Any]]:
+        rows = []
+        for label, box, score in zip(self.labels.tolist(), self.boxes, self.scores, strict=True):
+            x1, y1, x2, y2 = (round(float(value), 3) for value in box)
+            rows.append(
+                {
+                    "image_id": image_id,
+                    "category_id": category_id + label,
+                    "bbox": [x1, y1, round(x2 - x1, 3), round(y2 - y1, 3)],
+                    "score": round(float(score), 5),
+                }
+            )
+        return rows
 
     def truth(self, target: Mapping[str, Any]) -> Prediction | None:
         if "boxes" not in target or "labels" not in target:
@@ -217,6 +292,10 @@ class Instances(Detections):
             x1, y1, x2, y2, crop = decode_crop(mask)
             labels[y1:y2, x1:x2][crop] = label
         return replace(boxes, labels=labels)
+
+    def coco_results(self, image_id: int | str, category_id: int = 1) -> list[dict[str, Any]]:
+        rows = super().coco_results(image_id, category_id)
+        return [{**row, "segmentation": dict(mask)} for row, mask in zip(rows, self.masks, strict=True)]
 
     def _object(self, number: int) -> dict[str, Any]:
         return {**super()._object(number), "mask": dict(self.masks[number])}

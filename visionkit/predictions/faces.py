@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from visionkit.predictions.base import Prediction
+from visionkit.wording import counted
+
+if TYPE_CHECKING:
+    from visionkit.images import ImageLike
 
 POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 """The five landmarks of a face as seen: `left` is on the left side of the picture."""
@@ -68,6 +72,21 @@ class Faces(Prediction):
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def text(self, top: int = 3) -> str:
+        if self.whole_image and self.faces_found == 0:
+            return "0 faces found; the whole image was taken as one face"
+        known = [name for name in self.names if name]
+        count = counted(len(self), "face") if len(self) else "0 faces found"
+        return f"{count}: {', '.join(known)}" if known else count
+
+    def nothing(self) -> str:
+        return "" if len(self) else self.text()
+
+    def draw(self, image: ImageLike) -> np.ndarray:
+        from visionkit.drawing.faces import draw
+
+        return draw(self, image)
 
     def row(self, truth: Prediction | None = None) -> dict[str, str | float | bool]:
         named = [name or "unknown" for name in self.names]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from visionkit.predictions.base import Overlay, Prediction
 from visionkit.types import IGNORE
+
+if TYPE_CHECKING:
+    from visionkit.images import ImageLike
 
 
 class Area(NamedTuple):
@@ -85,6 +89,23 @@ class LabelMap(Prediction):
         file = io.BytesIO()
         image.save(file, "PNG", compress_level=6)
         return file.getvalue()
+
+    def text(self, top: int = 3) -> str:
+        return ", ".join(f"{area.name} {area.share:.1%}" for area in self.areas()[: max(top, 5)]) or "no class"
+
+    def nothing(self) -> str:
+        return "" if self.areas() else self.text()
+
+    def draw(self, image: ImageLike) -> np.ndarray:
+        from visionkit.drawing.label_map import draw
+
+        return draw(self, image)
+
+    def files(self, stem: Path) -> Iterator[tuple[Path, bytes]]:
+        """`.png`: one label per pixel, shown in the colors of the drawing."""
+        from visionkit.drawing.colours import palette
+
+        yield stem.with_name(stem.name + ".png"), self.png(palette(len(self.classes)))
 
     def truth(self, target: Mapping[str, Any]) -> LabelMap | None:
         if "label_map" not in target:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from visionkit.predictions.base import Prediction
+
+if TYPE_CHECKING:
+    from visionkit.images import ImageLike
 
 _SHAPES = "(h, w) or (h, w, 1) grey, (h, w, 2) grey with alpha, (h, w, 3) RGB, (h, w, 4) RGBA"
 
@@ -58,6 +62,19 @@ class Picture(Prediction):
     def png(self) -> bytes:
         """The picture as a png file, its depth, colours and alpha kept."""
         return encode_png(self.pixels)
+
+    def text(self, top: int = 3) -> str:
+        height, width = self.size
+        return f"{width} x {height} pixels, {self.scale} times the file"
+
+    def draw(self, image: ImageLike) -> np.ndarray:
+        from visionkit.drawing.picture import draw
+
+        return draw(self, image)
+
+    def files(self, stem: Path) -> Iterator[tuple[Path, bytes]]:
+        """`.png`: the image, its depth, gray and transparency kept."""
+        yield stem.with_name(stem.name + ".png"), self.png()
 
     def truth(self, target: Mapping[str, Any]) -> Picture | None:
         if "high_res" not in target:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from visionkit.predictions.base import Prediction
+from visionkit.predictions.base import Difference, Prediction
 from visionkit.skeleton import Skeleton
+from visionkit.wording import counted
+
+if TYPE_CHECKING:
+    from visionkit.images import ImageLike
 
 SHOWN_FROM = 0.3
 """Score from which a person or a joint is drawn and listed where nobody asked for another."""
@@ -101,6 +105,32 @@ class Poses(Prediction):
         together: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
         return replace(first, **together)
 
+    def text(self, top: int = 3) -> str:
+        shown, subject = self.above(), self.skeleton.subject
+        if not len(shown):
+            return f"{counted(0, subject)} found"
+        joints = ", ".join(f"{int(seen.sum())} of {len(self.skeleton)} joints" for seen in shown.visible[:top])
+        return f"{counted(len(shown), subject)} ({joints}{', ...' if len(shown) > top else ''})"
+
+    def nothing(self) -> str:
+        return "" if len(self.above()) else self.text()
+
+    def difference(self, other: Prediction) -> Difference:
+        """Largest difference of the scores, and of visible joints as a fraction of the person's size."""
+        assert isinstance(other, Poses)
+        if len(self) != len(other):
+            return Difference(1.0, False)
+        of_scores = float(np.abs(self.joint_scores - other.joint_scores).max(initial=0.0))
+        sides = np.maximum(self.boxes[:, 2:] - self.boxes[:, :2], 1.0).max(axis=1, initial=1.0)
+        far = np.linalg.norm(self.joints - other.joints, axis=2) / sides[:, None]
+        of_places = float(far[self.visible | other.visible].max(initial=0.0))
+        return Difference(max(of_scores, of_places), bool((self.visible == other.visible).all()))
+
+    def draw(self, image: ImageLike) -> np.ndarray:
+        from visionkit.drawing.poses import draw
+
+        return draw(self, image)
+
     def truth(self, target: Mapping[str, Any]) -> Poses | None:
         if "keypoints" not in target:
             return None
@@ -167,6 +197,10 @@ class Poses(Prediction):
             float(record["threshold"]),
             float(record["joint_threshold"]),
         )
+
+    @property
+    def coco_classes(self) -> tuple[str, ...]:
+        return (self.skeleton.subject,)
 
     def coco_results(self, image_id: int | str, category_id: int = 1) -> list[dict[str, Any]]:
         """The persons as COCO's results json wants them: `keypoints` is x, y, score of every joint."""

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from visionkit.drawing import draw
 from visionkit.drawing.base import font, shortened
 from visionkit.predictions import Prediction
 from visionkit.types import Sample
@@ -24,7 +23,7 @@ def drawn_pair(sample: Sample, prediction: Prediction) -> tuple[np.ndarray, np.n
     """The image with its truth, the image with its prediction, and the truth where the sample says it."""
     pixels = sample.image.read()
     truth = prediction.truth(sample.target)
-    return pixels if truth is None else draw(truth, pixels), draw(prediction, pixels), truth
+    return pixels if truth is None else truth.draw(pixels), prediction.draw(pixels), truth
 
 
 def caption(row: Mapping[str, Any]) -> str:
