@@ -10,6 +10,7 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import gradio as gr
@@ -29,13 +30,13 @@ from ui.serving.limits import MB, Limits
 from ui.serving.login import Accounts, Login
 from ui.serving.routes import add_routes
 from ui.serving.sweeper import Sweeper
-from ui.views import VIEWS, views_of
-from visionkit.registry import task_names
+from ui.views import views, views_of
+from visionkit.registry import task_pages
 
 SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
 MONO_FONTS = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
-PARTS: dict[str, tuple[Callable[[Context], None], ...]] = {"face_recognition": (people.build,)}
-"""What the page of a task has beside the answer on one picture."""
+SECTIONS = "visionkit.sections"
+"""Entry points of what the page of a task has below the prediction on one image, by the task's name."""
 
 TOOLS: tuple[tuple[str, str, Callable[[Context], None]], ...] = (
     (texts.COMPARE, "compare", compare.build),
@@ -113,7 +114,7 @@ def application(settings: Settings, host: str = "127.0.0.1", names: Sequence[str
         mcp_server=False,
         theme=theme(),
         css_paths=Path(__file__).with_name("page.css"),
-        head_paths=[view.head for view in VIEWS.values() if view.head],
+        head_paths=[view.head for view in views().values() if view.head],
         favicon_path=str(Path(__file__).with_name("favicon.png")),
     )
     speak(app)
@@ -168,14 +169,14 @@ def pages(settings: Settings, desk: Desk) -> Page:
     )
     with Page(title=texts.TITLE, analytics_enabled=False) as blocks:
         Navbar(main_page_name=texts.HOME)
-        ask.build(context, VIEWS)
-        for task, (name, _) in texts.tasks(task_names()).items():
-            blocks.turn(name, task.replace("_", "-"))
+        ask.build(context, views())
+        for task, page in task_pages().items():
+            blocks.turn(page.title, task.replace("_", "-"))
             Navbar(main_page_name=texts.HOME)
             ask.build(context, views_of(task), task)
-            for part in PARTS.get(task, ()):
-                with gr.Column(elem_id=f"vk-{part.__module__.rpartition('.')[2]}"):
-                    part(context)
+            for section in entry_points(group=SECTIONS, name=task):
+                with gr.Column(elem_id=f"vk-{section.module.rpartition('.')[2]}"):
+                    section.load()(context)
         for name, path, build in TOOLS:
             blocks.turn(name, path)
             Navbar(main_page_name=texts.HOME)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 TITLE = "visionkit"
@@ -15,31 +15,6 @@ LEAD = (
 HOME = "All tasks"
 TASK = "Task"
 ANY_TASK = "all tasks"
-TASKS = {
-    "classification": ("Classification", "Which of these classes does the picture show?"),
-    "detection": ("Detection", "Which things are in the picture, and where? A box around each."),
-    "instance_segmentation": ("Instances", "Which pixels belong to each thing? A mask for every one."),
-    "semantic_segmentation": ("Segmentation", "Which class does every pixel belong to?"),
-    "pose": ("Pose", "Where are the joints of a body?"),
-    "depth": ("Depth", "How far away is what every pixel shows?"),
-    "super_resolution": ("Super-resolution", "The same picture with more pixels."),
-    "multitask": ("Several at once", "One model, one look at the picture, the answers of several tasks."),
-    "face_recognition": ("Faces", "Whose face is it? People are enrolled, recognised and forgotten here."),
-}
-"""Each task's page: its name and what it answers. The order is that of the pages."""
-
-
-def tasks(names: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Name and lead of each task's page; tasks that are not known here, of other packages, come last.
-
-    Args:
-        names: Of the tasks that there are.
-    """
-    there = set(names)
-    known = {name: told for name, told in TASKS.items() if name in there}
-    return known | {name: (plain(name.replace("_", " ").capitalize()), "") for name in sorted(there - set(known))}
-
-
 MODEL = "Model"
 MODEL_HINT = "A starter, one of your own, or a public name that you type: timm:resnet50"
 DETECTOR = "Detector"

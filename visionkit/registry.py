@@ -1,9 +1,17 @@
-"""Tasks by name, found through entry points, so the core imports no task and another package can bring one."""
+"""Tasks by name, found through entry points, so the core imports no task and another package can bring one.
+
+What a page needs to know of a task is read from the source of its class: the demo makes its pages without torch.
+"""
 
 from __future__ import annotations
 
+import ast
+from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from visionkit.errors import UsageError, suggest
 
@@ -11,6 +19,21 @@ if TYPE_CHECKING:
     from visionkit.task import VisionTask
 
 GROUP = "visionkit.tasks"
+
+
+@dataclass(frozen=True)
+class TaskPage:
+    """What a task states of itself for its page in the demo, see `VisionTask`.
+
+    Attributes:
+        title: Name of the page.
+        question: The question that the task's models answer, in a sentence.
+        kinds: Kinds of predictions that its models give; empty where the task does not state them.
+    """
+
+    title: str
+    question: str = ""
+    kinds: tuple[str, ...] = ()
 
 
 def _found() -> dict[str, EntryPoint]:
@@ -40,3 +63,34 @@ def task_class(name: str) -> type[VisionTask]:
         )
     loaded: type[VisionTask] = found[name].load()
     return loaded
+
+
+@cache
+def task_pages() -> dict[str, TaskPage]:
+    """What every installed task states of itself, by the task's name, in the order of the titles; imports no task."""
+    pages = {}
+    for name, point in _found().items():
+        stated = {"title": name.replace("_", " ").capitalize(), **_stated(point.module, point.attr)}
+        pages[name] = TaskPage(stated["title"], stated.get("question", ""), tuple(stated.get("kinds", ())))
+    return dict(sorted(pages.items(), key=lambda item: item[1].title))
+
+
+def _stated(module: str, name: str) -> dict[str, Any]:
+    """The plain values that the body of a class assigns; nothing where there is no source to read."""
+    top, *rest = module.split(".")
+    spec = find_spec(top)  # a top-level package is found without an import
+    if spec is None:
+        return {}
+    folders = [Path(folder).joinpath(*rest) for folder in spec.submodule_search_locations or ()]
+    files = [each for folder in folders for each in (folder.with_suffix(".py"), folder / "__init__.py")]
+    path = next((each for each in files if each.is_file()), Path(spec.origin or ""))
+    body = ast.parse(path.read_text("utf-8")).body if path.suffix == ".py" else []
+    classes = [node for node in body if isinstance(node, ast.ClassDef) and node.name == name]
+    stated = {}
+    for node in classes[-1].body if classes else ():
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            try:
+                stated[node.targets[0].id] = ast.literal_eval(node.value)
+            except ValueError:  # not a plain value
+                continue
+    return stated

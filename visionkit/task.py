@@ -64,6 +64,10 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
 
     Attributes:
         name: What a checkpoint stores: "detection". Never a module path.
+        title: Name of the task's page in the demo; by default made of `name`. This and the two below are plain values
+            in the class's own body, since the demo reads them from its source.
+        question: The question that its models answer, in a sentence.
+        kinds: `kind` of the predictions that `restore` gives; a page without them is ready for all kinds.
         monitor: The metric that chooses the best checkpoint, and "min" or "max".
         targets: Keys of `visionkit.types.Target` that training needs.
         outputs: The NamedTuple that `forward` returns; its fields name the outputs of an exported graph. Fields with a
@@ -78,6 +82,9 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
     """
 
     name: ClassVar[str]
+    title: ClassVar[str] = ""
+    question: ClassVar[str] = ""
+    kinds: ClassVar[tuple[str, ...]] = ()
     monitor: ClassVar[tuple[str, str]]
     targets: ClassVar[tuple[str, ...]]
     outputs: ClassVar[type[tuple[Any, ...]]]

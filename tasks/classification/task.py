@@ -52,6 +52,9 @@ class ClassificationTask(VisionTask):
     """
 
     name = "classification"
+    title = "Classification"
+    question = "Which of these classes does the image show?"
+    kinds = ("classification",)
     monitor = ("val/top1", "max")
     targets = ("labels",)
     outputs = ClassificationOutputs

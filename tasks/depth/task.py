@@ -60,6 +60,9 @@ class DepthTask(VisionTask):
     """
 
     name = "depth"
+    title = "Depth"
+    question = "How far away is what every pixel shows?"
+    kinds = ("depth_map",)
     monitor = ("val/abs_rel", "min")
     targets = ("depth",)
     outputs = DepthOutputs

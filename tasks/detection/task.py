@@ -90,6 +90,9 @@ class DetectionTask(DetectorTask):
     """
 
     name = "detection"
+    title = "Detection"
+    question = "Which things are in the image, and where? A box around each."
+    kinds = ("detections",)
     monitor = ("val/box_ap", "max")
     targets = ("boxes", "labels")
     outputs = FCOSOutputs

@@ -64,6 +64,9 @@ class FaceRecognitionTask(VisionTask):
     """
 
     name = "face_recognition"
+    title = "Faces"
+    question = "Whose face is it? People are enrolled, recognised and forgotten here."
+    kinds = ("faces",)
     monitor = ("val/accuracy", "max")
     targets = ("identity",)
     outputs = FaceOutputs

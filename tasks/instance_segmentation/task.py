@@ -58,6 +58,9 @@ class InstanceSegmentationTask(DetectorTask):
     """
 
     name = "instance_segmentation"
+    title = "Instances"
+    question = "Which pixels belong to each thing? A mask for every one."
+    kinds = ("instances",)
     monitor = ("val/mask_ap", "max")
     targets = ("boxes", "labels", "masks")
     outputs = two_stage_outputs((4, 8, 16, 32), True)

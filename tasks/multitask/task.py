@@ -64,6 +64,9 @@ class MultiTask(VisionTask):
     """
 
     name = "multitask"
+    title = "Several at once"
+    question = "One model, one pass over the image, the predictions of several tasks."
+    kinds = ("answers",)
     monitor = ("val/score", "max")
     targets = ("heads",)
     outputs = tuple

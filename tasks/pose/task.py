@@ -126,6 +126,9 @@ class PoseTask(VisionTask):
     """
 
     name = "pose"
+    title = "Pose"
+    question = "Where are the joints of a body?"
+    kinds = ("poses",)
     monitor = ("val/ap", "max")
     targets = ("keypoints",)
     outputs: ClassVar[type[tuple[Any, ...]]] = HeatmapOutputs

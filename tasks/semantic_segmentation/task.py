@@ -60,6 +60,9 @@ class SemanticSegmentationTask(VisionTask):
     """
 
     name = "semantic_segmentation"
+    title = "Segmentation"
+    question = "Which class does every pixel belong to?"
+    kinds = ("label_map",)
     monitor = ("val/mean_iou", "max")
     targets = ("label_map",)
     outputs = SegmentationOutputs

@@ -56,6 +56,9 @@ class SuperResolutionTask(VisionTask):
     """
 
     name = "super_resolution"
+    title = "Super-resolution"
+    question = "The same image with more pixels."
+    kinds = ("picture",)
     monitor = ("val/psnr_y", "max")
     targets = ("high_res",)
     outputs = SuperResolutionOutputs

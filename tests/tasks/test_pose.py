@@ -355,7 +355,7 @@ def test_weights_for_other_keypoints_are_refused():
 
 
 def test_words_and_redrawing_ask_no_network():
-    from ui.views import VIEWS, poses
+    from ui.views import poses, views
 
     picture = np.full((100, 120, 3), 80, np.uint8)
     places = persons_at([(40, 50), (90, 50)], height=90)
@@ -365,7 +365,7 @@ def test_words_and_redrawing_ask_no_network():
     answer = Poses(COCO, places[..., :2], joint_scores, scores, boxes)
     assert answer.text() == f"1 person ({int((joint_scores[0] >= 0.3).sum())} of 17 joints)"
     assert Poses.none(COCO).text() == "0 people found"
-    kept, drawn, score, words, table = VIEWS["poses"].show(answer, picture, None)
+    kept, drawn, score, words, table = views()["poses"].show(answer, picture, None)
     assert score == pytest.approx(0.3) and words.startswith("1 person, 13 joints") and len(table) == 13
     again, words, table = poses._redraw(kept, 0.95)
     assert words.startswith("0 people") and table == [] and not np.array_equal(again, drawn)

@@ -154,24 +154,24 @@ def test_words_from_data_are_words() -> None:
 
 
 def test_every_kind_of_prediction_has_a_view_and_words() -> None:
-    from ui.views import VIEWS
+    from ui.views import views
     from visionkit.predictions import Prediction
 
     kinds = {
         kind: cls for kind, cls in Prediction._kinds.items() if cls.__module__.startswith("visionkit.predictions.")
     }
-    assert set(kinds) == set(VIEWS)
+    assert set(kinds) == set(views())
     for kind, cls in kinds.items():
         assert cls.text is not Prediction.text and cls.draw is not Prediction.draw, kind
 
 
 def test_what_is_sent_back_is_bounded_and_the_answer_is_drawn(tmp_path: Path) -> None:
     from ui.downloads import Downloads
-    from ui.views import SIDE, VIEWS
+    from ui.views import SIDE, views
     from visionkit.predictions import Classification
 
     answer = Classification(("cat", "dog"), np.array([0.75, 0.25], np.float32))
-    labels, drawn = VIEWS["classification"].show(answer, np.zeros((600, 3000, 3), np.uint8), Downloads(tmp_path))
+    labels, drawn = views()["classification"].show(answer, np.zeros((600, 3000, 3), np.uint8), Downloads(tmp_path))
     assert labels == {"cat": 0.75, "dog": 0.25}
     assert drawn.shape == (SIDE // 5, SIDE, 3) and drawn.any()
 

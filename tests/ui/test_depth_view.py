@@ -15,11 +15,11 @@ from PIL import Image
 from tests.ui.browser import Watched, chromium, needs_chromium
 from tests.ui.conftest import served
 from ui.downloads import Downloads
-from ui.views import VIEWS
+from ui.views import views
 from ui.views.depth_map import POINTS_SIDE, markup, reduced
 from visionkit.predictions import DepthMap
 
-VIEW = VIEWS[DepthMap.kind]
+VIEW = views()[DepthMap.kind]
 
 
 def depth(size: tuple[int, int] = (60, 80)) -> np.ndarray:

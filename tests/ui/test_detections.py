@@ -13,8 +13,8 @@ from PIL import Image
 from ui import cli
 from ui.coco_results import CocoResults
 from ui.downloads import Downloads
-from ui.views import VIEWS
 from ui.views import detections as view
+from ui.views import views
 from visionkit.errors import DataError, UsageError
 from visionkit.masks import encode_masks
 from visionkit.predictions import Classification, Detections, Instances
@@ -103,7 +103,7 @@ def test_options_that_make_no_sense_are_told(options, message, tmp_path, capsys)
 @pytest.mark.parametrize("answer", [boxes(), instances()])
 def test_knobs_redraw_without_the_network(answer, tmp_path):
     picture = np.full((40, 60, 3), 80, np.uint8)
-    values = VIEWS[answer.kind].show(answer, picture, Downloads(tmp_path))
+    values = views()[answer.kind].show(answer, picture, Downloads(tmp_path))
     kept, drawn, score, switches, _, table, file = values
     assert score == 0.5 and switches["value"] == list(dict.fromkeys(answer.names))
     assert (drawn != 80).any() and len(table) == int((answer.scores >= 0.5).sum())
@@ -124,7 +124,7 @@ def test_knobs_redraw_without_the_network(answer, tmp_path):
 def test_a_large_picture_is_redrawn_small_and_listed_in_its_own_pixels(tmp_path):
     size = (2000, 3000)
     picture = np.full((*size, 3), 80, np.uint8)
-    kept, drawn, *_ = VIEWS["instances"].show(instances(size), picture, Downloads(tmp_path))
+    kept, drawn, *_ = views()["instances"].show(instances(size), picture, Downloads(tmp_path))
     assert max(drawn.shape) <= 1280
     _, _, rows = view._redraw(kept, 0.0, ["cell"])
     assert rows[1][2:6] == [30.0, 30.0, 60.0, 40.0] and rows[0][6] == 300

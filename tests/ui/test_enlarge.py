@@ -15,7 +15,7 @@ from ui.answering import Upload, answer
 from ui.catalogue import Catalogue, find_starters
 from ui.cli import main
 from ui.downloads import Downloads
-from ui.views import VIEWS, picture
+from ui.views import picture, views
 from visionkit.checkpoint import save_bundle
 from visionkit.predictions import Picture
 from visionkit.predictor import load
@@ -77,7 +77,7 @@ def test_the_demo_keeps_what_a_file_is_and_tells_its_parts(models: Path, picture
     answered = answer(Catalogue(models), "double", upload, progress=lambda done, total: told.append((done, total)))
     assert isinstance(answered.prediction, Picture) and answered.prediction.pixels.shape == (60, 80, 4)
     assert told == [(1, 1)] and answered.picture.shape == (30, 40, 3)
-    values = VIEWS["picture"].show(answered.prediction, answered.picture, Downloads(tmp_path))
+    values = views()["picture"].show(answered.prediction, answered.picture, Downloads(tmp_path))
     (before, after), _, words, file = values
     assert before.shape == after.shape == (60, 80, 3) and "80 × 60" in words and "×2" in words
     with Image.open(file) as image:

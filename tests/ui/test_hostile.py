@@ -264,7 +264,7 @@ def test_names_of_classes_and_joints_inject_nothing(name: str, tmp_path: Path) -
     import numpy as np
 
     from ui.downloads import Downloads
-    from ui.views import VIEWS
+    from ui.views import views
     from visionkit.predictions import Detections, Poses
     from visionkit.skeleton import Skeleton
 
@@ -276,7 +276,7 @@ def test_names_of_classes_and_joints_inject_nothing(name: str, tmp_path: Path) -
         Poses(skeleton, joints, np.ones((1, 2), np.float32), np.ones(1, np.float32), np.array(boxes, np.float32)),
     ]
     for answer in answers:
-        said = [value for value in VIEWS[answer.kind].show(answer, picture, downloads) if isinstance(value, str)]
+        said = [value for value in views()[answer.kind].show(answer, picture, downloads) if isinstance(value, str)]
         said = [value for value in said if not value.startswith(str(tmp_path))]
         assert said and all("<" not in value and not re.search(r"(?<!\\)[\[*]", value) for value in said), said
 

@@ -14,7 +14,7 @@ from tests.ui.conftest import Demo
 from ui import texts
 from ui.answering import examined
 from ui.catalogue import Entry, find_starters
-from ui.views import VIEWS
+from ui.views import views
 from visionkit.images import ImageSource
 from visionkit.registry import task_names
 
@@ -121,7 +121,7 @@ def test_a_starter(entry: Entry, watched: Watched, demo: Demo, tmp_path: Path) -
             watched.until(lambda: watched.whole(expected.kind), "what the knob changed is not drawn")
 
     # An option of the call; here the network is asked again.
-    option = VIEWS[expected.kind].option
+    option = views()[expected.kind].option
     assert page.locator("#vk-knob").is_visible() == (option is not None)
     if option:
         value = option.values[-1]

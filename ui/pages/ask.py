@@ -32,7 +32,7 @@ from ui.serving.routes import listed
 from ui.views import CallOption, View, drawing_component, option_of, views_of
 from visionkit.errors import UsageError, VisionKitError
 from visionkit.novelty import unlike_sentence
-from visionkit.registry import task_names
+from visionkit.registry import task_pages
 
 
 def build(context: Context, views: Mapping[str, View], task: str | None = None) -> None:
@@ -44,14 +44,14 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
         task: Whose models are offered; all where left out, with a choice among the tasks.
     """
     catalogue, downloads, desk = context.catalogue, context.downloads, context.desk
-    pages = texts.tasks(task_names())
-    title, lead = pages[task] if task else (texts.TITLE, texts.LEAD)
+    pages = task_pages()
+    title, lead = (pages[task].title, pages[task].question) if task else (texts.TITLE, texts.LEAD)
     gr.Markdown(f"# {title}\n{lead}", elem_classes="vk-head")
     chosen: Any  # the task whose models are offered
     with gr.Row(equal_height=False, elem_classes="vk-main"):
         with gr.Column(elem_classes="vk-ask"):
             if task is None:
-                every = [(texts.ANY_TASK, ""), *((name, key) for key, (name, _) in pages.items())]
+                every = [(texts.ANY_TASK, ""), *((page.title, key) for key, page in pages.items())]
                 chosen = gr.Dropdown(every, value="", label=texts.TASK, elem_id="vk-task")
             else:
                 chosen = gr.State(task)

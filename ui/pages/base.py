@@ -18,9 +18,11 @@ from ui.serving.desk import Desk
 from ui.serving.faults import status_of
 from ui.serving.limits import Limits
 from visionkit.errors import UsageError
+from visionkit.predictions import Detections, Instances
+from visionkit.registry import task_pages
 
-FINDERS = ("detection", "instance_segmentation")
-"""Tasks whose answers are boxes."""
+BOXES = {Detections.kind, Instances.kind}
+"""Kinds of predictions that crops can be taken from."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,9 @@ def offered(catalogue: Catalogue, task: str | None) -> list[Entry]:
 def choices(entries: Sequence[Entry]) -> tuple[list[tuple[str, str]], str | None]:
     """What the dropdown offers, and what it begins with."""
     found = []
-    several = len({entry.task for entry in entries if entry.task}) > 1
+    pages = task_pages() if len({entry.task for entry in entries if entry.task}) > 1 else {}
     for entry in entries:
-        told = texts.TASKS.get(entry.task, (entry.task,))[0] if several else ""
+        told = (pages[entry.task].title if entry.task in pages else entry.task) if pages else ""
         what = "cannot be used" if entry.fault else told
         found.append((f"{entry.title} ({what})" if what else entry.title, entry.name))
     usable = [entry.name for entry in entries if not entry.fault]
@@ -147,7 +149,8 @@ def model_choice(context: Context, task: str | None, label: str = texts.MODEL, *
 
 def detectors(catalogue: Catalogue) -> list[tuple[str, str]]:
     """Models that find boxes, after the choice of none."""
-    found = [entry for entry in catalogue.entries() if entry.task in FINDERS and not entry.fault]
+    finders = {name for name, page in task_pages().items() if page.kinds and BOXES.issuperset(page.kinds)}
+    found = [entry for entry in catalogue.entries() if entry.task in finders and not entry.fault]
     return [(texts.NO_DETECTOR, ""), *((entry.title, entry.name) for entry in found)]
 
 

@@ -1,54 +1,40 @@
 """One view for each kind of prediction: which components show it, and what goes into them.
 
-This is the only place of the demo that knows kinds of predictions. A new kind is one module with a `VIEW`, and one
-line in `VIEWS`.
+A view is an entry point of the group `visionkit.views` under the kind's name. A kind without one is shown by its
+drawing and its text.
 """
 
 from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
 
-from ui.views import answers, classification, depth_map, detections, faces, label_map, picture, poses
-from ui.views.base import SIDE, CallOption, View, drawing, drawing_component
-from visionkit.predictions import (
-    Answers,
-    Classification,
-    DepthMap,
-    Detections,
-    Faces,
-    Instances,
-    LabelMap,
-    Picture,
-    Poses,
-)
+from ui.views.base import PLAIN, SIDE, CallOption, View, drawing, drawing_component
+from visionkit.errors import EnvironmentFault
+from visionkit.registry import task_pages
 
-VIEWS: dict[str, View] = {
-    Classification.kind: classification.VIEW,
-    DepthMap.kind: depth_map.VIEW,
-    Detections.kind: detections.BOXES,
-    Instances.kind: detections.INSTANCES,
-    LabelMap.kind: label_map.VIEW,
-    Faces.kind: faces.VIEW,
-    Picture.kind: picture.VIEW,
-    Poses.kind: poses.VIEW,
-}
-VIEWS[Answers.kind] = answers.view_of(dict(VIEWS))
+GROUP = "visionkit.views"
 
-KINDS: dict[str, tuple[str, ...]] = {
-    "classification": (Classification.kind,),
-    "depth": (DepthMap.kind,),
-    "detection": (Detections.kind,),
-    "face_recognition": (Faces.kind,),
-    "instance_segmentation": (Instances.kind,),
-    "multitask": (Answers.kind,),
-    "pose": (Poses.kind,),
-    "semantic_segmentation": (LabelMap.kind,),
-    "super_resolution": (Picture.kind,),
-}
-"""With what each task answers; one that is not named here may answer with anything."""
+
+@cache
+def views() -> dict[str, View]:
+    """The view of every kind that is installed, or that an installed task gives.
+
+    Raises:
+        EnvironmentFault: A package brings a view that cannot be imported.
+    """
+    found = {kind: PLAIN for page in task_pages().values() for kind in page.kinds}
+    for point in entry_points(group=GROUP):
+        try:
+            found[point.name] = point.load()
+        except (ImportError, AttributeError) as error:
+            raise EnvironmentFault(f"the view of {point.name}, {point.value}, cannot be imported: {error}") from error
+    return found
 
 
 def views_of(task: str | None) -> dict[str, View]:
-    """The views that a task's answers need; all of them where it is not known."""
-    return {kind: VIEWS[kind] for kind in KINDS.get(task or "", VIEWS)}
+    """The views that a task's predictions need; all of them where the task or its kinds are not known."""
+    page = task_pages().get(task or "")
+    return {kind: views()[kind] for kind in page.kinds} if page and page.kinds else views()
 
 
 def option_of(views: Mapping[str, View]) -> CallOption | None:
@@ -58,4 +44,4 @@ def option_of(views: Mapping[str, View]) -> CallOption | None:
     return next(iter(options), None)
 
 
-__all__ = ["KINDS", "SIDE", "VIEWS", "CallOption", "View", "drawing", "drawing_component", "option_of", "views_of"]
+__all__ = ["SIDE", "CallOption", "View", "drawing", "drawing_component", "option_of", "views", "views_of"]

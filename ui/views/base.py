@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from ui import texts
 from ui.downloads import Downloads
 from visionkit.predictions import Prediction
 
@@ -73,6 +74,18 @@ def drawing_component(image_format: str) -> Any:
 def drawing(answer: Prediction, picture: np.ndarray) -> np.ndarray:
     """The picture with the answer drawn on it, (h, w, 3) uint8 RGB, not above `SIDE` pixels a side."""
     return as_sent(answer.draw(picture))
+
+
+def _build_plain(downloads: Downloads) -> list[Any]:
+    return [drawing_component("jpeg"), gr.Markdown(elem_classes="vk-facts")]
+
+
+def _show_plain(prediction: Prediction, image: np.ndarray, downloads: Downloads) -> list[Any]:
+    return [drawing(prediction, image), texts.plain(prediction.text(5))]
+
+
+PLAIN = View(_build_plain, _show_plain)
+"""For kinds that have no view of their own: the drawing and the text."""
 
 
 def as_sent(picture: np.ndarray) -> np.ndarray:
