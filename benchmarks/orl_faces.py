@@ -58,7 +58,7 @@ def baseline(root: Path, fold: int) -> dict[str, float]:
 
     def pixels(name: str) -> tuple[np.ndarray, list[dict[str, int]], list[str]]:
         examples = [prepare(sample) for sample in data.samples(name)]
-        rows = np.stack([example["image"].numpy().ravel() for example in examples]).astype(np.float64)
+        rows = np.stack([example["inputs"]["image"].numpy().ravel() for example in examples]).astype(np.float64)
         targets = [{key: int(value) for key, value in example["target"].items()} for example in examples]
         return rows, targets, [example["id"] for example in examples]
 

@@ -43,7 +43,7 @@ def _names(count: int) -> list[str]:
 def _ready(task: VisionTask, picture: np.ndarray) -> tuple[Predictor, Tensor]:
     task.setup("predict")
     predictor = Predictor(task)
-    return predictor, predictor.prepare(picture)["image"][None]
+    return predictor, predictor.prepare(picture)["inputs"]["image"][None]
 
 
 def _pair(network: Callable[[], Any], ours: Callable[[], Any]) -> dict[str, timing.Arm]:

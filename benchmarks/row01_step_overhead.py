@@ -88,7 +88,7 @@ class Plain(LightningModule):
         self.task = copy.deepcopy(task)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return torch.stack(list(ten_terms(self.task(batch["image"]), batch["target"]).values())).sum()
+        return torch.stack(list(ten_terms(self.task.run(batch), batch["target"]).values())).sum()
 
     def configure_optimizers(self) -> Any:
         optimizer, schedule = training.optimisation(self.task, int(self.trainer.estimated_stepping_batches))
@@ -103,7 +103,7 @@ class LogDict(Plain):
         self.accuracy = MulticlassAccuracy(10, average="micro", validate_args=False)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        outputs = self.task(batch["image"])
+        outputs = self.task.run(batch)
         terms = ten_terms(outputs, batch["target"])
         self.accuracy(outputs.logits.detach(), batch["target"]["labels"])
         self.log_dict(terms)

@@ -44,7 +44,7 @@ class Samples(Sequence[Sample]):
         return len(self.files)
 
     def __getitem__(self, index: Any) -> Any:
-        return Sample(ImageSource(self.files[index]), {"labels": self.label}, str(index))
+        return Sample.of(ImageSource(self.files[index]), {"labels": self.label}, str(index))
 
 
 def dataset(files: list[bytes]) -> SampleDataset:
@@ -111,7 +111,7 @@ def assert_equal(files: list[bytes]) -> None:
     for file in files[:4]:
         whole = Image.open(io.BytesIO(file)).convert("RGB")
         box = (10, 20, whole.width - 31, whole.height - 14)
-        picture = Preprocessor(spec)(Sample(ImageSource(np.asarray(whole)), view=View(box)))["image"]
+        picture = Preprocessor(spec)(Sample.of(ImageSource(np.asarray(whole)), view=View(box)))["inputs"]["image"]
         wanted = np.asarray(whole.crop(box).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
         gap = np.abs(picture.permute(1, 2, 0).numpy().astype(int) - wanted)
         assert gap.max() <= 2, f"ours and Pillow differ by {gap.max()} grey levels"

@@ -57,8 +57,8 @@ def collate_float(examples: Sequence[Example]) -> Batch:
     """What workers do elsewhere: float, normalised, channels first."""
     batch = collate(examples)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    image = batch["image"].float().div_(255).sub_(mean[:, None, None]).div_(std[:, None, None])
-    return {**batch, "image": image.contiguous()}
+    image = batch["inputs"]["image"].float().div_(255).sub_(mean[:, None, None]).div_(std[:, None, None])
+    return {**batch, "inputs": {"image": image.contiguous()}}
 
 
 def _independent(files: list[bytes], part: int, begin: Any, done: Any) -> None:
@@ -104,7 +104,7 @@ def epochs(loader: DataLoader[Example]) -> timing.Arm:
     def run_through(watch: Stopwatch) -> None:
         loader.sampler.set_epoch(next(counter))  # type: ignore[attr-defined]
         for batch in loader:
-            assert batch["image"].shape[0] == BATCH
+            assert batch["inputs"]["image"].shape[0] == BATCH
 
     return run_through
 
@@ -115,7 +115,7 @@ def assert_equal(loader: DataLoader[Example], files: list[bytes]) -> None:
     loader.sampler.set_epoch(0)  # type: ignore[attr-defined]
     order = list(loader.sampler)[:BATCH]
     batch = next(iter(loader))
-    assert torch.equal(batch["image"], collate([data[item] for item in order])["image"]), (
+    assert torch.equal(batch["inputs"]["image"], collate([data[item] for item in order])["inputs"]["image"]), (
         "the workers give other pictures"
     )
 

@@ -38,7 +38,7 @@ def arms(backbone: str, picture: np.ndarray, times: int) -> dict[str, timing.Arm
     task = ClassificationTask(backbone, classes=names).eval()
     task.setup("predict")
     predictor = Predictor(task)
-    ready = predictor.prepare(picture)["image"][None]
+    ready = predictor.prepare(picture)["inputs"]["image"][None]
     spec, normalize = task.input, task.normalize
     short = int(spec.size[0] / spec.crop_fraction)
     by_hand = v2.Compose(

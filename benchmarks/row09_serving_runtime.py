@@ -46,14 +46,14 @@ def build(backbone: str, options: Options) -> tuple[ClassificationTask, list[Ten
     task.setup("predict")
     files, _ = jpegs((500, 375), 4 if options.quick else CALIBRATION, options.data)
     preprocessor = Preprocessor(task.input)
-    examples = [preprocessor(Sample(ImageSource(data))) for data in files]
-    batch = collate(examples)["image"]
+    examples = [preprocessor(Sample.of(ImageSource(data))) for data in files]
+    batch = collate(examples)["inputs"]["image"]
     for module in task.network.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.momentum = None  # the mean of what it sees
     with torch.no_grad():
         task.train()(batch)
-    return task.eval(), [example["image"] for example in examples]
+    return task.eval(), [example["inputs"]["image"] for example in examples]
 
 
 def engines(task: ClassificationTask, pictures: list[Tensor], folder: Path, quick: bool) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def run(options: Options) -> Report:
         )
 
         small = np.ascontiguousarray(picture[:256, :256])
-        ready = ours.prepare(small)["image"][None]
+        ready = ours.prepare(small)["inputs"]["image"][None]
         with tempfile.TemporaryDirectory() as folder:
             export_bundle(ours.task, Path(folder) / "bundle", onnx=True, card={}, pictures=[small])
             graph = load(Path(folder) / "bundle", engine="onnx", threads=1).engine

@@ -87,7 +87,7 @@ def run(options: Options) -> Report:
             assert len(chain(picture)) == count
             arms[f"top_down_{count}"] = lambda watch, chain=chain: chain(picture)
         predictor = Predictor(single)
-        ready = predictor.prepare(picture, single.views(ImageSource(picture))[0])["image"][None]
+        ready = predictor.prepare(picture, single.views(ImageSource(picture))[0])["inputs"]["image"][None]
 
         @torch.inference_mode()
         def network(watch: Stopwatch) -> Any:

@@ -135,7 +135,7 @@ def compare(
     tasks: dict[str, VisionTask] = {"joint": joint, **split(joint)}
     names = [name for name in tasks if name != "joint"]
     scene = make_scene(seed=0, index=16, size=SIZE).image
-    image = Predictor(joint).prepare(scene)["image"][None]
+    image = Predictor(joint).prepare(scene)["inputs"]["image"][None]
     engines: dict[str, dict[str, Any]] = {"torch": {}, "onnx": {}}
     with tempfile.TemporaryDirectory() as folder:
         for name, task in tasks.items():

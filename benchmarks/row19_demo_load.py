@@ -126,7 +126,7 @@ def bundle(folder: Path, picture: bytes, quick: bool) -> None:
 
     task = made()
     with torch.inference_mode():
-        out: Any = task(Predictor(task).prepare(picture)["image"][None])
+        out: Any = task(Predictor(task).prepare(picture)["inputs"]["image"][None])
         scores = (out.logits.sigmoid() * out.centerness[..., None].sigmoid()).sqrt().flatten()
     threshold = float(scores.topk(min(PASSING, len(scores))).values[-1])
     save_bundle(made(score_threshold=threshold), folder / MODEL, card={"name": MODEL})

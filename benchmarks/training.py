@@ -58,7 +58,7 @@ def random_batch(task: VisionTask, batch_size: int, pin: bool = False) -> Batch:
     image = torch.randint(0, 256, (batch_size, task.input.channels, height, width), dtype=torch.uint8)
     labels = torch.randint(0, len(task.classes), (batch_size,))
     return {
-        "image": image.pin_memory() if pin else image,
+        "inputs": {"image": image.pin_memory() if pin else image},
         "target": {"labels": labels.pin_memory() if pin else labels},
         "geometry": [Geometry.plan(task.input, (height, width))] * batch_size,
         "id": [str(index) for index in range(batch_size)],
@@ -67,7 +67,7 @@ def random_batch(task: VisionTask, batch_size: int, pin: bool = False) -> Batch:
 
 def tensors_of(batch: Batch) -> Any:
     """The batch without geometry and ids, in which Lightning would look for tensors: the others are at their best."""
-    return {"image": batch["image"], "target": batch["target"]}
+    return {"inputs": batch["inputs"], "target": batch["target"]}
 
 
 def synchronise() -> None:
@@ -137,7 +137,7 @@ def bare(
         if index == WARM:
             synchronise()
             watch.start()
-        image = batch["image"].to(device, non_blocking=True)
+        image = batch["inputs"]["image"].to(device, non_blocking=True)
         target = {key: value.to(device, non_blocking=True) for key, value in batch["target"].items()}
         with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
             loss = torch.stack(list(terms(model(image), target).values())).sum()

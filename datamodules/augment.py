@@ -20,10 +20,12 @@ from datamodules.photometric import ColourStep, EraseStep, Steps, colour_matrix
 from datamodules.policies import Policy, build_operation, draw_operations
 from visionkit.errors import UsageError, suggest
 from visionkit.images import ImageSource
-from visionkit.types import PER_INSTANCE, Photometric, Sample, View
+from visionkit.targets import per_instance, placed
+from visionkit.types import Photometric, Sample, View
 
 Crop = Literal["resized", "pad", "none"]
-_WITHOUT_PLACES = {"labels", "identity", "pair", "gallery", "camera"}
+_CARRIED = {"boxes", "masks", "keypoints", "label_map", "depth"}
+"""What albumentations moves; any other target that belongs to positions is refused."""
 
 
 class SampleAugment(ABC):
@@ -126,10 +128,9 @@ class ClassificationAugment(SampleAugment):
             library()  # seconds, once: workers inherit it
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        placed = sample.target.keys() - _WITHOUT_PLACES
-        if placed:
+        if moved := placed(sample.target):
             raise UsageError(
-                f"augment: ClassificationAugment cannot move {', '.join(sorted(placed))}; use AlbumentationsAugment"
+                f"augment: ClassificationAugment cannot move {', '.join(sorted(moved))}; use AlbumentationsAugment"
             )
         steps: list[Photometric] = [] if sample.photometric is None else [sample.photometric]
         view = self._view(sample, rng)
@@ -280,15 +281,19 @@ class AlbumentationsAugment(SampleAugment):
                 "augment: AlbumentationsAugment works on the whole picture and comes before whatever sets a view"
             )
         target: dict[str, Any] = {key: np.asarray(value) for key, value in sample.target.items()}
-        if "high_res" in target:
+        if left := sorted(placed(target) - _CARRIED):
             raise UsageError(
-                "augment: AlbumentationsAugment cannot carry high_res along; crop and flip belong to its data module"
+                f"augment: AlbumentationsAugment cannot move {', '.join(left)}; crop and flip belong to its data module"
+            )
+        if len(sample.inputs) > 1:
+            raise UsageError(
+                f"augment: AlbumentationsAugment changes one image, and a sample has {', '.join(sample.inputs)}"
             )
         image = sample.image.read(3)
         compose = self._compose("boxes" in target)
         compose.set_random_seed(int(rng.integers(2**31)))
         out = compose(**_pack(image, target))
-        return replace(sample, image=ImageSource(out["image"], sample.image.name), target=self._unpack(out, target))
+        return sample.with_image(ImageSource(out["image"], sample.image.name), target=self._unpack(out, target))
 
     def _unpack(self, out: Mapping[str, Any], target: dict[str, Any]) -> Any:
         size = out["image"].shape[:2]
@@ -307,8 +312,8 @@ class AlbumentationsAugment(SampleAugment):
             )
         if "boxes" in target:
             rows = np.asarray(out["rows"], dtype=np.int64)
-            for key in PER_INSTANCE:
-                if key in changed and key != "boxes":
+            for key in per_instance(changed):
+                if key != "boxes":
                     changed[key] = changed[key][rows]
             changed["boxes"] = np.asarray(out["bboxes"], dtype=np.float32).reshape(-1, 4)
         return changed

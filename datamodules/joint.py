@@ -289,7 +289,13 @@ class _Set(Sequence[Sample]):
             raise DataError(f"{first.id}: parts {', '.join(found)} show different views of it; they cannot be joined")
         heads = {self.serves[name]: sample.target for name, sample in found.items()}
         return _JointSample(
-            first.image, {"heads": heads}, first.id, first.view, first.photometric, first.draft, self.name
+            first.inputs,
+            {"heads": heads},
+            first.id,
+            view=first.view,
+            photometric=first.photometric,
+            draft=first.draft,
+            set_name=self.name,
         )
 
 
@@ -342,7 +348,7 @@ class _JointAugment:
             changed = augment(replace(sample, target=target), again)
             first = first or changed
             alike = (changed.view, changed.photometric) == (first.view, first.photometric)
-            if changed.image is not sample.image or not alike:
+            if changed.inputs is not sample.inputs or not alike:
                 raise UsageError(
                     f"data.augment {type(augment).__name__}: what it does to a picture depends on the label, so it "
                     "cannot serve several heads; take one that moves pictures as a whole (PoseAugment)"

@@ -14,7 +14,8 @@ import numpy as np
 from datamodules.augment import SampleAugment
 from datamodules.photometric import ColourStep, Steps, colour_matrix
 from visionkit.errors import UsageError
-from visionkit.types import PER_INSTANCE, Photometric, Sample, Target, View
+from visionkit.targets import per_instance
+from visionkit.types import Photometric, Sample, Target, View
 
 _TRIES = 10
 
@@ -154,5 +155,5 @@ def rows(target: Target, keep: np.ndarray) -> Target:
     """
     changed: dict[str, Any] = dict(target)
     if "boxes" in target:
-        changed |= {key: changed[key][keep] for key in PER_INSTANCE if key in changed}
+        changed |= {key: changed[key][keep] for key in per_instance(changed)}
     return changed  # type: ignore[return-value]

@@ -71,7 +71,7 @@ class ObjectPictures(Sequence[Sample]):
             own = mask_areas(masks).astype(np.float64)
         area = own if entry.area is None else np.where(np.isnan(entry.area), own, entry.area)
         target["area"] = area.astype(np.float32)
-        return Sample(image, Target(**target, **entry.more), image.name)  # type: ignore[typeddict-item]
+        return Sample.of(image, Target(**target, **entry.more), image.name)  # type: ignore[typeddict-item]
 
 
 class ObjectData(VisionDataModule):

@@ -114,7 +114,7 @@ class StoredPictures(Sequence[Sample], Generic[Store]):
             image = self.store.source(number)
         else:
             image = self.cache.source(self.store, number, range(len(self))[index])
-        return Sample(image, self.target(index, image), image.name)
+        return Sample.of(image, self.target(index, image), image.name)
 
 
 class LabelledPictures(StoredPictures[PictureStore]):

@@ -217,7 +217,7 @@ class _Scenes(Sequence[Sample]):
 
     @staticmethod
     def _sample(image: np.ndarray, target: dict[str, Any], name: str) -> Sample:
-        return Sample(ImageSource(image, name), target, name)  # type: ignore[arg-type]
+        return Sample.of(ImageSource(image, name), target, name)  # type: ignore[arg-type]
 
 
 _scene = functools.lru_cache(maxsize=8)(make_scene)

@@ -227,7 +227,7 @@ class _Training(_Files, Sequence[Sample]):
         name = self.store.name(number)
         high, low = self.high(number), self.low(number)
         if low is None:
-            return Sample(ImageSource(high, name), {}, name)
+            return Sample.of(ImageSource(high, name), {}, name)
         return _pair(low, modulo_crop(high, self.scale), name)
 
 
@@ -267,7 +267,7 @@ class _Pairs(_Files, Sequence[Sample]):
 
 def _pair(low: np.ndarray, high: np.ndarray, name: str) -> Sample:
     # A copy: what the cache holds is not to be written to, and a tensor can be.
-    return Sample(ImageSource(low, name), {"high_res": np.array(high, order="C").transpose(2, 0, 1)}, name)
+    return Sample.of(ImageSource(low, name), {"high_res": np.array(high, order="C").transpose(2, 0, 1)}, name)
 
 
 class PatchAugment(SampleAugment):
@@ -294,7 +294,7 @@ class PatchAugment(SampleAugment):
             ways = int(rng.integers(8))
             low, high = _turned(low, ways), _turned(high, ways)
         target: Any = {"high_res": np.array(high, order="C").transpose(2, 0, 1)}
-        return replace(sample, image=ImageSource(np.array(low, order="C"), sample.image.name), target=target)
+        return sample.with_image(ImageSource(np.array(low, order="C"), sample.image.name), target=target)
 
     def _paired(self, sample: Sample, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         s, p = self.scale, self.patch

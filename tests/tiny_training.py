@@ -45,7 +45,7 @@ class NoiseData(VisionDataModule):
         for number in range(self.counts[split]):
             label = int(rng.integers(2))
             pixels = rng.integers(0, 200 + 50 * label, (SIZE + 8, SIZE + 8, 3), dtype=np.uint8)
-            samples.append(Sample(ImageSource(pixels), {"labels": label}, f"{split}{number}"))
+            samples.append(Sample.of(ImageSource(pixels), {"labels": label}, f"{split}{number}"))
         return samples
 
 
@@ -53,7 +53,7 @@ def random_cut(sample: Sample, rng: np.random.Generator) -> Sample:
     """A random window, mirrored half of the time."""
     x, y = (float(v) for v in rng.integers(0, 8, 2))
     view = View((x, y, x + SIZE, y + SIZE), flip=bool(rng.integers(2)))
-    return Sample(sample.image, sample.target, sample.id, view)
+    return Sample.of(sample.image, sample.target, sample.id, view)
 
 
 def tiny_task(**kwargs: Any) -> ClassificationTask:

@@ -37,6 +37,6 @@ def _sample(number: int) -> Sample:
     rng = np.random.default_rng(number)
     light = number % 2
     pixels = rng.integers(0, 120, (24, 30, 3)) + 120 * light
-    return Sample(
+    return Sample.of(
         ImageSource(pixels.astype(np.uint8), name=f"toy-{number}"), {"labels": np.int64(light)}, f"toy-{number}"
     )

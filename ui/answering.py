@@ -224,8 +224,8 @@ class _Stopwatch:
     def __init__(self, engine: Any) -> None:
         self._engine, self.seconds = engine, 0.0
 
-    def __call__(self, image: Any) -> Any:
+    def __call__(self, *inputs: Any) -> Any:
         start = time.perf_counter()
-        outputs = self._engine(image)
+        outputs = self._engine(*inputs)
         self.seconds += time.perf_counter() - start
         return outputs

@@ -30,6 +30,7 @@ from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
 from visionkit.preprocess import Preprocessor
 from visionkit.resume import position_of
+from visionkit.targets import field_of
 from visionkit.types import Batch, Example, HeadTarget, Sample
 from visionkit.workers import STOPPING, init_worker
 
@@ -54,10 +55,11 @@ def collate(examples: Sequence[Example]) -> Batch:
     Pictures of different sizes are filled up at the right and bottom, which leaves coordinates as they are. Targets
     with one shape per picture are stacked; targets that count objects stay a list of dicts.
     """
-    images = [example["image"] for example in examples]
     fill = examples[0]["geometry"].fill
     return {
-        "image": _stack(images, fill),
+        "inputs": {
+            name: _stack([example["inputs"][name] for example in examples], fill) for name in examples[0]["inputs"]
+        },
         "target": collate_targets([example["target"] for example in examples]),
         "geometry": [example["geometry"] for example in examples],
         "id": [example["id"] for example in examples],
@@ -68,10 +70,10 @@ def collate_targets(targets: Sequence[Any]) -> Any:
     """The targets of a batch: a dict of stacked tensors, a list where objects are counted, or a `HeadTarget` a head."""
     if any("heads" in target for target in targets):
         return {"heads": _collate_heads([target["heads"] for target in targets])}
-    if any("boxes" in t or "keypoints" in t or "masks" in t for t in targets):
+    if any(field_of(key).counted for target in targets for key in target):
         return list(targets)
     keys = targets[0].keys() if targets else ()
-    return {key: _stack([t[key] for t in targets], fill=255 if key == "label_map" else 0) for key in keys}
+    return {key: _stack([target[key] for target in targets], field_of(key).pad) for key in keys}
 
 
 def _collate_heads(targets: Sequence[Mapping[str, Any]]) -> dict[str, HeadTarget]:
@@ -111,7 +113,7 @@ class SampleDataset(Dataset[Example]):
         epoch, index = (0, item) if isinstance(item, int) else item
         sample = self.samples[index]
         if self.preprocessor.spec.white is not None:
-            sample = replace(sample, image=self.preprocessor.source(sample.image))
+            sample = sample.map_images(self.preprocessor.source)
         if self.augment is not None:
             sample = self.augment(sample, rng_for(self.seed, epoch, index))
         return self.preprocessor(sample)

@@ -30,15 +30,12 @@ GRAPHS: dict[str, str] = {"onnx": "model.onnx", "onnx-int8": "model.int8.onnx", 
 SECOND, SECOND_OUTPUT = "model.roi.onnx", "values"
 """The file beside a graph that answers for `VisionTask.second_stage`, and the name of its output."""
 
-INPUT = "image"
-"""Name of an exported graph's one input: (B, C, H, W) uint8."""
-
 
 class Engine(Protocol):
     """Runs the network."""
 
-    def __call__(self, image: Tensor) -> Any:
-        """(B, C, H, W) uint8 to the task's outputs, a NamedTuple of tensors."""
+    def __call__(self, *inputs: Tensor) -> Any:
+        """Inputs in the order of the task's names, (B, C, H, W) uint8 each, to its outputs, a NamedTuple of tensors."""
         ...
 
 
@@ -111,14 +108,14 @@ class TorchEngine:
         return next(self.task.parameters()).device
 
     @torch.inference_mode()
-    def __call__(self, image: Tensor) -> Any:
+    def __call__(self, *inputs: Tensor) -> Any:
         device = self.device
-        image = image.to(device, non_blocking=True)
+        moved = [each.to(device, non_blocking=True) for each in inputs]
         with self._evaluating():
             if self.precision == "float32":
-                return self.task(image)
+                return self.task(*moved)
             with torch.autocast(device.type, dtype=getattr(torch, self.precision)):
-                outputs = self.task(image)
+                outputs = self.task(*moved)
         return type(outputs)(*(v.float() if v.is_floating_point() else v for v in outputs))
 
     @contextlib.contextmanager
@@ -146,27 +143,34 @@ class OnnxEngine:
         path: The `.onnx` file.
         outputs: The task's NamedTuple type; its fields are the names of the graph's outputs.
         threads: Threads inside an operator; as many as torch uses where left out.
+        inputs: The task's names of its inputs, which are those of the graph.
 
     Raises:
         CheckpointError: The file is missing, broken, or gives other outputs.
     """
 
-    def __init__(self, path: str | Path, outputs: type[tuple[Any, ...]], threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        outputs: type[tuple[Any, ...]],
+        threads: int | None = None,
+        inputs: tuple[str, ...] = ("image",),
+    ) -> None:
         path = Path(path)
         self.session = _session(path, threads)
         self.second = _second(path, threads)
-        self.outputs = outputs
-        _check_names(
-            path, [i.name for i in self.session.get_inputs()], [o.name for o in self.session.get_outputs()], outputs
-        )
-        kind = self.session.get_inputs()[0].type
-        if kind != "tensor(uint8)":
-            raise CheckpointError(f"{path}: its input is {kind} and should be tensor(uint8); export it with visionkit")
+        self.outputs, self.inputs = outputs, inputs
+        given = self.session.get_inputs()
+        _check_names(path, [i.name for i in given], inputs, [o.name for o in self.session.get_outputs()], outputs)
+        for each in given:
+            if each.type != "tensor(uint8)":
+                raise CheckpointError(
+                    f"{path}: its input {each.name} is {each.type} and should be tensor(uint8); export it "
+                    "with visionkit"
+                )
 
-    def __call__(self, image: Tensor) -> Any:
-        if image.dtype != torch.uint8:
-            raise UsageError("an exported graph takes pictures of 8 bit; use engine torch for 16 bit")
-        values = self.session.run(list(served_fields(self.outputs)), {INPUT: image.cpu().contiguous().numpy()})
+    def __call__(self, *inputs: Tensor) -> Any:
+        values = self.session.run(list(served_fields(self.outputs)), _feed(self.inputs, inputs))
         return self.outputs(*map(torch.from_numpy, values))
 
 
@@ -180,6 +184,7 @@ class OpenVinoEngine:
         outputs: The task's NamedTuple type.
         threads: As many as torch uses where left out.
         precision: "bfloat16" is about twice as fast and differs in the third digit of a logit; "float32" does not.
+        inputs: The task's names of its inputs.
 
     Raises:
         EnvironmentFault: The package is not installed.
@@ -192,6 +197,7 @@ class OpenVinoEngine:
         outputs: type[tuple[Any, ...]],
         threads: int | None = None,
         precision: Literal["bfloat16", "float32"] = "bfloat16",
+        inputs: tuple[str, ...] = ("image",),
     ) -> None:
         if importlib.util.find_spec("openvino") is None:
             raise EnvironmentFault("engine openvino: the package is not installed; pip install 'visionkit[openvino]'")
@@ -208,20 +214,23 @@ class OpenVinoEngine:
             self.model = openvino.Core().compile_model(str(path), "CPU", settings)
         except Exception as error:
             raise _unusable(path, error) from error
-        self.outputs, self.second = outputs, _second(path, threads)
-        _check_names(
-            path, [i.get_any_name() for i in self.model.inputs], [o.get_any_name() for o in self.model.outputs], outputs
-        )
+        self.outputs, self.second, self.inputs = outputs, _second(path, threads), inputs
+        found = [each.get_any_name() for each in self.model.outputs]
+        _check_names(path, [each.get_any_name() for each in self.model.inputs], inputs, found, outputs)
 
-    def __call__(self, image: Tensor) -> Any:
+    def __call__(self, *inputs: Tensor) -> Any:
         # A request of its own each time: the model's shared one belongs to one thread at a time.
-        values = self.model.create_infer_request().infer({INPUT: image.cpu().contiguous().numpy()})
+        values = self.model.create_infer_request().infer(_feed(self.inputs, inputs))
         # The result's memory is the runtime's own and is used again by the next call.
         return self.outputs(*(torch.from_numpy(values[name].copy()) for name in served_fields(self.outputs)))
 
 
 def graph_engine(
-    name: str, folder: Path, outputs: type[tuple[Any, ...]], threads: int | None = None
+    name: str,
+    folder: Path,
+    outputs: type[tuple[Any, ...]],
+    threads: int | None = None,
+    inputs: tuple[str, ...] = ("image",),
 ) -> OnnxEngine | OpenVinoEngine:
     """The engine of that name for the graph in a bundle's folder.
 
@@ -236,7 +245,9 @@ def graph_engine(
         raise CheckpointError(
             f"{folder}: it has no {path.name}, which engine {name} runs; visionkit export {option} writes it"
         )
-    return OpenVinoEngine(path, outputs, threads) if name == "openvino" else OnnxEngine(path, outputs, threads)
+    if name == "openvino":
+        return OpenVinoEngine(path, outputs, threads, inputs=inputs)
+    return OnnxEngine(path, outputs, threads, inputs)
 
 
 def serve_graph(task: VisionTask, name: str, folder: Path, threads: int | None = None) -> Engine:
@@ -246,7 +257,7 @@ def serve_graph(task: VisionTask, name: str, folder: Path, threads: int | None =
         UsageError: Unknown name.
         CheckpointError: The bundle has no such graph, or it is broken.
     """
-    engine = graph_engine(name, folder, task.outputs, threads)
+    engine = graph_engine(name, folder, task.outputs, threads, task.inputs)
     task.second_engine = engine.second
     return engine
 
@@ -267,12 +278,20 @@ def served_fields(outputs: type[tuple[Any, ...]]) -> tuple[str, ...]:
     return tuple(name for name in outputs._fields if name not in outputs._field_defaults)  # type: ignore[attr-defined]
 
 
-def _check_names(path: Path, inputs: list[str], found: list[str], outputs: type[tuple[Any, ...]]) -> None:
-    wanted = list(served_fields(outputs))
-    if inputs != [INPUT] or sorted(found) != sorted(wanted):
+def _feed(names: tuple[str, ...], inputs: tuple[Tensor, ...]) -> dict[str, np.ndarray]:
+    if any(each.dtype != torch.uint8 for each in inputs):
+        raise UsageError("an exported graph takes images of 8 bit; use engine torch for 16 bit")
+    return {name: each.cpu().contiguous().numpy() for name, each in zip(names, inputs, strict=True)}
+
+
+def _check_names(
+    path: Path, given: list[str], inputs: tuple[str, ...], found: list[str], outputs: type[tuple[Any, ...]]
+) -> None:
+    needed = list(served_fields(outputs))
+    if sorted(given) != sorted(inputs) or sorted(found) != sorted(needed):
         raise CheckpointError(
-            f"{path}: its inputs are {', '.join(inputs)} and its outputs {', '.join(found)}; this task wants {INPUT} "
-            f"and {', '.join(wanted)}"
+            f"{path}: its inputs are {', '.join(given)} and its outputs {', '.join(found)}; this task needs "
+            f"{', '.join(inputs)} and {', '.join(needed)}"
         )
 
 

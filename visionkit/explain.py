@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from visionkit.backbones import Backbone, Features
 from visionkit.errors import UsageError, suggest
 from visionkit.images import ImageLike
+from visionkit.inputs import batch_of_one
 
 if TYPE_CHECKING:
     from visionkit.predictor import Predictor
@@ -68,15 +69,15 @@ def explain(predictor: Predictor, picture: ImageLike, name: str | None = None) -
     if name is not None and name not in task.classes:
         raise UsageError(f"{name}: no class of this model{suggest(name, task.classes)}")
     example = predictor.prepare(picture)
-    image = example["image"][None].to(next(task.parameters()).device)
+    inputs = [each.to(next(task.parameters()).device) for each in batch_of_one(example)]
     with torch.inference_mode(False), torch.enable_grad(), _Tap(task.network) as tap:
-        image = image.clone()  # one that was made in inference mode could not be differentiated
-        logits = task(image).logits.float()
+        # What was made in inference mode could not be differentiated.
+        logits = task(*(each.clone() for each in inputs)).logits.float()
         label = _surest(logits, len(task.classes)) if name is None else task.classes.index(name)
         score = _score(logits, label, len(task.classes))
         assert tap.leaf is not None
         (gradient,) = torch.autograd.grad(score, tap.leaf)
-    height, width = image.shape[-2:]
+    height, width = inputs[0].shape[-2:]
     layout = _Layout.of(tap.leaf, tap.backbone, (height, width))
     features, slopes = (layout.map(each.detach().float()) for each in (tap.leaf, gradient))
     evidence = torch.relu((features * slopes.mean(dim=(1, 2), keepdim=True)).sum(dim=0))

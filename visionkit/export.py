@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from visionkit.bundle import save_bundle
-from visionkit.engines import GRAPHS, INPUT, SECOND, SECOND_OUTPUT, served_fields
+from visionkit.engines import GRAPHS, SECOND, SECOND_OUTPUT, served_fields
 from visionkit.errors import CheckpointError, UsageError
 from visionkit.export_check import TOLERANCE, Progress, checked, checked_int8, compare, no_progress
 from visionkit.images import ImageLike
@@ -102,12 +102,12 @@ def export_bundle(
     return save_bundle(task, out, card=card or {}, half=half, overwrite=overwrite, complete=complete)
 
 
-def _prepared(task: VisionTask, images: Sequence[ImageLike], progress: Progress) -> Iterator[Tensor]:
-    """The calibration images as the network takes them."""
+def _prepared(task: VisionTask, images: Sequence[ImageLike], progress: Progress) -> Iterator[dict[str, Tensor]]:
+    """The calibration images as the network takes them, by the names of its inputs."""
     predictor = Predictor(task)
     for number, image in enumerate(images):
         progress("calibrating the 8-bit graph", number, len(images))
-        yield predictor.prepare(image)["image"]
+        yield predictor.prepare(image)["inputs"]
     progress("quantizing the graph to 8 bit")
 
 
@@ -152,9 +152,9 @@ class Graph(nn.Module):
         self.network = _without_prelu(copy.deepcopy(task.network))
         self.eval().requires_grad_(False).cpu().to(memory_format=torch.contiguous_format)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """(B, C, H, W) uint8 to the outputs in the order of their fields."""
-        outputs = self.network(self.normalize(image))
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """(B, C, H, W) uint8 each to the outputs in the order of their fields."""
+        outputs = self.network(*(self.normalize(each) for each in inputs))
         return tuple(getattr(outputs, name) for name in served_fields(type(outputs)))
 
 
@@ -187,10 +187,12 @@ def write_graph(task: VisionTask, path: Path) -> None:
     spec = task.input
     free: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=1 << 16)}
     if spec.fit == "native":
-        free |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+        last = 2 if spec.frames == 1 else 3
+        free |= {last: torch.export.Dim.DYNAMIC, last + 1: torch.export.Dim.DYNAMIC}
     # Two pictures: an example with one would fix the batch at one.
-    example = torch.randint(0, 256, (2, spec.channels, *spec.size), dtype=torch.uint8)
-    _write(task, Graph(task), (example,), [INPUT], list(served_fields(task.outputs)), (free,), path)
+    example = task.example_inputs(batch=2)
+    shapes = (tuple(dict(free) for _ in example),)  # the graph takes them as one tuple
+    _write(task, Graph(task), example, list(task.inputs), list(served_fields(task.outputs)), shapes, path)
 
 
 def write_second_stage(task: VisionTask, second: nn.Module, path: Path) -> None:
@@ -201,7 +203,7 @@ def write_second_stage(task: VisionTask, second: nn.Module, path: Path) -> None:
     """
     task.eval()
     with torch.no_grad():
-        outputs = task(torch.randint(0, 256, (2, task.input.channels, *task.input.size), dtype=torch.uint8))
+        outputs = task(*task.example_inputs(batch=2))
     names: tuple[str, ...] = second.inputs  # type: ignore[assignment]
     sides = torch.tensor([task.input.size[1], task.input.size[0]] * 2) / 2
     rows = torch.cat([torch.tensor([[0.0], [1.0], [1.0]]), torch.rand(3, 4).sort(dim=1).values * sides], dim=1)

@@ -13,6 +13,7 @@ import torch
 from visionkit.engines import Engine, OnnxEngine, TorchEngine, served_fields
 from visionkit.errors import CheckpointError
 from visionkit.images import ImageLike, ImageSource
+from visionkit.images import ImageLike, ImageSource
 from visionkit.predictor import Predictor
 from visionkit.task import VisionTask
 from visionkit.types import View
@@ -88,8 +89,8 @@ def compare(
         progress("checking the graph on images", number, len(tried))
         example = predictor.prepare(picture, _middle(picture) if task.input.fit == "native" else None)
         # Twice the same picture, so a graph with a fixed batch shows.
-        image = torch.stack([example["image"]] * 2)
-        ours, other = reference(image), engine(image)
+        inputs = [torch.cat([each, each]) for each in batch_of_one(example)]
+        ours, other = reference(*inputs), engine(*inputs)
         values = [[getattr(each, name) for name in served_fields(type(each))] for each in (ours, other)]
         for a, b in zip(*values, strict=True):
             scale = float(a.abs().max()) or 1.0
@@ -150,7 +151,7 @@ def checked(
     Raises:
         CheckpointError: It differs by more than is allowed.
     """
-    found = compare(task, OnnxEngine(path, task.outputs), pictures, progress=progress)
+    found = compare(task, OnnxEngine(path, task.outputs, inputs=task.inputs), pictures, progress=progress)
     wrong = found.outputs > OUTPUT_TOLERANCE
     if found.difference is not None:
         # Probabilities are what is served; outputs may differ more where a softmax does not show it.
@@ -173,7 +174,7 @@ def checked_int8(
     task: VisionTask, path: Path, pictures: Sequence[ImageLike], progress: Progress = no_progress
 ) -> dict[str, Any]:
     """Checks an 8-bit graph, see `checked`."""
-    found = compare(task, OnnxEngine(path, task.outputs), pictures, progress=progress)
+    found = compare(task, OnnxEngine(path, task.outputs, inputs=task.inputs), pictures, progress=progress)
     if not found.cosine >= INT8_COSINE or (found.same is not None and found.same < INT8_AGREEMENT):
         told = f", the same answer on {found.same:.1%}" if found.same is not None else ""
         raise CheckpointError(

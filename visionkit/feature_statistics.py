@@ -9,6 +9,7 @@ import torch
 from visionkit.errors import UsageError
 from visionkit.export_check import Progress, no_progress
 from visionkit.images import ImageLike
+from visionkit.inputs import batch_of_one
 from visionkit.out_of_distribution import FEWEST, MOST, FeatureStatistics, tap_of
 from visionkit.predictor import Predictor
 from visionkit.task import VisionTask
@@ -39,7 +40,7 @@ def statistics_from(
     for number, image in enumerate(images):
         progress("reading features of held-out images", number, len(images))
         with tap:
-            predictor.engine(predictor.prepare(image)["image"][None])
+            predictor.engine(*batch_of_one(predictor.prepare(image)))
         if (features := tap.take(1)) is not None:
             rows.append(features[0].cpu())
     found = FeatureStatistics.of(torch.stack(rows).numpy()) if rows else None

@@ -135,6 +135,16 @@ class Geometry(NamedTuple):
         out = values[..., rows, columns]
         return torch.where(inside, out, torch.as_tensor(fill, dtype=values.dtype))
 
+    def apply_vectors(self, vectors: np.ndarray | Tensor) -> Tensor:
+        """Carries a field of vectors (2, h, w), x and y in file pixels, to (2, H, W) in input pixels.
+
+        The vectors move by nearest value and are scaled, turned and mirrored with the image; outside the file they
+        are 0.
+        """
+        moved = self.apply_map(vectors, fill=0.0)
+        linear = torch.as_tensor(self.matrix[:, :2], dtype=moved.dtype)
+        return torch.einsum("ij,jhw->ihw", linear, moved)
+
     def apply_points(self, points: np.ndarray | Tensor) -> Tensor:
         """Maps (..., 2) x, y from file to input pixels."""
         return _affine(self.matrix, points)

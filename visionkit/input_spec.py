@@ -33,6 +33,9 @@ class InputSpec:
         fill: Value of border pixels, 0 to 255.
         bits: 8, or 16 where pictures of more than 8 bit keep it: they come as float32 on the same scale of 0 to 255.
         white: The value that is white in images of other than 8 bits; None: see `visionkit.images.ImageSource`.
+        frames: Frames of a clip, which are prepared alike; 1 is a single image.
+        tied: Several inputs have one size, one view and one geometry, as the two images of stereo and optical flow;
+            otherwise only the reference is cut by a view, and each is brought to the input size by itself.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -44,6 +47,8 @@ class InputSpec:
     fill: int = 114
     bits: int = 8
     white: float | None = None
+    frames: int = 1
+    tied: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", tuple(int(side) for side in self.size))
@@ -69,6 +74,8 @@ class InputSpec:
             raise UsageError("input.divisor must be from 1 to 1024 and input.fill between 0 and 255")
         if self.bits not in (8, 16):
             raise UsageError(f"input.bits {self.bits}: allowed are 8 and 16")
+        if not 1 <= self.frames <= 1024:
+            raise UsageError(f"input.frames {self.frames}: allowed are 1 to 1024")
         if self.white is not None and not 0 < self.white < math.inf:
             raise UsageError(f"input.white {self.white}: allowed is a number above 0, such as 4095 for 12 bits")
 

@@ -22,6 +22,7 @@ from visionkit.engines import GRAPHS, Engine, EngineName, TorchEngine, check_eng
 from visionkit.errors import CheckpointError, DataError, EnvironmentFault, UsageError, VisionKitError, suggest
 from visionkit.geometry import Geometry
 from visionkit.images import ImageLike, ImageSource
+from visionkit.inputs import batch_of_one
 from visionkit.novelty import Novelty
 from visionkit.out_of_distribution import tap_of
 from visionkit.predictions import Prediction
@@ -265,7 +266,7 @@ class Predictor:
 
     def prepare(self, picture: ImageLike, view: View | None = None) -> Example:
         """What the network is shown of a picture: the very tensor that validation sees."""
-        return self.preprocessor(Sample(self.preprocessor.source(picture), view=view))
+        return self.preprocessor(Sample.of(self.preprocessor.source(picture), view=view))
 
     @_names_the_model
     def _examples(self, picture: ImageLike, views: Views | None = None) -> list[Example] | _Large:
@@ -275,7 +276,7 @@ class Predictor:
         views = self.task.views(source) if views is None else views
         if len(views) > 1:  # decode once
             source = ImageSource(source.read(self.task.input.channels), source.name)
-        return [self.preprocessor(Sample(source, view=view)) for view in views]
+        return [self.preprocessor(Sample.of(source, view=view)) for view in views]
 
     def _answer(self, pictures: Sequence[list[Example] | _Large], options: dict[str, Any]) -> list[_Known]:
         """One prediction for each picture, which is a list of its views or looked at in windows."""
@@ -302,8 +303,8 @@ class Predictor:
         seen: list[torch.Tensor | None] = []
 
         def look(box: tuple[int, int, int, int]) -> torch.Tensor:
-            example = self.preprocessor(Sample(source, view=View(box)))
-            outputs = self._outputs(example["image"][None])
+            example = self.preprocessor(Sample.of(source, view=View(box)))
+            outputs = self._outputs(*batch_of_one(example))
             seen.append(None if self._features.last is None else self._features.last[0])
             return large.tiling.values(outputs)
 
@@ -325,30 +326,30 @@ class Predictor:
     ) -> list[Prediction]:
         """One prediction per example; `seen` takes the features of each, where the model knows what they tell."""
         # Only equal sizes share a batch: filled up to its neighbours' size, a picture's answer would depend on them.
-        groups: dict[torch.Size, list[int]] = {}
+        groups: dict[tuple[torch.Size, ...], list[int]] = {}
         for index, example in enumerate(examples):
-            groups.setdefault(example["image"].shape, []).append(index)
+            groups.setdefault(tuple(each.shape for each in example["inputs"].values()), []).append(index)
         answers: dict[int, Prediction] = {}
         for indices in groups.values():
             for some in batches(indices, self.batch_size):
-                image = (
-                    examples[some[0]]["image"][None]  # a view: no copy for a single picture
+                inputs = (
+                    batch_of_one(examples[some[0]])
                     if len(some) == 1
-                    else collate([examples[i] for i in some])["image"]
+                    else tuple(collate([examples[i] for i in some])["inputs"].values())
                 )
                 geometry: list[Geometry] = [examples[i]["geometry"] for i in some]
-                decoded = self.task.decode(self._outputs(image), **options)
+                decoded = self.task.decode(self._outputs(*inputs), **options)
                 answers.update(zip(some, self.task.restore(decoded, geometry), strict=True))
                 if seen is not None and self._features.last is not None:
                     seen.update(zip(some, self._features.last, strict=True))
         return [answers[index] for index in range(len(examples))]
 
-    def _outputs(self, image: torch.Tensor) -> Any:
+    def _outputs(self, *inputs: torch.Tensor) -> Any:
         """Runs the network, and refuses outputs that are no numbers: decoded, they would look like a prediction."""
         tap = tap_of(self.task.network) if self.task.statistics is not None else None
         with tap or nullcontext():
-            outputs = self.engine(image)
-        self._features.last = tap.take(len(image)) if tap is not None else None
+            outputs = self.engine(*inputs)
+        self._features.last = tap.take(len(inputs[0])) if tap is not None else None
         for name, values in zip(type(outputs)._fields, outputs, strict=True):
             if not isinstance(values, torch.Tensor) or not values.is_floating_point():
                 continue

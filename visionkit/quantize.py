@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from visionkit.engines import INPUT
 from visionkit.errors import CheckpointError, VisionKitError
 from visionkit.quiet import quiet
 
@@ -38,13 +37,14 @@ TRANSFORMER = ("Conv", "Gemm", "MatMul")
 """In a transformer only products with weights do: residual sums and attention have outliers that 8 bit cannot hold."""
 
 
-def quantize(graph: Path, out: Path, pictures: Iterable[Tensor]) -> None:
+def quantize(graph: Path, out: Path, pictures: Iterable[Mapping[str, Tensor]]) -> None:
     """Writes an 8-bit graph (QDQ format, weights per channel) that takes and gives what the float graph does.
 
     Args:
         graph: The float `.onnx` file.
         out: The file to write.
-        pictures: Calibration inputs (C, H, W) uint8; ranges are taken from what they make of every activation.
+        pictures: Calibration inputs by name, (C, H, W) uint8 each; ranges are taken from what they make of every
+            activation.
 
     Raises:
         CheckpointError: ONNX Runtime cannot quantise this graph.
@@ -95,15 +95,17 @@ def quantize(graph: Path, out: Path, pictures: Iterable[Tensor]) -> None:
 class _Reader:
     """A few pictures as ONNX Runtime's calibration reads them."""
 
-    def __init__(self, pictures: list[Tensor]) -> None:
-        self.feeds = iter([{INPUT: np.ascontiguousarray(picture[None].numpy())} for picture in pictures])
+    def __init__(self, samples: list[Mapping[str, Tensor]]) -> None:
+        self.feeds = iter(
+            [{name: np.ascontiguousarray(each[None].numpy()) for name, each in inputs.items()} for inputs in samples]
+        )
 
     def get_next(self) -> dict[str, Any] | None:
         return next(self.feeds, None)
 
 
-def _chunks(items: Iterable[Tensor], size: int) -> Iterator[list[Tensor]]:
-    chunk: list[Tensor] = []
+def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    chunk: list[Any] = []
     for item in items:
         chunk.append(item)
         if len(chunk) == size:

@@ -16,7 +16,7 @@ from torchmetrics import MetricCollection
 
 from visionkit.argument_types import check_arguments
 from visionkit.engines import Engine
-from visionkit.errors import UsageError
+from visionkit.errors import DataError, UsageError
 from visionkit.finite import finite
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
@@ -69,6 +69,8 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         question: The question that its models answer, in a sentence.
         kinds: `kind` of the predictions that `restore` gives; a page without them is ready for all kinds.
         monitor: The metric that chooses the best checkpoint, and "min" or "max".
+        inputs: Names of what a sample holds and the network takes, in order. The first is the reference: predictions
+            are about its pixels. A single image is the case of one name.
         targets: Keys of `visionkit.types.Target` that training needs.
         outputs: The NamedTuple that `forward` returns; its fields name the outputs of an exported graph. Fields with a
             default are for `losses` alone, and a graph leaves them out. Where it depends on the arguments, an
@@ -86,6 +88,7 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
     question: ClassVar[str] = ""
     kinds: ClassVar[tuple[str, ...]] = ()
     monitor: ClassVar[tuple[str, str]]
+    inputs: ClassVar[tuple[str, ...]] = ("image",)
     targets: ClassVar[tuple[str, ...]]
     outputs: ClassVar[type[tuple[Any, ...]]]
     public_schemes: ClassVar[tuple[str, ...]] = ()
@@ -245,21 +248,46 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
 
     # ------------------------------------------------------------------ forward and the steps
 
-    def forward(self, image: Tensor) -> Any:
-        """(B, C, H, W) uint8 pictures to raw outputs; one return type in every mode."""
-        if self.channels_last:
-            image = image.contiguous(memory_format=torch.channels_last)
-        return self.network(self.normalize(image))
+    def forward(self, *inputs: Tensor) -> Any:
+        """Inputs in the order of their names, (B, C, H, W) uint8 or clips (B, T, C, H, W), to raw outputs.
+
+        One return type in every mode.
+        """
+        return self.network(*(self.normalize(self.in_memory_format(each)) for each in inputs))
+
+    def in_memory_format(self, images: Tensor) -> Tensor:
+        """Images in the memory format of the weights."""
+        if self.channels_last and images.dim() == 4:
+            return images.contiguous(memory_format=torch.channels_last)
+        return images
+
+    def run(self, batch: Batch) -> Any:
+        """Runs the network on a batch; the one place that takes its inputs by name.
+
+        Raises:
+            DataError: The data has inputs under other names.
+        """
+        given = batch["inputs"]
+        if given.keys() != set(self.inputs):
+            raise DataError(f"{self.name} takes {', '.join(self.inputs)}, and the data gives {', '.join(given)}")
+        return self(*(given[name] for name in self.inputs))
+
+    def example_inputs(self, batch: int = 2) -> tuple[Tensor, ...]:
+        """Noise of the shapes that the network takes, (batch, C, H, W) uint8 each, or clips (batch, T, C, H, W)."""
+        spec = self.input
+        clip = (spec.frames,) if spec.frames > 1 else ()
+        shape = (batch, *clip, spec.channels, *spec.size)
+        return tuple(torch.randint(0, 256, shape, dtype=torch.uint8) for _ in self.inputs)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         # Lightning looks for tensors in every number of every geometry, milliseconds in a batch of 256.
-        moved = {key: move_data_to_device(batch[key], device) for key in ("image", "target")}
+        moved = {key: move_data_to_device(batch[key], device) for key in ("inputs", "target")}
         return {**batch, **moved}  # type: ignore[typeddict-item]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self._check_targets(batch)
         batch = self.train_batch(batch)
-        terms = self.losses(self(batch["image"]), batch["target"])
+        terms = self.losses(self.run(batch), batch["target"])
         values = torch.stack(list(terms.values()))
         loss = values.sum()
         self.step_log.add(terms, values.detach())
@@ -279,7 +307,7 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
 
     def _evaluate(self, batch: Batch) -> Any:
         self._check_targets(batch)
-        outputs = self(batch["image"])
+        outputs = self.run(batch)
         terms = self.losses(outputs, batch["target"])
         self._eval_log.add(terms, torch.stack(list(terms.values())).detach(), weight=len(batch["id"]))
         decoded = self.decode(finite(outputs))

@@ -9,11 +9,13 @@ centre of the first pixel is at 0.5 and a resize by a factor s maps x to s * x e
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict
 
 import numpy as np
+
+from visionkit.inputs import Clip, last_frame
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +39,11 @@ class Target(TypedDict, total=False):
         area: (N,) float32, COCO's own area in file pixels, which decides the small/medium/large buckets.
         iscrowd: (N,) int64, 1 for a crowd region.
         pixel_weight: (h, w) float32, how much each pixel of `label_map` counts in the loss.
-        depth: (h, w) float32 metres; 0 is not measured.
+        depth: (h, w) float32 meters; 0 is not measured.
+        flow: (2, h, w) float32, motion in pixels to the right and downwards, from the reference to the other image.
+        disparity: (h, w) float32 pixels; the other view shows the point at x - disparity. 0 is not measured.
+        valid: (h, w) bool, where `flow` or `disparity` is known.
+        track_ids: (N,) int64, which object of the sequence each one is.
         file_boxes: (N, 4) float64, the boxes as they were before any transform, in file pixels, for the metric;
             evaluation examples have them, training on a view does not.
         file_xywh: (N, 4) float64, x, y, width and height as a COCO file has them, not clipped: x + w - x loses a
@@ -65,6 +71,10 @@ class Target(TypedDict, total=False):
     file_xywh: Any
     file_masks: Any
     depth: Any
+    flow: Any
+    disparity: Any
+    valid: Any
+    track_ids: Any
     high_res: Any
     grey: Any
     identity: Any
@@ -84,10 +94,6 @@ class HeadTarget(TypedDict):
 
     rows: Tensor
     target: Any
-
-
-PER_INSTANCE = ("labels", "boxes", "masks", "keypoints", "area", "iscrowd")
-"""Keys with one row per object; an object that leaves the picture loses its row in all of them."""
 
 
 class View(NamedTuple):
@@ -110,41 +116,98 @@ Photometric = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture and what is known of it, in file pixels.
+    """The inputs of one prediction and what is known of them, in file pixels.
 
     `view` and `photometric` are deferred: the preprocessor applies the view inside its one resample and the photometric
-    change after it, where the picture is smallest. So augmentation costs no second resampling.
+    change after it, where the image is smallest. So augmentation costs no second resampling.
 
     Attributes:
-        image: Where the pixels come from; decoded when they are needed.
+        inputs: Images and clips by name, in the order of the task's `inputs`; decoded when they are needed. The first
+            is the reference: target, view and geometry are those of its pixels. See `Sample.of` for a single image.
         target: See `Target`; numpy arrays or tensors in file pixels.
-        id: Names the picture in messages, predictions and tables, mostly its path.
+        id: Names the sample in messages, predictions and tables, mostly the path of its reference image.
+        sequence: The video or scene that it belongs to; empty where it is independent of others.
+        frame: Its position in the sequence, from 0.
         view: The region to cut, or None for the whole file.
-        photometric: Applied to the picture at network size, or None.
+        photometric: Applied to every image at network size, or None.
         draft: JPEG files may be decoded at a reduced scale that still exceeds the output (training only).
     """
 
-    image: ImageSource
+    inputs: Mapping[str, ImageSource | Clip]
     target: Target = field(default_factory=Target)
     id: str = ""
+    sequence: str = ""
+    frame: int = 0
     view: View | None = None
     photometric: Photometric | None = None
     draft: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        image: ImageSource,
+        target: Target | None = None,
+        id: str = "",
+        view: View | None = None,
+        photometric: Photometric | None = None,
+        **more: Any,
+    ) -> Self:
+        """A sample of one image, under the name `image`.
+
+        Args:
+            image: Where the pixels come from.
+            target: See the class.
+            id: See the class.
+            view: See the class.
+            photometric: See the class.
+            **more: Further attributes of the class.
+        """
+        known = Target() if target is None else target
+        return cls({"image": image}, known, id, view=view, photometric=photometric, **more)
+
+    @property
+    def image(self) -> ImageSource:
+        """The reference input; of a clip its last frame."""
+        return last_frame(next(iter(self.inputs.values())))
+
+    def with_image(self, image: ImageSource, **changes: Any) -> Sample:
+        """The same sample with another reference image.
+
+        Args:
+            image: In place of the first input.
+            **changes: Further attributes to replace.
+        """
+        name = next(iter(self.inputs))
+        return replace(self, inputs={**self.inputs, name: image}, **changes)
+
+    def map_images(self, change: Callable[[ImageSource], ImageSource]) -> Sample:
+        """The same sample with every image of every input changed.
+
+        Args:
+            change: Takes and returns an image that is not decoded yet.
+        """
+        changed = {
+            name: replace(each, frames=[change(frame) for frame in each.frames])
+            if isinstance(each, Clip)
+            else change(each)
+            for name, each in self.inputs.items()
+        }
+        return replace(self, inputs=changed)
 
 
 class Example(TypedDict):
     """One sample in input pixels, as `collate` takes it."""
 
-    image: Tensor  # (C, h, w) uint8
+    inputs: dict[str, Tensor]  # (C, h, w) uint8 each; a clip (T, C, h, w)
     target: dict[str, Any]
-    geometry: Geometry
+    geometry: Geometry  # of the reference, which is the first input
     id: str
 
 
 class Batch(TypedDict):
     """What a step receives. `target` is a dict of stacked tensors, or a list of dicts where objects are counted."""
 
-    image: Tensor  # (B, C, h, w) uint8
+    inputs: dict[str, Tensor]  # (B, C, h, w) uint8 each; clips (B, T, C, h, w)
     target: Any
     geometry: list[Geometry]
     id: list[str]

@@ -172,7 +172,7 @@ class ClassificationTask(VisionTask):
         self._check_kind(batch["target"]["labels"])
         if self._mixer is None:
             return batch
-        image, labels = batch["image"], batch["target"]["labels"]
+        image, labels = batch["inputs"]["image"], batch["target"]["labels"]
         if len(image) % 2:
             raise UsageError(
                 f"model.mixup and model.cutmix pair pictures up: data.batch_size {len(image)} must be even"
@@ -183,7 +183,7 @@ class ClassificationTask(VisionTask):
             labels = labels * share + labels.flip(0) * (1.0 - share)
         else:
             image, labels = self._mixer(image, labels)
-        return {**batch, "image": image, "target": {**batch["target"], "labels": labels}}
+        return {**batch, "inputs": {"image": image}, "target": {**batch["target"], "labels": labels}}
 
     @property
     def protocol(self) -> str:

@@ -167,7 +167,7 @@ class FaceRecognitionTask(VisionTask):
 
     def _evaluate(self, batch: Batch) -> Any:
         # Whom it is measured on it has never seen, so there is no direction to compare with and no loss to state.
-        decoded = self.decode(finite(self(batch["image"])))
+        decoded = self.decode(finite(self.run(batch)))
         self.measure(decoded, batch)
         return decoded
 

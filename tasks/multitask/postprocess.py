@@ -30,7 +30,7 @@ def batch_of(batch: Batch, name: str) -> Batch:
         return {**batch, "target": target}
     numbers = rows.tolist()
     return {
-        "image": batch["image"][rows],
+        "inputs": {key: each[rows] for key, each in batch["inputs"].items()},
         "target": target,
         "geometry": [batch["geometry"][number] for number in numbers],
         "id": [batch["id"][number] for number in numbers],

@@ -176,13 +176,11 @@ class MultiTask(VisionTask):
 
     # ------------------------------------------------------------------ learning
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, image: Tensor, rows: Mapping[str, Tensor | None] | None = None, kept: list[Tensor] | None = None
     ) -> Any:
         """(B, C, H, W) uint8 pictures to the outputs of all heads, or of some on some, see `JointNetwork`."""
-        if self.channels_last:
-            image = image.contiguous(memory_format=torch.channels_last)
-        return self.network(self.normalize(image), rows, kept)
+        return self.network(self.normalize(self.in_memory_format(image)), rows, kept)
 
     def losses(self, outputs: Any, target: Any) -> dict[str, Tensor]:
         """The terms of every head that has outputs and labels, times its weight, as `<head>/<term>`."""
@@ -198,8 +196,8 @@ class MultiTask(VisionTask):
         batch = self.train_batch(batch)
         rows = self._rows(batch, learning=True)
         kept: list[Tensor] | None = [] if self.balance.wants_features else None
-        terms = self.losses(self(batch["image"], rows, kept), batch["target"])
-        shares = fair_shares(self._counts(batch, rows), batch["image"].device)
+        terms = self.losses(self(*batch["inputs"].values(), rows, kept), batch["target"])
+        shares = fair_shares(self._counts(batch, rows), self.device)
         losses: dict[str, Tensor] = {}
         for name, value in terms.items():
             head = name.partition("/")[0]
@@ -209,7 +207,7 @@ class MultiTask(VisionTask):
         missing = [module for name, module in self.network.heads.items() if name not in losses]
         rest = untouched([*missing, *([self.balance] if missing else []), *([] if losses else [self.network.backbone])])
         if not parts:
-            loss = torch.as_tensor(rest, device=batch["image"].device)
+            loss = torch.as_tensor(rest, device=self.device)
         elif self.surgery:
             loss = with_surgery(parts, list(self.network.backbone.parameters()), self.global_step) + rest
         else:
@@ -244,7 +242,7 @@ class MultiTask(VisionTask):
         for name in self._rows(batch, learning=True):
             own = batch_of(batch, name)
             changed = self.tasks[name].train_batch(own)
-            if changed["image"] is not own["image"]:
+            if changed["inputs"] is not own["inputs"]:
                 raise UsageError(
                     f"model.heads.{name}: mixes pictures (mixup, cutmix), which belong to all heads; leave it out"
                 )
@@ -288,7 +286,7 @@ class MultiTask(VisionTask):
 
     def _evaluate(self, batch: Batch) -> Any:
         rows = self._rows(batch)
-        outputs = self(batch["image"], rows)
+        outputs = self(*batch["inputs"].values(), rows)
         terms = self.losses(outputs, batch["target"])
         if terms:
             counts: dict[str, float] = dict(self._counts(batch, rows))

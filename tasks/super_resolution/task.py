@@ -187,7 +187,7 @@ class SuperResolutionTask(VisionTask):
                 "pictures of different sizes are measured one at a time, as they are served; set data.eval_batch_size 1"
             )
         target = batch["target"]
-        self.metrics.update(decoded, target["high_res"], batch["image"], target.get("grey", ()))
+        self.metrics.update(decoded, target["high_res"], batch["inputs"]["image"], target.get("grey", ()))
 
     @property
     def protocol(self) -> str:

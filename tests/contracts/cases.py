@@ -231,7 +231,7 @@ def samples(name: str, count: int, seed: int = 0) -> list[Sample]:
     for k, image in enumerate(shown):
         objects = _object(k, image, classes) if "boxes" in wanted else {}
         target = {key: objects[key] if key in objects else targets[key](k, image) for key in wanted}
-        out.append(Sample(ImageSource(image, name=f"picture-{k}"), target, f"picture-{k}"))
+        out.append(Sample.of(ImageSource(image, name=f"picture-{k}"), target, f"picture-{k}"))
     return out
 
 

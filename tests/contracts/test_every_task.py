@@ -36,7 +36,7 @@ def test_every_installed_task_has_a_case():
 @every_network
 def test_forward_returns_one_type_in_every_mode(name, network):
     task = build(name, network)
-    images = batch(task)["image"]
+    images = batch(task)["inputs"]["image"]
     assert images.dtype == torch.uint8
     for training in (True, False):
         task.train(training)
@@ -68,7 +68,7 @@ def test_the_network_sees_the_values_of_timms_own_transform(name, network):
 def test_losses_are_finite_and_reach_every_parameter(name, network):
     task = build(name, network).train()
     data = batch(task, 4)
-    terms = task.losses(task(data["image"]), data["target"])
+    terms = task.losses(task.run(data), data["target"])
     assert terms
     assert all(torch.isfinite(value) for value in terms.values())
     sum(terms.values()).backward()
@@ -92,7 +92,7 @@ def test_overfits_a_few_pictures(name):
         first, last = first if first is not None else loss.item(), loss.item()
     assert last < CASES[name].loss_left * first
     task.eval()
-    task.measure(task.decode(task(data["image"])), data)
+    task.measure(task.decode(task.run(data)), data)
     metric = task.monitor[0].partition("/")[2]
     reached = float(task.metrics.compute()[metric])
     assert reached >= CASES[name].overfit if task.monitor[1] == "max" else reached <= CASES[name].overfit
@@ -155,7 +155,7 @@ def test_what_is_validated_is_what_is_served(name):
     example = SampleDataset(given, Preprocessor(task.input))
     for k, sample in enumerate(given):
         served, geometry = Preprocessor(task.input).prepare(sample.image)
-        assert torch.equal(example[k]["image"], served)
+        assert torch.equal(example[k]["inputs"]["image"], served)
         assert example[k]["geometry"] == geometry
 
 

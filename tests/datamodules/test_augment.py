@@ -31,7 +31,7 @@ EVERYTHING: dict[str, Any] = {
 
 
 def sample(**target: Any) -> Sample:
-    return Sample(ImageSource(SCENE.image, "scene"), target or {"labels": np.int64(1)}, "scene")  # type: ignore[arg-type]
+    return Sample.of(ImageSource(SCENE.image, "scene"), target or {"labels": np.int64(1)}, "scene")  # type: ignore[arg-type]
 
 
 def test_albumentations_comes_late_and_asks_nobody_for_its_version() -> None:
@@ -57,7 +57,7 @@ def test_seed_epoch_and_index_decide(crop: Any, policy: Any) -> None:
     prepare = Preprocessor(SPEC)
 
     def image(seed: int, epoch: int, index: int) -> bytes:
-        out: bytes = prepare(augment(sample(), rng_for(seed, epoch, index)))["image"].numpy().tobytes()
+        out: bytes = prepare(augment(sample(), rng_for(seed, epoch, index)))["inputs"]["image"].numpy().tobytes()
         return out
 
     first = [image(0, epoch, index) for epoch in range(3) for index in range(4)]
@@ -97,7 +97,7 @@ def test_pad_moves_the_whole_picture() -> None:
 
 
 def test_a_narrow_picture_still_has_a_crop() -> None:
-    thin = Sample(ImageSource(np.zeros((400, 3, 3), dtype=np.uint8)), {"labels": np.int64(0)})
+    thin = Sample.of(ImageSource(np.zeros((400, 3, 3), dtype=np.uint8)), {"labels": np.int64(0)})
     view = ClassificationAugment(scale=(0.9, 1.0))(thin, np.random.default_rng(0)).view
     assert view is not None and view.box == (0, 198, 3, 202)
 
@@ -214,7 +214,7 @@ PERSONS = next(scene for scene in (make_scene(0, k) for k in range(20)) if len(s
 def test_mirroring_is_exact_for_every_target(key: Any) -> None:
     before = PERSONS.target(key)
     width = PERSONS.image.shape[1]
-    given = Sample(ImageSource(PERSONS.image), before, "x")  # type: ignore[arg-type]
+    given = Sample.of(ImageSource(PERSONS.image), before, "x")  # type: ignore[arg-type]
     after = AlbumentationsAugment(FLIP, swap=[(1, 2), (3, 4)])(given, np.random.default_rng(0))
     assert (after.image.read() == PERSONS.image[:, ::-1]).all()
     target: dict[str, Any] = dict(after.target)
@@ -237,7 +237,7 @@ def test_keypoints_follow_a_rotation_and_boxes_that_leave_take_their_rows_along(
         {"name": "Affine", "rotate": [90, 90], "p": 1.0},
         {"name": "Crop", "x_max": 70, "y_max": 120, "p": 1.0},
     ]
-    given = Sample(ImageSource(PERSONS.image), PERSONS.target("keypoints"))  # type: ignore[arg-type]
+    given = Sample.of(ImageSource(PERSONS.image), PERSONS.target("keypoints"))  # type: ignore[arg-type]
     after: dict[str, Any] = dict(AlbumentationsAugment(transforms)(given, np.random.default_rng(0)).target)
     count = len(after["boxes"])
     assert {len(after[key]) for key in after} == {count}

@@ -120,7 +120,7 @@ def test_mirrored_folders_with_splits(tmp_path):
     for k, sample in enumerate(data.samples("train")):
         np.testing.assert_allclose(sample.target["depth"], metres(k), atol=1e-3)
     batch = next(iter(data.val_dataloader()))
-    assert batch["target"]["depth"].shape == (2, 24, 32) and batch["image"].shape == (2, 3, 24, 32)
+    assert batch["target"]["depth"].shape == (2, 24, 32) and batch["inputs"]["image"].shape == (2, 3, 24, 32)
 
 
 def test_frames_side_by_side_with_every_fifth_held_out(tmp_path):

@@ -33,7 +33,7 @@ def test_published_files(tmp_path: Path, packed: bool) -> None:
     assert [len(data.samples(split)) for split in ("train", "val", "test")] == [30, 10, 10]  # type: ignore[arg-type]
     sample = data.samples("test")[7]
     assert (sample.image.read(1)[..., 0] == arrays["t10k-images-idx3-ubyte"][7]).all() and sample.target["labels"] == 7
-    assert next(iter(data.loader("train")))["image"].shape == (5, 1, 28, 28)
+    assert next(iter(data.loader("train")))["inputs"]["image"].shape == (5, 1, 28, 28)
     assert sample.image.read(3).shape == (28, 28, 3)
 
 

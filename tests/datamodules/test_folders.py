@@ -185,7 +185,7 @@ def test_zip_store_pickles(flat: Path, tmp_path: Path) -> None:
 def batches(data: FolderData, epoch: int) -> list[tuple[list[str], torch.Tensor]]:
     loader = data.loader("train")
     loader.sampler.set_epoch(epoch)  # type: ignore[union-attr]
-    return [(batch["id"], batch["image"]) for batch in loader]
+    return [(batch["id"], batch["inputs"]["image"]) for batch in loader]
 
 
 @pytest.mark.parametrize("cache_mb", [0, 64])
@@ -254,9 +254,9 @@ def test_cifar10_zip() -> None:
     assert [set(counts.tolist()) for counts in sizes] == [{4500}, {500}, {1000}]
     assert all("/train/" in sample.id for sample in data.samples("val")[:50])
     batch = next(iter(data.loader("test")))
-    assert batch["image"].shape == (64, 3, 32, 32)
+    assert batch["inputs"]["image"].shape == (64, 3, 32, 32)
     with zipfile.ZipFile(path) as archive, Image.open(io.BytesIO(archive.read("test/airplane/0000.jpg"))) as first:
-        difference = np.abs(np.asarray(first).astype(int) - batch["image"][0].permute(1, 2, 0).numpy())
+        difference = np.abs(np.asarray(first).astype(int) - batch["inputs"]["image"][0].permute(1, 2, 0).numpy())
     assert difference.max() <= 2  # decoders round differently
 
 

@@ -32,7 +32,7 @@ def sample(as_set: bool) -> Sample:
         "area": np.arange(3.0),
         "iscrowd": np.zeros(3, int),
     }
-    return Sample(ImageSource(picture), target, "p")  # type: ignore[arg-type]
+    return Sample.of(ImageSource(picture), target, "p")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("turn", [False, True])
@@ -53,7 +53,7 @@ def test_truth_stays_on_its_pixels(turn, as_set):
         seen.add(rows.pop())
         for box, label, mask, area in zip(*(target[k] for k in ("boxes", "labels", "masks", "area")), strict=True):
             assert int(area) == int(label)
-            lit = example["image"][label] > 127
+            lit = example["inputs"]["image"][label] > 127
             assert (lit & mask).sum() / (lit | mask).sum() > 0.8, changed.view
             rows_lit, columns_lit = lit.any(1).nonzero(), lit.any(0).nonzero()
             tight = torch.tensor([columns_lit[0], rows_lit[0], columns_lit[-1] + 1, rows_lit[-1] + 1])
@@ -66,7 +66,9 @@ def test_truth_stays_on_its_pixels(turn, as_set):
 def test_a_part_of_fixed_size():
     augment = ObjectAugment(scale=(1, 1), ratio=1, crop=(48, 64), turn=True)
     preprocess = Preprocessor(InputSpec(fit="native", divisor=16))
-    sizes = {preprocess(augment(sample(True), np.random.default_rng(seed)))["image"].shape for seed in range(12)}
+    sizes = {
+        preprocess(augment(sample(True), np.random.default_rng(seed)))["inputs"]["image"].shape for seed in range(12)
+    }
     assert sizes == {(3, 48, 64)}
 
 
@@ -77,10 +79,12 @@ def test_what_is_visible_of_a_box():
 
 
 def test_pictures_without_objects_and_colours():
-    blank = Sample(ImageSource(np.full((64, 64, 3), 100, np.uint8)), {"boxes": np.zeros((0, 4)), "labels": np.zeros(0)})
+    blank = Sample.of(
+        ImageSource(np.full((64, 64, 3), 100, np.uint8)), {"boxes": np.zeros((0, 4)), "labels": np.zeros(0)}
+    )
     augment = ObjectAugment(brightness=0.5, contrast=0.2, saturation=0.3, hue=0.1)
     example = Preprocessor(InputSpec(size=(64, 64)))(augment(blank, np.random.default_rng(1)))
-    assert example["target"]["boxes"].shape == (0, 4) and int(example["image"].float().mean()) != 100
+    assert example["target"]["boxes"].shape == (0, 4) and int(example["inputs"]["image"].float().mean()) != 100
 
 
 def test_the_same_numbers_give_the_same_sample():
@@ -99,4 +103,4 @@ def test_values_that_make_no_sense_are_refused(given):
 
 def test_other_targets_are_refused():
     with pytest.raises(UsageError, match="label_map"):
-        ObjectAugment()(Sample(sample(True).image, {"label_map": np.zeros((96, 128))}), np.random.default_rng(0))
+        ObjectAugment()(Sample.of(sample(True).image, {"label_map": np.zeros((96, 128))}), np.random.default_rng(0))

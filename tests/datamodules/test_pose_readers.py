@@ -117,7 +117,7 @@ def picture(count=2):
         "keypoints": keypoints.astype(np.float32), "boxes": boxes, "area": np.full(count, 900.0),
         "iscrowd": np.zeros(count, np.int64),
     }  # fmt: skip
-    return Sample(ImageSource(rng.integers(0, 256, (100, 110, 3), dtype=np.uint8)), target, f"p{count}")
+    return Sample.of(ImageSource(rng.integers(0, 256, (100, 110, 3), dtype=np.uint8)), target, f"p{count}")
 
 
 def test_persons_without_joints_and_crowds_are_left_out_and_counted(caplog):
@@ -152,7 +152,7 @@ def test_augmentation_moves_joints_with_the_pixels(seed):
     keypoints[0, 5], keypoints[0, 6] = (80.5, 90.5, 2), (130.5, 100.5, 2)
     pixels[88:93, 78:83], pixels[98:103, 128:133] = (255, 0, 0), (0, 255, 0)
     target = {"keypoints": keypoints, "boxes": np.array([[60, 60, 150, 150.0]])}
-    (crop,) = PersonCrops([Sample(ImageSource(pixels), target, "x")], PersonCrop(1.6), SPEC.size, training=True)
+    (crop,) = PersonCrops([Sample.of(ImageSource(pixels), target, "x")], PersonCrop(1.6), SPEC.size, training=True)
     augment = PoseAugment(rotation=40, rotate=1.0, scale=0.2, flip=0.5).with_skeleton(COCO)
     changed = augment(crop, rng_for(0, 0, seed))
     assert keypoints[0, 5].tolist() == [80.5, 90.5, 2], "the sample itself stays"
@@ -160,7 +160,7 @@ def test_augmentation_moves_joints_with_the_pixels(seed):
     flip = changed.view.flip
     for joint, channel in ((5, 0), (6, 1)):
         x, y, seen = example["target"]["keypoints"][0, 11 - joint if flip else joint].tolist()
-        weight = example["image"][channel].float() - example["image"][1 - channel].float()
+        weight = example["inputs"]["image"][channel].float() - example["inputs"]["image"][1 - channel].float()
         weight = weight.clamp(min=0).numpy()
         rows, columns = np.mgrid[0:128, 0:96] + 0.5
         assert seen == 2

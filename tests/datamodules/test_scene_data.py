@@ -17,7 +17,7 @@ def test_every_target_makes_batches(target: TargetKey) -> None:
     spec = InputSpec(fit="native") if target == "high_res" else SPEC
     data = SceneData(target, count=6, eval_count=3, size=(48, 64), input=spec, batch_size=3)
     batch = next(iter(data.loader("train")))
-    assert batch["image"].dtype == torch.uint8 and len(batch["image"]) == 3
+    assert batch["inputs"]["image"].dtype == torch.uint8 and len(batch["inputs"]["image"]) == 3
     keys = {"presence": "labels"}.get(target, target)
     first = batch["target"][0] if isinstance(batch["target"], list) else batch["target"]
     assert keys in first

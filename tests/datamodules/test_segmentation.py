@@ -162,7 +162,7 @@ def place_sample():
     """Every pixel's colour says where it was, and so does its label."""
     y, x = np.indices((40, 60))
     picture = np.stack([4 * x, 6 * y, np.full_like(x, 200)], axis=-1).astype(np.uint8)
-    return Sample(ImageSource(picture, "places"), {"label_map": (y // 8 * 8 + x // 8).astype(np.uint8)}, "places")
+    return Sample.of(ImageSource(picture, "places"), {"label_map": (y // 8 * 8 + x // 8).astype(np.uint8)}, "places")
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -170,7 +170,7 @@ def test_picture_and_truth_stay_aligned(seed):
     augment = DenseAugment(scale=(0.6, 2.5), stretch=1.3, flip=0.5, rotation=15.0 if seed % 2 else 0.0)
     rng = np.random.default_rng(seed)
     example = Preprocessor(InputSpec(size=(64, 96), fit="stretch"))(augment(place_sample(), rng))
-    picture, truth = example["image"].numpy().astype(float), example["target"]["label_map"].numpy()
+    picture, truth = example["inputs"]["image"].numpy().astype(float), example["target"]["label_map"].numpy()
     known = truth != 255
     assert known.mean() > 0.2
     x, y = picture[0] / 4, picture[1] / 6
@@ -192,7 +192,7 @@ def test_augmentation_depends_on_its_generator_alone_and_is_checked():
             DenseAugment(**wrong)
     with pytest.raises(UsageError, match="not boxes"):
         augment(
-            Sample(ImageSource(np.zeros((8, 8, 3), np.uint8)), {"boxes": np.zeros((0, 4))}), np.random.default_rng(0)
+            Sample.of(ImageSource(np.zeros((8, 8, 3), np.uint8)), {"boxes": np.zeros((0, 4))}), np.random.default_rng(0)
         )
 
 

@@ -47,7 +47,7 @@ def test_a_patch_s_low_resolution_is_that_of_the_whole_picture(scale):
     whole = shrink(modulo_crop(image, scale), scale)
     patches = PatchAugment(scale, patch=7, flips=False)
     for number in range(20):
-        sample = patches(Sample(ImageSource(image), {}), rng_for(0, 0, number))
+        sample = patches(Sample.of(ImageSource(image), {}), rng_for(0, 0, number))
         low, high = sample.image.read(), np.asarray(sample.target["high_res"]).transpose(1, 2, 0)
         assert low.shape == (7, 7, 3) and high.shape == (7 * scale, 7 * scale, 3)
         places = [
@@ -64,7 +64,7 @@ def test_a_patch_s_low_resolution_is_that_of_the_whole_picture(scale):
 def test_mirrored_and_turned_patches_still_fit():
     patches, seen = PatchAugment(2, patch=16), set()
     for number in range(40):
-        sample = patches(Sample(ImageSource(photo(50, 60)), {}), rng_for(1, 0, number))
+        sample = patches(Sample.of(ImageSource(photo(50, 60)), {}), rng_for(1, 0, number))
         low, high = sample.image.read().astype(float), np.asarray(sample.target["high_res"]).transpose(1, 2, 0)
         mean = high.reshape(16, 2, 16, 2, 3).mean(axis=(1, 3))
         right = np.abs(mean - low).mean()
@@ -77,16 +77,16 @@ def test_training_gives_patches_and_validation_whole_pictures(folder):
     data = SuperResolutionData(str(folder), scale=3, patch=8, patches=4, batch_size=6, val_fraction=0.4, input=SPEC)
     assert len(data.samples("train")) == 12 and len(data.samples("val")) == 2
     batch = next(iter(data.loader("train")))
-    assert batch["image"].shape == (6, 3, 8, 8) and batch["image"].dtype == torch.uint8
+    assert batch["inputs"]["image"].shape == (6, 3, 8, 8) and batch["inputs"]["image"].dtype == torch.uint8
     assert batch["target"]["high_res"].shape == (6, 3, 24, 24)
     for batch in data.loader("val"):
-        height, width = batch["image"].shape[-2:]
+        height, width = batch["inputs"]["image"].shape[-2:]
         assert batch["target"]["high_res"].shape == (1, 3, 3 * height, 3 * width)
     names = {sample.id for split in ("train", "val") for sample in data.samples(split)}
     assert len(names) == 5, "no picture is in both"
     again = SuperResolutionData(str(folder), scale=3, patch=8, patches=4, batch_size=6, val_fraction=0.4, input=SPEC)
     first, second = (next(iter(each.loader("train"))) for each in (data, again))
-    assert torch.equal(first["image"], second["image"]), "(seed, epoch, index) alone decides"
+    assert torch.equal(first["inputs"]["image"], second["inputs"]["image"]), "(seed, epoch, index) alone decides"
 
 
 def test_pairs_from_folders(folder, tmp_path):
@@ -100,7 +100,7 @@ def test_pairs_from_folders(folder, tmp_path):
         batch = next(iter(data.loader(split)))
         large = batch["target"]["high_res"].float()
         mean = torch.nn.functional.avg_pool2d(large, 2)
-        assert (255 - mean - batch["image"]).abs().mean() < 8, "what lies there is taken"
+        assert (255 - mean - batch["inputs"]["image"]).abs().mean() < 8, "what lies there is taken"
     with pytest.raises(DataError, match=r"divided by 3.*give the folder of that scale"):
         SuperResolutionData(str(folder), scale=3, **arguments).samples("train")
     (low / "1x2.png").unlink()
@@ -179,7 +179,7 @@ def test_a_picture_smaller_than_a_patch_is_refused_or_filled_up(folder):
     with pytest.raises(DataError, match=r"smaller than a patch of 90x90.*lower data.patch to"):
         SuperResolutionData(str(folder), scale=3, patch=30, input=SPEC).samples("train")
     data = SuperResolutionData(str(folder), scale=3, patch=30, small="mirror", patches=1, batch_size=2, input=SPEC)
-    assert next(iter(data.loader("train")))["image"].shape == (2, 3, 30, 30)
+    assert next(iter(data.loader("train")))["inputs"]["image"].shape == (2, 3, 30, 30)
 
 
 def test_degradations_are_drawn_for_each_patch_and_fixed_for_validation(folder):
@@ -189,8 +189,8 @@ def test_degradations_are_drawn_for_each_patch_and_fixed_for_validation(folder):
     assert len(data.loader("train")) == len(plain.loader("train"))
     a, b = (next(iter(each.loader("val"))) for each in (data, plain))
     assert torch.equal(a["target"]["high_res"], b["target"]["high_res"])
-    assert 1 < (a["image"].float() - b["image"].float()).abs().mean() < 40
-    assert torch.equal(a["image"], next(iter(data.loader("val")))["image"])
+    assert 1 < (a["inputs"]["image"].float() - b["inputs"]["image"].float()).abs().mean() < 40
+    assert torch.equal(a["inputs"]["image"], next(iter(data.loader("val")))["inputs"]["image"])
     with pytest.raises(UsageError, match="least and most"):
         Degradation(blur=(3.0, 1.0))
     with pytest.raises(UsageError, match="begins at 1"):

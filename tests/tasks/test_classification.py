@@ -132,9 +132,11 @@ def test_mixing_keeps_the_labels_mass_and_learns(kind, multilabel):
     task = tiny(multilabel=multilabel, **kind)
     labels = torch.randint(0, 2, (4, 3)).float() if multilabel else torch.tensor([0, 1, 2, 0])
     image = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
-    batch = {"image": image, "target": {"labels": labels}, "geometry": [], "id": list("abcd")}
+    batch = {"inputs": {"image": image}, "target": {"labels": labels}, "geometry": [], "id": list("abcd")}
     # A CutMix box may come out empty; one of a few draws does change the picture.
-    mixed = next(m for m in (task.train_batch(batch) for _ in range(9)) if not torch.equal(m["image"], image.float()))
+    mixed = next(
+        m for m in (task.train_batch(batch) for _ in range(9)) if not torch.equal(m["inputs"]["image"], image.float())
+    )
     assert mixed["target"]["labels"].shape == (4, 3)
     if not multilabel:
         assert torch.allclose(mixed["target"]["labels"].sum(dim=1), torch.ones(4))
@@ -147,7 +149,7 @@ def test_mixing_keeps_the_labels_mass_and_learns(kind, multilabel):
 def test_mixing_an_odd_batch_says_what_to_change():
     task = tiny(mixup=0.5)
     batch = {
-        "image": torch.zeros(3, 3, 64, 64, dtype=torch.uint8),
+        "inputs": {"image": torch.zeros(3, 3, 64, 64, dtype=torch.uint8)},
         "target": {"labels": torch.tensor([0, 1, 2])},
         "id": [],
     }
@@ -200,10 +202,10 @@ def test_one_class_alone_is_refused_before_training():
 
 def test_data_of_the_other_kind_says_what_to_set():
     image = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
-    several = {"image": image, "target": {"labels": torch.ones(2, 3)}, "id": ["x", "y"]}
+    several = {"inputs": {"image": image}, "target": {"labels": torch.ones(2, 3)}, "id": ["x", "y"]}
     with pytest.raises(UsageError, match=r"set --model\.multilabel true"):
         tiny().training_step(several, 0)
-    one = {"image": image, "target": {"labels": torch.tensor([0, 1])}, "id": ["x", "y"]}
+    one = {"inputs": {"image": image}, "target": {"labels": torch.tensor([0, 1])}, "id": ["x", "y"]}
     with pytest.raises(UsageError, match="one label a picture"):
         tiny(multilabel=True).training_step(one, 0)
 
@@ -245,7 +247,7 @@ def test_a_frozen_backbone_keeps_weights_and_statistics():
     task.train()
     before = {key: value.clone() for key, value in task.network.backbone.state_dict().items()}
     batch = {
-        "image": torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8),
+        "inputs": {"image": torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)},
         "target": {"labels": torch.tensor([0, 1])},
         "id": ["a", "b"],
     }

@@ -386,13 +386,13 @@ def test_truth_and_picture_move_together_and_zero_is_never_mixed():
     picture = np.repeat((depth * 100).astype(np.uint8)[..., None], 3, axis=2)
     view = View((10, 6, 70, 51), flip=True)
     for spec in (InputSpec(size=(45, 60), fit="stretch"), InputSpec(size=(40, 100), fit="letterbox")):
-        example = Preprocessor(spec)(Sample(ImageSource(picture), {"depth": depth}, "x", view))
+        example = Preprocessor(spec)(Sample.of(ImageSource(picture), {"depth": depth}, "x", view))
         truth = example["target"]["depth"]
         assert set(np.unique(truth.numpy())) <= {0.0, 0.5, 1.0, 2.0}
         if spec.fit == "stretch":  # no resize at all: the same pixels
-            np.testing.assert_array_equal(example["image"][0].numpy(), (truth.numpy() * 100).astype(np.uint8))
+            np.testing.assert_array_equal(example["inputs"]["image"][0].numpy(), (truth.numpy() * 100).astype(np.uint8))
     data = SampleDataset(
-        [Sample(ImageSource(picture), {"depth": depth}, "x")], Preprocessor(InputSpec(size=(60, 80), fit="stretch"))
+        [Sample.of(ImageSource(picture), {"depth": depth}, "x")], Preprocessor(InputSpec(size=(60, 80), fit="stretch"))
     )
     np.testing.assert_array_equal(collate([data[0]])["target"]["depth"][0].numpy(), depth)
 

@@ -94,14 +94,14 @@ def test_it_learns_evaluates_and_serves() -> None:
     assert task.crop is None and PoseTask.linked("crop", architecture="keypoint_rcnn") is None
     data = SceneData("keypoints", count=4, eval_count=2, size=(96, 128), input=spec, batch_size=2)
     batch = next(iter(data.train_dataloader()))
-    terms = task.losses(task(batch["image"]), batch["target"])
+    terms = task.losses(task.run(batch), batch["target"])
     assert "keypoints" in terms and all(torch.isfinite(value) for value in terms.values())
     sum(terms.values()).backward()
     assert all(parameter.grad is not None for parameter in task.parameters())
     task.eval()
     with torch.no_grad():
         for batch in data.val_dataloader():
-            task.measure(task.decode(task(batch["image"])), batch)
+            task.measure(task.decode(task.run(batch)), batch)
     assert "ap" in task.metrics.compute()
     answer = Predictor(task)(data.samples("val")[0].image)
     assert isinstance(answer, Poses)

@@ -85,7 +85,7 @@ def test_every_heads_loss_gives_the_backbone_a_gradient():
     stem.register_hook(felt.append)
     for name in task.tasks:
         felt.clear()
-        terms = task.losses(task(batch["image"]), batch["target"])
+        terms = task.losses(task.run(batch), batch["target"])
         sum(value for key, value in terms.items() if key.startswith(f"{name}/")).backward()
         assert felt and felt[0].abs().sum() > 0, name
 
@@ -119,7 +119,7 @@ def test_a_picture_without_a_label_has_no_loss_and_is_not_looked_at():
     data = scenes({"what": 6, "far": 3})
     batch = batch_of(data, [1, 4, 2, 5])
     assert batch["target"]["heads"]["far"]["rows"].tolist() == [0, 2]
-    outputs = task(batch["image"], task._rows(batch))
+    outputs = task(batch["inputs"]["image"], task._rows(batch))
     assert outputs.what_logits.shape[0] == 4 and outputs.far_depth.shape[0] == 2
     none = batch_of(data, [3, 4])
     assert list(none["target"]["heads"]) == ["what"]
@@ -319,7 +319,7 @@ def test_known_joint_models_learn_are_measured_and_answer(heads, tmp_path):
     task, data = joint(heads), scenes(dict.fromkeys(heads, 8))
     batch = batch_of(data, [0, 1, 2, 3])
     task.train()
-    terms = task.losses(task(batch["image"]), batch["target"])
+    terms = task.losses(task.run(batch), batch["target"])
     assert {name.split("/")[0] for name in terms} == set(heads)
     own = {
         name: {key: p for key, p in head.named_parameters() if not key.startswith("backbone.")}

@@ -63,7 +63,7 @@ def test_every_architecture_learns_evaluates_and_serves(architecture):
     task.eval()
     with torch.no_grad():
         for batch in data.val_dataloader():
-            decoded = task.decode(task(batch["image"]))
+            decoded = task.decode(task.run(batch))
             task.measure(decoded, batch)
     values = task.metrics.compute()
     assert {"ap", "ap50", "ap75", "ap_medium", "ap_large", "ar", "ar50", "ar75", "ar_medium", "ar_large"} <= set(values)
@@ -265,7 +265,7 @@ def test_ground_truth_through_each_network_s_own_coding_gives_ap_1(architecture)
     )
     limbs = task.skeleton.limbs
     for batch in data.val_dataloader():
-        size = tuple(int(side / task.stride) for side in batch["image"].shape[-2:])
+        size = tuple(int(side / task.stride) for side in batch["inputs"]["image"].shape[-2:])
         if architecture == "openpose":
             drawn = [draw_gaussians(t["keypoints"][..., :2], size, task.stride, 0.6) for t in batch["target"]]
             seen = [(t["keypoints"][..., 2] > 0)[..., None, None] for t in batch["target"]]

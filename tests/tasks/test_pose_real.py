@@ -112,7 +112,7 @@ def test_each_network_learns_fourteen_persons_by_heart(architecture):
         if step % 100 == 0:
             task.eval()
             with torch.no_grad():
-                task.measure(task.decode(task(batch["image"])), batch)
+                task.measure(task.decode(task.run(batch)), batch)
             reached = float(task.metrics.compute()["ap"])
             task.metrics.reset()
             task.train()

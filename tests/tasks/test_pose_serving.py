@@ -49,7 +49,7 @@ def test_the_graph_of_every_network_answers_as_torch_does(coding, tmp_path):
     assert (tmp_path / "bundle/model.roi.onnx").exists() == (coding == "keypoint_rcnn")
     several = [np.random.default_rng(k).integers(0, 256, (60, 80 + k, 3), dtype=np.uint8) for k in range(3)]
     for picture in several:
-        image = ours.prepare(picture, task.views(ImageSource(picture))[0])["image"][None]
+        image = ours.prepare(picture, task.views(ImageSource(picture))[0])["inputs"]["image"][None]
         raw, exported = ours.engine(image), graph.engine(image)
         assert type(raw) is type(exported)
         for a, b in zip(raw, exported, strict=True):

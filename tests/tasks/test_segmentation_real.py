@@ -55,7 +55,7 @@ def test_the_starters_network_learns_four_pictures_by_heart():
         if step % 50 == 0:
             task.eval()
             with torch.inference_mode():
-                task.measure(task.decode(task(batch["image"])), batch)
+                task.measure(task.decode(task.run(batch)), batch)
             reached = {name: float(value) for name, value in task.metrics.compute().items() if value.numel() == 1}
             task.metrics.reset()
             task.train()

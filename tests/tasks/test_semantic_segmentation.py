@@ -268,7 +268,7 @@ def test_a_prediction_has_exactly_the_pictures_size(fit, decoder):
 
 def test_batches_of_pictures_without_a_label_are_counted_and_told(caplog):
     task = build()
-    empty = {"image": None, "target": {"label_map": torch.full((2, 8, 8), 255)}, "geometry": [], "id": []}
+    empty = {"inputs": {}, "target": {"label_map": torch.full((2, 8, 8), 255)}, "geometry": [], "id": []}
     task.train_batch(empty)
     task.on_train_epoch_end()
     assert "2 pictures of this epoch had nothing but ignored pixels" in caplog.text

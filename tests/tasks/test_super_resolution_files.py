@@ -220,7 +220,7 @@ def test_what_is_served_is_what_is_measured():
     ours, given = predictor(), pixels(21, 30)
     example = ours.prepare(given)
     with torch.no_grad():
-        decoded = ours.task.decode(ours.task(example["image"][None]))
+        decoded = ours.task.decode(ours.task(example["inputs"]["image"][None]))
     (measured,) = ours.task.restore(decoded, [example["geometry"]])
     assert measured == ours(given)
 

@@ -101,7 +101,7 @@ def test_what_training_has_found_is_what_is_served(tmp_path: Path, ending: str) 
     again = type(task).from_config(task.config)
     assert isinstance(again, VisionTask) and again.input.white == 4095
     shown: Sequence[int] = (
-        Predictor(task).prepare(tmp_path / "photos" / "light" / f"0.{ending}")["image"].unique().tolist()
+        Predictor(task).prepare(tmp_path / "photos" / "light" / f"0.{ending}")["inputs"]["image"].unique().tolist()
     )
     batch = next(iter(data.train_dataloader()))
-    assert shown == [249] and {int(value) for value in batch["image"].unique()} <= {93, 94, 249}
+    assert shown == [249] and {int(value) for value in batch["inputs"]["image"].unique()} <= {93, 94, 249}

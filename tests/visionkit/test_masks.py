@@ -146,7 +146,7 @@ def test_run_lengths_go_to_the_input_as_bitmaps_do(fit, view):
     masks[2] = False
     preprocess = Preprocessor(InputSpec(size=(32, 48), fit=fit, divisor=16))
     target = {"masks": MaskSet((37, 61), encode_masks(masks))}
-    example = preprocess(Sample(ImageSource(np.zeros((37, 61, 3), np.uint8)), target, "p", view))
+    example = preprocess(Sample.of(ImageSource(np.zeros((37, 61, 3), np.uint8)), target, "p", view))
     expected = example["geometry"].apply_map(torch.from_numpy(masks), fill=False)
     assert torch.equal(example["target"]["masks"], expected)
     if view is None:

@@ -145,7 +145,9 @@ def test_several_views_of_a_picture_are_merged():
     predictor, picture = Predictor(several), pictures(1)[0]
     views = several.views(ImageSource(picture))
     each = [
-        several.restore(several.decode(TorchEngine(several)(predictor.prepare(picture, v)["image"][None])), ())
+        several.restore(
+            several.decode(TorchEngine(several)(predictor.prepare(picture, v)["inputs"]["image"][None])), ()
+        )
         for v in views
     ]
     expected = np.mean([answers[0].probabilities for answers in each], axis=0)
@@ -189,7 +191,7 @@ def test_threads_get_the_answers_of_one():
 
 def test_bfloat16_is_near():
     plain, brief = TorchEngine(task().eval()), TorchEngine(task().eval(), precision="bfloat16")
-    image = Predictor(task()).prepare(pictures(1)[0])["image"][None]
+    image = Predictor(task()).prepare(pictures(1)[0])["inputs"]["image"][None]
     assert brief(image).logits.dtype == torch.float32
     assert torch.allclose(plain(image).logits, brief(image).logits, atol=0.05)
     with pytest.raises(UsageError, match="precision"):

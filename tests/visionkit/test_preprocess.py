@@ -52,8 +52,8 @@ def centroid(weights: torch.Tensor) -> torch.Tensor:
 def test_every_target_stays_with_its_pixels(fit, view):
     picture, target = scene()
     spec = InputSpec(size=(96, 128), fit=fit, crop_fraction=1.0, fill=0)
-    example = Preprocessor(spec)(Sample(ImageSource(picture), target, "scene", view))
-    image, found = example["image"], example["target"]
+    example = Preprocessor(spec)(Sample.of(ImageSource(picture), target, "scene", view))
+    image, found = example["inputs"]["image"], example["target"]
     assert image.dtype == torch.uint8 and image.shape[0] == 3
     for k in range(2):
         place = centroid(image[k])
@@ -73,12 +73,12 @@ def test_every_target_stays_with_its_pixels(fit, view):
 
 def test_fill_of_each_target():
     picture, target = scene()
-    example = Preprocessor(InputSpec(size=(96, 96), fit="letterbox"))(Sample(ImageSource(picture), target))
+    example = Preprocessor(InputSpec(size=(96, 96), fit="letterbox"))(Sample.of(ImageSource(picture), target))
     x1, y1, x2, y2 = example["geometry"].content
     outside = torch.ones(96, 96, dtype=torch.bool)
     outside[y1:y2, x1:x2] = False
     assert outside.any()
-    assert (example["image"][:, outside] == 114).all()
+    assert (example["inputs"]["image"][:, outside] == 114).all()
     assert (example["target"]["label_map"][outside] == 255).all()
     assert (example["target"]["depth"][outside] == 0).all() and not example["target"]["masks"][:, outside].any()
 
@@ -86,12 +86,12 @@ def test_fill_of_each_target():
 def test_objects_outside_a_view_are_dropped_and_none_without_a_view():
     picture, target = scene()
     spec = InputSpec(size=(64, 64), fit="stretch")
-    cut = Preprocessor(spec)(Sample(ImageSource(picture), target, view=View((60, 30, 99, 65))))["target"]
+    cut = Preprocessor(spec)(Sample.of(ImageSource(picture), target, view=View((60, 30, 99, 65))))["target"]
     for key in ("boxes", "labels", "masks", "keypoints", "area", "iscrowd"):
         assert len(cut[key]) == 1, key
     assert cut["labels"].tolist() == [3] and not {"file_boxes", "file_masks"} & set(cut)
     centre = InputSpec(size=(20, 20), fit="crop", crop_fraction=0.2)
-    whole = Preprocessor(centre)(Sample(ImageSource(picture), target))["target"]
+    whole = Preprocessor(centre)(Sample.of(ImageSource(picture), target))["target"]
     assert len(whole["boxes"]) == 2, "evaluation counts what the crop does not show"
     assert torch.equal(whole["file_boxes"], torch.as_tensor(target["boxes"], dtype=torch.float64))
     assert "file_masks" in whole
@@ -107,14 +107,14 @@ def test_a_picture_without_objects():
         "masks": np.zeros((0, 120, 180), bool),
     }
     for view in (None, View((3, 4, 50, 60))):
-        found = Preprocessor(InputSpec(size=(32, 48)))(Sample(ImageSource(picture), empty, view=view))["target"]
+        found = Preprocessor(InputSpec(size=(32, 48)))(Sample.of(ImageSource(picture), empty, view=view))["target"]
         assert found["boxes"].shape == (0, 4) and found["masks"].shape == (0, 32, 48) and found["labels"].shape == (0,)
 
 
 def test_a_box_is_dropped_below_a_pixel_and_kept_at_one():
     picture = np.zeros((40, 40, 3), np.uint8)
     boxes = np.array([[10, 10, 11, 30], [10, 10, 10.99, 30], [10, 10, 30, 11], [10, 10, 30, 10.99]], np.float32)
-    sample = Sample(ImageSource(picture), {"boxes": boxes, "labels": np.arange(4)}, view=View((0, 0, 40, 40)))
+    sample = Sample.of(ImageSource(picture), {"boxes": boxes, "labels": np.arange(4)}, view=View((0, 0, 40, 40)))
     found = Preprocessor(InputSpec(size=(40, 40), fit="stretch"))(sample)["target"]
     assert found["labels"].tolist() == [0, 2]
 
@@ -124,14 +124,14 @@ def test_a_box_is_dropped_below_a_pixel_and_kept_at_one():
 def test_a_label_map_of_any_type_is_left_as_it_is(kind):
     labels = np.arange(100, dtype=kind).reshape(10, 10)
     labels.flags.writeable = False  # as a cache keeps it
-    sample = Sample(ImageSource(np.zeros((10, 10, 3), np.uint8)), {"label_map": labels})
+    sample = Sample.of(ImageSource(np.zeros((10, 10, 3), np.uint8)), {"label_map": labels})
     found = Preprocessor(InputSpec(size=(10, 10), fit="stretch"))(sample)["target"]["label_map"]
     assert found.dtype == torch.int64 and found.tolist() == labels.tolist()
 
 
 def test_keypoints_on_the_border_are_seen_and_beyond_it_absent():
     keypoints = np.array([[[0, 0, 2], [20, 10, 1], [20.5, 5, 2], [5, -0.5, 2], [7, 8, 0]]], np.float32)
-    sample = Sample(ImageSource(np.zeros((10, 20, 3), np.uint8)), {"keypoints": keypoints})
+    sample = Sample.of(ImageSource(np.zeros((10, 20, 3), np.uint8)), {"keypoints": keypoints})
     found = Preprocessor(InputSpec(size=(30, 20), fit="letterbox"))(sample)["target"]["keypoints"]
     assert found[0].tolist() == [[0, 10, 2], [20, 20, 1], [0, 0, 0], [0, 0, 0], [0, 0, 0]]
 
@@ -153,10 +153,10 @@ def test_photometric_changes_come_after_the_resize():
         return 255 - pixels
 
     picture, _ = scene()
-    plain = Preprocessor(InputSpec(size=(40, 40)))(Sample(ImageSource(picture)))
-    changed = Preprocessor(InputSpec(size=(40, 40)))(Sample(ImageSource(picture), photometric=invert))
+    plain = Preprocessor(InputSpec(size=(40, 40)))(Sample.of(ImageSource(picture)))
+    changed = Preprocessor(InputSpec(size=(40, 40)))(Sample.of(ImageSource(picture), photometric=invert))
     assert seen == [(40, 40, 3)]
-    assert torch.equal(changed["image"], 255 - plain["image"])
+    assert torch.equal(changed["inputs"]["image"], 255 - plain["inputs"]["image"])
 
 
 def test_draft_reads_less_and_shows_the_same():
@@ -168,12 +168,12 @@ def test_draft_reads_less_and_shows_the_same():
     for view in (None, View((100, 80, 700, 500), flip=True)):
         a, b = (
             Preprocessor(InputSpec(size=(64, 64)))(
-                Sample(ImageSource(file.getvalue()), {"boxes": target["boxes"]}, view=view, draft=draft)
+                Sample.of(ImageSource(file.getvalue()), {"boxes": target["boxes"]}, view=view, draft=draft)
             )
             for draft in (False, True)
         )
         assert a["geometry"] == b["geometry"] and torch.equal(a["target"]["boxes"], b["target"]["boxes"])
-        assert 0 < (a["image"].int() - b["image"].int()).abs().float().mean() < 2
+        assert 0 < (a["inputs"]["image"].int() - b["inputs"]["image"].int()).abs().float().mean() < 2
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -212,7 +212,7 @@ def files() -> list[bytes]:
 
 class Files(VisionDataModule):
     def dataset(self, split: str) -> Sequence[Sample]:
-        return [Sample(ImageSource(data), {"labels": np.int64(0)}, str(k)) for k, data in enumerate(files())]
+        return [Sample.of(ImageSource(data), {"labels": np.int64(0)}, str(k)) for k, data in enumerate(files())]
 
 
 @pytest.mark.parametrize("fit", FITS)
@@ -223,13 +223,13 @@ def test_what_is_validated_is_what_is_served_bit_for_bit(fit):
     predictor = Predictor(task, engine=lambda image: served.append(image) or task.outputs(torch.zeros(len(image), 2)))
     for batch, file in zip(data.val_dataloader(), files(), strict=True):
         predictor(file)
-        assert torch.equal(batch["image"], served[-1])
+        assert torch.equal(batch["inputs"]["image"], served[-1])
         assert batch["geometry"] == [predictor.prepare(file)["geometry"]]
 
 
 def test_pictures_of_different_sizes_share_a_batch():
     preprocessor = Preprocessor(InputSpec(size=(32, 32), fit="native", divisor=16, fill=9))
-    examples = [preprocessor(Sample(ImageSource(np.zeros((h, w, 3), np.uint8)))) for h, w in ((20, 50), (40, 16))]
+    examples = [preprocessor(Sample.of(ImageSource(np.zeros((h, w, 3), np.uint8)))) for h, w in ((20, 50), (40, 16))]
     batch = collate(examples)
-    assert batch["image"].shape == (2, 3, 48, 64)
-    assert (batch["image"][0, :, 20:] == 9).all() and (batch["image"][1, :, :, 16:] == 9).all()
+    assert batch["inputs"]["image"].shape == (2, 3, 48, 64)
+    assert (batch["inputs"]["image"][0, :, 20:] == 9).all() and (batch["inputs"]["image"][1, :, :, 16:] == 9).all()

@@ -52,7 +52,7 @@ def test_windows_equal_the_whole_where_they_overlap_by_what_is_seen(decoder, mon
     monkeypatch.setattr(task, "tiling", lambda size: None)
     predictor = Predictor(task)
     with torch.inference_mode():
-        whole = tiling.values(task(predictor.prepare(picture)["image"][None]))[:, :770, :901]
+        whole = tiling.values(task(predictor.prepare(picture)["inputs"]["image"][None]))[:, :770, :901]
     monkeypatch.setattr("visionkit.windows.BAND_BYTES", 1)  # every column of windows is a stripe of its own
     monkeypatch.setattr(task, "tiling", lambda size: scores)
     assert (Predictor(task)(picture) - tiled).abs().max() < 1e-5

@@ -42,7 +42,7 @@ class FeatureStatisticsCollector(Callback):
     ) -> None:
         if self._tap is None or not isinstance(batch, dict):
             return
-        features = self._tap.take(len(batch["image"]))
+        features = self._tap.take(len(batch["id"]))
         if features is not None and not dataloader_idx and batch_idx % self._every == 0:
             self._batches.append(features)
 

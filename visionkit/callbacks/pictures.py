@@ -83,7 +83,7 @@ class PictureLogger(Callback):
         if self._batch is None:
             return []
         with torch.inference_mode(), trainer.precision_plugin.forward_context():
-            decoded = task.decode(task(self._batch["image"].to(task.device)))
+            decoded = task.decode(task.run(task.transfer_batch_to_device(self._batch, task.device, 0)))
         try:
             return task.restore(decoded, self._batch["geometry"])
         except ValueError as error:  # a network of NaN; whether training goes on is not decided here

@@ -13,6 +13,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
+from visionkit.inputs import reference_images
 from visionkit.run_report import summary
 from visionkit.run_report.history import History
 from visionkit.task import VisionTask
@@ -78,10 +79,10 @@ class RunReport(Callback):
     def _keep(self, batch: Batch) -> None:
         """Keeps some images of the first batch as the network gets them, mixing and augmentation included."""
         rows = range(min(len(batch["id"]), _IMAGES))
-        image = batch["image"][: len(rows)].detach().float().clamp(0, 255).round().to(torch.uint8).cpu()
+        kept = {name: each[: len(rows)].detach().cpu() for name, each in batch["inputs"].items()}
         targets = [target_of(batch, row) for row in rows]
         self._first = {
-            "image": image,
+            "inputs": {name: each.float().clamp(0, 255).round().to(torch.uint8) for name, each in kept.items()},
             "target": targets,
             "geometry": batch["geometry"][: len(rows)],
             "id": batch["id"][: len(rows)],
@@ -163,11 +164,11 @@ class RunReport(Callback):
         if trainer.world_size > 1 and not isinstance(trainer.strategy, DDPStrategy):
             return  # a network in parts runs on all processes or not at all
         with trainer.precision_plugin.forward_context():
-            decoded = task.decode(task(first["image"].to(task.device)))
-        size = (first["image"].shape[-2], first["image"].shape[-1])
-        plan = Geometry.plan(InputSpec(size=size, fit="stretch"), size)
+            decoded = task.decode(task.run(task.transfer_batch_to_device(first, task.device, 0)))
+        height, width = reference_images(first["inputs"]).shape[-2:]
+        plan = Geometry.plan(InputSpec(size=(height, width), fit="stretch"), (height, width))
         panels = []
-        predictions = task.restore(decoded, [plan] * len(first["image"]))
+        predictions = task.restore(decoded, [plan] * len(first["id"]))
         for pixels, target, prediction in zip(_pixels(first), first["target"], predictions, strict=True):
             truth = prediction.truth(target)
             panels.append(pixels if truth is None else truth.draw(pixels))
@@ -178,7 +179,7 @@ class RunReport(Callback):
 
         batch = first or self._first
         assert batch is not None
-        height, width = batch["image"].shape[-2:]
+        height, width = reference_images(batch["inputs"]).shape[-2:]
         told = f"{width} x {height} pixels, augmented{', with their labels' if panels else ''}"
         shown = [((panel,), Path(name).name) for panel, name in zip(panels or _pixels(batch), batch["id"], strict=True)]
         self.report.mkdir(parents=True, exist_ok=True)
@@ -308,7 +309,7 @@ def report_best(trainer: Trainer, task: VisionTask) -> None:
 
 def _pixels(batch: Batch) -> list[Any]:
     """The images of a batch as (h, w, 3) uint8."""
-    images = batch["image"].permute(0, 2, 3, 1).numpy()
+    images = reference_images(batch["inputs"]).permute(0, 2, 3, 1).numpy()
     return [image.repeat(3, axis=2) if image.shape[2] == 1 else image[..., :3] for image in images]
 
 

@@ -82,7 +82,7 @@ def test_csv_gets_files_in_the_run_and_the_same_samples_each_epoch(tmp_path, cap
     sample = callback._chosen[0]
     batch = collate([Preprocessor(task.input)(sample)])
     with torch.inference_mode():
-        expected = task.eval().restore(task.decode(task(batch["image"])), batch["geometry"])[0]
+        expected = task.eval().restore(task.decode(task.run(batch)), batch["geometry"])[0]
         drawn = callback._predict(trainer, task)[0]
     np.testing.assert_allclose(drawn.probabilities, expected.probabilities, atol=1e-6)
 

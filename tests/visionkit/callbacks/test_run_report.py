@@ -139,8 +139,11 @@ def test_training_images_are_those_after_mixing(tmp_path):
 
     train(tmp_path, extra=[Watch()], max_epochs=1, task=tiny_task(mixup=8.0), limit_train_batches=1)
     first, batch = shown[0]
-    assert first["image"].dtype == torch.uint8 and first["image"].shape == batch["image"].shape
-    assert not torch.equal(first["image"], batch["image"]), "mixed"
+    assert (
+        first["inputs"]["image"].dtype == torch.uint8
+        and first["inputs"]["image"].shape == batch["inputs"]["image"].shape
+    )
+    assert not torch.equal(first["inputs"]["image"], batch["inputs"]["image"]), "mixed"
     assert first["target"][0]["labels"].shape == (2,)
     assert Image.open(tmp_path / "report" / "training-images.png").width > 500
 
@@ -178,7 +181,7 @@ def test_images_of_an_order_of_their_own_get_no_truth():
     from visionkit.predictions import Classification
     from visionkit.types import Sample
 
-    samples = [Sample(ImageSource(np.zeros((8, 8, 3), np.uint8)), {"labels": 0}, name) for name in "ab"]
+    samples = [Sample.of(ImageSource(np.zeros((8, 8, 3), np.uint8)), {"labels": 0}, name) for name in "ab"]
     evaluation = Evaluation(SampleDataset(samples, None), 0, 1, 2)  # type: ignore[arg-type]
     said = Classification(("x", "y"), np.array([0.2, 0.8]))
     evaluation.add([said, said], {"id": ["a", "z"]})  # type: ignore[typeddict-item]
