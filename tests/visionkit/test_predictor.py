@@ -245,7 +245,7 @@ def test_a_graph_of_another_task_is_refused(tmp_path: Path):
         return tmp_path / "g.onnx"
 
     outputs = ClassificationTask.outputs
-    with pytest.raises(CheckpointError, match="its outputs boxes; this task wants image and logits"):
+    with pytest.raises(CheckpointError, match="its outputs boxes; this task needs image and logits"):
         OnnxEngine(graph("image", TensorProto.UINT8, "boxes"), outputs)
     with pytest.raises(CheckpointError, match="tensor\\(float\\) and should be"):
         OnnxEngine(graph("image", TensorProto.FLOAT, "logits"), outputs)
