@@ -13,7 +13,7 @@ import torch
 from visionkit.engines import Engine, OnnxEngine, TorchEngine, served_fields
 from visionkit.errors import CheckpointError
 from visionkit.images import ImageLike, ImageSource
-from visionkit.images import ImageLike, ImageSource
+from visionkit.inputs import batch_of_one
 from visionkit.predictor import Predictor
 from visionkit.task import VisionTask
 from visionkit.types import View
