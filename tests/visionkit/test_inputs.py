@@ -154,7 +154,7 @@ def test_track_ids_follow_their_boxes():
 def test_a_kind_of_target_is_declared_once():
     field = register(TargetField("toy_heights", per_instance=True, pad=-1.0))
     assert register(field) is not None and field_of("toy_heights") is field
-    with pytest.raises(UsageError, match="toy_heights.* already exists"):
+    with pytest.raises(UsageError, match=r"toy_heights.* already exists"):
         register(TargetField("toy_heights"))
     assert not field_of("never declared").placed
 
