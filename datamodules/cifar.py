@@ -14,8 +14,9 @@ import numpy as np
 from datamodules.augment import SampleAugment
 from datamodules.class_names import index_classes
 from datamodules.downloads import download
-from datamodules.pictures import ArrayStore, LabelledPictures, split_rows
-from visionkit.data import Split, VisionDataModule
+from datamodules.pictures import ArrayStore, LabelledPictures
+from datamodules.splitting import SplittingData
+from visionkit.data import Split
 from visionkit.errors import DataError, UsageError
 from visionkit.types import Sample
 
@@ -74,17 +75,15 @@ _SETS: dict[str, _Published] = {
 }
 
 
-class CifarData(VisionDataModule):
+class CifarData(SplittingData):
     """CIFAR-10 or CIFAR-100 (fine labels), held in memory.
 
     Args:
         root: Folder with the published archive or its unpacked folder; python and binary form are both read.
         name: `cifar10` or `cifar100`.
         download: Bring the binary archive (160 MB) where nothing is there.
-        val_fraction: Share of the 50,000 training pictures that is split off for validation, class by class.
-        split_seed: Chooses which ones.
         augment: Changes training samples.
-        **base: See `VisionDataModule`.
+        **base: See `SplittingData`.
     """
 
     def __init__(
@@ -93,15 +92,12 @@ class CifarData(VisionDataModule):
         *,
         name: Variant = "cifar10",
         download: bool = False,
-        val_fraction: float = 0.1,
-        split_seed: int = 0,
         augment: SampleAugment | None = None,
         **base: Any,
     ) -> None:
-        super().__init__(augment=augment, **base)
+        super().__init__(augment=augment, test_fraction=0.0, **base)
         self.published, self.name = _published(name), name
         self.root, self.download = Path(root), download
-        self.val_fraction, self.split_seed = val_fraction, split_seed
         self.classes = self.classes or self.published.classes
         self.order = index_classes(dict.fromkeys(self.published.classes, f"CifarData {name}"), self.classes)
         self._read: dict[str, tuple[ArrayStore, np.ndarray]] = {}
@@ -125,9 +121,10 @@ class CifarData(VisionDataModule):
         if split != "test":
             # Drawn in the published order of classes, whatever their configured order is.
             order = np.array([self.order[name] for name in self.published.classes])
-            rows = split_rows(labels, {"val": self.val_fraction}, self.split_seed, order)[split]
+            files = [store.name(row) for row in range(len(labels))]
+            rows = self.split_off(files, self.absent(["test"]), labels, order)[split]
             if len(rows) == 0:
-                raise UsageError(f"{self.name} has no {split} pictures of its own: set e.g. --data.val_fraction 0.1")
+                raise self.missing(split, type(self).__name__)
         return LabelledPictures(store, rows, labels[rows])
 
     def _load(self, part: str) -> tuple[ArrayStore, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,17 +12,19 @@ import numpy as np
 
 from datamodules.augment import SampleAugment
 from datamodules.class_names import index_classes, shorten
-from datamodules.pictures import FileStore, LabelledPictures, PixelCache, split_rows
-from datamodules.splits import SPLIT_WORDS, split_of
-from visionkit.data import Split, VisionDataModule
-from visionkit.errors import DataError, UsageError, suggest
+from datamodules.pictures import FileStore, LabelledPictures, PixelCache
+from datamodules.splits import SPLIT_WORDS, SPLITS, split_of
+from datamodules.splitting import SplittingData
+from visionkit.data import Split
+from visionkit.data_summary import SplitSummary
+from visionkit.errors import DataError, suggest
 from visionkit.listing import resolve_listed
 from visionkit.names import normalized
 from visionkit.text_files import read_csv
 from visionkit.types import Sample
 
 
-class CsvData(VisionDataModule):
+class CsvData(SplittingData):
     """Pictures listed in a CSV file with a header line.
 
     With a label column every picture has one class. Without one, every column beside path and split is a class and
@@ -33,12 +36,9 @@ class CsvData(VisionDataModule):
         path_column: Holds the path of the picture.
         label_column: Holds the class name.
         split_column: Where it exists: train, val or test.
-        val_fraction: Share of the training rows that is split off for validation where no row says val.
-        test_fraction: The same for testing where no row says test.
-        split_seed: Chooses which rows are split off; the run's seed does not.
         cache_mb: Decoded pictures are kept in memory where all of a split fit into this many MiB; 0 keeps none.
         augment: Changes training samples.
-        **base: See `VisionDataModule`.
+        **base: See `SplittingData`.
 
     Example:
         >>> CsvData.discover_classes(csv="labels.csv")
@@ -53,9 +53,6 @@ class CsvData(VisionDataModule):
         path_column: str = "path",
         label_column: str = "label",
         split_column: str = "split",
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.0,
-        split_seed: int = 0,
         cache_mb: int = 512,
         augment: SampleAugment | None = None,
         **base: Any,
@@ -64,8 +61,7 @@ class CsvData(VisionDataModule):
         self.csv = Path(csv)
         self.root = self.csv.parent if root is None else Path(root)
         self.columns = _Columns(path_column, label_column, split_column)
-        self.fractions: dict[Split, float] = {"val": val_fraction, "test": test_fraction}
-        self.split_seed, self.cache_mb = split_seed, cache_mb
+        self.cache_mb = cache_mb
         self.classes = self.classes or tuple(_classes(_read(self.csv, self.columns)))
         self._table: tuple[FileStore, np.ndarray, dict[Split, np.ndarray]] | None = None
 
@@ -86,13 +82,15 @@ class CsvData(VisionDataModule):
         store, labels, splits = self._load()
         rows = splits[split]
         if len(rows) == 0:
-            raise UsageError(
-                f"{self.csv}: no row says {split} and data.{split}_fraction is 0; "
-                f"add a {self.columns.split} column or set e.g. --data.{split}_fraction 0.1"
-            )
+            raise self.missing(split, f"{self.csv}, column {self.columns.split}")
         channels = self.input.channels if self.input else 3
         cache = PixelCache.for_pictures(store, rows, channels, self.cache_mb)
         return LabelledPictures(store, rows, labels[rows], cache)
+
+    def summary(self, split: Split) -> SplitSummary:
+        """Images per class, and where the split comes from."""
+        summary = super().summary(split)
+        return replace(summary, source=self.part_of(split, self.csv) if split in self._absent else str(self.csv))
 
     def _load(self) -> tuple[FileStore, np.ndarray, dict[Split, np.ndarray]]:
         if self._table is None:
@@ -105,10 +103,10 @@ class CsvData(VisionDataModule):
                 "val": np.flatnonzero(splits == "val"),
                 "test": np.flatnonzero(splits == "test"),
             }
-            wanted = {split: part for split, part in self.fractions.items() if len(rows[split]) == 0}
-            train = rows["train"]
-            parts = split_rows(labels[train], wanted, self.split_seed, np.argsort(np.array(self.classes)))
-            rows |= {split: train[parts[split]] for split in ("train", *wanted)}
+            train, absent = rows["train"], self.absent([split for split in SPLITS if len(rows[split])])
+            order = np.argsort(np.array(self.classes))
+            parts = self.split_off([os.path.join(self.root, files[row]) for row in train], absent, labels[train], order)  # noqa: PTH118
+            rows |= {split: train[parts[split]] for split in ("train", *absent)}
             self._table = FileStore(self.root, files), labels, rows
         return self._table
 

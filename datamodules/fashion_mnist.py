@@ -13,9 +13,10 @@ import numpy as np
 from datamodules.augment import SampleAugment
 from datamodules.class_names import index_classes
 from datamodules.downloads import download
-from datamodules.pictures import ArrayStore, LabelledPictures, split_rows
-from visionkit.data import Split, VisionDataModule
-from visionkit.errors import DataError, UsageError
+from datamodules.pictures import ArrayStore, LabelledPictures
+from datamodules.splitting import SplittingData
+from visionkit.data import Split
+from visionkit.errors import DataError
 from visionkit.types import Sample
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -32,16 +33,14 @@ _FILES = {
 }
 
 
-class FashionMnistData(VisionDataModule):
+class FashionMnistData(SplittingData):
     """Fashion-MNIST, 28 x 28 grey, held in memory.
 
     Args:
         root: Folder with the four published files, packed (.gz) or not.
         download: Bring them (30 MB) where they are not there.
-        val_fraction: Share of the 60,000 training pictures that is split off for validation, class by class.
-        split_seed: Chooses which ones.
         augment: Changes training samples.
-        **base: See `VisionDataModule`.
+        **base: See `SplittingData`.
     """
 
     def __init__(
@@ -49,14 +48,11 @@ class FashionMnistData(VisionDataModule):
         root: str,
         *,
         download: bool = False,
-        val_fraction: float = 0.1,
-        split_seed: int = 0,
         augment: SampleAugment | None = None,
         **base: Any,
     ) -> None:
-        super().__init__(augment=augment, **base)
+        super().__init__(augment=augment, test_fraction=0.0, **base)
         self.root, self.download = Path(root), download
-        self.val_fraction, self.split_seed = val_fraction, split_seed
         self.classes = self.classes or CLASSES
         numbers = index_classes(dict.fromkeys(CLASSES, "FashionMnistData"), self.classes)
         self.order = np.array([numbers[name] for name in CLASSES])
@@ -79,9 +75,10 @@ class FashionMnistData(VisionDataModule):
         store, labels = self._load("test" if split == "test" else "train")
         rows = np.arange(len(labels))
         if split != "test":
-            rows = split_rows(labels, {"val": self.val_fraction}, self.split_seed, self.order)[split]
+            files = [store.name(row) for row in range(len(labels))]
+            rows = self.split_off(files, self.absent(["test"]), labels, self.order)[split]
             if len(rows) == 0:
-                raise UsageError(f"Fashion-MNIST has no {split} pictures of its own: set e.g. --data.val_fraction 0.1")
+                raise self.missing(split, type(self).__name__)
         return LabelledPictures(store, rows, labels[rows])
 
     def _load(self, part: str) -> tuple[ArrayStore, np.ndarray]:

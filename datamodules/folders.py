@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,10 +13,11 @@ import numpy as np
 
 from datamodules.augment import SampleAugment
 from datamodules.class_names import index_classes, shorten
-from datamodules.pictures import FileStore, LabelledPictures, PictureStore, PixelCache, split_rows
+from datamodules.pictures import FileStore, LabelledPictures, PictureStore, PixelCache
 from datamodules.splits import SPLITS, by_split, split_of
+from datamodules.splitting import SplittingData
 from datamodules.zips import ZipStore, zip_index
-from visionkit.data import Split, VisionDataModule
+from visionkit.data import Split
 from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, UsageError
 from visionkit.listing import SUFFIXES, is_hidden, is_image_name, list_folders, list_images
@@ -23,7 +25,7 @@ from visionkit.names import normalized
 from visionkit.types import Sample
 
 
-class FolderData(VisionDataModule):
+class FolderData(SplittingData):
     """Class folders, `root/<class>/*` or `root/{train,val,test}/<class>/*`, in a folder or a zip archive.
 
     Split folders may be called `training`, `valid`, `validation`, `dev`, `test_set` and so on, see
@@ -33,13 +35,10 @@ class FolderData(VisionDataModule):
         root: The folder or the archive.
         class_pattern: Regular expression with a group `class`, which names the class in the path of an image below its
             split's folder, where the class is not a folder: `(?P<class>[a-z]+)_\\d+` for `cat_001.jpg`.
-        val_fraction: Fraction of the training images that is split off for validation where there is no val folder,
-            class by class. Images of the test folder are never taken.
-        test_fraction: The same for testing where there is no test folder.
-        split_seed: Chooses which images are split off; the run's seed does not.
         cache_mb: Decoded images are kept in memory where all of a split fit into this many MiB; 0 keeps none.
         augment: Changes training samples.
-        **base: See `VisionDataModule`. By default, `classes` are the folder names in alphabetical order.
+        **base: See `SplittingData`, which splits images off class by class. By default, `classes` are the folder names
+            in alphabetical order.
 
     Example:
         >>> data = FolderData("photos", val_fraction=0.2, input=InputSpec(size=(64, 64)))
@@ -51,17 +50,13 @@ class FolderData(VisionDataModule):
         root: str,
         *,
         class_pattern: str | None = None,
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.0,
-        split_seed: int = 0,
         cache_mb: int = 512,
         augment: SampleAugment | None = None,
         **base: Any,
     ) -> None:
         super().__init__(augment=augment, **base)
-        self.root, self.split_seed, self.cache_mb = Path(root), split_seed, cache_mb
+        self.root, self.cache_mb = Path(root), cache_mb
         self.class_pattern = class_pattern
-        self.fractions: dict[Split, float] = {"val": val_fraction, "test": test_fraction}
         self.classes = self.classes or tuple(self.discover_classes(root, class_pattern))
         self._scanned: _Scanned | None = None
         self._rows: dict[Split, np.ndarray] = {}
@@ -75,10 +70,7 @@ class FolderData(VisionDataModule):
         """The images of one split, sorted by class folder and path."""
         scanned, rows = self._scan(), self._rows[split]
         if len(rows) == 0:
-            raise UsageError(
-                f"{self.root}: there is no {split} folder and data.{split}_fraction is 0; "
-                f"add the folder or set e.g. --data.{split}_fraction 0.1"
-            )
+            raise self.missing(split, str(self.root))
         channels = self.input.channels if self.input else 3
         cache = PixelCache.for_pictures(scanned.store, rows, channels, self.cache_mb)
         return LabelledPictures(scanned.store, rows, scanned.labels[rows], cache)
@@ -86,22 +78,20 @@ class FolderData(VisionDataModule):
     def summary(self, split: Split) -> SplitSummary:
         """Images per class, and the files of the split's folder that are passed over."""
         summary, scanned = super().summary(split), self._scan()
-        own = scanned.listed.sources.get(split)
-        source = own or f"{self.fractions.get(split, 0):g} of {scanned.listed.sources.get('train', self.root)}"
-        return replace(summary, source=source, passed_over=scanned.listed.passed_over if split == "train" else {})
+        sources = scanned.listed.sources
+        source = sources.get(split) or self.part_of(split, sources.get("train", self.root))
+        return replace(summary, source=source, passed_over=scanned.listed.passed_over.get(split, {}))
 
     def _scan(self) -> _Scanned:
         if self._scanned is None:
             self._scanned = scanned = _scan(self.root, self.classes, self.class_pattern)
             rows = {split: np.flatnonzero(scanned.splits == split) for split in SPLITS}
-            wanted = {split: part for split, part in self.fractions.items() if len(rows[split]) == 0}
-            train = rows["train"]
+            train, absent = rows["train"], self.absent([split for split in SPLITS if len(rows[split])])
             # By name, not by number: a checkpoint's order of classes must not change who is in the validation split.
             order = np.argsort(np.array(self.classes))
-            parts = split_rows(scanned.labels[train], wanted, self.split_seed, order)
-            self._rows = {split: train[parts[split]] for split in ("train", *wanted)} | {
-                split: rows[split] for split in ("val", "test") if split not in wanted
-            }
+            files = [scanned.store.name(int(row)) for row in train]
+            parts = self.split_off(files, absent, scanned.labels[train], order)
+            self._rows = rows | {split: train[parts[split]] for split in ("train", *absent)}
         return self._scanned
 
 
@@ -138,17 +128,18 @@ class ClassFolders:
         root: The folder or the archive.
         images: By path.
         sources: Where each split that has a folder lies.
-        passed_over: Number of files that are left out, by reason.
+        passed_over: Number of files that are left out, by split and reason; those in no split's folder are counted for
+            training.
     """
 
     root: Path
     images: list[Labelled] = field(default_factory=list)
     sources: dict[Split, str] = field(default_factory=dict)
-    passed_over: dict[str, int] = field(default_factory=dict)
+    passed_over: dict[Split, Counter[str]] = field(default_factory=dict)
 
-    def pass_over(self, reason: str) -> None:
+    def pass_over(self, reason: str, split: Split = "train") -> None:
         """Counts a file that is left out."""
-        self.passed_over[reason] = self.passed_over.get(reason, 0) + 1
+        self.passed_over.setdefault(split, Counter())[reason] += 1
 
     def store(self) -> PictureStore:
         """The images themselves, numbered as they are listed."""
@@ -195,7 +186,7 @@ def list_labelled(root: Path, class_pattern: str | None = None) -> ClassFolders:
     """
     _check_exists(root)
     listed = ClassFolders(root)
-    files = _folder_files(root, listed) if root.is_dir() else _zip_files(root, listed)
+    files, others = _folder_files(root) if root.is_dir() else _zip_files(root)
     top = _top(files)
     inner = [each.parts[len(top) :] for each in files]
     folders = {parts[0] for parts in inner if len(parts) > 1}
@@ -216,11 +207,13 @@ def list_labelled(root: Path, class_pattern: str | None = None) -> ClassFolders:
             split, parts = splits[parts[0]], parts[1:]
         label = _label(parts, pattern)
         if label is None:
-            listed.pass_over(
-                "in no class folder" if pattern is None else "of a name that data.class_pattern does not fit"
-            )
+            reason = "in no class folder" if pattern is None else "of a name that data.class_pattern does not fit"
+            listed.pass_over(reason, split)
             continue
         listed.images.append(Labelled("/".join(file.parts), label, split, file.size, file.member))
+    for reason, path in others:
+        place = path[len(top)] if path[: len(top)] == top and len(path) > len(top) else ""
+        listed.pass_over(reason, splits.get(place, "train"))
     if root.is_dir() and pattern is None:
         _check_folders(root.joinpath(*top), splits, listed)
     if not listed.images:
@@ -248,24 +241,28 @@ def _check_exists(root: Path) -> None:
         raise DataError(f"{root}: no such folder or zip archive; give --data.root")
 
 
-def _folder_files(root: Path, listed: ClassFolders) -> list[_File]:
+_Others = list[tuple[str, tuple[str, ...]]]  # reason and path of each file that is passed over
+
+
+def _folder_files(root: Path) -> tuple[list[_File], _Others]:
     listing = list_images(root)
-    listed.passed_over |= listing.counts
-    return [_File(path.relative_to(root).parts, path.stat().st_size, -1) for path in listing.files]
+    files = [_File(path.relative_to(root).parts, path.stat().st_size, -1) for path in listing.files]
+    return files, [(why, path.relative_to(root).parts) for why, paths in listing.passed_over.items() for path in paths]
 
 
-def _zip_files(root: Path, listed: ClassFolders) -> list[_File]:
+def _zip_files(root: Path) -> tuple[list[_File], _Others]:
     index = zip_index(root)
     files: list[_File] = []
+    others: _Others = []
     for number, (name, size) in enumerate(zip(index.names, index.entries[:, 2].tolist(), strict=True)):
         parts = tuple(name.split("/"))
         if any(is_hidden(part) for part in parts):
-            listed.pass_over("hidden")
+            others.append(("hidden", parts))
         elif not is_image_name(parts[-1]):
-            listed.pass_over(f"not an image ({Path(name).suffix.lower() or 'no ending'})")
+            others.append((f"not an image ({Path(name).suffix.lower() or 'no ending'})", parts))
         else:
             files.append(_File(parts, size, number))
-    return files
+    return files, others
 
 
 def _top(files: Sequence[_File]) -> tuple[str, ...]:

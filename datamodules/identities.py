@@ -15,6 +15,8 @@ from datamodules.folders import list_labelled
 from datamodules.identity_sampler import PersonSampler
 from datamodules.pictures import PictureStore, PixelCache, StoredPictures
 from datamodules.record_io import is_record, open_record
+from datamodules.splits import SPLITS
+from datamodules.splitting import SplittingData
 from datamodules.verification_sets import read_verification_set
 from visionkit.data import EpochSampler, Split, VisionDataModule
 from visionkit.errors import DataError, UsageError
@@ -46,7 +48,7 @@ class PersonBatches(VisionDataModule):
         return PersonSampler(samples.targets["identity"], persons, self.per_identity, self.seed, rank, world)
 
 
-class IdentityData(PersonBatches):
+class IdentityData(PersonBatches, SplittingData):
     """Persons by folder, split so that nobody who is trained on is measured on.
 
     Layouts of `root`: `<person>/picture` or `{train,val,test}/<person>/picture` in a folder or a zip archive, or a
@@ -96,13 +98,18 @@ class IdentityData(PersonBatches):
         augment: SampleAugment | None = None,
         **base: Any,
     ) -> None:
-        self.root, self.split_seed, self.cache_mb = Path(root), split_seed, cache_mb
-        self.fractions = {"val": 0.0 if val_set else val_fraction, "test": 0.0 if test_set or folds else test_fraction}
+        super().__init__(
+            augment=augment,
+            val_fraction=0.0 if val_set else val_fraction,
+            test_fraction=0.0 if test_set or folds else test_fraction,
+            split_seed=split_seed,
+            **base,
+        )
+        self.root, self.cache_mb = Path(root), cache_mb
         self.folds, self.fold, self.known_pictures = folds, fold, known_pictures
         self.sets: dict[Split, str] = {"val": val_set, "test": test_set}
         self.per_identity, self.min_pictures, self.leave_out = per_identity, min_pictures, leave_out
         self._check()
-        super().__init__(augment=augment, **base)
         self.check_batches()
         self._found: _Found | None = None
 
@@ -132,10 +139,7 @@ class IdentityData(PersonBatches):
         if len(rows) == 0 and self.known_pictures:
             raise UsageError("data.known_pictures keeps nothing for validation; set --trainer.limit_val_batches 0")
         if len(rows) == 0:
-            raise UsageError(
-                f"{self.root}: no person is kept for {split}; set --data.{split}_fraction 0.1, name a "
-                f"--data.{split}_set, or put persons into a folder of that name"
-            )
+            raise self.missing(split, f"{self.root}: no folder of that name and no data.{split}_set")
         # Whom the model does not know is numbered on from those it learns; in the closed set it knows everybody.
         first = 0 if split == "train" or self.known_pictures else len(found.persons["train"])
         numbers = {person: first + number for number, person in enumerate(persons)}
@@ -160,6 +164,7 @@ class IdentityData(PersonBatches):
                 )
             keep = ~np.isin(names, few)
             rows = {split: np.flatnonzero(keep & (splits == split)) for split in ("train", "val", "test")}
+            before = dict(rows)
             if self.known_pictures:
                 rows = _closed(rows["train"], names, self.known_pictures, self.split_seed)
             else:
@@ -169,7 +174,15 @@ class IdentityData(PersonBatches):
             if len(persons["train"]) < 2:
                 raise DataError(f"{self.root}: {len(persons['train'])} person(s) to train on; at least two are needed")
             self._found = _Found(store, names, rows, persons)
+            self._note_splits(before, self._found)
         return self._found
+
+    def _note_splits(self, before: Mapping[str, np.ndarray], found: _Found) -> None:
+        pool = before["train"]
+        absent = [each for each in SPLITS[1:] if not np.array_equal(before[each], found.rows[each])]
+        kept = np.flatnonzero(np.isin(pool, found.rows["train"]))
+        self.note_split([found.store.name(int(row)) for row in pool], kept, absent)
+        self._made |= {"folds": self.folds, "fold": self.fold, "known_pictures": self.known_pictures}
 
     def _by_person(self, rows: dict[str, np.ndarray], names: np.ndarray) -> dict[str, np.ndarray]:
         """Splits off whole persons wherever a split has no folder."""
@@ -186,8 +199,8 @@ class IdentityData(PersonBatches):
                 number = max(2, round(len(people) * share))  # of one person no pair of different ones can be made
                 taken[split], people = people[:number], people[number:]
         out = dict(rows)
-        for split, persons in taken.items():
-            out[split] = train[np.isin(names[train], persons)]
+        for each, persons in taken.items():
+            out[each] = train[np.isin(names[train], persons)]
         out["train"] = train[np.isin(names[train], people)]
         return out
 

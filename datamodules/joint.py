@@ -120,7 +120,22 @@ class JointData(VisionDataModule):
             self.samples(split)  # gives the parts their input
         for name, part in self.parts.items():
             print(f"head {self.serves[name]}, part {name}:")
+            part.trained = self._trained_on(name)
             part.report(splits)
+
+    @property
+    def splits_made(self) -> dict[str, Any]:
+        return {"parts": {name: part.splits_made for name, part in self.parts.items()}}
+
+    def check_trained(self, split: Split) -> None:
+        self.samples(split)  # gives the parts their input
+        for name, part in self.parts.items():
+            part.trained = self._trained_on(name)
+            part.check_trained(split)
+
+    def _trained_on(self, name: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = (self.trained.get("parts") or {}).get(name) or {}
+        return found
 
     def sampler(self, split: Split, rank: int, world: int) -> EpochSampler:
         """The order of a split for one rank; where batches are of one set, those of all ranks are of the same one."""

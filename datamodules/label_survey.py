@@ -104,20 +104,50 @@ def is_binary(paths: Sequence[str], most: int | None = _PROBES) -> bool:
         paths: Of the files; read until one of them holds another value.
         most: Number of files that are read at most, evenly spread.
     """
+    return _values(paths, most, {0, IGNORE}) == {0, IGNORE}
+
+
+def names_of_binary(paths: Sequence[str], source: str) -> list[str]:
+    """Names of the classes of binary masks that nobody named: `background` and `foreground`.
+
+    Args:
+        paths: Of the label files; the masks hold 0 and 255, or 0 and 1.
+        source: Names them in the messages.
+
+    Raises:
+        DataError: They hold other values, so that nobody but their owner can name them.
+    """
+    found = _values(paths, _PROBES, None)
+    if len(found) > 1 and 0 in found and found <= {0, 1, IGNORE}:
+        one = 1 if 1 in found else IGNORE
+        log.warning(
+            "%s: the label files are binary masks without class names, so 0 is 'background' and %d is 'foreground'; "
+            "--data.classes '[background, NAME]' names them",
+            *(source, one),
+        )
+        return ["background", "foreground"]
+    values = f"; the label files hold the values {shorten(map(str, sorted(found)), 12)}" if found else ""
+    raise DataError(
+        f"{source}: no classes.txt says what the labels mean{values}; give --data.classes '[name of 0, name of 1, ...]'"
+    )
+
+
+def _values(paths: Sequence[str], most: int | None, within: set[int] | None) -> set[int]:
+    """The values of label files, evenly spread, until one is not among those asked for; none of colors or of JPEG."""
     count = len(paths) if most is None else min(most, len(paths))
     found: set[int] = set()
     for place in np.unique(np.linspace(0, len(paths) - 1, count).astype(int)):
         values, lossy = read_values(paths[place])
         values = grey(values)
         if lossy or values.ndim == 3:
-            return False
+            return set()
         found.update(np.unique(values).tolist())
-        if not found <= {0, IGNORE}:
-            return False
-    return found == {0, IGNORE}
+        if within is not None and not found <= within:
+            break
+    return found
 
 
-def values_of_binary(reader: LabelReader, paths: Sequence[str], source: str) -> dict[str, int] | None:
+def values_of_binary(reader: LabelReader, paths: Sequence[str], source: str) -> tuple[dict[str, int] | None, str]:
     """Values of the classes where label files hold 0 and 255 alone, which then cannot mean "ignored".
 
     Args:
@@ -126,18 +156,18 @@ def values_of_binary(reader: LabelReader, paths: Sequence[str], source: str) -> 
         source: Names them in the messages.
 
     Returns:
-        Value by class name, or None where the files hold other values.
+        Value by class name, or None where the files hold other values; and a note that says so.
 
     Raises:
         DataError: They do, and there are not two classes.
     """
     classes = reader.classes
     if not reader.plain or IGNORE in reader.ignore or not paths:
-        return None
+        return None, ""
     if reader.lossy == "nearest" and len(classes) == 2:
-        return {classes[0]: 0, classes[1]: IGNORE}
+        return {classes[0]: 0, classes[1]: IGNORE}, ""
     if not is_binary(paths, _PROBES if len(classes) == 2 else None):
-        return None
+        return None, ""
     if len(classes) != 2:
         one = f"[background, {classes[0]}]"
         raise DataError(
@@ -150,12 +180,11 @@ def values_of_binary(reader: LabelReader, paths: Sequence[str], source: str) -> 
             )
         )
     values = {classes[0]: 0, classes[1]: IGNORE}
-    log.warning(
-        "%s: the label files hold the values 0 and 255 alone, so 0 is %r and 255 is %r, not ignored; --data.values "
-        "'%s' says the same, --data.ignore [255] keeps 255 ignored",
-        *(source, *classes, "{" + ", ".join(f"{name}: {value}" for name, value in values.items()) + "}"),
+    note = (
+        f"the label files hold the values 0 and 255 alone, so 0 is {classes[0]!r} and 255 is {classes[1]!r}, not "
+        "ignored; --data.ignore [255] keeps it ignored"
     )
-    return values
+    return values, note
 
 
 def warn_of_one_class(found: LabelSurvey, classes: Sequence[str], source: str) -> None:

@@ -16,9 +16,10 @@ import numpy as np
 
 from datamodules.augment import SampleAugment
 from datamodules.object_entries import Entry, check_files, clean, size_text
-from datamodules.pictures import FileStore, PixelCache, split_rows
+from datamodules.pictures import FileStore, PixelCache
 from datamodules.splits import SPLITS
-from visionkit.data import Split, VisionDataModule
+from datamodules.splitting import SplittingData
+from visionkit.data import Split
 from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, UsageError, suggest
 from visionkit.masks import mask_areas
@@ -74,19 +75,16 @@ class ObjectPictures(Sequence[Sample]):
         return Sample.of(image, Target(**target, **entry.more), image.name)  # type: ignore[typeddict-item]
 
 
-class ObjectData(VisionDataModule):
+class ObjectData(SplittingData):
     """Base of the data modules that read objects: a subclass lists the entries of a split.
 
     Args:
         target: `boxes` for detection, `masks` for instance segmentation.
-        val_fraction: Share of the training pictures that is split off for validation where the data names no split.
-        test_fraction: The same for testing.
-        split_seed: Chooses which pictures are split off; the run's seed does not.
         cache_mb: Decoded pictures are kept in memory where all of a split fit into this many MiB; 0 keeps none.
         augment: Changes training samples; see `datamodules.object_augment`.
         crowds: `ignore` leaves crowd regions and difficult objects out of loss and metric; `objects` takes them as
             ordinary objects, for tools such as CVAT that mark every painted mask as a crowd.
-        **base: See `VisionDataModule`.
+        **base: See `datamodules.splitting.SplittingData`.
 
     Attributes:
         keeps_crowds: Training pictures keep their crowd regions, for a loss that must know where not to look.
@@ -99,9 +97,6 @@ class ObjectData(VisionDataModule):
         self,
         *,
         target: ObjectTarget = "boxes",
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.0,
-        split_seed: int = 0,
         cache_mb: int = 1024,
         augment: SampleAugment | None = None,
         crowds: Crowds = "ignore",
@@ -115,8 +110,7 @@ class ObjectData(VisionDataModule):
         self.target: ObjectTarget = target
         self.crowds: Crowds = crowds
         self.notes: dict[Split, SplitNotes] = {}
-        self.fractions: dict[Split, float] = {"val": val_fraction, "test": test_fraction}
-        self.split_seed, self.cache_mb = split_seed, cache_mb
+        self.cache_mb = cache_mb
         self._read: dict[Split, list[Entry] | None] = {}
         self._parts: dict[Split, np.ndarray] = {}
 
@@ -184,8 +178,7 @@ class ObjectData(VisionDataModule):
         numbers = np.bincount(labels, minlength=len(self.classes)).tolist()
         own = self._own(split) is not None
         note = self.notes.get(split if own else "train", SplitNotes(self.source, {}))
-        fraction = self.fractions.get(split, 0.0)
-        source = note.source if own else f"{fraction:.0%} of {note.source}, which names no {split} split"
+        source = note.source if own else self.part_of(split, note.source)
         return SplitSummary(
             split,
             len(entries),
@@ -212,14 +205,11 @@ class ObjectData(VisionDataModule):
     def labelled(self, split: Split) -> list[Entry]:
         """The entries of one split, those that are split off included; crowds as the label file has them."""
         entries = self._own(split)
-        train = self._own("train") if entries is None or (split == "train" and self._splits_off()) else None
+        train = self._own("train") if entries is None or split == "train" else None
         if train is not None:
             entries = [train[row] for row in self._part(train, split)]
         if not entries:
-            raise UsageError(
-                f"{self.source}: it has no {split} split and data.{split}_fraction is 0; set --data.{split}_fraction "
-                "0.1 to split some of the training images off, or 1 to take them all, for a model trained on others"
-            )
+            raise self.missing(split, self.source)
         return entries
 
     def splits(self) -> list[Split]:
@@ -264,17 +254,11 @@ class ObjectData(VisionDataModule):
             )
         return entries
 
-    def _splits_off(self) -> bool:
-        return any(0 < part < 1 and self._own(split) is None for split, part in self.fractions.items())
-
     def _part(self, train: list[Entry], split: Split) -> np.ndarray:
-        if self.fractions.get(split) == 1:
-            return np.arange(len(train))
         if not self._parts:
-            absent = {name: part for name, part in self.fractions.items() if self._own(name) is None}
-            wanted = {name: part for name, part in absent.items() if part != 1}
-            self._parts = split_rows(self.mixture(train), wanted, self.split_seed)
-        return self._parts[split]
+            absent = [name for name in self.absent(()) if self._own(name) is None]
+            self._parts = self.split_off([entry.file for entry in train], absent, self.mixture(train))
+        return self._parts.get(split, np.zeros(0, dtype=np.int64))
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ import numpy as np
 from datamodules.augment import SampleAugment
 from datamodules.class_names import shorten
 from datamodules.label_maps import LabelledMaps, LabelReader, LabelStore, LossyLabels, read_colours
-from datamodules.label_survey import survey, values_of_binary, warn_of_one_class
+from datamodules.label_survey import names_of_binary, survey, values_of_binary, warn_of_one_class
 from datamodules.pairing import NamePattern, pair_by_name
-from datamodules.pictures import FileStore, PixelCache, split_rows
+from datamodules.pictures import FileStore, PixelCache
 from datamodules.pixel_weights import PixelWeights
-from datamodules.splits import find_split
+from datamodules.splits import SPLITS, find_split
+from datamodules.splitting import SplittingData
 from visionkit.data import Split, VisionDataModule
 from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, UsageError, suggest
@@ -69,6 +70,8 @@ class _PairedData(VisionDataModule):
         self.weigh = weights if edge_weight or small_objects else None
         self._listed: dict[Split, LabelledFiles] = {}
         self._reader: LabelReader | None = None
+        self._note = ""
+        """What the summary says of the meaning of the values, where that is not plain."""
 
     def find(self, split: Split) -> LabelledFiles:
         """Image and label file of every sample of a split; called once per split."""
@@ -118,11 +121,11 @@ class _PairedData(VisionDataModule):
             unit="images",
             unlabeled=found.empty,
             passed_over=listed.passed_over,
-            notes=found.notes(self.classes),
+            notes=(*found.notes(self.classes), *([self._note] if self._note else [])),
         )
 
 
-class LabelMapData(_PairedData):
+class LabelMapData(_PairedData, SplittingData):
     """Folders of images and of label files with the same paths below them.
 
     Args:
@@ -139,9 +142,6 @@ class LabelMapData(_PairedData):
         label_names: How the label files are called: `*_mask`, `*_mask.png`, `*.png`.
         lossy_labels: `refuse` label files in JPEG, whose compression changes the values, or take the `nearest` value of
             each pixel; that wants values that lie far apart, such as 0 and 255.
-        val_fraction: Fraction of the training images that is split off for validation where there is no such folder.
-        test_fraction: The same for testing.
-        split_seed: Chooses which images are split off.
         cache_mb: Decoded images are kept in memory where all of a split fit into this many MiB; 0 keeps none.
         edge_weight: Height of U-Net's border map: pixels of the background between two near objects count so much more.
         edge_width: Its width in pixels (sigma).
@@ -149,7 +149,7 @@ class LabelMapData(_PairedData):
             an image count alike.
         background: Label between objects, for both; None where there is none.
         augment: Changes training samples.
-        **base: See `VisionDataModule`. `classes` left out are read from `values`, from the table of colors, or from
+        **base: See `SplittingData`. `classes` left out are read from `values`, from the table of colors, or from
             `classes.txt`, a name a line, in the folder of labels or above it.
 
     Example:
@@ -169,9 +169,6 @@ class LabelMapData(_PairedData):
         image_names: str = "*",
         label_names: str = "*",
         lossy_labels: LossyLabels = "refuse",
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.0,
-        split_seed: int = 0,
         cache_mb: int = 512,
         edge_weight: float = 0.0,
         edge_width: float = 5.0,
@@ -205,9 +202,7 @@ class LabelMapData(_PairedData):
                 "data: give one of colours, values and label_offset (at least 0), which all say what labels mean"
             )
         self.lossy_labels: LossyLabels = lossy_labels
-        self.split_seed = split_seed
-        self.fractions: dict[Split, float] = {"val": val_fraction, "test": test_fraction}
-        self.classes = self.classes or tuple(self.discover_classes(root, labels=labels, colours=colours, values=values))
+        self.classes = self.classes or tuple(self.discover_classes(root, labels, colours, values, label_names))
 
     @classmethod
     def discover_classes(
@@ -216,12 +211,14 @@ class LabelMapData(_PairedData):
         labels: str = "label_maps/{split}",
         colours: str | None = None,
         values: Mapping[str, Any] | None = None,
+        label_names: str = "*",
         **init_args: Any,
     ) -> list[str]:
-        """The names in the mapping of values, in the table of colors, or in `classes.txt`."""
+        """The names in the mapping of values, in the table of colors, or in `classes.txt`; those of binary masks."""
         if colours:
             return list(read_colours(colours))
-        folder = find_split(Path(root), labels, "train") or Path(root) / labels.format(split="train")
+        if (folder := find_split(Path(root), labels, "train")) is None:
+            raise _no_folder(Path(root) / labels.format(split="train"), "labels")
         for place in (folder, *folder.parents):
             if (place / "classes.txt").is_file():
                 file = place / "classes.txt"
@@ -231,9 +228,8 @@ class LabelMapData(_PairedData):
                 break
         if values:
             return list(values)
-        raise DataError(
-            f"{folder}: no classes.txt says what the labels mean; give --data.classes '[name of 0, name of 1, ...]'"
-        )
+        listing = NamePattern(label_names, "data.label_names").select(list_images(folder))
+        return names_of_binary([str(path) for path in listing.files], str(folder))
 
     def make_reader(self, split: Split) -> LabelReader:
         """The reader of all splits; where values are not given, the training labels decide what 255 means."""
@@ -242,24 +238,23 @@ class LabelMapData(_PairedData):
         deciding = self.listed(split)
         with contextlib.suppress(DataError):  # to be measured alone, a set needs no training labels
             deciding = self.listed("train")
-        values = values_of_binary(reader, [str(label) for _, label in deciding.pairs], deciding.source)
+        values, self._note = values_of_binary(reader, [str(label) for _, label in deciding.pairs], deciding.source)
         return reader if values is None else LabelReader(self.classes, self.ignore, values=values, lossy=reader.lossy)
 
     def find(self, split: Split) -> LabelledFiles:
         """Every image of the split's folder with the label file of its path; or the split's share of `train`."""
-        wanted = {name: part for name, part in self.fractions.items() if part and not self._folder(self.images, name)}
-        if self._folder(self.images, split) is not None and not (split == "train" and wanted):
+        absent = self.absent([name for name in SPLITS if self._folder(self.images, name)])
+        if split != "train" and self._folder(self.images, split) is not None:
             return self._paired(split)
-        if split != "train" and split not in wanted:
+        if split not in ("train", *absent):
             folder = self.root / self.images.format(split=split)
-            raise DataError(
-                f"{folder}: no such folder of images; data.images and data.labels say where they are below data.root, "
-                f"or --data.{split}_fraction 0.1 splits some off"
-            )
+            raise self.missing(split, f"{folder} (data.images): no such folder")
         found = self._paired("train")
-        rows = split_rows(np.zeros(len(found.pairs), dtype=np.int64), wanted, self.split_seed)[split]
-        share = f"{len(rows)} of {len(found.pairs)} of {found.source}"
-        return LabelledFiles([found.pairs[row] for row in rows], share, found.passed_over if split == "train" else {})
+        rows = self.split_off([str(image) for image, _ in found.pairs], absent)[split]
+        pairs = [found.pairs[row] for row in rows]
+        if split == "train":
+            return LabelledFiles(pairs, found.source, found.passed_over)
+        return LabelledFiles(pairs, self.part_of(split, found.source), {})
 
     def _folder(self, pattern: str, split: Split) -> Path | None:
         """Where the files of a split are; a pattern without `{split}` names the folder that is split by share."""
@@ -272,10 +267,7 @@ class LabelMapData(_PairedData):
         folder, beside = self._folder(self.images, split), self._folder(self.labels, split)
         for found, pattern, what in ((folder, self.images, "images"), (beside, self.labels, "labels")):
             if found is None:
-                raise DataError(
-                    f"{self.root / pattern.format(split=split)}: no such folder of "
-                    f"{'images' if what == 'images' else 'label files'}; data.{what} says where it is below data.root"
-                )
+                raise _no_folder(self.root / pattern.format(split=split), what)
         assert folder is not None and beside is not None
         images = self.image_names.select(list_images(folder))
         if beside == folder and not self.label_names.is_any:
@@ -286,6 +278,11 @@ class LabelMapData(_PairedData):
         )
         over = images.counts | ({"label files without an image": len(alone)} if alone else {})
         return LabelledFiles(pairs, str(folder), over)
+
+
+def _no_folder(folder: Path, option: str) -> DataError:
+    files = "images" if option == "images" else "label files"
+    return DataError(f"{folder}: no such folder of {files}; --data.{option} says where it is below data.root")
 
 
 class VocSegmentationData(_PairedData):

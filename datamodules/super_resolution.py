@@ -12,9 +12,11 @@ import numpy as np
 from datamodules.augment import SampleAugment
 from datamodules.degradation import BICUBIC_REACH, Degradation, modulo_crop, shrink
 from datamodules.pairing import warn_of_turned
-from datamodules.pictures import FileStore, PixelCache, split_rows
+from datamodules.pictures import FileStore, PixelCache
 from datamodules.resolution_pairs import list_matching, pair_resolutions
-from visionkit.data import Split, VisionDataModule, rng_for
+from datamodules.splits import SPLITS
+from datamodules.splitting import SplittingData
+from visionkit.data import Split, rng_for
 from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
@@ -24,7 +26,7 @@ from visionkit.types import Sample
 Small = Literal["refuse", "mirror"]
 
 
-class SuperResolutionData(VisionDataModule):
+class SuperResolutionData(SplittingData):
     """Folders of high-resolution pictures; patches in training, whole pictures in validation and test.
 
     Pictures are cut at the right and bottom to a multiple of the scale and shrunk by antialiased bicubic, as the papers
@@ -33,8 +35,8 @@ class SuperResolutionData(VisionDataModule):
     Args:
         root: Folder of the training pictures, searched deeply.
         scale: Factor; the command line takes the model's. 2 where left out.
-        val_root: Folder of the validation pictures; `val_fraction` of the training ones where left out.
-        test_root: Folder of the test pictures.
+        val_root: Folder of the validation images; by default, `val_fraction` of the training images.
+        test_root: Folder of the test images; by default, `test_fraction` of the training images.
         pattern: Of the names of high-resolution files.
         low_res: Folder with the low resolution of the training pictures; made where left out. A file belongs to the one
             of the same path below its folder, but for an ending such as `x2`, `_LR` or `_HR`.
@@ -49,10 +51,9 @@ class SuperResolutionData(VisionDataModule):
         exact: Keep the made low resolution of validation and test between grey levels, as the early papers did, and do
             not round it as a file would.
         degradation: Blur, noise and JPEG beside shrinking.
-        val_fraction: Share of the training pictures that is split off for validation without `val_root`.
-        split_seed: Chooses which.
+        val_fraction: Fraction of the training images that is split off for validation without `val_root`.
         cache_mb: Decoded pictures are kept in memory where all of a split fit into this many MiB; 0 keeps none.
-        **base: See `VisionDataModule`. `eval_batch_size` is 1 where left out: pictures have sizes of their own.
+        **base: See `SplittingData`. `eval_batch_size` is 1 where left out: pictures have sizes of their own.
 
     Example:
         >>> data = SuperResolutionData("photos", scale=3, input=task.input)
@@ -79,12 +80,11 @@ class SuperResolutionData(VisionDataModule):
         exact: bool = False,
         degradation: Degradation | None = None,
         val_fraction: float = 0.05,
-        split_seed: int = 0,
         cache_mb: int = 1024,
         **base: Any,
     ) -> None:
         base["eval_batch_size"] = base.get("eval_batch_size") or 1
-        super().__init__(**base)
+        super().__init__(val_fraction=val_fraction, **base)
         scale = 2 if scale is None else scale
         if scale < 1 or patch < 4 or patches < 1:
             raise UsageError(f"data: scale {scale} and patches {patches} are at least 1, patch {patch} at least 4")
@@ -96,7 +96,7 @@ class SuperResolutionData(VisionDataModule):
         self.pattern, self.low_res_pattern = pattern, low_res_pattern
         self.roots: dict[Split, str | None] = {"train": root or None, "val": val_root, "test": test_root}
         self.low_res: dict[Split, str | None] = {"train": low_res, "val": val_low_res, "test": test_low_res}
-        self.val_fraction, self.split_seed, self.cache_mb = val_fraction, split_seed, cache_mb
+        self.cache_mb = cache_mb
         self._found: dict[Split, tuple[list[Path], list[Path] | None]] = {}
         self._passed_over: dict[str, dict[str, int]] = {}
         given = self.augment
@@ -130,12 +130,16 @@ class SuperResolutionData(VisionDataModule):
         if split == "train":
             notes.append(f"{self.patches} patches of {self.patch}x{self.patch} per image and epoch")
         over = self._passed_over.get(str(root), {})
-        return SplitSummary(split, len(high), str(root), passed_over=over, notes=notes)
+        source = str(root) if self.roots[split] is not None else self.part_of(split, root)
+        return SplitSummary(split, len(high), source, passed_over=over, notes=notes)
 
     def _roots(self, split: Split) -> tuple[str | None, str | None]:
-        if self.roots[split] is None and split == "val":
+        if split in self._split_off():
             split = "train"
         return self.roots[split], self.low_res[split]
+
+    def _split_off(self) -> list[Split]:
+        return self.absent([split for split in SPLITS if self.roots[split] is not None])
 
     def _files(self, split: Split) -> tuple[list[Path], list[Path] | None]:
         if split not in self._found:
@@ -144,17 +148,19 @@ class SuperResolutionData(VisionDataModule):
 
     def _find(self, split: Split) -> tuple[list[Path], list[Path] | None]:
         root, low_root = self._roots(split)
+        if root is None and split == "train":
+            raise UsageError("data: there are no images to train on; give their folder with --data.root")
         if root is None:
-            option = "root" if split == "train" else f"{split}_root"
-            raise UsageError(f"data: there are no {split} pictures; give their folder with --data.{option}")
+            raise self.missing(split, f"data.{split}_root is not given")
         high = list_matching(root, self.pattern, "pattern")
         self._passed_over[root] = high.counts
         pairs = [(path, path) for path in high.files] if low_root is None else self._partners(high, low_root)
-        if split != "test" and self.roots["val"] is None:
-            parts = split_rows(np.zeros(len(pairs), dtype=np.int64), {"val": self.val_fraction}, self.split_seed)
-            if not len(parts[split]):
-                raise UsageError(f"{root}: nothing is left for {split}; set data.val_fraction or give data.val_root")
-            pairs = [pairs[int(row)] for row in parts[split]]
+        absent = self._split_off()
+        if split in ("train", *absent):
+            rows = self.split_off([str(path) for path, _ in pairs], absent)[split]
+            if not len(rows):
+                raise self.missing(split, root)
+            pairs = [pairs[int(row)] for row in rows]
         return [pair[0] for pair in pairs], None if low_root is None else [pair[1] for pair in pairs]
 
     def _partners(self, high: Listing, low_root: str) -> list[tuple[Path, Path]]:

@@ -16,6 +16,7 @@ from typing import Any
 from visionkit.errors import CheckpointError, DataError, UsageError
 from visionkit.model_facts import check_plain
 from visionkit.model_files import check_model
+from visionkit.text_files import read_yaml
 
 SUMMARY = "write a bundle to hand out: safetensors, model card, ONNX"
 
@@ -81,7 +82,8 @@ def run(args: argparse.Namespace) -> int:
             progress=progress,
         )
     for path in sorted(folder.iterdir()):
-        print(f"{path}  {path.stat().st_size / 1e6:,.2f} MB")
+        size = path.stat().st_size
+        print(f"{path}  {size / 1e6:,.2f} MB" if size >= 1e5 else f"{path}  {size / 1e3:,.1f} kB")
     return 0
 
 
@@ -91,14 +93,10 @@ def read_card(path: Path) -> dict[str, Any]:
     Raises:
         DataError: Not there, not readable, or no table of facts.
     """
-    import yaml
-
     try:
-        facts = yaml.safe_load(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"--card {path}: no such file") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise DataError(f"--card {path}: cannot be read ({str(error).splitlines()[0]})") from error
+        facts = read_yaml(path)
+    except DataError as error:
+        raise DataError(f"--card {error}") from None
     if not isinstance(facts, dict):
         raise DataError(f"--card {path}: facts are written as `name: text`, one a line")
     try:

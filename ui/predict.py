@@ -373,6 +373,8 @@ class _Report:
                 _table(self.few, top or 3)
             told = counted(self.done, "image")
             print(f"{told}{f', {self.skipped} skipped' if self.skipped else ''}: {out / RECORDS}", file=sys.stderr)
+            if (out / DRAWN).is_dir():
+                print(f"drawn: {out / DRAWN}{os.sep}", file=sys.stderr)
         if self.unlike and self.novelty is not None:
             print(
                 f"visionkit: {self.unlike} of {self.done} look unlike the images this model was made with: further out "
@@ -395,7 +397,10 @@ def _table(rows: Sequence[tuple[Path, Prediction, bool]], top: int) -> None:
     for path, answer, marked in rows:
         name = path.resolve().relative_to(folder) if folder else path
         table.add_row(escape(str(name)), escape(f"{answer.text(top)}{' (unlike its own images)' if marked else ''}"))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 10_000  # one line per image for the next program
+    console.print(table)
 
 
 @contextmanager

@@ -238,6 +238,7 @@ def render_card(facts: Mapping[str, Any], name: str) -> str:
         "Parameters": f"{facts['weights']['parameters']:,} ({facts['weights']['dtype']})",
     }
     results = card.pop("results", None)
+    card.pop("splits", None)  # for `visionkit test`, not for people
     rows |= {title: card.pop(key, "not stated") for key, title in _CARD_TITLES.items()}
     rows |= {key.replace("_", " ").capitalize(): value for key, value in card.items()}
     lines += [f"- {title}: {_shown(value)}" for title, value in rows.items() if value is not None]

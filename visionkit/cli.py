@@ -300,7 +300,16 @@ class VisionCLI(LightningCLI):
             there = [f"{name}: {path}" for name, path in paths.items() if path and Path(path).is_file()]
             print(f"run:  {self.run_folder}\n{there[0] if there else 'no checkpoint was saved'}")
             if there:
-                print(f"next: visionkit test --ckpt_path {shlex.quote(str(self.run_folder))}")
+                print(f"next: {self._next_step(there[0].partition(': ')[2])}")
+
+    def _next_step(self, checkpoint: str) -> str:
+        """A command that works: with the splits that the data has."""
+        run = shlex.quote(str(self.run_folder))
+        if self.datamodule.has_test:
+            return f"visionkit test --ckpt_path {run}"
+        if self.trainer.enable_validation:
+            return f"visionkit validate --ckpt_path {run} (the data has no test split)"
+        return f"visionkit predict {shlex.quote(checkpoint)} IMAGES (the data has no test split)"
 
     def validate(self, **kwargs: Any) -> None:
         """Measures on the validation split."""

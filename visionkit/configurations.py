@@ -14,15 +14,13 @@ from typing import Any
 
 import yaml
 
-from visionkit.errors import UsageError, suggest
+from visionkit.errors import DataError, UsageError, suggest
+from visionkit.text_files import read_yaml
 
 SHIPPED = Path(__file__).parent / "configs"
 """Part of the package, so an installed wheel has them too."""
 
 _FOLDERS = ("task", "data", "trainer", "logger", "experiment")
-_MAX_NODES = 200_000
-"""Values of one file with its aliases written out: a file of 400 bytes can stand for billions."""
-
 _NAME_LISTS = ("classes", "keypoints")
 _BARE = re.compile(r"[^\W\d](?:[\w./ -]*[\w./-])?")
 _RESERVED = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none", "nan", "inf"}
@@ -105,72 +103,14 @@ def read(path: Path) -> dict[str, Any]:
         UsageError: It cannot be read, is not yaml, not a mapping, too large, or has a duplicate key; names the line.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not a text file in UTF-8 (byte {error.start})") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not valid yaml: {_fault(error)}") from None
-    except RecursionError:
-        raise UsageError(f"{path}: not a configuration: it is nested too deep") from None
-    if root is None:
+        found = read_yaml(path, "configuration", as_text=True, unique=True)
+    except DataError as error:
+        raise UsageError(str(error)) from None
+    if found is None:
         return {}
-    if not isinstance(root, yaml.MappingNode):
+    if not isinstance(found, dict):
         raise UsageError(f"{path}: a configuration is a mapping with keys such as model, data and trainer")
-    _check(path, root)
-    plain = yaml.BaseLoader("").construct_document(root)
-    return plain if isinstance(plain, dict) else {}
-
-
-def _fault(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = str(getattr(error, "problem", None) or error).splitlines()[0]
-    return f"line {mark.line + 1}: {problem}" if mark is not None else problem
-
-
-def _check(path: Path, root: yaml.Node) -> None:
-    """Refuses duplicate keys, of which yaml takes the last and says nothing, and aliases that grow without end."""
-    sizes: dict[int, int] = {}
-    open_nodes: set[int] = set()
-    waiting: list[tuple[str, yaml.Node, bool]] = [("", root, False)]
-    while waiting:
-        prefix, node, done = waiting.pop()
-        if isinstance(node, yaml.ScalarNode) or (id(node) in sizes and not done):
-            continue
-        children = _children(prefix, node)
-        if done:
-            open_nodes.discard(id(node))
-            sizes[id(node)] = 1 + sum(sizes.get(id(child), 1) for _, child in children)
-            if sizes[id(node)] > _MAX_NODES:
-                raise UsageError(f"{path}: more than {_MAX_NODES:,} values once its aliases are written out")
-            continue
-        if id(node) in open_nodes:
-            raise UsageError(f"{path}: line {node.start_mark.line + 1}: an alias that contains itself")
-        open_nodes.add(id(node))
-        if isinstance(node, yaml.MappingNode):
-            _check_keys(path, prefix, node)
-        waiting.append((prefix, node, True))
-        waiting += [(below, child, False) for below, child in children]
-
-
-def _children(prefix: str, node: yaml.Node) -> list[tuple[str, yaml.Node]]:
-    if isinstance(node, yaml.MappingNode):
-        return [(f"{prefix}{key.value}.", value) for key, value in node.value]
-    return [(f"{prefix}{number}.", each) for number, each in enumerate(node.value)]
-
-
-def _check_keys(path: Path, prefix: str, node: yaml.MappingNode) -> None:
-    seen: set[str] = set()
-    for key, _ in node.value:
-        line = key.start_mark.line + 1
-        if not isinstance(key, yaml.ScalarNode):
-            raise UsageError(f"{path}: line {line}: a key is a word, not a list or a mapping")
-        name = str(key.value)
-        if name in seen and name != "<<":
-            raise UsageError(f"{path}: line {line}: duplicate key {prefix}{name}; give one of them another name")
-        seen.add(name)
+    return found
 
 
 def lookup(documents: Sequence[Mapping[str, Any]], *keys: str) -> Any:

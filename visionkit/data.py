@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,7 +24,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
 from visionkit.brightness import choose_white
-from visionkit.data_summary import SplitSummary, warn_of_absent_classes, warn_of_shared_images
+from visionkit.data_summary import (
+    CountedSamples,
+    NamedSamples,
+    SplitSummary,
+    fingerprint,
+    warn_of_absent_classes,
+    warn_of_shared_images,
+)
 from visionkit.errors import DataError, UsageError, VisionKitError
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
@@ -199,22 +206,6 @@ class ResumableLoader(DataLoader[Example]):
         return {"epoch": sampler.epoch, "batches": sampler.skip // (self.batch_size or 1)}
 
 
-@runtime_checkable
-class NamedSamples(Protocol):
-    """A sequence of samples that can name its images without opening them."""
-
-    def names(self) -> Sequence[str]:
-        """The path of each image, in order."""
-
-
-@runtime_checkable
-class CountedSamples(Protocol):
-    """A sequence of samples that knows how often each class occurs without opening an image."""
-
-    def counts(self, classes: Sequence[str]) -> tuple[dict[str, int], str]:
-        """Number of labels by class name, zeros included, and what they count: "images", "objects"."""
-
-
 class VisionDataModule(LightningDataModule, ABC):
     """Base of every data module: a subclass lists samples, the base makes loaders of them.
 
@@ -257,6 +248,11 @@ class VisionDataModule(LightningDataModule, ABC):
         self._samples: dict[Split, Sequence[Sample]] = {}
         self._resume: dict[str, int] | None = None
         self._reported: set[Split] = set()
+        self.has_test = False
+        """Whether there is a test split; known once a training was set up."""
+        self.trained: Mapping[str, Any] = {}
+        """`splits_made` of the training of the model that is evaluated, as far as the model says it."""
+        self._apart: dict[str, str] = {}
 
     @classmethod
     def discover_classes(cls, **init_args: Any) -> list[str]:
@@ -313,6 +309,8 @@ class VisionDataModule(LightningDataModule, ABC):
 
     def setup(self, stage: str) -> None:
         """Called by the trainer on every process; the first one reports what the data holds."""
+        card = getattr(self.trainer.lightning_module, "card", {}) if self.trainer is not None else {}
+        self.trained = {} if stage == "fit" else card.get("splits") or {}
         if stage == "fit":
             self._choose_white()
         if _rank_and_world()[0] == 0 and int(os.environ.get("RANK", 0)) == 0:
@@ -320,14 +318,31 @@ class VisionDataModule(LightningDataModule, ABC):
             self._reported.update(new)
             if new:
                 self.report(new)
-            fraction = getattr(self, "fractions", {}).get("test", 0)
-            if stage == "test" and 0 < fraction < 1:
-                log.warning(
-                    "data.test_fraction %g: test images that the data does not name are split off the training images; "
-                    "they are independent only of a model that was trained with the same data.test_fraction and "
-                    "data.split_seed",
-                    fraction,
-                )
+            if stage == "fit":
+                self.has_test = self._files_of("test") is not None
+        if stage in ("validate", "test"):
+            self.check_trained(_STAGES[stage][0])
+
+    @property
+    def splits_made(self) -> dict[str, Any]:
+        """How the images were split, for the checkpoint: by default which splits share none with training."""
+        return {"apart": self._apart} if self._apart else {}
+
+    def check_trained(self, split: Split) -> None:
+        """Refuses a split whose images the model was trained on, as `trained` tells; by default nothing is known.
+
+        Args:
+            split: The one that is evaluated.
+
+        Raises:
+            UsageError: They were split off in another way than in training.
+        """
+
+    def _files_of(self, split: Split) -> Sequence[str] | None:
+        """Paths of the images of a split, or None where it is not there."""
+        with contextlib.suppress(VisionKitError):
+            return self.files(split)
+        return None
 
     def _choose_white(self) -> None:
         """Settles which value is white, for the data and the task that is trained on it, where nobody said."""
@@ -343,7 +358,8 @@ class VisionDataModule(LightningDataModule, ABC):
         """Prints what some splits hold, and warns of classes without a label and of images in two splits.
 
         Args:
-            splits: Those that are used; a training split beside them is compared with them where there is one.
+            splits: Those that are used. A training split beside them is read too, to be compared with them, unless the
+                model says that this was done before it was trained; so is a test split beside the training split.
         """
         summaries = [self.summary(split) for split in splits]  # read first: an error has no header before it
         lines = [line for summary in summaries for line in summary.lines()]
@@ -352,10 +368,14 @@ class VisionDataModule(LightningDataModule, ABC):
             if summary.split == "train":
                 warn_of_absent_classes(summary)
         files = {split: self.files(split) for split in splits}
-        if "train" not in files:
-            with contextlib.suppress(VisionKitError):  # a set for testing alone needs no training split
-                files = {"train": self.files("train"), **files}
-        warn_of_shared_images(files)
+        marks = {split: fingerprint(paths) for split, paths in files.items() if split != "train"}
+        before = self.trained.get("apart") or {}
+        if "train" in files and (tested := self._files_of("test")) is not None:
+            files["test"], marks["test"] = tested, fingerprint(tested)
+        elif any(before.get(split) != mark for split, mark in marks.items()):
+            files = {"train": self._files_of("train") or (), **files}  # a set for testing alone has none
+        sharing = warn_of_shared_images(files)
+        self._apart = {split: mark for split, mark in marks.items() if split not in sharing}
 
     def sampler(self, split: Split, rank: int, world: int) -> EpochSampler:
         """Chooses the order of a split for one rank; training is shuffled."""

@@ -12,12 +12,29 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 log = logging.getLogger(__name__)
 
 _MOST_CLASSES = 20  # more are summed up
 _HEAD = 1 << 16  # bytes of a file that are compared
+_PROBES = 256  # files whose sizes tell lists of equal names apart
+
+
+@runtime_checkable
+class NamedSamples(Protocol):
+    """A sequence of samples that can name its images without opening them."""
+
+    def names(self) -> Sequence[str]:
+        """The path of each image, in order."""
+
+
+@runtime_checkable
+class CountedSamples(Protocol):
+    """A sequence of samples that knows how often each class occurs without opening an image."""
+
+    def counts(self, classes: Sequence[str]) -> tuple[dict[str, int], str]:
+        """Number of labels by class name, zeros included, and what they count: "images", "objects"."""
 
 
 @dataclass(frozen=True)
@@ -81,23 +98,28 @@ def warn_of_absent_classes(summary: SplitSummary) -> None:
         )
 
 
-def warn_of_shared_images(files: Mapping[Any, Sequence[str]]) -> None:
+def warn_of_shared_images(files: Mapping[Any, Sequence[str]]) -> set[Any]:
     """Warns where two splits hold the same images, by path or by content.
 
     Args:
         files: Paths of images by split.
+
+    Returns:
+        The splits that share images with another one.
     """
-    splits = list(files)
+    splits, sharing = list(files), set[Any]()
     for number, first in enumerate(splits):
         for second in splits[number + 1 :]:
             same = shared_images(files[first], files[second])
             if same:
+                sharing |= {first, second}
                 pairs = [a if a == b else f"{a} = {b}" for a, b in same[:3]]
                 log.warning(
                     "%s and %s share %d of %d images (%s%s), so they are not independent sets",
                     *(first, second, len(same), len(files[second]), ", ".join(pairs)),
                     ", ..." if len(same) > len(pairs) else "",
                 )
+    return sharing
 
 
 def shared_images(first: Sequence[str], second: Sequence[str]) -> list[tuple[str, str]]:
@@ -129,6 +151,20 @@ def shared_images(first: Sequence[str], second: Sequence[str]) -> list[tuple[str
             if match is not None and filecmp.cmp(match, path, shallow=False):
                 found.append((match, path))
     return found
+
+
+def fingerprint(files: Sequence[str]) -> str:
+    """Stands for a list of images: equal for the same list, wherever its folder lies.
+
+    Args:
+        files: Paths of images in a fixed order; the sizes of some of them count too.
+    """
+    first, last = min(files, default=""), max(files, default="")
+    same = next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    start = first.rfind("/", 0, same) + 1  # behind the folder that all of them lie in
+    probes = files[:: max(1, len(files) // _PROBES)]
+    texts = [*(file[start:] for file in files), *(str(_size(file)) for file in probes)]
+    return hashlib.blake2b("\n".join(texts).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 def _size(path: str) -> int:

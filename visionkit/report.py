@@ -14,6 +14,10 @@ PER_IMAGE = "per image"
 """A table of this name is for the file: nobody reads a row per image on the terminal."""
 
 
+REPEATED = "COCO"
+"""A table of this name is for the file too: its numbers are among the metrics."""
+
+
 def results_record(task: VisionTask, results: Mapping[str, float], part: str | None = None) -> dict[str, Any]:
     """Metrics, protocol and tables as plain json types."""
     return {
@@ -49,9 +53,9 @@ def print_record(record: Mapping[str, Any]) -> None:
     console = Console()
     print_metrics(record["metrics"], console)
     for line in filter(None, (record["protocol"], record.get("part"))):
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     for title, rows in record["tables"].items():
-        if not title.endswith(PER_IMAGE):
+        if not title.endswith((PER_IMAGE, REPEATED)):
             print_table(title, rows, console)
 
 

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from visionkit.errors import UsageError, suggest
+from visionkit.errors import DataError, UsageError, suggest
+from visionkit.text_files import read_yaml
 
 log = logging.getLogger(__name__)
 
@@ -160,16 +161,10 @@ class Skeleton:
 
     @classmethod
     def _read(cls, path: Path) -> Skeleton:
-        import yaml
-
         try:
-            found = yaml.safe_load(path.read_text("utf-8"))
-        except FileNotFoundError:
-            raise UsageError(f"skeleton {path}: no such file") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UsageError(
-                f"skeleton {path}: cannot be read as yaml ({' '.join(str(error).split())[:160]})"
-            ) from None
+            found = read_yaml(path)
+        except DataError as error:
+            raise UsageError(f"skeleton {error}") from None
         if not isinstance(found, Mapping):
             raise UsageError(f"skeleton {path}: should hold name, keypoints, mirrored, edges and sigmas")
         return cls._from_mapping({"name": path.stem, **found}, f"skeleton {path}")

@@ -447,6 +447,8 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         return self
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if made := getattr(getattr(self._trainer, "datamodule", None), "splits_made", None):
+            self.card = {**self.card, "splits": made}
         known = {"card": plain(self.card)} if self.card else {}
         if self.statistics is not None:
             known["features"] = self.statistics.to_json()

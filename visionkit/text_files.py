@@ -109,7 +109,7 @@ def parse_json(text: str, path: str | Path) -> Any:
         raise DataError(f"{path}: not valid json (a number with thousands of digits)") from None
 
 
-def read_yaml(path: str | Path, what: str = "yaml file", *, as_text: bool = False) -> Any:
+def read_yaml(path: str | Path, what: str = "yaml file", *, as_text: bool = False, unique: bool = False) -> Any:
     """The content of a yaml file.
 
     Args:
@@ -117,13 +117,25 @@ def read_yaml(path: str | Path, what: str = "yaml file", *, as_text: bool = Fals
         what: What the file is, for the messages.
         as_text: Every scalar stays the text that the file has: a class called `no` or `1e3` is not turned into False or
             a number.
+        unique: Refuse duplicate keys, of which yaml takes the last and says nothing.
 
     Raises:
         DataError: See `read_text`; no valid yaml, with line and column; aliases that stand for too much.
     """
+    return parse_yaml(read_text(path, _MAX_YAML, what), path, as_text=as_text, unique=unique)
+
+
+def parse_yaml(text: str, path: str | Path, *, as_text: bool = False, unique: bool = False) -> Any:
+    """Text to values, see `read_yaml`.
+
+    Args:
+        text: A yaml document.
+        path: Names it in the messages.
+        as_text: See `read_yaml`.
+        unique: See there.
+    """
     import yaml
 
-    text = read_text(path, _MAX_YAML, what)
     name = "BaseLoader" if as_text else "SafeLoader"
     kind = getattr(yaml, f"C{name}", getattr(yaml, name))
     loader = None
@@ -136,6 +148,8 @@ def read_yaml(path: str | Path, what: str = "yaml file", *, as_text: bool = Fals
             return None
         if _expanded(node, {}) > _MAX_NODES:
             raise DataError(f"{path}: its aliases stand for over {_MAX_NODES:,} values; write them out or remove them")
+        if unique:
+            _check_keys(node, path)
         return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -174,6 +188,27 @@ def _expanded(node: Any, known: dict[int, int]) -> int:
             total += sum(_expanded(part, known) for part in each) if isinstance(each, tuple) else _expanded(each, known)
     known[id(node)] = total
     return total
+
+
+def _check_keys(root: Any, path: str | Path) -> None:
+    """Refuses keys that are no words, and those that a mapping has twice."""
+    waiting, seen = [("", root)], set[int]()
+    while waiting:
+        prefix, node = waiting.pop()
+        if id(node) in seen or not isinstance(node.value, list):
+            continue
+        seen.add(id(node))
+        pairs = [each if isinstance(each, tuple) else (None, each) for each in node.value]
+        names: set[str] = set()
+        for number, (key, value) in enumerate(pairs):
+            if key is not None and not isinstance(key.value, str):
+                raise DataError(f"{path} line {key.start_mark.line + 1}: a key is a word, not a list or a mapping")
+            name = str(number if key is None else key.value)
+            if name in names and name != "<<":
+                line = key.start_mark.line + 1
+                raise DataError(f"{path} line {line}: duplicate key {prefix}{name}; give one of them another name")
+            names.add(name)
+            waiting.append((f"{prefix}{name}.", value))
 
 
 def read_csv(path: str | Path, what: str = "csv file") -> list[tuple[int, list[str]]]:

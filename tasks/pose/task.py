@@ -266,7 +266,8 @@ class PoseTask(VisionTask):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        self.skeleton.warn_without_sigmas()
+        if not getattr(self._trainer, "global_step", 0):  # a training ends with an evaluation of its own
+            self.skeleton.warn_without_sigmas()
 
     def use_flip_test(self, on: bool = True) -> None:
         """Looks at the mirrored picture too, or not any more.

@@ -329,9 +329,17 @@ def test_the_class_can_be_part_of_the_name(tmp_path: Path) -> None:
         FolderData(str(tmp_path / "flat"), class_pattern="(")
 
 
-@pytest.mark.parametrize(("fraction", "warned"), [(0.2, True), (0.0, False)])
-def test_a_test_split_made_of_training_images_is_a_warning(
-    parted: Path, fraction: float, warned: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    FolderData(str(parted), test_fraction=fraction).setup("test")
-    assert ("trained with the same data.test_fraction" in caplog.text) == warned
+@pytest.mark.parametrize("zipped", [False, True])
+def test_files_passed_over_are_counted_for_their_split(parted: Path, zipped: bool, tmp_path: Path) -> None:
+    for place in ("train/cat/._0.jpg", "valid/cat/Thumbs.db", "valid/.ipynb_checkpoints/0.png", "notes.txt"):
+        path = parted / place.replace("valid", "val")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"no image")
+    (parted / "val" / "dog" / "readme.md").write_text("no image", encoding="utf-8")
+    data = FolderData(str(pack(parted, tmp_path / "photos.zip") if zipped else parted))
+    over = {split: dict(data.summary(split).passed_over) for split in ("train", "val", "test")}
+    assert over == {
+        "train": {"hidden": 1 + zipped, "not an image (.txt)": 1},
+        "val": {"hidden": 2, "not an image (.md)": 1},
+        "test": {},
+    }

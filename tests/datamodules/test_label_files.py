@@ -113,7 +113,7 @@ def test_fractions_are_no_labels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["grey", "palette", "color"])
 def test_masks_of_0_and_255_are_two_classes_and_it_is_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, mode: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mask = drawn((0, 255, 0))
     for k in range(3):
@@ -124,9 +124,30 @@ def test_masks_of_0_and_255_are_two_classes_and_it_is_said(
             image.save(tmp_path / f"label_maps/train/{k}.png")
     read = data(tmp_path)
     assert np.array_equal(maps(read)[0], mask // 255)
-    assert "0 is 'ground' and 255 is 'square', not ignored" in caplog.text
-    read.report(["train"])
-    assert "classes: ground 3, square 3" in capsys.readouterr().out
+    for one in (read, data(tmp_path)):
+        one.report(["train"])
+        told = capsys.readouterr().out
+        assert "classes: ground 3, square 3" in told
+        assert told.index("data (LabelMapData)") < told.index("0 is 'ground' and 255 is 'square', not ignored")
+
+
+@pytest.mark.parametrize("values", [(0, 255, 0), (0, 1, 0), (0, 1, 255)])
+def test_binary_masks_need_no_class_names(
+    tmp_path: Path, values: tuple[int, int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path, "a", drawn(values))
+    read = data(tmp_path, classes=None)
+    assert read.classes == ("background", "foreground")
+    assert f"0 is 'background' and {values[1]} is 'foreground'; --data.classes" in caplog.text
+    assert set(np.unique(maps(read)[0])) == ({0, 1, 255} if values[2] else {0, 1})
+
+
+def test_values_that_nobody_named_are_listed_and_a_missing_folder_is_said(tmp_path: Path) -> None:
+    save(tmp_path, "a", drawn((0, 7, 3)))
+    with pytest.raises(DataError, match=r"the label files hold the values 0, 3, 7; give --data.classes"):
+        data(tmp_path, classes=None)
+    with pytest.raises(DataError, match=r"masks/train: no such folder of label files; --data.labels says where"):
+        data(tmp_path, classes=None, labels="masks/{split}")
 
 
 def test_255_stays_ignored_where_other_labels_are_there_or_it_is_asked_for(

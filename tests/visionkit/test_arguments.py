@@ -74,18 +74,18 @@ def test_what_is_right_passes_unchanged(verb, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("model: [\n", "not valid yaml: line 2"),
+        ("model: [\n", r"line 2 column 1: not valid yaml"),
         ("- model\n", "a configuration is a mapping"),
         ("just words\n", "a configuration is a mapping"),
         ("model: {a: 1, b: 2, a: 3}\n", r"line 1: duplicate key model\.a"),
         ("model:\n- {a: 1}\n- {b: 1, b: 2}\n", r"line 3: duplicate key model\.1\.b"),
         ("? [a]\n: 1\n", "a key is a word"),
-        ("a: &a [*a]\n", "contains itself"),
-        (b"\xff\xfe\x00", "not a text file in UTF-8"),
+        ("a: &a [*a]\n", "its aliases stand for over"),
+        (b"\xff\xfe\x00", "not UTF-16 text"),
         (
             "a: &a [l,l,l,l,l,l,l,l,l]\n"
             + "".join(f"{chr(98 + k)}: &{chr(98 + k)} [{','.join(['*' + chr(97 + k)] * 9)}]\n" for k in range(9)),
-            "200,000 values once its aliases are written out",
+            "its aliases stand for over",
         ),
         ("[" * 5000, "nested too deep|not valid yaml"),
     ],

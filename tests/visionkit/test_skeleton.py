@@ -96,10 +96,10 @@ def test_what_does_not_fit_is_said_in_one_line(change, said):
 
 
 def test_files_that_are_none(tmp_path):
-    with pytest.raises(UsageError, match=r"nowhere\.yaml: no such file"):
+    with pytest.raises(UsageError, match=r"nowhere\.yaml: no such yaml file"):
         Skeleton.of("nowhere.yaml")
     (tmp_path / "a.yaml").write_text("a: [1")
-    with pytest.raises(UsageError, match="cannot be read as yaml"):
+    with pytest.raises(UsageError, match="not valid yaml"):
         Skeleton.of(tmp_path / "a.yaml")
     (tmp_path / "b.yaml").write_text("- 1")
     with pytest.raises(UsageError, match="should hold name, keypoints"):

@@ -1,8 +1,9 @@
-"""Reports epochs of few steps, in which little is trained between two validations."""
+"""Reports epochs of few steps, in which little is trained between two validations, and images that no step takes."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sized
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -16,11 +17,17 @@ class Hints(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loop: Any = trainer
         steps = loop.num_training_batches
-        size = getattr(loop.datamodule, "batch_size", None)
+        loader = loop.train_dataloader
+        size, sampler = getattr(loader, "batch_size", None), getattr(loader, "sampler", None)
         whole = loop.limit_train_batches == 1.0 and not loop.overfit_batches and not loop.fast_dev_run
-        if not trainer.is_global_zero or not isinstance(size, int) or not whole or steps >= FEW_STEPS:
+        known = isinstance(size, int) and isinstance(sampler, Sized)
+        if not trainer.is_global_zero or not known or not whole or steps >= FEW_STEPS:
             return
-        smaller = max(1, size * steps // FEW_STEPS)
-        advice = f"; --data.batch_size {smaller} gives about {FEW_STEPS}" if smaller < size else ""
+        assert isinstance(size, int) and isinstance(sampler, Sized)
+        images = len(sampler)  # of this process, as the batch size
+        rest = images - steps * size if loader.drop_last else 0
+        left_out = f" and leaves {rest} of {images} images out (--data.drop_last false takes them)" if rest else ""
+        smaller = max(2, images // FEW_STEPS)  # batch norm needs two
+        advice = f"; --data.batch_size {smaller} gives {images // smaller}" if smaller < size else ""
         unit = "step" if steps == 1 else "steps"
-        print(f"an epoch has only {steps} {unit} of {size} images{advice}", file=sys.stderr)
+        print(f"an epoch has only {steps} {unit} of {min(size, images)} images{left_out}{advice}", file=sys.stderr)

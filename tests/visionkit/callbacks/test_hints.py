@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.tiny_training import tiny_task
+from tests.toy_data import ToyData
 from tests.visionkit.callbacks.test_callbacks import fit
 from visionkit.callbacks import Lines
 from visionkit.callbacks.hints import Hints
+from visionkit.geometry import InputSpec
+
+OUT = "images out (--data.drop_last false takes them)"
 
 
 def test_epochs_of_few_steps_are_reported_with_a_batch_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,3 +37,22 @@ def test_progress_names_what_the_training_is_limited_to(options, place, tmp_path
     assert any(line.startswith(place) for line in lines), lines
     assert not any("-1" in line or "None" in line for line in lines)
     assert all(len(line) <= 80 for line in lines if "validation" in line)
+
+
+@pytest.mark.parametrize(
+    ("images", "size", "said"),
+    [
+        (45, 32, f"only 1 step of 32 images and leaves 13 of 45 {OUT}; --data.batch_size 4 gives 11"),
+        (40, 8, "only 5 steps of 8 images; --data.batch_size 4 gives 10"),
+        (10, 32, "only 1 step of 10 images; --data.batch_size 2 gives 5"),
+        (5, 2, f"only 2 steps of 2 images and leaves 1 of 5 {OUT}"),
+    ],
+)
+def test_the_hint_counts_images_and_those_left_out(images: int, size: int, said: str, capsys) -> None:
+    data = ToyData(images, batch_size=size, input=InputSpec((32, 32)))
+    loader = data.loader("train")
+    trainer = SimpleNamespace(
+        num_training_batches=len(loader), train_dataloader=loader, limit_train_batches=1.0, overfit_batches=0
+    )
+    Hints().on_train_start(SimpleNamespace(**vars(trainer), fast_dev_run=False, is_global_zero=True), None)
+    assert capsys.readouterr().err.strip() == f"an epoch has {said}"
