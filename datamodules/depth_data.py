@@ -17,7 +17,9 @@ from datamodules.class_names import shorten
 from datamodules.depth_files import default_unit, read_depth, read_raw
 from datamodules.pairing import check_same_size, spread, warn_of_turned
 from datamodules.pictures import FileStore, PixelCache, StoredPictures
-from visionkit.data import Split, VisionDataModule
+from datamodules.splits import SPLITS
+from datamodules.splitting import NotedSplits
+from visionkit.data import Split
 from visionkit.data_summary import SplitSummary
 from visionkit.errors import UsageError
 from visionkit.images import ImageSource
@@ -133,17 +135,34 @@ class Pairs(NamedTuple):
     passed_over: Mapping[str, int] = MappingProxyType({})
 
 
-class DepthData(VisionDataModule):
+class DepthData(NotedSplits):
     """Base of the readers of depth: a subclass finds the pairs.
 
     Args:
+        val_every: Where the data names no validation split, each n-th training image in order is for validation; 0
+            none.
+        test_every: The same for testing; test images are taken first.
         cache_mb: Decoded pictures and depth stay in memory where all of a split fit into this many MiB; 0 keeps none.
         augment: Changes training samples.
         **base: See `VisionDataModule`.
     """
 
-    def __init__(self, *, cache_mb: int = 512, augment: SampleAugment | None = None, **base: Any) -> None:
+    split_by = ("every", "8")
+
+    def __init__(
+        self,
+        *,
+        val_every: int = 8,
+        test_every: int = 0,
+        cache_mb: int = 512,
+        augment: SampleAugment | None = None,
+        **base: Any,
+    ) -> None:
         super().__init__(augment=augment, **base)
+        self.every: dict[Split, int] = {"test": test_every, "val": val_every}
+        for split, number in self.every.items():
+            if number < 0 or number == 1:
+                raise UsageError(f"data.{split}_every {number}: 0 for none, or 2 and more")
         self.cache_mb = cache_mb
         self._found: Pairs | None = None
         self._ranges: dict[Split, DepthRange] = {}
@@ -163,15 +182,32 @@ class DepthData(VisionDataModule):
             DataError: Nothing there.
         """
 
-    def advice(self, split: Split) -> str:
-        """What to do where a split is empty."""
-        return f"{type(self).__name__}: the {split} split holds no pictures"
+    @property
+    def split_options(self) -> dict[str, float]:
+        return {f"{split}_every": number for split, number in self.every.items()}
+
+    def hold_out(self, store: DepthStore, splits: np.ndarray) -> dict[Split, np.ndarray]:
+        """Rows of each split; where one has none, each n-th training row in order is taken for it.
+
+        Args:
+            store: The images.
+            splits: (n,) str.
+        """
+        rows: dict[Split, np.ndarray] = {split: np.flatnonzero(splits == split) for split in SPLITS}
+        pool = rows["train"]
+        absent = [split for split, number in self.every.items() if number and not len(rows[split])]
+        for split in absent:
+            chosen = np.arange(len(rows["train"])) % self.every[split] == self.every[split] - 1
+            rows[split], rows["train"] = rows["train"][chosen], rows["train"][~chosen]
+        files = [store.name(int(row)) for row in pool]
+        self.note_split(files, np.flatnonzero(np.isin(pool, rows["train"])), absent)
+        return rows
 
     def dataset(self, split: Split) -> Sequence[Sample]:
         """The pairs of one split; some of them are looked at, for units and for pictures without any depth."""
         store, rows = self.found.store, self.found.rows.get(split, np.zeros(0, dtype=np.int64))
         if len(rows) == 0:
-            raise UsageError(self.advice(split))
+            raise self.missing(split, self.found.source or type(self).__name__)
         channels = self.input.channels if self.input else 3
         height, width = store.source(int(rows[0])).size
         # Depth takes four bytes a pixel beside those of the picture.
@@ -190,8 +226,10 @@ class DepthData(VisionDataModule):
             store = found.store
             pairs = ((store.source(k), store.depths.name(k)) for k in spread(found.rows[split]))
             warn_of_turned(pairs, f"{found.source}, {split}", "depth")
+        own = split not in self._absent
+        source = found.source if own else f"each {self.every[split]}th of {found.source}, which names no {split} split"
         return SplitSummary(
-            *(split, len(samples), found.source),
+            *(split, len(samples), source),
             unlabeled=len(seen.empty) if seen.read == len(samples) else 0,
             passed_over=found.passed_over if split == "train" else {},
             notes=[seen.text(found.store.unit)],
@@ -206,33 +244,6 @@ def check_unit(units_per_metre: float | None) -> None:
     """
     if units_per_metre is not None and not units_per_metre > 0:
         raise UsageError(f"data.units_per_metre {units_per_metre}: a number above 0, such as 1000 for millimetres")
-
-
-def check_every(every: dict[Split, int]) -> None:
-    """Refuses what cannot be held out.
-
-    Raises:
-        UsageError: Every picture, or a number below 0.
-    """
-    for split, number in every.items():
-        if number < 0 or number == 1:
-            raise UsageError(f"data.{split}_every {number}: 0 for none, or 2 and more")
-
-
-def held_out(splits: np.ndarray, every: dict[Split, int]) -> dict[Split, np.ndarray]:
-    """Rows of each split; where one has none, each n-th training row in order is taken for it.
-
-    Args:
-        splits: (n,) str.
-        every: n by split, 0 for none; splits are served in its order.
-    """
-    names: tuple[Split, ...] = ("train", "val", "test")
-    rows: dict[Split, np.ndarray] = {name: np.flatnonzero(splits == name) for name in names}
-    for split, number in every.items():
-        if number and len(rows[split]) == 0:
-            chosen = np.arange(len(rows["train"])) % number == number - 1
-            rows[split], rows["train"] = rows["train"][chosen], rows["train"][~chosen]
-    return rows
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.augment import SampleAugment
-from datamodules.depth_data import DepthData, DepthFiles, Pairs, check_every, check_unit, held_out
+from datamodules.depth_data import DepthData, DepthFiles, Pairs, check_unit
 from datamodules.depth_files import DEPTH_SUFFIXES
 from datamodules.pairing import NamePattern, pair_by_name
 from datamodules.splits import SPLITS, find_split, split_of
@@ -40,11 +39,7 @@ class DepthFolderData(DepthData):
         depth_names: How the depth files are called: `*_depth`, `*_depth.png`, `*.npy` where each has a png beside it.
         units_per_metre: What stands for a metre; by default 1000 for whole numbers (millimetres) and 1 for floats.
             TUM's files have 5000, KITTI's 256.
-        test_every: Where there is no test folder, each n-th image in order is held out for testing; 0 none.
-        val_every: Where there is no val folder, each n-th of the others is for validation; 0 none.
-        cache_mb: See `DepthData`.
-        augment: Changes training samples.
-        **base: See `VisionDataModule`.
+        **base: See `DepthData`.
 
     Example:
         >>> data = DepthFolderData("kitchen", test_every=5, input=InputSpec(size=(192, 256), fit="stretch"))
@@ -61,13 +56,9 @@ class DepthFolderData(DepthData):
         image_names: str = "*",
         depth_names: str = "*",
         units_per_metre: float | None = None,
-        test_every: int = 0,
-        val_every: int = 8,
-        cache_mb: int = 512,
-        augment: SampleAugment | None = None,
         **base: Any,
     ) -> None:
-        super().__init__(cache_mb=cache_mb, augment=augment, **base)
+        super().__init__(**base)
         check_unit(units_per_metre)
         if (images is None) != (depths is None):
             raise UsageError("data: give both images and depths, or neither; '.' is the root itself")
@@ -76,8 +67,6 @@ class DepthFolderData(DepthData):
         self.image_names = NamePattern(image_names, "data.image_names")
         self.depth_names = NamePattern(depth_names, "data.depth_names")
         self._keys = self.image_names, self.depth_names
-        self.every: dict[Split, int] = {"test": test_every, "val": val_every}
-        check_every(self.every)
 
     def find(self) -> Pairs:
         """Lists the folder."""
@@ -99,13 +88,7 @@ class DepthFolderData(DepthData):
         if not pairs:
             raise DataError(f"{self.root}: no pairs of image and depth{self._advice()}")
         store = DepthFiles([str(image) for image, _ in pairs], [str(depth) for _, depth in pairs], self.units_per_metre)
-        return Pairs(store, held_out(np.array(splits), self.every), str(self.root), over)
-
-    def advice(self, split: Split) -> str:
-        """What to do where a split is empty."""
-        if split == "train":
-            return f"{self.root}: no pictures are left to train on; lower data.test_every or data.val_every"
-        return f"{self.root}: there is no {split} folder and nothing is held out; set e.g. --data.{split}_every 5"
+        return Pairs(store, self.hold_out(store, np.array(splits)), str(self.root), over)
 
     def _listings(self) -> Iterator[tuple[Split | None, Listing, Listing]]:
         """The split, where the layout says it, and the images and depth files that are to be paired."""

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.augment import SampleAugment
 from datamodules.class_names import shorten
-from datamodules.depth_data import DepthData, DepthFiles, Pairs, check_every, check_unit, held_out
+from datamodules.depth_data import DepthData, DepthFiles, Pairs, check_unit
 from datamodules.depth_files import DEPTH_SUFFIXES
 from datamodules.splits import SPLIT_WORDS, split_of
 from visionkit.data import Split
@@ -30,11 +29,7 @@ class DepthListData(DepthData):
         root: Folder that its paths start from; the list's own folder where left out.
         depth_root: Folder that the paths of depth start from, where it is another one.
         units_per_metre: See `DepthFolderData`.
-        val_every: Where no line is for validation, each n-th of the training lines is; 0 none.
-        test_every: The same for testing.
-        cache_mb: See `DepthData`.
-        augment: Changes training samples.
-        **base: See `VisionDataModule`.
+        **base: See `DepthData`.
     """
 
     def __init__(
@@ -44,19 +39,13 @@ class DepthListData(DepthData):
         root: str | None = None,
         depth_root: str | None = None,
         units_per_metre: float | None = None,
-        val_every: int = 8,
-        test_every: int = 0,
-        cache_mb: int = 512,
-        augment: SampleAugment | None = None,
         **base: Any,
     ) -> None:
-        super().__init__(cache_mb=cache_mb, augment=augment, **base)
+        super().__init__(**base)
         check_unit(units_per_metre)
         self.list, self.units_per_metre = Path(list), units_per_metre
         self.root = Path(root) if root else self.list.parent
         self.depth_root = Path(depth_root) if depth_root else self.root
-        self.every: dict[Split, int] = {"test": test_every, "val": val_every}
-        check_every(self.every)
 
     def find(self) -> Pairs:
         """Reads the list and looks for every file."""
@@ -77,12 +66,8 @@ class DepthListData(DepthData):
                 )
         store = DepthFiles([str(path) for path in images], [str(path) for path in depths], self.units_per_metre)
         over = {"images whose depth is None": without} if without else {}
-        splits = held_out(np.array([each.split for each in lines]), self.every)
+        splits = self.hold_out(store, np.array([each.split for each in lines]))
         return Pairs(store, splits, str(self.list), over)
-
-    def advice(self, split: Split) -> str:
-        """What to do where a split is empty."""
-        return f"{self.list}: no line is for {split}; write {split} into its third column or set --data.{split}_every 8"
 
 
 class _Line(NamedTuple):

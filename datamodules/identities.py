@@ -182,7 +182,11 @@ class IdentityData(PersonBatches, SplittingData):
         absent = [each for each in SPLITS[1:] if not np.array_equal(before[each], found.rows[each])]
         kept = np.flatnonzero(np.isin(pool, found.rows["train"]))
         self.note_split([found.store.name(int(row)) for row in pool], kept, absent)
-        self._made |= {"folds": self.folds, "fold": self.fold, "known_pictures": self.known_pictures}
+
+    @property
+    def split_options(self) -> dict[str, float]:
+        folds = {"folds": self.folds, "fold": self.fold, "known_pictures": self.known_pictures}
+        return {**super().split_options, **folds}
 
     def _by_person(self, rows: dict[str, np.ndarray], names: np.ndarray) -> dict[str, np.ndarray]:
         """Splits off whole persons wherever a split has no folder."""

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.augment import SampleAugment
 from datamodules.class_names import shorten
-from datamodules.depth_data import DepthData, DepthFiles, Pairs, check_every, held_out
+from datamodules.depth_data import DepthData, DepthFiles, Pairs
 from visionkit.data import Split
 from visionkit.errors import DataError
 from visionkit.listing import list_files, list_folders
@@ -34,9 +33,7 @@ class KittiDepthData(DepthData):
         raw: Of the raw pictures; `root` where left out.
         cameras: Which of the two colour cameras: 2 left, 3 right.
         val_every: Where there is no val folder, each n-th training picture is for validation; 0 none.
-        cache_mb: See `DepthData`.
-        augment: Changes training samples.
-        **base: See `VisionDataModule`.
+        **base: See `DepthData`.
     """
 
     def __init__(
@@ -46,15 +43,11 @@ class KittiDepthData(DepthData):
         raw: str | None = None,
         cameras: tuple[int, ...] = (2, 3),
         val_every: int = 0,
-        cache_mb: int = 512,
-        augment: SampleAugment | None = None,
         **base: Any,
     ) -> None:
-        super().__init__(cache_mb=cache_mb, augment=augment, **base)
+        super().__init__(val_every=val_every, **base)
         self.root, self.cameras = Path(root), tuple(cameras)
         self.raw = Path(raw) if raw else self.root
-        self.every: dict[Split, int] = {"val": val_every}
-        check_every(self.every)
 
     def find(self) -> Pairs:
         """Lists the depth and looks for the picture of each."""
@@ -73,13 +66,7 @@ class KittiDepthData(DepthData):
                 "is looked for there (--data.raw)"
             )
         store = DepthFiles([str(each.picture) for each in found], [str(each.depth) for each in found], UNITS)
-        return Pairs(store, held_out(np.array([each.split for each in found]), self.every), str(self.root))
-
-    def advice(self, split: Split) -> str:
-        """What to do where a split is empty."""
-        if split == "val":
-            return f"{self.root}: there is no val folder; add it or set --data.val_every 20"
-        return f"{self.root}: holds nothing for {split}; testing wants val_selection_cropped"
+        return Pairs(store, self.hold_out(store, np.array([each.split for each in found])), str(self.root))
 
     def _annotated(self) -> Iterator[_Pair]:
         top = self.root / "data_depth_annotated"

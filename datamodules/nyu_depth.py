@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.augment import SampleAugment
-from datamodules.depth_data import DepthData, Pairs, check_every, held_out
+from datamodules.depth_data import DepthData, Pairs
 from datamodules.depth_files import to_metres
 from visionkit.data import Split
 from visionkit.errors import DataError
@@ -25,10 +24,7 @@ class NyuDepthData(DepthData):
             on). Without it each n-th picture is held out.
         raw: Depth as the camera measured it, with holes (`rawDepths`), in place of the filled-in one.
         val_every: Each n-th training picture is for validation; 0 none.
-        test_every: Without `splits`, each n-th picture is for testing; 0 none.
-        cache_mb: See `DepthData`.
-        augment: Changes training samples.
-        **base: See `VisionDataModule`.
+        **base: See `DepthData`.
     """
 
     def __init__(
@@ -38,15 +34,10 @@ class NyuDepthData(DepthData):
         splits: str | None = None,
         raw: bool = False,
         val_every: int = 20,
-        test_every: int = 0,
-        cache_mb: int = 512,
-        augment: SampleAugment | None = None,
         **base: Any,
     ) -> None:
-        super().__init__(cache_mb=cache_mb, augment=augment, **base)
+        super().__init__(val_every=val_every, **base)
         self.mat, self.splits, self.raw = Path(mat), Path(splits) if splits else None, raw
-        self.every: dict[Split, int] = {"test": test_every, "val": val_every}
-        check_every(self.every)
 
     def find(self) -> Pairs:
         """Opens the file and reads the splits."""
@@ -56,11 +47,7 @@ class NyuDepthData(DepthData):
             names[:] = ""
             for split, rows in _read_splits(self.splits, len(store)).items():
                 names[rows] = split
-        return Pairs(store, held_out(names, self.every), str(self.mat))
-
-    def advice(self, split: Split) -> str:
-        """What to do where a split is empty."""
-        return f"{self.mat}: nothing is held out for {split}; give --data.splits splits.mat or --data.{split}_every 5"
+        return Pairs(store, self.hold_out(store, names), str(self.mat))
 
 
 class NyuStore:

@@ -18,11 +18,96 @@ log = logging.getLogger(__name__)
 _FACTS = ("apart", "split_off", "number", "images", "train")  # of `splits_made`; the others are options
 
 
-class SplittingData(VisionDataModule):
-    """A data module that splits images off for validation and testing where the data has no such split.
+class NotedSplits(VisionDataModule):
+    """A data module that keeps how it split images off the training images, so that none is trained on and evaluated.
 
-    Every checkpoint keeps how that was done (`splits_made`), so that a model is not evaluated on images that it was
-    trained on.
+    Every checkpoint has it (`splits_made`); an evaluation compares.
+    """
+
+    split_by = ("fraction", "0.1")
+    """What the option that splits images off is called after the split, and a usual value."""
+
+    def __init__(self, **base: Any) -> None:
+        super().__init__(**base)
+        self._made: dict[str, Any] = {}
+        self._absent: frozenset[Split] = frozenset()
+
+    @property
+    def split_options(self) -> dict[str, float]:
+        """The options that decide which images are split off, by name."""
+        return {}
+
+    @property
+    def splits_made(self) -> dict[str, Any]:
+        return {**super().splits_made, **self._made}
+
+    def note_split(self, files: Sequence[str], train: np.ndarray, absent: Collection[Split]) -> None:
+        """Keeps how the images were split, for the checkpoint.
+
+        Args:
+            files: Paths of the images before any were split off.
+            train: Rows of those that are trained on.
+            absent: Splits that were split off.
+        """
+        self._absent = frozenset(absent)
+        self._made = {
+            **self.split_options,
+            "split_off": sorted(absent),
+            "number": len(files),
+            "images": fingerprint(files),
+            "train": fingerprint([files[row] for row in train]),
+        }
+
+    def missing(self, split: Split, what: str) -> UsageError:
+        """The error where a split is neither named nor split off.
+
+        Args:
+            split: `train`, `val` or `test`.
+            what: The data, and where the split was looked for.
+        """
+        by, usual = self.split_by
+        if split == "train":
+            return UsageError(f"{what}: no images to train on, or none left after data.val_{by} and data.test_{by}")
+        advice = f"set --data.val_{by} {usual} to split some of the training images off"
+        if split == "test":
+            advice = (
+                "`visionkit validate --ckpt_path RUN` measures on the validation split; to have a test split, train "
+                f"with --data.test_{by} {usual} from the beginning"
+            )
+        return UsageError(f"{what}: no {split} split and data.{split}_{by} is 0; {advice}")
+
+    def check_trained(self, split: Split) -> None:
+        self.samples(split)
+        if split not in self._absent:
+            return
+        made, now, (by, usual) = self.trained, self._made, self.split_by
+        option = f"data.{split}_{by} {self.split_options.get(f'{split}_{by}', 0):g}"
+        if made.get("images") == now["images"]:
+            whole = self.split_options.get(f"{split}_fraction") == 1
+            if not whole and made.get("train") == now["train"]:
+                return
+            options = {key: value for key, value in made.items() if key not in _FACTS and value != now.get(key)}
+            then = ", ".join(f"data.{key} {value}" for key, value in options.items())
+            advice = "leave these options as they were in training"
+            if split == "test" and split not in (made.get("split_off") or ()):
+                advice = (
+                    f"use `visionkit validate --ckpt_path RUN`, or train with --data.test_{by} {usual} from the "
+                    "beginning"
+                )
+            raise UsageError(
+                f"{option}: the model was trained on these images{f' with {then}' if then else ''}, so the {split} "
+                f"images that are split off now are among those that it was trained on; {advice}"
+            )
+        known = f"the model was trained on other data ({made['number']} images)" if made.get("number") else ""
+        log.warning(
+            "%s: %s images are split off the training images of this data; the result means something only for a model "
+            "that was not trained on them (%s)",
+            *(option, split, known or "the model does not say how its training data was split"),
+        )
+
+
+class SplittingData(NotedSplits):
+    """A data module that splits a fraction of the images off for each split that the data does not name.
 
     Args:
         val_fraction: Fraction of the training images that is split off for validation where the data names no such
@@ -38,12 +123,14 @@ class SplittingData(VisionDataModule):
         super().__init__(**base)
         self.fractions: dict[Split, float] = {"val": val_fraction, "test": test_fraction}
         self.split_seed = split_seed
-        self._made: dict[str, Any] = {}
-        self._absent: frozenset[Split] = frozenset()
 
     @property
-    def splits_made(self) -> dict[str, Any]:
-        return {**super().splits_made, **self._made}
+    def split_options(self) -> dict[str, float]:
+        return {**{f"{split}_fraction": part for split, part in self.fractions.items()}, "split_seed": self.split_seed}
+
+    def missing(self, split: Split, what: str) -> UsageError:
+        more = "" if split == "train" else ", or set it to 1 to take all images, for a model that was trained on others"
+        return UsageError(f"{super().missing(split, what)}{more}")
 
     def absent(self, named: Collection[Split]) -> list[Split]:
         """The splits that are split off: those with a fraction that the data does not name."""
@@ -71,24 +158,6 @@ class SplittingData(VisionDataModule):
         self.note_split(files, rows["train"], absent)
         return rows
 
-    def note_split(self, files: Sequence[str], train: np.ndarray, absent: Collection[Split]) -> None:
-        """Keeps how the images were split, for the checkpoint.
-
-        Args:
-            files: Paths of the images before any were split off.
-            train: Rows of those that are trained on.
-            absent: Splits that were split off.
-        """
-        self._absent = frozenset(absent)
-        self._made = {
-            **{f"{split}_fraction": part for split, part in self.fractions.items()},
-            "split_seed": self.split_seed,
-            "split_off": sorted(absent),
-            "number": len(files),
-            "images": fingerprint(files),
-            "train": fingerprint([files[row] for row in train]),
-        }
-
     def part_of(self, split: Split, source: object) -> str:
         """Where a split comes from that is split off, for the summary.
 
@@ -97,53 +166,3 @@ class SplittingData(VisionDataModule):
             source: Names the training images.
         """
         return f"{100 * self.fractions.get(split, 0.0):g}% of {source}, which names no {split} split"
-
-    def missing(self, split: Split, what: str) -> UsageError:
-        """The error where a split is neither named nor split off.
-
-        Args:
-            split: `train`, `val` or `test`.
-            what: The data, and where the split was looked for.
-        """
-        if split == "train":
-            return UsageError(
-                f"{what}: no images to train on, or none left after data.val_fraction and data.test_fraction"
-            )
-        advice = "set --data.val_fraction 0.1 to split some of the training images off"
-        if split == "test":
-            advice = (
-                "`visionkit validate --ckpt_path RUN` measures on the validation split; to have a test split, train "
-                "with --data.test_fraction 0.1 from the beginning"
-            )
-        return UsageError(
-            f"{what}: no {split} split and data.{split}_fraction is 0; {advice}, or set it to 1 to take all images, "
-            "for a model that was trained on others"
-        )
-
-    def check_trained(self, split: Split) -> None:
-        self.samples(split)
-        if split not in self._absent:
-            return
-        made, now, option = self.trained, self._made, f"data.{split}_fraction"
-        if made.get("images") == now["images"]:
-            if self.fractions[split] != 1 and made.get("train") == now["train"]:
-                return
-            options = {key: value for key, value in made.items() if key not in _FACTS and value != now.get(key)}
-            then = ", ".join(f"data.{key} {value}" for key, value in options.items())
-            advice = "leave these options as they were in training"
-            if split == "test" and split not in (made.get("split_off") or ()):
-                advice = (
-                    "use `visionkit validate --ckpt_path RUN`, or train with --data.test_fraction 0.1 from the "
-                    "beginning"
-                )
-            raise UsageError(
-                f"{option} {self.fractions[split]:g}: the model was trained on these images"
-                f"{f' with {then}' if then else ''}, so the {split} images that are split off now are among those that "
-                f"it was trained on; {advice}"
-            )
-        known = f"the model was trained on other data ({made['number']} images)" if made.get("number") else ""
-        log.warning(
-            "%s %g: %s images are split off the training images of this data; the result means something only for a "
-            "model that was not trained on them (%s)",
-            *(option, self.fractions[split], split, known or "the model does not say how its training data was split"),
-        )

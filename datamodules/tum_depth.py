@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.augment import SampleAugment
 from datamodules.class_names import shorten
-from datamodules.depth_data import DepthData, DepthFiles, Pairs, check_every, check_unit, held_out
+from datamodules.depth_data import DepthData, DepthFiles, Pairs, check_unit
 from visionkit.data import Split
 from visionkit.errors import DataError, UsageError, suggest
 from visionkit.listing import list_folders, resolve_listed
@@ -32,11 +31,7 @@ class TumDepthData(DepthData):
         test_sequences: Names of those for testing.
         max_difference: Seconds between an image and its depth at most.
         units_per_metre: What stands for a metre in the files.
-        val_every: Without `val_sequences`, each n-th training image is for validation; 0 none.
-        test_every: The same for testing.
-        cache_mb: See `DepthData`.
-        augment: Changes training samples.
-        **base: See `VisionDataModule`.
+        **base: See `DepthData`.
     """
 
     def __init__(
@@ -47,21 +42,15 @@ class TumDepthData(DepthData):
         test_sequences: Sequence[str] = (),
         max_difference: float = 0.02,
         units_per_metre: float = UNITS,
-        val_every: int = 8,
-        test_every: int = 0,
-        cache_mb: int = 512,
-        augment: SampleAugment | None = None,
         **base: Any,
     ) -> None:
-        super().__init__(cache_mb=cache_mb, augment=augment, **base)
+        super().__init__(**base)
         check_unit(units_per_metre)
         self.root, self.units_per_metre, self.max_difference = Path(root), units_per_metre, max_difference
         self.sequences: dict[str, Split] = {
             **dict.fromkeys(val_sequences, "val"),
             **dict.fromkeys(test_sequences, "test"),
         }
-        self.every: dict[Split, int] = {"test": test_every, "val": val_every}
-        check_every(self.every)
 
     def find(self) -> Pairs:
         """Reads the lists of every sequence."""
@@ -90,11 +79,7 @@ class TumDepthData(DepthData):
             )
         over = {f"images without a depth within {self.max_difference:g} s": alone} if alone else {}
         store = DepthFiles(images, depths, self.units_per_metre)
-        return Pairs(store, held_out(np.array(splits), self.every), f"{self.root}, {len(folders)} sequences", over)
-
-    def advice(self, split: Split) -> str:
-        """What to do where a split is empty."""
-        return f"{self.root}: no sequence is for {split}; give --data.{split}_sequences or --data.{split}_every 8"
+        return Pairs(store, self.hold_out(store, np.array(splits)), f"{self.root}, {len(folders)} sequences", over)
 
 
 def associate(first: np.ndarray, second: np.ndarray, most: float) -> list[tuple[int, int]]:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from datamodules.coco import CocoData
 from datamodules.csv_labels import CsvData
+from datamodules.depth_folders import DepthFolderData
 from datamodules.folders import FolderData
 from datamodules.identities import IdentityData
 from datamodules.joint import JointData
@@ -106,12 +107,26 @@ def test_a_model_is_not_evaluated_on_images_that_it_was_trained_on(
     with pytest.raises(UsageError, match=r"data.split_seed 0, so the val images .* leave these options"):
         evaluate(make(val_fraction=0.3, split_seed=1), "validate", made)
     evaluate(make(val_fraction=0.3), "validate", made)
-    assert not caplog.records
+    assert "split off" not in caplog.text
     made = trained(make(val_fraction=0.3, test_fraction=0.3))
     evaluate(make(val_fraction=0.3, test_fraction=0.3), "test", made)
-    assert not caplog.records
+    assert "split off" not in caplog.text
     with pytest.raises(UsageError, match=r"data.val_fraction 0.3, so the test images"):
         evaluate(make(val_fraction=0.0, test_fraction=0.3), "test", made)
+
+
+def test_depth_that_is_held_out_is_not_trained_on(tmp_path: Path) -> None:
+    for number in range(20):
+        picture(tmp_path / "images" / f"{number:03d}.png", number)
+        (tmp_path / "depth").mkdir(exist_ok=True)
+        np.save(tmp_path / "depth" / f"{number:03d}.npy", np.full((20, 24), 1 + number / 10, np.float32))
+    made = trained(DepthFolderData(str(tmp_path), input=SPEC))
+    with pytest.raises(UsageError, match=r"data.test_every 5: .* data.test_every 0.* train with --data.test_every 8"):
+        evaluate(DepthFolderData(str(tmp_path), test_every=5, input=SPEC), "test", made)
+    with pytest.raises(UsageError, match=r"no test split and data.test_every is 0; `visionkit validate"):
+        evaluate(DepthFolderData(str(tmp_path), input=SPEC), "test", made)
+    evaluate(data := DepthFolderData(str(tmp_path), input=SPEC), "validate", made)
+    assert data.summary("val").source.endswith("which names no val split")
 
 
 def test_the_folder_may_move_and_other_data_is_not_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
