@@ -84,7 +84,7 @@ class CsvBoxData(ObjectData):
 
     def __init__(self, csv: str, *, root: str | None = None, **base: Any) -> None:
         super().__init__(**base)
-        self.csv, self.root = csv, Path(root) if root is not None else None
+        self.csv, self.folder = csv, Path(root) if root is not None else None
         self.classes = self.classes or tuple(self.discover_classes(csv))
 
     @property
@@ -110,7 +110,7 @@ class CsvBoxData(ObjectData):
         if rows is None:
             return None
         names = list(dict.fromkeys(table.cell(cells, "path") for _, cells in rows))
-        folder = self.root or find_image_folder(table.path.parent, split, table.path, names, None)
+        folder = self.folder or find_image_folder(table.path.parent, split, table.path, names, None)
         self.note(split, table.path)
         return box_entries(table, rows, {name: str(resolve_listed(folder, name)) for name in names}, self.classes)
 
@@ -140,10 +140,6 @@ class OpenImagesData(ObjectData):
         self.root, self.labels, self.images = Path(root), labels, images
         self.names = _descriptions(self.root, descriptions)
         self.classes = self.classes or tuple(self.discover_classes(root, labels=labels, descriptions=descriptions))
-
-    @property
-    def source(self) -> str:
-        return str(self.root)
 
     @classmethod
     def discover_classes(

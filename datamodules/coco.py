@@ -49,10 +49,6 @@ class CocoData(ObjectData):
         self.root, self.labels, self.images = Path(root), labels, images
         self.classes = self.classes or tuple(self.discover_classes(root, labels=labels))
 
-    @property
-    def source(self) -> str:
-        return str(self.root)
-
     @classmethod
     def discover_classes(cls, root: str = "", labels: str | None = None, **init_args: Any) -> list[str]:
         """The categories of the training file, or of another where there is none, by rising id."""

@@ -70,10 +70,6 @@ class CocoKeypointData(PoseData):
         self.root, self.labels, self.images = Path(root), labels, images
         self.boxes, self.box_score = boxes, box_score
 
-    @property
-    def source(self) -> str:
-        return str(self.root)
-
     @classmethod
     def linked(cls, name: str, root: str = "", labels: str | None = None, **init_args: Any) -> Any:
         """The skeleton whose keypoints the training labels name: a shipped one's name, or the labels' own, whole."""

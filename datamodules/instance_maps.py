@@ -83,10 +83,6 @@ class InstanceMapData(ObjectData):
                 f"data.classes: a label map numbers objects of one class, not of {len(self.classes)}; give one name"
             )
 
-    @property
-    def source(self) -> str:
-        return str(self.root)
-
     @classmethod
     def discover_classes(cls, **init_args: Any) -> list[str]:
         """`object`: the maps do not name what they show; give `data.classes` to name it."""

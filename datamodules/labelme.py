@@ -38,10 +38,6 @@ class LabelmeData(ObjectData):
         self.root, self.images = Path(root), images
         self.classes = self.classes or tuple(self.discover_classes(root))
 
-    @property
-    def source(self) -> str:
-        return str(self.root)
-
     @classmethod
     def discover_classes(cls, root: str = "", **init_args: Any) -> list[str]:
         """The labels of the training files in alphabetical order."""

@@ -31,10 +31,6 @@ class LspData(PoseData):
         super().__init__(skeleton="lsp14" if skeleton is None else skeleton, **base)
         self.root = Path(root)
 
-    @property
-    def source(self) -> str:
-        return str(self.root)
-
     @classmethod
     def linked(cls, name: str, **init_args: Any) -> Any:
         """LSP's own skeleton."""

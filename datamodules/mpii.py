@@ -48,10 +48,6 @@ class MpiiData(PoseData):
         super().__init__(skeleton="mpii16" if skeleton is None else skeleton, **base)
         self.root, self.labels, self.images = Path(root), labels, images
 
-    @property
-    def source(self) -> str:
-        return str(self.root)
-
     @classmethod
     def linked(cls, name: str, **init_args: Any) -> Any:
         """MPII's own skeleton."""

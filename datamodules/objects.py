@@ -87,11 +87,13 @@ class ObjectData(SplittingData):
         **base: See `datamodules.splitting.SplittingData`.
 
     Attributes:
+        root: The folder of the data.
         keeps_crowds: Training pictures keep their crowd regions, for a loss that must know where not to look.
         notes: Where each split comes from and what was left out of it, as its reader noted it.
     """
 
     keeps_crowds = False
+    root = Path()
 
     def __init__(
         self,
@@ -120,8 +122,8 @@ class ObjectData(SplittingData):
 
     @property
     def source(self) -> str:
-        """Names the data in messages."""
-        return type(self).__name__
+        """Names the data in messages: its folder, where it has one."""
+        return type(self).__name__ if self.root == Path() else str(self.root)
 
     def check(self, split: Split, entries: list[Entry], counts: dict[str, int]) -> list[Entry]:
         """What a kind of data does to entries as they were read, before boxes are clipped; by default nothing.

@@ -60,10 +60,6 @@ class VocData(ObjectData):
             self.discover_classes(root, train=train, val=val, test=test, annotations=annotations, images=images)
         )
 
-    @property
-    def source(self) -> str:
-        return str(self.root)
-
     @classmethod
     def discover_classes(
         cls,
