@@ -455,10 +455,15 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         checkpoint["visionkit"] = {"format": 1, "task": self.name, "config": self.config, **known}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses weights that were learnt for other classes, even where their number is the same."""
-        stored = checkpoint.get("visionkit", {}).get("config", {}).get("classes")
+        """Refuses weights that were trained for other classes, or on images that are used for evaluation now."""
+        header = checkpoint.get("visionkit", {})
+        stored = header.get("config", {}).get("classes")
         if stored is not None and tuple(stored) != self.classes:
             raise UsageError(classes_differ(tuple(stored), self.classes))
+        data, made = getattr(self._trainer, "datamodule", None), (header.get("card") or {}).get("splits")
+        if made and hasattr(data, "check_trained"):
+            data.trained = made
+            data.check_trained("test" if self.trainer.state.fn == "test" else "val")
 
 
 def classes_differ(stored: Sequence[str], given: Sequence[str]) -> str:

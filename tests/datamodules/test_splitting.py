@@ -202,5 +202,9 @@ def test_a_run_keeps_how_it_was_split(
     assert main(["test", "--ckpt_path", "r", "--data.test_fraction", "0.2"]) == 2
     assert "the model was trained on these images with data.test_fraction 0" in capsys.readouterr().err
     assert main(["validate", "--ckpt_path", "r"]) == 0
+    again = ["fit", "-c", "r/config.yaml", "--ckpt_path", "last", "--run", "r", "--trainer.max_epochs", "2"]
+    capsys.readouterr()
+    assert main([*again, "--data.split_seed", "3"]) == 2
+    assert "data.split_seed 0, so the val images" in capsys.readouterr().err
     assert main(["export", "r/checkpoints/last.ckpt", "--out", "m"]) == 0
     assert read_model("m").card["splits"] == card["splits"] and "Splits" not in Path("m/README.md").read_text()
