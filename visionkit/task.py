@@ -460,10 +460,11 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         stored = header.get("config", {}).get("classes")
         if stored is not None and tuple(stored) != self.classes:
             raise UsageError(classes_differ(tuple(stored), self.classes))
-        data, made = getattr(self._trainer, "datamodule", None), (header.get("card") or {}).get("splits")
-        if made and hasattr(data, "check_trained"):
+        trainer: Any = self._trainer
+        data, made = getattr(trainer, "datamodule", None), (header.get("card") or {}).get("splits")
+        if made and hasattr(data, "check_trained") and (trainer.state.fn != "fit" or trainer.enable_validation):
             data.trained = made
-            data.check_trained("test" if self.trainer.state.fn == "test" else "val")
+            data.check_trained("test" if trainer.state.fn == "test" else "val")
 
 
 def classes_differ(stored: Sequence[str], given: Sequence[str]) -> str:
