@@ -461,7 +461,8 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         if stored is not None and tuple(stored) != self.classes:
             raise UsageError(classes_differ(tuple(stored), self.classes))
         trainer: Any = self._trainer
-        data, made = getattr(trainer, "datamodule", None), (header.get("card") or {}).get("splits")
+        data: Any = getattr(trainer, "datamodule", None)
+        made = (header.get("card") or {}).get("splits")
         if made and hasattr(data, "check_trained") and (trainer.state.fn != "fit" or trainer.enable_validation):
             data.trained = made
             data.check_trained("test" if trainer.state.fn == "test" else "val")
