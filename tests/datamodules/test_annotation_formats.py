@@ -297,7 +297,7 @@ def test_one_label_file_is_split_and_never_tested_on_its_training_images(tmp_pat
         train, val = ({entry.file for entry in data.labelled(split)} for split in ("train", "val"))
         assert len(train) == 4 and len(val) == 2 and not train & val
         assert "34% of" in data.summary("val").source and "names no val split" in data.summary("val").source
-        with pytest.raises(UsageError, match=r"no test split .*test_fraction 0\.1 .*or 1 to take them all"):
+        with pytest.raises(UsageError, match=r"no test split .*test_fraction 0\.1 .*or set it to 1 to take all"):
             data.labelled("test")
         assert len(CocoData(str(tmp_path), labels=labels, test_fraction=1).labelled("test")) == 6
 

@@ -114,7 +114,7 @@ def test_split_column(table: Path) -> None:
 
 
 def test_no_test_rows(table: Path) -> None:
-    with pytest.raises(UsageError, match=r"no row says test and data\.test_fraction is 0"):
+    with pytest.raises(UsageError, match=r"column split: no test split and data\.test_fraction is 0"):
         CsvData(str(table)).samples("test")
 
 

@@ -131,7 +131,7 @@ def test_frames_side_by_side_with_every_fifth_held_out(tmp_path):
     data = DepthFolderData(str(tmp_path), input=SPEC, test_every=5, val_every=4)
     names = {split: [Path(sample.id).name[6:9] for sample in data.samples(split)] for split in ("train", "val", "test")}
     assert names == {"test": ["004", "009"], "val": ["003", "008"], "train": ["000", "001", "002", "005", "006", "007"]}
-    with pytest.raises(UsageError, match=r"set e.g. --data.test_every"):
+    with pytest.raises(UsageError, match=r"no test split and data.test_every is 0"):
         DepthFolderData(str(tmp_path), input=SPEC).samples("test")
 
 

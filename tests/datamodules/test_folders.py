@@ -153,7 +153,7 @@ def test_a_text_named_jpg_is_named(flat: Path) -> None:
 
 def test_missing_splits_say_what_to_do(flat: Path) -> None:
     data = FolderData(str(flat), val_fraction=0)
-    with pytest.raises(UsageError, match=r"no test folder and data\.test_fraction is 0"):
+    with pytest.raises(UsageError, match=r"no test split and data\.test_fraction is 0"):
         data.samples("test")
     with pytest.raises(UsageError, match=r"--data\.val_fraction 0\.1"):
         data.samples("val")

@@ -313,7 +313,7 @@ def test_one_flat_folder_with_endings(tmp_path: Path) -> None:
         Image.fromarray(drawn((0, 255, 0))).save(tmp_path / f"{k}_mask.png")
     read = data(tmp_path, images=".", labels=".", label_names="*_mask", val_fraction=0.25)
     assert (len(read.samples("train")), len(read.samples("val"))) == (3, 1)
-    with pytest.raises(DataError, match="test_fraction"):
+    with pytest.raises(UsageError, match="test_fraction"):
         read.samples("test")  # one folder is not every split
 
 

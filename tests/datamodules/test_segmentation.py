@@ -114,10 +114,11 @@ def test_missing_and_damaged_label_files(tmp_path):
     (tmp_path / "label_maps" / "train" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
     with pytest.raises(DataError, match=r"1\.png"):
         data(tmp_path, val_fraction=0.0, cache_mb=0).samples("train")[1]
-    with pytest.raises(DataError, match=r"no such folder of label files; data\.labels"):
+    with pytest.raises(DataError, match=r"no such folder of label files; --data\.labels"):
         data(tmp_path, labels="masks").samples("train")
-    with pytest.raises(DataError, match=r"no such folder of images; data\.images"):
+    with pytest.raises(DataError, match=r"no such folder of images; --data\.images"):
         data(tmp_path, images="photos").samples("train")
+    (tmp_path / "label_maps" / "train" / "1.png").unlink()
     with pytest.raises(DataError, match=r"no classes\.txt says what the labels mean"):
         LabelMapData.discover_classes(str(tmp_path))
 
