@@ -197,6 +197,9 @@ def list_labelled(root: Path, class_pattern: str | None = None) -> ClassFolders:
         listed.sources = {split: str(root.joinpath(*top, path)) for split, path in found.items()}
     else:
         listed.sources = {"train": str(root)}
+    for reason, path in others:
+        place = path[len(top)] if path[: len(top)] == top and len(path) > len(top) else ""
+        listed.pass_over(reason, splits.get(place, "train"))
     pattern = _compiled(class_pattern)
     for file, parts in zip(files, inner, strict=True):
         split: Split = "train"
@@ -211,9 +214,6 @@ def list_labelled(root: Path, class_pattern: str | None = None) -> ClassFolders:
             listed.pass_over(reason, split)
             continue
         listed.images.append(Labelled("/".join(file.parts), label, split, file.size, file.member))
-    for reason, path in others:
-        place = path[len(top)] if path[: len(top)] == top and len(path) > len(top) else ""
-        listed.pass_over(reason, splits.get(place, "train"))
     if root.is_dir() and pattern is None:
         _check_folders(root.joinpath(*top), splits, listed)
     if not listed.images:
