@@ -248,8 +248,7 @@ class VisionDataModule(LightningDataModule, ABC):
         self._samples: dict[Split, Sequence[Sample]] = {}
         self._resume: dict[str, int] | None = None
         self._reported: set[Split] = set()
-        self.has_test = False
-        """Whether there is a test split; known once a training was set up."""
+        self.has_test = False  # known once a training was set up
         self.trained: Mapping[str, Any] = {}
         """`splits_made` of the training of the model that is evaluated, as far as the model says it."""
         self._apart: dict[str, str] = {}
