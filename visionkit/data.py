@@ -39,7 +39,7 @@ from visionkit.preprocess import Preprocessor
 from visionkit.resume import position_of
 from visionkit.targets import field_of
 from visionkit.types import Batch, Example, HeadTarget, Sample
-from visionkit.workers import STOPPING, init_worker
+from visionkit.workers import STOPPING, init_worker, shorten_sockets
 
 log = logging.getLogger(__name__)
 
@@ -272,6 +272,17 @@ class VisionDataModule(LightningDataModule, ABC):
         """
         return None
 
+    @classmethod
+    def settled(cls, name: str, value: Any, **init_args: Any) -> Any:
+        """A shared argument as it was given, made what the model takes too; by default as it is.
+
+        Args:
+            name: Of the argument, see `visionkit.linking`.
+            value: As it was given: a skeleton may be the name of a category of the label file.
+            **init_args: The arguments that the class would be built with.
+        """
+        return value
+
     @abstractmethod
     def dataset(self, split: Split) -> Sequence[Sample]:
         """The samples of one split, in a fixed order; called once per split.
@@ -391,6 +402,8 @@ class VisionDataModule(LightningDataModule, ABC):
             raise DataError(
                 f"{split}: {len(samples)} pictures cannot be shared by {world} processes; use fewer processes"
             )
+        if self.workers:
+            shorten_sockets()
         dataset = SampleDataset(samples, Preprocessor(self.input), self.seed, self.augment if training else None)
         sampler = self.sampler(split, rank, world)
         sampler.frozen = getattr(self.trainer, "overfit_batches", 0) > 0

@@ -1,16 +1,56 @@
-"""The processes that load images: signals are left to their parent, one thread each, memory that is kept."""
+"""The processes that load images: signals left to their parent, one thread each, memory that is kept, short paths."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
+import tempfile
 import threading
+from collections.abc import Sequence
+from multiprocessing import util
+from pathlib import Path
 
 import torch
 
+from visionkit.errors import EnvironmentFault
+
 STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1}
 """Signals that end a training after its step; a worker has to outlive them."""
+
+
+_SOCKET = len("/pymp-xxxxxxxx/listener-xxxxxxxx")
+_LONGEST = 107  # bytes of the path of a socket, as Linux has it
+_SHORT = ("/tmp", "/var/tmp", "/dev/shm")
+
+
+def shorten_sockets(folders: Sequence[str] = _SHORT) -> None:
+    """Puts the sockets of worker processes into a short folder where `TMPDIR` is too long for the path of a socket.
+
+    Workers hand their batches over by sockets in the temporary folder. Where their paths are too long, the thread that
+    serves them dies, and training waits for ever.
+
+    Args:
+        folders: Where a folder is made in that case; the first one that may be written to.
+
+    Raises:
+        EnvironmentFault: No such folder.
+    """
+    usual = tempfile.gettempdir()
+    if len(os.fsencode(usual)) + _SOCKET <= _LONGEST:
+        return
+    short = next((each for each in folders if Path(each).is_dir() and os.access(each, os.W_OK | os.X_OK)), None)
+    if short is not None:
+        kept, tempfile.tempdir = tempfile.tempdir, short
+        try:
+            made = util.get_temp_dir()  # made once per process and handed down to its workers
+        finally:
+            tempfile.tempdir = kept
+    if short is None or len(os.fsencode(made)) + len("/listener-xxxxxxxx") > _LONGEST:
+        raise EnvironmentFault(
+            f"TMPDIR {usual}: {len(os.fsencode(usual))} bytes, and the sockets of loading processes allow "
+            f"{_LONGEST - _SOCKET}; set a shorter TMPDIR, or --data.workers 0"
+        )
 
 
 def _leave_signals_to_parent() -> None:
