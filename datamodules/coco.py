@@ -178,7 +178,7 @@ def coco_entry(coco: CocoFile, image: dict[str, Any], file: str, labels: Mapping
         DataError: A box or an outline that is none; names the annotation.
     """
     objects = [each for each in coco.annotations.get(image["id"], []) if each["category_id"] in labels]
-    size = _size(coco.path, image)
+    size = stated_size(coco.path, image)
     name = image["file_name"][:200]
     boxes, areas, segments, crowd = [], [], [], []
     for each in objects:
@@ -303,7 +303,12 @@ def _rising(key: Id) -> tuple[int, int, str]:
     return (0, key, "") if isinstance(key, int) else (1, 0, key)
 
 
-def _size(path: Path, image: dict[str, Any]) -> tuple[int, int] | None:
+def stated_size(path: Path, image: dict[str, Any]) -> tuple[int, int] | None:
+    """Height and width as the file has them, or None.
+
+    Raises:
+        DataError: One of them is no whole number.
+    """
     height, width = image.get("height"), image.get("width")
     if not height or not width:
         return None

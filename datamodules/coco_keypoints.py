@@ -6,22 +6,23 @@ import logging
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from datamodules.class_names import shorten
-from datamodules.coco import CocoFile, coco_entry, identifier, image_folder, read_coco
+from datamodules.coco import CocoFile, coco_entry, identifier, image_folder, read_coco, stated_size
 from datamodules.coco_places import LABELS, any_label_file, image_file, label_file
 from datamodules.object_entries import Entry
-from datamodules.pose_data import PoseData
+from datamodules.pose_data import PoseData, keypoint_boxes
 from visionkit.data import Split
 from visionkit.errors import DataError, suggest
 from visionkit.skeleton import shipped, subject_areas
 from visionkit.skeleton_names import (
     WHOLE_COUNT,
-    category_keypoints,
     category_skeleton,
+    has_names,
+    is_own,
     keypoint_list,
     order_of,
     plain_name,
@@ -37,6 +38,8 @@ _USUAL = ("annotations/person_keypoints_{split}*.json", *LABELS)
 class CocoKeypointData(PoseData):
     """Persons of COCO keypoints json files; several categories with one skeleton (AP-10K) are one subject.
 
+    An annotation without a box gets one from its segmentation, or else about its labelled keypoints.
+
     Args:
         root: The folder of the data set.
         labels: Where the label files are, with `{split}` in place of train, val and test: a path below `root`, which
@@ -45,6 +48,8 @@ class CocoKeypointData(PoseData):
         boxes: For networks of one person a crop, the boxes that are evaluated: COCO's results json of a detector, with
             `{split}` where there are several. By default the labelled boxes.
         box_score: Score from which a detector's box is taken.
+        skeleton: Name, yaml file or content of the skeleton, or the name of a category of the label file, whose
+            keypoints and objects alone are taken then. By default the keypoints that all categories name.
         **base: See `datamodules.pose_data.PoseData`.
 
     Example:
@@ -66,6 +71,7 @@ class CocoKeypointData(PoseData):
     ) -> None:
         if skeleton is None:
             skeleton = self.linked("skeleton", root=root, labels=labels)
+        skeleton = self.settled("skeleton", skeleton, root=root, labels=labels)
         super().__init__(skeleton=skeleton, **base)
         self.root, self.labels, self.images = Path(root), labels, images
         self.boxes, self.box_score = boxes, box_score
@@ -81,41 +87,84 @@ class CocoKeypointData(PoseData):
             log.warning("%s", note)
         return skeleton.name if skeleton.name in shipped() else plain(skeleton)
 
+    @classmethod
+    def settled(cls, name: str, value: Any, root: str = "", labels: str | None = None, **init_args: Any) -> Any:
+        """The keypoints of the category that is named in place of a skeleton, whole."""
+        if name != "skeleton" or not is_own(value):
+            return value
+        skeleton, notes = category_skeleton(any_label_file(Path(root), labels, _USUAL), category=value)
+        for note in notes:
+            log.warning("%s", note)
+        return plain(skeleton)
+
     def read(self, split: Split) -> list[Entry] | None:
         path = label_file(self.root, split, self.labels, must=split == "train", usual=_USUAL)
         if path is None:
             return None
         coco = read_coco(path)
-        order = self._order(path)
+        orders = self._orders(coco)
         folder = image_folder(self.root, split, coco, self.images)
-        labels = dict.fromkeys(_with_keypoints(coco), 0)
-        others = {name: key for key, name in coco.categories.items() if key not in labels}
-        bare = sum(each["category_id"] not in labels for rows in coco.annotations.values() for each in rows)
-        named = f"objects of categories without keypoints ({shorten(others, 3)})"
-        self.note(split, path, {**coco.passed_over, named: bare})
-        return [self._entry(coco, image, folder, labels, order) for image in coco.images]
+        others = {name: key for key, name in coco.categories.items() if key not in orders}
+        left_out = sum(each["category_id"] not in orders for rows in coco.annotations.values() for each in rows)
+        kind = (
+            "with other keypoints"
+            if any(has_names(coco.details[key]) for key in others.values())
+            else "without keypoints"
+        )
+        named = f"objects of categories {kind} ({shorten(others, 3)})"
+        counts = {**coco.passed_over, named: left_out}
+        coco = replace(coco, annotations=self._with_boxes(coco, orders, counts))
+        self.note(split, path, counts)
+        return [self._entry(coco, image, folder, orders) for image in coco.images]
 
-    def _entry(
-        self, coco: CocoFile, image: dict[str, Any], folder: Path, labels: dict[int, int], order: list[int]
-    ) -> Entry:
-        entry = coco_entry(coco, image, image_file(folder, image), labels)
+    def _entry(self, coco: CocoFile, image: dict[str, Any], folder: Path, orders: dict[Any, list[int]]) -> Entry:
+        entry = coco_entry(coco, image, image_file(folder, image), dict.fromkeys(orders, 0))
         rows = [
-            _keypoints(each, len(self.skeleton), self.skeleton.name, coco.path)[order]
+            _keypoints(each, len(self.skeleton), self.skeleton.name, coco.path)[orders[each["category_id"]]]
             for each in coco.annotations.get(image["id"], [])
-            if each["category_id"] in labels
+            if each["category_id"] in orders
         ]
         keypoints = np.array(rows, dtype=np.float32).reshape(-1, len(self.skeleton), 3)
         area = subject_areas(entry.area, entry.boxes)  # of the box as it is written, before it is clipped
         return replace(entry, segments=None, area=area, more={**entry.more, "keypoints": keypoints})
 
-    def _order(self, path: Path) -> list[int]:
-        """The skeleton's keypoints in the file, by name where the file names them."""
-        names, _, _ = category_keypoints(path)
-        if not names or len(self.skeleton) == WHOLE_COUNT:
-            return list(range(len(self.skeleton)))
-        order = order_of(names, self.skeleton)
-        if order is not None:
-            return order
+    def _with_boxes(
+        self, coco: CocoFile, orders: dict[Any, list[int]], counts: dict[str, int]
+    ) -> dict[Any, list[dict[str, Any]]]:
+        """The annotations, those without a box with one about their keypoints."""
+        made, nowhere = "boxes made from keypoints", "objects without a box, an outline or a labelled keypoint"
+        out: dict[Any, list[dict[str, Any]]] = {}
+        sizes = {image["id"]: stated_size(coco.path, image) for image in coco.images}
+        for image, rows in coco.annotations.items():
+            kept = out[image] = []
+            for each in rows:
+                if each["category_id"] in orders and _lacks_box(each):
+                    points = _keypoints(each, len(self.skeleton), self.skeleton.name, coco.path)
+                    if not (points[:, 2] > 0).any():
+                        counts[nowhere] = counts.get(nowhere, 0) + 1
+                        continue
+                    counts[made] = counts.get(made, 0) + 1
+                    low, high = np.split(keypoint_boxes(points[None], sizes[image])[0], 2)
+                    each = {**each, "bbox": [*low.tolist(), *(high - low).tolist()]}
+                kept.append(each)
+        return out
+
+    def _orders(self, coco: CocoFile) -> dict[Any, list[int]]:
+        """The skeleton's keypoints in the file, by category, and by name where the file names them."""
+        every = list(range(len(self.skeleton)))
+        named = {
+            key: each["keypoints"] for key, each in coco.details.items() if key in coco.categories and has_names(each)
+        }
+        if not named or len(self.skeleton) == WHOLE_COUNT:
+            return dict.fromkeys(named or coco.categories, every)
+        same = [key for key in named if coco.categories[key] == self.skeleton.name]  # the category that was chosen
+        orders = {key: order_of(named[key], self.skeleton) for key in same or named}
+        found = {key: order for key, order in orders.items() if order is not None}
+        if not found:
+            self._refuse(coco.path, next(iter(named.values())))
+        return found
+
+    def _refuse(self, path: Path, names: list[str]) -> NoReturn:
         known = [plain_name(name) for name in self.skeleton.keypoints]
         for name in names:
             if plain_name(name) not in known:
@@ -164,10 +213,10 @@ class CocoKeypointData(PoseData):
         return {file: np.array(rows, dtype=np.float64) for file, rows in out.items()}
 
 
-def _with_keypoints(coco: CocoFile) -> list[Any]:
-    """The categories that have keypoints; all of them where the file names none for any."""
-    named = [key for key, each in coco.details.items() if each.get("keypoints") and key in coco.categories]
-    return named or list(coco.categories)
+def _lacks_box(annotation: dict[str, Any]) -> bool:
+    """No box, or one of zeros, as some tools write it, and no outline to take it from."""
+    box = annotation.get("bbox")
+    return (box in (None, []) and not annotation.get("segmentation")) or box == [0, 0, 0, 0]
 
 
 def _finite(value: Any) -> bool:

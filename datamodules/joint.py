@@ -222,7 +222,8 @@ def read_vocabulary(init_args: Mapping[str, Any]) -> dict[str, Any]:
         rest = {key: value for key, value in arguments.items() if key not in ("classes", "input")}
         said = {
             "classes": list(arguments.get("classes") or built_by.discover_classes(**rest)),
-            "skeleton": arguments.get("skeleton") or built_by.linked("skeleton", **arguments),
+            "skeleton": built_by.settled("skeleton", arguments.get("skeleton"), **arguments)
+            or built_by.linked("skeleton", **arguments),
         }
         head = serves.get(name, name)
         told = {key: plain(value) for key, value in said.items() if value}

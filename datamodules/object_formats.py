@@ -41,7 +41,7 @@ def open_objects(
         form: Its format, one of `FORMATS`; found out where left out.
         labels: Where its label files are, if not in the usual places: a file, or a path below the folder.
         images: Folder of the images below it, if not in the usual places.
-        **base: See `datamodules.objects.ObjectData`.
+        **base: See `datamodules.objects.ObjectData`; for COCO's keypoints a `skeleton` too.
 
     Raises:
         UsageError: No such format, or an option that it does not have.
@@ -58,6 +58,8 @@ def open_objects(
         form = _recognized(root, file or (Path(labels) if labels and Path(labels).is_file() else None), labels)
     if file is not None and labels is None:
         labels = file.relative_to(root).as_posix()
+    if "skeleton" in base and form != "coco":
+        raise UsageError(f"--skeleton {base['skeleton']}: is for keypoints in COCO's json, and this is {form}")
     if form == "yolo":
         return _yolo(file or (Path(labels) if labels else description_in(root)), root, images, base)
     if form == "coco":
@@ -93,7 +95,7 @@ def _found_folder(images: str | None, root: Path) -> str | None:
 
 def _coco(root: Path, labels: str | None, images: str | None, base: dict[str, Any]) -> ObjectData:
     path = any_label_file(root, labels, LABELS)
-    keypoints = any(each.get("keypoints") for each in read_coco(path).details.values())
+    keypoints = any(each.get("keypoints") for each in read_coco(path).details.values()) or "skeleton" in base
     return (CocoKeypointData if keypoints else CocoData)(str(root), labels=labels, images=images, **base)
 
 

@@ -6,6 +6,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,14 @@ from datamodules.pose_augment import PoseAugment
 from visionkit.crops import PersonCrop
 from visionkit.data import Split
 from visionkit.errors import DataError, UsageError
+from visionkit.images import ImageSource
 from visionkit.skeleton import Skeleton, subject_areas
 from visionkit.types import Sample
 
 log = logging.getLogger(__name__)
+
+MARGIN, NEAR = 0.1, 4.0
+"""What a box made from keypoints has around them: a fraction of its longer side, and the least in pixels."""
 
 
 class PoseData(ObjectData):
@@ -99,6 +104,40 @@ class PoseData(ObjectData):
         boxes = None if split == "train" else self.found_boxes(split)
         name = f"{self.source}, {split}"
         return PersonCrops(pictures, self.crop, self.input.size, training=split == "train", boxes=boxes, name=name)
+
+
+def keypoint_boxes(keypoints: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
+    """(N, 4) boxes for labels that have none: about the labelled keypoints and `MARGIN` more, empty where none is.
+
+    Args:
+        keypoints: x, y and visibility.
+        size: Height and width of the image, beyond which no box reaches.
+    """
+    boxes = around_joints(keypoints).astype(np.float64)
+    longer = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
+    added = np.maximum(MARGIN * longer, NEAR) * (keypoints[..., 2] > 0).any(axis=1)
+    height, width = size or (np.inf, np.inf)
+    grown = boxes + added[:, None] * np.array([-1, -1, 1, 1])
+    return np.asarray(np.clip(grown, 0, np.array([width, height, width, height])))
+
+
+def boxless_entry(file: Path, place: str, keypoints: np.ndarray) -> Entry:
+    """An entry of labels that are keypoints alone.
+
+    Args:
+        file: The image.
+        place: Names the entry in messages.
+        keypoints: (N, K, 3).
+    """
+    size = ImageSource(file).size if len(keypoints) and file.is_file() else None
+    return Entry(
+        file=str(file),
+        place=place,
+        boxes=keypoint_boxes(keypoints, size),
+        labels=np.zeros(len(keypoints), dtype=np.int64),
+        size=size,
+        more={"keypoints": keypoints},
+    )
 
 
 def around_joints(keypoints: np.ndarray) -> np.ndarray:

@@ -33,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="given", choices=READ, help="the format of SOURCE, where it is not clear")
     parser.add_argument("--labels", metavar="PATH", help="the label files, such as 'labels/{split}.json'")
     parser.add_argument("--images", metavar="DIR", help="the folder of the images, such as 'photos/{split}'")
+    skeleton = "which keypoints are meant: a category of a COCO json, or a skeleton"
+    parser.add_argument("--skeleton", "--data.skeleton", metavar="NAME", help=skeleton)
     for split in ("val", "test"):
         names = (f"--{split}_fraction", f"--{split}-fraction")
         what = f"fraction of the training images that becomes the {split} split, where there is none (0)"
@@ -57,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     from datamodules.object_formats import open_objects
 
     options = {name: getattr(args, name) for name in ("val_fraction", "test_fraction", "split_seed", "crowds")}
+    if args.skeleton is not None:
+        options["skeleton"] = args.skeleton
     data = open_objects(source, args.given, args.labels, args.images, **options)
     data.report(data.splits())
     result = convert(data, out, args.to)

@@ -26,6 +26,9 @@ SUMMARY = "write the keypoints of a data set or a model as a yaml file"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what this verb takes."""
     parser.add_argument("source", metavar="SOURCE", nargs="?", help="a shipped name, a json, a yaml file or a model")
+    parser.add_argument(
+        "--category", metavar="NAME", help="which category of a json, where they have different keypoints"
+    )
     parser.add_argument("--out", metavar="FILE", help="a new .yaml file; without it the text is printed")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
 
@@ -39,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError("skeleton --out: SOURCE is needed")
         _list()
         return 0
-    skeleton, notes = _skeleton(args.source)
+    skeleton, notes = _skeleton(args.source, args.category or "")
     for note in notes:
         print(f"visionkit: {note}", file=sys.stderr)
     if not args.out:
@@ -67,13 +70,15 @@ def _list() -> None:
         print(f"{name:<16}{len(each):>4} keypoints ({each.subject}), {sigmas}")
 
 
-def _skeleton(source: str) -> tuple[Skeleton, list[str]]:
+def _skeleton(source: str, category: str) -> tuple[Skeleton, list[str]]:
     from visionkit.skeleton import Skeleton
     from visionkit.skeleton_names import category_skeleton
 
     path = Path(source)
     if path.suffix.lower() == ".json" and path.is_file():
-        return category_skeleton(path)
+        return category_skeleton(path, category=category, option="--category")
+    if category:
+        raise UsageError("skeleton --category: is for a COCO label file")
     if path.suffix.lower() in (".yaml", ".yml") or not path.exists():
         return Skeleton.of(source), []
     from visionkit.checkpoint import load_task

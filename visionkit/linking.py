@@ -92,6 +92,7 @@ def link(
         elif leads is None:
             leads = plain((task if each.source == "model" else module).linked(name, **sides[each.source]))
         if name == "skeleton":
+            leads = plain(module.settled(name, leads, **sides["data"])) if sides["data"].get(name) else leads
             values[name] = sides["data"][name] = _skeleton(leads, follows)
             continue
         if follows not in (None, [], leads) and plain(follows) != plain(leads):

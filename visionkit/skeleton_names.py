@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from visionkit.errors import DataError
+from visionkit.errors import DataError, UsageError, suggest
 from visionkit.skeleton import Skeleton, shipped
 from visionkit.text_files import read_json
 
@@ -85,35 +85,38 @@ def _mirrored(names: Sequence[str]) -> list[tuple[str, str]]:
     return out
 
 
-def category_skeleton(path: Path, fallback: str = "", whole: bool = False) -> tuple[Skeleton, list[str]]:
+def is_own(given: Any) -> bool:
+    """Whether what was given as a skeleton is neither a shipped name nor a yaml file, but a name in the label file."""
+    return isinstance(given, str) and not given.endswith((".yaml", ".yml")) and given not in shipped()
+
+
+def category_skeleton(
+    path: Path, fallback: str = "", whole: bool = False, category: str = "", option: str = "--data.skeleton"
+) -> tuple[Skeleton, list[str]]:
     """The skeleton that a COCO label file's keypoints are of, and what is to be said about it.
 
     Args:
         path: The label file.
         fallback: Shipped skeleton of a file that names no keypoints and whose annotations do not say how many.
         whole: Take COCO-WholeBody's files for whole bodies; otherwise for the 17 keypoints that their categories name.
+        category: The category whose keypoints are meant, where they have different ones; the skeleton has its name.
+        option: Which chooses it, for the message.
 
     Raises:
         DataError: The file cannot be read, names no keypoints, or different ones for its categories.
+        UsageError: No such category.
     """
-    names, edges, subject = category_keypoints(path)
+    if category:
+        from dataclasses import replace
+
+        names, edges, subject = category_keypoints(path, category, option)
+        found, notes = _by_names(path, names, edges, subject)
+        return replace(found, name=category, subject=category), notes
+    names, edges, subject = category_keypoints(path, option=option)
     if whole and _count(path) == WHOLE_COUNT:
         return Skeleton.of(BY_COUNT[WHOLE_COUNT]), []  # its categories name the body alone
     if names:
-        found = find_skeleton(names)
-        if found is not None and order_of(names, found) == list(range(len(found))):
-            return found, []
-        own = named_skeleton(names, edges, path.stem, subject)
-        if found is None:
-            told = f"{path}: no shipped skeleton has its {len(names)} keypoints; its own names and edges are taken"
-            return own, [told]
-        order = order_of(names, found)
-        if order is None or found.sigmas is None:
-            return own, []
-        sigmas = [0.0] * len(names)
-        for number, place in enumerate(order):
-            sigmas[place] = found.sigmas[number]
-        return _with_sigmas(own, sigmas, found.name), []
+        return _by_names(path, names, edges, subject)
     count = _count(path)
     if count in BY_COUNT:
         name = BY_COUNT[count]
@@ -122,6 +125,23 @@ def category_skeleton(path: Path, fallback: str = "", whole: bool = False) -> tu
     if fallback:
         return Skeleton.of(fallback), []
     raise DataError(f"{path}: its categories name no keypoints; give their skeleton, by name or as a yaml file")
+
+
+def _by_names(path: Path, names: list[str], edges: list[list[int]], subject: str) -> tuple[Skeleton, list[str]]:
+    found = find_skeleton(names)
+    if found is not None and order_of(names, found) == list(range(len(found))):
+        return found, []
+    own = named_skeleton(names, edges, path.stem, subject)
+    if found is None:
+        told = f"{path}: no shipped skeleton has its {len(names)} keypoints; its own names and edges are taken"
+        return own, [told]
+    order = order_of(names, found)
+    if order is None or found.sigmas is None:
+        return own, []
+    sigmas = [0.0] * len(names)
+    for number, place in enumerate(order):
+        sigmas[place] = found.sigmas[number]
+    return _with_sigmas(own, sigmas, found.name), []
 
 
 def _count(path: Path) -> int:
@@ -152,24 +172,44 @@ def _with_sigmas(own: Skeleton, sigmas: Sequence[float], name: str) -> Skeleton:
     return replace(own, sigmas=tuple(sigmas), name=name)
 
 
-def category_keypoints(path: Path) -> tuple[list[str], list[list[int]], str]:
-    """Names, edges and subject of a COCO label file's keypoints; all categories that have some have the same.
+def category_keypoints(
+    path: Path, category: str = "", option: str = "--data.skeleton"
+) -> tuple[list[str], list[list[int]], str]:
+    """Names, edges and subject of a COCO label file's keypoints: of one category, or those that all of them have.
+
+    Args:
+        path: The label file.
+        category: Name of the category that is meant.
+        option: Which chooses it, for messages.
 
     Raises:
         DataError: The file cannot be read, or its categories have different keypoints.
+        UsageError: It has no such category with keypoints.
     """
     top = read_json(path)
     categories = top.get("categories") if isinstance(top, dict) else None
-    named = [each for each in categories or [] if isinstance(each, dict) and _texts(each.get("keypoints"))]
+    named = [each for each in categories or [] if isinstance(each, dict) and has_names(each)]
+    known = [str(each.get("name", "")) for each in named]
+    if category:
+        named = [each for each, name in zip(named, known, strict=True) if name == category]
+        if not named:
+            there = ", ".join(known[:8]) or "none"
+            raise UsageError(
+                f"{option} {category}: no shipped skeleton, and no category with keypoints in {path} (there: {there})"
+                f"{suggest(category, [*known, *shipped()])}"
+            )
     if not named:
         return [], [], ""
     if any(each["keypoints"] != named[0]["keypoints"] for each in named):
-        raise DataError(f"{path}: its categories have different keypoints; one file, one skeleton")
+        sets = ", ".join(f"{name} ({len(each['keypoints'])})" for name, each in zip(known[:8], named, strict=False))
+        raise DataError(f"{path}: its categories have different keypoints: {sets}; choose one with {option} {known[0]}")
     subject = str(named[0].get("name", "person")) if len(named) == 1 else "animal"
     return [str(name) for name in named[0]["keypoints"]], _pairs(named[0].get("skeleton")), subject
 
 
-def _texts(given: Any) -> bool:
+def has_names(category: dict[str, Any]) -> bool:
+    """Whether a category of a COCO file names its keypoints."""
+    given = category.get("keypoints")
     return isinstance(given, list) and bool(given) and all(isinstance(name, str) for name in given)
 
 
