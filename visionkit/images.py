@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from visionkit.deep_images import as_is, deep_pixels, is_deep, with_channels
 from visionkit.errors import DataError
-from visionkit.heic import refuse_heic
+from visionkit.heic import open_heic
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000")
 """Pillow's plug-ins that may open a file; the rest of them are attack surface."""
@@ -261,7 +261,9 @@ class ImageSource:
         except FileNotFoundError:
             raise DataError(f"{self.name}: no such file") from None
         except UnidentifiedImageError:
-            refuse_heic(source, self.name)
+            heic = open_heic(source, self.name)
+            if heic is not None:
+                return heic
             raise DataError(f"{self.name}: not a picture (readable are {', '.join(FORMATS)})") from None
         except Exception as error:  # a damaged header makes Pillow's plug-ins raise nearly anything
             raise DataError(f"{self.name}: cannot be opened as a picture ({_reason(error)})") from error

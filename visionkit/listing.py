@@ -15,11 +15,12 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from visionkit.errors import DataError
+from visionkit.heic import is_heic
 
 SUFFIXES = frozenset(
     {
         *(".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
-        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".heic", ".heif"),
     }
 )
 """Lower-case file name endings that are images."""
@@ -265,4 +266,4 @@ def _is_image(path: Path) -> bool:
         return False
     webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
     avif = head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis")
-    return head.startswith(_SIGNATURES) or webp or avif
+    return head.startswith(_SIGNATURES) or webp or avif or is_heic(head)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import struct
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -350,11 +351,34 @@ def _empty(folder: Path) -> Path:
 
 @pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1"])
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_a_heic_image_is_called_by_its_name(brand: bytes, in_memory: bool, tmp_path: Path) -> None:
+def test_a_heic_image_is_called_by_its_name(brand: bytes, in_memory: bool, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
     data = b"\0\0\0\x18ftyp" + brand + bytes(40)
     (tmp_path / "photo.jpg").write_bytes(data)
-    with pytest.raises(DataError, match=r"a HEIC image.*convert it to JPEG"):
+    with pytest.raises(DataError, match=r"a HEIC image.*install pillow-heif.*convert it to JPEG"):
         ImageSource(data if in_memory else tmp_path / "photo.jpg").read()
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_heic_images_are_read_where_their_decoder_is_installed(in_memory: bool, tmp_path: Path, monkeypatch) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    pixels = np.zeros((64, 96, 3), np.uint8)
+    pixels[:32, :48] = 200, 40, 90
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the file says that it is turned; its decoder turns it
+    path = tmp_path / "photo.heic"
+    heif.from_pillow(Image.fromarray(pixels)).save(path, quality=100, exif=exif.tobytes())
+    assert find_images(tmp_path) == [path]
+    image = ImageSource(path.read_bytes() if in_memory else path)
+    assert image.size == (96, 64) and image.read().shape == (96, 64, 3) and image.orientation == 1
+    assert np.abs(image.read().astype(int) - np.rot90(pixels, -1)).max() < 8
+    assert image.read(channels=1).shape == (96, 64, 1) and image.read_as_is().shape == (96, 64, 3)
+    assert not image.is_deep and not image.is_grey
+    with pytest.raises(DataError, match="truncated or damaged"):
+        ImageSource(path.read_bytes()[:200]).read()
+    monkeypatch.setattr("visionkit.images.MAX_PIXELS", 1000)
+    with pytest.raises(DataError, match="megapixels"):
+        ImageSource(path).read()
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1), (4, 5, 3)])
