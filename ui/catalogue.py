@@ -127,6 +127,7 @@ class Catalogue:
         self._folder, self._device, self.memory, self.public = folder, device, memory, public
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
         self._lock = threading.Lock()
+        self._read: dict[str, tuple[float, str, dict[str, Any]]] = {}  # what checkpoints say of themselves
 
     def entries(self) -> list[Entry]:
         """Every model that can be chosen: starters first, then the user's own."""
@@ -152,6 +153,29 @@ class Catalogue:
             f"unknown model {name[:80]!r}; choose one of the list or type a public name such as timm:resnet50"
             f"{suggest(name[:80], entries)}"
         )
+
+    def known(self, entry: Entry) -> Entry:
+        """An entry with its task and arguments; those of a checkpoint are read from the file, which imports torch.
+
+        Args:
+            entry: Of `entries`. One that cannot be read, or a public name, stays as it is.
+        """
+        if entry.task or entry.fault or entry.path == entry.name:
+            return entry
+        from dataclasses import replace
+
+        from visionkit.checkpoint import read_model
+
+        stamp = _stamp(Path(entry.path))
+        found = self._read.get(entry.path)
+        if found is None or found[0] != stamp:
+            try:
+                model = read_model(entry.path)
+                found = stamp, model.task, model.config
+            except (VisionKitError, OSError):  # whoever asks for the model itself is told
+                found = stamp, "", {}
+            self._read[entry.path] = found
+        return replace(entry, task=found[1], config=found[2])
 
     def get(self, name: str) -> Loaded:
         """The model, loaded if it is not yet; two who ask at once wait for the same loading.

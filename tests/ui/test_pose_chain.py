@@ -1,5 +1,6 @@
 """The demo's chain of a detector and a model that looks at crops, and when a detector can be chosen."""
 
+import os
 import threading
 from types import SimpleNamespace
 
@@ -48,3 +49,29 @@ def test_a_detector_is_offered_for_models_of_crops_alone(estimator, tmp_path):
     assert not takes_crops(catalogue, None)
     offered = detectors(catalogue)
     assert offered[0][1] == "" and not {"crops", "whole"} & {name for _, name in offered}
+
+
+def test_a_detector_is_offered_for_checkpoints_too(estimator, tmp_path):
+    """Of a checkpoint only its file says that it runs on crops, or finds the boxes for another."""
+    from tasks.detection import DetectionTask
+    from ui.catalogue import Catalogue
+    from ui.pages.base import detector_choice, detectors, takes_crops
+    from visionkit.checkpoint import save_checkpoint
+
+    whole = PoseTask("test_resnet", architecture="openpose", width=16, stage_width=8)
+    finder = DetectionTask("test_resnet", classes=["person"], input=InputSpec(size=(64, 64)))
+    for name, task in (("crops", estimator.task), ("whole", whole), ("finder", finder)):
+        save_checkpoint(task, tmp_path / f"{name}.ckpt")
+    (tmp_path / "damaged.ckpt").write_bytes(b"no checkpoint")
+    catalogue = Catalogue(tmp_path)
+    assert not takes_crops(catalogue, "crops.ckpt"), "nothing is opened to show the page"
+    crops = [takes_crops(catalogue, f"{name}.ckpt", opened=True) for name in ("crops", "whole", "finder", "damaged")]
+    assert crops == [True, False, False, False] and not takes_crops(catalogue, "timm:resnet18", opened=True)
+    names = {name for _, name in detectors(catalogue, opened=True)}
+    assert "finder.ckpt" in names and not {"crops.ckpt", "damaged.ckpt"} & names
+    assert (
+        detector_choice(catalogue, "crops.ckpt")["visible"] and not detector_choice(catalogue, "whole.ckpt")["visible"]
+    )
+    save_checkpoint(whole, tmp_path / "crops.ckpt", overwrite=True)  # as a training replaces it
+    os.utime(tmp_path / "crops.ckpt", (1, 1))
+    assert not takes_crops(catalogue, "crops.ckpt", opened=True)

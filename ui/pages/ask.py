@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ui.pages.base import (
     Context,
     card_of,
     choices,
+    detector_choice,
     detectors,
     entry_of,
     failure,
@@ -116,7 +118,7 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
             answered = desk.ask(
                 name,
                 upload,
-                finds if takes_crops(catalogue, name) else None,
+                finds if finds and takes_crops(catalogue, name, opened=True) else None,
                 lambda done, total: progress((done, total), unit="parts"),
                 options={option.name: float(value)} if option and value and _takes(catalogue, name, option) else None,
             )
@@ -171,10 +173,20 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
         lambda name: (
             note_of(catalogue, name),
             card_of(catalogue, name),
-            gr.update(choices=detectors(catalogue), visible=takes_crops(catalogue, name)),
         ),
         model,
-        [note, card, detector],
+        [note, card],
+        show_progress="hidden",
+        **private,
+    )
+    blocks = gr.context.Context.root_block
+    assert blocks is not None
+    # A checkpoint says what it is once it is opened, which waits for torch.
+    gr.on(
+        [model.change, blocks.load],
+        partial(detector_choice, catalogue),
+        model,
+        detector,
         show_progress="hidden",
         **private,
     )
@@ -189,8 +201,6 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
     if task is None:
         chosen.input(narrowed, chosen, model, show_progress="hidden", **private)
         _programs(context, picture, model)
-    blocks = gr.context.Context.root_block
-    assert blocks is not None
     blocks.load(renew, [model, chosen], model, show_progress="hidden", **private)
 
 

@@ -147,17 +147,32 @@ def model_choice(context: Context, task: str | None, label: str = texts.MODEL, *
     return model, note
 
 
-def detectors(catalogue: Catalogue) -> list[tuple[str, str]]:
-    """Models that find boxes, after the choice of none."""
+def detectors(catalogue: Catalogue, opened: bool = False) -> list[tuple[str, str]]:
+    """Models that find boxes, after the choice of none.
+
+    Args:
+        catalogue: Of the models.
+        opened: Checkpoints too, of which only the file tells; that imports torch.
+    """
     finders = {name for name, page in task_pages().items() if page.kinds and BOXES.issuperset(page.kinds)}
-    found = [entry for entry in catalogue.entries() if entry.task in finders and not entry.fault]
+    entries = [catalogue.known(entry) if opened else entry for entry in catalogue.entries()]
+    found = [entry for entry in entries if entry.task in finders and not entry.fault]
     return [(texts.NO_DETECTOR, ""), *((entry.title, entry.name) for entry in found)]
 
 
-def takes_crops(catalogue: Catalogue, name: str | None) -> bool:
-    """Whether a model looks at one crop at a time, for which a detector can be chosen."""
+def takes_crops(catalogue: Catalogue, name: str | None, opened: bool = False) -> bool:
+    """Whether a model runs on one crop at a time, for which a detector can be chosen; `opened` as in `detectors`."""
     entry = entry_of(catalogue, name)
+    if entry is not None and opened:
+        entry = catalogue.known(entry)
     return entry is not None and bool(entry.config.get("crop"))
+
+
+def detector_choice(catalogue: Catalogue, name: str | None) -> Any:
+    """The dropdown of detectors for the chosen model: hidden where it takes none."""
+    if not takes_crops(catalogue, name, opened=True):
+        return gr.update(visible=False)
+    return gr.update(choices=detectors(catalogue, opened=True), visible=True)
 
 
 def entry_of(catalogue: Catalogue, name: str | None) -> Entry | None:
