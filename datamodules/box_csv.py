@@ -218,15 +218,19 @@ def box_entries(
         size = ImageSource(file).size if objects and table.fractions else None
         height, width = size or (1, 1)
         boxes = [_box(table, line, cells[1:]) for line, cells in objects]
+        scale = np.array([width, height, width, height], dtype=np.float64)
+        # Where the file states widths they are measured as they are: x + w - x loses a bit.
+        sides = [] if _has_corners(table) else [_sides(table, line, cells[1:]) for line, cells in objects]
         crowd = [flag(table.cell(cells[1:], "crowd"), f"{table.path} line {line}", "crowd") for line, cells in objects]
         out.append(
             Entry(
                 file=file,
                 place=f"{table.path} line {objects[0][0]}" if objects else f"{table.path} image {name}",
-                boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4) * (width, height, width, height),
+                boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4) * scale,
                 labels=np.array([numbers[cells[0]] for _, cells in objects], dtype=np.int64),
                 size=size,
                 crowd=np.array(crowd, dtype=bool),
+                more={} if _has_corners(table) else {"file_xywh": np.array(sides).reshape(-1, 4) * scale},
             )
         )
     return out
@@ -271,14 +275,24 @@ def _label(table: Table, line: int, cells: Sequence[str]) -> str:
     return checked_name(text, f"{table.path} line {line}", "class name") if text.strip() else ""
 
 
-def _box(table: Table, line: int, cells: Sequence[str]) -> list[float]:
-    def number(what: str) -> float:
-        return real_number(table.cell(cells, what), f"{table.path} line {line}", what)
+def _has_corners(table: Table) -> bool:
+    return {"x2", "y2"} <= table.columns.keys()
 
-    if {"x2", "y2"} <= table.columns.keys():
-        return [number(what) for what in ("x1", "y1", "x2", "y2")]
-    x, y = (number(what if what in table.columns else f"{what}1") for what in ("x", "y"))
-    return [x, y, x + number("w"), y + number("h")]
+
+def _box(table: Table, line: int, cells: Sequence[str]) -> list[float]:
+    if _has_corners(table):
+        return _numbers(table, line, cells, ("x1", "y1", "x2", "y2"))
+    x, y, w, h = _sides(table, line, cells)
+    return [x, y, x + w, y + h]
+
+
+def _sides(table: Table, line: int, cells: Sequence[str]) -> list[float]:
+    x, y = (what if what in table.columns else f"{what}1" for what in ("x", "y"))
+    return _numbers(table, line, cells, (x, y, "w", "h"))
+
+
+def _numbers(table: Table, line: int, cells: Sequence[str], names: Sequence[str]) -> list[float]:
+    return [real_number(table.cell(cells, what), f"{table.path} line {line}", what) for what in names]
 
 
 def _of_split(table: Table, split: Split, apart: bool) -> list[tuple[int, list[str]]] | None:

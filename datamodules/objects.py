@@ -71,7 +71,7 @@ class ObjectPictures(Sequence[Sample]):
             target["masks"] = masks = entry.masks(size)
             own = mask_areas(masks).astype(np.float64)
         area = own if entry.area is None else np.where(np.isnan(entry.area), own, entry.area)
-        target["area"] = area.astype(np.float32)
+        target["area"] = area.astype(np.float64)  # in 32 bits one just above 32 x 32 falls on the limit
         return Sample.of(image, Target(**target, **entry.more), image.name)  # type: ignore[typeddict-item]
 
 

@@ -138,6 +138,13 @@ class Row(NamedTuple):
     box: tuple[float, float, float, float]
     polygon: list[float] | None
     keypoints: list[float] | None = None
+    sides: tuple[float, float] | None = None
+
+    @property
+    def extent(self) -> tuple[float, float, float, float]:
+        """x, y, width and height, the sides as the file has them."""
+        x1, y1, x2, y2 = self.box
+        return x1, y1, *(self.sides or (x2 - x1, y2 - y1))
 
 
 def yolo_entry(image: Path, path: Path, described: Described) -> Entry:
@@ -157,7 +164,7 @@ def yolo_entry(image: Path, path: Path, described: Described) -> Entry:
         else:
             points = np.array(row.polygon).reshape(-1, 2) * (width, height)
             segments.append([points.ravel().tolist()])
-    more = {}
+    more = {"file_xywh": np.array([row.extent for row in rows], dtype=np.float64).reshape(-1, 4) * scale}
     if described.keypoints is not None:
         count, columns = described.keypoints
         more["keypoints"] = _keypoints([row.keypoints or [] for row in rows], count, columns, (width, height))
@@ -210,7 +217,7 @@ def yolo_rows(path: Path, classes: int, keypoint_columns: int = 0) -> Iterator[R
             raise DataError(f"{place}: {shorten(cells[1:], 6)}: coordinates are fractions of the image, from 0 to 1")
         if len(values) == 4:
             x, y, w, h = values
-            yield Row(label, (x - w / 2, y - h / 2, x + w / 2, y + h / 2), None, keypoints)
+            yield Row(label, (x - w / 2, y - h / 2, x + w / 2, y + h / 2), None, keypoints, (w, h))
         else:
             yield Row(label, (min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])), values)
 

@@ -36,7 +36,7 @@ class Target(TypedDict, total=False):
         masks: (N, h, w) bool, one per instance; in file pixels a `visionkit.masks.MaskSet` serves as well.
         label_map: (h, w) int64, semantic class; 255 is ignored.
         keypoints: (N, K, 3) float32, x, y in pixels and visibility 0 (absent), 1 (hidden), 2 (visible).
-        area: (N,) float32, COCO's own area in file pixels, which decides the small/medium/large buckets.
+        area: (N,) float64, COCO's own area in file pixels, which decides the small/medium/large buckets.
         iscrowd: (N,) int64, 1 for a crowd region.
         pixel_weight: (h, w) float32, how much each pixel of `label_map` counts in the loss.
         depth: (h, w) float32 meters; 0 is not measured.

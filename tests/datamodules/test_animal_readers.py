@@ -178,7 +178,7 @@ def test_a_slp_of_a_video_and_an_analysis_file_take_a_folder_of_frames(tmp_path:
         with pytest.raises(DataError, match=rf"frame 0: its frames {said}.*--data\.images"):
             SleapData(str(slp(path, video)), **WHOLE).samples("train")
     data = SleapData(str(path), images=str(tmp_path / "frames"), **WHOLE)
-    assert [Path(each.name).name for each in data.samples("train")] == ["frame_00000.png", "frame_00001.png"]
+    assert [Path(each.image.name).name for each in data.samples("train")] == ["frame_00000.png", "frame_00001.png"]
     with pytest.raises(DataError, match="several videos"):
         SleapData(str(slp(path, {}, videos=2)), images=str(tmp_path / "frames"), **WHOLE).samples("train")
     tracks = np.full((2, 2, 2, 3), np.nan)
@@ -187,7 +187,9 @@ def test_a_slp_of_a_video_and_an_analysis_file_take_a_folder_of_frames(tmp_path:
         file["node_names"], file["tracks"], file["edge_inds"] = [b"nose", b"tail"], tracks, [[0, 1]]
     analysis = SleapData(str(tmp_path / "run.analysis.h5"), images=str(tmp_path / "frames"), **WHOLE)
     (sample,) = analysis.samples("train")
-    assert sample.target["keypoints"].tolist() == [[[10, 20, 2], [30, 40, 2]]] and sample.name.endswith("00001.png")
+    assert sample.target["keypoints"].tolist() == [[[10, 20, 2], [30, 40, 2]]] and sample.image.name.endswith(
+        "00001.png"
+    )
     assert [tuple(edge[:2]) for edge in analysis.skeleton.edges] == [("nose", "tail")]
     assert analysis.summary("train").passed_over == {"images beyond the last frame of the tracks": 1}
 

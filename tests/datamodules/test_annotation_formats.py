@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml as pyyaml
 
+from datamodules.box_csv import CsvBoxData
 from datamodules.coco import CocoData
 from datamodules.coco_keypoints import CocoKeypointData
 from datamodules.cvat import CvatData
@@ -255,6 +256,23 @@ def test_coco_widths_stay_as_they_are_written(tmp_path):
     convert(tmp_path, tmp_path.parent / "again", "coco")
     written = json.loads((tmp_path.parent / "again" / "annotations" / "instances_val.json").read_text())
     assert written["annotations"][0]["bbox"] == box
+
+
+def test_widths_of_csv_and_yolo_stay_as_they_are_written(tmp_path):
+    image(tmp_path / "a.png")
+    header = "filename,class,x,y,width,height,split\n"
+    write(
+        tmp_path / "boxes.csv", header + "".join(f"a.png,cat,0.1,0.7,5.1,7.9,{split}\n" for split in ("train", "val"))
+    )
+    data = CsvBoxData(str(tmp_path / "boxes.csv"))
+    assert data.samples("val")[0].target["file_xywh"].tolist() == [[0.1, 0.7, 5.1, 7.9]]
+    for split in ("train", "val"):
+        image(tmp_path / "yolo" / split / "images" / "a.png")
+        write(tmp_path / "yolo" / split / "labels" / "a.txt", "0 0.5 0.5 0.3 0.1\n")
+    write(tmp_path / "yolo" / "data.yaml", "train: train/images\nval: val/images\nnames: [cat]\n")
+    target = YoloData(str(tmp_path / "yolo" / "data.yaml")).samples("val")[0]
+    height, width = target.image.size
+    assert target.target["file_xywh"][0, 2:].tolist() == [0.3 * width, 0.1 * height]
 
 
 def test_painted_masks_that_cvat_marks_as_crowds(tmp_path, caplog):

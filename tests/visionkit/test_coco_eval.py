@@ -327,3 +327,41 @@ def test_true_boxes_count_as_their_file_states_them():
         metric = DetectionMetrics(1)
         metric.update([found], [target | sides])
         assert float(metric.compute()["box_ap"]) == pytest.approx(wanted)
+
+
+def test_from_the_json_to_the_number_it_is_that_of_pycocotools(tmp_path):
+    """Decimal boxes and areas just above 32 x 32, from a label file through a batch of the data module."""
+    from PIL import Image
+
+    from datamodules.coco import CocoData
+    from visionkit.geometry import InputSpec
+
+    rng = np.random.default_rng(0)
+    truth: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
+    predictions, results = [], []
+    (tmp_path / "val").mkdir()
+    for number in range(1, 13):
+        Image.new("RGB", (80, 60)).save(tmp_path / "val" / f"{number}.png")
+        truth["images"].append({"id": number, "file_name": f"{number}.png", "height": 60, "width": 80})
+        x, y, w = (float(value) / 10 for value in (*rng.integers(1, 99, 2), rng.integers(101, 399)))
+        area = 1024.0000001 if number % 3 else 1024.0
+        each = {"id": number, "image_id": number, "category_id": 1, "iscrowd": 0, "bbox": [x, y, w, 16.0], "area": area}
+        truth["annotations"].append(each)
+        boxes = np.array([[x, y, x + w, y + 12 + number % 2]])
+        predictions.append(Detections(("cat",), (60, 80), boxes, rng.uniform(0.1, 0.9, 1), np.array([0])))
+        x1, y1, x2, y2 = predictions[-1].boxes[0].astype(float).tolist()
+        score = float(predictions[-1].scores[0])
+        results.append({"image_id": number, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score})
+    (tmp_path / "annotations").mkdir()
+    for split in ("train", "val"):
+        (tmp_path / "annotations" / f"instances_{split}.json").write_text(json.dumps(truth))
+    with contextlib.redirect_stdout(io.StringIO()):
+        known = COCO(str(tmp_path / "annotations" / "instances_val.json"))
+        judge = coco_says(known, known.loadRes(results), "bbox")
+    data = CocoData(str(tmp_path), images="val", input=InputSpec((32, 32)), eval_batch_size=12)
+    metrics = DetectionMetrics(1)
+    for batch in data.val_dataloader():
+        metrics.update(predictions, batch["target"])
+    computed = metrics.compute()
+    assert [float(computed[f"box_{name}"]) for name in NAMES] == pytest.approx(judge.stats.tolist(), abs=1e-6)
+    assert judge.stats[2] > 0 and judge.stats[3] != judge.stats[4]
