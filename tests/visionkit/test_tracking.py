@@ -336,6 +336,18 @@ def test_offline_asks_nobody(silent_server, tmp_path, monkeypatch):
     assert silent_server[1] == []
 
 
+def test_records_lie_where_wandb_dir_says(tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    monkeypatch.setenv("WANDB_DIR", str(elsewhere))  # which does not exist yet
+    tracker, _ = start(tmp_path / "run")
+    command = tracker.sync_command()
+    tracker.finish()
+    (folder,) = folders(elsewhere)
+    assert [path.name for path in (tmp_path / "run" / "wandb").iterdir()] == ["resume.json"], "which is our own"
+    assert [row["val/loss"] for row in read_run(folder).history] == [1.0]
+    assert shlex.split(command) == ["wandb", "sync", str(folder)]
+
+
 def test_disabled_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     tracker, _ = start(tmp_path)
