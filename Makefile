@@ -13,7 +13,7 @@ PACKAGES := visionkit tasks datamodules ui
 
 help:
 	@echo "make demo     set up and open the web demo on http://127.0.0.1:$(PORT) (PORT=... changes it)"
-	@echo "make test     set up, lint, run the tests, $(JOBS) files at a time (JOBS=... changes it)"
+	@echo "make test     set up, lint, run the tests, $(JOBS) at a time (JOBS=... changes it)"
 	@echo "make install  set up alone: .venv, from requirements.lock (PYTHON=... chooses the interpreter)"
 	@echo "make lint     ruff, mypy, import-linter"
 	@echo "make format   let ruff rewrite what it can"
@@ -45,7 +45,7 @@ demo: install
 	$(BIN)/visionkit serve --port $(PORT)
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow" --numprocesses $(JOBS) --dist loadfile --durations 10
+	$(BIN)/python -m pytest -m "not slow" --numprocesses $(JOBS) --dist worksteal --durations 10
 
 lint: install
 	$(BIN)/ruff check .

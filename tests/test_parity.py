@@ -69,7 +69,9 @@ def models(tmp_path_factory):
     checkpoint = {"state_dict": task.state_dict()}
     task.on_save_checkpoint(checkpoint)
     AtomicCheckpointIO().save_checkpoint(checkpoint, folder / "model.ckpt")
-    export_bundle(task, folder / "bundle", onnx=True, card={"data": "none: random weights"})
+    export_bundle(
+        task, folder / "bundle", onnx=True, card={"data": "none: random weights"}, pictures=[_scene(48, 64, 0)]
+    )
     return folder
 
 

@@ -243,8 +243,9 @@ def test_an_exported_graph_enlarges_any_size_and_refuses_sixteen_bit(tmp_path):
     from visionkit.export import export_bundle
 
     ours = predictor("compact", 3)
-    export_bundle(ours.task, tmp_path / "bundle", onnx=True, card={})
-    exported, given = load(tmp_path / "bundle", engine="onnx"), pixels(33, 45)
+    given = pixels(33, 45)
+    export_bundle(ours.task, tmp_path / "bundle", onnx=True, card={}, pictures=[given])
+    exported = load(tmp_path / "bundle", engine="onnx")
     for picture in (given, given[:9, :20], pixels(60, 31, 4)):
         picture = np.ascontiguousarray(picture)
         whole = ours(picture).pixels.astype(int)

@@ -23,6 +23,8 @@ from tests.real_data import ROOT
 from tests.ui.conftest import HOSTILE, Demo
 from tests.ui.hostile_pictures import ANSWERED, EITHER, REFUSED, encoded, jpeg_size, noise, pictures, png
 from tests.ui.hostile_requests import CALLS, MODELS, NAMES, RAW, REQUESTS
+from ui import answering
+from visionkit.errors import VisionKitError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::Warning:gradio.queueing"),  # its use of pandas
@@ -149,13 +151,33 @@ def test_the_list_is_long_and_each_entry_its_own() -> None:
 # ---------------------------------------------------------------------- pictures
 
 
-@pytest.mark.parametrize(("name", "data", "expected"), PICTURES, ids=[name for name, _, _ in PICTURES])
+# Every fourth over HTTP, all of them by the function behind it; the slow ones send the others too.
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        pytest.param(*entry, id=entry[0], marks=pytest.mark.slow if number % 4 else ())
+        for number, entry in enumerate(PICTURES)
+    ],
+)
 def test_pictures(visitor: Visitor, name: str, data: bytes, expected: str) -> None:
     got, told = visitor.predict(visitor.upload(name, data), name)
     assert got == expected or expected == EITHER, told[:300]
     assert leaks(told) == []
     if got == REFUSED:
         assert words(told).startswith(f"{name}: ") and len(words(told)) < 300
+
+
+def test_every_picture_behind_the_server(demo: Demo, tmp_path: Path) -> None:
+    for number, (name, data, expected) in enumerate(PICTURES):
+        path = (tmp_path / str(number)).with_suffix(Path(name).suffix)
+        path.write_bytes(data)
+        got, told = ANSWERED, f"{name}: "
+        try:
+            answering.answer(demo.catalogue, "good", answering.Upload(str(path), name))
+        except VisionKitError as error:
+            got, told = REFUSED, str(error)
+        assert got == expected or expected == EITHER, f"{name}: {told[:300]}"
+        assert told.startswith(f"{name}: ") and len(told) < 300 and leaks(told) == [], name
 
 
 def test_a_file_above_the_limit_is_refused_before_it_is_sent(visitor: Visitor) -> None:

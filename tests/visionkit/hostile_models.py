@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import multiprocessing
 import os
 import pickle
 import random
@@ -27,6 +26,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.processes import SERVER
 
 STARTERS = Path(__file__).parents[2] / "ui" / "starters"
 SECONDS, BYTES = 5.0, 2 * 2**30
@@ -332,10 +333,9 @@ def child(seed: int, image: Path, folder: Path, pipe: Any) -> None:
 
 def try_seed(seed: int, image: Path, target: Callable[..., None] = child) -> tuple[str, str]:
     """What a seed changed, and its fault or "" where there is none."""
-    context = multiprocessing.get_context("fork")
     with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=target, args=(seed, image, Path(folder), theirs))
+        ours, theirs = SERVER.Pipe(duplex=False)
+        process = SERVER.Process(target=target, args=(seed, image, Path(folder), theirs))
         process.start()
         theirs.close()
         told, result = "", None
@@ -363,14 +363,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quiet", action="store_true", help="print faults and the sum alone")
     args = parser.parse_args(argv)
     first, _, last = args.seeds.partition("-")
-    # Loaded here once, so that each process begins with them.
-    import onnxruntime  # noqa: F401
     from PIL import Image
 
     from visionkit.registry import task_class, task_names
 
-    for name in task_names():
-        task_class(name)
+    # Loaded once by the server, so that each process begins with them.
+    SERVER.set_forkserver_preload(["onnxruntime", *(task_class(name).__module__ for name in task_names())])
     faults = 0
     with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
         image = Path(folder) / "image.png"

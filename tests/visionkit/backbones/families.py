@@ -107,6 +107,35 @@ FAMILIES: dict[str, tuple[str, int]] = {
     "xcit": ("xcit_nano_12_p8_224", 64),
 }
 
+# One of every kind that is built or classifies in a way of its own; all others are variations, run by `make slow`.
+KINDS = frozenset(
+    {
+        "byobnet",  # plain convolutions
+        "cait",  # a class token that attends alone
+        "convnext",  # a norm before the classifier
+        "crossvit",  # two branches, two classifiers, one size
+        "densenet",  # concatenated maps
+        "efficientnet",  # depthwise convolutions
+        "eva",  # rotary positions
+        "hiera",  # masked units of tokens
+        "hrnet",  # branches of several strides
+        "inception_next",  # an MLP as classifier
+        "levit",  # a classifier and its distilled twin
+        "mambaout",  # gated convolutions, channels last
+        "maxxvit",  # convolutions, then attention
+        "metaformer",  # pooling for attention
+        "mlp_mixer",  # tokens, none of a class
+        "nfnet",  # standardized weights
+        "pit",  # tokens at several strides
+        "resnet",
+        "rexnet",  # widths that grow layer by layer
+        "swin_transformer",  # shifted windows
+        "vision_transformer",
+        "vision_transformer_relpos",  # relative positions
+        "xcit",  # attention over channels
+    }
+)
+
 # More than 80 M parameters, or seconds on one core.
 SLOW = frozenset(
     {

@@ -1,4 +1,4 @@
-"""Every family of timm classifies, forward and backward."""
+"""Every family of timm classifies, forward and backward; one of every kind in `make test`, all in `make slow`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from timm.models import list_modules
 
 from tasks.classification.network import ClassificationHead, ClassificationNetwork
-from tests.visionkit.backbones.families import CLASSIC, FAMILIES, SLOW
+from tests.visionkit.backbones.families import CLASSIC, FAMILIES, KINDS, SLOW
 from visionkit.backbones import Backbone
 
 
@@ -17,7 +17,7 @@ def test_every_family_of_timm_is_in_the_list() -> None:
 
 
 @pytest.mark.parametrize(
-    "family", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in FAMILIES]
+    "family", [pytest.param(name, marks=() if name in KINDS else pytest.mark.slow) for name in FAMILIES]
 )
 def test_family_classifies(family: str) -> None:
     name, size = FAMILIES[family]
