@@ -44,6 +44,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: install
 	$(BIN)/visionkit serve --port $(PORT)
 
+# Each worker begins with a part of the files in order; one that has nothing left takes tests from the other.
 test: lint
 	$(BIN)/python -m pytest -m "not slow" --numprocesses $(JOBS) --dist worksteal --durations 10
 

@@ -122,7 +122,7 @@ def run(options: Options) -> Report:
     report = Report(2, "train transform over raw JPEG decoding, pictures a second and core", clock)
     with timing.watched(report):
         for size, limit, count in (((500, 375), 0.80, 48), ((2000, 1500), 1.2, 8)):
-            count = 4 if options.quick else count
+            count = 2 if options.quick else count
             files, told = jpegs(size, count, options.data)
             assert_equal(files)
             sides = arms(files)

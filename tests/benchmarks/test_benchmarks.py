@@ -86,7 +86,7 @@ def test_every_row_is_listed_and_has_its_goals_in_the_readme() -> None:
 
 def test_a_cheap_row_runs_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "results.jsonl"
-    arguments = ["--quick", "--rounds", "2", "--json", str(out)]
+    arguments = ["--quick", "--rounds", "1", "--json", str(out)]
     assert timing.main(row02_train_transform.run, argv=arguments) == 0
     (line,) = out.read_text("utf-8").splitlines()
     result = json.loads(line)
