@@ -14,7 +14,9 @@ from benchmarks.memory import held
 from benchmarks.timing import Goal, Options, Quartiles, Report
 from tasks.semantic_segmentation import SemanticSegmentationTask
 from visionkit.geometry import InputSpec
+from visionkit.images import ImageSource
 from visionkit.predictor import Predictor
+from visionkit.tiling import BlendMap
 
 CLASSES = 21
 
@@ -38,9 +40,9 @@ def run(options: Options) -> Report:
         labels = Predictor(task)(picture).labels
         seconds = watch.stop()
         assert labels.shape == (height, width) and labels.max() < CLASSES
-        tiling = task.tiling((height, width))
-        assert tiling is not None
-        report.add("overlap of the windows", Quartiles.of([tiling.overlap]), unit="px")
+        tiles = task.plan(ImageSource(picture)).reduce
+        assert isinstance(tiles, BlendMap)
+        report.add("overlap of the tiles", Quartiles.of([tiles.overlap.overlap]), unit="px")
         report.add("time", Quartiles.of([seconds]), unit="s")
         report.add("peak memory of the process", Quartiles.of([held("VmHWM") / 1e3]), Goal(3.0, "at most"), unit="GB")
     return report

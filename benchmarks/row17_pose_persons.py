@@ -20,10 +20,11 @@ from tasks.pose import PoseTask
 from tasks.pose.codec import draw_gaussians
 from tasks.pose.fields import draw_fields
 from tasks.pose.network import FieldOutputs
+from visionkit.chain import Chain
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource, read_image
-from visionkit.pipeline import Boxes, FindThenEstimate
 from visionkit.predictor import Predictor
+from visionkit.tiling import Located
 
 MANY = 10
 
@@ -82,12 +83,12 @@ def run(options: Options) -> Report:
             found = len(bottom(picture))
             assert found == count, f"{found} of {count} drawn persons were read back"
             arms[f"bottom_up_{count}"] = lambda watch, bottom=bottom: bottom(picture)
-            boxes = Boxes(rng.uniform((0, 0, 500, 500), (400, 300, 900, 900), (count, 4)), np.ones(count))
-            chain = FindThenEstimate(Predictor(single), boxes=lambda _, boxes=boxes: boxes)
+            boxes = Located(rng.uniform((0, 0, 500, 500), (400, 300, 900, 900), (count, 4)), np.ones(count))
+            chain = Chain(lambda _, boxes=boxes: boxes, Predictor(single))
             assert len(chain(picture)) == count
             arms[f"top_down_{count}"] = lambda watch, chain=chain: chain(picture)
         predictor = Predictor(single)
-        ready = predictor.prepare(picture, single.views(ImageSource(picture))[0])["inputs"]["image"][None]
+        ready = predictor.prepare(picture, single.plan(ImageSource(picture)).views[0])["inputs"]["image"][None]
 
         @torch.inference_mode()
         def network(watch: Stopwatch) -> Any:

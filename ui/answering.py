@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
     from visionkit.images import ImageSource
     from visionkit.novelty import Novelty
     from visionkit.predictions import Prediction
-    from visionkit.predictor import Predictor, Result
+    from visionkit.predictor import Predictor
+    from visionkit.session import Session
+
+
+FACES = "face_recognition"
+"""Name of the task whose models first search the faces of an image."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ def answer(
     limits: Limits | None = None,
     options: Mapping[str, Any] | None = None,
     strict: bool = False,
+    frames: Frames | None = None,
+    seconds: float | None = None,
 ) -> Answered:
     """Answers one picture.
 
@@ -76,6 +84,8 @@ def answer(
         limits: What a picture may be.
         options: Of the call.
         strict: Whether an option that the model does not know is refused; otherwise it is left out.
+        frames: Of the video that the image is the next frame of.
+        seconds: Its place in the video.
 
     Raises:
         VisionKitError: No model or picture, or one that cannot be used.
@@ -86,57 +96,73 @@ def answer(
         raise UsageError("give a picture first")
     source = opened(upload, limits)
     loaded = catalogue.get(model.strip())
-    if detector and detector.strip():
-        return _chained(loaded, catalogue.get(detector.strip()), source, options if strict else None)
-    from visionkit.predictor import Predictor
-
-    with loaded.lock:
-        predictor = loaded.predictor()
-    watch = _Stopwatch(predictor.engine)
+    finds = catalogue.get(detector.strip()) if detector and detector.strip() else None
+    if finds is loaded:
+        raise UsageError("a model cannot find the boxes that it then runs on; choose another detector")
+    locks = (finds.lock if finds is not None else nullcontext(), loaded.lock)
+    with locks[0], locks[1]:
+        predictor, detects = loaded.predictor(), finds.predictor() if finds is not None else None
+    known = _known(predictor, options or {}, strict)
+    runs = runner(predictor, detects, known)
     start = time.perf_counter()
-    pixels = predictor.decoded(source)
+    pixels = runs.decoded(source)
     decoded = time.perf_counter()
-    if strict and options and predictor.answers_whole:  # their options are those of memory, not of answers
-        raise UsageError(f"{', '.join(options)}: {predictor.task.name} takes no options by request")
-    known = {name: value for name, value in (options or {}).items() if strict or name in predictor.options}
-    if progress is not None and "progress" in predictor.options:
-        known["progress"] = progress
-    with loaded.lock:
+    with locks[0], locks[1]:
         begin = time.perf_counter()
-        found = examined(Predictor(predictor.task, watch), pixels, known)
+        if frames is not None:
+            found = frames.session(runs, known).examine(pixels, seconds, progress)
+        else:
+            found = runs.examine(pixels, progress, **known)
         end = time.perf_counter()
-    picture = pixels.read()
-    assert found.prediction is not None
+    assert found.prediction is not None and found.times is not None
     total = decoded - start + end - begin
-    return Answered(found.prediction, picture, decoded - start, watch.seconds, total, found.novelty)
+    return Answered(found.prediction, pixels.read(), decoded - start, found.times.network, total, found.novelty)
 
 
-def examined(predictor: Predictor, pixels: ImageSource, options: dict[str, Any]) -> Result:
-    """The prediction on an image; a face model first searches its faces, as `visionkit gallery` does.
+def _known(predictor: Predictor, options: Mapping[str, Any], strict: bool) -> dict[str, Any]:
+    """The options that a request may choose: how the network is run is a matter of the server's memory and time."""
+    chosen = (*predictor.decode_options, *(("crop",) if predictor.task.name == FACES else ()))
+    for name in options if strict else ():
+        if name in predictor.options and name not in chosen:
+            allowed = f"only {', '.join(chosen)}" if chosen else "no options"
+            raise UsageError(f"{name}: {predictor.task.name} takes {allowed} by request")
+    return {name: value for name, value in options.items() if strict or name in chosen}
 
-    Where none is found, or with the option `crop`, the whole image is taken as one face, and the prediction says so.
+
+class Frames:
+    """The frames of one video, which go through one session of its model."""
+
+    def __init__(self) -> None:
+        self._session: Session | None = None
+
+    def session(self, predictor: Predictor, options: dict[str, Any]) -> Session:
+        """The session, opened with the first frame."""
+        self._session = self._session or predictor.session(**options)
+        return self._session
+
+
+def runner(predictor: Predictor, detector: Predictor | None, options: dict[str, Any]) -> Predictor:
+    """What runs on an image: the model, behind a detector or, of faces, behind a search as in `visionkit gallery`.
+
+    Args:
+        predictor: Of the model.
+        detector: Finds the boxes, or None.
+        options: Of the call; `crop`, by which an image is one face already, is taken out.
     """
-    if predictor.task.name != "face_recognition":
-        return predictor.examine(pixels, **options)
-    from dataclasses import replace
+    if detector is not None:
+        from visionkit.chain import Chain
 
-    from tasks.face_recognition.pipeline import FacePipeline
-    from visionkit.predictions import Faces
-    from visionkit.predictor import Result
+        return Chain(detector, predictor)
+    if predictor.task.name != FACES:
+        return predictor
+    from tasks.face_recognition.chain import FaceChain
 
     crop = options.pop("crop", False)
     if crop not in (True, False):
         raise UsageError(f"crop {crop!r}: allowed are 0, search for faces, and 1, the image is one face already")
     if options:
         raise UsageError(f"{', '.join(options)}: no option of face_recognition; allowed is crop")
-    if crop:
-        return predictor.examine(pixels)
-    faces = FacePipeline(predictor)(pixels)
-    if len(faces):
-        return Result(pixels, faces, None)
-    found = predictor.examine(pixels)
-    assert isinstance(found.prediction, Faces)
-    return found._replace(prediction=replace(found.prediction, faces_found=0))
+    return predictor if crop else FaceChain(predictor, whole=True)
 
 
 def explained(
@@ -198,34 +224,3 @@ def opened(upload: Upload | ImageSource, limits: Limits | None = None) -> ImageS
             f"{limits.megapixels}"
         )
     return source
-
-
-def _chained(loaded: Any, finds: Any, source: Any, options: Mapping[str, Any] | None = None) -> Answered:
-    """A detector before the model, which gets the options; the time in the network is that of the model alone."""
-    from visionkit.pipeline import FindThenEstimate
-    from visionkit.predictor import Predictor
-
-    if finds is loaded:
-        raise UsageError("a model cannot find the boxes that it then looks at; choose another detector")
-    start = time.perf_counter()
-    pixels = source.read()
-    decoded = time.perf_counter()
-    with finds.lock, loaded.lock:
-        predictor = loaded.predictor()
-        watch = _Stopwatch(predictor.engine)
-        prediction = FindThenEstimate(Predictor(predictor.task, watch), finds.predictor())(pixels, **(options or {}))
-    end = time.perf_counter()
-    return Answered(prediction, pixels, decoded - start, watch.seconds, end - start)
-
-
-class _Stopwatch:
-    """An engine that measures how long it runs."""
-
-    def __init__(self, engine: Any) -> None:
-        self._engine, self.seconds = engine, 0.0
-
-    def __call__(self, *inputs: Any) -> Any:
-        start = time.perf_counter()
-        outputs = self._engine(*inputs)
-        self.seconds += time.perf_counter() - start
-        return outputs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from visionkit.errors import UsageError
 
@@ -17,8 +17,7 @@ def chained(
     boxes: str | None,
     subject: str | None,
     score: float,
-    flip_test: bool,
-) -> list[Any]:
+) -> list[Predictor]:
     """The estimators behind a detector or a file of boxes, one for each device.
 
     Args:
@@ -27,26 +26,18 @@ def chained(
         boxes: Path of a file of boxes.
         subject: Class of the detector that is looked at.
         score: Score from which a box is looked at.
-        flip_test: Also look at the mirrored picture.
 
     Raises:
         UsageError: Both or a model that does not take boxes.
     """
-    from visionkit.engines import TorchEngine
-    from visionkit.pipeline import BoxFile, FindThenEstimate
+    from visionkit.chain import BoxFile, Chain
 
     if detectors and boxes:
         raise UsageError("--detector and --boxes both say where to look; give one of them")
-    for estimator in estimators:
-        task: Any = estimator.task
-        if flip_test:
-            if not hasattr(task, "use_flip_test") or not isinstance(estimator.engine, TorchEngine):
-                raise UsageError("--flip-test: is for models of poses, run by the torch engine")
-            task.use_flip_test()
     if boxes:
         file = BoxFile(boxes, subject or (estimators[0].classes or (None,))[0])
-        return [FindThenEstimate(each, boxes=file, score=score) for each in estimators]
+        return [Chain(file, each, score=score) for each in estimators]
     if detectors:
         pairs = zip(estimators, detectors, strict=True)
-        return [FindThenEstimate(each, detector, subject=subject, score=score) for each, detector in pairs]
+        return [Chain(detector, each, subject=subject, score=score) for each, detector in pairs]
     return list(estimators)

@@ -32,8 +32,8 @@ from visionkit.wording import counted
 if TYPE_CHECKING:
     import numpy as np
 
+    from tasks.face_recognition.chain import FaceChain
     from tasks.face_recognition.gallery import Gallery
-    from tasks.face_recognition.pipeline import FacePipeline
     from visionkit.predictions import Faces
 
 SUMMARY = "enrol and recognise people by their faces"
@@ -93,10 +93,10 @@ def _enrol(args: argparse.Namespace) -> int:
     from visionkit.listing import find_images
 
     pictures = [str(path) for each in pictures for path in find_images(each)]
-    pipeline, model = _pipeline(args)
-    gallery = _open(folder, model, pipeline, create=True)
+    chain, model = _chain(args)
+    gallery = _open(folder, model, chain, create=True)
     # Every picture is looked at before anything is written: one without a face leaves the gallery as it was.
-    found = [pipeline.one(picture, args.crop, args.face) for picture in pictures]
+    found = [chain.one(picture, args.crop, args.face) for picture in pictures]
     embeddings = np.concatenate([each.embeddings for each in found])
     twins = _twins(gallery, args.name, embeddings, model)
     gallery.enrol(args.name, embeddings, pictures, add=args.add)
@@ -119,8 +119,8 @@ def _enrol_folder(args: argparse.Namespace, folder: Path, source: Path) -> int:
         people.setdefault(normalized(each.name), []).extend(list_images(each).files)
     if not people:
         raise DataError(f"{source}: no sub-folders in it, one per person; for one person give the images and --name")
-    pipeline, model = _pipeline(args)
-    gallery = _open(folder, model, pipeline, create=True)
+    chain, model = _chain(args)
+    gallery = _open(folder, model, chain, create=True)
     there = [name for name in people if gallery.has(name)]
     if there and not args.add:
         raise UsageError(
@@ -131,7 +131,7 @@ def _enrol_folder(args: argparse.Namespace, folder: Path, source: Path) -> int:
         found, used = [], []
         for picture in pictures:
             try:
-                found.append(pipeline.one(picture, args.crop).embeddings)
+                found.append(chain.one(picture, args.crop).embeddings)
                 used.append(str(picture))
             except DataError as error:
                 skipped += 1
@@ -183,12 +183,12 @@ def _identify(args: argparse.Namespace) -> int:
     from visionkit.listing import find_images
 
     pictures = [str(path) for each in pictures for path in find_images(each)]
-    pipeline, model = _pipeline(args)
-    gallery, point = _open(folder, model, pipeline), _point(args, model)
+    chain, model = _chain(args)
+    gallery, point = _open(folder, model, chain), _point(args, model)
     skipped = 0
     for picture in pictures:
         try:
-            found = pipeline.crop(picture) if args.crop else pipeline(picture)
+            found = chain.faces(picture, args.crop)
         except DataError as error:
             skipped += 1
             print(f"visionkit: skipped: {error}", file=sys.stderr)
@@ -212,11 +212,11 @@ def _verify(args: argparse.Namespace) -> int:
     wanted = 1 if args.gallery else 2
     if len(args.items) != wanted or bool(args.gallery) != bool(args.name):
         raise UsageError("gallery verify: two PICTUREs are wanted, or one with --gallery DIR and --name NAME")
-    pipeline, model = _pipeline(args)
+    chain, model = _chain(args)
     point = _point(args, model)
-    faces = [pipeline.one(picture, args.crop, args.face) for picture in args.items]
+    faces = [chain.one(picture, args.crop, args.face) for picture in args.items]
     if args.gallery:
-        score = _open(Path(args.gallery), model, pipeline).similarity(args.name, faces[0].embeddings[0])
+        score = _open(Path(args.gallery), model, chain).similarity(args.name, faces[0].embeddings[0])
     else:
         score = float(faces[0].embeddings[0] @ faces[1].embeddings[0])
     same = score >= point.threshold
@@ -377,9 +377,9 @@ def default_model() -> Path:
     raise UsageError("gallery: there is no face starter here; name a model with --model")
 
 
-def _pipeline(args: argparse.Namespace) -> tuple[FacePipeline, Model]:
+def _chain(args: argparse.Namespace) -> tuple[FaceChain, Model]:
+    from tasks.face_recognition.chain import FaceChain, fingerprint
     from tasks.face_recognition.finding import DetectionFinder
-    from tasks.face_recognition.pipeline import FacePipeline, fingerprint
     from visionkit.bundle import read_bundle
     from visionkit.model_files import is_bundle
     from visionkit.predictor import load
@@ -387,9 +387,9 @@ def _pipeline(args: argparse.Namespace) -> tuple[FacePipeline, Model]:
     path = Path(args.model) if args.model else default_model()
     predictor = load(path)
     finder = DetectionFinder(load(args.finder)) if args.finder else None
-    pipeline = FacePipeline(predictor, finder)
+    chain = FaceChain(predictor, finder)
     card = read_bundle(path).card if is_bundle(path) else {}
-    return pipeline, Model(path, fingerprint(predictor.task.config, predictor.task.state_dict()), card)
+    return chain, Model(path, fingerprint(predictor.task.config, predictor.task.state_dict()), card)
 
 
 def _point(args: argparse.Namespace, model: Model) -> Point:
@@ -397,12 +397,10 @@ def _point(args: argparse.Namespace, model: Model) -> Point:
     return operating_point(curve, args.far, args.threshold, f"--roc {args.roc}" if args.roc else f"{model.path}")
 
 
-def _open(
-    folder: Path, model: Model | None = None, pipeline: FacePipeline | None = None, create: bool = False
-) -> Gallery:
+def _open(folder: Path, model: Model | None = None, chain: FaceChain | None = None, create: bool = False) -> Gallery:
     from tasks.face_recognition.gallery import Gallery
 
-    mark, width = (model.mark, pipeline.width) if model and pipeline else (None, None)
+    mark, width = (model.mark, chain.width) if model and chain else (None, None)
     return Gallery(folder, model=mark, width=width, create=create)
 
 

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from visionkit.images import ImageSource
     from visionkit.novelty import Novelty
     from visionkit.predictions import Prediction
-    from visionkit.predictor import Predictor, Result
+    from visionkit.predictor import Predictor
+    from visionkit.results import Result
 
     Answer = tuple[Path, ImageSource, Result]
 
@@ -126,14 +127,17 @@ def run(args: argparse.Namespace) -> int:
     paths, missing = find_sources(args.sources, Path(args.out) if args.out else None)
     out = _prepare(Path(args.out), args.overwrite) if args.out else None
     predictors = _predictors(args.model, args.devices, args.engine)
-    in_parts = "progress" in predictors[0].options
-    if args.detector or args.boxes or args.flip_test:
+    if args.detector or args.boxes:
         from ui.chains import chained
 
         detectors = _predictors(args.detector, args.devices, "torch") if args.detector else []
-        predictors = chained(predictors, detectors, args.boxes, args.subject, args.box_score, args.flip_test)
+        predictors = chained(predictors, detectors, args.boxes, args.subject, args.box_score)
+    if args.flip_test:
+        if "flip_test" not in predictors[0].options:
+            raise UsageError(f"--flip-test: is for models of poses, and this one is of {predictors[0].task.name}")
+        options["flip_test"] = True
     if args.tile is not None:
-        _set_tile(predictors, args.tile)
+        options["tile"] = _tile(predictors[0], args.tile)
     report = _Report()
     for fault in missing:
         report.skip(fault)
@@ -142,10 +146,8 @@ def run(args: argparse.Namespace) -> int:
         coco = CocoResults(out, Path(args.coco_labels) if args.coco_labels else None)
     names = drawing_names(paths) if args.draw else {}
     stems = file_stems(paths) if out is not None else {}
-    with records_of(out) as file, _progress(len(paths), in_parts) as (advance, part):
-        if in_parts:
-            options["progress"] = part
-        for path, picture, result in answers(predictors, paths, args.batch_size, options):
+    with records_of(out) as file, _progress(len(paths)) as (advance, part):
+        for path, picture, result in answers(predictors, paths, args.batch_size, options, part):
             advance()
             if result.prediction is None:
                 report.skip(result.error)
@@ -181,13 +183,12 @@ def run(args: argparse.Namespace) -> int:
     return report.close(out, args.top)
 
 
-def _set_tile(predictors: Sequence[Any], tile: int) -> None:
+def _tile(predictor: Predictor, tile: int) -> int:
     from visionkit.detection.task import DetectorTask, checked_tile
 
-    for predictor in predictors:
-        if not isinstance(predictor.task, DetectorTask):
-            raise UsageError(f"--tile: is for models of objects, and this one is of {predictor.task.name}")
-        predictor.task.tile = checked_tile(tile)
+    if not isinstance(predictor.task, DetectorTask):
+        raise UsageError(f"--tile: is for models of objects, and this one is of {predictor.task.name}")
+    return checked_tile(tile)
 
 
 def _options(given: Sequence[str]) -> dict[str, Any]:
@@ -296,7 +297,11 @@ def _predictors(model: str, devices: int | None, engine: EngineName) -> list[Pre
 
 
 def answers(
-    predictors: Sequence[Predictor], paths: Sequence[Path], batch_size: int, options: Mapping[str, Any] | None = None
+    predictors: Sequence[Predictor],
+    paths: Sequence[Path],
+    batch_size: int,
+    options: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Answer]:
     """Answers every picture, in order, decoding ahead of the network; one that cannot be read gives its fault.
 
@@ -305,6 +310,7 @@ def answers(
         paths: The pictures.
         batch_size: Pictures a step.
         options: Of the task, see `Predictor`.
+        progress: Called with the tiles of an image that are done and all of them.
 
     Yields:
         The path, the picture, which knows its size, and the result.
@@ -315,7 +321,8 @@ def answers(
 
     def work(number: int, some: Sequence[Path]) -> Iterator[Answer]:
         pictures = [ImageSource(path) for path in some]
-        results = predictors[number % len(predictors)].stream(pictures, batch_size, readers, **(options or {}))
+        predictor = predictors[number % len(predictors)]
+        results = predictor.stream(pictures, batch_size, readers, progress, **(options or {}))
         return zip(some, pictures, results, strict=True)
 
     if len(predictors) == 1:
@@ -404,18 +411,17 @@ def _table(rows: Sequence[tuple[Path, Prediction, bool]], top: int) -> None:
 
 
 @contextmanager
-def _progress(total: int, in_parts: bool = False) -> Iterator[tuple[Callable[[], None], Callable[[int, int], None]]]:
-    """A bar over pictures, and one over the parts of a picture that is answered in parts."""
+def _progress(total: int) -> Iterator[tuple[Callable[[], None], Callable[[int, int], None]]]:
+    """A bar over the images, and one over the tiles of an image that has several."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    hidden = not console.is_terminal or (total < 2 and not in_parts)
-    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        task = progress.add_task("predicting", total=total)
-        parts = progress.add_task("this picture", total=None, visible=in_parts)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("predicting", total=total, visible=total > 1)
+        parts = progress.add_task("this image", total=None, visible=False)
         yield (
             lambda: progress.advance(task),
-            lambda done, all_of_them: progress.update(parts, completed=done, total=all_of_them),
+            lambda done, tiles: progress.update(parts, completed=done, total=tiles, visible=tiles > 1),
         )

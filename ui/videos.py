@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ui.answering import Upload
+from ui.answering import Frames, Upload
 from ui.serving.desk import Desk
 from ui.views.base import SIDE, drawing
 from visionkit.errors import DataError, UsageError
@@ -60,11 +60,11 @@ def watch(desk: Desk, model: str | None, upload: Upload | None, rate: float, fol
         rate = min(rate, reader.rate)
         file = stack.enter_context((folder / "frames.jsonl").open("w", encoding="utf-8"))
         writer = stack.enter_context(VideoWriter(folder / "video.mp4", rate, SIDE))
-        done, last, look = 0, None, None
+        done, last, look, frames = 0, None, None, Frames()
         total = round(min(reader.seconds, limits.seconds) * rate)
         for frame in reader.each(rate, limits.seconds):
             source = ImageSource(frame.pixels, f"{upload.name}, second {frame.seconds:.2f}")
-            answered = desk.patiently(model, source, road="video")
+            answered = desk.patiently(model, source, "video", frames, frame.seconds)
             answer = answered.prediction
             drawn = drawing(answer, answered.picture)
             while last is not None and writer.count < round(frame.seconds * rate):

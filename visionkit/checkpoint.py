@@ -168,7 +168,7 @@ class StoredModel:
         Raises:
             CheckpointError: It is another task, knows other classes, or its tensors have other names or shapes.
         """
-        from visionkit.task import classes_differ
+        from visionkit.names import classes_differ
 
         if task.name != self.task:
             raise CheckpointError(f"{self.source}: holds a model of {self.task}, and {task.name} is asked for")

@@ -250,18 +250,6 @@ def graph_engine(
     return OnnxEngine(path, outputs, threads, inputs)
 
 
-def serve_graph(task: VisionTask, name: str, folder: Path, threads: int | None = None) -> Engine:
-    """The engine of that name for a task without weights, which then asks the graph for its second stage too.
-
-    Raises:
-        UsageError: Unknown name.
-        CheckpointError: The bundle has no such graph, or it is broken.
-    """
-    engine = graph_engine(name, folder, task.outputs, threads, task.inputs)
-    task.second_engine = engine.second
-    return engine
-
-
 def check_engine(name: str) -> None:
     """Refuses an unknown engine.
 

@@ -98,7 +98,8 @@ def compare(
         flat = [torch.cat([v.double().flatten() for v in each]) for each in values]
         cosines.append(float(torch.cosine_similarity(flat[0], flat[1], dim=0)))
         geometry = [example["geometry"]] * 2
-        decoded = [task.decode(ours), _decode(task, engine, other)]
+        second = getattr(engine, "second", None)
+        decoded = [task.decode(ours), task.decode(other, **({} if second is None else {"second": second}))]
         answers = [task.restore(each, geometry)[0] for each in decoded]
         if (found := answers[0].difference(answers[1])) is not None:
             distances.append(found.largest)
@@ -119,14 +120,6 @@ def _middle(picture: ImageLike) -> View | None:
         return None
     top, left = max(0, (height - MIDDLE) // 2), max(0, (width - MIDDLE) // 2)
     return View((left, top, min(left + MIDDLE, width), min(top + MIDDLE, height)))
-
-
-def _decode(task: VisionTask, engine: Engine, outputs: Any) -> Any:
-    task.second_engine = getattr(engine, "second", None)
-    try:
-        return task.decode(outputs)
-    finally:
-        task.second_engine = None
 
 
 def checked(

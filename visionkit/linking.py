@@ -16,8 +16,9 @@ from typing import Any
 from visionkit.data import VisionDataModule
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
+from visionkit.names import classes_differ
 from visionkit.skeleton import Skeleton
-from visionkit.task import VisionTask, classes_differ, plain
+from visionkit.task import VisionTask, plain
 
 
 @dataclass(frozen=True)

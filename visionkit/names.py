@@ -7,6 +7,7 @@ in NFC; the path of a file is opened as the file system wrote it.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 from visionkit.errors import DataError
 
@@ -47,3 +48,12 @@ def checked_name(value: object, place: str, what: str = "name") -> str:
     if unseen is not None:
         raise DataError(f"{place}: the {what} {name[:40]!r} has the invisible character U+{ord(unseen):04X}; remove it")
     return name
+
+
+def classes_differ(stored: Sequence[str], given: Sequence[str]) -> str:
+    """The message for a checkpoint that knows other classes than the data."""
+    remedy = "train anew or give the same data.classes"
+    for index, (a, b) in enumerate(zip(stored, given, strict=False)):
+        if a != b:
+            return f"the checkpoint's class {index} is {a!r} and the data's is {b!r}; {remedy}"
+    return f"the checkpoint knows {len(stored)} classes and the data has {len(given)}; {remedy}"

@@ -1,4 +1,4 @@
-"""Serving: from a picture to a prediction, by the same road whoever asks.
+"""Serving: from an image to a prediction, by one path whoever asks.
 
 The terminal, the demo, Python and an exported graph differ in who calls `Predictor` and in the engine that runs the
 network. Decoding, preprocessing, `task.decode` and `task.restore` are one code, so what was trained is what is served.
@@ -8,35 +8,35 @@ from __future__ import annotations
 
 import functools
 import inspect
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
 import torch
 
 from visionkit.construction import WithoutInit
 from visionkit.data import collate
-from visionkit.engines import GRAPHS, Engine, EngineName, TorchEngine, check_engine, find_device, serve_graph
+from visionkit.engines import GRAPHS, Engine, EngineName, TorchEngine, check_engine, find_device, graph_engine
 from visionkit.errors import CheckpointError, DataError, EnvironmentFault, UsageError, VisionKitError, suggest
-from visionkit.geometry import Geometry
 from visionkit.images import ImageLike, ImageSource
 from visionkit.inputs import batch_of_one
 from visionkit.novelty import Novelty
 from visionkit.out_of_distribution import tap_of
 from visionkit.predictions import Prediction
 from visionkit.preprocess import Preprocessor
+from visionkit.results import Call, Job, Known, Progress
+from visionkit.results import Result as Result
+from visionkit.session import Session
 from visionkit.streams import ahead, batches
+from visionkit.tiling import MapReducer, Plan, Views
 from visionkit.types import Example, Sample, View
-from visionkit.windows import Tiling, answer_in_windows
 
 if TYPE_CHECKING:
     from visionkit.task import VisionTask
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Views = Sequence[View | None]
 
 
 def _names_the_model(method: Callable[Concatenate[Predictor, P], R]) -> Callable[Concatenate[Predictor, P], R]:
@@ -67,43 +67,13 @@ def _names_the_model(method: Callable[Concatenate[Predictor, P], R]) -> Callable
     return wrapped
 
 
-class Result(NamedTuple):
-    """One picture of a stream.
-
-    Attributes:
-        source: As it was given.
-        prediction: The answer, or None where the picture could not be read.
-        error: Why it could not be read, or None.
-        novelty: How far the image is from those of the model's own data, or None where the model does not know.
-    """
-
-    source: ImageLike
-    prediction: Prediction | None
-    error: DataError | None
-    novelty: Novelty | None = None
-
-
-class _Known(NamedTuple):
-    """What is known of an image after its pass."""
-
-    prediction: Prediction
-    novelty: Novelty | None
-
-
-class _Large(NamedTuple):
-    """A picture that is looked at in windows."""
-
-    source: ImageSource
-    tiling: Tiling
-
-
 class Predictor:
-    """Answers pictures. Safe to call from several threads.
+    """Predicts on images. Safe to call from several threads.
 
     Args:
-        task: Says how pictures are prepared and what outputs mean; with weights where no engine is given.
-        engine: Runs the network; torch on the device that the task is on where left out.
-        batch_size: Pictures that go through the network together when a list is given.
+        task: Plans how images are run on and what outputs mean; with weights where no engine is given.
+        engine: Runs the network; torch on the device that the task is on by default.
+        batch_size: Images, tiles or crops that go through the network together.
 
     Example:
         >>> predictor = load("runs/flowers/checkpoints/last.ckpt")
@@ -116,200 +86,212 @@ class Predictor:
         self.engine: Engine = engine if engine is not None else TorchEngine(task)
         self.batch_size = batch_size
         self.preprocessor = Preprocessor(task.input)
-        self._features = threading.local()  # of the pass that this thread made last
 
-    @property
-    def answers_whole(self) -> bool:
-        """The task takes the file itself, see `VisionTask.answer`."""
-        from visionkit.task import VisionTask
-
-        return type(self.task).answer is not VisionTask.answer
-
-    def decoded(self, picture: ImageLike) -> ImageSource:
-        """The picture with its pixels in memory, decoded once as this predictor wants them."""
-        source = self.preprocessor.source(picture)
-        pixels = source.read_as_is() if self.answers_whole else source.read(self.task.input.channels)
-        return ImageSource(pixels, source.name)
-
-    @_names_the_model
-    def _whole(self, picture: ImageLike, options: dict[str, Any]) -> Prediction:
-        answer = self.task.answer(self.preprocessor.source(picture), self._outputs, **options)
-        assert answer is not None
-        return answer
+    def decoded(self, image: ImageLike) -> ImageSource:
+        """The image with its pixels in memory, decoded once as this predictor needs them."""
+        source = self.preprocessor.source(image)
+        if self.task.input.bits == 16:  # depth and transparency are kept for a task that returns images
+            return ImageSource(source.read_as_is(), source.name)
+        return ImageSource(source.read(self.task.input.channels), source.name)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in label order."""
         return self.task.classes
 
+    def plan(self, image: ImageSource, views: Views | None = None, **options: Any) -> Plan:
+        """How an image is predicted on, see `VisionTask.plan`."""
+        return self.task.plan(image, views=views, **options)
+
     @overload
     def __call__(
-        self, picture: list[ImageLike] | tuple[ImageLike, ...], *, views: Views | None = None, **options: Any
+        self,
+        image: list[ImageLike] | tuple[ImageLike, ...],
+        *,
+        views: Views | None = None,
+        progress: Progress | None = None,
+        **options: Any,
     ) -> list[Prediction]: ...
 
     @overload
-    def __call__(self, picture: ImageLike, *, views: Views | None = None, **options: Any) -> Prediction: ...
+    def __call__(
+        self, image: ImageLike, *, views: Views | None = None, progress: Progress | None = None, **options: Any
+    ) -> Prediction: ...
 
-    def __call__(self, picture: Any, *, views: Views | None = None, **options: Any) -> Prediction | list[Prediction]:
-        """Answers one picture or a list of them.
+    def __call__(
+        self, image: Any, *, views: Views | None = None, progress: Progress | None = None, **options: Any
+    ) -> Prediction | list[Prediction]:
+        """Predicts on one image or on a list of them.
 
         Args:
-            picture: Path, bytes, PIL picture or array (h, w, 3) RGB uint8; or a list of these.
-            views: Regions of the one picture to look at, whose answers the task merges; by default what the task wants.
-            **options: Of the task's `decode`, such as a score threshold.
+            image: Path, bytes, PIL image or array (h, w, 3) RGB uint8; or a list of these.
+            views: Regions of the one image to run on, whose predictions the task merges; by default the task's own.
+            progress: Called with the tiles or crops of an image that are done and all of them.
+            **options: Of the task's `plan`, `augmented` and `decode`, such as a score threshold.
 
         Returns:
             A prediction in file pixels, or a list of them in the order given.
 
         Raises:
-            DataError: A picture cannot be read.
-            UsageError: An option that the task's `decode` does not have.
+            DataError: An image cannot be read.
+            UsageError: An option that the task does not have.
         """
-        self._check(options)
-        if isinstance(picture, (list, tuple)):
-            if views is not None:
-                raise UsageError("views: belong to one picture; give a single one")
-            if self.answers_whole:
-                return [self._whole(item, options) for item in picture]
-            answers: list[Prediction] = []
-            for batch in batches(picture, self.batch_size):
-                found = self._answer([self._examples(item) for item in batch], options)
-                answers += [each.prediction for each in found]
-            return answers
-        if self.answers_whole and views is None:
-            return self._whole(picture, options)
-        return self._answer([self._examples(picture, views)], options)[0].prediction
+        call = self._call(options, progress)
+        if not isinstance(image, (list, tuple)):
+            return self._predict([self._job(image, call, views)], call)[0].prediction
+        if views is not None:
+            raise UsageError("views: belong to one image; give a single one")
+        predictions: list[Prediction] = []
+        for batch in batches(image, self.batch_size):
+            known = self._predict([self._job(each, call) for each in batch], call)
+            predictions += [each.prediction for each in known]
+        return predictions
 
-    def examine(self, picture: ImageLike, **options: Any) -> Result:
-        """Predicts on one image, and tells how far it is from those of the model's own data.
+    def examine(self, image: ImageLike, progress: Progress | None = None, **options: Any) -> Result:
+        """Predicts on one image, and measures how far it is from those of the model's own data and what it took.
 
         Args:
-            picture: As in a call.
-            **options: Of the task's `decode`.
+            image: As in a call.
+            progress: As in a call.
+            **options: As in a call.
 
         Raises:
             DataError: The image cannot be read.
-            UsageError: An option that the task's `decode` does not have.
+            UsageError: An option that the task does not have.
         """
-        self._check(options)
-        if self.answers_whole:
-            return Result(picture, self._whole(picture, options), None)
-        prediction, novelty = self._answer([self._examples(picture)], options)[0]
-        return Result(picture, prediction, None, novelty)
+        call = self._call(options, progress)
+        prediction, novelty = self._predict([self._job(image, call)], call)[0]
+        return Result(image, prediction, None, novelty, call.times)
 
-    def stream(
-        self, sources: Iterable[ImageLike], batch_size: int | None = None, workers: int = 0, **options: Any
-    ) -> Iterator[Result]:
-        """Answers any number of pictures in order, holding only a few at a time.
-
-        A picture that cannot be read gives a result with its error, and the rest goes on.
+    def session(self, **options: Any) -> Session:
+        """Predicts on the frames of one video in their order, see `visionkit.session`; stateless but for some tasks.
 
         Args:
-            sources: Pictures as in a call.
-            batch_size: Pictures that go through the network together.
-            workers: Threads that decode ahead of the network; 0 decodes in between.
-            **options: Of the task's `decode`.
+            **options: As in a call, for every frame.
+
+        Raises:
+            UsageError: An option that the task does not have.
         """
-        self._check(options)
+        self._call(options)
+        return self.task.session(self, **options)
+
+    def stream(
+        self,
+        sources: Iterable[ImageLike],
+        batch_size: int | None = None,
+        workers: int = 0,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> Iterator[Result]:
+        """Predicts on any number of images in order, holding only a few at a time.
+
+        An image that cannot be read gives a result with its error, and the rest goes on.
+
+        Args:
+            sources: Images as in a call.
+            batch_size: Images that go through the network together.
+            workers: Threads that decode ahead of the network; 0 decodes in between.
+            progress: As in a call.
+            **options: As in a call.
+        """
+        call = self._call(options, progress)
         size = batch_size or self.batch_size
         if size < 1 or workers < 0:
             raise UsageError(f"batch_size {size} must be at least 1 and workers {workers} at least 0")
-        return self._stream(sources, size, workers, options)
+        return self._stream(sources, size, workers, call)
 
-    def _stream(
-        self, sources: Iterable[ImageLike], size: int, workers: int, options: dict[str, Any]
-    ) -> Iterator[Result]:
-        if self.answers_whole:  # one at a time: such answers are large
-            for source in sources:
-                try:
-                    yield Result(source, self._whole(source, options), None)
-                except DataError as error:
-                    yield Result(source, None, error)
-            return
-
-        def prepare(source: ImageLike) -> tuple[ImageLike, list[Example] | _Large | DataError]:
+    def _stream(self, sources: Iterable[ImageLike], size: int, workers: int, call: Call) -> Iterator[Result]:
+        def prepare(source: ImageLike) -> tuple[ImageLike, Job | DataError]:
             try:
-                return source, self._examples(source)
+                return source, self._job(source, call)
             except DataError as error:
                 return source, error
 
         for batch in batches(ahead(prepare, sources, workers, 2 * size), size):
-            good = [examples for _, examples in batch if isinstance(examples, list)]
-            answers = iter(self._answer(good, options))
-            for source, examples in batch:
-                if isinstance(examples, DataError):
-                    yield Result(source, None, examples)
-                elif isinstance(examples, _Large):  # decoded only now: two of them may not fit into memory
-                    try:
-                        prediction, novelty = self._in_windows(examples)
-                        yield Result(source, prediction, None, novelty)
-                    except DataError as error:
-                        yield Result(source, None, error)
-                else:
-                    prediction, novelty = next(answers)
-                    yield Result(source, prediction, None, novelty)
+            jobs = [job for _, job in batch if isinstance(job, Job) and not isinstance(job.plan.reduce, MapReducer)]
+            known = iter(self._predict(jobs, call))
+            for source, job in batch:
+                if isinstance(job, DataError):
+                    yield Result(source, None, job)
+                    continue
+                try:  # maps are large, so each is made when it is taken; its image is decoded only now
+                    one = self._by_tile(job, call) if isinstance(job.plan.reduce, MapReducer) else next(known)
+                    yield Result(source, one.prediction, None, one.novelty)
+                except DataError as error:
+                    yield Result(source, None, error)
 
-    def each(self, picture: ImageLike, views: Views, **options: Any) -> list[Prediction]:
-        """The answers on several regions of one picture one by one, not merged.
+    def each(self, image: ImageLike, views: Views, **options: Any) -> list[Prediction]:
+        """The predictions on several regions of one image one by one, not merged.
 
         Args:
-            picture: As in a call.
-            views: The regions; none give no answer.
-            **options: Of the task's `decode`.
+            image: As in a call.
+            views: The regions; none give no prediction.
+            **options: As in a call.
         """
-        self._check(options)
-        if not views:
-            return []
-        examples = self._examples(picture, views)
-        assert isinstance(examples, list)  # regions that are asked for are never cut into windows
-        return self._run(examples, options)
+        call = self._call(options)
+        return self._run(self._prepared(self.preprocessor.source(image), views, call), call)
 
-    def prepare(self, picture: ImageLike, view: View | None = None) -> Example:
-        """What the network is shown of a picture: the very tensor that validation sees."""
-        return self.preprocessor(Sample.of(self.preprocessor.source(picture), view=view))
+    def prepare(self, image: ImageLike, view: View | None = None) -> Example:
+        """What the network is shown of an image: the very tensor that validation sees."""
+        return self.preprocessor(Sample.of(self.preprocessor.source(image), view=view))
 
     @_names_the_model
-    def _examples(self, picture: ImageLike, views: Views | None = None) -> list[Example] | _Large:
-        source = self.preprocessor.source(picture)
-        if views is None and (tiling := self.task.tiling(source.size)) is not None:
-            return _Large(source, tiling)
-        views = self.task.views(source) if views is None else views
-        if len(views) > 1:  # decode once
-            source = ImageSource(source.read(self.task.input.channels), source.name)
-        return [self.preprocessor(Sample.of(source, view=view)) for view in views]
+    def _job(self, image: ImageLike, call: Call, views: Views | None = None) -> Job:
+        source = self.preprocessor.source(image)
+        return self._planned(source, self.plan(source, views, **call.options), call)
 
-    def _answer(self, pictures: Sequence[list[Example] | _Large], options: dict[str, Any]) -> list[_Known]:
-        """One prediction for each picture, which is a list of its views or looked at in windows."""
-        flat = [example for examples in pictures if isinstance(examples, list) for example in examples]
+    def _planned(self, source: ImageSource, plan: Plan, call: Call) -> Job:
+        source = plan.image or source
+        views = () if isinstance(plan.reduce, MapReducer) else plan.views
+        return Job(source, plan, self._prepared(source, views, call))
+
+    @_names_the_model
+    def _prepared(self, source: ImageSource, views: Views, call: Call) -> list[Example]:
+        if not views:
+            return []
+        with call.times.of("read"):
+            source = self.decoded(source)
+        with call.times.of("prepare"):
+            return [self.preprocessor(Sample.of(source, view=view)) for view in views]
+
+    def _predict(self, jobs: Sequence[Job], call: Call) -> list[Known]:
+        """One prediction for each image."""
         seen: dict[int, torch.Tensor] = {}
-        parts, at = self._run(flat, options, seen), 0
+        parts, at = self._run([example for job in jobs for example in job.examples], call, seen), 0
         out = []
-        for examples in pictures:
-            if isinstance(examples, _Large):
-                out.append(self._in_windows(examples))
+        for job in jobs:
+            if isinstance(job.plan.reduce, MapReducer):
+                out.append(self._by_tile(job, call))
                 continue
-            whole = self.task.merge(parts[at : at + len(examples)], **options)
-            out.append(_Known(whole, self._novelty([seen.get(at)])))  # the first view is that of the whole
-            at += len(examples)
+            with call.times.of("decode"):
+                prediction = job.plan.reduce.prediction(parts[at : at + len(job.examples)])
+            whole = None if job.plan.crops else seen.get(at)  # the first view is that of the whole
+            out.append(Known(prediction, self._novelty([whole])))
+            at += len(job.examples)
         return out
 
     @_names_the_model
     @torch.inference_mode()
-    def _in_windows(self, large: _Large) -> _Known:
-        """Answers one window after the other; only the picture, a band of windows and the answer are in memory."""
-        pixels = large.source.read(self.task.input.channels)
-        source = ImageSource(pixels, large.source.name)
-
-        seen: list[torch.Tensor | None] = []
-
-        def look(box: tuple[int, int, int, int]) -> torch.Tensor:
-            example = self.preprocessor(Sample.of(source, view=View(box)))
-            outputs = self._outputs(*batch_of_one(example))
-            seen.append(None if self._features.last is None else self._features.last[0])
-            return large.tiling.values(outputs)
-
-        answer = answer_in_windows((pixels.shape[0], pixels.shape[1]), large.tiling, look)
-        return _Known(answer, self._novelty(seen))
+    def _by_tile(self, job: Job, call: Call) -> Known:
+        """Runs on one tile after the other; only the image, a band of tiles and the result are in memory."""
+        reduce, views, seen = job.plan.reduce, job.plan.views, list[torch.Tensor | None]()
+        assert isinstance(reduce, MapReducer)
+        with call.times.of("read"):
+            pixels = reduce.open(job.source, self.task.input.channels)
+        for number, view in enumerate(views, 1):
+            assert view is not None
+            with call.times.of("prepare"):
+                x1, y1, x2, y2 = (int(side) for side in view.box)
+                tile = ImageSource(pixels[y1:y2, x1:x2], job.source.name)
+                example = self.preprocessor(Sample.of(tile))
+            decoded = self._decoded(batch_of_one(example), call)
+            seen.append(None if call.features is None else call.features[0])
+            with call.times.of("decode"):
+                reduce.add(decoded)
+            if call.progress is not None:
+                call.progress(number, len(views))
+        with call.times.of("decode"):
+            return Known(reduce.prediction(), self._novelty(seen))
 
     def _novelty(self, features: Sequence[torch.Tensor | None]) -> Novelty | None:
         """How far an image is out whose parts have these features."""
@@ -322,14 +304,14 @@ class Predictor:
     @_names_the_model
     @torch.inference_mode()
     def _run(
-        self, examples: Sequence[Example], options: dict[str, Any], seen: dict[int, torch.Tensor] | None = None
+        self, examples: Sequence[Example], call: Call, seen: dict[int, torch.Tensor] | None = None
     ) -> list[Prediction]:
         """One prediction per example; `seen` takes the features of each, where the model knows what they tell."""
-        # Only equal sizes share a batch: filled up to its neighbours' size, a picture's answer would depend on them.
+        # Only equal sizes share a batch: padded to its neighbors' size, an image's prediction would depend on them.
         groups: dict[tuple[torch.Size, ...], list[int]] = {}
         for index, example in enumerate(examples):
             groups.setdefault(tuple(each.shape for each in example["inputs"].values()), []).append(index)
-        answers: dict[int, Prediction] = {}
+        predictions: dict[int, Prediction] = {}
         for indices in groups.values():
             for some in batches(indices, self.batch_size):
                 inputs = (
@@ -337,19 +319,30 @@ class Predictor:
                     if len(some) == 1
                     else tuple(collate([examples[i] for i in some])["inputs"].values())
                 )
-                geometry: list[Geometry] = [examples[i]["geometry"] for i in some]
-                decoded = self.task.decode(self._outputs(*inputs), **options)
-                answers.update(zip(some, self.task.restore(decoded, geometry), strict=True))
-                if seen is not None and self._features.last is not None:
-                    seen.update(zip(some, self._features.last, strict=True))
-        return [answers[index] for index in range(len(examples))]
+                decoded = self._decoded(inputs, call)
+                with call.times.of("decode"):
+                    restored = self.task.restore(decoded, [examples[i]["geometry"] for i in some])
+                predictions.update(zip(some, restored, strict=True))
+                if seen is not None and call.features is not None:
+                    seen.update(zip(some, call.features, strict=True))
+        return [predictions[index] for index in range(len(examples))]
 
-    def _outputs(self, *inputs: torch.Tensor) -> Any:
+    def _decoded(self, inputs: tuple[torch.Tensor, ...], call: Call) -> Any:
+        """The network's outputs on a batch, decoded; the features of the batch are kept in `call`."""
+        call.features = None
+        with call.times.of("network"):
+            outputs = self.task.augmented(functools.partial(self._outputs, call), **call.options)(*inputs)
+        second = getattr(self.engine, "second", None)  # the graph of the second stage beside an exported one
+        with call.times.of("decode"):
+            return self.task.decode(outputs, **call.decoding, **({} if second is None else {"second": second}))
+
+    def _outputs(self, call: Call, *inputs: torch.Tensor) -> Any:
         """Runs the network, and refuses outputs that are no numbers: decoded, they would look like a prediction."""
-        tap = tap_of(self.task.network) if self.task.statistics is not None else None
+        tap = tap_of(self.task.network) if self.task.statistics is not None and call.features is None else None
         with tap or nullcontext():
             outputs = self.engine(*inputs)
-        self._features.last = tap.take(len(inputs[0])) if tap is not None else None
+        if tap is not None:
+            call.features = tap.take(len(inputs[0]))
         for name, values in zip(type(outputs)._fields, outputs, strict=True):
             if not isinstance(values, torch.Tensor) or not values.is_floating_point():
                 continue
@@ -363,17 +356,29 @@ class Predictor:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Names of what a call can be given beside the picture: options of the task's `answer` or `decode`."""
-        if self.answers_whole:
-            return tuple(inspect.signature(self.task.answer).parameters)[2:]
-        return tuple(inspect.signature(self.task.decode).parameters)[1:]
+        """Names of what a call can be given beside the image: options of the task's `plan`, `augmented`, `decode`."""
+        task = self.task
+        names = [*_named(task.plan, 1), *_named(task.augmented, 1), *self.decode_options]
+        return tuple(dict.fromkeys(name for name in names if name not in ("views", "found")))
 
-    def _check(self, options: dict[str, Any]) -> None:
+    @property
+    def decode_options(self) -> tuple[str, ...]:
+        """Those among them that choose from what was found; the others say how the network is run."""
+        return tuple(name for name in _named(self.task.decode, 1) if name != "second")
+
+    def _call(self, options: dict[str, Any], progress: Progress | None = None) -> Call:
         known = self.options if options else ()
         for name in options:
             if name not in known:
                 allowed = f"allowed are {', '.join(known)}" if known else f"{self.task.name} has none"
                 raise UsageError(f"{name}: no option of {self.task.name}; {allowed}{suggest(name, known)}")
+        decoding = self.decode_options if options else ()
+        return Call(options, {name: value for name, value in options.items() if name in decoding}, progress)
+
+
+def _named(method: Callable[..., Any], skipped: int) -> tuple[str, ...]:
+    parameters = list(inspect.signature(method).parameters.values())[skipped:]
+    return tuple(each.name for each in parameters if each.kind is not each.VAR_KEYWORD)
 
 
 def load(
@@ -416,7 +421,7 @@ def load(
     from visionkit.checkpoint import read_model
 
     task = _without_weights(read_model(folder).blank)
-    return Predictor(task, serve_graph(task, engine, folder, threads))
+    return Predictor(task, graph_engine(engine, folder, task.outputs, threads, task.inputs))
 
 
 def _without_weights(build: Callable[[], VisionTask]) -> VisionTask:

@@ -6,7 +6,7 @@ import inspect
 import typing
 from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from lightning import LightningModule
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from visionkit.argument_types import check_arguments
-from visionkit.engines import Engine
 from visionkit.errors import DataError, UsageError
 from visionkit.finite import finite
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
+from visionkit.names import classes_differ
 from visionkit.nn.normalize import Normalize
 from visionkit.optim import OptimConfig, build_optimizer, build_scheduler, parameter_groups
 from visionkit.out_of_distribution import FeatureStatistics
@@ -28,10 +28,14 @@ from visionkit.plain_values import typed
 from visionkit.predictions import Prediction
 from visionkit.resume import epoch_ends
 from visionkit.run_report.charts import Chart
+from visionkit.session import Session
 from visionkit.target_check import check_targets
 from visionkit.term_log import TermLog
-from visionkit.types import Batch, View
-from visionkit.windows import Tiling
+from visionkit.tiling import Located, Plan, Single, Views
+from visionkit.types import Batch
+
+if TYPE_CHECKING:
+    from visionkit.predictor import Predictor
 
 
 class _RemembersArguments(ABCMeta):
@@ -79,7 +83,6 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         latest: Mean losses of the epoch so far, and rates, as they were last logged, for whoever shows them.
         card: Facts for the model card, see `visionkit.bundle.save_bundle`; they travel in checkpoints and bundles.
         statistics: What the features of its own images are like, see `visionkit.out_of_distribution`; they travel too.
-        second_engine: Answers in place of `second_stage` where an exported graph is served.
         public_schemes: Sources of public weights that `from_public` knows: `("timm",)`.
     """
 
@@ -115,7 +118,6 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         self.latest: dict[str, float] = {}
         self.card: dict[str, Any] = {}
         self.statistics: FeatureStatistics | None = None
-        self.second_engine: Callable[..., Tensor] | None = None
         self._eval_log = TermLog()
         self._tables: dict[str, list[dict[str, Any]]] = {}
         self.source = ""
@@ -137,19 +139,13 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         """Answers to predictions in file pixels, one per picture."""
 
     def second_stage(self) -> nn.Module | None:
-        """A part of the network that `decode` asks about what it found, such as a mask head; by default none.
+        """A part of the network that `decode` runs on what it found, such as a mask head; by default none.
 
         It takes tensors under the names of its attribute `inputs`, and gives a row for each row of the last one. It is
-        exported as a graph of its own, so thresholds stay free.
+        exported as a graph of its own, so thresholds stay free; `decode` of such a task takes the engine of that graph
+        as `second`, and runs the part itself where it is None.
         """
         return None
-
-    def ask(self, *inputs: Tensor) -> Tensor:
-        """Asks the second stage, wherever it runs."""
-        answer = self.second_stage() if self.second_engine is None else self.second_engine
-        if answer is None:
-            raise UsageError(f"{self.name} has no second stage")
-        return answer(*inputs)
 
     def measure(self, decoded: Any, batch: Batch) -> None:
         """Feeds the metrics with what would be served."""
@@ -166,36 +162,35 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         """
         return ""
 
-    def views(self, image: ImageSource) -> Sequence[View | None]:
-        """The regions of a picture that are looked at one by one when serving; by default the whole, once."""
-        return (None,)
+    def plan(
+        self, image: ImageSource, *, views: Views | None = None, found: Located | None = None, **options: Any
+    ) -> Plan:
+        """How one image is predicted on: the views that the network is shown, and what makes one prediction of them.
 
-    def merge(self, parts: Sequence[Prediction], **options: Any) -> Prediction:
-        """Puts the predictions of several views of one picture together; by default one view is all there is.
-
-        Args:
-            parts: In file pixels, one a view, in the order of `views`.
-            **options: Those of the call, which `decode` was given too.
-        """
-        if len(parts) != 1:
-            raise UsageError(f"{self.name} takes a picture whole; it got {len(parts)} views")
-        return parts[0]
-
-    def tiling(self, size: tuple[int, int]) -> Tiling | None:
-        """How a picture of that height and width is answered window by window; None where it is looked at whole."""
-        return None
-
-    def answer(self, image: ImageSource, engine: Engine, **options: Any) -> Prediction | None:
-        """Answers a whole picture in a way of its own, for a task whose answer is as large as pictures are.
-
-        Where a task writes it, `Predictor` asks it in place of preparing, decoding, restoring and merging.
+        By default the whole image once. Options that a task names in its signature belong to a call of `Predictor`.
 
         Args:
-            image: The file, not decoded yet.
-            engine: Runs the network.
-            **options: Named in the signature of who writes it, in place of those of `decode`.
+            image: Not decoded yet; its size is known.
+            views: Regions that are asked for, in place of the task's own.
+            found: Objects to be cropped, for a task that runs on crops, see `visionkit.chain`.
+            **options: All options of the call, those of `decode` among them.
         """
-        return None
+        if found is not None:
+            raise UsageError(f"{self.name}: this model takes whole images and no boxes; leave the detector out")
+        return Plan((None,) if views is None else tuple(views), Single())
+
+    def augmented(self, run: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        """Test-time augmentation: how the network is run for these options; by default once on the input as it is.
+
+        Args:
+            run: The network, see `visionkit.engines.Engine`.
+            **options: As in `plan`.
+        """
+        return run
+
+    def session(self, predictor: Predictor, **options: Any) -> Session:
+        """What keeps the state between the frames of one video, see `Predictor.session`; by default no state."""
+        return Session(predictor, **options)
 
     def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
         """Tables of the split just measured, by title; each row maps column to value. By default none.
@@ -466,12 +461,3 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
         if made and hasattr(data, "check_trained") and (trainer.state.fn != "fit" or trainer.enable_validation):
             data.trained = made
             data.check_trained("test" if trainer.state.fn == "test" else "val")
-
-
-def classes_differ(stored: Sequence[str], given: Sequence[str]) -> str:
-    """The message for a checkpoint that knows other classes than the data."""
-    remedy = "train anew or give the same data.classes"
-    for index, (a, b) in enumerate(zip(stored, given, strict=False)):
-        if a != b:
-            return f"the checkpoint's class {index} is {a!r} and the data's is {b!r}; {remedy}"
-    return f"the checkpoint knows {len(stored)} classes and the data has {len(given)}; {remedy}"

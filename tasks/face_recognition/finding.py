@@ -9,13 +9,14 @@ turned by more than some 20 degrees; a detection model finds those, and a model 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from tasks.face_recognition.alignment import similarity
 from visionkit.errors import UsageError
 from visionkit.geometry import resize_image
+from visionkit.tiling import Located
 
 PLACES = np.array([(0.27, 0.36), (0.73, 0.36), (0.50, 0.63), (0.31, 0.84), (0.69, 0.84)])
 """Landmarks in the cascade's box, as shares of its sides: of ORL's mean face in the mean box that is found there."""
@@ -30,24 +31,10 @@ NO_FACE = 0.45
 """Score below which what was found is refused as a face to be enrolled or verified."""
 
 
-class Found(NamedTuple):
-    """Faces of a picture.
-
-    Attributes:
-        boxes: (N, 4) float32, x1, y1, x2, y2 in file pixels.
-        scores: (N,) float32.
-        landmarks: (N, 5, 2) float32 in file pixels, or None where the finder places none.
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    landmarks: np.ndarray | None = None
-
-
 class FaceFinder(Protocol):
     """Finds the faces of a picture."""
 
-    def __call__(self, picture: np.ndarray) -> Found:
+    def __call__(self, picture: np.ndarray) -> Located:
         """(h, w, 3) uint8 RGB to its faces."""
         ...
 
@@ -80,20 +67,20 @@ class CascadeFinder:
 
         return Cascade(data.lbp_frontal_face_cascade_filename())
 
-    def __call__(self, picture: np.ndarray) -> Found:
+    def __call__(self, picture: np.ndarray) -> Located:
         """See `FaceFinder`; the larger faces come first."""
         small, scale = _reduced(picture)
         height, width = small.shape[:2]
         least = max(24, round(self.smallest * min(height, width)))
         if min(height, width) < least:
-            return Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+            return Located(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
         found = self._cascade.detect_multi_scale(
             img=small, scale_factor=1.15, step_ratio=1, min_size=(least, least), max_size=(min(height, width),) * 2
         )
         boxes = np.array([(f["c"], f["r"], f["c"] + f["width"], f["r"] + f["height"]) for f in found], np.float32)
         boxes = boxes.reshape(-1, 4) / np.float32(scale)
         if not len(boxes):
-            return Found(boxes, np.zeros(0, np.float32))
+            return Located(boxes, np.zeros(0, np.float32))
         every = self._cascade.detect_multi_scale(
             img=small, scale_factor=1.15, step_ratio=1, min_size=(least, least), max_size=(min(height, width),) * 2,
             min_neighbor_number=0, intersection_score_threshold=1.0,
@@ -104,7 +91,7 @@ class CascadeFinder:
         scores = (count / (count + _HALF)).astype(np.float32)
         keep = suppressed(boxes, scores)
         order = keep[np.argsort(-(boxes[keep, 2] - boxes[keep, 0]), kind="stable")]
-        return Found(boxes[order], scores[order])
+        return Located(boxes[order], scores[order])
 
 
 def suppressed(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -156,7 +143,7 @@ class DetectionFinder:
             )
         self.predictor, self.number, self.threshold = predictor, names.index(label) if names else 0, threshold
 
-    def __call__(self, picture: np.ndarray) -> Found:
+    def __call__(self, picture: np.ndarray) -> Located:
         """See `FaceFinder`."""
         answer = self.predictor(picture)
         if answer.kind not in ("detections", "instances", "poses"):
@@ -168,7 +155,9 @@ class DetectionFinder:
         landmarks = None
         if keypoints is not None and keypoints.shape[1:2] == (5,):
             landmarks = np.asarray(keypoints[keep][..., :2], np.float32)
-        return Found(np.asarray(answer.boxes[keep], np.float32), np.asarray(answer.scores[keep], np.float32), landmarks)
+        return Located(
+            np.asarray(answer.boxes[keep], np.float32), np.asarray(answer.scores[keep], np.float32), landmarks
+        )
 
 
 class EyePlacer:
@@ -243,9 +232,3 @@ def _eye(face: np.ndarray, place: np.ndarray) -> np.ndarray:
     usual = np.exp(-(((centres - (x, y)) / (reach_x * 1.2, reach_y * 1.0)) ** 2).sum(axis=1))
     best = centres[np.argmax(agree.mean(axis=1) * dark * usual)]
     return np.asarray((best + 0.5) / _SIDE, np.float64)
-
-
-def largest(found: Found) -> int:
-    """Number of the face with the largest box."""
-    sides = found.boxes[:, 2:] - found.boxes[:, :2]
-    return int(np.argmax(sides.prod(axis=1)))

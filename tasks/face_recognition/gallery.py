@@ -56,7 +56,7 @@ class Gallery:
 
     Args:
         folder: The gallery.
-        model: Fingerprint of the model whose embeddings these are, see `tasks.face_recognition.pipeline`; left out, the
+        model: Fingerprint of the model whose embeddings these are, see `tasks.face_recognition.chain`; left out, the
             gallery can be listed and people removed, and nothing else.
         width: Width of the embeddings; needed to make a gallery.
         create: Make the gallery where there is none.
@@ -67,7 +67,7 @@ class Gallery:
         CheckpointError: It was made by another model.
 
     Example:
-        >>> gallery = Gallery("people", model=pipeline.fingerprint, width=128, create=True)
+        >>> gallery = Gallery("people", model=chain.fingerprint, width=128, create=True)
         >>> gallery.enrol("Ada", embeddings)
         >>> gallery.identify(embedding[None])[0]
         [Match(name='Ada', similarity=0.83)]

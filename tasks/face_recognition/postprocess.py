@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from visionkit.geometry import Geometry
-from visionkit.predictions import Faces
+from visionkit.predictions import Faces, Prediction
+from visionkit.tiling import Located
 
 
 def unit(embedding: Tensor) -> Tensor:
@@ -41,13 +42,24 @@ def _region(geometry: Geometry) -> np.ndarray:
     return np.concatenate([low, high]).clip(0, [width, height, width, height])
 
 
-def joined(parts: Sequence[Faces]) -> Faces:
-    """The faces of several views of one picture, in their order."""
-    if len(parts) == 1:
-        return parts[0]
+def joined(parts: Sequence[Prediction], found: Located | None, width: int) -> Faces:
+    """The faces of several views of one image, in their order.
+
+    Args:
+        parts: Predictions on the views.
+        found: The faces that the views were aligned to, or None where the views were asked for.
+        width: Of an embedding.
+    """
+    faces = [part for part in parts if isinstance(part, Faces)]
+    if found is None and len(faces) == 1:
+        return faces[0]
+    embeddings = np.concatenate([np.zeros((0, width)), *(part.embeddings for part in faces)])
+    if found is not None:
+        landmarks = np.zeros((0, 5, 2)) if found.landmarks is None else found.landmarks
+        return Faces(found.boxes, embeddings, found.scores, landmarks, faces_found=len(found.boxes))
     return Faces(
-        np.concatenate([part.boxes for part in parts]),
-        np.concatenate([part.embeddings for part in parts]),
-        np.concatenate([part.scores for part in parts]),
-        np.concatenate([part.landmarks for part in parts]),
+        np.concatenate([part.boxes for part in faces]),
+        embeddings,
+        np.concatenate([part.scores for part in faces]),
+        np.concatenate([part.landmarks for part in faces]),
     )

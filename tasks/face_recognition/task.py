@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 from torch import Tensor
 
-from tasks.face_recognition.alignment import FRAMINGS
+from tasks.face_recognition.alignment import FRAMINGS, face_view
 from tasks.face_recognition.loss import FaceLoss, LossName
 from tasks.face_recognition.metrics import build_metrics, curve_table, match_table
 from tasks.face_recognition.network import FaceNetwork, FaceOutputs, HeadKind
@@ -17,11 +19,13 @@ from visionkit.backbones.build import declared_maps
 from visionkit.errors import UsageError, suggest
 from visionkit.finite import finite
 from visionkit.geometry import Geometry, InputSpec
+from visionkit.images import ImageSource
 from visionkit.nn.normalize import Normalize
 from visionkit.optim import OptimConfig
-from visionkit.predictions import Faces, Prediction
+from visionkit.predictions import Prediction
 from visionkit.run_report.charts import Chart, Curves
 from visionkit.task import VisionTask, plain
+from visionkit.tiling import Located, MergeObjects, Plan, Views
 from visionkit.types import Batch
 
 HEADS = ("own", "pool", "gdc")
@@ -178,9 +182,15 @@ class FaceRecognitionTask(VisionTask):
     def restore(self, decoded: Tensor, geometry: Sequence[Geometry]) -> list[Prediction]:
         return list(to_faces(decoded, geometry))
 
-    def merge(self, parts: Sequence[Prediction], **options: Any) -> Prediction:
-        """The faces of all views."""
-        return joined([part for part in parts if isinstance(part, Faces)])
+    def plan(
+        self, image: ImageSource, *, views: Views | None = None, found: Located | None = None, **options: Any
+    ) -> Plan:
+        """The faces that were found, each aligned by its five landmarks; without them, the whole image is a face."""
+        if found is not None:
+            landmarks = np.zeros((0, 5, 2)) if found.landmarks is None else found.landmarks
+            views = [face_view(points, self.framing) for points in landmarks]
+        views = (None,) if views is None else views
+        return Plan(views, MergeObjects(partial(joined, found=found, width=self.embedding)), crops=found is not None)
 
     def measure(self, decoded: Tensor, batch: Batch) -> None:
         target = batch["target"]

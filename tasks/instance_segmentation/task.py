@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -144,6 +144,8 @@ class InstanceSegmentationTask(DetectorTask):
         nms_threshold: float | None = None,
         max_detections: int | None = None,
         mask_threshold: float | None = None,
+        *,
+        second: Callable[..., Tensor] | None = None,
     ) -> list[FoundMasks]:
         """Boxes and small masks in input pixels, best first.
 
@@ -153,6 +155,7 @@ class InstanceSegmentationTask(DetectorTask):
             nms_threshold: In place of the task's own.
             max_detections: In place of the task's own.
             mask_threshold: In place of the task's own.
+            second: The engine of the second stage, in place of the network's own.
         """
         limits = self.limits.given(score_threshold, nms_threshold, max_detections)
         threshold = self.mask_threshold if mask_threshold is None else check_share("mask_threshold", mask_threshold)
@@ -161,7 +164,7 @@ class InstanceSegmentationTask(DetectorTask):
             [torch.cat([torch.full_like(each.boxes[:, :1], k), each.boxes], 1) for k, each in enumerate(found)]
         )
         labels = torch.cat([each.labels for each in found])
-        logits = self.ask(*self.network.maps_of(outputs), rois)
+        logits = (second or self.second_stage())(*self.network.maps_of(outputs), rois)
         # Of the K masks of a box only that of its class is wanted: the others need no exponential.
         side = logits.shape[-1]
         masks = logits.gather(1, labels[:, None, None, None].expand(-1, 1, side, side))[:, 0].float().sigmoid()

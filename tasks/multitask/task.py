@@ -335,12 +335,13 @@ class MultiTask(VisionTask):
 
     # ------------------------------------------------------------------ answers
 
-    def decode(self, outputs: Any, options: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
+    def decode(self, outputs: Any, options: Mapping[str, Any] | None = None, *, second: Any = None) -> dict[str, Any]:
         """What every head found, by its name, in input pixels.
 
         Args:
             outputs: Of the network.
             options: For each head those of its task's `decode`: `{"objects": {"score_threshold": 0.3}}`.
+            second: The engine of the second stage of the one head that has one, in place of the network's own.
         """
         given = dict(options or {})
         for name in given:
@@ -348,8 +349,10 @@ class MultiTask(VisionTask):
                 raise UsageError(f"options {name!r}: heads are {', '.join(self.tasks)}{suggest(name, self.tasks)}")
         found = {}
         for name, own in self.network.split(outputs).items():
-            self.tasks[name].second_engine = self.second_engine
-            found[name] = self.tasks[name].decode(own, **dict(given.get(name) or {}))
+            asked = dict(given.get(name) or {})
+            if second is not None and self.tasks[name].second_stage() is not None:
+                asked["second"] = second
+            found[name] = self.tasks[name].decode(own, **asked)
         return found
 
     def second_stage(self) -> nn.Module | None:

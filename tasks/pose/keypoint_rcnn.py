@@ -5,7 +5,7 @@ A box's keypoint is one cell out of 56 x 56 stretched over it, learnt as a class
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -97,13 +97,16 @@ def keypoint_rcnn_losses(
     return terms
 
 
-def persons_of_boxes(task: Any, outputs: Any, limits: Thresholds) -> list[FoundPersons]:
+def persons_of_boxes(
+    task: Any, outputs: Any, limits: Thresholds, second: Callable[..., Tensor] | None = None
+) -> list[FoundPersons]:
     """The final boxes of each picture with their joints, in input pixels, the surest first.
 
     Args:
-        task: Whose second stage is asked, wherever it runs.
+        task: Whose second stage is run.
         outputs: Of the first two stages.
         limits: How boxes are chosen.
+        second: The engine of the second stage, in place of the network's own.
     """
     found = select_two_stage(outputs, limits)
     rois = torch.cat(
@@ -111,7 +114,7 @@ def persons_of_boxes(task: Any, outputs: Any, limits: Thresholds) -> list[FoundP
     )
     joints = len(task.skeleton)
     if len(rois):
-        logits = task.ask(*task.network.maps_of(outputs), rois).float()
+        logits = (second or task.second_stage())(*task.network.maps_of(outputs), rois).float()
         places, heights = heatmaps_to_keypoints(logits, rois[:, 1:])
     else:
         places, heights = rois.new_zeros(0, joints, 3), rois.new_zeros(0, joints)

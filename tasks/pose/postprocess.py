@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -12,8 +13,9 @@ from tasks.pose.codec import Decoding, read_peaks
 from tasks.pose.network import HeatmapOutputs, OffsetOutputs, PlaceOutputs
 from tasks.pose.offsets import read_offsets
 from visionkit.geometry import Geometry
-from visionkit.predictions import Poses
+from visionkit.predictions import Poses, Prediction
 from visionkit.skeleton import Skeleton
+from visionkit.tiling import Located
 
 NEAR = 0.05
 """DeepPose's score of a joint is its own chance to be nearer than this, as a share of the input's height."""
@@ -107,3 +109,18 @@ def person_boxes(found: FoundPersons, joint_threshold: float) -> Tensor:
     low = torch.where(seen, found.places, found.places.new_tensor(far)).amin(dim=1)
     high = torch.where(seen, found.places, found.places.new_tensor(-far)).amax(dim=1)
     return torch.cat([low, high], dim=1)
+
+
+def merge_crops(parts: Sequence[Prediction], found: Located | None, nobody: Poses) -> Prediction:
+    """The people of all crops of an image. A person's score is that of the box times the network's own.
+
+    Args:
+        parts: Predictions on the crops.
+        found: The boxes that the crops were taken from, or None where the views were asked for.
+        nobody: The prediction where there are none.
+    """
+    poses = [part for part in parts if isinstance(part, Poses)]
+    if found is not None:
+        boxes = zip(poses, found.boxes, found.scores, strict=True)
+        poses = [replace(part, scores=part.scores * score, boxes=box[None]) for part, box, score in boxes]
+    return Poses.joined(poses) if poses else nobody

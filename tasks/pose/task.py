@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -12,6 +13,7 @@ from torchmetrics import MetricCollection
 
 from tasks.pose.codec import Decoding, Encoding
 from tasks.pose.fields import MAX_PERSONS, read_persons
+from tasks.pose.flipping import check_flip_test, flip_averaged
 from tasks.pose.keypoint_rcnn import (
     PUBLIC,
     KeypointHead,
@@ -40,6 +42,7 @@ from tasks.pose.oks import Found
 from tasks.pose.postprocess import (
     FoundPersons,
     in_file,
+    merge_crops,
     persons_of_maps,
     persons_of_offsets,
     persons_of_places,
@@ -60,6 +63,7 @@ from visionkit.report import PER_IMAGE
 from visionkit.run_report.charts import Bars, Chart
 from visionkit.skeleton import AREA_TOLD, Skeleton
 from visionkit.task import VisionTask
+from visionkit.tiling import Located, MergeObjects, Plan, Views
 from visionkit.types import Batch, View
 
 Architecture = Literal["simple_baseline", "deeppose", "cpm", "openpose", "keypoint_rcnn"]
@@ -221,7 +225,9 @@ class PoseTask(VisionTask):
             self.outputs = OffsetOutputs if encoding == "udp" else _OUTPUTS[architecture]  # type: ignore[misc]
         self.normalize = Normalize(body.mean, body.std)
         self.metrics = MetricCollection({"poses": PoseMetrics(self.skeleton)})
-        self.use_flip_test(flip_test)
+        if flip_test:
+            check_flip_test(self)
+            self.network.flip_test = True
 
     def _body(self, backbone: str, pretrained: bool, stride: int, drop_path: float) -> Backbone:
         deep, spec = self.architecture == "deeppose" and self.stages > 1, self.input
@@ -268,27 +274,6 @@ class PoseTask(VisionTask):
         super().setup(stage)
         if not getattr(self._trainer, "global_step", 0):  # a training ends with an evaluation of its own
             self.skeleton.warn_without_sigmas()
-
-    def use_flip_test(self, on: bool = True) -> None:
-        """Looks at the mirrored picture too, or not any more.
-
-        Raises:
-            UsageError: The answers for a mirrored picture could not be mirrored back.
-        """
-        if self.architecture == "keypoint_rcnn":
-            if on:
-                raise UsageError("model.flip_test: keypoint_rcnn finds other boxes in a mirrored picture; leave it out")
-            return
-        if on and self.architecture == "openpose" and mirrored_limbs(self.skeleton.limbs, self.skeleton.mirror) is None:
-            raise UsageError(
-                f"skeleton {self.skeleton.name}: flip_test wants edges that are mirror images of each other, as its "
-                "mirrored pairs say; add the missing ones or leave flip_test out"
-            )
-        if on and self.architecture != "deeppose" and (self.input.size[1] % self.stride or self.input.fit == "native"):
-            raise UsageError(
-                f"model.flip_test: wants an input width that is a multiple of {self.stride:g}, not {self.input.size[1]}"
-            )
-        self.network.flip_test = on
 
     # ------------------------------------------------------------------ what belongs together with the data
 
@@ -398,19 +383,33 @@ class PoseTask(VisionTask):
             return f"architecture {self.architecture} (one person a crop; openpose takes whole pictures)"
         return "flip_test" if getattr(self.network, "flip_test", False) else ""
 
-    def views(self, image: ImageSource) -> Sequence[View | None]:
-        """For networks of one person a crop, the whole picture as one person's crop; see `visionkit.pipeline`."""
-        return (None,) if self.crop is None else (View(whole_picture(image.size, self.input.size)),)
+    def plan(
+        self, image: ImageSource, *, views: Views | None = None, found: Located | None = None, **options: Any
+    ) -> Plan:
+        """Crops of the people that were found; without them, for networks of one person a crop, the whole image."""
+        if found is not None:
+            if self.crop is None:
+                return super().plan(image, found=found)
+            views = [View(self.crop.region(box, self.input.size)) for box in found.boxes]
+        elif views is None:
+            views = (None if self.crop is None else View(whole_picture(image.size, self.input.size)),)
+        nobody = Poses.none(self.skeleton, self.score_threshold, self.joint_threshold)
+        return Plan(views, MergeObjects(partial(merge_crops, found=found, nobody=nobody)), crops=found is not None)
 
-    def merge(self, parts: Sequence[Prediction], **options: Any) -> Prediction:
-        """All persons of a picture; none where nobody was looked at."""
-        poses = [part for part in parts if isinstance(part, Poses)]
-        if not poses:
-            return Poses.none(self.skeleton, self.score_threshold, self.joint_threshold)
-        return Poses.joined(poses)
+    def augmented(self, run: Callable[..., Any], *, flip_test: bool = False, **options: Any) -> Callable[..., Any]:
+        """With `flip_test`, the mean with the outputs on the flipped image; takes twice as long."""
+        if not flip_test or getattr(self.network, "flip_test", False):  # which then does so by itself
+            return run
+        check_flip_test(self)
+        return flip_averaged(run, self.network.mirrored)
 
     def decode(
-        self, outputs: Any, decoding: Decoding | None = None, max_persons: int | None = None
+        self,
+        outputs: Any,
+        decoding: Decoding | None = None,
+        max_persons: int | None = None,
+        *,
+        second: Callable[..., Tensor] | None = None,
     ) -> list[FoundPersons]:
         """The persons of each picture or crop, in input pixels.
 
@@ -418,10 +417,11 @@ class PoseTask(VisionTask):
             outputs: Of the network.
             decoding: In place of the task's own; of Gaussians alone.
             max_persons: Of a whole picture, at most: 100 by default, 30 for `openpose`.
+            second: For `keypoint_rcnn`, the engine of the second stage in place of the network's own.
         """
         how = decoding or self.decoding
         if self.architecture == "keypoint_rcnn":
-            return persons_of_boxes(self, outputs, Thresholds().given(None, None, max_persons))
+            return persons_of_boxes(self, outputs, Thresholds().given(None, None, max_persons), second)
         if self.architecture == "deeppose":
             return persons_of_places(outputs, self.input.size)
         if self.encoding == "udp":

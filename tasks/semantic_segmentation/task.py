@@ -18,14 +18,15 @@ from visionkit.backbones import backbone_facts
 from visionkit.confusion import LARGEST_TABLE, confusion_table
 from visionkit.errors import UsageError
 from visionkit.geometry import Geometry, InputSpec
+from visionkit.images import ImageSource
 from visionkit.label_maps import best, labels_in_input
 from visionkit.nn.normalize import Normalize
 from visionkit.optim import OptimConfig
 from visionkit.predictions import LabelMap, Prediction
 from visionkit.run_report.charts import Bars, Chart
 from visionkit.task import VisionTask
+from visionkit.tiling import BlendMap, Located, Overlap, Plan, Views, architecture_reach, choose_overlap
 from visionkit.types import IGNORE, Batch
-from visionkit.windows import Tiling, choose_overlap, reach_of
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +124,7 @@ class SemanticSegmentationTask(VisionTask):
         if tile < 0 or 0 < tile < 2 * self.network.divisor:
             raise UsageError(f"model.tile {tile}: give 0, or a side of at least {2 * self.network.divisor} pixels")
         self.tile = -(-tile // self.network.divisor) * self.network.divisor
-        self._overlap: tuple[int, int] | None = None
+        self._overlap: Overlap | None = None
         self._blank = torch.zeros((), dtype=torch.long)
 
     @classmethod
@@ -172,22 +173,28 @@ class SemanticSegmentationTask(VisionTask):
     def looks_again(self) -> str:
         return "mirror" if self.network.mirror else ""
 
-    def tiling(self, size: tuple[int, int]) -> Tiling | None:
-        """Windows for a large picture that is shown at its own size; they overlap by what the network sees."""
-        if self.input.fit != "native" or not self.tile or size[0] * size[1] <= self.tile**2:
-            return None
+    def plan(
+        self, image: ImageSource, *, views: Views | None = None, found: Located | None = None, **options: Any
+    ) -> Plan:
+        """Tiles of a large image that is shown at its own size; they overlap by what the network sees."""
+        height, width = image.size
+        small = self.input.fit != "native" or not self.tile or height * width <= self.tile**2
+        if small or views is not None or found is not None:
+            return super().plan(image, views=views, found=found)
         align = self.network.divisor
         if self._overlap is None:
-            self._overlap = choose_overlap(self.tile, align, reach_of(self.network, self.input.channels, align))
+            reach = architecture_reach(self.network, self.input.channels, align)
+            self._overlap = Overlap(self.tile, *choose_overlap(self.tile, align, reach), align)
 
-        def values(outputs: SegmentationOutputs) -> Tensor:
-            logits, stride = outputs.logits.float(), self.network.stride
+        def values(logits: Tensor) -> Tensor:
+            stride = self.network.stride
             return at_input_size(logits, (logits.shape[-2] * stride, logits.shape[-1] * stride), stride)[0]
 
-        def answer(labels: Tensor) -> Prediction:
+        def predict(labels: Tensor) -> Prediction:
             return LabelMap(self.classes, labels.numpy().astype(np.uint8 if len(self.classes) <= 255 else np.uint16))
 
-        return Tiling(self.tile, *self._overlap, align, values, best, answer, len(self.classes))
+        tiles = BlendMap((height, width), self._overlap, len(self.classes), values, best, predict)
+        return Plan(tiles.views, tiles)
 
     def measure(self, decoded: Tensor, batch: Batch) -> None:
         truth = batch["target"]["label_map"]

@@ -10,19 +10,19 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from tasks.super_resolution.bicubic import Bicubic
-from tasks.super_resolution.enlarge import TILE, Reach, check_size, enlarge, grid_of, reach_of
 from tasks.super_resolution.loss import PixelLoss, SuperResolutionLoss
 from tasks.super_resolution.metrics import PROTOCOL, PictureQuality
 from tasks.super_resolution.network import SuperResolutionOutputs, build_network, thin_network
 from tasks.super_resolution.postprocess import to_pictures
-from visionkit.engines import Engine
+from tasks.super_resolution.tiles import TILE, Reach, check_size, ensembled, find_reach, grid_of
 from visionkit.errors import UsageError
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
 from visionkit.nn.normalize import Normalize
 from visionkit.optim import OptimConfig
-from visionkit.predictions import Picture, Prediction
+from visionkit.predictions import Prediction
 from visionkit.task import VisionTask
+from visionkit.tiling import Located, PasteImage, Plan, Views
 from visionkit.types import Batch
 from visionkit.warm_start import take_weights
 
@@ -130,46 +130,45 @@ class SuperResolutionTask(VisionTask):
     def restore(self, decoded: Tensor, geometry: Sequence[Geometry]) -> list[Prediction]:
         return list(to_pictures(decoded, geometry, self.scale))
 
-    def answer(  # type: ignore[override]  # options by name, as `decode` has them in other tasks
+    def plan(
         self,
         image: ImageSource,
-        engine: Engine,
         *,
+        views: Views | None = None,
+        found: Located | None = None,
         tile: int | None = None,
-        ensemble: bool = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> Picture:
-        """Enlarges a file of any size; grey, transparency and 16 bit are kept.
+        **options: Any,
+    ) -> Plan:
+        """The tiles of an image of any size; gray, transparency and 16 bit are kept.
 
         Args:
-            image: The file.
-            engine: Runs the network; an exported graph takes 8 bit alone.
-            tile: Largest side in file pixels of the windows in which a large picture is answered; 0 takes it whole. The
-                answer is the same, but for a network that looks at the whole picture, which is answered whole by
-                default.
-            ensemble: Mean over the eight mirrored and turned forms; takes eight times as long.
-            progress: Called with the windows done and all of them.
+            image: The file; an exported graph takes 8 bit alone.
+            views: See `VisionTask.plan`.
+            found: See `VisionTask.plan`.
+            tile: Largest side in file pixels of the tiles of a large image; 0 takes it whole. The result is the same,
+                but for a network that sees the whole image, which is taken whole by default.
+            **options: See `VisionTask.plan`.
 
         Raises:
-            DataError: It cannot be read, or the answer would have more pixels than VISIONKIT_MAX_OUTPUT_PIXELS.
-            UsageError: The window is smaller than what the network looks at.
+            DataError: The result would have more pixels than VISIONKIT_MAX_OUTPUT_PIXELS.
+            UsageError: The tile is smaller than what the network sees.
         """
+        if views is not None or found is not None:
+            return super().plan(image, views=views, found=found)
         check_size(image.size, self.scale, image.name)
-        pixels = image.read_as_is()
+        small = tile is None and max(image.size) <= TILE
+        tiles = PasteImage(
+            image.size, self.scale, None if small else grid_of(image.size, self.reach, tile), self._enlarge_alpha
+        )
+        return Plan(tiles.views, tiles)
 
-        def network(batch: Tensor) -> Tensor:
-            return self.decode(engine(batch))
+    def augmented(self, run: Callable[..., Any], *, ensemble: bool = False, **options: Any) -> Callable[..., Any]:
+        """With `ensemble`, the mean over the eight flipped and turned forms; takes eight times as long."""
+        return ensembled(run) if ensemble else run
 
-        def alpha(batch: Tensor) -> Tensor:
-            values: Tensor = self._bicubic(batch.to(self._bicubic.weight.device))
-            return values.clamp(0, 255)
-
-        size = (pixels.shape[0], pixels.shape[1])
-        small = tile is None and max(size) <= TILE
-        grid = None if small else grid_of(size, self.reach, tile)
-        with torch.inference_mode():
-            out = enlarge(pixels, network, self.scale, grid, alpha, ensemble, progress)
-        return Picture(out, self.scale)
+    def _enlarge_alpha(self, alpha: Tensor) -> Tensor:
+        values: Tensor = self._bicubic(alpha.to(self._bicubic.weight.device))
+        return values.clamp(0, 255)
 
     @property
     def reach(self) -> Reach:
@@ -177,7 +176,7 @@ class SuperResolutionTask(VisionTask):
         if self._reach is None:
             network = thin_network(self._built_of[0], self.scale, self._built_of[1])
             with torch.inference_mode(False):
-                self._reach = reach_of(network, network.body.align)
+                self._reach = find_reach(network, network.body.align)
         return self._reach
 
     def measure(self, decoded: Tensor, batch: Batch) -> None:

@@ -111,5 +111,5 @@ def test_a_bundle_serves_its_second_stage(tmp_path) -> None:
         different = decode_masks(ours.masks, ours.size) != decode_masks(other.masks, other.size)
         assert different.mean() < 1e-3
     assert len(graph(several[0], score_threshold=1.0)) == 0, "a graph is asked about nothing"
-    assert task.second_engine is None and graph.task.second_engine is not None
+    assert graph.engine.second is not None
     assert task.input.size == SIZE

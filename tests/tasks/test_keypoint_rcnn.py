@@ -108,7 +108,7 @@ def test_it_learns_evaluates_and_serves() -> None:
     nobody = task.decode(task(torch.zeros(1, 3, 96, 128, dtype=torch.uint8)))
     assert np.isfinite(nobody[0].places.detach().numpy()).all()
     with pytest.raises(UsageError, match="finds other boxes in a mirrored picture"):
-        task.use_flip_test()
+        Predictor(task)(data.samples("val")[0].image, flip_test=True)
 
 
 def test_public_names_that_are_none_and_weights_that_are_not_there() -> None:

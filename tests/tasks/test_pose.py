@@ -83,8 +83,10 @@ def test_the_flip_test_makes_the_answer_of_a_mirrored_picture_the_mirrored_answe
     with torch.no_grad():
         plain, other = task(image), task(image.flip(-1))
         assert not torch.allclose(plain[0], task.network.mirrored(other)[0], atol=1e-4)
-        task.use_flip_test()
+        served = task.augmented(task, flip_test=True)(image)
+        task.network.flip_test = True
         a, b = task(image), task(image.flip(-1))
+    assert all(torch.allclose(*each, atol=1e-6) for each in zip(a, served, strict=True))
     for ours, mirrored in zip(a, task.network.mirrored(b), strict=True):
         assert torch.allclose(ours, mirrored, atol=1e-5)
     assert torch.allclose(a[0], (plain[0] + task.network.mirrored(other)[0]) / 2, atol=1e-5)

@@ -11,12 +11,12 @@ from tasks.detection import DetectionTask
 from tests.tasks.test_keypoint_rcnn import SMALL
 from tests.tasks.test_pose import tiny
 from ui.cli import main
+from visionkit.chain import Chain
 from visionkit.checkpoint import save_bundle
 from visionkit.export import export_bundle
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
 from visionkit.optim import OptimConfig, build_optimizer
-from visionkit.pipeline import FindThenEstimate
 from visionkit.predictor import Predictor, load
 from visionkit.types import View
 
@@ -49,7 +49,7 @@ def test_the_graph_of_every_network_answers_as_torch_does(coding, tmp_path):
     ours, graph = Predictor(task), load(tmp_path / "bundle", engine="onnx")
     assert (tmp_path / "bundle/model.roi.onnx").exists() == (coding == "keypoint_rcnn")
     for picture in several:
-        image = ours.prepare(picture, task.views(ImageSource(picture))[0])["inputs"]["image"][None]
+        image = ours.prepare(picture, task.plan(ImageSource(picture)).views[0])["inputs"]["image"][None]
         raw, exported = ours.engine(image), graph.engine(image)
         assert type(raw) is type(exported)
         for a, b in zip(raw, exported, strict=True):
@@ -100,7 +100,7 @@ def overlap(box, boxes):
 
 
 def test_a_trained_detector_s_persons_are_looked_at_in_their_own_crops(scenes, detector, estimator):
-    chain = FindThenEstimate(estimator, detector)
+    chain = Chain(detector, estimator)
     looked = 0
     for sample in scenes.samples("train"):
         picture, true = sample.image.read(), np.asarray(sample.target["boxes"], dtype=float)
@@ -126,5 +126,5 @@ def test_both_models_behind_each_other_on_the_command_line(scenes, detector, est
     arguments = [str(tmp_path / "estimate"), str(tmp_path / "photo.png"), "--detector", str(tmp_path / "find")]
     assert main(["predict", *arguments, "--out", str(tmp_path / "out"), "--draw"]) == 0
     (line,) = (tmp_path / "out/predictions.jsonl").read_text().splitlines()
-    expected = FindThenEstimate(estimator, detector)(tmp_path / "photo.png")
+    expected = Chain(detector, estimator)(tmp_path / "photo.png")
     assert json.loads(line)["prediction"] == json.loads(json.dumps(expected.to_json())) and len(expected) > 0

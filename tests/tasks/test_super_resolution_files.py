@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.super_resolution import SuperResolutionTask, enlarge
-from tasks.super_resolution.enlarge import Reach, grid_of
+from tasks.super_resolution import SuperResolutionTask, tiles
+from tasks.super_resolution.tiles import Reach, grid_of
 from tests.tasks.test_super_resolution import tiny
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
@@ -194,7 +194,7 @@ def test_exif_rotation_is_applied_to_what_is_read_as_it_is():
 
 
 def test_answers_above_the_limit_are_refused_from_the_header(tmp_path, monkeypatch):
-    monkeypatch.setattr(enlarge, "MAX_OUTPUT_PIXELS", 4000)
+    monkeypatch.setattr(tiles, "MAX_OUTPUT_PIXELS", 4000)
     path = tmp_path / "large.png"
     Image.fromarray(pixels(30, 40)).save(path)
     source = ImageSource(path)

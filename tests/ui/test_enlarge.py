@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.super_resolution import SuperResolutionTask, enlarge
+from tasks.super_resolution import SuperResolutionTask, tiles
 from ui.answering import Upload, answer
 from ui.catalogue import Catalogue, find_starters
 from ui.cli import main
@@ -64,7 +64,7 @@ def test_wrong_options_are_told(models: Path, pictures: Path, capsys: pytest.Cap
 
 
 def test_too_large_an_answer_is_skipped(models: Path, pictures: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(enlarge, "MAX_OUTPUT_PIXELS", 2000)
+    monkeypatch.setattr(tiles, "MAX_OUTPUT_PIXELS", 2000)
     assert main(["predict", str(models / "double"), str(pictures / "grey.png"), str(pictures / "deep.png")]) == 3
     said = capsys.readouterr()
     assert "over the limit" in said.err and "VISIONKIT_MAX_OUTPUT_PIXELS" in said.err

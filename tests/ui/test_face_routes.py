@@ -16,9 +16,9 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from datamodules.scenes import draw_face
+from tasks.face_recognition.chain import FaceChain, fingerprint
 from tasks.face_recognition.finding import CascadeFinder, Found
 from tasks.face_recognition.gallery import Gallery
-from tasks.face_recognition.pipeline import FacePipeline, fingerprint
 from tasks.face_recognition.task import FaceRecognitionTask
 from ui.app import Settings, application
 from ui.catalogue import Catalogue
@@ -48,8 +48,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pipeline(models: Path) -> FacePipeline:
-    return FacePipeline(load(models / "faces"))
+def chain(models: Path) -> FaceChain:
+    return FaceChain(load(models / "faces"))
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +58,11 @@ def face() -> np.ndarray:
 
 
 @pytest.fixture
-def gallery(pipeline: FacePipeline, face: np.ndarray, tmp_path: Path) -> Gallery:
+def gallery(chain: FaceChain, face: np.ndarray, tmp_path: Path) -> Gallery:
     """Ada alone is enrolled."""
-    mark = fingerprint(pipeline.task.config, pipeline.task.state_dict())
-    gallery = Gallery(tmp_path / "people", model=mark, width=pipeline.width, create=True)
-    gallery.enrol("Ada", pipeline.crop(face).embeddings)
+    mark = fingerprint(chain.task.config, chain.task.state_dict())
+    gallery = Gallery(tmp_path / "people", model=mark, width=chain.width, create=True)
+    gallery.enrol("Ada", chain.crop(face).embeddings)
     return gallery
 
 
@@ -86,8 +86,8 @@ def ask(models: Path, face: np.ndarray, tmp_path: Path, monkeypatch: pytest.Monk
     return send
 
 
-def test_programs_find_faces(ask: Callable[..., Any], pipeline: FacePipeline, face, monkeypatch, tmp_path) -> None:
-    assert ask("find").json() == pipeline(face).to_json(), "boxes, landmarks and scores of both"
+def test_programs_find_faces(ask: Callable[..., Any], chain: FaceChain, face, monkeypatch, tmp_path) -> None:
+    assert ask("find").json() == chain(face).to_json(), "boxes, landmarks and scores of both"
     assert ask("find", drawn=1).content[:2] == b"\xff\xd8"
     none = Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
     monkeypatch.setattr(CascadeFinder, "__call__", lambda self, picture: none)
@@ -96,10 +96,10 @@ def test_programs_find_faces(ask: Callable[..., Any], pipeline: FacePipeline, fa
     assert {"/api/find", "/api/identify"} <= set(FILE_ROUTES), "images are larger than other requests"
 
 
-def test_programs_identify_people(ask: Callable[..., Any], gallery: Gallery, pipeline: FacePipeline, face) -> None:
+def test_programs_identify_people(ask: Callable[..., Any], gallery: Gallery, chain: FaceChain, face) -> None:
     for asked, threshold in (({}, 0.5), ({"far": 0.1}, 0.3), ({"threshold": 0.9}, 0.9)):
         record = ask("identify", **asked).json()
-        assert record == {**named(gallery, pipeline(face), threshold).to_json(), "threshold": threshold}
+        assert record == {**named(gallery, chain(face), threshold).to_json(), "threshold": threshold}
     known = ask("identify", crop="true").json()
     assert known["faces"][0]["name"] == "Ada" and known["whole_image"] and known["faces_found"] is None
     gallery.remove("Ada")
@@ -144,13 +144,13 @@ def test_a_damaged_gallery_is_the_servers_fault(ask: Callable[..., Any], gallery
 
 
 def test_only_the_gallery_that_the_server_was_started_with_is_read(
-    models: Path, gallery: Gallery, pipeline: FacePipeline, face: np.ndarray, tmp_path: Path
+    models: Path, gallery: Gallery, chain: FaceChain, face: np.ndarray, tmp_path: Path
 ) -> None:
     """Who was enrolled on the page of a server without a gallery is named to no program."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    inside = Gallery(scratch / "gallery", model=gallery.model, width=pipeline.width, create=True)
-    inside.enrol("Bo", pipeline.crop(face).embeddings)
+    inside = Gallery(scratch / "gallery", model=gallery.model, width=chain.width, create=True)
+    inside.enrol("Bo", chain.crop(face).embeddings)
     for given, status in ((None, 400), (tmp_path / "people", 200)):
         app = application(
             Settings(Catalogue(models), "http://testserver", scratch, gallery=given), names=["testserver"]

@@ -15,8 +15,8 @@ from PIL import Image
 
 from datamodules.scenes import draw_face
 from tasks.face_recognition.alignment import face_view, template
-from tasks.face_recognition.finding import CascadeFinder, DetectionFinder, EyePlacer, Found, suppressed
-from tasks.face_recognition.pipeline import FacePipeline, fingerprint
+from tasks.face_recognition.chain import FaceChain, fingerprint
+from tasks.face_recognition.finding import CascadeFinder, DetectionFinder, EyePlacer, suppressed
 from tasks.face_recognition.task import FaceRecognitionTask
 from ui.cli import main
 from ui.gallery import card_curve, operating_point, place_on_curve
@@ -25,6 +25,7 @@ from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
 from visionkit.predictions import Detections, Prediction
 from visionkit.predictor import Predictor, load
+from visionkit.tiling import Located
 
 ROC = [[0.0, 0.1, 0.9], [0.001, 0.5, 0.7], [0.01, 0.8, 0.5], [0.1, 0.95, 0.3], [1.0, 1.0, -1.0]]
 
@@ -180,15 +181,15 @@ def test_of_faces_that_overlap_the_surest_is_kept() -> None:
 def test_what_is_hardly_a_face_is_refused_by_its_score(bundle: Path, tmp_path: Path) -> None:
     box = np.array([[10, 10, 90, 90]], np.float32)
     for score, fine in ((0.3, False), (0.8, True)):
-        found = Found(box, np.array([score], np.float32))
-        pipeline = FacePipeline(load(bundle), lambda picture, found=found: found)
+        found = Located(box, np.array([score], np.float32))
+        chain = FaceChain(load(bundle), lambda picture, found=found: found)
         picture = np.full((100, 100, 3), 90, np.uint8)
         if fine:
-            assert len(pipeline.one(picture)) == 1
+            assert len(chain.one(picture)) == 1
         else:
             with pytest.raises(DataError, match=r"score 0\.30, below 0\.45, so it is hardly a face"):
-                pipeline.one(picture)
-        assert len(pipeline(picture)) == 1, "it is shown all the same, with its score"
+                chain.one(picture)
+        assert len(chain(picture)) == 1, "it is shown all the same, with its score"
 
 
 def test_a_gallery_of_another_model_has_status_4(bundle: Path, faces: list[str], tmp_path: Path, capsys) -> None:
@@ -223,7 +224,7 @@ def test_the_operating_point() -> None:
     assert place_on_curve(0.99, curve) == {"far": 0.0, "tar": 0.0}
 
 
-# ---------------------------------------------------------------------- the pipeline
+# ---------------------------------------------------------------------- the chain
 
 
 class _Finds:
@@ -242,15 +243,15 @@ class _Finds:
         )
 
 
-def pipeline_of(bundle: Path, **parts) -> FacePipeline:
+def chain_of(bundle: Path, **parts) -> FaceChain:
     from visionkit.predictor import load
 
-    return FacePipeline(load(bundle), **parts)
+    return FaceChain(load(bundle), **parts)
 
 
 def test_a_detection_model_finds_faces(bundle: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (100, 130, 3), dtype=np.uint8)
-    answer = pipeline_of(bundle, finder=DetectionFinder(_Finds(), threshold=0.6))(picture)
+    answer = chain_of(bundle, finder=DetectionFinder(_Finds(), threshold=0.6))(picture)
     assert len(answer) == 2 and np.allclose(np.linalg.norm(answer.embeddings, axis=1), 1, atol=1e-5)
     assert not np.isnan(answer.landmarks).any()
     with pytest.raises(UsageError, match="none is 'dog'"):
@@ -259,22 +260,22 @@ def test_a_detection_model_finds_faces(bundle: Path) -> None:
 
 def test_several_faces_are_refused_until_one_is_named(bundle: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (100, 130, 3), dtype=np.uint8)
-    pipeline = pipeline_of(bundle, finder=DetectionFinder(_Finds(), threshold=0.6))
+    chain = chain_of(bundle, finder=DetectionFinder(_Finds(), threshold=0.6))
     with pytest.raises(DataError, match=r"2 faces \(1: 10, 10, 60, 70; 2: .*which one is meant"):
-        pipeline.one(picture)
-    assert np.array_equal(pipeline.one(picture, face=2).boxes[0], [0, 0, 9, 9])
+        chain.one(picture)
+    assert np.array_equal(chain.one(picture, face=2).boxes[0], [0, 0, 9, 9])
 
 
 def test_aligned_faces_embed_as_their_crops_do(bundle: Path) -> None:
     """A face found in a photo and the same face as an aligned picture are one and the same to the network."""
     photo = draw_face(0, 1, 3, size=(256, 256))
 
-    def given(picture: np.ndarray) -> Found:
-        return Found(photo.box[None], np.ones(1, np.float32), photo.landmarks[None])
+    def given(picture: np.ndarray) -> Located:
+        return Located(photo.box[None], np.ones(1, np.float32), photo.landmarks[None])
 
-    pipeline = pipeline_of(bundle, finder=given)
-    found = pipeline(photo.image)
-    crop = pipeline.crop(photo.aligned(112).image)
+    chain = chain_of(bundle, finder=given)
+    found = chain(photo.image)
+    crop = chain.faces(photo.aligned(112).image, crop=True)
     assert float(found.embeddings[0] @ crop.embeddings[0]) > 0.98
     assert face_view(photo.landmarks).rotation != 0
 
@@ -307,7 +308,7 @@ def test_a_checkpoint_and_its_bundle_are_one_model() -> None:
     with pytest.raises(UsageError, match="a face recognition model is wanted"):
         from tests.contracts.cases import build
 
-        FacePipeline(Predictor(build("classification")))
+        FaceChain(Predictor(build("classification")))
     assert template("head", (56, 48)).max() < 56
 
 
@@ -326,22 +327,22 @@ def test_a_served_face_model_searches_faces_and_says_where_it_found_none(bundle:
     def served(**options: Any) -> Any:
         return answer(catalogue, name, photo, options=options, strict=True).prediction
 
-    found = Found(np.array([[10, 10, 60, 70]], np.float32), np.array([0.7], np.float32))
+    found = Located(np.array([[10, 10, 60, 70]], np.float32), np.array([0.7], np.float32))
     monkeypatch.setattr(CascadeFinder, "__call__", lambda self, picture: found)
-    expected = pipeline_of(bundle)(photo)
+    expected = chain_of(bundle)(photo)
     assert served() == expected
     record = served().to_json()
     assert (record["faces_found"], record["whole_image"]) == (1, False)
     assert record["faces"][0]["score"] == pytest.approx(0.7) and record["faces"][0]["box"] == [10, 10, 60, 70]
 
-    none = Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+    none = Located(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
     monkeypatch.setattr(CascadeFinder, "__call__", lambda self, picture: none)
     record = served().to_json()
     assert (record["faces_found"], record["whole_image"]) == (0, True)
     assert [face["score"] for face in record["faces"]] == [None], "nobody was sure of anything"
     assert Prediction.from_json(json.loads(json.dumps(record))) == served()
     assert served().text() == "0 faces found; the whole image was taken as one face"
-    assert pipeline_of(bundle)(photo).to_json() == {
+    assert chain_of(bundle)(photo).to_json() == {
         "kind": "faces", "faces_found": 0, "whole_image": False, "faces": []
     }  # fmt: skip
 
@@ -384,14 +385,14 @@ def test_the_page_enrols_identifies_compares_and_forgets(
     with pytest.raises(Busy):
         crowded.identify(uploads[0], True, 0.01)
     slow = People(Desk(catalogue, Limits(timeout=0.5)), tmp_path / "gallery")
-    embedded, late = FacePipeline.one, threading.Event()
+    embedded, late = FaceChain.one, threading.Event()
 
     def slowly(*given: Any) -> Any:
         found = embedded(*given)
         late.wait(30)
         return found
 
-    monkeypatch.setattr(FacePipeline, "one", slowly)
+    monkeypatch.setattr(FaceChain, "one", slowly)
     with pytest.raises(TooSlow):
         slow.enrol(uploads[0], "Grace", True, None, False)
     late.set()

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from tasks.pose import PoseTask
-from tests.visionkit.test_pipeline import StubDetector
+from tests.visionkit.test_chain import StubDetector
 from ui.answering import Upload, answer
 from visionkit.bundle import save_bundle
+from visionkit.chain import Chain
 from visionkit.geometry import InputSpec
-from visionkit.pipeline import FindThenEstimate
 from visionkit.predictor import Predictor
 
 
@@ -32,7 +32,7 @@ def test_an_answer_behind_a_detector_is_that_of_python(estimator, tmp_path):
     catalogue = SimpleNamespace(get=lambda name: SimpleNamespace(lock=threading.Lock(), predictor=lambda: loaded[name]))
     upload = Upload(str(tmp_path / "a.png"), "a.png")
     told = answer(catalogue, "pose", upload, "finder")
-    assert told.prediction == FindThenEstimate(estimator, detector)(pixels) and len(told.prediction) == 2
+    assert told.prediction == Chain(detector, estimator)(pixels) and len(told.prediction) == 2
     assert len(answer(catalogue, "pose", upload).prediction) == 1, "without one the picture is one person"
     assert told.total >= told.network > 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +25,9 @@ from visionkit.errors import CheckpointError, DataError, EnvironmentFault, Usage
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
 from visionkit.predictions import Classification, Prediction
-from visionkit.predictor import Predictor, load
+from visionkit.predictor import Predictor, Result, load
+from visionkit.session import Session
+from visionkit.tiling import MergeObjects, Plan, Views
 from visionkit.types import View
 
 NOTHING = np.zeros((40, 50, 3), np.uint8)
@@ -127,11 +130,12 @@ class _Thirds(ClassificationTask):
 
     name = "thirds"
 
-    def views(self, image: ImageSource) -> Sequence[View | None]:
+    def plan(self, image: ImageSource, *, views: Views | None = None, parts: int = 3, **options: Any) -> Plan:
         height, width = image.size
-        return [View((k * width / 3, 0, (k + 1) * width / 3, height)) for k in range(3)]
+        own = [View((k * width / parts, 0, (k + 1) * width / parts, height)) for k in range(parts)]
+        return Plan(own if views is None else views, MergeObjects(self._mean))
 
-    def merge(self, parts: Sequence[Prediction], **options: Any) -> Prediction:
+    def _mean(self, parts: Sequence[Prediction]) -> Prediction:
         mean = np.mean([part.probabilities for part in parts if isinstance(part, Classification)], axis=0)
         return Classification(self.classes, mean)
 
@@ -143,7 +147,7 @@ def test_several_views_of_a_picture_are_merged():
     torch.manual_seed(0)
     several = _Thirds("test_resnet", classes=["a", "b"], input=InputSpec(size=(32, 32)))
     predictor, picture = Predictor(several), pictures(1)[0]
-    views = several.views(ImageSource(picture))
+    views = several.plan(ImageSource(picture)).views
     each = [
         several.restore(
             several.decode(TorchEngine(several)(predictor.prepare(picture, v)["inputs"]["image"][None])), ()
@@ -165,10 +169,51 @@ def test_options_of_decode():
     predictor = Predictor(several)
     hot, cold = predictor(NOTHING, temperature=1e6), predictor(NOTHING, temperature=0.01)
     assert hot.best.probability == pytest.approx(0.5, abs=1e-3) and cold.best.probability > 0.5
+    assert np.allclose(predictor(NOTHING, parts=1).probabilities, predictor(NOTHING, views=[None]).probabilities)
+    assert predictor.options == ("parts", "temperature") and predictor.decode_options == ("temperature",)
     with pytest.raises(UsageError, match="did you mean 'temperature'"):
         predictor(NOTHING, temprature=2)
     with pytest.raises(UsageError, match="classification has none"):
         Predictor(task()).stream([NOTHING], threshold=0.2)
+
+
+class _Counts(Session):
+    """Keeps the number of the frame, as a tracker would keep its tracks."""
+
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self.times: list[float | None] = []
+
+    def examine(self, image: Any, time: float | None = None, progress: Any = None) -> Result:
+        self.times.append(time)
+        return super().examine(image, time, progress)
+
+
+class _Counting(_Thirds):
+    name = "counting"
+
+    def session(self, predictor: Predictor, **options: Any) -> Session:
+        return _Counts(predictor, **options)
+
+
+def test_a_session_keeps_what_a_task_keeps():
+    torch.manual_seed(0)
+    predictor = Predictor(_Counting("test_resnet", classes=["a", "b"], input=InputSpec(size=(32, 32))))
+    session = predictor.session(temperature=0.01)
+    assert session.step(NOTHING, 0.0) == session.step(NOTHING, 0.5) == predictor(NOTHING, temperature=0.01)
+    assert isinstance(session, _Counts) and session.times == [0.0, 0.5]
+    assert Predictor(task()).session().step(NOTHING) == Predictor(task())(NOTHING), "stateless by default"
+    with pytest.raises(UsageError, match="did you mean 'temperature'"):
+        predictor.session(temprature=2)
+
+
+def test_the_parts_of_a_prediction_are_timed():
+    start = time.perf_counter()
+    result = Predictor(task()).examine(pictures(1)[0])
+    took = time.perf_counter() - start
+    assert result.times is not None
+    parts = (result.times.read, result.times.prepare, result.times.network, result.times.decode)
+    assert min(parts) > 0 and sum(parts) < took and result.prediction is not None
 
 
 def test_a_task_in_training_answers_in_evaluation_mode_and_trains_on():

@@ -25,8 +25,8 @@ from visionkit.errors import CheckpointError, DataError, EnvironmentFault, Usage
 if TYPE_CHECKING:
     import numpy as np
 
+    from tasks.face_recognition.chain import FaceChain
     from tasks.face_recognition.gallery import Gallery
-    from tasks.face_recognition.pipeline import FacePipeline
     from visionkit.predictions import Faces
 
 
@@ -68,19 +68,19 @@ class People:
                 return entry
         raise UsageError("there is no face recognition model here")
 
-    def ask(self, work: Callable[[FacePipeline, Gallery, Callable[[], None]], Any], model: str | None = None) -> Any:
+    def ask(self, work: Callable[[FaceChain, Gallery, Callable[[], None]], Any], model: str | None = None) -> Any:
         """Does something with the model and the gallery, one at a time, when it is its turn.
 
         Args:
             work: Is given, besides, what raises once nobody waits any more; to be called before something is kept.
             model: Name of the face model; see `entry`.
         """
-        return self._run(lambda pipeline, check: work(pipeline, self._gallery(pipeline), check), model)
+        return self._run(lambda chain, check: work(chain, self._gallery(chain), check), model)
 
     def _run(
-        self, work: Callable[[FacePipeline, Callable[[], None]], Any], model: str | None, road: str = "people"
+        self, work: Callable[[FaceChain, Callable[[], None]], Any], model: str | None, road: str = "people"
     ) -> Any:
-        from tasks.face_recognition.pipeline import FacePipeline
+        from tasks.face_recognition.chain import FaceChain
 
         name = self.entry(model).name if model else self.model.name
 
@@ -88,20 +88,20 @@ class People:
             loaded = self.desk.catalogue.get(name)
             with loaded.lock:
                 check()
-                return work(FacePipeline(loaded.predictor()), check)
+                return work(FaceChain(loaded.predictor()), check)
 
         return self.desk.run(admitted, name, road)
 
-    def _gallery(self, pipeline: FacePipeline) -> Gallery:
+    def _gallery(self, chain: FaceChain) -> Gallery:
         """The gallery of a model; whose it is, is worked out once for each time that it is loaded."""
+        from tasks.face_recognition.chain import fingerprint
         from tasks.face_recognition.gallery import Gallery
-        from tasks.face_recognition.pipeline import fingerprint
 
         with self._opening, self._without_its_path():
-            if self._opened is None or self._opened[0] is not pipeline.task:
-                mark = fingerprint(pipeline.task.config, pipeline.task.state_dict())
-                gallery = Gallery(self.folder, model=mark, width=pipeline.width, create=True)
-                self._opened = pipeline.task, gallery
+            if self._opened is None or self._opened[0] is not chain.task:
+                mark = fingerprint(chain.task.config, chain.task.state_dict())
+                gallery = Gallery(self.folder, model=mark, width=chain.width, create=True)
+                self._opened = chain.task, gallery
             return self._opened[1]
 
     @contextmanager
@@ -125,8 +125,8 @@ class People:
         source = self._source(upload)
         number = int(face) if face else None
 
-        def work(pipeline: FacePipeline, gallery: Gallery, check: Callable[[], None]) -> None:
-            found = pipeline.one(source, crop, number)
+        def work(chain: FaceChain, gallery: Gallery, check: Callable[[], None]) -> None:
+            found = chain.one(source, crop, number)
             check()  # who was told that it takes too long is not enrolled behind their back
             gallery.enrol(name or "", found.embeddings, add=add)
 
@@ -142,9 +142,9 @@ class People:
         """
         source = self._source(upload)
 
-        def work(pipeline: FacePipeline, check: Callable[[], None]) -> Any:
+        def work(chain: FaceChain, check: Callable[[], None]) -> Any:
             pixels = source.read(3)
-            return pipeline(pixels), pixels
+            return chain.faces(pixels), pixels
 
         found: tuple[Faces, np.ndarray] = self._run(work, model, "program")
         return found
@@ -162,9 +162,9 @@ class People:
         """
         source = self._source(upload)
 
-        def work(pipeline: FacePipeline, gallery: Gallery, check: Callable[[], None]) -> Any:
+        def work(chain: FaceChain, gallery: Gallery, check: Callable[[], None]) -> Any:
             pixels = source.read(3)
-            return named(gallery, pipeline.crop(pixels) if crop else pipeline(pixels), threshold), pixels
+            return named(gallery, chain.faces(pixels, crop), threshold), pixels
 
         found: tuple[Faces, np.ndarray] = self.ask(work, model)
         return found
@@ -183,10 +183,10 @@ class People:
         curve = card_curve(self.model.card)
         point = operating_point(curve, far)
 
-        def work(pipeline: FacePipeline, gallery: Gallery, check: Callable[[], None]) -> float:
-            first = pipeline.one(sources[0], crop, None).embeddings[0]
+        def work(chain: FaceChain, gallery: Gallery, check: Callable[[], None]) -> float:
+            first = chain.one(sources[0], crop, None).embeddings[0]
             check()
-            return float(first @ pipeline.one(sources[1], crop, None).embeddings[0])
+            return float(first @ chain.one(sources[1], crop, None).embeddings[0])
 
         score = self.ask(work)
         verdict = "The same person" if score >= point.threshold else "Different persons"

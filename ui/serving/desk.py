@@ -12,7 +12,7 @@ from concurrent.futures import TimeoutError as Late
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ui.answering import Answered, Upload, answer, explained
+from ui.answering import Answered, Frames, Upload, answer, explained
 from ui.catalogue import Catalogue
 from ui.serving.limits import Limits
 from ui.serving.metrics import Metrics
@@ -101,6 +101,8 @@ class Desk:
         road: str = "page",
         options: Mapping[str, Any] | None = None,
         strict: bool = False,
+        frames: Frames | None = None,
+        seconds: float | None = None,
     ) -> Answered:
         """Answers one picture, see `ui.answering.answer`.
 
@@ -112,6 +114,8 @@ class Desk:
             road: See `run`.
             options: Of the call.
             strict: Whether an option that the model does not know is refused; otherwise it is left out.
+            frames: Of the video that the image is the next frame of.
+            seconds: Its place in the video.
 
         Raises:
             Busy: As many wait as may.
@@ -125,7 +129,7 @@ class Desk:
                 if progress is not None:
                     progress(done, total)
 
-            return answer(self.catalogue, model, upload, detector, parts, self.limits, options, strict)
+            return answer(self.catalogue, model, upload, detector, parts, self.limits, options, strict, frames, seconds)
 
         told = self.run(work, model, road)
         labels = self._labels(model)
@@ -134,7 +138,14 @@ class Desk:
         )
         return told
 
-    def patiently(self, model: str | None, upload: Upload | ImageSource | None, road: str) -> Answered:
+    def patiently(
+        self,
+        model: str | None,
+        upload: Upload | ImageSource | None,
+        road: str,
+        frames: Frames | None = None,
+        seconds: float | None = None,
+    ) -> Answered:
         """As `ask`, for one picture of many: where as many wait as may, it waits until there is room.
 
         Raises:
@@ -144,7 +155,7 @@ class Desk:
         end = time.monotonic() + self.limits.timeout
         while True:
             try:
-                return self.ask(model, upload, road=road)
+                return self.ask(model, upload, road=road, frames=frames, seconds=seconds)
             except Busy:
                 if time.monotonic() > end:
                     raise

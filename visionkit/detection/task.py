@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -13,16 +14,15 @@ from visionkit.coco_eval import detection_tables
 from visionkit.detection.proposals import RegionProposals
 from visionkit.detection.select import Found, Thresholds, select_by_softmax
 from visionkit.detection.two_stage import BoxHead, Pooling, TwoStageNetwork, anchor_sizes
-from visionkit.detection.windows import merge_windows, windows
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
 from visionkit.nn.fpn import FPNNeck
 from visionkit.nn.norms import HeadNorm, Norm, head_norm, set_batch_norm
-from visionkit.predictions import Detections, Prediction
 from visionkit.run_report.charts import Bars, Chart, Curves
 from visionkit.task import VisionTask
-from visionkit.types import Batch, View
+from visionkit.tiling import Located, MergeObjects, Plan, Views, merge_tiles, object_tiles
+from visionkit.types import Batch
 
 
 @dataclass(frozen=True)
@@ -177,19 +177,30 @@ class DetectorTask(VisionTask):
             + ("; measured on whole pictures, without the windows that `tile` adds in prediction" if self.tile else "")
         )
 
-    def views(self, image: ImageSource) -> Sequence[View | None]:
-        """The whole picture, and windows of a large one."""
-        return (None, *windows(image.size, self.tile))
+    def plan(
+        self,
+        image: ImageSource,
+        *,
+        views: Views | None = None,
+        found: Located | None = None,
+        tile: int | None = None,
+        **options: Any,
+    ) -> Plan:
+        """The whole image, and tiles of a large one; objects of all of them, each once.
 
-    def merge(self, parts: Sequence[Prediction], **options: Any) -> Prediction:
-        """Objects of the whole and of the windows, each once; of one view, that one's."""
-        whole, *others = parts
-        if not others or not isinstance(whole, Detections):
-            return super().merge(parts)
+        Args:
+            image: See `VisionTask.plan`.
+            views: See `VisionTask.plan`.
+            found: See `VisionTask.plan`.
+            tile: In place of the task's own.
+            **options: See `VisionTask.plan`.
+        """
+        tiles = object_tiles(image.size, self.tile if tile is None else checked_tile(tile))
+        if views is not None or found is not None or not tiles:
+            return super().plan(image, views=views, found=found)
         overlap, most = options.get("nms_threshold"), options.get("max_detections")
         overlap = self.limits.nms if overlap is None else overlap
-        answers = [part for part in others if isinstance(part, Detections)]
-        return merge_windows(whole, answers, windows(whole.size, self.tile), overlap, most or 0)
+        return Plan((None, *tiles), MergeObjects(partial(merge_tiles, views=tiles, overlap=overlap, most=most or 0)))
 
     def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
         return detection_tables(computed, self.classes)

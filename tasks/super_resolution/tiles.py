@@ -1,7 +1,6 @@
-"""Enlarges a picture of any size: window by window, its depth, grey and transparency kept.
+"""The tiles in which a large image is enlarged, and the limit of its size.
 
-Only one window is in floating point at a time; what is finished is rounded into the answer at once. A window has as
-much around what it answers for as the network looks at, so the answer is that of the whole picture.
+A tile has as much around its own part as the network sees, so the result is that of the whole image.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,10 +23,6 @@ TILE = 384
 """Largest side of a window in low-resolution pixels, with its surroundings, where the network does not look too far."""
 
 _UNSEEN = 32  # around a forced window of a network that looks at the whole picture, where no width would be enough
-_GREY = torch.tensor([0.299, 0.587, 0.114])
-
-Network = Callable[[Tensor], Tensor]
-"""(B, 3, h, w) uint8, or float on the same scale, to (B, 3, s*h, s*w) float on a scale of 255."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +38,7 @@ class Reach:
     align: int = 1
 
 
-def reach_of(network: nn.Module, align: int = 1) -> Reach:
+def find_reach(network: nn.Module, align: int = 1) -> Reach:
     """Finds by gradients how far a network looks; nothing of it is typed in.
 
     Args:
@@ -130,90 +124,20 @@ def _even(length: int, most: int, halo: int, align: int) -> int:
     return -(-side // align) * align
 
 
-def enlarge(
-    pixels: np.ndarray,
-    network: Network,
-    scale: int,
-    grid: Grid | None,
-    alpha: Network,
-    ensemble: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> np.ndarray:
-    """Enlarges pixels.
+def ensembled(run: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+    """The network with the mean over an image's eight flipped and turned forms, each turned back (Lim et al., 2017)."""
 
-    Args:
-        pixels: (h, w, C) uint8 or uint16: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
-        network: Enlarges colours.
-        scale: Its factor.
-        grid: The windows, or None.
-        alpha: Enlarges transparency: (1, 1, h, w) float.
-        ensemble: Mean over the eight mirrored and turned forms (Lim et al., 2017); takes eight times as long.
-        progress: Called with the windows done and all of them.
+    def wrapped(image: Tensor) -> Any:
+        total: Tensor | None = None
+        for turns in range(4):
+            for flipped in (False, True):
+                form = torch.rot90(image, turns, (2, 3))
+                form = form.flip(3) if flipped else form
+                outputs = run(form.contiguous())
+                high = outputs.high_res.float().clamp(0.0, 1.0)
+                high = torch.rot90(high.flip(3) if flipped else high, -turns, (2, 3))
+                total = high if total is None else total + high
+        assert total is not None
+        return outputs._replace(high_res=total / 8)
 
-    Returns:
-        (s * h, s * w, C) of the same type.
-    """
-    height, width, channels = pixels.shape
-    out = np.empty((height * scale, width * scale, channels), dtype=pixels.dtype)
-    windows = list(grid) if grid is not None else []
-    run = (lambda image: _ensemble(network, image)) if ensemble else network
-    if grid is None or not windows:
-        _store(out, slice(0, height), slice(0, width), _answer(pixels, run, alpha), scale, (0, 0))
-        if progress is not None:
-            progress(1, 1)
-        return out
-    for number, window in enumerate(windows):
-        rows, columns = grid.core(window)
-        answer = _answer(pixels[window.rows, window.columns], run, alpha)
-        _store(out, rows, columns, answer, scale, (window.rows.start, window.columns.start))
-        if progress is not None:
-            progress(number + 1, len(windows))
-    return out
-
-
-def _answer(pixels: np.ndarray, network: Network, alpha: Network) -> Tensor:
-    """(h, w, C) to (C, s*h, s*w) float32 on a scale of 255."""
-    channels = pixels.shape[2]
-    image = _tensor(pixels[:, :, :1] if channels < 3 else pixels[:, :, :3])
-    values = network(image.expand(1, 3, -1, -1) if channels < 3 else image)[0].float().cpu()
-    if channels < 3:  # a network of three channels may colour a grey picture by a trace
-        values = (values * _GREY.view(3, 1, 1)).sum(dim=0, keepdim=True)
-    if channels in (2, 4):
-        clear = alpha(_tensor(pixels[:, :, -1:]).float()).cpu()[0]
-        values = torch.cat([values, clear])
-    return values
-
-
-def _tensor(pixels: np.ndarray) -> Tensor:
-    """(h, w, C) to (1, C, h, w): uint8 as it is, uint16 as float on the scale of 8 bit."""
-    from visionkit.preprocess import to_scale
-
-    part = np.ascontiguousarray(pixels) if pixels.dtype == np.uint8 else to_scale(pixels)
-    part = part if part.flags.writeable else part.copy()
-    return torch.from_numpy(part)[None].permute(0, 3, 1, 2)
-
-
-def _store(out: np.ndarray, rows: slice, columns: slice, values: Tensor, scale: int, origin: tuple[int, int]) -> None:
-    """Rounds the part of a window that counts into the answer."""
-    top, left = (rows.start - origin[0]) * scale, (columns.start - origin[1]) * scale
-    height, width = (rows.stop - rows.start) * scale, (columns.stop - columns.start) * scale
-    part = values[:, top : top + height, left : left + width]
-    deep = out.dtype == np.uint16
-    part = (part * 257.0 if deep else part).round().clamp(0, 65535 if deep else 255)
-    place = out[rows.start * scale : rows.stop * scale, columns.start * scale : columns.stop * scale]
-    place[:] = part.to(torch.uint16 if deep else torch.uint8).permute(1, 2, 0).numpy()
-
-
-def _ensemble(network: Network, image: Tensor) -> Tensor:
-    """The mean answer over the picture's eight mirrored and turned forms, each turned back."""
-    total: Tensor | None = None
-    for turns in range(4):
-        for mirrored in (False, True):
-            form = torch.rot90(image, turns, (2, 3))
-            form = form.flip(3) if mirrored else form
-            answer = network(form.contiguous())
-            answer = answer.flip(3) if mirrored else answer
-            answer = torch.rot90(answer, -turns, (2, 3))
-            total = answer if total is None else total + answer
-    assert total is not None
-    return total / 8
+    return wrapped

@@ -1,70 +1,50 @@
-"""Large pictures of objects in windows: where they are cut, and how objects of several windows become one answer.
+"""How the objects that were found in several tiles of an image become one prediction.
 
-Every picture is looked at whole too, so what is larger than a window is found there. An object on a seam is seen whole
-by one window, if it fits into the overlap; otherwise its parts, each cut by the same seam, are put together.
+Every image is run on whole too, so what is larger than a tile is found there. An object on a seam is whole in one tile,
+if it fits into the overlap; otherwise its parts, each cut by the same seam, are joined.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from visionkit.masks import Rle, mask_union
-from visionkit.predictions import Detections, Instances
-from visionkit.tiling import Grid
+from visionkit.predictions import Detections, Instances, Prediction
 from visionkit.types import View
 
-AnyDetections = TypeVar("AnyDetections", bound=Detections)
-
 _NEAR = 0.02
-"""A box that ends within this share of a window's side from its inner border is cut by it."""
+"""A box that ends within this fraction of a tile's side from its inner border is cut by it."""
 
 _INSIDE = 0.7
 """A cut part that lies so far in a surer whole is a part of it."""
 
 
-def windows(size: tuple[int, int], tile: int, overlap: int | None = None) -> list[View]:
-    """The windows of a picture, row by row; none where it is no larger than one.
+def merge_tiles(parts: Sequence[Prediction], views: Sequence[View], overlap: float = 0.5, most: int = 0) -> Detections:
+    """One prediction from those on the whole image and on its tiles.
 
     Args:
-        size: Height and width of the picture.
-        tile: Side of a window in file pixels.
-        overlap: Pixels that neighbours share at least; a quarter of the side where left out.
-    """
-    if not tile or max(size) <= tile:
-        return []
-    shared = tile // 4 if overlap is None else overlap
-    grid = Grid(size, (min(tile, size[0]), min(tile, size[1])), min(shared, min(size) - 1, tile - 1), halo=0)
-    return [View((t.columns.start, t.rows.start, t.columns.stop, t.rows.stop)) for t in grid]
-
-
-def merge_windows(
-    whole: AnyDetections, parts: Sequence[AnyDetections], views: Sequence[View], overlap: float = 0.5, most: int = 0
-) -> AnyDetections:
-    """One answer from those of the whole picture and of its windows.
-
-    Args:
-        whole: What was found in the whole picture.
-        parts: What was found in each window, in file pixels of the picture.
-        views: The windows.
-        overlap: Of two whole objects of one class that overlap by more, the less sure one is dropped.
+        parts: What was found in the whole image, then in each tile, in file pixels of the image.
+        views: The tiles.
+        overlap: Of two whole objects of one class that overlap by more, the one with the lower score is dropped.
         most: Objects that are kept, at most; 0 keeps all.
 
     Returns:
-        The surest first. Objects that are whole somewhere win over their cut parts; what remains of cut parts is joined
-        across the seam, masks too.
+        The highest score first. Objects that are whole somewhere win over their cut parts; what remains of cut parts is
+        joined across the seam, masks too.
     """
-    answers = [whole, *parts]
-    boxes = np.concatenate([each.boxes for each in answers]).astype(np.float64)
-    scores = np.concatenate([each.scores for each in answers])
-    labels = np.concatenate([each.labels for each in answers])
-    cut = np.concatenate([np.zeros((len(whole), 4), dtype=bool), *map(_cut, parts, views, [whole.size] * len(views))])
+    found = [part for part in parts if isinstance(part, Detections)]
+    whole, *others = found
+    boxes = np.concatenate([each.boxes for each in found]).astype(np.float64)
+    scores = np.concatenate([each.scores for each in found])
+    labels = np.concatenate([each.labels for each in found])
+    cut = np.concatenate([np.zeros((len(whole), 4), dtype=bool), *map(_cut, others, views, [whole.size] * len(views))])
     masks: list[Rle] | None = None
     if isinstance(whole, Instances):
-        masks = [rle for each in answers for rle in each.masks]  # type: ignore[attr-defined]
+        masks = [rle for each in found for rle in each.masks]  # type: ignore[attr-defined]
     # Whole objects by falling score, then the parts.
     order = np.lexsort((-scores, cut.any(axis=1)))
     kept: list[int] = []
@@ -91,7 +71,7 @@ def merge_windows(
 
 
 def _cut(part: Detections, view: View, size: tuple[int, int]) -> np.ndarray:
-    """(N, 4) bool: which borders of the window, left, top, right, bottom, cut a box; the picture's own cut none."""
+    """(N, 4) bool: which borders of the tile, left, top, right, bottom, cut a box; the picture's own cut none."""
     x1, y1, x2, y2 = view.box
     near = _NEAR * max(x2 - x1, y2 - y1)
     inner = np.array([x1 > 0, y1 > 0, x2 < size[1], y2 < size[0]])
@@ -123,7 +103,7 @@ def _joined(kept: list[int], boxes: np.ndarray, labels: np.ndarray, cut: np.ndar
 
 
 def _without_shreds(groups: list[list[int]], boxes: np.ndarray, labels: np.ndarray, cut: np.ndarray) -> list[list[int]]:
-    """Leaves out joined parts that lie in what others make: a row of windows can see but the edge of an object."""
+    """Leaves out joined parts that lie in what others make: a row of tiles can see but the edge of an object."""
     hulls = [np.concatenate([boxes[group, :2].min(axis=0), boxes[group, 2:].max(axis=0)]) for group in groups]
     out = []
     for number, group in enumerate(groups):

@@ -9,8 +9,9 @@ import torch
 from tasks.semantic_segmentation import SemanticSegmentationTask
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
+from visionkit.images import ImageSource
 from visionkit.predictor import Predictor
-from visionkit.windows import choose_overlap, reach_of
+from visionkit.tiling import BlendMap, architecture_reach, choose_overlap
 
 CLASSES = ("a", "b", "c")
 NETWORKS = {
@@ -44,32 +45,45 @@ def photo(height, width):
 def test_windows_equal_the_whole_where_they_overlap_by_what_is_seen(decoder, monkeypatch):
     task = build(decoder, tile=768)
     picture = photo(770, 901)
-    tiling = task.tiling(picture.shape[:2])
-    assert tiling is not None and tiling.halo == reach_of(task.network, 3, 32)
-    scores = tiling._replace(finish=lambda rows: rows, answer=lambda values: values)
-    monkeypatch.setattr(task, "tiling", lambda size: scores)
-    tiled = Predictor(task)(picture)
-    monkeypatch.setattr(task, "tiling", lambda size: None)
-    predictor = Predictor(task)
+    tiles = task.plan(ImageSource(picture)).reduce
+    assert isinstance(tiles, BlendMap) and tiles.overlap.halo == architecture_reach(task.network, 3, 32)
+
+    def scores():
+        """The tiles' scores, where the task would keep the best class alone."""
+        plan = task.plan(ImageSource(picture))
+        plan.reduce._finish = plan.reduce._merger.finish = None
+        plan.reduce._predict = lambda values: values
+        return plan
+
+    def tiled():
+        predictor = Predictor(task)
+        monkeypatch.setattr(predictor, "plan", lambda image, views=None: scores())
+        return predictor(picture)
+
+    first = tiled()
     with torch.inference_mode():
-        whole = tiling.values(task(predictor.prepare(picture)["inputs"]["image"][None]))[:, :770, :901]
-    monkeypatch.setattr("visionkit.windows.BAND_BYTES", 1)  # every column of windows is a stripe of its own
-    monkeypatch.setattr(task, "tiling", lambda size: scores)
-    assert (Predictor(task)(picture) - tiled).abs().max() < 1e-5
-    monkeypatch.setattr(task, "tiling", lambda size: None)
-    assert tiled.shape == whole.shape
-    assert (tiled - whole).abs().max() < 1e-5
-    labels = predictor(picture).labels
+        whole = tiles._values(task.decode(task(Predictor(task).prepare(picture)["inputs"]["image"][None])))[
+            :, :770, :901
+        ]
+    assert first.shape == whole.shape and (first - whole).abs().max() < 1e-5
+    monkeypatch.setattr("visionkit.tiling.maps.BAND_BYTES", 1)  # every column of tiles is a stripe of its own
+    assert (tiled() - first).abs().max() < 1e-5
     monkeypatch.undo()
+    tile, task.tile = task.tile, 0
+    labels = Predictor(task)(picture).labels
+    task.tile = tile
     assert (Predictor(task)(picture).labels == labels).mean() > 0.9999
 
 
 def test_small_pictures_and_other_fits_are_looked_at_whole():
     task = build(tile=128)
-    assert task.tiling((128, 128)) is None and task.tiling((129, 128)) is not None
-    assert build(tile=0).tiling((5000, 5000)) is None
+
+    def is_tiled(task, *size):
+        return isinstance(task.plan(ImageSource(np.zeros((*size, 3), np.uint8))).reduce, BlendMap)
+
+    assert not is_tiled(task, 128, 128) and is_tiled(task, 129, 128) and not is_tiled(build(tile=0), 500, 500)
     fixed = SemanticSegmentationTask("test_resnet", classes=CLASSES, input=InputSpec(size=(64, 64), fit="letterbox"))
-    assert fixed.tiling((5000, 5000)) is None
+    assert not is_tiled(fixed, 500, 500)
     with pytest.raises(UsageError, match=r"model\.tile 40"):
         build(tile=40)
 
@@ -84,6 +98,9 @@ def test_a_damaged_large_picture_is_one_bad_picture_among_many(tmp_path):
     results = list(predictor.stream([tmp_path / "cut.png", tmp_path / "good.png", photo(50, 60)]))
     assert isinstance(results[0].error, DataError) and "truncated" in str(results[0].error)
     assert results[1].prediction.labels.shape == (200, 200) and results[2].prediction.labels.shape == (50, 60)
+    done = []
+    predictor(photo(200, 210), progress=lambda number, total: done.append((number, total)))
+    assert done == [(number + 1, len(done)) for number in range(len(done))] and len(done) > 1
     several = predictor([photo(200, 210), photo(50, 60)])
     assert [answer.labels.shape for answer in several] == [(200, 210), (50, 60)]
 
@@ -96,11 +113,11 @@ def test_overlap_is_what_is_seen_or_a_quarter():
 
 def test_what_a_network_sees_is_known_without_its_weights():
     task = build()
-    seen = reach_of(task.network, 3, 32)
+    seen = architecture_reach(task.network, 3, 32)
     meta = build()
     for module in meta.network.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
                 module._parameters[name] = torch.nn.Parameter(parameter.to("meta"), requires_grad=False)
-    assert reach_of(meta.network, 3, 32) == seen > 100
+    assert architecture_reach(meta.network, 3, 32) == seen > 100
     assert all(p.is_meta for p in meta.network.parameters())

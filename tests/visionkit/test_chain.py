@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from tasks.pose import PoseTask
+from visionkit.chain import BoxFile, Chain
 from visionkit.crops import PersonCrop, usable_box, whole_picture
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
-from visionkit.pipeline import Boxes, BoxFile, FindThenEstimate
 from visionkit.predictions import Detections
 from visionkit.predictor import Predictor, Result
+from visionkit.tiling import Located
 from visionkit.types import View
 
 
@@ -53,7 +54,7 @@ def picture():
 
 
 def test_each_box_is_looked_at_as_its_own_crop(estimator, picture):
-    chain = FindThenEstimate(estimator, StubDetector())
+    chain = Chain(StubDetector(), estimator)
     answer = chain(picture)
     assert len(answer) == 2 and chain.outside == 1, "of five boxes one is a dog, one outside, one unsure"
     boxes = {tuple(box) for box in answer.boxes.tolist()}
@@ -70,12 +71,12 @@ def test_a_stream_skips_what_cannot_be_read(estimator, picture, tmp_path):
 
     Image.fromarray(picture).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_text("no picture")
-    results = list(FindThenEstimate(estimator, StubDetector()).stream([tmp_path / "a.png", tmp_path / "b.png"]))
+    results = list(Chain(StubDetector(), estimator).stream([tmp_path / "a.png", tmp_path / "b.png"]))
     assert len(results[0].prediction) == 2 and results[1].prediction is None and results[1].error is not None
 
 
 def test_nobody_found_is_an_answer(estimator, picture):
-    chain = FindThenEstimate(estimator, boxes=lambda _: Boxes(np.zeros((0, 4)), np.zeros(0)))
+    chain = Chain(lambda _: Located(np.zeros((0, 4)), np.zeros(0)), estimator)
     assert len(chain(picture)) == 0
 
 
@@ -86,7 +87,7 @@ def test_boxes_of_a_file(estimator, picture, tmp_path):
     Image.fromarray(picture).save(path)
     (tmp_path / "boxes.json").write_text(json.dumps({"photo.png": [[10, 5, 50, 90], [60, 5, 100, 90, 0.5]]}))
     file = BoxFile(tmp_path / "boxes.json")
-    answer = FindThenEstimate(estimator, boxes=file)(path)
+    answer = Chain(file, estimator)(path)
     assert len(answer) == 2 and file(ImageSource(path)).scores.tolist() == [1.0, 0.5]
     record = {"source": str(path), "size": [100, 120], "prediction": StubDetector()(path).to_json()}
     (tmp_path / "predictions.jsonl").write_text(json.dumps(record) + "\n")
@@ -119,15 +120,13 @@ def test_bad_files_of_boxes_name_their_entry(tmp_path, text, said):
 
 def test_models_that_do_not_go_together(estimator):
     whole = Predictor(PoseTask("test_resnet", architecture="openpose", width=16, stage_width=8))
-    with pytest.raises(UsageError, match="looks at whole pictures and takes no boxes"):
-        FindThenEstimate(whole, StubDetector())
+    with pytest.raises(UsageError, match="takes whole images and no boxes"):
+        Chain(StubDetector(), whole)
     with pytest.raises(UsageError, match=r"does not know 'person'.*it knows dog, cat"):
-        FindThenEstimate(estimator, StubDetector(("dog", "cat")))
+        Chain(StubDetector(("dog", "cat")), estimator)
     with pytest.raises(UsageError, match="model of classification"):
-        FindThenEstimate(estimator, StubDetector(name="classification"))
-    with pytest.raises(UsageError, match="give one of them"):
-        FindThenEstimate(estimator)
-    assert FindThenEstimate(estimator, StubDetector(("cell",))).subject == "cell", "the only class it has"
+        Chain(StubDetector(name="classification"), estimator)
+    assert Chain(StubDetector(("cell",)), estimator).subject == "cell", "the only class it has"
 
 
 def test_regions_have_the_input_s_ratio_and_hold_the_padded_box():

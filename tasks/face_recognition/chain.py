@@ -4,96 +4,88 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
-from tasks.face_recognition.alignment import face_view
-from tasks.face_recognition.finding import NO_FACE, CascadeFinder, EyePlacer, FaceFinder, Found, LandmarkPlacer
+from tasks.face_recognition.finding import NO_FACE, CascadeFinder, EyePlacer, FaceFinder, LandmarkPlacer
 from tasks.face_recognition.task import FaceRecognitionTask
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageLike, ImageSource
-from visionkit.predictions import Faces
+from visionkit.predictions import Faces, Prediction
 from visionkit.predictor import Predictor
+from visionkit.tiling import MergeObjects, Plan, Views
 
 _SERVED = ("input", "framing", "mirror", "embedding", "head", "backbone")
 
 
-class FacePipeline:
-    """Answers photos with their faces.
+class FaceChain(Predictor):
+    """Predicts the faces of photos: finds them, places five landmarks, aligns and embeds.
 
     Args:
         predictor: Of a face recognition model.
-        finder: Finds faces; scikit-image's cascade where left out.
-        placer: Places landmarks where the finder gives none; by the eyes where left out.
+        finder: Finds faces; scikit-image's cascade by default.
+        placer: Places landmarks where the finder gives none; by the eyes by default.
+        whole: Take the whole image as one face where none is found.
 
     Raises:
         UsageError: A model of another task.
 
     Example:
-        >>> pipeline = FacePipeline(load("models/faces"))
-        >>> faces = pipeline("group.jpg")
+        >>> chain = FaceChain(load("models/faces"))
+        >>> faces = chain("group.jpg")
         >>> faces.boxes.shape, faces.embeddings.shape
         ((3, 4), (3, 128))
     """
 
+    task: FaceRecognitionTask
+
     def __init__(
-        self, predictor: Predictor, finder: FaceFinder | None = None, placer: LandmarkPlacer | None = None
+        self,
+        predictor: Predictor,
+        finder: FaceFinder | None = None,
+        placer: LandmarkPlacer | None = None,
+        whole: bool = False,
     ) -> None:
         if not isinstance(predictor.task, FaceRecognitionTask):
-            raise UsageError(f"a face recognition model is wanted, not one of {predictor.task.name}")
-        self.predictor, self.task = predictor, predictor.task
+            raise UsageError(f"a face recognition model is needed, not one of {predictor.task.name}")
+        super().__init__(predictor.task, predictor.engine, predictor.batch_size)
         self.finder: FaceFinder = finder or CascadeFinder()
         self.placer: LandmarkPlacer = placer or EyePlacer()
+        self.whole = whole
 
     @property
     def width(self) -> int:
         """Of the embeddings."""
         return self.task.embedding
 
-    def __call__(self, picture: ImageLike) -> Faces:
-        """The faces of a photo, the larger ones first; none is an answer too.
+    def plan(self, image: ImageSource, views: Views | None = None, **options: Any) -> Plan:
+        """The faces that are found, the larger ones first; none is a prediction too."""
+        if views is not None:
+            return super().plan(image, views, **options)
+        pixels = image.read(3)
+        found, source = self.finder(pixels), ImageSource(pixels, image.name)
+        if self.whole and not len(found.boxes):
+            return Plan((None,), MergeObjects(_unsearched), source)
+        if found.landmarks is None and len(found.boxes):
+            found = found._replace(landmarks=self.placer(pixels, found.boxes))
+        return self.task.plan(source, found=found)._replace(image=source)
 
-        Raises:
-            DataError: The picture cannot be read.
-        """
-        source = ImageSource(picture)
-        pixels = source.read(3)
-        found = self.finder(pixels)
-        if len(found.boxes) == 0:
-            empty = np.zeros((0, 4)), np.zeros((0, self.width)), np.zeros(0), np.zeros((0, 5, 2))
-            return Faces(*empty, faces_found=0)
-        landmarks = found.landmarks if found.landmarks is not None else self.placer(pixels, found.boxes)
-        return self.embed(pixels, Found(found.boxes, found.scores, landmarks))
-
-    def embed(self, pixels: np.ndarray, found: Found) -> Faces:
-        """Aligns and embeds faces whose landmarks are known.
+    def faces(self, image: ImageLike, crop: bool = False) -> Faces:
+        """The faces of an image.
 
         Args:
-            pixels: (h, w, 3) uint8 RGB.
-            found: With landmarks.
-        """
-        assert found.landmarks is not None
-        views = [face_view(points, self.task.framing) for points in found.landmarks]
-        answer = self.predictor(pixels, views=views)
-        assert isinstance(answer, Faces)
-        return replace(
-            answer,
-            boxes=found.boxes,
-            scores=found.scores,
-            landmarks=found.landmarks,
-            faces_found=len(found.boxes),
-            whole_image=False,
-        )
+            image: See `visionkit.images`.
+            crop: The image is an aligned crop of one face already.
 
-    def crop(self, picture: ImageLike) -> Faces:
-        """The one face of a picture that is an aligned crop already."""
-        answer = self.predictor(picture)
-        assert isinstance(answer, Faces)
-        return answer
+        Raises:
+            DataError: The image cannot be read.
+        """
+        found = self(image, views=(None,) if crop else None)
+        assert isinstance(found, Faces)
+        return found
 
     def one(self, picture: ImageLike, crop: bool = False, face: int | None = None) -> Faces:
         """The one face of a picture that somebody is to be enrolled with or verified by.
@@ -107,7 +99,7 @@ class FacePipeline:
             DataError: No face, or several and nobody said which.
         """
         name = ImageSource(picture).name
-        faces = self.crop(picture) if crop else self(picture)
+        faces = self.faces(picture, crop)
         if len(faces) == 0:
             raise DataError(
                 f"{name}: no face found; take a frontal one, or say with --crop that the image is a face already"
@@ -128,6 +120,12 @@ class FacePipeline:
                 "a face; take a clearer image, or cut the face out and give it with --crop"
             )
         return take(faces, [number])
+
+
+def _unsearched(parts: Sequence[Prediction]) -> Prediction:
+    (face,) = parts
+    assert isinstance(face, Faces)
+    return replace(face, faces_found=0)
 
 
 def take(faces: Faces, numbers: list[int]) -> Faces:

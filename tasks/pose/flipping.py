@@ -1,0 +1,45 @@
+"""The flip test: the mean of the outputs on an image and on its horizontal flip, whose outputs are flipped back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from tasks.pose.network import mirrored_limbs
+from visionkit.errors import UsageError
+
+
+def check_flip_test(task: Any) -> None:
+    """Refuses a pose task whose outputs on a flipped image could not be flipped back.
+
+    Raises:
+        UsageError: The line states why.
+    """
+    if task.architecture == "keypoint_rcnn":
+        raise UsageError("model.flip_test: keypoint_rcnn finds other boxes in a mirrored picture; leave it out")
+    skeleton, width = task.skeleton, task.input.size[1]
+    if task.architecture == "openpose" and mirrored_limbs(skeleton.limbs, skeleton.mirror) is None:
+        raise UsageError(
+            f"skeleton {skeleton.name}: flip_test wants edges that are mirror images of each other, as its mirrored "
+            "pairs say; add the missing ones or leave flip_test out"
+        )
+    if task.architecture != "deeppose" and (width % task.stride or task.input.fit == "native"):
+        raise UsageError(f"model.flip_test: wants an input width that is a multiple of {task.stride:g}, not {width}")
+
+
+def flip_averaged(run: Callable[[Tensor], Any], mirrored: Callable[[Any], Any]) -> Callable[[Tensor], Any]:
+    """Runs a network on an image and on its flip.
+
+    Args:
+        run: (B, C, H, W) to a NamedTuple of outputs.
+        mirrored: Outputs on a flipped image to those on the image itself.
+    """
+
+    def wrapped(image: Tensor) -> Any:
+        outputs = run(image)
+        other = mirrored(run(image.flip(-1)))
+        return type(outputs)(*((a + b) / 2 for a, b in zip(outputs, other, strict=True)))
+
+    return wrapped

@@ -1,0 +1,99 @@
+"""What one call of a predictor goes by, and what it knows of an image afterwards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from visionkit.errors import DataError
+from visionkit.images import ImageLike, ImageSource
+from visionkit.novelty import Novelty
+from visionkit.predictions import Prediction
+from visionkit.tiling import Plan
+from visionkit.types import Example
+
+if TYPE_CHECKING:
+    import torch
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Times:
+    """Seconds that the parts of one prediction took.
+
+    Attributes:
+        read: Decoding the image.
+        prepare: Resizing it, or its tiles and crops, to network input.
+        network: Running the network.
+        decode: Making the prediction of its outputs.
+    """
+
+    read: float = 0.0
+    prepare: float = 0.0
+    network: float = 0.0
+    decode: float = 0.0
+
+    @contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        """Adds what runs inside to a part."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            setattr(self, part, getattr(self, part) + time.perf_counter() - start)
+
+
+class Result(NamedTuple):
+    """One image of a stream.
+
+    Attributes:
+        source: As it was given.
+        prediction: The prediction, or None where the image could not be read.
+        error: Why it could not be read, or None.
+        novelty: How far the image is from those of the model's own data, or None where the model does not know.
+        times: What its parts took, of `Predictor.examine` alone.
+    """
+
+    source: ImageLike
+    prediction: Prediction | None
+    error: DataError | None
+    novelty: Novelty | None = None
+    times: Times | None = None
+
+
+class Known(NamedTuple):
+    """What is known of an image after its pass."""
+
+    prediction: Prediction
+    novelty: Novelty | None
+
+
+class Job(NamedTuple):
+    """One image whose plan is made. The views of a `MapReducer` are prepared one by one when its turn comes."""
+
+    source: ImageSource
+    plan: Plan
+    examples: list[Example]
+
+
+@dataclass
+class Call:
+    """What one call goes by, of one thread.
+
+    Attributes:
+        options: Of the call.
+        decoding: Those among them that `VisionTask.decode` takes.
+        progress: Called with the views done and all of them.
+        times: What the call took so far.
+        features: Of the batch that the network ran on last, where the model knows what they tell.
+    """
+
+    options: dict[str, Any]
+    decoding: dict[str, Any]
+    progress: Progress | None = None
+    times: Times = field(default_factory=Times)
+    features: torch.Tensor | None = None
