@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing.process
-import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +16,14 @@ from visionkit.workers import shorten_sockets
 
 
 @pytest.fixture
-def config(monkeypatch: pytest.MonkeyPatch) -> dict:
+def config() -> Iterator[dict]:
     """The configuration of this process, in which no temporary folder was made yet."""
     config = multiprocessing.process.current_process()._config
-    monkeypatch.delitem(config, "tempdir", raising=False)
-    return config
+    kept = config.pop("tempdir", None)
+    yield config
+    config.pop("tempdir", None)  # multiprocessing removes the folder when the process ends
+    if kept is not None:
+        config["tempdir"] = kept
 
 
 @pytest.mark.timeout(60)
@@ -33,7 +36,6 @@ def test_a_long_temporary_folder_does_not_hang_loading(tmp_path: Path, config: d
     made = Path(config["tempdir"])
     assert made.is_dir() and len(str(made)) < 75 and not list(long.iterdir())
     assert tempfile.gettempdir() == str(long), "other temporary files stay where they were asked for"
-    shutil.rmtree(made)
 
 
 def test_no_short_folder_is_refused_before_training(tmp_path: Path, config: dict, monkeypatch) -> None:
