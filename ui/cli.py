@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from ui import training
+from visionkit.deferred_imports import defer_imports
 from visionkit.errors import Interrupted, Terminated, UsageError, VisionKitError, suggest
 from visionkit.faults import as_fault
 
@@ -85,6 +86,7 @@ def _dispatch(arguments: list[str]) -> int:
 
         print(f"visionkit {version('visionkit')}")
         return 0
+    defer_imports()
     if verb in training.VERBS:
         return training.main(verb, rest)
     if verb not in VERBS:

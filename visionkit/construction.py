@@ -59,6 +59,11 @@ class Budget(TorchDispatchMode):
         self._hook.remove()
         super().__exit__(*error)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch would import its compiler, seconds long, to keep it away from here, where nothing is compiled."""
+        return False
+
     def _count(self, module: nn.Module, name: str, child: Any) -> None:
         if threading.get_ident() == self._thread:
             self.modules -= 1
@@ -119,3 +124,8 @@ class WithoutInit(torch.overrides.TorchFunctionMode):
         if getattr(func, "__module__", None) == "torch.nn.init":
             return kwargs["tensor"] if "tensor" in kwargs else args[0]
         return func(*args, **kwargs)
+
+    @classmethod
+    def is_active(cls) -> bool:
+        """Whether one is entered in this thread: a network is built that was trained before."""
+        return any(isinstance(mode, cls) for mode in torch.overrides._get_current_function_mode_stack())

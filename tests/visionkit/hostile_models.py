@@ -32,6 +32,8 @@ from tests.processes import SERVER
 STARTERS = Path(__file__).parents[2] / "ui" / "starters"
 SECONDS, BYTES = 5.0, 2 * 2**30
 """What one model may take: seconds of a processor, which other work does not lengthen, and memory."""
+WAIT = 40 * SECONDS
+"""Seconds by the clock after which a model that gave no result at all hangs."""
 
 HUGE = 2**62
 VALUES: tuple[Any, ...] = (
@@ -340,8 +342,10 @@ def try_seed(seed: int, image: Path, target: Callable[..., None] = child) -> tup
         theirs.close()
         told, result = "", None
         try:
-            told = ours.recv() if ours.poll(60) else ""
-            result = ours.recv() if ours.poll(12 * SECONDS) else None
+            # Faults are judged by seconds of the child's processor (`child`). The clock here only ends a wait for ever,
+            # so it is generous: on a busy machine making a model of two million objects alone took over a minute.
+            told = ours.recv() if ours.poll(WAIT) else ""
+            result = ours.recv() if told and ours.poll(WAIT) else None
         except EOFError:
             pass
         hung = process.is_alive() and result is None

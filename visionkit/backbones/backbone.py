@@ -15,6 +15,7 @@ from visionkit.backbones.facts import backbone_facts, channel_statistics
 from visionkit.backbones.simple_pyramid import SimplePyramid
 from visionkit.backbones.sizes import check_image_size
 from visionkit.backbones.weights import weights_file
+from visionkit.construction import WithoutInit
 from visionkit.errors import UsageError
 
 Pyramid = dict[int, Tensor]
@@ -118,7 +119,8 @@ class Backbone(nn.Module):
             raise UsageError("strides: at least one is needed where use_final is false")
         if taps and (strides or use_final):
             raise UsageError("taps: take the place of a pyramid and of final features; leave strides and use_final out")
-        if image_size is not None and torch.get_default_device().type != "meta":
+        trained = WithoutInit.is_active()  # at its size; the check would take longer than all the rest of loading
+        if image_size is not None and not trained and torch.get_default_device().type != "meta":
             own = {"in_chans": in_chans, "strides": tuple(strides), "output_stride": output_stride, "taps": taps}
             check_image_size(name, image_size, use_final=use_final, num_classes=num_classes, **own)
         arguments: dict[str, Any] = {"in_chans": in_chans}

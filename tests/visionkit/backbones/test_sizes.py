@@ -12,6 +12,7 @@ from tasks.pose import PoseTask
 from tasks.semantic_segmentation import SemanticSegmentationTask
 from visionkit.backbones import Backbone
 from visionkit.backbones.sizes import Trial
+from visionkit.construction import WithoutInit
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
 
@@ -82,3 +83,11 @@ def test_label_maps_take_any_size_because_they_are_continued(name):
     task = SemanticSegmentationTask(name, decoder="fpn", classes=["a", "b"], input=spec).eval()
     with torch.no_grad():
         assert len(task(torch.zeros(1, 3, 50, 70, dtype=torch.uint8)).logits) == 1
+
+
+def test_a_trained_network_is_built_without_the_trial(monkeypatch):
+    monkeypatch.setattr("visionkit.backbones.backbone.check_image_size", None)
+    with WithoutInit():
+        Backbone("test_resnet", image_size=(64, 64))
+    with pytest.raises(TypeError):
+        Backbone("test_resnet", image_size=(64, 64))

@@ -1,0 +1,53 @@
+"""Stand-ins for heavy packages are there for one importing module and gone afterwards."""
+
+import sys
+
+import pytest
+
+from visionkit import deferred_imports
+
+
+@pytest.mark.parametrize("name", ["no_such_package", "no_such_package.part"])
+def test_a_name_is_lent_once_and_taken_back(name):
+    with deferred_imports._lend(name, "Type", int):
+        assert sys.modules[name].Type is int
+        assert name not in sys.modules
+    with deferred_imports._lend(name, "Type", int), pytest.raises(AttributeError):
+        _ = sys.modules[name].Other
+    assert name not in sys.modules
+
+
+def test_stand_ins_are_taken_back_after_an_error():
+    for stand_in in (deferred_imports._lend("absent", "x", 1), deferred_imports._unused("absent", y=2)):
+        with pytest.raises(ImportError), stand_in:
+            raise ImportError
+        assert "absent" not in sys.modules
+    with deferred_imports._without("absent"), pytest.raises(ImportError):
+        __import__("absent")
+    assert "absent" not in sys.modules
+
+
+def test_what_is_imported_already_stays():
+    import json
+
+    with deferred_imports._without("json"), deferred_imports._lend("json", "loads", None):
+        assert sys.modules["json"] is json and json.loads("1") == 1
+    assert sys.modules["json"] is json
+
+
+def test_the_hook_is_set_once():
+    before = list(sys.meta_path)
+    try:
+        deferred_imports.defer_imports()
+        once = list(sys.meta_path)
+        deferred_imports.defer_imports()
+        assert sys.meta_path == once
+    finally:
+        sys.meta_path[:] = before
+
+
+def test_all_named_importers_exist():
+    from importlib.util import find_spec
+
+    for name in deferred_imports.IMPORTERS:
+        assert find_spec(name), f"{name} has moved: its imports are paid for again"

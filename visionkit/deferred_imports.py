@@ -1,0 +1,159 @@
+"""Leaves out what other packages import for uses that visionkit has not: torch's compiler, wandb and scipy.signal.
+
+torchvision, timm, torchmetrics and lightning bring them in when they themselves are imported, for the check of a type,
+a decorator, a table of results, a metric of sounds. A prediction uses none of them, and they are half of its start.
+
+Hooks do it, because those packages import each other. Whoever uses the compiler or wandb itself gets the real ones.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
+
+COMPILER = "torch._dynamo"
+
+
+class _CompiledModule(type):
+    """The type of the stand-in for what torch.compile makes: nothing is one before the compiler is there."""
+
+    def __instancecheck__(cls, value: object) -> bool:
+        compiler = sys.modules.get(COMPILER)
+        real: type | None = getattr(compiler, "OptimizedModule", None)
+        return real is not None and isinstance(value, real)
+
+
+OptimizedModule = _CompiledModule("OptimizedModule", (), {})
+
+
+def is_compile_supported(kind: str) -> bool:
+    """Whether the compiler knows a kind of device; asked by torchvision's RoI pooling on a GPU."""
+    found: bool = importlib.import_module(f"{COMPILER}.utils").is_compile_supported(kind)
+    return found
+
+
+class _Once(ModuleType):
+    """Lends one name to one import statement; it is gone before the next."""
+
+    def __init__(self, name: str, lent: str, value: Any) -> None:
+        super().__init__(name)
+        self._lent = lent, value
+
+    def __getattr__(self, name: str) -> Any:
+        lent, value = self._lent
+        if name != lent:
+            raise AttributeError(name)
+        _take_back(self)
+        return value
+
+
+def _take_back(module: ModuleType) -> None:
+    if sys.modules.get(module.__name__) is module:
+        del sys.modules[module.__name__]
+
+
+@contextmanager
+def _lend(name: str, lent: str, value: Any) -> Iterator[None]:
+    if name in sys.modules:
+        yield
+        return
+    module = sys.modules[name] = _Once(name, lent, value)
+    try:
+        yield
+    finally:
+        _take_back(module)
+
+
+def _disable(function: Callable[..., Any] | None = None, recursive: bool = True, *, reason: str | None = None) -> Any:
+    """A decorator that keeps the compiler from a function, and imports it when that is called, as torch's own do."""
+    from torch._compile import _disable_dynamo
+
+    return _disable_dynamo(function, recursive)
+
+
+@contextmanager
+def _disable_later() -> Iterator[None]:
+    import torch
+
+    real = torch.compiler.disable
+    torch.compiler.disable = _disable  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.compiler.disable = real
+
+
+@contextmanager
+def _without(name: str) -> Iterator[None]:
+    """A package that is not there for the module that is imported meanwhile, unless it was imported before."""
+    absent = name not in sys.modules
+    if absent:
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if absent:
+            del sys.modules[name]
+
+
+@contextmanager
+def _unused(name: str, **attributes: Any) -> Iterator[None]:
+    """An empty module that is looked at and not used by the module that is imported meanwhile."""
+    if name in sys.modules:
+        yield
+        return
+    module = sys.modules[name] = ModuleType(name)
+    vars(module).update(attributes)
+    try:
+        yield
+    finally:
+        _take_back(module)
+
+
+def _lend_type() -> AbstractContextManager[None]:
+    return _lend(COMPILER, "OptimizedModule", OptimizedModule)
+
+
+IMPORTERS: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    "torchvision.ops.roi_align": lambda: _lend(f"{COMPILER}.utils", "is_compile_supported", is_compile_supported),
+    "torchvision.tv_tensors": _disable_later,
+    "timm.layers.typing": _disable_later,
+    "lightning.pytorch.trainer.connectors.logger_connector.result": _disable_later,
+    "timm.utils.summary": lambda: _without("wandb"),
+    "torchmetrics": lambda: _unused("scipy.signal", hamming=None),
+    "lightning.fabric.wrappers": _lend_type,
+    "lightning.pytorch.utilities.compile": _lend_type,
+}
+"""Modules that import one of the three, and what they find meanwhile."""
+
+
+class _Finder:
+    """Finds those modules as Python does, and has them run with less."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in IMPORTERS:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is None or spec.loader is None:
+            return None
+        execute, stand_in = spec.loader.exec_module, IMPORTERS[fullname]
+
+        def run(module: ModuleType) -> None:
+            with stand_in():
+                execute(module)
+
+        spec.loader.exec_module = run  # type: ignore[method-assign]
+        return spec
+
+
+def defer_imports() -> None:
+    """To be called before torchvision, timm or lightning are imported; what is there already stays as it is."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
