@@ -145,6 +145,58 @@ def test_no_poisoned_value_replaces_a_good_checkpoint(tmp_path: Path) -> None:
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
+class PoisonOnce(Callback):
+    """After one step, drawn by a seed, one value of the training is not finite any more, and stays so."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.step, self.kind = int(self.rng.integers(2, 5)), KINDS[seed % len(KINDS)]
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
+        if trainer.global_step != self.step:
+            return
+        average = next(each for each in trainer.callbacks if isinstance(each, EMA))  # type: ignore[attr-defined]
+        tensors = {
+            "weight": [value.data for value in pl_module.parameters()],
+            "statistic": [value for value in pl_module.buffers() if value.is_floating_point() and value.numel()],
+            "average": list(average.average.values()),
+            "optimizer": [state["exp_avg_sq"] for state in trainer.optimizers[0].state.values()],
+        }[self.kind]
+        tensor = tensors[int(self.rng.integers(len(tensors)))]
+        place = np.unravel_index(int(self.rng.integers(tensor.numel())), tensor.shape)
+        tensor[place] = float(self.rng.choice([math.nan, math.inf, -math.inf]))
+
+
+KINDS = ("weight", "statistic", "average", "optimizer")
+
+
+def values(content: Any) -> Any:
+    """All tensors of numbers in a checkpoint."""
+    if isinstance(content, torch.Tensor):
+        if content.is_floating_point():
+            yield content
+    elif isinstance(content, dict | list | tuple):
+        for each in content.values() if isinstance(content, dict) else content:
+            yield from values(each)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_a_poisoned_training_ends_and_keeps_its_good_checkpoint(seed: int, tmp_path: Path) -> None:
+    """Each seed is a training of its own: what is poisoned, where, with what and after which step."""
+    lightning.seed_everything(seed, verbose=False)
+    poison, checkpointing = PoisonOnce(seed), Checkpointing(tmp_path, "val/top1", every_n_train_steps=1)
+    with pytest.raises(Diverged) as caught:
+        fit(tmp_path, [EMA(0.9), Divergence(3), poison, checkpointing], val_check_interval=1, max_epochs=4)
+    assert caught.value.status == 6
+    found = sorted(tmp_path.glob("*.ckpt"))
+    assert tmp_path / "last.ckpt" in found
+    for path in found:
+        content = torch.load(path, weights_only=True)
+        assert 1 <= content["global_step"] < poison.step, path
+        assert all(bool(value.isfinite().all()) for value in values(content)), path
+
+
 def test_a_buffer_that_is_infinite_on_purpose_is_left_alone(tmp_path: Path) -> None:
     task = tiny_task()
     task.network.register_buffer("mask", torch.full((3,), -math.inf))
