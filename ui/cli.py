@@ -7,6 +7,8 @@ is heavy inside `run`. `fit`, `validate` and `test` are Lightning's command line
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
 import importlib
 import os
 import re
@@ -48,7 +50,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 success, otherwise the `status` of a `VisionKitError`; 1 is a defect of visionkit.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    status = _run(list(sys.argv[1:] if argv is None else argv))
+    if argv is None and sys.argv[1:2] == ["serve"]:
+        _leave(status)
+    return status
+
+
+def _leave(status: int) -> NoReturn:
+    """Ends the process after its exit functions; Python would first free a server's many objects one by one."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
+
+
+def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:

@@ -187,7 +187,7 @@ def test_a_taken_port_is_told(demo: Demo, capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_server_that_is_stopped_leaves_nothing_behind(tmp_path: Path, number: int, status: int) -> None:
-    code = "import sys; from ui.cli import main; sys.exit(main(['serve', '--port', '0']))"
+    code = "import sys; from ui.cli import main; sys.argv = ['visionkit', 'serve', '--port', '0']; sys.exit(main())"
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     # A shell that runs the tests in the background has SIGINT ignored, and children inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
