@@ -81,7 +81,7 @@ def _disable_later() -> Iterator[None]:
     import torch
 
     real = torch.compiler.disable
-    torch.compiler.disable = _disable  # type: ignore[assignment]
+    torch.compiler.disable = _disable
     try:
         yield
     finally:
