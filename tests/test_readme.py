@@ -8,6 +8,7 @@ line before a block says how, and why not simply so:
     <!-- run: network, fetches weights -->        run with no network: ends with 0, or with 5 and one clear line
     <!-- run: elsewhere, tests/x.py -->           what no one machine can do; that test runs it on stand-ins
 
+A block whose first line names a file (`# counting/task.py`) is written there in place of being run.
 `visionkit` is called in this process, since its imports cost seconds; `visionkit serve` and `make demo` are started,
 asked for their page and stopped.
 """
@@ -33,12 +34,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.own_package import install, own_packages, write
 from tests.real_data import ROOT, real_data
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 KINDS = ("fast", "slow", "ci", "network", "elsewhere")
 # What a block may be written in; `text` and `json` are shown output.
-LANGUAGES = ("bash", "python", "yaml", "json", "text")
+LANGUAGES = ("bash", "python", "yaml", "toml", "json", "text")
 _COMMAND = re.compile(r"\$ |(visionkit|make|wandb|pip|python3?) [a-z-]+( [^ ]|$)|(torchrun|sbatch|srun) ")
 _FENCE = re.compile(r"^ *```(.*)$")
 # What the slow blocks read, by the name that a reader's data has there, inside the folder of real data.
@@ -192,6 +194,8 @@ def _run(command: str, port: int) -> tuple[int, str]:
         make = [*shlex.split(command), "--silent", "--old-file=.venv/.installed", f"PORT={port}"]
         _serves(make, port, ROOT)  # make says 2 where what it called was interrupted: its status tells nothing
         return 0, ""
+    if command.startswith("pip install") and command.endswith("--editable ."):
+        return install(Path.cwd())
     # What only a shell understands, outside of quotes; a pattern of file names is understood here.
     if re.search(r"[|&;<>$`?(){}]", re.sub(r"'[^']*'|\"[^\"$`]*\"", "", command)):
         return _in_shell(command)
@@ -219,11 +223,12 @@ def _follow(page: Path, kinds: set[str], folder: Path, port: int) -> None:
             shutil.copytree(source, folder / name)
         elif source.exists():
             shutil.copy(source, folder / name)
-    with contextlib.chdir(folder):
+    with contextlib.chdir(folder), own_packages(folder):
         for block in _blocks_of(page):
             if block.kind not in kinds:
                 continue
-            if block.language == "python":
+            is_file = write(folder, block.text)
+            if block.language == "python" and not is_file:
                 exec(compile(block.text, block.place, "exec"), {"__name__": "__page__"})
             elif block.language == "yaml":
                 assert isinstance(yaml.safe_load(block.text), dict), block.place

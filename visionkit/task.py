@@ -424,7 +424,9 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
 
     def resolved(self) -> dict[str, Any]:
         """Arguments that the constructor worked out (input, classes, ...), stored in place of what was given."""
-        return {"input": self.input, "classes": self.classes, "optim": self.optim}
+        own = inspect.signature(type(self).__init__).parameters
+        found = {"input": self.input, "classes": self.classes, "optim": self.optim}
+        return {name: value for name, value in found.items() if name in own}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> VisionTask:

@@ -125,9 +125,6 @@ class DepthTask(VisionTask):
         self.metrics = build_metrics(max_depth, self.alignment, relative)
         self._warned = False
 
-    def resolved(self) -> dict[str, Any]:
-        return {"input": self.input, "optim": self.optim}
-
     @classmethod
     def default_input(cls, backbone: str = "resnet18", **init_args: Any) -> InputSpec:
         """The whole picture at 240x320, the ratio of most depth cameras."""

@@ -140,7 +140,7 @@ class FaceRecognitionTask(VisionTask):
         return InputSpec(size=size, fit="stretch", interpolation="bilinear", crop_fraction=1.0)
 
     def resolved(self) -> dict[str, Any]:
-        return {"input": self.input, "optim": self.optim, "identities": self.identities}
+        return {**super().resolved(), "identities": self.identities}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         groups = super().parameter_groups()

@@ -108,9 +108,8 @@ class SuperResolutionTask(VisionTask):
         return InputSpec(size=(48, 48), fit="native", divisor=1, interpolation="bicubic", bits=16)
 
     def resolved(self) -> dict[str, Any]:
-        # It has no classes, and what a checkpoint holds does not depend on where its weights began.
-        kept = {key: value for key, value in super().resolved().items() if key != "classes"}
-        return {**kept, "start_from": None}
+        # What a checkpoint holds does not depend on where its weights began.
+        return {**super().resolved(), "start_from": None}
 
     def losses(self, outputs: SuperResolutionOutputs, target: Any) -> dict[str, Tensor]:
         high_res = target["high_res"]

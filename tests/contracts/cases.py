@@ -1,11 +1,14 @@
 """What the contract suite needs to know of a task: a tiny network and its arguments.
 
-A task without a case fails the suite.
+A task without a case fails the suite. A new one brings its own: `CASE` in `tests/tasks/case_<name>.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +47,7 @@ class Case:
         overfit_pictures: How many there are, where two say nothing.
         loader: Name of the file in `configs/data`, and options that make it small.
         charts: What a run's report draws of the tables of a split.
+        labels: Makes a value of a target from the number of a sample and its image, where none here suits the task.
     """
 
     classes: tuple[str, ...]
@@ -60,6 +64,7 @@ class Case:
     overfit_pictures: int = 2
     loader: tuple[str, ...] = ("scenes", "--data.count", "8", "--data.eval_count", "5")
     charts: frozenset[str] = frozenset()
+    labels: Mapping[str, Callable[[int, np.ndarray], Any]] = field(default_factory=dict)
 
 
 _RCNN = {
@@ -179,6 +184,9 @@ CASES: dict[str, Case] = {
     ),
 }
 
+for _path in sorted((Path(__file__).parents[1] / "tasks").glob("case_*.py")):
+    CASES[_path.stem.removeprefix("case_")] = import_module(f"tests.tasks.{_path.stem}").CASE
+
 
 def build(name: str, network: str = "", **arguments: Any) -> VisionTask:
     """The task with a tiny network, the first of its case where none is named, and random weights."""
@@ -224,6 +232,7 @@ def samples(name: str, count: int, seed: int = 0) -> list[Sample]:
         },
         "identity": lambda k, image: np.int64(k // 2 % CASES[name].arguments["identities"]),
     }
+    targets |= CASES[name].labels
     shown = pictures(count, seed)
     if CASES[name].one_size:
         shown = [np.resize(image, shown[0].shape) for image in shown]

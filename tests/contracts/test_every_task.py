@@ -119,6 +119,7 @@ def test_prediction_survives_json_and_can_be_drawn(name):
     task = build(name).eval()
     picture = pictures(1)[0]
     prediction = Predictor(task)(picture)
+    assert prediction.kind in task.kinds, "the demo makes the task's page for these"
     record = json.loads(json.dumps(prediction.to_json()))
     assert Prediction.from_json(record) == prediction
     drawn = prediction.draw(picture)

@@ -1,11 +1,12 @@
 """What people receive: frozen values of numpy arrays in file pixels, with json both ways.
 
-Outside of learning nothing is a tensor. Each kind of answer is one module here, one in `visionkit.drawing`, which draws
-it, and one in `ui.views`, which shows it.
+Outside of training nothing is a tensor. Each kind of prediction is one module here, with all that is done with it; its
+drawing is the module of that name in `visionkit.drawing`, imported when something is drawn, and its view in the demo is
+found by entry point.
 """
 
 from visionkit.predictions.answers import Answers
-from visionkit.predictions.base import Overlay, Prediction
+from visionkit.predictions.base import Difference, Overlay, Prediction
 from visionkit.predictions.classification import Classification, Label
 from visionkit.predictions.depth_map import DepthMap
 from visionkit.predictions.detections import Detections, Instances
@@ -20,6 +21,7 @@ __all__ = [
     "Classification",
     "DepthMap",
     "Detections",
+    "Difference",
     "Faces",
     "Instances",
     "Label",
