@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import typing
 from abc import ABC, ABCMeta, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from lightning import LightningModule
@@ -18,7 +18,6 @@ from visionkit.argument_types import check_arguments
 from visionkit.errors import DataError, UsageError
 from visionkit.finite import finite
 from visionkit.geometry import Geometry, InputSpec
-from visionkit.images import ImageSource
 from visionkit.names import classes_differ
 from visionkit.nn.normalize import Normalize
 from visionkit.optim import OptimConfig, build_optimizer, build_scheduler, parameter_groups
@@ -28,14 +27,10 @@ from visionkit.plain_values import typed
 from visionkit.predictions import Prediction
 from visionkit.resume import epoch_ends
 from visionkit.run_report.charts import Chart
-from visionkit.session import Session
+from visionkit.serving import Served
 from visionkit.target_check import check_targets
 from visionkit.term_log import TermLog
-from visionkit.tiling import Located, Plan, Single, Views
 from visionkit.types import Batch
-
-if TYPE_CHECKING:
-    from visionkit.predictor import Predictor
 
 
 class _RemembersArguments(ABCMeta):
@@ -53,7 +48,7 @@ class _RemembersArguments(ABCMeta):
         return task
 
 
-class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
+class VisionTask(LightningModule, Served, ABC, metaclass=_RemembersArguments):
     """One vision task: steps, logging, optimiser and checkpoint contents are here, the rest in a subclass.
 
     A subclass sets the class variables, builds `network` (with a `backbone`), `normalize` and `metrics`, and writes
@@ -138,15 +133,6 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
     def restore(self, decoded: Any, geometry: Sequence[Geometry]) -> list[Prediction]:
         """Answers to predictions in file pixels, one per picture."""
 
-    def second_stage(self) -> nn.Module | None:
-        """A part of the network that `decode` runs on what it found, such as a mask head; by default none.
-
-        It takes tensors under the names of its attribute `inputs`, and gives a row for each row of the last one. It is
-        exported as a graph of its own, so thresholds stay free; `decode` of such a task takes the engine of that graph
-        as `second`, and runs the part itself where it is None.
-        """
-        return None
-
     def measure(self, decoded: Any, batch: Batch) -> None:
         """Feeds the metrics with what would be served."""
         self.metrics.update(decoded, batch["target"])
@@ -154,43 +140,6 @@ class VisionTask(LightningModule, ABC, metaclass=_RemembersArguments):
     def train_batch(self, batch: Batch) -> Batch:
         """Changes a training batch on its device (mixup and the like); by default nothing."""
         return batch
-
-    def looks_again(self) -> str:
-        """The option by which the network looks at another picture than it is given, or at it twice; by default none.
-
-        Such a network cannot read a pass of the backbone that others share.
-        """
-        return ""
-
-    def plan(
-        self, image: ImageSource, *, views: Views | None = None, found: Located | None = None, **options: Any
-    ) -> Plan:
-        """How one image is predicted on: the views that the network is shown, and what makes one prediction of them.
-
-        By default the whole image once. Options that a task names in its signature belong to a call of `Predictor`.
-
-        Args:
-            image: Not decoded yet; its size is known.
-            views: Regions that are asked for, in place of the task's own.
-            found: Objects to be cropped, for a task that runs on crops, see `visionkit.chain`.
-            **options: All options of the call, those of `decode` among them.
-        """
-        if found is not None:
-            raise UsageError(f"{self.name}: this model takes whole images and no boxes; leave the detector out")
-        return Plan((None,) if views is None else tuple(views), Single())
-
-    def augmented(self, run: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-        """Test-time augmentation: how the network is run for these options; by default once on the input as it is.
-
-        Args:
-            run: The network, see `visionkit.engines.Engine`.
-            **options: As in `plan`.
-        """
-        return run
-
-    def session(self, predictor: Predictor, **options: Any) -> Session:
-        """What keeps the state between the frames of one video, see `Predictor.session`; by default no state."""
-        return Session(predictor, **options)
 
     def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
         """Tables of the split just measured, by title; each row maps column to value. By default none.

@@ -1,0 +1,68 @@
+"""What a task says of its serving: the plan for an image, test-time augmentation, and the state between frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import nn
+
+from visionkit.errors import UsageError
+from visionkit.images import ImageSource
+from visionkit.session import Session
+from visionkit.tiling import Located, Plan, Single, Views
+
+if TYPE_CHECKING:
+    from visionkit.predictor import Predictor
+
+
+class Served:
+    """The half of `VisionTask` that `visionkit.predictor.Predictor` asks; every method has a default."""
+
+    name: ClassVar[str]
+
+    def second_stage(self) -> nn.Module | None:
+        """A part of the network that `decode` runs on what it found, such as a mask head; by default none.
+
+        It takes tensors under the names of its attribute `inputs`, and gives a row for each row of the last one. It is
+        exported as a graph of its own, so thresholds stay free; `decode` of such a task takes the engine of that graph
+        as `second`, and runs the part itself where it is None.
+        """
+        return None
+
+    def looks_again(self) -> str:
+        """The option by which the network looks at another picture than it is given, or at it twice; by default none.
+
+        Such a network cannot read a pass of the backbone that others share.
+        """
+        return ""
+
+    def plan(
+        self, image: ImageSource, *, views: Views | None = None, found: Located | None = None, **options: Any
+    ) -> Plan:
+        """How one image is predicted on: the views that the network is shown, and what makes one prediction of them.
+
+        By default the whole image once. Options that a task names in its signature belong to a call of `Predictor`.
+
+        Args:
+            image: Not decoded yet; its size is known.
+            views: Regions that are asked for, in place of the task's own.
+            found: Objects to be cropped, for a task that runs on crops, see `visionkit.chain`.
+            **options: All options of the call, those of `decode` among them.
+        """
+        if found is not None:
+            raise UsageError(f"{self.name}: this model takes whole images and no boxes; leave the detector out")
+        return Plan((None,) if views is None else tuple(views), Single())
+
+    def augmented(self, run: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        """Test-time augmentation: how the network is run for these options; by default once on the input as it is.
+
+        Args:
+            run: The network, see `visionkit.engines.Engine`.
+            **options: As in `plan`.
+        """
+        return run
+
+    def session(self, predictor: Predictor, **options: Any) -> Session:
+        """What keeps the state between the frames of one video, see `Predictor.session`; by default no state."""
+        return Session(predictor, **options)
