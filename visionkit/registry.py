@@ -86,11 +86,15 @@ def _stated(module: str, name: str) -> dict[str, Any]:
     path = next((each for each in files if each.is_file()), Path(spec.origin or ""))
     body = ast.parse(path.read_text("utf-8")).body if path.suffix == ".py" else []
     classes = [node for node in body if isinstance(node, ast.ClassDef) and node.name == name]
-    stated = {}
+    stated: dict[str, Any] = {}
     for node in classes[-1].body if classes else ():
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            try:
-                stated[node.targets[0].id] = ast.literal_eval(node.value)
-            except ValueError:  # not a plain value
-                continue
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+        try:
+            value = ast.literal_eval(node.value)
+        except ValueError:  # not a plain value
+            continue
+        pairs = zip(target.elts, value, strict=True) if isinstance(target, ast.Tuple) else [(target, value)]
+        stated.update({name.id: each for name, each in pairs if isinstance(name, ast.Name)})
     return stated

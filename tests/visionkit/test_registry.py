@@ -44,12 +44,13 @@ def test_a_task_of_any_module_is_read(file: str, value: str, tmp_path: Path, mon
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         'raise RuntimeError("imported")\n'
-        'class Task(Base):\n    kinds = ("a",)\n    title = f"{1}"\n    outputs = Other\n'
+        'class Task(Base):\n    kinds: ClassVar[tuple[str, ...]] = ("a",)\n    title = f"{1}"\n    outputs = Other\n'
+        '    monitor, question = ("val/mae", "min"), "What?"\n    network: Module\n'
     )
     if "/" in file:
         (tmp_path / "pack" / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    assert _pages(value, monkeypatch) == {"my_task": TaskPage("My task", "", ("a",))}
+    assert _pages(value, monkeypatch) == {"my_task": TaskPage("My task", "What?", ("a",))}
 
 
 @pytest.mark.parametrize("value", ["nowhere_at_all:Task", "tests:Task", "sys:Task", "tests.visionkit.nothing:Task"])
