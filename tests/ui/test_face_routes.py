@@ -17,7 +17,7 @@ from PIL import Image
 
 from datamodules.scenes import draw_face
 from tasks.face_recognition.chain import FaceChain, fingerprint
-from tasks.face_recognition.finding import CascadeFinder, Found
+from tasks.face_recognition.finding import CascadeFinder
 from tasks.face_recognition.gallery import Gallery
 from tasks.face_recognition.task import FaceRecognitionTask
 from ui.app import Settings, application
@@ -31,9 +31,10 @@ from ui.serving.limits import Limits
 from visionkit.bundle import save_bundle
 from visionkit.geometry import InputSpec
 from visionkit.predictor import load
+from visionkit.tiling import Located
 
 ROC = [[0.01, 0.8, 0.5], [0.0001, 0.1, 0.7], [0.1, 0.95, 0.3], [1.0, 1.0, -1.0]]
-TWO = Found(np.array([[0, 0, 60, 60], [20, 20, 90, 90]], np.float32), np.array([0.7, 0.5], np.float32))
+TWO = Located(np.array([[0, 0, 60, 60], [20, 20, 90, 90]], np.float32), np.array([0.7, 0.5], np.float32))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def ask(models: Path, face: np.ndarray, tmp_path: Path, monkeypatch: pytest.Monk
 def test_programs_find_faces(ask: Callable[..., Any], chain: FaceChain, face, monkeypatch, tmp_path) -> None:
     assert ask("find").json() == chain(face).to_json(), "boxes, landmarks and scores of both"
     assert ask("find", drawn=1).content[:2] == b"\xff\xd8"
-    none = Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+    none = Located(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
     monkeypatch.setattr(CascadeFinder, "__call__", lambda self, picture: none)
     assert ask("find").json() == {"kind": "faces", "faces_found": 0, "whole_image": False, "faces": []}
     assert not (tmp_path / "people").exists(), "finding needs no gallery and makes none"
