@@ -63,7 +63,7 @@ def gallery(chain: FaceChain, face: np.ndarray, tmp_path: Path) -> Gallery:
     """Ada alone is enrolled."""
     mark = fingerprint(chain.task.config, chain.task.state_dict())
     gallery = Gallery(tmp_path / "people", model=mark, width=chain.width, create=True)
-    gallery.enrol("Ada", chain.crop(face).embeddings)
+    gallery.enrol("Ada", chain.faces(face, crop=True).embeddings)
     return gallery
 
 
@@ -151,7 +151,7 @@ def test_only_the_gallery_that_the_server_was_started_with_is_read(
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     inside = Gallery(scratch / "gallery", model=gallery.model, width=chain.width, create=True)
-    inside.enrol("Bo", chain.crop(face).embeddings)
+    inside.enrol("Bo", chain.faces(face, crop=True).embeddings)
     for given, status in ((None, 400), (tmp_path / "people", 200)):
         app = application(
             Settings(Catalogue(models), "http://testserver", scratch, gallery=given), names=["testserver"]
