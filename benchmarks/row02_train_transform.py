@@ -23,9 +23,9 @@ from benchmarks import timing
 from benchmarks.pictures import jpegs
 from benchmarks.timing import Goal, Options, Report, Stopwatch
 from datamodules.augment import ClassificationAugment
-from visionkit.data import SampleDataset
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
+from visionkit.loading import SampleDataset
 from visionkit.preprocess import Preprocessor
 from visionkit.types import Sample, View
 from visionkit.workers import settle_worker

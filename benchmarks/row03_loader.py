@@ -24,8 +24,9 @@ from benchmarks.pictures import jpegs
 from benchmarks.row02_train_transform import Samples
 from benchmarks.timing import Goal, Options, Report, Stopwatch
 from datamodules.augment import ClassificationAugment
-from visionkit.data import SampleDataset, Split, VisionDataModule, collate
+from visionkit.data import Split, VisionDataModule
 from visionkit.geometry import InputSpec
+from visionkit.loading import SampleDataset, collate
 from visionkit.preprocess import Preprocessor
 from visionkit.types import Batch, Example, Sample
 from visionkit.workers import settle_worker

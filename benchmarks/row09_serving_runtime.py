@@ -28,10 +28,10 @@ from benchmarks import timing
 from benchmarks.pictures import jpegs
 from benchmarks.timing import Goal, Options, Quartiles, Report, Stopwatch
 from tasks.classification import ClassificationTask
-from visionkit.data import collate
 from visionkit.engines import GRAPHS, OnnxEngine, OpenVinoEngine, TorchEngine
 from visionkit.export import write_graph
 from visionkit.images import ImageSource
+from visionkit.loading import collate
 from visionkit.preprocess import Preprocessor
 from visionkit.quantize import quantize
 from visionkit.types import Sample

@@ -20,6 +20,7 @@ from datamodules.photometric import ColourStep, EraseStep, Steps, colour_matrix
 from datamodules.policies import Policy, build_operation, draw_operations
 from visionkit.errors import UsageError, suggest
 from visionkit.images import ImageSource
+from visionkit.remembered import RemembersArguments
 from visionkit.targets import per_instance, placed
 from visionkit.types import Photometric, Sample, View
 
@@ -28,7 +29,7 @@ _CARRIED = {"boxes", "masks", "keypoints", "label_map", "depth"}
 """What albumentations moves; any other target that belongs to positions is refused."""
 
 
-class SampleAugment(ABC):
+class SampleAugment(ABC, metaclass=RemembersArguments):
     """A change of training samples that data modules take by short name on the command line."""
 
     @abstractmethod

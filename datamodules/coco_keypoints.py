@@ -17,6 +17,7 @@ from datamodules.object_entries import Entry
 from datamodules.pose_data import PoseData, keypoint_boxes
 from visionkit.data import Split
 from visionkit.errors import DataError, suggest
+from visionkit.plain_values import plain
 from visionkit.skeleton import shipped, subject_areas
 from visionkit.skeleton_names import (
     WHOLE_COUNT,
@@ -27,7 +28,6 @@ from visionkit.skeleton_names import (
     order_of,
     plain_name,
 )
-from visionkit.task import plain
 from visionkit.text_files import read_json, shown
 
 log = logging.getLogger(__name__)

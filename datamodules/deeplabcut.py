@@ -16,8 +16,8 @@ from datamodules.splits import SPLITS, split_folders
 from visionkit.data import Split
 from visionkit.errors import DataError
 from visionkit.listing import list_files, resolve_listed
+from visionkit.plain_values import plain
 from visionkit.skeleton_names import find_skeleton, named_skeleton, order_of
-from visionkit.task import plain
 from visionkit.text_files import read_csv, read_yaml, real_number, shown
 
 _LABELS = "CollectedData_"

@@ -18,9 +18,10 @@ from datamodules.record_io import is_record, open_record
 from datamodules.splits import SPLITS
 from datamodules.splitting import SplittingData
 from datamodules.verification_sets import read_verification_set
-from visionkit.data import EpochSampler, Split, VisionDataModule
+from visionkit.data import Split, VisionDataModule
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
+from visionkit.loading import EpochSampler
 from visionkit.names import normalized
 from visionkit.types import Sample
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from visionkit.data import EpochSampler
 from visionkit.errors import UsageError
+from visionkit.loading import EpochSampler
 
 
 class PersonSampler(EpochSampler):

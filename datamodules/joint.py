@@ -11,9 +11,10 @@ import numpy as np
 
 from datamodules.augment import SampleAugment
 from datamodules.pose_augment import PoseAugment
-from visionkit.data import EpochSampler, Split, VisionDataModule
+from visionkit.data import Split, VisionDataModule
 from visionkit.errors import DataError, UsageError, suggest
-from visionkit.task import plain
+from visionkit.loading import EpochSampler
+from visionkit.plain_values import plain
 from visionkit.types import Sample
 
 Mix = Literal["shuffled", "round_robin", "proportional", "temperature"]

@@ -17,9 +17,9 @@ from datamodules.pose_data import PoseData, boxless_entry
 from visionkit.data import Split
 from visionkit.errors import DataError, UsageError, suggest
 from visionkit.listing import list_images, resolve_listed
+from visionkit.plain_values import plain
 from visionkit.skeleton import Skeleton
 from visionkit.skeleton_names import find_skeleton, is_own, named_skeleton, order_of
-from visionkit.task import plain
 
 _USER = 0  # instances that somebody labelled; 1 are predictions
 _OFFSET_ENDS = 1.1  # before that format coordinates count from the corner of the first pixel

@@ -16,11 +16,12 @@ from datamodules.pictures import FileStore, PixelCache
 from datamodules.resolution_pairs import list_matching, pair_resolutions
 from datamodules.splits import SPLITS
 from datamodules.splitting import SplittingData
-from visionkit.data import Split, rng_for
+from visionkit.data import Split
 from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
 from visionkit.listing import Listing
+from visionkit.loading import rng_for
 from visionkit.types import Sample
 
 Small = Literal["refuse", "mirror"]

@@ -100,7 +100,7 @@ def save_bundle(
         EnvironmentFault: The disk is full.
     """
     from visionkit.out_of_distribution import write_statistics
-    from visionkit.task import plain
+    from visionkit.plain_values import plain
 
     card, statistics = {**task.card, **card}, task.statistics
     target, task = Path(folder), task.served()

@@ -11,37 +11,33 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, Namespace, get_loader, set_loader, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger
 
 from visionkit.arguments import NOTHING, RESULTS, RUN_OPTIONS, check_arguments, option
-from visionkit.callbacks import Checkpointing, NoProfiler, RunReport, default_callbacks
-from visionkit.callbacks.run_report import report_best
-from visionkit.callbacks.tracking import track
-from visionkit.checkpoint import AtomicCheckpointIO, StoredModel, find_last, read_checkpoint, read_model
+from visionkit.callbacks import RunReport
+from visionkit.checkpoint import StoredModel, read_checkpoint, read_model
 from visionkit.cli_errors import explain
 from visionkit.configurations import quote_names
 from visionkit.data import VisionDataModule
-from visionkit.elastic import join_restarted
-from visionkit.errors import CheckpointError, UsageError, VisionKitError
+from visionkit.errors import UsageError, VisionKitError
 from visionkit.faults import as_fault, of_exit
 from visionkit.linking import LINKS, has_argument, link
 from visionkit.measured import check_typed, in_front
 from visionkit.option_order import in_order
+from visionkit.plain_values import plain
 from visionkit.quiet import hush_lightning
 from visionkit.registry import task_class, task_packages
 from visionkit.report import print_results, write_results
 from visionkit.run_report import summary
-from visionkit.runs import CHECKPOINTS, has_checkpoint, is_first_rank, release, run_folder
-from visionkit.task import VisionTask, plain
+from visionkit.runs import release, run_folder
+from visionkit.task import VisionTask
 from visionkit.trainer_options import check_trainer
-from visionkit.warm_start import take_weights
+from visionkit.training import TRAINER_DEFAULTS, RunSettings, prepare, resolve_checkpoint, train, trainer_options
 
 VERBS = ("fit", "validate", "test")
 
@@ -116,7 +112,7 @@ class VisionCLI(LightningCLI):
             VisionDataModule,
             save_config_callback=None,
             seed_everything_default=0,
-            trainer_defaults={"log_every_n_steps": 20, "enable_model_summary": False, "use_distributed_sampler": False},
+            trainer_defaults=dict(TRAINER_DEFAULTS),
             parser_kwargs={"exit_on_error": False, verb: {"exit_on_error": False}},
             subclass_mode_model=True,
             subclass_mode_data=True,
@@ -206,10 +202,8 @@ class VisionCLI(LightningCLI):
         self.run_folder = run_folder(settings.run, self._task_name, bool(wanted))
         settings.run = str(self.run_folder)
         if wanted:
-            found = _resolve(wanted, self.run_folder)
+            found = resolve_checkpoint(wanted, self.run_folder)
             settings.ckpt_path = str(found) if found else None
-            if found is None and is_first_rank():
-                print(f"--ckpt_path last: {self.run_folder} has no checkpoint yet; training begins", file=sys.stderr)
 
     def _place_loggers(self, folder: str) -> None:
         """Loggers write into the run's folder unless their configuration says where."""
@@ -227,11 +221,7 @@ class VisionCLI(LightningCLI):
         if self._verb == "fit":
             kwargs |= self._fit_options()
         trainer = super().instantiate_trainer(**kwargs)
-        if hasattr(trainer.strategy, "_timeout"):
-            timeout = timedelta(seconds=settings.rank_timeout)
-            trainer.strategy._timeout = timeout
-            join_restarted("nccl" if trainer.strategy.root_device.type == "cuda" else "gloo", timeout)
-        track(trainer, settings.get("ckpt_path") if self._verb == "fit" else None)
+        prepare(trainer, settings.rank_timeout, settings.get("ckpt_path") if self._verb == "fit" else None)
         source = self._stored.source if self._stored is not None else ""
         folder = summary.run_of(Path(source)) or settings.run
         if self._verb != "fit" and settings.report and folder:
@@ -241,28 +231,20 @@ class VisionCLI(LightningCLI):
 
     def _fit_options(self) -> dict[str, Any]:
         """What the trainer of a training gets beside its configuration."""
-        settings, options = self.settings, self.settings.trainer
-        bare = bool(options.get("barebones"))
-        given: dict[str, Any] = {"log_every_n_steps": 0} if bare else {}
-        if options.get("logger") in (None, True):
-            given["logger"] = False if bare else CSVLogger(str(self.run_folder), name="metrics")
-        self.trainer_defaults["callbacks"] = default_callbacks(
-            self.model,
-            run=self.run_folder,
-            config=self.portable_config(),
-            ema=settings.ema,
-            checkpoint_every=settings.checkpoint_every,
-            stop_after_nonfinite=settings.stop_after_nonfinite,
-            show_progress=options.get("enable_progress_bar") is not False and not bare,
-            save=options.get("enable_checkpointing") is not False and not bare,
-            report=settings.report and not bare,
-            command=self._command,
+        settings = self.settings
+        self.run_settings = RunSettings(
+            self.run_folder,
+            settings.ema,
+            settings.checkpoint_every,
+            settings.stop_after_nonfinite,
+            settings.report,
+            settings.rank_timeout,
+            self._command,
         )
-        if options.get("profiler") is None and not bare:
-            given["profiler"] = NoProfiler()
-        plugins = self._get(self.config_init, "trainer").get("plugins") or []
-        given["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()]
-        return given
+        given = {**settings.trainer.as_dict(), "plugins": self._get(self.config_init, "trainer").get("plugins")}
+        options = trainer_options(self.model, self.run_settings, given, self.portable_config())
+        self.trainer_defaults["callbacks"] = options.pop("callbacks")
+        return options
 
     def portable_config(self) -> dict[str, Any]:
         """The configuration that reproduces the run.
@@ -281,23 +263,13 @@ class VisionCLI(LightningCLI):
 
     # ------------------------------------------------------------------ the verbs
 
-    def fit(self, model: VisionTask, **kwargs: Any) -> None:
-        """Trains, and says where the result lies."""
+    def fit(self, model: VisionTask, datamodule: VisionDataModule, ckpt_path: Any = None, **kwargs: Any) -> None:
+        """Trains, and states where the result lies."""
+        found = Path(ckpt_path) if ckpt_path else None
         source = self.settings.start_from
-        if source and kwargs.get("ckpt_path") is None:
-            new = take_weights(model, source)
-            told = f"{len(new)} tensors did not fit and are new, such as {new[0]}" if new else "all weights are taken"
-            if self.trainer.is_global_zero:
-                print(f"start_from {source}: {told}", file=sys.stderr)
-        self.trainer.fit(model, **kwargs)
-        if self.trainer.is_global_zero and (reason := summary.stopped_early(self.trainer)):
-            print(reason)
-        if self.settings.report:
-            report_best(self.trainer, model)
+        run = train(self.trainer, model, datamodule, self.run_settings, found, source, prepared=True, **kwargs)
         if self.trainer.is_global_zero:
-            saver = next((each for each in self.trainer.checkpoint_callbacks if isinstance(each, Checkpointing)), None)
-            paths = {"best": saver.best_model_path, "last": saver.last_model_path} if saver is not None else {}
-            there = [f"{name}: {path}" for name, path in paths.items() if path and Path(path).is_file()]
+            there = [f"{name}: {path}" for name, path in (("best", run.best), ("last", run.last)) if path]
             print(f"run:  {self.run_folder}\n{there[0] if there else 'no checkpoint was saved'}")
             if there:
                 print(f"next: {self._next_step(there[0].partition(': ')[2])}")
@@ -352,27 +324,6 @@ def _allow_imports() -> None:
     packages = {"visionkit", "tasks", "datamodules", "lightning", "torch", *task_packages()}
     packages |= set(filter(None, os.environ.get("VISIONKIT_ALLOW_IMPORTS", "").split(",")))
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=sorted(packages))
-
-
-def _resolve(checkpoint: str, run: Path) -> Path | None:
-    """`last` is the newest whole checkpoint of the run, `best` the one that the monitored metric chose.
-
-    A run without any checkpoint has no `last`: the same words then begin a run and, started again, go on with it.
-    """
-    folder = run / CHECKPOINTS
-    if checkpoint == "last":
-        found = find_last(folder)
-        if found is None and has_checkpoint(run):
-            raise CheckpointError(f"{folder}: no checkpoint here is whole; begin again in another --run")
-        return found
-    if checkpoint == "best":
-        best = sorted(folder.glob("best*.ckpt"), key=lambda path: path.stat().st_mtime)
-        if not best:
-            raise CheckpointError(f"{folder}: no best checkpoint here yet")
-        return best[-1]
-    if not Path(checkpoint).exists():
-        raise CheckpointError(f"{checkpoint}: no such checkpoint; allowed are a file, last and best")
-    return Path(checkpoint)
 
 
 def _as_defaults(task: str, config: Mapping[str, Any]) -> list[str]:

@@ -1,27 +1,19 @@
-"""Loaders whose every item depends on (seed, epoch, index) alone.
-
-So a run can be stopped anywhere and go on with equal weights, with any number of workers: the permutation comes from
-(seed, epoch), the sampler yields (epoch, index), and an item draws its augmentation from (seed, epoch, index). In
-evaluation the sampler neither pads nor repeats, so N processes see each picture once.
-"""
+"""The base of every data module: a subclass lists samples, the base makes loaders of them."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
-import signal
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from lightning import LightningDataModule
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
+from torch.utils.data import DataLoader
 
 from visionkit.brightness import choose_white
 from visionkit.data_summary import (
@@ -35,178 +27,21 @@ from visionkit.data_summary import (
 from visionkit.errors import DataError, UsageError, VisionKitError
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
+from visionkit.loading import Augment, EpochSampler, ResumableLoader, SampleDataset, SequenceSampler, collate
 from visionkit.preprocess import Preprocessor
+from visionkit.remembered import RemembersArguments
 from visionkit.resume import position_of
-from visionkit.targets import field_of
-from visionkit.types import Batch, Example, HeadTarget, Sample
-from visionkit.workers import STOPPING, init_worker, shorten_sockets
+from visionkit.sequences import ClipSamples, SequencedSamples
+from visionkit.types import Example, Sample
+from visionkit.workers import init_worker, shorten_sockets
 
 log = logging.getLogger(__name__)
 
 Split = Literal["train", "val", "test"]
 _STAGES: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
-Augment = Callable[[Sample, np.random.Generator], Sample]
-"""Changes a training sample; draws all its randomness from the generator it is given. Must be picklable."""
 
 
-def rng_for(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """The random generator of one item in one epoch: counter-based, so no state has to be kept or restored."""
-    # The index goes into a high word: the low ones count the draws, where neighbours would share all but four numbers.
-    key = (seed & 0xFFFFFFFF) << 32 | (epoch & 0xFFFFFFFF)
-    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, index, 0]))
-
-
-def collate(examples: Sequence[Example]) -> Batch:
-    """Puts examples into one batch.
-
-    Pictures of different sizes are filled up at the right and bottom, which leaves coordinates as they are. Targets
-    with one shape per picture are stacked; targets that count objects stay a list of dicts.
-    """
-    fill = examples[0]["geometry"].fill
-    return {
-        "inputs": {
-            name: _stack([example["inputs"][name] for example in examples], fill) for name in examples[0]["inputs"]
-        },
-        "target": collate_targets([example["target"] for example in examples]),
-        "geometry": [example["geometry"] for example in examples],
-        "id": [example["id"] for example in examples],
-    }
-
-
-def collate_targets(targets: Sequence[Any]) -> Any:
-    """The targets of a batch: a dict of stacked tensors, a list where objects are counted, or a `HeadTarget` a head."""
-    if any("heads" in target for target in targets):
-        return {"heads": _collate_heads([target["heads"] for target in targets])}
-    if any(field_of(key).counted for target in targets for key in target):
-        return list(targets)
-    keys = targets[0].keys() if targets else ()
-    return {key: _stack([target[key] for target in targets], field_of(key).pad) for key in keys}
-
-
-def _collate_heads(targets: Sequence[Mapping[str, Any]]) -> dict[str, HeadTarget]:
-    out: dict[str, HeadTarget] = {}
-    for name in sorted({name for target in targets for name in target}):
-        rows = [row for row, target in enumerate(targets) if name in target]
-        out[name] = {"rows": torch.tensor(rows), "target": collate_targets([targets[row][name] for row in rows])}
-    return out
-
-
-def _stack(tensors: list[Tensor], fill: float) -> Tensor:
-    first = tensors[0].shape
-    if all(t.shape == first for t in tensors):
-        if tensors[0].dim() == 3 and tensors[0].stride(0) == 1:
-            # Pictures lie in memory as (h, w, C); turning each over costs ten times what copying it does.
-            return torch.stack([t.permute(1, 2, 0) for t in tensors]).permute(0, 3, 1, 2)
-        return torch.stack(tensors)
-    height, width = max(t.shape[-2] for t in tensors), max(t.shape[-1] for t in tensors)
-    out = tensors[0].new_full((len(tensors), *first[:-2], height, width), fill)
-    for row, tensor in zip(out, tensors, strict=True):
-        row[..., : tensor.shape[-2], : tensor.shape[-1]] = tensor
-    return out
-
-
-class SampleDataset(Dataset[Example]):
-    """Samples with augmentation and preprocessing; an item is asked for by (epoch, index)."""
-
-    def __init__(
-        self, samples: Sequence[Sample], preprocessor: Preprocessor, seed: int = 0, augment: Augment | None = None
-    ) -> None:
-        self.samples, self.preprocessor, self.seed, self.augment = samples, preprocessor, seed, augment
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, item: int | tuple[int, int]) -> Example:
-        epoch, index = (0, item) if isinstance(item, int) else item
-        sample = self.samples[index]
-        if self.preprocessor.spec.white is not None:
-            sample = sample.map_images(self.preprocessor.source)
-        if self.augment is not None:
-            sample = self.augment(sample, rng_for(self.seed, epoch, index))
-        return self.preprocessor(sample)
-
-
-class EpochSampler(DistributedSampler[Any], SequentialSampler):
-    """Yields (epoch, index) for one rank; skips what an interrupted epoch has already seen.
-
-    It calls itself a DistributedSampler because Lightning wraps any other sampler in one that pads and repeats, and a
-    SequentialSampler because Lightning's `overfit_batches` replaces any other by one that knows no epochs.
-
-    Args:
-        length: Number of samples.
-        shuffle: Permute by (seed, epoch); training also drops or repeats to give every rank the same number.
-        seed: Of the permutation.
-        rank: This process.
-        world: Number of processes.
-    """
-
-    def __init__(self, length: int, *, shuffle: bool, seed: int = 0, rank: int = 0, world: int = 1) -> None:
-        super().__init__(range(length), world, rank, shuffle, seed)  # type: ignore[arg-type]  # only its length counts
-        self.length, self.world = length, world
-        self.frozen = False
-        """Every epoch is the first one again, with the same order and augmentation: `overfit_batches`."""
-        self.skip = 0
-        """Items of this rank that are left out at the start of the next epoch: those seen before an interruption."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer before each epoch."""
-        if epoch != self.epoch:
-            self.skip = 0  # an epoch with nothing left to do never asks for an item
-        self.epoch = epoch
-
-    @property
-    def drawn_epoch(self) -> int:
-        """The epoch that order and augmentation are drawn for."""
-        return 0 if self.frozen else self.epoch
-
-    def order(self, rng: np.random.Generator) -> np.ndarray:
-        """The order of one epoch over all ranks, (length,) int; rank r takes every `world`-th from the r-th on."""
-        return rng.permutation(self.length)
-
-    def _indices(self) -> np.ndarray:
-        if not self.shuffle:
-            return np.arange(self.rank, self.length, self.world)
-        counter = [0, 0, 0, self.drawn_epoch + 1]  # a word that no item uses, see `rng_for`
-        order = self.order(np.random.Generator(np.random.Philox(key=self.seed & 0xFFFFFFFF, counter=counter)))
-        # Every rank must take the same number of steps, or the last collective waits for ever.
-        total = -(-self.length // self.world) * self.world
-        return np.resize(order, total)[self.rank :: self.world]
-
-    def __iter__(self) -> Iterator[Any]:
-        skip, self.skip = self.skip, 0
-        for index in self._indices()[skip:]:
-            yield self.drawn_epoch, int(index)
-
-    def __len__(self) -> int:
-        if self.shuffle:
-            return -(-self.length // self.world)
-        return len(range(self.rank, self.length, self.world))
-
-
-class ResumableLoader(DataLoader[Example]):
-    """A loader that can begin in the middle of an epoch."""
-
-    def __iter__(self) -> Any:
-        # Workers are born with these signals held, so none dies of one before it has learnt to leave it to its parent.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-        try:
-            return super().__iter__()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Makes the next pass begin at batch `batches` of epoch `epoch`; its length stays that of a whole epoch."""
-        sampler: Any = self.sampler
-        sampler.set_epoch(state["epoch"])
-        sampler.skip = state["batches"] * (self.batch_size or 1)
-
-    def state_dict(self) -> dict[str, int]:
-        """Where the next pass begins. What is finished of a pass that runs is known by the data module."""
-        sampler: Any = self.sampler
-        return {"epoch": sampler.epoch, "batches": sampler.skip // (self.batch_size or 1)}
-
-
-class VisionDataModule(LightningDataModule, ABC):
+class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
     """Base of every data module: a subclass lists samples, the base makes loaders of them.
 
     Args:
@@ -295,6 +130,8 @@ class VisionDataModule(LightningDataModule, ABC):
         """The samples of one split, kept after the first call."""
         if split not in self._samples:
             samples = self.dataset(split)
+            if self.input is not None and self.input.frames > 1 and len(samples):
+                samples = ClipSamples(samples, self.input.frames, self.input.frame_stride)
             if len(samples) == 0:
                 raise DataError(f"{type(self).__name__}: the {split} split holds no pictures")
             self._samples[split] = samples
@@ -388,7 +225,9 @@ class VisionDataModule(LightningDataModule, ABC):
         self._apart = {split: mark for split, mark in marks.items() if split not in sharing}
 
     def sampler(self, split: Split, rank: int, world: int) -> EpochSampler:
-        """Chooses the order of a split for one rank; training is shuffled."""
+        """Chooses the order of a split for one rank; training is shuffled, and a sequence is evaluated by one rank."""
+        if split != "train" and isinstance(samples := self.samples(split), SequencedSamples):
+            return SequenceSampler(samples.sequences(), seed=self.seed, rank=rank, world=world)
         return EpochSampler(len(self.samples(split)), shuffle=split == "train", seed=self.seed, rank=rank, world=world)
 
     def loader(self, split: Split) -> DataLoader[Example]:

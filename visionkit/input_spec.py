@@ -34,6 +34,7 @@ class InputSpec:
         bits: 8, or 16 where pictures of more than 8 bit keep it: they come as float32 on the same scale of 0 to 255.
         white: The value that is white in images of other than 8 bits; None: see `visionkit.images.ImageSource`.
         frames: Frames of a clip, which are prepared alike; 1 is a single image.
+        frame_stride: Every how many frames of a video one is taken for a clip.
         tied: Several inputs have one size, one view and one geometry, as the two images of stereo and optical flow;
             otherwise only the reference is cut by a view, and each is brought to the input size by itself.
     """
@@ -48,6 +49,7 @@ class InputSpec:
     bits: int = 8
     white: float | None = None
     frames: int = 1
+    frame_stride: int = 1
     tied: bool = True
 
     def __post_init__(self) -> None:
@@ -74,8 +76,10 @@ class InputSpec:
             raise UsageError("input.divisor must be from 1 to 1024 and input.fill between 0 and 255")
         if self.bits not in (8, 16):
             raise UsageError(f"input.bits {self.bits}: allowed are 8 and 16")
-        if not 1 <= self.frames <= 1024:
-            raise UsageError(f"input.frames {self.frames}: allowed are 1 to 1024")
+        if not 1 <= self.frames <= 1024 or self.frame_stride < 1:
+            raise UsageError(
+                f"input.frames {self.frames}: allowed are 1 to 1024; input.frame_stride {self.frame_stride}: at least 1"
+            )
         if self.white is not None and not 0 < self.white < math.inf:
             raise UsageError(f"input.white {self.white}: allowed is a number above 0, such as 4095 for 12 bits")
 

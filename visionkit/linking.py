@@ -17,8 +17,9 @@ from visionkit.data import VisionDataModule
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
 from visionkit.names import classes_differ
+from visionkit.plain_values import plain
 from visionkit.skeleton import Skeleton
-from visionkit.task import VisionTask, plain
+from visionkit.task import VisionTask
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 import torch
 
 from visionkit.construction import WithoutInit
-from visionkit.data import collate
 from visionkit.engines import GRAPHS, Engine, EngineName, TorchEngine, check_engine, find_device, graph_engine
 from visionkit.errors import CheckpointError, DataError, EnvironmentFault, UsageError, VisionKitError, suggest
 from visionkit.images import ImageLike, ImageSource
 from visionkit.inputs import batch_of_one
+from visionkit.loading import collate
 from visionkit.novelty import Novelty
 from visionkit.out_of_distribution import tap_of
 from visionkit.predictions import Prediction

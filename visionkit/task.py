@@ -2,195 +2,32 @@
 
 from __future__ import annotations
 
-import inspect
-import typing
-from abc import ABC, ABCMeta, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, Self
 
 import torch
-from lightning import LightningModule
 from lightning.fabric.utilities import move_data_to_device
-from torch import Tensor, nn
-from torchmetrics import MetricCollection
+from torch import Tensor
+from torch.optim import Optimizer
 
-from visionkit.argument_types import check_arguments
+from visionkit.contract import TaskContract
 from visionkit.errors import DataError, UsageError
 from visionkit.finite import finite
-from visionkit.geometry import Geometry, InputSpec
 from visionkit.names import classes_differ
-from visionkit.nn.normalize import Normalize
-from visionkit.optim import OptimConfig, build_optimizer, build_scheduler, parameter_groups
-from visionkit.out_of_distribution import FeatureStatistics
-from visionkit.plain_values import plain as plain
-from visionkit.plain_values import typed
-from visionkit.predictions import Prediction
+from visionkit.optim import build_optimizer, build_scheduler, parameter_groups
+from visionkit.part_optimizers import PartOptimizers, build_part_optimizers, only
+from visionkit.plain_values import plain
 from visionkit.resume import epoch_ends
-from visionkit.run_report.charts import Chart
-from visionkit.serving import Served
 from visionkit.target_check import check_targets
-from visionkit.term_log import TermLog
 from visionkit.types import Batch
 
 
-class _RemembersArguments(ABCMeta):
-    """Keeps what a task was built with, in plain types, because that is what a checkpoint stores.
-
-    Lightning's `save_hyperparameters` puts dataclasses and its own keys there, which `weights_only=True` rejects.
-    """
-
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        task = super().__call__(*args, **kwargs)
-        bound = inspect.signature(cls.__init__).bind(task, *args, **kwargs)  # type: ignore[misc]
-        bound.apply_defaults()
-        given = {key: value for key, value in bound.arguments.items() if key != "self"}
-        task._config = plain({**given, **task.resolved()})
-        return task
-
-
-class VisionTask(LightningModule, Served, ABC, metaclass=_RemembersArguments):
-    """One vision task: steps, logging, optimiser and checkpoint contents are here, the rest in a subclass.
+class VisionTask(TaskContract):
+    """One vision task. Steps, logging, optimizers and the contents of checkpoints are here, the rest in a subclass.
 
     A subclass sets the class variables, builds `network` (with a `backbone`), `normalize` and `metrics`, and writes
-    `losses`, `decode` and `restore`. It does not draw, name a logger, or look at the data module.
-
-    Args:
-        input: What the network takes; part of every checkpoint.
-        classes: Class names in label order.
-        optim: How the weights are learnt.
-        compile_network: Compile the network (not the module) with torch.compile when training starts.
-        channels_last: Keep weights and pictures in channels-last memory, faster for convolutions on CPU and GPU.
-
-    Attributes:
-        name: What a checkpoint stores: "detection". Never a module path.
-        title: Name of the task's page in the demo; by default made of `name`. This and the two below are plain values
-            in the class's own body, since the demo reads them from its source.
-        question: The question that its models answer, in a sentence.
-        kinds: `kind` of the predictions that `restore` gives; a page without them is ready for all kinds.
-        monitor: The metric that chooses the best checkpoint, and "min" or "max".
-        inputs: Names of what a sample holds and the network takes, in order. The first is the reference: predictions
-            are about its pixels. A single image is the case of one name.
-        targets: Keys of `visionkit.types.Target` that training needs.
-        outputs: The NamedTuple that `forward` returns; its fields name the outputs of an exported graph. Fields with a
-            default are for `losses` alone, and a graph leaves them out. Where it depends on the arguments, an
-            instance sets its own.
-        source: Path or public name that its weights were read from, for messages; empty where they were not.
-        latest: Mean losses of the epoch so far, and rates, as they were last logged, for whoever shows them.
-        card: Facts for the model card, see `visionkit.bundle.save_bundle`; they travel in checkpoints and bundles.
-        statistics: What the features of its own images are like, see `visionkit.out_of_distribution`; they travel too.
-        public_schemes: Sources of public weights that `from_public` knows: `("timm",)`.
+    `losses`, `decode` and `restore`, see `visionkit.contract`. It does not draw, name a logger, or look at the data
+    module.
     """
-
-    name: ClassVar[str]
-    title: ClassVar[str] = ""
-    question: ClassVar[str] = ""
-    kinds: ClassVar[tuple[str, ...]] = ()
-    monitor: ClassVar[tuple[str, str]]
-    inputs: ClassVar[tuple[str, ...]] = ("image",)
-    targets: ClassVar[tuple[str, ...]]
-    outputs: ClassVar[type[tuple[Any, ...]]]
-    public_schemes: ClassVar[tuple[str, ...]] = ()
-
-    network: nn.Module
-    normalize: Normalize
-    metrics: MetricCollection
-
-    def __init__(
-        self,
-        *,
-        input: InputSpec,
-        classes: Sequence[str] = (),
-        optim: OptimConfig | None = None,
-        compile_network: bool = False,
-        channels_last: bool = True,
-    ) -> None:
-        super().__init__()
-        self.input = InputSpec.of(input)
-        self.classes = tuple(classes)
-        self.optim = optim or OptimConfig()
-        self.compile_network, self.channels_last = compile_network, channels_last
-        self.step_log = TermLog()
-        self.latest: dict[str, float] = {}
-        self.card: dict[str, Any] = {}
-        self.statistics: FeatureStatistics | None = None
-        self._eval_log = TermLog()
-        self._tables: dict[str, list[dict[str, Any]]] = {}
-        self.source = ""
-        self._config: dict[str, Any] = {}
-        self._backbone_frozen = self._logged = self._checked = False
-
-    # ------------------------------------------------------------------ what a task writes
-
-    @abstractmethod
-    def losses(self, outputs: Any, target: Any) -> dict[str, Tensor]:
-        """Named terms, already weighted; the base adds and logs them."""
-
-    @abstractmethod
-    def decode(self, outputs: Any) -> Any:
-        """Network outputs to answers in input pixels, on the device: softmax, NMS, argmax."""
-
-    @abstractmethod
-    def restore(self, decoded: Any, geometry: Sequence[Geometry]) -> list[Prediction]:
-        """Answers to predictions in file pixels, one per picture."""
-
-    def measure(self, decoded: Any, batch: Batch) -> None:
-        """Feeds the metrics with what would be served."""
-        self.metrics.update(decoded, batch["target"])
-
-    def train_batch(self, batch: Batch) -> Batch:
-        """Changes a training batch on its device (mixup and the like); by default nothing."""
-        return batch
-
-    def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
-        """Tables of the split just measured, by title; each row maps column to value. By default none.
-
-        Args:
-            computed: What the metrics gave, tensors of more than one value included.
-        """
-        return {}
-
-    def tables(self) -> dict[str, list[dict[str, Any]]]:
-        """The tables of the last evaluation, by title."""
-        return self._tables
-
-    def charts(self) -> dict[str, Chart]:
-        """How tables are drawn, by title. A table of counts, truth by row, is drawn as a confusion matrix anyway."""
-        return {}
-
-    def predictions(self, decoded: Any, batch: Batch) -> list[Prediction]:
-        """What is served of a batch that was evaluated, one prediction per image."""
-        return self.restore(decoded, batch["geometry"])
-
-    @property
-    def protocol(self) -> str:
-        """How the metrics are measured, in one sentence, logged with every run."""
-        return ""
-
-    @classmethod
-    def default_input(cls, **init_args: Any) -> InputSpec:
-        """The input where none is configured, from the facts of the backbone; builds no network."""
-        return InputSpec()
-
-    @classmethod
-    def linked(cls, name: str, **init_args: Any) -> Any:
-        """What this task says of an argument that the data shares with it, where the configuration leaves it out.
-
-        Args:
-            name: Of the argument, see `visionkit.linking`.
-            **init_args: The arguments that the class would be built with.
-        """
-        return None
-
-    @classmethod
-    def from_public(cls, scheme: str, name: str) -> VisionTask:
-        """Builds the task with public weights (`timm:resnet50`); the one place where a download may happen.
-
-        Raises:
-            UsageError: This task has no public weights under that name.
-        """
-        raise UsageError(f"{scheme}:{name}: {cls.name} has no public weights of that scheme")
-
-    # ------------------------------------------------------------------ forward and the steps
 
     def forward(self, *inputs: Tensor) -> Any:
         """Inputs in the order of their names, (B, C, H, W) uint8 or clips (B, T, C, H, W), to raw outputs.
@@ -231,11 +68,22 @@ class VisionTask(LightningModule, Served, ABC, metaclass=_RemembersArguments):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self._check_targets(batch)
         batch = self.train_batch(batch)
-        terms = self.losses(self.run(batch), batch["target"])
+        terms = self.training_losses(batch)
         values = torch.stack(list(terms.values()))
         loss = values.sum()
         self.step_log.add(terms, values.detach())
         return loss
+
+    def training_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The terms of a training step; with several parts those of each, as `<part>/<term>`."""
+        parts = self.parts()
+        if not parts:
+            return self.losses(self.run(batch), batch["target"])
+        terms: dict[str, Tensor] = {}
+        for name in parts:
+            with only(self.network, name, parts):
+                terms |= {f"{name}/{term}": value for term, value in self.part_losses(name, batch).items()}
+        return terms
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Any:
         return self._evaluate(batch)
@@ -314,12 +162,27 @@ class VisionTask(LightningModule, Served, ABC, metaclass=_RemembersArguments):
         return parameter_groups(self.network, self.optim)
 
     def configure_optimizers(self) -> Any:
-        optimizer = build_optimizer(self.parameter_groups(), self.optim)
-        scheduler = build_scheduler(optimizer, self.optim, self.trainer.estimated_stepping_batches)
+        parts = self.parts()
+        if parts:
+            optimizer: Optimizer = build_part_optimizers(self.network, parts, self.part_intervals())
+        else:
+            optimizer = build_optimizer(self.parameter_groups(), self.optim)
+        steps = self.trainer.estimated_stepping_batches
+        scheduler = build_scheduler(optimizer, self.optim, steps, others=parts or None)
         if scheduler and isinstance(scheduler["scheduler"], torch.optim.lr_scheduler.ReduceLROnPlateau):
             scheduler["monitor"], scheduler["scheduler"].mode = self.monitor
             scheduler["scheduler"]._reset()  # the mode decides what the best so far begins with
         return {"optimizer": optimizer, "lr_scheduler": scheduler} if scheduler else optimizer
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        bare = getattr(optimizer, "optimizer", optimizer)
+        if isinstance(bare, PartOptimizers):
+            if gradient_clip_val:
+                bare.clip(float(gradient_clip_val), str(gradient_clip_algorithm or "norm"))
+            return
+        super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         if isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler):
@@ -353,40 +216,13 @@ class VisionTask(LightningModule, Served, ABC, metaclass=_RemembersArguments):
             backbone.requires_grad_(not frozen)
             backbone.train(self.training and not frozen)
 
-    def train(self, mode: bool = True) -> VisionTask:
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if self._backbone_frozen:
             self.network.get_submodule("backbone").eval()  # a frozen batch norm must not drift
         return self
 
     # ------------------------------------------------------------------ checkpoint
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments in plain types: with the weights, all that is needed to build the task again."""
-        return self._config
-
-    def set_input(self, spec: InputSpec) -> None:
-        """Takes what the data has settled about the input, so that the checkpoint has it."""
-        self.input = spec
-        self._config |= {"input": plain(spec)}
-
-    def resolved(self) -> dict[str, Any]:
-        """Arguments that the constructor worked out (input, classes, ...), stored in place of what was given."""
-        own = inspect.signature(type(self).__init__).parameters
-        found = {"input": self.input, "classes": self.classes, "optim": self.optim}
-        return {name: value for name, value in found.items() if name in own}
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> VisionTask:
-        """Builds the task that `config` describes; dataclass arguments are made from their mappings.
-
-        Raises:
-            UsageError: An argument that the task does not have, or a value that it does not take.
-        """
-        hints = typing.get_type_hints(cls.__init__)
-        check_arguments(cls, config, "")
-        return cls(**{key: typed(hints.get(key), value) for key, value in config.items()})
 
     def served(self) -> VisionTask:
         """The task as it is handed out, without what training alone needs; by default all of it is needed."""

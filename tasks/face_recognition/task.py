@@ -22,9 +22,10 @@ from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
 from visionkit.nn.normalize import Normalize
 from visionkit.optim import OptimConfig
+from visionkit.plain_values import plain
 from visionkit.predictions import Prediction
 from visionkit.run_report.charts import Chart, Curves
-from visionkit.task import VisionTask, plain
+from visionkit.task import VisionTask
 from visionkit.tiling import Located, MergeObjects, Plan, Views
 from visionkit.types import Batch
 

@@ -13,9 +13,10 @@ from torch import nn
 from visionkit.errors import UsageError, suggest
 from visionkit.geometry import InputSpec
 from visionkit.optim import SCHEDULES, OptimConfig
+from visionkit.plain_values import plain
 from visionkit.registry import task_class, task_names
 from visionkit.skeleton import Skeleton
-from visionkit.task import VisionTask, plain
+from visionkit.task import VisionTask
 
 SHARED = ("backbone", "pretrained", "input", "drop_path", "compile_network", "channels_last", "optim")
 """Arguments of a task that belong to all heads together."""

@@ -12,8 +12,9 @@ from torch import Tensor
 from tasks.multitask.heads import SHARED
 from tasks.multitask.task import MultiTask
 from visionkit.errors import CheckpointError, UsageError, suggest
+from visionkit.plain_values import plain
 from visionkit.registry import task_class
-from visionkit.task import VisionTask, plain
+from visionkit.task import VisionTask
 
 BODY = "network.backbone."
 _NAMED = 6

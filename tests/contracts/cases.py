@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from datamodules.scenes import OBJECT_CLASSES
-from visionkit.data import SampleDataset, collate
 from visionkit.detection.task import RCNN
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
+from visionkit.loading import SampleDataset, collate
 from visionkit.preprocess import Preprocessor
 from visionkit.registry import task_class
 from visionkit.task import VisionTask

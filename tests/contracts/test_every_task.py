@@ -14,8 +14,8 @@ from timm.data import create_transform, resolve_data_config
 
 from tests.contracts.cases import CASES, batch, build, pictures, samples
 from visionkit.checkpoint import AtomicCheckpointIO, load_task, save_bundle
-from visionkit.data import SampleDataset
 from visionkit.export import export_bundle
+from visionkit.loading import SampleDataset
 from visionkit.optim import OptimConfig, build_optimizer
 from visionkit.predictions import Prediction
 from visionkit.predictor import Predictor, load

@@ -11,10 +11,10 @@ from datamodules.augment import AlbumentationsAugment, ClassificationAugment, li
 from datamodules.photometric import ColourStep, EraseStep, colour_matrix
 from datamodules.policies import OPERATIONS, build_operation, draw_operations
 from datamodules.scenes import make_scene
-from visionkit.data import rng_for
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
+from visionkit.loading import rng_for
 from visionkit.preprocess import Preprocessor
 from visionkit.types import Sample
 

@@ -18,9 +18,9 @@ from datamodules.depth_lists import DepthListData
 from datamodules.kitti_depth import KittiDepthData
 from datamodules.nyu_depth import NyuDepthData
 from tests.real_data import real_data
-from visionkit.data import rng_for
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
+from visionkit.loading import rng_for
 
 SPEC = InputSpec(size=(24, 32), fit="stretch")
 

@@ -15,10 +15,10 @@ from datamodules.persons import PersonCrops
 from datamodules.pose_augment import PoseAugment, mirrored
 from tests.real_data import real_data
 from visionkit.crops import PersonCrop
-from visionkit.data import rng_for
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
+from visionkit.loading import rng_for
 from visionkit.preprocess import Preprocessor
 from visionkit.skeleton import Skeleton
 from visionkit.types import Sample

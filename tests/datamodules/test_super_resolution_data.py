@@ -7,10 +7,10 @@ from PIL import Image
 
 from datamodules.degradation import Degradation, modulo_crop, shrink
 from datamodules.super_resolution import PatchAugment, SuperResolutionData
-from visionkit.data import rng_for
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
+from visionkit.loading import rng_for
 from visionkit.types import Sample
 
 SPEC = InputSpec(size=(48, 48), fit="native", divisor=1)

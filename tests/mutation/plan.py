@@ -15,7 +15,7 @@ PLAN: dict[str, tuple[str, ...]] = {
     "visionkit/preprocess.py": (f"{_V}/test_preprocess.py", f"{_V}/test_masks.py"),
     "visionkit/nn/normalize.py": (f"{_V}/nn",),
     "visionkit/images.py": (f"{_V}/test_images.py",),
-    "visionkit/data.py": (
+    "visionkit/loading.py": (
         f"{_V}/test_preprocess.py",
         f"{_V}/test_resume.py",
         "tests/datamodules/test_folders.py",

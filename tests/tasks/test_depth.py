@@ -15,10 +15,10 @@ from tasks.depth.loss import LOSSES, DepthLoss, GradientMatching, ScaleInvariant
 from tasks.depth.metrics import CROPS, NAMES, DepthMeasures, crop_mask, measures
 from tasks.depth.network import Bins, Bounded
 from tests.ranks import on_two_ranks
-from visionkit.data import SampleDataset, collate
 from visionkit.errors import UsageError
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
+from visionkit.loading import SampleDataset, collate
 from visionkit.predictor import Predictor
 from visionkit.preprocess import Preprocessor
 from visionkit.types import Sample, View

@@ -26,9 +26,9 @@ from ui.cli import main
 from visionkit.backbones import Backbone
 from visionkit.callbacks import default_callbacks
 from visionkit.checkpoint import find_last, load_task, save_checkpoint
-from visionkit.data import SampleDataset, collate
 from visionkit.errors import CheckpointError, UsageError
 from visionkit.geometry import InputSpec
+from visionkit.loading import SampleDataset, collate
 from visionkit.optim import OptimConfig, build_optimizer
 from visionkit.predictor import Predictor
 from visionkit.preprocess import Preprocessor

@@ -22,8 +22,8 @@ from visionkit.checkpoint import load_task, save_checkpoint
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
 from visionkit.optim import OptimConfig
+from visionkit.plain_values import plain
 from visionkit.skeleton import Skeleton
-from visionkit.task import plain
 
 # ---------------------------------------------------------------------- data
 

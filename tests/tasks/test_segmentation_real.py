@@ -8,8 +8,8 @@ import torch
 from datamodules.segmentation import LabelMapData
 from tasks.semantic_segmentation import SemanticSegmentationTask
 from tests.real_data import real_data
-from visionkit.data import collate
 from visionkit.geometry import InputSpec
+from visionkit.loading import collate
 from visionkit.optim import OptimConfig, build_optimizer
 from visionkit.preprocess import Preprocessor
 

@@ -16,8 +16,8 @@ from tests.tiny_training import tiny_task
 from tests.toy_data import ToyData
 from ui.cli import main
 from visionkit.checkpoint import describe
-from visionkit.data import EpochSampler
 from visionkit.errors import UsageError
+from visionkit.loading import EpochSampler
 from visionkit.trainer_options import DEFAULT_EPOCHS, check_trainer
 
 TOY = [

@@ -9,11 +9,11 @@ import torch
 from datamodules.augment import AlbumentationsAugment
 from datamodules.dense_augment import DenseAugment
 from tests.contracts.cases import build
-from visionkit.data import collate, rng_for
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
 from visionkit.inputs import Clip, check_names, last_frame, reference_images
+from visionkit.loading import collate, rng_for
 from visionkit.preprocess import Preprocessor
 from visionkit.targets import TargetField, apply_target, field_of, register
 from visionkit.types import Sample, View

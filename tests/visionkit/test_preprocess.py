@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 from tasks.classification import ClassificationTask
-from visionkit.data import VisionDataModule, collate
+from visionkit.data import VisionDataModule
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
+from visionkit.loading import collate
 from visionkit.predictor import Predictor
 from visionkit.preprocess import Preprocessor
 from visionkit.types import Sample, View

@@ -9,9 +9,9 @@ import yaml
 
 from ui.cli import main
 from visionkit.errors import DataError, UsageError
+from visionkit.plain_values import plain
 from visionkit.skeleton import DEFAULT_SIGMA, Skeleton, estimate_sigmas, shipped, subject_areas
 from visionkit.skeleton_names import category_skeleton, find_skeleton, named_skeleton, order_of, skeleton_yaml
-from visionkit.task import plain
 
 OWN = {
     "name": "lamp",

@@ -13,8 +13,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from PIL import Image
 
-from visionkit.data import SampleDataset, collate
 from visionkit.errors import UsageError
+from visionkit.loading import SampleDataset, collate
 from visionkit.predictions import Prediction
 from visionkit.task import VisionTask
 from visionkit.tracking import Picture, WandbTracker

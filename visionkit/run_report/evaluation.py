@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from visionkit.data import SampleDataset
+from visionkit.loading import SampleDataset
 from visionkit.predictions import Prediction
 from visionkit.run_report.charts import Bars, Chart, Curves, Rows, is_matrix
 from visionkit.run_report.plots import LARGEST_MATRIX, Line, Panel, draw_bars, draw_matrix, draw_panel

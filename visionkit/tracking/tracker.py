@@ -22,8 +22,9 @@ from torch import nn
 
 from visionkit.bundle import render_card
 from visionkit.errors import EnvironmentFault, Terminated
+from visionkit.plain_values import plain
 from visionkit.runs import make_folder
-from visionkit.task import VisionTask, plain
+from visionkit.task import VisionTask
 from visionkit.tracking.content import Picture, Rows, readable_config, square
 from visionkit.tracking.overlays import overlaid
 from visionkit.tracking.server import probe

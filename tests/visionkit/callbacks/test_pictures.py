@@ -16,9 +16,9 @@ from PIL import Image
 from tasks.classification import ClassificationTask
 from tests.toy_data import ToyData
 from visionkit.callbacks.pictures import PictureLogger
-from visionkit.data import collate
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
+from visionkit.loading import collate
 from visionkit.predictions import Classification
 from visionkit.preprocess import Preprocessor
 

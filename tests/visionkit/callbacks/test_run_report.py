@@ -176,8 +176,8 @@ def test_targets_of_one_image():
 
 
 def test_images_of_an_order_of_their_own_get_no_truth():
-    from visionkit.data import SampleDataset
     from visionkit.images import ImageSource
+    from visionkit.loading import SampleDataset
     from visionkit.predictions import Classification
     from visionkit.types import Sample
 
