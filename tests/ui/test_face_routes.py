@@ -122,7 +122,7 @@ def test_programs_identify_people(ask: Callable[..., Any], gallery: Gallery, cha
         ("identify", {"model": "nobody"}, 400, "unknown model"),
         ("identify", {"model": "others"}, 400, "no ROC in its card"),
         ("identify", {"model": "others", "threshold": "0.5"}, 400, "the server's gallery: made by another model"),
-        ("find", {"model": "classification/cifar10_resnet9"}, 400, "a face recognition model is wanted"),
+        ("find", {"model": "classification/cifar10_resnet9"}, 400, "a face recognition model is needed"),
         ("find", {"content": b"no image"}, 422, "not a picture"),
         ("find", {"content": b""}, 400, "send a picture"),
         ("identify", {"content": bytes(2**20 + 1)}, 422, "a picture may have 1 MB"),

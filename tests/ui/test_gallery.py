@@ -305,7 +305,7 @@ def test_a_checkpoint_and_its_bundle_are_one_model() -> None:
     assert fingerprint(task.config, task.state_dict()) == fingerprint(served.config, served.state_dict())
     served.network.head.layers[2].weight.data[0, 0] += 1
     assert fingerprint(task.config, task.state_dict()) != fingerprint(served.config, served.state_dict())
-    with pytest.raises(UsageError, match="a face recognition model is wanted"):
+    with pytest.raises(UsageError, match="a face recognition model is needed"):
         from tests.contracts.cases import build
 
         FaceChain(Predictor(build("classification")))
