@@ -16,6 +16,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("fcos", "retinanet", "ssd", "faster_rcnn", "mask_rcnn")
+_LEVELS = {"strides": [4, 8, 16, 32], "neck_channels": 64}
+_PROPOSALS = {"pre_nms_top_n": 300, "post_nms_top_n": 100, "train_pre_nms_top_n": 300, "train_post_nms_top_n": 100}
+_SAMPLES = {"rpn_batch_size_per_image": 128, "box_batch_size_per_image": 64}
+ARGUMENTS: dict[str, dict[str, object]] = {
+    "fcos": {},  # those of the yaml
+    "retinanet": {**_LEVELS, "extra_levels": "none", "convs": 2, "anchor_scale": 3},
+    "ssd": {**_LEVELS, "levels": 4},
+    "faster_rcnn": {**_LEVELS, "hidden": 256, "canonical_box_size": 112, "anchor_scale": 4, **_PROPOSALS, **_SAMPLES},
+}
 WANTED = 0.9
 """AP50 on held-out scenes: of boxes, and of masks too where they are learnt."""
 
@@ -28,6 +37,7 @@ def train(name: str, folder: Path, more: list[str]) -> dict[str, float]:
     options = ["-c", str(ROOT / "configs" / "experiment" / f"{experiment}.yaml"), *more]
     if name != "mask_rcnn":
         options += ["--model.architecture", name]
+        options += [f"--model.{name}.{key}={value}" for key, value in ARGUMENTS[name].items()]
     began, run = time.process_time(), folder / name
     if status := main(["fit", *options, "--run", str(run)]):
         raise SystemExit(status)

@@ -60,7 +60,7 @@ def detection(picture: np.ndarray, quick: bool) -> dict[str, timing.Arm]:
         "test_resnet" if quick else "resnet50",
         classes=_names(CLASSES),
         input=InputSpec(size=(240, 320) if quick else (960, 1280), fit="letterbox"),
-        width=32 if quick else 256,
+        fcos={"neck_channels": 32 if quick else 256},
     ).eval()
     predictor, ready = _ready(task, picture)
     with torch.inference_mode():
@@ -77,7 +77,7 @@ def instances(picture: np.ndarray, quick: bool) -> dict[str, timing.Arm]:
         "test_resnet" if quick else "resnet50",
         classes=_names(CLASSES),
         input=InputSpec(size=(128, 160) if quick else (480, 640), fit="letterbox"),
-        width=32 if quick else 256,
+        mask_rcnn={"neck_channels": 32 if quick else 256},
     ).eval()
     predictor, ready = _ready(task, picture)
     maps, boxes = row06_mask_encoding.objects((ready.shape[-2], ready.shape[-1]), BOXES)

@@ -53,8 +53,8 @@ class DrawnMaps:
         if self.drawn is None:
             size = outputs.heatmaps.shape[-2:]
             stages = outputs.heatmaps.shape[1]
-            maps = draw_gaussians(self.persons[..., :2], size, self.task.stride, 1.0).amax(dim=0)
-            fields = draw_fields(self.persons, self.task.skeleton.limbs, size, self.task.stride, 1.0)
+            maps = draw_gaussians(self.persons[..., :2], size, self.task.architecture.cell, 1.0).amax(dim=0)
+            fields = draw_fields(self.persons, self.task.skeleton.limbs, size, self.task.architecture.cell, 1.0)
             self.drawn = FieldOutputs(maps.expand(1, stages, *maps.shape), fields.expand(1, stages, *fields.shape))
         return self.drawn
 
@@ -63,15 +63,18 @@ def run(options: Options) -> Report:
     clock = options.clock or "cpu"
     report = Report(17, "time of a pose by the number of persons; predict over the bare network", clock)
     backbone = "test_resnet" if options.quick else "resnet50"
-    small = {"width": 16, "stage_width": 16} if options.quick else {}
+    small: dict[str, int] = {"width": 16} if options.quick else {}
+    staged = {**small, "stage_width": 16} if options.quick else {}
     with timing.watched(report):
         torch.manual_seed(0)
         picture = read_image(jpegs((1280, 960), 1, options.data)[0][0])
         side = 128 if options.quick else 384
         spec = InputSpec(size=(side, side), fit="letterbox")
-        whole = PoseTask(backbone, architecture="openpose", input=spec, **small).eval()
+        whole = PoseTask(backbone, architecture="openpose", input=spec, openpose=staged).eval()
         single = PoseTask(
-            backbone, input=InputSpec(size=(64, 48) if options.quick else (256, 192), fit="stretch"), **small
+            backbone,
+            input=InputSpec(size=(64, 48) if options.quick else (256, 192), fit="stretch"),
+            simple_baseline=small,
         )
         single.eval()
         for task in (whole, single):

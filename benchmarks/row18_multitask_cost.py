@@ -46,10 +46,7 @@ HEADS: dict[str, Any] = {
         "task": "detection",
         "arguments": {
             "classes": list(OBJECT_CLASSES),
-            "strides": [8, 16, 32],
-            "extra": "none",
-            "width": 32,
-            "convs": 1,
+            "fcos": {"strides": [8, 16, 32], "extra_levels": "none", "neck_channels": 32, "convs": 1},
         },
     },
     "segmentation": {
@@ -63,7 +60,10 @@ HEADS: dict[str, Any] = {
     "depth": {"task": "depth", "arguments": {"decoder": "segformer", "decoder_options": {"channels": 24}}},
     "pose": {
         "task": "pose",
-        "arguments": {"architecture": "openpose", "stride": 16, "deconvs": 2, "width": 48, "stages": 1, "sigma": 1.0},
+        "arguments": {
+            "architecture": "openpose",
+            "openpose": {"stride": 16, "deconvs": 2, "width": 48, "stages": 1, "sigma": 1.0},
+        },
     },
 }
 

@@ -120,7 +120,7 @@ def bundle(folder: Path, picture: bytes, quick: bool) -> None:
             "test_resnet" if quick else "resnet18",
             classes=[f"class {number}" for number in range(80)],
             input=InputSpec(size=size, fit="letterbox"),
-            width=32 if quick else 256,
+            fcos={"neck_channels": 32 if quick else 256},
             **options,
         ).eval()
 

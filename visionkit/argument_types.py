@@ -30,12 +30,24 @@ def check_arguments(built_by: Any, given: Mapping[str, Any], place: str) -> None
     Raises:
         UsageError: The key, what it holds and what is allowed.
     """
-    hints = typing.get_type_hints(built_by.__init__)
+    # Fields that a dataclass inherits are annotated in the words of the module they are written in.
+    hints = typing.get_type_hints(built_by if dataclasses.is_dataclass(built_by) else built_by.__init__)
     hints = {name: hints.get(name, Any) for name in inspect.signature(built_by.__init__).parameters if name != "self"}
     for key, value in given.items():
         if key not in hints:
             raise UsageError(f"{place}{key}: this version does not know it{suggest(key, hints)}")
         _check(hints[key], value, f"{place}{key}")
+
+
+def at_least(place: str, least: float, **values: float) -> None:
+    """Refuses arguments below a minimum.
+
+    Raises:
+        UsageError: Names the argument.
+    """
+    for name, value in values.items():
+        if value < least:
+            raise UsageError(f"{place}.{name} {value}: must be at least {least:g}")
 
 
 def _check(hint: Any, value: Any, place: str) -> None:

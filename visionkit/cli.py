@@ -18,6 +18,7 @@ import yaml
 from jsonargparse import ArgumentError, Namespace, get_loader, set_loader, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from visionkit.architecture_options import settle
 from visionkit.arguments import NOTHING, RESULTS, RUN_OPTIONS, check_arguments, option
 from visionkit.callbacks import RunReport
 from visionkit.checkpoint import StoredModel, read_checkpoint, read_model
@@ -31,7 +32,7 @@ from visionkit.measured import check_typed, in_front
 from visionkit.option_order import in_order
 from visionkit.plain_values import plain
 from visionkit.quiet import hush_lightning
-from visionkit.registry import task_class, task_packages
+from visionkit.registry import task_class, task_names, task_packages
 from visionkit.report import print_results, write_results
 from visionkit.run_report import summary
 from visionkit.runs import release, run_folder
@@ -162,6 +163,7 @@ class VisionCLI(LightningCLI):
         model, data = settings.model, settings.data
         task, module = _import(model.class_path), _import(data.class_path)
         model_args, data_args = _init_args(model), _init_args(data)
+        settle(task, model_args, self._args[1:])
         sides = _plain_namespace(model_args), _plain_namespace(data_args)
         if self._stored is not None:
             check_typed(self._args[1:], sides[0], self._stored)
@@ -322,6 +324,8 @@ def _load(text: str) -> Any:
 def _allow_imports() -> None:
     """A yaml's `class_path` may name classes of these packages and of the packages that bring tasks, nothing else."""
     packages = {"visionkit", "tasks", "datamodules", "lightning", "torch", *task_packages()}
+    for kinds in (getattr(task_class(name), "architectures", {}) for name in task_names()):
+        packages |= {kind.__module__.partition(".")[0] for kind in kinds.values()}
     packages |= set(filter(None, os.environ.get("VISIONKIT_ALLOW_IMPORTS", "").split(",")))
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=sorted(packages))
 

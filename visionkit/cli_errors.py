@@ -14,6 +14,7 @@ from typing import Any
 
 from visionkit.data import VisionDataModule
 from visionkit.errors import suggest
+from visionkit.signatures import unknown
 from visionkit.task import VisionTask
 
 _BASES: dict[str, type] = {"model": VisionTask, "data": VisionDataModule}
@@ -37,7 +38,12 @@ def _reason(message: str, options: list[str]) -> str:
         names = _arguments(class_paths[-1]) if class_paths else []
         owner = class_paths[-1].rpartition(".")[2] if class_paths else "this class"
         listed = f"; it has {', '.join(names)}" if names else ""
+        cls = _class(class_paths[-1]) if class_paths else None
+        if isinstance(cls, type) and issubclass(cls, VisionTask):
+            return f"model.{found[1]}: {unknown(cls, found[1])}"
         whole = key if key.endswith(f".{found[1]}") else f"{key}.{found[1]}"
+        if hasattr(cls, "decode"):  # the arguments of an architecture
+            return f"{whole}: {owner} has no such argument{listed}{suggest(found[1], names)}"
         return f"{whole}: {owner} has no such argument{suggest(found[1], names) or listed}"
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
         shown = re.search(r"Given value: (.*)", message)
@@ -93,9 +99,13 @@ def _full_key(message: str) -> str:
     return ".".join(keys)
 
 
-def _arguments(class_path: str) -> list[str]:
+def _class(class_path: str) -> Any:
     module, _, name = class_path.rpartition(".")
-    cls: Any = getattr(sys.modules.get(module), name, None)
+    return getattr(sys.modules.get(module), name, None)
+
+
+def _arguments(class_path: str) -> list[str]:
+    cls = _class(class_path)
     if cls is None:
         return []
     names: set[str] = set()

@@ -23,6 +23,7 @@ from visionkit.predictions import Prediction
 from visionkit.remembered import RemembersArguments
 from visionkit.run_report.charts import Chart
 from visionkit.serving import Served
+from visionkit.signatures import complete
 from visionkit.term_log import TermLog
 from visionkit.types import Batch
 
@@ -34,14 +35,15 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
     """What a task states and writes; `visionkit.task.VisionTask` adds the steps of a training.
 
     A subclass sets the class variables, builds `network` (with a `backbone`), `normalize` and `metrics`, and writes
-    `losses`, `decode` and `restore`. It does not draw, name a logger, or look at the data module.
+    `losses`, `decode` and `restore`. It does not draw, name a logger, or look at the data module. One that writes
+    `**shared` in its constructor hands the arguments below on and need not repeat them.
 
     Args:
-        input: What the network takes; part of every checkpoint.
+        input: Size of the network's input and how an image is brought to it; part of every checkpoint.
         classes: Class names in label order.
-        optim: How the weights are learnt.
+        optim: Optimizer, learning rate and schedule.
         compile_network: Compile the network (not the module) with torch.compile when training starts.
-        channels_last: Keep weights and pictures in channels-last memory, faster for convolutions on CPU and GPU.
+        channels_last: Keep weights and images in channels-last memory, faster for convolutions on CPU and GPU.
 
     Attributes:
         name: What a checkpoint stores: "detection". Never a module path.
@@ -80,14 +82,14 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
     def __init__(
         self,
         *,
-        input: InputSpec,
+        input: InputSpec | None = None,
         classes: Sequence[str] = (),
         optim: OptimConfig | None = None,
         compile_network: bool = False,
         channels_last: bool = True,
     ) -> None:
         super().__init__()
-        self.input = InputSpec.of(input)
+        self.input = InputSpec.of(input, self.default_input())
         self.classes = tuple(classes)
         self.optim = optim or OptimConfig()
         self.compile_network, self.channels_last = compile_network, channels_last
@@ -219,6 +221,7 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
         Raises:
             UsageError: An argument that the task does not have, or a value that it does not take.
         """
+        complete(cls)
         hints = typing.get_type_hints(cls.__init__)
         check_arguments(cls, config, "")
         return cls(**{key: typed(hints.get(key), value) for key, value in config.items()})

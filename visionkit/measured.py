@@ -16,9 +16,9 @@ ADJUSTABLE = frozenset(
         *("score_threshold", "nms_threshold", "mask_threshold", "joint_threshold", "threshold", "max_detections"),
         *(
             "tile",
-            "candidates",
-            "rcnn.candidates",
-            "rcnn.proposals",
+            "topk_candidates",
+            "pre_nms_top_n",
+            "post_nms_top_n",
             "flip_test",
             "mirror",
             "decoding",
@@ -30,7 +30,7 @@ ADJUSTABLE = frozenset(
         *("compile_network", "channels_last", "pretrained"),
     )
 )
-"""Arguments of tasks that say how a model is measured or trained, not what it is."""
+"""Arguments of tasks and architectures that say how a model is measured or trained, not what it is."""
 
 
 def in_front(arguments: Sequence[str], model: Sequence[str]) -> list[str]:
@@ -64,7 +64,8 @@ def check_typed(arguments: Sequence[str], parsed: Mapping[str, Any], stored: Sto
     Raises:
         UsageError: Names the option, what it says and what the model is.
     """
-    own = task_class(stored.task).__name__
+    task = task_class(stored.task)
+    own, architectures = task.__name__, getattr(task, "architectures", ())
     for name, value in given(arguments):
         key = name.removeprefix("--model").lstrip(".").rstrip("+")
         if not name.startswith("--model"):
@@ -74,7 +75,9 @@ def check_typed(arguments: Sequence[str], parsed: Mapping[str, Any], stored: Sto
                 raise UsageError(f"{name} {value}: {stored.source} holds a {own}; leave {name} out")
             continue
         key = key.removeprefix("init_args.")
-        if any(key == each or key.startswith(f"{each}.") for each in ADJUSTABLE):
+        first, _, rest = key.partition(".")
+        argument = rest if first in architectures else key
+        if any(argument == each or argument.startswith(f"{each}.") for each in ADJUSTABLE):
             continue
         ours, theirs = _at(parsed, key), _at(stored.config, key)
         if ours != theirs:

@@ -10,6 +10,7 @@ from typing import Any
 
 from visionkit.errors import CheckpointError
 from visionkit.model_files import FACTS, check_bundle_folder
+from visionkit.renamed import renamed
 
 FORMAT = 1
 """Format number of checkpoints and bundles; a higher number is refused with the advice to update."""
@@ -80,6 +81,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
 def check_header(header: dict[str, Any], path: Path) -> None:
     """Refuses a description without a task and a configuration of plain values, or of a format unknown here.
 
+    The arguments of an older version get their names of today.
+
     Raises:
         CheckpointError: The line says which entry is wrong.
     """
@@ -97,6 +100,7 @@ def check_header(header: dict[str, Any], path: Path) -> None:
     classes = config.get("classes")
     if classes is not None and not (isinstance(classes, (list, tuple)) and all(isinstance(c, str) for c in classes)):
         raise CheckpointError(f"{path}: config.classes: should be a list of names, not {shown(classes)}")
+    header["config"] = renamed(header["task"], config)
 
 
 def check_plain(value: Any, place: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionkit.errors import UsageError, suggest
+from visionkit.signatures import complete
 
 if TYPE_CHECKING:
     from visionkit.task import VisionTask
@@ -62,6 +63,7 @@ def task_class(name: str) -> type[VisionTask]:
             f"unknown task {name!r}; installed are {', '.join(sorted(found)) or 'none'}{suggest(name, found)}"
         )
     loaded: type[VisionTask] = found[name].load()
+    complete(loaded)
     return loaded
 
 

@@ -7,6 +7,7 @@ from abc import ABCMeta
 from typing import Any
 
 from visionkit.plain_values import plain
+from visionkit.signatures import check_known, complete
 
 
 class RemembersArguments(ABCMeta):
@@ -18,8 +19,11 @@ class RemembersArguments(ABCMeta):
     """
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        task = hasattr(cls, "resolved")
+        if task:
+            check_known(cls, kwargs)
         built = super().__call__(*args, **kwargs)
-        signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+        signature = complete(cls) if task else inspect.signature(cls.__init__)  # type: ignore[misc]
         bound = signature.bind(built, *args, **kwargs)
         bound.apply_defaults()
         given: dict[str, Any] = {}
@@ -29,8 +33,9 @@ class RemembersArguments(ABCMeta):
             elif name != "self":
                 given[name] = value
         built._given = given
-        if hasattr(built, "resolved"):
-            built._config = plain({**given, **built.resolved()})
+        if task:
+            others = getattr(cls, "architectures", ())  # the chosen one is resolved
+            built._config = plain({**{k: v for k, v in given.items() if k not in others}, **built.resolved()})
         return built
 
 

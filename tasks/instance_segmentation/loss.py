@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from visionkit.detection.architecture import TwoStage
 from visionkit.detection.boxes import gather_objects
-from visionkit.detection.task import RCNN
 from visionkit.detection.two_stage import TwoStageNetwork
 from visionkit.detection.two_stage_loss import mask_loss, two_stage_losses
 
@@ -17,7 +17,7 @@ def mask_rcnn_losses(
     network: TwoStageNetwork,
     outputs: Any,
     target: Sequence[Mapping[str, Any]],
-    settings: RCNN,
+    settings: TwoStage,
     masks_drawn: int,
     training: bool,
 ) -> dict[str, Tensor]:
@@ -37,8 +37,8 @@ def mask_rcnn_losses(
         outputs,
         objects,
         training=training,
-        anchors=settings.anchors_drawn,
-        boxes=settings.boxes_drawn,
+        anchors=settings.rpn_batch_size_per_image,
+        boxes=settings.box_batch_size_per_image,
     )
     terms["masks"] = mask_loss(network, outputs, target, sampled, masks_drawn)
     return terms

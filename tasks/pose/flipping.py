@@ -17,16 +17,16 @@ def check_flip_test(task: Any) -> None:
     Raises:
         UsageError: The line states why.
     """
-    if task.architecture == "keypoint_rcnn":
-        raise UsageError("model.flip_test: keypoint_rcnn finds other boxes in a mirrored picture; leave it out")
-    skeleton, width = task.skeleton, task.input.size[1]
-    if task.architecture == "openpose" and mirrored_limbs(skeleton.limbs, skeleton.mirror) is None:
+    if not task.architecture.flips:
+        raise UsageError(f"model.flip_test: {task.chosen} finds other boxes in a mirrored image; leave it out")
+    skeleton, width, cell = task.skeleton, task.input.size[1], task.architecture.cell
+    if getattr(task.network, "limbs", None) and mirrored_limbs(skeleton.limbs, skeleton.mirror) is None:
         raise UsageError(
             f"skeleton {skeleton.name}: flip_test wants edges that are mirror images of each other, as its mirrored "
             "pairs say; add the missing ones or leave flip_test out"
         )
-    if task.architecture != "deeppose" and (width % task.stride or task.input.fit == "native"):
-        raise UsageError(f"model.flip_test: wants an input width that is a multiple of {task.stride:g}, not {width}")
+    if cell and (width % cell or task.input.fit == "native"):
+        raise UsageError(f"model.flip_test: wants an input width that is a multiple of {cell:g}, not {width}")
 
 
 def flip_averaged(run: Callable[[Tensor], Any], mirrored: Callable[[Any], Any]) -> Callable[[Tensor], Any]:

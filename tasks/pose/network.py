@@ -180,6 +180,7 @@ class HeatmapNetwork(Mirrored):
     """
 
     mirror: Tensor
+    limbs: tuple[tuple[int, int], ...] = ()
 
     def __init__(
         self,

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from datamodules.scenes import OBJECT_CLASSES
-from visionkit.detection.task import RCNN
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
 from visionkit.loading import SampleDataset, collate
@@ -67,16 +66,18 @@ class Case:
     labels: Mapping[str, Callable[[int, np.ndarray], Any]] = field(default_factory=dict)
 
 
-_RCNN = {
+_MASK_RCNN = {
+    "neck_channels": 32,
+    "mask_hidden": 32,
     "hidden": 64,
-    "canonical": 56,
+    "canonical_box_size": 56,
     "anchor_scale": 4,
-    "candidates": 100,
-    "proposals": 50,
-    "train_candidates": 100,
-    "train_proposals": 50,
-    "anchors_drawn": 64,
-    "boxes_drawn": 64,
+    "pre_nms_top_n": 100,
+    "post_nms_top_n": 50,
+    "train_pre_nms_top_n": 100,
+    "train_post_nms_top_n": 50,
+    "rpn_batch_size_per_image": 64,
+    "box_batch_size_per_image": 64,
 }
 
 _OF_OBJECTS = frozenset({"confusion", "precision-recall", "per-class"})
@@ -85,8 +86,8 @@ CASES: dict[str, Case] = {
     "classification": Case(classes=("disc", "stripe", "noise"), charts=frozenset({"confusion", "precision-recall"})),
     "pose": Case(
         classes=("person",),
-        arguments={"width": 32},
-        data=("--data.target", "keypoints", "--data.size", "[64,80]", "--model.width", "16"),
+        arguments={"simple_baseline": {"width": 32}},
+        data=("--data.target", "keypoints", "--data.size", "[64,80]", "--model.simple_baseline.width", "16"),
         overfit=0.9,
         overfit_steps=80,
         charts=frozenset({"per-joint"}),
@@ -112,8 +113,8 @@ CASES: dict[str, Case] = {
     ),
     "detection": Case(
         classes=OBJECT_CLASSES,
-        arguments={"width": 32, "convs": 1},
-        data=("--data.target", "boxes", "--model.width", "32", "--model.convs", "1"),
+        arguments={"fcos": {"neck_channels": 32, "convs": 1}},
+        data=("--data.target", "boxes", "--model.fcos.neck_channels", "32", "--model.fcos.convs", "1"),
         charts=_OF_OBJECTS,
         loss_left=0.35,  # the entropy of centerness stays
         overfit=0.5,
@@ -121,10 +122,10 @@ CASES: dict[str, Case] = {
     ),
     "instance_segmentation": Case(
         classes=OBJECT_CLASSES,
-        arguments={"width": 32, "mask_hidden": 32, "rcnn": RCNN(**_RCNN)},
+        arguments={"mask_rcnn": _MASK_RCNN},
         data=(
-            *("--data.target", "masks", "--model.width", "32", "--model.mask_hidden", "32"),
-            *(part for name, value in _RCNN.items() for part in (f"--model.rcnn.{name}", str(value))),
+            *("--data.target", "masks"),
+            *(part for name, value in _MASK_RCNN.items() for part in (f"--model.mask_rcnn.{name}", str(value))),
         ),
         charts=_OF_OBJECTS,
         overfit=0.5,
@@ -145,7 +146,7 @@ CASES: dict[str, Case] = {
                 "what": {"task": "classification", "arguments": {"classes": ["disc", "stripe", "noise"]}},
                 "objects": {
                     "task": "detection",
-                    "arguments": {"classes": list(OBJECT_CLASSES), "width": 32, "convs": 1, "strides": [8, 16, 32]},
+                    "arguments": {"classes": list(OBJECT_CLASSES), "fcos": {"neck_channels": 32, "convs": 1}},
                 },
                 "far": {
                     "task": "depth",

@@ -10,13 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import tasks.detection.task
-import tasks.instance_segmentation.task
+import visionkit.detection.task
 from tasks.detection import DetectionTask
-from tasks.detection.network import area_pooled
+from tasks.detection.architectures.localizer import area_pooled
 from tasks.instance_segmentation import InstanceSegmentationTask
 from visionkit.detection.select import Thresholds, select_by_class, select_by_sigmoid, select_by_softmax
-from visionkit.detection.task import RCNN, build_backbone
+from visionkit.detection.task import build_backbone
 from visionkit.errors import UsageError
 from visionkit.export import export_bundle
 from visionkit.geometry import Geometry, InputSpec
@@ -24,7 +23,22 @@ from visionkit.predictor import Predictor, load
 
 SIZE = (64, 96)
 SPEC = InputSpec(size=SIZE, fit="stretch")
-TINY = RCNN(hidden=32, canonical=56, anchor_scale=4, proposals=20, train_proposals=20, anchors_drawn=64, boxes_drawn=32)
+TINY = {
+    "hidden": 32,
+    "canonical_box_size": 56,
+    "anchor_scale": 4,
+    "post_nms_top_n": 20,
+    "train_post_nms_top_n": 20,
+    "rpn_batch_size_per_image": 64,
+    "box_batch_size_per_image": 32,
+}
+OWN = {
+    "fcos": {"convs": 1},
+    "retinanet": {"convs": 1},
+    "faster_rcnn": TINY,
+    "mask_rcnn": {**TINY, "mask_hidden": 16},
+}
+"""Arguments of the architectures that make them small."""
 ARCHITECTURES = ("fcos", "retinanet", "ssd", "faster_rcnn", "localizer", "mask_rcnn")
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 BACKBONES = {
@@ -40,18 +54,11 @@ BACKBONES = {
 }
 
 
-def build(architecture: str, backbone: str = "test_resnet", **arguments: Any) -> Any:
-    given = {
-        "classes": ("a", "b", "c"),
-        "input": SPEC,
-        "width": 32,
-        "rcnn": TINY,
-        "strides": (4, 8, 16, 32),
-        **arguments,
-    }
-    if architecture == "mask_rcnn":
-        return InstanceSegmentationTask(backbone, mask_hidden=16, **given)
-    return DetectionTask(backbone, architecture=architecture, convs=1, **given)
+def build(architecture: str, backbone: str = "test_resnet", own: dict[str, Any] | None = None, **arguments: Any) -> Any:
+    kind = InstanceSegmentationTask if architecture == "mask_rcnn" else DetectionTask
+    small = {"neck_channels": 32, "strides": (4, 8, 16, 32), **OWN.get(architecture, {}), **(own or {})}
+    given = {"classes": ("a", "b", "c"), "input": SPEC, architecture: small, **arguments}
+    return kind(backbone, architecture=architecture, **given)
 
 
 def pictures(count: int = 2, seed: int = 0) -> torch.Tensor:
@@ -78,8 +85,7 @@ def test_every_backbone_in_each_architecture(family: str, monkeypatch) -> None:
     """Forward and backward; the backbone, which takes the time to build, is shared."""
     options = {"pretrained": False, "norm": "batch", "eps": None, "drop_path": 0.0}
     body = build_backbone(BACKBONES[family], SPEC, (4, 8, 16, 32), **options)
-    for module in (tasks.detection.task, tasks.instance_segmentation.task):
-        monkeypatch.setattr(module, "build_backbone", lambda *args, **kwargs: body)
+    monkeypatch.setattr(visionkit.detection.task, "build_backbone", lambda *args, **kwargs: body)
     for architecture in ARCHITECTURES:
         body.zero_grad()
         task = build(architecture, BACKBONES[family]).train()
@@ -164,7 +170,7 @@ def test_the_localiser_learns_the_largest_object_and_answers_one() -> None:
     with torch.no_grad():
         found = task.decode(task(image), score_threshold=0.3)
     assert "at most 1 a picture" in task.protocol
-    with pytest.raises(UsageError, match=r"model\.tile 100: architecture localizer answers one object"):
+    with pytest.raises(UsageError, match=r"model\.tile 100: localizer finds one object"):
         build("localizer", tile=100)
     for each, box, label in zip(found, boxes, (0, 2, 1), strict=True):
         assert each.labels.tolist() == [label]
@@ -193,17 +199,17 @@ def test_a_call_chooses_thresholds(architecture: str = "fcos") -> None:
 
 def test_bad_arguments_are_one_line() -> None:
     with pytest.raises(UsageError, match="did you mean 'retinanet'"):
-        build("retinanett")
+        DetectionTask("test_resnet", classes=["a"], architecture="retinanett")
     with pytest.raises(UsageError, match="at least one class"):
         DetectionTask("test_resnet")
-    with pytest.raises(UsageError, match=r"rcnn\.hidden 0: must be at least 1"):
-        RCNN(hidden=0)
-    with pytest.raises(UsageError, match="pooling 'aline': allowed are align, pool"):
-        build("faster_rcnn", rcnn=RCNN(hidden=8, pooling="aline"))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"model\.faster_rcnn\.hidden 0: must be at least 1"):
+        build("faster_rcnn", own={"hidden": 0})
+    with pytest.raises(UsageError, match=r"model\.faster_rcnn\.pooling: 'aline' is not one of align, pool"):
+        build("faster_rcnn", own={"pooling": "aline"})
     with pytest.raises(UsageError, match="norm 'grup'"):
         build("fcos", backbone_norm="grup")
     with pytest.raises(UsageError, match="has no map of stride 64"):
-        build("fcos", strides=(16, 64))
+        build("fcos", own={"strides": (16, 64)})
 
 
 @pytest.mark.parametrize("norm", ["frozen", "group"])

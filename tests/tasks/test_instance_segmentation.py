@@ -51,7 +51,7 @@ def test_the_five_terms_are_the_same_every_time_save_in_training() -> None:
     task = build("mask_rcnn").train()
     outputs = task(pictures())
     full = [{**each, "masks": torch.ones(len(each["boxes"]), *SIZE, dtype=torch.bool)} for each in TARGETS]
-    settings = dataclasses.replace(task.rcnn, anchors_drawn=4, boxes_drawn=4)
+    settings = dataclasses.replace(task.architecture, rpn_batch_size_per_image=4, box_batch_size_per_image=4)
 
     def terms(training: bool) -> list[float]:
         found = mask_rcnn_losses(task.network, outputs, full, settings, masks_drawn=8, training=training)
@@ -89,7 +89,7 @@ def test_the_mask_threshold_is_an_option() -> None:
 
 def test_roi_pool_is_a_switch_of_the_same_type() -> None:
     align = build("mask_rcnn")
-    pool = build("mask_rcnn", rcnn=type(TINY)(**{**TINY.__dict__, "pooling": "pool"}))
+    pool = build("mask_rcnn", own={"pooling": "pool"})
     pool.load_state_dict(align.state_dict())
     a, b = (task.eval()(pictures()) for task in (align, pool))
     assert type(a) is type(b) and not torch.equal(a.logits, b.logits)
@@ -99,7 +99,10 @@ def test_roi_pool_is_a_switch_of_the_same_type() -> None:
 def test_a_bundle_serves_its_second_stage(tmp_path) -> None:
     torch.manual_seed(0)
     task = InstanceSegmentationTask(
-        "test_resnet", classes=("a", "b"), input=SPEC, width=16, mask_hidden=8, strides=(8, 16), rcnn=TINY
+        "test_resnet",
+        classes=("a", "b"),
+        input=SPEC,
+        mask_rcnn={**TINY, "neck_channels": 16, "mask_hidden": 8, "strides": (8, 16)},
     ).eval()
     folder = export_bundle(task, tmp_path / "bundle", onnx=True)
     assert {path.name for path in folder.iterdir()} >= {"model.onnx", "model.roi.onnx"}

@@ -13,20 +13,26 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from datamodules.scene_data import SceneData
 from tasks.pose import PoseTask
-from tasks.pose.keypoint_rcnn import load_torchvision, public_arguments
+from tasks.pose.architectures.keypoint_rcnn import load_torchvision, public_arguments
 from visionkit.detection.public import read_weights
-from visionkit.detection.task import RCNN
 from visionkit.errors import CheckpointError, EnvironmentFault, UsageError
 from visionkit.geometry import InputSpec
 from visionkit.predictions import Poses
 from visionkit.predictor import Predictor
 
-SMALL = RCNN(
-    hidden=64, canonical=56, anchor_scale=4, candidates=100, proposals=50, train_candidates=100, train_proposals=50,
-    anchors_drawn=64, boxes_drawn=64,
-)  # fmt: skip
-
-
+SMALL = {
+    "hidden": 64,
+    "canonical_box_size": 56,
+    "anchor_scale": 4,
+    "pre_nms_top_n": 100,
+    "post_nms_top_n": 50,
+    "train_pre_nms_top_n": 100,
+    "train_post_nms_top_n": 50,
+    "rpn_batch_size_per_image": 64,
+    "box_batch_size_per_image": 64,
+    "neck_channels": 16,
+    "keypoint_hidden": 16,
+}
 MOST = 12
 
 
@@ -81,15 +87,14 @@ def test_the_published_number_of_parameters_and_every_weight_has_its_place() -> 
     assert sum(parameter.numel() for parameter in reference.parameters()) == 59_137_258
     assert sum(parameter.numel() for parameter in task.parameters()) == 59_137_258
     with pytest.raises(CheckpointError, match="not the weights of torchvision"):
-        small = {"width": 16, "rcnn": SMALL, "keypoint_hidden": 16}
-        load_torchvision(PoseTask("test_resnet", architecture="keypoint_rcnn", **small), {})
+        load_torchvision(PoseTask("test_resnet", architecture="keypoint_rcnn", keypoint_rcnn=SMALL), {})
 
 
 def test_it_learns_evaluates_and_serves() -> None:
     torch.manual_seed(0)
     spec = InputSpec(size=(96, 128), fit="letterbox")
     task = PoseTask(
-        "test_resnet", architecture="keypoint_rcnn", input=spec, width=32, rcnn=SMALL, keypoint_hidden=16
+        "test_resnet", architecture="keypoint_rcnn", input=spec, keypoint_rcnn={**SMALL, "neck_channels": 32}
     ).train()
     assert task.crop is None and PoseTask.linked("crop", architecture="keypoint_rcnn") is None
     data = SceneData("keypoints", count=4, eval_count=2, size=(96, 128), input=spec, batch_size=2)
@@ -107,7 +112,7 @@ def test_it_learns_evaluates_and_serves() -> None:
     assert isinstance(answer, Poses)
     nobody = task.decode(task(torch.zeros(1, 3, 96, 128, dtype=torch.uint8)))
     assert np.isfinite(nobody[0].places.detach().numpy()).all()
-    with pytest.raises(UsageError, match="finds other boxes in a mirrored picture"):
+    with pytest.raises(UsageError, match="finds other boxes in a mirrored image"):
         Predictor(task)(data.samples("val")[0].image, flip_test=True)
 
 

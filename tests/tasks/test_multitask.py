@@ -38,11 +38,14 @@ WHAT = {"task": "classification", "arguments": {"classes": list(OBJECT_CLASSES)}
 FAR = {"task": "depth", "arguments": {"decoder": "segformer", "decoder_options": {"channels": 8}}}
 OBJECTS = {
     "task": "detection",
-    "arguments": {"classes": list(OBJECT_CLASSES), "width": 16, "convs": 1, "strides": [8, 16, 32], "extra": "none"},
+    "arguments": {
+        "classes": list(OBJECT_CLASSES),
+        "fcos": {"neck_channels": 16, "convs": 1, "strides": [8, 16, 32], "extra_levels": "none"},
+    },
 }
 POSES = {
     "task": "pose",
-    "arguments": {"architecture": "openpose", "stride": 16, "deconvs": 1, "width": 16, "stages": 1},
+    "arguments": {"architecture": "openpose", "openpose": {"stride": 16, "deconvs": 1, "width": 16, "stages": 1}},
 }
 
 
@@ -293,7 +296,14 @@ def test_what_was_killed_goes_on_bit_for_bit(balance, tmp_path):
 
 # ---------------------------------------------------------------------- joint heads of the literature
 
-RCNN = {"hidden": 16, "canonical": 56, "proposals": 8, "train_proposals": 8, "anchors_drawn": 16, "boxes_drawn": 8}
+RCNN = {
+    "hidden": 16,
+    "canonical_box_size": 56,
+    "post_nms_top_n": 8,
+    "train_post_nms_top_n": 8,
+    "rpn_batch_size_per_image": 16,
+    "box_batch_size_per_image": 8,
+}
 REGIONS = {
     "task": "semantic_segmentation",
     "arguments": {"classes": list(SEMANTIC_CLASSES), "decoder": "segformer", "decoder_options": {"channels": 8}},
@@ -307,9 +317,15 @@ REGIONS = {
         {
             "masks": {
                 "task": "instance_segmentation",
-                "arguments": {"classes": list(OBJECT_CLASSES), "width": 16, "mask_hidden": 16, "rcnn": RCNN},
+                "arguments": {
+                    "classes": list(OBJECT_CLASSES),
+                    "mask_rcnn": {**RCNN, "neck_channels": 16, "mask_hidden": 16},
+                },
             },
-            "poses": {"task": "pose", "arguments": {"architecture": "keypoint_rcnn", "width": 16, "rcnn": RCNN}},
+            "poses": {
+                "task": "pose",
+                "arguments": {"architecture": "keypoint_rcnn", "keypoint_rcnn": {**RCNN, "neck_channels": 16}},
+            },
         },
         {"regions": REGIONS, "far": FAR},
     ],

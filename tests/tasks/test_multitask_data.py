@@ -94,7 +94,7 @@ def vocabulary(**classes: list[str]) -> dict[str, Any]:
             "arguments.input: belongs to all heads",
         ),
         (
-            lambda: joint({"a": {"task": "detection", "arguments": {"classes": ["x"], "strides": [3, 8]}}}),
+            lambda: joint({"a": {"task": "detection", "arguments": {"classes": ["x"], "fcos": {"strides": [3, 8]}}}}),
             "model.heads.a: .*no map of stride 3; it has strides",
         ),
         (

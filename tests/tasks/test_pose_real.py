@@ -13,7 +13,6 @@ from tasks.pose.network import HeatmapOutputs
 from tasks.pose.oks import Found
 from tests.real_data import real_data
 from visionkit.crops import PersonCrop
-from visionkit.detection.task import RCNN
 from visionkit.geometry import InputSpec
 from visionkit.optim import OptimConfig, build_optimizer, parameter_groups
 
@@ -61,26 +60,35 @@ def test_ground_truth_fed_back_gives_ap_1(name):
 @pytest.mark.parametrize("name", SETS)
 def test_ground_truth_through_crops_and_maps_gives_ap_1(name):
     data = SETS[name](crop=PersonCrop(), batch_size=4)
-    task = PoseTask("test_resnet", skeleton=data.skeleton.name, input=SPEC, width=8)
+    task = PoseTask("test_resnet", skeleton=data.skeleton.name, input=SPEC, simple_baseline={"width": 8})
     for batch in data.test_dataloader():
         places = torch.stack([each["keypoints"][0, :, :2] for each in batch["target"]])
-        maps = draw_gaussians(places, (64, 48), task.stride, task.sigma)
+        maps = draw_gaussians(places, (64, 48), task.architecture.cell, task.architecture.sigma)
         task.measure(task.decode(HeatmapOutputs(maps[:, None])), batch)
     # MPII's squares cut off what reaches beyond them.
     assert float(task.metrics.compute()["ap"]) >= (0.9 if name == "mpii" else 0.999)
 
 
-CROPS = {"input": InputSpec(size=(128, 96), fit="stretch"), "width": 96, "deconvs": 2, "stride": 16, "sigma": 1.5}
+CROPS = {"input": InputSpec(size=(128, 96), fit="stretch")}
 PICTURES = {"input": InputSpec(size=(256, 256), fit="letterbox")}
 STAGES = {"stage_width": 64, "stage_convs": 2}
+MAPS = {"width": 96, "deconvs": 2, "stride": 16, "sigma": 1.5}
+TWO_STAGE = {
+    "neck_channels": 64,
+    "keypoint_hidden": 64,
+    "hidden": 128,
+    "canonical_box_size": 64,
+    "anchor_scale": 4,
+    "train_post_nms_top_n": 100,
+    "post_nms_top_n": 100,
+    "box_batch_size_per_image": 64,
+}
 BY_HEART = {
-    "simple_baseline": CROPS,
-    "cpm": CROPS | STAGES,
-    "deeppose": {"input": CROPS["input"], "stages": 2, "width": 128},
-    "openpose": PICTURES | STAGES | {"width": 96, "deconvs": 2, "stride": 16, "sigma": 1.0},
-    "keypoint_rcnn": PICTURES
-    | {"width": 64, "keypoint_hidden": 64, "backbone_norm": "group"}
-    | {"rcnn": RCNN(hidden=128, canonical=64, anchor_scale=4, train_proposals=100, proposals=100, boxes_drawn=64)},
+    "simple_baseline": CROPS | {"simple_baseline": MAPS},
+    "cpm": CROPS | {"cpm": MAPS | STAGES},
+    "deeppose": CROPS | {"deeppose": {"stages": 2, "width": 128}},
+    "openpose": PICTURES | {"openpose": MAPS | STAGES | {"sigma": 1.0}},
+    "keypoint_rcnn": PICTURES | {"backbone_norm": "group", "keypoint_rcnn": TWO_STAGE},
 }
 
 

@@ -42,7 +42,7 @@ def with_opinions(task):
 )
 def test_the_graph_of_every_network_answers_as_torch_does(coding, tmp_path):
     torch.manual_seed(0)
-    arguments = {"width": 16, "rcnn": SMALL, "keypoint_hidden": 16} if coding == "keypoint_rcnn" else {}
+    arguments = {"own": SMALL} if coding == "keypoint_rcnn" else {}
     task = with_opinions(tiny(coding, **arguments))
     several = [np.random.default_rng(k).integers(0, 256, (60, 80 + k, 3), dtype=np.uint8) for k in range(3)]
     export_bundle(task, tmp_path / "bundle", onnx=True, card={"data": "noise"}, pictures=several)

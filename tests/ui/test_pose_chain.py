@@ -21,7 +21,9 @@ from visionkit.predictor import Predictor
 @pytest.fixture(scope="module")
 def estimator():
     torch.manual_seed(0)
-    return Predictor(PoseTask("test_resnet", input=InputSpec(size=(64, 48), fit="stretch"), width=16).eval())
+    return Predictor(
+        PoseTask("test_resnet", input=InputSpec(size=(64, 48), fit="stretch"), simple_baseline={"width": 16}).eval()
+    )
 
 
 def test_an_answer_behind_a_detector_is_that_of_python(estimator, tmp_path):
@@ -42,7 +44,7 @@ def test_a_detector_is_offered_for_models_of_crops_alone(estimator, tmp_path):
     from ui.pages.base import detectors, takes_crops
 
     save_bundle(estimator.task, tmp_path / "crops", card={})
-    whole = PoseTask("test_resnet", architecture="openpose", width=16, stage_width=8)
+    whole = PoseTask("test_resnet", architecture="openpose", openpose={"width": 16, "stage_width": 8})
     save_bundle(whole, tmp_path / "whole", card={})
     catalogue = Catalogue(tmp_path)
     assert takes_crops(catalogue, "crops") and not takes_crops(catalogue, "whole")

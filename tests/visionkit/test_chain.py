@@ -42,7 +42,7 @@ class StubDetector:
 @pytest.fixture(scope="module")
 def estimator():
     torch.manual_seed(0)
-    task = PoseTask("test_resnet", input=InputSpec(size=(64, 48), fit="stretch"), width=16).eval()
+    task = PoseTask("test_resnet", input=InputSpec(size=(64, 48), fit="stretch"), simple_baseline={"width": 16}).eval()
     for p in task.network.head.parameters():
         p.data += 0.05 * torch.randn(p.shape)
     return Predictor(task)
@@ -119,7 +119,7 @@ def test_bad_files_of_boxes_name_their_entry(tmp_path, text, said):
 
 
 def test_models_that_do_not_go_together(estimator):
-    whole = Predictor(PoseTask("test_resnet", architecture="openpose", width=16, stage_width=8))
+    whole = Predictor(PoseTask("test_resnet", architecture="openpose", openpose={"width": 16, "stage_width": 8}))
     with pytest.raises(UsageError, match="takes whole images and no boxes"):
         Chain(StubDetector(), whole)
     with pytest.raises(UsageError, match=r"does not know 'person'.*it knows dog, cat"):

@@ -64,7 +64,7 @@ def test_what_is_measured_otherwise_may_be_typed_and_is_told(capsys):
     )
     save_checkpoint(task, Path("a.ckpt"))
     data = [*SCENES, "--data.target", "labels"]
-    Path("other.yaml").write_text("model: {class_path: PoseTask, init_args: {backbone: resnet50, width: 3}}\n")
+    Path("other.yaml").write_text("model: {class_path: PoseTask, init_args: {backbone: resnet50, flip_test: true}}\n")
     assert measure("-c", "other.yaml", "--ckpt_path", "a.ckpt", "--model.backbone", "test_resnet", *data) == 0
     assert measure("--ckpt_path", "a.ckpt", "--model.input.size", "[48,48]", *data) == 0
     assert "model.input.size: [48, 48] (the checkpoint has [32, 32])" in capsys.readouterr().err
@@ -74,7 +74,9 @@ def test_the_skeleton_comes_from_the_checkpoint(capsys):
     """Labels whose keypoints no shipped skeleton has: the model knows them."""
     names = ["beak", "tail", "wing"]
     skeleton = {"name": "bird", "keypoints": names, "edges": [], "subject": "bird"}
-    task = PoseTask("test_resnet", skeleton=skeleton, input=InputSpec(size=(32, 32), fit="stretch"), width=8)
+    task = PoseTask(
+        "test_resnet", skeleton=skeleton, input=InputSpec(size=(32, 32), fit="stretch"), simple_baseline={"width": 8}
+    )
     save_checkpoint(task, Path("bird.ckpt"))
     for split in ("train", "val", "test"):
         Path("images", split).mkdir(parents=True)

@@ -39,7 +39,11 @@ def test_all_but_a_head_for_other_classes_is_taken(trained):
 def test_normalisation_is_taken_whole_frozen_or_not(norms, tmp_path):
     old, task = (
         DetectionTask(
-            "test_resnet", classes=["a"], width=16, convs=1, backbone_norm=norm, input=InputSpec(size=(64, 64))
+            "test_resnet",
+            classes=["a"],
+            fcos={"neck_channels": 16, "convs": 1},
+            backbone_norm=norm,
+            input=InputSpec(size=(64, 64)),
         )
         for norm in norms
     )

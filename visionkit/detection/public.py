@@ -50,7 +50,13 @@ DETECTORS: dict[str, PublicDetector] = {
     "retinanet_resnet50_fpn": PublicDetector(
         "detection",
         "RetinaNet_ResNet50_FPN_Weights",
-        {**_R50, "architecture": "retinanet", "head_norm": "none", "max_detections": 300, "input": _SQUARE},
+        {
+            **_R50,
+            "architecture": "retinanet",
+            "retinanet": {"head_norm": "none"},
+            "max_detections": 300,
+            "input": _SQUARE,
+        },
     ),
     "fcos_resnet50_fpn": PublicDetector(
         "detection",
@@ -63,11 +69,9 @@ DETECTORS: dict[str, PublicDetector] = {
         {
             "backbone": "vgg16",
             "architecture": "ssd",
-            "published": True,
-            "strides": [8, 16],
+            "ssd": {"published": True, "strides": [8, 16], "topk_candidates": 400},
             "score_threshold": 0.01,
             "max_detections": 200,
-            "candidates": 400,
             "input": {"size": [300, 300], "fit": "stretch"},
         },
         CAFFE,

@@ -3,70 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 
+from visionkit.architecture_task import ArchitectureTask
 from visionkit.backbones import Backbone, backbone_facts
 from visionkit.coco_eval import detection_tables
-from visionkit.detection.proposals import RegionProposals
-from visionkit.detection.select import Found, Thresholds, select_by_softmax
-from visionkit.detection.two_stage import BoxHead, Pooling, TwoStageNetwork, anchor_sizes
+from visionkit.detection.architecture import DetectionArchitecture
+from visionkit.detection.public import load_public
+from visionkit.detection.select import Thresholds
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
-from visionkit.nn.fpn import FPNNeck
-from visionkit.nn.norms import HeadNorm, Norm, head_norm, set_batch_norm
+from visionkit.nn.normalize import Normalize
+from visionkit.nn.norms import Norm, set_batch_norm
 from visionkit.run_report.charts import Bars, Chart, Curves
 from visionkit.task import VisionTask
 from visionkit.tiling import Located, MergeObjects, Plan, Views, merge_tiles, object_tiles
 from visionkit.types import Batch
-
-
-@dataclass(frozen=True)
-class RCNN:
-    """What the two-stage network has beyond the one-stage ones.
-
-    Attributes:
-        hidden: Width of the box head's two hidden layers, or of the one behind its convolutions.
-        convs: Convolutions of the box head; 0 for none.
-        norm: Of the convolutions of neck and heads: `none`, as published, or `group`, which learns faster from random
-            weights.
-        pooling: `align` (RoIAlign) or `pool` (RoIPool).
-        canonical: A box of this side, in input pixels, is cut from the level of stride 16; smaller for small pictures.
-        anchor_scale: Side of the anchors, in strides of their level.
-        candidates: Boxes of each level that go into the proposals' suppression.
-        proposals: Boxes of a picture that go on to the second stage.
-        train_candidates: `candidates` in training.
-        train_proposals: `proposals` in training.
-        anchors_drawn: Anchors a picture that the first stage learns from.
-        boxes_drawn: Boxes a picture that the second stage learns from.
-    """
-
-    hidden: int = 1024
-    convs: int = 0
-    norm: HeadNorm = "none"
-    pooling: Pooling = "align"
-    canonical: float = 224.0
-    anchor_scale: float = 8.0
-    candidates: int = 1000
-    proposals: int = 1000
-    train_candidates: int = 2000
-    train_proposals: int = 1000
-    anchors_drawn: int = 256
-    boxes_drawn: int = 512
-
-    def __post_init__(self) -> None:
-        for name in ("hidden", "candidates", "proposals", "train_candidates", "train_proposals"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"rcnn.{name} {getattr(self, name)}: must be at least 1")
-        if self.convs < 0:
-            raise UsageError(f"rcnn.convs {self.convs}: must be 0 or more")
-        head_norm(self.norm)
-        if self.canonical <= 0 or self.anchor_scale <= 0:
-            raise UsageError(f"rcnn.canonical {self.canonical} and anchor_scale {self.anchor_scale} must be above 0")
 
 
 def build_backbone(
@@ -93,45 +49,6 @@ def build_backbone(
     return body
 
 
-def build_two_stage(
-    backbone: Backbone, classes: int, width: int, settings: RCNN, roi_head: Any = None
-) -> TwoStageNetwork:
-    """Faster R-CNN on a feature pyramid, with one more coarse level for the first stage.
-
-    Args:
-        backbone: Gives the pyramid.
-        classes: K.
-        width: Channels of the levels.
-        settings: Of both stages.
-        roi_head: See `TwoStageNetwork`.
-    """
-    neck = FPNNeck(backbone.channels, width, "pool", settings.norm)
-    first = RegionProposals(
-        width,
-        anchor_sizes(neck.strides, settings.anchor_scale),
-        candidates=(settings.train_candidates, settings.candidates),
-        kept=(settings.train_proposals, settings.proposals),
-    )
-    second = BoxHead(
-        neck.own,
-        width,
-        classes,
-        settings.hidden,
-        settings.pooling,
-        settings.canonical,
-        settings.convs,
-        settings.norm,
-    )
-    return TwoStageNetwork(backbone, neck, first, second, roi_head)
-
-
-def select_two_stage(outputs: Any, limits: Thresholds) -> list[Found]:
-    """The final boxes of each picture of a batch."""
-    probabilities = outputs.logits.float().softmax(dim=-1)[..., 1:]
-    probabilities = probabilities * (outputs.proposal_scores >= 0)[..., None]  # filling is no answer
-    return [select_by_softmax(each, boxes, limits) for each, boxes in zip(probabilities, outputs.boxes, strict=True)]
-
-
 def checked_tile(tile: int) -> int:
     """The side of the windows.
 
@@ -143,18 +60,88 @@ def checked_tile(tile: int) -> int:
     return tile
 
 
-class DetectorTask(VisionTask):
+class DetectorTask(ArchitectureTask):
     """Base of detection and instance segmentation.
 
-    A subclass builds `network` and sets `limits`.
+    A subclass names its `architectures` and sets `metrics`.
+
+    Args:
+        backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
+        architecture: Name of the architecture; its arguments are those under its name, `--model.<name>.<argument>`.
+        pretrained: Start from timm's public weights, which needs the network or a filled cache.
+        backbone_norm: Batch norms of the backbone: `batch` (trained), `frozen` (as public detectors were trained) or
+            `group` (for small batches).
+        norm_eps: For `frozen`, what is added to the variance, where it is not the backbone's own.
+        score_threshold: Lowest score of a detection that is returned; what is shown is chosen later, by eye.
+        nms_threshold: Of two boxes of one class that overlap by more, the worse is dropped; by default as published.
+        max_detections: Maximum number of objects per image; with `tile`, of the whole and of each tile.
+        tile: Images larger than this many pixels per side are also processed in overlapping tiles of it; 0 is off.
+        drop_path: Rate of stochastic depth of the backbone, where its family has it.
 
     Attributes:
         limits: How answers are chosen where a call does not say otherwise.
         tile: Side of the windows that large pictures are also looked at in, in file pixels; 0 is off.
     """
 
+    public_schemes = ("torchvision",)
+
+    architecture: DetectionArchitecture
     limits: Thresholds
-    tile: int = 0
+    network: Any
+
+    def __init__(
+        self,
+        backbone: str,
+        *,
+        architecture: str,
+        pretrained: bool = False,
+        backbone_norm: Norm = "batch",
+        norm_eps: float | None = None,
+        score_threshold: float = 0.05,
+        nms_threshold: float | None = None,
+        max_detections: int = 100,
+        tile: int = 0,
+        drop_path: float = 0.0,
+        **shared: Any,
+    ) -> None:
+        chosen = self.pick(architecture, shared)
+        spec = shared["input"] = InputSpec.of(shared.get("input"), self.default_input(backbone))
+        super().__init__(**shared)
+        self.choose(architecture, chosen)
+        if not self.classes:
+            raise UsageError("model.classes: at least one class is needed; give data.classes or let the data name them")
+        self.tile = checked_tile(tile)
+        if chosen.one_object:
+            max_detections = 1  # a property of the network, so the protocol and the card shall say so
+            if tile:
+                raise UsageError(f"model.tile {tile}: {architecture} finds one object per image and uses no tiles")
+        nms = chosen.nms if nms_threshold is None else nms_threshold
+        self.limits = Thresholds().given(score_threshold, nms, max_detections)
+        body = build_backbone(
+            backbone,
+            spec,
+            tuple(chosen.strides),
+            pretrained=pretrained,
+            norm=backbone_norm,
+            eps=norm_eps,
+            drop_path=drop_path,
+        )
+        self.network = chosen.build(body, len(self.classes))
+        self.outputs = chosen.outputs  # type: ignore[misc]
+        self.normalize = Normalize(body.mean, body.std)
+
+    def losses(self, outputs: Any, target: Any) -> dict[str, Tensor]:
+        return self.architecture.losses(self.network, outputs, target)
+
+    @classmethod
+    def from_public(cls, scheme: str, name: str) -> VisionTask:
+        """One of torchvision's detectors with its COCO weights, such as `torchvision:fcos_resnet50_fpn`.
+
+        Raises:
+            UsageError: torchvision has none of that name for this task.
+            EnvironmentFault: The weights are not in the cache and cannot be brought.
+        """
+        return load_public(cls, scheme, name)
 
     @classmethod
     def default_input(cls, backbone: str = "resnet50", **init_args: Any) -> InputSpec:

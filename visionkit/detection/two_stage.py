@@ -177,6 +177,7 @@ class TwoStageNetwork(nn.Module):
 
     Attributes:
         outputs: Type of what `forward` gives.
+        joints: Number of keypoints that the last head finds, where it finds any.
     """
 
     def __init__(
@@ -191,6 +192,7 @@ class TwoStageNetwork(nn.Module):
         self.backbone, self.neck, self.proposals, self.box_head = backbone, neck, proposals, box_head
         self.roi_head = roi_head
         self.outputs = two_stage_outputs(neck.own, roi_head is not None)
+        self.joints = 0
 
     def forward(self, image: Tensor) -> Any:
         """(B, C, H, W) normalised pictures to the outputs of both stages."""

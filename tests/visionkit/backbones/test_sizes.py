@@ -74,7 +74,7 @@ def test_every_task_refuses_when_it_is_built():
     with pytest.raises(UsageError, match="cannot take images of 100x130"):
         ClassificationTask("test_vit", classes=["a", "b"], input=spec)
     with pytest.raises(UsageError, match="cannot take images of 100x130"):
-        PoseTask("test_vit", skeleton="coco17", input=spec, stride=16)
+        PoseTask("test_vit", skeleton="coco17", input=spec, simple_baseline={"stride": 16})
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_resnet"])

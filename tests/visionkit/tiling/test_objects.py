@@ -89,7 +89,12 @@ def test_boxes_alone_and_no_objects():
 def test_a_predictor_looks_at_windows_of_large_pictures():
     spec = InputSpec(size=(64, 64), fit="letterbox")
     task = DetectionTask(
-        "test_resnet", classes=["a", "b"], input=spec, width=16, convs=1, tile=100, score_threshold=0.0
+        "test_resnet",
+        classes=["a", "b"],
+        input=spec,
+        fcos={"neck_channels": 16, "convs": 1},
+        tile=100,
+        score_threshold=0.0,
     )
     picture = np.random.default_rng(0).integers(0, 255, (150, 210, 3), dtype=np.uint8)
     assert len(task.plan(ImageSource(picture)).views) == 1 + 2 * 3

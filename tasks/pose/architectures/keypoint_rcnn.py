@@ -5,24 +5,29 @@ A box's keypoint is one cell out of 56 x 56 stretched over it, learnt as a class
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
 from torchvision.models.detection.roi_heads import heatmaps_to_keypoints, keypointrcnn_loss
 
+from tasks.pose.architecture import PoseArchitecture, PoseLimits
 from tasks.pose.loss import check_joints
 from tasks.pose.postprocess import FoundPersons
+from visionkit.backbones import Backbone
 from visionkit.backbones.weights import download
+from visionkit.detection.architecture import TwoStage
 from visionkit.detection.boxes import gather_objects
 from visionkit.detection.public import IMAGENET, convert, read_weights
 from visionkit.detection.select import Thresholds
-from visionkit.detection.task import RCNN, select_two_stage
-from visionkit.detection.two_stage import Pooling, RoIPyramid, TwoStageNetwork, with_picture
+from visionkit.detection.two_stage import Pooling, RoIPyramid, TwoStageNetwork, two_stage_outputs, with_picture
 from visionkit.detection.two_stage_loss import two_stage_losses
 from visionkit.errors import CheckpointError
+from visionkit.geometry import InputSpec
+from visionkit.skeleton import Skeleton
 
 PUBLIC = "keypointrcnn_resnet50_fpn"
 SURE_LOGIT = 2.0
@@ -56,11 +61,62 @@ class KeypointHead(nn.Module):
         return cast(Tensor, self.predictor(self.layers(self.pool(maps, rois))))
 
 
+@dataclass(frozen=True)
+class KeypointRCNN(TwoStage, PoseArchitecture):
+    """Keypoint R-CNN (He et al., 2017): finds boxes and their keypoints at once, in whole images.
+
+    Attributes:
+        keypoint_hidden: Channels of the keypoint head's convolutions.
+    """
+
+    keypoint_hidden: int = 512
+
+    whole: ClassVar[bool] = True
+    flips: ClassVar[bool] = False
+    place: ClassVar[str] = "keypoint_rcnn"
+
+    @property
+    def maps(self) -> tuple[int, ...]:
+        return tuple(self.strides)
+
+    @property
+    def outputs(self) -> type[tuple[Any, ...]]:
+        return two_stage_outputs(tuple(sorted(self.strides)), True)  # type: ignore[no-any-return]
+
+    def build(  # type: ignore[override]
+        self, backbone: Backbone, skeleton: Skeleton, spec: InputSpec
+    ) -> TwoStageNetwork:
+        width, hidden, size = self.neck_channels, self.keypoint_hidden, self.canonical_box_size
+        head = KeypointHead(backbone.strides, width, len(skeleton), hidden, self.pooling, size)
+        network = self.assemble(backbone, 1, head)
+        network.joints = len(skeleton)
+        return network
+
+    def losses(self, network: Any, outputs: Any, target: Any) -> dict[str, Tensor]:
+        return keypoint_rcnn_losses(network, outputs, target, self, network.joints, network.training)
+
+    def decode(self, network: Any, outputs: Any, limits: PoseLimits) -> list[FoundPersons]:  # type: ignore[override]
+        found = self.select(outputs, Thresholds().given(None, None, limits.max_persons))
+        rois = torch.cat(
+            [torch.cat([torch.full_like(each.boxes[:, :1], k), each.boxes], 1) for k, each in enumerate(found)]
+        )
+        joints = network.joints
+        if len(rois):
+            logits = (limits.second or network.second_stage())(*network.maps_of(outputs), rois).float()
+            places, heights = heatmaps_to_keypoints(logits, rois[:, 1:])
+        else:
+            places, heights = rois.new_zeros(0, joints, 3), rois.new_zeros(0, joints)
+        scores = (heights - SURE_LOGIT).sigmoid()
+        counts = [len(each.boxes) for each in found]
+        parts = zip(found, places[..., :2].split(counts), scores.split(counts), strict=True)
+        return [FoundPersons(xy, joint_scores, each.scores, each.boxes) for each, xy, joint_scores in parts]
+
+
 def keypoint_rcnn_losses(
     network: TwoStageNetwork,
     outputs: Any,
     target: Sequence[Mapping[str, Any]],
-    settings: RCNN,
+    settings: TwoStage,
     joints: int,
     training: bool,
 ) -> dict[str, Tensor]:
@@ -73,8 +129,8 @@ def keypoint_rcnn_losses(
         outputs,
         objects,
         training=training,
-        anchors=settings.anchors_drawn,
-        boxes=settings.boxes_drawn,
+        anchors=settings.rpn_batch_size_per_image,
+        boxes=settings.box_batch_size_per_image,
     )
     index, boxes = sampled.partner.flatten(), with_picture(sampled.boxes)
     rows = sampled.positive.flatten().nonzero().squeeze(1)
@@ -97,37 +153,8 @@ def keypoint_rcnn_losses(
     return terms
 
 
-def persons_of_boxes(
-    task: Any, outputs: Any, limits: Thresholds, second: Callable[..., Tensor] | None = None
-) -> list[FoundPersons]:
-    """The final boxes of each picture with their joints, in input pixels, the surest first.
-
-    Args:
-        task: Whose second stage is run.
-        outputs: Of the first two stages.
-        limits: How boxes are chosen.
-        second: The engine of the second stage, in place of the network's own.
-    """
-    found = select_two_stage(outputs, limits)
-    rois = torch.cat(
-        [torch.cat([torch.full_like(each.boxes[:, :1], k), each.boxes], 1) for k, each in enumerate(found)]
-    )
-    joints = len(task.skeleton)
-    if len(rois):
-        logits = (second or task.second_stage())(*task.network.maps_of(outputs), rois).float()
-        places, heights = heatmaps_to_keypoints(logits, rois[:, 1:])
-    else:
-        places, heights = rois.new_zeros(0, joints, 3), rois.new_zeros(0, joints)
-    scores = (heights - SURE_LOGIT).sigmoid()
-    counts = [len(each.boxes) for each in found]
-    parts = zip(found, places[..., :2].split(counts), scores.split(counts), strict=True)
-    return [FoundPersons(xy, joint_scores, each.scores, each.boxes) for each, xy, joint_scores in parts]
-
-
 def public_arguments() -> dict[str, Any]:
     """How torchvision's network was built, in the task's arguments."""
-    from visionkit.geometry import InputSpec
-
     return {
         "backbone": "resnet50",
         "architecture": "keypoint_rcnn",

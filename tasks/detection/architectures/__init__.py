@@ -1,0 +1,1 @@
+"""The architectures of detection, one per file; `pyproject.toml` registers them."""

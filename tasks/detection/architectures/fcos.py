@@ -1,0 +1,171 @@
+"""FCOS (Tian et al., 2019): every place of every level predicts for itself, without anchors' shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+
+from tasks.detection.loss import gather, one_hot
+from visionkit.argument_types import at_least
+from visionkit.backbones import Backbone, Features
+from visionkit.detection.anchors import AnchorGrid
+from visionkit.detection.architecture import DetectionArchitecture
+from visionkit.detection.boxes import Objects, clip_boxes, decode_distances, gather_objects
+from visionkit.detection.heads import DenseHead, HeadNorm
+from visionkit.detection.select import Found, Thresholds, select_by_sigmoid
+from visionkit.nn.fpn import Extra, FPNNeck
+
+
+class FCOSOutputs(NamedTuple):
+    """Raw outputs of FCOS: those of `DenseOutputs`, and how far in the middle of its object each place lies.
+
+    Attributes:
+        logits: (B, A, K).
+        centerness: (B, A) logits.
+        boxes: (B, A, 4) float32 in input pixels, cut off at the picture.
+        counts: (L,) int64, places of each level, finest first.
+        deltas: (B, A, 4), distances from the place to the four sides, in strides.
+        anchors: (A, 4) in input pixels, a square of one stride around each place.
+    """
+
+    logits: Tensor
+    centerness: Tensor
+    boxes: Tensor
+    counts: Tensor
+    deltas: Tensor | None = None
+    anchors: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class FCOS(DetectionArchitecture):
+    """FCOS (Tian et al., 2019).
+
+    Attributes:
+        neck_channels: Channels of every level of the feature pyramid.
+        extra_levels: Coarser levels on top of the backbone's: `conv` two, `pool` one, or `none`.
+        convs: Number of convolutions in each of the head's two towers.
+        head_norm: Norm of the head's convolutions: `group`, or `none` as RetinaNet was published.
+        topk_candidates: Boxes per level that go into the non-maximum suppression.
+        center_radius: A place is trained on an object whose center is nearer than so many strides.
+    """
+
+    neck_channels: int = 256
+    extra_levels: Extra = "conv"
+    convs: int = 4
+    head_norm: HeadNorm = "group"
+    topk_candidates: int = 1000
+    center_radius: float = 1.5
+
+    nms: ClassVar[float] = 0.6
+
+    def __post_init__(self) -> None:
+        at_least("model.fcos", 1, neck_channels=self.neck_channels, topk_candidates=self.topk_candidates)
+
+    @property
+    def outputs(self) -> type[tuple[Any, ...]]:
+        return FCOSOutputs
+
+    def build(self, backbone: Backbone, classes: int) -> nn.Module:
+        width, extra = self.neck_channels, self.extra_levels
+        return FCOSNetwork(backbone, classes, width=width, extra=extra, convs=self.convs, norm=self.head_norm)
+
+    def losses(self, network: Any, outputs: Any, target: Any) -> dict[str, Tensor]:
+        return fcos_losses(outputs, gather_objects(target, outputs.logits.device), self.center_radius)
+
+    def decode(self, network: Any, outputs: Any, limits: Thresholds) -> list[Found]:
+        limits, counts = limits._replace(candidates=self.topk_candidates), outputs.counts.tolist()
+        rows = zip(outputs.logits, outputs.boxes, outputs.centerness, strict=True)
+        return [select_by_sigmoid(logits, boxes, counts, limits, middle) for logits, boxes, middle in rows]
+
+
+class FCOSNetwork(nn.Module):
+    """FCOS (Tian et al., 2019): every place of every level answers for itself, without anchors' shapes.
+
+    Args:
+        backbone: Gives a pyramid.
+        classes: K.
+        width: Channels of the levels.
+        extra: Coarser levels on top of the backbone's, see `FPNNeck`.
+        convs: Of each tower of the head.
+        norm: Of the head.
+    """
+
+    def __init__(
+        self, backbone: Backbone, classes: int, *, width: int, extra: Extra, convs: int, norm: HeadNorm = "group"
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = FPNNeck(backbone.channels, width, extra)
+        self.head = DenseHead(width, classes, convs=convs, norm=norm, centerness=True)
+        self.anchors = AnchorGrid([(stride,) for stride in self.neck.strides])
+
+    def forward(self, image: Tensor) -> FCOSOutputs:
+        """(B, C, H, W) normalised pictures to outputs at every place."""
+        return self.read(self.backbone(image), (image.shape[-2], image.shape[-1]))
+
+    def read(self, features: Features, size: tuple[int, int]) -> FCOSOutputs:
+        """The head's half: a backbone pass that other heads share is enough. `size` is the picture's."""
+        maps = list(self.neck(features.pyramid).values())
+        logits, deltas, centerness = self.head(maps)
+        assert centerness is not None
+        anchors, counts = self.anchors(maps, size)
+        boxes = clip_boxes(decode_distances(deltas.detach(), anchors), size)
+        return FCOSOutputs(logits, centerness, boxes, torch.tensor(counts), deltas, anchors)
+
+
+def fcos_losses(outputs: FCOSOutputs, objects: Objects, center_radius: float = 1.5) -> dict[str, Tensor]:
+    """Focal loss of the classes, GIoU loss of the boxes, cross entropy of the centerness (Tian et al., 2019)."""
+    deltas, anchors = outputs.deltas, outputs.anchors
+    assert deltas is not None and anchors is not None
+    index, positive = fcos_assign(objects, anchors, center_radius)
+    count = positive.sum().clamp(min=1)
+    boxes = gather(objects.boxes, index)
+    target = one_hot(gather(objects.labels, index), positive, outputs.logits)
+    classes = sigmoid_focal_loss(outputs.logits.float(), target, reduction="sum") / count
+    predicted = decode_distances(deltas, anchors)
+    overlap = generalized_box_iou_loss(predicted, boxes, reduction="none")
+    centre = (anchors[:, :2] + anchors[:, 2:]) / 2
+    reach = torch.cat([centre - boxes[..., :2], boxes[..., 2:] - centre], dim=-1).clamp(min=1e-3)
+    near = torch.minimum(reach[..., :2], reach[..., 2:]) / torch.maximum(reach[..., :2], reach[..., 2:])
+    wanted = near.prod(dim=-1).sqrt()
+    middle = F.binary_cross_entropy_with_logits(outputs.centerness.float(), wanted, reduction="none")
+    zero = torch.zeros((), device=overlap.device)
+    return {
+        "classes": classes,
+        "boxes": torch.where(positive, overlap, zero).sum() / count,
+        "centerness": torch.where(positive, middle, zero).sum() / count,
+    }
+
+
+def fcos_assign(objects: Objects, anchors: Tensor, center_radius: float = 1.5) -> tuple[Tensor, Tensor]:
+    """Which object each place learns: the smallest of those in whose middle it lies and whose size is its level's.
+
+    Args:
+        objects: Of the batch.
+        anchors: (A, 4), a square of one stride around each place.
+        center_radius: A place is trained on an object whose center is nearer than so many strides.
+
+    Returns:
+        (B, A) index of the object and whether there is one.
+    """
+    centre, stride = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2] - anchors[:, 0]
+    lowest = torch.where(stride <= stride.amin(), 0.0, 4 * stride)
+    highest = torch.where(stride >= stride.amax(), torch.inf, 8 * stride)
+    rows = []
+    for boxes, valid in zip(objects.boxes, objects.valid, strict=True):
+        middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+        away = (centre[:, None] - middle).abs().amax(dim=-1)
+        sides = torch.cat([centre[:, None] - boxes[:, :2], boxes[:, 2:] - centre[:, None]], dim=-1)
+        reach = sides.amax(dim=-1)
+        fits = (away < center_radius * stride[:, None]) & (sides.amin(dim=-1) > 0) & valid
+        fits = fits & (reach > lowest[:, None]) & (reach < highest[:, None])
+        area = torch.where(fits, (boxes[:, 2:] - boxes[:, :2]).prod(dim=-1), torch.inf)
+        smallest, index = area.min(dim=1)
+        rows.append((index, smallest < torch.inf))
+    index, positive = (torch.stack(column) for column in zip(*rows, strict=True))
+    return index, positive

@@ -1,0 +1,140 @@
+"""RetinaNet (Lin et al., 2017): nine anchors per place, focal loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import sigmoid_focal_loss
+
+from tasks.detection.loss import gather, masked, one_hot
+from tasks.detection.network import DenseOutputs
+from visionkit.argument_types import at_least
+from visionkit.backbones import Backbone, Features
+from visionkit.detection.anchors import AnchorGrid
+from visionkit.detection.architecture import DetectionArchitecture
+from visionkit.detection.boxes import Objects, Weights, clip_boxes, decode_boxes, encode_boxes, gather_objects, match
+from visionkit.detection.heads import DenseHead, HeadNorm
+from visionkit.detection.select import Found, Thresholds, select_by_sigmoid
+from visionkit.nn.fpn import Extra, FPNNeck
+
+WEIGHTS: Weights = (1.0, 1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class RetinaNet(DetectionArchitecture):
+    """RetinaNet (Lin et al., 2017).
+
+    Attributes:
+        neck_channels: Channels of every level of the feature pyramid.
+        extra_levels: Coarser levels on top of the backbone's: `conv` two, `pool` one, or `none`.
+        convs: Number of convolutions in each of the head's two towers.
+        head_norm: Norm of the head's convolutions: `group`, or `none` as RetinaNet was published.
+        topk_candidates: Boxes per level that go into the non-maximum suppression.
+        anchor_scale: Side of a level's smallest anchor in strides.
+    """
+
+    neck_channels: int = 256
+    extra_levels: Extra = "conv"
+    convs: int = 4
+    head_norm: HeadNorm = "group"
+    topk_candidates: int = 1000
+    anchor_scale: float = 4.0
+
+    def __post_init__(self) -> None:
+        at_least("model.retinanet", 1, neck_channels=self.neck_channels, topk_candidates=self.topk_candidates)
+
+    @property
+    def outputs(self) -> type[tuple[Any, ...]]:
+        return DenseOutputs
+
+    def build(self, backbone: Backbone, classes: int) -> nn.Module:
+        return RetinaNetNetwork(
+            backbone,
+            classes,
+            width=self.neck_channels,
+            extra=self.extra_levels,
+            convs=self.convs,
+            norm=self.head_norm,
+            anchor_scale=self.anchor_scale,
+        )
+
+    def losses(self, network: Any, outputs: Any, target: Any) -> dict[str, Tensor]:
+        return retinanet_losses(outputs, gather_objects(target, outputs.logits.device))
+
+    def decode(self, network: Any, outputs: Any, limits: Thresholds) -> list[Found]:
+        limits, counts = limits._replace(candidates=self.topk_candidates), outputs.counts.tolist()
+        rows = zip(outputs.logits, outputs.boxes, repeat(None), strict=False)
+        return [select_by_sigmoid(logits, boxes, counts, limits, middle) for logits, boxes, middle in rows]
+
+
+class RetinaNetNetwork(nn.Module):
+    """RetinaNet (Lin et al., 2017): nine anchors a place, focal loss.
+
+    Args:
+        backbone: Gives a pyramid.
+        classes: K.
+        width: Channels of the levels.
+        extra: Coarser levels on top of the backbone's, see `FPNNeck`.
+        convs: Of each tower of the head.
+        norm: Of the head; the published one has none.
+        anchor_scale: Side of the smallest anchor of a level, in strides.
+        ratios: Heights over widths of the anchors.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        classes: int,
+        *,
+        width: int,
+        extra: Extra,
+        convs: int,
+        norm: HeadNorm,
+        anchor_scale: float = 4.0,
+        ratios: Sequence[float] = (0.5, 1.0, 2.0),
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = FPNNeck(backbone.channels, width, extra)
+        self.anchors = AnchorGrid(octaves(self.neck.strides, anchor_scale), ratios)
+        self.head = DenseHead(width, classes, self.anchors.per_place, convs=convs, norm=norm)
+
+    def forward(self, image: Tensor) -> DenseOutputs:
+        """(B, C, H, W) normalised pictures to outputs at every anchor."""
+        return self.read(self.backbone(image), (image.shape[-2], image.shape[-1]))
+
+    def read(self, features: Features, size: tuple[int, int]) -> DenseOutputs:
+        """The head's half: a backbone pass that other heads share is enough. `size` is the picture's."""
+        maps = list(self.neck(features.pyramid).values())
+        logits, deltas, _ = self.head(maps)
+        anchors, counts = self.anchors(maps, size)
+        boxes = clip_boxes(decode_boxes(deltas.detach(), anchors, WEIGHTS), size)
+        return DenseOutputs(logits, boxes, torch.tensor(counts), deltas, anchors)
+
+
+def octaves(strides: Sequence[int], scale: float) -> list[tuple[int, int, int]]:
+    """Three sides a level, a third of an octave apart, beginning at `scale` strides, whole as in torchvision."""
+    sides = [scale * stride for stride in strides]
+    return [(int(side), int(side * 2 ** (1 / 3)), int(side * 2 ** (2 / 3))) for side in sides]
+
+
+def retinanet_losses(outputs: DenseOutputs, objects: Objects) -> dict[str, Tensor]:
+    """Focal loss of the classes and L1 loss of the deltas, each a mean over pictures (Lin et al., 2017)."""
+    deltas, anchors = outputs.deltas, outputs.anchors
+    assert deltas is not None and anchors is not None
+    found = match(objects, anchors, 0.5, 0.4, low_quality=True)
+    count = found.positive.sum(dim=1).clamp(min=1)
+    target = one_hot(gather(objects.labels, found.partner), found.positive, outputs.logits)
+    focal = sigmoid_focal_loss(outputs.logits.float(), target, reduction="none").sum(dim=-1)
+    used = found.positive | found.negative
+    wanted = encode_boxes(gather(objects.boxes, found.partner), anchors, WEIGHTS)
+    distance = (deltas.float() - wanted).abs().sum(dim=-1)
+    return {
+        "classes": (masked(focal, used) / count).mean(),
+        "boxes": (masked(distance, found.positive) / count).mean(),
+    }

@@ -1,0 +1,1 @@
+"""The architectures of instance segmentation, one per file; `pyproject.toml` registers them."""

@@ -1,0 +1,1 @@
+"""The architectures of pose estimation; `pyproject.toml` registers them."""

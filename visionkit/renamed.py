@@ -1,0 +1,125 @@
+"""Arguments that were called otherwise: what an older checkpoint or bundle says, in today's words.
+
+Each task has a table from an old key to the new one, both with dots where they are nested. In a new key, `*` stands for
+the chosen architecture; of several new keys the one that the chosen architecture owns is taken, and a value that no
+chosen architecture owns was not used and is dropped. An empty list drops the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+FIRST = {
+    "detection": "fcos",
+    "instance_segmentation": "mask_rcnn",
+    "pose": "simple_baseline",
+}
+"""The architecture of a model whose configuration does not name one."""
+
+_TWO_STAGE = {
+    "hidden": "hidden",
+    "convs": "convs",
+    "norm": "norm",
+    "pooling": "pooling",
+    "canonical": "canonical_box_size",
+    "anchor_scale": "anchor_scale",
+    "candidates": "pre_nms_top_n",
+    "proposals": "post_nms_top_n",
+    "train_candidates": "train_pre_nms_top_n",
+    "train_proposals": "train_post_nms_top_n",
+    "anchors_drawn": "rpn_batch_size_per_image",
+    "boxes_drawn": "box_batch_size_per_image",
+}
+
+RENAMED: dict[str, dict[str, list[str]]] = {
+    "detection": {
+        **{f"rcnn.{old}": [f"faster_rcnn.{new}"] for old, new in _TWO_STAGE.items()},
+        "rcnn": [],
+        "strides": ["*.strides"],
+        "width": ["*.neck_channels"],
+        "extra": ["fcos.extra_levels", "retinanet.extra_levels"],
+        "convs": ["fcos.convs", "retinanet.convs"],
+        "head_norm": ["fcos.head_norm", "retinanet.head_norm"],
+        "candidates": ["fcos.topk_candidates", "retinanet.topk_candidates", "ssd.topk_candidates"],
+        "anchor_scale": ["retinanet.anchor_scale"],
+        "levels": ["ssd.levels"],
+        "published": ["ssd.published"],
+    },
+    "instance_segmentation": {
+        **{f"rcnn.{old}": [f"mask_rcnn.{new}"] for old, new in _TWO_STAGE.items()},
+        "rcnn": [],
+        "strides": ["mask_rcnn.strides"],
+        "width": ["mask_rcnn.neck_channels"],
+        "mask_hidden": ["mask_rcnn.mask_hidden"],
+        "masks_drawn": ["mask_rcnn.mask_batch_size"],
+    },
+    "pose": {
+        **{f"rcnn.{old}": [f"keypoint_rcnn.{new}"] for old, new in _TWO_STAGE.items()},
+        "rcnn": [],
+        "keypoint_hidden": ["keypoint_rcnn.keypoint_hidden"],
+        "stride": ["simple_baseline.stride", "cpm.stride", "openpose.stride", "deeppose.stride"],
+        "deconvs": ["simple_baseline.deconvs", "cpm.deconvs", "openpose.deconvs"],
+        "width": [
+            *("simple_baseline.width", "cpm.width", "openpose.width", "deeppose.width"),
+            "keypoint_rcnn.neck_channels",
+        ],
+        "stages": ["cpm.stages", "openpose.stages", "deeppose.stages"],
+        "stage_width": ["cpm.stage_width", "openpose.stage_width"],
+        "stage_convs": ["cpm.stage_convs", "openpose.stage_convs"],
+        "stage_kernel": ["cpm.stage_kernel", "openpose.stage_kernel"],
+        "sigma": ["simple_baseline.sigma", "cpm.sigma", "openpose.sigma"],
+        "encoding": ["simple_baseline.encoding", "cpm.encoding"],
+        "limb_width": ["openpose.limb_width"],
+        "decoding": ["simple_baseline.decoding", "cpm.decoding", "openpose.decoding"],
+    },
+}
+
+
+def renamed(task: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a stored model under the names that the task has for them now.
+
+    Args:
+        task: Name of the task.
+        config: Its arguments as they were stored; those of the heads of a joint model are renamed too.
+    """
+    out = _unshared(config)
+    table = RENAMED.get(task, {})
+    chosen = out.get("architecture", FIRST.get(task))
+    for old, new in table.items():
+        found, value = _take(out, old)
+        owned = [key.replace("*", str(chosen)) for key in new]
+        owned = [key for key in owned if "." not in key or key.partition(".")[0] == chosen]
+        if found and owned and value is not None:
+            _put(out, owned[0], value)
+    for head in (out.get("heads") or {}).values() if isinstance(out.get("heads"), Mapping) else ():
+        if isinstance(head, dict) and isinstance(head.get("arguments"), Mapping):
+            head["arguments"] = renamed(str(head.get("task")), head["arguments"])
+    return out
+
+
+def _unshared(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy whose mappings can be changed; values are shared."""
+    return {key: _unshared(value) if isinstance(value, Mapping) else value for key, value in config.items()}
+
+
+def _take(config: dict[str, Any], key: str) -> tuple[bool, Any]:
+    """Takes a value out of nested mappings; says whether it was there."""
+    *above, last = key.split(".")
+    for part in above:
+        inner = config.get(part)
+        if not isinstance(inner, dict):
+            return False, None
+        config = inner
+    return (True, config.pop(last)) if last in config else (False, None)
+
+
+def _put(config: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a value in nested mappings, unless it was set under its new name."""
+    *above, last = key.split(".")
+    for part in above:
+        inner = config.get(part)
+        if not isinstance(inner, dict):
+            inner = config[part] = {}
+        config = inner
+    config.setdefault(last, value)
