@@ -124,8 +124,7 @@ class Architectures(Mapping[str, type[Kind]], Generic[Kind]):
         if own is None:
             return kind()
         if isinstance(own, kind):
-            check_arguments(kind, {each.name: getattr(own, each.name) for each in self.fields(name)}, f"model.{name}.")
-            return own
+            own = {each.name: getattr(own, each.name) for each in self.fields(name)}
         if not isinstance(own, Mapping):
             raise UsageError(f"model.{name}: a mapping of its arguments is needed, not {own!r}")
         known = [each.name for each in self.fields(name)]
