@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ui.file_names import drawing_names, file_stems, folder_of
+from ui.named_inputs import Gather, gathering, pair_with, parse_inputs, read_pairs
 from ui.paths import check_exists
 from ui.prediction_records import RECORDS, cannot_write, records_of
 from visionkit.errors import DataError, EnvironmentFault, UsageError
@@ -59,7 +60,18 @@ FEW = 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what this verb takes."""
     parser.add_argument("model", metavar="MODEL", help="a .ckpt, a bundle folder or a public name (timm:resnet50)")
-    parser.add_argument("sources", metavar="SOURCE", nargs="+", help="pictures, folders or patterns")
+    parser.add_argument("sources", metavar="SOURCE", nargs="*", help="pictures, folders or patterns")
+    parser.add_argument(
+        "--input",
+        dest="inputs",
+        metavar="NAME=PATH",
+        action="append",
+        default=[],
+        help="of a model with several inputs: the folder of another input, paired with SOURCE by file name",
+    )
+    parser.add_argument(
+        "--pairs", metavar="FILE", help="of a model with several inputs: csv file with one column per input, no SOURCE"
+    )
     parser.add_argument("--out", metavar="DIR", help=f"write DIR/{RECORDS} (and pictures) in place of printing records")
     parser.add_argument(
         "--draw", action="store_true", help=f"also write the pictures with the answers drawn, DIR/{DRAWN}/"
@@ -120,13 +132,25 @@ def run(args: argparse.Namespace) -> int:
         check_model(model)
     check_exists(filter(None, [args.boxes]), "--boxes")
     check_exists(filter(None, [args.coco_labels]), "--coco-labels")
+    check_exists(filter(None, [args.pairs]), "--pairs")
+    others = parse_inputs(args.inputs)
+    if bool(args.sources) == bool(args.pairs) or (others and args.pairs):
+        raise UsageError("give SOURCE images (with --input NAME=PATH for further inputs), or --pairs FILE")
     from ui.coco_results import CocoResults
     from visionkit.camera import Camera
 
     camera = Camera.parse(args.camera) if args.camera else None
-    paths, missing = find_sources(args.sources, Path(args.out) if args.out else None)
+    paths, missing = find_sources(args.sources, Path(args.out) if args.out else None) if args.sources else ([], [])
     out = _prepare(Path(args.out), args.overwrite) if args.out else None
     predictors = _predictors(args.model, args.devices, args.engine)
+    task = predictors[0].task
+    pairs = None
+    if args.pairs:
+        pairs = read_pairs(args.pairs, task.inputs)
+        paths = list(pairs)
+    elif others:
+        pairs = pair_with(paths, others, task.inputs)
+    gather = gathering(task, paths, pairs)
     if args.detector or args.boxes:
         from ui.chains import chained
 
@@ -147,7 +171,7 @@ def run(args: argparse.Namespace) -> int:
     names = drawing_names(paths) if args.draw else {}
     stems = file_stems(paths) if out is not None else {}
     with records_of(out) as file, _progress(len(paths)) as (advance, part):
-        for path, picture, result in answers(predictors, paths, args.batch_size, options, part):
+        for path, picture, result in answers(predictors, paths, args.batch_size, options, part, gather):
             advance()
             if result.prediction is None:
                 report.skip(result.error)
@@ -302,6 +326,7 @@ def answers(
     batch_size: int,
     options: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    gather: Gather | None = None,
 ) -> Iterator[Answer]:
     """Answers every picture, in order, decoding ahead of the network; one that cannot be read gives its fault.
 
@@ -311,6 +336,7 @@ def answers(
         batch_size: Pictures a step.
         options: Of the task, see `Predictor`.
         progress: Called with the tiles of an image that are done and all of them.
+        gather: Puts the inputs of one prediction together; by default the image alone.
 
     Yields:
         The path, the picture, which knows its size, and the result.
@@ -322,7 +348,8 @@ def answers(
     def work(number: int, some: Sequence[Path]) -> Iterator[Answer]:
         pictures = [ImageSource(path) for path in some]
         predictor = predictors[number % len(predictors)]
-        results = predictor.stream(pictures, batch_size, readers, progress, **(options or {}))
+        given = pictures if gather is None else [gather(*each) for each in zip(some, pictures, strict=True)]
+        results = predictor.stream(given, batch_size, readers, progress, **(options or {}))
         return zip(some, pictures, results, strict=True)
 
     if len(predictors) == 1:

@@ -95,7 +95,7 @@ class Chain(Predictor):
                 continue
             pixels = self.decoded(result.source)
             plan = self._cropped(pixels, self._chosen(result.prediction), call.options)
-            prediction, novelty = self._predict([self._planned(pixels, plan, call)], call)[0]
+            prediction, novelty = self._predict([self._planned(self.sample(pixels), plan, call)], call)[0]
             yield Result(result.source, prediction, None, novelty)
 
     def _cropped(self, image: ImageSource, found: Located, options: Mapping[str, Any]) -> Plan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visionkit.errors import DataError, UsageError, suggest
 
@@ -32,6 +32,11 @@ class Clip:
             raise DataError("a clip without frames: give at least one image")
         if self.times and len(self.times) != len(self.frames):
             raise DataError(f"a clip of {len(self.frames)} frames has {len(self.times)} times: give one per frame")
+
+
+Given = Any
+"""What a predictor is called with: an image (path, bytes, PIL image or array), or a mapping of a task's inputs by name,
+each of them an image, a `Clip` or a list of images."""
 
 
 def last_frame(given: ImageSource | Clip) -> ImageSource:

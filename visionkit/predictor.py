@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
@@ -19,7 +20,7 @@ from visionkit.construction import WithoutInit
 from visionkit.engines import GRAPHS, Engine, EngineName, TorchEngine, check_engine, find_device, graph_engine
 from visionkit.errors import CheckpointError, DataError, EnvironmentFault, UsageError, VisionKitError, suggest
 from visionkit.images import ImageLike, ImageSource
-from visionkit.inputs import batch_of_one
+from visionkit.inputs import Clip, Given, batch_of_one, check_names, last_frame
 from visionkit.loading import collate
 from visionkit.novelty import Novelty
 from visionkit.out_of_distribution import tap_of
@@ -103,10 +104,30 @@ class Predictor:
         """How an image is predicted on, see `VisionTask.plan`."""
         return self.task.plan(image, views=views, **options)
 
+    def sample(self, given: Given) -> Sample:
+        """What a call is given, as a sample: the task's inputs by name.
+
+        Raises:
+            UsageError: Inputs that the task does not have, or too few of them.
+        """
+        if isinstance(given, Mapping):
+            check_names(list(given), self.task.inputs, self.task.name)
+            return Sample({name: self._input(given[name]) for name in self.task.inputs})
+        if len(self.task.inputs) > 1:
+            raise UsageError(f"{self.task.name} needs several images; give them by name: {', '.join(self.task.inputs)}")
+        return Sample({self.task.inputs[0]: self._input(given)})
+
+    def _input(self, given: Any) -> ImageSource | Clip:
+        if isinstance(given, Clip):
+            return Clip([self.preprocessor.source(frame) for frame in given.frames], given.times)
+        if isinstance(given, (list, tuple)):
+            return Clip([self.preprocessor.source(frame) for frame in given])
+        return self.preprocessor.source(given)
+
     @overload
     def __call__(
         self,
-        image: list[ImageLike] | tuple[ImageLike, ...],
+        image: list[Given] | tuple[Given, ...],
         *,
         views: Views | None = None,
         progress: Progress | None = None,
@@ -115,7 +136,7 @@ class Predictor:
 
     @overload
     def __call__(
-        self, image: ImageLike, *, views: Views | None = None, progress: Progress | None = None, **options: Any
+        self, image: Given, *, views: Views | None = None, progress: Progress | None = None, **options: Any
     ) -> Prediction: ...
 
     def __call__(
@@ -124,7 +145,8 @@ class Predictor:
         """Predicts on one image or on a list of them.
 
         Args:
-            image: Path, bytes, PIL image or array (h, w, 3) RGB uint8; or a list of these.
+            image: Path, bytes, PIL image or array (h, w, 3) RGB uint8; or a list of these. A task with several inputs
+                takes a mapping of them, `{"left": a, "right": b}`; a clip is a list within such a mapping.
             views: Regions of the one image to run on, whose predictions the task merges; by default the task's own.
             progress: Called with the tiles or crops of an image that are done and all of them.
             **options: Of the task's `plan`, `augmented` and `decode`, such as a score threshold.
@@ -147,7 +169,7 @@ class Predictor:
             predictions += [each.prediction for each in known]
         return predictions
 
-    def examine(self, image: ImageLike, progress: Progress | None = None, **options: Any) -> Result:
+    def examine(self, image: Given, progress: Progress | None = None, **options: Any) -> Result:
         """Predicts on one image, and measures how far it is from those of the model's own data and what it took.
 
         Args:
@@ -177,7 +199,7 @@ class Predictor:
 
     def stream(
         self,
-        sources: Iterable[ImageLike],
+        sources: Iterable[Given],
         batch_size: int | None = None,
         workers: int = 0,
         progress: Progress | None = None,
@@ -200,8 +222,8 @@ class Predictor:
             raise UsageError(f"batch_size {size} must be at least 1 and workers {workers} at least 0")
         return self._stream(sources, size, workers, call)
 
-    def _stream(self, sources: Iterable[ImageLike], size: int, workers: int, call: Call) -> Iterator[Result]:
-        def prepare(source: ImageLike) -> tuple[ImageLike, Job | DataError]:
+    def _stream(self, sources: Iterable[Given], size: int, workers: int, call: Call) -> Iterator[Result]:
+        def prepare(source: Given) -> tuple[Given, Job | DataError]:
             try:
                 return source, self._job(source, call)
             except DataError as error:
@@ -220,7 +242,7 @@ class Predictor:
                 except DataError as error:
                     yield Result(source, None, error)
 
-    def each(self, image: ImageLike, views: Views, **options: Any) -> list[Prediction]:
+    def each(self, image: Given, views: Views, **options: Any) -> list[Prediction]:
         """The predictions on several regions of one image one by one, not merged.
 
         Args:
@@ -229,30 +251,31 @@ class Predictor:
             **options: As in a call.
         """
         call = self._call(options)
-        return self._run(self._prepared(self.preprocessor.source(image), views, call), call)
+        return self._run(self._prepared(self.sample(image), views, call), call)
 
-    def prepare(self, image: ImageLike, view: View | None = None) -> Example:
+    def prepare(self, image: Given, view: View | None = None) -> Example:
         """What the network is shown of an image: the very tensor that validation sees."""
-        return self.preprocessor(Sample.of(self.preprocessor.source(image), view=view))
+        return self.preprocessor(replace(self.sample(image), view=view))
 
     @_names_the_model
-    def _job(self, image: ImageLike, call: Call, views: Views | None = None) -> Job:
-        source = self.preprocessor.source(image)
-        return self._planned(source, self.plan(source, views, **call.options), call)
+    def _job(self, image: Given, call: Call, views: Views | None = None) -> Job:
+        sample = self.sample(image)
+        return self._planned(sample, self.plan(sample.image, views, **call.options), call)
 
-    def _planned(self, source: ImageSource, plan: Plan, call: Call) -> Job:
-        source = plan.image or source
+    def _planned(self, sample: Sample, plan: Plan, call: Call) -> Job:
+        if plan.image is not None:
+            sample = sample.with_image(plan.image)
         views = () if isinstance(plan.reduce, MapReducer) else plan.views
-        return Job(source, plan, self._prepared(source, views, call))
+        return Job(sample, plan, self._prepared(sample, views, call))
 
     @_names_the_model
-    def _prepared(self, source: ImageSource, views: Views, call: Call) -> list[Example]:
+    def _prepared(self, sample: Sample, views: Views, call: Call) -> list[Example]:
         if not views:
             return []
         with call.times.of("read"):
-            source = self.decoded(source)
+            sample = sample.map_images(self.decoded)
         with call.times.of("prepare"):
-            return [self.preprocessor(Sample.of(source, view=view)) for view in views]
+            return [self.preprocessor(replace(sample, view=view)) for view in views]
 
     def _predict(self, jobs: Sequence[Job], call: Call) -> list[Known]:
         """One prediction for each image."""
@@ -277,13 +300,16 @@ class Predictor:
         reduce, views, seen = job.plan.reduce, job.plan.views, list[torch.Tensor | None]()
         assert isinstance(reduce, MapReducer)
         with call.times.of("read"):
-            pixels = reduce.open(job.source, self.task.input.channels)
+            channels = self.task.input.channels
+            name, pixels = job.sample.image.name, reduce.open(job.sample.image, channels)
+            first, *others = job.sample.inputs
+            whole = {first: pixels, **{each: last_frame(job.sample.inputs[each]).read(channels) for each in others}}
         for number, view in enumerate(views, 1):
             assert view is not None
             with call.times.of("prepare"):
                 x1, y1, x2, y2 = (int(side) for side in view.box)
-                tile = ImageSource(pixels[y1:y2, x1:x2], job.source.name)
-                example = self.preprocessor(Sample.of(tile))
+                tile = {each: ImageSource(values[y1:y2, x1:x2], name) for each, values in whole.items()}
+                example = self.preprocessor(Sample(tile))
             decoded = self._decoded(batch_of_one(example), call)
             seen.append(None if call.features is None else call.features[0])
             with call.times.of("decode"):

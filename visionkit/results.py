@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from visionkit.errors import DataError
-from visionkit.images import ImageLike, ImageSource
+from visionkit.inputs import Given
 from visionkit.novelty import Novelty
 from visionkit.predictions import Prediction
 from visionkit.tiling import Plan
-from visionkit.types import Example
+from visionkit.types import Example, Sample
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +58,7 @@ class Result(NamedTuple):
         times: What its parts took, of `Predictor.examine` alone.
     """
 
-    source: ImageLike
+    source: Given
     prediction: Prediction | None
     error: DataError | None
     novelty: Novelty | None = None
@@ -75,7 +75,7 @@ class Known(NamedTuple):
 class Job(NamedTuple):
     """One image whose plan is made. The views of a `MapReducer` are prepared one by one when its turn comes."""
 
-    source: ImageSource
+    sample: Sample
     plan: Plan
     examples: list[Example]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from visionkit.images import ImageLike
+from visionkit.inputs import Given
 
 if TYPE_CHECKING:
     from visionkit.predictions import Prediction
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 class Session:
     """Predicts on one frame after the other, each by itself. A task with state returns a subclass of its own.
+
+    A task that takes clips gets each frame with those before it, as in training; the first frame is repeated where the
+    video has not begun so long ago.
 
     Args:
         predictor: Runs the network.
@@ -27,8 +31,10 @@ class Session:
 
     def __init__(self, predictor: Predictor, **options: Any) -> None:
         self.predictor, self.options = predictor, options
+        spec = predictor.task.input
+        self._frames: deque[Given] = deque(maxlen=(spec.frames - 1) * spec.frame_stride + 1)
 
-    def examine(self, image: ImageLike, time: float | None = None, progress: Progress | None = None) -> Result:
+    def examine(self, image: Given, time: float | None = None, progress: Progress | None = None) -> Result:
         """The prediction on the next frame with what else is known of it, see `Predictor.examine`.
 
         Args:
@@ -36,9 +42,17 @@ class Session:
             time: Seconds since the video began, where they are known.
             progress: See `Predictor`.
         """
-        return self.predictor.examine(image, progress, **self.options)
+        return self.predictor.examine(self.with_those_before(image), progress, **self.options)
 
-    def step(self, image: ImageLike, time: float | None = None) -> Prediction:
+    def with_those_before(self, image: Given) -> Given:
+        """The frame, for a task of clips with those before it."""
+        task = self.predictor.task
+        if task.input.frames == 1:
+            return image
+        self._frames.extend([image] * (1 if self._frames else self._frames.maxlen or 1))
+        return {task.inputs[0]: list(self._frames)[:: task.input.frame_stride]}
+
+    def step(self, image: Given, time: float | None = None) -> Prediction:
         """The prediction on the next frame.
 
         Args:

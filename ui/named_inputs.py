@@ -1,0 +1,152 @@
+"""Models of several inputs, and of clips, on files: which images belong to one prediction.
+
+visionkit predict STEREO_MODEL left/ --input right=right/
+visionkit predict STEREO_MODEL --pairs pairs.csv
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ui.file_names import folder_of
+from visionkit.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from visionkit.images import ImageSource
+    from visionkit.task import VisionTask
+
+Gather = Callable[[Path, "ImageSource"], Any]
+"""What a predictor is called with, from the path and the source of the reference image."""
+
+
+def parse_inputs(given: Sequence[str]) -> dict[str, Path]:
+    """`NAME=PATH`, as often as there are further inputs.
+
+    Raises:
+        UsageError: Another form, a name given more than once, or a path where nothing is.
+    """
+    out: dict[str, Path] = {}
+    for each in given:
+        name, equals, path = each.partition("=")
+        if not equals or not name.isidentifier() or not path:
+            raise UsageError(f"--input {each}: give NAME=PATH, such as right=right/")
+        if name in out:
+            raise UsageError(f"--input {name}: given more than once")
+        if not Path(path).exists():
+            raise DataError(f"--input {each}: {path} does not exist")
+        out[name] = Path(path)
+    return out
+
+
+def read_pairs(path: str, names: Sequence[str]) -> dict[Path, dict[str, Path]]:
+    """The rows of a csv file with one column per input; its paths count from the file's own folder.
+
+    Args:
+        path: The file; its first line names the inputs.
+        names: Those of the model; the first is the reference.
+
+    Returns:
+        The other inputs by name, for each reference image.
+
+    Raises:
+        DataError: Columns or files are missing, or a reference image is given more than once.
+    """
+    from visionkit.listing import resolve_listed
+    from visionkit.text_files import read_csv
+
+    rows = read_csv(path, "list of pairs")
+    header = rows[0][1] if rows else []
+    missing = [name for name in names if name not in header]
+    if missing:
+        raise DataError(f"{path}: no column {', '.join(missing)}; its first line names the inputs: {','.join(names)}")
+    found: dict[Path, dict[str, Path]] = {}
+    for number, cells in rows[1:]:
+        row = dict(zip(header, cells, strict=False))
+        paths = {}
+        for name in names:
+            if not row.get(name):
+                raise DataError(f"{path} line {number}: no {name}")
+            paths[name] = resolve_listed(Path(path).parent, row[name])
+            if not paths[name].is_file():
+                raise DataError(f"{path} line {number}: {paths[name]} does not exist")
+        reference = paths.pop(names[0])
+        if reference in found:
+            raise DataError(f"{path} line {number}: {row[names[0]]} is given more than once")
+        found[reference] = paths
+    if not found:
+        raise DataError(f"{path}: no pairs below its first line")
+    return found
+
+
+def pair_with(paths: Sequence[Path], others: Mapping[str, Path], names: Sequence[str]) -> dict[Path, dict[str, Path]]:
+    """The other inputs of each reference image, by the same relative path without the ending.
+
+    Args:
+        paths: Of the reference images.
+        others: Folder, or a single image, for each further input.
+        names: Those of the model; the first is the reference.
+
+    Raises:
+        UsageError: An input is missing or unknown.
+        DataError: An image without a partner, or one with several.
+    """
+    from datamodules.pairing import pair_by_name
+    from visionkit.inputs import check_names
+    from visionkit.listing import Listing, list_images
+
+    check_names([names[0], *others], names, "this model")
+    found: dict[Path, dict[str, Path]] = {path: {} for path in paths}
+    for name, other in others.items():
+        if other.is_file():
+            if len(paths) > 1:
+                raise DataError(f"--input {name}={other}: one image for {len(paths)}; name a folder")
+            found[paths[0]][name] = other
+            continue
+        root = paths[0].parent if len(paths) == 1 else folder_of(paths) or paths[0].parent
+        pairs = pair_by_name(Listing(root, list(paths)), list_images(other), f"{name} image")
+        for path, partner in pairs.pairs:
+            found[path][name] = partner
+    return found
+
+
+def gathering(task: VisionTask, paths: Sequence[Path], pairs: Mapping[Path, Mapping[str, Path]] | None) -> Gather:
+    """How the inputs of one prediction are put together.
+
+    Args:
+        task: Of the model.
+        paths: All reference images, in order; those of one folder are the frames of one video for a task of clips.
+        pairs: The other inputs of each reference image; None where the model has one input.
+
+    Raises:
+        UsageError: The model needs further inputs.
+    """
+    names, spec = task.inputs, task.input
+    if len(names) > 1 and pairs is None:
+        others = " ".join(f"--input {name}=PATH" for name in names[1:])
+        raise UsageError(f"{task.name} needs the inputs {', '.join(names)}: give {others}, or --pairs FILE")
+    if len(names) == 1 and pairs is not None:
+        raise UsageError(f"--input, --pairs: {task.name} takes single images")
+    position = {path: (index, _begin(paths, index)) for index, path in enumerate(paths)} if spec.frames > 1 else {}
+
+    def gather(path: Path, image: ImageSource) -> Any:
+        from visionkit.images import ImageSource
+
+        if pairs is not None:
+            return {names[0]: image, **{name: ImageSource(other) for name, other in pairs[path].items()}}
+        if spec.frames > 1:
+            index, first = position[path]
+            steps = reversed(range(spec.frames))
+            frames = [paths[max(first, index - k * spec.frame_stride)] for k in steps]
+            return {names[0]: [ImageSource(frame) for frame in frames]}
+        return image
+
+    return gather
+
+
+def _begin(paths: Sequence[Path], index: int) -> int:
+    """The first image of the folder that an image lies in; images of one folder follow each other."""
+    while index and paths[index - 1].parent == paths[index].parent:
+        index -= 1
+    return index
