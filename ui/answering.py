@@ -72,6 +72,7 @@ def answer(
     strict: bool = False,
     frames: Frames | None = None,
     seconds: float | None = None,
+    others: Mapping[str, Upload] | None = None,
 ) -> Answered:
     """Answers one picture.
 
@@ -86,6 +87,7 @@ def answer(
         strict: Whether an option that the model does not know is refused; otherwise it is left out.
         frames: Of the video that the image is the next frame of.
         seconds: Its place in the video.
+        others: The further inputs of a model that has several, by name.
 
     Raises:
         VisionKitError: No model or picture, or one that cannot be used.
@@ -104,15 +106,21 @@ def answer(
         predictor, detects = loaded.predictor(), finds.predictor() if finds is not None else None
     known = _known(predictor, options or {}, strict)
     runs = runner(predictor, detects, known)
+    beside = {name: opened(each, limits) for name, each in (others or {}).items()}
     start = time.perf_counter()
     pixels = runs.decoded(source)
+    given: Any = pixels
+    if beside or len(predictor.task.inputs) > 1:
+        given = {predictor.task.inputs[0]: pixels, **{name: runs.decoded(each) for name, each in beside.items()}}
+    elif predictor.task.input.frames > 1 and frames is None:
+        given = {predictor.task.inputs[0]: [pixels] * predictor.task.input.frames}  # a still
     decoded = time.perf_counter()
     with locks[0], locks[1]:
         begin = time.perf_counter()
         if frames is not None:
-            found = frames.session(runs, known).examine(pixels, seconds, progress)
+            found = frames.session(runs, known).examine(given, seconds, progress)
         else:
-            found = runs.examine(pixels, progress, **known)
+            found = runs.examine(given, progress, **known)
         end = time.perf_counter()
     assert found.prediction is not None and found.times is not None
     total = decoded - start + end - begin

@@ -24,24 +24,21 @@ import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ui.file_names import drawing_names, file_stems, folder_of
+from ui.file_names import drawing_names, file_stems
 from ui.named_inputs import Gather, gathering, pair_with, parse_inputs, read_pairs
 from ui.paths import check_exists
 from ui.prediction_records import RECORDS, cannot_write, records_of
+from ui.prediction_report import DRAWN, Report, show_progress
 from visionkit.errors import DataError, EnvironmentFault, UsageError
 from visionkit.model_files import check_model
-from visionkit.wording import counted
 
 if TYPE_CHECKING:
     from visionkit.camera import Camera
     from visionkit.engines import EngineName
     from visionkit.images import ImageSource
-    from visionkit.novelty import Novelty
     from visionkit.predictions import Prediction
     from visionkit.predictor import Predictor
     from visionkit.results import Result
@@ -51,10 +48,7 @@ if TYPE_CHECKING:
 SUMMARY = "predict on pictures, folders or patterns"
 
 ENGINES = ("torch", "onnx", "onnx-int8", "openvino")  # visionkit.engines would import torch for its names
-DRAWN = "drawn"
 FILES = "files"
-FEW = 20
-"""Up to that many pictures, a table of the answers is printed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -162,7 +156,7 @@ def run(args: argparse.Namespace) -> int:
         options["flip_test"] = True
     if args.tile is not None:
         options["tile"] = _tile(predictors[0], args.tile)
-    report = _Report()
+    report = Report()
     for fault in missing:
         report.skip(fault)
     coco = None
@@ -170,7 +164,7 @@ def run(args: argparse.Namespace) -> int:
         coco = CocoResults(out, Path(args.coco_labels) if args.coco_labels else None)
     names = drawing_names(paths) if args.draw else {}
     stems = file_stems(paths) if out is not None else {}
-    with records_of(out) as file, _progress(len(paths)) as (advance, part):
+    with records_of(out) as file, show_progress(len(paths)) as (advance, part):
         for path, picture, result in answers(predictors, paths, args.batch_size, options, part, gather):
             advance()
             if result.prediction is None:
@@ -376,79 +370,3 @@ def answers(
 
 def _listed(work: Callable[..., Iterator[Answer]], number: int, some: Sequence[Path]) -> list[Answer]:
     return list(work(number, some))
-
-
-# ---------------------------------------------------------------------- what is said
-
-
-@dataclass
-class _Report:
-    done: int = 0
-    skipped: int = 0
-    few: list[tuple[Path, Prediction, bool]] = field(default_factory=list)
-    unlike: int = 0
-    novelty: Novelty | None = None
-
-    def skip(self, fault: DataError | None) -> None:
-        self.skipped += 1
-        print(f"visionkit: skipped: {fault}", file=sys.stderr)
-
-    def note(self, path: Path, answer: Prediction, novelty: Novelty | None = None) -> None:
-        self.done += 1
-        marked = novelty is not None and novelty.unlike
-        self.unlike, self.novelty = self.unlike + marked, novelty or self.novelty
-        if self.done <= FEW:
-            self.few.append((path, answer, marked))
-
-    def close(self, out: Path | None, top: int | None) -> int:
-        """Prints the table and the sum; returns the exit status."""
-        if out is not None:
-            if self.done <= FEW and self.few:
-                _table(self.few, top or 3)
-            told = counted(self.done, "image")
-            print(f"{told}{f', {self.skipped} skipped' if self.skipped else ''}: {out / RECORDS}", file=sys.stderr)
-            if (out / DRAWN).is_dir():
-                print(f"drawn: {out / DRAWN}{os.sep}", file=sys.stderr)
-        if self.unlike and self.novelty is not None:
-            print(
-                f"visionkit: {self.unlike} of {self.done} look unlike the images this model was made with: further out "
-                f"than {self.novelty.percentile:g} % of its {self.novelty.images:,} held-out images; their predictions "
-                "may mean little",
-                file=sys.stderr,
-            )
-        return DataError.status if self.skipped else 0
-
-
-def _table(rows: Sequence[tuple[Path, Prediction, bool]], top: int) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    folder = folder_of([path for path, *_ in rows])
-    table = Table(box=None, pad_edge=False)
-    table.add_column("picture", overflow="fold")
-    table.add_column("answer", overflow="fold")
-    for path, answer, marked in rows:
-        name = path.resolve().relative_to(folder) if folder else path
-        table.add_row(escape(str(name)), escape(f"{answer.text(top)}{' (unlike its own images)' if marked else ''}"))
-    console = Console()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 10_000  # one line per image for the next program
-    console.print(table)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[tuple[Callable[[], None], Callable[[int, int], None]]]:
-    """A bar over the images, and one over the tiles of an image that has several."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("predicting", total=total, visible=total > 1)
-        parts = progress.add_task("this image", total=None, visible=False)
-        yield (
-            lambda: progress.advance(task),
-            lambda done, tiles: progress.update(parts, completed=done, total=tiles, visible=tiles > 1),
-        )

@@ -30,11 +30,13 @@ class TaskPage:
         title: Name of the page.
         question: The question that the task's models answer, in a sentence.
         kinds: Kinds of predictions that its models give; empty where the task does not state them.
+        inputs: Names of its inputs, the reference first.
     """
 
     title: str
     question: str = ""
     kinds: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ("image",)
 
 
 def _found() -> dict[str, EntryPoint]:
@@ -73,7 +75,8 @@ def task_pages() -> dict[str, TaskPage]:
     pages = {}
     for name, point in _found().items():
         stated = {"title": name.replace("_", " ").capitalize(), **_stated(point.module, point.attr)}
-        pages[name] = TaskPage(stated["title"], stated.get("question", ""), tuple(stated.get("kinds", ())))
+        inputs = tuple(stated.get("inputs", ("image",)))
+        pages[name] = TaskPage(stated["title"], stated.get("question", ""), tuple(stated.get("kinds", ())), inputs)
     return dict(sorted(pages.items(), key=lambda item: item[1].title))
 
 

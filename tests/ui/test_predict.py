@@ -14,7 +14,8 @@ from PIL import Image
 from tests.ui.conftest import CLASSES
 from ui.cli import main
 from ui.file_names import drawing_names
-from ui.predict import FEW, RECORDS
+from ui.prediction_records import RECORDS
+from ui.prediction_report import FEW
 from visionkit.errors import DataError
 
 

@@ -69,6 +69,7 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
             option = option_of(views)
             knob = _knob(context, option, model.value)
             picture = picture_input(elem_id="vk-input")
+            beside = _further_inputs(catalogue, task, model.value)
         with gr.Column(elem_classes="vk-examples"):
             found = examples(context.scratch, catalogue.entries(), task)
             gr.Examples(found, picture, label=texts.EXAMPLES, cache_examples=False, examples_per_page=24)
@@ -107,12 +108,15 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
         name: str | None,
         finds: str | None = None,
         value: str | None = None,
+        *further: Upload | None,
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> dict[Any, Any]:
         hidden: dict[Any, Any] = {
             each: gr.update(visible=False) for each in (*columns, facts, download, coco, raw_box, why[0])
         }
-        if upload is None:
+        needed = _inputs_of(catalogue, name)[1:]
+        others = {each: sent for each, sent in zip(beside, further, strict=True) if each in needed}
+        if upload is None or None in others.values():
             return {**hidden, message: gr.update(value=texts.EMPTY, visible=True)}
         try:
             answered = desk.ask(
@@ -121,6 +125,7 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
                 finds if finds and takes_crops(catalogue, name, opened=True) else None,
                 lambda done, total: progress((done, total), unit="parts"),
                 options={option.name: float(value)} if option and value and _takes(catalogue, name, option) else None,
+                others={key: sent for key, sent in others.items() if sent is not None},
             )
             answer = answered.prediction
             if answer.kind not in views:
@@ -159,9 +164,14 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
 
     private: dict[str, Any] = {"api_visibility": "private"}
     gr.on(
-        [picture.change, model.change, detector.input, *([knob.input] if option else [])],
+        [
+            *(each.change for each in (picture, *beside.values())),
+            model.change,
+            detector.input,
+            *([knob.input] if option else []),
+        ],
         show,
-        [picture, model, detector, knob],
+        [picture, model, detector, knob, *beside.values()],
         shown,
         trigger_mode="always_last",
         concurrency_id="network",
@@ -190,6 +200,18 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
         show_progress="hidden",
         **private,
     )
+    if beside:
+        model.change(
+            lambda name: (
+                tuple(gr.update(visible=key in _inputs_of(catalogue, name)) for key in beside)
+                if len(beside) > 1
+                else gr.update(visible=next(iter(beside)) in _inputs_of(catalogue, name))
+            ),
+            model,
+            list(beside.values()),
+            show_progress="hidden",
+            **private,
+        )
     if option:
         model.change(
             lambda name: gr.update(visible=_takes(catalogue, name, option)),
@@ -202,6 +224,26 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
         chosen.input(narrowed, chosen, model, show_progress="hidden", **private)
         _programs(context, picture, model)
     blocks.load(renew, [model, chosen], model, show_progress="hidden", **private)
+
+
+def _inputs_of(catalogue: Catalogue, name: str | None) -> tuple[str, ...]:
+    """The names of a model's inputs."""
+    entry = entry_of(catalogue, name)
+    page = task_pages().get(entry.task) if entry is not None else None
+    return page.inputs if page is not None else ("image",)
+
+
+def _further_inputs(catalogue: Catalogue, task: str | None, model: str | None) -> dict[str, Any]:
+    """The places for what some models take beside the reference image, by name; none where no task has several."""
+    pages = task_pages()
+    names = [name for key, page in pages.items() if task in (None, key) for name in page.inputs[1:]]
+    shown = _inputs_of(catalogue, model)
+    return {
+        name: picture_input(
+            label=name.replace("_", " ").capitalize(), elem_id=f"vk-input-{name}", visible=name in shown
+        )
+        for name in dict.fromkeys(names)
+    }
 
 
 def _takes(catalogue: Catalogue, name: str | None, option: CallOption) -> bool:

@@ -103,6 +103,7 @@ class Desk:
         strict: bool = False,
         frames: Frames | None = None,
         seconds: float | None = None,
+        others: Mapping[str, Upload] | None = None,
     ) -> Answered:
         """Answers one picture, see `ui.answering.answer`.
 
@@ -116,6 +117,7 @@ class Desk:
             strict: Whether an option that the model does not know is refused; otherwise it is left out.
             frames: Of the video that the image is the next frame of.
             seconds: Its place in the video.
+            others: The further inputs of a model that has several, by name.
 
         Raises:
             Busy: As many wait as may.
@@ -129,7 +131,19 @@ class Desk:
                 if progress is not None:
                     progress(done, total)
 
-            return answer(self.catalogue, model, upload, detector, parts, self.limits, options, strict, frames, seconds)
+            return answer(
+                self.catalogue,
+                model,
+                upload,
+                detector,
+                parts,
+                self.limits,
+                options,
+                strict,
+                frames,
+                seconds,
+                others,
+            )
 
         told = self.run(work, model, road)
         labels = self._labels(model)
@@ -145,6 +159,7 @@ class Desk:
         road: str,
         frames: Frames | None = None,
         seconds: float | None = None,
+        others: Mapping[str, Upload] | None = None,
     ) -> Answered:
         """As `ask`, for one picture of many: where as many wait as may, it waits until there is room.
 

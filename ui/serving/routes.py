@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from ui.serving.limits import MB
 from ui.serving.mcp import Tools, read_message
 from ui.serving.metrics import CONTENT_TYPE
 from visionkit.errors import DataError, UsageError
+from visionkit.inputs import check_names
+from visionkit.registry import task_pages
 
 
 def add_routes(app: FastAPI, desk: Desk, folder: Path, ready: Callable[[], bool]) -> None:
@@ -60,13 +63,26 @@ def add_routes(app: FastAPI, desk: Desk, folder: Path, ready: Callable[[], bool]
         asked = request.query_params
         options = {name: _value(text) for name, text in asked.items() if name not in ("model", "detector", "drawn")}
         try:
-            with tempfile.NamedTemporaryFile(dir=folder, prefix="asked-") as file:
+            with ExitStack() as files:
+
+                def file_for_one() -> Any:
+                    return files.enter_context(tempfile.NamedTemporaryFile(dir=folder, prefix="asked-"))
+
                 with desk.receiving():
-                    name = await receive(request, file, desk.limits.picture_mb)
+                    uploads = await receive_all(request, file_for_one, desk.limits.picture_mb)
 
                 def work() -> Answered:
-                    upload, detector = Upload(file.name, name), asked.get("detector")
-                    return desk.ask(asked.get("model"), upload, detector, road="program", options=options, strict=True)
+                    upload, others = told_apart(uploads, input_names(desk, asked.get("model")))
+                    detector = asked.get("detector")
+                    return desk.ask(
+                        asked.get("model"),
+                        upload,
+                        detector,
+                        road="program",
+                        options=options,
+                        strict=True,
+                        others=others,
+                    )
 
                 answered = await anyio.to_thread.run_sync(work, limiter=limiter)
             if asked.get("drawn") in (None, "", "0", "false"):
@@ -139,6 +155,69 @@ def listed(entry: Entry) -> dict[str, Any]:
         "terms": entry.card.get("terms"),
         "fault": entry.fault or None,
     }
+
+
+MOST_INPUTS = 8
+"""Images that one request may send: a model with more inputs is not known."""
+
+
+async def receive_all(request: Request, file_for_one: Callable[[], Any], most: int) -> dict[str, Upload]:
+    """Writes the images of a request into files: its body, or every file of its form by the name of its part.
+
+    Args:
+        request: With one image as its body, or files in its form.
+        file_for_one: Opens a file to write into.
+        most: Megabytes that an image may have.
+
+    Raises:
+        UsageError: No image was sent, or two under one name.
+        DataError: One is too large.
+    """
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        file = file_for_one()
+        return {"": Upload(file.name, await receive(request, file, most))}
+    form = await request.form(max_files=MOST_INPUTS, max_fields=10)
+    uploads: dict[str, Upload] = {}
+    try:
+        for key, part in form.multi_items():
+            if isinstance(part, str):
+                continue
+            if key in uploads:
+                raise UsageError(f"two images under the name {key}; give each input once")
+            file = file_for_one()
+            while chunk := await part.read(MB):
+                _write(file, chunk, most)
+            file.flush()
+            if file.tell():
+                uploads[key] = Upload(file.name, Path(part.filename or "picture").name)
+    finally:
+        await form.close()
+    if not uploads:
+        raise UsageError("send the picture as a file: curl -F picture=@photo.jpg")
+    return uploads
+
+
+def told_apart(uploads: dict[str, Upload], names: tuple[str, ...]) -> tuple[Upload, dict[str, Upload]]:
+    """The reference image and the further inputs.
+
+    Args:
+        uploads: By the names of the parts; a single image may have any name.
+        names: Of the model's inputs.
+
+    Raises:
+        UsageError: Inputs that the model does not have, or too few of them.
+    """
+    if len(uploads) == 1 and len(names) == 1:
+        return next(iter(uploads.values())), {}
+    check_names(list(uploads), names, "this model")
+    return uploads[names[0]], {name: uploads[name] for name in names[1:]}
+
+
+def input_names(desk: Desk, model: str | None) -> tuple[str, ...]:
+    """The names of a model's inputs; those of a single image where the model is not known, which is reported later."""
+    entry = next((each for each in desk.catalogue.entries() if each.name == (model or "").strip()), None)
+    page = task_pages().get(entry.task) if entry is not None else None
+    return page.inputs if page is not None else ("image",)
 
 
 async def receive(request: Request, file: Any, most: int) -> str:
