@@ -38,7 +38,7 @@ def complete(cls: Any) -> inspect.Signature:
         parameters = written[0].parameters.values()
         for each in parameters:
             if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL) and each.name not in found:
-                found[each.name] = each if not found else each.replace(kind=each.kind if base is cls else _KEYWORD)
+                found[each.name] = each if not found else each.replace(kind=each.kind if own is init else _KEYWORD)
                 hints[each.name] = types.get(each.name, Any)
         if all(each.kind is not each.VAR_KEYWORD for each in parameters):
             break
