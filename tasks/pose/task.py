@@ -256,12 +256,7 @@ class PoseTask(ArchitectureTask):
         return flip_averaged(run, self.network.mirrored)
 
     def decode(
-        self,
-        outputs: Any,
-        decoding: Decoding | None = None,
-        max_persons: int | None = None,
-        *,
-        second: Callable[..., Tensor] | None = None,
+        self, outputs: Any, decoding: Decoding | None = None, max_persons: int | None = None, *, second: Any = None
     ) -> list[FoundPersons]:
         """The persons of each picture or crop, in input pixels.
 
