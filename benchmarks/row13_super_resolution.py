@@ -39,9 +39,7 @@ ALLOWED = 250.0
 def task(quick: bool) -> SuperResolutionTask:
     """The starters' network with random weights that change the picture."""
     torch.manual_seed(0)
-    made = SuperResolutionTask(
-        "compact", scale=SCALE, network_args={**STARTER, **({"width": 8} if quick else {})}
-    ).eval()
+    made = SuperResolutionTask("compact", scale=SCALE, compact={**STARTER, **({"width": 8} if quick else {})}).eval()
     made.setup("predict")
     with torch.no_grad():
         made.network.body.tail[0].weight.mul_(20)

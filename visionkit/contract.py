@@ -62,6 +62,7 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
         latest: Mean losses of the epoch so far, and rates, as they were last logged, for whoever shows them.
         card: Facts for the model card, see `visionkit.bundle.save_bundle`; they travel in checkpoints and bundles.
         statistics: What the features of its own images are like, see `visionkit.out_of_distribution`; they travel too.
+        withheld: Arguments of the base that this task does not take.
         public_schemes: Sources of public weights that `from_public` knows: `("timm",)`.
     """
 
@@ -73,6 +74,7 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
     inputs: ClassVar[tuple[str, ...]] = ("image",)
     targets: ClassVar[tuple[str, ...]]
     outputs: ClassVar[type[tuple[Any, ...]]]
+    withheld: ClassVar[tuple[str, ...]] = ()
     public_schemes: ClassVar[tuple[str, ...]] = ()
 
     network: nn.Module

@@ -14,6 +14,7 @@ FIRST = {
     "detection": "fcos",
     "instance_segmentation": "mask_rcnn",
     "pose": "simple_baseline",
+    "super_resolution": "compact",
 }
 """The architecture of a model whose configuration does not name one."""
 
@@ -54,6 +55,7 @@ RENAMED: dict[str, dict[str, list[str]]] = {
         "mask_hidden": ["mask_rcnn.mask_hidden"],
         "masks_drawn": ["mask_rcnn.mask_batch_size"],
     },
+    "super_resolution": {"network": ["architecture"], "network_args": ["*"]},
     "pose": {
         **{f"rcnn.{old}": [f"keypoint_rcnn.{new}"] for old, new in _TWO_STAGE.items()},
         "rcnn": [],
@@ -88,6 +90,8 @@ def renamed(task: str, config: Mapping[str, Any]) -> dict[str, Any]:
     chosen = out.get("architecture", FIRST.get(task))
     for old, new in table.items():
         found, value = _take(out, old)
+        if new == ["architecture"] and found:
+            chosen = value
         owned = [key.replace("*", str(chosen)) for key in new]
         owned = [key for key in owned if "." not in key or key.partition(".")[0] == chosen]
         if found and owned and value is not None:

@@ -49,6 +49,8 @@ def complete(cls: Any) -> inspect.Signature:
                 raise UsageError(f"architecture {name}: {cls.__name__} has an argument of that name; choose another")
             found[name] = inspect.Parameter(name, _KEYWORD, default=None, annotation=kind | None)
             hints[name] = kind | None
+    for name in getattr(cls, "withheld", ()):
+        found.pop(name, None)
     whole = [each.replace(annotation=hints[name]) if name in hints else each for name, each in found.items()]
     init.__signature__ = inspect.Signature(whole)
     init.__annotations__ = {name: hint for name, hint in hints.items() if name != "self"}

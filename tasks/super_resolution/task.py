@@ -9,19 +9,20 @@ import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
 
+from tasks.super_resolution.architectures import SuperResolutionArchitecture
 from tasks.super_resolution.bicubic import Bicubic
 from tasks.super_resolution.loss import PixelLoss, SuperResolutionLoss
 from tasks.super_resolution.metrics import PROTOCOL, PictureQuality
-from tasks.super_resolution.network import SuperResolutionOutputs, build_network, thin_network
+from tasks.super_resolution.network import SuperResolutionNetwork, SuperResolutionOutputs
 from tasks.super_resolution.postprocess import to_pictures
 from tasks.super_resolution.tiles import TILE, Reach, check_size, ensembled, find_reach, grid_of
+from visionkit.architecture_task import ArchitectureTask
+from visionkit.architectures import Architectures
 from visionkit.errors import UsageError
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
 from visionkit.nn.normalize import Normalize
-from visionkit.optim import OptimConfig
 from visionkit.predictions import Prediction
-from visionkit.task import VisionTask
 from visionkit.tiling import Located, PasteImage, Plan, Views
 from visionkit.types import Batch
 from visionkit.warm_start import take_weights
@@ -29,15 +30,13 @@ from visionkit.warm_start import take_weights
 LARGEST_SCALE = 8
 
 
-class SuperResolutionTask(VisionTask):
+class SuperResolutionTask(ArchitectureTask):
     """Enlarges pictures by a whole factor.
 
     Args:
-        network: `srcnn`, `srcnn_955`, `espcn`, `fsrcnn`, `vdsr`, `edsr_baseline`, `edsr`, `rcan`, `swinir_light` or
-            `compact`. It says by itself whether it learns luma or RGB.
+        architecture: `srcnn`, `srcnn_955`, `espcn`, `fsrcnn`, `vdsr`, `edsr_baseline`, `edsr`, `rcan`, `swinir_light`
+            or `compact`. It says by itself whether it learns luma or RGB.
         scale: Factor, 2 to 8.
-        network_args: Of the network, such as `{width: 48, blocks: 10}`.
-        input: The picture at its own size; `size` is only that of an example input.
         loss: `l1`, `l2` or `charbonnier`.
         loss_border: High-resolution pixels at the border of a patch that the loss leaves out.
         perceptual: Weight of the difference between features of a backbone; 0 is off.
@@ -45,9 +44,8 @@ class SuperResolutionTask(VisionTask):
         perceptual_stride: Of its features, in pixels.
         start_from: A checkpoint or bundle of the same network, mostly of another scale, to begin with its
             weights.
-        optim: How the weights are learnt.
-        compile_network: See `VisionTask`.
-        channels_last: See `VisionTask`.
+        **shared: See `VisionTask`; each architecture has its arguments under its name. Of the input `size` is only that
+            of an example: images are taken at their own size.
 
     Example:
         >>> task = SuperResolutionTask("compact", scale=3)
@@ -62,28 +60,30 @@ class SuperResolutionTask(VisionTask):
     monitor = ("val/psnr_y", "max")
     targets = ("high_res",)
     outputs = SuperResolutionOutputs
+    architectures = Architectures[SuperResolutionArchitecture]("super_resolution")
+    withheld = ("classes",)
 
+    architecture: SuperResolutionArchitecture
+    network: SuperResolutionNetwork
     _reach: Reach | None
 
     def __init__(
         self,
-        network: str = "compact",
+        architecture: str = "compact",
         *,
         scale: int = 2,
-        network_args: dict[str, Any] | None = None,
-        input: InputSpec | None = None,
         loss: PixelLoss = "l1",
         loss_border: int = 0,
         perceptual: float = 0.0,
         perceptual_backbone: str = "vgg19.tv_in1k",
         perceptual_stride: int = 8,
         start_from: str | None = None,
-        optim: OptimConfig | None = None,
-        compile_network: bool = False,
-        channels_last: bool = True,
+        **shared: Any,
     ) -> None:
-        spec = InputSpec.of(input, self.default_input())
-        super().__init__(input=spec, optim=optim, compile_network=compile_network, channels_last=channels_last)
+        chosen = self.pick(architecture, shared)
+        spec = shared["input"] = InputSpec.of(shared.get("input"), self.default_input())
+        super().__init__(**shared)
+        self.choose(architecture, chosen)
         if spec.fit != "native" or spec.divisor != 1 or spec.channels != 3:
             raise UsageError(
                 f"model.input: super-resolution takes pictures as they are, fit native with divisor 1 and channels 3, "
@@ -92,8 +92,7 @@ class SuperResolutionTask(VisionTask):
         if not 2 <= scale <= LARGEST_SCALE:
             raise UsageError(f"model.scale {scale}: allowed are 2 to {LARGEST_SCALE}")
         self.scale = scale
-        self.network = build_network(network, scale, network_args)
-        self._built_of, self._reach = (network, dict(network_args or {})), None
+        self.network, self._reach = chosen.build(None, scale), None
         self._bicubic = Bicubic(scale)
         self.normalize = Normalize((0.0,) * 3, (1.0,) * 3)
         colour = self.network.body.colour
@@ -119,12 +118,11 @@ class SuperResolutionTask(VisionTask):
                 f"the data's high resolution of {tuple(high_res.shape[-2:])} does not belong to {height}x{width} at "
                 f"x{self.scale}; set data.scale and model.scale to the same factor"
             )
-        terms: dict[str, Tensor] = self.loss(outputs.high_res, high_res)
-        return terms
+        return self.architecture.losses(self.network, outputs, target, self.loss)
 
     def decode(self, outputs: SuperResolutionOutputs) -> Tensor:
         """(B, 3, H, W) float32 RGB on a scale of 255, clipped; it is rounded when it becomes a picture."""
-        return (outputs.high_res.float() * 255.0).clamp(0.0, 255.0)
+        return self.architecture.decode(self.network, outputs)
 
     def restore(self, decoded: Tensor, geometry: Sequence[Geometry]) -> list[Prediction]:
         return list(to_pictures(decoded, geometry, self.scale))
@@ -173,7 +171,7 @@ class SuperResolutionTask(VisionTask):
     def reach(self) -> Reach:
         """How far the network looks, found once."""
         if self._reach is None:
-            network = thin_network(self._built_of[0], self.scale, self._built_of[1])
+            network = self.architecture.thin().build(None, self.scale)
             with torch.inference_mode(False):
                 self._reach = find_reach(network, network.body.align)
         return self._reach

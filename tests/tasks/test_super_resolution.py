@@ -12,7 +12,6 @@ from tasks.super_resolution.bicubic import Bicubic
 from tasks.super_resolution.colour import luma
 from tasks.super_resolution.loss import PerceptualLoss, SuperResolutionLoss
 from tasks.super_resolution.metrics import PictureQuality, psnr, ssim
-from tasks.super_resolution.network import NETWORKS
 from tests.real_data import real_data
 from visionkit.checkpoint import load_task, save_bundle
 from visionkit.errors import DataError, UsageError
@@ -30,7 +29,7 @@ SMALL = {
 
 
 def tiny(network="compact", scale=2, **arguments):
-    return SuperResolutionTask(network, scale=scale, **{"network_args": SMALL.get(network), **arguments})
+    return SuperResolutionTask(network, scale=scale, **{network: SMALL.get(network), **arguments})
 
 
 # ---------------------------------------------------------------------- known numbers
@@ -171,7 +170,7 @@ def test_luma_networks_leave_colours_as_bicubic_has_them():
     assert torch.allclose(luma(out), learnt, atol=1e-6)
 
 
-@pytest.mark.parametrize("network", sorted(NETWORKS))
+@pytest.mark.parametrize("network", sorted(SuperResolutionTask.architectures))
 @pytest.mark.parametrize("scale", [2, 3])
 def test_every_network_enlarges_and_learns(network, scale):
     task = tiny(network, scale).train()
@@ -235,9 +234,9 @@ def test_weights_of_another_scale_can_be_the_beginning(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"network": "edsr_basline"}, "did you mean 'edsr_baseline'"),
-        ({"network_args": {"widht": 3}}, "did you mean 'width'"),
-        ({"network_args": {"blocks": "many"}}, "cannot be built"),
+        ({"architecture": "edsr_basline"}, "did you mean 'edsr_baseline'"),
+        ({"compact": {"widht": 3}}, "did you mean 'width'"),
+        ({"compact": {"blocks": "many"}}, "compact.blocks: 'many' is not a whole number"),
         ({"scale": 1}, "allowed are 2 to 8"),
         ({"loss": "l3"}, "allowed are l1, l2, charbonnier"),
         ({"input": InputSpec(size=(48, 48))}, "fit native"),

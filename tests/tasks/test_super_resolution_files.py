@@ -102,7 +102,7 @@ def test_a_network_that_looks_at_everything_is_answered_whole_unless_told():
 
 def test_how_far_a_network_looks_is_found():
     for blocks in (1, 3):
-        reach = SuperResolutionTask("compact", network_args={"width": 16, "blocks": blocks}).reach
+        reach = SuperResolutionTask("compact", compact={"width": 16, "blocks": blocks}).reach
         assert reach.halo == 1 + 2 * blocks + 1 + 1 + 1  # head, blocks, last of them, tail, and one for the phase
     assert SuperResolutionTask("edsr", scale=2).reach.halo in range(64, 76)
 

@@ -25,7 +25,7 @@ from visionkit.predictor import load
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models")
-    task = SuperResolutionTask("compact", scale=2, network_args={"width": 8, "blocks": 1})
+    task = SuperResolutionTask("compact", scale=2, compact={"width": 8, "blocks": 1})
     save_bundle(task, folder / "double", card={"name": "Twice"})
     return folder
 

@@ -32,7 +32,7 @@ def measure(*arguments: str) -> int:
 @pytest.fixture
 def enlarging() -> str:
     spec = InputSpec(size=(24, 24), fit="native", divisor=1, interpolation="bicubic", bits=16)
-    task = SuperResolutionTask("compact", scale=4, network_args={"width": 8, "blocks": 1}, input=spec)
+    task = SuperResolutionTask("compact", scale=4, compact={"width": 8, "blocks": 1}, input=spec)
     return str(save_checkpoint(task, Path("x4.ckpt")))
 
 
@@ -45,7 +45,7 @@ def test_a_shipped_yaml_does_not_change_the_model(enlarging, capsys):
     ("typed", "told"),
     [
         (["--model.scale", "2"], "--model.scale 2: contradicts x4.ckpt, which was trained with 4"),
-        (["--model.network=edsr"], "--model.network edsr: contradicts"),
+        (["--model.architecture=edsr"], "--model.architecture edsr: contradicts"),
         (["--model", "ClassificationTask"], "--model ClassificationTask: x4.ckpt holds a SuperResolutionTask"),
         (["--model.input.channels", "1"], "--model.input.channels 1: contradicts"),
     ],
