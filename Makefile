@@ -20,8 +20,8 @@ help:
 	@echo "make slow     the tests that take minutes"
 	@echo "make mutation  change the core a little, again and again: which change does no test notice?"
 	@echo "make bench    the benchmarks"
-	@echo "make screenshots  take the pictures of the demo in docs/pictures anew (needs Debian's chromium)"
-	@echo "make lock     resolve pyproject.toml anew into requirements.lock"
+	@echo "make screenshots  take the images of the demo in docs/images again (needs Debian's chromium)"
+	@echo "make lock     resolve pyproject.toml again into requirements.lock"
 	@echo "make clean    remove .venv and caches; runs and data stay"
 
 install: $(STAMP)
@@ -70,9 +70,9 @@ bench: install
 screenshots: install
 	$(BIN)/python -m tests.ui.screenshots
 
-# --universal: one file for every Python from 3.11 on and every system. It names no index, so a mirror may serve it.
+# --universal: one file for every Python from 3.11 on and every system. It names no index, so a flip may serve it.
 lock: $(BIN)/uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev --no-annotate \
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra_levels dev --no-annotate \
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --upgrade \
 	  pyproject.toml --output-file requirements.lock
 

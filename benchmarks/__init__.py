@@ -1,6 +1,6 @@
 """Benchmarks of visionkit against what a user would otherwise take and against the physical limit.
 
-Importing this package comes before torch, numpy and OpenCV, so that one thread a process is settled before they
+Importing this package comes before torch, numpy and OpenCV, so that one thread per process is settled before they
 look.
 """
 

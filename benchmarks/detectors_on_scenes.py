@@ -26,7 +26,7 @@ ARGUMENTS: dict[str, dict[str, object]] = {
     "faster_rcnn": {**_LEVELS, "hidden": 256, "canonical_box_size": 112, "anchor_scale": 4, **_PROPOSALS, **_SAMPLES},
 }
 WANTED = 0.9
-"""AP50 on held-out scenes: of boxes, and of masks too where they are learnt."""
+"""AP50 on held-out scenes: of boxes, and of masks too where they are trained."""
 
 
 def train(name: str, folder: Path, more: list[str]) -> dict[str, float]:
@@ -52,17 +52,17 @@ def train(name: str, folder: Path, more: list[str]) -> dict[str, float]:
 
 
 def run(names: list[str], out: Path | None, more: list[str]) -> int:
-    """Trains one after the other; the status is 0 where each reaches what is wanted."""
-    told: dict[str, dict[str, float]] = {}
+    """Trains one after the other; the status is 0 where each reaches what is required."""
+    message: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
-            told[name] = train(name, Path(folder), more)
+            message[name] = train(name, Path(folder), more)
             kinds = ("box_ap50", "mask_ap50") if name == "mask_rcnn" else ("box_ap50",)
-            figures = ", ".join(f"{kind} {told[name][kind]:.3f}" for kind in kinds)
-            print(f"{name}: {figures} in {told[name]['cpu_minutes']:.1f} CPU minutes", flush=True)
+            figures = ", ".join(f"{kind} {message[name][kind]:.3f}" for kind in kinds)
+            print(f"{name}: {figures} in {message[name]['cpu_minutes']:.1f} CPU minutes", flush=True)
             if out is not None:
-                out.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-    reached = [figures["box_ap50"] >= WANTED for figures in told.values()]
+                out.write_text(json.dumps(message, indent=2) + "\n", encoding="utf-8")
+    reached = [figures["box_ap50"] >= WANTED for figures in message.values()]
     print(f"{sum(reached)} of {len(reached)} reach AP50 {WANTED:g}")
     return 0 if all(reached) else 1
 
@@ -70,7 +70,7 @@ def run(names: list[str], out: Path | None, more: list[str]) -> int:
 def main() -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", choices=[*NAMES, []], help="which; all where left out")
+    parser.add_argument("names", nargs="*", choices=[*NAMES, []], help="which; all by default")
     parser.add_argument("--out", type=Path, help="file for the figures")
     given, more = parser.parse_known_args()
     return run(given.names or list(NAMES), given.out, more)

@@ -18,7 +18,7 @@ class Growth:
     """How much this process grows from here on."""
 
     def __init__(self) -> None:
-        Path("/proc/self/clear_refs").write_text("5", "ascii")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5", "ascii")  # the peak begins again
         self.before = held()
 
     def peak(self) -> float:

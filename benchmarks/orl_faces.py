@@ -1,6 +1,6 @@
-"""The four folds over ORL's persons, the closed set, and PCA + LDA on the same splits.
+"""The four folds over ORL's people, the closed set, and PCA + LDA on the same splits.
 
-`python -m benchmarks.orl_faces --root orl_faces --runs runs/orl` trains each fold on 30 persons, measures it on the
+`python -m benchmarks.orl_faces --root orl_faces --runs runs/orl` trains each fold on 30 people, measures it on the
 ten others, and prints accuracy and equal error rate beside those of PCA + LDA; then the closed set's rank-1. It is no
 row of the goals: it times nothing but itself.
 """
@@ -41,7 +41,7 @@ def trained(root: Path, runs: Path, fold: int, more: Sequence[str]) -> dict[str,
 
 
 def baseline(root: Path, fold: int) -> dict[str, float]:
-    """PCA to 100 directions and LDA, fitted on the fold's training persons, measured as the network is."""
+    """PCA to 100 directions and LDA, fitted on the fold's training people, measured as the network is."""
     import torch
     from sklearn.decomposition import PCA
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -51,8 +51,8 @@ def baseline(root: Path, fold: int) -> dict[str, float]:
     from visionkit.geometry import InputSpec
     from visionkit.preprocess import Preprocessor
 
-    spec = InputSpec(size=(56, 48), fit="stretch", channels=1)
-    split = {"folds": FOLDS, "fold": fold} if fold >= 0 else {"known_pictures": 5}
+    spec = InputSpec(size=(56, 48), resize_mode="stretch", channels=1)
+    split = {"folds": FOLDS, "fold": fold} if fold >= 0 else {"known_images": 5}
     data = IdentityData(str(root), val_fraction=0.0, input=spec, **split)
     prepare = Preprocessor(spec)
 
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows.append(row)
         (given.runs / "folds.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
         name = f"fold {fold}" if fold >= 0 else "closed set"
-        print(f"{name}: {told(row['ours'])} | PCA + LDA {told(row['pca_lda'])}")
+        print(f"{name}: {message(row['ours'])} | PCA + LDA {message(row['pca_lda'])}")
     for name in ("ours", "pca_lda"):
         means = {key: statistics.mean(row[name][key] for row in rows[:FOLDS]) for key in ("accuracy", "eer")}
         print(f"{name}: mean accuracy {means['accuracy']:.4f}, mean equal error rate {means['eer']:.4f}")
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def told(values: dict[str, float]) -> str:
+def message(values: dict[str, float]) -> str:
     return f"accuracy {values['accuracy']:.4f}, EER {values['eer']:.4f}, rank-1 {values['rank1']:.4f}"
 
 

@@ -1,14 +1,14 @@
-"""Row 4 for the tasks that answer with boxes, masks or maps: networks of ResNet-50 class, array in, answer out.
+"""Row 4 for the tasks that predict boxes, masks or maps: networks of ResNet-50 class, array in, prediction out.
 
-Two arms a task:
+Two arms per task:
 
 - `network`: the task's forward on a tensor that lies ready, in inference mode, weights channels-last; for masks the
   second stage too.
-- `ours`: array in, the answer in file pixels out.
+- `ours`: array in, the prediction in file pixels out.
 
-A network with random weights says nothing, and what comes after it would look free. So detection's threshold is laid
-where a thousand places pass it, as on a crowded picture, and a hundred boxes are answered; masks are drawn ones of
-COCO's sizes, put in place of what the second stage said; scores of classes are smooth, as those of networks are.
+A network with random weights carries no information, and what comes after it would look free. So detection's threshold
+is laid where a thousand places pass it, as on a crowded image, and a hundred boxes are processed; masks are drawn ones
+of COCO's sizes, put in place of what the second stage stated; scores of classes are smooth, as those of networks are.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def _names(count: int) -> list[str]:
     return [f"class {index}" for index in range(count)]
 
 
-def _ready(task: VisionTask, picture: np.ndarray) -> tuple[Predictor, Tensor]:
+def _ready(task: VisionTask, image: np.ndarray) -> tuple[Predictor, Tensor]:
     task.setup("predict")
     predictor = Predictor(task)
-    return predictor, predictor.prepare(picture)["inputs"]["image"][None]
+    return predictor, predictor.prepare(image)["inputs"]["image"][None]
 
 
 def _pair(network: Callable[[], Any], ours: Callable[[], Any]) -> dict[str, timing.Arm]:
@@ -54,40 +54,40 @@ def _pair(network: Callable[[], Any], ours: Callable[[], Any]) -> dict[str, timi
     return {"network": alone, "ours": lambda watch: ours()}
 
 
-def detection(picture: np.ndarray, quick: bool) -> dict[str, timing.Arm]:
+def detection(image: np.ndarray, quick: bool) -> dict[str, timing.Arm]:
     """FCOS at 1280x960, a hundred boxes."""
     task = DetectionTask(
         "test_resnet" if quick else "resnet50",
         classes=_names(CLASSES),
-        input=InputSpec(size=(240, 320) if quick else (960, 1280), fit="letterbox"),
+        input=InputSpec(size=(240, 320) if quick else (960, 1280), resize_mode="letterbox"),
         fcos={"neck_channels": 32 if quick else 256},
     ).eval()
-    predictor, ready = _ready(task, picture)
+    predictor, ready = _ready(task, image)
     with torch.inference_mode():
         out: Any = task(ready)
         scores = (out.logits.sigmoid() * out.centerness[..., None].sigmoid()).sqrt()
         threshold = float(scores.flatten().topk(PASSING).values[-1])
-    assert len(predictor(picture, score_threshold=threshold)) == BOXES, "the answer is not what is to be timed"
-    return _pair(lambda: task(ready), lambda: predictor(picture, score_threshold=threshold))
+    assert len(predictor(image, score_threshold=threshold)) == BOXES, "the prediction is not what is to be timed"
+    return _pair(lambda: task(ready), lambda: predictor(image, score_threshold=threshold))
 
 
-def instances(picture: np.ndarray, quick: bool) -> dict[str, timing.Arm]:
+def instances(image: np.ndarray, quick: bool) -> dict[str, timing.Arm]:
     """Mask R-CNN at 640x480, a hundred masks on a file of 1280x960."""
     task = InstanceSegmentationTask(
         "test_resnet" if quick else "resnet50",
         classes=_names(CLASSES),
-        input=InputSpec(size=(128, 160) if quick else (480, 640), fit="letterbox"),
+        input=InputSpec(size=(128, 160) if quick else (480, 640), resize_mode="letterbox"),
         mask_rcnn={"neck_channels": 32 if quick else 256},
     ).eval()
-    predictor, ready = _ready(task, picture)
+    predictor, ready = _ready(task, image)
     maps, boxes = row06_mask_encoding.objects((ready.shape[-2], ready.shape[-1]), BOXES)
     rois = torch.cat([torch.zeros(BOXES, 1), boxes], dim=1)
     decode = task.decode
 
     @functools.wraps(decode)
-    def with_drawn(outputs: Any, **knobs: Any) -> Any:
-        """The task's own answer of as many objects, their boxes and masks replaced by drawn ones."""
-        (found,) = decode(outputs, **knobs)
+    def with_drawn(outputs: Any, **controls: Any) -> Any:
+        """The task's own prediction of as many objects, their boxes and masks replaced by drawn ones."""
+        (found,) = decode(outputs, **controls)
         return [found._replace(boxes=boxes, masks=maps)]
 
     task.decode = with_drawn  # type: ignore[method-assign]
@@ -96,42 +96,42 @@ def instances(picture: np.ndarray, quick: bool) -> dict[str, timing.Arm]:
         scores = out.logits.float().softmax(dim=-1)[..., 1:].flatten()
     threshold = float(scores.topk(min(PASSING, len(scores))).values[-1])
     wanted: dict[str, Any] = {"score_threshold": threshold, "nms_threshold": 0.9, "max_detections": BOXES}
-    assert len(predictor(picture, **wanted)) == BOXES, "the answer is not what is to be timed"
+    assert len(predictor(image, **wanted)) == BOXES, "the prediction is not what is to be timed"
 
     def network() -> Any:
         outputs = task(ready)
         return outputs, task.network.read_rois(outputs, rois)
 
-    return _pair(network, lambda: predictor(picture, **wanted))
+    return _pair(network, lambda: predictor(image, **wanted))
 
 
-def segmentation(picture: np.ndarray, quick: bool) -> dict[str, timing.Arm]:
+def segmentation(image: np.ndarray, quick: bool) -> dict[str, timing.Arm]:
     """FPN, 512x512, 21 classes."""
     side = 128 if quick else 512
     task = SemanticSegmentationTask(
         "test_resnet" if quick else "resnet50",
         decoder="fpn",
         classes=_names(LABELS),
-        input=InputSpec(size=(side, side), fit="letterbox"),
+        input=InputSpec(size=(side, side), resize_mode="letterbox"),
     ).eval()
-    predictor, ready = _ready(task, picture)
+    predictor, ready = _ready(task, image)
     smooth = row05_label_map.scores(LABELS, side // 4)[None]
     decode = task.decode
 
     def with_smooth(outputs: SegmentationOutputs) -> Tensor:
-        """What the decoder's scores cost, and scores as a network that has learnt something gives them."""
+        """What the decoder's scores cost, and scores as a network that has learned something gives them."""
         assert decode(outputs).shape == smooth.shape
         return smooth
 
     task.decode = with_smooth  # type: ignore[method-assign]
-    return _pair(lambda: task(ready), lambda: predictor(picture))
+    return _pair(lambda: task(ready), lambda: predictor(image))
 
 
-def depth(picture: np.ndarray, quick: bool) -> dict[str, timing.Arm]:
-    """U-Net, 240x320, metres at file size."""
+def depth(image: np.ndarray, quick: bool) -> dict[str, timing.Arm]:
+    """U-Net, 240x320, meters at file size."""
     task = DepthTask("test_resnet" if quick else "resnet50").eval()
-    predictor, ready = _ready(task, picture)
-    return _pair(lambda: task(ready), lambda: predictor(picture))
+    predictor, ready = _ready(task, image)
+    return _pair(lambda: task(ready), lambda: predictor(image))
 
 
 TASKS: dict[str, tuple[Callable[[np.ndarray, bool], dict[str, timing.Arm]], float]] = {

@@ -1,8 +1,8 @@
 """Row 1: what a training step costs beyond a bare PyTorch loop, with ten scalars and a metric logged.
 
-Four arms run the same network, optimiser, schedule and batches:
+Four arms run the same network, optimizer, schedule and batches:
 
-- `bare`: forward, ten loss terms, backward, optimiser, schedule; logs nothing.
+- `bare`: forward, ten loss terms, backward, optimizer, schedule; logs nothing.
 - `trainer`: Lightning's Trainer with a module that logs nothing and no callbacks: the limit.
 - `ours`: a task with ten terms and an accuracy, with all callbacks that `visionkit fit` brings and its logger.
 - `log_dict`: the peer, Lightning as its documentation has it: `self.log_dict` of ten scalars and `self.log` of a
@@ -44,7 +44,7 @@ def ten_terms(outputs: ClassificationOutputs, target: Any) -> dict[str, Tensor]:
 
 
 class Smallest(nn.Module):
-    """A network that costs next to nothing: the mean colour, and a linear layer."""
+    """A network that costs hardly anything: the mean color, and a linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,8 +147,8 @@ def assert_equal(sides: Mapping[str, timing.Arm]) -> None:
     states = {name: arm(Stopwatch("cpu")).state_dict() for name, arm in sides.items()}
     for name, state in states.items():
         for key, value in states["bare"].items():
-            told = f"{name} learns something else in {key}"
-            torch.testing.assert_close(state[key], value, rtol=1e-4, atol=1e-6, msg=told)
+            message = f"{name} ends with other values in {key}"
+            torch.testing.assert_close(state[key], value, rtol=1e-4, atol=1e-6, msg=message)
 
 
 def run(options: Options) -> Report:

@@ -1,12 +1,12 @@
 """Row 2: the whole training transform, from JPEG bytes to a (3, 224, 224) uint8 tensor, over decoding the same bytes.
 
-Random part of random shape, mirroring, brightness, contrast, saturation and hue. Arms:
+Random part of random shape, flipping, brightness, contrast, saturation and hue. Arms:
 
-- `decode`: simplejpeg, whole picture: the physical limit without scaled decoding, and the faster one of the usual
+- `decode`: simplejpeg, whole image: the physical limit without scaled decoding, and the faster one of the usual
   decoders.
 - `ours`: `SampleDataset` with `ClassificationAugment`, exactly what a worker runs.
 - `torchvision`: PIL and torchvision v2 on uint8 tensors, as its documentation advises.
-- `albumentations`: OpenCV and albumentations, normalised to float as its documentation has it.
+- `albumentations`: OpenCV and albumentations, normalized to float as its documentation has it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from benchmarks import timing
-from benchmarks.pictures import jpegs
+from benchmarks.sample_images import jpegs
 from benchmarks.timing import Goal, Options, Report, Stopwatch
 from datamodules.augment import ClassificationAugment
 from visionkit.geometry import InputSpec
@@ -48,7 +48,7 @@ class Samples(Sequence[Sample]):
 
 
 def dataset(files: list[bytes]) -> SampleDataset:
-    """What a worker has, over encoded pictures in memory."""
+    """What a worker has, over encoded images in memory."""
     augment = ClassificationAugment(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
     samples = Samples(files)
     return SampleDataset(samples, Preprocessor(InputSpec(size=(SIDE, SIDE))), 0, augment)
@@ -106,24 +106,24 @@ def arms(files: list[bytes]) -> dict[str, timing.Arm]:
 
 
 def assert_equal(files: list[bytes]) -> None:
-    """The same cut of the same file is the same picture by ours and by Pillow's antialiased resize, to rounding."""
+    """The same cut of the same file is the same image by ours and by Pillow's antialiased resize, to rounding."""
     spec = InputSpec(size=(SIDE, SIDE))
     for file in files[:4]:
         whole = Image.open(io.BytesIO(file)).convert("RGB")
         box = (10, 20, whole.width - 31, whole.height - 14)
-        picture = Preprocessor(spec)(Sample.of(ImageSource(np.asarray(whole)), view=View(box)))["inputs"]["image"]
+        image = Preprocessor(spec)(Sample.of(ImageSource(np.asarray(whole)), view=View(box)))["inputs"]["image"]
         wanted = np.asarray(whole.crop(box).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
-        gap = np.abs(picture.permute(1, 2, 0).numpy().astype(int) - wanted)
-        assert gap.max() <= 2, f"ours and Pillow differ by {gap.max()} grey levels"
+        gap = np.abs(image.permute(1, 2, 0).numpy().astype(int) - wanted)
+        assert gap.max() <= 2, f"ours and Pillow differ by {gap.max()} gray levels"
 
 
 def run(options: Options) -> Report:
     clock = options.clock or "cpu"
-    report = Report(2, "train transform over raw JPEG decoding, pictures a second and core", clock)
+    report = Report(2, "train transform over raw JPEG decoding, images per second and core", clock)
     with timing.watched(report):
         for size, limit, count in (((500, 375), 0.80, 48), ((2000, 1500), 1.2, 8)):
             count = 2 if options.quick else count
-            files, told = jpegs(size, count, options.data)
+            files, message = jpegs(size, count, options.data)
             assert_equal(files)
             sides = arms(files)
             times = timing.measure(
@@ -135,7 +135,7 @@ def run(options: Options) -> Report:
             )
             name = f"{size[0]}x{size[1]}"
             kilobytes = sum(map(len, files)) / len(files) / 1000
-            report.note(f"{name}: {count} pictures of {told}, {kilobytes:.0f} kB each")
+            report.note(f"{name}: {count} images of {message}, {kilobytes:.0f} kB each")
             report.add(f"{name}: decoding alone", times.per_unit("decode", count * 1e-3), unit="ms")
             report.add(f"{name}: ours over decoding", times.speed("ours", "decode"), Goal(limit), times=times)
             report.add(f"{name}: PIL and torchvision v2", times.speed("torchvision", "decode"))

@@ -1,13 +1,13 @@
 """Row 3: the loader with two workers over two independent processes that do the same work and send nothing.
 
-- `independent`: two processes, each brings half of the pictures to batches by the same data set and `collate`, and
+- `independent`: two processes, each brings half of the images to batches by the same data set and `collate`, and
   drops them.
 - `ours`: the data module's training loader with two workers, persistent; the main process takes the batches and
   drops them.
-- `float`: the same loader, whose workers normalise to float as most code does: four times the bytes through the
+- `float`: the same loader, whose workers normalize to float as most code does: four times the bytes through the
   pipe.
 
-This row goes by the wall clock, since several processes work at once. It wants two idle cores.
+This row goes by the wall clock, since several processes work at once. It needs two idle cores.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks import timing
-from benchmarks.pictures import jpegs
 from benchmarks.row02_train_transform import Samples
+from benchmarks.sample_images import jpegs
 from benchmarks.timing import Goal, Options, Report, Stopwatch
 from datamodules.augment import ClassificationAugment
 from visionkit.data import Split, VisionDataModule
@@ -36,12 +36,12 @@ BATCH = 64
 SIDE = 224
 
 
-class Pictures(VisionDataModule):
-    """JPEG files in memory, repeated to the wanted length."""
+class Images(VisionDataModule):
+    """JPEG files in memory, repeated to the requested length."""
 
     def __init__(self, files: list[bytes], **kwargs: Any) -> None:
         super().__init__(
-            input=InputSpec(size=(SIDE, SIDE)), classes=["one"], batch_size=BATCH, workers=WORKERS, **kwargs
+            input=InputSpec(size=(SIDE, SIDE)), classes=["one"], batch_size=BATCH, num_workers=WORKERS, **kwargs
         )
         self.files = files
 
@@ -50,12 +50,12 @@ class Pictures(VisionDataModule):
 
 
 def augment() -> ClassificationAugment:
-    """Crop, mirror and colours: see row 2."""
+    """Crop, flip and colors: see row 2."""
     return ClassificationAugment(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
 
 
 def collate_float(examples: Sequence[Example]) -> Batch:
-    """What workers do elsewhere: float, normalised, channels first."""
+    """What workers do elsewhere: float, normalized, channels first."""
     batch = collate(examples)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     image = batch["inputs"]["image"].float().div_(255).sub_(mean[:, None, None]).div_(std[:, None, None])
@@ -117,7 +117,7 @@ def assert_equal(loader: DataLoader[Example], files: list[bytes]) -> None:
     order = list(loader.sampler)[:BATCH]
     batch = next(iter(loader))
     assert torch.equal(batch["inputs"]["image"], collate([data[item] for item in order])["inputs"]["image"]), (
-        "the workers give other pictures"
+        "the workers give other images"
     )
 
 
@@ -125,11 +125,11 @@ def run(options: Options) -> Report:
     clock = options.clock or "wall"
     report = Report(3, "loader with 2 workers over 2 independent processes", clock)
     with timing.watched(report):
-        few, told = jpegs((500, 375), 4 if options.quick else 64, options.data)
+        few, message = jpegs((500, 375), 4 if options.quick else 64, options.data)
         files = few * (BATCH * (4 if options.quick else 24) // len(few))
-        report.note(f"{len(files)} pictures of 500x375 an epoch, from {told}; batches of {BATCH}")
+        report.note(f"{len(files)} images of 500x375 an epoch, from {message}; batches of {BATCH}")
         pair = Pair(files)
-        module = Pictures(files, augment=augment())
+        module = Images(files, augment=augment())
         ours, plain = module.loader("train"), module.loader("train")
         plain.collate_fn = collate_float
         assert_equal(ours, files)
@@ -143,7 +143,7 @@ def run(options: Options) -> Report:
         )
         pair.close()
         rate = timing.Quartiles.of([len(files) / seconds for seconds in times.seconds["ours"]])
-        report.add("ours, pictures a second", rate, unit="/s")
+        report.add("ours, images per second", rate, unit="/s")
         report.add("ours over independent processes", times.speed("ours", "independent"), Goal(0.93), times=times)
         report.add("normalising to float in the workers", times.speed("float", "independent"))
     return report

@@ -1,6 +1,6 @@
-"""Row 4: `predictor(array)` on a picture of 1280x960 over the bare network, ResNet-50, one thread.
+"""Row 4: `predictor(array)` on an image of 1280x960 over the bare network, ResNet-50, one thread.
 
-The network is what the picture is for, so what comes before and after it should hardly be felt. The picture is
+The network is what the image is for, so what comes before and after it should hardly be felt. The image is
 large and the network's input small, which is the hard case: a network run at 1280x960 takes twenty times as long.
 
 - `network`: the task's forward on a tensor that lies ready, in inference mode, weights channels-last.
@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from benchmarks import overhead_by_task, timing
-from benchmarks.pictures import jpegs
+from benchmarks.sample_images import jpegs
 from benchmarks.timing import Goal, Options, Report, Stopwatch
 from tasks.classification import ClassificationTask
 from visionkit.images import read_image
@@ -29,8 +29,8 @@ from visionkit.predictor import Predictor
 CLASSES = 1000
 
 
-def arms(backbone: str, picture: np.ndarray, times: int) -> dict[str, timing.Arm]:
-    """The three arms; each answers the picture some times."""
+def arms(backbone: str, source_image: np.ndarray, times: int) -> dict[str, timing.Arm]:
+    """The three arms; each runs a model on the images some times."""
     from torchvision.transforms import v2
 
     torch.manual_seed(0)
@@ -38,7 +38,7 @@ def arms(backbone: str, picture: np.ndarray, times: int) -> dict[str, timing.Arm
     task = ClassificationTask(backbone, classes=names).eval()
     task.setup("predict")
     predictor = Predictor(task)
-    ready = predictor.prepare(picture)["inputs"]["image"][None]
+    ready = predictor.prepare(source_image)["inputs"]["image"][None]
     spec, normalize = task.input, task.normalize
     short = int(spec.size[0] / spec.crop_fraction)
     by_hand = v2.Compose(
@@ -59,13 +59,13 @@ def arms(backbone: str, picture: np.ndarray, times: int) -> dict[str, timing.Arm
 
     def ours(watch: Stopwatch) -> Any:
         for _ in range(times):
-            out = predictor(picture)
+            out = predictor(source_image)
         return out.probabilities
 
     @torch.inference_mode()
     def pil(watch: Stopwatch) -> Any:
         for _ in range(times):
-            image = by_hand(Image.fromarray(picture))[None].contiguous(memory_format=torch.channels_last)
+            image = by_hand(Image.fromarray(source_image))[None].contiguous(memory_format=torch.channels_last)
             out = task.network(image).logits.softmax(dim=-1)[0]
             value, index = out.topk(5)
             _ = [(names[i], v) for i, v in zip(index.tolist(), value.tolist(), strict=True)]
@@ -78,12 +78,12 @@ def run(options: Options) -> Report:
     clock = options.clock or "cpu"
     report = Report(4, "predict(array of 1280x960) over the bare network", clock)
     with timing.watched(report):
-        picture = read_image(jpegs((1280, 960), 1, options.data)[0][0])
-        sides = arms("test_resnet" if options.quick else "resnet50", picture, 1 if options.quick else 3)
-        answers = {name: arm(Stopwatch(clock)) for name, arm in sides.items()}
-        np.testing.assert_allclose(answers["ours"], answers["network"], atol=1e-6)
-        # Pillow rounds between its two passes and torch does not: a grey level here and there.
-        np.testing.assert_allclose(answers["pil"], answers["network"], atol=1e-3)
+        image = read_image(jpegs((1280, 960), 1, options.data)[0][0])
+        sides = arms("test_resnet" if options.quick else "resnet50", image, 1 if options.quick else 3)
+        predictions = {name: arm(Stopwatch(clock)) for name, arm in sides.items()}
+        np.testing.assert_allclose(predictions["ours"], predictions["network"], atol=1e-6)
+        # Pillow rounds between its two passes and torch does not: a gray level here and there.
+        np.testing.assert_allclose(predictions["pil"], predictions["network"], atol=1e-3)
         times = timing.measure(
             sides,
             rounds=options.rounds or (2 if options.quick else 15),
@@ -99,7 +99,7 @@ def run(options: Options) -> Report:
         for name, (build, limit) in overhead_by_task.TASKS.items():
             torch.manual_seed(0)
             times = timing.measure(
-                build(picture, options.quick),
+                build(image, options.quick),
                 rounds=options.rounds or (2 if options.quick else 7),
                 clock=clock,
                 attempts=1 if options.quick else 3,

@@ -1,7 +1,8 @@
 """Row 5: class scores to a label map at file size, over enlarging all scores and taking the highest.
 
 Scores are those of a decoder of stride 4 on a 512x512 input, the file has 1280x960 pixels. They are smooth, and one
-class is highest over larger parts, as in what networks give: the share of cells on borders between classes is printed.
+class is highest over larger parts, as in what networks give: the fraction of cells on borders between classes is
+printed.
 
 - `ours`: `labels_in_file`, which interpolates only the cells whose corners disagree.
 - `peer`: bilinear interpolation of every class, then argmax.
@@ -16,8 +17,8 @@ import torch.nn.functional as F
 
 from benchmarks import timing
 from benchmarks.timing import Goal, Options, Quartiles, Report, Stopwatch
+from visionkit.families.dense.label_maps import best, labels_in_file
 from visionkit.geometry import Geometry, InputSpec
-from visionkit.label_maps import best, labels_in_file
 
 FILE = (960, 1280)
 
@@ -33,7 +34,7 @@ def run(options: Options) -> Report:
     clock = options.clock or "cpu"
     report = Report(5, "class scores (stride 4 of 512x512) to labels at 1280x960", clock)
     with timing.watched(report):
-        geometry = Geometry.plan(InputSpec(size=(512, 512), fit="stretch"), FILE)
+        geometry = Geometry.plan(InputSpec(size=(512, 512), resize_mode="stretch"), FILE)
         for classes in (21,) if options.quick else (21, 150):
             given = scores(classes)
             coarse = best(given)

@@ -1,9 +1,9 @@
 """Row 6: 100 masks of a two-stage network to COCO's run lengths at 1280x960, and at 12 megapixels.
 
 The network gives 28x28 maps and boxes; what leaves is a string a mask. A full-size bitmap in between costs its pixels
-and its memory, though an object covers a small part of the picture. Boxes have the sizes of COCO's objects.
+and its memory, though an object covers a small part of the image. Boxes have the sizes of COCO's objects.
 
-- `ours`: `visionkit.masks.paste_masks`, which looks at the box alone.
+- `ours`: `visionkit.masks.paste_masks`, which processes the box alone.
 - `torchvision`: `paste_masks_in_image`, the threshold, pycocotools' encoder.
 - `touched`: writing as many pixels as the boxes have, the least that any way can do.
 
@@ -29,14 +29,14 @@ SIZES = {"1280x960": (960, 1280), "12 megapixels": (3000, 4000)}
 
 
 def objects(size: tuple[int, int], number: int = 100) -> tuple[torch.Tensor, torch.Tensor]:
-    """Smooth maps as networks give them, (N, 28, 28), and boxes (N, 4) of COCO's sizes in a picture of that size."""
+    """Smooth maps as networks give them, (N, 28, 28), and boxes (N, 4) of COCO's sizes in an image of that size."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:28, :28] / 27 - 0.5
     angle, ratio = rng.uniform(0, np.pi, (2, number, 1, 1))
     across = np.cos(angle) * x + np.sin(angle) * y
     along = -np.sin(angle) * x + np.cos(angle) * y
     maps = 1 / (1 + np.exp(12 * ((across**2 * (1 + ratio) + along**2) / 0.2 - 1) + rng.normal(0, 1, (number, 28, 28))))
-    # Roots of COCO's areas are spread evenly in their logarithm, from a fiftieth to a half of the picture's side.
+    # Roots of COCO's areas are spread evenly in their logarithm, from a fiftieth to a half of the image's side.
     side = np.exp(rng.uniform(np.log(0.02), np.log(0.5), number)) * (size[0] * size[1]) ** 0.5
     shape = np.exp(rng.normal(0, 0.4, number))
     sides = np.stack([side * shape, side / shape], axis=1).clip(2, size[::-1])
@@ -66,12 +66,12 @@ def _grow(arm: str, size: tuple[int, int]) -> None:
     torch.nn.functional.interpolate(maps[:1, None], size=(30, 30), mode="bilinear")  # what torch keeps for itself
     by_torchvision(maps[:1], boxes[:1].clamp(max=20), (32, 32))
     paste_masks(maps[:1], boxes[:1].clamp(max=20), (32, 32))
-    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8) if arm == "predict" else None
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8) if arm == "predict" else None
     growth = Growth()
-    if picture is not None:
+    if image is not None:
         from benchmarks import overhead_by_task
 
-        overhead_by_task.instances(picture, quick=False)  # builds the network and answers once
+        overhead_by_task.instances(image, quick=False)  # builds the network and predictions once
     elif arm == "ours":
         paste_masks(maps, boxes, size)
     else:

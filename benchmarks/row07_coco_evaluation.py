@@ -1,8 +1,8 @@
-"""Row 7: COCO's evaluation of boxes and of masks, on made-up pictures with COCO's mixture of objects.
+"""Row 7: COCO's evaluation of boxes and of masks, on made-up images with COCO's mixture of objects.
 
 From predictions and truth in memory to the twelve numbers.
 
-- `ours`: `visionkit.coco_eval.evaluate`.
+- `ours`: `visionkit.families.detection.coco_eval.evaluate`.
 - `pycocotools`: the reference, from its own dictionaries, `evaluate` and `accumulate`.
 - `torchmetrics`: `MeanAveragePrecision` with the backend faster_coco_eval, `update` and `compute`.
 
@@ -21,21 +21,21 @@ import torch
 
 from benchmarks import timing
 from benchmarks.timing import Goal, Options, Report, Stopwatch
-from visionkit.coco_eval import Flat, box_pairs, evaluate, mask_pairs
+from visionkit.families.detection.coco_eval import Flat, box_pairs, evaluate, mask_pairs
 from visionkit.masks import Rle, decode_masks, encode_masks, mask_areas, mask_boxes
 
 CLASSES = 80
 SIZE = (480, 640)
 
 
-def pictures(number: int) -> tuple[Flat, Flat]:
-    """Found and true objects: seven true ones a picture of skewed classes, each found well, badly or not, and noise."""
+def images(number: int) -> tuple[Flat, Flat]:
+    """Found and true objects: seven true ones an image of skewed classes, each found well, badly or not, and noise."""
     rng = np.random.default_rng(0)
-    share = 1 / (np.arange(CLASSES) + 2.0)
+    fraction = 1 / (np.arange(CLASSES) + 2.0)
     rows: dict[str, list[Any]] = {"true": [], "found": []}
     for image in range(number):
         for _ in range(rng.poisson(7)):
-            label = int(rng.choice(CLASSES, p=share / share.sum()))
+            label = int(rng.choice(CLASSES, p=fraction / fraction.sum()))
             side = np.exp(rng.uniform(np.log(12), np.log(250), 2))
             corner = rng.uniform(0, 1, 2) * (np.array(SIZE[::-1]) - side).clip(1)
             rows["true"].append((image, label, corner, side, 1.0))
@@ -121,10 +121,10 @@ def run(options: Options) -> Report:
     clock = options.clock or "cpu"
     report = Report(7, "COCO evaluation, boxes and masks", clock)
     number = 20 if options.quick else 500
-    found, true = pictures(number)
+    found, true = images(number)
     kept = np.isin(found.image, np.unique(true.image))
     found = found.take(np.flatnonzero(kept))
-    report.note(f"{number} pictures, {len(true)} objects, {len(found)} found")
+    report.note(f"{number} images, {len(true)} objects, {len(found)} found")
     with timing.watched(report):
         for kind, overlaps, name in (("bbox", box_pairs, "boxes"), ("segm", mask_pairs, "masks")):
             _one(report, options, clock, (found, true), kind, overlaps, name)

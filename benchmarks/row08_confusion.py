@@ -2,7 +2,7 @@
 
 - `ours`: `confusion`, a two-dimensional histogram of bytes.
 - `torchmetrics`: `MulticlassConfusionMatrix.update` as it is; the goal is against this.
-- `unchecked`: the same with `validate_args=False`, which looks at no value; printed beside it.
+- `unchecked`: the same with `validate_args=False`, which processes no value; printed beside it.
 
 Predictions are bytes for ours, as `decode` gives them, and int64 for torchmetrics, as argmax gives them; the truth is
 int64 for both. 3 % of it is ignored.

@@ -1,13 +1,13 @@
-"""Row 9: the CPU serving runtimes over eager torch, ResNet-50 at 224, one picture, one thread.
+"""Row 9: the CPU serving runtimes over eager torch, ResNet-50 at 224, one image, one thread.
 
 - `eager`: torch in inference mode with channels-last weights, the faster of its two memory formats.
-- `compile`: `torch.compile` of the same, where a C++ compiler is at hand; how long its first call takes is told
+- `compile`: `torch.compile` of the same, where a C++ compiler is at hand; how long its first call takes is reported
   too.
 - `onnx`, `onnx-int8`: what `visionkit export --onnx --int8` writes, by ONNX Runtime.
 - `openvino`: the same graph in bfloat16, where the optional package is installed.
 
-Weights are random (the benchmark downloads nothing) with batch statistics of real pictures; times do not depend on
-values here, the cosine of the 8-bit outputs does, so it is told but to be judged on trained weights.
+Weights are random (the benchmark downloads nothing) with batch statistics of real images; times do not depend on
+values here, the cosine of the 8-bit outputs does, so it is reported but to be judged on trained weights.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import timing
-from benchmarks.pictures import jpegs
+from benchmarks.sample_images import jpegs
 from benchmarks.timing import Goal, Options, Quartiles, Report, Stopwatch
 from tasks.classification import ClassificationTask
 from visionkit.engines import GRAPHS, OnnxEngine, OpenVinoEngine, TorchEngine
@@ -40,7 +40,7 @@ CALIBRATION = 16
 
 
 def build(backbone: str, options: Options) -> tuple[ClassificationTask, list[Tensor]]:
-    """A task whose batch norms have seen pictures, and those pictures as input tensors."""
+    """A task whose batch norms have seen images, and those images as input tensors."""
     torch.manual_seed(0)
     task = ClassificationTask(backbone, classes=[str(index) for index in range(1000)])
     task.setup("predict")
@@ -56,7 +56,7 @@ def build(backbone: str, options: Options) -> tuple[ClassificationTask, list[Ten
     return task.eval(), [example["inputs"]["image"] for example in examples]
 
 
-def engines(task: ClassificationTask, pictures: list[Tensor], folder: Path, quick: bool) -> dict[str, Any]:
+def engines(task: ClassificationTask, images: list[Tensor], folder: Path, quick: bool) -> dict[str, Any]:
     """Everything at hand that runs the network."""
     out: dict[str, Any] = {"eager": TorchEngine(task)}
     graph = folder / GRAPHS["onnx"]
@@ -64,7 +64,7 @@ def engines(task: ClassificationTask, pictures: list[Tensor], folder: Path, quic
     out["onnx"] = OnnxEngine(graph, type(task).outputs, threads=1)
     if not quick:
         small = folder / GRAPHS["onnx-int8"]
-        quantize(graph, small, pictures)
+        quantize(graph, small, images)
         out["onnx-int8"] = OnnxEngine(small, type(task).outputs, threads=1)
         if shutil.which("g++"):
             compiled = copy.deepcopy(task)
@@ -75,22 +75,22 @@ def engines(task: ClassificationTask, pictures: list[Tensor], folder: Path, quic
     return out
 
 
-def cosines(answers: Mapping[str, Tensor]) -> dict[str, float]:
-    """Of each runtime's logits with eager's, the least over the pictures."""
-    wanted = answers["eager"].double()
+def cosines(predictions: Mapping[str, Tensor]) -> dict[str, float]:
+    """Of each runtime's logits with eager's, the least over the images."""
+    wanted = predictions["eager"].double()
     return {
-        name: float(torch.cosine_similarity(value.double(), wanted, dim=1).min()) for name, value in answers.items()
+        name: float(torch.cosine_similarity(value.double(), wanted, dim=1).min()) for name, value in predictions.items()
     }
 
 
 def run(options: Options) -> Report:
     clock = options.clock or "cpu"
-    report = Report(9, "CPU serving runtime over eager torch, ResNet-50, one picture, one thread", clock)
+    report = Report(9, "CPU serving runtime over eager torch, ResNet-50, one image, one thread", clock)
     with timing.watched(report), tempfile.TemporaryDirectory() as folder:
-        task, pictures = build("test_resnet" if options.quick else "resnet50", options)
-        found = engines(task, pictures, Path(folder), options.quick)
-        batch = torch.stack(pictures[:4])
-        one = pictures[0][None]
+        task, images = build("test_resnet" if options.quick else "resnet50", options)
+        found = engines(task, images, Path(folder), options.quick)
+        batch = torch.stack(images[:4])
+        one = images[0][None]
         if "compile" in found:
             began = time.perf_counter()
             found["compile"](one)
@@ -101,11 +101,11 @@ def run(options: Options) -> Report:
         repeats = 1 if options.quick else 3
 
         def arm(engine: Any) -> timing.Arm:
-            def answer(watch: Stopwatch) -> None:
+            def predict(watch: Stopwatch) -> None:
                 for _ in range(repeats):
                     engine(one)
 
-            return answer
+            return predict
 
         times = timing.measure(
             {name: arm(engine) for name, engine in found.items()},

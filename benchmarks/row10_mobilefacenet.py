@@ -3,10 +3,10 @@
 - `eager`: torch in inference mode with channels-last weights.
 - `naive`: `torch.onnx.export` of the network as it is, with its PReLU left to the runtime.
 - `onnx`: what `visionkit export --onnx` writes: batch norms folded, PReLU as `a * x + (1 - a) * relu(x)`.
-- A face with alignment, and of picture and mirror: `Predictor` on a 1280x960 photo with a view from five landmarks.
+- A face with alignment, and of the image and its flip: `Predictor` on a 1280x960 photo with a view from five landmarks.
 
-Weights are random, with batch statistics of pictures; PReLU's time depends on the signs of its input, so the input is a
-picture and not a constant.
+Weights are random, with batch statistics of images; PReLU's time depends on the signs of its input, so the input is an
+image and not a constant.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ MIB = 2**20
 
 
 def build(mirror: bool) -> FaceRecognitionTask:
-    """The paper's network with random weights and the batch statistics of noise that is smooth as pictures are."""
+    """The paper's network with random weights and the batch statistics of noise that is smooth as images are."""
     torch.manual_seed(0)
-    task = FaceRecognitionTask("mobilefacenet", head="own", mirror=mirror)
+    task = FaceRecognitionTask("mobilefacenet", head="own", flip_tta=mirror)
     task.setup("predict")
     coarse = torch.rand(16, 3, 14, 14)
-    pictures = (torch.nn.functional.interpolate(coarse, size=(112, 112), mode="bicubic").clamp(0, 1) * 255).byte()
+    images = (torch.nn.functional.interpolate(coarse, size=(112, 112), mode="bicubic").clamp(0, 1) * 255).byte()
     for module in task.network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None
     with torch.no_grad():
-        task.train()(pictures)
+        task.train()(images)
     return task.eval()
 
 
 def naive_graph(task: FaceRecognitionTask, path: Path) -> None:
     """What one line of torch gives."""
-    from visionkit.quiet import quiet
+    from visionkit.log_filters import quiet
 
     example = torch.randint(0, 256, (1, 3, 112, 112), dtype=torch.uint8)
     with quiet(), torch.no_grad():
@@ -69,16 +69,16 @@ def run(options: Options) -> Report:
         naive = OnnxEngine(folder / "naive.onnx", type(task).outputs, threads=1)
         rng = np.random.default_rng(0)
         coarse = torch.from_numpy(rng.random((1, 3, 14, 14), np.float32))
-        picture = (torch.nn.functional.interpolate(coarse, size=(112, 112), mode="bicubic").clamp(0, 1) * 255).byte()
-        expected = eager(picture).embedding
+        image = (torch.nn.functional.interpolate(coarse, size=(112, 112), mode="bicubic").clamp(0, 1) * 255).byte()
+        expected = eager(image).embedding
         for other in (graph, naive):
-            assert torch.allclose(other(picture).embedding, expected, atol=1e-3 * float(expected.abs().max()))
+            assert torch.allclose(other(image).embedding, expected, atol=1e-3 * float(expected.abs().max()))
         repeats = 2 if options.quick else 20
 
         def several(engine: object) -> object:
             def work(watch: object) -> None:
                 for _ in range(repeats):
-                    engine(picture)  # type: ignore[operator]
+                    engine(image)  # type: ignore[operator]
 
             return work
 
@@ -109,7 +109,7 @@ def _sizes(report: Report, task: FaceRecognitionTask, folder: Path) -> None:
 
 
 def _whole_face(report: Report, options: Options, folder: Path) -> None:
-    """Alignment out of a large photo, picture and mirror, to the embedding of length 1."""
+    """Alignment out of a large photo, the image and its flip, to the embedding of length 1."""
     task = build(mirror=True)
     write_graph(task, folder / "mirror.onnx")
     predictor = Predictor(task, OnnxEngine(folder / "mirror.onnx", type(task).outputs, threads=1))
@@ -129,7 +129,7 @@ def _whole_face(report: Report, options: Options, folder: Path) -> None:
         wanted=lambda t: [t.per_unit("face", repeats)],
     )
     value = times.per_unit("face", repeats * 1e-3)
-    report.add("a face: alignment, picture and mirror", value, Goal(24.0, "at most"), unit="ms", times=times)
+    report.add("a face: alignment, the image and its flip", value, Goal(24.0, "at most"), unit="ms", times=times)
 
 
 if __name__ == "__main__":

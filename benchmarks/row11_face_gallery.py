@@ -6,8 +6,8 @@
 - `ours`: the gallery's 8-bit scan and the comparison in float of whatever its error bound does not rule out, from the
   mapped files.
 
-The recall is told before anything is timed, and how long opening a gallery of that size takes. It wants 2.6 GB of disk
-in the temporary folder (`--data` names another) and about 6 GB of memory, 2 more with faiss.
+The recall is reported before anything is timed, and how long opening a gallery of that size takes. It needs 2.6 GB of
+disk in the temporary folder (`--data` names another) and about 6 GB of memory, 2 more with faiss.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COUNT, WIDTH, NEAREST = 1_000_000, 512, 5
 
 
 def vectors(count: int) -> np.ndarray:
-    """(count, 512) float32 of length 1; every tenth lies near another, as pictures of one person do."""
+    """(count, 512) float32 of length 1; every tenth lies near another, as images of one person do."""
     rng = np.random.default_rng(0)
     out = np.empty((count, WIDTH), np.float32)
     for start in range(0, count, 100_000):
@@ -113,7 +113,7 @@ def _faiss(stored: np.ndarray) -> Any:
 
 
 def _opening(report: Report, folder: Path, count: int) -> None:
-    """A gallery over the same files: its rows are told to SQLite, then it is opened and asked once."""
+    """A gallery over the same files: its rows are reported to SQLite, then it is opened and asked once."""
     gallery = Gallery(folder / "g", model="0" * 64, width=WIDTH, create=True)
     for file in folder.glob("vectors.*"):
         file.rename(folder / "g" / file.name)

@@ -46,11 +46,11 @@ def until_the_page(clock: timing.Clock) -> float:
     try:
         while time.perf_counter() - began < PATIENCE:
             if process.poll() is not None:
-                told = process.stdout.read().decode(errors="replace")[-500:] if process.stdout else ""
-                raise RuntimeError(f"visionkit serve ended with status {process.returncode}: {told}")
+                message = process.stdout.read().decode(errors="replace")[-500:] if process.stdout else ""
+                raise RuntimeError(f"visionkit serve ended with status {process.returncode}: {message}")
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=PATIENCE) as answer:
-                    assert answer.status == 200 and b"gradio" in answer.read(), "this is not the demo's page"
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=PATIENCE) as response:
+                    assert response.status == 200 and b"gradio" in response.read(), "this is not the demo's page"
             except urllib.error.URLError:
                 time.sleep(0.01)
                 continue
@@ -58,7 +58,7 @@ def until_the_page(clock: timing.Clock) -> float:
     finally:
         process.terminate()
         process.communicate()
-    raise RuntimeError(f"the demo did not answer within {PATIENCE:.0f} s")
+    raise RuntimeError(f"the demo did not respond within {PATIENCE:.0f} s")
 
 
 def _cpu_of(pid: int) -> float:

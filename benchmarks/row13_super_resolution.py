@@ -1,12 +1,12 @@
-"""Row 13: a picture enlarged in windows against the same picture at once, and its memory; one thread.
+"""Row 13: an image enlarged in tiles against the same image at once, and its memory; one thread.
 
-The network is the starters': 158,692 parameters, x2. Windows answer their surroundings twice; a whole picture's feature
-maps do not fit into any cache.
+The network is the example models': 158,692 parameters, x2. Tiles prediction their surroundings twice; a whole image's
+feature maps do not fit into any cache.
 
-- `whole`, `windows`: `predictor(array)`, the same bytes out (a tie that rounds the other way now and then is counted).
-- memory: what a process grows by, at its peak, while it enlarges a picture in windows; the answer is part of it.
+- `whole`, `tiles`: `predictor(array)`, the same bytes out (a tie that rounds the other way now and then is counted).
+- memory: what a process grows by, at its peak, while it enlarges an image in tiles; the prediction is part of it.
 - `network`, `predictor` (row 4): the network on a tensor that lies ready, and array in, array out.
-- `eager`, `onnx`: torch and ONNX Runtime on one window.
+- `eager`, `onnx`: torch and ONNX Runtime on one tile.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 
 from benchmarks import timing
 from benchmarks.memory import Growth
-from benchmarks.pictures import jpegs
+from benchmarks.sample_images import jpegs
 from benchmarks.timing import Goal, Options, Quartiles, Report, Stopwatch
 from tasks.super_resolution import SuperResolutionTask
 from visionkit.export import export_bundle
@@ -31,15 +31,17 @@ from visionkit.images import read_image
 from visionkit.predictor import Predictor, load
 
 SCALE = 2
-STARTER = {"width": 32, "blocks": 8, "colour": "y"}
+EXAMPLE_MODEL = {"width": 32, "blocks": 8, "color": "y"}
 ALLOWED = 250.0
-"""MB beside the answer."""
+"""MB beside the prediction."""
 
 
 def task(quick: bool) -> SuperResolutionTask:
-    """The starters' network with random weights that change the picture."""
+    """The example models' network with random weights that change the image."""
     torch.manual_seed(0)
-    made = SuperResolutionTask("compact", scale=SCALE, compact={**STARTER, **({"width": 8} if quick else {})}).eval()
+    made = SuperResolutionTask(
+        "compact", scale=SCALE, compact={**EXAMPLE_MODEL, **({"width": 8} if quick else {})}
+    ).eval()
     made.setup("predict")
     with torch.no_grad():
         made.network.body.tail[0].weight.mul_(20)
@@ -47,13 +49,13 @@ def task(quick: bool) -> SuperResolutionTask:
 
 
 def grown(size: tuple[int, int], quick: bool) -> tuple[float, float]:
-    """Peak growth of a fresh process that enlarges a picture, and the size of the answer, both in MB."""
+    """Peak growth of a fresh process that enlarges an image, and the size of the prediction, both in MB."""
     command = [sys.executable, "-m", "benchmarks.row13_super_resolution", "--child", json.dumps([*size, quick])]
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, cwd=Path(__file__).resolve().parent.parent
     )
-    peak, answer = json.loads(done.stdout.splitlines()[-1])
-    return peak, answer
+    peak, prediction = json.loads(done.stdout.splitlines()[-1])
+    return peak, prediction
 
 
 def _child(width: int, height: int, quick: bool) -> None:
@@ -61,42 +63,40 @@ def _child(width: int, height: int, quick: bool) -> None:
     predictor = Predictor(task(quick))
     rng = np.random.default_rng(0)
     predictor(rng.integers(0, 256, (300, 300, 3), dtype=np.uint8))  # what libraries keep for good
-    picture = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     growth = Growth()
-    answer = predictor(picture)
-    print(json.dumps([growth.peak(), answer.pixels.nbytes / 1e6]))
+    prediction = predictor(image)
+    print(json.dumps([growth.peak(), prediction.pixels.nbytes / 1e6]))
 
 
 def run(options: Options) -> Report:
     clock, quick = options.clock or "cpu", options.quick
-    report = Report(13, "super-resolution: windows against the whole picture, x2", clock)
+    report = Report(13, "super-resolution: tiles against the whole image, x2", clock)
     rounds, attempts = options.rounds or (2 if quick else 5), 1 if quick else 3
     with timing.watched(report):
         ours = Predictor(task(quick))
         side = (400, 300) if quick else (1280, 960)
-        picture = read_image(jpegs(side, 1, options.data)[0][0])
+        image = read_image(jpegs(side, 1, options.data)[0][0])
 
         def whole(watch: Stopwatch) -> Any:
-            return ours(picture, tile=0).pixels
+            return ours(image, tile=0).pixels
 
-        def windows(watch: Stopwatch) -> Any:
-            return ours(picture).pixels
+        def tiles(watch: Stopwatch) -> Any:
+            return ours(image).pixels
 
-        first, second = whole(Stopwatch(clock)), windows(Stopwatch(clock))
+        first, second = whole(Stopwatch(clock)), tiles(Stopwatch(clock))
         differs = first != second
         assert np.abs(first.astype(int) - second).max() <= 1 and differs.mean() < 1e-4
-        times = timing.measure({"whole": whole, "windows": windows}, rounds=rounds, clock=clock, attempts=attempts)
-        report.add(
-            "windows over the whole, 1280x960", times.ratio("windows", "whole"), Goal(1.0, "at most"), times=times
-        )
+        times = timing.measure({"whole": whole, "windows": tiles}, rounds=rounds, clock=clock, attempts=attempts)
+        report.add("tiles over the whole, 1280x960", times.ratio("windows", "whole"), Goal(1.0, "at most"), times=times)
         report.add(
             "pixels that differ, by one level", Quartiles.of([float(differs.sum())]), Goal(0, "at most"), unit=""
         )
 
-        small = np.ascontiguousarray(picture[:256, :256])
+        small = np.ascontiguousarray(image[:256, :256])
         ready = ours.prepare(small)["inputs"]["image"][None]
         with tempfile.TemporaryDirectory() as folder:
-            export_bundle(ours.task, Path(folder) / "bundle", onnx=True, card={}, pictures=[small])
+            export_bundle(ours.task, Path(folder) / "bundle", onnx=True, card={}, images=[small])
             graph = load(Path(folder) / "bundle", engine="onnx", threads=1).engine
 
             @torch.inference_mode()
@@ -125,10 +125,10 @@ def run(options: Options) -> Report:
         report.add("ONNX Runtime over eager", times.speed("onnx", "eager"), Goal(1.3), times=times)
 
         for size in ((600, 400),) if quick else ((1280, 960), (6000, 4000)):
-            peak, answer = grown(size, quick)
-            name = f"memory beside the answer, {size[0]}x{size[1]}"
-            report.add(name, Quartiles.of([peak - answer]), Goal(ALLOWED, "at most"), unit="MB")
-            report.note(f"{size[0]}x{size[1]}: {peak:,.0f} MB at its peak, {answer:,.0f} of them the answer")
+            peak, prediction = grown(size, quick)
+            name = f"memory beside the prediction, {size[0]}x{size[1]}"
+            report.add(name, Quartiles.of([peak - prediction]), Goal(ALLOWED, "at most"), unit="MB")
+            report.note(f"{size[0]}x{size[1]}: {peak:,.0f} MB at its peak, {prediction:,.0f} of them the prediction")
     return report
 
 

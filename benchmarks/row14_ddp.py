@@ -2,7 +2,7 @@
 
 Two processes run both arms in the same shuffled order; the first one's clock counts. `ours` is a fit with every
 callback and the logger of `visionkit fit`; `bare` wraps the same network and loops. This row goes by the wall clock
-and wants two idle cores.
+and needs two idle cores.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _process(rank: int, port: int, quick: bool, rounds: int, steps: int, clock: 
         "GROUP_RANK": "0",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-        "TORCHELASTIC_RUN_ID": "benchmark",  # by which Lightning sees that the processes are there already
+        "TORCHELASTIC_RUN_ID": "benchmark",  # by which Lightning sees that the processes already exists
     }
     training.hush()
     torch.set_num_threads(1)
@@ -101,7 +101,7 @@ def run(options: Options) -> Report:
             if times.speed("ours", "bare").tight:
                 break
         report.add("bare step", times.per_unit("bare", (steps - WARM) * 1e-3), unit="ms")
-        report.add("ours over bare DDP, steps a second", times.speed("ours", "bare"), Goal(0.97), times=times)
+        report.add("ours over bare DDP, steps per second", times.speed("ours", "bare"), Goal(0.97), times=times)
     return report
 
 

@@ -1,7 +1,7 @@
-"""Row 15: ResNet-50 training on a GPU: bf16, channels-last, compiled, batch 256, synthetic pictures from pinned memory.
+"""Row 15: ResNet-50 training on a GPU: bf16, channels-last, compiled, batch 256, synthetic images from pinned memory.
 
-Ours, with every callback and the logger of `visionkit fit`, over a bare loop with the same network, optimiser,
-copies. Without a GPU it says so and ends well; `--device cpu --quick` runs the script's own logic on any machine.
+Ours, with every callback and the logger of `visionkit fit`, over a bare loop with the same network, optimizer,
+copies. Without a GPU it states this and ends well; `--device cpu --quick` runs the script's own logic on any machine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def arms(options: Options, device: str, steps: int, folder: str) -> tuple[dict[s
         classes=[str(index) for index in range(1000)],
         input=InputSpec(size=(size, size)),
         optim=OptimConfig(lr=1e-4, name="sgd"),
-        # torch.compile wants a C++ compiler for the CPU and a C compiler for the GPU's launchers
+        # torch.compile needs a C++ compiler for the CPU and a C compiler for the GPU's launchers
         compile_network=not small and any(map(shutil.which, ("gcc", "cc", "clang"))),
     ).to(device)
     batch = training.random_batch(task, batch_size, pin=not small)
@@ -74,11 +74,11 @@ def run(options: Options) -> Report:
         times = timing.measure(
             sides, rounds=options.rounds or (2 if options.quick else 9), clock=clock, attempts=1 if options.quick else 3
         )
-        pictures = batch_size * (steps - WARM)
+        images = batch_size * (steps - WARM)
         for name in sides:
-            rate = Quartiles.of([pictures / seconds for seconds in times.seconds[name]])
+            rate = Quartiles.of([images / seconds for seconds in times.seconds[name]])
             counts = name == "ours" and device == "cuda" and not options.quick
-            report.add(f"{name}, pictures a second", rate, Goal(5000) if counts else None, "/s")
+            report.add(f"{name}, images per second", rate, Goal(5000) if counts else None, "/s")
         report.add("ours over the bare loop", times.speed("ours", "bare"), Goal(0.98), times=times)
     return report
 

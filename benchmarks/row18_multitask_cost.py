@@ -1,16 +1,16 @@
 """Row 18: five heads on one backbone over the dearest of them alone, and over five models one after another.
 
 The joint model is the one that `configs/experiment/multitask_scenes.yaml` trains, the five others are its heads, taken
-apart by `split`: the same weights, the same picture, the same answers, which are compared before anything is timed.
+apart by `split`: the same weights, the same image, the same predictions, which are compared before anything is timed.
 
 - `network`: the pass of the network, by torch and by ONNX Runtime.
-- `answer`: from the decoded picture to the prediction, so preparing, network, decoding and the way back.
+- `prediction`: from the decoded image to the prediction, so preparing, network, decoding and the way back.
 
 Each is compared by itself: long rounds pick up more noise from other programs. The same heads on a larger backbone
 follow, the network alone.
 
-The weights are those of the starter where it lies in the repository, otherwise random: boxes and persons that are found
-cost time, so the note says which.
+The weights are those of the example model where it lies in the repository, otherwise random: boxes and people that are
+found cost time, so the note states which.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from torch import Tensor
 
 from benchmarks import timing
 from benchmarks.timing import Goal, Options, Quartiles, Report, Stopwatch, Times
-from datamodules.scenes import OBJECT_CLASSES, SEMANTIC_CLASSES, make_scene
 from tasks.multitask import MultiTask
 from tasks.multitask.joining import split
 from visionkit.checkpoint import load_task
 from visionkit.engines import GRAPHS, OnnxEngine, TorchEngine
 from visionkit.export import write_graph
 from visionkit.predictor import Predictor
+from visionkit.synthetic import OBJECT_CLASSES, SEMANTIC_CLASSES, make_scene
 from visionkit.task import VisionTask
 
-STARTER = Path(__file__).resolve().parents[1] / "ui" / "starters" / "multitask" / "scenes"
+EXAMPLE_MODEL = Path(__file__).resolve().parents[1] / "ui" / "starters" / "multitask" / "scenes"
 SIZE = (128, 160)
 LARGE = "resnet50"
-"""A backbone of the usual size: the starter's is so small that its heads weigh as much as it does."""
+"""A backbone of the usual size: the example model's is so small that its heads weigh as much as it does."""
 
 HEADS: dict[str, Any] = {
     "classification": {"task": "classification", "arguments": {"classes": list(OBJECT_CLASSES)}},
@@ -70,10 +70,10 @@ HEADS: dict[str, Any] = {
 
 def build(quick: bool) -> tuple[MultiTask, str]:
     """The joint model, and what its weights are."""
-    if STARTER.is_dir() and not quick:
-        task = load_task(STARTER)
+    if EXAMPLE_MODEL.is_dir() and not quick:
+        task = load_task(EXAMPLE_MODEL)
         assert isinstance(task, MultiTask)
-        return task, "the weights are the starter's"
+        return task, "the weights are the example model's"
     torch.manual_seed(0)
     name = "test_resnet" if quick else "regnetx_002"
     return MultiTask(name, heads=HEADS, input={"size": SIZE, "fit": "stretch"}).eval(), "the weights are random"  # type: ignore[arg-type]
@@ -108,9 +108,9 @@ def run(options: Options) -> Report:
     clock = options.clock or "cpu"
     report = Report(18, "five heads on one backbone over the dearest alone and over five models", clock)
     with timing.watched(report):
-        joint, told = build(options.quick)
-        report.note(told)
-        compare(report, options, joint, ("network", "answer"), 1 if options.quick else 5)
+        joint, message = build(options.quick)
+        report.note(message)
+        compare(report, options, joint, ("network", "prediction"), 1 if options.quick else 5)
         if not options.quick:
             report.note(f"and on {LARGE}, the weights random: there the backbone is most of the network")
             torch.manual_seed(0)
@@ -126,9 +126,9 @@ def compare(
 
     Args:
         report: Gets the numbers.
-        options: Of the command line.
-        joint: With its heads.
-        parts: Of `network` and `answer`.
+        options: Options of the command line.
+        joint: Joint with its heads.
+        parts: Parts of `network` and `prediction`.
         repeats: Passes of an arm in a round.
         of: What the numbers' names begin with.
     """
@@ -152,7 +152,7 @@ def compare(
                 if what == "network":
                     arms[name] = _passes(found[name], image, repeats)
                 else:
-                    arms[name] = _answers(Predictor(task, found[name]), scene, repeats)
+                    arms[name] = _predictions(Predictor(task, found[name]), scene, repeats)
             times = timing.measure(
                 arms,
                 rounds=options.rounds or (2 if options.quick else 15),
@@ -176,10 +176,10 @@ def _passes(engine: Any, image: Tensor, repeats: int) -> timing.Arm:
     return work
 
 
-def _answers(predictor: Predictor, picture: np.ndarray, repeats: int) -> timing.Arm:
+def _predictions(predictor: Predictor, image: np.ndarray, repeats: int) -> timing.Arm:
     def work(watch: Stopwatch) -> None:
         for _ in range(repeats):
-            predictor(picture)
+            predictor(image)
 
     return work
 

@@ -1,10 +1,10 @@
 """Row 20: a training step of a U-Net, ours as `visionkit fit` runs it over smp's own model in a bare loop.
 
 - `ours`: `SemanticSegmentationTask` under the Trainer with all that `visionkit fit` brings.
-- `smp`: `segmentation_models_pytorch.Unet` on the same timm encoder, normalised the same way, its loss, its optimiser
+- `smp`: `segmentation_models_pytorch.Unet` on the same timm encoder, normalized the same way, its loss, its optimizer
   and its schedule in a loop of a few lines, as one writes it; channels-last too.
 
-Weights, batches and settings are the same, and so is what both have learnt at the end.
+Weights, batches and settings are the same, and so is what both have learned at the end.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BACKBONE = "resnet18"
 
 
 class Smp(nn.Module):
-    """smp's model behind the normalisation, uint8 in."""
+    """smp's model behind the normalization, uint8 in."""
 
     def __init__(self, normalize: Normalize, network: nn.Module) -> None:
         super().__init__()
@@ -114,10 +114,10 @@ def arms(size: int, batch_size: int, steps: int, run: str) -> dict[str, timing.A
 
 
 def assert_equal(sides: dict[str, timing.Arm]) -> None:
-    """Both have learnt the same."""
+    """Both have learned the same."""
     mine, other = sides["ours"](Stopwatch("cpu")), sides["smp"](Stopwatch("cpu"))
     for a, b in pairs(mine, other):
-        torch.testing.assert_close(a, b, rtol=1e-2, atol=2e-4, msg="the two arms learn something else")
+        torch.testing.assert_close(a, b, rtol=1e-2, atol=2e-4, msg="the two arms end with different weights")
 
 
 def run(options: Options) -> Report:

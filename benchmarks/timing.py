@@ -1,10 +1,10 @@
 """The one harness: arms interleaved in shuffled order, a ratio per round, quartiles, and a verdict against a goal.
 
-A single time on a shared machine says nothing, and a ratio of two means taken minutes apart says little more. So
-every round runs every arm once, in an order that is shuffled anew, and only what happened within one round is
-compared. The median of the rounds' ratios is the result; where their quartiles lie more than a tenth of it apart,
-the block of rounds is discarded, which is said, and measured again. The last block stands whatever it says, with
-its spread beside it.
+A single time on a shared machine carries no information, and a ratio of two means taken minutes apart states little
+more. So every round runs every arm once, in an order that is shuffled again, and only what happened within one round is
+compared. The median of the rounds' ratios is the result; where their quartiles lie more than a tenth of it apart, the
+block of rounds is discarded, which is stated, and measured again. The last block stands whatever it states, with its
+spread beside it.
 
 Two clocks. `wall` is what a person waits. `cpu` is the processor time of this process and of the children it waited
 for: on a machine that others use too it is nearest to what the wall clock would show on an idle one, as long as
@@ -33,11 +33,11 @@ from typing import Any, Literal, NamedTuple
 
 Clock = Literal["wall", "cpu"]
 SPREAD = 0.10
-"""Quartiles further apart than this share of the median are no result."""
+"""Quartiles further apart than this fraction of the median are no result."""
 
 
 class Quartiles(NamedTuple):
-    """What the rounds of a block say about one number.
+    """What the rounds of a block state about one number.
 
     Attributes:
         low: First quartile.
@@ -59,7 +59,7 @@ class Quartiles(NamedTuple):
 
     @property
     def spread(self) -> float:
-        """Distance of the quartiles as a share of the median."""
+        """Distance of the quartiles as a fraction of the median."""
         return abs(self.high - self.low) / abs(self.median) if self.median else float("inf")
 
     @property
@@ -141,17 +141,17 @@ def measure(
     seed: int = 0,
     say: Callable[[str], None] = print,
 ) -> Times:
-    """Runs every arm once a round, in shuffled order, until what is wanted is tight.
+    """Runs every arm once a round, in shuffled order, until what is required is tight.
 
     Args:
-        arms: By name.
-        rounds: Of a block.
+        arms: Arms by name.
+        rounds: Rounds of a block.
         clock: See the module.
         warmup: Rounds before the first block that are not counted.
-        attempts: Blocks at most; the last one is kept whatever it says.
+        attempts: Blocks at most; the last one is kept whatever it states.
         wanted: The numbers that must be tight; by default every arm against the first.
-        seed: Of the order.
-        say: Where a discarded block is told.
+        seed: Random seed of the order.
+        say: Where a discarded block is reported.
     """
     names = list(arms)
     order = random.Random(seed)
@@ -211,10 +211,10 @@ class Options:
 
     Attributes:
         quick: Small and short: shows that the row runs, not how fast anything is.
-        rounds: Of a block; the row's own number where None.
+        rounds: Rounds of a block; the row's own number where None.
         clock: The row's own where None.
         json: File that gets one more line.
-        data: Folder of pictures for rows that decode; found or made where None.
+        data: Folder of images for rows that decode; found or made where None.
         device: For rows that can run on another than their own.
     """
 
@@ -260,7 +260,7 @@ class Report:
             value: Its quartiles.
             goal: What it has to be; without one it is there to be read beside the others.
             unit: Written after the number.
-            times: Where it comes from; tells how many blocks were discarded.
+            times: Where it comes from; states how many blocks were discarded.
         """
         verdict = ""
         if goal is not None:
@@ -341,7 +341,7 @@ def watched(report: Report) -> Iterator[None]:
 
 
 def _busy() -> tuple[float, float] | None:
-    """Busy and all core-seconds since the machine started; None where the system does not tell."""
+    """Busy and all core-seconds since the machine started; None where the system does not state."""
     try:
         fields = [int(value) for value in Path("/proc/stat").read_text("ascii").split("\n", 1)[0].split()[1:9]]
     except OSError:
@@ -380,7 +380,7 @@ def options(argv: Sequence[str] | None = None, description: str = "") -> Options
     parser.add_argument("--rounds", type=int, help="rounds of a block")
     parser.add_argument("--clock", choices=("wall", "cpu"), help="instead of the row's own")
     parser.add_argument("--json", type=Path, metavar="FILE", help="append the result to FILE as one line of json")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="pictures for the rows that decode")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="images for the rows that decode")
     parser.add_argument("--device", help="for the rows that can run on another than their own")
     return Options(**vars(parser.parse_args(argv)))
 

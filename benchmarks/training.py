@@ -96,7 +96,7 @@ class Watch(Callback):
 
 
 def optimisation(task: VisionTask, steps: int) -> tuple[torch.optim.Optimizer, dict[str, Any]]:
-    """The task's optimiser and schedule, for arms that do not ask the task."""
+    """The task's optimizer and schedule, for arms that do not ask the task."""
     return optimisation_of(task.network, task.optim, steps)
 
 
@@ -122,12 +122,12 @@ def bare(
     """What a person writes who uses no framework.
 
     Args:
-        task: Trained in place; nothing of it but its network, normalisation and optimiser settings is used.
+        task: Trained in place; nothing of it but its network, normalization and optimizer settings is used.
         batches: The data.
         watch: Started after the first steps, stopped after the last.
         terms: Outputs and target to named losses.
         model: Called in place of the task: wrapped for several processes.
-        device: Of the task.
+        device: Device of the task.
         bfloat16: Forward under autocast.
     """
     model = model or task
@@ -159,8 +159,8 @@ def fit(
         batches: The data.
         watch: Started after the first steps, stopped after the last.
         run: A folder.
-        ours: As `visionkit fit` sets it up: every callback, checkpoints, its logger.
-        log: With a logger.
+        ours: Ours, as `visionkit fit` sets it up: every callback, checkpoints, its logger.
+        log: Log with a logger.
         **trainer: More arguments of the Trainer.
     """
     callbacks: list[Callback] = [Watch(watch, len(batches))]

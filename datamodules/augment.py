@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from datamodules.photometric import ColourStep, EraseStep, Steps, colour_matrix
+from datamodules.photometric import ColorStep, EraseStep, Steps, color_matrix
 from datamodules.policies import Policy, build_operation, draw_operations
 from visionkit.errors import UsageError, suggest
 from visionkit.images import ImageSource
@@ -38,28 +38,29 @@ class SampleAugment(ABC, metaclass=RemembersArguments):
 
 
 class ClassificationAugment(SampleAugment):
-    """Augmentation for targets without places (labels, identities): crop, flip, colours, policies, erasing.
+    """Augmentation for targets without places (labels, identities): crop, flip, colors, policies, erasing.
 
     Crop and flip become the sample's view, so they are chosen before the file is decoded and cost no resampling of
     their own; everything else is done at network size.
 
     Args:
-        crop: `resized` a random part of random shape (Szegedy et al., 2015); `pad` the whole picture moved by up to
-            `padding`, for small square pictures such as CIFAR's; `none` the whole picture.
-        scale: For `resized`, smallest and largest share of the area.
+        crop: `resized` a random part of random shape (Szegedy et al., 2015); `pad` the whole image moved by up to
+            `padding`, for small square images such as CIFAR's; `none` the whole image.
+        scale: For `resized`, smallest and largest fraction of the area.
         ratio: For `resized`, smallest and largest width / height.
-        padding: For `pad`, the largest shift as a share of the side (CIFAR's 4 of 32 is 0.125).
-        flip: Probability of mirroring left and right.
+        padding: For `pad`, the largest shift as a fraction of the side (CIFAR's 4 of 32 is 0.125).
+        flip: Probability of a horizontal flip.
         brightness: Factor from 1 - b to 1 + b.
-        contrast: Factor from 1 - c to 1 + c, about middle grey (128).
+        contrast: Factor from 1 - c to 1 + c, about middle gray (128).
         saturation: Factor from 1 - s to 1 + s.
-        hue: Largest turn of the hue, as a share of the circle (at most 0.5). It is a rotation in YIQ, which keeps the
+        hue: Largest turn of the hue, as a fraction of the circle (at most 0.5). It is a rotation in YIQ, which keeps
+            the
             luma: with the three above it is one matrix, at a third of the time that a turn in HSV takes.
         policy: `randaugment`, `trivialaugment`, `autoaugment` (see `datamodules.policies`), or `none`.
         operations: For `randaugment`, how many operations a sample.
         magnitude: For `randaugment`, their strength, 0 to 30.
         erasing: Probability of a rectangle of noise (Zhong et al., 2017), 2 % to 33 % of the area.
-        cutout: Side of a grey square as a share of the shorter side (DeVries and Taylor, 2017); 0 is off.
+        cutout: Side of a gray square as a fraction of the shorter side (DeVries and Taylor, 2017); 0 is off.
         draft: JPEG files may be decoded at reduced scale where that still exceeds the input.
 
     Example:
@@ -139,7 +140,7 @@ class ClassificationAugment(SampleAugment):
             chosen = draw_operations(self.policy, rng, self.operations, self.magnitude)
             steps.append(PolicyStep(chosen, int(rng.integers(2**31))))
         if self.brightness or self.contrast or self.saturation or self.hue:
-            steps.append(ColourStep(self._matrix(rng)))
+            steps.append(ColorStep(self._matrix(rng)))
         if self.erasing and rng.random() < self.erasing:
             steps.append(_draw_erasing(rng))
         if self.cutout:
@@ -160,7 +161,7 @@ class ClassificationAugment(SampleAugment):
 
     def _matrix(self, rng: np.random.Generator) -> tuple[float, ...]:
         turns = rng.uniform(-1, 1, 4)
-        matrix = colour_matrix(
+        matrix = color_matrix(
             1 + self.brightness * turns[0],
             1 + self.contrast * turns[1],
             1 + self.saturation * turns[2],
@@ -171,11 +172,11 @@ class ClassificationAugment(SampleAugment):
 
 @dataclass(frozen=True)
 class PolicyStep:
-    """Operations of albumentations on the picture at network size.
+    """Operations of albumentations on the image at network size.
 
     Attributes:
         operations: Names and strengths, see `datamodules.policies`.
-        seed: Of what albumentations still draws itself.
+        seed: Random seed of what albumentations still draws itself.
     """
 
     operations: tuple[tuple[str, float], ...]
@@ -183,14 +184,14 @@ class PolicyStep:
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         channels = image.shape[2]
-        colours = np.repeat(image, 3, axis=2) if channels == 1 else np.ascontiguousarray(image[:, :, :3])
+        colors = np.repeat(image, 3, axis=2) if channels == 1 else np.ascontiguousarray(image[:, :, :3])
         for number, (name, strength) in enumerate(self.operations):
             operation = build_operation(library(), name, strength)
             operation.set_random_seed(self.seed + number)
-            colours = operation(image=colours)["image"]
+            colors = operation(image=colors)["image"]
         if channels == 1:
-            return np.ascontiguousarray(colours[:, :, :1])
-        return colours if channels == 3 else np.concatenate([colours, image[:, :, 3:]], axis=2)
+            return np.ascontiguousarray(colors[:, :, :1])
+        return colors if channels == 3 else np.concatenate([colors, image[:, :, 3:]], axis=2)
 
 
 def _random_part(
@@ -224,16 +225,16 @@ def library() -> Any:
 
 
 class AlbumentationsAugment(SampleAugment):
-    """Any transforms of albumentations: on the decoded picture, its boxes, masks, keypoints, label map and depth.
+    """Any transforms of albumentations: on the decoded image, its boxes, masks, keypoints, label map and depth.
 
-    Boxes are clipped to the picture; an object without a valid box left is dropped with its mask and keypoints. What
-    moves in from outside the picture is ignored in label maps (255) and not measured in depth (0).
+    Boxes are clipped to the image; an object without a valid box left is dropped with its mask and keypoints. What
+    moves in from outside the image is ignored in label maps (255) and not measured in depth (0).
 
     Args:
-        transforms: In order; each a mapping of `name` (a class of albumentations) and its arguments. `OneOf`, `SomeOf`
-            and `Sequential` hold further ones under `transforms`.
-        swap: Pairs of keypoints that change places when the picture is mirrored: left and right eye, ...
-        min_visibility: An object of whose box less than this share is left is dropped.
+        transforms: Transforms in order; each a mapping of `name` (a class of albumentations) and its arguments.
+            `OneOf`, `SomeOf` and `Sequential` hold further ones under `transforms`.
+        swap: Pairs of keypoints that change places when the image is flipped: left and right eye, ...
+        min_visibility: An object of whose box less than this fraction is left is dropped.
 
     Example:
         >>> AlbumentationsAugment([{"name": "HorizontalFlip", "p": 0.5}, {"name": "GaussNoise", "p": 0.2}])
@@ -250,7 +251,7 @@ class AlbumentationsAugment(SampleAugment):
         self.swap = [(int(first), int(second)) for first, second in swap]
         self.min_visibility = min_visibility
         self._built: dict[bool, Any] = {}
-        self._compose(True)  # a mistake is told now, and workers inherit the import
+        self._compose(True)  # a mistake is reported now, and workers inherit the import
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_built": {}}
@@ -266,7 +267,7 @@ class AlbumentationsAugment(SampleAugment):
                 min_visibility=self.min_visibility,
             )
             with warnings.catch_warnings():
-                # It remarks that colour changes do not need the boxes that are handed over.
+                # It remarks that color changes do not need the boxes that are handed over.
                 warnings.filterwarnings("ignore", message="Got processor for")
                 self._built[with_boxes] = lib.Compose(
                     [_build(lib, each) for each in self.transforms],
@@ -279,7 +280,7 @@ class AlbumentationsAugment(SampleAugment):
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if sample.view is not None:
             raise UsageError(
-                "augment: AlbumentationsAugment works on the whole picture and comes before whatever sets a view"
+                "augment: AlbumentationsAugment works on the whole image and comes before whatever sets a view"
             )
         target: dict[str, Any] = {key: np.asarray(value) for key, value in sample.target.items()}
         if left := sorted(placed(target) - _CARRIED):
@@ -347,7 +348,7 @@ def _pack(image: np.ndarray, target: Mapping[str, np.ndarray]) -> dict[str, Any]
     if "depth" in target:
         inputs["depth"] = target["depth"].astype(np.float32)
     if "keypoints" in target:
-        # Albumentations counts pixel centres from 0. Three more points tell whether the picture was mirrored.
+        # Albumentations counts pixel centers from 0. Three more points show whether the image was flipped.
         height, width = image.shape[:2]
         middle = np.array([width / 2, height / 2])
         reference = middle + np.array([(0, 0), (8, 0), (0, 8)])

@@ -10,7 +10,7 @@ import numpy as np
 
 from datamodules.class_names import index_classes, shorten
 from datamodules.coco_places import find_image_folder
-from datamodules.object_entries import Entry
+from datamodules.object_entries import AnnotatedImage
 from datamodules.objects import ObjectData
 from datamodules.splits import SPLITS, find_split, split_of
 from visionkit.data import Split
@@ -53,7 +53,7 @@ class Table(NamedTuple):
     """A csv file of boxes.
 
     Attributes:
-        path: Of the file.
+        path: Path of the file.
         columns: Position of each column by what it means.
         rows: Line numbers and cells.
         fractions: Coordinates are fractions of the image.
@@ -78,7 +78,7 @@ class CsvBoxData(ObjectData):
 
     Args:
         csv: The file; or a path with `{split}` in it, one file for each split.
-        root: Folder of the images; that of the file where left out.
+        root: Folder of the images; that of the file by default.
         **base: See `datamodules.objects.ObjectData`. `classes` left out are those of the rows in alphabetical order.
     """
 
@@ -100,7 +100,7 @@ class CsvBoxData(ObjectData):
         found = {_label(table, line, cells) for line, cells in table.rows}
         return sorted(name for name in found if name)
 
-    def read(self, split: Split) -> list[Entry] | None:
+    def read(self, split: Split) -> list[AnnotatedImage] | None:
         table = _table(self.csv, split)
         if table is None:
             if split == "train":
@@ -122,7 +122,7 @@ class OpenImagesData(ObjectData):
         root: The folder, with `train-annotations-bbox.csv`, `validation-annotations-bbox.csv`, ... and
             `class-descriptions-boxable.csv`, below which the images are called by their ids.
         labels: Name of the label files, with `{split}` in place of the split.
-        descriptions: Name of the file that says which code is which class; codes stay where it is absent.
+        descriptions: Name of the file that states which code is which class; codes stay where it is absent.
         images: Folder of the images, which may have `{split}` in it; by default that of the split, or `images`.
         **base: See `datamodules.objects.ObjectData`. `classes` left out are those of the rows in alphabetical order.
     """
@@ -158,7 +158,7 @@ class OpenImagesData(ObjectData):
         codes = {_label(table, line, cells) for line, cells in table.rows}
         return sorted(names.get(code, code) for code in codes if code)
 
-    def read(self, split: Split) -> list[Entry] | None:
+    def read(self, split: Split) -> list[AnnotatedImage] | None:
         path = _open_images_file(self.root, self.labels, split)
         if path is None:
             if split == "train":
@@ -193,14 +193,14 @@ def box_entries(
     files: Mapping[str, str],
     classes: Sequence[str],
     names: Mapping[str, str] | None = None,
-) -> list[Entry]:
+) -> list[AnnotatedImage]:
     """Rows as entries, one per image.
 
     Args:
         table: The file.
         rows: Those of the split.
         files: Path of each image by its name in the file.
-        classes: In label order.
+        classes: Classes in label order.
         names: Class by code, where labels are codes.
     """
     grouped: dict[str, list[tuple[int, list[str]]]] = {name: [] for name in files}
@@ -223,7 +223,7 @@ def box_entries(
         sides = [] if _has_corners(table) else [_sides(table, line, cells[1:]) for line, cells in objects]
         crowd = [flag(table.cell(cells[1:], "crowd"), f"{table.path} line {line}", "crowd") for line, cells in objects]
         out.append(
-            Entry(
+            AnnotatedImage(
                 file=file,
                 place=f"{table.path} line {objects[0][0]}" if objects else f"{table.path} image {name}",
                 boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4) * scale,

@@ -14,7 +14,7 @@ import numpy as np
 from datamodules.augment import SampleAugment
 from datamodules.class_names import index_classes
 from datamodules.downloads import download
-from datamodules.pictures import ArrayStore, LabelledPictures
+from datamodules.image_store import ArrayStore, LabeledImages
 from datamodules.splitting import SplittingData
 from visionkit.data import Split
 from visionkit.errors import DataError, UsageError
@@ -115,7 +115,7 @@ class CifarData(SplittingData):
             download(_HOME + archive, self.root / archive, md5)
 
     def dataset(self, split: Split) -> Sequence[Sample]:
-        """The pictures of one split in the published order."""
+        """The images of one split in the published order."""
         store, labels = self._load("test" if split == "test" else "train")
         rows = np.arange(len(labels))
         if split != "test":
@@ -125,7 +125,7 @@ class CifarData(SplittingData):
             rows = self.split_off(files, self.absent(["test"]), labels, order)[split]
             if len(rows) == 0:
                 raise self.missing(split, type(self).__name__)
-        return LabelledPictures(store, rows, labels[rows])
+        return LabeledImages(store, rows, labels[rows])
 
     def _load(self, part: str) -> tuple[ArrayStore, np.ndarray]:
         if part not in self._read:
@@ -172,7 +172,7 @@ class CifarData(SplittingData):
             raise DataError(f"{place}: not a batch of {self.name} ({error})") from None
         if images.dtype != np.uint8 or images.shape != (len(labels), _PIXELS):
             raise DataError(
-                f"{place}: pictures of shape {images.shape} {images.dtype}, not ({len(labels)}, {_PIXELS}) uint8"
+                f"{place}: images of shape {images.shape} {images.dtype}, not ({len(labels)}, {_PIXELS}) uint8"
             )
         return images, self._checked(labels, place)
 

@@ -1,4 +1,4 @@
-"""Class names are configuration; what a label file or a folder says is checked against them, by name."""
+"""Class names are configuration; what a label file or a folder states is checked against them, by name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def index_classes(found: Mapping[str, str], classes: Sequence[str]) -> dict[str,
         Label number by name.
 
     Raises:
-        DataError: A name that is not configured; says where, and the nearest that is.
+        DataError: A name that is not configured; states where, and the nearest that is.
     """
     numbers = {name: number for number, name in enumerate(classes)}
     for name, place in found.items():

@@ -13,7 +13,7 @@ import numpy as np
 
 from datamodules.class_names import index_classes, shorten
 from datamodules.coco_places import any_label_file, find_image_folder, image_file, label_file
-from datamodules.object_entries import Entry, Segment
+from datamodules.object_entries import AnnotatedImage, Segment
 from datamodules.objects import ObjectData
 from datamodules.splits import split_in
 from visionkit.data import Split
@@ -30,12 +30,12 @@ class CocoData(ObjectData):
     """Boxes and masks of COCO json files.
 
     Args:
-        root: The folder of the data set. Label files and picture folders are looked for in the usual places below it:
+        root: The folder of the data set. Label files and image folders are looked for in the usual locations below it:
             `annotations/instances_train2017.json` and `train2017/`, `annotations/instances_train.json` and
-            `images/train/`, `train/_annotations.coco.json` and its pictures beside it.
+            `images/train/`, `train/_annotations.coco.json` and its images beside it.
         labels: Where the label files are, with `{split}` in place of train, val and test: a path below `root`, which
             may have a `*`.
-        images: Where the pictures are, in the same way.
+        images: Where the images are, in the same way.
         **base: See `datamodules.objects.ObjectData`. `classes` left out are the categories by rising id.
 
     Example:
@@ -54,7 +54,7 @@ class CocoData(ObjectData):
         """The categories of the training file, or of another where there is none, by rising id."""
         return list(read_coco(any_label_file(Path(root), labels)).categories.values())
 
-    def read(self, split: Split) -> list[Entry] | None:
+    def read(self, split: Split) -> list[AnnotatedImage] | None:
         path = label_file(self.root, split, self.labels, must=split == "train")
         if path is None:
             return None
@@ -71,10 +71,10 @@ class CocoFile:
     """One checked label file; its ids are numbers wherever they can be, however the file writes them.
 
     Attributes:
-        path: Of the file.
-        images: By rising id.
+        path: Path of the file.
+        images: Images by rising id.
         categories: Name by id, rising.
-        annotations: By id of their image, in the order of the file.
+        annotations: Annotations by id of their image, in the order of the file.
         passed_over: Number of entries that are left out, by reason.
         details: Categories as the file has them, by id.
     """
@@ -91,7 +91,7 @@ def load_json(path: Path) -> dict[str, Any]:
     """The top of a COCO file.
 
     Raises:
-        DataError: Missing, not valid json (with line and column), or another kind of json.
+        DataError: Missing, not valid json (with line and column), or another type of json.
     """
     top = read_json(path)
     if not isinstance(top, dict):
@@ -132,14 +132,14 @@ def read_coco(path: Path) -> CocoFile:
                 raise DataError(f"{place}: duplicate annotation id {shown(key)}")
             seen.add(key)
             place = f"{place} (id {shown(key)})"
-        picture = identifier(each["image_id"], place, "image_id")
+        source_image = identifier(each["image_id"], place, "image_id")
         category = identifier(each["category_id"], place, "category_id")
-        if picture not in images:
-            raise DataError(f"{place}: there is no image with the id {shown(picture)}")
+        if source_image not in images:
+            raise DataError(f"{place}: there is no image with the id {shown(source_image)}")
         if category not in categories:
             known = shorten(f"{key} {name}" for key, name in categories.items())
             raise DataError(f"{place}: there is no category with the id {shown(category)} among {known}")
-        annotations.setdefault(picture, []).append({**each, "image_id": picture, "category_id": category})
+        annotations.setdefault(source_image, []).append({**each, "image_id": source_image, "category_id": category})
     passed_over = {}
     placeholder = _placeholder(top["categories"], categories, annotations)
     if placeholder is not None:
@@ -165,7 +165,7 @@ def identifier(value: Any, place: str, what: str) -> Id:
     raise DataError(f"{place}: {what} is {shown(value)}; allowed is a whole number or text")
 
 
-def coco_entry(coco: CocoFile, image: dict[str, Any], file: str, labels: Mapping[Any, int]) -> Entry:
+def coco_entry(coco: CocoFile, image: dict[str, Any], file: str, labels: Mapping[Any, int]) -> AnnotatedImage:
     """One image of a COCO file.
 
     Args:
@@ -189,7 +189,7 @@ def coco_entry(coco: CocoFile, image: dict[str, Any], file: str, labels: Mapping
         areas.append(_area(each, place))
         crowd.append(flag(each.get("iscrowd"), place, "iscrowd"))
     sides = np.array(boxes, dtype=np.float64).reshape(-1, 4)
-    return Entry(
+    return AnnotatedImage(
         file=file,
         place=f"{coco.path} image {name}",
         boxes=np.concatenate([sides[:, :2], sides[:, :2] + sides[:, 2:]], axis=1),
@@ -341,7 +341,7 @@ def _area(each: dict[str, Any], place: str) -> float:
 def image_folder(root: Path, split: Split, coco: CocoFile, images: str | None) -> Path:
     """The folder of the images of a label file, see `datamodules.coco_places.find_image_folder`.
 
-    A file whose name says a split has that split's images, whatever it is read for.
+    A file whose name states a split has that split's images, whatever it is read for.
     """
     split = split_in(coco.path.stem) or split
     return find_image_folder(root, split, coco.path, [image["file_name"] for image in coco.images], images)

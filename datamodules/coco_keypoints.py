@@ -13,13 +13,11 @@ import numpy as np
 from datamodules.class_names import shorten
 from datamodules.coco import CocoFile, coco_entry, identifier, image_folder, read_coco, stated_size
 from datamodules.coco_places import LABELS, any_label_file, image_file, label_file
-from datamodules.object_entries import Entry
+from datamodules.object_entries import AnnotatedImage
 from datamodules.pose_data import PoseData, keypoint_boxes
 from visionkit.data import Split
 from visionkit.errors import DataError, suggest
-from visionkit.plain_values import plain
-from visionkit.skeleton import shipped, subject_areas
-from visionkit.skeleton_names import (
+from visionkit.families.keypoints.skeleton_names import (
     WHOLE_COUNT,
     category_skeleton,
     has_names,
@@ -28,6 +26,8 @@ from visionkit.skeleton_names import (
     order_of,
     plain_name,
 )
+from visionkit.plain_values import plain
+from visionkit.skeleton import shipped, subject_areas
 from visionkit.text_files import read_json, shown
 
 log = logging.getLogger(__name__)
@@ -36,17 +36,17 @@ _USUAL = ("annotations/person_keypoints_{split}*.json", *LABELS)
 
 
 class CocoKeypointData(PoseData):
-    """Persons of COCO keypoints json files; several categories with one skeleton (AP-10K) are one subject.
+    """People of COCO keypoints json files; several categories with one skeleton (AP-10K) are one subject.
 
-    An annotation without a box gets one from its segmentation, or else about its labelled keypoints.
+    An annotation without a box gets one from its segmentation, or else about its labeled keypoints.
 
     Args:
         root: The folder of the data set.
         labels: Where the label files are, with `{split}` in place of train, val and test: a path below `root`, which
             may have a `*`. By default `annotations/person_keypoints_{split}*.json`.
-        images: Where the pictures are, in the same way; by default looked for in the usual places.
-        boxes: For networks of one person a crop, the boxes that are evaluated: COCO's results json of a detector, with
-            `{split}` where there are several. By default the labelled boxes.
+        images: Where the images are, in the same way; by default looked for in the usual locations.
+        boxes: For networks of one person per crop, the boxes that are evaluated: COCO's results json of a detector,
+            with `{split}` where there are several. By default the labeled boxes.
         box_score: Score from which a detector's box is taken.
         skeleton: Name, yaml file or content of the skeleton, or the name of a category of the label file, whose
             keypoints and objects alone are taken then. By default the keypoints that all categories name.
@@ -97,7 +97,7 @@ class CocoKeypointData(PoseData):
             log.warning("%s", note)
         return plain(skeleton)
 
-    def read(self, split: Split) -> list[Entry] | None:
+    def read(self, split: Split) -> list[AnnotatedImage] | None:
         path = label_file(self.root, split, self.labels, must=split == "train", usual=_USUAL)
         if path is None:
             return None
@@ -117,7 +117,9 @@ class CocoKeypointData(PoseData):
         self.note(split, path, counts)
         return [self._entry(coco, image, folder, orders) for image in coco.images]
 
-    def _entry(self, coco: CocoFile, image: dict[str, Any], folder: Path, orders: dict[Any, list[int]]) -> Entry:
+    def _entry(
+        self, coco: CocoFile, image: dict[str, Any], folder: Path, orders: dict[Any, list[int]]
+    ) -> AnnotatedImage:
         entry = coco_entry(coco, image, image_file(folder, image), dict.fromkeys(orders, 0))
         rows = [
             _keypoints(each, len(self.skeleton), self.skeleton.name, coco.path)[orders[each["category_id"]]]
@@ -132,7 +134,7 @@ class CocoKeypointData(PoseData):
         self, coco: CocoFile, orders: dict[Any, list[int]], counts: dict[str, int]
     ) -> dict[Any, list[dict[str, Any]]]:
         """The annotations, those without a box with one about their keypoints."""
-        made, nowhere = "boxes made from keypoints", "objects without a box, an outline or a labelled keypoint"
+        made, nowhere = "boxes made from keypoints", "objects without a box, an outline or a labeled keypoint"
         out: dict[Any, list[dict[str, Any]]] = {}
         sizes = {image["id"]: stated_size(coco.path, image) for image in coco.images}
         for image, rows in coco.annotations.items():
@@ -180,10 +182,10 @@ class CocoKeypointData(PoseData):
         )
 
     def found_boxes(self, split: Split) -> dict[str, np.ndarray] | None:
-        """The detector's boxes of this split's pictures.
+        """The detector's boxes of this split's images.
 
         Raises:
-            DataError: The file is none of results, or names a picture that is not there.
+            DataError: The file is none of results, or names an image that is not there.
         """
         if self.boxes is None:
             return None
@@ -242,9 +244,9 @@ def _keypoints(annotation: dict[str, Any], count: int, skeleton: str, path: Path
             "the right one with --data.skeleton"
         )
     values = flat.reshape(count, 3)
-    values[~(values[:, 2] > 0)] = 0  # not labelled: trackers write NaN there
+    values[~(values[:, 2] > 0)] = 0  # not labeled: trackers write NaN there
     if not np.isfinite(values).all() or np.abs(values).max(initial=0) > 1e7:
-        raise DataError(f"{place}: a labelled keypoint is no pair of finite numbers")
+        raise DataError(f"{place}: a labeled keypoint is no pair of finite numbers")
     values = values.astype(np.float32)
     values[:, 2] = values[:, 2].clip(0, 2)
     return values

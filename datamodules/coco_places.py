@@ -1,4 +1,4 @@
-"""Where the label files and images of a COCO data set lie: the usual places, or those that its options name."""
+"""Where the label files and images of a COCO data set lie: the usual locations, or those that its options name."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def find_image_folder(root: Path, split: Split, path: Path, names: Sequence[str]
     """The folder of a split's images.
 
     Args:
-        root: Of the data set.
+        root: Root of the data set.
         split: Its name.
         path: The label file.
         names: The images that it names.
-        images: The folder below `root`, which may have `{split}` in it; looked for in the usual places where left out.
+        images: The folder below `root`, which may have `{split}` in it; looked for in the usual locations by default.
 
     Raises:
         DataError: The first images are in none of these places.
@@ -60,10 +60,10 @@ def label_file(
     Where no file is named after its split, a lone one is that of training, and the other splits are split off it.
 
     Args:
-        root: Of the data set.
+        root: Root of the data set.
         split: Its name.
         labels: A path below `root`, which may have `{split}` in it and a `*`; without `{split}` it is one file for all
-            splits, or for that which its name says. The usual names where left out.
+            splits, or for that which its name states. The usual names by default.
         must: It has to be there.
         usual: The usual names.
 
@@ -109,7 +109,7 @@ def any_label_file(root: Path, labels: str | None, usual: Sequence[str] = LABELS
 
 
 def _lone(root: Path) -> Path | None:
-    """The one json there whose name says no split, such as `annotations/instances_default.json`."""
+    """The one json there whose name states no split, such as `annotations/instances_default.json`."""
     for folder in (root / "annotations", root / "Annotations", root):
         if folder.is_dir():
             found = [path for path in list_files(folder, {".json"}, deep=False).files if split_in(path.stem) is None]

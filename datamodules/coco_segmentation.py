@@ -28,7 +28,7 @@ class CocoSegmentationData(CocoData):
         root: See `CocoData`.
         labels: See `CocoData`.
         images: See `CocoData`.
-        classes: The background and the categories; the categories by rising id where left out.
+        classes: The background and the categories; the categories by rising id by default.
         background: Name of the class where no object lies, the first one; "" leaves such pixels out of loss and metric.
         edge_weight: See `LabelMapData`.
         edge_width: See `LabelMapData`.
@@ -89,7 +89,7 @@ class CocoSegmentationData(CocoData):
         return replace(found, classes=objects if found.classes is not None else None)
 
     def dataset(self, split: Split) -> Sequence[Sample]:
-        """The pictures of one split with label maps, painted when they are asked for."""
+        """The images of one split with label maps, painted when they are asked for."""
         weigh = self.weigh if split == "train" else None
         return PaintedMaps(super().dataset(split), len(self.classes), self.background, weigh)
 
@@ -98,7 +98,7 @@ class PaintedMaps(Sequence[Sample]):
     """Samples with masks as samples with label maps.
 
     Args:
-        samples: With `masks`, `labels` and `iscrowd`.
+        samples: Samples with `masks`, `labels` and `iscrowd`.
         classes: Number of them.
         background: Label where no object lies; None ignores such pixels.
         weigh: Labels (h, w) to the weight of every pixel, or None.
@@ -129,7 +129,7 @@ class PaintedMaps(Sequence[Sample]):
 
 
 def paint(masks: MaskSet, labels: np.ndarray, crowd: np.ndarray, background: int | None) -> np.ndarray:
-    """Objects of one picture as a label map.
+    """Objects of one image as a label map.
 
     Args:
         masks: N of them.

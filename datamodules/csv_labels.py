@@ -12,7 +12,7 @@ import numpy as np
 
 from datamodules.augment import SampleAugment
 from datamodules.class_names import index_classes, shorten
-from datamodules.pictures import FileStore, LabelledPictures, PixelCache
+from datamodules.image_store import FileStore, LabeledImages, PixelCache
 from datamodules.splits import SPLIT_WORDS, SPLITS, split_of
 from datamodules.splitting import SplittingData
 from visionkit.data import Split
@@ -25,18 +25,18 @@ from visionkit.types import Sample
 
 
 class CsvData(SplittingData):
-    """Pictures listed in a CSV file with a header line.
+    """Images listed in a CSV file with a header line.
 
-    With a label column every picture has one class. Without one, every column beside path and split is a class and
+    With a label column every image has one class. Without one, every column beside path and split is a class and
     holds 0 or 1: the labels are then multi-label, (K,) float32.
 
     Args:
         csv: The file; utf-8, separated by commas, semicolons or tabs.
         root: Folder that the paths are relative to; by default that of the CSV file.
-        path_column: Holds the path of the picture.
+        path_column: Holds the path of the image.
         label_column: Holds the class name.
         split_column: Where it exists: train, val or test.
-        cache_mb: Decoded pictures are kept in memory where all of a split fit into this many MiB; 0 keeps none.
+        cache_mb: Decoded images are kept in memory where all of a split fit into this many MiB; 0 keeps none.
         augment: Changes training samples.
         **base: See `SplittingData`.
 
@@ -74,18 +74,18 @@ class CsvData(SplittingData):
         split_column: str = "split",
         **init_args: Any,
     ) -> list[str]:
-        """Class names in alphabetical order, or the class columns in the file's order; no picture is looked at."""
+        """Class names in alphabetical order, or the class columns in the file's order; no image is processed."""
         return _classes(_read(Path(csv), _Columns(path_column, label_column, split_column)))
 
     def dataset(self, split: Split) -> Sequence[Sample]:
-        """The rows of one split in the file's order; the first call checks that all pictures are there."""
+        """The rows of one split in the file's order; the first call checks that all images are there."""
         store, labels, splits = self._load()
         rows = splits[split]
         if len(rows) == 0:
             raise self.missing(split, f"{self.csv}, column {self.columns.split}")
         channels = self.input.channels if self.input else 3
-        cache = PixelCache.for_pictures(store, rows, channels, self.cache_mb)
-        return LabelledPictures(store, rows, labels[rows], cache)
+        cache = PixelCache.for_images(store, rows, channels, self.cache_mb)
+        return LabeledImages(store, rows, labels[rows], cache)
 
     def summary(self, split: Split) -> SplitSummary:
         """Images per class, and where the split comes from."""
@@ -148,7 +148,7 @@ def _read(file: Path, columns: _Columns) -> _Table:
         raise DataError(f"{file} line 1: column {twice[0]!r} is there twice")
     if columns.path not in header:
         raise DataError(
-            f"{file} line 1: no column {columns.path!r} for the pictures among {shorten(header)}; "
+            f"{file} line 1: no column {columns.path!r} for the images among {shorten(header)}; "
             f"set --data.path_column{suggest(columns.path, header)}"
         )
     numbers = {name: k for k, name in enumerate(header)}

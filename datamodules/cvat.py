@@ -11,7 +11,7 @@ import numpy as np
 
 from datamodules.class_names import index_classes
 from datamodules.coco_places import find_image_folder
-from datamodules.object_entries import Entry, Segment
+from datamodules.object_entries import AnnotatedImage, Segment
 from datamodules.objects import ObjectData
 from datamodules.splits import split_of
 from datamodules.voc import parse_xml
@@ -33,7 +33,7 @@ class CvatData(ObjectData):
     Args:
         root: The folder, or the xml file.
         labels: Name of the xml file below the folder.
-        images: Folder of the images below it; looked for in the usual places where left out. Frames of a video are
+        images: Folder of the images below it; looked for in the usual locations by default. Frames of a video are
             called `frame_000000`, as CVAT exports them.
         **base: See `datamodules.objects.ObjectData`. `classes` left out are CVAT's labels in their order. A split is
             what CVAT calls a subset; without subsets validation and test are split off.
@@ -59,7 +59,7 @@ class CvatData(ObjectData):
         listed = list(names) if names else sorted(name for name in set(used) if name)
         return list(dict.fromkeys(checked_name(name, str(path), "label") for name in listed))
 
-    def read(self, split: Split) -> list[Entry] | None:
+    def read(self, split: Split) -> list[AnnotatedImage] | None:
         top = parse_xml(self.path, _LARGEST)
         if top.tag != "annotations":
             raise DataError(f"{self.path}: CVAT's xml begins with <annotations>, not <{top.tag[:40]}>")
@@ -87,7 +87,7 @@ class CvatData(ObjectData):
 
     def _entry(
         self, image: Mapping[str, str], shapes: list[tuple[Any, Any]], folder: Path, skipped: dict[str, int]
-    ) -> Entry:
+    ) -> AnnotatedImage:
         place = f"{self.path} image {image['name'][:200]}"
         size = _size(image, place)
         names: dict[str, str] = {}
@@ -104,7 +104,7 @@ class CvatData(ObjectData):
             labels.append(name)
             names.setdefault(name, f"{place} {shape.tag}")
         numbers = index_classes(names, self.classes)
-        return Entry(
+        return AnnotatedImage(
             file=str(resolve_listed(folder, image["name"])),
             place=place,
             boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
@@ -172,22 +172,22 @@ def _outline(shape: Any, size: tuple[int, int] | None, place: str) -> tuple[Segm
         points = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
         return _polygon(_turned(points, turn))
     if shape.tag == "ellipse":
-        centre, radii = np.array([number("cx"), number("cy")]), np.array([number("rx"), number("ry")])
+        center, radii = np.array([number("cx"), number("cy")]), np.array([number("rx"), number("ry")])
         angles = np.linspace(0, 2 * math.pi, _CORNERS, endpoint=False)
-        points = centre + radii * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        points = center + radii * np.stack([np.cos(angles), np.sin(angles)], axis=1)
         return _polygon(_turned(points, turn))
     if shape.tag == "polygon":
         pairs = [pair.split(",") for pair in (shape.get("points") or "").split(";")]
         if len(pairs) < 3 or any(len(pair) != 2 for pair in pairs):
             raise DataError(f"{place}: points are 'x,y;x,y;...', at least three")
         return _polygon(np.array([[real_number(value, place, "points") for value in pair] for pair in pairs]))
-    raise DataError(f"{place}: unknown kind {shape.tag[:40]!r}; known are box, polygon, ellipse and mask")
+    raise DataError(f"{place}: unknown type {shape.tag[:40]!r}; known are box, polygon, ellipse and mask")
 
 
 def _turned(points: np.ndarray, degrees: float) -> np.ndarray:
-    centre = (points.min(axis=0) + points.max(axis=0)) / 2
+    center = (points.min(axis=0) + points.max(axis=0)) / 2
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    return np.asarray((points - centre) @ np.array([[c, s], [-s, c]]) + centre)
+    return np.asarray((points - center) @ np.array([[c, s], [-s, c]]) + center)
 
 
 def _polygon(points: np.ndarray) -> tuple[Segment, list[float]]:

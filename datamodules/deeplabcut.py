@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datamodules.class_names import shorten
-from datamodules.object_entries import Entry
+from datamodules.object_entries import AnnotatedImage
 from datamodules.pose_data import PoseData, boxless_entry
 from datamodules.splits import SPLITS, split_folders
 from visionkit.data import Split
 from visionkit.errors import DataError
+from visionkit.families.keypoints.skeleton_names import find_skeleton, named_skeleton, order_of
 from visionkit.listing import list_files, resolve_listed
 from visionkit.plain_values import plain
-from visionkit.skeleton_names import find_skeleton, named_skeleton, order_of
 from visionkit.text_files import read_csv, read_yaml, real_number, shown
 
 _LABELS = "CollectedData_"
@@ -26,9 +26,9 @@ _HEADS = ("scorer", "individuals", "bodyparts", "coords")
 
 
 class DeepLabCutData(PoseData):
-    """Animals of DeepLabCut's csv files, one per labelled folder; of several animals each individual is one.
+    """Animals of DeepLabCut's csv files, one per labeled folder; of several animals each individual is one.
 
-    The csv has no boxes: they are made about the labelled keypoints. Of a project with several individuals the body
+    The csv has no boxes: they are made about the labeled keypoints. Of a project with several individuals the body
     parts of the whole scene (`single`) are left out and counted. An `.h5` file is not read: DeepLabCut writes the csv
     beside it.
 
@@ -63,7 +63,7 @@ class DeepLabCutData(PoseData):
             return found.name
         return plain(named_skeleton(names, _edges(Path(root), names), "deeplabcut", "animal"))
 
-    def read(self, split: Split) -> list[Entry] | None:
+    def read(self, split: Split) -> list[AnnotatedImage] | None:
         files = _label_files(self.root, split)
         if files is None:
             return None
@@ -72,7 +72,7 @@ class DeepLabCutData(PoseData):
         self.note(split, self.root, counts)
         return entries
 
-    def _entries(self, table: _Table, counts: dict[str, int]) -> list[Entry]:
+    def _entries(self, table: _Table, counts: dict[str, int]) -> list[AnnotatedImage]:
         unknown = [name for name in table.names if name not in self.skeleton.keypoints]
         if unknown:
             raise DataError(
@@ -102,8 +102,8 @@ class _Table(NamedTuple):
     """One csv file.
 
     Attributes:
-        path: Of the file.
-        names: Of the body parts, as each individual has them.
+        path: Path of the file.
+        names: Names of the body parts, as each individual has them.
         individuals: For each one the columns of x and y of each body part.
         rows: Line numbers and cells below the head.
         lead: Columns before the coordinates, which name the image.
@@ -196,7 +196,7 @@ def _read(path: Path) -> _Table:
 
 
 def _point(cells: Sequence[str], pair: tuple[int, int], place: str) -> tuple[float, float, float]:
-    """x, y and 2; zeros where the body part is not labelled."""
+    """x, y and 2; zeros where the body part is not labeled."""
     given = [cells[column] for column in pair]
     if any(cell.lower() in ("", "nan") for cell in given):
         return 0.0, 0.0, 0.0
@@ -207,7 +207,7 @@ def _point(cells: Sequence[str], pair: tuple[int, int], place: str) -> tuple[flo
 
 
 def _image(table: _Table, cells: Sequence[str]) -> Path:
-    """The frame of a row: beside the csv file, or where the row says below the project."""
+    """The frame of a row: beside the csv file, or where the row states below the project."""
     named = "/".join(cell.replace("\\", "/") for cell in cells[: table.lead] if cell)
     name = named.rpartition("/")[2]
     if not name:

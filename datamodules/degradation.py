@@ -23,7 +23,7 @@ class Degradation:
 
     Attributes:
         blur: Standard deviation of a Gaussian in high-resolution pixels, before shrinking.
-        noise: Standard deviation of Gaussian noise in grey levels, after shrinking.
+        noise: Standard deviation of Gaussian noise in gray levels, after shrinking.
         jpeg: Quality, 1 to 100, of a JPEG file that the low resolution goes through at the end.
     """
 
@@ -41,7 +41,7 @@ class Degradation:
 
     @property
     def reach(self) -> int:
-        """High-resolution pixels to each side that the blur looks at."""
+        """High-resolution pixels to each side that the blur processes."""
         return _radius(self.blur[1])
 
     @property
@@ -91,15 +91,15 @@ def modulo_crop(image: np.ndarray, scale: int) -> np.ndarray:
 
 
 def shrink(image: np.ndarray, scale: int, exact: bool = False) -> np.ndarray:
-    """The papers' low resolution: antialiased bicubic of a picture whose sides are multiples of `scale`.
+    """The papers' low resolution: antialiased bicubic of an image whose sides are multiples of `scale`.
 
     Args:
         image: (h, w, C) uint8.
         scale: Factor.
-        exact: Keep what lies between two grey levels, as the early papers do: 16 bit in place of 8.
+        exact: Keep what lies between two gray levels, as the early papers do: 16 bit in place of 8.
 
     Returns:
-        (h / scale, w / scale, C) uint8, or uint16 where 257 times a grey level is that level.
+        (h / scale, w / scale, C) uint8, or uint16 where 257 times a gray level is that level.
     """
     size = (image.shape[0] // scale, image.shape[1] // scale)
     if not exact:

@@ -1,4 +1,4 @@
-"""Augmentation of targets at every pixel: what moves is one view, so picture and truth stay aligned."""
+"""Augmentation of targets at every pixel: what moves is one view, so image and truth stay aligned."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from datamodules.augment import SampleAugment
-from datamodules.photometric import ColourStep, Steps, colour_matrix
+from datamodules.photometric import ColorStep, Steps, color_matrix
 from visionkit.errors import UsageError
 from visionkit.types import Photometric, Sample, View
 
@@ -16,23 +16,23 @@ _PLACED = {"label_map", "pixel_weight", "depth", "masks"}
 
 
 class DenseAugment(SampleAugment):
-    """Scale, crop, mirror, turn and colour, for label maps and depth.
+    """Scale, crop, flip, turn and color, for label maps and depth.
 
-    A part of the picture is chosen before it is decoded, and resampled once, by the same code as in evaluation; the
-    truth goes the same way by nearest value. What lies outside the picture is ignored in label maps and not measured
+    A part of the image is chosen before it is decoded, and resampled once, by the same code as in evaluation; the
+    truth goes the same way by nearest value. What lies outside the image is ignored in label maps and not measured
     in depth.
 
     Args:
         scale: Smallest and largest magnification; at 2 half of each side is seen, below 1 there is a border around the
-            picture.
-        crop: Height and width in file pixels that is seen at magnification 1; the whole picture where left out.
+            image.
+        crop: Height and width in file pixels that is seen at magnification 1; the whole image by default.
         stretch: Largest change of the ratio of width to height, as a factor; 1 keeps it.
-        flip: Probability of mirroring left and right.
+        flip: Probability of a horizontal flip.
         rotation: Largest turn to each side in degrees.
         brightness: Factor from 1 - b to 1 + b.
-        contrast: Factor from 1 - c to 1 + c, about middle grey.
+        contrast: Factor from 1 - c to 1 + c, about middle gray.
         saturation: Factor from 1 - s to 1 + s.
-        hue: Largest turn of the hue, as a share of the circle (at most 0.5).
+        hue: Largest turn of the hue, as a fraction of the circle (at most 0.5).
         draft: JPEG files may be decoded at reduced scale where that still exceeds the input.
 
     Example:
@@ -81,13 +81,13 @@ class DenseAugment(SampleAugment):
         steps: list[Photometric] = [] if sample.photometric is None else [sample.photometric]
         if self.brightness or self.contrast or self.saturation or self.hue:
             turns = 2 * draws[:4] - 1
-            matrix = colour_matrix(
+            matrix = color_matrix(
                 1 + self.brightness * turns[0],
                 1 + self.contrast * turns[1],
                 1 + self.saturation * turns[2],
                 self.hue * turns[3],
             )
-            steps.append(ColourStep(tuple(matrix.ravel().tolist())))
+            steps.append(ColorStep(tuple(matrix.ravel().tolist())))
         view = self._view(sample.image.size, draws[4:])
         return replace(sample, view=view, photometric=Steps(tuple(steps)) if steps else None, draft=self.draft)
 
@@ -97,7 +97,7 @@ class DenseAugment(SampleAugment):
         ratio = math.exp(math.log(self.stretch) * (2 * draws[1] - 1)) ** 0.5
         seen = self.crop or size
         height, width = seen[0] / magnification * ratio, seen[1] / magnification / ratio
-        # Inside where the part fits in; otherwise anywhere, with the picture inside of it.
+        # Inside where the part fits in; otherwise anywhere, with the image inside of it.
         y = (size[0] - height) * draws[2]
         x = (size[1] - width) * draws[3]
         rotation = self.rotation * (2 * draws[4] - 1) if self.rotation else 0.0

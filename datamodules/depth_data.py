@@ -15,8 +15,8 @@ import numpy as np
 from datamodules.augment import SampleAugment
 from datamodules.class_names import shorten
 from datamodules.depth_files import default_unit, read_depth, read_raw
+from datamodules.image_store import FileStore, PixelCache, StoredImages
 from datamodules.pairing import check_same_size, spread, warn_of_turned
-from datamodules.pictures import FileStore, PixelCache, StoredPictures
 from datamodules.splits import SPLITS
 from datamodules.splitting import NotedSplits
 from visionkit.data import Split
@@ -28,54 +28,54 @@ from visionkit.types import Sample
 log = logging.getLogger(__name__)
 
 KNOWN_UNITS: dict[str, float] = {
-    "millimetres": 1000,
-    "metres": 1,
+    "millimeters": 1000,
+    "meters": 1,
     "KITTI's 1/256 m": 256,
     "TUM's 1/5000 m": 5000,
-    "centimetres": 100,
+    "centimeters": 100,
 }
-"""Numbers that stand for a metre in the files that are about, the most common first."""
+"""Numbers that stand for a meter in the files that are about, the most common first."""
 
 FARTHEST, NEAREST = 100.0, 0.01
-"""Metres; a set whose median lies beyond is most likely read in a wrong unit."""
+"""Meters; a set whose median lies beyond is most likely read in a wrong unit."""
 
 BEYOND_SENSORS = 12.0
-"""Metres that no depth camera of rooms measures."""
+"""Meters that no depth camera of rooms measures."""
 
 _PROBES = 64
 
 
 class DepthStore(Protocol):
-    """Pictures and their depth by number."""
+    """Images and their depth by number."""
 
     def __len__(self) -> int: ...
 
     def source(self, number: int) -> ImageSource:
-        """The picture."""
+        """The image."""
 
     def name(self, number: int) -> str:
-        """Names the picture in messages and predictions; reads nothing."""
+        """Names the image in messages and predictions; reads nothing."""
 
     def depth(self, number: int) -> np.ndarray:
-        """Its depth, (h, w) float32 metres, 0 not measured."""
+        """Its depth, (h, w) float32 meters, 0 not measured."""
 
     @property
     def unit(self) -> float:
-        """Numbers of the files that were taken for a metre."""
+        """Numbers of the files that were taken for a meter."""
 
 
 class DepthFiles(FileStore):
     """Pairs of files.
 
     Args:
-        pictures: Paths.
-        depths: Paths, one for each picture.
-        units_per_metre: See `read_depth`.
+        images: Paths.
+        depths: Paths, one for each image.
+        units_per_meter: See `read_depth`.
     """
 
-    def __init__(self, pictures: Sequence[str], depths: Sequence[str], units_per_metre: float | None) -> None:
-        super().__init__(Path(), pictures)
-        self.depths, self.units = FileStore(Path(), depths), units_per_metre
+    def __init__(self, images: Sequence[str], depths: Sequence[str], units_per_meter: float | None) -> None:
+        super().__init__(Path(), images)
+        self.depths, self.units = FileStore(Path(), depths), units_per_meter
 
     def depth(self, number: int) -> np.ndarray:
         """Reads the file."""
@@ -87,13 +87,13 @@ class DepthFiles(FileStore):
         return self.units or default_unit(read_raw(Path(self.depths.name(0))).dtype)
 
 
-class DepthPictures(StoredPictures[DepthStore]):
+class DepthImages(StoredImages[DepthStore]):
     """Samples of a depth set.
 
     Args:
-        store: Pictures and depth.
-        rows: Which of them belong here, (n,) int.
-        cache: Decoded pictures by position, or None.
+        store: Images and depth.
+        rows: Indices of those that belong here, (n,) int.
+        cache: Decoded images by position, or None.
         keep: Decoded depth is kept in memory.
     """
 
@@ -104,7 +104,7 @@ class DepthPictures(StoredPictures[DepthStore]):
         self.kept: dict[int, np.ndarray] | None = {} if keep else None
 
     def target(self, index: int, image: ImageSource) -> Any:
-        """Its depth in metres."""
+        """Its depth in meters."""
         return {"depth": self._depth(int(self.rows[index]), image)}
 
     def _depth(self, number: int, image: ImageSource) -> np.ndarray:
@@ -123,7 +123,7 @@ class Pairs(NamedTuple):
     """What a reader has found.
 
     Attributes:
-        store: Pictures and depth by number.
+        store: Images and depth by number.
         rows: Numbers of each split, ascending.
         source: Where they come from: a folder, a list.
         passed_over: Number of files that are left out, by reason.
@@ -142,7 +142,7 @@ class DepthData(NotedSplits):
         val_every: Where the data names no validation split, each n-th training image in order is for validation; 0
             none.
         test_every: The same for testing; test images are taken first.
-        cache_mb: Decoded pictures and depth stay in memory where all of a split fit into this many MiB; 0 keeps none.
+        cache_mb: Decoded images and depth stay in memory where all of a split fit into this many MiB; 0 keeps none.
         augment: Changes training samples.
         **base: See `VisionDataModule`.
     """
@@ -176,7 +176,7 @@ class DepthData(NotedSplits):
 
     @abstractmethod
     def find(self) -> Pairs:
-        """The pictures with their depth and their splits; called once.
+        """The images with their depth and their splits; called once.
 
         Raises:
             DataError: Nothing there.
@@ -204,18 +204,18 @@ class DepthData(NotedSplits):
         return rows
 
     def dataset(self, split: Split) -> Sequence[Sample]:
-        """The pairs of one split; some of them are looked at, for units and for pictures without any depth."""
+        """The pairs of one split; some of them are processed, for units and for images without any depth."""
         store, rows = self.found.store, self.found.rows.get(split, np.zeros(0, dtype=np.int64))
         if len(rows) == 0:
             raise self.missing(split, self.found.source or type(self).__name__)
         channels = self.input.channels if self.input else 3
         height, width = store.source(int(rows[0])).size
-        # Depth takes four bytes a pixel beside those of the picture.
+        # Depth takes four bytes per pixel beside those of the image.
         budget = self.cache_mb * channels // (channels + 4)
-        cache = PixelCache.for_pictures(store, rows, channels, budget)
+        cache = PixelCache.for_images(store, rows, channels, budget)
         keep = len(rows) * height * width * 4 <= (self.cache_mb - budget) * 2**20
-        samples = DepthPictures(store, rows, cache, keep)
-        self._ranges[split] = look_at(samples, split)
+        samples = DepthImages(store, rows, cache, keep)
+        self._ranges[split] = examine_samples(samples, split)
         return samples
 
     def summary(self, split: Split) -> SplitSummary:
@@ -236,14 +236,14 @@ class DepthData(NotedSplits):
         )
 
 
-def check_unit(units_per_metre: float | None) -> None:
+def check_unit(units_per_meter: float | None) -> None:
     """Refuses a unit that cannot be.
 
     Raises:
         UsageError: Not above 0.
     """
-    if units_per_metre is not None and not units_per_metre > 0:
-        raise UsageError(f"data.units_per_metre {units_per_metre}: a number above 0, such as 1000 for millimetres")
+    if units_per_meter is not None and not units_per_meter > 0:
+        raise UsageError(f"data.units_per_meter {units_per_meter}: a number above 0, such as 1000 for millimeters")
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ class DepthRange:
 
     Attributes:
         read: Number of images that were read.
-        quantiles: 5 %, 50 % and 95 % of the measured depth, in metres; 0 where nothing is measured.
+        quantiles: 5 %, 50 % and 95 % of the measured depth, in meters; 0 where nothing is measured.
         unmeasured: Fraction of pixels without a depth.
         empty: Names of images without any.
         assumed: The unit was not given but taken for what whole numbers mostly have.
@@ -268,18 +268,18 @@ class DepthRange:
         """One line for the summary.
 
         Args:
-            unit: Numbers of the files that were taken for a metre.
+            unit: Numbers of the files that were taken for a meter.
         """
         low, middle, high = self.quantiles
-        taken = f"{unit:g} units per metre{', the default for whole numbers' if self.assumed else ''}"
+        taken = f"{unit:g} units per meter{', the default for whole numbers' if self.assumed else ''}"
         return f"depth: {low:.3g} to {high:.3g} m, median {middle:.3g} m; {self.unmeasured:.1%} not measured; {taken}"
 
 
-def look_at(samples: DepthPictures, split: str) -> DepthRange:
+def examine_samples(samples: DepthImages, split: str) -> DepthRange:
     """Warns of what most likely is a wrong unit, and of images without a measured pixel.
 
     Args:
-        samples: Of one split; at most 64, evenly spread, are read.
+        samples: Samples of one split; at most 64, evenly spread, are read.
         split: For the messages.
 
     Raises:
@@ -297,10 +297,16 @@ def look_at(samples: DepthPictures, split: str) -> DepthRange:
             known.append(np.quantile(measured, (0.05, 0.5, 0.95)))
         else:
             empty.append(samples.store.name(number))
-    looked = "" if len(chosen) == len(samples) else " looked at"
+    looked = "" if len(chosen) == len(samples) else " processed"
     if empty:
         log.warning(
-            "%s: %d of %d pictures%s have no measured depth: %s; nothing is learnt from them and no metric counts them",
+            "%s: %d of %d images%s have no measured depth: %s; they are not used "
+            "for "
+            "training "
+            "and "
+            "no "
+            "metric "
+            "counts them",
             *(split, len(empty), len(chosen), looked, shorten(empty, 3)),
         )
     store, low, middle, high = samples.store, 0.0, 0.0, 0.0
@@ -311,25 +317,25 @@ def look_at(samples: DepthPictures, split: str) -> DepthRange:
             log.warning("%s: %s", split, unit_advice(middle, store.unit))
         elif assumed and high > BEYOND_SENSORS:
             log.warning(
-                "%s: depths up to %.3g m with %g units per metre, which nobody said, are more than depth cameras "
-                "measure; TUM's files have 5000 and KITTI's 256: set --data.units_per_metre, %g if that is right",
+                "%s: depths up to %.3g m with %g units per meter, which nothing was given, are more than depth cameras "
+                "measure; TUM's files have 5000 and KITTI's 256: set --data.units_per_meter, %g if that is right",
                 *(split, high, store.unit, store.unit),
             )
     return DepthRange(len(chosen), (low, middle, high), float(np.mean(missing)), empty, assumed)
 
 
 def unit_advice(median: float, used: float) -> str:
-    """What to say of a set whose median depth cannot be.
+    """What to report of a set whose median depth cannot be.
 
     Args:
-        median: Metres, as they were read.
-        used: Numbers that were taken for a metre.
+        median: Meters, as they were read.
+        used: Numbers that were taken for a meter.
     """
     numbers = median * used
-    # Rooms are some metres deep, streets some ten; of several units that would do, the most common one is named.
+    # Rooms are some meters deep, streets some ten; of several units that would do, the most common one is named.
     likely = next((name for name, unit in KNOWN_UNITS.items() if 0.3 <= numbers / unit <= 50), None)
-    said = f"the median depth is {median:,.4g} m with {used:g} for a metre, so that is most likely wrong"
+    said = f"the median depth is {median:,.4g} m with {used:g} for a meter, so that is most likely wrong"
     if likely is None:
-        return f"{said}; set --data.units_per_metre"
+        return f"{said}; set --data.units_per_meter"
     unit = KNOWN_UNITS[likely]
-    return f"{said}; {likely} would give {numbers / unit:.3g} m: set --data.units_per_metre {unit:g}"
+    return f"{said}; {likely} would give {numbers / unit:.3g} m: set --data.units_per_meter {unit:g}"

@@ -16,7 +16,7 @@ from visionkit.data import Split
 from visionkit.errors import DataError, UsageError
 from visionkit.listing import Listing, list_files, list_folders, list_images
 
-PICTURE_FOLDERS = ("images", "image", "rgb", "color")
+IMAGE_FOLDERS = ("images", "image", "rgb", "color")
 DEPTH_FOLDERS = ("depth", "depths", "depth_maps")
 """Folders that lie side by side, with the same paths below."""
 
@@ -25,7 +25,7 @@ FRAMES = ("*.color", "*_color", "*-color", "*.rgb", "*_rgb")
 
 
 class DepthFolderData(DepthData):
-    """Images and depth, in one of these layouts, which are told apart by what is there.
+    """Images and depth, in one of these layouts, which are distinguished by what is there.
 
     `images/[train|val|test/]name.jpg` with `depth/[train|val|test/]name.png` (or .npy, .exr, ...), as `visionkit
     scenes` writes; the same with `train/images/` and `train/depth/`; or frames of a depth camera side by side,
@@ -37,12 +37,12 @@ class DepthFolderData(DepthData):
         depths: Folder of the depth files, in the same way.
         image_names: How the images are called, `*` for what an image and its depth share: `rgb_*.png`.
         depth_names: How the depth files are called: `*_depth`, `*_depth.png`, `*.npy` where each has a png beside it.
-        units_per_metre: What stands for a metre; by default 1000 for whole numbers (millimetres) and 1 for floats.
+        units_per_meter: What stands for a meter; by default 1000 for whole numbers (millimeters) and 1 for floats.
             TUM's files have 5000, KITTI's 256.
         **base: See `DepthData`.
 
     Example:
-        >>> data = DepthFolderData("kitchen", test_every=5, input=InputSpec(size=(192, 256), fit="stretch"))
+        >>> data = DepthFolderData("kitchen", test_every=5, input=InputSpec(size=(192, 256), resize_mode="stretch"))
         >>> data.samples("train")[0].target["depth"].shape
         (480, 640)
     """
@@ -55,14 +55,14 @@ class DepthFolderData(DepthData):
         depths: str | None = None,
         image_names: str = "*",
         depth_names: str = "*",
-        units_per_metre: float | None = None,
+        units_per_meter: float | None = None,
         **base: Any,
     ) -> None:
         super().__init__(**base)
-        check_unit(units_per_metre)
+        check_unit(units_per_meter)
         if (images is None) != (depths is None):
             raise UsageError("data: give both images and depths, or neither; '.' is the root itself")
-        self.root, self.units_per_metre = Path(root), units_per_metre
+        self.root, self.units_per_meter = Path(root), units_per_meter
         self.folders = (images, depths)
         self.image_names = NamePattern(image_names, "data.image_names")
         self.depth_names = NamePattern(depth_names, "data.depth_names")
@@ -87,11 +87,11 @@ class DepthFolderData(DepthData):
                 over["depth files without an image"] = len(found.alone)
         if not pairs:
             raise DataError(f"{self.root}: no pairs of image and depth{self._advice()}")
-        store = DepthFiles([str(image) for image, _ in pairs], [str(depth) for _, depth in pairs], self.units_per_metre)
+        store = DepthFiles([str(image) for image, _ in pairs], [str(depth) for _, depth in pairs], self.units_per_meter)
         return Pairs(store, self.hold_out(store, np.array(splits)), str(self.root), over)
 
     def _listings(self) -> Iterator[tuple[Split | None, Listing, Listing]]:
-        """The split, where the layout says it, and the images and depth files that are to be paired."""
+        """The split, where the layout states it, and the images and depth files that are to be paired."""
         places = list(self._places())
         for split, images, depths in places:
             listed = list_images(images), list_files(depths, DEPTH_SUFFIXES, kind="a depth file")
@@ -119,7 +119,7 @@ class DepthFolderData(DepthData):
             folder = self.root if split is None else find_split(self.root, "{split}", split)
             if folder is None:
                 continue
-            images = next((folder / name for name in PICTURE_FOLDERS if (folder / name).is_dir()), None)
+            images = next((folder / name for name in IMAGE_FOLDERS if (folder / name).is_dir()), None)
             depths = next((folder / name for name in DEPTH_FOLDERS if (folder / name).is_dir()), None)
             if images is not None and depths is not None:
                 yield split, images, depths
@@ -150,7 +150,7 @@ class DepthFolderData(DepthData):
             )
         return (
             "; the layouts are images/name.jpg with depth/name.png, and name.color.png with name.depth.png; "
-            "--data.images, --data.depths and --data.depth_names say another"
+            "--data.images, --data.depths and --data.depth_names state another"
         )
 
 

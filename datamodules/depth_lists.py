@@ -1,4 +1,4 @@
-"""A list of pairs: one line a picture, its path, the path of its depth, and its split where there is one."""
+"""A list of pairs: one line per image, its path, the path of its depth, and its split where there is one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from visionkit.text_files import read_lines
 
 
 class DepthListData(DepthData):
-    """Pairs from a text file of a picture, its depth and, where there are splits, `train`, `val` or `test` a line.
+    """Pairs from a text file of an image, its depth and, where there are splits, `train`, `val` or `test` a line.
 
     Columns are separated by tabs, commas or blanks; a fourth one and what follows is left out (BTS's lists have a focal
     length as the third, which is taken for no split). A first line that names the columns is left out too, and images
@@ -26,9 +26,9 @@ class DepthListData(DepthData):
 
     Args:
         list: The file.
-        root: Folder that its paths start from; the list's own folder where left out.
+        root: Folder that its paths start from; the list's own folder by default.
         depth_root: Folder that the paths of depth start from, where it is another one.
-        units_per_metre: See `DepthFolderData`.
+        units_per_meter: See `DepthFolderData`.
         **base: See `DepthData`.
     """
 
@@ -38,21 +38,21 @@ class DepthListData(DepthData):
         *,
         root: str | None = None,
         depth_root: str | None = None,
-        units_per_metre: float | None = None,
+        units_per_meter: float | None = None,
         **base: Any,
     ) -> None:
         super().__init__(**base)
-        check_unit(units_per_metre)
-        self.list, self.units_per_metre = Path(list), units_per_metre
+        check_unit(units_per_meter)
+        self.list, self.units_per_meter = Path(list), units_per_meter
         self.root = Path(root) if root else self.list.parent
         self.depth_root = Path(depth_root) if depth_root else self.root
 
     def find(self) -> Pairs:
         """Reads the list and looks for every file."""
         lines, without = _read(self.list)
-        images = [_file(self.root, each.picture) for each in lines]
+        images = [_file(self.root, each.image) for each in lines]
         depths = [_file(self.depth_root, each.depth) for each in lines]
-        options = ("picture", images, self.root, "root"), ("depth", depths, self.depth_root, "depth_root")
+        options = ("image", images, self.root, "root"), ("depth", depths, self.depth_root, "depth_root")
         for what, paths, root, option in options:
             missing = [
                 f"{getattr(each, what)} (line {each.number})"
@@ -64,7 +64,7 @@ class DepthListData(DepthData):
                     f"{self.list}: {len(missing)} of {len(lines)} {what} files are missing: {shorten(missing, 3)}; "
                     f"paths are looked for in {root} (--data.{option})"
                 )
-        store = DepthFiles([str(path) for path in images], [str(path) for path in depths], self.units_per_metre)
+        store = DepthFiles([str(path) for path in images], [str(path) for path in depths], self.units_per_meter)
         over = {"images whose depth is None": without} if without else {}
         splits = self.hold_out(store, np.array([each.split for each in lines]))
         return Pairs(store, splits, str(self.list), over)
@@ -72,7 +72,7 @@ class DepthListData(DepthData):
 
 class _Line(NamedTuple):
     number: int
-    picture: str
+    image: str
     depth: str
     split: Split
 
@@ -93,7 +93,7 @@ def _read(file: Path) -> tuple[list[_Line], int]:
         separator = "\t" if "\t" in line else "," if "," in line else None
         cells = [cell.strip() for cell in line.split(separator)]
         if len(cells) < 2 or not cells[0] or not cells[1]:
-            raise DataError(f"{file} line {number}: a picture and its depth are needed, separated by a tab")
+            raise DataError(f"{file} line {number}: an image and its depth are needed, separated by a tab")
         if cells[1].lower() in ("none", "null", "nan"):
             without += 1
             continue
@@ -105,7 +105,7 @@ def _read(file: Path) -> tuple[list[_Line], int]:
             )
         found.append(_Line(number, cells[0], cells[1], _split(file, number, cells[2] if len(cells) > 2 else "")))
     if not found:
-        raise DataError(f"{file}: no pairs; a line is picture, tab, depth")
+        raise DataError(f"{file}: no pairs; a line is image, tab, depth")
     return found, without
 
 

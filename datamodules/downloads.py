@@ -11,7 +11,7 @@ from pathlib import Path
 from visionkit.errors import DataError, EnvironmentFault
 
 _CHUNK = 1 << 20
-_PATIENCE = 20  # seconds without an answer
+_PATIENCE = 20  # seconds without a prediction
 
 
 def download(url: str, target: Path, md5: str) -> Path:
@@ -19,11 +19,11 @@ def download(url: str, target: Path, md5: str) -> Path:
 
     Args:
         url: Where it is published.
-        target: Where it goes; a file that is there already is only checked.
+        target: Where it goes; a file that already exists is only checked.
         md5: The published checksum, hexadecimal.
 
     Raises:
-        EnvironmentFault: The network or the disk does not let us; says how to bring the file by hand.
+        EnvironmentFault: The network or the disk does not let us; states how to bring the file by hand.
         DataError: The file is not the published one.
     """
     if not target.exists():
@@ -31,8 +31,8 @@ def download(url: str, target: Path, md5: str) -> Path:
         print(f"downloading {url}", file=sys.stderr)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with urllib.request.urlopen(url, timeout=_PATIENCE) as answer, part.open("wb") as file:
-                while chunk := answer.read(_CHUNK):
+            with urllib.request.urlopen(url, timeout=_PATIENCE) as response, part.open("wb") as file:
+                while chunk := response.read(_CHUNK):
                     file.write(chunk)
             _check(part, md5, url)
             part.replace(target)

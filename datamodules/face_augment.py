@@ -8,25 +8,25 @@ from dataclasses import replace
 import numpy as np
 
 from datamodules.augment import SampleAugment
-from datamodules.photometric import ColourStep, EraseStep, LightStep, Steps, colour_matrix
+from datamodules.photometric import ColorStep, EraseStep, LightStep, Steps, color_matrix
 from visionkit.errors import UsageError
 from visionkit.types import Photometric, Sample, View
 
 
 class FaceAugment(SampleAugment):
-    """Moves, turns, scales and mirrors a face a little, in one resample, and changes its light.
+    """Moves, turns, scales and flips a face a little, in one resample, and changes its light.
 
     Args:
-        shift: Largest move as a share of the side.
-        zoom: Smallest and largest share of the picture's side that is seen; above 1 the border is filled.
+        shift: Largest move as a fraction of the side.
+        zoom: Smallest and largest fraction of the image's side that is seen; above 1 the border is filled.
         stretch: Largest change of width over height.
         rotation: Largest turn in degrees.
-        flip: Probability of mirroring left and right.
+        flip: Probability of a horizontal flip.
         brightness: Factor from 1 - b to 1 + b.
-        contrast: Factor from 1 - c to 1 + c, about middle grey.
+        contrast: Factor from 1 - c to 1 + c, about middle gray.
         light: Largest strength of light from one side, see `LightStep`.
         erasing: Probability of a rectangle of noise, 2 % to 20 % of the area.
-        cutout: Side of a grey square as a share of the shorter side; 0 is off.
+        cutout: Side of a gray square as a fraction of the shorter side; 0 is off.
 
     Example:
         >>> sample = FaceAugment(rotation=10.0)(sample, np.random.default_rng(0))
@@ -71,9 +71,9 @@ class FaceAugment(SampleAugment):
         zoom = rng.uniform(*self.zoom)
         ratio = math.exp(rng.uniform(-1, 1) * math.log1p(self.stretch) / 2)
         half_w, half_h = width * zoom * ratio / 2, height * zoom / ratio / 2
-        centre_x, centre_y = width / 2 + x * self.shift * width, height / 2 + y * self.shift * height
+        center_x, center_y = width / 2 + x * self.shift * width, height / 2 + y * self.shift * height
         view = View(
-            (centre_x - half_w, centre_y - half_h, centre_x + half_w, centre_y + half_h),
+            (center_x - half_w, center_y - half_h, center_x + half_w, center_y + half_h),
             bool(rng.random() < self.flip),
             float(turn * self.rotation),
         )
@@ -86,8 +86,8 @@ class FaceAugment(SampleAugment):
         if self.light:
             steps.append(LightStep(float(rng.uniform(0, 2 * math.pi)), float(abs(side) * self.light)))
         if self.brightness or self.contrast:
-            matrix = colour_matrix(1 + self.brightness * bright, 1 + self.contrast * contrast, 1.0, 0.0)
-            steps.append(ColourStep(tuple(matrix.ravel().tolist())))
+            matrix = color_matrix(1 + self.brightness * bright, 1 + self.contrast * contrast, 1.0, 0.0)
+            steps.append(ColorStep(tuple(matrix.ravel().tolist())))
         if self.erasing and rng.random() < self.erasing:
             place_x, place_y, area, shape = rng.random(4)
             ratio = math.exp(math.log(0.4) * (1 - 2 * shape))

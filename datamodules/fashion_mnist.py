@@ -13,7 +13,7 @@ import numpy as np
 from datamodules.augment import SampleAugment
 from datamodules.class_names import index_classes
 from datamodules.downloads import download
-from datamodules.pictures import ArrayStore, LabelledPictures
+from datamodules.image_store import ArrayStore, LabeledImages
 from datamodules.splitting import SplittingData
 from visionkit.data import Split
 from visionkit.errors import DataError
@@ -34,7 +34,7 @@ _FILES = {
 
 
 class FashionMnistData(SplittingData):
-    """Fashion-MNIST, 28 x 28 grey, held in memory.
+    """Fashion-MNIST, 28 x 28 gray, held in memory.
 
     Args:
         root: Folder with the four published files, packed (.gz) or not.
@@ -71,7 +71,7 @@ class FashionMnistData(SplittingData):
                     download(_HOME + name, self.root / name, md5)
 
     def dataset(self, split: Split) -> Sequence[Sample]:
-        """The pictures of one split in the published order."""
+        """The images of one split in the published order."""
         store, labels = self._load("test" if split == "test" else "train")
         rows = np.arange(len(labels))
         if split != "test":
@@ -79,7 +79,7 @@ class FashionMnistData(SplittingData):
             rows = self.split_off(files, self.absent(["test"]), labels, self.order)[split]
             if len(rows) == 0:
                 raise self.missing(split, type(self).__name__)
-        return LabelledPictures(store, rows, labels[rows])
+        return LabeledImages(store, rows, labels[rows])
 
     def _load(self, part: str) -> tuple[ArrayStore, np.ndarray]:
         if part not in self._read:
@@ -90,7 +90,7 @@ class FashionMnistData(SplittingData):
             if len(images) != len(labels) or (len(labels) and labels.max() >= len(CLASSES)):
                 raise DataError(
                     f"{self._found(labels_name)}: {len(labels)} labels up to {labels.max(initial=0)} for {len(images)} "
-                    f"pictures of {len(CLASSES)} classes"
+                    f"images of {len(CLASSES)} classes"
                 )
             self._read[part] = ArrayStore(images[..., None], f"fashion-mnist-{part}"), self.order[labels]
         return self._read[part]
@@ -114,7 +114,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         dimensions: How many the array must have.
 
     Returns:
-        Array of uint8, shaped as the file says.
+        Array of uint8, shaped as the file states.
 
     Raises:
         DataError: Not such a file, or cut short.
@@ -128,5 +128,5 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         raise DataError(f"{path}: not an idx file of {dimensions} dimensions of bytes")
     shape = tuple(int(side) for side in np.frombuffer(content[4:start], dtype=">u4"))
     if len(content) - start != int(np.prod(shape)):
-        raise DataError(f"{path}: {len(content) - start} bytes where its header says {shape}; the file is cut short")
+        raise DataError(f"{path}: {len(content) - start} bytes where its header states {shape}; the file is cut short")
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape).copy()

@@ -88,7 +88,7 @@ class _Exr(NamedTuple):
 
 
 def _read_exr(path: Path, data: bytes) -> np.ndarray:
-    """Scan lines without compression, or with RLE, ZIPS or ZIP, which is what programs write unless told otherwise."""
+    """Scan lines without compression, or with RLE, ZIPS or ZIP, which is what programs write by default."""
     head = _exr_header(path, data)
     left, top, right, bottom = head.data
     width, height = right - left + 1, bottom - top + 1

@@ -13,7 +13,7 @@ import numpy as np
 
 from datamodules.augment import SampleAugment
 from datamodules.class_names import index_classes, shorten
-from datamodules.pictures import FileStore, LabelledPictures, PictureStore, PixelCache
+from datamodules.image_store import FileStore, ImageStore, LabeledImages, PixelCache
 from datamodules.splits import SPLITS, by_split, split_of
 from datamodules.splitting import SplittingData
 from datamodules.zips import ZipStore, zip_index
@@ -72,8 +72,8 @@ class FolderData(SplittingData):
         if len(rows) == 0:
             raise self.missing(split, str(self.root))
         channels = self.input.channels if self.input else 3
-        cache = PixelCache.for_pictures(scanned.store, rows, channels, self.cache_mb)
-        return LabelledPictures(scanned.store, rows, scanned.labels[rows], cache)
+        cache = PixelCache.for_images(scanned.store, rows, channels, self.cache_mb)
+        return LabeledImages(scanned.store, rows, scanned.labels[rows], cache)
 
     def summary(self, split: Split) -> SplitSummary:
         """Images per class, and the files of the split's folder that are passed over."""
@@ -97,19 +97,19 @@ class FolderData(SplittingData):
 
 class _Scanned(NamedTuple):
     listed: ClassFolders
-    store: PictureStore
+    store: ImageStore
     labels: np.ndarray  # (n,) int64
     splits: np.ndarray  # (n,) str
 
 
-class Labelled(NamedTuple):
+class Labeled(NamedTuple):
     """One image of a listing.
 
     Attributes:
         path: Relative to the root, with slashes.
         label: Its class, in NFC.
         split: The split whose folder it is in; `train` where splits are no folders.
-        size: In bytes.
+        size: Size in bytes.
         member: Its number in an archive.
     """
 
@@ -126,14 +126,14 @@ class ClassFolders:
 
     Attributes:
         root: The folder or the archive.
-        images: By path.
+        images: Images by path.
         sources: Where each split that has a folder lies.
         passed_over: Number of files that are left out, by split and reason; those in no split's folder are counted for
             training.
     """
 
     root: Path
-    images: list[Labelled] = field(default_factory=list)
+    images: list[Labeled] = field(default_factory=list)
     sources: dict[Split, str] = field(default_factory=dict)
     passed_over: dict[Split, Counter[str]] = field(default_factory=dict)
 
@@ -141,7 +141,7 @@ class ClassFolders:
         """Counts a file that is left out."""
         self.passed_over.setdefault(split, Counter())[reason] += 1
 
-    def store(self) -> PictureStore:
+    def store(self) -> ImageStore:
         """The images themselves, numbered as they are listed."""
         if self.root.is_dir():
             return FileStore(self.root, [each.path for each in self.images])
@@ -168,13 +168,13 @@ def class_folders(root: Path, class_pattern: str | None = None) -> list[str]:
         found = [each for folder in training for each in list_folders(folder)] if training else folders
         names = {normalized(folder.name) for folder in found}
     else:
-        names = {each.label for each in list_labelled(root, class_pattern).images if each.split == "train"}
+        names = {each.label for each in list_labeled(root, class_pattern).images if each.split == "train"}
     if not names:
         raise DataError(f"{root}: no class folders; the layout is <class>/image.jpg or train/<class>/image.jpg")
     return sorted(names)
 
 
-def list_labelled(root: Path, class_pattern: str | None = None) -> ClassFolders:
+def list_labeled(root: Path, class_pattern: str | None = None) -> ClassFolders:
     """Every image in the class folders of a folder or a zip archive, by path.
 
     Args:
@@ -213,7 +213,7 @@ def list_labelled(root: Path, class_pattern: str | None = None) -> ClassFolders:
             reason = "in no class folder" if pattern is None else "of a name that data.class_pattern does not fit"
             listed.pass_over(reason, split)
             continue
-        listed.images.append(Labelled("/".join(file.parts), label, split, file.size, file.member))
+        listed.images.append(Labeled("/".join(file.parts), label, split, file.size, file.member))
     if root.is_dir() and pattern is None:
         _check_folders(root.joinpath(*top), splits, listed)
     if not listed.images:
@@ -226,7 +226,7 @@ def list_labelled(root: Path, class_pattern: str | None = None) -> ClassFolders:
 
 
 def _scan(root: Path, classes: Sequence[str], class_pattern: str | None) -> _Scanned:
-    listed = list_labelled(root, class_pattern)
+    listed = list_labeled(root, class_pattern)
     places: dict[str, str] = {}
     for each in listed.images:
         places.setdefault(each.label, f"{root / each.path.rpartition('/')[0]}")

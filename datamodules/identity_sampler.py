@@ -1,4 +1,4 @@
-"""Batches of P persons with K pictures each."""
+"""Batches of P people with K images each."""
 
 from __future__ import annotations
 
@@ -10,51 +10,51 @@ from visionkit.errors import UsageError
 from visionkit.loading import EpochSampler
 
 
-class PersonSampler(EpochSampler):
-    """Puts K pictures of each of P persons into every batch, in an order that comes from (seed, epoch).
+class IdentitySampler(EpochSampler):
+    """Puts K images of each of P people into every batch, in an order that comes from (seed, epoch).
 
-    In an epoch every picture is seen about once: a person's pictures are shuffled and cut into groups of K (the last
-    one filled up with others of the same person), and groups are dealt to batches round by round, so that a batch
+    In an epoch every image is seen about once: a person's images are shuffled and cut into groups of K (the last
+    one padded with others of the same person), and groups are dealt to batches round by round, so that a batch
     rarely holds a person twice.
 
     Args:
         identity: (n,) int64 person of each sample.
-        persons: P, in the batch of one rank.
-        pictures: K.
-        seed: Of the order.
+        people: P, in the batch of one rank.
+        images: K.
+        seed: Random seed of the order.
         rank: This process.
         world: Number of processes.
 
     Raises:
-        UsageError: There are too few persons for one batch a rank.
+        UsageError: There are too few people for one batch a rank.
     """
 
     def __init__(
-        self, identity: Sequence[int] | np.ndarray, persons: int, pictures: int, seed: int, rank: int, world: int
+        self, identity: Sequence[int] | np.ndarray, people: int, images: int, seed: int, rank: int, world: int
     ) -> None:
         values = np.asarray(identity)
         self.rows = [np.flatnonzero(values == person) for person in np.unique(values)]
-        self.persons, self.pictures = persons, pictures
-        groups = sum(-(-len(rows) // pictures) for rows in self.rows)
-        batches = groups // persons // world * world
-        if batches == 0 or len(self.rows) < persons:
+        self.people, self.images = people, images
+        groups = sum(-(-len(rows) // images) for rows in self.rows)
+        batches = groups // people // world * world
+        if batches == 0 or len(self.rows) < people:
             raise UsageError(
-                f"data.batch_size of {persons} persons x {pictures} pictures: the training split has {len(self.rows)} "
-                f"persons and {groups} such groups, shared by {world} process(es); take a smaller batch_size"
+                f"data.batch_size of {people} people x {images} images: the training split has {len(self.rows)} "
+                f"people and {groups} such groups, shared by {world} process(es); take a smaller batch_size"
             )
-        super().__init__(batches * persons * pictures, shuffle=True, seed=seed, rank=rank, world=world)
+        super().__init__(batches * people * images, shuffle=True, seed=seed, rank=rank, world=world)
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
         dealt: list[list[np.ndarray]] = []
         for rows in self.rows:
-            missing = -len(rows) % self.pictures
+            missing = -len(rows) % self.images
             filled = np.concatenate([rng.permutation(rows), rng.choice(rows, missing)])
-            dealt.append(list(filled.reshape(-1, self.pictures)))
+            dealt.append(list(filled.reshape(-1, self.images)))
         groups: list[np.ndarray] = []
         for turn in range(max(map(len, dealt))):
             left = [groups_ for groups_ in dealt if len(groups_) > turn]
             groups += [left[k][turn] for k in rng.permutation(len(left))]
-        size = self.persons * self.pictures
-        batches = np.stack(groups[: self.length // self.pictures]).reshape(-1, self.world, size)
+        size = self.people * self.images
+        batches = np.stack(groups[: self.length // self.images]).reshape(-1, self.world, size)
         # Ranks take every `world`-th item: interleaved, a rank gets whole batches.
         return np.ascontiguousarray(batches.transpose(0, 2, 1)).ravel()

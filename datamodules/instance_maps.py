@@ -1,4 +1,4 @@
-"""Instance label maps: beside each image a file of the same path whose values are the numbers of objects."""
+"""Instance label maps: beside each image per file of the same path whose values are the numbers of objects."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 
 from datamodules.class_names import shorten
 from datamodules.label_maps import LossyLabels, whole_values
-from datamodules.object_entries import Entry
+from datamodules.object_entries import AnnotatedImage
 from datamodules.objects import ObjectData, ObjectTarget
 from datamodules.pairing import NamePattern, check_same_size, pair_by_name
 from datamodules.splits import find_split
-from datamodules.value_files import grey, read_values
+from datamodules.value_files import gray, read_values
 from visionkit.data import Split
 from visionkit.errors import DataError, UsageError, suggest
 from visionkit.images import ImageSource
@@ -41,7 +41,7 @@ class InstanceMapData(ObjectData):
         images: Name of the folder of images.
         labels: Name of the folder of label maps.
         label_names: How the label maps are called, `*` for the name of their image: `*_mask`, `*.png`.
-        parts: Every connected part of a value is an object. Left out, that is so where no label map of the training
+        parts: Every connected part of a value is an object. By default, that is so where no label map of the training
             images has two values beside 0, and all have the same one.
         lossy_labels: `refuse` label maps in JPEG, whose compression makes objects of its noise, or take the `nearest`
             of 0 and 255, for binary masks.
@@ -88,7 +88,7 @@ class InstanceMapData(ObjectData):
         """`object`: the maps do not name what they show; give `data.classes` to name it."""
         return ["object"]
 
-    def read(self, split: Split) -> list[Entry] | None:
+    def read(self, split: Split) -> list[AnnotatedImage] | None:
         places = self._places(split)
         if places is None:
             return None
@@ -114,8 +114,8 @@ class InstanceMapData(ObjectData):
         self.note(split, places[0], images.counts)
         return [self._entry(image, path) for image, path in pairs]
 
-    def mixture(self, entries: Sequence[Entry]) -> np.ndarray:
-        """Images of one size mostly come from one experiment: every split shall have its share of each."""
+    def mixture(self, entries: Sequence[AnnotatedImage]) -> np.ndarray:
+        """Images of one size mostly come from one experiment: every split shall have its fraction of each."""
         sizes = [entry.size or (0, 0) for entry in entries]
         return np.unique(np.array(sizes).reshape(-1, 2), axis=0, return_inverse=True)[1].reshape(-1)
 
@@ -150,7 +150,7 @@ class InstanceMapData(ObjectData):
 
     def _values(self, path: Path) -> np.ndarray:
         values, lossy = read_values(path, "label map")
-        values = grey(values, lossy)
+        values = gray(values, lossy)
         if values.ndim != 2:
             raise DataError(f"{path}: a label map has one channel of whole numbers, this one has colors")
         if lossy and self.lossy_labels != "nearest":
@@ -160,13 +160,13 @@ class InstanceMapData(ObjectData):
             )
         return (values >= _THRESHOLD) * np.uint8(255) if lossy else whole_values(values, path)
 
-    def _entry(self, image: Path, path: Path) -> Entry:
+    def _entry(self, image: Path, path: Path) -> AnnotatedImage:
         values = self._values(path)
         check_same_size(ImageSource(image), values.shape, str(path), "label map")
         _, rles = encode_labels(_connected(values) if self.parts else values)
         areas = mask_areas(rles)
         kept = [rle for rle, area in zip(rles, areas, strict=True) if area >= self.min_area]
-        return Entry(
+        return AnnotatedImage(
             file=str(image),
             place=str(path),
             boxes=mask_boxes(kept).astype(np.float64),

@@ -1,4 +1,4 @@
-"""Data for several heads at once: label sets of the same pictures joined, data sets of different pictures mixed."""
+"""Data for several heads at once: label sets of the same images joined, data sets of different images mixed."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ Mix = Literal["shuffled", "round_robin", "proportional", "temperature"]
 
 
 class JointData(VisionDataModule):
-    """One data module a head, read as one.
+    """One data module per head, read as one.
 
-    Parts that label the same pictures (`together`) become one set: a picture has the labels of those parts that know
+    Parts that label the same images (`together`) become one set: an image has the labels of those parts that know
     it, and the other heads have no loss on it. All sets are mixed by `mix`. The order of an epoch follows from (seed,
     epoch) alone.
 
     Args:
         parts: Data modules by name; a part serves the head of its name.
         serves: The head that a part serves where it has another name: `{coco: objects, bccd: objects}`.
-        together: Groups of parts that label the same pictures; pictures are the same where their ids are.
-        mix: `shuffled` draws all pictures of an epoch in one order, so a batch has pictures of every set. With the
+        together: Groups of parts that label the same images; images are the same where their ids are.
+        mix: `shuffled` draws all images of an epoch in one order, so a batch has images of every set. With the
             others a batch is of one set: `round_robin` takes turns, `proportional` gives each set as many batches as
             it has, `temperature` in between.
-        temperature: For `temperature`: a set of n pictures gets batches in proportion to n ** (1 / temperature).
-        vocabulary: What the parts say of their heads (class names, skeleton); read from them where left out.
-        augment: Changes the pictures of joined parts and all their labels alike. A part that stands alone has its own.
+        temperature: For `temperature`: a set of n images gets batches in proportion to n ** (1 / temperature).
+        vocabulary: What the parts state of their heads (class names, skeleton); read from them by default.
+        augment: Changes the images of joined parts and all their labels alike. A part that stands alone has its own.
         **base: See `VisionDataModule`.
 
     Example:
@@ -68,7 +68,9 @@ class JointData(VisionDataModule):
         self.serves = {name: name for name in parts} | dict(serves or {})
         self.groups = _groups(self.parts, self.serves, together or [])
         if isinstance(augment, PoseAugment):
-            known = [told for part in self.parts.values() if (told := getattr(part, "skeleton", None)) is not None]
+            known = [
+                message for part in self.parts.values() if (message := getattr(part, "skeleton", None)) is not None
+            ]
             augment = augment.with_skeleton(known[0]) if known else augment
         super().__init__(augment=None, **base)
         self.augment = _JointAugment(augment, self._own_augments())
@@ -84,7 +86,7 @@ class JointData(VisionDataModule):
             given = [name for name in group if self.parts[name].augment is not None]
             if given and len(group) > 1:
                 raise UsageError(
-                    f"data.parts.{given[0]}.augment: its pictures are those of {', '.join(group)}; "
+                    f"data.parts.{given[0]}.augment: its images are those of {', '.join(group)}; "
                     "give data.augment, which changes them all alike"
                 )
             if given:
@@ -93,11 +95,11 @@ class JointData(VisionDataModule):
 
     @classmethod
     def linked(cls, name: str, **init_args: Any) -> Any:
-        """Under `vocabulary`, what the parts say of their heads; no picture is read for it."""
+        """Under `vocabulary`, what the parts state of their heads; no image is read for it."""
         return read_vocabulary(init_args) if name == "vocabulary" else None
 
     def dataset(self, split: Split) -> Sequence[Sample]:
-        """The pictures of all sets, one set after the other.
+        """The images of all sets, one set after the other.
 
         Raises:
             DataError: A part has none.
@@ -151,14 +153,14 @@ class JointData(VisionDataModule):
 class SetSampler(EpochSampler):
     """Batches of one set each; an epoch has as many as all sets fill together.
 
-    A set that gets more batches than it fills begins anew in another order; of one that gets fewer a part is seen,
+    A set that gets more batches than it fills begins again in another order; of one that gets fewer a part is seen,
     another one each epoch.
 
     Args:
-        lengths: Pictures of each set.
-        batch_size: Of one rank.
-        exponent: A set of n pictures gets batches in proportion to n to this power: 0 equal, 1 proportional.
-        seed: Of the order.
+        lengths: Images of each set.
+        batch_size: Batch size of one rank.
+        exponent: A set of n images gets batches in proportion to n to this power: 0 equal, 1 proportional.
+        seed: Random seed of the order.
         rank: This process.
         world: Number of processes.
     """
@@ -168,11 +170,11 @@ class SetSampler(EpochSampler):
     ) -> None:
         self.lengths, self.chunk = list(lengths), batch_size * world
         batches = max(len(lengths), sum(lengths) // self.chunk)
-        self.turns = take_turns([n**exponent for n in lengths], batches)
+        self.turns = interleave([n**exponent for n in lengths], batches)
         super().__init__(batches * self.chunk, shuffle=True, seed=seed, rank=rank, world=world)
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
-        """Numbers of pictures over all sets; each stretch of `chunk` is of one set."""
+        """Numbers of images over all sets; each stretch of `chunk` is of one set."""
         starts = np.concatenate([[0], np.cumsum(self.lengths)])
         pools = []
         for number, length in enumerate(self.lengths):
@@ -187,28 +189,28 @@ class SetSampler(EpochSampler):
         return np.concatenate(out).astype(np.int64)
 
 
-def take_turns(shares: Sequence[float], count: int) -> list[int]:
-    """Who is next, `count` times: each in proportion to its share, as evenly as can be, and each at least once.
+def interleave(fractions: Sequence[float], count: int) -> list[int]:
+    """Who is next, `count` times: each in proportion to its fraction, as evenly as can be, and each at least once.
 
     Args:
-        shares: Above 0.
+        fractions: Above 0.
         count: At least the number of shares.
     """
-    total = float(sum(shares))
-    wanted = np.maximum(np.floor(np.array(shares) / total * count), 1).astype(int)
+    total = float(sum(fractions))
+    wanted = np.maximum(np.floor(np.array(fractions) / total * count), 1).astype(int)
     while wanted.sum() > count:
         wanted[int(np.argmax(wanted))] -= 1
     while wanted.sum() < count:
-        wanted[int(np.argmax(np.array(shares) / total * count - wanted))] += 1
+        wanted[int(np.argmax(np.array(fractions) / total * count - wanted))] += 1
     places = [((turn + 0.5) / n, number) for number, n in enumerate(wanted.tolist()) for turn in range(n)]
     return [number for _, number in sorted(places)]
 
 
 def read_vocabulary(init_args: Mapping[str, Any]) -> dict[str, Any]:
-    """What the parts of a configuration say of their heads.
+    """What the parts of a configuration state of their heads.
 
     Args:
-        init_args: Of `JointData`, as they are configured: `parts` by class path.
+        init_args: Constructor arguments of `JointData`, as they are configured: `parts` by class path.
 
     Raises:
         UsageError: Two parts of one head contradict each other.
@@ -227,14 +229,14 @@ def read_vocabulary(init_args: Mapping[str, Any]) -> dict[str, Any]:
             or built_by.linked("skeleton", **arguments),
         }
         head = serves.get(name, name)
-        told = {key: plain(value) for key, value in said.items() if value}
-        for key in told.keys() & out.get(head, {}).keys():
-            if told[key] != out[head][key]:
+        message = {key: plain(value) for key, value in said.items() if value}
+        for key in message.keys() & out.get(head, {}).keys():
+            if message[key] != out[head][key]:
                 raise UsageError(
                     f"data.parts.{name} and {origin[head]}: both serve the head {head}, and their {key} differ "
-                    f"({_first_difference(out[head][key], told[key])}); give both the same --data.parts.<name>.{key}"
+                    f"({_first_difference(out[head][key], message[key])}); give both the same --data.parts.<name>.{key}"
                 )
-        out[head] = {**out.get(head, {}), **told}
+        out[head] = {**out.get(head, {}), **message}
         origin.setdefault(head, name)
     return out
 
@@ -264,17 +266,17 @@ def _groups(
     joined = [name for group in together for name in group]
     for name in joined:
         if joined.count(name) > 1:
-            raise UsageError(f"data.together: {name} stands there twice")
+            raise UsageError(f"data.together: {name} is duplicated")
     for group in together:
         heads = [serves[name] for name in group]
         for head in heads:
             if heads.count(head) > 1:
-                raise UsageError(f"data.together: two parts of {', '.join(group)} label one picture for head {head}")
+                raise UsageError(f"data.together: two parts of {', '.join(group)} label one image for head {head}")
     return [tuple(group) for group in together if group] + [(name,) for name in parts if name not in joined]
 
 
 class _Set(Sequence[Sample]):
-    """Pictures with the labels of every part that knows them; a part's sample is made when it is asked for."""
+    """Images with the labels of every part that knows them; a part's sample is made when it is asked for."""
 
     def __init__(self, parts: Mapping[str, Sequence[Sample]], serves: Mapping[str, str]) -> None:
         self.parts, self.serves = dict(parts), dict(serves)
@@ -286,9 +288,7 @@ class _Set(Sequence[Sample]):
                 for number, each in enumerate(_ids(samples)):
                     row = known.setdefault(each, {})
                     if name in row:
-                        raise DataError(
-                            f"data.parts.{name}: two pictures are called {each!r}, so they cannot be joined"
-                        )
+                        raise DataError(f"data.parts.{name}: two images are called {each!r}, so they cannot be joined")
                     row[name] = number
             self.rows = list(known.values())
 
@@ -347,7 +347,7 @@ class _Joined(Sequence[Sample]):
 
 @dataclass(frozen=True)
 class _JointAugment:
-    """Changes a picture once and its labels for every head: each head's labels are handed in with the same draws."""
+    """Changes an image once and its labels for every head: each head's labels are handed in with the same draws."""
 
     common: Any
     own: Mapping[str, Any]
@@ -367,8 +367,8 @@ class _JointAugment:
             alike = (changed.view, changed.photometric) == (first.view, first.photometric)
             if changed.inputs is not sample.inputs or not alike:
                 raise UsageError(
-                    f"data.augment {type(augment).__name__}: what it does to a picture depends on the label, so it "
-                    "cannot serve several heads; take one that moves pictures as a whole (PoseAugment)"
+                    f"data.augment {type(augment).__name__}: what it does to an image depends on the label, so it "
+                    "cannot serve several heads; take one that moves images as a whole (PoseAugment)"
                 )
             heads[name] = changed.target
         assert first is not None

@@ -1,4 +1,4 @@
-"""KITTI's depth: street pictures with a laser scanner's sparse depth, as its depth benchmark lays them out."""
+"""KITTI's depth: street images with a laser scanner's sparse depth, as its depth benchmark lays them out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from visionkit.errors import DataError
 from visionkit.listing import list_files, list_folders
 
 UNITS = 256.0
-"""Of KITTI's 16-bit png files for a metre; 0 is not measured."""
+"""Of KITTI's 16-bit png files for a meter; 0 is not measured."""
 
 _DRIVE = re.compile(r"^(\d{4}_\d{2}_\d{2})_drive_\d{4}_sync$")
 
@@ -25,14 +25,14 @@ class KittiDepthData(DepthData):
     """KITTI's depth prediction set (Uhrig et al., 2017).
 
     The annotated depth `<root>/[data_depth_annotated/]{train,val}/<drive>/proj_depth/groundtruth/image_0{2,3}/N.png`
-    with the pictures of the raw set, `<raw>/<date>/<drive>/image_0{2,3}/data/N.png` (or `<raw>/<drive>/...`); and the
+    with the images of the raw set, `<raw>/<date>/<drive>/image_0{2,3}/data/N.png` (or `<raw>/<drive>/...`); and the
     benchmark's own selection, `<root>/[depth_selection/]val_selection_cropped/{image,groundtruth_depth}/`, for testing.
 
     Args:
-        root: Of the annotated depth and the selection.
-        raw: Of the raw pictures; `root` where left out.
-        cameras: Which of the two colour cameras: 2 left, 3 right.
-        val_every: Where there is no val folder, each n-th training picture is for validation; 0 none.
+        root: Root of the annotated depth and the selection.
+        raw: Raw of the raw images; `root` by default.
+        cameras: Which of the two color cameras: 2 left, 3 right.
+        val_every: Where there is no val folder, each n-th training image is for validation; 0 none.
         **base: See `DepthData`.
     """
 
@@ -50,7 +50,7 @@ class KittiDepthData(DepthData):
         self.raw = Path(raw) if raw else self.root
 
     def find(self) -> Pairs:
-        """Lists the depth and looks for the picture of each."""
+        """Lists the depth and looks for the image of each."""
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder; give --data.root")
         found = [*self._annotated(), *self._selected()]
@@ -59,13 +59,13 @@ class KittiDepthData(DepthData):
                 f"{self.root}: no depth of KITTI; the layout is train/<drive>/proj_depth/groundtruth/image_02/*.png or "
                 "val_selection_cropped/groundtruth_depth/*.png"
             )
-        missing = [str(each.picture) for each in found if not each.picture.is_file()]
+        missing = [str(each.image) for each in found if not each.image.is_file()]
         if missing:
             raise DataError(
-                f"{self.raw}: {len(missing)} of {len(found)} pictures are missing: {shorten(missing, 2)}; the raw set "
+                f"{self.raw}: {len(missing)} of {len(found)} images are missing: {shorten(missing, 2)}; the raw set "
                 "is looked for there (--data.raw)"
             )
-        store = DepthFiles([str(each.picture) for each in found], [str(each.depth) for each in found], UNITS)
+        store = DepthFiles([str(each.image) for each in found], [str(each.depth) for each in found], UNITS)
         return Pairs(store, self.hold_out(store, np.array([each.split for each in found])), str(self.root))
 
     def _annotated(self) -> Iterator[_Pair]:
@@ -77,15 +77,15 @@ class KittiDepthData(DepthData):
                 for number in sorted(self.cameras):
                     camera = drive / f"proj_depth/groundtruth/image_0{number}"
                     for depth in _pngs(camera):
-                        yield _Pair(self._picture(drive.name, camera.name, depth.name), depth, split)
+                        yield _Pair(self._image(drive.name, camera.name, depth.name), depth, split)
 
-    def _picture(self, drive: str, camera: str, name: str) -> Path:
+    def _image(self, drive: str, camera: str, name: str) -> Path:
         match = _DRIVE.match(drive)
         places = [self.raw / drive / camera / "data" / name]
         if match:
             places.insert(0, self.raw / match.group(1) / drive / camera / "data" / name)
-        pictures = [place.with_suffix(ending) for place in places for ending in (".png", ".jpg")]
-        return next((place for place in pictures if place.is_file()), places[0])
+        images = [place.with_suffix(ending) for place in places for ending in (".png", ".jpg")]
+        return next((place for place in images if place.is_file()), places[0])
 
     def _selected(self) -> Iterator[_Pair]:
         top = next(
@@ -106,6 +106,6 @@ def _pngs(folder: Path) -> list[Path]:
 
 
 class _Pair(NamedTuple):
-    picture: Path
+    image: Path
     depth: Path
     split: Split

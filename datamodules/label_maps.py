@@ -10,46 +10,46 @@ from typing import Any, Literal
 import numpy as np
 
 from datamodules.class_names import shorten
+from datamodules.image_store import FileStore, ImageStore, PixelCache, StoredImages
 from datamodules.pairing import check_same_size
-from datamodules.pictures import FileStore, PictureStore, PixelCache, StoredPictures
-from datamodules.value_files import grey, read_values
+from datamodules.value_files import gray, read_values
 from visionkit.errors import DataError, UsageError, suggest
 from visionkit.images import ImageSource
 from visionkit.names import checked_name
 from visionkit.text_files import read_lines
 from visionkit.types import IGNORE
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 LossyLabels = Literal["refuse", "nearest"]
 
 _VALUES = 1 << 16
 _APART = 16  # compression moves values by less than half of this, but at the borders of objects
 
 
-def read_colours(path: str | Path) -> dict[str, Colour]:
-    """Reads a table of colours: a line `r g b name` each, separated by blanks, commas or tabs; `#` begins a comment.
+def read_colors(path: str | Path) -> dict[str, Color]:
+    """Reads a table of colors: a line `r g b name` each, separated by blanks, commas or tabs; `#` begins a comment.
 
     Raises:
-        DataError: No such file, a line that is not understood, a colour or name that stands there twice.
+        DataError: No such file, a line that is not understood, a color or name that is duplicated.
     """
-    colours: dict[str, Colour] = {}
+    colors: dict[str, Color] = {}
     for position, (number, line) in enumerate(read_lines(path, "table of colors")):
         text = line.partition("#")[0].strip()
         if not text:
             continue
         found = re.match(r"^(\d+)[\s,;]+(\d+)[\s,;]+(\d+)[\s,;]+(\S.*)$", text)
-        colour = tuple(int(value) for value in found.groups()[:3]) if found else ()
-        if found is None or max(colour) > 255:
+        color = tuple(int(value) for value in found.groups()[:3]) if found else ()
+        if found is None or max(color) > 255:
             if position == 0 and re.match(r"^\D+$", text):
                 continue  # a header
             raise DataError(f"{path} line {number}: {text!r} is not 'r g b name' with values of 0 to 255")
         name = checked_name(found.group(4), f"{path} line {number}", "class name")
-        if name in colours or colour in colours.values():
-            raise DataError(f"{path} line {number}: {name} or its colour {colour} stands there twice")
-        colours[name] = colour  # type: ignore[assignment]
-    if not colours:
-        raise DataError(f"{path}: the table of colours is empty")
-    return colours
+        if name in colors or color in colors.values():
+            raise DataError(f"{path} line {number}: {name} or its color {color} is duplicated")
+        colors[name] = color  # type: ignore[assignment]
+    if not colors:
+        raise DataError(f"{path}: the table of colors is empty")
+    return colors
 
 
 class LabelReader:
@@ -58,7 +58,7 @@ class LabelReader:
     Args:
         classes: Class names in label order.
         ignore: Values of the files that mean nothing, besides 255.
-        colours: Color of each class by name, for files in true color; other names there are ignored when they are not
+        colors: Color of each class by name, for files in true color; other names there are ignored when they are not
             among the classes.
         values: Value or values in the files of each class by name, where it is not its position among the classes.
         offset: Value of the first class; smaller values mean nothing.
@@ -72,16 +72,16 @@ class LabelReader:
         self,
         classes: Sequence[str],
         ignore: Sequence[int] = (),
-        colours: Mapping[str, Colour] | None = None,
+        colors: Mapping[str, Color] | None = None,
         values: Mapping[str, int | Sequence[int]] | None = None,
         offset: int = 0,
         lossy: LossyLabels = "refuse",
     ) -> None:
         self.classes, self.ignore, self.lossy = tuple(classes), tuple(ignore), lossy
-        self.plain = values is None and offset == 0 and colours is None
+        self.plain = values is None and offset == 0 and colors is None
         for name in self.classes:
-            if (colours is not None and name not in colours) or (values is not None and name not in values):
-                raise UsageError(f"data.classes: {name!r} has no colour or value in the labels' table")
+            if (colors is not None and name not in colors) or (values is not None and name not in values):
+                raise UsageError(f"data.classes: {name!r} has no color or value in the labels' table")
         self.table = np.full(_VALUES, -1, dtype=np.int16)  # by value; -1 is not allowed
         self.table[:offset] = IGNORE
         for number, name in enumerate(self.classes):
@@ -95,12 +95,12 @@ class LabelReader:
         for name in values or ():
             if name not in self.classes:
                 raise UsageError(f"data.values: {name!r} is not among data.classes{suggest(name, self.classes)}")
-        self._colours: tuple[np.ndarray, np.ndarray] | None = None
-        if colours is not None:
-            codes = {r << 16 | g << 8 | b: name for name, (r, g, b) in colours.items()}
+        self._colors: tuple[np.ndarray, np.ndarray] | None = None
+        if colors is not None:
+            codes = {r << 16 | g << 8 | b: name for name, (r, g, b) in colors.items()}
             order = np.array(sorted(codes), dtype=np.int64)
             known = {name: number for number, name in enumerate(self.classes)}
-            self._colours = order, np.array([known.get(codes[int(code)], IGNORE) for code in order], dtype=np.int64)
+            self._colors = order, np.array([known.get(codes[int(code)], IGNORE) for code in order], dtype=np.int64)
 
     def _assign(self, value: int, label: int, place: str) -> None:
         if not 0 <= value < _VALUES:
@@ -114,7 +114,7 @@ class LabelReader:
         """The classes of every pixel.
 
         Args:
-            path: An indexed, grey or 16-bit file of values, or a file in the table's colors.
+            path: An indexed, gray or 16-bit file of values, or a file in the table's colors.
 
         Returns:
             (h, w) uint8, 255 where ignored; int64 with more than 255 classes.
@@ -123,13 +123,13 @@ class LabelReader:
             DataError: Not readable, a value that is no class, a color that is not in the table, a lossy file.
         """
         values, lossy = read_values(path)
-        values = values if self._colours is not None else grey(values, lossy)
+        values = values if self._colors is not None else gray(values, lossy)
         if lossy:
             self._check_lossy(values, path, lossy)
         if values.ndim == 3:
-            labels = self._from_colours(values, path)
-        elif self._colours is not None:
-            raise DataError(f"{path}: holds numbers, not colours; leave data.colours out or give the coloured files")
+            labels = self._from_colors(values, path)
+        elif self._colors is not None:
+            raise DataError(f"{path}: holds numbers, not colors; leave data.colors out or give the colored files")
         else:
             labels = self._from_numbers(whole_values(values, path), path, lossy)
         return labels.astype(np.uint8) if len(self.classes) <= IGNORE else labels.astype(np.int64)
@@ -144,7 +144,7 @@ class LabelReader:
         near = np.diff(known).min(initial=_APART) < _APART
         if values.ndim == 3 or near:
             why = "colors" if values.ndim == 3 else f"values as near to each other as {shorten(map(str, known), 4)}"
-            raise DataError(f"{path}: {why} cannot be told apart in {lossy}; give the png files it was made of")
+            raise DataError(f"{path}: {why} cannot be distinguished in {lossy}; give the png files it was made of")
 
     def _from_numbers(self, values: np.ndarray, path: str | Path, lossy: str) -> np.ndarray:
         if lossy:
@@ -178,13 +178,13 @@ class LabelReader:
             return f"if the labels start at 1, set --data.label_offset 1; else {advice}"
         if len(found) <= len(self.classes):
             pairs = ", ".join(f"{name}: {value}" for name, value in zip(self.classes, found, strict=False))
-            return f"if they are classes, say which, such as --data.values '{{{pairs}}}'; else {advice}"
-        return f"say which value is which class with --data.values '{{NAME: VALUE, ...}}', or {advice}"
+            return f"if they are classes, state which, such as --data.values '{{{pairs}}}'; else {advice}"
+        return f"state which value is which class with --data.values '{{NAME: VALUE, ...}}', or {advice}"
 
-    def _from_colours(self, pixels: np.ndarray, path: str | Path) -> np.ndarray:
-        if self._colours is None:
-            raise DataError(f"{path}: is in colour; give the table of its colours with data.colours")
-        codes, numbers = self._colours
+    def _from_colors(self, pixels: np.ndarray, path: str | Path) -> np.ndarray:
+        if self._colors is None:
+            raise DataError(f"{path}: is in color; give the table of its colors with data.colors")
+        codes, numbers = self._colors
         wide = pixels[..., :3].astype(np.int64)
         code = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
         place = np.searchsorted(codes, code).clip(max=len(codes) - 1)
@@ -193,7 +193,7 @@ class LabelReader:
             y, x = np.argwhere(wrong)[0]
             r, g, b = (int(v) for v in pixels[y, x, :3])
             raise DataError(
-                f"{path}: colour {r} {g} {b} at row {y}, column {x} is not in the table of {len(codes)} colours "
+                f"{path}: color {r} {g} {b} at row {y}, column {x} is not in the table of {len(codes)} colors "
                 f"({int(wrong.sum())} such pixels)"
             )
         out: np.ndarray = numbers[place]
@@ -219,7 +219,7 @@ class LabelStore(FileStore):
     """Label files as decoded one-channel sources, so that the cache of images keeps them too.
 
     Args:
-        paths: Of the label files.
+        paths: Paths of the label files.
         reader: Turns them into classes.
     """
 
@@ -232,21 +232,21 @@ class LabelStore(FileStore):
         return ImageSource(self.reader.read(self.name(number)), self.name(number))
 
 
-class LabelledMaps(StoredPictures[PictureStore]):
+class LabeledMaps(StoredImages[ImageStore]):
     """Samples of a segmentation set; labels are read with their image.
 
     Args:
         store: The images.
         labels: Their label files, in the same order.
-        rows: Which of them belong here.
-        cache: Of images, or None.
-        label_cache: Of labels, or None.
+        rows: Indices of those that belong here.
+        cache: Cache of images, or None.
+        label_cache: Label cache of labels, or None.
         weigh: Labels (h, w) to the weight of every pixel, or None.
     """
 
     def __init__(
         self,
-        store: PictureStore,
+        store: ImageStore,
         labels: LabelStore,
         rows: np.ndarray,
         cache: PixelCache | None = None,

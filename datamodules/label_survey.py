@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from datamodules.class_names import shorten
-from datamodules.label_maps import LabelledMaps, LabelReader
+from datamodules.label_maps import LabeledMaps, LabelReader
 from datamodules.pairing import check_same_size, spread, warn_of_turned
-from datamodules.value_files import grey, read_values
+from datamodules.value_files import gray, read_values
 from visionkit.errors import DataError
 from visionkit.types import IGNORE
 
@@ -31,8 +31,8 @@ class LabelSurvey:
         files: Number of label maps.
         read: Number of those that were read.
         maps: (K,) label maps in which each class occurs.
-        pixels: (K,) share of each class among the pixels.
-        ignored: Share of ignored pixels.
+        pixels: (K,) fraction of each class among the pixels.
+        ignored: Fraction of ignored pixels.
         empty: Label maps with nothing but ignored pixels.
     """
 
@@ -44,19 +44,19 @@ class LabelSurvey:
     empty: int
 
     def notes(self, classes: Sequence[str]) -> tuple[str, ...]:
-        """Shares of the classes, for the summary.
+        """Fractions of the classes, for the summary.
 
         Args:
             classes: Class names.
         """
-        named = [f"{name} {share:.1%}" for name, share in zip(classes, self.pixels, strict=True)]
-        shares = f"pixels: {shorten(named, 20)}, ignored {self.ignored:.1%}"
+        named = [f"{name} {fraction:.1%}" for name, fraction in zip(classes, self.pixels, strict=True)]
+        fractions = f"pixels: {shorten(named, 20)}, ignored {self.ignored:.1%}"
         if self.read == self.files:
-            return (shares,)
-        return (f"{shares} (of {self.read:,} label maps that were read)",)
+            return (fractions,)
+        return (f"{fractions} (of {self.read:,} label maps that were read)",)
 
 
-def survey(samples: LabelledMaps, classes: int, source: str) -> LabelSurvey:
+def survey(samples: LabeledMaps, classes: int, source: str) -> LabelSurvey:
     """Reads label maps, all of them where that takes seconds, and compares their sizes with those of their images.
 
     Args:
@@ -80,11 +80,11 @@ def survey(samples: LabelledMaps, classes: int, source: str) -> LabelSurvey:
         seen += 1
     pairs = ((samples.store.source(k), samples.labels.name(k)) for k in spread(rows))
     warn_of_turned(pairs, source, "label map")
-    shares = counts / max(1, counts.sum())
-    return LabelSurvey(len(rows), seen, maps, shares[:classes], float(shares[IGNORE]), empty)
+    fractions = counts / max(1, counts.sum())
+    return LabelSurvey(len(rows), seen, maps, fractions[:classes], float(fractions[IGNORE]), empty)
 
 
-def _spread(samples: LabelledMaps) -> Iterator[tuple[int, np.ndarray]]:
+def _spread(samples: LabeledMaps) -> Iterator[tuple[int, np.ndarray]]:
     """Numbers and label maps, evenly spread over the set, until the budget of pixels is used up."""
     rows, left = samples.rows, MOST_PIXELS
     first = samples.labels.reader.read(samples.labels.name(int(rows[0])))
@@ -101,7 +101,7 @@ def is_binary(paths: Sequence[str], most: int | None = _PROBES) -> bool:
     """Whether label files hold the values 0 and 255 and no others, as masks of one class mostly do.
 
     Args:
-        paths: Of the files; read until one of them holds another value.
+        paths: Paths of the files; read until one of them holds another value.
         most: Number of files that are read at most, evenly spread.
     """
     return _values(paths, most, {0, IGNORE}) == {0, IGNORE}
@@ -111,7 +111,7 @@ def names_of_binary(paths: Sequence[str], source: str) -> list[str]:
     """Names of the classes of binary masks that nobody named: `background` and `foreground`.
 
     Args:
-        paths: Of the label files; the masks hold 0 and 255, or 0 and 1.
+        paths: Paths of the label files; the masks hold 0 and 255, or 0 and 1.
         source: Names them in the messages.
 
     Raises:
@@ -128,7 +128,13 @@ def names_of_binary(paths: Sequence[str], source: str) -> list[str]:
         return ["background", "foreground"]
     values = f"; the label files hold the values {shorten(map(str, sorted(found)), 12)}" if found else ""
     raise DataError(
-        f"{source}: no classes.txt says what the labels mean{values}; give --data.classes '[name of 0, name of 1, ...]'"
+        f"{source}: no classes.txt states what the labels mean{values}; "
+        f"give "
+        f"--data.classes "
+        f"'[name "
+        f"of "
+        f"0, "
+        f"name of 1, ...]'"
     )
 
 
@@ -138,7 +144,7 @@ def _values(paths: Sequence[str], most: int | None, within: set[int] | None) -> 
     found: set[int] = set()
     for place in np.unique(np.linspace(0, len(paths) - 1, count).astype(int)):
         values, lossy = read_values(paths[place])
-        values = grey(values)
+        values = gray(values)
         if lossy or values.ndim == 3:
             return set()
         found.update(np.unique(values).tolist())
@@ -152,11 +158,11 @@ def values_of_binary(reader: LabelReader, paths: Sequence[str], source: str) -> 
 
     Args:
         reader: Reads 255 as ignored, as nearly all label maps mean it.
-        paths: Of the label files.
+        paths: Paths of the label files.
         source: Names them in the messages.
 
     Returns:
-        Value by class name, or None where the files hold other values; and a note that says so.
+        Value by class name, or None where the files hold other values; and a note that states this.
 
     Raises:
         DataError: They do, and there are not two classes.
@@ -175,7 +181,7 @@ def values_of_binary(reader: LabelReader, paths: Sequence[str], source: str) -> 
             + (
                 f"is one class ({classes[0]}): name what 0 is too, --data.classes '{one}'"
                 if len(classes) == 1
-                else f"are {len(classes)} classes ({shorten(classes, 4)}): say what 255 is with --data.values "
+                else f"are {len(classes)} classes ({shorten(classes, 4)}): state what 255 is with --data.values "
                 f"'{{{classes[0]}: 0, {classes[1]}: 255, ...}}', or keep it ignored with --data.ignore [255]"
             )
         )
@@ -188,20 +194,20 @@ def values_of_binary(reader: LabelReader, paths: Sequence[str], source: str) -> 
 
 
 def warn_of_one_class(found: LabelSurvey, classes: Sequence[str], source: str) -> None:
-    """Warns where nothing is to be told apart: one class, and the rest of the pixels ignored.
+    """Warns where nothing is to be distinguished: one class, and the rest of the pixels ignored.
 
     Args:
         found: What the label maps of training hold.
         classes: Class names.
         source: Names the set.
     """
-    there = [name for name, share in zip(classes, found.pixels, strict=True) if share > 0]
+    there = [name for name, fraction in zip(classes, found.pixels, strict=True) if fraction > 0]
     if len(there) > 1:
         return
     what = f"every pixel of the label maps is {there[0]!r}" if there else "no pixel of the label maps has a class"
     ignored = f" or ignored ({found.ignored:.1%})" if there and found.ignored else ""
     log.warning(
-        "%s: %s%s, so there is nothing to tell apart; --data.values says which value is which class, "
+        "%s: %s%s, so there is nothing to distinguish; --data.values states which value is which class, "
         "--data.label_offset where they start",
         *(source, what, ignored),
     )

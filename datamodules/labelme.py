@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.class_names import index_classes
-from datamodules.object_entries import Entry
+from datamodules.object_entries import AnnotatedImage
 from datamodules.objects import ObjectData
 from datamodules.splits import SPLITS, split_folders
 from visionkit.data import Split
@@ -28,8 +28,8 @@ class LabelmeData(ObjectData):
 
     Args:
         root: The folder, with json files beside the images or in a folder of their own, or with `train`, `val` and
-            `test` of that kind.
-        images: Folder of the images below each split's folder; where left out, each json names its image.
+            `test` of that type.
+        images: Folder of the images below each split's folder; by default, each json names its image.
         **base: See `datamodules.objects.ObjectData`. `classes` left out are the labels in alphabetical order.
     """
 
@@ -45,7 +45,7 @@ class LabelmeData(ObjectData):
         first = next(folders[split] for split in SPLITS if split in folders)
         return sorted({name for _, top in _files(first) for name in _labels(top)})
 
-    def read(self, split: Split) -> list[Entry] | None:
+    def read(self, split: Split) -> list[AnnotatedImage] | None:
         folders = _folders(self.root)
         if split not in folders:
             return None
@@ -61,7 +61,9 @@ class LabelmeData(ObjectData):
         self.note(split, folder, skipped)
         return entries
 
-    def _entry(self, path: Path, top: dict[str, Any], stems: dict[str, list[Path]], skipped: dict[str, int]) -> Entry:
+    def _entry(
+        self, path: Path, top: dict[str, Any], stems: dict[str, list[Path]], skipped: dict[str, int]
+    ) -> AnnotatedImage:
         groups: dict[Any, tuple[str, list[list[float]]]] = {}
         places: dict[str, str] = {}
         for number, shape in enumerate(top["shapes"]):
@@ -81,7 +83,7 @@ class LabelmeData(ObjectData):
         for _, outlines in groups.values():
             points = np.concatenate([np.reshape(outline, (-1, 2)) for outline in outlines])
             boxes.append([*points.min(axis=0), *points.max(axis=0)])
-        return Entry(
+        return AnnotatedImage(
             file=str(_image(path, top, stems)),
             place=str(path),
             boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),

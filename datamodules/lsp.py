@@ -1,4 +1,4 @@
-"""Leeds Sports Poses and its extended set: `joints.mat` beside numbered pictures."""
+"""Leeds Sports Poses and its extended set: `joints.mat` beside numbered images."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.object_entries import Entry
-from datamodules.pose_data import PoseData, around_joints
+from datamodules.object_entries import AnnotatedImage
+from datamodules.pose_data import PoseData, around_keypoints
 from visionkit.data import Split
 from visionkit.errors import DataError
 
@@ -17,10 +17,10 @@ _TEST = 1000
 
 
 class LspData(PoseData):
-    """Persons of LSP: one a picture. Box and area are those about the labelled joints.
+    """People of LSP: one per image. Box and area are those about the labeled keypoints.
 
-    In the original file (3, 14, N) the third number says that a joint is hidden; all are labelled. In the extended
-    one (14, 3, N) it says that a joint is labelled at all.
+    In the original file (3, 14, N) the third number states that a keypoint is hidden; all are labeled. In the extended
+    one (14, 3, N) it states that a keypoint is labeled at all.
 
     Args:
         root: The folder with `joints.mat` and `images`.
@@ -36,9 +36,9 @@ class LspData(PoseData):
         """LSP's own skeleton."""
         return "lsp14" if name == "skeleton" else None
 
-    def read(self, split: Split) -> list[Entry] | None:
+    def read(self, split: Split) -> list[AnnotatedImage] | None:
         path = self.root / "joints.mat"
-        keypoints, original = read_joints(path, len(self.skeleton), self.skeleton.name)
+        keypoints, original = read_keypoints(path, len(self.skeleton), self.skeleton.name)
         whole = original and len(keypoints) > _TEST
         if split == "val" or (split == "test" and not whole):
             return None
@@ -46,9 +46,9 @@ class LspData(PoseData):
         digits = 4 if original else 5
         return [self._entry(path, number, keypoints[number], digits) for number in range(first, last)]
 
-    def _entry(self, path: Path, number: int, keypoints: np.ndarray, digits: int) -> Entry:
-        box = around_joints(keypoints[None])
-        return Entry(
+    def _entry(self, path: Path, number: int, keypoints: np.ndarray, digits: int) -> AnnotatedImage:
+        box = around_keypoints(keypoints[None])
+        return AnnotatedImage(
             file=str(self.root / "images" / f"im{number + 1:0{digits}d}.jpg"),
             place=f"{path} person {number + 1}",
             boxes=box,
@@ -58,11 +58,11 @@ class LspData(PoseData):
         )
 
 
-def read_joints(path: Path, count: int, skeleton: str) -> tuple[np.ndarray, bool]:
+def read_keypoints(path: Path, count: int, skeleton: str) -> tuple[np.ndarray, bool]:
     """Reads `joints.mat`.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         count: Keypoints of the skeleton.
         skeleton: Its name, for messages.
 
@@ -75,20 +75,20 @@ def read_joints(path: Path, count: int, skeleton: str) -> tuple[np.ndarray, bool
     from scipy.io import loadmat
 
     try:
-        joints = np.asarray(loadmat(str(path))["joints"], dtype=np.float64)
+        keypoints = np.asarray(loadmat(str(path))["joints"], dtype=np.float64)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; give --data.root the folder that holds joints.mat") from None
+        raise DataError(f"{path}: no such file; give --data.root the folder that holds keypoints.mat") from None
     except KeyError:
-        raise DataError(f"{path}: it holds no variable 'joints'") from None
+        raise DataError(f"{path}: it holds no variable 'keypoints'") from None
     except Exception as error:  # scipy raises what the bytes happen to lead to
         raise DataError(f"{path}: cannot be read as a .mat file ({type(error).__name__})") from None
-    if joints.ndim != 3 or sorted(joints.shape[:2]) != sorted((3, count)):
-        shape = "x".join(map(str, joints.shape))
+    if keypoints.ndim != 3 or sorted(keypoints.shape[:2]) != sorted((3, count)):
+        shape = "x".join(map(str, keypoints.shape))
         raise DataError(
-            f"{path}: joints of {shape} do not fit skeleton {skeleton}: 3x{count}xN or {count}x3xN is wanted"
+            f"{path}: keypoints of {shape} do not fit skeleton {skeleton}: 3x{count}xN or {count}x3xN is required"
         )
-    original = joints.shape[0] == 3
-    values = joints.transpose(2, 1, 0) if original else joints.transpose(2, 0, 1)
+    original = keypoints.shape[0] == 3
+    values = keypoints.transpose(2, 1, 0) if original else keypoints.transpose(2, 0, 1)
     out = values.astype(np.float32)
     flag = values[..., 2] > 0
     out[..., 2] = np.where(flag, 1, 2) if original else np.where(flag, 2, 0)

@@ -1,4 +1,4 @@
-"""MPII Human Pose in the json form that everybody trains from: a list of persons with centre and scale."""
+"""MPII Human Pose in the json form that everybody trains from: a list of people with center and scale."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from datamodules.coco_places import label_file
-from datamodules.object_entries import Entry
-from datamodules.pose_data import PoseData, around_joints
+from datamodules.object_entries import AnnotatedImage
+from datamodules.pose_data import PoseData, around_keypoints
 from visionkit.data import Split
 from visionkit.errors import DataError
 from visionkit.listing import resolve_listed
@@ -23,16 +23,16 @@ _UNIT = 200.0
 
 
 class MpiiData(PoseData):
-    """Persons of MPII's json.
+    """People of MPII's json.
 
     Its coordinates count pixels from 1 and become those of COCO, from 0. A person's box is the square about `center`
-    with 200 pixels times `scale` a side. The area that OKS wants, which MPII does not have, is that of the box about
-    the labelled joints. Head boxes are not in this form; PCKh here takes the distance from upper neck to head top.
+    with 200 pixels times `scale` a side. The area that OKS needs, which MPII does not have, is that of the box about
+    the labeled keypoints. Head boxes are not in this form; PCKh here takes the distance from upper neck to head top.
 
     Args:
         root: The folder of the data set.
         labels: The label files below it, with `{split}` in place of train, valid and test.
-        images: Folder of the pictures below it.
+        images: Folder of the images below it.
         **base: See `datamodules.pose_data.PoseData`.
     """
 
@@ -53,24 +53,24 @@ class MpiiData(PoseData):
         """MPII's own skeleton."""
         return "mpii16" if name == "skeleton" else None
 
-    def read(self, split: Split) -> list[Entry] | None:
+    def read(self, split: Split) -> list[AnnotatedImage] | None:
         path = self._file(split)
         if path is None:
             return None
-        persons = read_json(path)
-        if not isinstance(persons, list):
-            raise DataError(f"{path}: MPII's json is a list of persons")
-        pictures: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-        for number, person in enumerate(persons):
+        people = read_json(path)
+        if not isinstance(people, list):
+            raise DataError(f"{path}: MPII's json is a list of people")
+        images: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+        for number, person in enumerate(people):
             place = f"{path} [{number}]"
             if (
                 not isinstance(person, dict)
                 or not {"image", "center", "scale", "joints", "joints_vis"} <= person.keys()
             ):
-                raise DataError(f"{place}: a person has image, center, scale, joints and joints_vis")
-            pictures.setdefault(checked_name(person["image"], place, "image"), []).append(self._person(person, place))
+                raise DataError(f"{place}: a person has image, center, scale, keypoints and joints_vis")
+            images.setdefault(checked_name(person["image"], place, "image"), []).append(self._person(person, place))
         self.note(split, path)
-        return [self._entry(path, name, rows) for name, rows in pictures.items()]
+        return [self._entry(path, name, rows) for name, rows in images.items()]
 
     def _file(self, split: Split) -> Path | None:
         if not self.root.is_dir():
@@ -78,7 +78,7 @@ class MpiiData(PoseData):
         return label_file(self.root, split, self.labels, must=split == "train", usual=_LABELS)
 
     def _person(self, person: dict[str, Any], place: str) -> tuple[np.ndarray, np.ndarray]:
-        """(K, 3) joints and (4,) box."""
+        """(K, 3) keypoints and (4,) box."""
         count = len(self.skeleton)
         try:
             joints = np.array(person["joints"], dtype=np.float64).reshape(-1, 2)
@@ -86,24 +86,32 @@ class MpiiData(PoseData):
             x, y = (float(value) for value in person["center"])
             scale = float(person["scale"])
         except (TypeError, ValueError, OverflowError):
-            raise DataError(f"{place}: joints are pairs of numbers, center a pair and scale a number") from None
+            raise DataError(f"{place}: keypoints are pairs of numbers, center a pair and scale a number") from None
         if len(joints) != count or len(seen) != count:
             raise DataError(
-                f"{place}: it has {len(joints)} joints and skeleton {self.skeleton.name} has {count}; give the right "
+                f"{place}: it has {len(joints)} keypoints and skeleton "
+                f"{self.skeleton.name} "
+                f"has "
+                f"{count}; "
+                f"give "
+                f"the "
+                f"right "
                 "one with --data.skeleton"
             )
         if not np.isfinite(joints).all() or not all(map(math.isfinite, (x, y, scale))) or scale <= 0:
-            raise DataError(f"{place}: a joint, the center or the scale is no finite number, or the scale not above 0")
+            raise DataError(
+                f"{place}: a keypoint, the center or the scale is no finite number, or the scale not above 0"
+            )
         side = _UNIT * scale / 2
         box = np.array([x - 1 - side, y - 1 - side, x - 1 + side, y - 1 + side])
         keypoints = np.column_stack([joints - 1, np.where(seen > 0, 2, 0)])
         keypoints[seen <= 0] = 0
         return keypoints.astype(np.float32), box
 
-    def _entry(self, path: Path, name: str, rows: list[tuple[np.ndarray, np.ndarray]]) -> Entry:
+    def _entry(self, path: Path, name: str, rows: list[tuple[np.ndarray, np.ndarray]]) -> AnnotatedImage:
         keypoints = np.stack([joints for joints, _ in rows])
-        tight = around_joints(keypoints)
-        return Entry(
+        tight = around_keypoints(keypoints)
+        return AnnotatedImage(
             file=str(resolve_listed(self.root / self.images, name)),
             place=f"{path} image {name[:200]}",
             boxes=np.stack([box for _, box in rows]),

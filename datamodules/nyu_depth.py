@@ -1,4 +1,4 @@
-"""NYU Depth v2, its labelled part: one `.mat` file (HDF5) of 1,449 Kinect pictures with filled-in depth."""
+"""NYU Depth v2, its labeled part: one `.mat` file (HDF5) of 1,449 Kinect images with filled-in depth."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 
 from datamodules.depth_data import DepthData, Pairs
-from datamodules.depth_files import to_metres
+from datamodules.depth_files import to_meters
 from visionkit.data import Split
 from visionkit.errors import DataError
 from visionkit.images import ImageSource
 
 
 class NyuDepthData(DepthData):
-    """The labelled set of Silberman et al., 2012: 480x640 pictures, depth in metres.
+    """The labeled set of Silberman et al., 2012: 480x640 images, depth in meters.
 
     Args:
-        mat: `nyu_depth_v2_labeled.mat`; pictures are read from it one by one.
-        splits: `splits.mat` with the official 795 training and 654 test pictures (`trainNdxs`, `testNdxs`, from 1
-            on). Without it each n-th picture is held out.
+        mat: `nyu_depth_v2_labeled.mat`; images are read from it one by one.
+        splits: `splits.mat` with the official 795 training and 654 test images (`trainNdxs`, `testNdxs`, from 1
+            on). Without it each n-th image is held out.
         raw: Depth as the camera measured it, with holes (`rawDepths`), in place of the filled-in one.
-        val_every: Each n-th training picture is for validation; 0 none.
+        val_every: Each n-th training image is for validation; 0 none.
         **base: See `DepthData`.
     """
 
@@ -51,11 +51,11 @@ class NyuDepthData(DepthData):
 
 
 class NyuStore:
-    """The pictures of the file; each process opens it for itself.
+    """The images of the file; each process opens it for itself.
 
     Args:
         path: The file.
-        key: Of the depth.
+        key: Key of the depth.
 
     Raises:
         DataError: Not there, no HDF5, or other contents.
@@ -83,17 +83,17 @@ class NyuStore:
         return self.length
 
     def name(self, number: int) -> str:
-        """The file and the number of the picture, from 1 as in MATLAB."""
+        """The file and the number of the image, from 1 as in MATLAB."""
         return f"{self.path}[{number + 1}]"
 
     def source(self, number: int) -> ImageSource:
-        """The picture."""
+        """The image."""
         pixels = np.asarray(self._read("images")[number])
         return ImageSource(np.ascontiguousarray(pixels.transpose(2, 1, 0)), self.name(number))
 
     def depth(self, number: int) -> np.ndarray:
-        """Its depth, (h, w) float32 metres."""
-        return np.ascontiguousarray(to_metres(np.asarray(self._read(self.key)[number])).T)
+        """Its depth, (h, w) float32 meters."""
+        return np.ascontiguousarray(to_meters(np.asarray(self._read(self.key)[number])).T)
 
     def _read(self, key: str) -> Any:
         import h5py
@@ -129,6 +129,6 @@ def _read_splits(path: Path, count: int) -> dict[Split, np.ndarray]:
             raise DataError(f"{path}: holds no {key!r}, as NYU's splits.mat does")
         rows = np.asarray(table[key]).ravel().astype(np.int64) - 1
         if len(rows) and (rows.min() < 0 or rows.max() >= count):
-            raise DataError(f"{path}: {key} names picture {int(rows.max()) + 1} of {count}")
+            raise DataError(f"{path}: {key} names image {int(rows.max()) + 1} of {count}")
         out[split] = rows
     return out

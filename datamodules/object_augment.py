@@ -1,4 +1,4 @@
-"""Training augmentation of pictures with objects: zoom, place, mirror, quarter turns, colours; truth stays aligned.
+"""Training augmentation of images with objects: zoom, place, flip, quarter turns, colors; truth stays aligned.
 
 Everything that moves pixels goes into the sample's one view, so it is done inside the one resample and costs nothing.
 """
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.augment import SampleAugment
-from datamodules.photometric import ColourStep, Steps, colour_matrix
+from datamodules.photometric import ColorStep, Steps, color_matrix
 from visionkit.errors import UsageError
 from visionkit.targets import per_instance
 from visionkit.types import Photometric, Sample, Target, View
@@ -23,22 +23,22 @@ _TRIES = 10
 class ObjectAugment(SampleAugment):
     """Augmentation for boxes, masks and whatever else belongs to objects.
 
-    A part of the picture, or more than the picture, is cut at random and becomes the input (large-scale jitter, Ghiasi
+    A part of the image, or more than the image, is cut at random and becomes the input (large-scale jitter, Ghiasi
     et al., 2021). An object of which too little is left loses its row in every key.
 
     Args:
-        scale: Smallest and largest zoom: 1 is the whole picture, 2 shows its half, 0.5 gives it a border of fill.
-        crop: Height and width in file pixels of the part at zoom 1, in place of the picture's own: for pictures of many
-            sizes that are shown in their own pixels (`input.fit native`), or that are larger than the input.
-        ratio: Largest change of shape: 1.2 lets the part be up to 1.2 times wider or taller than the picture's shape.
-        move: How far beyond its border a part may reach, as a share of its side.
-        flip: Probability of mirroring left and right.
-        turn: Quarter turns, each of the four equally often, for pictures without an up: microscopes, aerial photos.
+        scale: Smallest and largest zoom: 1 is the whole image, 2 shows its half, 0.5 gives it a border of fill.
+        crop: Height and width in file pixels of the part at zoom 1, in place of the image's own: for images of many
+            sizes that are shown in their own pixels (`input.resize_mode native`), or that are larger than the input.
+        ratio: Largest change of shape: 1.2 lets the part be up to 1.2 times wider or taller than the image's shape.
+        move: How far beyond its border a part may reach, as a fraction of its side.
+        flip: Probability of a horizontal flip.
+        turn: Quarter turns, each of the four equally often, for images without an up: microscopes, aerial photos.
         min_visible: An object of whose box a smaller share is left is no target any more.
         brightness: Factor from 1 - b to 1 + b.
-        contrast: Factor from 1 - c to 1 + c, about middle grey (128).
+        contrast: Factor from 1 - c to 1 + c, about middle gray (128).
         saturation: Factor from 1 - s to 1 + s.
-        hue: Largest turn of the hue, as a share of the circle (at most 0.5).
+        hue: Largest turn of the hue, as a fraction of the circle (at most 0.5).
         draft: JPEG files may be decoded at reduced scale where that still exceeds the input.
 
     Example:
@@ -76,7 +76,7 @@ class ObjectAugment(SampleAugment):
         self.scale, self.ratio, self.move = (float(scale[0]), float(scale[1])), ratio, move
         self.crop = None if crop is None else (int(crop[0]), int(crop[1]))
         self.flip, self.turn, self.min_visible = flip, turn, min_visible
-        self.colours = (brightness, contrast, saturation, hue)
+        self.colors = (brightness, contrast, saturation, hue)
         self.draft = draft
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
@@ -95,18 +95,18 @@ class ObjectAugment(SampleAugment):
                 break
         target = rows(sample.target, left >= self.min_visible)
         steps: list[Photometric] = [] if sample.photometric is None else [sample.photometric]
-        if any(self.colours):
+        if any(self.colors):
             turns = rng.uniform(-1, 1, 4)
-            brightness, contrast, saturation = (1 + s * t for s, t in zip(self.colours[:3], turns[:3], strict=True))
-            matrix = colour_matrix(brightness, contrast, saturation, self.colours[3] * turns[3])
-            steps.append(ColourStep(tuple(matrix.ravel().tolist())))
+            brightness, contrast, saturation = (1 + s * t for s, t in zip(self.colors[:3], turns[:3], strict=True))
+            matrix = color_matrix(brightness, contrast, saturation, self.colors[3] * turns[3])
+            steps.append(ColorStep(tuple(matrix.ravel().tolist())))
         photometric = Steps(tuple(steps)) if steps else None
         return replace(sample, target=target, view=view, photometric=photometric, draft=self.draft)
 
     def _view(self, size: tuple[int, int], flip: bool, turn: float, rng: np.random.Generator) -> View:
         height, width = size
         fit = 1.0
-        if turn in (90.0, 270.0):  # the largest part of the picture's own shape that the turned one holds
+        if turn in (90.0, 270.0):  # the largest part of the image's own shape that the turned one holds
             height, width = width, height
             fit = min(width / size[1], height / size[0])
         low, high = math.log(self.scale[0]), math.log(self.scale[1])
@@ -116,7 +116,7 @@ class ObjectAugment(SampleAugment):
         w, h = max(wide / zoom * stretch, 1.0), max(tall / zoom / stretch, 1.0)
         x = _place(w, width, self.move, rng)
         y = _place(h, height, self.move, rng)
-        # The part is placed in the turned picture; its centre goes back, since the view turns about it.
+        # The part is placed in the turned image; its center goes back, since the view turns about it.
         dx, dy = x + w / 2 - width / 2, y + h / 2 - height / 2
         angle = math.radians(turn)
         cx = size[1] / 2 + math.cos(angle) * dx - math.sin(angle) * dy
@@ -131,14 +131,14 @@ def _place(part: float, whole: float, move: float, rng: np.random.Generator) -> 
 
 
 def visible(boxes: np.ndarray, view: View) -> np.ndarray:
-    """(N,) share of each box's area that a view shows.
+    """(N,) fraction of each box's area that a view shows.
 
     Args:
         boxes: (N, 4) x1, y1, x2, y2 in file pixels.
         view: Turned by quarter turns at most.
     """
     x1, y1, x2, y2 = view.box
-    if round(view.rotation / 90) % 2:  # turned about its centre, a part covers what lies across
+    if round(view.rotation / 90) % 2:  # turned about its center, a part covers what lies across
         cx, cy, w, h = (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
         x1, y1, x2, y2 = cx - h / 2, cy - w / 2, cx + h / 2, cy + w / 2
     inside = np.clip(boxes, [x1, y1, x1, y1], [x2, y2, x2, y2])
@@ -147,7 +147,7 @@ def visible(boxes: np.ndarray, view: View) -> np.ndarray:
 
 
 def rows(target: Target, keep: np.ndarray) -> Target:
-    """The target with some of its objects: every key that has a row an object loses the same ones.
+    """The target with some of its objects: every key that has one row per object loses the same ones.
 
     Args:
         target: See `visionkit.types.Target`.

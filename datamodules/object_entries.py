@@ -1,4 +1,4 @@
-"""What a label file says of one image, and what is done to all of them: boxes clipped, files looked for."""
+"""What a label file states about one image, and what is done to all of them: boxes clipped, files looked for."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Segment = Rle | list[list[float]] | None
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
-    """What a label file says of one picture.
+class AnnotatedImage:
+    """What a label file states about one image.
 
     Attributes:
-        file: Path of the picture.
+        file: Path of the image.
         place: Names the entry in messages: the label file and what in it.
         boxes: (N, 4) float64, x1, y1, x2, y2 in file pixels.
         labels: (N,) int64, 0-based numbers of classes.
@@ -52,10 +52,10 @@ class Entry:
 
     @property
     def crowded(self) -> np.ndarray:
-        """(N,) bool, none where the format does not say."""
+        """(N,) bool, none where the format does not state."""
         return self.crowd if len(self.crowd) == len(self) else np.zeros(len(self), dtype=bool)
 
-    def take(self, rows: np.ndarray) -> Entry:
+    def take(self, rows: np.ndarray) -> AnnotatedImage:
         """The entry with some of its objects.
 
         Args:
@@ -79,7 +79,7 @@ class Entry:
         """The outlines as run lengths.
 
         Args:
-            size: Height and width of the picture.
+            size: Height and width of the image.
 
         Raises:
             DataError: An object without an outline, or one that is none.
@@ -93,7 +93,7 @@ class Entry:
             elif tuple(segment["size"]) != size:
                 given = "x".join(map(str, segment["size"]))
                 raise DataError(
-                    f"{self.place}: object {number + 1} has a mask of {given} for a picture of {size_text(size)}"
+                    f"{self.place}: object {number + 1} has a mask of {given} for an image of {size_text(size)}"
                 )
             else:
                 rles.append(segment)
@@ -101,24 +101,24 @@ class Entry:
 
 
 def clean(
-    entries: Sequence[Entry],
+    entries: Sequence[AnnotatedImage],
     source: str,
-    sizes: Callable[[Entry], tuple[int, int]] | None = None,
+    sizes: Callable[[AnnotatedImage], tuple[int, int]] | None = None,
     counts: dict[str, int] | None = None,
-) -> list[Entry]:
-    """Clips boxes to their pictures and drops those without an area, with one warning that counts them.
+) -> list[AnnotatedImage]:
+    """Clips boxes to their images and drops those without an area, with one warning that counts them.
 
     Args:
-        entries: As they were read.
+        entries: Entries, as they were read.
         source: Names the data in the warning.
-        sizes: Where an entry does not state the size of its picture; left out, such boxes are not clipped on the right
+        sizes: Where an entry does not state the size of its image; left out, such boxes are not clipped on the right
             and at the bottom.
         counts: Gets the number of objects that are left out, by reason.
 
     Raises:
         DataError: A coordinate that is not a finite number; names the entry.
     """
-    out: list[Entry] = []
+    out: list[AnnotatedImage] = []
     clipped: list[str] = []
     dropped: list[str] = []
     objects = sum(len(entry) for entry in entries)
@@ -136,20 +136,20 @@ def clean(
         clipped += [entry.place] * int(moved.sum())
         dropped += [entry.place] * int((~keep).sum())
         out.append(replace(entry, boxes=boxes).take(keep))
-    told = []
+    message = []
     if dropped and counts is not None:
         counts["objects without an area inside their image"] = len(dropped)
     if dropped:
-        told.append(f"{len(dropped)} without an area inside their picture are left out ({_few(dropped)})")
+        message.append(f"{len(dropped)} without an area inside their image are left out ({_few(dropped)})")
     if clipped:
-        told.append(f"{len(clipped)} that reach beyond it are clipped ({_few(clipped)})")
-    if told:
-        log.warning("%s: of %d objects %s", source, objects, " and ".join(told))
+        message.append(f"{len(clipped)} that reach beyond it are clipped ({_few(clipped)})")
+    if message:
+        log.warning("%s: of %d objects %s", source, objects, " and ".join(message))
     return out
 
 
-def check_files(entries: Sequence[Entry], source: str) -> None:
-    """Asks for the size of every picture file, so that a missing one is told now and not in mid-epoch.
+def check_files(entries: Sequence[AnnotatedImage], source: str) -> None:
+    """Asks for the size of every image file, so that a missing one is reported now and not in mid-epoch.
 
     Raises:
         DataError: Some are missing or empty; names the first ones and who asks for them.

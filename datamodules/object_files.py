@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from datamodules.object_entries import Entry, check_files
+from datamodules.object_entries import AnnotatedImage, check_files
 from datamodules.object_formats import open_objects
 from datamodules.object_writers import WRITERS, Losses
 from datamodules.objects import ObjectData
@@ -24,12 +24,12 @@ class Converted:
     """What `convert` did.
 
     Attributes:
-        pictures: Number by split.
+        images: Number by split.
         objects: Number in all.
         losses: See `Losses`.
     """
 
-    pictures: dict[str, int]
+    images: dict[str, int]
     objects: int
     losses: Losses
 
@@ -47,8 +47,8 @@ def convert(
         source: An opened set, or where it is; see `datamodules.object_formats.open_objects`.
         out: A folder that is new or empty.
         form: The format to write.
-        given: The format of the source; found out where left out.
-        progress: Told after each image how many are done.
+        given: The format of the source; detected by default.
+        progress: Reported after each image how many are done.
 
     Raises:
         UsageError: The folder is not empty.
@@ -60,7 +60,7 @@ def convert(
     if form not in get_args(Target):
         raise UsageError(f"--to {form}: allowed are {', '.join(get_args(Target))}")
     data = source if isinstance(source, ObjectData) else open_objects(source, given, val_fraction=0, test_fraction=0)
-    parts = {split: data.labelled(split) for split in data.splits()}
+    parts = {split: data.labeled(split) for split in data.splits()}
     for split, entries in parts.items():
         check_files(entries, f"{data.source}, {split}")
     losses = Losses()
@@ -75,8 +75,8 @@ def convert(
 
 
 def _write(
-    add: Callable[[Split, str, Entry, tuple[int, int]], None],
-    parts: Mapping[Split, list[Entry]],
+    add: Callable[[Split, str, AnnotatedImage, tuple[int, int]], None],
+    parts: Mapping[Split, list[AnnotatedImage]],
     one_folder: bool,
     progress: Callable[[int], None] | None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Which format a data set of objects or keypoints is in: said by its files, or by an option."""
+"""Which format a data set of objects or keypoints is in: stated by its files, or by an option."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from visionkit.listing import list_files, list_folders
 FORMATS = ("coco", "voc", "yolo", "cvat", "labelme", "openimages", "csv", "maps")
 """What can be read."""
 
-_HEAD = 1 << 16  # bytes of a file that say what it is
+_HEAD = 1 << 16  # bytes of a file that state what it is
 _ENDINGS = frozenset(
     {".json", ".xml", ".csv", ".txt", ".yaml", ".yml", ".data", ".names", ".png", ".jpg", ".jpeg", ".bmp"}
 )
@@ -38,9 +38,9 @@ def open_objects(
 
     Args:
         source: Its folder, its label file, or the yaml file of a YOLO set.
-        form: Its format, one of `FORMATS`; found out where left out.
-        labels: Where its label files are, if not in the usual places: a file, or a path below the folder.
-        images: Folder of the images below it, if not in the usual places.
+        form: Its format, one of `FORMATS`; detected by default.
+        labels: Where its label files are, if not in the usual locations: a file, or a path below the folder.
+        images: Folder of the images below it, if not in the usual locations.
         **base: See `datamodules.objects.ObjectData`; for COCO's keypoints a `skeleton` too.
 
     Raises:
@@ -122,7 +122,7 @@ def _recognized(root: Path, file: Path | None, labels: str | None) -> str:
     for path in listing.files:
         place = (path.parent, path.suffix.lower())
         seen[place] += 1
-        if seen[place] <= 4 and (form := _of_file(path)) is not None:  # a few of each folder say it
+        if seen[place] <= 4 and (form := _of_file(path)) is not None:  # a few of each folder state it
             kinds[form] += 1
     for form in ("openimages", "cvat", "voc", "yolo", "coco", "labelme", "csv"):
         if kinds[form]:
@@ -140,7 +140,7 @@ def _recognized(root: Path, file: Path | None, labels: str | None) -> str:
 
 
 def _of_file(path: Path) -> str | None:
-    """The format that a file is of, by its ending and its beginning; None where it says nothing."""
+    """The format that a file is of, by its ending and its beginning; None where it carries no information."""
     suffix = path.suffix.lower()
     try:
         with path.open("rb") as file:

@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 from PIL import Image
 
-from datamodules.object_entries import Entry, Segment
+from datamodules.object_entries import AnnotatedImage, Segment
 from visionkit.data import Split
 from visionkit.listing import is_image_name
 from visionkit.masks import Rle, decode_crop, encode_polygons, mask_areas, mask_polygons
@@ -33,7 +33,7 @@ class Losses:
             self.counts[what] = self.counts.get(what, 0) + number
 
     def lines(self) -> list[str]:
-        """One line for each kind of loss."""
+        """One line for each type of loss."""
         return [f"{what}: {number} objects" for what, number in self.counts.items()]
 
 
@@ -42,23 +42,23 @@ class Writer:
 
     Args:
         out: The folder.
-        classes: In label order.
+        classes: Classes in label order.
         losses: Counts what the format cannot hold.
-        skeleton: Of the keypoints, or None.
+        skeleton: Skeleton of the keypoints, or None.
     """
 
     def __init__(self, out: Path, classes: Sequence[str], losses: Losses, skeleton: Skeleton | None = None) -> None:
         self.out, self.classes, self.losses, self.skeleton = out, classes, losses, skeleton
         out.mkdir(parents=True, exist_ok=True)
 
-    def add(self, split: Split, name: str, entry: Entry, size: tuple[int, int]) -> None:
-        """Writes one picture and what is known of it."""
+    def add(self, split: Split, name: str, entry: AnnotatedImage, size: tuple[int, int]) -> None:
+        """Writes one image and what is known of it."""
         raise NotImplementedError
 
-    def close(self, parts: Mapping[Split, Sequence[Entry]]) -> None:
+    def close(self, parts: Mapping[Split, Sequence[AnnotatedImage]]) -> None:
         """Writes what is written once."""
 
-    def lose(self, entry: Entry, what: str, outlines: bool = True, keypoints: bool = True) -> None:
+    def lose(self, entry: AnnotatedImage, what: str, outlines: bool = True, keypoints: bool = True) -> None:
         """Counts the outlines and keypoints of an entry that a format has no place for."""
         if outlines and entry.segments is not None:
             self.losses.add(f"{what} no outlines", sum(each is not None for each in entry.segments))
@@ -66,7 +66,7 @@ class Writer:
             self.losses.add(f"{what} no keypoints", len(entry))
 
     @staticmethod
-    def copy(entry: Entry, to: Path) -> None:
+    def copy(entry: AnnotatedImage, to: Path) -> None:
         """Copies the image."""
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(entry.file, to)
@@ -80,7 +80,7 @@ class CocoWriter(Writer):
         self.images: dict[str, list[dict[str, Any]]] = {}
         self.annotations: dict[str, list[dict[str, Any]]] = {}
 
-    def add(self, split: Split, name: str, entry: Entry, size: tuple[int, int]) -> None:
+    def add(self, split: Split, name: str, entry: AnnotatedImage, size: tuple[int, int]) -> None:
         self.copy(entry, self.out / "images" / split / name)
         images, annotations = self.images.setdefault(split, []), self.annotations.setdefault(split, [])
         number = len(images) + 1
@@ -101,7 +101,7 @@ class CocoWriter(Writer):
                 each |= {"keypoints": _plain(rows.ravel()), "num_keypoints": int((rows[:, 2] > 0).sum())}
             annotations.append(each)
 
-    def close(self, parts: Mapping[Split, Sequence[Entry]]) -> None:
+    def close(self, parts: Mapping[Split, Sequence[AnnotatedImage]]) -> None:
         folder = self.out / "annotations"
         folder.mkdir(exist_ok=True)
         categories: list[dict[str, Any]] = [{"id": k + 1, "name": name} for k, name in enumerate(self.classes)]
@@ -120,7 +120,7 @@ class CocoWriter(Writer):
 class VocWriter(Writer):
     """`Annotations/*.xml`, `JPEGImages/`, `ImageSets/Main/<split>.txt`; holds boxes, difficult for crowds."""
 
-    def add(self, split: Split, name: str, entry: Entry, size: tuple[int, int]) -> None:
+    def add(self, split: Split, name: str, entry: AnnotatedImage, size: tuple[int, int]) -> None:
         self.copy(entry, self.out / "JPEGImages" / name)
         self.lose(entry, "VOC's xml holds")
         objects = "".join(
@@ -155,7 +155,7 @@ _VOC_OBJECT = """  <object>
 class YoloWriter(Writer):
     """`images/<split>/`, `labels/<split>/*.txt` and `data.yaml`; holds boxes or one outline an object."""
 
-    def add(self, split: Split, name: str, entry: Entry, size: tuple[int, int]) -> None:
+    def add(self, split: Split, name: str, entry: AnnotatedImage, size: tuple[int, int]) -> None:
         self.copy(entry, self.out / "images" / split / name)
         crowded = entry.crowded
         self.losses.add("YOLO holds no crowds, so they are left out", int(crowded.sum()))
@@ -179,7 +179,7 @@ class YoloWriter(Writer):
         (folder / f"{_stem(name)}.txt").write_text("".join(lines))
 
     @staticmethod
-    def _box(entry: Entry, k: int, size: tuple[int, int]) -> list[float]:
+    def _box(entry: AnnotatedImage, k: int, size: tuple[int, int]) -> list[float]:
         x1, y1, x2, y2 = (entry.boxes[k] / (size[1], size[0], size[1], size[0])).tolist()
         return [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
 
@@ -194,10 +194,10 @@ class YoloWriter(Writer):
             self.losses.add("YOLO holds one outline an object, so its parts are joined by lines")
         return join_polygons(polygons) if polygons else None
 
-    def close(self, parts: Mapping[Split, Sequence[Entry]]) -> None:
+    def close(self, parts: Mapping[Split, Sequence[AnnotatedImage]]) -> None:
         lines = ["path: .", *(f"{split}: images/{split}" for split in parts)]
         if self.skeleton is not None:
-            lines += [f"kpt_shape: [{len(self.skeleton)}, 3]", f"flip_idx: {list(self.skeleton.mirror)}"]
+            lines += [f"kpt_shape: [{len(self.skeleton)}, 3]", f"flip_idx: {list(self.skeleton.flip_indices)}"]
             lines += [f"kpt_names: {{0: {json.dumps(list(self.skeleton.keypoints), ensure_ascii=False)}}}"]
         # In quotes: no, 1e3 and 12:30 are no text for every reader of yaml.
         names = (f"  {k}: {json.dumps(name, ensure_ascii=False)}" for k, name in enumerate(self.classes))
@@ -211,7 +211,7 @@ class CsvWriter(Writer):
         super().__init__(out, classes, losses, skeleton)
         self.rows: list[list[Any]] = [["path", "label", "xmin", "ymin", "xmax", "ymax", "iscrowd", "split"]]
 
-    def add(self, split: Split, name: str, entry: Entry, size: tuple[int, int]) -> None:
+    def add(self, split: Split, name: str, entry: AnnotatedImage, size: tuple[int, int]) -> None:
         path = f"images/{split}/{name}"
         self.copy(entry, self.out / path)
         self.lose(entry, "csv holds")
@@ -220,7 +220,7 @@ class CsvWriter(Writer):
         if not len(entry):
             self.rows.append([path, "", "", "", "", "", "", split])
 
-    def close(self, parts: Mapping[Split, Sequence[Entry]]) -> None:
+    def close(self, parts: Mapping[Split, Sequence[AnnotatedImage]]) -> None:
         with (self.out / "boxes.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows(self.rows)
 
@@ -228,7 +228,7 @@ class CsvWriter(Writer):
 class MapWriter(Writer):
     """`<split>/images/` and `<split>/labels/*.png`, 16 bits, k for object k; holds outlines of one class."""
 
-    def add(self, split: Split, name: str, entry: Entry, size: tuple[int, int]) -> None:
+    def add(self, split: Split, name: str, entry: AnnotatedImage, size: tuple[int, int]) -> None:
         self.copy(entry, self.out / split / "images" / name)
         self.lose(entry, "instance maps hold", outlines=False)
         crowded = entry.crowded
@@ -286,7 +286,7 @@ def join_polygons(polygons: Sequence[Sequence[float]]) -> list[float]:
     return [float(value) for value in whole.ravel()]
 
 
-def _xywh(entry: Entry, k: int, box: Sequence[float]) -> list[float]:
+def _xywh(entry: AnnotatedImage, k: int, box: Sequence[float]) -> list[float]:
     """x, y, width, height; as a COCO file had them, where the box was not clipped."""
     given = entry.more.get("file_xywh")
     sides = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
@@ -305,7 +305,7 @@ def _stem(name: str) -> str:
     return Path(name).stem if is_image_name(name) else name
 
 
-def _area_of(entry: Entry, k: int, segment: Segment, size: tuple[int, int]) -> float:
+def _area_of(entry: AnnotatedImage, k: int, segment: Segment, size: tuple[int, int]) -> float:
     if entry.area is not None and np.isfinite(entry.area[k]):
         return float(entry.area[k])
     if segment is not None:

@@ -1,6 +1,7 @@
-"""Pictures with objects, whatever format they were written in: checked, cleaned, made into samples when asked for.
+"""Images with objects, whatever format they were written in: checked, cleaned, made into samples when asked for.
 
-A reader of a format makes one `Entry` per image; everything behind that is here and is the same for all formats.
+A reader of a format makes one `AnnotatedImage` per image; everything behind that is here and is the same for all
+formats.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from datamodules.augment import SampleAugment
-from datamodules.object_entries import Entry, check_files, clean, size_text
-from datamodules.pictures import FileStore, PixelCache
+from datamodules.image_store import FileStore, PixelCache
+from datamodules.object_entries import AnnotatedImage, check_files, clean, size_text
 from datamodules.splits import SPLITS
 from datamodules.splitting import SplittingData
 from visionkit.data import Split
@@ -31,18 +32,18 @@ ObjectTarget = Literal["boxes", "masks"]
 Crowds = Literal["ignore", "objects"]
 
 
-class ObjectPictures(Sequence[Sample]):
-    """Samples of pictures with objects.
+class ObjectImages(Sequence[Sample]):
+    """Samples of images with objects.
 
     Args:
         entries: Cleaned.
         target: `boxes`, or `masks` as well.
-        store: The pictures of the entries, in their order.
-        cache: Decoded pictures by position, or None.
+        store: The images of the entries, in their order.
+        cache: Decoded images by position, or None.
     """
 
     def __init__(
-        self, entries: Sequence[Entry], target: ObjectTarget, store: FileStore, cache: PixelCache | None = None
+        self, entries: Sequence[AnnotatedImage], target: ObjectTarget, store: FileStore, cache: PixelCache | None = None
     ) -> None:
         self.entries, self.target, self.store, self.cache = entries, target, store, cache
 
@@ -58,7 +59,7 @@ class ObjectPictures(Sequence[Sample]):
         size = image.size
         if entry.size is not None and entry.size != size:
             raise DataError(
-                f"{entry.place}: says {size_text(entry.size)} (height x width) and {entry.file} has {size_text(size)}"
+                f"{entry.place}: states {size_text(entry.size)} (height x width) and {entry.file} has {size_text(size)}"
             )
         target: dict[str, Any] = {
             "boxes": entry.boxes,
@@ -80,7 +81,7 @@ class ObjectData(SplittingData):
 
     Args:
         target: `boxes` for detection, `masks` for instance segmentation.
-        cache_mb: Decoded pictures are kept in memory where all of a split fit into this many MiB; 0 keeps none.
+        cache_mb: Decoded images are kept in memory where all of a split fit into this many MiB; 0 keeps none.
         augment: Changes training samples; see `datamodules.object_augment`.
         crowds: `ignore` leaves crowd regions and difficult objects out of loss and metric; `objects` takes them as
             ordinary objects, for tools such as CVAT that mark every painted mask as a crowd.
@@ -88,7 +89,7 @@ class ObjectData(SplittingData):
 
     Attributes:
         root: The folder of the data.
-        keeps_crowds: Training pictures keep their crowd regions, for a loss that must know where not to look.
+        keeps_crowds: Training images keep their crowd regions, for a loss that must know where not to look.
         notes: Where each split comes from and what was left out of it, as its reader noted it.
     """
 
@@ -113,11 +114,11 @@ class ObjectData(SplittingData):
         self.crowds: Crowds = crowds
         self.notes: dict[Split, SplitNotes] = {}
         self.cache_mb = cache_mb
-        self._read: dict[Split, list[Entry] | None] = {}
+        self._read: dict[Split, list[AnnotatedImage] | None] = {}
         self._parts: dict[Split, np.ndarray] = {}
 
     @abstractmethod
-    def read(self, split: Split) -> list[Entry] | None:
+    def read(self, split: Split) -> list[AnnotatedImage] | None:
         """The entries of one split in a fixed order, labels checked against `classes`; None where it has none."""
 
     @property
@@ -125,21 +126,21 @@ class ObjectData(SplittingData):
         """Names the data in messages: its folder, where it has one."""
         return type(self).__name__ if self.root == Path() else str(self.root)
 
-    def check(self, split: Split, entries: list[Entry], counts: dict[str, int]) -> list[Entry]:
-        """What a kind of data does to entries as they were read, before boxes are clipped; by default nothing.
+    def check(self, split: Split, entries: list[AnnotatedImage], counts: dict[str, int]) -> list[AnnotatedImage]:
+        """What a type of data does to entries as they were read, before boxes are clipped; by default nothing.
 
         Args:
             split: `train`, `val` or `test`.
-            entries: As they were read.
+            entries: Entries, as they were read.
             counts: Gets the number of labels that are left out or suspect, by reason.
 
         Raises:
-            DataError: Labels that nobody could learn from.
+            DataError: Labels that nobody could train on.
         """
         return entries
 
-    def mixture(self, entries: Sequence[Entry]) -> np.ndarray:
-        """(n,) int groups of pictures that every split-off part shall have its share of; by default one."""
+    def mixture(self, entries: Sequence[AnnotatedImage]) -> np.ndarray:
+        """(n,) int groups of images that every split-off part shall have its fraction of; by default one."""
         return np.zeros(len(entries), dtype=np.int64)
 
     def note(self, split: Split, source: Path | str, passed_over: Mapping[str, int] | None = None) -> None:
@@ -154,16 +155,16 @@ class ObjectData(SplittingData):
             str(source), {why: number for why, number in (passed_over or {}).items() if number}
         )
 
-    def entries(self, split: Split) -> list[Entry]:
-        """The entries of one split, cleaned; training ones without crowds, which no loss learns from."""
-        entries = self.labelled(split)
+    def entries(self, split: Split) -> list[AnnotatedImage]:
+        """The entries of one split, cleaned; training ones without crowds, which no loss trains on."""
+        entries = self.labeled(split)
         if split != "train":
             return entries
         entries = [replace(entry, more=_for_training(entry.more)) for entry in entries]
         if not self.keeps_crowds:
             entries = [entry.take(~entry.crowded) for entry in entries]
         if not any(map(len, entries)):
-            crowds = sum(int(entry.crowded.sum()) for entry in self.labelled(split))
+            crowds = sum(int(entry.crowded.sum()) for entry in self.labeled(split))
             cause = f"; all of its {crowds} objects are crowds, which --data.crowds objects takes as objects" * bool(
                 crowds
             )
@@ -175,7 +176,7 @@ class ObjectData(SplittingData):
 
     def summary(self, split: Split) -> SplitSummary:
         """Images, objects per class, crowds, images without objects, what was left out and where the split is from."""
-        entries = self.labelled(split)
+        entries = self.labeled(split)
         labels = np.concatenate([entry.labels[~entry.crowded] for entry in entries])
         numbers = np.bincount(labels, minlength=len(self.classes)).tolist()
         own = self._own(split) is not None
@@ -193,18 +194,18 @@ class ObjectData(SplittingData):
 
     def files(self, split: Split) -> Sequence[str]:
         """Paths of the images of one split."""
-        return [entry.file for entry in self.labelled(split)]
+        return [entry.file for entry in self.labeled(split)]
 
     def dataset(self, split: Split) -> Sequence[Sample]:
-        """The pictures of one split; the first call checks that all are there."""
+        """The images of one split; the first call checks that all are there."""
         entries = self.entries(split)
         check_files(entries, self.source)
         store = FileStore(Path(), [entry.file for entry in entries])
         channels = self.input.channels if self.input else 3
-        cache = PixelCache.for_pictures(store, np.arange(len(entries)), channels, self.cache_mb)
-        return ObjectPictures(entries, self.target, store, cache)
+        cache = PixelCache.for_images(store, np.arange(len(entries)), channels, self.cache_mb)
+        return ObjectImages(entries, self.target, store, cache)
 
-    def labelled(self, split: Split) -> list[Entry]:
+    def labeled(self, split: Split) -> list[AnnotatedImage]:
         """The entries of one split, those that are split off included; crowds as the label file has them."""
         entries = self._own(split)
         train = self._own("train") if entries is None or split == "train" else None
@@ -217,7 +218,7 @@ class ObjectData(SplittingData):
     def splits(self) -> list[Split]:
         """The splits that the data names, and those that are split off.
 
-        A lone label file that says which split it is of is that split alone, although training would take it.
+        A lone label file that states which split it is of is that split alone, although training would take it.
         """
         named: dict[Split, list[str]] = {}
         for split in SPLITS:
@@ -231,7 +232,7 @@ class ObjectData(SplittingData):
             if not (lone and split == "train") and (split in named or (self.fractions.get(split, 0) > 0 and not lone))
         ]
 
-    def _own(self, split: Split) -> list[Entry] | None:
+    def _own(self, split: Split) -> list[AnnotatedImage] | None:
         if split not in self._read:
             entries = self.read(split)
             if entries is not None:
@@ -244,7 +245,7 @@ class ObjectData(SplittingData):
             self._read[split] = entries
         return self._read[split]
 
-    def _with_crowds(self, split: Split, entries: list[Entry]) -> list[Entry]:
+    def _with_crowds(self, split: Split, entries: list[AnnotatedImage]) -> list[AnnotatedImage]:
         if self.crowds == "objects":
             return [replace(entry, crowd=np.zeros(len(entry), dtype=bool)) for entry in entries]
         crowds, objects = sum(int(entry.crowded.sum()) for entry in entries), sum(map(len, entries))
@@ -256,7 +257,7 @@ class ObjectData(SplittingData):
             )
         return entries
 
-    def _part(self, train: list[Entry], split: Split) -> np.ndarray:
+    def _part(self, train: list[AnnotatedImage], split: Split) -> np.ndarray:
         if not self._parts:
             absent = [name for name in self.absent(()) if self._own(name) is None]
             self._parts = self.split_off([entry.file for entry in train], absent, self.mixture(train))

@@ -55,7 +55,7 @@ def pair_by_name(
         what: What a partner is, for the messages: "label file".
         image_key: Turns the name of an image, without its ending, into what both have in common.
         partner_key: The same for a partner.
-        options: Of the data, which say how images and partners are called: "image_names", "label_names".
+        options: Options of the data, which state how images and partners are called: "image_names", "label_names".
 
     Raises:
         DataError: An image without a partner, two images for one partner or two partners for one image.
@@ -107,7 +107,7 @@ class NamePattern:
     """File names that share something: `*_mask`, `depth_*.png`, `*.npy`. What `*` stands for is what pairs share.
 
     Args:
-        pattern: With one `*`; the file type may be left out.
+        pattern: Pattern with one `*`; the file type may be left out.
         option: What it was given with, for the message.
 
     Raises:
@@ -159,7 +159,7 @@ def check_same_size(image: ImageSource, size: tuple[int, ...], partner: str, wha
         what: What it is: "label map".
 
     Raises:
-        DataError: The sizes differ; says where the reason is the EXIF orientation of the image.
+        DataError: The sizes differ; states where the reason is the EXIF orientation of the image.
     """
     height, width = image.size
     if (height, width) == tuple(size):

@@ -1,4 +1,4 @@
-"""Changes of pixel values as small picklable objects: drawn with the sample, done on the picture at network size."""
+"""Changes of pixel values as small picklable objects: drawn with the sample, done on the image at network size."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _RGB = np.linalg.inv(_YIQ)
 _LUMA = _YIQ[0]
 
 
-def colour_matrix(brightness: float, contrast: float, saturation: float, hue: float) -> np.ndarray:
-    """Puts four colour changes into one (3, 4) matrix for RGB from 0 to 255.
+def color_matrix(brightness: float, contrast: float, saturation: float, hue: float) -> np.ndarray:
+    """Puts four color changes into one (3, 4) matrix for RGB from 0 to 255.
 
     Args:
         brightness: Factor of all values.
-        contrast: Factor of the distance from middle grey.
+        contrast: Factor of the distance from middle gray.
         saturation: Factor of the distance from the pixel's luma.
-        hue: Turn in the chroma plane of YIQ, as a share of the circle.
+        hue: Turn in the chroma plane of YIQ, as a fraction of the circle.
     """
     angle = 2 * math.pi * hue
     cos, sin = saturation * math.cos(angle), saturation * math.sin(angle)
@@ -43,8 +43,8 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class ColourStep:
-    """One (3, 4) matrix, row by row, over the colours of every pixel; grey pictures take what it does to grey."""
+class ColorStep:
+    """One (3, 4) matrix, row by row, over the colors of every pixel; gray images take what it does to gray."""
 
     matrix: tuple[float, ...]
 
@@ -56,8 +56,8 @@ class ColourStep:
         if channels == 1:
             gain, offset = float(_LUMA @ matrix[:, :3].sum(axis=1)), float(_LUMA @ matrix[:, 3])
             table = np.clip(np.arange(256) * gain + offset + 0.5, 0, 255).astype(np.uint8)
-            grey: np.ndarray = table[image]
-            return grey
+            gray: np.ndarray = table[image]
+            return gray
         if channels == 4:  # transparency stays
             matrix = np.concatenate([np.insert(matrix, 3, 0, axis=1), [[0, 0, 0, 1, 0]]]).astype(np.float32)
         out: np.ndarray = cv2.transform(image, matrix)
@@ -66,7 +66,7 @@ class ColourStep:
 
 @dataclass(frozen=True)
 class LightStep:
-    """Light from one side: a factor that grows evenly across the picture.
+    """Light from one side: a factor that grows evenly across the image.
 
     Attributes:
         angle: Where it comes from, in radians.
@@ -91,11 +91,11 @@ class EraseStep:
     """Fills a rectangle.
 
     Attributes:
-        x: Its centre, share of the width.
-        y: Its centre, share of the height.
-        side: Square root of its area, share of the shorter side.
+        x: Its center, fraction of the width.
+        y: Its center, fraction of the height.
+        side: Square root of its area, fraction of the shorter side.
         ratio: Width / height.
-        seed: Of the noise it is filled with; None fills with grey.
+        seed: Random seed of the noise it is filled with; None fills with gray.
     """
 
     x: float

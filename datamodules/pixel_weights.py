@@ -10,7 +10,7 @@ from visionkit.errors import UsageError
 from visionkit.types import IGNORE
 
 _LARGEST = 20.0
-"""A speck of one pixel does not outweigh the picture."""
+"""A speck of one pixel does not outweigh the image."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class PixelWeights:
         return found
 
     def _gaps(self, labels: np.ndarray, objects: list[tuple[tuple[slice, slice], np.ndarray, int]]) -> np.ndarray:
-        """The border map; an object is looked at within 3.5 sigma, beyond which the exponential is nothing."""
+        """The border map; an object is processed within 3.5 sigma, beyond which the exponential is nothing."""
         import cv2
 
         height, width = labels.shape
@@ -76,11 +76,11 @@ class PixelWeights:
         near = np.full((2, height, width), np.inf, dtype=np.float32)
         for (rows, columns), mask, _ in objects:
             top, left = max(rows.start - reach, 0), max(columns.start - reach, 0)
-            window = np.s_[top : min(rows.stop + reach, height), left : min(columns.stop + reach, width)]
-            away = np.ones((window[0].stop - top, window[1].stop - left), dtype=np.uint8)
+            tile = np.s_[top : min(rows.stop + reach, height), left : min(columns.stop + reach, width)]
+            away = np.ones((tile[0].stop - top, tile[1].stop - left), dtype=np.uint8)
             away[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left][mask] = 0
             distance = cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-            first, second = near[0][window], near[1][window]
+            first, second = near[0][tile], near[1][tile]
             second[...] = np.minimum(second, np.maximum(first, distance))
             first[...] = np.minimum(first, distance)
         total = near[0] + near[1]

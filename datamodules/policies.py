@@ -1,7 +1,7 @@
 """Augmentation policies: which operations, how strong. Drawn here; done by albumentations in `datamodules.augment`.
 
 The operations and ranges are those of the papers. They are "-like" because albumentations does the pixels: sharpness
-below 1 is a slight blur, moved-in borders are grey.
+below 1 is a slight blur, moved-in borders are gray.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def draw_operations(
 
     Args:
         policy: `randaugment` (Cubuk et al., 2019): `operations` of equal strength; `trivialaugment` (Mueller and
-            Hutter, 2021): one of any strength; `autoaugment` (Cubuk et al., 2018): a pair from the learnt table.
+            Hutter, 2021): one of any strength; `autoaugment` (Cubuk et al., 2018): a pair from the learned table.
         rng: The sample's own.
         operations: For `randaugment`.
         magnitude: For `randaugment`, 0 to 30.
@@ -107,19 +107,19 @@ def build_operation(lib: Any, name: str, strength: float) -> Any:
     Args:
         lib: The albumentations module.
         name: One of `OPERATIONS`, or `invert`.
-        strength: Signed, in the operation's unit: tangent, share of the side, degrees, factor - 1, bits, share.
+        strength: Signed, in the operation's unit: tangent, fraction of the side, degrees, factor - 1, bits, fraction.
     """
-    grey = 114
+    gray = 114
     if name in ("shear_x", "shear_y"):
         angle = math.degrees(math.atan(strength))
         axis = name[-1]
-        return lib.Affine(shear={axis: (angle, angle), "xy".replace(axis, ""): (0, 0)}, fill=grey, p=1)
+        return lib.Affine(shear={axis: (angle, angle), "xy".replace(axis, ""): (0, 0)}, fill=gray, p=1)
     if name in ("translate_x", "translate_y"):
         axis = name[-1]
         moved = {axis: (strength, strength), "xy".replace(axis, ""): (0, 0)}
-        return lib.Affine(translate_percent=moved, fill=grey, p=1)
+        return lib.Affine(translate_percent=moved, fill=gray, p=1)
     if name == "rotate":
-        return lib.Affine(rotate=(strength, strength), fill=grey, p=1)
+        return lib.Affine(rotate=(strength, strength), fill=gray, p=1)
     if name in ("brightness", "contrast", "color"):
         factors: dict[str, tuple[float, float]] = {
             "brightness": (1, 1),

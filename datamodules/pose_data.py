@@ -1,4 +1,4 @@
-"""Pictures with persons, whatever format they were written in: checked, and cut into one crop each where wanted."""
+"""Images with people, whatever format they were written in: checked, and cut into one crop each where requested."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 
 from datamodules.augment import SampleAugment
 from datamodules.keypoint_checks import check_keypoints
-from datamodules.object_entries import Entry
+from datamodules.object_entries import AnnotatedImage
 from datamodules.objects import ObjectData
-from datamodules.persons import PersonCrops
+from datamodules.person_crops import PersonCrops
 from datamodules.pose_augment import PoseAugment
 from visionkit.crops import PersonCrop
 from visionkit.data import Split
@@ -35,13 +35,13 @@ class PoseData(ObjectData):
 
     Args:
         skeleton: Name, yaml file or content of the keypoints' skeleton; by default what the labels themselves name.
-        crop: Makes every person a sample of its own; whole pictures where left out. Linked from the model by the
+        crop: Makes every person a sample of its own; whole images by default. Linked from the model by the
             command line.
         augment: Changes training samples.
         **base: See `datamodules.objects.ObjectData`.
     """
 
-    keeps_crowds = True  # a network for whole pictures must know where not to look
+    keeps_crowds = True  # a network for whole images must know where not to look
 
     def __init__(
         self,
@@ -60,22 +60,22 @@ class PoseData(ObjectData):
         self.classes = self.classes or (self.skeleton.subject,)
         if len(self.classes) != 1:
             raise UsageError(
-                f"data.classes: one kind of subject has these keypoints, and {len(self.classes)} are named"
+                f"data.classes: one type of subject has these keypoints, and {len(self.classes)} are named"
             )
 
     @abstractmethod
-    def read(self, split: Split) -> list[Entry] | None:
+    def read(self, split: Split) -> list[AnnotatedImage] | None:
         """As in the base, with `keypoints` (N, K, 3) in `more`."""
 
-    def check(self, split: Split, entries: list[Entry], counts: dict[str, int]) -> list[Entry]:
-        """Refuses keypoints that nobody could learn from, see `datamodules.keypoint_checks`."""
+    def check(self, split: Split, entries: list[AnnotatedImage], counts: dict[str, int]) -> list[AnnotatedImage]:
+        """Refuses keypoints that nobody could train on, see `datamodules.keypoint_checks`."""
         entries = check_keypoints(entries, f"{self.source}, {split}", counts)
         people = sum(int((~entry.crowded).sum()) for entry in entries)
         if split == "train" and people and not any((entry.more["keypoints"][..., 2] > 0).any() for entry in entries):
             found = "".join(f"; {number} {what}" for what, number in counts.items())
             raise DataError(
-                f"{self.source}, {split}: none of {people} people has a labelled keypoint, so there is nothing to "
-                f"train on; visibility is 0 where a keypoint is not labelled, else 1 or 2{found}"
+                f"{self.source}, {split}: none of {people} people has a labeled keypoint, so there is nothing to "
+                f"train on; visibility is 0 where a keypoint is not labeled, else 1 or 2{found}"
             )
         return entries
 
@@ -87,33 +87,33 @@ class PoseData(ObjectData):
         return [Skeleton.of(skeleton or "coco17").subject]
 
     def found_boxes(self, split: Split) -> dict[str, np.ndarray] | None:
-        """(n, 5) boxes and scores by picture in place of the labelled ones; by default none."""
+        """(n, 5) boxes and scores by image in place of the labeled ones; by default none."""
         return None
 
-    def entries(self, split: Split) -> list[Entry]:
+    def entries(self, split: Split) -> list[AnnotatedImage]:
         """The entries of one split; a subject without an area gets the field's part of its box."""
         return [replace(entry, area=subject_areas(entry.area, entry.boxes)) for entry in super().entries(split)]
 
     def dataset(self, split: Split) -> Sequence[Sample]:
-        """The pictures, or their persons, of one split."""
-        pictures = super().dataset(split)
+        """The images, or their people, of one split."""
+        images = super().dataset(split)
         if self.crop is None:
-            return pictures
+            return images
         if self.input is None:
             raise UsageError(f"{type(self).__name__}: no input; give input=task.input")
         boxes = None if split == "train" else self.found_boxes(split)
         name = f"{self.source}, {split}"
-        return PersonCrops(pictures, self.crop, self.input.size, training=split == "train", boxes=boxes, name=name)
+        return PersonCrops(images, self.crop, self.input.size, training=split == "train", boxes=boxes, name=name)
 
 
 def keypoint_boxes(keypoints: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
-    """(N, 4) boxes for labels that have none: about the labelled keypoints and `MARGIN` more, empty where none is.
+    """(N, 4) boxes for labels that have none: about the labeled keypoints and `MARGIN` more, empty where none is.
 
     Args:
         keypoints: x, y and visibility.
         size: Height and width of the image, beyond which no box reaches.
     """
-    boxes = around_joints(keypoints).astype(np.float64)
+    boxes = around_keypoints(keypoints).astype(np.float64)
     longer = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
     added = np.maximum(MARGIN * longer, NEAR) * (keypoints[..., 2] > 0).any(axis=1)
     height, width = size or (np.inf, np.inf)
@@ -121,7 +121,7 @@ def keypoint_boxes(keypoints: np.ndarray, size: tuple[int, int] | None = None) -
     return np.asarray(np.clip(grown, 0, np.array([width, height, width, height])))
 
 
-def boxless_entry(file: Path, place: str, keypoints: np.ndarray) -> Entry:
+def boxless_entry(file: Path, place: str, keypoints: np.ndarray) -> AnnotatedImage:
     """An entry of labels that are keypoints alone.
 
     Args:
@@ -130,7 +130,7 @@ def boxless_entry(file: Path, place: str, keypoints: np.ndarray) -> Entry:
         keypoints: (N, K, 3).
     """
     size = ImageSource(file).size if len(keypoints) and file.is_file() else None
-    return Entry(
+    return AnnotatedImage(
         file=str(file),
         place=place,
         boxes=keypoint_boxes(keypoints, size),
@@ -140,9 +140,9 @@ def boxless_entry(file: Path, place: str, keypoints: np.ndarray) -> Entry:
     )
 
 
-def around_joints(keypoints: np.ndarray) -> np.ndarray:
-    """(N, 4) boxes about the labelled joints of (N, K, 3); an empty one where none is."""
-    labelled = keypoints[..., 2:] > 0
-    low = np.where(labelled, keypoints[..., :2], np.inf).min(axis=1)
-    high = np.where(labelled, keypoints[..., :2], -np.inf).max(axis=1)
+def around_keypoints(keypoints: np.ndarray) -> np.ndarray:
+    """(N, 4) boxes about the labeled keypoints of (N, K, 3); an empty one where none is."""
+    labeled = keypoints[..., 2:] > 0
+    low = np.where(labeled, keypoints[..., :2], np.inf).min(axis=1)
+    high = np.where(labeled, keypoints[..., :2], -np.inf).max(axis=1)
     return np.asarray(np.nan_to_num(np.concatenate([low, high], axis=1), posinf=0.0, neginf=0.0))

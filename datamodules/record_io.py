@@ -1,8 +1,8 @@
 """MXNet's RecordIO, `.rec` with `.idx`, in which the large face sets are handed out; read without mxnet.
 
 A record is a magic word, its length, the bytes, and up to three bytes of filling. The bytes begin with a header (flag,
-label, two numbers) and, where the flag counts labels, these. Record 0 of a face set says where the persons' records
-begin; each of those names the range of its pictures.
+label, two numbers) and, where the flag counts labels, these. Record 0 of a face set states where the people's records
+begin; each of those names the range of its images.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def is_record(path: Path) -> bool:
 
 
 class RecordStore:
-    """Pictures in a `.rec` file, read where they lie.
+    """Images in a `.rec` file, read where they lie.
 
     Args:
         path: The file.
-        offsets: (n,) int64, where the record of each picture begins.
+        offsets: (n,) int64, where the record of each image begins.
         keys: (n,) int64, its key in the index; names it in messages.
     """
 
@@ -41,7 +41,7 @@ class RecordStore:
         return len(self.offsets)
 
     def source(self, number: int) -> ImageSource:
-        """The encoded picture."""
+        """The encoded image."""
         with self.path.open("rb") as file:
             _, content = _split(_record(file, int(self.offsets[number]), self.path), self.path)
         return ImageSource(content, self.name(number))
@@ -52,22 +52,22 @@ class RecordStore:
 
 
 def open_record(path: Path) -> tuple[RecordStore, np.ndarray]:
-    """The pictures of a `.rec` file and the person of each, (n,) int64.
+    """The images of a `.rec` file and the person of each, (n,) int64.
 
     Raises:
-        DataError: A file is missing, or is none of this kind.
+        DataError: A file is missing, or is none of this type.
     """
     keys, offsets = _index(path)
     place = dict(zip(keys.tolist(), offsets.tolist(), strict=True))
     with path.open("rb") as file:
         first, _ = _split(_record(file, place[min(place)], path), path)
         if len(first) == 2 and min(place) == 0:
-            # The persons' own records follow the pictures; each holds the range of its pictures' keys.
+            # The people's own records follow the images; each holds the range of its images' keys.
             rows, labels = [], []
             for person, key in enumerate(range(int(first[0]), int(first[1]))):
                 bounds, _ = _split(_record(file, _at(place, key, path), path), path)
                 if len(bounds) != 2:
-                    raise DataError(f"{path}: record {key} should name a person's pictures and does not")
+                    raise DataError(f"{path}: record {key} should name a person's images and does not")
                 own = list(range(int(bounds[0]), int(bounds[1])))
                 rows += own
                 labels += [person] * len(own)
@@ -80,7 +80,9 @@ def open_record(path: Path) -> tuple[RecordStore, np.ndarray]:
 
 def _at(place: dict[int, int], key: int, path: Path) -> int:
     if key not in place:
-        raise DataError(f"{path.with_suffix('.idx')}: no record {key}, which {path.name} refers to; fetch both anew")
+        raise DataError(
+            f"{path.with_suffix('.idx')}: no record {key}, which {path.name} refers to; download both again"
+        )
     return place[key]
 
 
@@ -105,14 +107,14 @@ def _record(file: object, offset: int, path: Path) -> bytes:
     while True:
         head = file.read(8)  # type: ignore[attr-defined]
         if len(head) < 8:
-            raise DataError(f"{path}: ends within the record at byte {offset}; fetch it anew")
+            raise DataError(f"{path}: ends within the record at byte {offset}; download it again")
         magic, word = _WORDS.unpack(head)
         if magic != _MAGIC:
             raise DataError(f"{path}: no record begins at byte {offset}; the .idx belongs to another file")
         flag, length = word >> 29, word & (1 << 29) - 1
         content = file.read(length)  # type: ignore[attr-defined]
         if len(content) < length:
-            raise DataError(f"{path}: ends within the record at byte {offset}; fetch it anew")
+            raise DataError(f"{path}: ends within the record at byte {offset}; download it again")
         file.seek(-length % 4, 1)  # type: ignore[attr-defined]
         parts.append(content)
         if flag in (0, 3):

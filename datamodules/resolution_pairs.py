@@ -19,7 +19,7 @@ def list_matching(root: str, pattern: str, option: str) -> Listing:
 
     Args:
         root: The folder, searched deeply, a file or a glob.
-        pattern: Of the names.
+        pattern: Pattern of the names.
         option: What the pattern was given with, for the message.
 
     Raises:
@@ -34,14 +34,14 @@ def list_matching(root: str, pattern: str, option: str) -> Listing:
         else:
             kept.pass_over(f"not {pattern}", file)
     if not kept.files:
-        raise DataError(f"{root}: no picture of this folder matches data.{option} {pattern!r}")
+        raise DataError(f"{root}: no image of this folder matches data.{option} {pattern!r}")
     return kept
 
 
 def pair_resolutions(high: Listing, low: Listing, scale: int) -> list[tuple[Path, Path]]:
     """Pairs images with their low resolution by relative path.
 
-    Names are equal, or equal but for an ending that says the resolution: `0001x2`, `0001_LR`, `0001_LR4` for `0001`,
+    Names are equal, or equal but for an ending that states the resolution: `0001x2`, `0001_LR`, `0001_LR4` for `0001`,
     `0001_HR`. The first of these rules by which every image has exactly one partner holds for all of them.
 
     Args:

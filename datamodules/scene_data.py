@@ -12,9 +12,14 @@ from PIL import Image
 
 from datamodules.augment import SampleAugment
 from datamodules.class_names import index_classes
-from datamodules.persons import PersonCrops
+from datamodules.person_crops import PersonCrops
 from datamodules.pose_augment import PoseAugment
-from datamodules.scenes import (
+from visionkit.crops import PersonCrop
+from visionkit.data import Split, VisionDataModule
+from visionkit.errors import UsageError, suggest
+from visionkit.images import ImageSource
+from visionkit.skeleton import Skeleton
+from visionkit.synthetic import (
     DEFAULT_SIZE,
     IDENTITIES,
     OBJECT_CLASSES,
@@ -23,16 +28,11 @@ from datamodules.scenes import (
     draw_face,
     make_scene,
 )
-from visionkit.crops import PersonCrop
-from visionkit.data import Split, VisionDataModule
-from visionkit.errors import UsageError, suggest
-from visionkit.images import ImageSource
-from visionkit.skeleton import Skeleton
 from visionkit.types import IGNORE, Sample
 
 _FIRST: dict[Split, int] = {"train": 0, "val": 1_000_000_000, "test": 2_000_000_000}
 _STRANGERS: dict[Split, int] = {"train": 0, "val": IDENTITIES, "test": 2 * IDENTITIES}
-_PERSONS = tuple(f"person_{number:03d}" for number in range(IDENTITIES))
+_PEOPLE = tuple(f"person_{number:03d}" for number in range(IDENTITIES))
 _CLASSES: dict[str, tuple[str, ...]] = {
     "labels": OBJECT_CLASSES,
     "presence": OBJECT_CLASSES,
@@ -42,7 +42,7 @@ _CLASSES: dict[str, tuple[str, ...]] = {
     "keypoints": ("person",),
     "depth": (),
     "high_res": (),
-    "identity": _PERSONS,
+    "identity": _PEOPLE,
 }
 
 
@@ -50,20 +50,20 @@ class SceneData(VisionDataModule):
     """Scenes drawn on the way, the same ones for the same seed.
 
     Args:
-        target: What the task learns: `labels` (class of the object of which most is seen), `presence` (multi-label),
+        target: Target of the task: `labels` (class of the object of which most is seen), `presence` (multi-label),
             `boxes`, `masks`, `label_map`, `keypoints`, `depth`, `high_res` (super-resolution) or `identity` (faces).
         count: Training scenes.
         eval_count: Scenes of validation and of test, each.
         size: Height and width in pixels.
-        max_size: Where given, every picture has a size of its own between `size` and this.
-        scale: For `high_res`, how many times smaller the picture is than its target; the command line takes the
-            model's. 2 where left out.
+        max_size: Where given, every image has a size of its own between `size` and this.
+        scale: For `high_res`, how many times smaller the image is than its target; the command line takes the
+            model's. 2 by default.
         scene_seed: Another one gives other scenes; the run's seed does not change them.
-        persons: Share of the scenes whose subject is a person; the other classes take turns in the rest. Left out it is
-            1 for `keypoints`, and for all else every class has its turn. Data sets of one share show the same scenes,
-            whatever their target.
-        skeleton: Of the persons; it is always `coco17`, and a network for another one is refused.
-        crop: For `keypoints`, makes every person a sample of its own; whole scenes where left out. Linked from the
+        people: Fraction of the scenes whose subject is a person; the other classes take turns in the rest. Left out it
+            is 1 for `keypoints`, and for all else every class has its turn. Data sets of one fraction show the same
+            scenes, whatever their target.
+        skeleton: Skeleton of the people; it is always `coco17`, and a network for another one is refused.
+        crop: For `keypoints`, makes every person a sample of its own; whole scenes by default. Linked from the
             model by the command line.
         augment: Changes training samples.
         **base: See `VisionDataModule`.
@@ -84,7 +84,7 @@ class SceneData(VisionDataModule):
         max_size: tuple[int, int] | None = None,
         scale: int | None = None,
         scene_seed: int = 0,
-        persons: float | None = None,
+        people: float | None = None,
         skeleton: str | dict[str, Any] | None = None,
         crop: PersonCrop | None = None,
         augment: SampleAugment | None = None,
@@ -103,9 +103,9 @@ class SceneData(VisionDataModule):
             )
         self.target, self.counts = target, {"train": count, "val": eval_count, "test": eval_count}
         self.size, self.max_size = (size[0], size[1]), None if max_size is None else (max_size[0], max_size[1])
-        if persons is not None and not 0 <= persons <= 1:
-            raise UsageError(f"data.persons {persons:g}: a share of the scenes, 0 to 1")
-        self.scale, self.scene_seed, self.persons = scale, scene_seed, persons
+        if people is not None and not 0 <= people <= 1:
+            raise UsageError(f"data.people {people:g}: a fraction of the scenes, 0 to 1")
+        self.scale, self.scene_seed, self.people = scale, scene_seed, people
         self.classes = self.classes or _CLASSES[target]
         index_classes(dict.fromkeys(_CLASSES[target], f"SceneData target {target!r}"), self.classes)
 
@@ -117,7 +117,7 @@ class SceneData(VisionDataModule):
 
     @classmethod
     def linked(cls, name: str, **init_args: Any) -> Any:
-        """The skeleton of the drawn persons."""
+        """The skeleton of the synthetic people."""
         return "coco17" if name == "skeleton" else None
 
     def dataset(self, split: Split) -> Sequence[Sample]:
@@ -140,7 +140,7 @@ def _skeleton(given: str | dict[str, Any] | None) -> Skeleton:
     drawn = Skeleton.of("coco17")
     if given is not None and Skeleton.of(given).keypoints != drawn.keypoints:
         raise UsageError(
-            f"data.skeleton {Skeleton.of(given).name}: scenes show persons with the keypoints of coco17; leave it out"
+            f"data.skeleton {Skeleton.of(given).name}: scenes show people with the keypoints of coco17; leave it out"
         )
     return drawn if given is None else Skeleton.of(given)
 
@@ -149,7 +149,7 @@ class _Scenes(Sequence[Sample]):
     def __init__(self, data: SceneData, split: Split) -> None:
         self.target, self.size, self.max_size = data.target, data.size, data.max_size
         self.seed, self.scale, self.split = data.scene_seed, data.scale, split
-        self.persons = data.persons
+        self.people = data.people
         names = _CLASSES[data.target]
         numbers = {name: number for number, name in enumerate(data.classes)}
         # Names may be configured in another order than ours; 255 stays what it is.
@@ -170,8 +170,8 @@ class _Scenes(Sequence[Sample]):
         number = _FIRST[self.split] + index
         if self.target in ("identity", "high_res"):
             return number
-        if self.persons is not None:
-            return _with_persons(number, self.persons)
+        if self.people is not None:
+            return _with_people(number, self.people)
         return number * len(OBJECT_CLASSES) if self.target == "keypoints" else number  # their subject is a person
 
     def __getitem__(self, index: Any) -> Any:
@@ -185,11 +185,11 @@ class _Scenes(Sequence[Sample]):
     def _draw(self, index: int) -> Sample:
         number = self._number(index)
         if self.target == "identity":
-            # Several pictures a person; those of validation and test are strangers, numbered on from those of training.
-            persons = min(IDENTITIES, max(2, len(self.kept) // 4))
-            person, picture = index % persons, index // persons
+            # Several images per person; those of validation and test are strangers, numbered on from those of training.
+            people = min(IDENTITIES, max(2, len(self.kept) // 4))
+            person, image = index % people, index // people
             shown = person + _STRANGERS[self.split]
-            face = draw_face(self.seed, shown, picture).aligned()
+            face = draw_face(self.seed, shown, image).aligned()
             identity = self.order[person] if self.split == "train" else shown
             return self._sample(face.image, {"identity": np.int64(identity)}, f"face-{number}")
         if self.target == "high_res":
@@ -207,7 +207,7 @@ class _Scenes(Sequence[Sample]):
         return self._sample(scene.image, target, f"scene-{number}")
 
     def _pair(self, number: int) -> Sample:
-        """The scene as the target, and what antialiased bicubic shrinking leaves of it as the picture."""
+        """The scene as the target, and what antialiased bicubic shrinking leaves of it as the image."""
         largest = None if self.max_size is None else _times(self.max_size, self.scale)
         image = make_scene(self.seed, number, _times(self.size, self.scale), largest).image
         height, width = image.shape[0] // self.scale, image.shape[1] // self.scale
@@ -224,11 +224,11 @@ _scene = functools.lru_cache(maxsize=8)(make_scene)
 """Data modules that are read side by side ask for the same scene one after the other; it is drawn once."""
 
 
-def _with_persons(index: int, share: float) -> int:
-    """Number of a scene whose subject is a person in that share of all, evenly spread; the others take turns."""
+def _with_people(index: int, fraction: float) -> int:
+    """Number of a scene whose subject is a person in that fraction of all, evenly spread; the others take turns."""
     classes = len(OBJECT_CLASSES)
-    before = math.floor(index * share)
-    if math.floor((index + 1) * share) > before:
+    before = math.floor(index * fraction)
+    if math.floor((index + 1) * fraction) > before:
         return index * classes
     return index * classes + 1 + (index - before) % (classes - 1)
 

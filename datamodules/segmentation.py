@@ -1,4 +1,4 @@
-"""Semantic segmentation from folders of pictures and label pngs, and from Pascal VOC."""
+"""Semantic segmentation from folders of images and label pngs, and from Pascal VOC."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 
 from datamodules.augment import SampleAugment
 from datamodules.class_names import shorten
-from datamodules.label_maps import LabelledMaps, LabelReader, LabelStore, LossyLabels, read_colours
+from datamodules.image_store import FileStore, PixelCache
+from datamodules.label_maps import LabeledMaps, LabelReader, LabelStore, LossyLabels, read_colors
 from datamodules.label_survey import names_of_binary, survey, values_of_binary, warn_of_one_class
 from datamodules.pairing import NamePattern, pair_by_name
-from datamodules.pictures import FileStore, PixelCache
 from datamodules.pixel_weights import PixelWeights
 from datamodules.splits import SPLITS, find_split
 from datamodules.splitting import SplittingData
@@ -34,7 +34,7 @@ VOC_CLASSES = (
 
 
 @dataclass(frozen=True)
-class LabelledFiles:
+class LabeledFiles:
     """Images and label files of a split, in a fixed order.
 
     Attributes:
@@ -68,12 +68,12 @@ class _PairedData(VisionDataModule):
         self.root, self.cache_mb, self.ignore = Path(root), cache_mb, tuple(ignore)
         weights = PixelWeights(edge_weight, edge_width, small_objects, background)
         self.weigh = weights if edge_weight or small_objects else None
-        self._listed: dict[Split, LabelledFiles] = {}
+        self._listed: dict[Split, LabeledFiles] = {}
         self._reader: LabelReader | None = None
         self._note = ""
-        """What the summary says of the meaning of the values, where that is not plain."""
+        """What the summary states about the meaning of the values, where that is not plain."""
 
-    def find(self, split: Split) -> LabelledFiles:
+    def find(self, split: Split) -> LabeledFiles:
         """Image and label file of every sample of a split; called once per split."""
         raise NotImplementedError
 
@@ -81,7 +81,7 @@ class _PairedData(VisionDataModule):
         """What turns the label files into classes, for a split that is there; called once."""
         return LabelReader(self.classes, self.ignore)
 
-    def listed(self, split: Split) -> LabelledFiles:
+    def listed(self, split: Split) -> LabeledFiles:
         """The files of a split, kept after the first call."""
         if split not in self._listed:
             self._listed[split] = self.find(split)
@@ -94,23 +94,23 @@ class _PairedData(VisionDataModule):
             return []
         self._reader = self._reader or self.make_reader(split)
         labels = LabelStore([str(label.absolute()) for _, label in pairs], self._reader)
-        pictures = FileStore(self.root, [str(picture.absolute()) for picture, _ in pairs])
+        images = FileStore(self.root, [str(image.absolute()) for image, _ in pairs])
         rows = np.arange(len(pairs))
         channels = self.input.channels if self.input else 3
-        cache = PixelCache.for_pictures(pictures, rows, channels, self.cache_mb)
+        cache = PixelCache.for_images(images, rows, channels, self.cache_mb)
         kept = None
         if cache is not None and len(self.classes) <= 255:
-            kept = PixelCache(len(rows), cache.slot // channels, 1)  # as large as its picture, if nothing is wrong
-        return LabelledMaps(pictures, labels, rows, cache, kept, self.weigh if split == "train" else None)
+            kept = PixelCache(len(rows), cache.slot // channels, 1)  # as large as its image, if nothing is wrong
+        return LabeledMaps(images, labels, rows, cache, kept, self.weigh if split == "train" else None)
 
     def summary(self, split: Split) -> SplitSummary:
-        """Label maps in which each class occurs, and the share of every class among the pixels."""
+        """Label maps in which each class occurs, and the fraction of every class among the pixels."""
         samples: Any = self.samples(split)
         listed = self.listed(split)
         found = survey(samples, len(self.classes), f"{listed.source}, {split}")
         if split == "train" or found.ignored:
             warn_of_one_class(found, self.classes, listed.source)
-        # Of a part of a large set, nothing is said about classes that did not occur.
+        # Of a part of a large set, nothing is stated about classes that did not occur.
         known = {
             name: int(number)
             for name, number in zip(self.classes, found.maps, strict=True)
@@ -131,17 +131,17 @@ class LabelMapData(_PairedData, SplittingData):
     Args:
         root: The folder that both are in.
         images: Folder of the images of a split below it. `{split}` stands for train, val and test, whichever word the
-            folders have for them (`valid`, `testing`); without it, one folder whose images are split by share.
+            folders have for them (`valid`, `testing`); without it, one folder whose images are split by fraction.
         labels: Folder of the label files, in the same way.
         ignore: Values of the label files that mean nothing, besides 255.
-        colours: For label files in color, their table: a line `r g b name` each.
+        colors: For label files in color, their table: a line `r g b name` each.
         values: Value, or list of values, of each class in the label files, where these are not 0, 1, 2, ...:
             `{background: 0, road: 255}`.
         label_offset: Value of the first class; 1 where the labels start at 1. Smaller values are ignored.
         image_names: How the images are called, `*` for what an image and its label file share: `*_leftImg8bit.png`.
         label_names: How the label files are called: `*_mask`, `*_mask.png`, `*.png`.
         lossy_labels: `refuse` label files in JPEG, whose compression changes the values, or take the `nearest` value of
-            each pixel; that wants values that lie far apart, such as 0 and 255.
+            each pixel; that needs values that lie far apart, such as 0 and 255.
         cache_mb: Decoded images are kept in memory where all of a split fit into this many MiB; 0 keeps none.
         edge_weight: Height of U-Net's border map: pixels of the background between two near objects count so much more.
         edge_width: Its width in pixels (sigma).
@@ -150,7 +150,7 @@ class LabelMapData(_PairedData, SplittingData):
         background: Label between objects, for both; None where there is none.
         augment: Changes training samples.
         **base: See `SplittingData`. `classes` left out are read from `values`, from the table of colors, or from
-            `classes.txt`, a name a line, in the folder of labels or above it.
+            `classes.txt`, one name per line, in the folder of labels or above it.
 
     Example:
         >>> data = LabelMapData("camvid", images="{split}", labels="{split}annot", classes=["sky", "road"], ignore=[11])
@@ -163,7 +163,7 @@ class LabelMapData(_PairedData, SplittingData):
         images: str = "images/{split}",
         labels: str = "label_maps/{split}",
         ignore: Sequence[int] = (),
-        colours: str | None = None,
+        colors: str | None = None,
         values: dict[str, int | list[int]] | None = None,
         label_offset: int = 0,
         image_names: str = "*",
@@ -191,32 +191,32 @@ class LabelMapData(_PairedData, SplittingData):
         self.images, self.labels = images, labels
         self.image_names = NamePattern(image_names, "data.image_names")
         self.label_names = NamePattern(label_names, "data.label_names")
-        self.colours, self.values, self.label_offset = colours, values, label_offset
+        self.colors, self.values, self.label_offset = colors, values, label_offset
         if lossy_labels not in get_args(LossyLabels):
             allowed = get_args(LossyLabels)
             raise UsageError(
                 f"data.lossy_labels {lossy_labels!r}: allowed are {', '.join(allowed)}{suggest(lossy_labels, allowed)}"
             )
-        if sum((bool(colours), values is not None, label_offset != 0)) > 1 or label_offset < 0:
+        if sum((bool(colors), values is not None, label_offset != 0)) > 1 or label_offset < 0:
             raise UsageError(
-                "data: give one of colours, values and label_offset (at least 0), which all say what labels mean"
+                "data: give one of colors, values and label_offset (at least 0), which all state what labels mean"
             )
         self.lossy_labels: LossyLabels = lossy_labels
-        self.classes = self.classes or tuple(self.discover_classes(root, labels, colours, values, label_names))
+        self.classes = self.classes or tuple(self.discover_classes(root, labels, colors, values, label_names))
 
     @classmethod
     def discover_classes(
         cls,
         root: str = "",
         labels: str = "label_maps/{split}",
-        colours: str | None = None,
+        colors: str | None = None,
         values: Mapping[str, Any] | None = None,
         label_names: str = "*",
         **init_args: Any,
     ) -> list[str]:
         """The names in the mapping of values, in the table of colors, or in `classes.txt`; those of binary masks."""
-        if colours:
-            return list(read_colours(colours))
+        if colors:
+            return list(read_colors(colors))
         if (folder := find_split(Path(root), labels, "train")) is None:
             raise _no_folder(Path(root) / labels.format(split="train"), "labels")
         for place in (folder, *folder.parents):
@@ -233,7 +233,7 @@ class LabelMapData(_PairedData, SplittingData):
 
     def make_reader(self, split: Split) -> LabelReader:
         """The reader of all splits; where values are not given, the training labels decide what 255 means."""
-        table = read_colours(self.colours) if self.colours else None
+        table = read_colors(self.colors) if self.colors else None
         reader = LabelReader(self.classes, self.ignore, table, self.values, self.label_offset, self.lossy_labels)
         deciding = self.listed(split)
         with contextlib.suppress(DataError):  # to be measured alone, a set needs no training labels
@@ -241,8 +241,8 @@ class LabelMapData(_PairedData, SplittingData):
         values, self._note = values_of_binary(reader, [str(label) for _, label in deciding.pairs], deciding.source)
         return reader if values is None else LabelReader(self.classes, self.ignore, values=values, lossy=reader.lossy)
 
-    def find(self, split: Split) -> LabelledFiles:
-        """Every image of the split's folder with the label file of its path; or the split's share of `train`."""
+    def find(self, split: Split) -> LabeledFiles:
+        """Every image of the split's folder with the label file of its path; or the split's fraction of `train`."""
         absent = self.absent([name for name in SPLITS if self._folder(self.images, name)])
         if split != "train" and self._folder(self.images, split) is not None:
             return self._paired(split)
@@ -253,17 +253,17 @@ class LabelMapData(_PairedData, SplittingData):
         rows = self.split_off([str(image) for image, _ in found.pairs], absent)[split]
         pairs = [found.pairs[row] for row in rows]
         if split == "train":
-            return LabelledFiles(pairs, found.source, found.passed_over)
-        return LabelledFiles(pairs, self.part_of(split, found.source), {})
+            return LabeledFiles(pairs, found.source, found.passed_over)
+        return LabeledFiles(pairs, self.part_of(split, found.source), {})
 
     def _folder(self, pattern: str, split: Split) -> Path | None:
-        """Where the files of a split are; a pattern without `{split}` names the folder that is split by share."""
+        """Where the files of a split are; a pattern without `{split}` names the folder that is split by fraction."""
         if "{split}" not in pattern and split != "train":
             return None
         found = find_split(self.root, pattern, split)
         return found if found is not None and found.is_dir() else None
 
-    def _paired(self, split: Split) -> LabelledFiles:
+    def _paired(self, split: Split) -> LabeledFiles:
         folder, beside = self._folder(self.images, split), self._folder(self.labels, split)
         for found, pattern, what in ((folder, self.images, "images"), (beside, self.labels, "labels")):
             if found is None:
@@ -277,12 +277,12 @@ class LabelMapData(_PairedData, SplittingData):
             *(images, labels, "label file", self.image_names.key, self.label_names.key), ("image_names", "label_names")
         )
         over = images.counts | ({"label files without an image": len(alone)} if alone else {})
-        return LabelledFiles(pairs, str(folder), over)
+        return LabeledFiles(pairs, str(folder), over)
 
 
 def _no_folder(folder: Path, option: str) -> DataError:
     files = "images" if option == "images" else "label files"
-    return DataError(f"{folder}: no such folder of {files}; --data.{option} says where it is below data.root")
+    return DataError(f"{folder}: no such folder of {files}; --data.{option} states where it is below data.root")
 
 
 class VocSegmentationData(_PairedData):
@@ -332,7 +332,7 @@ class VocSegmentationData(_PairedData):
         """VOC's 21, whose values are fixed."""
         return list(VOC_CLASSES)
 
-    def find(self, split: Split) -> LabelledFiles:
+    def find(self, split: Split) -> LabeledFiles:
         """The images of the split's list."""
         name = self.train_list if split == "train" else split
         listed = self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
@@ -346,7 +346,7 @@ class VocSegmentationData(_PairedData):
         missing = [str(path.relative_to(self.root)) for pair in pairs for path in pair if not path.is_file()]
         if missing:
             raise DataError(f"{listed}: {len(missing)} files of this list are missing: {shorten(missing, 3)}")
-        return LabelledFiles(pairs, str(listed), {})
+        return LabeledFiles(pairs, str(listed), {})
 
 
 def _named(folder: Path, stem: str, endings: Sequence[str]) -> Path:

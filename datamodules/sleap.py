@@ -12,25 +12,25 @@ from typing import Any
 import numpy as np
 
 from datamodules.class_names import shorten
-from datamodules.object_entries import Entry
+from datamodules.object_entries import AnnotatedImage
 from datamodules.pose_data import PoseData, boxless_entry
 from visionkit.data import Split
 from visionkit.errors import DataError, UsageError, suggest
+from visionkit.families.keypoints.skeleton_names import find_skeleton, is_own, named_skeleton, order_of
 from visionkit.listing import list_images, resolve_listed
 from visionkit.plain_values import plain
 from visionkit.skeleton import Skeleton
-from visionkit.skeleton_names import find_skeleton, is_own, named_skeleton, order_of
 
-_USER = 0  # instances that somebody labelled; 1 are predictions
+_USER = 0  # instances that somebody labeled; 1 are predictions
 _OFFSET_ENDS = 1.1  # before that format coordinates count from the corner of the first pixel
 _MOST = 10_000_000  # entries of one table
 _BLOCK = 256  # frames that are read at a time
 
 
 class SleapData(PoseData):
-    """Animals of SLEAP's files: what people labelled in a `.slp`, or the tracks of an analysis file.
+    """Animals of SLEAP's files: what people labeled in a `.slp`, or the tracks of an analysis file.
 
-    Boxes are made about the labelled keypoints. The frames are image files: where the labels belong to a video, give
+    Boxes are made about the labeled keypoints. The frames are image files: where the labels belong to a video, give
     the folder of its frames, whose names end in the frame's number from 0 (`frame_00012.png`).
 
     Args:
@@ -72,7 +72,7 @@ class SleapData(PoseData):
         """The skeleton of the file that is named in place of a shipped one, whole."""
         return _chosen(Path(root), value) if name == "skeleton" and is_own(value) else value
 
-    def read(self, split: Split) -> list[Entry] | None:
+    def read(self, split: Split) -> list[AnnotatedImage] | None:
         if split != "train":
             return None
         path = _file(self.root)
@@ -83,14 +83,14 @@ class SleapData(PoseData):
             else:
                 entries = self._labels(path, file, counts)
         if not entries:
-            told = "".join(f"; {number} {what}" for what, number in counts.items())
-            raise DataError(f"{path}: no labelled frame with an image{told}")
+            message = "".join(f"; {number} {what}" for what, number in counts.items())
+            raise DataError(f"{path}: no labeled frame with an image{message}")
         self.note(split, path, counts)
         return entries
 
     # ------------------------------------------------------------------ analysis files
 
-    def _tracks(self, path: Path, file: Any, counts: dict[str, int]) -> list[Entry]:
+    def _tracks(self, path: Path, file: Any, counts: dict[str, int]) -> list[AnnotatedImage]:
         names = _texts(_table(path, file, "node_names"))
         order = self._order(path, names)
         tracks = file["tracks"]  # (tracks, 2, nodes, frames)
@@ -99,7 +99,7 @@ class SleapData(PoseData):
         frames = self._frames(path)
         known = [number for number in sorted(frames) if number < tracks.shape[3]]
         counts |= {"images beyond the last frame of the tracks": len(frames) - len(known)}
-        out: list[Entry] = []
+        out: list[AnnotatedImage] = []
         for block in sorted({number // _BLOCK for number in known}):
             part = np.asarray(tracks[:, :, :, block * _BLOCK : (block + 1) * _BLOCK], dtype=np.float64)
             for number in (each for each in known if each // _BLOCK == block):
@@ -112,7 +112,7 @@ class SleapData(PoseData):
 
     # ------------------------------------------------------------------ .slp
 
-    def _labels(self, path: Path, file: Any, counts: dict[str, int]) -> list[Entry]:
+    def _labels(self, path: Path, file: Any, counts: dict[str, int]) -> list[AnnotatedImage]:
         metadata = _metadata(path, file)
         skeletons = _skeletons(path, metadata)
         orders = {number: order_of(names, self.skeleton) for number, (_, names, _) in enumerate(skeletons)}
@@ -125,7 +125,7 @@ class SleapData(PoseData):
         videos = [_video(path, text) for text in _texts(_table(path, file, "videos_json"))]
         listed = self._frames(path) if self.images is not None else {}
         counts |= {"predicted instances": int((instances["instance_type"] != _USER).sum())}
-        out: list[Entry] = []
+        out: list[AnnotatedImage] = []
         for frame in _table(path, file, "frames"):
             video, number = int(frame["video"]), int(frame["frame_idx"])
             place = f"{path} video {video} frame {number}"
@@ -146,7 +146,7 @@ class SleapData(PoseData):
             keypoints = np.array(rows, dtype=np.float32).reshape(-1, len(self.skeleton), 3)
             keypoints = keypoints[(keypoints[..., 2] > 0).any(axis=1)]
             if not len(keypoints):
-                continue  # frames that hold nothing but predictions are not labelled
+                continue  # frames that hold nothing but predictions are not labeled
             if self.images is None and not 0 <= video < len(videos):
                 raise DataError(f"{place}: there are {len(videos)} videos")
             image = listed.get(number) if self.images is not None else _frame(path, videos[video], number, place)
@@ -158,10 +158,10 @@ class SleapData(PoseData):
     # ------------------------------------------------------------------ what both share
 
     def _add(
-        self, out: list[Entry], image: Path | None, place: str, keypoints: np.ndarray, counts: dict[str, int]
+        self, out: list[AnnotatedImage], image: Path | None, place: str, keypoints: np.ndarray, counts: dict[str, int]
     ) -> None:
         if image is None:
-            what = "labelled frames without an image in the folder"
+            what = "labeled frames without an image in the folder"
             counts[what] = counts.get(what, 0) + 1
         else:
             out.append(boxless_entry(image, place, keypoints))
@@ -286,7 +286,7 @@ def _skeletons(path: Path, metadata: dict[str, Any]) -> list[tuple[str, list[str
     return out
 
 
-_BODY = 1  # an edge that is drawn; 2 says that two nodes are mirror images
+_BODY = 1  # an edge that is drawn; 2 states that two nodes are flipped counterparts
 
 
 def _kind(given: Any) -> int:
@@ -333,7 +333,7 @@ def _frame(path: Path, video: dict[str, Any], number: int, place: str) -> Path:
 
 
 def _keypoints(places: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    """(N, K, 3): 2 where a node is seen, 1 where it is hidden at a known place, zeros where it is not labelled."""
-    labelled = np.isfinite(places).all(axis=-1) & (np.abs(np.nan_to_num(places)) < 1e7).all(axis=-1)
-    seen = np.where(visible, 2, 1) * labelled
-    return np.concatenate([np.where(labelled[..., None], places, 0), seen[..., None]], axis=-1).astype(np.float32)
+    """(N, K, 3): 2 where a node is seen, 1 where it is hidden at a known place, zeros where it is not labeled."""
+    labeled = np.isfinite(places).all(axis=-1) & (np.abs(np.nan_to_num(places)) < 1e7).all(axis=-1)
+    seen = np.where(visible, 2, 1) * labeled
+    return np.concatenate([np.where(labeled[..., None], places, 0), seen[..., None]], axis=-1).astype(np.float32)

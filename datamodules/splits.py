@@ -32,7 +32,7 @@ def split_in(name: str) -> Split | None:
     """The split that a file's name speaks of: `instances_val2017.json` is `val`; None where it names none or several.
 
     Args:
-        name: Of a file or folder, with or without its ending.
+        name: Name of a file or folder, with or without its ending.
     """
     words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
     if _TOGETHER & set(words):
@@ -47,7 +47,7 @@ def split_of(name: str) -> Split | None:
     """The split that a folder or word as a whole stands for: `Training_Set` is `train`, `test_tubes` is none.
 
     Args:
-        name: Of a folder, or the value of a column.
+        name: Name of a folder, or the value of a column.
     """
     words = [word for word in re.split(r"[^a-z]+", name.lower()) if word and word not in _ASIDE]
     return SPLIT_WORDS.get(words[0]) if len(words) == 1 else split_in(name) if _is_test_dev(words) else None
@@ -75,7 +75,13 @@ def by_split(paths: Iterable[Path], source: Path | str, *, whole: bool = True) -
             continue
         if split in found:
             raise DataError(
-                f"{source}: {found[split].name} and {path.name} both mean the {split} split; keep one of them, or say "
+                f"{source}: {found[split].name} and {path.name} both mean the {split} split; "
+                f"keep "
+                f"one "
+                f"of "
+                f"them, "
+                f"or "
+                f"state "
                 "which with an option of the data"
             )
         found[split] = path
@@ -146,6 +152,6 @@ def _fitting(folder: Path, part: str, split: Split) -> list[Path]:
 
 
 def _means(match: re.Match[str], entry: Path, split: Split, open_end: bool) -> bool:
-    """Whether the word in the place of `{split}` means it; with a `*` beside, the whole name must not say another."""
+    """Whether the word in the place of `{split}` means it; with a `*` beside, the whole name must not state another."""
     word = match["split"]
     return split_of(word) == split or (open_end and not word.isalpha() and split_in(entry.stem) == split)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.pictures import split_rows
+from datamodules.image_store import split_rows
 from visionkit.data import Split, VisionDataModule
 from visionkit.data_summary import fingerprint
 from visionkit.errors import UsageError
@@ -102,7 +102,7 @@ class NotedSplits(VisionDataModule):
         log.warning(
             "%s: %s images are split off the training images of this data; the result means something only for a model "
             "that was not trained on them (%s)",
-            *(option, split, known or "the model does not say how its training data was split"),
+            *(option, split, known or "the model does not state how its training data was split"),
         )
 
 
@@ -148,7 +148,7 @@ class SplittingData(NotedSplits):
         Args:
             files: Paths of the training images, in a fixed order.
             absent: Splits that are split off them, see `absent`.
-            groups: See `datamodules.pictures.split_rows`; by default all images are of one group.
+            groups: See `datamodules.image_store.split_rows`; by default all images are of one group.
             order: See there.
         """
         wanted = {split: part for split, part in self.fractions.items() if split in absent and part != 1}

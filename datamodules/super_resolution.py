@@ -1,4 +1,4 @@
-"""High-resolution pictures for super-resolution: the low resolution is made on the way, or lies beside them."""
+"""High-resolution images for super-resolution: the low resolution is made on the way, or lies beside them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from datamodules.augment import SampleAugment
 from datamodules.degradation import BICUBIC_REACH, Degradation, modulo_crop, shrink
+from datamodules.image_store import FileStore, PixelCache
 from datamodules.pairing import warn_of_turned
-from datamodules.pictures import FileStore, PixelCache
 from datamodules.resolution_pairs import list_matching, pair_resolutions
 from datamodules.splits import SPLITS
 from datamodules.splitting import SplittingData
@@ -24,37 +24,37 @@ from visionkit.listing import Listing
 from visionkit.loading import rng_for
 from visionkit.types import Sample
 
-Small = Literal["refuse", "mirror"]
+Small = Literal["refuse", "reflect"]
 
 
 class SuperResolutionData(SplittingData):
-    """Folders of high-resolution pictures; patches in training, whole pictures in validation and test.
+    """Folders of high-resolution images; patches in training, whole images in validation and test.
 
-    Pictures are cut at the right and bottom to a multiple of the scale and shrunk by antialiased bicubic, as the papers
+    Images are cut at the right and bottom to a multiple of the scale and shrunk by antialiased bicubic, as the papers
     do, or their low resolution is read from a folder of its own.
 
     Args:
-        root: Folder of the training pictures, searched deeply.
-        scale: Factor; the command line takes the model's. 2 where left out.
+        root: Folder of the training images, searched deeply.
+        scale: Factor; the command line takes the model's. 2 by default.
         val_root: Folder of the validation images; by default, `val_fraction` of the training images.
         test_root: Folder of the test images; by default, `test_fraction` of the training images.
-        pattern: Of the names of high-resolution files.
-        low_res: Folder with the low resolution of the training pictures; made where left out. A file belongs to the one
+        pattern: Pattern of the names of high-resolution files.
+        low_res: Folder with the low resolution of the training images; made by default. A file belongs to the one
             of the same path below its folder, but for an ending such as `x2`, `_LR` or `_HR`.
         val_low_res: The same for `val_root`.
         test_low_res: The same for `test_root`.
-        low_res_pattern: Of the names of low-resolution files.
-        patch: Side of a training patch in low-resolution pixels.
-        patches: Patches of each picture in an epoch.
-        small: What becomes of a training picture that no patch fits into: `refuse` it, or `mirror` its right and bottom
+        low_res_pattern: Low res pattern of the names of low-resolution files.
+        patch_size: Side of a training patch in low-resolution pixels.
+        patches_per_image: Patches of each image in an epoch.
+        small: What becomes of a training image that no patch fits into: `refuse` it, or `reflect` its right and bottom
             as far as a patch reaches.
-        flips: Mirror patches and turn them by quarters.
-        exact: Keep the made low resolution of validation and test between grey levels, as the early papers did, and do
+        flips: Flip patches and turn them by quarters.
+        exact: Keep the made low resolution of validation and test between gray levels, as the early papers did, and do
             not round it as a file would.
         degradation: Blur, noise and JPEG beside shrinking.
         val_fraction: Fraction of the training images that is split off for validation without `val_root`.
-        cache_mb: Decoded pictures are kept in memory where all of a split fit into this many MiB; 0 keeps none.
-        **base: See `SplittingData`. `eval_batch_size` is 1 where left out: pictures have sizes of their own.
+        cache_mb: Decoded images are kept in memory where all of a split fit into this many MiB; 0 keeps none.
+        **base: See `SplittingData`. `eval_batch_size` is 1 by default: images have sizes of their own.
 
     Example:
         >>> data = SuperResolutionData("photos", scale=3, input=task.input)
@@ -74,8 +74,8 @@ class SuperResolutionData(SplittingData):
         val_low_res: str | None = None,
         test_low_res: str | None = None,
         low_res_pattern: str = "*",
-        patch: int = 48,
-        patches: int = 16,
+        patch_size: int = 48,
+        patches_per_image: int = 16,
         small: Small = "refuse",
         flips: bool = True,
         exact: bool = False,
@@ -87,11 +87,13 @@ class SuperResolutionData(SplittingData):
         base["eval_batch_size"] = base.get("eval_batch_size") or 1
         super().__init__(val_fraction=val_fraction, **base)
         scale = 2 if scale is None else scale
-        if scale < 1 or patch < 4 or patches < 1:
-            raise UsageError(f"data: scale {scale} and patches {patches} are at least 1, patch {patch} at least 4")
+        if scale < 1 or patch_size < 4 or patches_per_image < 1:
+            raise UsageError(
+                f"data: scale {scale} and patches {patches_per_image} are at least 1, patch {patch_size} at least 4"
+            )
         if small not in get_args(Small):
             raise UsageError(f"data.small {small!r}: allowed are {', '.join(get_args(Small))}")
-        self.scale, self.patch, self.patches, self.exact = scale, patch, patches, exact
+        self.scale, self.patch_size, self.patches_per_image, self.exact = scale, patch_size, patches_per_image, exact
         self.small = small
         self.degradation = degradation or Degradation()
         self.pattern, self.low_res_pattern = pattern, low_res_pattern
@@ -103,18 +105,18 @@ class SuperResolutionData(SplittingData):
         given = self.augment
         if given is not None:
             raise UsageError("data.augment: SuperResolutionData brings its own; set data.flips and data.degradation")
-        self.augment = PatchAugment(scale, patch, flips, self.degradation)
+        self.augment = PatchAugment(scale, patch_size, flips, self.degradation)
 
     def dataset(self, split: Split) -> Sequence[Sample]:
-        """Training: every picture `patches` times, to be cut. Validation and test: pairs of whole pictures."""
+        """Training: every image `patches_per_image` times, to be cut. Validation and test: pairs of whole images."""
         high, low = self._files(split)
         if split == "train" and self.small == "refuse":
             self._check_sizes(high)
         store = FileStore(Path(), [str(path) for path in high])
-        cache = PixelCache.for_pictures(store, np.arange(len(high)), 3, self.cache_mb)
+        cache = PixelCache.for_images(store, np.arange(len(high)), 3, self.cache_mb)
         lows = None if low is None else FileStore(Path(), [str(path) for path in low])
         if split == "train":
-            return _Training(store, cache, lows, self.scale, self.patches)
+            return _Training(store, cache, lows, self.scale, self.patches_per_image)
         return _Pairs(store, cache, lows, self.scale, self.exact, self.degradation, self.seed)
 
     # ------------------------------------------------------------------ files
@@ -129,7 +131,7 @@ class SuperResolutionData(SplittingData):
         root, low_root = self._roots(split)
         notes = [f"low resolution: {low_root if low is not None else f'made by bicubic, x{self.scale}'}"]
         if split == "train":
-            notes.append(f"{self.patches} patches of {self.patch}x{self.patch} per image and epoch")
+            notes.append(f"{self.patches_per_image} patches of {self.patch_size}x{self.patch_size} per image and epoch")
         over = self._passed_over.get(str(root), {})
         source = str(root) if self.roots[split] is not None else self.part_of(split, root)
         return SplitSummary(split, len(high), source, passed_over=over, notes=notes)
@@ -184,15 +186,21 @@ class SuperResolutionData(SplittingData):
         return pairs
 
     def _check_sizes(self, high: Sequence[Path]) -> None:
-        """Refuses pictures that no patch fits into."""
-        least = self.patch * self.scale
+        """Refuses images that no patch fits into."""
+        least = self.patch_size * self.scale
         for path in high:
             height, width = ImageSource(path).size
             if min(height, width) < least:
                 fits = min(height, width) // self.scale
                 raise DataError(
-                    f"{path}: {width}x{height} is smaller than a patch of {least}x{least} (data.patch {self.patch} at "
-                    f"x{self.scale}); lower data.patch to {fits}, leave the picture out, or set data.small mirror"
+                    f"{path}: {width}x{height} is smaller than "
+                    f"a "
+                    f"patch "
+                    f"of "
+                    f"{least}x{least} "
+                    f"(data.patch_size "
+                    f"{self.patch_size} at "
+                    f"x{self.scale}); lower data.patch_size to {fits}, leave the image out, or set data.small reflect"
                 )
 
 
@@ -200,7 +208,7 @@ class SuperResolutionData(SplittingData):
 
 
 class _Files:
-    """High-resolution pictures, decoded once where they fit into the cache, and their low resolution where it lies."""
+    """High-resolution images, decoded once where they fit into the cache, and their low resolution where it lies."""
 
     def __init__(self, store: FileStore, cache: PixelCache | None, lows: FileStore | None, scale: int) -> None:
         self.store, self.cache, self.lows, self.scale = store, cache, lows, scale
@@ -216,21 +224,21 @@ class _Files:
 
 
 class _Training(_Files, Sequence[Sample]):
-    """Each picture `patches` times; the patch is cut by `PatchAugment`."""
+    """Each image `patches_per_image` times; the patch is cut by `PatchAugment`."""
 
     def __init__(
-        self, store: FileStore, cache: PixelCache | None, lows: FileStore | None, scale: int, patches: int
+        self, store: FileStore, cache: PixelCache | None, lows: FileStore | None, scale: int, patches_per_image: int
     ) -> None:
         super().__init__(store, cache, lows, scale)
-        self.patches = patches
+        self.patches_per_image = patches_per_image
 
     def __len__(self) -> int:
-        return len(self.store) * self.patches
+        return len(self.store) * self.patches_per_image
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[k] for k in range(*index.indices(len(self)))]
-        number = range(len(self))[index] // self.patches
+        number = range(len(self))[index] // self.patches_per_image
         name = self.store.name(number)
         high, low = self.high(number), self.low(number)
         if low is None:
@@ -239,7 +247,7 @@ class _Training(_Files, Sequence[Sample]):
 
 
 class _Pairs(_Files, Sequence[Sample]):
-    """Whole pictures with their high resolution; degradations are the same ones in every epoch."""
+    """Whole images with their high resolution; degradations are the same ones in every epoch."""
 
     def __init__(
         self,
@@ -269,7 +277,7 @@ class _Pairs(_Files, Sequence[Sample]):
             rng = rng_for(self.seed, 0, number)
             low = self.degradation.after(shrink(self.degradation.before(high, rng), self.scale), rng)
         pair = _pair(low, high, self.store.name(number))
-        return replace(pair, target={**pair.target, "grey": np.bool_(self.store.source(number).is_grey)})
+        return replace(pair, target={**pair.target, "gray": np.bool_(self.store.source(number).is_gray)})
 
 
 def _pair(low: np.ndarray, high: np.ndarray, name: str) -> Sample:
@@ -278,24 +286,24 @@ def _pair(low: np.ndarray, high: np.ndarray, name: str) -> Sample:
 
 
 class PatchAugment(SampleAugment):
-    """Cuts a patch and its low resolution out of a training sample, and mirrors and turns them.
+    """Cuts a patch and its low resolution out of a training sample, and flips and rotates them.
 
-    A sample without a target is a high-resolution picture: the low resolution is made of the patch with as much around
-    it as shrinking looks at, so it is that of the whole picture. Blur looks at what is there.
+    A sample without a target is a high-resolution image: the low resolution is made of the patch with as much around
+    it as shrinking processes, so it is that of the whole image. Blur processes what is there.
 
     Args:
         scale: Factor.
-        patch: Side in low-resolution pixels.
-        flips: Mirror and turn by quarters, the eight ways alike.
+        patch_size: Side in low-resolution pixels.
+        flips: Flip and rotate by quarters, the eight ways alike.
         degradation: Beside shrinking.
     """
 
-    def __init__(self, scale: int, patch: int, flips: bool = True, degradation: Degradation | None = None) -> None:
-        self.scale, self.patch, self.flips = scale, patch, flips
+    def __init__(self, scale: int, patch_size: int, flips: bool = True, degradation: Degradation | None = None) -> None:
+        self.scale, self.patch_size, self.flips = scale, patch_size, flips
         self.degradation = degradation or Degradation()
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        # Pictures that are too small were refused before, or are to be filled up.
+        # Images that are too small were refused before, or are to be padded.
         low, high = self._paired(sample, rng) if "high_res" in sample.target else self._made(sample, rng)
         if self.flips:
             ways = int(rng.integers(8))
@@ -304,30 +312,30 @@ class PatchAugment(SampleAugment):
         return sample.with_image(ImageSource(np.array(low, order="C"), sample.image.name), target=target)
 
     def _paired(self, sample: Sample, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        s, p = self.scale, self.patch
+        s, p = self.scale, self.patch_size
         low = _filled(sample.image.read(), p)
         high = _filled(np.asarray(sample.target["high_res"]).transpose(1, 2, 0), p * s)
         top, left = self._place(low.shape[:2], rng)
         return low[top : top + p, left : left + p], high[top * s : (top + p) * s, left * s : (left + p) * s]
 
     def _made(self, sample: Sample, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        s, p = self.scale, self.patch
+        s, p = self.scale, self.patch_size
         image = _filled(modulo_crop(sample.image.read(), s), p * s)
         height, width = image.shape[0] // s, image.shape[1] // s
         top, left = self._place((height, width), rng)
         around = BICUBIC_REACH + 1 + -(-self.degradation.reach // s)
         y1, x1, y2, x2 = max(top - around, 0), max(left - around, 0), top + p + around, left + p + around
-        window = image[y1 * s : min(y2, height) * s, x1 * s : min(x2, width) * s]
-        low = shrink(self.degradation.before(window, rng), s)[top - y1 : top - y1 + p, left - x1 : left - x1 + p]
+        tile = image[y1 * s : min(y2, height) * s, x1 * s : min(x2, width) * s]
+        low = shrink(self.degradation.before(tile, rng), s)[top - y1 : top - y1 + p, left - x1 : left - x1 + p]
         low = self.degradation.after(np.ascontiguousarray(low), rng)
         return low, image[top * s : (top + p) * s, left * s : (left + p) * s]
 
     def _place(self, size: tuple[int, ...], rng: np.random.Generator) -> tuple[int, int]:
-        return int(rng.integers(size[0] - self.patch + 1)), int(rng.integers(size[1] - self.patch + 1))
+        return int(rng.integers(size[0] - self.patch_size + 1)), int(rng.integers(size[1] - self.patch_size + 1))
 
 
 def _filled(image: np.ndarray, least: int) -> np.ndarray:
-    """Mirrors the right and bottom of (h, w, C) until both sides have `least` pixels."""
+    """Flips the right and bottom of (h, w, C) until both sides have `least` pixels."""
     height, width = image.shape[:2]
     if min(height, width) >= least:
         return image
@@ -335,6 +343,6 @@ def _filled(image: np.ndarray, least: int) -> np.ndarray:
 
 
 def _turned(image: np.ndarray, ways: int) -> np.ndarray:
-    """One of the eight mirrored and turned forms of a square."""
+    """One of the eight flipped and rotated forms of a square."""
     turned = np.rot90(image, ways % 4)
     return turned[:, ::-1] if ways >= 4 else turned

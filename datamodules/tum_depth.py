@@ -16,7 +16,7 @@ from visionkit.listing import list_folders, resolve_listed
 from visionkit.text_files import read_lines, real_number
 
 UNITS = 5000.0
-"""Of TUM's 16-bit png files for a metre; 0 is not measured."""
+"""Of TUM's 16-bit png files for a meter; 0 is not measured."""
 
 
 class TumDepthData(DepthData):
@@ -30,7 +30,7 @@ class TumDepthData(DepthData):
         val_sequences: Names of the sequences that are for validation.
         test_sequences: Names of those for testing.
         max_difference: Seconds between an image and its depth at most.
-        units_per_metre: What stands for a metre in the files.
+        units_per_meter: What stands for a meter in the files.
         **base: See `DepthData`.
     """
 
@@ -41,12 +41,12 @@ class TumDepthData(DepthData):
         val_sequences: Sequence[str] = (),
         test_sequences: Sequence[str] = (),
         max_difference: float = 0.02,
-        units_per_metre: float = UNITS,
+        units_per_meter: float = UNITS,
         **base: Any,
     ) -> None:
         super().__init__(**base)
-        check_unit(units_per_metre)
-        self.root, self.units_per_metre, self.max_difference = Path(root), units_per_metre, max_difference
+        check_unit(units_per_meter)
+        self.root, self.units_per_meter, self.max_difference = Path(root), units_per_meter, max_difference
         self.sequences: dict[str, Split] = {
             **dict.fromkeys(val_sequences, "val"),
             **dict.fromkeys(test_sequences, "test"),
@@ -78,7 +78,7 @@ class TumDepthData(DepthData):
                 f"{self.root}: no image has a depth within {self.max_difference:g} s (--data.max_difference)"
             )
         over = {f"images without a depth within {self.max_difference:g} s": alone} if alone else {}
-        store = DepthFiles(images, depths, self.units_per_metre)
+        store = DepthFiles(images, depths, self.units_per_meter)
         return Pairs(store, self.hold_out(store, np.array(splits)), f"{self.root}, {len(folders)} sequences", over)
 
 

@@ -1,6 +1,6 @@
 """Image files whose pixels are numbers and not brightness: label maps, instance maps and depth.
 
-Decoders are made for viewing and change such numbers: Pillow scales grey PNGs of 2 and 4 bits and PGM files to 0..255
+Decoders are made for viewing and change such numbers: Pillow scales gray PNGs of 2 and 4 bits and PGM files to 0..255
 or 0..65535, and inverts TIFFs where 0 is white. Here the values come out as the file has them.
 """
 
@@ -17,7 +17,7 @@ from visionkit.errors import DataError
 from visionkit.images import FORMATS, MAX_PIXELS, exif_orientation, upright
 
 _MODES = ("1", "L", "LA", "P", "I", "I;16", "I;16B", "I;16L", "F", "RGB", "RGBA")
-_TINT = 24  # of grey pixels after lossy compression
+_TINT = 24  # of gray pixels after lossy compression
 _LOSSY = {"JPEG": "JPEG", "JPEG2000": "JPEG 2000", "AVIF": "AVIF"}
 
 
@@ -66,7 +66,7 @@ def read_values(path: str | Path, what: str = "label file") -> Values:
     return Values(values.astype(np.uint8) if values.dtype == bool else values, lossy)
 
 
-def grey(values: np.ndarray, lossy: str = "") -> np.ndarray:
+def gray(values: np.ndarray, lossy: str = "") -> np.ndarray:
     """Colors whose three channels are equal (in a lossy file: nearly) as (h, w) numbers; anything else as it is."""
     if values.ndim == 3 and np.ptp(values, axis=2).max() <= (_TINT if lossy else 0):
         return np.rint(values.mean(axis=2)).astype(np.uint8) if lossy else values[..., 0]

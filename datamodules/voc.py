@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datamodules.class_names import index_classes
-from datamodules.object_entries import Entry
+from datamodules.object_entries import AnnotatedImage
 from datamodules.objects import ObjectData
 from datamodules.splits import SPLITS
 from datamodules.voc_places import Annotated, VocPlaces
@@ -22,17 +22,17 @@ class VocData(ObjectData):
     """Boxes in Pascal VOC's layout.
 
     Its coordinates count pixels from 1 and include the last one, so 1 to 640 is the whole of an image 640 wide and
-    becomes 0 to 640 here. Difficult objects are not counted by the metric and not learnt from.
+    becomes 0 to 640 here. Difficult objects are not counted by the metric and not used for training.
 
     Args:
         root: Folder that holds `Annotations` and `JPEGImages`; or `train`, `val` and `test`, each with xml files beside
             its images; or both together in one folder.
         train: Name of the list of training images in `ImageSets/Main`, without its ending.
-        val: Of validation; where the file is absent, `val_fraction` of the training images.
-        test: Of testing; where it is absent, `test_fraction`.
+        val: Val of validation; where the file is absent, `val_fraction` of the training images.
+        test: Test of testing; where it is absent, `test_fraction`.
         annotations: Folder of the xml files below `root`, which may have `{split}` in it; `Annotations` in any case, or
-            beside the images, where left out.
-        images: Folder of the images, in the same way; `JPEGImages` or `images` in any case where left out.
+            beside the images, by default.
+        images: Folder of the images, in the same way; `JPEGImages` or `images` in any case by default.
         **base: See `datamodules.objects.ObjectData`; VOC has boxes alone.
 
     Example:
@@ -76,7 +76,7 @@ class VocData(ObjectData):
         found = next((annotated for split in SPLITS if (annotated := places.annotated(split)) is not None), None)
         return sorted({name for path in (found.xml if found else ()) for name in parse_voc(path).names})
 
-    def read(self, split: Split) -> list[Entry] | None:
+    def read(self, split: Split) -> list[AnnotatedImage] | None:
         found = self.places.annotated(split)
         if found is None:
             return None
@@ -89,8 +89,8 @@ class VocData(ObjectData):
         self.note(split, found.source, found.passed_over(entry.file for entry in entries))
         return entries
 
-    def _entry(self, found: Annotated, parsed: VocImage, numbers: dict[str, int]) -> Entry:
-        return Entry(
+    def _entry(self, found: Annotated, parsed: VocImage, numbers: dict[str, int]) -> AnnotatedImage:
+        return AnnotatedImage(
             file=str(found.image(parsed.path, parsed.filename)),
             place=str(parsed.path),
             boxes=parsed.boxes,
@@ -104,9 +104,9 @@ class VocImage(NamedTuple):
     """One parsed xml file.
 
     Attributes:
-        path: Of the xml file.
-        filename: Of the image as the file names it, or empty.
-        size: Height and width, or None where the file does not say or says 0.
+        path: Path of the xml file.
+        filename: Filename of the image as the file names it, or empty.
+        size: Height and width, or None where the file does not state or states 0.
         names: N class names.
         boxes: (N, 4) float64 x1, y1, x2, y2 in file pixels, x2 and y2 exclusive.
         difficult: (N,) bool.

@@ -25,8 +25,8 @@ class Annotated:
 
     Args:
         source: The split's list or folder.
-        folder: Of the xml files.
-        xml: In the order of the list, or of their names.
+        folder: Folder of the xml files.
+        xml: The xml files in the order of the list, or of their names.
         images: Folder of the images.
         whole: The split is all of the folder, so an image without an xml file is left out.
     """
@@ -55,7 +55,7 @@ class Annotated:
             return named
         if found:
             both = " and ".join(str(path.relative_to(self.listing.root)) for path in found[:2])
-            raise DataError(f"{xml}: {both} have its name, and it does not say which is meant; remove one of them")
+            raise DataError(f"{xml}: {both} have its name, and it does not state which is meant; remove one of them")
         return self.listing.root / f"{xml.stem}.jpg"
 
     def passed_over(self, used: Iterable[str]) -> dict[str, int]:
@@ -70,7 +70,7 @@ class VocPlaces:
     """Finds the files of each split.
 
     Args:
-        root: Of the data set.
+        root: Root of the data set.
         lists: Name of the list of each split.
         annotations: Folder of the xml files below the root, which may have `{split}` in it, or None.
         images: Folder of the images in the same way, or None.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datamodules.class_names import shorten
-from datamodules.object_entries import Entry, Segment
+from datamodules.object_entries import AnnotatedImage, Segment
 from datamodules.objects import ObjectData
 from datamodules.yolo_description import Described, describe, find_listed
 from visionkit.data import Split
@@ -59,19 +59,19 @@ class YoloData(ObjectData):
         """The `names` of the yaml file."""
         return describe(Path(yaml)).names
 
-    def read(self, split: Split) -> list[Entry] | None:
-        found = list_labelled(self.described, split)
+    def read(self, split: Split) -> list[AnnotatedImage] | None:
+        found = list_labeled(self.described, split)
         if found is None:
             return None
         self.note(split, found.source, found.passed_over)
         return [yolo_entry(image, label, found.described) for image, label in found.pairs]
 
 
-class Labelled(NamedTuple):
+class Labeled(NamedTuple):
     """The images of a split with their label files, which need not exist.
 
     Attributes:
-        described: What the description says.
+        described: What the description states.
         source: The split's folders or lists.
         pairs: Image and label file.
         passed_over: Number of files left out, by reason.
@@ -83,7 +83,7 @@ class Labelled(NamedTuple):
     passed_over: dict[str, int]
 
 
-def list_labelled(described: Described, split: Split) -> Labelled | None:
+def list_labeled(described: Described, split: Split) -> Labeled | None:
     """The images of one split with their label files; None where the description names none.
 
     Raises:
@@ -121,7 +121,7 @@ def list_labelled(described: Described, split: Split) -> Labelled | None:
             "%s: %s: label files without an image are left out: %d (%s)",
             *(path, split, len(alone), shorten(map(str, alone), 3)),
         )
-    return Labelled(described, source, pairs, passed_over)
+    return Labeled(described, source, pairs, passed_over)
 
 
 class Row(NamedTuple):
@@ -147,7 +147,7 @@ class Row(NamedTuple):
         return x1, y1, *(self.sides or (x2 - x1, y2 - y1))
 
 
-def yolo_entry(image: Path, path: Path, described: Described) -> Entry:
+def yolo_entry(image: Path, path: Path, described: Described) -> AnnotatedImage:
     """One image with its label file; the image's header is read, since the labels are fractions of it.
 
     Raises:
@@ -168,7 +168,7 @@ def yolo_entry(image: Path, path: Path, described: Described) -> Entry:
     if described.keypoints is not None:
         count, columns = described.keypoints
         more["keypoints"] = _keypoints([row.keypoints or [] for row in rows], count, columns, (width, height))
-    return Entry(
+    return AnnotatedImage(
         file=str(image),
         place=str(path),
         boxes=np.array([row.box for row in rows], dtype=np.float64).reshape(-1, 4) * scale,

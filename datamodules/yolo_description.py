@@ -22,14 +22,14 @@ class Described(NamedTuple):
     """A description, checked.
 
     Attributes:
-        path: Of the file.
+        path: Path of the file.
         base: The folder that its paths are relative to.
         keys: All that it has.
         places: Folders and lists of images of each split that it names.
-        names: Of the classes, in label order.
+        names: Names of the classes, in label order.
         keypoints: Their number, and 2 or 3 columns for each; None where there are none.
-        flips: Number of the mirror image of each keypoint, or empty.
-        keypoint_names: In label order, or empty.
+        flips: Number of the flipped counterparts of each keypoint, or empty.
+        keypoint_names: Keypoint names in label order, or empty.
     """
 
     path: Path
@@ -54,7 +54,7 @@ def describe(path: Path) -> Described:
         path: A yaml file, Darknet's `obj.data`, or a folder with one of them.
 
     Raises:
-        DataError: None there, or one that says nothing of images or names.
+        DataError: None there, or one that does not describe images or names.
     """
     path = description_in(path) if path.is_dir() else path
     top = _darknet(path) if path.suffix == ".data" else read_yaml(path, "yaml file; give --data.yaml", as_text=True)
@@ -99,7 +99,7 @@ def find_listed(described: Described, name: str, folder: Path | None = None) -> 
 
     Args:
         described: The description.
-        name: As it is written; leading folders of the machine that wrote it need not exist here.
+        name: Name, as it is written; leading folders of the machine that wrote it need not exist here.
         folder: Where it is looked for first; by default the folder of the description's paths.
     """
     bases = [each for each in (folder, described.base, described.path.parent) if each is not None]
@@ -178,10 +178,10 @@ def _flips(top: Mapping[str, Any], path: Path, keypoints: tuple[int, int] | None
     if not given or keypoints is None:
         return ()
     if not isinstance(given, list) or len(given) != keypoints[0]:
-        raise DataError(f"{path}: flip_idx lists the mirror image of each of {keypoints[0]} keypoints")
+        raise DataError(f"{path}: flip_idx lists the flipped counterparts of each of {keypoints[0]} keypoints")
     flips = tuple(whole_number(value, str(path), "flip_idx", 0, keypoints[0] - 1) for value in given)
     if any(flips[flips[number]] != number for number in range(len(flips))):
-        raise DataError(f"{path}: flip_idx: the mirror image of a mirror image is the keypoint itself")
+        raise DataError(f"{path}: flip_idx: the flipped counterparts of a flipped counterparts is the keypoint itself")
     return flips
 
 

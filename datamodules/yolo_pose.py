@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.object_entries import Entry
+from datamodules.object_entries import AnnotatedImage
 from datamodules.pose_data import PoseData
-from datamodules.yolo import list_labelled, yolo_entry
+from datamodules.yolo import list_labeled, yolo_entry
 from datamodules.yolo_description import Described, describe
 from visionkit.data import Split
 from visionkit.errors import DataError
@@ -22,7 +22,7 @@ class YoloPoseData(PoseData):
 
     Args:
         yaml: The file, see `YoloData`. `kpt_shape` is [number of keypoints, 2 or 3]; `kpt_names` names them and
-            `flip_idx` says which change places when the image is flipped.
+            `flip_idx` states which change places when the image is flipped.
         skeleton: Name, yaml file or content of the skeleton; by default COCO's for 17 keypoints without names, else one
             of the yaml's own names.
         **base: See `datamodules.pose_data.PoseData`.
@@ -46,15 +46,15 @@ class YoloPoseData(PoseData):
         """The skeleton that the yaml file describes."""
         return _skeleton(_with_keypoints(describe(Path(yaml)))) if name == "skeleton" else None
 
-    def read(self, split: Split) -> list[Entry] | None:
+    def read(self, split: Split) -> list[AnnotatedImage] | None:
         described = self.described
         count = described.keypoints[0] if described.keypoints else 0
         if count != len(self.skeleton):
             raise DataError(
-                f"{self.yaml}: kpt_shape says {count} keypoints and skeleton {self.skeleton.name} has "
+                f"{self.yaml}: kpt_shape states {count} keypoints and skeleton {self.skeleton.name} has "
                 f"{len(self.skeleton)}; give the right one with --data.skeleton"
             )
-        found = list_labelled(described, split)
+        found = list_labeled(described, split)
         if found is None:
             return None
         self.note(split, found.source, found.passed_over)
@@ -77,4 +77,4 @@ def _skeleton(described: Described) -> Any:
     names = names or tuple(f"keypoint_{number + 1}" for number in range(count))
     pairs = [[names[k], names[flip]] for k, flip in enumerate(described.flips) if k < flip]
     subject = described.names[0] if len(described.names) == 1 else "subject"
-    return {"name": described.path.stem, "subject": subject, "keypoints": list(names), "mirrored": pairs}
+    return {"name": described.path.stem, "subject": subject, "keypoints": list(names), "flip_pairs": pairs}

@@ -1,4 +1,4 @@
-"""Pictures inside a zip archive, read one by one without unpacking; any number of workers may read at once."""
+"""Images inside a zip archive, read one by one without unpacking; any number of workers may read at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from visionkit.errors import DataError
 from visionkit.images import ImageSource
 
-_LARGEST = 2**29  # bytes of one member; larger ones are no pictures but an attack
+_LARGEST = 2**29  # bytes of one member; larger ones are no images but an attack
 _STORED, _DEFLATED = 0, 8
 
 
@@ -60,7 +60,7 @@ def _read_index(path: str, changed: int, size: int) -> ZipIndex:
 
 
 class ZipStore:
-    """Members of a zip archive as pictures.
+    """Members of a zip archive as images.
 
     Args:
         path: The archive.
@@ -86,7 +86,7 @@ class ZipStore:
             os.close(self._file)
 
     def source(self, number: int) -> ImageSource:
-        """One picture, still encoded."""
+        """One image, still encoded."""
         return ImageSource(self._read(number), self.name(number))
 
     def name(self, number: int) -> str:

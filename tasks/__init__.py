@@ -1,1 +1,1 @@
-"""One folder a task, the same file names in each: task, network, loss, postprocess."""
+"""One folder per task, the same file names in each: task, network, loss, postprocess."""

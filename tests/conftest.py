@@ -34,7 +34,7 @@ os.environ.update(
     WANDB_ERROR_REPORTING="false",
     GRADIO_ANALYTICS_ENABLED="False",
     NO_ALBUMENTATIONS_UPDATE="1",
-    # A subprocess that tries all the same meets a closed door at once; port 9 answers nobody.
+    # A subprocess that tries all the same meets a closed door at once; port 9 predictions nobody.
     HTTP_PROXY="http://127.0.0.1:9",
     HTTPS_PROXY="http://127.0.0.1:9",
     http_proxy="http://127.0.0.1:9",

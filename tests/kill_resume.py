@@ -3,7 +3,7 @@
     python -m tests.kill_resume --count 20
 
 Half of the runs use loader workers; half have their temporary folder on another file system. Each is killed at least
-once, some again after they were resumed. It prints one line a run and ends with status 1 where any end differs.
+once, some again after they were resumed. It prints one line per run and ends with status 1 where any end differs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OTHER_DISK = Path("/dev/shm")
 
 
 class _Began(Callback):
-    """Tells the killer that training has begun."""
+    """States the killer that training has begun."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -43,7 +43,7 @@ class _Began(Callback):
         self.path.touch()
 
 
-def _child(run: Path, workers: int, temporary: str, slowly: float, method: str) -> None:
+def _child(run: Path, num_workers: int, temporary: str, slowly: float, method: str) -> None:
     multiprocessing.set_start_method(method, force=True)  # of its loader workers: as a training's own, not the server's
     os.setsid()  # its loader workers die with it
     os.environ["TMPDIR"] = temporary
@@ -53,7 +53,7 @@ def _child(run: Path, workers: int, temporary: str, slowly: float, method: str) 
     os.dup2(log.fileno(), 2)
     sys.stdout = sys.stderr = log
     try:
-        train(run, workers=workers, checkpoint_every=1, extra=[_Began(run / "began"), Slowly(slowly)])
+        train(run, num_workers=num_workers, checkpoint_every=1, extra=[_Began(run / "began"), Slowly(slowly)])
     except VisionKitError as error:
         sys.stderr.write(f"{error}\n")
         os._exit(error.status)
@@ -63,18 +63,20 @@ def _child(run: Path, workers: int, temporary: str, slowly: float, method: str) 
     os._exit(0)
 
 
-def start(run: Path, workers: int, temporary: str, slowly: float) -> multiprocessing.process.BaseProcess:
+def start(run: Path, num_workers: int, temporary: str, slowly: float) -> multiprocessing.process.BaseProcess:
     """Trains in a process of its own, which writes `began` when training begins and `log.txt` all along."""
     run.mkdir(parents=True, exist_ok=True)
     (run / "began").unlink(missing_ok=True)
-    process = SERVER.Process(target=_child, args=(run, workers, temporary, slowly, multiprocessing.get_start_method()))
+    process = SERVER.Process(
+        target=_child, args=(run, num_workers, temporary, slowly, multiprocessing.get_start_method())
+    )
     process.start()
     return process
 
 
-def finish(run: Path, workers: int, temporary: str = tempfile.gettempdir(), slowly: float = 0.0) -> float:
+def finish(run: Path, num_workers: int, temporary: str = tempfile.gettempdir(), slowly: float = 0.0) -> float:
     """Trains to the end in a process of its own; returns the seconds that training took."""
-    process = start(run, workers, temporary, slowly)
+    process = start(run, num_workers, temporary, slowly)
     while not (run / "began").exists() and process.is_alive():
         time.sleep(0.01)
     began = time.monotonic()
@@ -84,9 +86,9 @@ def finish(run: Path, workers: int, temporary: str = tempfile.gettempdir(), slow
     return time.monotonic() - began
 
 
-def kill(run: Path, workers: int, temporary: str, after: Callable[[], bool], slowly: float = 0.0) -> bool:
-    """Trains until `after` says so, then kills; False where training had ended before."""
-    process = start(run, workers, temporary, slowly)
+def kill(run: Path, num_workers: int, temporary: str, after: Callable[[], bool], slowly: float = 0.0) -> bool:
+    """Trains until `after` states this, then kills; False where training had ended before."""
+    process = start(run, num_workers, temporary, slowly)
     while process.is_alive() and not ((run / "began").exists() and after()):
         time.sleep(0.001)
     alive = process.is_alive()
@@ -97,12 +99,12 @@ def kill(run: Path, workers: int, temporary: str, after: Callable[[], bool], slo
 
 
 def trial(number: int, folder: Path, seconds: float, rng: random.Random, want: dict[str, str]) -> list[str]:
-    """One run, killed once or twice at random moments, then finished; if it ends before its first kill it begins anew.
+    """One run, killed once or twice at random moments, then finished; if it ends before its first kill it begins again.
 
     Returns:
         The parts of its end that differ from `want`.
     """
-    run, workers = folder / f"run{number:02d}", 2 * (number % 2)
+    run, num_workers = folder / f"run{number:02d}", 2 * (number % 2)
     elsewhere = number // 2 % 2 == 1 and OTHER_DISK.is_dir()
     with tempfile.TemporaryDirectory(dir=OTHER_DISK if elsewhere else None) as temporary:
         moments: list[str] = []
@@ -116,7 +118,7 @@ def trial(number: int, folder: Path, seconds: float, rng: random.Random, want: d
                     until.append(time.monotonic() + wait)
                 return time.monotonic() >= until[0]
 
-            if not kill(run, workers, temporary, after, slowly=0.02):
+            if not kill(run, num_workers, temporary, after, slowly=0.02):
                 if moments:
                     break
                 shutil.rmtree(run)
@@ -125,12 +127,12 @@ def trial(number: int, folder: Path, seconds: float, rng: random.Random, want: d
             last = find_last(run / "checkpoints") if (run / "checkpoints").is_dir() else None
             step = describe(last)["step"] if last else 0
             moments.append(f"{wait:.2f} s (step {step}{', a file half written' if left else ''})")
-        finish(run, workers, temporary)
+        finish(run, num_workers, temporary)
         got = end_state(run)
         remains = remove_leftovers(run / "checkpoints")
     different = [name for name in want if want[name] != got[name]] + (["leftovers"] if remains else [])
     place = "other disk" if elsewhere else "same disk"
-    print(f"{number:2d}  {workers} workers  temp on {place}  killed after {', '.join(moments)}: "
+    print(f"{number:2d}  {num_workers} workers  temp on {place}  killed after {', '.join(moments)}: "
           f"{'equal' if not different else 'DIFFERENT ' + ', '.join(different)}", flush=True)  # fmt: skip
     return different
 
@@ -143,7 +145,7 @@ def main() -> int:
     rng = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory(prefix="kill-resume-") as name:
         folder = Path(name)
-        seconds = finish(folder / "whole", workers=0, slowly=0.02)
+        seconds = finish(folder / "whole", num_workers=0, slowly=0.02)
         want = end_state(folder / "whole")
         failed = [n for n in range(arguments.count) if trial(n, folder, seconds, rng, want)]
     print(f"{arguments.count - len(failed)} of {arguments.count} ended bit for bit as the uninterrupted training did")

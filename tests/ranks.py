@@ -11,14 +11,14 @@ import torch
 from tests.processes import SERVER
 
 START = 500.0
-"""Seconds in which both have answered; importing torch on a busy machine takes most of them."""
+"""Seconds in which both have predicted; importing torch on a busy machine takes most of them."""
 
 
 def on_two_ranks(function: Callable[..., Any], *arguments: Any) -> list[Any]:
     """Calls `function(rank, *arguments)` in two processes of one group.
 
     Args:
-        function: Of a module's top level; what it returns can be pickled and holds no tensors.
+        function: Function of a module's top level; what it returns can be pickled and holds no tensors.
         *arguments: For both.
 
     Returns:
@@ -31,15 +31,15 @@ def on_two_ranks(function: Callable[..., Any], *arguments: Any) -> list[Any]:
         for each in ranks:
             each.start()
         try:
-            answers = dict(results.get(timeout=START) for _ in ranks)
+            predictions = dict(results.get(timeout=START) for _ in ranks)
         finally:
             for each in ranks:
                 each.join(30)
                 each.kill()
     for rank in range(2):
-        if isinstance(answers[rank], BaseException):
-            raise answers[rank]
-    return [answers[rank] for rank in range(2)]
+        if isinstance(predictions[rank], BaseException):
+            raise predictions[rank]
+    return [predictions[rank] for rank in range(2)]
 
 
 def _rank(rank: int, meeting: str, results: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Where tests find real pictures: `VISIONKIT_DATA`, or the folder `../shared/data` beside the checkout."""
+"""Where tests find real images: `VISIONKIT_DATA`, or the folder `../shared/data` beside the checkout."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ SMALL = ["--model.backbone", "test_resnet", "--model.input.size", "[32,32]", "--
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-    """Twelve pictures of two classes, and a CSV of them."""
+    """Twelve images of two classes, and a CSV of them."""
     monkeypatch.chdir(tmp_path)
     rows = ["path,label"]
     for label in ("cat", "dog"):
@@ -44,14 +44,14 @@ def test_a_missing_folder(photos, capsys):
     assert status == 3 and "fotos: no such folder" in line
 
 
-def test_a_folder_without_pictures(photos, capsys):
+def test_a_folder_without_images(photos, capsys):
     for label in ("a", "b"):
         (photos / "empty" / label).mkdir(parents=True)
     status, line = said(capsys, *SMALL, "--data", "FolderData", "--data.root", "empty")
     assert status == 3 and "empty" in line and "no images" in line
 
 
-def test_a_csv_that_names_a_missing_picture(photos, capsys):
+def test_a_csv_that_names_a_missing_image(photos, capsys):
     with Path("labels.csv").open("a") as file:
         file.write("photos/cat/nowhere.png,cat\n")
     status, line = said(capsys, *SMALL, "--data", "CsvData", "--data.csv", "labels.csv")
@@ -73,12 +73,12 @@ def test_an_unknown_backbone(photos, capsys):
     assert not Path("runs").exists()
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
-def test_a_truncated_picture_stops_training_with_its_name(workers, photos, capsys):
+@pytest.mark.parametrize("num_workers", ["0", "1"])
+def test_a_truncated_image_stops_training_with_its_name(num_workers, photos, capsys):
     path = Path("photos/cat/3.png")
     path.write_bytes(path.read_bytes()[:500])
     options = ["--data", "FolderData", "--data.root", "photos", "--data.val_fraction", "0.2", "--data.batch_size", "2"]
-    options += ["--data.workers", workers, "--data.cache_mb", "0"]
+    options += ["--data.num_workers", num_workers, "--data.cache_mb", "0"]
     status, line = said(capsys, *SMALL, *options, "--run", "runs/a")
     assert len(line) < 200, "one line, whoever loaded it"
     assert status == 3 and "photos/cat/3.png" in line and "truncated" in line

@@ -1,4 +1,4 @@
-"""What you trained is what you serve: every road gives the same answer on pictures of every kind."""
+"""What you trained is what you serve: every road gives the same prediction on images of every type."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from tasks.classification import ClassificationTask
-from ui.answering import Upload, answer
-from ui.catalogue import Catalogue
 from ui.cli import main
+from ui.inference import Upload, predict
+from ui.model_registry import ModelRegistry
 from visionkit.checkpoint import AtomicCheckpointIO
 from visionkit.export import export_bundle
 from visionkit.geometry import InputSpec
@@ -30,8 +30,8 @@ def _scene(height: int, width: int, seed: int) -> np.ndarray:
     return np.clip(np.stack(waves, axis=-1) + noise, 0, 255).astype(np.uint8)
 
 
-def _write_pictures(folder: Path) -> list[Path]:
-    """Twenty files: sizes, EXIF orientations, grey, alpha, CMYK, 16 bit, palette, 1 bit, other containers."""
+def _write_images(folder: Path) -> list[Path]:
+    """Twenty files: sizes, EXIF orientations, gray, alpha, CMYK, 16 bit, palette, 1 bit, other containers."""
     folder.mkdir()
     for k, (height, width) in enumerate([(64, 64), (48, 97), (333, 201), (30, 400), (7, 5), (480, 640)]):
         Image.fromarray(_scene(height, width, k)).save(folder / f"size{k}.jpg", quality=92)
@@ -40,8 +40,8 @@ def _write_pictures(folder: Path) -> list[Path]:
         exif[0x0112] = orientation
         Image.fromarray(_scene(90, 140, orientation)).save(folder / f"exif{orientation}.jpg", exif=exif)
     rgb = Image.fromarray(_scene(80, 120, 9))
-    rgb.convert("L").save(folder / "grey.png")
-    rgb.convert("L").save(folder / "grey.jpg")
+    rgb.convert("L").save(folder / "gray.png")
+    rgb.convert("L").save(folder / "gray.jpg")
     alpha = rgb.convert("RGBA")
     alpha.putalpha(Image.fromarray(np.tile(np.arange(120, dtype=np.uint8) * 2, (80, 1))))
     alpha.save(folder / "rgba.png")
@@ -69,37 +69,35 @@ def models(tmp_path_factory):
     checkpoint = {"state_dict": task.state_dict()}
     task.on_save_checkpoint(checkpoint)
     AtomicCheckpointIO().save_checkpoint(checkpoint, folder / "model.ckpt")
-    export_bundle(
-        task, folder / "bundle", onnx=True, card={"data": "none: random weights"}, pictures=[_scene(48, 64, 0)]
-    )
+    export_bundle(task, folder / "bundle", onnx=True, card={"data": "none: random weights"}, images=[_scene(48, 64, 0)])
     return folder
 
 
-def test_every_road_gives_the_same_answer(models, tmp_path):
-    paths = _write_pictures(tmp_path / "pictures")
+def test_every_path_gives_the_same_predictions(models, tmp_path):
+    paths = _write_images(tmp_path / "images")
     trained = load(models / "model.ckpt")
     expected = np.stack([trained(path).probabilities for path in paths])
-    assert expected.max(axis=1).std() > 0.01, "pictures must differ, or nothing is compared"
+    assert expected.max(axis=1).std() > 0.01, "images must differ, or nothing is compared"
 
     bundle, onnx = load(models / "bundle"), load(models / "bundle", engine="onnx")
-    demo = Catalogue(models)
-    roads = {
+    demo = ModelRegistry(models)
+    channels_ = {
         "bundle": [bundle(path) for path in paths],
         "a list": bundle([str(path) for path in paths]),
         "bytes": [bundle(path.read_bytes()) for path in paths],
         "ONNX Runtime": [onnx(path) for path in paths],
-        "the demo": [answer(demo, "bundle", Upload(str(path), path.name)).prediction for path in paths],
+        "the demo": [predict(demo, "bundle", Upload(str(path), path.name)).prediction for path in paths],
         "the demo, from the checkpoint": [
-            answer(demo, "model.ckpt", Upload(str(path), path.name)).prediction for path in paths
+            predict(demo, "model.ckpt", Upload(str(path), path.name)).prediction for path in paths
         ],
     }
-    for road, predictions in roads.items():
+    for channel, predictions in channels_.items():
         difference = np.abs(np.stack([p.probabilities for p in predictions]) - expected).max()
-        assert difference <= TOLERANCE, f"{road} differs by {difference}"
+        assert difference <= TOLERANCE, f"{channel} differs by {difference}"
 
     for engine in ("torch", "onnx"):
         out = tmp_path / engine
-        command = ["predict", str(models / "bundle"), str(tmp_path / "pictures"), "--out", str(out), "--engine", engine]
+        command = ["predict", str(models / "bundle"), str(tmp_path / "images"), "--out", str(out), "--engine", engine]
         assert main([*command, "--batch-size", "7"]) == 0
         records = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
         values = np.array([list(record["prediction"]["probabilities"].values()) for record in records])

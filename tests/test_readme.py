@@ -1,7 +1,7 @@
-"""Runs what README.md and docs/ tell a reader to type.
+"""Runs what README.md and docs/ state a reader to type.
 
 The fenced blocks of a page are run in order, in a folder of their own that holds the clone's files. A comment on the
-line before a block says how, and why not simply so:
+line before a block states how, and why not simply so:
 
     <!-- run: slow, trains for minutes -->        run by `make slow`, one epoch of a few steps of each training
     <!-- run: ci, it is what runs this test -->   run by .ci/run, by way of make
@@ -161,13 +161,13 @@ def _serves(command: list[str], port: int, folder: Path) -> int:
             end = time.monotonic() + 120
             while True:
                 try:
-                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
-                        assert answer.status == 200
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as prediction:
+                        assert prediction.status == 200
                         break
                 except OSError:
                     if process.poll() is not None or time.monotonic() > end:
                         said.seek(0)
-                        pytest.fail(f"`{shlex.join(command)}` did not answer:\n{said.read()[-4000:]}")
+                        pytest.fail(f"`{shlex.join(command)}` did not respond:\n{said.read()[-4000:]}")
                     time.sleep(0.1)
             os.killpg(process.pid, signal.SIGINT)
             return process.wait(30)
@@ -189,10 +189,10 @@ def _words(command: str) -> list[str]:
 def _run(command: str, port: int) -> tuple[int, str]:
     if command.startswith("make demo"):
         if not (ROOT / ".venv" / "bin" / "visionkit").exists():
-            pytest.skip("make demo wants the checkout's own .venv")
+            pytest.skip("make demo needs the checkout's own .venv")
         # What is installed is what runs the tests: the set-up is not gone through again.
         make = [*shlex.split(command), "--silent", "--old-file=.venv/.installed", f"PORT={port}"]
-        _serves(make, port, ROOT)  # make says 2 where what it called was interrupted: its status tells nothing
+        _serves(make, port, ROOT)  # make states 2 where what it called was interrupted: its status states nothing
         return 0, ""
     if command.startswith("pip install") and command.endswith("--editable ."):
         return install(Path.cwd())
@@ -306,7 +306,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=_id)
 def test_commands_in_running_text_exist(page: Path) -> None:
-    from ui import cli, training
+    from ui import cli
+    from ui.commands import training
 
     prose = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
     for verb in re.findall(r"`visionkit ([a-z]+)", prose):

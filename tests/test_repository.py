@@ -17,7 +17,7 @@ TOP = {
     ".ci", ".gitignore", "LICENSE", "Makefile", "NOTICE", "README.md", "benchmarks", "configs", "datamodules", "docs",
     "pyproject.toml", "requirements.lock", "tasks", "tests", "ui", "visionkit",
 }  # fmt: skip
-# Homes of people and workplaces of machines. A path of this kind in a file works on one machine alone.
+# Homes of people and workplaces of machines. A path of this type in a file works on one machine alone.
 MACHINE = re.compile(r"(?<![\w.])/(?:home|root|Users|work|mnt|opt)/\w")
 INDEX = re.compile(r"--(?:extra-)?index-url|--find-links|\[\[?tool\.uv\.index|https?://[^\s\"')]*/simple\b")
 # The pattern above has to be written somewhere.
@@ -76,23 +76,23 @@ def test_the_lock_is_hashed_universal_and_covers_pyproject() -> None:
 def test_every_dependency_states_its_reason() -> None:
     lines = (ROOT / "pyproject.toml").read_text("utf-8").splitlines()
     start, end = lines.index("dependencies = ["), lines.index("[project.scripts]")
-    silent, told = [], False
+    silent, message = [], False
     for line in lines[start + 1 : end]:
         bare = line.strip()
         if bare.startswith("#"):
-            told = True
+            message = True
         elif bare.startswith('"') or " = [" in bare:
-            if not (told or "#" in bare or bare.startswith("dev")):
+            if not (message or "#" in bare or bare.startswith("dev")):
                 silent.append(bare)
-            told = False
+            message = False
     assert not silent
 
 
 def test_sizes() -> None:
     large = [path for path in _tracked() if path.stat().st_size > 5e6 and "starters" not in path.parts]
     assert not large
-    starters = [path for path in _tracked() if "starters" in path.parts]
-    assert sum(path.stat().st_size for path in starters) < 36e6, "a starter has about four megabytes"
+    example_models = [path for path in _tracked() if "starters" in path.parts]
+    assert sum(path.stat().st_size for path in example_models) < 36e6, "an example model has about four megabytes"
 
 
 def test_no_module_is_named_for_nothing() -> None:
@@ -102,7 +102,7 @@ def test_no_module_is_named_for_nothing() -> None:
     ]
 
 
-def test_no_python_file_wants_a_split() -> None:
+def test_no_python_file_requires_a_split() -> None:
     long = {
         str(path.relative_to(ROOT)): count
         for path in _tracked()

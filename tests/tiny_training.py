@@ -33,7 +33,7 @@ SIZE = 24
 
 
 class NoiseData(VisionDataModule):
-    """Pictures of noise in two classes, one darker than the other."""
+    """Images of noise in two classes, one darker than the other."""
 
     def __init__(self, *, train: int = 40, val: int = 10, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -50,7 +50,7 @@ class NoiseData(VisionDataModule):
 
 
 def random_cut(sample: Sample, rng: np.random.Generator) -> Sample:
-    """A random window, mirrored half of the time."""
+    """A random window, flipped half of the time."""
     x, y = (float(v) for v in rng.integers(0, 8, 2))
     view = View((x, y, x + SIZE, y + SIZE), flip=bool(rng.integers(2)))
     return Sample.of(sample.image, sample.target, sample.id, view)
@@ -59,7 +59,7 @@ def random_cut(sample: Sample, rng: np.random.Generator) -> Sample:
 def tiny_task(**kwargs: Any) -> ClassificationTask:
     options: dict[str, Any] = {
         "classes": ("dark", "light"),
-        "input": InputSpec(size=(SIZE, SIZE), fit="stretch"),
+        "input": InputSpec(size=(SIZE, SIZE), resize_mode="stretch"),
         "dropout": 0.3,
         "mixup": 0.4,
         "optim": OptimConfig(lr=3e-3, warmup=3),
@@ -82,15 +82,15 @@ class Slowly(Callback):
 def train(
     run: Path,
     *,
-    workers: int = 0,
+    num_workers: int = 0,
     batch_size: int = 4,
     checkpoint_every: int = 2,
     ema: float = 0.9,
     extra: Sequence[Callback] = (),
     task: ClassificationTask | None = None,
     resume: bool = True,
-    train_pictures: int = 40,
-    val_pictures: int = 10,
+    train_images: int = 40,
+    val_images: int = 10,
     **trainer_options: Any,
 ) -> Trainer:
     """Trains, from the newest whole checkpoint in `run` where there is one."""
@@ -98,12 +98,12 @@ def train(
     torch.use_deterministic_algorithms(True)
     task = task or tiny_task()
     data = NoiseData(
-        train=train_pictures,
-        val=val_pictures,
+        train=train_images,
+        val=val_images,
         input=task.input,
         classes=task.classes,
         batch_size=batch_size,
-        workers=workers,
+        num_workers=num_workers,
         seed=5,
         augment=random_cut,
     )
@@ -174,7 +174,7 @@ def main() -> int:
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--val-pictures", type=int, default=10)
+    parser.add_argument("--val-images", type=int, default=10)
     arguments = parser.parse_args()
     options: dict[str, Any] = {"accumulate_grad_batches": arguments.accumulate, "max_epochs": arguments.epochs}
     if arguments.devices > 1:
@@ -182,10 +182,10 @@ def main() -> int:
     try:
         trainer = train(
             arguments.run,
-            workers=arguments.workers,
+            num_workers=arguments.num_workers,
             checkpoint_every=arguments.every,
             extra=[Slowly(arguments.slowly)] if arguments.slowly else [],
-            val_pictures=arguments.val_pictures,
+            val_images=arguments.val_images,
             **options,
         )
     except VisionKitError as error:

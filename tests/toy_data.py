@@ -1,4 +1,4 @@
-"""A data module of a few tiny pictures, for tests of what does not depend on a label format."""
+"""A data module of a few tiny images, for tests of what does not depend on a label format."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from visionkit.types import Sample
 
 
 class ToyData(VisionDataModule):
-    """Dark and light noise pictures, told apart by their brightness.
+    """Dark and light noise images, distinguished by their brightness.
 
     Args:
-        count: Pictures in each split; an odd number does not divide by two processes.
-        **kwargs: Of `VisionDataModule`.
+        count: Images in each split; an odd number does not divide by two processes.
+        **kwargs: Kwargs of `VisionDataModule`.
     """
 
     def __init__(self, count: int = 21, **kwargs: Any) -> None:

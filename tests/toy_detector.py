@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visionkit.backbones import Backbone, Features
-from visionkit.detection.architecture import DetectionArchitecture
-from visionkit.detection.boxes import gather_objects
-from visionkit.detection.select import Found, Thresholds, select_by_sigmoid
+from visionkit.families.detection.architecture import DetectionArchitecture
+from visionkit.families.detection.boxes import gather_objects
+from visionkit.families.detection.select import SelectedBoxes, Thresholds, select_by_sigmoid
 
 
 class CellOutputs(NamedTuple):
@@ -83,6 +83,6 @@ class Cells(DetectionArchitecture):
             "boxes": 0.01 * torch.where(positive, away, 0.0).mean(),
         }
 
-    def decode(self, network: Any, outputs: Any, limits: Thresholds) -> list[Found]:
+    def decode(self, network: Any, outputs: Any, limits: Thresholds) -> list[SelectedBoxes]:
         rows = zip(outputs.logits, outputs.boxes, strict=True)
         return [select_by_sigmoid(logits, boxes, [len(boxes)], limits) for logits, boxes in rows]

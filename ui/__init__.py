@@ -1,5 +1,5 @@
 """Terminal and browser: the one package that imports all others."""
 
-from ui.serving.gradio_import import without_stubs
+from ui.server.gradio_import import without_stubs
 
 without_stubs()  # before anything here imports gradio

@@ -1,4 +1,4 @@
-"""A model on many pictures, or on those of a zip: one archive of results, one picture in memory at a time."""
+"""A model on many images, or on those of a zip: one archive of results, one image in memory at a time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from ui.answering import Upload
-from ui.serving.desk import Desk
-from ui.serving.limits import MB, Limits
+from ui.inference import Upload
+from ui.server.job_queue import JobQueue
+from ui.server.limits import MB, Limits
 from visionkit.errors import DataError, EnvironmentFault, UsageError, VisionKitError
 from visionkit.listing import SUFFIXES
 
@@ -25,49 +25,49 @@ DIRECTORY = 16 * MB
 
 
 class Row(NamedTuple):
-    """One picture that was answered, or not.
+    """One image that was predicted, or not.
 
     Attributes:
-        name: As the visitor knows it.
+        name: Name, as the visitor knows it.
         size: (height, width); (0, 0) where it could not be read.
-        told: The answer in a line, or what was wrong.
-        good: Whether there is an answer.
-        done: Pictures so far, this one among them.
-        total: Pictures in all.
+        message: The prediction in a line, or what was wrong.
+        good: Whether there is a prediction.
+        done: Images so far, this one among them.
+        total: Images in all.
     """
 
     name: str
     size: tuple[int, int]
-    told: str
+    message: str
     good: bool
     done: int
     total: int
 
 
-def run(desk: Desk, model: str | None, uploads: Sequence[Upload], archive: Path) -> Iterator[Row]:
-    """Answers pictures one after the other; the archive is whole once this ends.
+def run(job_queue: JobQueue, model: str | None, uploads: Sequence[Upload], archive: Path) -> Iterator[Row]:
+    """Predicts on images one after the other; the archive is whole once this ends.
 
     It holds `predictions.jsonl` as `visionkit predict` writes it, `predictions.csv`, the drawings in `drawn/`, in
-    `files/` the answers that are pictures themselves, and COCO's results of boxes, masks and poses.
+    `files/` the predictions that are images themselves, and COCO's results of boxes, masks and poses.
 
     Args:
-        desk: Where pictures are answered, each in its turn with what others ask.
-        model: That answers.
-        uploads: Pictures and zips.
+        job_queue: Where images are processed, each in its turn with what others ask.
+        model: Model that predictions.
+        uploads: Images and zips.
         archive: The zip that is written.
 
     Raises:
-        VisionKitError: Nothing to answer, too many pictures, or an archive that is not to be trusted.
+        VisionKitError: Nothing to predict, too many images, or an archive that is not to be trusted.
     """
     from ui.coco_results import CocoResults
     from visionkit.drawing import jpeg
 
     if not uploads:
-        raise UsageError("give pictures, or a zip of them, first")
-    total = count(uploads, desk.limits)
+        raise UsageError("give images, or a zip of them, first")
+    total = count(uploads, job_queue.limits)
     records, rows = io.StringIO(), io.StringIO()
     table = csv.writer(rows)
-    table.writerow(["picture", "height", "width", "answer", "fault"])
+    table.writerow(["image", "height", "width", "prediction", "fault"])
     taken: set[str] = set()
     with (
         tempfile.TemporaryDirectory(dir=archive.parent) as folder,
@@ -75,36 +75,36 @@ def run(desk: Desk, model: str | None, uploads: Sequence[Upload], archive: Path)
     ):
         work = Path(folder)
         coco = CocoResults(work)
-        for done, (name, upload) in enumerate(_pictures(uploads, desk.limits, work), 1):
+        for done, (name, upload) in enumerate(_images(uploads, job_queue.limits, work), 1):
             try:
                 if isinstance(upload, DataError):
                     raise upload
-                answered = desk.patiently(model, upload, road="batch")
+                result = job_queue.patiently(model, upload, channel="batch")
             except (DataError, EnvironmentFault) as error:
                 table.writerow([name, "", "", "", str(error)])
                 yield Row(name, (0, 0), str(error), False, done, total)
                 continue
-            answer, picture = answered.prediction, answered.picture
+            response, image = result.prediction, result.image
             stem = _stem(name, taken)
-            height, width = picture.shape[:2]
-            out.writestr(f"drawn/{stem}.jpg", jpeg(answer.draw(picture)), zipfile.ZIP_STORED)
+            height, width = image.shape[:2]
+            out.writestr(f"drawn/{stem}.jpg", jpeg(response.draw(image)), zipfile.ZIP_STORED)
             files = []
-            for path in answer.save(work / stem):
+            for path in response.save(work / stem):
                 out.write(path, f"files/{path.name}")
                 files.append(f"files/{path.name}")
                 path.unlink()
-            if answer.coco_classes:
-                coco.add(Path(f"{stem}{Path(name).suffix}"), answer, (height, width))
-            said = answer.summary() if files else answer.to_json()
+            if response.coco_classes:
+                coco.add(Path(f"{stem}{Path(name).suffix}"), response, (height, width))
+            said = response.summary() if files else response.to_json()
             record: dict[str, Any] = {"source": name, "size": [height, width], "prediction": said}
             if files:
                 record["files"] = files
-            if answered.novelty is not None:
-                record["out_of_distribution"] = answered.novelty.to_json()
+            if result.novelty is not None:
+                record["out_of_distribution"] = result.novelty.to_json()
             records.write(json.dumps(record, ensure_ascii=False) + "\n")
-            told = answer.text()
-            table.writerow([_cell(name), height, width, _cell(told), ""])
-            yield Row(name, (height, width), told, True, done, total)
+            message = response.text()
+            table.writerow([_cell(name), height, width, _cell(message), ""])
+            yield Row(name, (height, width), message, True, done, total)
         out.writestr("predictions.jsonl", records.getvalue())
         out.writestr("predictions.csv", rows.getvalue())
         if coco.classes:
@@ -114,7 +114,7 @@ def run(desk: Desk, model: str | None, uploads: Sequence[Upload], archive: Path)
 
 
 def count(uploads: Sequence[Upload], limits: Limits) -> int:
-    """Number of pictures.
+    """Number of images.
 
     Raises:
         DataError: More than may be, or an archive that is broken or not to be trusted.
@@ -122,10 +122,10 @@ def count(uploads: Sequence[Upload], limits: Limits) -> int:
     number = 0
     for upload in uploads:
         number += len(_members(upload)) if _is_zip(upload) else 1
-        if number > limits.pictures:
-            raise DataError(f"more than {limits.pictures} pictures, which is as many as one batch may have")
+        if number > limits.images:
+            raise DataError(f"more than {limits.images} images, which is as many as one batch may have")
     if not number:
-        raise DataError(f"no pictures in it (looked for {' '.join(sorted(SUFFIXES))})")
+        raise DataError(f"no images in it (looked for {' '.join(sorted(SUFFIXES))})")
     return number
 
 
@@ -135,7 +135,7 @@ def _is_zip(upload: Upload) -> bool:
 
 
 def _members(upload: Upload) -> list[zipfile.ZipInfo]:
-    """The pictures of an archive, looked at before anything of it is unpacked.
+    """The images of an archive, processed before anything of it is unpacked.
 
     Raises:
         DataError: Broken, encrypted, or made to do harm: names that leave the folder, links, a list without end.
@@ -160,7 +160,7 @@ def _members(upload: Upload) -> list[zipfile.ZipInfo]:
         if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", info.filename):
             raise DataError(f"{name}: {info.filename[:80]!r} would leave the archive's folder; nothing of it was read")
         if stat.S_ISLNK(info.external_attr >> 16):
-            raise DataError(f"{name}: {info.filename[:80]!r} is a link; put the picture itself into the archive")
+            raise DataError(f"{name}: {info.filename[:80]!r} is a link; put the image itself into the archive")
         shown = not any(part.startswith((".", "__MACOSX")) for part in path.parts)
         if not info.is_dir() and shown and path.suffix.lower() in SUFFIXES:
             if info.flag_bits & 1:
@@ -169,8 +169,8 @@ def _members(upload: Upload) -> list[zipfile.ZipInfo]:
     return found
 
 
-def _pictures(uploads: Sequence[Upload], limits: Limits, work: Path) -> Iterator[tuple[str, Upload | DataError]]:
-    """Every picture with its name; those of an archive are unpacked one at a time, under a name of ours."""
+def _images(uploads: Sequence[Upload], limits: Limits, work: Path) -> Iterator[tuple[str, Upload | DataError]]:
+    """Every image with its name; those of an archive are unpacked one at a time, under a name of ours."""
     for upload in uploads:
         if not _is_zip(upload):
             yield upload.name, upload
@@ -180,7 +180,7 @@ def _pictures(uploads: Sequence[Upload], limits: Limits, work: Path) -> Iterator
             for info in members:
                 place = work / "unpacked"
                 try:
-                    _unpack(archive, info, place, limits.picture_mb)
+                    _unpack(archive, info, place, limits.image_mb)
                     yield info.filename, Upload(str(place), info.filename)
                 except DataError as error:
                     yield info.filename, error
@@ -189,14 +189,14 @@ def _pictures(uploads: Sequence[Upload], limits: Limits, work: Path) -> Iterator
 
 
 def _unpack(archive: zipfile.ZipFile, info: zipfile.ZipInfo, place: Path, most: int) -> None:
-    """Writes one picture, whatever size the archive states for it: what is unpacked is counted."""
+    """Writes one image, whatever size the archive states for it: what is unpacked is counted."""
     left = most * MB
     try:
         with archive.open(info) as packed, place.open("wb") as file:
             while chunk := packed.read(min(MB, left + 1)):
                 left -= len(chunk)
                 if left < 0:
-                    raise DataError(f"{info.filename}: unpacks to more than {most} MB, which a picture may have")
+                    raise DataError(f"{info.filename}: unpacks to more than {most} MB, which an image may have")
                 file.write(chunk)
     except VisionKitError:
         raise
@@ -205,8 +205,8 @@ def _unpack(archive: zipfile.ZipFile, info: zipfile.ZipInfo, place: Path, most: 
 
 
 def _stem(name: str, taken: set[str]) -> str:
-    """A file name of harmless characters that no other picture has."""
-    stem = re.sub(r"[^\w.-]+", "-", PurePosixPath(name.replace("\\", "/")).stem).strip("-.")[:80] or "picture"
+    """A file name of harmless characters that no other image has."""
+    stem = re.sub(r"[^\w.-]+", "-", PurePosixPath(name.replace("\\", "/")).stem).strip("-.")[:80] or "image"
     first, number = stem, 1
     while stem.lower() in taken:
         number += 1

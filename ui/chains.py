@@ -1,4 +1,4 @@
-"""Models that work together: a detector, or a file of boxes, before a model that looks at one person a crop."""
+"""Models that work together: a detector, or a file of boxes, before a model that processes one person per crop."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def chained(
 
     Args:
         estimators: One for each device.
-        detectors: As many, or none.
+        detectors: Detectors: as many, or none.
         boxes: Path of a file of boxes.
-        subject: Class of the detector that is looked at.
-        score: Score from which a box is looked at.
+        subject: Class of the detector that is processed.
+        score: Score from which a box is processed.
 
     Raises:
         UsageError: Both or a model that does not take boxes.
@@ -33,7 +33,7 @@ def chained(
     from visionkit.chain import BoxFile, Chain
 
     if detectors and boxes:
-        raise UsageError("--detector and --boxes both say where to look; give one of them")
+        raise UsageError("--detector and --boxes both state where to look; give one of them")
     if boxes:
         file = BoxFile(boxes, subject or (estimators[0].classes or (None,))[0])
         return [Chain(file, each, score=score) for each in estimators]

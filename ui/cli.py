@@ -1,7 +1,7 @@
 """The `visionkit` command: reads the verb, imports that verb alone, and turns every failure into one line and a status.
 
 Each verb is a module of this package with `SUMMARY`, `add_arguments(parser)` and `run(args) -> int`, importing whatever
-is heavy inside `run`. `fit`, `validate` and `test` are Lightning's command line instead; see `ui.training`.
+is heavy inside `run`. `fit`, `validate` and `test` are Lightning's command line instead; see `ui.commands.training`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
-from ui import training
+from ui.commands import training
 from visionkit.deferred_imports import defer_imports
 from visionkit.errors import Interrupted, Terminated, UsageError, VisionKitError, suggest
 from visionkit.faults import as_fault
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-        argv: The arguments, without the program's name; those of the process where left out.
+        argv: The arguments, without the program's name; those of the process by default.
 
     Returns:
         The exit status: 0 success, otherwise the `status` of a `VisionKitError`; 1 is a defect of visionkit.
@@ -84,7 +84,7 @@ def _run(arguments: list[str]) -> int:
 
             traceback.print_exc()
         fault = as_fault(error)
-        print(f"visionkit: {_told(fault, error, debug)}", file=sys.stderr)
+        print(f"visionkit: {_message(fault, error, debug)}", file=sys.stderr)
         return fault.status if fault else 1
 
 
@@ -118,7 +118,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 def verb_module(verb: str) -> ModuleType:
     """The module of a verb that is not a training verb."""
-    return importlib.import_module(f"ui.{verb}")
+    return importlib.import_module(f"ui.commands.{verb}")
 
 
 def build_parser(verb: str) -> VerbParser:
@@ -153,7 +153,7 @@ class VerbParser(argparse.ArgumentParser):
                 raise UsageError(f"unknown option {name} (`{self.prog} --help` lists them){suggest(name, options)}")
         known, extra = self.parse_known_intermixed_args(arguments)
         if extra:
-            raise UsageError(f"unexpected argument {extra[0]!r} (`{self.prog} --help` says what is)")
+            raise UsageError(f"unexpected argument {extra[0]!r} (`{self.prog} --help` lists what is)")
         return known
 
     def error(self, message: str) -> NoReturn:
@@ -174,7 +174,7 @@ def _overview() -> str:
             "",
             *lines,
             "",
-            "visionkit COMMAND --help tells a command's options; --debug, anywhere, shows tracebacks; --version.",
+            "visionkit COMMAND --help shows the options of a command; --debug, anywhere, shows tracebacks; --version.",
             "",
             "exit status: 0 success, 2 usage or configuration, 3 data, 4 checkpoint or model, 5 environment,",
             "             6 training diverged, 130 interrupted, 143 terminated after saving, 1 a defect of visionkit",
@@ -182,7 +182,7 @@ def _overview() -> str:
     )
 
 
-def _told(fault: VisionKitError | None, error: BaseException, debug: bool) -> str:
+def _message(fault: VisionKitError | None, error: BaseException, debug: bool) -> str:
     if fault is not None:
         return f"{'' if isinstance(fault, Interrupted | Terminated) else 'error: '}{_one_line(str(fault))}"
     text = _one_line(str(error))

@@ -21,10 +21,10 @@ class CocoResults:
 
     Args:
         out: The folder for `coco_results.json`.
-        labels: A COCO label file whose picture and category ids are taken, by file name and class name. Left out,
-            a picture's id is the number that its file is named by, as COCO's are, else its name; where an earlier
-            picture has that id, the next one that is free. Categories are numbered from 1 in label order, and
-            `coco_images.json` says which is which, as a label file does.
+        labels: A COCO label file whose image and category ids are taken, by file name and class name. Left out,
+            an image's id is the number that its file is named by, as COCO's are, else its name; where an earlier
+            image has that id, the next one that is free. Categories are numbered from 1 in label order, and
+            `coco_images.json` states which is which, as a label file does.
     """
 
     def __init__(self, out: Path, labels: Path | None = None) -> None:
@@ -44,25 +44,26 @@ class CocoResults:
             bare = Counter(name.rpartition("/")[2] for name in names)
             for name, image in zip(names, coco.images, strict=True):
                 self.ids[name] = image["id"]
-                if bare[name.rpartition("/")[2]] == 1:  # two images of one name are told apart by their folders alone
+                # two images of one name are distinguished by their folders alone
+                if bare[name.rpartition("/")[2]] == 1:
                     self.ids.setdefault(name.rpartition("/")[2], image["id"])
             self.categories = {name: number for number, name in coco.categories.items()}
         self.labels = labels
 
-    def add(self, path: Path, answer: Prediction, size: tuple[int, int]) -> None:
-        """Adds the answer to one picture of that height and width.
+    def add(self, path: Path, prediction: Prediction, size: tuple[int, int]) -> None:
+        """Adds the prediction to one image of that height and width.
 
         Raises:
-            UsageError: The model answers neither boxes nor poses.
-            DataError: The label file knows no such picture or class.
+            UsageError: The model predicts neither boxes nor poses.
+            DataError: The label file knows no such image or class.
         """
-        if not answer.coco_classes:
+        if not prediction.coco_classes:
             raise UsageError(
-                f"--coco-results: results are of boxes, masks and poses; this model answers with {answer.kind}"
+                f"--coco-results: results are of boxes, masks and poses; this model predicts {prediction.kind}"
             )
-        self.classes = answer.coco_classes
+        self.classes = prediction.coco_classes
         number = self._image(path, size)
-        for row in answer.coco_results(number, 0):  # counted from 0: the label
+        for row in prediction.coco_results(number, 0):  # counted from 0: the label
             label = row["category_id"]
             self.results.append({**row, "category_id": self._category(label, self.classes[label])})
 
@@ -89,10 +90,10 @@ class CocoResults:
                     raise DataError(f"{path}: a second image that {self.labels} knows as {name!r}; name its folder")
                 self._taken.add(number)
                 return number
-        raise DataError(f"{self.labels}: it has no picture {path.name!r}{suggest(path.name, self.ids)}")
+        raise DataError(f"{self.labels}: it has no image {path.name!r}{suggest(path.name, self.ids)}")
 
     def _free_id(self, stem: str) -> Any:
-        """The number or the name of a file, or the next that no picture has."""
+        """The number or the name of a file, or the next that no image has."""
         number = int(stem) if stem.isascii() and stem.isdecimal() else None
         found: Any = stem if number is None else number
         count = 1
@@ -110,16 +111,16 @@ class CocoResults:
         return self.categories[name]
 
 
-def as_coco(answer: Prediction, name: str, size: tuple[int, int]) -> str | None:
-    """COCO's results json of one picture, with ids of its own; None for answers that COCO has no results of.
+def as_coco(prediction: Prediction, name: str, size: tuple[int, int]) -> str | None:
+    """COCO's results json of one image, with ids of its own; None for predictions that COCO has no results of.
 
     Args:
-        answer: To that picture.
-        name: Of the picture, which its id comes from.
+        prediction: Prediction to that image.
+        name: Name of the image, which its id comes from.
         size: Its height and width.
     """
-    if not answer.coco_classes:
+    if not prediction.coco_classes:
         return None
     coco = CocoResults(Path())
-    coco.add(Path(name), answer, size)
+    coco.add(Path(name), prediction, size)
     return json.dumps(coco.results) + "\n"

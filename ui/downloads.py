@@ -16,7 +16,7 @@ class Downloads:
     """Writes what a visitor may download.
 
     Args:
-        folder: Of the server, removed with it.
+        folder: Folder of the server, removed with it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -27,11 +27,11 @@ class Downloads:
         """Writes one file and gives its path.
 
         Args:
-            name: Of the picture, as the visitor sent it; only its harmless characters are kept.
-            suffix: With its dot: ".json".
+            name: Name of the image, as the visitor sent it; only its harmless characters are kept.
+            suffix: Suffix with its dot: ".json".
             content: Text is written as UTF-8.
         """
-        stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(name).stem).strip("-")[:60] or "picture"
+        stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(name).stem).strip("-")[:60] or "image"
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         path = folder / f"{stem}{suffix}"
         path.write_bytes(content.encode() if isinstance(content, str) else content)

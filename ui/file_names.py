@@ -1,4 +1,4 @@
-"""What the files of many pictures' answers are called, so that none meets another."""
+"""What the files of many images' predictions are called, so that none meets another."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 def drawing_names(paths: Sequence[Path]) -> dict[Path, Path]:
-    """A name for the drawing of each picture: its path below the folder that all have in common, ending in `.jpg`.
+    """A name for the drawing of each image: its path below the folder that all have in common, ending in `.jpg`.
 
-    A picture that is no `.jpg` keeps its own ending before that, so that `a.png` and `a.jpg` do not meet.
+    An image that is no `.jpg` keeps its own ending before that, so that `a.png` and `a.jpg` do not meet.
     """
     parents = [path.resolve().parent for path in paths]
     root = folder_of(paths)
@@ -30,9 +30,9 @@ def drawing_names(paths: Sequence[Path]) -> dict[Path, Path]:
 
 
 def file_stems(paths: Sequence[Path]) -> dict[Path, Path]:
-    """Where the files of each picture's answer go: its path below the common folder, without its ending.
+    """Where the files of each image's prediction go: its path below the common folder, without its ending.
 
-    Pictures that differ in nothing but their ending keep it.
+    Images that differ in nothing but their ending keep it.
     """
     root = folder_of(paths)
     folders = [path.resolve().parent for path in paths]
@@ -45,7 +45,7 @@ def file_stems(paths: Sequence[Path]) -> dict[Path, Path]:
 
 
 def folder_of(paths: Sequence[Path]) -> Path | None:
-    """The deepest folder that all pictures are in; None where they are on different drives."""
+    """The deepest folder that all images are in; None where they are on different drives."""
     try:
         return Path(os.path.commonpath([path.resolve().parent for path in paths]))
     except ValueError:

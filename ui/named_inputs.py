@@ -84,7 +84,7 @@ def pair_with(paths: Sequence[Path], others: Mapping[str, Path], names: Sequence
     """The other inputs of each reference image, by the same relative path without the ending.
 
     Args:
-        paths: Of the reference images.
+        paths: Paths of the reference images.
         others: Folder, or a single image, for each further input.
         names: Those of the model; the first is the reference.
 
@@ -115,7 +115,7 @@ def gathering(task: VisionTask, paths: Sequence[Path], pairs: Mapping[Path, Mapp
     """How the inputs of one prediction are put together.
 
     Args:
-        task: Of the model.
+        task: Task of the model.
         paths: All reference images, in order; those of one folder are the frames of one video for a task of clips.
         pairs: The other inputs of each reference image; None where the model has one input.
 

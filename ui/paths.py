@@ -13,7 +13,7 @@ def check_exists(paths: Iterable[str], option: str = "") -> None:
 
     Args:
         paths: Files or folders.
-        option: That named them, for the message.
+        option: Option that named them, for the message.
 
     Raises:
         DataError: One does not; the nearest name beside it is suggested.

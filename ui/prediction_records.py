@@ -23,7 +23,7 @@ def records_of(out: Path | None) -> Iterator[IO[str]]:
     """The file that the records are written to, which takes its name when it is whole.
 
     Args:
-        out: Folder of the file; the standard output where left out.
+        out: Folder of the file; the standard output by default.
 
     Raises:
         EnvironmentFault: It cannot be written.
@@ -33,7 +33,7 @@ def records_of(out: Path | None) -> Iterator[IO[str]]:
         return
     from visionkit.atomic import beside, remove_leftovers
 
-    # Records that are there already stay until the new ones are whole; without any, what was done until a failure is
+    # Records that already exists stay until the new ones are whole; without any, what was done until a failure is
     # kept.
     target = out / RECORDS
     had, part = target.exists(), beside(target)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DRAWN = "drawn"
 """Folder of the drawings, below that of the results."""
 FEW = 20
-"""Up to that many pictures, a table of the answers is printed."""
+"""Up to that many images, a table of the predictions is printed."""
 
 
 @dataclass
@@ -39,20 +39,20 @@ class Report:
         self.skipped += 1
         print(f"visionkit: skipped: {fault}", file=sys.stderr)
 
-    def note(self, path: Path, answer: Prediction, novelty: Novelty | None = None) -> None:
+    def note(self, path: Path, response: Prediction, novelty: Novelty | None = None) -> None:
         self.done += 1
         marked = novelty is not None and novelty.unlike
         self.unlike, self.novelty = self.unlike + marked, novelty or self.novelty
         if self.done <= FEW:
-            self.few.append((path, answer, marked))
+            self.few.append((path, response, marked))
 
     def close(self, out: Path | None, top: int | None) -> int:
         """Prints the table and the sum; returns the exit status."""
         if out is not None:
             if self.done <= FEW and self.few:
                 print_table(self.few, top or 3)
-            told = counted(self.done, "image")
-            print(f"{told}{f', {self.skipped} skipped' if self.skipped else ''}: {out / RECORDS}", file=sys.stderr)
+            message = counted(self.done, "image")
+            print(f"{message}{f', {self.skipped} skipped' if self.skipped else ''}: {out / RECORDS}", file=sys.stderr)
             if (out / DRAWN).is_dir():
                 print(f"drawn: {out / DRAWN}{os.sep}", file=sys.stderr)
         if self.unlike and self.novelty is not None:
@@ -70,7 +70,7 @@ def print_table(rows: Sequence[tuple[Path, Prediction, bool]], top: int) -> None
 
     Args:
         rows: Path, prediction, and whether the image looks unlike the model's own.
-        top: Of classes, show the most probable ones.
+        top: Top of classes, show the most probable ones.
     """
     from rich.console import Console
     from rich.markup import escape
@@ -78,11 +78,11 @@ def print_table(rows: Sequence[tuple[Path, Prediction, bool]], top: int) -> None
 
     folder = folder_of([path for path, *_ in rows])
     table = Table(box=None, pad_edge=False)
-    table.add_column("picture", overflow="fold")
-    table.add_column("answer", overflow="fold")
-    for path, answer, marked in rows:
+    table.add_column("image", overflow="fold")
+    table.add_column("prediction", overflow="fold")
+    for path, response, marked in rows:
         name = path.resolve().relative_to(folder) if folder else path
-        table.add_row(escape(str(name)), escape(f"{answer.text(top)}{' (unlike its own images)' if marked else ''}"))
+        table.add_row(escape(str(name)), escape(f"{response.text(top)}{' (unlike its own images)' if marked else ''}"))
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 10_000  # one line per image for the next program

@@ -1,4 +1,4 @@
-"""A model on a video: the drawn frames as mp4, a record a frame, and what is seen on the way."""
+"""A model on a video: the drawn frames as mp4, one record per frame, and what is seen on the way."""
 
 from __future__ import annotations
 
@@ -10,42 +10,44 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ui.answering import Frames, Upload
-from ui.serving.desk import Desk
+from ui.inference import Frames, Upload
+from ui.server.job_queue import JobQueue
 from ui.views.base import SIDE, drawing
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
 from visionkit.video import VideoReader, VideoWriter
 
 
-class Look(NamedTuple):
-    """One frame that was answered.
+class VideoProgress(NamedTuple):
+    """One frame that was predicted.
 
     Attributes:
         drawn: (h, w, 3) uint8 RGB.
-        told: The answer in a line.
+        message: The prediction in a line.
         done: Frames so far.
-        total: Frames in all, or 0 where the file does not say.
+        total: Frames in all, or 0 where the file does not state.
         seconds: Place in the video.
         fault: What is wrong with the file, or empty; known at its end.
     """
 
     drawn: np.ndarray
-    told: str
+    message: str
     done: int
     total: int
     seconds: float
     fault: str = ""
 
 
-def watch(desk: Desk, model: str | None, upload: Upload | None, rate: float, folder: Path) -> Iterator[Look]:
-    """Answers a video frame by frame; `video.mp4` and `frames.jsonl` in the folder are whole once this ends.
+def watch(
+    job_queue: JobQueue, model: str | None, upload: Upload | None, rate: float, folder: Path
+) -> Iterator[VideoProgress]:
+    """Runs a model on a video frame by frame; `video.mp4` and `frames.jsonl` in the folder are whole once this ends.
 
     Args:
-        desk: Where frames are answered, each in its turn with what others ask.
-        model: That answers.
+        job_queue: Where frames are processed, each in its turn with what others ask.
+        model: Model that predictions.
         upload: The video.
-        rate: Frames a second that are looked at.
+        rate: Frames per second that are processed.
         folder: For the files.
 
     Raises:
@@ -53,7 +55,7 @@ def watch(desk: Desk, model: str | None, upload: Upload | None, rate: float, fol
     """
     if upload is None:
         raise UsageError("give a video first")
-    limits = desk.limits
+    limits = job_queue.limits
     most = int(limits.megapixels * 1e6)
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(VideoReader(upload.path, upload.name, most))
@@ -64,9 +66,9 @@ def watch(desk: Desk, model: str | None, upload: Upload | None, rate: float, fol
         total = round(min(reader.seconds, limits.seconds) * rate)
         for frame in reader.each(rate, limits.seconds):
             source = ImageSource(frame.pixels, f"{upload.name}, second {frame.seconds:.2f}")
-            answered = desk.patiently(model, source, "video", frames, frame.seconds)
-            answer = answered.prediction
-            drawn = drawing(answer, answered.picture)
+            result = job_queue.patiently(model, source, "video", frames, frame.seconds)
+            response = result.prediction
+            drawn = drawing(response, result.image)
             while last is not None and writer.count < round(frame.seconds * rate):
                 writer.write(last)  # a frame that lasts longer than others does so in what is written
             writer.write(drawn)
@@ -75,10 +77,10 @@ def watch(desk: Desk, model: str | None, upload: Upload | None, rate: float, fol
                 "frame": frame.number,
                 "seconds": round(frame.seconds, 4),
                 "size": list(frame.pixels.shape[:2]),
-                "prediction": answer.summary(),
+                "prediction": response.summary(),
             }
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            look = Look(drawn, answer.text(), done, max(total, done), frame.seconds)
+            look = VideoProgress(drawn, response.text(), done, max(total, done), frame.seconds)
             yield look
         if look is None:
             raise DataError(f"{upload.name}: the video has no frame that can be read")

@@ -15,7 +15,7 @@ class ArchitectureTask(VisionTask):
     own name: `DetectionTask("resnet18", architecture="fcos", fcos={"convs": 2})`.
 
     Attributes:
-        architectures: To choose from.
+        architectures: Architectures to choose from.
         chosen: Name of the architecture.
         architecture: The architecture with its arguments; they are part of every checkpoint.
     """
@@ -30,8 +30,8 @@ class ArchitectureTask(VisionTask):
         """Makes the chosen architecture, and takes the arguments of all of them out of those of the constructor.
 
         Args:
-            name: Of the architecture.
-            arguments: Of the constructor; changed.
+            name: Name of the architecture.
+            arguments: Arguments of the constructor; changed.
 
         Raises:
             UsageError: An unknown architecture, or arguments that it does not have.

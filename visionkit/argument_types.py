@@ -54,13 +54,13 @@ def _check(hint: Any, value: Any, place: str) -> None:
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     fitting = [option for option in options if _is_kind(option, value)]
     if not fitting:
-        allowed = " or ".join(dict.fromkeys(_told(option) for option in options))
+        allowed = " or ".join(dict.fromkeys(_message(option) for option in options))
         raise UsageError(f"{place}: {shown(value)} is not {allowed}")
     _check_inside(fitting[0], value, place)
 
 
 def _is_kind(hint: Any, value: Any) -> bool:
-    """Whether a value is of the kind, without looking at what it holds."""
+    """Whether a value is of the type, without processing what it holds."""
     origin = typing.get_origin(hint) or hint
     if hint is Any:
         return True
@@ -101,7 +101,7 @@ def _check_inside(hint: Any, value: Any, place: str) -> None:
                 _check(kind, each, f"{place}.{number}")
 
 
-def _told(hint: Any) -> str:
+def _message(hint: Any) -> str:
     origin = typing.get_origin(hint) or hint
     if hint is None or hint is type(None):
         return "null"

@@ -26,7 +26,7 @@ class RunOption(NamedTuple):
 
     Attributes:
         name: Without dashes.
-        type: Of its value.
+        type: Type of its value.
         default: Its value where it is not given.
         help: One sentence.
     """
@@ -39,12 +39,12 @@ class RunOption(NamedTuple):
 
 RUN_OPTIONS = (
     RunOption("run", str, None, "Folder of the run (default: runs/<task>-<time>)."),
-    RunOption("start_from", str, None, "Begin with the weights of a trained model, where they fit."),
+    RunOption("init_from", str, None, "Begin with the weights of a trained model, where they fit."),
     RunOption("ema", float, 0.0, "Decay of the weights' moving average; 0 is off."),
     RunOption("checkpoint_every", int, 0, "Also save every N steps, beside the end of each epoch."),
     RunOption("stop_after_nonfinite", int, 3, "Stop (status 6) after that many NaN or infinite losses."),
     RunOption("report", bool, True, "Write figures, tables and a summary into the run's folder."),
-    RunOption("rank_timeout", float, 1800.0, "Seconds after which a process that does not answer ends the others."),
+    RunOption("rank_timeout", float, 1800.0, "Seconds after which a process that does not respond ends the others."),
 )
 """The measuring commands take them too, so that a run's config.yaml serves them."""
 
@@ -187,10 +187,10 @@ def _run_of(arguments: Sequence[str]) -> Path | None:
 
 
 def _check_models(verb: str, arguments: Sequence[str]) -> None:
-    checkpoint, source = option(arguments, "--ckpt_path"), option(arguments, "--start_from")
+    checkpoint, source = option(arguments, "--ckpt_path"), option(arguments, "--init_from")
     # `last` begins a run that has no checkpoint yet, so both together are the same words for every start.
     if checkpoint not in (*NOTHING, "last") and source not in NOTHING:
-        raise UsageError("--start_from begins a training and --ckpt_path continues one; give one of them, or `last`")
+        raise UsageError("--init_from begins a training and --ckpt_path continues one; give one of them, or `last`")
     if source not in NOTHING:
         check_model(str(source))
     if checkpoint in NOTHING or checkpoint in NAMED_CHECKPOINTS:

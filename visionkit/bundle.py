@@ -36,14 +36,14 @@ _CARD_TITLES = {"data": "Data", "terms": "Terms", "command": "Command", "seed": 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What `model.json` says, read and checked.
+    """What `model.json` states, read and checked.
 
     Attributes:
         folder: The bundle.
         task: Name of the task.
         config: Constructor arguments of the task.
         card: Facts for people: `data`, `terms`, `command`, `seed`, `results` and whatever else was given.
-        versions: Of the packages that wrote it.
+        versions: Versions of the packages that wrote it.
     """
 
     folder: Path
@@ -81,12 +81,12 @@ def save_bundle(
     """Writes a bundle, whole or not at all.
 
     Args:
-        task: With its weights.
+        task: Task with its weights.
         folder: Where it shall be.
         card: Facts in plain types, which win over those that the task has (`VisionTask.card`). Known keys are `name`,
             `summary`, `data`, `terms`, `command`, `seed` and `results`, a list of `{"metric", "value", "split",
             "protocol"}`; others are kept and listed.
-        half: Store weights as float16, half the size; statistics and normalisation stay float32. All are float32 again
+        half: Store weights as float16, half the size; statistics and normalization stay float32. All are float32 again
             when read.
         overwrite: Replace a bundle that is there; anything else that is there is never replaced.
         complete: Called with the unfinished folder to put more files in, such as `model.onnx`. When it raises, no
@@ -96,7 +96,7 @@ def save_bundle(
         The folder.
 
     Raises:
-        UsageError: Something is there already.
+        UsageError: Something already exists.
         EnvironmentFault: The disk is full.
     """
     from visionkit.out_of_distribution import write_statistics
@@ -106,9 +106,9 @@ def save_bundle(
     target, task = Path(folder), task.served()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         if not target.is_dir() or not is_bundle(target):
-            raise UsageError(f"{target}: stands there already and is no bundle; give another folder")
+            raise UsageError(f"{target}: already exists and is no bundle; give another folder")
         if not overwrite:
-            raise UsageError(f"{target}: a bundle stands there already; give another folder or allow overwriting")
+            raise UsageError(f"{target}: a bundle already exists; give another folder or allow overwriting")
     facts = {
         "format": FORMAT,
         "task": task.name,
@@ -234,7 +234,9 @@ def render_card(facts: Mapping[str, Any], name: str) -> str:
     rows = {
         "Task": facts["task"],
         "Backbone": config.get("backbone"),
-        "Input": f"{spec['size'][0]} x {spec['size'][1]}, {spec['fit']}" if "size" in spec and "fit" in spec else None,
+        "Input": f"{spec['size'][0]} x {spec['size'][1]}, {spec['resize_mode']}"
+        if "size" in spec and "resize_mode" in spec
+        else None,
         "Parameters": f"{facts['weights']['parameters']:,} ({facts['weights']['dtype']})",
     }
     results = card.pop("results", None)
@@ -253,7 +255,7 @@ def render_card(facts: Mapping[str, Any], name: str) -> str:
         "```python",
         "from visionkit import load",
         "",
-        f'load("{name}")("picture.jpg")',
+        f'load("{name}")("image.jpg")',
         "```",
         "",
     ]

@@ -1,4 +1,4 @@
-"""A pinhole camera: what turns depth into points in space, and what a resize changes in place of metres."""
+"""A pinhole camera: what turns depth into points in space, and what a resize changes in place of meters."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from visionkit.geometry import Geometry
 
 
-class Camera(NamedTuple):
-    """Intrinsics in pixels of one picture; x runs from 0 at its left border, so the first pixel's centre is at 0.5.
+class CameraIntrinsics(NamedTuple):
+    """Intrinsics in pixels of one image; x runs from 0 at its left border, so the first pixel's center is at 0.5.
 
     Attributes:
         fx: Focal length in pixels, horizontally.
@@ -30,11 +30,11 @@ class Camera(NamedTuple):
     cy: float
 
     @classmethod
-    def of_view(cls, size: tuple[int, int], degrees: float = 60.0) -> Camera:
-        """A camera that looks through the middle of a picture.
+    def of_view(cls, size: tuple[int, int], degrees: float = 60.0) -> CameraIntrinsics:
+        """A camera that looks through the middle of an image.
 
         Args:
-            size: Height and width of the picture.
+            size: Height and width of the image.
             degrees: Field of view along the longer side, above 0 and below 180.
 
         Raises:
@@ -46,7 +46,7 @@ class Camera(NamedTuple):
         return cls(focal, focal, size[1] / 2, size[0] / 2)
 
     @classmethod
-    def parse(cls, text: str) -> Camera:
+    def parse(cls, text: str) -> CameraIntrinsics:
         """From `fx,fy,cx,cy`, or from a file that holds these four numbers or a 3x3 matrix.
 
         Raises:
@@ -64,7 +64,7 @@ class Camera(NamedTuple):
             numbers = [float(word) for word in words.replace(",", " ").split()]
         except ValueError:
             numbers = []
-        if len(numbers) == 9:  # as most files have it: the centre of the first pixel is at 0 there
+        if len(numbers) == 9:  # as most files have it: the center of the first pixel is at 0 there
             numbers = [numbers[0], numbers[4], numbers[2] + 0.5, numbers[5] + 0.5]
         if len(numbers) != 4 or not all(map(math.isfinite, numbers)) or min(numbers[:2]) <= 0:
             what = f"{path}: holds" if path.is_file() else f"camera {text!r}:"
@@ -72,7 +72,7 @@ class Camera(NamedTuple):
             raise kind(f"{what} no intrinsics; give fx,fy,cx,cy in pixels, or a file with them or with a 3x3 matrix")
         return cls(*numbers)
 
-    def through(self, geometry: Geometry) -> Camera:
+    def through(self, geometry: Geometry) -> CameraIntrinsics:
         """The camera of the network's input: a resize or a crop moves and stretches it, depth stays what it is.
 
         Raises:
@@ -82,16 +82,16 @@ class Camera(NamedTuple):
             raise UsageError("a turned view has no upright camera; give one without rotation")
         matrix = geometry.matrix
         cx, cy = matrix @ (self.cx, self.cy, 1.0)
-        return Camera(self.fx * abs(float(matrix[0, 0])), self.fy * float(matrix[1, 1]), float(cx), float(cy))
+        return CameraIntrinsics(self.fx * abs(float(matrix[0, 0])), self.fy * float(matrix[1, 1]), float(cx), float(cy))
 
     def points(self, depth: np.ndarray) -> np.ndarray:
         """Places in space of every pixel.
 
         Args:
-            depth: (h, w) metres along the axis, of a picture that this camera took.
+            depth: (h, w) meters along the axis, of an image that this camera took.
 
         Returns:
-            (h, w, 3) float32 metres: x to the right, y down, z away from the camera.
+            (h, w, 3) float32 meters: x to the right, y down, z away from the camera.
         """
         height, width = depth.shape
         x = ((np.arange(width) + 0.5 - self.cx) / self.fx).astype(np.float32)
@@ -99,37 +99,37 @@ class Camera(NamedTuple):
         return np.stack([x[None] * depth, y[:, None] * depth, depth], axis=-1).astype(np.float32)
 
 
-def point_cloud(depth: np.ndarray, picture: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """The coloured points of what is known.
+def point_cloud(depth: np.ndarray, image: np.ndarray, camera: CameraIntrinsics) -> tuple[np.ndarray, np.ndarray]:
+    """The colored points of what is known.
 
     Args:
-        depth: (h, w) metres, 0 not known.
-        picture: (h, w, 3) uint8 RGB.
-        camera: That took it.
+        depth: (h, w) meters, 0 not known.
+        image: (h, w, 3) uint8 RGB.
+        camera: Camera that took it.
 
     Returns:
-        (n, 3) float32 metres and (n, 3) uint8 RGB.
+        (n, 3) float32 meters and (n, 3) uint8 RGB.
 
     Raises:
-        UsageError: Depth and picture differ in size.
+        UsageError: Depth and image differ in size.
     """
-    if depth.shape != picture.shape[:2]:
-        raise UsageError(f"depth of {depth.shape} and a picture of {picture.shape[:2]} make no cloud; they must agree")
+    if depth.shape != image.shape[:2]:
+        raise UsageError(f"depth of {depth.shape} and an image of {image.shape[:2]} make no cloud; they must agree")
     known = depth > 0
-    return camera.points(depth)[known], picture[known]
+    return camera.points(depth)[known], image[known]
 
 
-def ply(points: np.ndarray, colours: np.ndarray) -> bytes:
+def ply(points: np.ndarray, colors: np.ndarray) -> bytes:
     """A binary PLY file, as MeshLab, Blender and CloudCompare open it.
 
     Args:
-        points: (n, 3) metres; y down and z away from the camera, which the file keeps.
-        colours: (n, 3) uint8 RGB.
+        points: (n, 3) meters; y down and z away from the camera, which the file keeps.
+        colors: (n, 3) uint8 RGB.
     """
-    rows = np.empty(len(points), dtype=[("place", "<f4", 3), ("colour", "u1", 3)])
-    rows["place"], rows["colour"] = points, colours
+    rows = np.empty(len(points), dtype=[("place", "<f4", 3), ("color", "u1", 3)])
+    rows["place"], rows["color"] = points, colors
     head = (
-        "ply\nformat binary_little_endian 1.0\ncomment metres; x right, y down, z away from the camera\n"
+        "ply\nformat binary_little_endian 1.0\ncomment meters; x right, y down, z away from the camera\n"
         f"element vertex {len(points)}\nproperty float x\nproperty float y\nproperty float z\n"
         "property uchar red\nproperty uchar green\nproperty uchar blue\nend_header\n"
     )

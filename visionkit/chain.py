@@ -24,7 +24,7 @@ from visionkit.tiling import Located, Plan, Views
 SCORE = 0.3
 """Score from which a detected box is cropped where nobody asks for another."""
 
-MAX_PERSONS = 20
+MAX_PEOPLE = 20
 """Boxes of one image that are cropped, the highest-scoring first: as many as COCO counts."""
 
 
@@ -33,17 +33,17 @@ class Chain(Predictor):
 
     Args:
         detector: A model that finds boxes, or a function that gives those of an image, see `BoxFile`.
-        predictor: Of a task with a `crop`.
+        predictor: Predictor of a task with a `crop`.
         subject: Class of the detector that is cropped; by default the task's own, or the detector's only one.
         score: Score from which a box is cropped.
-        max_persons: Of the highest-scoring boxes, at most.
+        max_people: Maximum number of people of the highest-scoring boxes.
 
     Attributes:
         outside: Boxes that were left out so far because nothing of them lies in their image.
 
     Example:
         >>> chain = Chain(load("detection.ckpt"), load("pose.ckpt"))
-        >>> chain("photo.jpg").joints.shape
+        >>> chain("photo.jpg").keypoints.shape
         (3, 17, 2)
     """
 
@@ -54,16 +54,16 @@ class Chain(Predictor):
         *,
         subject: str | None = None,
         score: float = SCORE,
-        max_persons: int = MAX_PERSONS,
+        max_people: int = MAX_PEOPLE,
     ) -> None:
         super().__init__(predictor.task, predictor.engine, predictor.batch_size)
         if not isinstance(getattr(predictor.task, "crop", None), PersonCrop):
             raise UsageError(
                 f"{predictor.task.name}: this model takes whole images and no boxes; leave the detector out"
             )
-        if not 0 <= score <= 1 or max_persons < 1:
-            raise UsageError(f"score {score} must lie between 0 and 1, and max_persons {max_persons} be at least 1")
-        self.score, self.max_persons, self.outside = score, max_persons, 0
+        if not 0 <= score <= 1 or max_people < 1:
+            raise UsageError(f"score {score} must lie between 0 and 1, and max_persons {max_people} be at least 1")
+        self.score, self.max_people, self.outside = score, max_people, 0
         given: Any = detector
         self._given = given
         self.detector: Predictor | None = given if hasattr(given, "task") else None
@@ -85,11 +85,11 @@ class Chain(Predictor):
         pixels = self.decoded(image)
         return self._cropped(pixels, self.locate(pixels), options)
 
-    def _stream(self, sources: Iterable[ImageLike], size: int, workers: int, call: Call) -> Iterator[Result]:
+    def _stream(self, sources: Iterable[ImageLike], size: int, num_workers: int, call: Call) -> Iterator[Result]:
         if self.detector is None:
-            yield from super()._stream(sources, size, workers, call)
+            yield from super()._stream(sources, size, num_workers, call)
             return
-        for result in self.detector.stream(sources, size, workers):  # which has batches of its own
+        for result in self.detector.stream(sources, size, num_workers):  # which has batches of its own
             if result.prediction is None:
                 yield result
                 continue
@@ -110,8 +110,8 @@ class Chain(Predictor):
             else:
                 numbers.append(number)
                 boxes.append(box)
-        chosen = numbers[: self.max_persons]
-        kept = Located(np.array(boxes[: self.max_persons]).reshape(-1, 4), found.scores[chosen])
+        chosen = numbers[: self.max_people]
+        kept = Located(np.array(boxes[: self.max_people]).reshape(-1, 4), found.scores[chosen])
         return self.task.plan(image, found=kept, **options)._replace(image=image)
 
     def _chosen(self, found: Prediction) -> Located:
@@ -132,7 +132,7 @@ def _subject(detector: Predictor, estimator: Predictor, wanted: str | None) -> s
     if wanted not in classes:
         shown = ", ".join(classes[:12]) + (", ..." if len(classes) > 12 else "")
         raise UsageError(
-            f"the detector does not know {wanted!r}, which is what the other model looks at; it knows {shown}"
+            f"the detector does not know {wanted!r}, which is what the other model processes; it knows {shown}"
             f"{suggest(wanted, classes)}"
         )
     return wanted
@@ -144,8 +144,8 @@ class BoxFile:
     A fifth number of a box is its score. An image is found by its path as it is written, else by its file name.
 
     Args:
-        path: Of the file.
-        subject: Class of a detector's boxes that are taken; all where left out.
+        path: Path of the file.
+        subject: Class of a detector's boxes that are taken; all by default.
 
     Raises:
         DataError: The file cannot be read, or an entry of it is no box; names the entry.
@@ -166,7 +166,7 @@ class BoxFile:
             if short in self.by_name:
                 double.add(short)
             self.by_name[short] = boxes
-        for short in double:  # whose it is cannot be told
+        for short in double:  # whose it is cannot be reported
             del self.by_name[short]
 
     def __call__(self, image: ImageSource) -> Located:
@@ -196,15 +196,15 @@ class BoxFile:
             place = f"{self.path} line {number}"
             try:
                 record = json.loads(line)
-                answer = Prediction.from_json(record["prediction"])
+                prediction = Prediction.from_json(record["prediction"])
                 name = str(record["source"])
             except (ValueError, KeyError, TypeError) as error:
                 raise DataError(f"{place}: no record of a prediction ({error})") from None
-            if not isinstance(answer, Detections):
-                raise DataError(f"{place}: holds {answer.kind}, not detections")
-            if subject is not None and subject in answer.classes:
-                answer = answer.chosen(answer.labels == answer.classes.index(subject))
-            out[name] = Located(answer.boxes, answer.scores)
+            if not isinstance(prediction, Detections):
+                raise DataError(f"{place}: holds {prediction.kind}, not detections")
+            if subject is not None and subject in prediction.classes:
+                prediction = prediction.chosen(prediction.labels == prediction.classes.index(subject))
+            out[name] = Located(prediction.boxes, prediction.scores)
         return out
 
 

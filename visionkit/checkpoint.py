@@ -76,7 +76,7 @@ class AtomicCheckpointIO(CheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = "cpu", weights_only: bool | None = True
     ) -> dict[str, Any]:
-        """Reads a checkpoint of plain values and tensors; any other is refused, whatever `weights_only` says.
+        """Reads a checkpoint of plain values and tensors; any other is refused, whatever `weights_only` states.
 
         Raises:
             CheckpointError: Not there, damaged, or holding code.
@@ -163,7 +163,7 @@ class StoredModel:
         return task
 
     def load_into(self, task: VisionTask) -> None:
-        """Fills a task that is there already.
+        """Fills a task that already exists.
 
         Raises:
             CheckpointError: It is another task, knows other classes, or its tensors have other names or shapes.
@@ -214,7 +214,7 @@ def _refuse_other_files(config: Mapping[str, Any]) -> None:
     """A stored model is whole: no argument of it may name another file of this machine, however deep it stands."""
     skeleton = config.get("skeleton")
     named = skeleton if isinstance(skeleton, str) and skeleton.endswith((".yaml", ".yml")) else None
-    for key in ("start_from", "checkpoint_path"):
+    for key in ("init_from", "checkpoint_path"):
         named = named or config.get(key)
     if named is not None:
         raise CheckpointError(f"it names another file ({shown(named)}), which is not opened")
@@ -233,9 +233,9 @@ def load_task(path: str | Path, map_location: str | torch.device = "cpu") -> Vis
         map_location: Device of the task.
 
     Raises:
-        CheckpointError: The file or the folder cannot be used; the line says why.
+        CheckpointError: The file or the folder cannot be used; the line states why.
         UsageError: An unknown public name.
-        EnvironmentFault: The public weights are not at hand and the network does not answer.
+        EnvironmentFault: The public weights are not at hand and the network does not respond.
 
     Example:
         >>> task = load_task("runs/flowers/checkpoints/last.ckpt")
@@ -248,7 +248,7 @@ def load_task(path: str | Path, map_location: str | torch.device = "cpu") -> Vis
 
 
 def read_model(path: str | Path) -> StoredModel:
-    """Says what a checkpoint, a bundle or a public name holds; weights are read when they are asked for.
+    """States what a checkpoint, a bundle or a public name holds; weights are read when they are asked for.
 
     Raises:
         CheckpointError, UsageError, EnvironmentFault: As `load_task`.
@@ -271,7 +271,7 @@ def read_model(path: str | Path) -> StoredModel:
 
 
 def _known(header: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], FeatureStatistics | None]:
-    """The card and the statistics of a checkpoint, as far as it has them."""
+    """The model card and the statistics of a checkpoint, as far as it has them."""
     card, statistics = header.get("card"), header.get("features")
     try:
         read = FeatureStatistics.from_json(statistics) if statistics is not None else None
@@ -370,11 +370,11 @@ def save_checkpoint(task: VisionTask, path: Path, overwrite: bool = False) -> Pa
     """Writes a task with its weights as a checkpoint that was not trained any further.
 
     Raises:
-        UsageError: Something is there already.
+        UsageError: Something already exists.
         EnvironmentFault: The disk is full or the folder cannot be written.
     """
     if path.exists() and not overwrite:
-        raise UsageError(f"{path}: stands there already; give another name or --overwrite")
+        raise UsageError(f"{path}: already exists; give another name or --overwrite")
     checkpoint: dict[str, Any] = {"state_dict": task.state_dict(), "global_step": 0, "epoch": 0}
     task.on_save_checkpoint(checkpoint)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -422,7 +422,7 @@ def find_last(folder: str | Path) -> Path | None:
     Returns:
         `last.ckpt` where it can be read to its end: it is where the run stands, also after going back to an earlier
         checkpoint. Otherwise the one with the most steps that can (a later file wins among equals), or None. One
-        warning tells of each that cannot be read.
+        warning states of each that cannot be read.
     """
     folder = Path(folder)
     found: list[tuple[bool, int, float, Path]] = []

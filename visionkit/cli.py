@@ -28,10 +28,10 @@ from visionkit.data import VisionDataModule
 from visionkit.errors import UsageError, VisionKitError
 from visionkit.faults import as_fault, of_exit
 from visionkit.linking import LINKS, has_argument, link
-from visionkit.measured import check_typed, in_front
+from visionkit.log_filters import hush_lightning
+from visionkit.measured import check_typed, early_arguments
 from visionkit.option_order import in_order
 from visionkit.plain_values import plain
-from visionkit.quiet import hush_lightning
 from visionkit.registry import task_class, task_names, task_packages
 from visionkit.report import print_results, write_results
 from visionkit.run_report import summary
@@ -58,13 +58,13 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
     stored = None
     if verb != "fit" and checkpoint is not None:
         stored = read_model(checkpoint)
-        arguments, defaults = in_front(arguments, _as_defaults(stored.task, stored.config)), []
+        arguments, defaults = early_arguments(arguments, _as_defaults(stored.task, stored.config)), []
     elif checkpoint not in (None, "last", "best"):
         header = read_checkpoint(checkpoint)["visionkit"]
         defaults = _as_defaults(header["task"], header["config"])
-    elif verb == "fit" and (source := option(arguments, "--start_from")) not in NOTHING:
+    elif verb == "fit" and (source := option(arguments, "--init_from")) not in NOTHING:
         begun = read_model(str(source))
-        # What the new data says: it may have other classes, or more persons.
+        # What the new data states: it may have other classes, or more people.
         kept = {key: value for key, value in begun.config.items() if key not in ("classes", "identities")}
         defaults = _as_defaults(begun.task, kept)
     else:
@@ -77,12 +77,12 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
     except ValueError as error:
         # What a constructor raises comes out of jsonargparse as "does not validate against any of the Union subtypes",
         # once for every level that it lies deep.
-        told: BaseException = error
-        while told.__cause__ is not None and not isinstance(told, VisionKitError):
-            told = told.__cause__
-        if told is error:
+        message: BaseException = error
+        while message.__cause__ is not None and not isinstance(message, VisionKitError):
+            message = message.__cause__
+        if message is error:
             raise
-        raise (as_fault(told) or UsageError(f"configuration: {told}")) from None
+        raise (as_fault(message) or UsageError(f"configuration: {message}")) from None
     except SystemExit as end:
         if (fault := of_exit(end)) is None:
             raise
@@ -208,7 +208,7 @@ class VisionCLI(LightningCLI):
             settings.ckpt_path = str(found) if found else None
 
     def _place_loggers(self, folder: str) -> None:
-        """Loggers write into the run's folder unless their configuration says where."""
+        """Loggers write into the run's folder unless their configuration states where."""
         logger = self.settings.trainer.get("logger")
         for each in logger if isinstance(logger, list) else [logger]:
             if (
@@ -268,7 +268,7 @@ class VisionCLI(LightningCLI):
     def fit(self, model: VisionTask, datamodule: VisionDataModule, ckpt_path: Any = None, **kwargs: Any) -> None:
         """Trains, and states where the result lies."""
         found = Path(ckpt_path) if ckpt_path else None
-        source = self.settings.start_from
+        source = self.settings.init_from
         run = train(self.trainer, model, datamodule, self.run_settings, found, source, prepared=True, **kwargs)
         if self.trainer.is_global_zero:
             there = [f"{name}: {path}" for name, path in (("best", run.best), ("last", run.last)) if path]
@@ -297,7 +297,7 @@ class VisionCLI(LightningCLI):
         if self._stored is None and ckpt_path:
             raise UsageError(f"ckpt_path {ckpt_path}: stands in a yaml; give it on the command line, --ckpt_path MODEL")
         if self._stored is None and not model.config.get("pretrained"):
-            raise UsageError("nothing was learnt yet that could be measured; give --ckpt_path MODEL")
+            raise UsageError("no trained weights to evaluate; pass --ckpt_path MODEL")
         if self._stored is not None:
             for line in _differences(model.config, self._stored.config):
                 print(line, file=sys.stderr)

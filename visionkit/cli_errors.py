@@ -1,6 +1,6 @@
-"""Turns what the argument parser says into one line that helps.
+"""Turns what the argument parser states into one line that helps.
 
-jsonargparse tells of a wrong key in ten lines and suggests nothing. The innermost reason is found here, with the full
+jsonargparse states of a wrong key in ten lines and suggests nothing. The innermost reason is found here, with the full
 name of the key and the nearest name that exists.
 """
 
@@ -67,9 +67,9 @@ def _reason(message: str, options: list[str]) -> str:
         owner = class_paths[-1].rpartition(".")[2] if class_paths else "the class"
         if entry := re.search(rf"'(\w+)': Namespace\([^()]*init_args=Namespace\({sides[0]}=None\b", message):
             near = suggest(entry[1], {*re.findall(r"'(\w+)': Namespace\(", message)} - {entry[1]})
-            return f"{key}.{entry[1]}: it has no {sides[0]!r}, which {owner} wants{near or '; is its name misspelt?'}"
+            return f"{key}.{entry[1]}: it has no {sides[0]!r}, which {owner} needs{near or '; is its name misspelt?'}"
         side = key.split(".")[0] if key else "data"
-        return f"missing: {', '.join(f'--{side}.{name}' for name in sides)}; {owner} wants it"
+        return f"missing: {', '.join(f'--{side}.{name}' for name in sides)}; {owner} needs it"
     if found := re.search(r"Expected an? (.*?)\. Got value: (.*)", message):
         kind = re.sub(r"<class '([^']+)'>", r"\1", found[1])
         if found[2].startswith("Namespace("):
@@ -82,7 +82,7 @@ def _reason(message: str, options: list[str]) -> str:
         return f"{key}: {found[2].strip()!r} is not of the type {kind}"
     if found := re.search(r"Expected an? <class 'dict'>\s", message):
         given = re.search(r"Given value: (.*)", message)
-        return f"{key}: a mapping is wanted{f', not {given[1][:60]}' if given else ''}"
+        return f"{key}: a mapping is required{f', not {given[1][:60]}' if given else ''}"
     if found := re.search(r"File does not exist: '?([^'\n]+)'?", message):
         return f"{key or 'configuration'}: no such file {found[1]}; the shipped ones lie in configs/ of the clone"
     lines = [line.strip(" -") for line in re.sub(r'Parser key "[^"]+":', "", message).splitlines() if line.strip()]
@@ -91,7 +91,10 @@ def _reason(message: str, options: list[str]) -> str:
 
 
 def _full_key(message: str) -> str:
-    """The key that is told of; names of a mapping, which are no keys of a parser, stand in the value that was given."""
+    """The key that is informed of.
+
+    Names of a mapping, which are no keys of a parser, stand in the value that was given.
+    """
     keys = re.findall(r'Parser key "([^"]+)"', message)
     nested = re.findall(r"NestedArg\(key='([^']+)'", message)
     if keys and nested and nested[-1].split(".")[0] in keys[1:]:

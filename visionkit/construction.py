@@ -1,7 +1,7 @@
 """Builds networks for weights that are read afterwards: without random numbers, and no larger than the file justifies.
 
-A configuration is a few words, and a few words can ask for terabytes or for a million layers. The file of weights says
-how much there can be, so construction stops as soon as it asks for more.
+A configuration is a few words, and a few words can ask for terabytes or for a million layers. The file of weights
+states how much there can be, so construction stops as soon as it asks for more.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Budget(TorchDispatchMode):
     """While it is entered, building a network that is far larger than its weights raises an error; for this thread.
 
     Args:
-        justified: By the weights that will be loaded.
+        justified: Justified by the weights that will be loaded.
 
     Raises:
         CheckpointError: From within the constructor that asks for too much, before memory is taken.

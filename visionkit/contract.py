@@ -35,7 +35,7 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
     """What a task states and writes; `visionkit.task.VisionTask` adds the steps of a training.
 
     A subclass sets the class variables, builds `network` (with a `backbone`), `normalize` and `metrics`, and writes
-    `losses`, `decode` and `restore`. It does not draw, name a logger, or look at the data module. One that writes
+    `losses`, `decode` and `restore`. It does not draw, name a logger, or process the data module. One that writes
     `**shared` in its constructor hands the arguments below on and need not repeat them.
 
     Args:
@@ -49,8 +49,8 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
         name: What a checkpoint stores: "detection". Never a module path.
         title: Name of the task's page in the demo; by default made of `name`. This and the two below are plain values
             in the class's own body, since the demo reads them from its source.
-        question: The question that its models answer, in a sentence.
-        kinds: `kind` of the predictions that `restore` gives; a page without them is ready for all kinds.
+        question: The question that its models are for, in a sentence.
+        kinds: `kind` of the predictions that `restore` gives; a page without them is ready for all types.
         monitor: The metric that chooses the best checkpoint, and "min" or "max".
         inputs: Names of what a sample holds and the network takes, in order. The first is the reference: predictions
             are about its pixels. A single image is the case of one name.
@@ -113,11 +113,11 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
 
     @abstractmethod
     def decode(self, outputs: Any) -> Any:
-        """Network outputs to answers in input pixels, on the device: softmax, NMS, argmax."""
+        """Network outputs to predictions in input pixels, on the device: softmax, NMS, argmax."""
 
     @abstractmethod
     def restore(self, decoded: Any, geometry: Sequence[Geometry]) -> list[Prediction]:
-        """Answers to predictions in file pixels, one per picture."""
+        """Predictions to predictions in file pixels, one per image."""
 
     def parts(self) -> Mapping[str, OptimConfig]:
         """Parts of the network that are trained against each other, and how each is; by default there are none.
@@ -127,7 +127,7 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
         return {}
 
     def part_intervals(self) -> Mapping[str, int]:
-        """Every how many steps a part is trained, where that is not each."""
+        """Every how many steps per part is trained, where that is not each."""
         return {}
 
     def part_losses(self, part: str, batch: Batch) -> dict[str, Tensor]:
@@ -135,7 +135,7 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
 
         Args:
             part: Its name.
-            batch: On the device.
+            batch: Batch on the device.
         """
         raise NotImplementedError(f"{self.name}: parts() names {part}, and part_losses is not written")
 
@@ -179,10 +179,10 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
 
     @classmethod
     def linked(cls, name: str, **init_args: Any) -> Any:
-        """What this task says of an argument that the data shares with it, where the configuration leaves it out.
+        """What this task states about an argument that the data shares with it, where the configuration leaves it out.
 
         Args:
-            name: Of the argument, see `visionkit.linking`.
+            name: Name of the argument, see `visionkit.linking`.
             **init_args: The arguments that the class would be built with.
         """
         return None

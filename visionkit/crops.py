@@ -26,14 +26,14 @@ class PersonCrop:
             raise UsageError(f"crop.padding {self.padding}: allowed is 1 to 4")
 
     def region(self, box: Sequence[float] | np.ndarray, size: tuple[int, int]) -> tuple[float, float, float, float]:
-        """The region with the network's ratio of sides that holds the padded box, about the same centre.
+        """The region with the network's ratio of sides that holds the padded box, about the same center.
 
         Args:
             box: x1, y1, x2, y2 in file pixels.
             size: Height and width of the network's input.
 
         Returns:
-            x1, y1, x2, y2 in file pixels; may reach outside the picture.
+            x1, y1, x2, y2 in file pixels; may reach outside the image.
         """
         x1, y1, x2, y2 = (float(value) for value in box)
         ratio = size[1] / size[0]
@@ -44,22 +44,22 @@ class PersonCrop:
         return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 
 
-def whole_picture(source: tuple[int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The region with the network's ratio of sides that just holds a whole picture, for one person that fills it.
+def whole_image_box(source: tuple[int, int], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The region with the network's ratio of sides that just holds a whole image, for one person that fills it.
 
     Args:
-        source: Height and width of the picture.
+        source: Height and width of the image.
         size: Height and width of the network's input.
     """
     return PersonCrop(1.0).region((0, 0, source[1], source[0]), size)
 
 
 def usable_box(box: Sequence[float] | np.ndarray, source: tuple[int, int]) -> np.ndarray | None:
-    """The part of a box that lies in the picture; None where none does, or a number is not finite.
+    """The part of a box that lies in the image; None where none does, or a number is not finite.
 
     Args:
         box: x1, y1, x2, y2 in file pixels.
-        source: Height and width of the picture.
+        source: Height and width of the image.
     """
     values = np.asarray(box, dtype=np.float64)
     if values.shape != (4,) or not all(math.isfinite(value) for value in values):

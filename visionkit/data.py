@@ -48,10 +48,10 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         input: What the network takes. Linked from the model by the command line; a task used from Python gives
             `task.input`.
         classes: Class names in label order. Left out on the command line, they are read from the data.
-        batch_size: Pictures per step and process.
-        eval_batch_size: In validation and test; `batch_size` where left out.
-        workers: Processes that load pictures; 0 loads in the training process.
-        seed: Of shuffling and augmentation; the run's own seed where left out.
+        batch_size: Images per step and process.
+        eval_batch_size: Eval batch size in validation and test; `batch_size` by default.
+        num_workers: Processes that load images; 0 loads in the training process.
+        seed: Random seed of shuffling and augmentation; the run's own seed by default.
         augment: Changes training samples, see `Augment`.
         drop_last: Leave out the last training batch where it is not full (batch norm dislikes a batch of one).
         pin_memory: Page-locked batches for faster copies to a GPU; by default where one is there.
@@ -64,28 +64,28 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         classes: Sequence[str] | None = None,
         batch_size: int = 32,
         eval_batch_size: int | None = None,
-        workers: int = 0,
+        num_workers: int = 0,
         seed: int | None = None,
         augment: Augment | None = None,
         drop_last: bool = True,
         pin_memory: bool | None = None,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or workers < 0:
-            raise UsageError(f"data: batch_size {batch_size} must be at least 1 and workers {workers} at least 0")
+        if batch_size < 1 or num_workers < 0:
+            raise UsageError(f"data: batch_size {batch_size} must be at least 1 and workers {num_workers} at least 0")
         self.input = input
         self.classes: tuple[str, ...] = tuple(classes or ())
         if len(set(self.classes)) != len(self.classes):
-            raise UsageError("data.classes: a class name stands there twice")
+            raise UsageError("data.classes: a class name is duplicated")
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
-        self.workers, self.seed, self.augment = workers, seed or 0, augment
+        self.num_workers, self.seed, self.augment = num_workers, seed or 0, augment
         self.drop_last, self.pin_memory = drop_last, pin_memory
         self._samples: dict[Split, Sequence[Sample]] = {}
         self._resume: dict[str, int] | None = None
         self._reported: set[Split] = set()
         self.has_test = False  # known once a training was set up
         self.trained: Mapping[str, Any] = {}
-        """`splits_made` of the training of the model that is evaluated, as far as the model says it."""
+        """`splits_made` of the training of the model that is evaluated, as far as the model states it."""
         self._apart: dict[str, str] = {}
 
     @classmethod
@@ -99,10 +99,10 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
 
     @classmethod
     def linked(cls, name: str, **init_args: Any) -> Any:
-        """What this data says of an argument that a model shares with it, where the configuration leaves it out.
+        """What this data states about an argument that a model shares with it, where the configuration leaves it out.
 
         Args:
-            name: Of the argument, see `visionkit.linking`.
+            name: Name of the argument, see `visionkit.linking`.
             **init_args: The arguments that the class would be built with.
         """
         return None
@@ -112,8 +112,8 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         """A shared argument as it was given, made what the model takes too; by default as it is.
 
         Args:
-            name: Of the argument, see `visionkit.linking`.
-            value: As it was given: a skeleton may be the name of a category of the label file.
+            name: Name of the argument, see `visionkit.linking`.
+            value: Value, as it was given: a skeleton may be the name of a category of the label file.
             **init_args: The arguments that the class would be built with.
         """
         return value
@@ -133,12 +133,12 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
             if self.input is not None and self.input.frames > 1 and len(samples):
                 samples = ClipSamples(samples, self.input.frames, self.input.frame_stride)
             if len(samples) == 0:
-                raise DataError(f"{type(self).__name__}: the {split} split holds no pictures")
+                raise DataError(f"{type(self).__name__}: the {split} split holds no images")
             self._samples[split] = samples
         return self._samples[split]
 
     def summary(self, split: Split) -> SplitSummary:
-        """What one split holds, for the lines at the start of a command; readers say more than the number of images.
+        """What one split holds, for the lines at the start of a command; readers state more than the number of images.
 
         Args:
             split: `train`, `val` or `test`.
@@ -176,7 +176,7 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         return {"apart": self._apart} if self._apart else {}
 
     def check_trained(self, split: Split) -> None:
-        """Refuses a split whose images the model was trained on, as `trained` tells; by default nothing is known.
+        """Refuses a split whose images the model was trained on, as `trained` states; by default nothing is known.
 
         Args:
             split: The one that is evaluated.
@@ -192,7 +192,7 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         return None
 
     def _choose_white(self) -> None:
-        """Settles which value is white, for the data and the task that is trained on it, where nobody said."""
+        """Settles which value is white, for the data and the task that is trained on it, where nothing was given."""
         task: Any = self.trainer.lightning_module if self.trainer is not None else None
         if task is None or self.input is None or self.input.white is not None:
             return
@@ -206,7 +206,7 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
 
         Args:
             splits: Those that are used. A training split beside them is read too, to be compared with them, unless the
-                model says that this was done before it was trained; so is a test split beside the training split.
+                model states that this was done before it was trained; so is a test split beside the training split.
         """
         summaries = [self.summary(split) for split in splits]  # read first: an error has no header before it
         lines = [line for summary in summaries for line in summary.lines()]
@@ -239,9 +239,9 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         rank, world = _rank_and_world()
         if not training and len(samples) < world:
             raise DataError(
-                f"{split}: {len(samples)} pictures cannot be shared by {world} processes; use fewer processes"
+                f"{split}: {len(samples)} images cannot be shared by {world} processes; use fewer processes"
             )
-        if self.workers:
+        if self.num_workers:
             shorten_sockets()
         dataset = SampleDataset(samples, Preprocessor(self.input), self.seed, self.augment if training else None)
         sampler = self.sampler(split, rank, world)
@@ -251,12 +251,12 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
             dataset,
             batch_size=batch_size,
             sampler=sampler,
-            num_workers=self.workers,
+            num_workers=self.num_workers,
             collate_fn=collate,
             drop_last=training and self.drop_last and len(sampler) >= batch_size,
             pin_memory=torch.cuda.is_available() if self.pin_memory is None else self.pin_memory,
-            persistent_workers=self.workers > 0,
-            worker_init_fn=init_worker if self.workers else None,
+            persistent_workers=self.num_workers > 0,
+            worker_init_fn=init_worker if self.num_workers else None,
         )
         if training and self._resume is not None:
             # Lightning makes the iterator before it sets the epoch, so both are set here.
@@ -264,7 +264,7 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
             if resume["batches"] and (resume["batch_size"], resume["world"]) != (self.batch_size, world):
                 log.warning(
                     "the checkpoint was saved within an epoch by %d process(es) of batch size %d, now it is %d of %d: "
-                    "the rest of this epoch repeats some pictures and leaves some out",
+                    "the rest of this epoch repeats some images and leaves some out",
                     *(resume["world"], resume["batch_size"], world, self.batch_size),
                 )
             loader.load_state_dict(resume)

@@ -1,4 +1,4 @@
-"""What a command says of its data before it starts: one line per split, and what most likely is a mistake.
+"""What a command states about its data before it starts: one line per split, and what most likely is a mistake.
 
 Images per split, objects per class, crowds, images without labels, files that were passed over and where the split came
 from. Most mistakes in a data set are seen in these lines.
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 _MOST_CLASSES = 20  # more are summed up
 _HEAD = 1 << 16  # bytes of a file that are compared
-_PROBES = 256  # files whose sizes tell lists of equal names apart
+_PROBES = 256  # files whose sizes distinguishes lists of equal names
 
 
 @runtime_checkable
@@ -50,7 +50,7 @@ class SplitSummary:
         crowds: Number of crowd regions, which no metric counts.
         unlabeled: Number of images without a label.
         passed_over: Number of files or labels that are left out, by reason.
-        notes: Further lines of one kind of data, such as the range of depths.
+        notes: Further lines of one type of data, such as the range of depths.
     """
 
     split: str
@@ -91,7 +91,7 @@ def warn_of_absent_classes(summary: SplitSummary) -> None:
     if absent:
         named = ", ".join(absent[:5]) + (f", ... {len(absent)} in all" if len(absent) > 5 else "")
         log.warning(
-            "%s: no %s of class %s, so the network cannot learn it",
+            "%s: no %s of class %s, so the network cannot be trained on it",
             summary.source or summary.split,
             summary.unit,
             named,

@@ -32,7 +32,7 @@ OptimizedModule = _CompiledModule("OptimizedModule", (), {})
 
 
 def is_compile_supported(kind: str) -> bool:
-    """Whether the compiler knows a kind of device; asked by torchvision's RoI pooling on a GPU."""
+    """Whether the compiler knows a type of device; asked by torchvision's RoI pooling on a GPU."""
     found: bool = importlib.import_module(f"{COMPILER}.utils").is_compile_supported(kind)
     return found
 
@@ -103,7 +103,7 @@ def _without(name: str) -> Iterator[None]:
 
 @contextmanager
 def _unused(name: str, **attributes: Any) -> Iterator[None]:
-    """An empty module that is looked at and not used by the module that is imported meanwhile."""
+    """An empty module that is processed and not used by the module that is imported meanwhile."""
     if name in sys.modules:
         yield
         return
@@ -154,6 +154,6 @@ class _Finder:
 
 
 def defer_imports() -> None:
-    """To be called before torchvision, timm or lightning are imported; what is there already stays as it is."""
+    """To be called before torchvision, timm or lightning are imported; what already exists stays as it is."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())

@@ -16,8 +16,8 @@ def join_restarted(backend: str, timeout: timedelta) -> None:
     a prefix of its own each attempt finds only its own processes.
 
     Args:
-        backend: Of the process group: `gloo` or `nccl`.
-        timeout: After which a process that does not answer counts as lost.
+        backend: Backend of the process group: `gloo` or `nccl`.
+        timeout: After which a process that does not response counts as lost.
     """
     attempt = os.environ.get(RESTART, "0")
     if attempt == "0" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
@@ -26,7 +26,7 @@ def join_restarted(backend: str, timeout: timedelta) -> None:
 
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    shared = dist.TCPStore(  # type: ignore[attr-defined]  # it does not say that it exports them
+    shared = dist.TCPStore(  # type: ignore[attr-defined]  # it does not state that it exports them
         *address, world_size=world, is_master=False, timeout=timeout
     )
     own = dist.PrefixStore(f"restart_{attempt}", shared)  # type: ignore[attr-defined]

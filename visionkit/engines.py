@@ -28,7 +28,7 @@ GRAPHS: dict[str, str] = {"onnx": "model.onnx", "onnx-int8": "model.int8.onnx", 
 """The file of a bundle that each engine runs; torch builds the task itself."""
 
 SECOND, SECOND_OUTPUT = "model.roi.onnx", "values"
-"""The file beside a graph that answers for `VisionTask.second_stage`, and the name of its output."""
+"""The file beside a graph predicts for `VisionTask.second_stage`, and the name of its output."""
 
 
 class Engine(Protocol):
@@ -39,7 +39,7 @@ class Engine(Protocol):
         ...
 
 
-class SecondStage:
+class SecondStageSession:
     """Runs the graph of a second stage by ONNX Runtime.
 
     Args:
@@ -67,18 +67,18 @@ class SecondStage:
         return np.asarray(out)
 
 
-def _second(path: Path, threads: int | None) -> SecondStage | None:
+def _second(path: Path, threads: int | None) -> SecondStageSession | None:
     """The second stage that lies beside a graph."""
     beside = path.parent / SECOND
-    return SecondStage(beside, threads) if beside.is_file() else None
+    return SecondStageSession(beside, threads) if beside.is_file() else None
 
 
 class TorchEngine:
     """Runs the task itself, in evaluation mode, without gradients.
 
     Args:
-        task: With its weights; it is moved to the device. A task that is being trained is put back into training mode
-            after every call.
+        task: Task with its weights; it is moved to the device. A task that is being trained is put back into training
+            mode after every call.
         device: "cpu", "cuda", "cuda:1"; where the task is, when left out.
         precision: "float32", or "bfloat16" or "float16" by autocast.
 
@@ -142,7 +142,7 @@ class OnnxEngine:
     Args:
         path: The `.onnx` file.
         outputs: The task's NamedTuple type; its fields are the names of the graph's outputs.
-        threads: Threads inside an operator; as many as torch uses where left out.
+        threads: Threads inside an operator; as many as torch uses by default.
         inputs: The task's names of its inputs, which are those of the graph.
 
     Raises:
@@ -177,12 +177,12 @@ class OnnxEngine:
 class OpenVinoEngine:
     """Runs an exported graph by OpenVINO on the CPU; fast in bfloat16 on processors that have it.
 
-    Wants the optional package: `pip install 'visionkit[openvino]'`.
+    Needs the optional package: `pip install 'visionkit[openvino]'`.
 
     Args:
         path: The `.onnx` file.
         outputs: The task's NamedTuple type.
-        threads: As many as torch uses where left out.
+        threads: Number of threads: as many as torch uses by default.
         precision: "bfloat16" is about twice as fast and differs in the third digit of a logit; "float32" does not.
         inputs: The task's names of its inputs.
 
@@ -303,20 +303,20 @@ def _exists(path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     if path.stat().st_size == 0:
-        raise CheckpointError(f"{path}: the file is empty (0 bytes); export the model anew")
+        raise CheckpointError(f"{path}: the file is empty (0 bytes); export the model again")
 
 
 def _unusable(path: Path, error: Exception) -> CheckpointError:
     lines = str(error).strip().splitlines()
     reason = lines[0] if lines else type(error).__name__
-    return CheckpointError(f"{path}: not a usable ONNX file ({reason[:200]}); export the model anew")
+    return CheckpointError(f"{path}: not a usable ONNX file ({reason[:200]}); export the model again")
 
 
 def find_device(device: str | torch.device) -> torch.device:
     """The device of that name.
 
     Raises:
-        UsageError: No such kind of device.
+        UsageError: No such type of device.
         EnvironmentFault: This machine lacks it.
     """
     try:

@@ -1,7 +1,7 @@
 """The one family of expected failures, each with the exit status the command line ends with.
 
-An expected failure is told in one line: what was given, which file or key, what is allowed, what to do. Anything that
-is not a `VisionKitError` is a defect and keeps its traceback.
+An expected failure is reported in one line: what was given, which file or key, what is allowed, what to do. Anything
+that is not a `VisionKitError` is a defect and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class UsageError(VisionKitError):
 
 
 class DataError(VisionKitError):
-    """A picture, a label file or a folder is wrong or missing."""
+    """An image, a label file or a folder is wrong or missing."""
 
     status = 3
 
@@ -65,7 +65,7 @@ class Terminated(VisionKitError):
 
 
 def suggest(name: str, choices: Iterable[str]) -> str:
-    """Says which of `choices` is nearest to `name`.
+    """States which of `choices` is nearest to `name`.
 
     Args:
         name: What was given.

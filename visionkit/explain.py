@@ -1,8 +1,8 @@
-"""Why a class was answered: Grad-CAM, the parts of the picture whose features speak for it.
+"""Why a class was predicted: Grad-CAM, the parts of the image whose features speak for it.
 
 Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization" (ICCV 2017,
 arXiv:1610.02391), read at the backbone's last map, and for plain transformers at the tokens before the last attention
-(behind it, only the class token is looked at, and every other gradient is zero).
+(behind it, only the class token is processed, and every other gradient is zero).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Explanation:
 
     Attributes:
         name: The class.
-        values: (h, w) float32 in [0, 1], file pixels: the share of the strongest evidence; 0 where there is none, or
+        values: (h, w) float32 in [0, 1], file pixels: the fraction of the strongest evidence; 0 where there is none, or
             where the network never looked.
     """
 
@@ -43,20 +43,20 @@ def can_explain(task: Any) -> bool:
     return isinstance(body, Backbone) and bool(task.classes) and "logits" in getattr(task.outputs, "_fields", ())
 
 
-def explain(predictor: Predictor, picture: ImageLike, name: str | None = None) -> Explanation:
-    """The evidence for a class in a picture.
+def explain(predictor: Predictor, image: ImageLike, name: str | None = None) -> Explanation:
+    """The evidence for a class in an image.
 
     Args:
-        predictor: Of a task with classes, run by torch.
-        picture: As a predictor takes it.
-        name: The class; the one that the network is surest of where left out.
+        predictor: Predictor of a task with classes, run by torch.
+        image: Image, as a predictor takes it.
+        name: The class; the one that the network is highest-scoring of by default.
 
     Returns:
         A map of the file's size.
 
     Raises:
         UsageError: The task has no classes, or none of that name, or its backbone has no map.
-        DataError: The picture cannot be read.
+        DataError: The image cannot be read.
 
     Example:
         >>> found = explain(load("model.ckpt"), "photo.jpg")
@@ -65,15 +65,15 @@ def explain(predictor: Predictor, picture: ImageLike, name: str | None = None) -
     """
     task = predictor.task
     if not can_explain(task):
-        raise UsageError(f"{task.name}: only answers of classes from a backbone's features can be explained")
+        raise UsageError(f"{task.name}: only predictions of classes from a backbone's features can be explained")
     if name is not None and name not in task.classes:
         raise UsageError(f"{name}: no class of this model{suggest(name, task.classes)}")
-    example = predictor.prepare(picture)
+    example = predictor.prepare(image)
     inputs = [each.to(next(task.parameters()).device) for each in batch_of_one(example)]
     with torch.inference_mode(False), torch.enable_grad(), _Tap(task.network) as tap:
         # What was made in inference mode could not be differentiated.
         logits = task(*(each.clone() for each in inputs)).logits.float()
-        label = _surest(logits, len(task.classes)) if name is None else task.classes.index(name)
+        label = _highest_scoring(logits, len(task.classes)) if name is None else task.classes.index(name)
         score = _score(logits, label, len(task.classes))
         assert tap.leaf is not None
         (gradient,) = torch.autograd.grad(score, tap.leaf)
@@ -88,13 +88,16 @@ def explain(predictor: Predictor, picture: ImageLike, name: str | None = None) -
     return Explanation(task.classes[label], np.ascontiguousarray(shown, dtype=np.float32))
 
 
-def _surest(logits: Tensor, classes: int) -> int:
+def _highest_scoring(logits: Tensor, classes: int) -> int:
     rows = _by_class(logits, classes)
     return int(rows.amax(dim=0).argmax()) if logits.ndim == 3 else int(rows.mean(dim=0).argmax())
 
 
 def _score(logits: Tensor, label: int, classes: int) -> Tensor:
-    """What the gradient is of: the class's logit, on the cells where it wins, or at the anchors that are surest."""
+    """What the gradient is of.
+
+    The class's logit, on the cells where it wins, or at the anchors that are highest-scoring.
+    """
     rows = _by_class(logits, classes)
     column = rows[:, label]
     if logits.ndim == 4:
@@ -106,7 +109,7 @@ def _score(logits: Tensor, label: int, classes: int) -> Tensor:
 
 
 def _by_class(logits: Tensor, classes: int) -> Tensor:
-    """(n, K): one row a picture, a cell or an anchor; a background that stands first is left out."""
+    """(n, K): one row per image, a cell or an anchor; a background that stands first is left out."""
     rows = logits[0].flatten(1).T if logits.ndim == 4 else logits.reshape(-1, logits.shape[-1])
     return rows[:, rows.shape[1] - classes :]
 
@@ -167,13 +170,13 @@ class _Layout:
             prefix = int(getattr(model, "num_prefix_tokens", 0))
             count = features.shape[1] - prefix
             rows = max(1, round((count * size[0] / size[1]) ** 0.5))
-            while count % rows:  # the whole number of rows nearest to the picture's shape
+            while count % rows:  # the whole number of rows nearest to the image's shape
                 rows -= 1
             return cls(prefix, (rows, count // rows), last=True)
         raise UsageError(f"backbone {backbone.name!r}: its last features are no map, so there is nothing to show")
 
     def map(self, features: Tensor) -> Tensor:
-        """(C, h, w) of the one picture."""
+        """(C, h, w) of the one image."""
         if self.grid is not None:
             return features[0, self.prefix :].reshape(*self.grid, -1).permute(2, 0, 1)
         return features[0].permute(2, 0, 1) if self.last else features[0]

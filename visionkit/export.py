@@ -1,7 +1,7 @@
-"""Bundles with graphs: what is written is tried on pictures first, and a graph that answers otherwise is not kept.
+"""Bundles with graphs: what is written is tried on images first, and a graph predicts otherwise is not kept.
 
 The graph is made by torch's dynamo exporter from the weights as the bundle holds them: one input `image` (B, C, H, W)
-uint8, normalisation inside, one output for each field of the task's outputs, the batch free (and height and width too
+uint8, normalization inside, one output for each field of the task's outputs, the batch free (and height and width too
 where the input's fit is `native`).
 """
 
@@ -22,10 +22,10 @@ from visionkit.engines import GRAPHS, SECOND, SECOND_OUTPUT, served_fields
 from visionkit.errors import CheckpointError, UsageError
 from visionkit.export_check import TOLERANCE, Progress, checked, checked_int8, compare, no_progress
 from visionkit.images import ImageLike
+from visionkit.log_filters import quiet
 from visionkit.model_files import FACTS
 from visionkit.predictor import Predictor
 from visionkit.quantize import quantize
-from visionkit.quiet import quiet
 from visionkit.task import VisionTask
 
 __all__ = ["TOLERANCE", "Graph", "compare", "example_photos", "export_bundle", "write_graph"]
@@ -38,7 +38,7 @@ def export_bundle(
     onnx: bool = False,
     int8: bool = False,
     calibration: Sequence[ImageLike] | None = None,
-    pictures: Sequence[ImageLike] | None = None,
+    images: Sequence[ImageLike] | None = None,
     half: bool = False,
     card: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -51,9 +51,9 @@ def export_bundle(
         out: Folder of the bundle.
         onnx: Also write `model.onnx`.
         int8: Also write `model.int8.onnx`: 8-bit weights and activations, several times faster on CPUs and a little
-            different in its answers.
-        calibration: For `int8`, pictures like those to come; some hundred are enough.
-        pictures: What the graphs are tried on; by default the calibration pictures, else photos that scikit-image
+            different in its predictions.
+        calibration: For `int8`, images like those to come; some hundred are enough.
+        images: What the graphs are tried on; by default the calibration images, else photos that scikit-image
             brings.
         half: Store the weights in 16 bit. The graphs are made from the weights so rounded.
         card: Facts for the model card, see `visionkit.bundle.save_bundle`.
@@ -65,12 +65,12 @@ def export_bundle(
 
     Raises:
         CheckpointError: The model cannot be opened, or a graph cannot be made or differs too much; nothing is written.
-        UsageError: Something is at `out` already, or `int8` without pictures.
+        UsageError: Something is at `out` already, or `int8` without images.
     """
     if int8 and not calibration:
-        raise UsageError("int8: wants calibration pictures, some hundred like those to come")
+        raise UsageError("int8: needs calibration images, some hundred like those to come")
     task = _task(source)
-    tried = list(pictures or calibration or example_photos())
+    tried = list(images or calibration or example_photos())
 
     def complete(folder: Path) -> None:
         if not (onnx or int8):
@@ -120,7 +120,7 @@ def _task(source: str | Path | VisionTask) -> VisionTask:
 
 
 def example_photos() -> list[Path]:
-    """Photos in scikit-image's wheel, of different sizes, colour and grey; nothing is downloaded."""
+    """Photos in scikit-image's wheel, of different sizes, color and gray; nothing is downloaded."""
     import skimage.data
 
     folder = Path(skimage.data.__file__).parent
@@ -140,7 +140,7 @@ def example_photos() -> list[Path]:
 
 
 class Graph(nn.Module):
-    """What is exported: normalisation and network of a task, rewritten into operators that runtimes run fast.
+    """What is exported: normalization and network of a task, rewritten into operators that runtimes run fast.
 
     Args:
         task: It is not changed.
@@ -159,7 +159,7 @@ class Graph(nn.Module):
 
 
 class _LinearPReLU(nn.Module):
-    """PReLU as a * x + (1 - a) * relu(x): the same function by operators that ONNX Runtime runs vectorised."""
+    """PReLU as a * x + (1 - a) * relu(x): the same function by operators that ONNX Runtime runs vectorized."""
 
     def __init__(self, prelu: nn.PReLU) -> None:
         super().__init__()
@@ -182,24 +182,24 @@ def write_graph(task: VisionTask, path: Path) -> None:
     """Exports the network of a task as ONNX. Batch norms that follow a convolution are folded into it.
 
     Raises:
-        CheckpointError: The network has something that the exporter cannot do; one line says what.
+        CheckpointError: The network has something that the exporter cannot do; one line states what.
     """
     spec = task.input
     free: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=1 << 16)}
-    if spec.fit == "native":
+    if spec.resize_mode == "native":
         last = 2 if spec.frames == 1 else 3
         free |= {last: torch.export.Dim.DYNAMIC, last + 1: torch.export.Dim.DYNAMIC}
-    # Two pictures: an example with one would fix the batch at one.
+    # Two images: an example with one would fix the batch at one.
     example = task.example_inputs(batch=2)
     shapes = (tuple(dict(free) for _ in example),)  # the graph takes them as one tuple
     _write(task, Graph(task), example, list(task.inputs), list(served_fields(task.outputs)), shapes, path)
 
 
 def write_second_stage(task: VisionTask, second: nn.Module, path: Path) -> None:
-    """Exports what `decode` asks about its findings; any number of pictures and rows.
+    """Exports what `decode` asks about its findings; any number of images and rows.
 
     Raises:
-        CheckpointError: The network has something that the exporter cannot do; one line says what.
+        CheckpointError: The network has something that the exporter cannot do; one line states what.
     """
     task.eval()
     with torch.no_grad():
@@ -210,7 +210,7 @@ def write_second_stage(task: VisionTask, second: nn.Module, path: Path) -> None:
     example = (*(getattr(outputs, name).contiguous() for name in names[:-1]), rows)
     batch = torch.export.Dim("batch", min=1, max=1 << 16)
     free: list[dict[int, Any]] = [{0: batch} for _ in names[:-1]]
-    if task.input.fit == "native":
+    if task.input.resize_mode == "native":
         free = [each | {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC} for each in free]
     free.append({0: torch.export.Dim("rows", min=1, max=1 << 20)})
     copied = copy.deepcopy(second).eval().requires_grad_(False).cpu().to(memory_format=torch.contiguous_format)

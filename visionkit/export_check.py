@@ -25,13 +25,13 @@ OUTPUT_TOLERANCE = 1e-3
 """Highest difference of a float graph's outputs, as a part of the largest output."""
 
 INT8_COSINE = 0.995
-"""Least cosine, in the mean over pictures, between the outputs of torch and of an 8-bit graph."""
+"""Least cosine, in the mean over images, between the outputs of torch and of an 8-bit graph."""
 
 INT8_AGREEMENT = 0.9
-"""Least share of pictures on which an 8-bit graph gives the answer of torch."""
+"""Least fraction of images on which an 8-bit graph gives the prediction of torch."""
 
 MIDDLE = 192
-"""Of pictures that are taken at their own size, so many pixels a side are tried."""
+"""Of images that are taken at their own size, so many pixels a side are tried."""
 
 Progress = Callable[..., None]
 """Called with a stage as it begins, and where it goes through images also with the number done and of all of them."""
@@ -42,22 +42,22 @@ def no_progress(stage: str, done: int = 0, total: int = 0) -> None:
 
 
 CHECKED = 64
-"""Pictures that a graph is tried on, at most."""
+"""Images that a graph is tried on, at most."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a graph's answers compare with torch's.
+    """How a graph's predictions compare with torch's.
 
     Attributes:
-        pictures: Number tried.
+        images: Number tried.
         outputs: Largest difference of an output, as a part of the largest value of that output.
-        cosine: Mean over pictures of the cosine between the outputs.
+        cosine: Mean over images of the cosine between the outputs.
         difference: Largest difference between predictions (of a probability), or None where that is not defined.
-        same: Share of pictures with the same answer, or None.
+        same: Fraction of images with the same prediction, or None.
     """
 
-    pictures: int
+    images: int
     outputs: float
     cosine: float
     difference: float | None
@@ -68,27 +68,27 @@ class Agreement:
 def compare(
     task: VisionTask,
     engine: Engine,
-    pictures: Sequence[ImageLike],
+    images: Sequence[ImageLike],
     limit: int = CHECKED,
     progress: Progress = no_progress,
 ) -> Agreement:
-    """Tries an engine on pictures, beside torch.
+    """Tries an engine on images, beside torch.
 
     Args:
-        task: With its weights.
-        engine: Of a graph of the same task.
-        pictures: Any that `visionkit.images` reads.
+        task: Task with its weights.
+        engine: Engine of a graph of the same task.
+        images: Any that `visionkit.images` reads.
         limit: Take at most so many of them, evenly.
         progress: Called with each image.
     """
     predictor, reference = Predictor(task), TorchEngine(task)
     outputs, cosines, distances, same = [0.0], [], [], []
-    step = max(1, len(pictures) // limit)
-    tried = pictures[::step][:limit]
-    for number, picture in enumerate(tried):
+    step = max(1, len(images) // limit)
+    tried = images[::step][:limit]
+    for number, image in enumerate(tried):
         progress("checking the graph on images", number, len(tried))
-        example = predictor.prepare(picture, _middle(picture) if task.input.fit == "native" else None)
-        # Twice the same picture, so a graph with a fixed batch shows.
+        example = predictor.prepare(image, _middle(image) if task.input.resize_mode == "native" else None)
+        # Twice the same image, so a graph with a fixed batch shows.
         inputs = [torch.cat([each, each]) for each in batch_of_one(example)]
         ours, other = reference(*inputs), engine(*inputs)
         values = [[getattr(each, name) for name in served_fields(type(each))] for each in (ours, other)]
@@ -100,8 +100,8 @@ def compare(
         geometry = [example["geometry"]] * 2
         second = getattr(engine, "second", None)
         decoded = [task.decode(ours), task.decode(other, **({} if second is None else {"second": second}))]
-        answers = [task.restore(each, geometry)[0] for each in decoded]
-        if (found := answers[0].difference(answers[1])) is not None:
+        predictions = [task.restore(each, geometry)[0] for each in decoded]
+        if (found := predictions[0].difference(predictions[1])) is not None:
             distances.append(found.largest)
             same.append(found.same)
     return Agreement(
@@ -113,9 +113,9 @@ def compare(
     )
 
 
-def _middle(picture: ImageLike) -> View | None:
-    """The middle of a picture that a network takes at its own size: a photo at whole size would take minutes."""
-    height, width = ImageSource(picture).size
+def _middle(image: ImageLike) -> View | None:
+    """The middle of an image that a network takes at its own size: a photo at whole size would take minutes."""
+    height, width = ImageSource(image).size
     if max(height, width) <= MIDDLE:
         return None
     top, left = max(0, (height - MIDDLE) // 2), max(0, (width - MIDDLE) // 2)
@@ -125,16 +125,16 @@ def _middle(picture: ImageLike) -> View | None:
 def checked(
     task: VisionTask,
     path: Path,
-    pictures: Sequence[ImageLike],
+    images: Sequence[ImageLike],
     tolerance: float = TOLERANCE,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Checks a float graph.
 
     Args:
-        task: With its weights.
+        task: Task with its weights.
         path: The graph.
-        pictures: That it is tried on.
+        images: Images that it is tried on.
         tolerance: Highest difference in probability.
         progress: Called with each image.
 
@@ -144,34 +144,34 @@ def checked(
     Raises:
         CheckpointError: It differs by more than is allowed.
     """
-    found = compare(task, OnnxEngine(path, task.outputs, inputs=task.inputs), pictures, progress=progress)
+    found = compare(task, OnnxEngine(path, task.outputs, inputs=task.inputs), images, progress=progress)
     wrong = found.outputs > OUTPUT_TOLERANCE
     if found.difference is not None:
         # Probabilities are what is served; outputs may differ more where a softmax does not show it.
         wrong = not found.difference <= tolerance
     if wrong:
-        told = (
+        message = (
             f"{found.difference:.2g} in probability"
             if found.difference is not None
             else f"{found.outputs:.2g} in outputs"
         )
         allowed = tolerance if found.difference is not None else OUTPUT_TOLERANCE
         raise CheckpointError(
-            f"{path.name}: not kept: on {found.pictures} pictures it differs from torch by up to {told}, allowed is "
+            f"{path.name}: not kept: on {found.images} images it differs from torch by up to {message}, allowed is "
             f"{allowed:g}"
         )
     return {**asdict(found), "tolerance": tolerance if found.difference is not None else OUTPUT_TOLERANCE}
 
 
 def checked_int8(
-    task: VisionTask, path: Path, pictures: Sequence[ImageLike], progress: Progress = no_progress
+    task: VisionTask, path: Path, images: Sequence[ImageLike], progress: Progress = no_progress
 ) -> dict[str, Any]:
     """Checks an 8-bit graph, see `checked`."""
-    found = compare(task, OnnxEngine(path, task.outputs, inputs=task.inputs), pictures, progress=progress)
+    found = compare(task, OnnxEngine(path, task.outputs, inputs=task.inputs), images, progress=progress)
     if not found.cosine >= INT8_COSINE or (found.same is not None and found.same < INT8_AGREEMENT):
-        told = f", the same answer on {found.same:.1%}" if found.same is not None else ""
+        message = f", the same prediction on {found.same:.1%}" if found.same is not None else ""
         raise CheckpointError(
-            f"{path.name}: not kept: on {found.pictures} pictures its outputs have a cosine of {found.cosine:.4f} with "
-            f"torch's{told}; wanted are {INT8_COSINE:g} and {INT8_AGREEMENT:.0%}; try more calibration pictures"
+            f"{path.name}: not kept: on {found.images} images its outputs have a cosine of {found.cosine:.4f} with "
+            f"torch's{message}; requested are {INT8_COSINE:g} and {INT8_AGREEMENT:.0%}; try more calibration images"
         )
     return {**asdict(found), "tolerance": {"cosine": INT8_COSINE, "same": INT8_AGREEMENT}}

@@ -19,9 +19,9 @@ _MACHINE = {
     errno.EPERM: "permission denied",
     errno.EIO: "the disk failed to read or write",
     errno.ESTALE: "the network file system lost the file",
-    errno.EMFILE: "too many open files; raise `ulimit -n` or lower data.workers",
+    errno.EMFILE: "too many open files; raise `ulimit -n` or lower data.num_workers",
     errno.ENFILE: "too many open files on this machine",
-    errno.ENOMEM: "out of memory; use smaller batches or images, or fewer data.workers",
+    errno.ENOMEM: "out of memory; use smaller batches or images, or fewer data.num_workers",
     errno.EADDRINUSE: "the port is in use; choose another",
 }
 _OWN = ("visionkit", "ui", "tasks", "datamodules")
@@ -56,16 +56,18 @@ def _of_process(kind: str, text: str) -> VisionKitError | None:
     if found := re.search(r"DataLoader worker \(pid[^)]*\) (.*)", text):
         return EnvironmentFault(
             f"a process that loads images ended ({found[1][:80].rstrip('. ')}), mostly for lack of memory: lower "
-            "data.workers or data.batch_size, or give more shared memory (/dev/shm)"
+            "data.num_workers or data.batch_size, or give more shared memory (/dev/shm)"
         )
     if re.search(r"shared memory|/dev/shm|torch_shm|received 0 items of ancdata|Pin memory thread exited", text):
-        return EnvironmentFault(f"shared memory between the loading processes failed; lower data.workers: {text[:200]}")
+        return EnvironmentFault(
+            f"shared memory between the loading processes failed; lower data.num_workers: {text[:200]}"
+        )
     if re.search(r"EADDRINUSE|address already in use", text):
         return EnvironmentFault(f"the port is in use by another process; give another --master-port: {text[:200]}")
     distributed = r"gloo|NCCL|Connection (closed|reset) by peer|Timed out waiting|TCPStore|ProcessGroup|rendezvous"
     if kind.startswith("Dist") or re.search(distributed, text):
         return EnvironmentFault(
-            f"another process of this training has ended or does not answer; its own output says why: {text[:200]}"
+            f"another process of this training has ended or does not response; its own output states why: {text[:200]}"
         )
     if re.search(r"out of memory|can't allocate memory|not enough memory", text):
         return EnvironmentFault("out of memory; use smaller batches or images")

@@ -22,7 +22,7 @@ def statistics_from(
     """Runs a model on held-out images, at most 1,024 of them evenly.
 
     Args:
-        task: With its weights.
+        task: Task with its weights.
         images: Like those it was trained on, but not among them.
         progress: Called with each image.
 
@@ -32,9 +32,9 @@ def statistics_from(
     """
     tap = tap_of(task.network)
     if tap is None:
-        raise UsageError(f"{task.name}: it has no backbone whose features tell which images are unlike its own")
+        raise UsageError(f"{task.name}: it has no backbone whose features show which images are unlike its own")
     if len(images) < FEWEST:
-        raise UsageError(f"{len(images)} held-out images: at least {FEWEST} are needed to tell what is usual")
+        raise UsageError(f"{len(images)} held-out images: at least {FEWEST} are needed to state what is usual")
     images = images[:: -(-len(images) // MOST)]
     predictor, rows = Predictor(task), []
     for number, image in enumerate(images):

@@ -1,6 +1,6 @@
-"""How a file becomes network input and how answers find their way back: one transform, exactly invertible.
+"""How a file becomes network input and how predictions find their way back: one transform, exactly invertible.
 
-`InputSpec` says what the network wants; `Geometry` is that wish worked out for one picture. Everything that a network
+`InputSpec` states what the network needs; `Geometry` is that wish worked out for one image. Everything that a network
 sees is resampled here, antialiased, and nowhere else, so training, serving and export cannot differ. Coordinates are
 continuous (see `visionkit.types`): resizing by s maps x to s * x, and `invert(apply(points))` gives the points back.
 """
@@ -25,19 +25,19 @@ from visionkit.types import View
 class Geometry(NamedTuple):
     """Where each pixel of one file went. All values are plain numbers, so it travels through workers and devices.
 
-    The file region `cut` (rotated about its centre, then mirrored) is resized to `resized` and put at `offset` on a
+    The file region `cut` (rotated about its center, then flipped) is resized to `resized` and put at `offset` on a
     canvas of `size`.
 
     Attributes:
         source: Height and width of the file.
         cut: x1, y1, x2, y2 in file pixels; whole numbers unless rotated.
         resized: Height and width of the cut after resizing.
-        offset: Top and left of the resized cut on the canvas; negative where `crop` takes the centre.
+        offset: Top and left of the resized cut on the canvas; negative where `crop` takes the center.
         size: Height and width of the canvas, the network input.
-        flip: Mirrored left and right.
+        flip: Flipped horizontally.
         rotation: Degrees, counter-clockwise as seen.
-        interpolation: Of pictures; label maps and depth take the nearest value.
-        fill: Of pixels outside the file.
+        interpolation: Interpolation of images; label maps and depth take the nearest value.
+        fill: Value of pixels outside the file.
     """
 
     source: tuple[int, int]
@@ -52,7 +52,7 @@ class Geometry(NamedTuple):
 
     @classmethod
     def plan(cls, spec: InputSpec, source: tuple[int, int], view: View | None = None) -> Geometry:
-        """Works the spec out for one picture.
+        """Works the spec out for one image.
 
         Args:
             spec: What the network takes.
@@ -66,10 +66,10 @@ class Geometry(NamedTuple):
             if view.rotation == 0:  # whole pixels keep the resample separable and exact
                 x1, y1 = math.floor(cut[0] + 0.5), math.floor(cut[1] + 0.5)
                 cut = (x1, y1, max(x1 + 1, math.floor(cut[2] + 0.5)), max(y1 + 1, math.floor(cut[3] + 0.5)))
-        elif spec.fit == "crop":
+        elif spec.resize_mode == "crop":
             cut = _without_far_ends(spec, source)
         height, width = cut[3] - cut[1], cut[2] - cut[0]
-        resized, offset, size = _FITS[spec.fit](spec, height, width, view is not None)
+        resized, offset, size = _FITS[spec.resize_mode](spec, height, width, view is not None)
         flip, rotation = (view.flip, view.rotation) if view is not None else (False, 0.0)
         return cls(source, cut, resized, offset, size, flip, rotation, spec.interpolation, spec.fill)
 
@@ -80,10 +80,10 @@ class Geometry(NamedTuple):
         width, height = x2 - x1, y2 - y1
         angle = math.radians(self.rotation)
         cos, sin = math.cos(angle), math.sin(angle)
-        centre = ((x1 + x2) / 2, (y1 + y2) / 2)
-        # Turning the picture counter-clockwise in an image whose y points down.
+        center = ((x1 + x2) / 2, (y1 + y2) / 2)
+        # Turning the image counter-clockwise in an image whose y points down.
         turn = np.array([[cos, sin, 0.0], [-sin, cos, 0.0]])
-        turn[:, 2] = np.array([width / 2, height / 2]) - turn[:, :2] @ np.array(centre)
+        turn[:, 2] = np.array([width / 2, height / 2]) - turn[:, :2] @ np.array(center)
         sx, sy = self.resized[1] / width, self.resized[0] / height
         out: np.ndarray = np.array([[sx], [sy]]) * turn
         if self.flip:
@@ -111,7 +111,7 @@ class Geometry(NamedTuple):
     # ---------------------------------------------------------------- file pixels -> input pixels
 
     def apply_image(self, image: np.ndarray) -> Tensor:
-        """Resamples a picture.
+        """Resamples an image.
 
         Args:
             image: (h, w, C) uint8 or float32 of the file's size, or of a reduced decode of it.
@@ -123,10 +123,10 @@ class Geometry(NamedTuple):
             return self._for_draft(image.shape[:2]).apply_image(image)
         if self.rotation:
             return self._warp(image)
-        picture = resize_image(_cut_out(image, self.cut, self.fill), self.resized, self.interpolation)
+        source_image = resize_image(_cut_out(image, self.cut, self.fill), self.resized, self.interpolation)
         if self.flip:
-            picture = picture.flip(-1)
-        return _place(picture, self.offset, self.size, self.fill)
+            source_image = source_image.flip(-1)
+        return _place(source_image, self.offset, self.size, self.fill)
 
     def apply_map(self, values: np.ndarray | Tensor, fill: float) -> Tensor:
         """Carries a (..., h, w) map to (..., H, W) by nearest value; outside the file is `fill`."""
@@ -138,7 +138,7 @@ class Geometry(NamedTuple):
     def apply_vectors(self, vectors: np.ndarray | Tensor) -> Tensor:
         """Carries a field of vectors (2, h, w), x and y in file pixels, to (2, H, W) in input pixels.
 
-        The vectors move by nearest value and are scaled, turned and mirrored with the image; outside the file they
+        The vectors move by nearest value and are scaled, turned and flipped with the image; outside the file they
         are 0.
         """
         moved = self.apply_map(vectors, fill=0.0)
@@ -169,8 +169,8 @@ class Geometry(NamedTuple):
         """Brings a (C, H, W) float map of canvas size back to (C, h, w) of the file's size.
 
         Args:
-            values: Map in input pixels, on any device; what a batch filled up beyond the canvas is left out.
-            fill: Value of file pixels that the network never saw (outside a centre crop).
+            values: Map in input pixels, on any device; what a batch padded beyond the canvas is left out.
+            fill: Value of file pixels that the network never saw (outside a center crop).
             mode: `bilinear` for scores and depth, `nearest` for labels.
         """
         values = values[:, : self.size[0], : self.size[1]]
@@ -203,7 +203,7 @@ class Geometry(NamedTuple):
         return np.linalg.inv(square)[:2]
 
     def _for_draft(self, decoded: tuple[int, ...]) -> Geometry:
-        """The same transform for a picture decoded at a reduced scale; the cut moves with it, to whole pixels."""
+        """The same transform for an image decoded at a reduced scale; the cut moves with it, to whole pixels."""
         sy, sx = decoded[0] / self.source[0], decoded[1] / self.source[1]
         cut: tuple[float, ...] = tuple(v * s for v, s in zip(self.cut, (sx, sy, sx, sy), strict=True))
         if not self.rotation:
@@ -212,7 +212,7 @@ class Geometry(NamedTuple):
         return self._replace(source=(decoded[0], decoded[1]), cut=cut)  # type: ignore[arg-type]
 
     def source_indices(self) -> tuple[Tensor, Tensor, Tensor]:
-        """For every canvas pixel the file row and column under its centre, and whether it shows a pixel of the file."""
+        """For every canvas pixel the file row and column under its center, and whether it shows a pixel of the file."""
         height, width = self.size
         inverse = torch.from_numpy(self._inverse)
         y, x = torch.arange(height, dtype=torch.float64) + 0.5, torch.arange(width, dtype=torch.float64) + 0.5
@@ -259,7 +259,7 @@ class Geometry(NamedTuple):
             image = np.ascontiguousarray(reduced.permute(1, 2, 0).numpy())
             matrix[:, 0] *= width / smaller[1]
             matrix[:, 1] *= height / smaller[0]
-        # OpenCV counts pixel centres from 0, we from 0.5.
+        # OpenCV counts pixel centers from 0, we from 0.5.
         matrix[:, 2] += matrix[:, :2] @ np.array([0.5, 0.5]) - 0.5
         flags = cv2.INTER_CUBIC if self.interpolation == "bicubic" else cv2.INTER_LINEAR
         border = (self.fill,) * 4
@@ -274,7 +274,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int], interpolation: str = 
 
     Args:
         image: (h, w, C) uint8.
-        size: Height and width wanted.
+        size: Height and width requested.
         interpolation: `bilinear` or `bicubic`.
 
     Returns:
@@ -283,7 +283,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int], interpolation: str = 
     """
     if not image.flags.writeable:
         image = image.copy()
-    # The batch axis comes first: put on after the permutation, torch would not see a channels-last picture in it.
+    # The batch axis comes first: put on after the permutation, torch would not see a channels-last image in it.
     tensor = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
     if image.shape[:2] == tuple(size):
         return tensor[0]
@@ -302,14 +302,14 @@ def _cut_out(image: np.ndarray, cut: tuple[float, float, float, float], fill: in
     return out
 
 
-def _place(picture: Tensor, offset: tuple[int, int], size: tuple[int, int], fill: int) -> Tensor:
-    if tuple(picture.shape[1:]) == size and offset == (0, 0):
-        return picture
+def _place(image: Tensor, offset: tuple[int, int], size: tuple[int, int], fill: int) -> Tensor:
+    if tuple(image.shape[1:]) == size and offset == (0, 0):
+        return image
     top, left = offset
-    part = picture[:, max(-top, 0) : size[0] - top, max(-left, 0) : size[1] - left]
+    part = image[:, max(-top, 0) : size[0] - top, max(-left, 0) : size[1] - left]
     if tuple(part.shape[1:]) == size:
         return part
-    canvas = torch.full((size[0], size[1], picture.shape[0]), fill, dtype=picture.dtype).permute(2, 0, 1)
+    canvas = torch.full((size[0], size[1], image.shape[0]), fill, dtype=image.dtype).permute(2, 0, 1)
     top, left = max(top, 0), max(left, 0)
     canvas[:, top : top + part.shape[1], left : left + part.shape[2]] = part
     return canvas
@@ -334,7 +334,7 @@ def _box(matrix: np.ndarray, boxes: np.ndarray | Tensor, limit: tuple[int, int, 
 
 
 _FAR = 16
-"""Of a picture that is longer than so many crops, only the middle is resized: a 30,000 x 1 one would take gigabytes."""
+"""Of an image that is longer than so many crops, only the middle is resized: a 30,000 x 1 one would take gigabytes."""
 
 
 def _without_far_ends(spec: InputSpec, source: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -344,7 +344,7 @@ def _without_far_ends(spec: InputSpec, source: tuple[int, int]) -> tuple[int, in
     keep = []
     for side, crop in ((height, spec.size[0]), (width, spec.size[1])):
         least = min(side, math.ceil(_FAR * crop / scale))
-        keep.append(least + (side - least) % 2)  # the same on both ends, so the centre stays
+        keep.append(least + (side - least) % 2)  # the same on both ends, so the center stays
     top, left = (height - keep[0]) // 2, (width - keep[1]) // 2
     return left, top, left + keep[1], top + keep[0]
 
@@ -359,7 +359,7 @@ def _stretch(spec: InputSpec, height: float, width: float, is_view: bool) -> _Pl
 def _crop(spec: InputSpec, height: float, width: float, is_view: bool) -> _Plan:
     if is_view:
         return spec.size, (0, 0), spec.size
-    # The protocol of the published ImageNet numbers: round the short side down, then the centre.
+    # The protocol of the published ImageNet numbers: round the short side down, then the center.
     want = (math.floor(spec.size[0] / spec.crop_fraction), math.floor(spec.size[1] / spec.crop_fraction))
     if height / want[0] <= width / want[1]:
         resized = (want[0], max(want[1], int(want[0] * width / height)))

@@ -1,4 +1,4 @@
-"""The one decoder: from a file, bytes, a PIL picture or an array to (h, w, C) uint8.
+"""The one decoder: from a file, bytes, a PIL image or an array to (h, w, C) uint8.
 
 PIL, OpenCV and torchvision disagree on EXIF rotation, 16 bit, float TIFF and palettes, so nothing else in the project
 decodes. The header is checked against a limit before any memory is taken: a 20 kB png can hold 169 megapixels.
@@ -17,27 +17,27 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from visionkit.deep_images import as_is, deep_pixels, is_deep, with_channels
 from visionkit.errors import DataError
 from visionkit.heic import open_heic
+from visionkit.images_16bit import as_is, deep_pixels, is_deep, with_channels
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000")
 """Pillow's plug-ins that may open a file; the rest of them are attack surface."""
 
 MAX_PIXELS = int(os.environ.get("VISIONKIT_MAX_PIXELS", 150_000_000))
-"""A picture with more pixels is refused from its header; the environment variable VISIONKIT_MAX_PIXELS moves it."""
+"""An image with more pixels is refused from its header; the environment variable VISIONKIT_MAX_PIXELS moves it."""
 
 _TRANSPOSED = {5, 6, 7, 8}  # EXIF orientations that swap width and height
 _EXIF_ORIENTATION = 0x0112
 _END_OF_JPEG = b"\xff\xd9"
-_SCAN, _MAX_SCANS = b"\xff\xda", 200  # each costs a pass over the whole picture; encoders write about ten
+_SCAN, _MAX_SCANS = b"\xff\xda", 200  # each costs a pass over the whole image; encoders write about ten
 _HEAD = 1 << 16  # bytes in which nearly every JPEG begins its pixels
 
 Image.MAX_IMAGE_PIXELS = None  # our own check below is stricter and comes first
 
 
 class _Header(NamedTuple):
-    """What a file says of itself before its pixels."""
+    """What a file states about itself before its pixels."""
 
     format: str | None
     mode: str
@@ -47,12 +47,12 @@ class _Header(NamedTuple):
 
 
 class ImageSource:
-    """A picture that is decoded when asked for.
+    """An image that is decoded when asked for.
 
     Args:
-        source: Path, encoded bytes, PIL picture or array. An array is (h, w), (h, w, 1), (h, w, 3) RGB or (h, w, 4)
+        source: Path, encoded bytes, PIL image or array. An array is (h, w), (h, w, 1), (h, w, 3) RGB or (h, w, 4)
             RGBA of uint8, bool, integers of 16 or 32 bits, or floats.
-        name: Names the image in messages; the path where left out.
+        name: Names the image in messages; the path by default.
         white: The value that is white where pixels are not of 8 bits, such as 4095 for 12-bit sensors. By default 65535
             for integers, and for floats 1, 255 or 65535, whichever the largest value does not exceed (up to twice, for
             reflectance above 1).
@@ -74,10 +74,10 @@ class ImageSource:
             source = Path(source)
             name = name or str(source)
         elif not isinstance(source, (bytes, Image.Image, np.ndarray)):
-            raise TypeError(f"a picture is a path, bytes, a PIL picture or an array, not {type(source).__name__}")
+            raise TypeError(f"an image is a path, bytes, a PIL image or an array, not {type(source).__name__}")
         self._source: Any = source
         self._known: _Header | None = None
-        self.name, self.white = name or "picture", white
+        self.name, self.white = name or "image", white
 
     def __repr__(self) -> str:
         return f"ImageSource({self.name!r})"
@@ -99,7 +99,7 @@ class ImageSource:
         """(height, width) in file pixels with EXIF rotation applied; reads the header only.
 
         Raises:
-            DataError: Not a picture, or larger than `MAX_PIXELS`.
+            DataError: Not an image, or larger than `MAX_PIXELS`.
         """
         if isinstance(self._source, np.ndarray):
             return _array_size(self._source, self.name)
@@ -112,20 +112,20 @@ class ImageSource:
         return 1 if self.is_decoded else self._header(self._source).orientation
 
     def read(self, channels: int = 3, min_scale: float | None = None, bits: int = 8) -> np.ndarray:
-        """Decodes the picture.
+        """Decodes the image.
 
         Args:
-            channels: 3 for RGB, 1 for grey, 4 for RGBA.
+            channels: 3 for RGB, 1 for gray, 4 for RGBA.
             min_scale: For training: a JPEG may be decoded faster and a little different in its pixels, at 1/2, 1/4 or
                 1/8 of its size as long as the result is at least this fraction of it. None decodes exactly.
-            bits: 16 keeps the depth of a picture that has it.
+            bits: 16 keeps the depth of an image that has it.
 
         Returns:
-            (h, w, channels) uint8, or uint16 of a deep picture where `bits` is 16; EXIF rotation applied, transparency
+            (h, w, channels) uint8, or uint16 of a deep image where `bits` is 16; EXIF rotation applied, transparency
             over white where `channels` is not 4.
 
         Raises:
-            DataError: Not a picture, truncated, or larger than `MAX_PIXELS`.
+            DataError: Not an image, truncated, or larger than `MAX_PIXELS`.
         """
         if (bits == 16 or self.white is not None) and self.is_deep:
             pixels = with_channels(self.read_as_is(), channels)
@@ -152,7 +152,7 @@ class ImageSource:
             return is_deep(image)
 
     @cached_property
-    def is_grey(self) -> bool:
+    def is_gray(self) -> bool:
         """True where the file has one channel of brightness, with or without transparency; reads the header only."""
         if isinstance(self._source, np.ndarray):
             return self._source.ndim == 2 or self._source.shape[2] in (1, 2)
@@ -160,11 +160,11 @@ class ImageSource:
         return mode in ("1", "L", "LA", "La", "F") or mode.startswith("I")
 
     def read_as_is(self) -> np.ndarray:
-        """Decodes the picture with the channels and the depth that the file has.
+        """Decodes the image with the channels and the depth that the file has.
 
         Returns:
-            (h, w, C) uint8 or uint16, EXIF rotation applied: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA. Palettes and
-            other colour spaces become RGB or RGBA, floats 8 bit.
+            (h, w, C) uint8 or uint16, EXIF rotation applied: 1 gray, 2 gray and alpha, 3 RGB, 4 RGBA. Palettes and
+            other color spaces become RGB or RGBA, floats 8 bit.
 
         Raises:
             DataError: As `read`.
@@ -191,7 +191,7 @@ class ImageSource:
                     return upright(_from_array(np.asarray(image), 1, self.name, self.white), orientation)
                 return upright(as_is(image), orientation)
             except Exception as error:  # as in `_decode`
-                raise DataError(f"{self.name}: the picture is truncated or damaged ({_reason(error)})") from error
+                raise DataError(f"{self.name}: the image is truncated or damaged ({_reason(error)})") from error
 
     def _whitened(self, pixels: np.ndarray) -> np.ndarray:
         """(h, w, C) uint16 with `white` at 65535."""
@@ -218,7 +218,7 @@ class ImageSource:
                 try:
                     return np.asarray(image)
                 except Exception as error:  # as in `_decode`
-                    raise DataError(f"{self.name}: the picture is truncated or damaged ({_reason(error)})") from error
+                    raise DataError(f"{self.name}: the image is truncated or damaged ({_reason(error)})") from error
         return plain.read_as_is() if plain.is_deep else None
 
     def _header(self, source: Any) -> _Header:
@@ -240,7 +240,7 @@ class ImageSource:
         if header.format != "JPEG" or not isinstance(source, bytes) or _has_one_scan(source):
             return
         if (scans := source.count(_SCAN)) > _MAX_SCANS:
-            raise DataError(f"{self.name}: a JPEG of {scans} scans, over the limit of {_MAX_SCANS}; save it anew")
+            raise DataError(f"{self.name}: a JPEG of {scans} scans, over the limit of {_MAX_SCANS}; save it again")
 
     def _bytes(self) -> bytes:
         try:
@@ -251,11 +251,11 @@ class ImageSource:
             raise DataError(f"{self.name}: cannot be read ({error.strerror})") from error
 
     def _open(self, source: Any) -> contextlib.AbstractContextManager[Image.Image]:
-        """The picture with its header read; leaving the block closes what was opened here, not a caller's picture."""
+        """The image with its header read; leaving the block closes what was opened here, not a caller's image."""
         if isinstance(source, Image.Image):
             return contextlib.nullcontext(source)
         if len(source) == 0 if isinstance(source, bytes) else _is_empty(source):
-            raise DataError(f"{self.name}: empty (0 bytes), so it holds no picture")
+            raise DataError(f"{self.name}: empty (0 bytes), so it holds no image")
         try:
             return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
         except FileNotFoundError:
@@ -264,9 +264,9 @@ class ImageSource:
             heic = open_heic(source, self.name)
             if heic is not None:
                 return heic
-            raise DataError(f"{self.name}: not a picture (readable are {', '.join(FORMATS)})") from None
+            raise DataError(f"{self.name}: not an image (readable are {', '.join(FORMATS)})") from None
         except Exception as error:  # a damaged header makes Pillow's plug-ins raise nearly anything
-            raise DataError(f"{self.name}: cannot be opened as a picture ({_reason(error)})") from error
+            raise DataError(f"{self.name}: cannot be opened as an image ({_reason(error)})") from error
 
     def _decode(self, image: Image.Image, channels: int) -> np.ndarray:
         orientation = exif_orientation(image)  # before loading: some plug-ins find more then, and `size` could not know
@@ -274,7 +274,7 @@ class ImageSource:
             image.load()
             array = _to_array(image, channels, self.white)
         except Exception as error:  # as above: struct, zlib, index and key errors all mean a damaged file
-            raise DataError(f"{self.name}: the picture is truncated or damaged ({_reason(error)})") from error
+            raise DataError(f"{self.name}: the image is truncated or damaged ({_reason(error)})") from error
         return upright(array, orientation)
 
     def _decode_jpeg(self, data: bytes, header: _Header, channels: int, min_scale: float | None) -> np.ndarray:
@@ -284,15 +284,15 @@ class ImageSource:
         colorspace = "RGB" if channels == 3 else "GRAY"
         wanted: dict[str, Any] = {}
         if min_scale is not None:
-            # Colours are spread over their neighbours by copying: on average a tenth of a grey level after the resize.
+            # Colors are spread over their neighbors by copying: on average a tenth of a gray level after the resize.
             wanted["fastupsample"] = True
-            # 7/8, 3/4 and 5/8, which the decoder also knows, take longer than the whole picture.
+            # 7/8, 3/4 and 5/8, which the decoder also knows, take longer than the whole image.
             scale = next((part for part in (0.125, 0.25, 0.5) if part >= min_scale), 1.0)
             if scale < 1:
                 wanted |= {"min_height": ceil(height * scale), "min_width": ceil(width * scale)}
 
         def decode(data: bytes, strict: bool = True) -> np.ndarray:
-            # libjpeg fills what is missing with grey and only warns: `strict` makes a truncated file an error.
+            # libjpeg fills what is missing with gray and only warns: `strict` makes a truncated file an error.
             array: np.ndarray = simplejpeg.decode_jpeg(data, colorspace, strict=strict, **wanted)
             return array
 
@@ -304,16 +304,16 @@ class ImageSource:
                 # warnings are of stray bytes between segments, which cameras leave and nobody sees.
                 array = decode(data + _END_OF_JPEG) if "remature" in str(error) else decode(data, strict=False)
             except ValueError:
-                raise DataError(f"{self.name}: the picture is truncated or damaged ({_reason(error)})") from error
+                raise DataError(f"{self.name}: the image is truncated or damaged ({_reason(error)})") from error
         return upright(array, header.orientation)
 
 
 ImageLike = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | ImageSource
-"""What can be read as a picture: a path, encoded bytes, a PIL picture, an array or an `ImageSource`."""
+"""What can be read as an image: a path, encoded bytes, a PIL image, an array or an `ImageSource`."""
 
 
 def read_image(source: ImageLike, channels: int = 3) -> np.ndarray:
-    """Decodes one picture to (h, w, channels) uint8 RGB, EXIF rotation applied. See `ImageSource.read`."""
+    """Decodes one image to (h, w, channels) uint8 RGB, EXIF rotation applied. See `ImageSource.read`."""
     return ImageSource(source).read(channels)
 
 
@@ -331,15 +331,18 @@ def _plain_jpeg(source: Any) -> _Header | None:
             return None
         if not head.startswith(b"\xff\xd8\xff") or b"Exif" in head or b"MPF" in head:
             return None
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(head)
+        height, width, colors, _ = simplejpeg.decode_jpeg_header(head)
     except (OSError, ValueError):
         return None
-    mode = {"YCbCr": "RGB", "Gray": "L"}.get(colours)
+    mode = {"YCbCr": "RGB", "Gray": "L"}.get(colors)
     return _Header("JPEG", mode, width, height, 1) if mode else None
 
 
 def _has_one_scan(data: bytes) -> bool:
-    """Whether a JPEG's header says so, as of nearly every photo; to count scans takes a tenth of the time to decode."""
+    """Whether a JPEG's header states this, as of nearly every photo.
+
+    To count scans takes a tenth of the time to decode.
+    """
     place, components = 2, 0
     while data[place : place + 1] == b"\xff" and place + 9 < len(data):
         marker = data[place + 1]
@@ -357,7 +360,7 @@ def _is_empty(path: Path) -> bool:
     try:
         return path.stat().st_size == 0
     except OSError:
-        return False  # opening it says what is wrong
+        return False  # opening it states what is wrong
 
 
 def _reason(error: Exception) -> str:
@@ -373,13 +376,13 @@ def exif_orientation(image: Image.Image) -> int:
         return 1
     try:
         orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-    except Exception:  # a broken block is no reason to refuse a whole picture
+    except Exception:  # a broken block is no reason to refuse a whole image
         return 1
     return orientation if orientation in range(1, 9) else 1
 
 
 def upright(array: np.ndarray, orientation: int) -> np.ndarray:
-    """Turns and mirrors (h, w, C) as the EXIF orientation asks."""
+    """Turns and flips (h, w, C) as the EXIF orientation asks."""
     if orientation == 1:
         return array
     if orientation in _TRANSPOSED:
@@ -404,7 +407,7 @@ def _to_array(image: Image.Image, channels: int, white: float | None = None) -> 
 
 
 def usual_white(peak: float) -> float:
-    """The white of float pixels whose largest value is `peak`, where nobody says; see `ImageSource`."""
+    """The white of float pixels whose largest value is `peak`, by default; see `ImageSource`."""
     return next((white for white in (1.0, 255.0) if peak <= 2 * white), 65535.0)
 
 
@@ -415,7 +418,7 @@ def _scaled(array: np.ndarray, white: float) -> np.ndarray:
 
 def _array_size(array: np.ndarray, name: str) -> tuple[int, int]:
     if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise DataError(f"{name}: an array picture is (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), not {array.shape}")
+        raise DataError(f"{name}: an array image is (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), not {array.shape}")
     return int(array.shape[0]), int(array.shape[1])
 
 
@@ -437,6 +440,6 @@ def _from_array(array: np.ndarray, channels: int, name: str, white: float | None
     if have == channels:
         return array
     if have == 1:
-        grey = np.repeat(array, 3, axis=2)
-        return grey if channels == 3 else np.concatenate([grey, np.full_like(array, 255)], axis=2)
+        gray = np.repeat(array, 3, axis=2)
+        return gray if channels == 3 else np.concatenate([gray, np.full_like(array, 255)], axis=2)
     return _to_array(Image.fromarray(array), channels)

@@ -23,15 +23,16 @@ class InputSpec:
 
     Attributes:
         size: Height and width of the input in pixels.
-        fit: `crop` short side to size / crop_fraction, then the centre (the ImageNet protocol); `letterbox` whole
-            picture, ratio kept, borders filled; `stretch` both sides to size; `pad` as letterbox but never enlarged;
-            `native` file size, filled up to a multiple of `divisor` (`size` is then only the size of an example input).
+        resize_mode: `crop` short side to size / crop_fraction, then the center (the ImageNet protocol); `letterbox`
+            whole image, ratio kept, borders filled; `stretch` both sides to size; `pad` as letterbox but never
+            enlarged; `native` file size, padded to a multiple of `divisor` (`size` is then only the size of an example
+            input).
         crop_fraction: For `crop`, the part of the short side that is kept, in (0, 1].
         interpolation: `bilinear` or `bicubic`, both antialiased.
-        channels: 1 grey, 3 RGB, 4 RGBA.
-        divisor: For `native`, both sides are filled up to a multiple of it.
+        channels: 1 gray, 3 RGB, 4 RGBA.
+        divisor: For `native`, both sides is padded to a multiple of it.
         fill: Value of border pixels, 0 to 255.
-        bits: 8, or 16 where pictures of more than 8 bit keep it: they come as float32 on the same scale of 0 to 255.
+        bits: 8, or 16 where images of more than 8 bit keep it: they come as float32 on the same scale of 0 to 255.
         white: The value that is white in images of other than 8 bits; None: see `visionkit.images.ImageSource`.
         frames: Frames of a clip, which are prepared alike; 1 is a single image.
         frame_stride: Every how many frames of a video one is taken for a clip.
@@ -40,7 +41,7 @@ class InputSpec:
     """
 
     size: tuple[int, int] = (224, 224)
-    fit: Fit = "crop"
+    resize_mode: Fit = "crop"
     crop_fraction: float = 0.875
     interpolation: Interpolation = "bilinear"
     channels: int = 3
@@ -61,9 +62,15 @@ class InputSpec:
                 f"input.size {self.size}: {math.prod(self.size):,} pixels; a network takes at most "
                 f"{MAX_INPUT_PIXELS:,} at a time. For larger images take fit native, or tiles"
             )
-        if self.fit not in get_args(Fit):
+        if self.resize_mode not in get_args(Fit):
             allowed = get_args(Fit)
-            raise UsageError(f"input.fit {self.fit!r}: allowed are {', '.join(allowed)}{suggest(self.fit, allowed)}")
+            raise UsageError(
+                f"input.resize_mode "
+                f"{self.resize_mode!r}: "
+                f"allowed "
+                f"are "
+                f"{', '.join(allowed)}{suggest(self.resize_mode, allowed)}"
+            )
         if self.interpolation not in get_args(Interpolation):
             raise UsageError(
                 f"input.interpolation {self.interpolation!r}: allowed are {', '.join(get_args(Interpolation))}"
@@ -71,7 +78,7 @@ class InputSpec:
         if not 0 < self.crop_fraction <= 1:
             raise UsageError(f"input.crop_fraction {self.crop_fraction}: allowed is above 0 and at most 1")
         if self.channels not in (1, 3, 4):
-            raise UsageError(f"input.channels {self.channels}: allowed are 1 (grey), 3 (RGB), 4 (RGBA)")
+            raise UsageError(f"input.channels {self.channels}: allowed are 1 (gray), 3 (RGB), 4 (RGBA)")
         if not 1 <= self.divisor <= 1024 or not 0 <= self.fill <= 255:
             raise UsageError("input.divisor must be from 1 to 1024 and input.fill between 0 and 255")
         if self.bits not in (8, 16):

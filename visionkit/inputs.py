@@ -20,7 +20,7 @@ class Clip:
     """Frames of one video, decoded when they are needed.
 
     Attributes:
-        frames: In order of time, all of one size.
+        frames: Frames in order of time, all of one size.
         times: Seconds from the start of the video, one per frame; empty where they are not known.
     """
 
@@ -48,7 +48,7 @@ def reference_images(inputs: Mapping[str, Tensor]) -> Tensor:
     """The reference input of a batch, which is the first one, as images.
 
     Args:
-        inputs: Of a `Batch`: (B, C, H, W), or clips (B, T, C, H, W).
+        inputs: Inputs of a `Batch`: (B, C, H, W), or clips (B, T, C, H, W).
 
     Returns:
         (B, C, H, W); the last frame of each clip.

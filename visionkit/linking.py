@@ -1,4 +1,4 @@
-"""What model and data must agree on is said once and linked: input, classes, and what tasks add.
+"""What model and data must agree on is stated once and linked: input, classes, and what tasks add.
 
 An argument that is left out on both sides is asked of the leading side's class (`linked`).
 
@@ -64,11 +64,11 @@ def link(
     """Works out all linked values.
 
     Args:
-        model: The model's init arguments as configured; None where left out.
+        model: The model's init arguments as configured; None by default.
         data: The data module's.
         task: Class of the model.
         module: Class of the data module.
-        learning: The model is to learn from that data, and not to be measured on it.
+        learning: The model is to train on that data, and not to be measured on it.
 
     Returns:
         Values by argument name, the same for both sides: `input` as a dict, `classes` as a list, ...
@@ -131,20 +131,20 @@ def _input(given: Any, model: Mapping[str, Any], task: type[VisionTask]) -> dict
 
 
 def _skeleton(data: Any, model: Any) -> Any:
-    """The data's skeleton; where a checkpoint brings its own, it must say the same."""
+    """The data's skeleton; where a checkpoint brings its own, it must agree."""
     if data is None or model is None:
         return model if data is None else data
     ours, known = Skeleton.of(data), Skeleton.of(model)
     if ours.keypoints != known.keypoints:
         raise UsageError(
             f"model.skeleton follows data.skeleton: the model has the {len(known)} keypoints of {known.name} and the "
-            f"data the {len(ours)} of {ours.name}; train anew or give the same --data.skeleton"
+            f"data the {len(ours)} of {ours.name}; train again or give the same --data.skeleton"
         )
     return data
 
 
 def _identities(model: int | None, data: Mapping[str, Any], module: type[VisionDataModule], learning: bool) -> int:
-    """How many persons the model tells apart while it learns; only their number is the model's, never their names."""
+    """How many people the model states apart during training; only their number is the model's, never their names."""
     if model is not None and not learning:
         return int(model)
     found = data.get("classes") or module.discover_classes(
@@ -152,7 +152,7 @@ def _identities(model: int | None, data: Mapping[str, Any], module: type[VisionD
     )
     if model is not None and model < len(found):
         raise UsageError(
-            f"model.identities {model}: the training data has {len(found)} persons; leave it out, and it follows the "
+            f"model.identities {model}: the training data has {len(found)} people; leave it out, and it follows the "
             "data"
         )
     return len(found) if model is None else int(model)

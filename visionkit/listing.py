@@ -98,7 +98,7 @@ def list_files(
         suffixes: Lower-case endings with their dot.
         deep: Folders in it are searched too.
         kind: What the files are, for the reasons: "an image".
-        sniff: Decides for a file without any ending; such files are passed over where left out.
+        sniff: Decides for a file without any ending; such files are passed over by default.
 
     Raises:
         DataError: No such folder, or one that cannot be read.
@@ -155,7 +155,7 @@ def resolve_listed(root: Path, name: str) -> Path:
 
     Args:
         root: The folder that names are relative to.
-        name: As the annotation has it.
+        name: Name, as the annotation has it.
 
     Returns:
         The path of an existing file or folder, else `root / name`, so that the caller's message shows what was asked; a

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sequential
 
 from visionkit.errors import DataError
 from visionkit.preprocess import Preprocessor
-from visionkit.sequences import shares_of
+from visionkit.sequences import fractions_of
 from visionkit.targets import field_of
 from visionkit.types import Batch, Example, HeadTarget, Sample
 from visionkit.workers import STOPPING
@@ -32,7 +32,7 @@ Augment = Callable[[Sample, np.random.Generator], Sample]
 
 def rng_for(seed: int, epoch: int, index: int) -> np.random.Generator:
     """The random generator of one item in one epoch: counter-based, so no state has to be kept or restored."""
-    # The index goes into a high word: the low ones count the draws, where neighbours would share all but four numbers.
+    # The index goes into a high word: the low ones count the draws, where neighbors would share all but four numbers.
     key = (seed & 0xFFFFFFFF) << 32 | (epoch & 0xFFFFFFFF)
     return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, index, 0]))
 
@@ -40,8 +40,8 @@ def rng_for(seed: int, epoch: int, index: int) -> np.random.Generator:
 def collate(examples: Sequence[Example]) -> Batch:
     """Puts examples into one batch.
 
-    Pictures of different sizes are filled up at the right and bottom, which leaves coordinates as they are. Targets
-    with one shape per picture are stacked; targets that count objects stay a list of dicts.
+    Images of different sizes is padded at the right and bottom, which leaves coordinates as they are. Targets
+    with one shape per image are stacked; targets that count objects stay a list of dicts.
     """
     fill = examples[0]["geometry"].fill
     return {
@@ -76,7 +76,7 @@ def _stack(tensors: list[Tensor], fill: float) -> Tensor:
     first = tensors[0].shape
     if all(t.shape == first for t in tensors):
         if tensors[0].dim() == 3 and tensors[0].stride(0) == 1:
-            # Pictures lie in memory as (h, w, C); turning each over costs ten times what copying it does.
+            # Images lie in memory as (h, w, C); turning each over costs ten times what copying it does.
             return torch.stack([t.permute(1, 2, 0) for t in tensors]).permute(0, 3, 1, 2)
         return torch.stack(tensors)
     height, width = max(t.shape[-2] for t in tensors), max(t.shape[-1] for t in tensors)
@@ -116,7 +116,7 @@ class EpochSampler(DistributedSampler[Any], SequentialSampler):
     Args:
         length: Number of samples.
         shuffle: Permute by (seed, epoch); training also drops or repeats to give every rank the same number.
-        seed: Of the permutation.
+        seed: Random seed of the permutation.
         rank: This process.
         world: Number of processes.
     """
@@ -176,26 +176,26 @@ class SequenceSampler(EpochSampler):
 
     def __init__(self, names: Sequence[str], *, seed: int = 0, rank: int = 0, world: int = 1) -> None:
         super().__init__(len(names), shuffle=False, seed=seed, rank=rank, world=world)
-        shares = shares_of(names, world)
-        if not all(map(len, shares)):
+        fractions = fractions_of(names, world)
+        if not all(map(len, fractions)):
             raise DataError(
-                f"{sum(map(bool, map(len, shares)))} sequences cannot be shared by {world} processes, since each is "
+                f"{sum(map(bool, map(len, fractions)))} sequences cannot be shared by {world} processes, since each is "
                 "evaluated by one; use fewer processes"
             )
-        self._share = shares[rank]
+        self._fraction = fractions[rank]
 
     def _indices(self) -> np.ndarray:
-        return self._share
+        return self._fraction
 
     def __len__(self) -> int:
-        return len(self._share)
+        return len(self._fraction)
 
 
 class ResumableLoader(DataLoader[Example]):
     """A loader that can begin in the middle of an epoch."""
 
     def __iter__(self) -> Any:
-        # Workers are born with these signals held, so none dies of one before it has learnt to leave it to its parent.
+        # Workers are born with these signals held, so none dies of one before it has learned to leave it to its parent.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         try:
             return super().__iter__()

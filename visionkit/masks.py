@@ -1,6 +1,6 @@
 """Masks as COCO's run lengths: made from small maps, bitmaps and polygons, packed for their way through a batch.
 
-A run-length mask of a 12-megapixel picture takes a few hundred bytes where its bitmap takes 12 MB, so it is what
+A run-length mask of a 12-megapixel image takes a few hundred bytes where its bitmap takes 12 MB, so it is what
 travels, is stored, gathered from other processes and given out. Counts run down the columns, first the zeros, and are
 written in COCO's own compressed letters, so every COCO tool reads them.
 """
@@ -29,11 +29,11 @@ class Rle(TypedDict):
 
 
 class MaskSet(Sequence[Rle]):
-    """The masks of one picture, kept as run lengths; `numpy.asarray` gives (N, h, w) bool.
+    """The masks of one image, kept as run lengths; `numpy.asarray` gives (N, h, w) bool.
 
     Args:
-        size: Height and width of the picture.
-        rles: One mask an object, each of that size.
+        size: Height and width of the image.
+        rles: One mask per object, each of that size.
     """
 
     def __init__(self, size: tuple[int, int], rles: Sequence[Rle] = ()) -> None:
@@ -41,7 +41,7 @@ class MaskSet(Sequence[Rle]):
         self.rles = tuple(rles)
         for rle in self.rles:
             if tuple(rle["size"]) != self.size:
-                raise ValueError(f"a mask of size {list(rle['size'])} in a picture of size {list(self.size)}")
+                raise ValueError(f"a mask of size {list(rle['size'])} in an image of size {list(self.size)}")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -89,10 +89,10 @@ class MaskSet(Sequence[Rle]):
 
 
 def paste_masks(probabilities: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float = 0.5) -> list[Rle]:
-    """Puts small masks into their boxes of the picture, as Mask R-CNN's heads give them (He et al., 2017).
+    """Puts small masks into their boxes of the image, as Mask R-CNN's heads give them (He et al., 2017).
 
     Gives byte for byte what torchvision's `paste_masks_in_image`, a comparison with the threshold and COCO's encoder
-    give, but only the pixels of each box are ever looked at.
+    give, but only the pixels of each box are ever processed.
 
     Args:
         probabilities: (N, m, m) float in [0, 1], on any device.
@@ -100,7 +100,7 @@ def paste_masks(probabilities: Tensor, boxes: Tensor, size: tuple[int, int], thr
         size: Height and width of the file.
         threshold: A pixel belongs to the object above it.
     """
-    import torch  # records of masks are read where torch is not wanted
+    import torch  # records of masks are read where torch is not requested
 
     height, width = size
     number, side = len(probabilities), probabilities.shape[-1]
@@ -131,7 +131,7 @@ def paste_masks(probabilities: Tensor, boxes: Tensor, size: tuple[int, int], thr
 
 
 def _widened(boxes: Tensor, factor: float) -> Tensor:
-    """Boxes grown about their centres, in whole pixels; every operation as torchvision does it, so none differs."""
+    """Boxes grown about their centers, in whole pixels; every operation as torchvision does it, so none differs."""
     import torch
 
     half_w, half_h = (boxes[:, 2] - boxes[:, 0]) * 0.5, (boxes[:, 3] - boxes[:, 1]) * 0.5
@@ -223,7 +223,7 @@ def decode_masks(rles: Sequence[Rle], size: tuple[int, int]) -> np.ndarray:
 
 
 def decode_crop(rle: Rle) -> tuple[int, int, int, int, np.ndarray]:
-    """The part of the picture that a mask covers: x1, y1, x2, y2 and (y2 - y1, x2 - x1) bool; never a whole bitmap."""
+    """The part of the image that a mask covers: x1, y1, x2, y2 and (y2 - y1, x2 - x1) bool; never a whole bitmap."""
     height = rle["size"][0]
     starts, ends = mask_runs(rle)
     if not len(starts):
@@ -295,11 +295,11 @@ def mask_ious(first: Sequence[Rle], second: Sequence[Rle], crowd: Sequence[bool]
 
 
 def resized_masks(rles: Sequence[Rle], size: tuple[int, int]) -> list[Rle]:
-    """The masks for a picture of another size, by nearest value.
+    """The masks for an image of another size, by nearest value.
 
     Args:
-        rles: Of one size.
-        size: Height and width wanted.
+        rles: Run-length masks of one size.
+        size: Height and width requested.
     """
     runs = []
     for rle in rles:
@@ -323,7 +323,7 @@ def mask_polygons(rle: Rle) -> list[list[float]]:
     x1, y1, _, _, crop = decode_crop(rle)
     if not crop.size:
         return []
-    # Twice the size: OpenCV outlines by the centres of pixels, which there are half a file pixel apart.
+    # Twice the size: OpenCV outlines by the centers of pixels, which there are half a file pixel apart.
     bitmap = np.pad(np.repeat(np.repeat(crop.astype(np.uint8), 2, axis=0), 2, axis=1), 1)
     contours, _ = cv2.findContours(bitmap, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     out = []
@@ -348,7 +348,7 @@ def _nothing(size: tuple[int, int]) -> np.ndarray:
 
 
 def _runs(crop: np.ndarray, top: int, left: int, size: tuple[int, int]) -> np.ndarray:
-    """Run lengths of a picture that is empty outside of a crop (h, w) bool."""
+    """Run lengths of an image that is empty outside of a crop (h, w) bool."""
     rows = np.zeros((crop.shape[0] + 2, crop.shape[1]), dtype=bool)
     rows[1:-1] = crop
     return _row_runs(rows, top, left, size)
@@ -357,7 +357,7 @@ def _runs(crop: np.ndarray, top: int, left: int, size: tuple[int, int]) -> np.nd
 def _row_runs(rows: np.ndarray, top: int, left: int, size: tuple[int, int]) -> np.ndarray:
     """The same of a crop with an empty row above and below, (h + 2, w) bool and contiguous."""
     height, flat, w = size[0], rows.reshape(-1), rows.shape[1]
-    # Where neighbours of a column differ a run begins or ends. Runs go down the columns and memory along the rows, so
+    # Where neighbors of a column differ a run begins or ends. Runs go down the columns and memory along the rows, so
     # the few edges are sorted rather than the many pixels turned.
     row, column = np.divmod(np.flatnonzero(flat[w:] != flat[:-w]), w)
     return _counts(np.sort((column + left) * height + row + top), height * size[1])

@@ -13,31 +13,31 @@ from visionkit.registry import task_class
 
 ADJUSTABLE = frozenset(
     (
-        *("score_threshold", "nms_threshold", "mask_threshold", "joint_threshold", "threshold", "max_detections"),
+        *("score_threshold", "nms_threshold", "mask_threshold", "keypoint_threshold", "threshold", "max_detections"),
         *(
             "tile",
             "topk_candidates",
             "pre_nms_top_n",
             "post_nms_top_n",
-            "flip_test",
-            "mirror",
+            "flip_tta",
+            "flip_tta",
             "decoding",
             "eval_crop",
             "alignment",
         ),
-        *("input.size", "input.fit", "input.crop_fraction", "input.interpolation", "input.divisor"),
+        *("input.size", "input.resize_mode", "input.crop_fraction", "input.interpolation", "input.divisor"),
         *("optim", "losses", "loss_options", "class_weights", "class_balance", "label_smoothing"),
         *("compile_network", "channels_last", "pretrained"),
     )
 )
-"""Arguments of tasks and architectures that say how a model is measured or trained, not what it is."""
+"""Arguments of tasks and architectures that state how a model is measured or trained, not what it is."""
 
 
-def in_front(arguments: Sequence[str], model: Sequence[str]) -> list[str]:
+def early_arguments(arguments: Sequence[str], model: Sequence[str]) -> list[str]:
     """The arguments with the stored model behind all files, so that it wins over them, and before what is typed.
 
     Args:
-        arguments: Of the command line.
+        arguments: Arguments of the command line.
         model: The option that holds the stored model.
     """
     named = [part for path in files(arguments) for part in ("--config", str(path))]
@@ -57,12 +57,12 @@ def check_typed(arguments: Sequence[str], parsed: Mapping[str, Any], stored: Sto
     """Refuses a typed option that denies what the stored model is.
 
     Args:
-        arguments: Of the command line.
+        arguments: Arguments of the command line.
         parsed: Arguments of the model as the command line makes them.
         stored: The model.
 
     Raises:
-        UsageError: Names the option, what it says and what the model is.
+        UsageError: Names the option, what it states and what the model is.
     """
     task = task_class(stored.task)
     own, architectures = task.__name__, getattr(task, "architectures", ())

@@ -84,7 +84,7 @@ def check_header(header: dict[str, Any], path: Path) -> None:
     The arguments of an older version get their names of today.
 
     Raises:
-        CheckpointError: The line says which entry is wrong.
+        CheckpointError: The line states which entry is wrong.
     """
     if not isinstance(header.get("task"), str) or not isinstance(header.get("config"), dict):
         raise CheckpointError(f"{path}: not written by visionkit: `task` and `config` are not there")
@@ -107,7 +107,7 @@ def check_plain(value: Any, place: str) -> None:
     """Refuses values that JSON does not have, numbers that are not finite, and what is too deep, long or large.
 
     Args:
-        value: As it was read; nested lists may share parts, as pickles can.
+        value: Value, as it was read; nested lists may share parts, as pickles can.
         place: Where it stands, for the message.
 
     Raises:

@@ -51,7 +51,7 @@ def check_model(source: str | Path) -> None:
     """Checks a checkpoint, a bundle folder or a public name as far as that is possible without torch.
 
     Raises:
-        CheckpointError: No such file, an empty one, one of another kind, or a folder without a model.
+        CheckpointError: No such file, an empty one, one of another type, or a folder without a model.
     """
     if public_name(source):
         return
@@ -66,7 +66,7 @@ def check_checkpoint(path: Path) -> None:
     """Checks that a file begins as a checkpoint does.
 
     Raises:
-        CheckpointError: No such file, a folder, an empty file or one of another kind.
+        CheckpointError: No such file, a folder, an empty file or one of another type.
     """
     if path.is_dir():
         raise CheckpointError(f"{path}: a folder; give the .ckpt file itself")

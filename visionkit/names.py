@@ -19,7 +19,7 @@ def normalized(name: str) -> str:
     """A name in NFC without surrounding blanks; two names are the same where these are equal.
 
     Args:
-        name: As typed, or as a file or folder is called.
+        name: Name, as typed, or as a file or folder is called.
     """
     return unicodedata.normalize("NFC", name).strip()
 
@@ -52,7 +52,7 @@ def checked_name(value: object, place: str, what: str = "name") -> str:
 
 def classes_differ(stored: Sequence[str], given: Sequence[str]) -> str:
     """The message for a checkpoint that knows other classes than the data."""
-    remedy = "train anew or give the same data.classes"
+    remedy = "train again or give the same data.classes"
     for index, (a, b) in enumerate(zip(stored, given, strict=False)):
         if a != b:
             return f"the checkpoint's class {index} is {a!r} and the data's is {b!r}; {remedy}"

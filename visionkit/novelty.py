@@ -10,7 +10,7 @@ class Novelty(NamedTuple):
 
     Attributes:
         score: Distance of its features as a part of the threshold.
-        percentile: Of the held-out images that are nearer than the threshold.
+        percentile: Percentile of the held-out images that are nearer than the threshold.
         images: Number of held-out images.
     """
 
@@ -41,6 +41,6 @@ def stated(percentile: float, images: int) -> dict[str, Any]:
     return {"percentile": percentile, "images": images}
 
 
-def unlike_sentence(novelty: Novelty | None) -> str:
+def novelty_sentence(novelty: Novelty | None) -> str:
     """The sentence that is shown with a prediction, or "" where the image is not marked."""
     return f"This image {novelty.text}." if novelty is not None and novelty.unlike else ""

@@ -1,4 +1,4 @@
-"""Optimisers and schedules: parameter groups, rate scales by depth, warm-up."""
+"""Optimizers and schedules: parameter groups, rate scales by depth, warm-up."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ SCHEDULES = ("cosine", "linear", "constant")
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """How the weights are learnt.
+    """How the weights are trained.
 
     Attributes:
-        name: An optimiser of timm: `adamw`, `sgd` (Nesterov), `lamb`, `lion`, ...
+        name: An optimizer of timm: `adamw`, `sgd` (Nesterov), `lamb`, `lion`, ...
         lr: Peak learning rate of the head, for the batch as it is: nothing scales it behind your back.
         weight_decay: Not applied to biases, norms and what the backbone itself exempts.
-        momentum: Where the optimiser has one.
+        momentum: Where the optimizer has one.
         backbone_lr_scale: The backbone's rate is `lr` times this; 0 is the same as `freeze: backbone`.
-        layer_decay: Each layer of the backbone learns this factor slower than the one above it (BEiT); 1 is off.
+        layer_decay: The learning rate of each layer of the backbone is smaller by this factor than that of the one
+            above it (BEiT); 1 is off.
         freeze: `backbone` keeps the backbone's weights and statistics: a linear probe.
         schedule: `cosine`, `linear` or `constant` by the step; `torch:<class>` of torch.optim.lr_scheduler;
             `timm:<name>`.
         warmup: Steps of linear warm-up if at least 1, otherwise the fraction of all steps. For the three named
             schedules.
         final_lr_scale: What `cosine` and `linear` end at, as a fraction of the peak.
-        optimizer_args: More keyword arguments of the optimiser.
+        optimizer_args: More keyword arguments of the optimizer.
         schedule_args: Keyword arguments of a torch or timm schedule.
         schedule_interval: Whether a torch or timm schedule counts steps or epochs.
     """
@@ -69,7 +70,7 @@ def parameter_groups(network: nn.Module, config: OptimConfig) -> list[dict[str, 
     """Sorts the trainable parameters by rate and decay.
 
     Args:
-        network: With a `backbone` whose `model` is timm's, where it has one.
+        network: Network with a `backbone` whose `model` is timm's, where it has one.
         config: Scales and decay.
 
     Returns:
@@ -112,20 +113,20 @@ def _layer_ids(model: nn.Module) -> tuple[dict[str, int], int]:
     matcher = getattr(model, "group_matcher", None)
     if matcher is None:
         raise UsageError(
-            f"optim.layer_decay: {type(model).__name__} does not tell its layers apart; leave layer_decay at 1"
+            f"optim.layer_decay: {type(model).__name__} does not distinguish its layers; leave layer_decay at 1"
         )
     ids = group_parameters(model, matcher(coarse=False), reverse=True)
     return ids, max(ids.values()) + 1
 
 
 def build_optimizer(groups: Iterable[dict[str, Any]], config: OptimConfig) -> Optimizer:
-    """An optimiser of timm's collection over the groups."""
+    """An optimizer of timm's collection over the groups."""
     from timm.optim import create_optimizer_v2, list_optimizers
 
     names = [str(name) for name in list_optimizers()]
     if config.name not in names:
         raise UsageError(
-            f"optim.name {config.name!r}: unknown optimiser{suggest(config.name, names)} (timm has {len(names)})"
+            f"optim.name {config.name!r}: unknown optimizer{suggest(config.name, names)} (timm has {len(names)})"
         )
     params = [dict(group) for group in groups]
     if not params:
@@ -149,7 +150,7 @@ def build_scheduler(
     Args:
         optimizer: Whose groups' rates are the peaks.
         config: Names the schedule.
-        total_steps: Optimiser steps of the whole training; infinite where nothing but a time ends it.
+        total_steps: Optimizer steps of the whole training; infinite where nothing but a time ends it.
         others: Where groups named `<key>.<...>` have one of the named schedules of their own.
 
     Returns:

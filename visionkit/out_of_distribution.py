@@ -4,7 +4,7 @@ Features are means over the image at several depths of the backbone, each depth 
 distance much better at this (Mueller and Hein, "Mahalanobis++", ICML 2025). They are described by a Gaussian: a mean,
 the directions of most variance, and one deviation for all others (Tipping and Bishop, 1999). The distance is that of
 Mahalanobis (Lee et al., 2018). An image is marked where it is further out than nearly all images that were held out
-from training, so an ordinary image is marked as seldom as that states. A mark tells that an image is unusual for this
+from training, so an ordinary image is marked as seldom as that states. A mark states that an image is unusual for this
 model, not that its prediction is wrong; and a model of varied images does not notice everything that is new to it.
 """
 
@@ -34,7 +34,7 @@ PERCENTILE = 99.0
 """Of the held-out images, so many of a hundred are nearer than the threshold."""
 
 FEWEST = 20
-"""Images from which statistics are made; of fewer, what is usual cannot be told."""
+"""Images from which statistics are made; of fewer, what is usual cannot be reported."""
 
 MOST = 1024
 """Images whose features are kept, evenly over the split."""
@@ -100,7 +100,8 @@ class FeatureStatistics:
         """How far images are out.
 
         Args:
-            features: (N, D), one row per image; of another width they are those of another network, and say nothing.
+            features: (N, D), one row per image; of another width they are those of another network, and carry no
+                information.
         """
         if features.ndim != 2 or features.shape[1] != len(self.mean):
             return []
@@ -187,7 +188,7 @@ class FeatureTap:
     """While open, keeps the features of what this thread puts through a backbone.
 
     Args:
-        backbone: Of the network.
+        backbone: Backbone of the network.
     """
 
     def __init__(self, backbone: Backbone) -> None:

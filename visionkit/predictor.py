@@ -12,16 +12,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 
 from visionkit.construction import WithoutInit
 from visionkit.engines import GRAPHS, Engine, EngineName, TorchEngine, check_engine, find_device, graph_engine
-from visionkit.errors import CheckpointError, DataError, EnvironmentFault, UsageError, VisionKitError, suggest
+from visionkit.errors import CheckpointError, DataError, UsageError, suggest
 from visionkit.images import ImageLike, ImageSource
 from visionkit.inputs import Clip, Given, batch_of_one, check_names, last_frame
 from visionkit.loading import collate
+from visionkit.model_errors import names_the_model
 from visionkit.novelty import Novelty
 from visionkit.out_of_distribution import tap_of
 from visionkit.predictions import Prediction
@@ -35,37 +36,6 @@ from visionkit.types import Example, Sample, View
 
 if TYPE_CHECKING:
     from visionkit.task import VisionTask
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _names_the_model(method: Callable[Concatenate[Predictor, P], R]) -> Callable[Concatenate[Predictor, P], R]:
-    """Reports in one line, with the name of the model, what a model from a file cannot do.
-
-    A file can describe a network that is built and yet fails on every image. Of a task that was never in a file, the
-    same failure is a defect of the program and stays what it is.
-    """
-
-    @functools.wraps(method)
-    def wrapped(self: Predictor, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return method(self, *args, **kwargs)
-        except VisionKitError:
-            raise
-        except Exception as error:
-            if not self.task.source:
-                raise
-            lines = str(error).strip().splitlines()
-            cause = lines[0][:200] if lines else type(error).__name__
-            if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in cause:
-                raise EnvironmentFault(f"{self.task.source}: not enough memory for this image ({cause})") from error
-            raise CheckpointError(
-                f"{self.task.source}: the model fails on an image ({cause}); its file was changed, or was written by "
-                "another version of visionkit"
-            ) from error
-
-    return wrapped
 
 
 class Predictor:
@@ -149,7 +119,7 @@ class Predictor:
                 takes a mapping of them, `{"left": a, "right": b}`; a clip is a list within such a mapping.
             views: Regions of the one image to run on, whose predictions the task merges; by default the task's own.
             progress: Called with the tiles or crops of an image that are done and all of them.
-            **options: Of the task's `plan`, `augmented` and `decode`, such as a score threshold.
+            **options: Options of the task's `plan`, `augmented` and `decode`, such as a score threshold.
 
         Returns:
             A prediction in file pixels, or a list of them in the order given.
@@ -173,9 +143,9 @@ class Predictor:
         """Predicts on one image, and measures how far it is from those of the model's own data and what it took.
 
         Args:
-            image: As in a call.
-            progress: As in a call.
-            **options: As in a call.
+            image: Image, as in a call.
+            progress: Progress, as in a call.
+            **options: Options, as in a call.
 
         Raises:
             DataError: The image cannot be read.
@@ -189,7 +159,7 @@ class Predictor:
         """Predicts on the frames of one video in their order, see `visionkit.session`; stateless but for some tasks.
 
         Args:
-            **options: As in a call, for every frame.
+            **options: Options, as in a call, for every frame.
 
         Raises:
             UsageError: An option that the task does not have.
@@ -201,7 +171,7 @@ class Predictor:
         self,
         sources: Iterable[Given],
         batch_size: int | None = None,
-        workers: int = 0,
+        num_workers: int = 0,
         progress: Progress | None = None,
         **options: Any,
     ) -> Iterator[Result]:
@@ -212,24 +182,24 @@ class Predictor:
         Args:
             sources: Images as in a call.
             batch_size: Images that go through the network together.
-            workers: Threads that decode ahead of the network; 0 decodes in between.
-            progress: As in a call.
-            **options: As in a call.
+            num_workers: Threads that decode ahead of the network; 0 decodes in between.
+            progress: Progress, as in a call.
+            **options: Options, as in a call.
         """
         call = self._call(options, progress)
         size = batch_size or self.batch_size
-        if size < 1 or workers < 0:
-            raise UsageError(f"batch_size {size} must be at least 1 and workers {workers} at least 0")
-        return self._stream(sources, size, workers, call)
+        if size < 1 or num_workers < 0:
+            raise UsageError(f"batch_size {size} must be at least 1 and workers {num_workers} at least 0")
+        return self._stream(sources, size, num_workers, call)
 
-    def _stream(self, sources: Iterable[Given], size: int, workers: int, call: Call) -> Iterator[Result]:
+    def _stream(self, sources: Iterable[Given], size: int, num_workers: int, call: Call) -> Iterator[Result]:
         def prepare(source: Given) -> tuple[Given, Job | DataError]:
             try:
                 return source, self._job(source, call)
             except DataError as error:
                 return source, error
 
-        for batch in batches(ahead(prepare, sources, workers, 2 * size), size):
+        for batch in batches(ahead(prepare, sources, num_workers, 2 * size), size):
             jobs = [job for _, job in batch if isinstance(job, Job) and not isinstance(job.plan.reduce, MapReducer)]
             known = iter(self._predict(jobs, call))
             for source, job in batch:
@@ -246,9 +216,9 @@ class Predictor:
         """The predictions on several regions of one image one by one, not merged.
 
         Args:
-            image: As in a call.
+            image: Image, as in a call.
             views: The regions; none give no prediction.
-            **options: As in a call.
+            **options: Options, as in a call.
         """
         call = self._call(options)
         return self._run(self._prepared(self.sample(image), views, call), call)
@@ -257,7 +227,7 @@ class Predictor:
         """What the network is shown of an image: the very tensor that validation sees."""
         return self.preprocessor(replace(self.sample(image), view=view))
 
-    @_names_the_model
+    @names_the_model
     def _job(self, image: Given, call: Call, views: Views | None = None) -> Job:
         sample = self.sample(image)
         return self._planned(sample, self.plan(sample.image, views, **call.options), call)
@@ -268,7 +238,7 @@ class Predictor:
         views = () if isinstance(plan.reduce, MapReducer) else plan.views
         return Job(sample, plan, self._prepared(sample, views, call))
 
-    @_names_the_model
+    @names_the_model
     def _prepared(self, sample: Sample, views: Views, call: Call) -> list[Example]:
         if not views:
             return []
@@ -293,7 +263,7 @@ class Predictor:
             at += len(job.examples)
         return out
 
-    @_names_the_model
+    @names_the_model
     @torch.inference_mode()
     def _by_tile(self, job: Job, call: Call) -> Known:
         """Runs on one tile after the other; only the image, a band of tiles and the result are in memory."""
@@ -327,12 +297,12 @@ class Predictor:
         found = self.task.statistics.novelty(torch.stack(known).mean(dim=0)[None].cpu().numpy())
         return found[0] if found else None
 
-    @_names_the_model
+    @names_the_model
     @torch.inference_mode()
     def _run(
         self, examples: Sequence[Example], call: Call, seen: dict[int, torch.Tensor] | None = None
     ) -> list[Prediction]:
-        """One prediction per example; `seen` takes the features of each, where the model knows what they tell."""
+        """One prediction per example; `seen` takes the features of each, where the model knows what they state."""
         # Only equal sizes share a batch: padded to its neighbors' size, an image's prediction would depend on them.
         groups: dict[tuple[torch.Size, ...], list[int]] = {}
         for index, example in enumerate(examples):
@@ -372,7 +342,7 @@ class Predictor:
         for name, values in zip(type(outputs)._fields, outputs, strict=True):
             if not isinstance(values, torch.Tensor) or not values.is_floating_point():
                 continue
-            # A sum is the cheapest look at all values; it can overflow where they are finite.
+            # A sum is the cheapest process all values; it can overflow where they are finite.
             if not (values.sum().isfinite() or values.isfinite().all()):
                 raise CheckpointError(
                     f"{self.task.source or self.task.name}: the network gives NaN or infinity as {name}: its weights "
@@ -389,7 +359,7 @@ class Predictor:
 
     @property
     def decode_options(self) -> tuple[str, ...]:
-        """Those among them that choose from what was found; the others say how the network is run."""
+        """Those among them that choose from what was found; the others state how the network is run."""
         return tuple(name for name in _named(self.task.decode, 1) if name != "second")
 
     def _call(self, options: dict[str, Any], progress: Progress | None = None) -> Call:
@@ -414,13 +384,13 @@ def load(
 
     Args:
         path: A `.ckpt`, a bundle folder, or a public name such as `timm:resnet50`. The engines that run an exported
-            graph want a bundle that has one.
+            graph need a bundle that has one.
         device: "cpu", "cuda", "cuda:1"; exported graphs run on the CPU.
         engine: "torch"; "onnx" or "onnx-int8" by ONNX Runtime; "openvino" in bfloat16 (an optional extra).
-        threads: For the exported graphs; as many as torch uses where left out.
+        threads: For the exported graphs; as many as torch uses by default.
 
     Raises:
-        CheckpointError: The model cannot be used; the line says why.
+        CheckpointError: The model cannot be used; the line states why.
         UsageError: Unknown engine, device or public name.
         EnvironmentFault: The device, the package or the network is not there.
 
@@ -442,7 +412,7 @@ def load(
         folder = folder.parent
     if not folder.is_dir():
         raise CheckpointError(
-            f"{path}: engine {engine} wants a bundle with {GRAPHS[engine]}; visionkit export writes one"
+            f"{path}: engine {engine} needs a bundle with {GRAPHS[engine]}; visionkit export writes one"
         )
     from visionkit.checkpoint import read_model
 

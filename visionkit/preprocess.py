@@ -1,4 +1,4 @@
-"""From a sample to network input: the one road that training, evaluation and serving share."""
+"""From a sample to network input: the one path that training, evaluation and serving share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from visionkit.types import Example, Sample
 
 
 class Preprocessor:
-    """Brings pictures, and their targets, to the input that a task declares.
+    """Brings images, and their targets, to the input that a task declares.
 
     Args:
         spec: The task's input.
@@ -36,7 +36,7 @@ class Preprocessor:
         return ImageSource(image, white=self.spec.white)
 
     def prepare(self, image: ImageLike) -> tuple[Tensor, Geometry]:
-        """One picture to its input tensor (C, H, W) uint8 and the way back."""
+        """One image to its input tensor (C, H, W) uint8 and the way back."""
         return self._image(self.source(image), Sample({}), None)
 
     def __call__(self, sample: Sample) -> Example:

@@ -1,4 +1,4 @@
-"""A float graph to an 8-bit one: static quantisation of weights and activations, calibrated on pictures."""
+"""A float graph to an 8-bit one: static quantization of weights and activations, calibrated on images."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from torch import Tensor
 
 from visionkit.errors import CheckpointError, VisionKitError
-from visionkit.quiet import quiet
+from visionkit.log_filters import quiet
 
 PERCENTILE = 99.999
-"""Share of an activation's values that its 8-bit range holds; what is beyond is clipped."""
+"""Fraction of an activation's values that its 8-bit range holds; what is beyond is clipped."""
 
 CHUNK = 4
-"""Pictures whose activations are in memory together while calibrating."""
+"""Images whose activations are in memory together while calibrating."""
 
 CONVOLUTIONAL = (
     "Conv",
@@ -37,13 +37,13 @@ TRANSFORMER = ("Conv", "Gemm", "MatMul")
 """In a transformer only products with weights do: residual sums and attention have outliers that 8 bit cannot hold."""
 
 
-def quantize(graph: Path, out: Path, pictures: Iterable[Mapping[str, Tensor]]) -> None:
+def quantize(graph: Path, out: Path, images: Iterable[Mapping[str, Tensor]]) -> None:
     """Writes an 8-bit graph (QDQ format, weights per channel) that takes and gives what the float graph does.
 
     Args:
         graph: The float `.onnx` file.
         out: The file to write.
-        pictures: Calibration inputs by name, (C, H, W) uint8 each; ranges are taken from what they make of every
+        images: Calibration inputs by name, (C, H, W) uint8 each; ranges are taken from what they make of every
             activation.
 
     Raises:
@@ -67,8 +67,8 @@ def quantize(graph: Path, out: Path, pictures: Iterable[Mapping[str, Tensor]]) -
                 calibrate_method=CalibrationMethod.Percentile,
                 extra_options={"percentile": PERCENTILE},
             )
-            for chunk in _chunks(pictures, CHUNK):
-                # The collector keeps every activation until it is done with a reader: hence one for a few pictures.
+            for chunk in _chunks(images, CHUNK):
+                # The collector keeps every activation until it is done with a reader: hence one for a few images.
                 calibrator.collect_data(_Reader(chunk))
             save_tensors_data(calibrator.compute_data(), ranges)
             del calibrator
@@ -85,15 +85,15 @@ def quantize(graph: Path, out: Path, pictures: Iterable[Mapping[str, Tensor]]) -
                 calibration_cache_path=ranges,
                 extra_options={"MatMulConstBOnly": True},
             )
-        except VisionKitError:  # a calibration picture that cannot be read
+        except VisionKitError:  # a calibration image that cannot be read
             raise
         except Exception as error:  # ONNX Runtime's tools raise plain ones of every type
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise CheckpointError(f"{graph.name}: cannot be quantised to 8 bit: {lines[0][:240]}") from error
+            raise CheckpointError(f"{graph.name}: cannot be quantized to 8 bit: {lines[0][:240]}") from error
 
 
 class _Reader:
-    """A few pictures as ONNX Runtime's calibration reads them."""
+    """A few images as ONNX Runtime's calibration reads them."""
 
     def __init__(self, samples: list[Mapping[str, Tensor]]) -> None:
         self.feeds = iter(

@@ -28,8 +28,8 @@ class TaskPage:
 
     Attributes:
         title: Name of the page.
-        question: The question that the task's models answer, in a sentence.
-        kinds: Kinds of predictions that its models give; empty where the task does not state them.
+        question: The question that the task's models are for, in a sentence.
+        kinds: Types of predictions that its models give; empty where the task does not state them.
         inputs: Names of its inputs, the reference first.
     """
 

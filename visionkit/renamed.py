@@ -1,4 +1,4 @@
-"""Arguments that were called otherwise: what an older checkpoint or bundle says, in today's words.
+"""Arguments that were called otherwise: what an older checkpoint or bundle holds, in today's words.
 
 Each task has a table from an old key to the new one, both with dots where they are nested. In a new key, `*` stands for
 the chosen architecture; of several new keys the one that the chosen architecture owns is taken, and a value that no
@@ -77,6 +77,17 @@ RENAMED: dict[str, dict[str, list[str]]] = {
     },
 }
 
+EVERY_TASK = {"input.fit": "input.resize_mode", "skeleton.mirrored": "skeleton.flip_pairs"}
+"""Old name to the new one, in all tasks."""
+ARGUMENTS: dict[str, dict[str, str]] = {
+    "pose": {"joint_threshold": "keypoint_threshold", "flip_test": "flip_tta"},
+    "semantic_segmentation": {"mirror": "reflect_padding"},
+    "face_recognition": {"radius": "scale", "centers": "sub_centers", "mirror": "flip_tta"},
+    "super_resolution": {"start_from": "init_from", "compact.colour": "compact.color"},
+    "multitask": {"surgery": "pcgrad", "monitored": "monitor"},
+}
+"""Old name to the new one, by task."""
+
 
 def renamed(task: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a stored model under the names that the task has for them now.
@@ -96,9 +107,32 @@ def renamed(task: str, config: Mapping[str, Any]) -> dict[str, Any]:
         owned = [key for key in owned if "." not in key or key.partition(".")[0] == chosen]
         if found and owned and value is not None:
             _put(out, owned[0], value)
+    for old, name in {**EVERY_TASK, **ARGUMENTS.get(task, {})}.items():
+        found, value = _take(out, old)
+        if found:
+            _put(out, name, value)
+    for known in (out.get("vocabulary") or {}).values() if isinstance(out.get("vocabulary"), Mapping) else ():
+        found, value = _take(known, "skeleton.mirrored") if isinstance(known, dict) else (False, None)
+        if found:
+            _put(known, "skeleton.flip_pairs", value)
     for head in (out.get("heads") or {}).values() if isinstance(out.get("heads"), Mapping) else ():
         if isinstance(head, dict) and isinstance(head.get("arguments"), Mapping):
             head["arguments"] = renamed(str(head.get("task")), head["arguments"])
+    return out
+
+
+def stored_names(task: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments under their oldest names: what identifies a model must not change when an argument is renamed.
+
+    Args:
+        task: Name of the task.
+        config: Its arguments under the names of today.
+    """
+    out = _unshared(config)
+    for old, name in {**EVERY_TASK, **ARGUMENTS.get(task, {})}.items():
+        found, value = _take(out, name)
+        if found:
+            _put(out, old, value)
     return out
 
 
@@ -108,7 +142,7 @@ def _unshared(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _take(config: dict[str, Any], key: str) -> tuple[bool, Any]:
-    """Takes a value out of nested mappings; says whether it was there."""
+    """Takes a value out of nested mappings; returns whether it was there."""
     *above, last = key.split(".")
     for part in above:
         inner = config.get(part)

@@ -33,9 +33,9 @@ def print_results(task: VisionTask, results: Mapping[str, float], part: str | No
     """Prints the metrics, and the task's tables where they are short enough to read.
 
     Args:
-        task: That was measured.
+        task: Task that was measured.
         results: Its metrics.
-        part: Says that not the whole split was measured, and why.
+        part: States that not the whole split was measured, and why.
     """
     print_record(results_record(task, results, part))
 

@@ -51,7 +51,7 @@ class Result(NamedTuple):
     """One image of a stream.
 
     Attributes:
-        source: As it was given.
+        source: Source, as it was given.
         prediction: The prediction, or None where the image could not be read.
         error: Why it could not be read, or None.
         novelty: How far the image is from those of the model's own data, or None where the model does not know.
@@ -85,11 +85,11 @@ class Call:
     """What one call goes by, of one thread.
 
     Attributes:
-        options: Of the call.
+        options: Options of the call.
         decoding: Those among them that `VisionTask.decode` takes.
         progress: Called with the views done and all of them.
         times: What the call took so far.
-        features: Of the batch that the network ran on last, where the model knows what they tell.
+        features: Features of the batch that the network ran on last, where the model knows what they state.
     """
 
     options: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Where training stands, said so that going on from there repeats nothing and leaves nothing out.
+"""Where training stands, stated so that going on from there repeats nothing and leaves nothing out.
 
 Lightning's counters describe the same place differently from each hook, and some of these descriptions lose a
 validation or an epoch's begin when they are loaded. So every checkpoint's counters are rewritten to one of three forms
@@ -22,7 +22,7 @@ class Position(NamedTuple):
         epoch: The epoch that goes on, or that begins where `batches` is 0.
         batches: How many of its batches are done; on several ranks, by each of them.
         validation_due: The validation that follows the last batch has not been finished.
-        epoch_done: That batch was the last of the epoch; only where validation is due.
+        epoch_done: Epoch done that batch was the last of the epoch; only where validation is due.
     """
 
     epoch: int
@@ -58,7 +58,7 @@ def epoch_ends(trainer: Trainer, batch_idx: int) -> bool:
 
 
 def settle(fit_loop: dict[str, Any], position: Position) -> None:
-    """Rewrites the counters of a checkpoint (`checkpoint["loops"]["fit_loop"]`) to say `position` unmistakably."""
+    """Rewrites the counters of a checkpoint (`checkpoint["loops"]["fit_loop"]`) to state `position` unmistakably."""
     begins = position.batches == 0 and not position.validation_due
     started = position.epoch if begins else position.epoch + 1
     for counter in fit_loop["epoch_progress"].values():

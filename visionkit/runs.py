@@ -67,7 +67,7 @@ def make_folder(given: str | None, task: str) -> Path:
 
 def _new_folder(task: str) -> Path:
     """A folder named by the clock, and by a number where another training took that name in the same second."""
-    # Agents of a sweep start in the same second; W&B tells them apart.
+    # Agents of a sweep start in the same second; W&B distinguishes them.
     own = [os.environ["WANDB_RUN_ID"]] if "WANDB_SWEEP_ID" in os.environ and "WANDB_RUN_ID" in os.environ else []
     name = "-".join([task, time.strftime("%Y%m%d-%H%M%S"), *own])
     for number in itertools.count(1):

@@ -79,7 +79,7 @@ class ClipSamples(Sequence[Sample]):
         return replace(shown[-1], inputs={**shown[-1].inputs, name: clip})
 
 
-def shares_of(names: Sequence[str], world: int) -> list[np.ndarray]:
+def fractions_of(names: Sequence[str], world: int) -> list[np.ndarray]:
     """Deals sequences out to processes, whole and in order, so that each has about the same number of frames.
 
     Args:
@@ -91,13 +91,13 @@ def shares_of(names: Sequence[str], world: int) -> list[np.ndarray]:
     """
     first = np.asarray(_first_of_each(names))
     starts, lengths = np.unique(first, return_counts=True)
-    loads, shares = [0] * world, [[] for _ in range(world)]  # type: ignore[var-annotated]
+    loads, fractions = [0] * world, [[] for _ in range(world)]  # type: ignore[var-annotated]
     # The longest first, each to the process that has the least: the usual bound of 4/3 of the best division.
     for number in sorted(range(len(starts)), key=lambda k: (-lengths[k], starts[k])):
         rank = loads.index(min(loads))
         loads[rank] += int(lengths[number])
-        shares[rank].append(np.arange(starts[number], starts[number] + lengths[number]))
-    return [np.concatenate(sorted(each, key=lambda some: some[0])) if each else np.arange(0) for each in shares]
+        fractions[rank].append(np.arange(starts[number], starts[number] + lengths[number]))
+    return [np.concatenate(sorted(each, key=lambda some: some[0])) if each else np.arange(0) for each in fractions]
 
 
 def _first_of_each(names: Sequence[str]) -> list[int]:

@@ -1,4 +1,4 @@
-"""What a task says of its serving: the plan for an image, test-time augmentation, and the state between frames."""
+"""What a task states about its serving: the plan for an image, test-time augmentation, and the state between frames."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Served:
         """
         return None
 
-    def looks_again(self) -> str:
-        """The option by which the network looks at another picture than it is given, or at it twice; by default none.
+    def has_tta(self) -> str:
+        """The option by which the network processes another image than it is given, or at it twice; by default none.
 
         Such a network cannot read a pass of the backbone that others share.
         """
@@ -59,7 +59,7 @@ class Served:
 
         Args:
             run: The network, see `visionkit.engines.Engine`.
-            **options: As in `plan`.
+            **options: Options, as in `plan`.
         """
         return run
 

@@ -21,7 +21,7 @@ class Session:
 
     Args:
         predictor: Runs the network.
-        **options: Of every call.
+        **options: Options of every call.
 
     Example:
         >>> session = load("model.ckpt").session()

@@ -1,4 +1,4 @@
-"""Skeletons as data: which keypoints there are, which are mirror images of each other, what is drawn between them.
+"""Skeletons as data: which keypoints there are, which are flipped counterparts, what is drawn between them.
 
 A skeleton is a small yaml file, shipped (`coco17`, `mpii16`, ...) or your own; a checkpoint holds it whole, so it needs
 no file to be served.
@@ -25,41 +25,41 @@ FOLDER = Path(__file__).with_name("skeletons")
 DEFAULT_SIGMA = 0.05
 """Of every keypoint of a skeleton that states none: about the middle of what repeated annotation gives for bodies."""
 
-BOX_SHARE = 0.53
+BOX_FRACTION = 0.53
 """Of width times height of the box: the area of a subject whose annotation has none, as the field takes it."""
 
-AREA_TOLD = f"area the annotation's own, or {BOX_SHARE:g} x width x height of the box where it has none"
-"""What a protocol says of the areas that object keypoint similarity divides by."""
+AREA_TOLD = f"area the annotation's own, or {BOX_FRACTION:g} x width x height of the box where it has none"
+"""What a protocol states about the areas that object keypoint similarity divides by."""
 
 _PALETTE = ((61, 220, 132), (255, 138, 61), (77, 163, 255), (242, 209, 61), (199, 125, 255), (255, 99, 132))
 
 
 class Edge(NamedTuple):
-    """A limb: two keypoints by name, and the colour (red, green, blue of 0 to 255) that it is drawn in."""
+    """A limb: two keypoints by name, and the color (red, green, blue of 0 to 255) that it is drawn in."""
 
     first: str
     second: str
-    colour: tuple[int, int, int]
+    color: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """The keypoints of one kind of subject.
+    """The keypoints of one type of subject.
 
     Attributes:
         name: Names it in messages and tables.
         keypoints: K names in the order of the labels.
-        mirrored: Pairs of names that change places when the picture is mirrored.
-        edges: What is drawn and, for part affinity fields, learnt: (first, second, colour) or (first, second).
+        flip_pairs: Pairs of names that change places when the image is flipped.
+        edges: What is drawn and, for part affinity fields, learned: (first, second, color) or (first, second).
         sigmas: K numbers above 0: the spread of annotations over the square root of the object's area, by which
-            object keypoint similarity judges a distance. None is unknown: `oks_sigmas` takes a default and says so.
+            object keypoint similarity judges a distance. None is unknown: `oks_sigmas` takes a default and states this.
         subject: What has these keypoints: `person`, `animal`, `hand`.
         head: Two keypoints whose distance is the head's size, for PCKh; empty where there are none.
         torso: Two keypoints across the torso, for PCK; empty where there are none.
         interocular: Two keypoints of the eyes whose distance is a face's unit, for NME; empty where there are none.
 
     Raises:
-        UsageError: A name stands twice, an edge or a pair names a keypoint that is not there, ...
+        UsageError: A name is duplicated, an edge or a pair names a keypoint that is not there, ...
 
     Example:
         >>> Skeleton.of("coco17").swap[:2]
@@ -68,7 +68,7 @@ class Skeleton:
 
     name: str
     keypoints: tuple[str, ...]
-    mirrored: tuple[tuple[str, str], ...] = ()
+    flip_pairs: tuple[tuple[str, str], ...] = ()
     edges: tuple[Edge, ...] = ()
     sigmas: tuple[float, ...] | None = None
     subject: str = "person"
@@ -83,13 +83,13 @@ class Skeleton:
             raise UsageError(f"skeleton {self.name}: keypoints: at least one name is needed")
         twice = sorted({name for name in self.keypoints if self.keypoints.count(name) > 1})
         if twice:
-            raise UsageError(f"skeleton {self.name}: keypoints: {', '.join(twice)} stands there twice")
-        keep(self, "mirrored", tuple(self._pair("mirrored", pair) for pair in self.mirrored))
-        paired = [name for pair in self.mirrored for name in pair]
+            raise UsageError(f"skeleton {self.name}: keypoints: {', '.join(twice)} is duplicated")
+        keep(self, "flip_pairs", tuple(self._pair("flip_pairs", pair) for pair in self.flip_pairs))
+        paired = [name for pair in self.flip_pairs for name in pair]
         if len(set(paired)) < len(paired):
             again = next(name for name in paired if paired.count(name) > 1)
             raise UsageError(
-                f"skeleton {self.name}: mirrored: {again} stands there twice; each keypoint has one mirror image"
+                f"skeleton {self.name}: flipped: {again} is duplicated; each keypoint has one flipped counterparts"
             )
         keep(self, "edges", tuple(self._edge(number, edge) for number, edge in enumerate(self.edges)))
         for key in ("head", "torso", "interocular"):
@@ -124,15 +124,15 @@ class Skeleton:
 
     def _edge(self, number: int, given: Any) -> Edge:
         first, second = self._pair("edges", given, 3)
-        colour = given[2] if len(given) > 2 else _PALETTE[number % len(_PALETTE)]
+        color = given[2] if len(given) > 2 else _PALETTE[number % len(_PALETTE)]
         try:
-            rgb = tuple(int(value) for value in colour)
+            rgb = tuple(int(value) for value in color)
         except (TypeError, ValueError):
             rgb = ()
         if len(rgb) != 3 or not all(0 <= value <= 255 for value in rgb) or len(given) > 3:
             raise UsageError(
                 f"skeleton {self.name}: edges: {list(given)!r} should be [first, second] or [first, second, "
-                "[red, green, blue]] with colours of 0 to 255"
+                "[red, green, blue]] with colors of 0 to 255"
             )
         return Edge(first, second, rgb)
 
@@ -143,7 +143,7 @@ class Skeleton:
         """A skeleton from its shipped name, the path of a yaml file, or a mapping of its fields.
 
         Raises:
-            UsageError: There is none of that name, the file cannot be read, or what it says does not fit together.
+            UsageError: There is none of that name, the file cannot be read, or what it states does not fit together.
         """
         if isinstance(value, Skeleton):
             return value
@@ -166,7 +166,7 @@ class Skeleton:
         except DataError as error:
             raise UsageError(f"skeleton {error}") from None
         if not isinstance(found, Mapping):
-            raise UsageError(f"skeleton {path}: should hold name, keypoints, mirrored, edges and sigmas")
+            raise UsageError(f"skeleton {path}: should hold name, keypoints, flipped, edges and sigmas")
         return cls._from_mapping({"name": path.stem, **found}, f"skeleton {path}")
 
     @classmethod
@@ -180,12 +180,12 @@ class Skeleton:
         for key in ("name", "keypoints"):
             if not given.get(key):
                 raise UsageError(f"{place}: {key} is missing")
-        for key in ("keypoints", "mirrored", "edges", "head", "torso", "interocular"):
+        for key in ("keypoints", "flip_pairs", "edges", "head", "torso", "interocular"):
             if isinstance(given.get(key), (str, Mapping)) or not isinstance(given.get(key) or [], Iterable):
                 raise UsageError(f"{place}: {key} should be a list")
         return cls(**{key: value for key, value in given.items() if value is not None})
 
-    # ------------------------------------------------------------------ what it says
+    # ------------------------------------------------------------------ what it states
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -206,12 +206,12 @@ class Skeleton:
 
     @cached_property
     def swap(self) -> tuple[tuple[int, int], ...]:
-        """The mirrored pairs as numbers."""
-        return tuple((self.index(first), self.index(second)) for first, second in self.mirrored)
+        """The flip pairs as numbers."""
+        return tuple((self.index(first), self.index(second)) for first, second in self.flip_pairs)
 
     @cached_property
-    def mirror(self) -> tuple[int, ...]:
-        """For each keypoint the number of its mirror image, which is its own where it has none."""
+    def flip_indices(self) -> tuple[int, ...]:
+        """For each keypoint the number of its flipped counterparts, which is its own where it has none."""
         out = list(range(len(self)))
         for first, second in self.swap:
             out[first], out[second] = second, first
@@ -228,7 +228,7 @@ class Skeleton:
         return (self.index(names[0]), self.index(names[1])) if names else None
 
     @property
-    def sigmas_told(self) -> str:
+    def sigmas_note(self) -> str:
         """Where the sigmas of its similarity come from, for a protocol."""
         return "the skeleton's own sigmas" if self.sigmas else f"no known sigmas: {DEFAULT_SIGMA:g} for every keypoint"
 
@@ -253,7 +253,7 @@ def shipped() -> list[str]:
 
 
 def subject_areas(area: np.ndarray | None, boxes: np.ndarray) -> np.ndarray:
-    """The area that object keypoint similarity divides by: the annotation's own, else `BOX_SHARE` of its box.
+    """The area that object keypoint similarity divides by: the annotation's own, else `BOX_FRACTION` of its box.
 
     CrowdPose and AI Challenger annotate no areas; their tools take this part of the box.
 
@@ -262,7 +262,7 @@ def subject_areas(area: np.ndarray | None, boxes: np.ndarray) -> np.ndarray:
         boxes: (N, 4) x1, y1, x2, y2.
     """
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-    instead = BOX_SHARE * (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    instead = BOX_FRACTION * (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     if area is None:
         return np.asarray(instead)
     area = np.asarray(area, dtype=np.float64)
@@ -285,8 +285,8 @@ def estimate_sigmas(annotations: np.ndarray, areas: np.ndarray) -> np.ndarray:
     points, seen = annotations[..., :2].astype(np.float64), annotations[..., 2] > 0
     times = seen.sum(axis=0)  # (N, K)
     weight = seen[..., None]
-    centre = (points * weight).sum(axis=0) / np.maximum(times, 1)[..., None]
-    square = (((points - centre) ** 2).sum(axis=-1) * seen).sum(axis=0) / np.asarray(areas, np.float64)[:, None]
+    center = (points * weight).sum(axis=0) / np.maximum(times, 1)[..., None]
+    square = (((points - center) ** 2).sum(axis=-1) * seen).sum(axis=0) / np.asarray(areas, np.float64)[:, None]
     several = times > 1
     # The mean lies nearer to its own annotations than the truth does, hence one less.
     degrees = np.where(several, times - 1, 0).sum(axis=0)

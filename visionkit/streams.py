@@ -23,12 +23,12 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
-def ahead(work: Callable[[T], R], items: Iterable[T], workers: int, window: int) -> Iterator[R]:
+def ahead(work: Callable[[T], R], items: Iterable[T], num_workers: int, window: int) -> Iterator[R]:
     """`map(work, items)` by threads, at most `window` results ahead of who takes them."""
-    if workers == 0:
+    if num_workers == 0:
         yield from map(work, items)
         return
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    pool = ThreadPoolExecutor(num_workers, thread_name_prefix="decode")
     waiting: deque[Future[R]] = deque()
     try:
         for item in items:

@@ -34,7 +34,7 @@ def one_line(values: Mapping[str, float], begin: str, monitor: str = "", width: 
     """Names and values in one line: the monitored metric, the loss, then as many others as fit.
 
     Args:
-        values: By full name.
+        values: Values by full name.
         begin: What the line begins with.
         monitor: Name of the metric that comes first and is never left out.
         width: Columns of the terminal.
@@ -42,7 +42,7 @@ def one_line(values: Mapping[str, float], begin: str, monitor: str = "", width: 
     losses = sorted((name for name in values if name.endswith("/loss")), key=len)
     first = [name for name in (monitor, *losses) if name in values]
     parts = {name: f"  {name} {short(values[name])}" for name in dict.fromkeys((*first, *values))}
-    # A value that says nothing gives its place to one that does.
+    # A value that carries no information gives its place to one that does.
     parts = {name: part for name, part in parts.items() if name == monitor or not part.endswith(" n/a")}
     if len(begin) + sum(map(len, parts.values())) <= width:
         return begin + "".join(parts.values())
@@ -72,7 +72,7 @@ def print_table(title: str, rows: Sequence[Row], console: Console) -> None:
     rows is named, not printed.
 
     Args:
-        title: Above it; none where empty.
+        title: Title above it; none where empty.
         rows: Column to value, equal columns in each.
         console: Knows the width.
     """

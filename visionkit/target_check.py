@@ -1,4 +1,4 @@
-"""Whether data has labels of the kind that a task trains with."""
+"""Whether data has labels of the type that a task trains with."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def check_targets(target: Any, task: str, needed: Sequence[str], data: str) -> N
     """Refuses the first batch of data that has other labels than the task needs.
 
     Args:
-        target: Of a batch: a dict, or a list of dicts where objects are counted.
+        target: Target of a batch: a dict, or a list of dicts where objects are counted.
         task: Name of the task.
         needed: `VisionTask.targets`.
         data: Name of the data module.
 
     Raises:
-        UsageError: A kind of label is missing, or counts objects where the task has one label for each image.
+        UsageError: A type of label is missing, or counts objects where the task has one label for each image.
     """
     counted = isinstance(target, list)
     found = target[0] if counted else target

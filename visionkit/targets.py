@@ -1,6 +1,6 @@
 """What is known of an image, field by field: how each moves with the image, is padded and is put into batches.
 
-A kind of target is declared once, here or by `register` in a module of its own; preprocessing, batches and augmentation
+A type of target is declared once, here or by `register` in a module of its own; preprocessing, batches and augmentation
 read the declaration. A key without one is carried along as it is.
 """
 
@@ -57,7 +57,7 @@ _FIELDS: dict[str, TargetField] = {}
 
 
 def register(field: TargetField) -> TargetField:
-    """Declares a kind of target.
+    """Declares a type of target.
 
     Raises:
         UsageError: The name is taken by another declaration.
@@ -86,7 +86,7 @@ def apply_target(geometry: Geometry, target: Mapping[str, Any], drop: bool = Fal
     """Takes every key of a target from file to input pixels.
 
     Args:
-        geometry: Of the reference image.
+        geometry: Geometry of the reference image.
         target: See `visionkit.types.Target`, in file pixels.
         drop: Leave out objects of which the cut keeps less than a pixel (training on a view). In evaluation every
             object stays.
@@ -112,7 +112,7 @@ def apply_target(geometry: Geometry, target: Mapping[str, Any], drop: bool = Fal
     return out
 
 
-# ---------------------------------------------------------------------- how the kinds move
+# ---------------------------------------------------------------------- how the types move
 
 
 def _boxes(geometry: Geometry, value: Any) -> Tensor:
@@ -192,7 +192,7 @@ def _label_map(geometry: Geometry, value: Any) -> Tensor:
 def _keypoints(geometry: Geometry, value: Any) -> Tensor:
     """(N, K, 3); a keypoint that leaves what the input shows becomes absent.
 
-    Mirrored pairs are swapped by the pose data, which knows them.
+    Flip pairs are swapped by the pose data, which knows them.
     """
     keypoints = torch.as_tensor(value, dtype=torch.float32)
     places = geometry.apply_points(keypoints[..., :2])

@@ -25,7 +25,7 @@ class VisionTask(TaskContract):
     """One vision task. Steps, logging, optimizers and the contents of checkpoints are here, the rest in a subclass.
 
     A subclass sets the class variables, builds `network` (with a `backbone`), `normalize` and `metrics`, and writes
-    `losses`, `decode` and `restore`, see `visionkit.contract`. It does not draw, name a logger, or look at the data
+    `losses`, `decode` and `restore`, see `visionkit.contract`. It does not draw, name a logger, or process the data
     module.
     """
 
@@ -155,10 +155,10 @@ class VisionTask(TaskContract):
             loss = trainer.strategy.reduce(loss, reduce_op="mean")
             self.log("train/loss", loss, on_step=False, on_epoch=True, logger=False, batch_size=1)
 
-    # ------------------------------------------------------------------ optimiser, modes, memory
+    # ------------------------------------------------------------------ optimizer, modes, memory
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """What is learnt and at which rate: the network's weights; a task whose loss has weights adds them."""
+        """What is trained and at which rate: the network's weights; a task whose loss has weights adds them."""
         return parameter_groups(self.network, self.optim)
 
     def configure_optimizers(self) -> Any:

@@ -1,6 +1,6 @@
 """The one reader of text: lists, json, yaml and csv as people's tools write them, with errors that name the place.
 
-It takes away byte order marks, reads UTF-16 where a mark says so, opens regular files only, and keeps hostile input
+It takes away byte order marks, reads UTF-16 where a mark states this, opens regular files only, and keeps hostile input
 (bombs of aliases, deep nesting, endless numbers) from costing more than a message.
 """
 
@@ -55,7 +55,7 @@ def read_bytes(path: str | Path, limit: int = MAX_TEXT, what: str = "file") -> b
 
 
 def read_text(path: str | Path, limit: int = MAX_TEXT, what: str = "file") -> str:
-    """The text of a file without its byte order mark; UTF-8, or UTF-16 where the mark says so.
+    """The text of a file without its byte order mark; UTF-8, or UTF-16 where the mark states this.
 
     Raises:
         DataError: See `read_bytes`; also bytes that are no text, with their position.
@@ -117,7 +117,7 @@ def read_yaml(path: str | Path, what: str = "yaml file", *, as_text: bool = Fals
         what: What the file is, for the messages.
         as_text: Every scalar stays the text that the file has: a class called `no` or `1e3` is not turned into False or
             a number.
-        unique: Refuse duplicate keys, of which yaml takes the last and says nothing.
+        unique: Refuse duplicate keys, of which yaml takes the last and carries no information.
 
     Raises:
         DataError: See `read_text`; no valid yaml, with line and column; aliases that stand for too much.

@@ -10,7 +10,7 @@ from visionkit.errors import UsageError
 from visionkit.runs import is_first_rank
 
 DEFAULT_EPOCHS = 30
-"""Where nothing says how long to train; Lightning's own 1,000 is meant for nobody."""
+"""Where nothing states how long to train; Lightning's own 1,000 is meant for nobody."""
 
 _LEAST = {
     "accumulate_grad_batches": 1,

@@ -21,14 +21,14 @@ from lightning import Trainer, seed_everything
 from lightning.pytorch.loggers import CSVLogger
 
 from visionkit.callbacks import Checkpointing, NoProfiler, default_callbacks
+from visionkit.callbacks.loggers import track
 from visionkit.callbacks.run_report import report_best
-from visionkit.callbacks.tracking import track
 from visionkit.checkpoint import AtomicCheckpointIO, find_last
 from visionkit.data import VisionDataModule
 from visionkit.elastic import join_restarted
 from visionkit.errors import CheckpointError, UsageError
+from visionkit.log_filters import hush_lightning
 from visionkit.names import classes_differ
-from visionkit.quiet import hush_lightning
 from visionkit.remembered import described
 from visionkit.run_report import summary
 from visionkit.runs import CHECKPOINTS, has_checkpoint, is_first_rank, release, run_folder
@@ -45,12 +45,12 @@ class RunSettings:
     """What a run takes beside task, data and trainer.
 
     Attributes:
-        folder: Of the run.
+        folder: Folder of the run.
         ema: Decay of the weights' moving average; 0 is off.
         checkpoint_every: Also save every N steps; 0 saves at the end of each epoch alone.
         stop_after_nonfinite: Stop after that many NaN or infinite losses in a row; 0 is off.
         report: Write figures, tables and a summary into the folder.
-        rank_timeout: Seconds after which a process that does not answer ends the others.
+        rank_timeout: Seconds after which a process that does not respond ends the others.
         command: The command line, for the model card.
     """
 
@@ -89,7 +89,7 @@ def fit(
     run: str | Path | None = None,
     max_epochs: int | None = None,
     ckpt_path: str | Path | None = None,
-    start_from: str | Path | None = None,
+    init_from: str | Path | None = None,
     seed: int = 0,
     ema: float = 0.0,
     checkpoint_every: int = 0,
@@ -106,13 +106,13 @@ def fit(
         run: Folder of the run; `runs/<task>-<time>` by default.
         max_epochs: Epochs of training; see `trainer` for `max_steps` and `max_time`.
         ckpt_path: Go on from a checkpoint of this run: `last`, `best`, or its path.
-        start_from: Begin with the weights of a trained model, where they fit.
-        seed: Of the weights' order, shuffling, augmentation and dropout.
+        init_from: Begin with the weights of a trained model, where they fit.
+        seed: Random seed of the weights' order, shuffling, augmentation and dropout.
         ema: Decay of the weights' moving average; 0 is off.
         checkpoint_every: Also save every N steps, beside the end of each epoch.
         stop_after_nonfinite: Raise after that many NaN or infinite losses in a row; 0 is off.
         report: Write figures, tables and a summary into the run's folder.
-        rank_timeout: Seconds after which a process that does not answer ends the others.
+        rank_timeout: Seconds after which a process that does not respond ends the others.
         **trainer: Options of Lightning's `Trainer`, such as `devices=4` or `precision="bf16-mixed"`.
 
     Returns:
@@ -143,7 +143,7 @@ def fit(
     try:
         built = Trainer(default_root_dir=str(folder), **{**trainer, **options, "callbacks": [*defaults, *callbacks]})
         found = resolve_checkpoint(wanted, folder) if wanted else None
-        return train(built, task, data, settings, found, None if start_from is None else str(start_from))
+        return train(built, task, data, settings, found, None if init_from is None else str(init_from))
     finally:
         release()
 
@@ -155,7 +155,7 @@ def trainer_options(
 
     Args:
         task: What is trained.
-        settings: Of the run.
+        settings: Settings of the run.
         given: Options of the trainer that somebody set.
         config: Written as `config.yaml` into the folder.
 
@@ -190,7 +190,7 @@ def prepare(trainer: Any, rank_timeout: float, ckpt_path: Any = None) -> None:
 
     Args:
         trainer: Not used yet.
-        rank_timeout: In seconds.
+        rank_timeout: Rank timeout in seconds.
         ckpt_path: The checkpoint that training goes on from.
     """
     if hasattr(trainer.strategy, "_timeout"):
@@ -206,29 +206,29 @@ def train(
     data: VisionDataModule,
     settings: RunSettings,
     ckpt_path: Path | None = None,
-    start_from: str | None = None,
+    init_from: str | None = None,
     prepared: bool = False,
     **more: Any,
 ) -> Run:
     """Trains, and states where the result lies.
 
     Args:
-        trainer: With the options of `trainer_options`.
+        trainer: Trainer with the options of `trainer_options`.
         task: What is trained.
         data: What it is trained on.
-        settings: Of the run.
+        settings: Settings of the run.
         ckpt_path: The checkpoint to go on from.
-        start_from: A trained model whose weights are the first ones, where nothing is gone on from.
+        init_from: A trained model whose weights are the first ones, where nothing is gone on from.
         prepared: `prepare` was called already.
         **more: Further arguments of the trainer's `fit`.
     """
     if not prepared:
         prepare(trainer, settings.rank_timeout, ckpt_path)
-    if start_from and ckpt_path is None:
-        new = take_weights(task, start_from)
+    if init_from and ckpt_path is None:
+        new = take_weights(task, init_from)
         stated = f"{len(new)} tensors did not fit and are new, such as {new[0]}" if new else "all weights are taken"
         if trainer.is_global_zero:
-            print(f"start_from {start_from}: {stated}", file=sys.stderr)
+            print(f"start_from {init_from}: {stated}", file=sys.stderr)
     trainer.fit(task, datamodule=data, ckpt_path=None if ckpt_path is None else str(ckpt_path), **more)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if value.numel() == 1}
     reason = summary.stopped_early(trainer) or ""
@@ -278,7 +278,7 @@ def _agree(task: VisionTask, data: VisionDataModule) -> None:
         data.classes = task.classes
     if task.classes and tuple(data.classes) != task.classes:
         differ = classes_differ(task.classes, tuple(data.classes))
-        raise UsageError(differ.replace("the checkpoint", "the task").replace("train anew or give", "give"))
+        raise UsageError(differ.replace("the checkpoint", "the task").replace("train again or give", "give"))
 
 
 def _configuration(task: VisionTask, data: VisionDataModule, seed: int, trainer: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""The vocabulary that data, tasks and metrics share while learning.
+"""The vocabulary that data, tasks and metrics share during training.
 
-Inside learning everything is a plain dict of tensors, typed here: Lightning moves and pins dicts, and leaves unknown
+During training everything is a plain dict of tensors, typed here: Lightning moves and pins dicts, and leaves unknown
 classes behind. `Geometry` is a NamedTuple, which travels. What reaches people is in `visionkit.predictions`.
 
-Coordinates are continuous: x runs from 0 at the left border of the picture to its width at the right border, so the
-centre of the first pixel is at 0.5 and a resize by a factor s maps x to s * x exactly.
+Coordinates are continuous: x runs from 0 at the left border of the image to its width at the right border, so the
+center of the first pixel is at 0.5 and a resize by a factor s maps x to s * x exactly.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from visionkit.images import ImageSource
 
 IGNORE = 255
-"""The value of `label_map` that neither loss nor metric looks at."""
+"""The value of `label_map` that neither loss nor metric processes."""
 
 
 class Target(TypedDict, total=False):
-    """What is known of one picture; every key is optional, a task names those that it needs.
+    """What is known of one image; every key is optional, a task names those that it needs.
 
     Attributes:
         labels: () or (N,) int64, 0-based, no background class; multi-label (K,) float32 of 0 and 1.
@@ -50,13 +50,13 @@ class Target(TypedDict, total=False):
             bit. Evaluation examples of COCO data have them.
         file_masks: (B,) uint8, the masks in the same sense, packed by `visionkit.masks.MaskSet.pack`.
         high_res: (3, s*h, s*w) uint8, target of super-resolution.
-        grey: () bool, the file of `high_res` has one channel, which is Y as it is.
-        identity: () int64, index of the person; persons of validation and test count on where those of training end.
-        pair: () int64, verification by a list of pairs: the number of the pair that the picture is one half of.
+        gray: () bool, the file of `high_res` has one channel, which is Y as it is.
+        identity: () int64, index of the person; people of validation and test count on where those of training end.
+        pair: () int64, verification by a list of pairs: the number of the pair that the image is one half of.
         gallery: () int64, identification: 1 for what is known, 0 for what is asked.
-        camera: () int64, re-identification: pictures of one person by one camera are not compared.
+        camera: () int64, re-identification: images of one person by one camera are not compared.
         heads: For a network with several heads, in place of all others: a target for each head by its name. A head that
-            is not among them has no label on this picture. In a batch see `HeadTarget`.
+            is not among them has no label on this image. In a batch see `HeadTarget`.
     """
 
     labels: Any
@@ -76,7 +76,7 @@ class Target(TypedDict, total=False):
     valid: Any
     track_ids: Any
     high_res: Any
-    grey: Any
+    gray: Any
     identity: Any
     pair: Any
     gallery: Any
@@ -88,8 +88,8 @@ class HeadTarget(TypedDict):
     """What a batch knows for one head.
 
     Attributes:
-        rows: (n,) int64, ascending: the pictures of the batch that have a label for it.
-        target: The targets of those pictures, as in a batch of their own.
+        rows: (n,) int64, ascending: the images of the batch that have a label for it.
+        target: The targets of those images, as in a batch of their own.
     """
 
     rows: Tensor
@@ -97,12 +97,12 @@ class HeadTarget(TypedDict):
 
 
 class View(NamedTuple):
-    """The part of a file that becomes the picture, chosen before decoding and applied inside the one resample.
+    """The part of a file that becomes the image, chosen before decoding and applied inside the one resample.
 
     Attributes:
         box: x1, y1, x2, y2 in file pixels; may reach outside the file, where the fill value is taken.
-        flip: Mirror left and right after the cut.
-        rotation: Degrees, counter-clockwise as seen, about the centre of the box.
+        flip: Flip left and right after the cut.
+        rotation: Degrees, counter-clockwise as seen, about the center of the box.
     """
 
     box: tuple[float, float, float, float]
@@ -174,7 +174,7 @@ class Sample:
         """The same sample with another reference image.
 
         Args:
-            image: In place of the first input.
+            image: Image that replaces the first input.
             **changes: Further attributes to replace.
         """
         name = next(iter(self.inputs))

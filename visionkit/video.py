@@ -22,15 +22,15 @@ SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")
 
 CODEC = "vp09"
 
-_RATES = (0.1, 1000.0)  # frames a second that a header may state
+_RATES = (0.1, 1000.0)  # frames per second that a header may state
 
 
 class Frame(NamedTuple):
     """One frame.
 
     Attributes:
-        number: In the file, from 0.
-        seconds: From its beginning, as the file states it for this frame: frames need not last equally long.
+        number: Index in the file, from 0.
+        seconds: Seconds from its beginning, as the file states it for this frame: frames need not last equally long.
         pixels: (h, w, 3) uint8 RGB, turned upright.
     """
 
@@ -46,15 +46,15 @@ class VideoReader:
     other files of this machine, or addresses.
 
     Args:
-        path: Of the file.
-        name: For messages; the file's own where left out.
-        max_pixels: Of a frame.
+        path: Path of the file.
+        name: For messages; the file's own by default.
+        max_pixels: Maximum number of pixels of a frame.
 
     Attributes:
-        rate: Frames a second.
+        rate: Frames per second.
         size: (height, width) as the header states it.
         frames: Number of frames as the header states it, or 0 where it does not.
-        is_cut_off: The frames ended long before the header says they do; known once `each` has come to its end.
+        is_cut_off: The frames ended long before the header states they do; known once `each` has come to its end.
 
     Raises:
         DataError: Not such a video, or too large.
@@ -95,7 +95,7 @@ class VideoReader:
         """The frames.
 
         Args:
-            rate: Frames a second that are given, at most; those between are passed over without being converted.
+            rate: Frames per second that are given, at most; those between are passed over without being converted.
             seconds: Where to end.
         """
         import cv2
@@ -121,13 +121,13 @@ class VideoReader:
         self.is_cut_off = missing > max(3 / self.rate, 0.02 * self.seconds)
 
     def _time(self, number: int, before: float) -> float:
-        """When the frame that was just grabbed is shown; by the mean rate where the file does not say."""
+        """When the frame that was just grabbed is shown; by the mean rate where the file does not state."""
         import cv2
 
-        told = float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
-        if number and not (math.isfinite(told) and told > before):
+        message = float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
+        if number and not (math.isfinite(message) and message > before):
             return max(before, number / self.rate)
-        return told if math.isfinite(told) and told > 0 else 0.0
+        return message if math.isfinite(message) and message > 0 else 0.0
 
     def __enter__(self) -> VideoReader:
         return self
@@ -139,11 +139,11 @@ class VideoReader:
 
 
 class VideoWriter:
-    """Writes frames as an mp4; to be used in a `with` block. The first frame says how large all are.
+    """Writes frames as an mp4; to be used in a `with` block. The first frame states how large all are.
 
     Args:
         path: Ending in `.mp4`.
-        rate: Frames a second.
+        rate: Frames per second.
         side: The longer side of what is written, at most.
     """
 

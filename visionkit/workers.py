@@ -49,12 +49,12 @@ def shorten_sockets(folders: Sequence[str] = _SHORT) -> None:
     if short is None or len(os.fsencode(made)) + len("/listener-xxxxxxxx") > _LONGEST:
         raise EnvironmentFault(
             f"TMPDIR {usual}: {len(os.fsencode(usual))} bytes, and the sockets of loading processes allow "
-            f"{_LONGEST - _SOCKET}; set a shorter TMPDIR, or --data.workers 0"
+            f"{_LONGEST - _SOCKET}; set a shorter TMPDIR, or --data.num_workers 0"
         )
 
 
 def _leave_signals_to_parent() -> None:
-    """Keeps a worker alive when the whole process group is told to stop: the step still needs its pictures.
+    """Keeps a worker alive when the whole process group is reported to stop: the step still needs its images.
 
     A worker that dies of a signal makes torch raise in the middle of the trainer's step. The trainer's own request to
     end is still obeyed; who sent a signal is seen by waiting for it.
@@ -90,7 +90,7 @@ def settle_worker() -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Stops glibc from giving a decoded picture's pages back, only to fault them in again."""
+    """Stops glibc from giving a decoded image's pages back, only to fault them in again."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):

@@ -1,4 +1,4 @@
-"""Picture classification, single-label and multi-label, on any timm backbone."""
+"""Image classification, single-label and multi-label, on any timm backbone."""
 
 from tasks.classification.task import ClassificationTask
 

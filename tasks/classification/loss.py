@@ -1,4 +1,4 @@
-"""Losses for one label a picture and for many."""
+"""Losses for one label per image and for many."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ClassificationLoss(nn.Module):
 
     Args:
         multilabel: Each class is judged by itself.
-        smoothing: Label smoothing in [0, 1) (Szegedy et al., 2016). For several labels, towards 0.5.
+        smoothing: Label smoothing in [0, 1) (Szegedy et al., 2016). For several labels, toward 0.5.
         class_weights: (K,) weight of each class, or None; for several labels the weight of its positives.
     """
 
@@ -34,7 +34,7 @@ class ClassificationLoss(nn.Module):
 
         Args:
             logits: (B, K) float.
-            labels: (B,) int64; or (B, K) float of class shares (mixed pictures) or of 0 and 1 (several labels).
+            labels: (B,) int64; or (B, K) float of class shares (mixed images) or of 0 and 1 (several labels).
         """
         logits = logits.float()
         if not self.multilabel:

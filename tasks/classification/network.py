@@ -24,7 +24,7 @@ class ClassificationHead(nn.Module):
 
     Args:
         classifier: What the backbone's family ends with, as `Backbone.take_classifier` hands it over; (B, F) to (B, K).
-        dropout: Of the pooled features, in [0, 1).
+        dropout: Dropout probability of the pooled features, in [0, 1).
     """
 
     def __init__(self, classifier: nn.Module, dropout: float = 0.0) -> None:
@@ -54,5 +54,5 @@ class ClassificationNetwork(nn.Module):
         return ClassificationOutputs(self.head(self.backbone.pool(features.final)))
 
     def forward(self, image: Tensor) -> ClassificationOutputs:
-        """(B, C, H, W) normalised pictures to logits."""
+        """(B, C, H, W) normalized images to logits."""
         return self.read(self.backbone(image), (image.shape[-2], image.shape[-1]))

@@ -16,6 +16,6 @@ def probabilities(logits: Tensor, multilabel: bool) -> Tensor:
 
 
 def to_predictions(values: Tensor, classes: Sequence[str], multilabel: bool, threshold: float) -> list[Classification]:
-    """(B, K) probabilities to one prediction a picture."""
+    """(B, K) probabilities to one prediction per image."""
     names = tuple(classes)
     return [Classification(names, row, multilabel, threshold) for row in values.float().cpu().numpy()]

@@ -1,4 +1,4 @@
-"""Classification: which of these classes does the picture show?"""
+"""Classification: which of these classes does the image show?"""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from visionkit.types import Batch
 
 
 class ClassificationTask(VisionTask):
-    """Classifies whole pictures, one label each or several.
+    """Classifies whole images, one label each or several.
 
     Args:
         backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
         classes: Class names in label order.
-        pretrained: Start from timm's public weights; wants the network or a filled cache.
+        pretrained: Start from timm's public weights; needs the network or a filled cache.
         input: Size and fit; by default what the backbone's weights were trained with.
         multilabel: Each class is judged by itself and several may hold.
         threshold: For `multilabel`, the probability from which a class holds.
-        label_smoothing: In [0, 1).
-        class_weights: One weight a class, against imbalance.
+        label_smoothing: Label smoothing in [0, 1).
+        class_weights: One weight per class, against imbalance.
         mixup: Alpha of mixup (Zhang et al., 2018); 0 is off.
         cutmix: Alpha of CutMix (Yun et al., 2019); 0 is off. Where both are on, each batch takes one of them.
-        mix_probability: Share of batches that are mixed at all.
-        dropout: Of the pooled features.
+        mix_probability: Fraction of batches that are mixed at all.
+        dropout: Dropout probability of the pooled features.
         drop_path: Stochastic depth of the backbone, where its family has it.
-        optim: How the weights are learnt.
+        optim: How the weights are trained.
         compile_network: See `VisionTask`.
         channels_last: See `VisionTask`.
 
@@ -94,14 +94,14 @@ class ClassificationTask(VisionTask):
             backbone,
             pretrained=pretrained,
             in_chans=spec.channels,
-            image_size=spec.size if spec.fit != "native" else None,
+            image_size=spec.size if spec.resize_mode != "native" else None,
             drop_path_rate=drop_path,
             num_classes=len(self.classes),
         )
         classifier = body.take_classifier()
         if classifier is None:
             raise UsageError(
-                f"model.backbone {backbone!r}: its family has no classifier to learn; choose another backbone"
+                f"model.backbone {backbone!r}: its family has no classifier to train; choose another backbone"
             )
         head = ClassificationHead(classifier, dropout)
         self.network = ClassificationNetwork(body, head)
@@ -126,7 +126,7 @@ class ClassificationTask(VisionTask):
 
         Raises:
             UsageError: Not timm's, or its weights do not classify ImageNet.
-            EnvironmentFault: The weights are not in the cache and the hub does not answer.
+            EnvironmentFault: The weights are not in the cache and the hub does not respond.
         """
         if scheme != "timm":
             raise UsageError(f"{scheme}:{name}: classification knows public names of the form timm:<model>")
@@ -151,7 +151,7 @@ class ClassificationTask(VisionTask):
 
     def losses(self, outputs: ClassificationOutputs, target: Any) -> dict[str, Tensor]:
         if self.multilabel and target["labels"].ndim == 1:
-            raise UsageError("model.multilabel is true but the data has one label a picture; leave it out")
+            raise UsageError("model.multilabel is true but the data has one label per image; leave it out")
         term = "binary_cross_entropy" if self.multilabel else "cross_entropy"
         return {term: self.loss(outputs.logits, target["labels"])}
 
@@ -168,19 +168,17 @@ class ClassificationTask(VisionTask):
         self.metrics.update(decoded, labels.long() if self.multilabel else labels)
 
     def train_batch(self, batch: Batch) -> Batch:
-        """Mixes pictures and labels on the device, after the transfer and before normalisation."""
+        """Mixes images and labels on the device, after the transfer and before normalization."""
         self._check_kind(batch["target"]["labels"])
         if self._mixer is None:
             return batch
         image, labels = batch["inputs"]["image"], batch["target"]["labels"]
         if len(image) % 2:
-            raise UsageError(
-                f"model.mixup and model.cutmix pair pictures up: data.batch_size {len(image)} must be even"
-            )
+            raise UsageError(f"model.mixup and model.cutmix pair images up: data.batch_size {len(image)} must be even")
         image = image.float()
         if self.multilabel:
-            share = self._mixer._mix_batch(image)  # timm's one-hot step is for one label a picture
-            labels = labels * share + labels.flip(0) * (1.0 - share)
+            fraction = self._mixer._mix_batch(image)  # timm's one-hot step is for one label per image
+            labels = labels * fraction + labels.flip(0) * (1.0 - fraction)
         else:
             image, labels = self._mixer(image, labels)
         return {**batch, "inputs": {"image": image}, "target": {**batch["target"], "labels": labels}}
@@ -188,9 +186,9 @@ class ClassificationTask(VisionTask):
     @property
     def protocol(self) -> str:
         height, width = self.input.size
-        view = f"{self.input.fit} to {height}x{width}"
-        if self.input.fit == "crop":
-            view = f"one centre crop of {height}x{width}, crop fraction {self.input.crop_fraction:g}"
+        view = f"{self.input.resize_mode} to {height}x{width}"
+        if self.input.resize_mode == "crop":
+            view = f"one center crop of {height}x{width}, crop fraction {self.input.crop_fraction:g}"
         kind = "top-1 and top-5" if len(self.classes) > 5 else "top-1"
         if self.multilabel:
             kind = f"mean average precision over classes that occur; F1 and exact match at {self.threshold:g};"
@@ -198,7 +196,7 @@ class ClassificationTask(VisionTask):
 
     def _check_kind(self, labels: Tensor) -> None:
         if labels.ndim == 2 and not self.multilabel:
-            raise UsageError("the data has several labels a picture; set --model.multilabel true")
+            raise UsageError("the data has several labels per image; set --model.multilabel true")
 
     def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
         tables: dict[str, list[dict[str, Any]]] = {}

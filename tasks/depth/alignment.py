@@ -1,4 +1,4 @@
-"""The scale, or scale and shift, that brings a prediction to the truth, picture by picture."""
+"""The scale, or scale and shift, that brings a prediction to the truth, image by image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def least_squares(values: Tensor, goal: Tensor, known: Tensor) -> tuple[Tensor, 
         known: (B, h, w) bool.
 
     Returns:
-        (B,) scale and (B,) shift; a picture of one value, or with nothing known, gets the scale 0.
+        (B,) scale and (B,) shift; an image of one value, or with nothing known, gets the scale 0.
     """
     weight = known.flatten(1).to(values.dtype)
     x, y = values.flatten(1), torch.where(known, goal, 0.0).flatten(1)

@@ -18,12 +18,13 @@ _TINY = 1e-6
 
 
 class ScaleInvariantLog(nn.Module):
-    """Scale-invariant log loss (Eigen et al., 2014): the spread of log errors, and a share of their common part.
+    """Scale-invariant log loss (Eigen et al., 2014): the spread of log errors, and a fraction of their common part.
 
-    sqrt(mean(g^2) - variance_focus * mean(g)^2) a picture, with g = log(prediction) - log(truth).
+    sqrt(mean(g^2) - variance_focus * mean(g)^2) an image, with g = log(prediction) - log(truth).
 
     Args:
-        variance_focus: In [0, 1]: at 1 a common factor costs nothing, at 0 it is the RMSE of the logarithm.
+        variance_focus: Variance focus in [0, 1]: at 1 a common factor costs nothing, at 0 it is the RMSE of the
+            logarithm.
     """
 
     def __init__(self, variance_focus: float = 0.85) -> None:
@@ -36,8 +37,8 @@ class ScaleInvariantLog(nn.Module):
         """Loss of a batch, in log units.
 
         Args:
-            depth: (B, h, w) metres, above 0.
-            truth: (B, h, w) metres.
+            depth: (B, h, w) meters, above 0.
+            truth: (B, h, w) meters.
             known: (B, h, w) bool.
         """
         g = _log_error(depth, truth, known).flatten(1)
@@ -60,30 +61,30 @@ class LogL1(nn.Module):
 
 
 class BerHu(nn.Module):
-    """Reverse Huber loss in metres (Laina et al., 2016): L1 up to a threshold, quadratic above it.
+    """Reverse Huber loss in meters (Laina et al., 2016): L1 up to a threshold, quadratic above it.
 
     Args:
-        share: The threshold as a share of the batch's largest error.
+        fraction: The threshold as a fraction of the batch's largest error.
     """
 
-    def __init__(self, share: float = 0.2) -> None:
+    def __init__(self, fraction: float = 0.2) -> None:
         super().__init__()
-        if not 0 < share <= 1:
-            raise UsageError(f"model.loss_options berhu: share {share}: allowed is above 0 and up to 1")
-        self.share = share
+        if not 0 < fraction <= 1:
+            raise UsageError(f"model.loss_options berhu: fraction {fraction}: allowed is above 0 and up to 1")
+        self.fraction = fraction
 
     def forward(self, depth: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-        """Loss of a batch in metres, see `ScaleInvariantLog`."""
+        """Loss of a batch in meters, see `ScaleInvariantLog`."""
         error = torch.where(known, depth - truth, 0.0).abs()
-        bend = (self.share * error.detach().amax()).clamp(min=_TINY)
+        bend = (self.fraction * error.detach().amax()).clamp(min=_TINY)
         each = torch.where(error <= bend, error, (error.square() + bend.square()) / (2 * bend))
         return (each * known).sum() / known.sum().clamp(min=1)
 
 
 class GradientMatching(nn.Module):
-    """Differences between neighbours, at several scales, shall be those of the truth: edges where they belong.
+    """Differences between neighbors, at several scales, shall be those of the truth: edges where they belong.
 
-    Of log depth (Li and Snavely, 2018). A difference counts where both neighbours were measured.
+    Of log depth (Li and Snavely, 2018). A difference counts where both neighbors were measured.
 
     Args:
         scales: Every pixel, every second, every fourth, ...
@@ -101,7 +102,7 @@ class GradientMatching(nn.Module):
 
 
 class ScaleShiftInvariant(nn.Module):
-    """For relative depth: inverse depth is compared after the best scale and shift of each picture (MiDaS).
+    """For relative depth: inverse depth is compared after the best scale and shift of each image (MiDaS).
 
     Ranftl et al., 2020: least squares alignment, and matched gradients of what is left over, at several scales.
 
@@ -119,14 +120,14 @@ class ScaleShiftInvariant(nn.Module):
 
         Args:
             nearness: (B, h, w) inverse depth up to a scale and a shift.
-            truth: (B, h, w) metres.
+            truth: (B, h, w) meters.
             known: (B, h, w) bool.
         """
         goal = torch.where(known, 1 / truth.clamp(min=_TINY), 0.0)
-        # In units of the picture's own spread, so that a near scene does not outweigh a far one.
+        # In units of the image's own spread, so that a near scene does not outweigh a far one.
         count = known.flatten(1).sum(dim=1).clamp(min=1)
-        centre = goal.flatten(1).sum(dim=1) / count
-        off = torch.where(known, goal - centre[:, None, None], 0.0)
+        center = goal.flatten(1).sum(dim=1) / count
+        off = torch.where(known, goal - center[:, None, None], 0.0)
         spread = (off.flatten(1).abs().sum(dim=1) / count).clamp(min=_TINY)
         goal = off / spread[:, None, None]
         scale, shift = least_squares(nearness, goal, known)
@@ -136,7 +137,7 @@ class ScaleShiftInvariant(nn.Module):
 
 
 def matched_gradients(rest: Tensor, known: Tensor, scales: int) -> Tensor:
-    """Mean absolute difference of neighbours in what a prediction is off by, summed over scales.
+    """Mean absolute difference of neighbors in what a prediction is off by, summed over scales.
 
     Args:
         rest: (B, h, w), 0 where not known.
@@ -169,7 +170,7 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {
 }
 
 RELATIVE = ("scale_shift_invariant",)
-"""Losses of relative depth; the others want metres."""
+"""Losses of relative depth; the others need meters."""
 
 
 class DepthLoss(nn.Module):
@@ -181,7 +182,7 @@ class DepthLoss(nn.Module):
         relative: The network gives relative depth.
 
     Raises:
-        UsageError: An unknown loss or argument, or one of the other kind of depth.
+        UsageError: An unknown loss or argument, or one of the other type of depth.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The field's measures of depth: each picture by itself, then the mean over pictures."""
+"""The field's measures of depth: each image by itself, then the mean over images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from visionkit.geometry import Geometry
 Crop = Literal["none", "eigen", "eigen_kitti", "garg"]
 
 LEAST = 1e-3
-"""Metres; what is nearer was not measured, and no prediction counts as nearer."""
+"""Meters; what is nearer was not measured, and no prediction counts as nearer."""
 
 CROPS: dict[str, tuple[float, float, float, float]] = {
     "none": (0.0, 0.0, 1.0, 1.0),
@@ -24,7 +24,10 @@ CROPS: dict[str, tuple[float, float, float, float]] = {
     "eigen_kitti": (0.3324324, 0.0359477, 0.91351351, 0.96405229),
     "garg": (0.40810811, 0.03594771, 0.99189189, 0.96405229),
 }
-"""Top, left, bottom, right as shares of the file's height and width; cut to whole pixels as the papers' code does."""
+"""Top, left, bottom, right as fractions of the file's height and width.
+
+Cut to whole pixels as the papers' code does.
+"""
 
 NAMES = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog", "delta1", "delta2", "delta3")
 
@@ -33,12 +36,12 @@ def crop_mask(geometry: Sequence[Geometry], size: tuple[int, int], crop: str) ->
     """Which pixels of the network's input count.
 
     Args:
-        geometry: Of each picture.
+        geometry: Geometry of each image.
         size: Height and width of the batch.
-        crop: One of `CROPS`, in shares of the file.
+        crop: One of `CROPS`, as fractions of the file.
 
     Returns:
-        (B, h, w) bool: the pixels whose centre lies inside the crop of the file.
+        (B, h, w) bool: the pixels whose center lies inside the crop of the file.
     """
     masks = []
     y, x = torch.meshgrid(torch.arange(size[0]) + 0.5, torch.arange(size[1]) + 0.5, indexing="ij")
@@ -54,15 +57,15 @@ def crop_mask(geometry: Sequence[Geometry], size: tuple[int, int], crop: str) ->
 
 
 def measures(depth: Tensor, truth: Tensor) -> Tensor:
-    """The nine measures of one picture, in the order of `NAMES`.
+    """The nine measures of one image, in the order of `NAMES`.
 
     Args:
-        depth: (n,) float64 metres, above 0.
-        truth: (n,) float64 metres, above 0; n at least 1.
+        depth: (n,) float64 meters, above 0.
+        truth: (n,) float64 meters, above 0; n at least 1.
 
     Returns:
-        (9,) float64: AbsRel, SqRel (metres), RMSE (metres), RMSE of the natural logarithm, mean |log10|, SILog (times
-        100), and the shares of pixels within a factor of 1.25, 1.25^2 and 1.25^3.
+        (9,) float64: AbsRel, SqRel (meters), RMSE (meters), RMSE of the natural logarithm, mean |log10|, SILog (times
+        100), and the fractions of pixels within a factor of 1.25, 1.25^2 and 1.25^3.
     """
     error, ratio = depth - truth, torch.maximum(depth / truth, truth / depth)
     g = depth.log() - truth.log()
@@ -81,14 +84,14 @@ def measures(depth: Tensor, truth: Tensor) -> Tensor:
 
 
 class DepthMeasures(Metric):
-    """AbsRel, SqRel, RMSE, RMSE-log, log10, SILog and delta 1 to 3, the mean of per-picture values.
+    """AbsRel, SqRel, RMSE, RMSE-log, log10, SILog and delta 1 to 3, the mean of per-image values.
 
-    `compute` also gives `unmeasured`: pictures without a valid pixel, which count in none of them, and `beyond`: the
-    fraction of measured pixels that are farther than `cap`, which count in none either. Without any picture all are 0,
+    `compute` also gives `unmeasured`: images without a valid pixel, which count in none of them, and `beyond`: the
+    fraction of measured pixels that are farther than `cap`, which count in none either. Without any image all are 0,
     not NaN.
 
     Args:
-        cap: Metres; farther truth does not count, and predictions are cut to it.
+        cap: Meters; farther truth does not count, and predictions are cut to it.
         alignment: `none`; `median` scales by the ratio of medians; `least_squares` by scale and shift: of depth, or of
             inverse depth for relative predictions.
         relative: Predictions are inverse depth up to a scale and a shift.
@@ -97,7 +100,7 @@ class DepthMeasures(Metric):
     full_state_update = False
 
     total: Tensor
-    pictures: Tensor
+    images: Tensor
     skipped: Tensor
     pixels: Tensor
 
@@ -105,7 +108,7 @@ class DepthMeasures(Metric):
         super().__init__()
         self.cap, self.alignment, self.relative = cap, alignment, relative
         self.add_state("total", torch.zeros(len(NAMES), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("pictures", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("images", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("skipped", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("pixels", torch.zeros(2, dtype=torch.long), dist_reduce_fx="sum")  # beyond the cap, measured
 
@@ -113,8 +116,8 @@ class DepthMeasures(Metric):
         """Adds a batch.
 
         Args:
-            values: (B, h, w) metres; inverse depth where `relative`.
-            truth: (B, h, w) metres; 0 is not measured.
+            values: (B, h, w) meters; inverse depth where `relative`.
+            truth: (B, h, w) meters; 0 is not measured.
             mask: (B, h, w) bool, pixels that count, or None for all.
         """
         known = (truth > LEAST) & (truth <= self.cap)
@@ -127,7 +130,7 @@ class DepthMeasures(Metric):
                 self.skipped += 1
                 continue
             self.total += measures(self._aligned(some, goal).clamp(LEAST, self.cap), goal)
-            self.pictures += 1
+            self.images += 1
 
     def _aligned(self, values: Tensor, truth: Tensor) -> Tensor:
         if self.alignment == "none":
@@ -141,7 +144,7 @@ class DepthMeasures(Metric):
         return 1 / fitted.clamp(min=1 / self.cap) if self.relative else fitted
 
     def compute(self) -> dict[str, Tensor]:
-        means = (self.total / self.pictures.clamp(min=1)).float()
+        means = (self.total / self.images.clamp(min=1)).float()
         beyond = (self.pixels[0] / self.pixels[1].clamp(min=1)).float()
         return {**dict(zip(NAMES, means, strict=True)), "unmeasured": self.skipped.float(), "beyond": beyond}
 

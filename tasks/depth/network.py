@@ -1,4 +1,4 @@
-"""A dense network whose answer is depth: bounded metres, or relative nearness."""
+"""A dense network whose prediction is depth: bounded meters, or relative nearness."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visionkit.backbones import Features
-from visionkit.nn.dense import DenseNetwork
+from visionkit.families.dense.network import DenseNetwork
 
 Output = Literal["sigmoid", "bins"]
 
@@ -19,18 +19,18 @@ class DepthOutputs(NamedTuple):
     """Raw outputs.
 
     Attributes:
-        depth: (B, h, w) float32 metres; of a relative network inverse depth, at least 0, up to a scale and a shift.
+        depth: (B, h, w) float32 meters; of a relative network inverse depth, at least 0, up to a scale and a shift.
     """
 
     depth: Tensor
 
 
 class Bounded(nn.Module):
-    """One channel to metres between two bounds, evenly in the logarithm: a sigmoid.
+    """One channel to meters between two bounds, evenly in the logarithm: a sigmoid.
 
     Args:
-        low: Metres.
-        high: Metres.
+        low: Meters.
+        high: Meters.
     """
 
     channels = 1
@@ -44,26 +44,26 @@ class Bounded(nn.Module):
 
 
 class Bins(nn.Module):
-    """A share for each of several depths, whose mean is the answer (soft classification, Li et al., 2018).
+    """A fraction for each of several depths, whose mean is the prediction (soft classification, Li et al., 2018).
 
-    The centres stand evenly in the logarithm (spacing-increasing, Fu et al., 2018).
+    The centers stand evenly in the logarithm (spacing-increasing, Fu et al., 2018).
 
     Args:
-        low: Metres.
-        high: Metres.
+        low: Meters.
+        high: Meters.
         count: Number of bins.
     """
 
-    centres: Tensor
+    centers: Tensor
 
     def __init__(self, low: float, high: float, count: int) -> None:
         super().__init__()
         self.channels = count
         edges = torch.linspace(math.log(low), math.log(high), count + 1)
-        self.register_buffer("centres", ((edges[1:] + edges[:-1]) / 2).exp(), persistent=False)
+        self.register_buffer("centers", ((edges[1:] + edges[:-1]) / 2).exp(), persistent=False)
 
     def forward(self, raw: Tensor) -> Tensor:
-        return (raw.float().softmax(dim=1) * self.centres.view(1, -1, 1, 1)).sum(dim=1)
+        return (raw.float().softmax(dim=1) * self.centers.view(1, -1, 1, 1)).sum(dim=1)
 
 
 class Nearness(nn.Module):
@@ -78,17 +78,17 @@ class Nearness(nn.Module):
 class DepthNetwork(DenseNetwork):
     """A dense network with depth at every pixel of its input."""
 
-    answer: nn.Module
+    prediction: nn.Module
 
     @classmethod
-    def with_answer(
-        cls, backbone: str, decoder: str, answer: Bounded | Bins | Nearness, **options: Any
+    def with_output_layer(
+        cls, backbone: str, decoder: str, prediction: Bounded | Bins | Nearness, **options: Any
     ) -> DepthNetwork:
         """Builds the network; see `DenseNetwork.build` for the options."""
-        network = cls.build(backbone, decoder, answer.channels, **options)
+        network = cls.build(backbone, decoder, prediction.channels, **options)
         assert isinstance(network, DepthNetwork)
-        network.answer = answer
-        # Begin in the middle of the range: from a decoder without normalisation (FPN) the first steps would carry a
+        network.prediction = prediction
+        # Begin in the middle of the range: from a decoder without normalization (FPN) the first steps would carry a
         # sigmoid to its end, where it has no gradient and stays.
         for last in [layer for layer in network.head.modules() if isinstance(layer, nn.Conv2d)][-1:]:
             with torch.no_grad():
@@ -97,4 +97,4 @@ class DepthNetwork(DenseNetwork):
 
     def read(self, features: Features, seen: tuple[int, int], size: tuple[int, int] | None = None) -> Any:
         """The decoder's half, to `DepthOutputs`."""
-        return DepthOutputs(self.answer(super().read(features, seen, size)))
+        return DepthOutputs(self.prediction(super().read(features, seen, size)))

@@ -13,15 +13,15 @@ from visionkit.predictions import DepthMap
 def to_predictions(
     values: Tensor, geometry: Sequence[Geometry], metric: bool, bounds: tuple[float, float]
 ) -> list[DepthMap]:
-    """One depth map a picture, of exactly its size; 0 where the network never saw the file.
+    """One depth map per image, of exactly its size; 0 where the network never saw the file.
 
-    Metres stay metres whatever the picture was resized by: that changes the focal length alone.
+    Meters stay meters whatever the image was resized by: that changes the focal length alone.
 
     Args:
         values: (B, h, w) float32 in input pixels.
-        geometry: Of each picture.
-        metric: Values are metres, else inverse depth.
-        bounds: Of metric depth, metres.
+        geometry: Geometry of each image.
+        metric: Values are meters, else inverse depth.
+        bounds: Bounds of metric depth, meters.
     """
     out = []
     for each, way in zip(values, geometry, strict=True):

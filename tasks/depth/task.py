@@ -1,4 +1,4 @@
-"""Monocular depth: how far is every pixel, in metres, or in order from near to far."""
+"""Monocular depth: how far is every pixel, in meters, or in order from near to far."""
 
 from __future__ import annotations
 
@@ -29,27 +29,28 @@ DEFAULT_LOSSES = {False: {"silog": 1.0, "log_l1": 1.0, "gradient": 0.25}, True: 
 
 
 class DepthTask(VisionTask):
-    """Estimates depth at every pixel from one picture.
+    """Estimates depth at every pixel from one image.
 
     Args:
         backbone: Any timm backbone by name, or one of the classic networks.
         decoder: `unet`, `fpn`, `pspnet`, `deeplabv3plus`, `upernet`, `segformer`, `dpt` or `fcn`.
         decoder_options: Arguments of the decoder: `{"channels": [128, 64, 48, 32, 16]}`.
-        pretrained: Start the backbone from timm's public weights; wants the network or a filled cache.
-        input: Size and fit; by default the whole picture stretched to 240x320.
-        relative: Learn inverse depth up to a scale and a shift, for data of mixed or unknown units; else metres.
-        output: Of metric depth: `sigmoid` bounded between `min_depth` and `max_depth`, or `bins` the mean over depths.
+        pretrained: Start the backbone from timm's public weights; needs the network or a filled cache.
+        input: Size and fit; by default the whole image stretched to 240x320.
+        relative: Predict inverse depth up to a scale and a shift, for data of mixed or unknown units; else meters.
+        output: Output of metric depth: `sigmoid` bounded between `min_depth` and `max_depth`, or `bins` the mean over
+            depths.
         bins: For `bins`, how many.
-        min_depth: Metres; nearest that the network can say.
-        max_depth: Metres; farthest that it can say, and the cap of losses and metrics.
+        min_depth: Meters; nearest that the network can state.
+        max_depth: Meters; farthest that it can state, and the cap of losses and metrics.
         losses: Weight of each loss by name: `silog`, `log_l1`, `berhu`, `gradient`; for relative depth
             `scale_shift_invariant`.
         loss_options: Arguments of the losses by name.
-        eval_crop: Part of the picture that metrics look at: `none`, `eigen` (NYU), `eigen_kitti`, `garg`.
+        eval_crop: Part of the image that metrics process: `none`, `eigen` (NYU), `eigen_kitti`, `garg`.
         alignment: Before measuring: `none`, `median` scale, or `least_squares` scale and shift (relative depth always).
         dropout: Before the last convolution.
         drop_path: Stochastic depth of the backbone, where its family has it.
-        optim: How the weights are learnt.
+        optim: How the weights are trained.
         compile_network: See `VisionTask`.
         channels_last: See `VisionTask`.
 
@@ -94,7 +95,7 @@ class DepthTask(VisionTask):
         super().__init__(input=spec, optim=optim, compile_network=compile_network, channels_last=channels_last)
         if not LEAST <= min_depth < max_depth:
             raise UsageError(
-                f"model.min_depth {min_depth:g} and max_depth {max_depth:g}: give metres, from {LEAST:g} on, near first"
+                f"model.min_depth {min_depth:g} and max_depth {max_depth:g}: give meters, from {LEAST:g} on, near first"
             )
         for option, value, allowed in (("output", output, get_args(Output)), ("eval_crop", eval_crop, tuple(CROPS))):
             if value not in allowed:
@@ -103,19 +104,19 @@ class DepthTask(VisionTask):
             raise UsageError(f"model.bins {bins}: at least 2")
         self.relative, self.bounds, self.eval_crop = relative, (float(min_depth), float(max_depth)), eval_crop
         self.alignment = _alignment(alignment, relative)
-        answer: Bounded | Bins | Nearness
+        prediction: Bounded | Bins | Nearness
         if relative:
-            answer = Nearness()
+            prediction = Nearness()
         else:
-            answer = Bounded(*self.bounds) if output == "sigmoid" else Bins(*self.bounds, bins)
-        self.network = DepthNetwork.with_answer(
+            prediction = Bounded(*self.bounds) if output == "sigmoid" else Bins(*self.bounds, bins)
+        self.network = DepthNetwork.with_output_layer(
             backbone,
             decoder,
-            answer,
+            prediction,
             options=decoder_options,
             pretrained=pretrained,
             in_chans=spec.channels,
-            image_size=spec.size if spec.fit != "native" else None,
+            image_size=spec.size if spec.resize_mode != "native" else None,
             drop_path_rate=drop_path,
             dropout=dropout,
         )
@@ -127,8 +128,8 @@ class DepthTask(VisionTask):
 
     @classmethod
     def default_input(cls, backbone: str = "resnet18", **init_args: Any) -> InputSpec:
-        """The whole picture at 240x320, the ratio of most depth cameras."""
-        return InputSpec(size=(240, 320), fit="stretch")
+        """The whole image at 240x320, the ratio of most depth cameras."""
+        return InputSpec(size=(240, 320), resize_mode="stretch")
 
     def losses(self, outputs: DepthOutputs, target: Mapping[str, Tensor]) -> dict[str, Tensor]:
         truth = target["depth"]
@@ -136,7 +137,7 @@ class DepthTask(VisionTask):
         return terms
 
     def decode(self, outputs: DepthOutputs) -> Tensor:
-        """(B, h, w) float32: metres, or inverse depth of a relative network."""
+        """(B, h, w) float32: meters, or inverse depth of a relative network."""
         return outputs.depth.float()
 
     def restore(self, decoded: Tensor, geometry: Sequence[Geometry]) -> list[Prediction]:
@@ -153,7 +154,7 @@ class DepthTask(VisionTask):
         missing = int(computed["unmeasured"])
         if missing:
             log.warning(
-                "%d picture(s) have no measured depth between %g and %g m%s; they count in no metric",
+                "%d image(s) have no measured depth between %g and %g m%s; they count in no metric",
                 *(
                     missing,
                     LEAST,
@@ -169,11 +170,17 @@ class DepthTask(VisionTask):
         trainer: Any = self._trainer
         if self._warned or (trainer is not None and trainer.sanity_checking):
             return
-        unit = "if that is wrong, set --data.units_per_metre (TUM's files have 5000, KITTI's 256, most others 1000)"
+        unit = "if that is wrong, set --data.units_per_meter (TUM's files have 5000, KITTI's 256, most others 1000)"
         self._warned = True
         if beyond > _MOST_BEYOND:
             log.warning(
-                "%.0f %% of the measured depth is beyond model.max_depth (%g m), is not learnt from and counts in no "
+                "%.0f %% of the measured depth is beyond model.max_depth (%g m), is "
+                "not "
+                "used "
+                "for "
+                "training "
+                "and "
+                "counts in no "
                 "metric; set --model.max_depth to what the data has, or, %s",
                 *(100 * beyond, self.bounds[1], unit),
             )
@@ -187,13 +194,13 @@ class DepthTask(VisionTask):
         height, width = self.input.size
         how = {
             "none": "no alignment",
-            "median": "scaled by the ratio of medians, picture by picture",
+            "median": "scaled by the ratio of medians, image by image",
             "least_squares": f"scale and shift of {'inverse depth' if self.relative else 'depth'} by least squares, "
-            "picture by picture",
+            "image by image",
         }[self.alignment]
-        size = "file size" if self.input.fit == "native" else f"{self.input.fit} to {height}x{width}"
+        size = "file size" if self.input.resize_mode == "native" else f"{self.input.resize_mode} to {height}x{width}"
         return (
-            f"mean of per-picture values over measured pixels from {LEAST:g} to {self.bounds[1]:g} m, crop "
+            f"mean of per-image values over measured pixels from {LEAST:g} to {self.bounds[1]:g} m, crop "
             f"{self.eval_crop}, {how}, {size}"
         )
 

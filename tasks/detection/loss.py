@@ -20,5 +20,5 @@ def one_hot(labels: Tensor, positive: Tensor, logits: Tensor) -> Tensor:
 
 
 def masked(values: Tensor, mask: Tensor) -> Tensor:
-    """Sum over anchors of the values under the mask, one a picture."""
+    """Sum over anchors of the values under the mask, one per image."""
     return torch.where(mask, values, torch.zeros((), device=values.device)).sum(dim=1)

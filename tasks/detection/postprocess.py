@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from visionkit.detection.select import Found
+from visionkit.families.detection.select import SelectedBoxes
 from visionkit.geometry import Geometry
 from visionkit.predictions import Detections
 
 
-def to_predictions(found: Sequence[Found], geometry: Sequence[Geometry], classes: Sequence[str]) -> list[Detections]:
-    """One prediction a picture; what lies wholly in the filled border is dropped."""
+def to_predictions(
+    found: Sequence[SelectedBoxes], geometry: Sequence[Geometry], classes: Sequence[str]
+) -> list[Detections]:
+    """One prediction per image; what lies wholly in the filled border is dropped."""
     out = []
     for each, way in zip(found, geometry, strict=True):
         boxes = way.invert_boxes(each.boxes.detach().float().cpu())

@@ -1,4 +1,4 @@
-"""Object detection: which objects does the picture show, and where?"""
+"""Object detection: which objects does the image show, and where?"""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torchmetrics import MetricCollection
 from tasks.detection.architectures.fcos import FCOSOutputs
 from tasks.detection.postprocess import to_predictions
 from visionkit.architectures import Architectures
-from visionkit.coco_eval import DetectionMetrics
-from visionkit.detection.architecture import DetectionArchitecture
-from visionkit.detection.select import Found
-from visionkit.detection.task import DetectorTask
+from visionkit.families.detection.architecture import DetectionArchitecture
+from visionkit.families.detection.coco_eval import DetectionMetrics
+from visionkit.families.detection.select import SelectedBoxes
+from visionkit.families.detection.task import DetectorTask
 from visionkit.geometry import Geometry
 from visionkit.predictions import Prediction
 
@@ -52,17 +52,17 @@ class DetectionTask(DetectorTask):
         score_threshold: float | None = None,
         nms_threshold: float | None = None,
         max_detections: int | None = None,
-    ) -> list[Found]:
+    ) -> list[SelectedBoxes]:
         """Boxes in input pixels, best first.
 
         Args:
-            outputs: Of the network.
-            score_threshold: In place of the task's own.
-            nms_threshold: In place of the task's own.
-            max_detections: In place of the task's own.
+            outputs: Outputs of the network.
+            score_threshold: Score threshold that replaces the task's own.
+            nms_threshold: Nms threshold that replaces the task's own.
+            max_detections: Max detections that replaces the task's own.
         """
         limits = self.limits.given(score_threshold, nms_threshold, max_detections)
         return self.architecture.decode(self.network, outputs, limits)
 
-    def restore(self, decoded: Sequence[Found], geometry: Sequence[Geometry]) -> list[Prediction]:
+    def restore(self, decoded: Sequence[SelectedBoxes], geometry: Sequence[Geometry]) -> list[Prediction]:
         return list(to_predictions(decoded, geometry, self.classes))

@@ -1,4 +1,4 @@
-"""Five landmarks to the aligned picture: a similarity, done as a view inside the one resample."""
+"""Five landmarks to the aligned image: a similarity, done as a view inside the one resample."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from visionkit.types import View
 
 
 class Framing(NamedTuple):
-    """How much of a head an aligned picture shows.
+    """How much of a head an aligned image shows.
 
     Attributes:
         size: Height and width of the canvas.
@@ -28,7 +28,7 @@ FRAMINGS: dict[str, Framing] = {
         (112, 112),
         np.array([(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]),
     ),
-    # The head with its hair, as ORL's pictures show it: read off the mean of its 400 pictures.
+    # The head with its hair, as ORL's images show it: read off the mean of its 400 images.
     "head": Framing((112, 92), np.array([(30.0, 51.2), (63.0, 51.6), (46.5, 71.5), (33.0, 86.0), (60.0, 86.0)])),
 }
 
@@ -37,14 +37,14 @@ _NO_TURN = 1e-7
 
 
 def template(framing: str = "arcface", size: tuple[int, int] | None = None) -> np.ndarray:
-    """Where the five landmarks of an aligned picture lie.
+    """Where the five landmarks of an aligned image lie.
 
     Args:
         framing: `arcface` or `head`.
-        size: Height and width of the picture, to which the canvas is stretched; the canvas's own where left out.
+        size: Height and width of the image, to which the canvas is stretched; the canvas's own by default.
 
     Returns:
-        (5, 2) float64 x, y in pixels of the picture.
+        (5, 2) float64 x, y in pixels of the image.
     """
     canvas, points = FRAMINGS[framing]
     height, width = size or canvas
@@ -52,14 +52,14 @@ def template(framing: str = "arcface", size: tuple[int, int] | None = None) -> n
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, float, np.ndarray]:
-    """The similarity that takes points to others with the least squared error, without mirroring (Umeyama, 1991).
+    """The similarity that takes points to others with the least squared error, without reflection (Umeyama, 1991).
 
     Args:
         source: (N, 2) x, y; at least two different ones.
         target: (N, 2).
 
     Returns:
-        Scale, angle in radians (turning x towards y), and the (2,) shift: `target = scale * turn @ source + shift`.
+        Scale, angle in radians (turning x toward y), and the (2,) shift: `target = scale * turn @ source + shift`.
 
     Raises:
         ValueError: The points are all the same, or not finite.
@@ -76,7 +76,7 @@ def similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, float, np
 
 
 def face_view(landmarks: np.ndarray, framing: str = "arcface") -> View:
-    """The region of the file that an aligned picture shows.
+    """The region of the file that an aligned image shows.
 
     The similarity is worked out on the canvas of the framing; the network takes that canvas, stretched to its input.
 
@@ -92,6 +92,6 @@ def face_view(landmarks: np.ndarray, framing: str = "arcface") -> View:
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     x, y = turn.T @ (np.array([width / 2, height / 2]) - shift) / scale
     half_w, half_h = width / 2 / scale, height / 2 / scale
-    # A view turns the picture counter-clockwise as seen, where y points down.
+    # A view turns the image counter-clockwise as seen, where y points down.
     rotation = -math.degrees(angle) or _NO_TURN
     return View((float(x - half_w), float(y - half_h), float(x + half_w), float(y + half_h)), False, rotation)

@@ -16,16 +16,17 @@ from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageLike, ImageSource
 from visionkit.predictions import Faces, Prediction
 from visionkit.predictor import Predictor
+from visionkit.renamed import stored_names
 from visionkit.tiling import MergeObjects, Plan, Views
 
-_SERVED = ("input", "framing", "mirror", "embedding", "head", "backbone")
+_SERVED = ("input", "framing", "flip_tta", "embedding", "head", "backbone")
 
 
 class FaceChain(Predictor):
     """Predicts the faces of photos: finds them, places five landmarks, aligns and embeds.
 
     Args:
-        predictor: Of a face recognition model.
+        predictor: Predictor of a face recognition model.
         finder: Finds faces; scikit-image's cascade by default.
         placer: Places landmarks where the finder gives none; by the eyes by default.
         whole: Take the whole image as one face where none is found.
@@ -87,22 +88,22 @@ class FaceChain(Predictor):
         assert isinstance(found, Faces)
         return found
 
-    def one(self, picture: ImageLike, crop: bool = False, face: int | None = None) -> Faces:
-        """The one face of a picture that somebody is to be enrolled with or verified by.
+    def one(self, image: ImageLike, crop: bool = False, face: int | None = None) -> Faces:
+        """The one face of an image that somebody is to be enrolled with or verified by.
 
         Args:
-            picture: See `visionkit.images`.
-            crop: The picture is an aligned crop already.
+            image: See `visionkit.images`.
+            crop: The image is an aligned crop already.
             face: Which one of several, from 1, the largest being the first.
 
         Raises:
-            DataError: No face, or several and nobody said which.
+            DataError: No face, or several and nothing was given which.
         """
-        name = ImageSource(picture).name
-        faces = self.faces(picture, crop)
+        name = ImageSource(image).name
+        faces = self.faces(image, crop)
         if len(faces) == 0:
             raise DataError(
-                f"{name}: no face found; take a frontal one, or say with --crop that the image is a face already"
+                f"{name}: no face found; take a frontal one, or state with --crop that the image is a face already"
             )
         if face is not None and not 1 <= face <= len(faces):
             raise UsageError(f"--face {face}: {name} has {len(faces)} face(s), numbered from 1, the largest first")
@@ -111,7 +112,7 @@ class FaceChain(Predictor):
                 f"{number}: {', '.join(f'{v:.0f}' for v in box)}" for number, box in enumerate(faces.boxes, 1)
             )
             raise DataError(
-                f"{name}: {len(faces)} faces ({boxes}); say which one is meant with --face N, 1 being the largest"
+                f"{name}: {len(faces)} faces ({boxes}); state which one is meant with --face N, 1 being the largest"
             )
         number = (face or 1) - 1
         if not crop and faces.scores[number] < NO_FACE:
@@ -129,7 +130,7 @@ def _unsearched(parts: Sequence[Prediction]) -> Prediction:
 
 
 def take(faces: Faces, numbers: list[int]) -> Faces:
-    """Some faces of a picture."""
+    """Some faces of an image."""
     assert faces.similarities is not None
     return Faces(
         faces.boxes[numbers],
@@ -144,7 +145,7 @@ def take(faces: Faces, numbers: list[int]) -> Faces:
 
 
 def fingerprint(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
-    """What ties a gallery to a model: a digest of its weights and of what it does to a picture.
+    """What ties a gallery to a model: a digest of its weights and of what it does to an image.
 
     The training head has no part in it, so a checkpoint and the bundle that was exported from it are one model; in 16
     bit it is another.
@@ -154,7 +155,7 @@ def fingerprint(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str
         weights: Its state.
     """
     digest = hashlib.sha256()
-    facts = {key: config.get(key) for key in _SERVED}
+    facts = stored_names(FaceRecognitionTask.name, {key: config.get(key) for key in _SERVED})
     digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
     for name in sorted(weights):
         if not name.startswith("loss."):

@@ -1,7 +1,7 @@
-"""Where the faces of a picture are, and five landmarks of each; every part can be replaced by a trained one.
+"""Where the faces of an image are, and five landmarks of each; every part can be replaced by a trained one.
 
 The embedded default is made of what is at hand without a download: scikit-image's cascade of local binary patterns for
-the boxes (frontal faces, turned by little), and eye centres by the means of gradients (Timm and Barth, 2011), from
+the boxes (frontal faces, turned by little), and eye centers by the means of gradients (Timm and Barth, 2011), from
 which nose and mouth follow by the proportions of an average face. It knows nothing of profiles and little of faces
 turned by more than some 20 degrees; a detection model finds those, and a model of five keypoints places them.
 """
@@ -19,7 +19,7 @@ from visionkit.geometry import resize_image
 from visionkit.tiling import Located
 
 PLACES = np.array([(0.27, 0.36), (0.73, 0.36), (0.50, 0.63), (0.31, 0.84), (0.69, 0.84)])
-"""Landmarks in the cascade's box, as shares of its sides: of ORL's mean face in the mean box that is found there."""
+"""Landmarks in the cascade's box, as fractions of its sides: of ORL's mean face in the mean box that is found there."""
 
 _TO_MOUTH = 0.48
 _SIDE = 64  # pixels of a face in which eyes are looked for
@@ -32,9 +32,9 @@ NO_FACE = 0.45
 
 
 class FaceFinder(Protocol):
-    """Finds the faces of a picture."""
+    """Finds the faces of an image."""
 
-    def __call__(self, picture: np.ndarray) -> Located:
+    def __call__(self, image: np.ndarray) -> Located:
         """(h, w, 3) uint8 RGB to its faces."""
         ...
 
@@ -42,7 +42,7 @@ class FaceFinder(Protocol):
 class LandmarkPlacer(Protocol):
     """Places five landmarks in each box."""
 
-    def __call__(self, picture: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """(h, w, 3) uint8 RGB and (N, 4) boxes to (N, 5, 2) landmarks in file pixels."""
         ...
 
@@ -54,7 +54,7 @@ class CascadeFinder:
     highest score is kept.
 
     Args:
-        smallest: Side of the smallest face, as a share of the picture's shorter side.
+        smallest: Side of the smallest face, as a fraction of the image's shorter side.
     """
 
     def __init__(self, smallest: float = 0.08) -> None:
@@ -67,9 +67,9 @@ class CascadeFinder:
 
         return Cascade(data.lbp_frontal_face_cascade_filename())
 
-    def __call__(self, picture: np.ndarray) -> Located:
+    def __call__(self, image: np.ndarray) -> Located:
         """See `FaceFinder`; the larger faces come first."""
-        small, scale = _reduced(picture)
+        small, scale = _reduced(image)
         height, width = small.shape[:2]
         least = max(24, round(self.smallest * min(height, width)))
         if min(height, width) < least:
@@ -85,8 +85,8 @@ class CascadeFinder:
             img=small, scale_factor=1.15, step_ratio=1, min_size=(least, least), max_size=(min(height, width),) * 2,
             min_neighbor_number=0, intersection_score_threshold=1.0,
         )  # fmt: skip
-        windows = np.array([(f["c"], f["r"], f["c"] + f["width"], f["r"] + f["height"]) for f in every], np.float32)
-        shared, areas, own = _shared(boxes, windows.reshape(-1, 4) / np.float32(scale))
+        tiles = np.array([(f["c"], f["r"], f["c"] + f["width"], f["r"] + f["height"]) for f in every], np.float32)
+        shared, areas, own = _shared(boxes, tiles.reshape(-1, 4) / np.float32(scale))
         count = (shared / (areas[:, None] + own[None] - shared) > 0.5).sum(axis=1)
         scores = (count / (count + _HALF)).astype(np.float32)
         keep = suppressed(boxes, scores)
@@ -120,13 +120,13 @@ def _shared(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 class DetectionFinder:
-    """Any model of visionkit that answers with detections or with poses finds the faces.
+    """Any model of visionkit that predicts detections or with poses finds the faces.
 
     Poses of five keypoints are taken for the landmarks too.
 
     Args:
         predictor: Gives `Detections`, or `Poses`.
-        label: The class that is a face; the only one, or the one named `face`, where left out.
+        label: The class that is a face; the only one, or the one named `face`, by default.
         threshold: Lowest score.
 
     Raises:
@@ -143,43 +143,43 @@ class DetectionFinder:
             )
         self.predictor, self.number, self.threshold = predictor, names.index(label) if names else 0, threshold
 
-    def __call__(self, picture: np.ndarray) -> Located:
+    def __call__(self, image: np.ndarray) -> Located:
         """See `FaceFinder`."""
-        answer = self.predictor(picture)
-        if answer.kind not in ("detections", "instances", "poses"):
-            raise UsageError(f"the face finder answers with {answer.kind}; a detection or keypoint model is wanted")
-        labels = getattr(answer, "labels", np.zeros(len(answer.boxes)))
-        keep = np.flatnonzero((answer.scores >= self.threshold) & (labels == self.number))
-        keep = keep[suppressed(np.asarray(answer.boxes)[keep], np.asarray(answer.scores)[keep])]
-        keypoints = getattr(answer, "keypoints", None)
+        prediction = self.predictor(image)
+        if prediction.kind not in ("detections", "instances", "poses"):
+            raise UsageError(f"the face finder predicts {prediction.kind}; a detection or keypoint model is required")
+        labels = getattr(prediction, "labels", np.zeros(len(prediction.boxes)))
+        keep = np.flatnonzero((prediction.scores >= self.threshold) & (labels == self.number))
+        keep = keep[suppressed(np.asarray(prediction.boxes)[keep], np.asarray(prediction.scores)[keep])]
+        keypoints = getattr(prediction, "keypoints", None)
         landmarks = None
         if keypoints is not None and keypoints.shape[1:2] == (5,):
             landmarks = np.asarray(keypoints[keep][..., :2], np.float32)
         return Located(
-            np.asarray(answer.boxes[keep], np.float32), np.asarray(answer.scores[keep], np.float32), landmarks
+            np.asarray(prediction.boxes[keep], np.float32), np.asarray(prediction.scores[keep], np.float32), landmarks
         )
 
 
 class EyePlacer:
     """Landmarks from the two eyes, the embedded default."""
 
-    def __call__(self, picture: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """See `LandmarkPlacer`. Where the eyes that were found make no sense, an average face is laid into the box."""
-        return np.stack([self._one(picture, box) for box in boxes]) if len(boxes) else np.zeros((0, 5, 2), np.float32)
+        return np.stack([self._one(image, box) for box in boxes]) if len(boxes) else np.zeros((0, 5, 2), np.float32)
 
-    def _one(self, picture: np.ndarray, box: np.ndarray) -> np.ndarray:
+    def _one(self, image: np.ndarray, box: np.ndarray) -> np.ndarray:
         import cv2
 
         corner, sides = box[:2], np.maximum(box[2:] - box[:2], 1)
         average = PLACES * sides + corner
-        grey = cv2.cvtColor(np.ascontiguousarray(_inside(picture, box)), cv2.COLOR_RGB2GRAY)
-        face = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+        gray = cv2.cvtColor(np.ascontiguousarray(_inside(image, box)), cv2.COLOR_RGB2GRAY)
+        face = cv2.resize(gray, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
         eyes = np.stack([_eye(face, PLACES[number]) for number in (0, 1)])
         across = eyes[1] - eyes[0]
         far, tilt = np.hypot(*across), np.degrees(np.arctan2(across[1], across[0]))
         if not (0.27 <= far <= 0.55 and abs(tilt) <= 25):
             return np.asarray(average, np.float32)
-        # Eyes alone decide how far the face is turned; the box, which is steadier, has its say in the size.
+        # Eyes alone decide how far the face is turned; the box, which is steadier, has its part in the size.
         turn = np.deg2rad(tilt)
         mouth = eyes.mean(axis=0) + _TO_MOUTH * np.array([-np.sin(turn), np.cos(turn)])
         both = np.concatenate([eyes, mouth[None]])
@@ -189,27 +189,27 @@ class EyePlacer:
         return np.asarray((PLACES @ rotate.T + shift) * sides + corner, np.float32)
 
 
-def _reduced(picture: np.ndarray) -> tuple[np.ndarray, float]:
-    """The picture with a longer side of at most `_LARGEST`, and how many times as large it is now."""
-    height, width = picture.shape[:2]
+def _reduced(image: np.ndarray) -> tuple[np.ndarray, float]:
+    """The image with a longer side of at most `_LARGEST`, and how many times as large it is now."""
+    height, width = image.shape[:2]
     scale = min(1.0, _LARGEST / max(height, width))
     if scale == 1.0:
-        return picture, 1.0
+        return image, 1.0
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    return np.ascontiguousarray(resize_image(picture, size).permute(1, 2, 0).numpy()), scale
+    return np.ascontiguousarray(resize_image(image, size).permute(1, 2, 0).numpy()), scale
 
 
-def _inside(picture: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The part of the picture in a box, its border repeated where the box reaches outside."""
-    height, width = picture.shape[:2]
+def _inside(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The part of the image in a box, its border repeated where the box reaches outside."""
+    height, width = image.shape[:2]
     x1, y1 = int(np.floor(box[0])), int(np.floor(box[1]))
     columns = np.clip(np.arange(x1, max(x1 + 1, int(np.ceil(box[2])))), 0, width - 1)
     rows = np.clip(np.arange(y1, max(y1 + 1, int(np.ceil(box[3])))), 0, height - 1)
-    return np.asarray(picture[rows[:, None], columns])
+    return np.asarray(image[rows[:, None], columns])
 
 
 def _eye(face: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """The centre towards which most gradients near a place point away from the dark, in shares of the box."""
+    """The center toward which most gradients near a place point away from the dark, as fractions of the box."""
     import cv2
 
     smooth = cv2.GaussianBlur(face, (0, 0), 1.2)
@@ -223,12 +223,12 @@ def _eye(face: np.ndarray, place: np.ndarray) -> np.ndarray:
         return np.asarray(place, np.float64)
     points = np.stack([columns.ravel(), rows.ravel()], axis=1)[strong].astype(np.float32)
     direction = np.stack([gx[rows, columns].ravel(), gy[rows, columns].ravel()], axis=1)[strong] / size[strong, None]
-    centres = np.stack([columns.ravel(), rows.ravel()], axis=1).astype(np.float32)
-    away = points[None] - centres[:, None]
+    centers = np.stack([columns.ravel(), rows.ravel()], axis=1).astype(np.float32)
+    away = points[None] - centers[:, None]
     away /= np.maximum(np.linalg.norm(away, axis=2, keepdims=True), 1e-6)
     agree = np.maximum((away * direction[None]).sum(axis=2), 0) ** 2
     dark = 255 - smooth[rows, columns].ravel()
     # A mild preference for the usual place: brows and the frames of glasses are dark as well.
-    usual = np.exp(-(((centres - (x, y)) / (reach_x * 1.2, reach_y * 1.0)) ** 2).sum(axis=1))
-    best = centres[np.argmax(agree.mean(axis=1) * dark * usual)]
+    usual = np.exp(-(((centers - (x, y)) / (reach_x * 1.2, reach_y * 1.0)) ** 2).sum(axis=1))
+    best = centers[np.argmax(agree.mean(axis=1) * dark * usual)]
     return np.asarray((best + 0.5) / _SIDE, np.float64)

@@ -1,8 +1,8 @@
-"""People who can be recognised: names in SQLite, vectors in mapped files, together in one folder.
+"""People who can be recognized: names in SQLite, vectors in mapped files, together in one folder.
 
 What SQLite has committed is the truth. An enrolment writes its vectors behind the last row that counts, flushes them,
 and then commits the rows' numbers; a process that dies before that leaves bytes behind which nobody will ever read and
-the next enrolment overwrites. Readers in other processes see each commit. Only embeddings are kept, never a picture.
+the next enrolment overwrites. Readers in other processes see each commit. Only embeddings are kept, never an image.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MACHINE = {
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_NOMEM,
 }
-"""Codes of SQLite for what the machine lacks; the others say that the file is damaged."""
+"""Codes of SQLite for what the machine lacks; the others state that the file is damaged."""
 
 _WAIT = 30.0  # seconds that a writer waits for another
 
@@ -116,12 +116,12 @@ class Gallery:
 
         Args:
             name: Who; compared without case, surrounding space and the form that accents are written in.
-            embeddings: (n, D) of length 1, one a picture.
-            sources: Where the pictures came from, for the list.
-            add: The person may be there already and gets further pictures.
+            embeddings: (n, D) of length 1, one per image.
+            sources: Where the images came from, for the list.
+            add: The person may be there already and gets further images.
 
         Raises:
-            UsageError: No name, or a name that is there already.
+            UsageError: No name, or a name that already exists.
             ValueError: Embeddings of another width, or not of length 1.
         """
         self._needs_model()
@@ -129,10 +129,10 @@ class Gallery:
         if not name:
             raise UsageError("a person needs a name")
         if vectors.ndim != 2 or len(vectors) == 0 or vectors.shape[1] != self.width:
-            raise ValueError(f"embeddings of shape (n, {self.width}) are wanted, not {vectors.shape}")
+            raise ValueError(f"embeddings of shape (n, {self.width}) are required, not {vectors.shape}")
         if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
-            raise ValueError("embeddings are wanted of length 1 and finite")
-        told = [*sources, *[""] * len(vectors)][: len(vectors)]
+            raise ValueError("embeddings are required of length 1 and finite")
+        message = [*sources, *[""] * len(vectors)][: len(vectors)]
         with self._writing() as database:
             person = database.execute("SELECT id FROM people WHERE folded = ?", (folded(name),)).fetchone()
             if person and not add:
@@ -143,14 +143,14 @@ class Gallery:
             database.executemany(
                 "INSERT INTO vectors VALUES (?, ?, ?, ?, ?)",
                 [
-                    (first + k, number, told[k], zlib.crc32(vector.tobytes()), int(coarse[k]))
+                    (first + k, number, message[k], zlib.crc32(vector.tobytes()), int(coarse[k]))
                     for k, vector in enumerate(vectors)
                 ],
             )
             database.execute("UPDATE facts SET value = ? WHERE key = 'rows'", (str(first + len(vectors)),))
 
     def remove(self, name: str) -> int:
-        """Removes a person and overwrites the embeddings; the number of pictures that were enrolled.
+        """Removes a person and overwrites the embeddings; the number of images that were enrolled.
 
         Raises:
             UsageError: Nobody of that name; the nearest is suggested.
@@ -208,7 +208,7 @@ class Gallery:
         """
         self._needs_model()
         queries = np.asarray(embeddings, np.float32).reshape(-1, self.width)
-        answers: list[list[Match]] = [[] for _ in queries]
+        predictions: list[list[Match]] = [[] for _ in queries]
         todo, take = list(range(len(queries))), k
         while todo:
             count, coarse, removed = self._current()
@@ -216,15 +216,15 @@ class Gallery:
             again = []
             for place, number in enumerate(todo):
                 found = self._named(rows[place], scores[place])
-                answers[number] = found[:k]
-                # Several pictures of one person may fill the first places.
+                predictions[number] = found[:k]
+                # Several images of one person may fill the first places.
                 if len(found) < k and rows.shape[1] == take:
                     again.append(number)
             todo, take = again, 4 * take
-        return answers
+        return predictions
 
     def similarity(self, name: str, embedding: np.ndarray) -> float:
-        """Cosine of a face with the nearest picture of one person.
+        """Cosine of a face with the nearest image of one person.
 
         Raises:
             UsageError: Nobody of that name.
@@ -243,12 +243,12 @@ class Gallery:
         """Compares every embedding with its checksum, and asks SQLite for its own; the number of embeddings.
 
         Raises:
-            DataError: Says whose are damaged.
+            DataError: States whose are damaged.
         """
         with self._guarded():
-            told = self._connection.execute("PRAGMA quick_check").fetchone()[0]
-            if told != "ok":
-                raise DataError(f"{self.folder / DATABASE}: damaged ({told.splitlines()[0]}); restore a copy")
+            message = self._connection.execute("PRAGMA quick_check").fetchone()[0]
+            if message != "ok":
+                raise DataError(f"{self.folder / DATABASE}: damaged ({message.splitlines()[0]}); restore a copy")
             rows = self._connection.execute("SELECT row, checksum, person FROM vectors ORDER BY row").fetchall()
         self._check_length()
         wrong: set[int] = set()
@@ -262,7 +262,7 @@ class Gallery:
             names = [each.name for each in self.people() if self._number(each.name) in wrong]
             raise DataError(
                 f"{self.folder}: the embeddings of {', '.join(names[:5])}{' and others' if len(names) > 5 else ''} are "
-                "damaged; restore a copy, or remove and enrol them anew"
+                "damaged; restore a copy, or remove and enrol them again"
             )
         return len(rows)
 
@@ -293,15 +293,15 @@ class Gallery:
         try:
             yield
         except sqlite3.OperationalError as error:
-            told = str(error)
-            if "locked" in told or "busy" in told:
+            message = str(error)
+            if "locked" in message or "busy" in message:
                 raise EnvironmentFault(
                     f"{self.folder}: another process has held it for {_WAIT:g} s; try again"
                 ) from error
             if (error.sqlite_errorcode or 0) & 0xFF in _MACHINE:
-                raise EnvironmentFault(f"{self.folder / DATABASE}: cannot be used ({told})") from error
+                raise EnvironmentFault(f"{self.folder / DATABASE}: cannot be used ({message})") from error
             raise DataError(
-                f"{self.folder / DATABASE}: damaged ({told}); nothing was changed; restore a copy"
+                f"{self.folder / DATABASE}: damaged ({message}); nothing was changed; restore a copy"
             ) from error
         except OSError as error:
             raise EnvironmentFault(
@@ -367,7 +367,7 @@ class Gallery:
         return int(self._connection.execute("SELECT id FROM people WHERE folded = ?", (folded(name),)).fetchone()[0])
 
     def _current(self) -> tuple[int, np.ndarray, np.ndarray]:
-        """Rows that count, coarse ones, removed ones; read anew where any process has changed something."""
+        """Rows that count, coarse ones, removed ones; read again where any process has changed something."""
         with self._lock, self._guarded():
             database = self._connection
             version = int(database.execute("PRAGMA data_version").fetchone()[0])
@@ -390,17 +390,22 @@ class Gallery:
         found: dict[str, float] = {}
         with self._guarded():
             for row, score, vector in zip(rows.tolist(), scores.tolist(), vectors, strict=True):
-                told = self._connection.execute(
+                message = self._connection.execute(
                     "SELECT name, checksum FROM vectors JOIN people ON person = id WHERE row = ?", (row,)
                 ).fetchone()
-                if told is None:
+                if message is None:
                     continue  # removed since
-                if zlib.crc32(vector.tobytes()) != told[1]:
+                if zlib.crc32(vector.tobytes()) != message[1]:
                     raise DataError(
-                        f"{self.folder}: an embedding of {told[0]} is damaged; `visionkit gallery list --check` looks "
-                        "at all; restore a copy, or remove and enrol the person anew"
+                        f"{self.folder}: an embedding of {message[0]} is "
+                        f"damaged; "
+                        f"`visionkit "
+                        f"gallery "
+                        f"list "
+                        f"--check` "
+                        f"checks every file; restore a copy, or remove and enrol the person again"
                     )
-                found.setdefault(told[0], score)
+                found.setdefault(message[0], score)
         return [Match(name, score) for name, score in found.items()]
 
     def _check_length(self) -> None:
@@ -418,7 +423,7 @@ class Gallery:
             return [row[0] for row in self._connection.execute("SELECT row FROM removed WHERE NOT wiped")]
 
     def _finish_wiping(self) -> None:
-        """Overwrites what was removed; begun anew by whoever opens the gallery after a process died in between."""
+        """Overwrites what was removed; begun again by whoever opens the gallery after a process died in between."""
         rows = self._wipes()
         self.index.wipe(rows)
         with self._writing() as database:

@@ -17,11 +17,11 @@ class Ranking:
     """What comparing every probe with the gallery gave.
 
     Attributes:
-        first: (Q,) int64, place (from 0) of the first picture of the same person; -1 for a probe without any.
+        first: (Q,) int64, place (from 0) of the first image of the same person; -1 for a probe without any.
         precision: (Q,) float64, average precision of the probe's ranking; NaN for a probe without any.
         known: (Q,) float64, highest similarity with the same person; NaN without any.
         other: (Q,) float64, highest similarity with another person; NaN without any.
-        stranger: (Q,) bool, the gallery has no picture of the person at all.
+        stranger: (Q,) bool, the gallery has no image of the person at all.
     """
 
     first: np.ndarray
@@ -36,20 +36,20 @@ class Ranking:
         return int((self.first >= 0).sum())
 
     def rank(self, k: int) -> float:
-        """Share of these probes whose person is among the first k pictures (the cumulative match curve at k)."""
+        """Fraction of these probes whose person is among the first k images (the cumulative match curve at k)."""
         found = self.first[self.first >= 0]
         return float((found < k).mean())
 
     @property
     def mean_average_precision(self) -> float:
-        """Mean over these probes; precision at each right picture, nothing interpolated (Zheng et al., 2015)."""
+        """Mean over these probes; precision at each right image, nothing interpolated (Zheng et al., 2015)."""
         return float(np.nanmean(self.precision))
 
     @property
     def impostors(self) -> np.ndarray:
-        """Highest similarity of probes that should be told "nobody I know".
+        """Highest similarity of probes that should be reported "nobody I know".
 
-        Where the gallery lacks persons, those are the strangers. Where it has all, every probe is asked a second time
+        Where the gallery lacks people, those are the strangers. Where it has all, every probe is asked a second time
         with its own person left out.
         """
         chosen = self.stranger if self.stranger.any() else np.ones(len(self.stranger), bool)
@@ -63,7 +63,8 @@ class Ranking:
     def open_set(self, rate: float) -> float:
         """Detection-and-identification rate at a false-alarm rate (Grother and Phillips).
 
-        A known person counts where it comes first and reaches the threshold that this share of strangers reaches too.
+        A known person counts where it comes first and reaches the threshold that this fraction of strangers reaches
+        too.
         """
         scores = np.sort(self.impostors)[::-1]
         allowed = int(rate * len(scores))
@@ -76,8 +77,8 @@ class Ranking:
 def rank_all(
     probes: np.ndarray,
     gallery: np.ndarray,
-    probe_persons: np.ndarray,
-    gallery_persons: np.ndarray,
+    probe_people: np.ndarray,
+    gallery_people: np.ndarray,
     left_out: np.ndarray | None = None,
     probe_cameras: np.ndarray | None = None,
     gallery_cameras: np.ndarray | None = None,
@@ -87,21 +88,21 @@ def rank_all(
     Args:
         probes: (Q, D) of length 1.
         gallery: (G, D) of length 1.
-        probe_persons: (Q,) int64.
-        gallery_persons: (G,) int64; negative ones are junk, which is not compared.
-        left_out: (Q,) int64, for each probe a picture of the gallery that it is not compared with (itself).
-        probe_cameras: (Q,) int64; pictures of the same person by the same camera are not compared.
+        probe_people: (Q,) int64.
+        gallery_people: (G,) int64; negative ones are junk, which is not compared.
+        left_out: (Q,) int64, for each probe an image of the gallery that it is not compared with (itself).
+        probe_cameras: (Q,) int64; images of the same person by the same camera are not compared.
         gallery_cameras: (G,) int64.
 
-    Ties count against the probe: of equal similarities, pictures of other persons come first.
+    Ties count against the probe: of equal similarities, images of other people come first.
     """
     parts: list[tuple[np.ndarray, ...]] = []
     for start in range(0, len(probes), _BLOCK):
         rows = slice(start, start + _BLOCK)
         scores = probes[rows].astype(np.float64) @ gallery.astype(np.float64).T
-        same = probe_persons[rows, None] == gallery_persons[None]
+        same = probe_people[rows, None] == gallery_people[None]
         stranger = ~same.any(axis=1)
-        hidden = np.broadcast_to(gallery_persons[None] < 0, scores.shape).copy()
+        hidden = np.broadcast_to(gallery_people[None] < 0, scores.shape).copy()
         if left_out is not None:
             hidden[np.arange(len(scores)), left_out[rows]] = True
         if probe_cameras is not None and gallery_cameras is not None:
@@ -112,7 +113,7 @@ def rank_all(
 
 def _block(scores: np.ndarray, same: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, ...]:
     shown = np.where(hidden, -np.inf, scores)
-    # lexsort's last key leads; right pictures come after wrong ones of the same similarity.
+    # lexsort's last key leads; right images come after wrong ones of the same similarity.
     order = np.lexsort((same, -shown), axis=1)
     hits = np.take_along_axis(same, order, axis=1)
     found = hits.any(axis=1)

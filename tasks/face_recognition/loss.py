@@ -1,8 +1,8 @@
-"""What pulls pictures of one person together and pushes persons apart; none of it is served.
+"""What pulls images of one person together and pushes people apart; none of it is served.
 
-The margin losses compare an embedding with one learnt direction a person. Their matrix (persons x D) is all that grows
-with the number of persons; `MarginHead` holds it whole. For millions of persons it is to be cut by persons over the
-ranks (PartialFC, An et al., 2022): a head then sees the embeddings of all ranks and its own persons' directions, and
+The margin losses compare an embedding with one learned direction per person. Their matrix (people x D) is all that
+grows with the number of people; `MarginHead` holds it whole. For millions of people it is to be cut by people over the
+ranks (PartialFC, An et al., 2022): a head then sees the embeddings of all ranks and its own people's directions, and
 only the softmax's sums travel. That head would take this one's place here, with the same call, and nothing else would
 know of it.
 """
@@ -34,10 +34,10 @@ _DEFAULTS: dict[str, tuple[float, float]] = {
 
 
 class SoftmaxHead(nn.Module):
-    """Plain softmax over the persons of the training split: the baseline without a margin.
+    """Plain softmax over the people of the training split: the baseline without a margin.
 
     Args:
-        identities: Number of persons.
+        identities: Number of people.
         embedding: Width D.
     """
 
@@ -54,7 +54,7 @@ class MarginHead(nn.Module):
     """A margin loss of pytorch-metric-learning with its matrix of directions.
 
     Args:
-        loss: Of that library; takes embeddings (B, D) and identities (B,).
+        loss: Loss of that library; takes embeddings (B, D) and identities (B,).
     """
 
     def __init__(self, loss: nn.Module) -> None:
@@ -70,11 +70,11 @@ class MarginHead(nn.Module):
 class TripletLoss(nn.Module):
     """Triplets whose negative is farther than the positive but within the margin (FaceNet, Schroff et al., 2015).
 
-    Wants several pictures a person in a batch: `data.per_identity`. Distances are of normalised embeddings. Where a
-    batch has no such triplet, the hardest negatives are taken in their place, so that learning goes on.
+    Needs several images per person in a batch: `data.per_identity`. Distances are of normalized embeddings. Where a
+    batch has no such triplet, the hardest negatives are taken in their place, so that training continues.
 
     Args:
-        margin: In distance.
+        margin: Margin in distance.
     """
 
     def __init__(self, margin: float) -> None:
@@ -100,13 +100,13 @@ class FaceLoss(nn.Module):
 
     Args:
         name: See `LOSSES`.
-        identities: Persons of the training split.
+        identities: People of the training split.
         embedding: Width D.
-        margin: The paper's where left out: degrees for `arcface` and `subcenter_arcface`, a cosine for `cosface`, a
+        margin: The paper's by default: degrees for `arcface` and `subcenter_arcface`, a cosine for `cosface`, a
             whole factor for `l_softmax` and `sphereface`, a distance for `triplet`.
-        radius: Of the sphere on which cosines are compared (the papers' scale s); the paper's where left out. Few
-            persons want a small one.
-        centers: For `subcenter_arcface`, directions a person.
+        scale: Scale of the sphere on which cosines are compared (the papers' scale s); the paper's by default. Few
+            people need a small one.
+        sub_centers: For `subcenter_arcface`, directions per person.
 
     Raises:
         UsageError: An unknown loss.
@@ -118,18 +118,18 @@ class FaceLoss(nn.Module):
         identities: int,
         embedding: int,
         margin: float | None = None,
-        radius: float | None = None,
-        centers: int = 3,
+        scale: float | None = None,
+        sub_centers: int = 3,
     ) -> None:
         super().__init__()
         if name not in LOSSES:
             raise UsageError(f"model.loss {name!r}: allowed are {', '.join(LOSSES)}{suggest(name, LOSSES)}")
         own_margin, own_radius = _DEFAULTS[name]
-        margin, radius = own_margin if margin is None else margin, own_radius if radius is None else radius
-        if radius <= 0 or margin < 0:
-            raise UsageError(f"model.radius {radius} must be above 0 and model.margin {margin} at least 0")
+        margin, scale = own_margin if margin is None else margin, own_radius if scale is None else scale
+        if scale <= 0 or margin < 0:
+            raise UsageError(f"model.scale {scale} must be above 0 and model.margin {margin} at least 0")
         self.name, self.identities = name, identities
-        self.head = _build(name, identities, embedding, margin, radius, centers)
+        self.head = _build(name, identities, embedding, margin, scale, sub_centers)
 
     def forward(self, embedding: Tensor, identity: Tensor) -> Tensor:
         """Mean loss of a batch.
@@ -143,7 +143,7 @@ class FaceLoss(nn.Module):
         return value
 
 
-def _build(name: str, identities: int, embedding: int, margin: float, radius: float, centers: int) -> nn.Module:
+def _build(name: str, identities: int, embedding: int, margin: float, scale: float, sub_centers: int) -> nn.Module:
     if name == "softmax":
         return SoftmaxHead(identities, embedding)
     if name == "triplet":
@@ -157,9 +157,9 @@ def _build(name: str, identities: int, embedding: int, margin: float, radius: fl
         kind = losses.LargeMarginSoftmaxLoss if name == "l_softmax" else losses.SphereFaceLoss
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of numpy's, meant for that library
-            return MarginHead(kind(**size, margin=int(margin), scale=radius))
+            return MarginHead(kind(**size, margin=int(margin), scale=scale))
     if name == "cosface":
-        return MarginHead(losses.CosFaceLoss(**size, margin=margin, scale=radius))
+        return MarginHead(losses.CosFaceLoss(**size, margin=margin, scale=scale))
     if name == "arcface":
-        return MarginHead(losses.ArcFaceLoss(**size, margin=margin, scale=radius))
-    return MarginHead(losses.SubCenterArcFaceLoss(**size, margin=margin, scale=radius, sub_centers=centers))
+        return MarginHead(losses.ArcFaceLoss(**size, margin=margin, scale=scale))
+    return MarginHead(losses.SubCenterArcFaceLoss(**size, margin=margin, scale=scale, sub_centers=sub_centers))

@@ -15,8 +15,8 @@ from torchmetrics import Metric, MetricCollection
 from tasks.face_recognition.identification import RANKS, Ranking, rank_all
 from tasks.face_recognition.verification import FALSE_ACCEPT_RATES, FOLDS, Roc, deal, ten_fold
 
-MAX_PICTURES = 4000
-"""Pictures up to which every pair is compared (8 million); of more, so many chosen evenly stand for all."""
+MAX_IMAGES = 4000
+"""Images up to which every pair is compared (8 million); of more, so many chosen evenly stand for all."""
 
 OPEN_SET_RATES = (0.1, 0.01)
 _CURVE = 65
@@ -25,15 +25,15 @@ _CURVE = 65
 class FaceMetrics(Metric):
     """Verification and identification of one split, from the embeddings of all processes.
 
-    The rows are put into an order of their own before anything is computed (person, then name of the picture), so the
-    number of processes and their order change nothing. `compute` gives, as far as pairs and pictures allow:
+    The rows are put into an order of their own before anything is computed (person, then name of the image), so the
+    number of processes and their order change nothing. `compute` gives, as far as pairs and images allow:
 
     - `accuracy`, `accuracy_std`, `threshold`: ten folds; `eer`; `auc`; `tar_at_far_1e-2` and so on;
     - `rank1`, `rank5`, `map`; `dir_at_far_1e-1` and so on for the open set;
     - `roc` (T, 3) of FAR, TAR and threshold; `cmc` (10,).
 
     What is verified: the pairs that the data lists, else every pair of the split. Who is identified: the probes in the
-    gallery that the data names, else every picture among all the others.
+    gallery that the data names, else every image among all the others.
     """
 
     full_state_update = False
@@ -61,7 +61,7 @@ class FaceMetrics(Metric):
         Args:
             embeddings: (B, D) float32 of length 1.
             identity: (B,) int64.
-            names: Of the pictures.
+            names: Names of the images.
             pair: (B,) int64, see `visionkit.types.Target`, as the two that follow.
             gallery: (B,) int64.
             camera: (B,) int64.
@@ -80,7 +80,7 @@ class FaceMetrics(Metric):
         # Whoever is in the gallery may have been trained on (the closed set): the probes alone are verified.
         asked = facts[:, 3] != 1
         out: dict[str, Any] = _verify(vectors[asked], facts[asked])
-        if not (facts[:, 2] >= 0).any():  # a list of pairs says nothing of who else is in it
+        if not (facts[:, 2] >= 0).any():  # a list of pairs does not describe who else is in it
             out |= _identify(vectors, facts)
         return {name: torch.as_tensor(value) for name, value in out.items()}
 
@@ -90,7 +90,7 @@ def _whole(state: Any) -> Tensor:
 
 
 def _key(name: str) -> int:
-    """A number for a picture, from its name and its folder's: where the data lies on this machine changes no fold."""
+    """A number for an image, from its name and its folder's: where the data lies on this machine changes no fold."""
     name = "/".join(Path(name).parts[-2:])
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
 
@@ -98,7 +98,7 @@ def _key(name: str) -> int:
 def _verify(vectors: np.ndarray, facts: np.ndarray) -> dict[str, Any]:
     scores, same, folds = _listed(vectors, facts) if (facts[:, 2] >= 0).any() else _every(vectors, facts)
     if same.sum() < 2 or (~same).sum() < 2:
-        # Nothing to verify: one person alone, or one picture of each.
+        # Nothing to verify: one person alone, or one image of each.
         return {"accuracy": np.float32(np.nan), "eer": np.float32(np.nan)}
     roc, folded = Roc.of(scores, same), ten_fold(scores, same, folds)
     out: dict[str, Any] = {
@@ -131,8 +131,8 @@ def _listed(vectors: np.ndarray, facts: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _every(vectors: np.ndarray, facts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    if len(vectors) > MAX_PICTURES:
-        chosen = np.linspace(0, len(vectors) - 1, MAX_PICTURES).astype(int)
+    if len(vectors) > MAX_IMAGES:
+        chosen = np.linspace(0, len(vectors) - 1, MAX_IMAGES).astype(int)
         vectors, facts = vectors[chosen], facts[chosen]
     first, second = np.triu_indices(len(vectors), 1)
     scores = (vectors.astype(np.float64) @ vectors.astype(np.float64).T)[first, second]
@@ -196,8 +196,8 @@ def curve_table(values: Tensor) -> list[dict[str, Any]]:
 
 
 def match_table(values: Tensor) -> list[dict[str, Any]]:
-    """Rows of the cumulative match curve: `rank` and the share found up to it."""
-    return [{"rank": rank, "found": round(float(share), 6)} for rank, share in enumerate(values.tolist(), 1)]
+    """Rows of the cumulative match curve: `rank` and the fraction found up to it."""
+    return [{"rank": rank, "found": round(float(fraction), 6)} for rank, fraction in enumerate(values.tolist(), 1)]
 
 
 def build_metrics() -> MetricCollection:

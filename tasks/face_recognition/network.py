@@ -16,16 +16,16 @@ class FaceOutputs(NamedTuple):
     """Raw outputs.
 
     Attributes:
-        embedding: (B, D) float, not normalised.
+        embedding: (B, D) float, not normalized.
     """
 
     embedding: Tensor
 
 
 class PooledHead(nn.Module):
-    """The backbone's pooled features to an embedding: normalised, mapped, normalised.
+    """The backbone's pooled features to an embedding: normalized, mapped, normalized.
 
-    The last batch norm keeps all directions of the embedding in use, which margin losses want (Deng et al., 2019).
+    The last batch norm keeps all directions of the embedding in use, which margin losses need (Deng et al., 2019).
 
     Args:
         features: Width of the pooled features.
@@ -51,8 +51,8 @@ class PooledHead(nn.Module):
 class DepthwiseHead(nn.Module):
     """A global depthwise convolution over the last map (Chen et al., 2018) and a map to the embedding.
 
-    Averaging forgets where in the face a feature was seen; this weighs every place of every channel. It fixes the size
-    of the input.
+    Averaging forgets where in the face a feature was seen; this weighs every position of every channel. It fixes the
+    size of the input.
 
     Args:
         features: Channels C of the map.
@@ -77,7 +77,7 @@ class DepthwiseHead(nn.Module):
 
 
 class FaceNetwork(nn.Module):
-    """A picture to an embedding; when it is not learning, of the picture and its mirror together.
+    """An image to an embedding; in evaluation mode, of the image and its flip together.
 
     Args:
         backbone: Any timm backbone; for `gdc` with one stride and without its final features.
@@ -85,8 +85,8 @@ class FaceNetwork(nn.Module):
             and `gdc` put a head on.
         embedding: Width D; for `own` the backbone's.
         size: Height and width of the input.
-        dropout: Of the head.
-        mirror: Add the embedding of the mirrored picture, the field's protocol.
+        dropout: Dropout probability of the head.
+        flip_tta: Add the embedding of the flipped image, the field's protocol.
     """
 
     def __init__(
@@ -96,10 +96,10 @@ class FaceNetwork(nn.Module):
         embedding: int,
         size: tuple[int, int],
         dropout: float = 0.0,
-        mirror: bool = True,
+        flip_tta: bool = True,
     ) -> None:
         super().__init__()
-        self.backbone, self.kind, self.mirror = backbone, kind, mirror
+        self.backbone, self.kind, self.flip_tta = backbone, kind, flip_tta
         self.head: nn.Module
         if kind == "own":
             self.head = nn.Identity()
@@ -117,9 +117,9 @@ class FaceNetwork(nn.Module):
         return FaceOutputs(self.head(self.backbone.pool(features.final)))
 
     def forward(self, image: Tensor) -> FaceOutputs:
-        """(B, C, H, W) normalised pictures to embeddings."""
+        """(B, C, H, W) normalized images to embeddings."""
         size = (image.shape[-2], image.shape[-1])
-        if self.training or not self.mirror:
+        if self.training or not self.flip_tta:
             return self.read(self.backbone(image), size)
         both = self.read(self.backbone(torch.cat([image, image.flip(-1)])), size).embedding
         return FaceOutputs(both.unflatten(0, (2, -1)).sum(dim=0))

@@ -13,13 +13,13 @@ class Person(NamedTuple):
     """One who is enrolled.
 
     Attributes:
-        name: As it was given.
-        pictures: How many were enrolled.
+        name: Name, as it was given.
+        images: How many were enrolled.
         added: When first, in seconds since 1970.
     """
 
     name: str
-    pictures: int
+    images: int
     added: float
 
 
@@ -28,7 +28,7 @@ class Match(NamedTuple):
 
     Attributes:
         name: Who.
-        similarity: Cosine with the nearest of the person's pictures, -1 to 1.
+        similarity: Cosine with the nearest of the person's images, -1 to 1.
     """
 
     name: str

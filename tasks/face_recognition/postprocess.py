@@ -20,11 +20,11 @@ def unit(embedding: Tensor) -> Tensor:
 
 
 def to_faces(embeddings: Tensor, geometry: Sequence[Geometry]) -> list[Faces]:
-    """One face for each picture or view: the region of the file that the network was shown.
+    """One face for each image or view: the region of the file that the network was shown.
 
     Args:
         embeddings: (B, D) of length 1.
-        geometry: Of each view.
+        geometry: Geometry of each view.
     """
     values = embeddings.float().cpu().numpy()
     return [
@@ -48,7 +48,7 @@ def joined(parts: Sequence[Prediction], found: Located | None, width: int) -> Fa
     Args:
         parts: Predictions on the views.
         found: The faces that the views were aligned to, or None where the views were asked for.
-        width: Of an embedding.
+        width: Width of an embedding.
     """
     faces = [part for part in parts if isinstance(part, Faces)]
     if found is None and len(faces) == 1:

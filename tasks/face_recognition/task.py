@@ -1,4 +1,4 @@
-"""Face recognition: an embedding in which pictures of one person lie together, also of persons never seen before."""
+"""Face recognition: an embedding in which images of one person lie together, also of people never seen before."""
 
 from __future__ import annotations
 
@@ -36,29 +36,29 @@ FramingName = Literal["arcface", "head"]
 
 
 class FaceRecognitionTask(VisionTask):
-    """Learns an embedding of faces from pictures of many persons.
+    """Trains an embedding of faces on images of many people.
 
-    What is trained beside the network (one direction a person) stays in checkpoints of the training and is left out of
-    what is handed out, as are the persons' names everywhere.
+    What is trained beside the network (one direction per person) stays in checkpoints of the training and is left out
+    of what is handed out, as are the people's names everywhere.
 
     Args:
         backbone: Any timm backbone by name, or one of the classic networks (`mobilefacenet`).
-        identities: Persons of the training split; given by the data. 0 builds no training head.
-        pretrained: Start from timm's public weights; wants the network or a filled cache.
+        identities: People of the training split; given by the data. 0 builds no training head.
+        pretrained: Start from timm's public weights; needs the network or a filled cache.
         input: Size and fit; 112x112, or the one size that the backbone is built for.
-        head: `pool` the backbone's pooled features, normalised and mapped; `gdc` a global depthwise convolution over
+        head: `pool` the backbone's pooled features, normalized and mapped; `gdc` a global depthwise convolution over
             the last map; `own` what the backbone's pooling gives as it is (MobileFaceNet ends in an embedding).
-        embedding: Width of the embedding: 128 where left out, or for `own` what the backbone gives.
+        embedding: Width of the embedding: 128 by default, or for `own` what the backbone gives.
         loss: `softmax`, `l_softmax`, `sphereface`, `cosface`, `arcface`, `subcenter_arcface` or `triplet`.
-        margin: Of the loss, in the unit of its paper, see `tasks.face_recognition.loss`; the paper's where left out.
-        radius: Of the sphere on which the loss compares; the paper's where left out. Few persons want a small one.
-        centers: Directions a person, for `subcenter_arcface`.
-        dropout: Of the head.
+        margin: Margin of the loss, in the unit of its paper, see `tasks.face_recognition.loss`; the paper's by default.
+        scale: Scale of the sphere on which the loss compares; the paper's by default. Few people need a small one.
+        sub_centers: Directions per person, for `subcenter_arcface`.
+        dropout: Dropout probability of the head.
         drop_path: Stochastic depth of the backbone, where its family has it.
-        mirror: In use, embed the mirrored picture too and add both up.
-        framing: Where the five landmarks lie in an aligned picture: `arcface`, the template of that paper; `head`, a
-            wider one with the hair, as in the pictures of ORL.
-        optim: How the weights are learnt.
+        flip_tta: In use, embed the flipped image too and add both up.
+        framing: Where the five landmarks lie in an aligned image: `arcface`, the template of that paper; `head`, a
+            wider one with the hair, as in the images of ORL.
+        optim: How the weights are trained.
         compile_network: See `VisionTask`.
         channels_last: See `VisionTask`.
 
@@ -70,7 +70,7 @@ class FaceRecognitionTask(VisionTask):
 
     name = "face_recognition"
     title = "Faces"
-    question = "Whose face is it? People are enrolled, recognised and forgotten here."
+    question = "Whose face is it? People are enrolled, recognized and forgotten here."
     kinds = ("faces",)
     monitor = ("val/accuracy", "max")
     targets = ("identity",)
@@ -87,11 +87,11 @@ class FaceRecognitionTask(VisionTask):
         embedding: int | None = None,
         loss: LossName = "arcface",
         margin: float | None = None,
-        radius: float | None = None,
-        centers: int = 3,
+        scale: float | None = None,
+        sub_centers: int = 3,
         dropout: float = 0.0,
         drop_path: float = 0.0,
-        mirror: bool = True,
+        flip_tta: bool = True,
         framing: FramingName = "arcface",
         optim: OptimConfig | None = None,
         compile_network: bool = False,
@@ -105,18 +105,20 @@ class FaceRecognitionTask(VisionTask):
             raise UsageError(
                 f"model.framing {framing!r}: allowed are {', '.join(FRAMINGS)}{suggest(framing, FRAMINGS)}"
             )
-        if spec.fit == "native":
-            raise UsageError("model.input.fit native: faces are compared at one size; take stretch or letterbox")
+        if spec.resize_mode == "native":
+            raise UsageError(
+                "model.input.resize_mode native: faces are compared at one size; take stretch or letterbox"
+            )
         body = self._backbone(backbone, head, spec, pretrained, drop_path)
         width = body.num_features if head == "own" else PAPER_WIDTH
         if head == "own" and embedding not in (None, width):
             raise UsageError(f"model.embedding {embedding}: with head own, {backbone} gives {width}; leave it out")
         self.embedding = embedding or width
-        self.network = FaceNetwork(body, head, self.embedding, spec.size, dropout, mirror)
+        self.network = FaceNetwork(body, head, self.embedding, spec.size, dropout, flip_tta)
         self.normalize = Normalize(body.mean, body.std)
         self.identities, self.framing = identities or 0, framing
         self.loss = (
-            FaceLoss(loss, self.identities, self.embedding, margin, radius, centers) if self.identities else None
+            FaceLoss(loss, self.identities, self.embedding, margin, scale, sub_centers) if self.identities else None
         )
         self.metrics = build_metrics()
 
@@ -135,30 +137,30 @@ class FaceRecognitionTask(VisionTask):
 
     @classmethod
     def default_input(cls, backbone: str = "mobilefacenet", **init_args: Any) -> InputSpec:
-        """112x112 as in the field; the whole picture, which is a face already."""
+        """112x112 as in the field; the whole image, which is a face already."""
         facts = backbone_facts(backbone)
         size = facts.input_size if facts.fixed_input_size else (112, 112)
-        return InputSpec(size=size, fit="stretch", interpolation="bilinear", crop_fraction=1.0)
+        return InputSpec(size=size, resize_mode="stretch", interpolation="bilinear", crop_fraction=1.0)
 
     def resolved(self) -> dict[str, Any]:
         return {**super().resolved(), "identities": self.identities}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         groups = super().parameter_groups()
-        learnt = [] if self.loss is None else [p for p in self.loss.parameters() if p.requires_grad]
-        if learnt:
+        trained = [] if self.loss is None else [p for p in self.loss.parameters() if p.requires_grad]
+        if trained:
             groups.append(
-                {"params": learnt, "lr": self.optim.lr, "weight_decay": self.optim.weight_decay, "name": "loss"}
+                {"params": trained, "lr": self.optim.lr, "weight_decay": self.optim.weight_decay, "name": "loss"}
             )
         return groups
 
-    def looks_again(self) -> str:
-        return "mirror" if self.network.mirror else ""
+    def has_tta(self) -> str:
+        return "flip_tta" if self.network.flip_tta else ""
 
     def losses(self, outputs: FaceOutputs, target: Any) -> dict[str, Tensor]:
         if self.loss is None:
             raise UsageError(
-                "model.identities is 0: there is nothing to learn; train with data that names its persons, and begin "
+                "model.identities is 0: there is nothing to train; train with data that names its people, and begin "
                 "with a checkpoint of a training rather than an exported bundle"
             )
         identity = target["identity"]
@@ -166,7 +168,7 @@ class FaceRecognitionTask(VisionTask):
         if identity.device.type == "cpu" and int(identity.max()) >= self.identities:
             raise UsageError(
                 f"model.identities {self.identities}: the training data has at least {int(identity.max()) + 1} "
-                "persons; leave it out, and it follows the data"
+                "people; leave it out, and it follows the data"
             )
         return {self.loss.name: self.loss(outputs.embedding, identity)}
 
@@ -199,7 +201,7 @@ class FaceRecognitionTask(VisionTask):
         self.metrics.update(decoded, target["identity"], batch["id"], **known)
 
     def served(self) -> VisionTask:
-        """The same network without the training head and the number of persons."""
+        """The same network without the training head and the number of people."""
         task = type(self).from_config({**plain(self.config), "identities": 0, "pretrained": False})
         task.load_state_dict({k: v for k, v in self.state_dict().items() if not k.startswith("loss.")})
         return task.train(self.training)
@@ -221,9 +223,13 @@ class FaceRecognitionTask(VisionTask):
     @property
     def protocol(self) -> str:
         height, width = self.input.size
-        view = f"{self.input.fit} to {height}x{width}{', picture and mirror added' if self.network.mirror else ''}"
+        view = (
+            f"{self.input.resize_mode} "
+            f"to "
+            f"{height}x{width}{', the image and its flip added' if self.network.flip_tta else ''}"
+        )
         return (
             f"cosine of embeddings of {view}; accuracy: ten folds, the threshold of nine judges the tenth, pairs of "
-            "one and of different persons weigh the same; the data's list of pairs, else every pair; TAR, DIR where "
-            "10 false accepts would be seen; rank: the data's gallery, else every picture among all others"
+            "one and of different people weigh the same; the data's list of pairs, else every pair; TAR, DIR where "
+            "10 false accepts would be seen; rank: the data's gallery, else every image among all others"
         )

@@ -3,8 +3,8 @@
 Each vector lies twice: as float32, and as int8 with one step for all. The int8 file is a quarter as long, and reading
 it is what a search costs. What the scan leaves out is not guessed: the error of an 8-bit product is bounded by the
 lengths of the two remainders (Cauchy-Schwarz), so every vector that can be among the nearest is compared in float, and
-the answer is that of a full comparison. A vector whose remainder is larger than the bound allows for is `coarse` and
-always compared.
+the prediction is that of a full comparison. A vector whose remainder is larger than the bound allows for is `coarse`
+and always compared.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _BLOCK = 1 << 18  # products kept at once for one query; fewer rows for more que
 class VectorIndex(Protocol):
     """Where vectors lie and how the nearest are found; a vector database on other machines can take this place.
 
-    Rows are numbered by the caller, who says which of them count: nothing written here is true before that.
+    Rows are numbered by the caller, who states which of them count: nothing written here is true before that.
     """
 
     width: int
 
     def write(self, first: int, vectors: np.ndarray) -> np.ndarray:
-        """Puts (n, D) float32 vectors at the rows from `first` on, durably; (n,) bool says which are coarse."""
+        """Puts (n, D) float32 vectors at the rows from `first` on, durably; (n,) bool states which are coarse."""
         ...
 
     def wipe(self, rows: Sequence[int]) -> None:
@@ -162,7 +162,7 @@ class MappedVectors:
             peaks = chunks.amax(dim=2)
             # The k-th highest peak is at most the k-th highest product: nothing below it less the slack can win.
             least = torch.cat([least, peaks], dim=1).topk(k, dim=1).values
-            floor = (least[:, -1].long() - slack).clamp(min=lowest + 1).int()  # above what fills up the last chunk
+            floor = (least[:, -1].long() - slack).clamp(min=lowest + 1).int()  # above what pads the last chunk
             number, chunk = torch.nonzero(peaks >= floor[:, None], as_tuple=True)
             values = chunks[number, chunk]
             which, place = torch.nonzero(values >= floor[number][:, None], as_tuple=True)
@@ -175,7 +175,7 @@ class MappedVectors:
         return [rows[numbers == number] for number in range(len(queries))]
 
     def _mapped(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Both files as arrays of `count` rows. A map is made anew when more rows count; nothing is read for it."""
+        """Both files as arrays of `count` rows. A map is made again when more rows count; nothing is read for it."""
         if self._maps is None or self._maps[0] < count:
             shape = (count, self.width)
             if count:
@@ -200,7 +200,7 @@ def _multiply(queries: Tensor, codes: Tensor) -> Tensor:
     import torch
 
     # The one int8 product of torch for the CPU; it reads transposed rows where they lie. It is not public, so a torch
-    # without it, or a processor that it does not know, is answered in another way.
+    # without it, or a processor that it does not know, is processed in another way.
     product = getattr(torch, "_int_mm", None)
     if product is not None:
         try:

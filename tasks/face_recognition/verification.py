@@ -1,4 +1,4 @@
-"""Are two pictures of one person? ROC, equal error rate, TAR at FAR and the ten-fold protocol, from pairs of scores.
+"""Are two images of one person? ROC, equal error rate, TAR at FAR and the ten-fold protocol, from pairs of scores.
 
 Everything is float64 on the CPU and exact: thresholds lie at the scores themselves, nothing is binned.
 """
@@ -11,7 +11,7 @@ import numpy as np
 
 FALSE_ACCEPT_RATES = (0.1, 0.01, 0.001, 0.0001)
 MIN_FALSE_ACCEPTS = 10
-"""A rate is only stated where so many pairs would be falsely accepted at it; fewer say next to nothing about it."""
+"""A rate is only stated where so many pairs would be falsely accepted at it; fewer state hardly anything about it."""
 
 FOLDS = 10
 
@@ -21,11 +21,11 @@ class Roc:
     """The curve, from the strictest threshold to the most lenient one.
 
     Attributes:
-        far: (T,) false-accept rate: the share of pairs of different persons at or above the threshold.
-        tar: (T,) true-accept rate: the share of pairs of one person.
+        far: (T,) false-accept rate: the fraction of pairs of different people at or above the threshold.
+        tar: (T,) true-accept rate: the fraction of pairs of one person.
         thresholds: (T,) scores, falling; the first is infinite and accepts nothing.
         same: Pairs of one person.
-        different: Pairs of different persons.
+        different: Pairs of different people.
     """
 
     far: np.ndarray
@@ -62,8 +62,8 @@ class Roc:
         gap = (1 - self.tar) - self.far  # falls from 1 to -1
         after = int(np.argmax(gap <= 0))
         before = after - 1
-        share = gap[before] / (gap[before] - gap[after])
-        return float(self.far[before] + share * (self.far[after] - self.far[before]))
+        fraction = gap[before] / (gap[before] - gap[after])
+        return float(self.far[before] + fraction * (self.far[after] - self.far[before]))
 
     @property
     def area(self) -> float:
@@ -71,7 +71,7 @@ class Roc:
         return float(np.trapezoid(self.tar, self.far))
 
     def supports(self, rate: float) -> bool:
-        """Whether there are enough pairs of different persons to state a rate at all."""
+        """Whether there are enough pairs of different people to state a rate at all."""
         return self.different * rate >= MIN_FALSE_ACCEPTS
 
     def at(self, rate: float) -> tuple[float, float]:
@@ -81,11 +81,11 @@ class Roc:
             rate: False-accept rate.
 
         Raises:
-            ValueError: Too few pairs of different persons to say.
+            ValueError: Too few pairs of different people to state.
         """
         if not self.supports(rate):
             raise ValueError(
-                f"{self.different} pairs of different persons cannot support a false-accept rate of {rate:g}"
+                f"{self.different} pairs of different people cannot support a false-accept rate of {rate:g}"
             )
         index = int(np.searchsorted(self.far, rate, side="right")) - 1
         return float(self.tar[index]), float(self.thresholds[index])
@@ -109,13 +109,13 @@ class TenFold:
 def ten_fold(scores: np.ndarray, same: np.ndarray, folds: np.ndarray) -> TenFold:
     """Each fold is judged by the threshold that was best on the others (Huang et al., 2007).
 
-    Pairs of one person and pairs of different persons weigh the same in all, whatever their numbers: in LFW's list they
-    are as many, so there it is the plain share of right answers.
+    Pairs of one person and pairs of different people weigh the same in all, whatever their numbers: in LFW's list they
+    are as many, so there it is the plain fraction of correct predictions.
 
     Args:
         scores: (P,) the higher, the more alike; a pair is accepted from the threshold on.
         same: (P,) bool.
-        folds: (P,) int, the fold of each pair, with pairs of both kinds in every fold.
+        folds: (P,) int, the fold of each pair, with pairs of both types in every fold.
     """
     scores, same, folds = np.asarray(scores, np.float64), np.asarray(same, bool), np.asarray(folds)
     order = np.argsort(-scores, kind="stable")
@@ -131,14 +131,14 @@ def ten_fold(scores: np.ndarray, same: np.ndarray, folds: np.ndarray) -> TenFold
 
 
 def best_threshold(scores: np.ndarray, same: np.ndarray) -> float:
-    """The threshold of highest accuracy, both kinds of pairs weighing the same.
+    """The threshold of highest accuracy, both types of pairs weighing the same.
 
     Args:
         scores: (P,) falling.
         same: (P,) bool.
 
     Returns:
-        The middle between two neighbouring scores; of several equally good ones that in the middle.
+        The middle between two neighboring scores; of several equally good ones that in the middle.
     """
     ends = np.flatnonzero(np.diff(scores))  # between these and the next a threshold can lie
     accepted = np.cumsum(same)[ends]
@@ -158,11 +158,11 @@ def _balanced(accepted: np.ndarray, same: np.ndarray) -> float:
 
 
 def deal(same: np.ndarray, folds: int = FOLDS) -> np.ndarray:
-    """Deals pairs to folds in turn, those of one person and those of different persons each for themselves.
+    """Deals pairs to folds in turn, those of one person and those of different people each for themselves.
 
     Args:
         same: (P,) bool.
-        folds: At most so many; fewer where one kind has fewer pairs.
+        folds: At most so many; fewer where one type has fewer pairs.
 
     Returns:
         (P,) int64 fold of each pair.

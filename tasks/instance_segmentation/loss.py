@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from visionkit.detection.architecture import TwoStage
-from visionkit.detection.boxes import gather_objects
-from visionkit.detection.two_stage import TwoStageNetwork
-from visionkit.detection.two_stage_loss import mask_loss, two_stage_losses
+from visionkit.families.detection.architecture import TwoStage
+from visionkit.families.detection.boxes import gather_objects
+from visionkit.families.detection.two_stage import TwoStageNetwork
+from visionkit.families.detection.two_stage_loss import mask_loss, two_stage_losses
 
 
 def mask_rcnn_losses(
@@ -24,11 +24,11 @@ def mask_rcnn_losses(
     """Five named terms.
 
     Args:
-        network: That gave the outputs.
-        outputs: Of its forward.
-        target: One dict a picture with `boxes`, `labels` and `masks` in input pixels.
-        settings: Of both stages.
-        masks_drawn: Boxes of the batch that masks are learnt from, at most.
+        network: Network that gave the outputs.
+        outputs: Outputs of its forward.
+        target: One dict an image with `boxes`, `labels` and `masks` in input pixels.
+        settings: Settings of both stages.
+        masks_drawn: Boxes of the batch that masks are trained on, at most.
         training: Otherwise the samples are the same every time.
     """
     objects = gather_objects(target, outputs.logits.device)

@@ -13,7 +13,7 @@ from visionkit.predictions import Instances
 
 
 class FoundMasks(NamedTuple):
-    """What was found in one picture, best first.
+    """What was found in one image, best first.
 
     Attributes:
         boxes: (N, 4) float32 in input pixels.
@@ -33,7 +33,7 @@ class FoundMasks(NamedTuple):
 def to_predictions(
     found: Sequence[FoundMasks], geometry: Sequence[Geometry], classes: Sequence[str]
 ) -> list[Instances]:
-    """One prediction a picture, masks as run lengths; what lies wholly in the filled border is dropped."""
+    """One prediction per image, masks as run lengths; what lies wholly in the filled border is dropped."""
     out = []
     for each, way in zip(found, geometry, strict=True):
         boxes = way.invert_boxes(each.boxes.detach().float().cpu())

@@ -1,4 +1,4 @@
-"""Instance segmentation: which objects does the picture show, and which pixels are each one's?"""
+"""Instance segmentation: which objects does the image show, and which pixels are each one's?"""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torchmetrics import MetricCollection
 from tasks.instance_segmentation.architectures.mask_rcnn import MaskRCNN
 from tasks.instance_segmentation.postprocess import FoundMasks, to_predictions
 from visionkit.architectures import Architectures
-from visionkit.coco_eval import DetectionMetrics
-from visionkit.detection.select import check_share
-from visionkit.detection.task import DetectorTask
-from visionkit.detection.two_stage import two_stage_outputs
 from visionkit.errors import UsageError
+from visionkit.families.detection.coco_eval import DetectionMetrics
+from visionkit.families.detection.select import check_fraction
+from visionkit.families.detection.task import DetectorTask
+from visionkit.families.detection.two_stage import two_stage_outputs
 from visionkit.geometry import Geometry
 from visionkit.predictions import Prediction
 
@@ -55,7 +55,7 @@ class InstanceSegmentationTask(DetectorTask):
         **shared: Any,
     ) -> None:
         super().__init__(backbone, architecture=architecture, **shared)
-        self.mask_threshold = check_share("mask_threshold", mask_threshold)
+        self.mask_threshold = check_fraction("mask_threshold", mask_threshold)
         self.metrics = MetricCollection(
             {"instances": DetectionMetrics(len(self.classes), masks=True, most=self.counted)}
         )
@@ -63,7 +63,7 @@ class InstanceSegmentationTask(DetectorTask):
     def losses(self, outputs: Any, target: Any) -> dict[str, Tensor]:
         if "masks" not in target[0]:
             raise UsageError(
-                f"the data gives {', '.join(target[0])}, and instance segmentation learns from masks; say "
+                f"the data gives {', '.join(target[0])}, and instance segmentation trains on masks; state "
                 "--data.target masks"
             )
         return super().losses(outputs, target)
@@ -81,15 +81,15 @@ class InstanceSegmentationTask(DetectorTask):
         """Boxes and small masks in input pixels, best first.
 
         Args:
-            outputs: Of the network.
-            score_threshold: In place of the task's own.
-            nms_threshold: In place of the task's own.
-            max_detections: In place of the task's own.
-            mask_threshold: In place of the task's own.
+            outputs: Outputs of the network.
+            score_threshold: Score threshold that replaces the task's own.
+            nms_threshold: Nms threshold that replaces the task's own.
+            max_detections: Max detections that replaces the task's own.
+            mask_threshold: Mask threshold that replaces the task's own.
             second: The engine of the second stage, in place of the network's own.
         """
         limits = self.limits.given(score_threshold, nms_threshold, max_detections)
-        threshold = self.mask_threshold if mask_threshold is None else check_share("mask_threshold", mask_threshold)
+        threshold = self.mask_threshold if mask_threshold is None else check_fraction("mask_threshold", mask_threshold)
         return self.architecture.decode(self.network, outputs, limits, second or self.second_stage(), threshold)
 
     def second_stage(self) -> Any:

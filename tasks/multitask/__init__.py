@@ -1,4 +1,4 @@
-"""One backbone, many heads: several tasks answered from one pass."""
+"""One backbone, many heads: several tasks predicted from one pass."""
 
 from tasks.multitask.task import MultiTask
 

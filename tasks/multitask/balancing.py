@@ -1,7 +1,7 @@
-"""How the losses of several heads become one: fixed weights, or weights that follow from what is learnt.
+"""How the losses of several heads become one: fixed weights, or weights that follow from what is trained.
 
 Every method works on one loss a head, as a step gives them; a head that has no label in a step is left out of it.
-Nothing here is random: where a method wants an order, it follows from the number of the step.
+Nothing here is random: where a method needs an order, it follows from the number of the step.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def build_balance(name: str, heads: Sequence[str], options: Mapping[str, Any] | 
     known = kinds[name].options
     for key, value in given.items():
         if key not in known:
-            told = f"allowed are {', '.join(known)}" if known else "it has none"
-            raise UsageError(f"model.balance_options.{key}: {name} has no such option; {told}{suggest(key, known)}")
+            message = f"allowed are {', '.join(known)}" if known else "it has none"
+            raise UsageError(f"model.balance_options.{key}: {name} has no such option; {message}{suggest(key, known)}")
         if float(value) <= 0:
             raise UsageError(f"model.balance_options.{key} {value}: above 0")
     return kinds[name](heads, **given)
@@ -66,7 +66,7 @@ class Balancer(nn.Module):
         """The weighted loss of each head, to be added up.
 
         Args:
-            losses: Of each head that has one in this step; scalars.
+            losses: Losses of each head that has one in this step; scalars.
             features: What the heads read, where `wants_features`.
         """
         return dict(losses)
@@ -80,7 +80,7 @@ class Balancer(nn.Module):
 
 
 class Uncertainty(Balancer):
-    """Homoscedastic uncertainty (Kendall et al., 2018): each loss divided by a variance that is learnt with the rest.
+    """Homoscedastic uncertainty (Kendall et al., 2018): each loss divided by a variance that is trained with the rest.
 
     With s the logarithm of the variance a loss L counts exp(-s) L + s / 2, the form of the paper for classes.
 
@@ -113,7 +113,7 @@ class GradNorm(Balancer):
     Args:
         heads: Their names.
         alpha: How strongly heads that lag are helped.
-        lr: Of the weights.
+        lr: Learning rate of the weights.
     """
 
     options = ("alpha", "lr")
@@ -146,8 +146,8 @@ class GradNorm(Balancer):
             values[number], there[number] = loss.detach(), 1.0
         packed = mean_over_ranks(torch.stack([norms, values, there]))
         norms, values, there = packed[0], packed[1], packed[2]
-        share = there.clamp(min=1e-12)
-        norms, values, there = norms / share, values / share, (there > 0).float()
+        fraction = there.clamp(min=1e-12)
+        norms, values, there = norms / fraction, values / fraction, (there > 0).float()
         self.first.copy_(torch.where((self.first == 0) & (there > 0), values, self.first))
         count = there.sum().clamp(min=1)
         rate = torch.where(there > 0, values / self.first.clamp(min=1e-12), torch.zeros_like(values))

@@ -22,7 +22,7 @@ SHARED = ("backbone", "pretrained", "input", "drop_path", "compile_network", "ch
 """Arguments of a task that belong to all heads together."""
 
 OWN_OPTIM = ("lr", "weight_decay", "schedule", "warmup", "final_lr_scale")
-"""What a head may learn by differently from the whole."""
+"""Optimizer settings in which a head may differ from the whole."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,10 @@ class Head:
 
     Attributes:
         task: Name of an installed task: `detection`.
-        arguments: Of that task's class, without those that all heads share (`backbone`, `input`, `optim`, ...).
-        weight: Of its losses in the sum, before any balancing; 0 leaves them out.
-        optim: What it learns by differently: `lr`, `weight_decay`, `schedule`, `warmup`, `final_lr_scale`.
+        arguments: Arguments of that task's class, without those that all heads share (`backbone`, `input`, `optim`,
+            ...).
+        weight: Weight of its losses in the sum, before any balancing; 0 leaves them out.
+        optim: Settings in which its training differs: `lr`, `weight_decay`, `schedule`, `warmup`, `final_lr_scale`.
         freeze: Its weights and statistics stay bit for bit what they are; its losses still teach the backbone.
     """
 
@@ -52,7 +53,7 @@ class Head:
         """
         given = {each.name: getattr(value, each.name) for each in fields(cls)} if isinstance(value, cls) else value
         if not isinstance(given, Mapping) or "task" not in given:
-            raise UsageError(f"model.heads.{name}: wants a task; installed are {', '.join(_possible())}")
+            raise UsageError(f"model.heads.{name}: needs a task; installed are {', '.join(_possible())}")
         known = [each.name for each in fields(cls)]
         for key in given:
             if key not in known:
@@ -102,8 +103,8 @@ class Head:
         if (schedule := self.optim.get("schedule", "cosine")) not in SCHEDULES:
             raise UsageError(f"model.heads.{name}.optim.schedule {schedule!r}: allowed are {', '.join(SCHEDULES)}")
 
-    def told(self, name: str, vocabulary: Mapping[str, Any]) -> Head:
-        """The head with what its data says: class names, skeleton.
+    def message(self, name: str, vocabulary: Mapping[str, Any]) -> Head:
+        """The head with what its data states: class names, skeleton.
 
         Raises:
             UsageError: The head was given something else.
@@ -116,10 +117,10 @@ class Head:
             given = plain(arguments.get(key))
             if given not in (None, []) and not _same(key, given, plain(value)):
                 raise UsageError(
-                    f"model.heads.{name}.arguments.{key}: the head knows {_short(given)} and its data says "
+                    f"model.heads.{name}.arguments.{key}: the head knows {_short(given)} and its data states "
                     f"{_short(plain(value))}; give both the same"
                 )
-            if key != "skeleton" or given in (None, []):  # the head's own has the limbs that it learnt
+            if key != "skeleton" or given in (None, []):  # the head's own has the limbs that it learned
                 arguments[key] = value
         return replace(self, arguments=arguments)
 
@@ -148,9 +149,9 @@ class Head:
                 f"model.heads.{name}.arguments {_short_mapping(self.arguments)}: task {self.task} cannot use them "
                 f"({type(error).__name__}: {error})"
             ) from error
-        if told := task.looks_again():
+        if message := task.has_tta():
             raise UsageError(
-                f"model.heads.{name}: {told} wants the backbone to look at another picture than the other heads do; "
+                f"model.heads.{name}: {message} needs the backbone to inspect another image than the other heads do; "
                 "leave it out"
             )
         return task
@@ -161,7 +162,7 @@ def _possible() -> list[str]:
 
 
 def _same(key: str, ours: Any, other: Any) -> bool:
-    """Whether head and data say the same; a skeleton may be a name on one side and written out on the other."""
+    """Whether head and data agree; a skeleton may be a name on one side and written out on the other."""
     if key == "skeleton":
         return Skeleton.of(ours).keypoints == Skeleton.of(other).keypoints
     return bool(ours == other)

@@ -25,11 +25,11 @@ def join(models: Mapping[str, VisionTask]) -> MultiTask:
     """One model with the heads of several, on the backbone that they have in common.
 
     Args:
-        models: By the name that each shall have as a head; all trained on one frozen backbone, for one input. A joint
-            model gives all its heads, under their own names.
+        models: Models by the name that each shall have as a head; all trained on one frozen backbone, for one input. A
+            joint model gives all its heads, under their own names.
 
     Returns:
-        Its answers are those of the models.
+        Its predictions are those of the models.
 
     Raises:
         CheckpointError: Backbones or inputs differ; names what does.
@@ -43,7 +43,7 @@ def join(models: Mapping[str, VisionTask]) -> MultiTask:
         for key in ("backbone", "input"):
             ours, other = singles[first][0].get(key), singles[name][0].get(key)
             if ours != other:
-                raise CheckpointError(f"{name}: its {key} is {_told(other)} and that of {first} is {_told(ours)}")
+                raise CheckpointError(f"{name}: its {key} is {_message(other)} and that of {first} is {_message(ours)}")
     body = _common({name: state for name, (_, _, state) in singles.items()})
     heads = {
         name: {"task": task, "arguments": _own_arguments(task, config)} for name, (config, task, _) in singles.items()
@@ -70,7 +70,7 @@ def split(joint: MultiTask) -> dict[str, VisionTask]:
     """A model of each head's own task, with the part of the backbone that the head reads.
 
     Args:
-        joint: With its weights.
+        joint: Joint with its weights.
     """
     state = joint.state_dict()
     out = {}
@@ -148,7 +148,13 @@ def _norm(singles: Mapping[str, _Single]) -> str:
     for name in names[1:]:
         if found[name] != found[names[0]]:
             raise CheckpointError(
-                f"{name}: its backbone_norm is {found[name]} and that of {names[0]} is {found[names[0]]}; heads share "
+                f"{name}: its backbone_norm is {found[name]} and that "
+                f"of "
+                f"{names[0]} "
+                f"is "
+                f"{found[names[0]]}; "
+                f"heads "
+                f"fraction "
                 "the norms of one backbone"
             )
     return str(found[names[0]])
@@ -166,7 +172,7 @@ def _load(task: VisionTask, state: Mapping[str, Tensor]) -> None:
     task.load_state_dict(dict(state))
 
 
-def _told(value: Any) -> str:
+def _message(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {each}" for key, each in value.items())
     return str(value)

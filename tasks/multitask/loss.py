@@ -1,4 +1,4 @@
-"""What the heads' losses need to be added up: a gradient for every weight, fair shares over processes, a log."""
+"""What the heads' losses need to be added up: a gradient for every weight, fair fractions over processes, a log."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from tasks.multitask.balancing import project_conflicts
 
 
-def fair_shares(counts: Mapping[str, int], device: torch.device) -> dict[str, Tensor] | None:
-    """What each head's loss is multiplied by, so that the mean over processes is the mean over pictures.
+def fair_fractions(counts: Mapping[str, int], device: torch.device) -> dict[str, Tensor] | None:
+    """What each head's loss is multiplied by, so that the mean over processes is the mean over images.
 
-    A process that has more pictures with a label for a head counts more; one that has none does not count.
+    A process that has more images with a label for a head counts more; one that has none does not count.
 
     Args:
-        counts: Pictures of this process with a label, for every head of the model in a fixed order.
+        counts: Images of this process with a label, for every head of the model in a fixed order.
         device: Where the losses are.
 
     Returns:
@@ -28,8 +28,8 @@ def fair_shares(counts: Mapping[str, int], device: torch.device) -> dict[str, Te
     own = torch.tensor(list(counts.values()), dtype=torch.float32, device=device)
     total = own.clone()
     torch.distributed.all_reduce(total)
-    shares = own * torch.distributed.get_world_size() / total.clamp(min=1)
-    return dict(zip(counts, shares, strict=True))
+    fractions = own * torch.distributed.get_world_size() / total.clamp(min=1)
+    return dict(zip(counts, fractions, strict=True))
 
 
 def untouched(modules: Iterable[nn.Module]) -> Tensor | float:
@@ -41,25 +41,25 @@ def untouched(modules: Iterable[nn.Module]) -> Tensor | float:
     return 0.0 * torch.stack([part.float() for part in parts]).sum() if parts else 0.0
 
 
-def with_surgery(losses: Sequence[Tensor], shared: Sequence[nn.Parameter], step: int) -> Tensor:
+def with_pcgrad(losses: Sequence[Tensor], shared: Sequence[nn.Parameter], step: int) -> Tensor:
     """A loss with the gradients of all heads' sum, but at the shared weights with those of gradient surgery.
 
     The difference is added as a term that is linear in the shared weights and has the value 0, so whatever happens to
     gradients behind (averaging over processes, accumulation, clipping) goes on as ever.
 
     Args:
-        losses: Of each head, weighted.
+        losses: Losses of each head, weighted.
         shared: Weights that all heads read.
         step: See `project_conflicts`.
     """
     total = torch.stack(list(losses)).sum()
-    learnt = [p for p in shared if p.requires_grad]
-    if len(losses) < 2 or not learnt:
+    trained = [p for p in shared if p.requires_grad]
+    if len(losses) < 2 or not trained:
         return total
-    gradients = [torch.autograd.grad(loss, learnt, retain_graph=True, allow_unused=True) for loss in losses]
+    gradients = [torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True) for loss in losses]
     wanted = project_conflicts(gradients, step)
     correction = total.new_zeros(())
-    for parameter, goal, row in zip(learnt, wanted, zip(*gradients, strict=True), strict=True):
+    for parameter, goal, row in zip(trained, wanted, zip(*gradients, strict=True), strict=True):
         if goal is not None:
             plain = torch.stack([part for part in row if part is not None]).sum(dim=0)
             correction = correction + (parameter * (goal - plain).detach()).sum()

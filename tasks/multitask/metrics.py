@@ -29,7 +29,7 @@ class JointMetrics:
         self._seen: set[str] = set()
 
     def seen(self, name: str) -> None:
-        """Says that a head was measured since the last reset."""
+        """States that a head was measured since the last reset."""
         self._seen.add(name)
 
     def compute(self) -> dict[str, Tensor]:
@@ -57,7 +57,7 @@ class JointMetrics:
         return [name for name in self._tasks if any(name in each for each in gathered)]
 
     def reset(self) -> None:
-        """Begins anew."""
+        """Begins again."""
         self._seen.clear()
         for task in self._tasks.values():
             task.metrics.reset()

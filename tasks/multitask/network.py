@@ -23,12 +23,12 @@ def joint_outputs(parts: Parts) -> Any:
     Fields that a head has for its losses alone have a default here too, and stand behind all others.
     """
     served = [f"{name}_{each}" for name, outputs in parts for each in served_fields(outputs)]
-    learnt = [
+    trained = [
         f"{name}_{each}" for name, outputs in parts for each in outputs._fields if each not in served_fields(outputs)
     ]
-    made = NamedTuple("JointOutputs", [(name, Any) for name in served + learnt])  # type: ignore[misc]
-    made.__new__.__defaults__ = (None,) * len(learnt)
-    made._field_defaults = dict.fromkeys(learnt)
+    made = NamedTuple("JointOutputs", [(name, Any) for name in served + trained])  # type: ignore[misc]
+    made.__new__.__defaults__ = (None,) * len(trained)
+    made._field_defaults = dict.fromkeys(trained)
     return made
 
 
@@ -37,7 +37,7 @@ class HeadStage(nn.Module):
 
     Args:
         head: Name.
-        stage: Of the head's task; it is shared, not copied.
+        stage: Stage of the head's task; it is shared, not copied.
 
     Attributes:
         inputs: Names of the inputs.
@@ -74,12 +74,12 @@ class JointNetwork(nn.Module):
     def forward(
         self, image: Tensor, rows: Mapping[str, Tensor | None] | None = None, kept: list[Tensor] | None = None
     ) -> Any:
-        """(B, C, H, W) normalised pictures to the outputs of all heads.
+        """(B, C, H, W) normalized images to the outputs of all heads.
 
         Args:
-            image: The pictures.
-            rows: For each head that is wanted, the pictures that it looks at, or None for all; a head that is not
-                among them gives None in all its fields. All heads look at all pictures where left out.
+            image: The images.
+            rows: For each head that is required, the images that it processes, or None for all; a head that is not
+                among them gives None in all its fields. All heads process all images by default.
             kept: Is given the tensors that the heads read, for who asks for gradients there.
         """
         size = (image.shape[-2], image.shape[-1])
@@ -94,8 +94,8 @@ class JointNetwork(nn.Module):
             seen = cast(BackboneView, network.backbone).select(features)
             if rows is not None and (chosen := rows[name]) is not None:
                 seen = take_rows(seen, chosen)
-            answer = network.read(seen, size)
-            values |= {f"{name}_{field}": getattr(answer, field) for field in outputs._fields}
+            prediction = network.read(seen, size)
+            values |= {f"{name}_{field}": getattr(prediction, field) for field in outputs._fields}
         return self.outputs(**values)
 
     def split(self, outputs: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the heads found, put together for each picture, and taken apart again where only some heads have labels."""
+"""What the heads found, put together for each image, and taken apart again where only some heads have labels."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from visionkit.predictions import Answers, Prediction
+from visionkit.predictions import MultiTaskPrediction, Prediction
 from visionkit.types import Batch
 
 
-def to_answers(found: Mapping[str, Sequence[Prediction]]) -> list[Answers]:
-    """The predictions of every head, each one for every picture, to one answer a picture."""
+def to_predictions(found: Mapping[str, Sequence[Prediction]]) -> list[MultiTaskPrediction]:
+    """The predictions of every head, each one for every image, to one prediction per image."""
     names = list(found)
-    return [Answers(dict(zip(names, row, strict=True))) for row in zip(*found.values(), strict=True)]
+    return [MultiTaskPrediction(dict(zip(names, row, strict=True))) for row in zip(*found.values(), strict=True)]
 
 
 def chosen_rows(batch: Batch, name: str) -> Tensor | None:
-    """The pictures of a batch that have a label for a head; None where all have one."""
+    """The images of a batch that have a label for a head; None where all have one."""
     rows: Tensor = batch["target"]["heads"][name]["rows"]
     return None if rows.shape[0] == len(batch["id"]) else rows
 
 
 def batch_of(batch: Batch, name: str) -> Batch:
-    """The pictures that have a label for a head as a batch of that head's own task."""
+    """The images that have a label for a head as a batch of that head's own task."""
     rows = chosen_rows(batch, name)
     target = batch["target"]["heads"][name]["target"]
     if rows is None:

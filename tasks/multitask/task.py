@@ -1,4 +1,4 @@
-"""One backbone, many heads: several tasks learnt and answered together."""
+"""One backbone, many heads: several tasks learned and predicted together."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from tasks.multitask.balancing import Balance, build_balance
 from tasks.multitask.heads import Head
-from tasks.multitask.loss import HeadLog, fair_shares, untouched, with_surgery
+from tasks.multitask.loss import HeadLog, fair_fractions, untouched, with_pcgrad
 from tasks.multitask.metrics import JointMetrics
 from tasks.multitask.network import HeadStage, JointNetwork
-from tasks.multitask.postprocess import batch_of, chosen_rows, to_answers
+from tasks.multitask.postprocess import batch_of, chosen_rows, to_predictions
 from visionkit.backbones import Backbone
 from visionkit.backbones.shared import BackboneView, share
 from visionkit.errors import UsageError, suggest
@@ -25,33 +25,33 @@ from visionkit.nn.normalize import Normalize
 from visionkit.nn.norms import Norm, set_batch_norm
 from visionkit.optim import OptimConfig, build_optimizer, build_scheduler
 from visionkit.optim import parameter_groups as sorted_parameters
-from visionkit.predictions import Answers, Prediction
+from visionkit.predictions import MultiTaskPrediction, Prediction
 from visionkit.run_report.charts import Chart
 from visionkit.task import VisionTask
 from visionkit.types import Batch
 
 
 class MultiTask(VisionTask):
-    """Several heads on one backbone, each the existing task's network half, losses, answers and metrics.
+    """Several heads on one backbone, each the existing task's network half, losses, predictions and metrics.
 
-    A picture may have labels for some heads alone: the others have no loss on it, and are not computed for it.
+    An image may have labels for some heads alone: the others have no loss on it, and are not computed for it.
 
     Args:
         backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
-        heads: By name, each with its `task`, the task's `arguments`, and how it is learnt, see
+        heads: Number of heads by name, each with its `task`, the task's `arguments`, and how it is trained, see
             `tasks.multitask.heads.Head`.
-        vocabulary: What the data says of each head (class names, skeleton); given by the data.
-        pretrained: Start from timm's public weights; wants the network or a filled cache.
-        input: Size and fit, the same for all heads; by default the whole picture in 256x320.
+        vocabulary: What the data states about each head (class names, skeleton); given by the data.
+        pretrained: Start from timm's public weights; needs the network or a filled cache.
+        input: Size and fit, the same for all heads; by default the whole image in 256x320.
         balance: How the heads' losses are weighed: `fixed`, `uncertainty`, `gradnorm` or `dwa`.
-        balance_options: Of that method, see `tasks.multitask.balancing`.
-        surgery: At the backbone, take the parts out of the heads' gradients that point against each other (PCGrad); a
-            backward pass of the backbone a head.
-        monitored: The metric that chooses the best checkpoint, `<head>/<metric>`; by default the mean over the heads,
+        balance_options: Balance options of that method, see `tasks.multitask.balancing`.
+        pcgrad: Pcgrad at the backbone, take the parts out of the heads' gradients that point against each other
+            (PCGrad); a backward pass of the backbone a head.
+        monitor: The metric that chooses the best checkpoint, `<head>/<metric>`; by default the mean over the heads,
             see `tasks.multitask.metrics`.
         backbone_norm: `batch` (alive), `frozen` or `group` (for small batches), see `visionkit.nn.norms`.
         drop_path: Stochastic depth of the backbone, where its family has it.
-        optim: How the weights are learnt; a head may have some of it of its own.
+        optim: How the weights are trained; a head may have some of it of its own.
         compile_network: See `VisionTask`.
         channels_last: See `VisionTask`.
 
@@ -66,7 +66,7 @@ class MultiTask(VisionTask):
     name = "multitask"
     title = "Several at once"
     question = "One model, one pass over the image, the predictions of several tasks."
-    kinds = ("answers",)
+    kinds = ("multitask",)
     monitor = ("val/score", "max")
     targets = ("heads",)
     outputs = tuple
@@ -83,8 +83,8 @@ class MultiTask(VisionTask):
         input: InputSpec | None = None,
         balance: Balance = "fixed",
         balance_options: dict[str, float] | None = None,
-        surgery: bool = False,
-        monitored: str | None = None,
+        pcgrad: bool = False,
+        monitor: str | None = None,
         backbone_norm: Norm = "batch",
         drop_path: float = 0.0,
         optim: OptimConfig | None = None,
@@ -97,7 +97,7 @@ class MultiTask(VisionTask):
             raise UsageError("model.heads: at least one is needed: {objects: {task: detection}}")
         known = vocabulary or {}
         self.head_settings = {
-            name: Head.of(name, each).told(name, known.get(name) or {}) for name, each in heads.items()
+            name: Head.of(name, each).message(name, known.get(name) or {}) for name, each in heads.items()
         }
         for name in known:
             if name not in heads:
@@ -111,7 +111,7 @@ class MultiTask(VisionTask):
         self._check_sizes(backbone, tasks)
         body = share(
             {name: cast(Backbone, task.network.backbone) for name, task in tasks.items()},
-            image_size=spec.size if spec.fit != "native" else None,
+            image_size=spec.size if spec.resize_mode != "native" else None,
             pretrained=pretrained,
             in_chans=spec.channels,
             drop_path_rate=drop_path,
@@ -125,36 +125,36 @@ class MultiTask(VisionTask):
             _hand_over(task, self.normalize)
         self.heads = nn.ModuleDict(tasks)
         self.balance = build_balance(balance, list(tasks), balance_options)
-        self.surgery = surgery
+        self.pcgrad = pcgrad
         self.metrics = JointMetrics(self.tasks)  # type: ignore[assignment]
-        self.monitor = self._monitored(monitored)  # type: ignore[misc]
+        self.monitor = self._monitor(monitor)  # type: ignore[misc]
         self.step_log = HeadLog()  # type: ignore[assignment]
         self._eval_log = HeadLog()  # type: ignore[assignment]
 
     @classmethod
     def default_input(cls, backbone: str = "resnet18", **init_args: Any) -> InputSpec:
-        """The whole picture in 256x320, its ratio kept."""
-        return InputSpec(size=(256, 320), fit="letterbox")
+        """The whole image in 256x320, its ratio kept."""
+        return InputSpec(size=(256, 320), resize_mode="letterbox")
 
     def _check_sizes(self, backbone: str, tasks: Mapping[str, VisionTask]) -> None:
-        """Every head must be able to read the picture as it is; a head alone would continue it to what it needs."""
+        """Every head must be able to read the image as it is; a head alone would continue it to what it needs."""
         for name, task in tasks.items():
             divisor = int(getattr(task.network, "divisor", 1))
-            sides = (self.input.divisor,) if self.input.fit == "native" else self.input.size
+            sides = (self.input.divisor,) if self.input.resize_mode == "native" else self.input.size
             if any(side % divisor for side in sides):
-                what = "divisor" if self.input.fit == "native" else "size"
+                what = "divisor" if self.input.resize_mode == "native" else "size"
                 raise UsageError(
                     f"model.input.{what} {self.input.divisor if what == 'divisor' else list(self.input.size)}: head "
-                    f"{name} on backbone {backbone!r} wants multiples of {divisor}"
+                    f"{name} on backbone {backbone!r} needs multiples of {divisor}"
                 )
 
-    def _monitored(self, given: str | None) -> tuple[str, str]:
+    def _monitor(self, given: str | None) -> tuple[str, str]:
         if given is None:
             return ("val/score", "max")
         head, _, metric = given.removeprefix("val/").partition("/")
         if head not in self.tasks or not metric:
             raise UsageError(
-                f"model.monitored {given!r}: give <head>/<metric>; heads are {', '.join(self.tasks)}"
+                f"model.monitor {given!r}: give <head>/<metric>; heads are {', '.join(self.tasks)}"
                 f"{suggest(head, self.tasks)}"
             )
         own, direction = self.tasks[head].monitor
@@ -166,7 +166,7 @@ class MultiTask(VisionTask):
         return {name: cast(VisionTask, task) for name, task in self.heads.items()}
 
     def resolved(self) -> dict[str, Any]:
-        """The heads as they were built, with what the data said of them."""
+        """The heads as they were built, with what the data stated about them."""
         heads = {
             name: replace(each, arguments={k: v for k, v in self.tasks[name].config.items() if k in known})
             for name, each in self.head_settings.items()
@@ -179,7 +179,7 @@ class MultiTask(VisionTask):
     def forward(  # type: ignore[override]
         self, image: Tensor, rows: Mapping[str, Tensor | None] | None = None, kept: list[Tensor] | None = None
     ) -> Any:
-        """(B, C, H, W) uint8 pictures to the outputs of all heads, or of some on some, see `JointNetwork`."""
+        """(B, C, H, W) uint8 images to the outputs of all heads, or of some on some, see `JointNetwork`."""
         return self.network(self.normalize(self.in_memory_format(image)), rows, kept)
 
     def losses(self, outputs: Any, target: Any) -> dict[str, Tensor]:
@@ -197,19 +197,19 @@ class MultiTask(VisionTask):
         rows = self._rows(batch, learning=True)
         kept: list[Tensor] | None = [] if self.balance.wants_features else None
         terms = self.losses(self(*batch["inputs"].values(), rows, kept), batch["target"])
-        shares = fair_shares(self._counts(batch, rows), self.device)
+        fractions = fair_fractions(self._counts(batch, rows), self.device)
         losses: dict[str, Tensor] = {}
         for name, value in terms.items():
             head = name.partition("/")[0]
-            value = value.float() if shares is None else value.float() * shares[head]
+            value = value.float() if fractions is None else value.float() * fractions[head]
             losses[head] = losses[head] + value if head in losses else value
         parts = list(self.balance(losses, kept or ()).values())
         missing = [module for name, module in self.network.heads.items() if name not in losses]
         rest = untouched([*missing, *([self.balance] if missing else []), *([] if losses else [self.network.backbone])])
         if not parts:
             loss = torch.as_tensor(rest, device=self.device)
-        elif self.surgery:
-            loss = with_surgery(parts, list(self.network.backbone.parameters()), self.global_step) + rest
+        elif self.pcgrad:
+            loss = with_pcgrad(parts, list(self.network.backbone.parameters()), self.global_step) + rest
         else:
             loss = torch.stack(parts).sum() + rest
         if terms:
@@ -217,7 +217,7 @@ class MultiTask(VisionTask):
         return loss
 
     def _rows(self, batch: Batch, learning: bool = False) -> dict[str, Tensor | None]:
-        """The pictures that each head has to look at, see `JointNetwork.forward`."""
+        """The images that each head has to inspect, see `JointNetwork.forward`."""
         there = batch["target"]["heads"]
         for name in there:
             if name not in self.tasks:
@@ -226,10 +226,10 @@ class MultiTask(VisionTask):
                     f"{suggest(name, self.tasks)}"
                 )
             _check_labels(name, self.tasks[name], there[name]["target"])
-        taught = [name for name in self.tasks if name in there and not (learning and self._learns_nothing(name))]
+        taught = [name for name in self.tasks if name in there and not (learning and self._trains_nothing(name))]
         return {name: chosen_rows(batch, name) for name in taught}
 
-    def _learns_nothing(self, name: str) -> bool:
+    def _trains_nothing(self, name: str) -> bool:
         settings = self.head_settings[name]
         return settings.weight == 0 or (settings.freeze and self._backbone_frozen)
 
@@ -237,20 +237,20 @@ class MultiTask(VisionTask):
         return {name: batch["target"]["heads"][name]["rows"].shape[0] if name in rows else 0 for name in self.tasks}
 
     def train_batch(self, batch: Batch) -> Batch:
-        """Every head's own changes and counts; none may change the picture, which belongs to all of them."""
+        """Every head's own changes and counts; none may change the image, which belongs to all of them."""
         heads = dict(batch["target"]["heads"])
         for name in self._rows(batch, learning=True):
             own = batch_of(batch, name)
             changed = self.tasks[name].train_batch(own)
             if changed["inputs"] is not own["inputs"]:
                 raise UsageError(
-                    f"model.heads.{name}: mixes pictures (mixup, cutmix), which belong to all heads; leave it out"
+                    f"model.heads.{name}: mixes images (mixup, cutmix), which belong to all heads; leave it out"
                 )
             heads[name] = {**heads[name], "target": changed["target"]}
         return {**batch, "target": {**batch["target"], "heads": heads}}
 
     def on_fit_start(self) -> None:
-        """Refuses heads that would learn and that no part of the data serves."""
+        """Refuses heads that would be trained and for which no part of the data has labels."""
         super().on_fit_start()
         trainer: Any = self.trainer
         parts: Mapping[str, str] = getattr(trainer.datamodule, "serves", {})
@@ -296,10 +296,10 @@ class MultiTask(VisionTask):
         return decoded
 
     def measure(self, decoded: Mapping[str, Any], batch: Batch) -> None:
-        """Feeds the metrics of every head that has labels; `decoded` holds answers for those pictures alone."""
-        for name, answers in decoded.items():
+        """Feeds the metrics of every head that has labels; `decoded` holds predictions for those images alone."""
+        for name, predictions in decoded.items():
             if name in batch["target"]["heads"]:
-                self.tasks[name].measure(answers, batch_of(batch, name))
+                self.tasks[name].measure(predictions, batch_of(batch, name))
                 self.metrics.seen(name)  # type: ignore[operator]
 
     def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
@@ -317,7 +317,7 @@ class MultiTask(VisionTask):
         }
 
     def predictions(self, decoded: Mapping[str, Any], batch: Batch) -> list[Prediction]:
-        """The heads that have a label on an image answer for it; others were not asked."""
+        """The heads that have a label on an image prediction for it; others were not asked."""
         parts: list[dict[str, Prediction]] = [{} for _ in batch["id"]]
         for name, found in decoded.items():
             if name not in batch["target"]["heads"]:
@@ -326,20 +326,20 @@ class MultiTask(VisionTask):
             rows = batch["target"]["heads"][name]["rows"].tolist()
             for row, prediction in zip(rows, self.tasks[name].predictions(found, own), strict=True):
                 parts[row][name] = prediction
-        return [Answers(each) for each in parts]
+        return [MultiTaskPrediction(each) for each in parts]
 
     @property
     def protocol(self) -> str:
-        told = "; ".join(f"{name}: {task.protocol}" for name, task in self.tasks.items())
-        return f"score: {JointMetrics.PROTOCOL}; {told}"
+        message = "; ".join(f"{name}: {task.protocol}" for name, task in self.tasks.items())
+        return f"score: {JointMetrics.PROTOCOL}; {message}"
 
-    # ------------------------------------------------------------------ answers
+    # ------------------------------------------------------------------ predictions
 
     def decode(self, outputs: Any, options: Mapping[str, Any] | None = None, *, second: Any = None) -> dict[str, Any]:
         """What every head found, by its name, in input pixels.
 
         Args:
-            outputs: Of the network.
+            outputs: Outputs of the network.
             options: For each head those of its task's `decode`: `{"objects": {"score_threshold": 0.3}}`.
             second: The engine of the second stage of the one head that has one, in place of the network's own.
         """
@@ -371,9 +371,9 @@ class MultiTask(VisionTask):
 
     def restore(self, decoded: Mapping[str, Any], geometry: Sequence[Geometry]) -> list[Prediction]:
         found = {name: self.tasks[name].restore(each, geometry) for name, each in decoded.items()}
-        return list(to_answers(found))
+        return list(to_predictions(found))
 
-    # ------------------------------------------------------------------ optimiser, modes, memory
+    # ------------------------------------------------------------------ optimizer, modes, memory
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The backbone at the rate of the whole, every head at its own, and the weights of the balancing."""
@@ -382,8 +382,8 @@ class MultiTask(VisionTask):
         groups = sorted_parameters(holder, self.optim)
         for name, task in self.tasks.items():
             groups += [{**group, "name": f"{name}.{group['name']}"} for group in task.parameter_groups()]
-        if learnt := [p for p in self.balance.parameters() if p.requires_grad]:
-            groups.append({"params": learnt, "lr": self.optim.lr, "weight_decay": 0.0, "name": "balance"})
+        if trained := [p for p in self.balance.parameters() if p.requires_grad]:
+            groups.append({"params": trained, "lr": self.optim.lr, "weight_decay": 0.0, "name": "balance"})
         return groups
 
     def configure_optimizers(self) -> Any:
@@ -413,23 +413,23 @@ class MultiTask(VisionTask):
     def served(self) -> VisionTask:
         """The heads as they are handed out, without what training alone needs."""
         plain = {name: task.served() for name, task in self.tasks.items()}
-        if all(plain[name] is task for name, task in self.tasks.items()) and not self._balance_learns():
+        if all(plain[name] is task for name, task in self.tasks.items()) and not self._balance_trains():
             return self
         out = copy.deepcopy(self)
         out.balance = build_balance("fixed", list(plain))
         out._config = {**self._config, "balance": "fixed", "balance_options": None}
         return out
 
-    def _balance_learns(self) -> bool:
+    def _balance_trains(self) -> bool:
         return bool(self.balance.state_dict())
 
 
 def _check_labels(name: str, task: VisionTask, target: Any) -> None:
     known = (target[0] if isinstance(target, list) else target).keys()
     if any(key not in known for key in task.targets):
-        told = ", ".join(sorted(key for key in known if not key.startswith("file_"))) or "none"
+        message = ", ".join(sorted(key for key in known if not key.startswith("file_"))) or "none"
         raise UsageError(
-            f"model.heads.{name}: {task.name} learns from {', '.join(task.targets)} and its data has {told}; give it "
+            f"model.heads.{name}: {task.name} trains on {', '.join(task.targets)} and its data has {message}; give it "
             "a part with those labels"
         )
 
@@ -444,7 +444,7 @@ def _on(body: Backbone, task: VisionTask) -> nn.Module:
 
 
 def _hand_over(task: VisionTask, normalize: Normalize) -> None:
-    """Leaves a head's network and normalisation to the joint model: the task refers to them and does not store them."""
+    """Leaves a head's network and normalization to the joint model: the task refers to them and does not store them."""
     for name, module in (("network", task.network), ("normalize", normalize)):
         del task._modules[name]
         task.__dict__[name] = module

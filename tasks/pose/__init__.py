@@ -1,4 +1,4 @@
-"""Pose estimation: keypoints of persons, hands, animals, on any timm backbone and any skeleton."""
+"""Pose estimation: keypoints of people, hands, animals, on any timm backbone and any skeleton."""
 
 from tasks.pose.task import PoseTask
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
-from tasks.pose.codec import Decoding
-from tasks.pose.postprocess import FoundPersons
+from tasks.pose.postprocess import PoseCandidates
 from visionkit.backbones import Backbone
+from visionkit.families.keypoints.heatmaps import Decoding
 from visionkit.geometry import InputSpec
 from visionkit.skeleton import Skeleton
 
@@ -19,13 +19,13 @@ class PoseLimits(NamedTuple):
     """What a call to `decode` chooses.
 
     Attributes:
-        decoding: In place of the architecture's own, where it reads peaks.
-        max_persons: Maximum number of persons of a whole image; None as the architecture has it.
+        decoding: Decoding that replaces the architecture's own, where it reads peaks.
+        max_people: Maximum number of people of a whole image; None as the architecture has it.
         second: The engine of the second stage, in place of the network's own.
     """
 
     decoding: Decoding | None
-    max_persons: int | None
+    max_people: int | None
     second: Callable[..., Tensor] | None = None
 
 
@@ -34,7 +34,7 @@ class PoseArchitecture:
 
     Attributes:
         whole: It processes whole images; otherwise one person per crop.
-        flips: Its results for a mirrored image can be mirrored back.
+        flips: Its results for a flipped image can be flipped back.
     """
 
     whole: ClassVar[bool] = False
@@ -62,12 +62,12 @@ class PoseArchitecture:
 
     @abstractmethod
     def build(self, backbone: Backbone, skeleton: Skeleton, spec: InputSpec) -> Any:
-        """The network on a backbone with `maps`, for the keypoints of a skeleton and images of one kind."""
+        """The network on a backbone with `maps`, for the keypoints of a skeleton and images of one type."""
 
     @abstractmethod
     def losses(self, network: Any, outputs: Any, target: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Named terms, already weighted; `target` has one dict per image with `keypoints` in input pixels."""
 
     @abstractmethod
-    def decode(self, network: Any, outputs: Any, limits: PoseLimits) -> list[FoundPersons]:
-        """The persons of each image or crop in input pixels."""
+    def decode(self, network: Any, outputs: Any, limits: PoseLimits) -> list[PoseCandidates]:
+        """The people of each image or crop in input pixels."""

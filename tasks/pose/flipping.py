@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tasks.pose.network import mirrored_limbs
+from tasks.pose.network import flipped_limbs
 from visionkit.errors import UsageError
 
 
@@ -18,28 +18,28 @@ def check_flip_test(task: Any) -> None:
         UsageError: The line states why.
     """
     if not task.architecture.flips:
-        raise UsageError(f"model.flip_test: {task.chosen} finds other boxes in a mirrored image; leave it out")
+        raise UsageError(f"model.flip_tta: {task.chosen} finds other boxes in a flipped image; leave it out")
     skeleton, width, cell = task.skeleton, task.input.size[1], task.architecture.cell
-    if getattr(task.network, "limbs", None) and mirrored_limbs(skeleton.limbs, skeleton.mirror) is None:
+    if getattr(task.network, "limbs", None) and flipped_limbs(skeleton.limbs, skeleton.flip_indices) is None:
         raise UsageError(
-            f"skeleton {skeleton.name}: flip_test wants edges that are mirror images of each other, as its mirrored "
-            "pairs say; add the missing ones or leave flip_test out"
+            f"skeleton {skeleton.name}: flip_test needs edges that are flipped counterparts, as its flipped "
+            "pairs state; add the missing ones or leave flip_test out"
         )
-    if cell and (width % cell or task.input.fit == "native"):
-        raise UsageError(f"model.flip_test: wants an input width that is a multiple of {cell:g}, not {width}")
+    if cell and (width % cell or task.input.resize_mode == "native"):
+        raise UsageError(f"model.flip_tta: needs an input width that is a multiple of {cell:g}, not {width}")
 
 
-def flip_averaged(run: Callable[[Tensor], Any], mirrored: Callable[[Any], Any]) -> Callable[[Tensor], Any]:
+def flip_averaged(run: Callable[[Tensor], Any], flipped: Callable[[Any], Any]) -> Callable[[Tensor], Any]:
     """Runs a network on an image and on its flip.
 
     Args:
         run: (B, C, H, W) to a NamedTuple of outputs.
-        mirrored: Outputs on a flipped image to those on the image itself.
+        flipped: Outputs on a flipped image to those on the image itself.
     """
 
     def wrapped(image: Tensor) -> Any:
         outputs = run(image)
-        other = mirrored(run(image.flip(-1)))
+        other = flipped(run(image.flip(-1)))
         return type(outputs)(*((a + b) / 2 for a, b in zip(outputs, other, strict=True)))
 
     return wrapped

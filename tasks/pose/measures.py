@@ -1,4 +1,4 @@
-"""Every number of found persons against true ones: COCO's ten, PCK, and the errors of faces and hands.
+"""Every number of found people against true ones: COCO's ten, PCK, and the errors of faces and hands.
 
 Taken by the metric of a training and by `visionkit evaluate` alike.
 """
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.pose.oks import Found, Truth, evaluate, oks
+from visionkit.families.keypoints.oks import PoseResults, Truth, evaluate, oks
 from visionkit.skeleton import Skeleton
 
-PCK_SHARE = {"torso": 0.2, "head": 0.5}
-"""A joint is right within this share of the torso (PCK) or of the head (PCKh)."""
+PCK_FRACTION = {"torso": 0.2, "head": 0.5}
+"""A keypoint is right within this fraction of the torso (PCK) or of the head (PCKh)."""
 
 FACE_LIMIT = 0.08
 """NME up to which the area under the cumulative error of faces is taken."""
@@ -30,43 +30,43 @@ class Measures:
     """What was measured.
 
     Attributes:
-        values: By name: `ap` and so on, `pck`, `pckh`, and for faces and hands `epe`, `nme`, `nme_box`, `auc`.
-        joints: (K, 3) share of correct keypoints, mean similarity and number of labelled ones.
-        images: (I,) int64 numbers of the images with labelled people.
+        values: Values by name: `ap` and so on, `pck`, `pckh`, and for faces and hands `epe`, `nme`, `nme_box`, `auc`.
+        keypoints: (K, 3) fraction of correct keypoints, mean similarity and number of labeled ones.
+        images: (I,) int64 numbers of the images with labeled people.
         of_images: (I, 4) float64, see `IMAGE_COLUMNS`.
     """
 
     values: dict[str, float]
-    joints: np.ndarray
+    keypoints: np.ndarray
     images: np.ndarray
     of_images: np.ndarray
 
 
-def measure(found: Found, true: Truth, skeleton: Skeleton, sigmas: np.ndarray) -> Measures:
-    """Measures found persons.
+def measure(found: PoseResults, true: Truth, skeleton: Skeleton, sigmas: np.ndarray) -> Measures:
+    """Measures found people.
 
     Args:
-        found: In any order.
-        true: In any order.
-        skeleton: Of both.
+        found: Predictions in any order.
+        true: Ground truth in any order.
+        skeleton: Skeleton of both.
         sigmas: (K,) of object keypoint similarity.
     """
     values = evaluate(found, true, sigmas)
     distance, similar = _pairs(found, true, sigmas)
-    labelled = (true.keypoints[:, :, 2] > 0) & ~true.crowd[:, None]
-    joints = np.zeros((len(skeleton), 3))
-    joints[:, 2] = labelled.sum(axis=0)
-    joints[:, 1] = np.where(labelled, similar, 0).sum(axis=0) / np.maximum(labelled.sum(axis=0), 1)
+    labeled = (true.keypoints[:, :, 2] > 0) & ~true.crowd[:, None]
+    keypoints = np.zeros((len(skeleton), 3))
+    keypoints[:, 2] = labeled.sum(axis=0)
+    keypoints[:, 1] = np.where(labeled, similar, 0).sum(axis=0) / np.maximum(labeled.sum(axis=0), 1)
     torso = skeleton.pair("torso")
     unit = _lengths(true, torso) if torso else (true.boxes[:, 2:] - true.boxes[:, :2]).max(axis=1, initial=0)
-    values["pck"], joints[:, 0] = _share(distance, labelled, unit * PCK_SHARE["torso"])
+    values["pck"], keypoints[:, 0] = _fraction(distance, labeled, unit * PCK_FRACTION["torso"])
     if head := skeleton.pair("head"):
-        values["pckh"], joints[:, 0] = _share(distance, labelled, _lengths(true, head) * PCK_SHARE["head"])
-    epe, nme = _means(distance, labelled), np.full(len(labelled), np.nan)
+        values["pckh"], keypoints[:, 0] = _fraction(distance, labeled, _lengths(true, head) * PCK_FRACTION["head"])
+    epe, nme = _means(distance, labeled), np.full(len(labeled), np.nan)
     if has_errors(skeleton):
         nme = epe / face_units(true, skeleton)
-        values |= _errors(distance, labelled, nme, epe / _box_units(true), skeleton)
-    return Measures(values, joints, *_of_images(true, labelled, similar, epe, nme))
+        values |= _errors(distance, labeled, nme, epe / _box_units(true), skeleton)
+    return Measures(values, keypoints, *_of_images(true, labeled, similar, epe, nme))
 
 
 def has_errors(skeleton: Skeleton) -> bool:
@@ -80,11 +80,11 @@ def face_units(true: Truth, skeleton: Skeleton) -> np.ndarray:
     return _lengths(true, eyes) if eyes else _box_units(true)
 
 
-def shares_protocol(skeleton: Skeleton) -> str:
-    """How the shares of correct keypoints are taken, for a protocol."""
+def fractions_protocol(skeleton: Skeleton) -> str:
+    """How the fractions of correct keypoints are taken, for a protocol."""
     torso = "the torso" if skeleton.torso else "the box's longer side"
-    told = f"PCK@{PCK_SHARE['torso']:g} by {torso}"
-    return f"{told}, PCKh@{PCK_SHARE['head']:g} by the head's length" if skeleton.head else told
+    message = f"PCK@{PCK_FRACTION['torso']:g} by {torso}"
+    return f"{message}, PCKh@{PCK_FRACTION['head']:g} by the head's length" if skeleton.head else message
 
 
 def errors_protocol(skeleton: Skeleton) -> str:
@@ -95,17 +95,17 @@ def errors_protocol(skeleton: Skeleton) -> str:
     unit = f"the distance {skeleton.interocular[0]} to {skeleton.interocular[1]}" if skeleton.interocular else by_box
     area = f"NME from 0 to {FACE_LIMIT:g}" if skeleton.subject == "face" else f"EPE from 0 to {HAND_LIMIT:g} px"
     return (
-        f"EPE in file pixels, mean over labelled keypoints; NME by {unit}, NME_box by {by_box}, mean over "
-        f"{skeleton.subject}s; AUC of the share within {area}, exact; who was not found counts in AUC alone"
+        f"EPE in file pixels, mean over labeled keypoints; NME by {unit}, NME_box by {by_box}, mean over "
+        f"{skeleton.subject}s; AUC of the fraction within {area}, exact; who was not found counts in AUC alone"
     )
 
 
 def _errors(
-    distance: np.ndarray, labelled: np.ndarray, nme: np.ndarray, nme_box: np.ndarray, skeleton: Skeleton
+    distance: np.ndarray, labeled: np.ndarray, nme: np.ndarray, nme_box: np.ndarray, skeleton: Skeleton
 ) -> dict[str, float]:
-    reached = labelled & np.isfinite(distance)
+    reached = labeled & np.isfinite(distance)
     out = {"epe": float(distance[reached].mean()) if reached.any() else -1.0}
-    some = labelled.any(axis=1)
+    some = labeled.any(axis=1)
     for name, values in (("nme", nme), ("nme_box", nme_box)):
         known = values[some & np.isfinite(values)]
         out[name] = float(known.mean()) if len(known) else -1.0
@@ -113,16 +113,16 @@ def _errors(
         # An infinite error is a face that was missed; NaN one whose unit nobody knows.
         spread = nme[some & ~np.isnan(nme)] / FACE_LIMIT
     else:
-        spread = distance[labelled] / HAND_LIMIT
+        spread = distance[labeled] / HAND_LIMIT
     out["auc"] = float(np.maximum(0.0, 1.0 - spread).mean()) if len(spread) else -1.0
     return out
 
 
-def _means(distance: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-    """(M,) mean distance over the labelled keypoints of each person; inf where it was not found."""
-    total = np.where(labelled, distance, 0.0).sum(axis=1)
+def _means(distance: np.ndarray, labeled: np.ndarray) -> np.ndarray:
+    """(M,) mean distance over the labeled keypoints of each person; inf where it was not found."""
+    total = np.where(labeled, distance, 0.0).sum(axis=1)
     with np.errstate(invalid="ignore"):
-        return np.asarray(total / np.maximum(labelled.sum(axis=1), 1))
+        return np.asarray(total / np.maximum(labeled.sum(axis=1), 1))
 
 
 def _box_units(true: Truth) -> np.ndarray:
@@ -132,10 +132,10 @@ def _box_units(true: Truth) -> np.ndarray:
 
 
 def _of_images(
-    true: Truth, labelled: np.ndarray, similar: np.ndarray, epe: np.ndarray, nme: np.ndarray
+    true: Truth, labeled: np.ndarray, similar: np.ndarray, epe: np.ndarray, nme: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    some = labelled.any(axis=1)
-    score = np.where(labelled, similar, 0.0).sum(axis=1) / np.maximum(labelled.sum(axis=1), 1)
+    some = labeled.any(axis=1)
+    score = np.where(labeled, similar, 0.0).sum(axis=1) / np.maximum(labeled.sum(axis=1), 1)
     images, number = np.unique(true.image[some], return_inverse=True)
     out = np.full((len(images), len(IMAGE_COLUMNS)), -1.0)
     out[:, 0] = np.bincount(number, minlength=len(images))
@@ -147,23 +147,23 @@ def _of_images(
     return images, out
 
 
-def _pairs(found: Found, true: Truth, sigmas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distance and similarity of every true joint to that of the found person most like its own; inf where none is.
+def _pairs(found: PoseResults, true: Truth, sigmas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distance and similarity of every true keypoint to that of the found person most like its own; inf where none is.
 
     Returns:
         (M, K) pixels and (M, K) in [0, 1].
     """
-    count, joints = true.keypoints.shape[:2]
-    distance, similar = np.full((count, joints), np.inf), np.zeros((count, joints))
+    count, keypoints = true.keypoints.shape[:2]
+    distance, similar = np.full((count, keypoints), np.inf), np.zeros((count, keypoints))
     order = np.argsort(found.image, kind="stable")
     for image in np.unique(true.image):
         g = np.flatnonzero((true.image == image) & ~true.crowd)
         first, last = np.searchsorted(found.image[order], [image, image + 1])
         d = order[first:last]
-        values = oks(found.joints[d], true.keypoints[g], true.area[g], true.boxes[g], sigmas)
+        values = oks(found.keypoints[d], true.keypoints[g], true.area[g], true.boxes[g], sigmas)
         for _ in range(min(values.shape)):
             row, column = np.unravel_index(int(values.argmax()), values.shape)
-            offset = found.joints[d[row]] - true.keypoints[g[column], :, :2]
+            offset = found.keypoints[d[row]] - true.keypoints[g[column], :, :2]
             distance[g[column]] = np.sqrt((offset**2).sum(axis=1))
             exponent = (offset**2).sum(axis=1) / (2 * sigmas) ** 2 / (true.area[g[column]] + np.spacing(1)) / 2
             similar[g[column]] = np.exp(-exponent)
@@ -172,16 +172,19 @@ def _pairs(found: Found, true: Truth, sigmas: np.ndarray) -> tuple[np.ndarray, n
 
 
 def _lengths(true: Truth, pair: tuple[int, int]) -> np.ndarray:
-    """(M,) distance of two joints; NaN where one of them is not labelled."""
+    """(M,) distance of two keypoints; NaN where one of them is not labeled."""
     ends = true.keypoints[:, list(pair)]
     length = np.sqrt(((ends[:, 0, :2] - ends[:, 1, :2]) ** 2).sum(axis=1))
     return np.where((ends[..., 2] > 0).all(axis=1) & (length > 0), length, np.nan)
 
 
-def _share(distance: np.ndarray, labelled: np.ndarray, limit: np.ndarray) -> tuple[float, np.ndarray]:
-    """Mean over joints of the share within the limit, and that share of each; persons without a limit are left out."""
-    counted = labelled & np.isfinite(limit)[:, None]
+def _fraction(distance: np.ndarray, labeled: np.ndarray, limit: np.ndarray) -> tuple[float, np.ndarray]:
+    """Mean over keypoints of the fraction within the limit, and that fraction of each.
+
+    People without a limit are left out.
+    """
+    counted = labeled & np.isfinite(limit)[:, None]
     right = counted & (distance <= np.where(np.isfinite(limit), limit, 0)[:, None])
     number = counted.sum(axis=0)
-    share = np.where(number > 0, right.sum(axis=0) / np.maximum(number, 1), np.nan)
-    return float(np.nanmean(share)) if number.any() else -1.0, np.nan_to_num(share, nan=-1.0)
+    fraction = np.where(number > 0, right.sum(axis=0) / np.maximum(number, 1), np.nan)
+    return float(np.nanmean(fraction)) if number.any() else -1.0, np.nan_to_num(fraction, nan=-1.0)

@@ -1,4 +1,4 @@
-"""COCO's ten numbers, the share of correct keypoints, and a table of joints, all in file pixels."""
+"""COCO's ten numbers, the fraction of correct keypoints, and a table of keypoints, all in file pixels."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from tasks.pose.measures import IMAGE_COLUMNS, measure
-from tasks.pose.oks import Found, Truth
+from visionkit.families.keypoints.oks import PoseResults, Truth
 from visionkit.skeleton import Skeleton, subject_areas
 
 _LOW = 1 << 28  # a number of 56 bits is two columns of float64
 
 
 class PoseMetrics(Metric):
-    """Collects found and true persons, and measures them when the split is done.
+    """Collects found and true people, and measures them when the split is done.
 
     `compute` gives `ap`, `ap50`, `ap75`, `ap_medium`, `ap_large`, the same of `ar`, `pck` (by the torso, or by the
     box's longer side where the skeleton names no torso), `pckh` (where it names a head), for faces and hands `epe`,
-    `nme`, `nme_box` and `auc`, `joints`, (K, 3): share of correct keypoints, mean similarity, and number of labelled
-    ones, and `images`, the values of each image, for `image_table`.
+    `nme`, `nme_box` and `auc`, `keypoints`, (K, 3): fraction of correct keypoints, mean similarity, and number of
+    labeled ones, and `images`, the values of each image, for `image_table`.
 
     Args:
         skeleton: Gives sigmas, head and torso.
@@ -34,7 +34,7 @@ class PoseMetrics(Metric):
     higher_is_better = True
 
     found_image: list[Tensor]
-    found_joints: list[Tensor]
+    found_keypoints: list[Tensor]
     found_scores: list[Tensor]
     true_image: list[Tensor]
     true_keypoints: list[Tensor]
@@ -45,41 +45,41 @@ class PoseMetrics(Metric):
         self.skeleton = skeleton
         self.sigmas = skeleton.oks_sigmas()
         self.names: dict[int, str] = {}
-        for name in ("found_image", "found_joints", "found_scores", "true_image", "true_keypoints", "true_rest"):
+        for name in ("found_image", "found_keypoints", "found_scores", "true_image", "true_keypoints", "true_rest"):
             self.add_state(name, [], dist_reduce_fx="cat")
 
     def reset(self) -> None:
         super().reset()
         self.names = {}
 
-    def update(self, found: Sequence[Found], true: Sequence[Truth]) -> None:
-        """Adds pictures, or crops of pictures; crops of one picture name the same one."""
+    def update(self, found: Sequence[PoseResults], true: Sequence[Truth]) -> None:
+        """Adds images, or crops of images; crops of one image name the same one."""
         for each in found:
             self.found_image.append(torch.from_numpy(np.asarray(each.image, np.int64)))
-            self.found_joints.append(torch.from_numpy(np.asarray(each.joints, np.float64)))
+            self.found_keypoints.append(torch.from_numpy(np.asarray(each.keypoints, np.float64)))
             self.found_scores.append(torch.from_numpy(np.asarray(each.scores, np.float64)))
         for there in true:
-            self.names[picture_number(there.name)] = there.name
+            self.names[image_id(there.name)] = there.name
             self.true_image.append(torch.from_numpy(np.asarray(there.image, np.int64)))
             self.true_keypoints.append(torch.from_numpy(np.asarray(there.keypoints, np.float64)))
             rest = np.column_stack([there.area, there.crowd, there.boxes]).astype(np.float64)
             self.true_rest.append(torch.from_numpy(rest))
 
     def compute(self) -> dict[str, Tensor]:
-        joints = len(self.skeleton)
-        found = Found(
+        found_keypoints = len(self.skeleton)
+        found = PoseResults(
             _numpy(self.found_image, np.int64),
-            _numpy(self.found_joints).reshape(-1, joints, 2),
+            _numpy(self.found_keypoints).reshape(-1, found_keypoints, 2),
             _numpy(self.found_scores),
         )
         rest = _numpy(self.true_rest).reshape(-1, 6)
-        keypoints = _numpy(self.true_keypoints).reshape(-1, joints, 3)
+        keypoints = _numpy(self.true_keypoints).reshape(-1, found_keypoints, 3)
         true = Truth(_numpy(self.true_image, np.int64), keypoints, rest[:, 0], rest[:, 1] > 0, rest[:, 2:])
         self.names = _of_all(self.names)
         measured = measure(found, true, self.skeleton, self.sigmas)
         out = {name: torch.tensor(value, dtype=torch.float32) for name, value in measured.values.items()}
         images = np.column_stack([*np.divmod(measured.images, _LOW), measured.of_images])
-        return {**out, "joints": torch.from_numpy(measured.joints).float(), "images": torch.from_numpy(images)}
+        return {**out, "keypoints": torch.from_numpy(measured.keypoints).float(), "images": torch.from_numpy(images)}
 
 
 def _numpy(parts: Any, dtype: Any = np.float64) -> np.ndarray:
@@ -97,8 +97,8 @@ def _of_all(names: dict[int, str]) -> dict[int, str]:
     return {number: name for part in parts for number, name in part.items()}
 
 
-def joint_table(values: Tensor, skeleton: Skeleton) -> list[dict[str, Any]]:
-    """A row a joint.
+def keypoint_table(values: Tensor, skeleton: Skeleton) -> list[dict[str, Any]]:
+    """A row per joint.
 
     Args:
         values: (K, 3) of `PoseMetrics`.
@@ -106,17 +106,17 @@ def joint_table(values: Tensor, skeleton: Skeleton) -> list[dict[str, Any]]:
     """
     name = "PCKh" if skeleton.head else "PCK"
     return [
-        {"joint": joint, name: float(share), "mean OKS": float(similar), "labelled": int(number)}
-        for joint, (share, similar, number) in zip(skeleton.keypoints, values.tolist(), strict=True)
+        {"keypoint": joint, name: float(fraction), "mean OKS": float(similar), "labeled": int(number)}
+        for joint, (fraction, similar, number) in zip(skeleton.keypoints, values.tolist(), strict=True)
     ]
 
 
 def image_table(values: Tensor, names: Mapping[int, str]) -> list[dict[str, Any]]:
-    """A row an image, in the order of their names.
+    """A row per image, in the order of their names.
 
     Args:
         values: `images` of `PoseMetrics`.
-        names: By `picture_number`.
+        names: Names by `image_id`.
     """
     rows: list[dict[str, Any]] = [
         {"image": names.get(int(high) * _LOW + int(low), ""), **dict(zip(IMAGE_COLUMNS, rest, strict=True))}
@@ -125,24 +125,24 @@ def image_table(values: Tensor, names: Mapping[int, str]) -> list[dict[str, Any]
     return sorted(rows, key=lambda row: str(row["image"]))
 
 
-def picture_number(name: str) -> int:
-    """A number for a picture's name, the same on every process; crops of one picture are put together by it."""
+def image_id(name: str) -> int:
+    """A number for an image's name, the same on every process; crops of one image are put together by it."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "big")
 
 
 def truth_of(target: Mapping[str, Tensor], keypoints: Tensor, name: str) -> Truth:
-    """The true persons of one picture, or of one crop.
+    """The true people of one image, or of one crop.
 
     Args:
-        target: What was labelled; `file_...` keys are in file pixels.
+        target: What was labeled; `file_...` keys are in file pixels.
         keypoints: (N, K, 3) in file pixels.
-        name: Of the picture.
+        name: Name of the image.
     """
     places = keypoints.detach().cpu().double().numpy()
     count = len(places)
-    labelled = places[..., 2:] > 0
-    low = np.where(labelled, places[..., :2], np.inf).min(axis=1, initial=np.inf)
-    high = np.where(labelled, places[..., :2], -np.inf).max(axis=1, initial=-np.inf)
+    labeled = places[..., 2:] > 0
+    low = np.where(labeled, places[..., :2], np.inf).min(axis=1, initial=np.inf)
+    high = np.where(labeled, places[..., :2], -np.inf).max(axis=1, initial=-np.inf)
     around = np.nan_to_num(np.concatenate([low, high], axis=1), posinf=0.0, neginf=0.0)
 
     def given(*keys: str) -> np.ndarray | None:
@@ -154,4 +154,4 @@ def truth_of(target: Mapping[str, Tensor], keypoints: Tensor, name: str) -> Trut
     area = subject_areas(given("file_area", "area"), boxes)
     crowd = given("file_iscrowd", "iscrowd")
     crowd = np.zeros(count) if crowd is None else crowd
-    return Truth(np.full(count, picture_number(name)), places, area, crowd > 0, boxes, name)
+    return Truth(np.full(count, image_id(name)), places, area, crowd > 0, boxes, name)

@@ -1,4 +1,4 @@
-"""Discs and offsets (UDP; Huang et al., 2020): which cells are near a joint, and from each of them the way to it.
+"""Discs and offsets (UDP; Huang et al., 2020): which cells are near a keypoint, and from each of them the way to it.
 
 The paper's other half, sizes measured between the middles of pixels so that a flip, a crop and a map agree, is how
 `visionkit.geometry` and `draw_gaussians` measure anyway.
@@ -19,7 +19,7 @@ _REACH = 1  # the cells about the peak whose offsets are heard, to each side
 
 
 def draw_offsets(places: Tensor, size: tuple[int, int], stride: float, sigma: float) -> tuple[Tensor, Tensor]:
-    """Draws a disc about each place and the way to it from every cell.
+    """Draws a disc about each position and the way to it from every cell.
 
     Args:
         places: (..., 2) x, y in input pixels.
@@ -31,21 +31,21 @@ def draw_offsets(places: Tensor, size: tuple[int, int], stride: float, sigma: fl
         (..., h, w) 1 inside the disc and 0 outside, and (..., 2, h, w) the offset in x and y in radii, both float32.
     """
     radius = RADIUS * sigma
-    centre = places.float() / stride - 0.5
-    x = centre[..., 0:1] - torch.arange(size[1], device=places.device, dtype=torch.float32)
-    y = centre[..., 1:2] - torch.arange(size[0], device=places.device, dtype=torch.float32)
+    center = places.float() / stride - 0.5
+    x = center[..., 0:1] - torch.arange(size[1], device=places.device, dtype=torch.float32)
+    y = center[..., 1:2] - torch.arange(size[0], device=places.device, dtype=torch.float32)
     x, y = torch.broadcast_tensors(x[..., None, :], y[..., :, None])
     return (x * x + y * y <= radius**2).float(), torch.stack([x, y], dim=-3) / radius
 
 
 def read_offsets(maps: Tensor, offsets: Tensor, stride: float, sigma: float) -> tuple[Tensor, Tensor]:
-    """Finds the middle of each disc, and asks the cells there where the joint is.
+    """Finds the middle of each disc, and asks the cells there where the keypoint is.
 
     Args:
         maps: (..., h, w) float.
         offsets: (..., 2, h, w) float, in radii.
         stride: Input pixels a cell.
-        sigma: As they were drawn.
+        sigma: Standard deviation, as they were drawn.
 
     Returns:
         (..., 2) x, y in input pixels and (...) the height of the map there, both float32.
@@ -67,8 +67,8 @@ def read_offsets(maps: Tensor, offsets: Tensor, stride: float, sigma: float) -> 
     total = weight.sum(dim=(1, 2))
     found = []
     for axis, (at, alone) in enumerate(((x, cell % columns), (y, cell // columns))):
-        told = ways[index[:, None, None], axis, y, x] + at
-        mean = (told * weight).sum(dim=(1, 2)) / total.clamp(min=1e-6)
+        message = ways[index[:, None, None], axis, y, x] + at
+        mean = (message * weight).sum(dim=(1, 2)) / total.clamp(min=1e-6)
         found.append(torch.where(total > 1e-6, mean, alone.float()))
     return (torch.stack(found, dim=-1) + 0.5).reshape(*lead, 2) * stride, height.reshape(lead)
 

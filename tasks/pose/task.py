@@ -1,4 +1,4 @@
-"""Pose estimation: where are the joints of each person, animal or hand?"""
+"""Pose estimation: where are the keypoints of each person, animal or hand?"""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from torchmetrics import MetricCollection
 
 from tasks.pose.architecture import PoseArchitecture, PoseLimits
 from tasks.pose.architectures.keypoint_rcnn import PUBLIC, fetch_public, load_torchvision, public_arguments
-from tasks.pose.codec import Decoding
 from tasks.pose.flipping import check_flip_test, flip_averaged
 from tasks.pose.loss import as_targets
-from tasks.pose.measures import errors_protocol, shares_protocol
-from tasks.pose.metrics import PoseMetrics, image_table, joint_table, picture_number, truth_of
+from tasks.pose.measures import errors_protocol, fractions_protocol
+from tasks.pose.metrics import PoseMetrics, image_id, image_table, keypoint_table, truth_of
 from tasks.pose.network import HeatmapOutputs
-from tasks.pose.oks import Found
-from tasks.pose.postprocess import FoundPersons, in_file, merge_crops, to_predictions
+from tasks.pose.postprocess import PoseCandidates, in_file, merge_crops, to_predictions
 from visionkit.architecture_task import ArchitectureTask
 from visionkit.architectures import Architectures
-from visionkit.crops import PersonCrop, whole_picture
-from visionkit.detection.task import build_backbone
+from visionkit.crops import PersonCrop, whole_image_box
 from visionkit.errors import UsageError, suggest
+from visionkit.families.detection.task import build_backbone
+from visionkit.families.keypoints.heatmaps import Decoding
+from visionkit.families.keypoints.oks import PoseResults
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
 from visionkit.nn.normalize import Normalize
@@ -40,23 +40,23 @@ from visionkit.types import Batch, View
 
 
 class PoseTask(ArchitectureTask):
-    """Finds the keypoints of a skeleton: of one person a crop (top-down), or of all persons of a picture (bottom-up).
+    """Finds the keypoints of a skeleton: of one person per crop (top-down), or of all people of an image (bottom-up).
 
     Args:
         backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
         architecture: `simple_baseline` (Xiao et al., 2018), `cpm` (Convolutional Pose Machine, Wei et al., 2016) and
-            `deeppose` (Toshev and Szegedy, 2014) look at one person a crop; `openpose` (part affinity fields, Cao et
-            al., 2017) and `keypoint_rcnn` (He et al., 2017) at a whole picture.
+            `deeppose` (Toshev and Szegedy, 2014) process one person per crop; `openpose` (part affinity fields, Cao et
+            al., 2017) and `keypoint_rcnn` (He et al., 2017) a whole image.
         skeleton: A shipped name (`coco17`, `mpii16`, `lsp14`, `ap10k17`, `hand21`, `face5`), the path of a yaml file,
             or its content.
         pretrained: Start from timm's public weights, which needs the network or a filled cache.
-        crop: For networks of one person a crop, how the crop follows from a box; the data crops by it too.
-        flip_test: When it does not train, also process the mirrored image and take the mean; takes twice as long.
+        crop: For networks of one person per crop, how the crop follows from a box; the data crops by it too.
+        flip_tta: When it does not train, also process the flipped image and take the mean; takes twice as long.
         backbone_norm: Batch norms of the backbone: `batch` (trained), `frozen` (as the public network was trained) or
             `group` (for small batches).
         norm_eps: For `frozen`, what is added to the variance, where it is not the backbone's own.
         score_threshold: Score from which a person is shown.
-        joint_threshold: Score from which a joint is shown as visible.
+        keypoint_threshold: Score from which a keypoint is shown as visible.
         drop_path: Rate of stochastic depth of the backbone, where its family has it.
         **shared: See `VisionTask`; each architecture has its arguments under its name.
 
@@ -68,7 +68,7 @@ class PoseTask(ArchitectureTask):
 
     name = "pose"
     title = "Pose"
-    question = "Where are the joints of a body?"
+    question = "Where are the keypoints of a body?"
     kinds = ("poses",)
     monitor = ("val/ap", "max")
     targets = ("keypoints",)
@@ -87,11 +87,11 @@ class PoseTask(ArchitectureTask):
         skeleton: str | dict[str, Any] | None = None,
         pretrained: bool = False,
         crop: PersonCrop | None = None,
-        flip_test: bool = False,
+        flip_tta: bool = False,
         backbone_norm: Norm = "batch",
         norm_eps: float | None = None,
         score_threshold: float = 0.3,
-        joint_threshold: float = 0.3,
+        keypoint_threshold: float = 0.3,
         drop_path: float = 0.0,
         **shared: Any,
     ) -> None:
@@ -103,11 +103,11 @@ class PoseTask(ArchitectureTask):
         self.classes = self.classes or (self.skeleton.subject,)
         if len(self.classes) != 1:
             raise UsageError(
-                f"model.classes: {len(self.classes)} are given, and a skeleton belongs to one kind of subject; "
+                f"model.classes: {len(self.classes)} are given, and a skeleton belongs to one type of subject; "
                 "let data.classes name one"
             )
         self.crop = self._crop(crop)
-        self.score_threshold, self.joint_threshold = score_threshold, joint_threshold
+        self.score_threshold, self.keypoint_threshold = score_threshold, keypoint_threshold
         body = build_backbone(
             backbone,
             spec,
@@ -121,14 +121,14 @@ class PoseTask(ArchitectureTask):
         self.outputs = chosen.outputs  # type: ignore[misc]
         self.normalize = Normalize(body.mean, body.std)
         self.metrics = MetricCollection({"poses": PoseMetrics(self.skeleton)})
-        if flip_test:
+        if flip_tta:
             check_flip_test(self)
-            self.network.flip_test = True
+            self.network.flip_tta = True
 
     def _crop(self, given: PersonCrop | Mapping[str, Any] | None) -> PersonCrop | None:
         if self.architecture.whole:
             if given is not None:
-                raise UsageError(f"model.crop: {self.chosen} looks at whole pictures; leave the crop out")
+                raise UsageError(f"model.crop: {self.chosen} processes whole images; leave the crop out")
             return None
         return PersonCrop(**given) if isinstance(given, Mapping) else given or PersonCrop()
 
@@ -143,14 +143,14 @@ class PoseTask(ArchitectureTask):
     def default_input(
         cls, backbone: str = "resnet50", architecture: str = "simple_baseline", **init_args: Any
     ) -> InputSpec:
-        """A crop of 256x192, or a letterbox of 384x384 for networks of whole pictures."""
+        """A crop of 256x192, or a letterbox of 384x384 for networks of whole images."""
         if architecture in cls.architectures and cls.architectures[architecture].whole:
-            return InputSpec(size=(384, 384), fit="letterbox")
-        return InputSpec(size=(256, 192), fit="stretch")
+            return InputSpec(size=(384, 384), resize_mode="letterbox")
+        return InputSpec(size=(256, 192), resize_mode="stretch")
 
     @classmethod
     def linked(cls, name: str, **init_args: Any) -> Any:
-        """The crop, by which the data knows whether this network looks at persons or at whole pictures."""
+        """The crop, by which the data knows whether this network processes people or at whole images."""
         chosen = cls.architectures.get(init_args.get("architecture") or "simple_baseline")
         if name == "crop" and chosen is not None and not chosen.whole:
             return asdict(PersonCrop())
@@ -160,7 +160,7 @@ class PoseTask(ArchitectureTask):
         return {**super().resolved(), "skeleton": self.skeleton, "crop": self.crop}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses weights that were learnt for other keypoints, even where their number is the same."""
+        """Refuses weights that were trained for other keypoints, even where their number is the same."""
         super().on_load_checkpoint(checkpoint)
         stored = checkpoint.get("visionkit", {}).get("config", {}).get("skeleton")
         if stored is None:
@@ -170,12 +170,12 @@ class PoseTask(ArchitectureTask):
             if a != b:
                 raise UsageError(
                     f"the checkpoint's keypoint {number} is {a!r} and that of skeleton {self.skeleton.name} is {b!r}; "
-                    "train anew or give the same skeleton"
+                    "train again or give the same skeleton"
                 )
         if len(known) != len(self.skeleton):
             raise UsageError(
                 f"the checkpoint knows {len(known)} keypoints and skeleton {self.skeleton.name} has "
-                f"{len(self.skeleton)}; train anew or give the same skeleton"
+                f"{len(self.skeleton)}; train again or give the same skeleton"
             )
 
     # ------------------------------------------------------------------ learning
@@ -183,18 +183,18 @@ class PoseTask(ArchitectureTask):
     def losses(self, outputs: Any, target: Any) -> dict[str, Tensor]:
         return self.architecture.losses(self.network, outputs, as_targets(target))
 
-    def measure(self, decoded: Sequence[FoundPersons], batch: Batch) -> None:
+    def measure(self, decoded: Sequence[PoseCandidates], batch: Batch) -> None:
         found, true = [], []
-        for persons, target, geometry, name in zip(
+        for people, target, geometry, name in zip(
             decoded, batch["target"], batch["geometry"], batch["id"], strict=True
         ):
-            there = in_file(persons, geometry, self.skeleton)
-            # A box from a detector brings its score; 0 says that there was no box and the crop is not an answer.
+            there = in_file(people, geometry, self.skeleton)
+            # A box from a detector brings its score; 0 states that there was no box and the crop is not a prediction.
             sure = float(target["found"]) if "found" in target else 1.0
             scores = there.scores.double().numpy() * sure
             keep = scores > 0 if "found" in target else np.ones(len(scores), bool)
-            number = picture_number(name)
-            found.append(Found(np.full(int(keep.sum()), number), there.places.numpy()[keep], scores[keep]))
+            number = image_id(name)
+            found.append(PoseResults(np.full(int(keep.sum()), number), there.places.numpy()[keep], scores[keep]))
             if "file_keypoints" in target:
                 keypoints = target["file_keypoints"]
             else:
@@ -204,69 +204,69 @@ class PoseTask(ArchitectureTask):
         self.metrics.update(found, true)
 
     def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
-        if "joints" not in computed:
+        if "keypoints" not in computed:
             return {}
         images = image_table(computed["images"], self.metrics["poses"].names)  # type: ignore[arg-type]
-        return {"per joint": joint_table(computed["joints"], self.skeleton), PER_IMAGE: images}
+        return {"per keypoint": keypoint_table(computed["keypoints"], self.skeleton), PER_IMAGE: images}
 
     def charts(self) -> dict[str, Chart]:
-        return {"per joint": Bars("joint", "PCKh" if self.skeleton.head else "PCK")}
+        return {"per keypoint": Bars("keypoint", "PCKh" if self.skeleton.head else "PCK")}
 
     @property
     def protocol(self) -> str:
         height, width = self.input.size
-        looked = f"whole pictures, {self.input.fit} to {height}x{width}"
+        looked = f"whole images, {self.input.resize_mode} to {height}x{width}"
         if self.crop is not None:
             looked = (
-                f"one crop a person of {height}x{width} (box x {self.crop.padding:g}), boxes as the data gives them"
+                f"one crop per person of {height}x{width} (box x {self.crop.padding:g}), boxes as the data gives them"
             )
         errors, read = errors_protocol(self.skeleton), self.architecture.reading
-        flipped = "on" if getattr(self.network, "flip_test", False) else "off"
+        flipped = "on" if getattr(self.network, "flip_tta", False) else "off"
         return (
-            f"COCO OKS AP/AR (.50:.05:.95, at most 20 a picture, {self.skeleton.sigmas_told}, {AREA_TOLD}); "
-            f"{shares_protocol(self.skeleton)}; {f'{errors}; ' if errors else ''}{looked}; {read} decoding, "
+            f"COCO OKS AP/AR (.50:.05:.95, at most 20 per image, {self.skeleton.sigmas_note}, {AREA_TOLD}); "
+            f"{fractions_protocol(self.skeleton)}; {f'{errors}; ' if errors else ''}{looked}; {read} decoding, "
             f"flip test {flipped}"
         )
 
     # ------------------------------------------------------------------ serving
 
-    def looks_again(self) -> str:
+    def has_tta(self) -> str:
         if self.crop is not None:
-            return f"architecture {self.chosen} (one person a crop; openpose takes whole pictures)"
-        return "flip_test" if getattr(self.network, "flip_test", False) else ""
+            return f"architecture {self.chosen} (one person per crop; openpose takes whole images)"
+        return "flip_tta" if getattr(self.network, "flip_tta", False) else ""
 
     def plan(
         self, image: ImageSource, *, views: Views | None = None, found: Located | None = None, **options: Any
     ) -> Plan:
-        """Crops of the people that were found; without them, for networks of one person a crop, the whole image."""
+        """Crops of the people that were found; without them, for networks of one person per crop, the whole image."""
         if found is not None:
             if self.crop is None:
                 return super().plan(image, found=found)
             views = [View(self.crop.region(box, self.input.size)) for box in found.boxes]
         elif views is None:
-            views = (None if self.crop is None else View(whole_picture(image.size, self.input.size)),)
-        nobody = Poses.none(self.skeleton, self.score_threshold, self.joint_threshold)
+            views = (None if self.crop is None else View(whole_image_box(image.size, self.input.size)),)
+        nobody = Poses.none(self.skeleton, self.score_threshold, self.keypoint_threshold)
         return Plan(views, MergeObjects(partial(merge_crops, found=found, nobody=nobody)), crops=found is not None)
 
-    def augmented(self, run: Callable[..., Any], *, flip_test: bool = False, **options: Any) -> Callable[..., Any]:
-        """With `flip_test`, the mean with the outputs on the flipped image; takes twice as long."""
-        if not flip_test or getattr(self.network, "flip_test", False):  # which then does so by itself
+    def augmented(self, run: Callable[..., Any], *, flip_tta: bool = False, **options: Any) -> Callable[..., Any]:
+        """With `flip_tta`, the mean with the outputs on the flipped image; takes twice as long."""
+        if not flip_tta or getattr(self.network, "flip_tta", False):  # which then does so by itself
             return run
         check_flip_test(self)
-        return flip_averaged(run, self.network.mirrored)
+        return flip_averaged(run, self.network.flipped)
 
     def decode(
-        self, outputs: Any, decoding: Decoding | None = None, max_persons: int | None = None, *, second: Any = None
-    ) -> list[FoundPersons]:
-        """The persons of each picture or crop, in input pixels.
+        self, outputs: Any, decoding: Decoding | None = None, max_people: int | None = None, *, second: Any = None
+    ) -> list[PoseCandidates]:
+        """The people of each image or crop, in input pixels.
 
         Args:
-            outputs: Of the network.
-            decoding: In place of the task's own; of Gaussians alone.
-            max_persons: Of a whole picture, at most: 100 by default, 30 for `openpose`.
+            outputs: Outputs of the network.
+            decoding: Decoding that replaces the task's own; of Gaussians alone.
+            max_people: Maximum number of people of a whole image: 100 by default, 30 for `openpose`.
             second: For `keypoint_rcnn`, the engine of the second stage in place of the network's own.
         """
-        return self.architecture.decode(self.network, outputs, PoseLimits(decoding, max_persons, second))
+        return self.architecture.decode(self.network, outputs, PoseLimits(decoding, max_people, second))
 
     def second_stage(self) -> Any:
         return self.network.second_stage() if hasattr(self.network, "second_stage") else None
@@ -283,5 +283,5 @@ class PoseTask(ArchitectureTask):
             raise UsageError(f"{scheme}:{name}: poses know torchvision:{PUBLIC}{suggest(name, [PUBLIC])}")
         return load_torchvision(cls(**public_arguments()), fetch_public())  # type: ignore[no-any-return]
 
-    def restore(self, decoded: Sequence[FoundPersons], geometry: Sequence[Geometry]) -> list[Prediction]:
-        return list(to_predictions(decoded, geometry, self.skeleton, self.score_threshold, self.joint_threshold))
+    def restore(self, decoded: Sequence[PoseCandidates], geometry: Sequence[Geometry]) -> list[Prediction]:
+        return list(to_predictions(decoded, geometry, self.skeleton, self.score_threshold, self.keypoint_threshold))

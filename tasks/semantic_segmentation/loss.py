@@ -47,10 +47,10 @@ class CrossEntropy(nn.Module):
             total = F.cross_entropy(logits, labels, reduction="sum", **options)
             return total / known.sum().clamp(min=1)
         each = F.cross_entropy(logits, labels, weight=weight, reduction="none", **options)
-        share = known.float() if weight is None else weight[labels * known] * known
+        fraction = known.float() if weight is None else weight[labels * known] * known
         if pixel_weight is not None:
-            each, share = each * pixel_weight, share * pixel_weight
-        return each.sum() / share.sum().clamp(min=1e-6)
+            each, fraction = each * pixel_weight, fraction * pixel_weight
+        return each.sum() / fraction.sum().clamp(min=1e-6)
 
 
 class Focal(nn.Module):
@@ -84,10 +84,10 @@ class Lovasz(nn.Module):
         """Loss of a batch, see `CrossEntropy`."""
         classes = logits.shape[1]
         known = (labels != IGNORE).flatten()
-        shares = logits.softmax(dim=1).transpose(0, 1).flatten(1)
+        fractions = logits.softmax(dim=1).transpose(0, 1).flatten(1)
         own = (labels.flatten() == torch.arange(classes, device=labels.device)[:, None]) & known
         # An ignored pixel makes no error, so it is sorted behind all that do and adds nothing.
-        errors, order = torch.sort((own.to(shares.dtype) - shares).abs() * known, dim=1, descending=True)
+        errors, order = torch.sort((own.to(fractions.dtype) - fractions).abs() * known, dim=1, descending=True)
         own = own.gather(1, order)
         known = known[order]
         total = own.sum(dim=1, keepdim=True)
@@ -184,15 +184,15 @@ class SegmentationLoss(nn.Module):
         """(K,) the weights in force, or None where all count alike. A class never seen counts 1."""
         if self.balance == "none":
             return self.weight
-        share = self.seen / self.seen.sum().clamp(min=1)
-        there = share > 0
+        fraction = self.seen / self.seen.sum().clamp(min=1)
+        there = fraction > 0
         if self.balance == "log":
-            weights = 1 / torch.log(1.02 + share)
+            weights = 1 / torch.log(1.02 + fraction)
         else:
             # The median of those that are there; the others are sorted behind them.
-            ordered = torch.where(there, share, torch.inf).sort().values
+            ordered = torch.where(there, fraction, torch.inf).sort().values
             middle = ordered.gather(0, ((there.sum() - 1).clamp(min=0) // 2)[None])
-            weights = middle / share.clamp(min=1e-12)
+            weights = middle / fraction.clamp(min=1e-12)
         return torch.where(there, weights, 1.0).float()
 
     def forward(self, logits: Tensor, labels: Tensor, pixel_weight: Tensor | None = None) -> dict[str, Tensor]:

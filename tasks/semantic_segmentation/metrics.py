@@ -30,7 +30,7 @@ def confusion(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
         return torch.from_numpy(_histogram(predicted.reshape(-1), truth.reshape(-1), classes))
     predicted, truth = predicted.reshape(-1).long(), truth.reshape(-1).long()
     known = (truth >= 0) & (truth < classes) & (truth != IGNORE) & (predicted >= 0) & (predicted < classes)
-    # One more cell takes what does not count, so that nothing waits for the device to say how much that is.
+    # One more cell takes what does not count, so that nothing waits for the device to state how much that is.
     cells = torch.where(known, truth * classes + predicted, classes * classes)
     return torch.bincount(cells, minlength=classes * classes + 1)[:-1].view(classes, classes)
 
@@ -61,11 +61,11 @@ class SegmentationCounts(Metric):
     0, not NaN, where no pixel counts.
 
     Boundary F1 (Csurka et al., 2013): a boundary pixel is right where the other map has a boundary pixel of the same
-    class within `tolerance` of the picture's diagonal. Counts are of the whole set, not means over pictures.
+    class within `tolerance` of the image's diagonal. Counts are of the whole set, not means over images.
 
     Args:
         classes: Number of classes K.
-        tolerance: Share of the diagonal.
+        tolerance: Fraction of the diagonal.
     """
 
     full_state_update = False
@@ -115,13 +115,13 @@ def _mean(values: Tensor, chosen: Tensor) -> Tensor:
 
 
 def boundary_counts(predicted: np.ndarray, truth: np.ndarray, classes: int, tolerance: float) -> np.ndarray:
-    """Boundary pixels of one picture.
+    """Boundary pixels of one image.
 
     Args:
         predicted: (h, w) integers.
-        truth: (h, w) integers; what names no class is left out on both sides, and is no boundary of its neighbours.
+        truth: (h, w) integers; what names no class is left out on both sides, and is no boundary of its neighbors.
         classes: K.
-        tolerance: Share of the diagonal; at least one pixel.
+        tolerance: Fraction of the diagonal; at least one pixel.
 
     Returns:
         (K, 4) int64: boundary pixels predicted, those right, boundary pixels of the truth, those found.
@@ -163,7 +163,7 @@ def boundary_f1(counts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def class_table(confusion: Tensor, boundary: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
-    """IoU, accuracy, Dice, boundary F1 and share of the truth of each class, in label order.
+    """IoU, accuracy, Dice, boundary F1 and fraction of the truth of each class, in label order.
 
     Args:
         confusion: (K, K) counts, truth by row.
@@ -182,7 +182,7 @@ def class_table(confusion: Tensor, boundary: Tensor, names: Sequence[str]) -> li
         (support / support.sum().clamp(min=1)).tolist(),
         strict=True,
     )
-    keys = ("class", "iou", "accuracy", "dice", "boundary_f1", "share")
+    keys = ("class", "iou", "accuracy", "dice", "boundary_f1", "fraction")
     return [dict(zip(keys, row, strict=True)) for row in rows]
 
 

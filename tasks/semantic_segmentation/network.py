@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from visionkit.backbones import Features
-from visionkit.nn.dense import DenseNetwork
+from visionkit.families.dense.network import DenseNetwork
 
 
 class SegmentationOutputs(NamedTuple):
@@ -21,7 +21,7 @@ class SegmentationOutputs(NamedTuple):
 
 
 class SegmentationNetwork(DenseNetwork):
-    """A dense network whose answer stays on the decoder's grid; labels at file size are made from it directly."""
+    """A dense network whose prediction stays on the decoder's grid; labels at file size are made from it directly."""
 
     def read(self, features: Features, seen: tuple[int, int], size: tuple[int, int] | None = None) -> Any:
         """The decoder's half, to `SegmentationOutputs`."""

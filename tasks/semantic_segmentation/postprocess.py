@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
+from visionkit.families.dense.label_maps import labels_in_file
 from visionkit.geometry import Geometry
-from visionkit.label_maps import labels_in_file
 from visionkit.predictions import LabelMap
 
 
@@ -30,7 +30,7 @@ def at_input_size(logits: Tensor, size: tuple[int, int], stride: int) -> Tensor:
 
 
 def to_predictions(logits: Tensor, geometry: Sequence[Geometry], classes: Sequence[str], stride: int) -> list[LabelMap]:
-    """(B, K, h, w) logits to one label map a picture, exactly of its file's size."""
+    """(B, K, h, w) logits to one label map per image, exactly of its file's size."""
     canvas = (logits.shape[-2] * stride, logits.shape[-1] * stride)
     return [
         LabelMap(tuple(classes), labels_in_file(each, place, canvas))

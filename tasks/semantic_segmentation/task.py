@@ -17,9 +17,9 @@ from tasks.semantic_segmentation.postprocess import at_input_size, to_prediction
 from visionkit.backbones import backbone_facts
 from visionkit.confusion import LARGEST_TABLE, confusion_table
 from visionkit.errors import UsageError
+from visionkit.families.dense.label_maps import best, labels_in_input
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
-from visionkit.label_maps import best, labels_in_input
 from visionkit.nn.normalize import Normalize
 from visionkit.optim import OptimConfig
 from visionkit.predictions import LabelMap, Prediction
@@ -37,20 +37,21 @@ class SemanticSegmentationTask(VisionTask):
     Args:
         backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
         decoder: `unet`, `fpn`, `pspnet`, `deeplabv3plus`, `upernet`, `segformer`, `dpt` or `fcn`.
-        decoder_options: Arguments of the decoder, see `visionkit.nn.decoders`: `{channels: [64, 48, 32, 24, 16]}`.
+        decoder_options: Arguments of the decoder, see `visionkit.families.dense.decoders`: `{channels: [64, 48, 32, 24,
+            16]}`.
         classes: Class names in label order.
-        pretrained: Start from timm's public weights; wants the network or a filled cache.
-        input: Size and fit; by default the whole picture in 512x512. With fit `native` every picture keeps its size.
+        pretrained: Start from timm's public weights; needs the network or a filled cache.
+        input: Size and fit; by default the whole image in 512x512. With fit `native` every image keeps its size.
         losses: Weight of each loss by name: `cross_entropy`, `dice`, `jaccard`, `tversky`, `focal`, `lovasz`.
         loss_options: Arguments of each loss by its name: `{focal: {gamma: 2}}`.
         class_balance: Class weights from the frequencies that training has seen: `median`, `log` or `none`.
-        class_weights: Fixed weights, one a class, in their place.
-        mirror: Continue the picture by its mirror image so many pixels on every side, as U-Net does at borders.
-        tile: With fit `native`, pictures of more pixels than a square of this side are looked at in overlapping windows
-            of it; 0 looks at every picture whole.
+        class_weights: Fixed weights, one per class, in their place.
+        reflect_padding: Extend the image by reflect padding of so many pixels on every side, as U-Net does at borders.
+        tile: Tile with fit `native`, images of more pixels than a square of this side are processed in overlapping
+            tiles of it; 0 processes every image whole.
         dropout: Before the last convolution.
         drop_path: Stochastic depth of the backbone, where its family has it.
-        optim: How the weights are learnt.
+        optim: How the weights are trained.
         compile_network: See `VisionTask`.
         channels_last: See `VisionTask`.
 
@@ -83,7 +84,7 @@ class SemanticSegmentationTask(VisionTask):
         loss_options: dict[str, dict[str, Any]] | None = None,
         class_balance: Balance = "none",
         class_weights: Sequence[float] | None = None,
-        mirror: int = 0,
+        reflect_padding: int = 0,
         tile: int = 1024,
         dropout: float = 0.0,
         drop_path: float = 0.0,
@@ -104,15 +105,15 @@ class SemanticSegmentationTask(VisionTask):
             options=decoder_options,
             pretrained=pretrained,
             in_chans=spec.channels,
-            image_size=spec.size if spec.fit != "native" else None,
+            image_size=spec.size if spec.resize_mode != "native" else None,
             drop_path_rate=drop_path,
             dropout=dropout,
             full_size=False,
-            mirror=mirror,
+            reflect_padding=reflect_padding,
         )
-        if spec.fit == "native" and spec.divisor % self.network.divisor:
+        if spec.resize_mode == "native" and spec.divisor % self.network.divisor:
             raise UsageError(
-                f"model.input.divisor {spec.divisor}: backbone {backbone!r} wants sides that are multiples of "
+                f"model.input.divisor {spec.divisor}: backbone {backbone!r} needs sides that are multiples of "
                 f"{self.network.divisor}; give that or a multiple of it"
             )
         body = self.network.backbone
@@ -129,16 +130,16 @@ class SemanticSegmentationTask(VisionTask):
 
     @classmethod
     def default_input(cls, backbone: str = "resnet18", **init_args: Any) -> InputSpec:
-        """The whole picture in 512x512, or in the size that the backbone is built for."""
+        """The whole image in 512x512, or in the size that the backbone is built for."""
         facts = backbone_facts(backbone)
         size = facts.train_size if facts.fixed_input_size else (512, 512)
-        return InputSpec(size=size, fit="letterbox", interpolation=facts.interpolation)
+        return InputSpec(size=size, resize_mode="letterbox", interpolation=facts.interpolation)
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
         if stage == "fit" and len(self.classes) < 2:
             raise UsageError(
-                f"one class alone ({self.classes[0]!r}) leaves nothing to tell apart; name what the other pixels are "
+                f"one class alone ({self.classes[0]!r}) leaves nothing to distinguish; name what the other pixels are "
                 f"too: --data.classes '[background, {self.classes[0]}]', with COCO json --data.background background"
             )
 
@@ -149,18 +150,20 @@ class SemanticSegmentationTask(VisionTask):
         return terms
 
     def train_batch(self, batch: Batch) -> Batch:
-        """Counts classes and pictures without a label, on the device."""
+        """Counts classes and images without a label, on the device."""
         labels = batch["target"]["label_map"]
         self.loss.count(labels)
         self._blank = self._blank.to(labels.device) + (labels == IGNORE).flatten(1).all(dim=1).sum()
         return batch
 
     def on_train_epoch_end(self) -> None:
-        """Says how many pictures taught nothing."""
+        """States how many images contributed nothing to training."""
         blank = int(self._blank)
         self._blank = torch.zeros_like(self._blank)
         if blank:
-            log.warning("%d pictures of this epoch had nothing but ignored pixels and taught nothing", blank)
+            log.warning(
+                "%d images of this epoch had nothing but ignored pixels and contributed nothing to training", blank
+            )
 
     def decode(self, outputs: SegmentationOutputs) -> Tensor:
         """(B, K, h, w) float logits, on the decoder's grid."""
@@ -170,15 +173,15 @@ class SemanticSegmentationTask(VisionTask):
     def restore(self, decoded: Tensor, geometry: Sequence[Geometry]) -> list[Prediction]:
         return list(to_predictions(decoded, geometry, self.classes, self.network.stride))
 
-    def looks_again(self) -> str:
-        return "mirror" if self.network.mirror else ""
+    def has_tta(self) -> str:
+        return "reflect_padding" if self.network.reflect_padding else ""
 
     def plan(
         self, image: ImageSource, *, views: Views | None = None, found: Located | None = None, **options: Any
     ) -> Plan:
         """Tiles of a large image that is shown at its own size; they overlap by what the network sees."""
         height, width = image.size
-        small = self.input.fit != "native" or not self.tile or height * width <= self.tile**2
+        small = self.input.resize_mode != "native" or not self.tile or height * width <= self.tile**2
         if small or views is not None or found is not None:
             return super().plan(image, views=views, found=found)
         align = self.network.divisor
@@ -208,7 +211,11 @@ class SemanticSegmentationTask(VisionTask):
     @property
     def protocol(self) -> str:
         height, width = self.input.size
-        size = "the size of the file" if self.input.fit == "native" else f"{self.input.fit} to {height}x{width}"
+        size = (
+            "the size of the file"
+            if self.input.resize_mode == "native"
+            else f"{self.input.resize_mode} to {height}x{width}"
+        )
         return (
             f"mean IoU and Dice over the classes that occur, from one confusion matrix of the whole split at {size}, "
             f"{IGNORE} ignored; boundary F1 within 0.75 % of the diagonal"

@@ -1,4 +1,4 @@
-"""Super-resolution: enlarging pictures with networks that restore detail."""
+"""Super-resolution: enlarging images with networks that restore detail."""
 
 from tasks.super_resolution.task import SuperResolutionTask
 

@@ -9,10 +9,11 @@ from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
-from tasks.super_resolution import attention, convolutional, residual
-from tasks.super_resolution.body import Body
+from tasks.super_resolution import attention, convolutional
 from tasks.super_resolution.network import SuperResolutionNetwork, SuperResolutionOutputs
 from visionkit.errors import UsageError
+from visionkit.families.restoration import residual
+from visionkit.families.restoration.body import Body
 
 
 @dataclass(frozen=True)
@@ -179,14 +180,14 @@ class SwinIRLight(SuperResolutionArchitecture):
         width: Channels of the tokens.
         depths: Number of layers of each group.
         heads: Number of heads of the attention.
-        window: Side in pixels of an attention window.
+        tile: Side in pixels of an attention tile.
         expansion: Factor by which the MLP is wider than the tokens.
     """
 
     width: int = 60
     depths: Sequence[int] = (6, 6, 6, 6)
     heads: int = 6
-    window: int = 8
+    tile: int = 8
     expansion: int = 2
 
     kind: ClassVar[type[Body]] = attention.SwinIR
@@ -202,12 +203,12 @@ class Compact(SuperResolutionArchitecture):
     Attributes:
         width: Channels of the residual blocks.
         blocks: Number of residual blocks.
-        colour: What it learns: `y` (luma) or `rgb`.
+        color: What it learns: `y` (luma) or `rgb`.
     """
 
     width: int = 32
     blocks: int = 8
-    colour: Literal["y", "rgb"] = "rgb"
+    color: Literal["y", "rgb"] = "rgb"
 
     kind: ClassVar[type[Body]] = residual.Compact
     narrowest: ClassVar[dict[str, Any]] = {"width": 4}

@@ -1,4 +1,4 @@
-"""Windowed attention for pictures: SwinIR in its light form (Liang et al., 2021)."""
+"""Windowed attention for images: SwinIR in its light form (Liang et al., 2021)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tasks.super_resolution.body import Body
+from visionkit.families.restoration.body import Body
 
 _DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 
 
 class _WindowAttention(nn.Module):
-    """Attention among the pixels of a window, with a learnt bias for each relative place."""
+    """Attention among the pixels of a window, with a learned bias for each relative place."""
 
-    places: Tensor
+    positions: Tensor
 
     def __init__(self, width: int, heads: int, window: int) -> None:
         super().__init__()
@@ -27,13 +27,13 @@ class _WindowAttention(nn.Module):
         line = torch.arange(window)
         y, x = (grid.flatten() for grid in torch.meshgrid(line, line, indexing="ij"))
         rows, columns = y[:, None] - y[None] + window - 1, x[:, None] - x[None] + window - 1
-        self.register_buffer("places", rows * (2 * window - 1) + columns, persistent=False)
+        self.register_buffer("positions", rows * (2 * window - 1) + columns, persistent=False)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B * n, window^2, C) to the same; `mask` (n, window^2, window^2) is added to the scores."""
         number, tokens, width = x.shape
         q, k, v = self.qkv(x).reshape(number, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        bias = self.bias[self.places.flatten()].view(tokens, tokens, self.heads).permute(2, 0, 1)[None]
+        bias = self.bias[self.positions.flatten()].view(tokens, tokens, self.heads).permute(2, 0, 1)[None]
         if mask is not None:
             windows = mask.shape[0]
             bias = (bias + mask[:, None]).repeat(number // windows, 1, 1, 1)
@@ -102,18 +102,18 @@ class _Group(nn.Module):
 class SwinIR(Body):
     """SwinIR-light: windowed attention at low resolution, one sub-pixel convolution at the end.
 
-    Inside, the picture is filled up to whole windows by mirroring.
+    Inside, the image is padded to whole windows by reflection.
 
     Args:
         scale: Factor.
         width: Channels.
         depths: Layers of each group.
-        heads: Of the attention.
+        heads: Number of heads of the attention.
         window: Side of a window in pixels.
-        expansion: Of the MLP.
+        expansion: Expansion factor of the MLP.
     """
 
-    colour, space, skip = "rgb", "low", False
+    color, space, skip = "rgb", "low", False
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class SwinIR(Body):
 
 
 def _filled(image: Tensor, axis: int, window: int) -> Tensor:
-    """Fills one side up to a multiple of the window with the mirrored end, however short the picture is."""
+    """Fills one side up to a multiple of the window with the reflected end, however short the image is."""
     length = image.shape[axis]
     place = torch.arange((length + window - 1) // window * window, device=image.device) % (2 * length)
     return image.index_select(axis, torch.minimum(place, 2 * length - 1 - place))

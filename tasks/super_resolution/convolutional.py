@@ -1,18 +1,18 @@
-"""The first networks: SRCNN, ESPCN, FSRCNN and VDSR. All of them learn luma alone."""
+"""The first networks: SRCNN, ESPCN, FSRCNN and VDSR. All of them work on luma alone."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from tasks.super_resolution.body import Body
+from visionkit.families.restoration.body import Body
 
 
 class SRCNN(Body):
-    """Three convolutions on the picture that bicubic has enlarged (Dong et al., 2014 and 2016).
+    """Three convolutions on the image that bicubic has enlarged (Dong et al., 2014 and 2016).
 
     It begins as the identity: the last convolution takes the one channel that the first two let through, so that what
-    it first answers is bicubic.
+    it first predictions is bicubic.
 
     Args:
         scale: Factor; the network is the same for all.
@@ -20,7 +20,7 @@ class SRCNN(Body):
         widths: Channels between them.
     """
 
-    colour, space, skip = "y", "high", False
+    color, space, skip = "y", "high", False
 
     def __init__(
         self, scale: int, kernels: tuple[int, int, int] = (9, 1, 5), widths: tuple[int, int] = (64, 32)
@@ -29,7 +29,7 @@ class SRCNN(Body):
         sides = list(zip((1, *widths), (*widths, 1), kernels, strict=True))
         layers: list[nn.Module] = []
         for before, after, kernel in sides:
-            # As the authors' code does at the picture's border.
+            # As the authors' code does at the image's border.
             conv = nn.Conv2d(before, after, kernel, padding=kernel // 2, padding_mode="replicate")
             _through(conv)
             layers += [conv, nn.ReLU()]
@@ -59,7 +59,7 @@ class ESPCN(Body):
         widths: Channels after the 5x5 and the first 3x3 convolution.
     """
 
-    colour, space, skip = "y", "low", False
+    color, space, skip = "y", "low", False
 
     def __init__(self, scale: int, widths: tuple[int, int] = (64, 32)) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class FSRCNN(Body):
         depth: m, number of 3x3 convolutions in between. (56, 12, 4) has 12,464 weights.
     """
 
-    colour, space, skip = "y", "low", False
+    color, space, skip = "y", "low", False
 
     def __init__(self, scale: int, detail: int = 56, shrunk: int = 12, depth: int = 4) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class VDSR(Body):
         depth: Convolutions.
     """
 
-    colour, space, skip = "y", "high", True
+    color, space, skip = "y", "high", True
 
     def __init__(self, scale: int, width: int = 64, depth: int = 20) -> None:
         super().__init__()

@@ -8,34 +8,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tasks.super_resolution.colour import luma
 from visionkit.backbones import Backbone
 from visionkit.errors import UsageError, suggest
+from visionkit.families.restoration.color import luma
 
 PixelLoss = Literal["l1", "l2", "charbonnier"]
 _CHARBONNIER = 1e-3
 
 
 class SuperResolutionLoss(nn.Module):
-    """Difference of pixels in [0, 1], of luma where the network learns that alone.
+    """Difference of pixels in [0, 1], of luma where the network works on that alone.
 
     Args:
         kind: `l1`, `l2`, or `charbonnier`: sqrt(d^2 + 1e-6) (Lai et al., 2017).
-        colour: `y` compares luma, `rgb` the three channels.
-        border: Pixels at the border of the high resolution that are left out: there a network that looks far sees less
-            in a patch than in a picture.
+        color: `y` compares luma, `rgb` the three channels.
+        border: Pixels at the border of the high resolution that are left out: there a network with a large receptive
+            field sees less in a patch than in an image.
         perceptual: Weight of the perceptual term; 0 is off.
         backbone: A timm model for that term.
-        stride: Of the features that are compared, in pixels.
+        stride: Stride of the features that are compared, in pixels.
 
     Raises:
-        UsageError: Unknown kind.
+        UsageError: Unknown type.
     """
 
     def __init__(
         self,
         kind: PixelLoss = "l1",
-        colour: Literal["y", "rgb"] = "rgb",
+        color: Literal["y", "rgb"] = "rgb",
         border: int = 0,
         perceptual: float = 0.0,
         backbone: str = "vgg19.tv_in1k",
@@ -47,7 +47,7 @@ class SuperResolutionLoss(nn.Module):
             raise UsageError(f"model.loss {kind!r}: allowed are {', '.join(allowed)}{suggest(kind, allowed)}")
         if perceptual < 0:
             raise UsageError(f"model.perceptual {perceptual}: is 0 (off) or a weight above it")
-        self.kind, self.colour, self.border = kind, colour, border
+        self.kind, self.color, self.border = kind, color, border
         self.perceptual = PerceptualLoss(backbone, stride, perceptual) if perceptual else None
 
     def forward(self, high_res: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -60,7 +60,7 @@ class SuperResolutionLoss(nn.Module):
         if (edge := self.border) and min(target.shape[-2:]) > 2 * edge:
             high_res, target = (each[..., edge:-edge, edge:-edge] for each in (high_res, target))
         wanted = target.float() / 255
-        ours, theirs = (luma(high_res), luma(wanted)) if self.colour == "y" else (high_res, wanted)
+        ours, theirs = (luma(high_res), luma(wanted)) if self.color == "y" else (high_res, wanted)
         if self.kind == "l2":
             terms = {"l2": F.mse_loss(ours, theirs)}
         elif self.kind == "l1":
@@ -76,12 +76,12 @@ class PerceptualLoss:
     """Mean squared difference of features (Johnson et al., 2016).
 
     The backbone is no part of the task: its public weights are fetched when the first loss is computed, are in no
-    checkpoint and do not learn.
+    checkpoint and are not trained.
 
     Args:
         name: A timm model.
-        stride: Of its features; VGG has 1, 2, 4, 8, 16 and 32.
-        weight: Of the term.
+        stride: Stride of its features; VGG has 1, 2, 4, 8, 16 and 32.
+        weight: Weight of the term.
         pretrained: Random features where false (for tests).
     """
 

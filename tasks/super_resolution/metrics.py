@@ -1,8 +1,8 @@
-"""PSNR and SSIM by the papers' protocol, of pictures as they are served: rounded to whole grey levels.
+"""PSNR and SSIM by the papers' protocol, of images as they are served: rounded to whole gray levels.
 
-The same network scores up to two decibels more or less by channel, border and colour conversion, so all of that is
+The same network scores up to two decibels more or less by channel, border and color conversion, so all of that is
 fixed here. Y is BT.601 luma in studio range, rounded; a file of one channel is Y as it is, as in the published tables;
-`scale` pixels of every border are left out; the value of a set is the mean over its pictures.
+`scale` pixels of every border are left out; the value of a set is the mean over its images.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
-from tasks.super_resolution.bicubic import Bicubic
-from tasks.super_resolution.colour import luma
 from visionkit.errors import DataError
+from visionkit.families.restoration.bicubic import Bicubic
+from visionkit.families.restoration.color import luma
 
 IDENTICAL = 100.0
-"""Decibels that stand for two equal pictures, whose PSNR is infinite."""
+"""Decibels that stand for two equal images, whose PSNR is infinite."""
 
 _WINDOW, _SIGMA = 11, 1.5
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
@@ -29,7 +29,7 @@ VALUES = ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb", "psnr_y_bicubic")
 
 
 def to_levels(image: Tensor) -> Tensor:
-    """Float pixels on a scale of 255 to whole grey levels, as they are served; the type stays."""
+    """Float pixels on a scale of 255 to whole gray levels, as they are served; the type stays."""
     return image.round().clamp(0, 255)
 
 
@@ -39,11 +39,11 @@ PROTOCOL = (
 )
 """How images are compared; with the border's width to be filled in."""
 
-_GREY = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
+_GRAY = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
 
 
 def psnr(ours: Tensor, truth: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of (C, H, W) pictures on a scale of 255."""
+    """Peak signal-to-noise ratio in dB of (C, H, W) images on a scale of 255."""
     error = (ours.double() - truth.double()).square().mean()
     ratio = 10 * torch.log10(255.0**2 / error.clamp(min=1e-12))
     return torch.where(error == 0, torch.full_like(ratio, IDENTICAL), ratio)
@@ -69,28 +69,28 @@ def ssim(ours: Tensor, truth: Tensor) -> Tensor:
     return (top / ((mean_a**2 + mean_b**2 + _C1) * (variance_a + variance_b + _C2))).mean()
 
 
-def to_y(image: Tensor, grey: bool = False) -> Tensor:
+def to_y(image: Tensor, gray: bool = False) -> Tensor:
     """(3, H, W) RGB on a scale of 255 to its rounded (1, H, W) Y.
 
     Args:
-        image: Whole grey levels.
-        grey: The image is of a file with one channel, which is Y as it is; Set14 has one, and mapping it to studio
-            range would raise the mean of the set by .09 dB. What a network colours by a trace becomes grey as it is
+        image: Whole gray levels.
+        gray: The image is of a file with one channel, which is Y as it is; Set14 has one, and mapping it to studio
+            range would raise the mean of the set by .09 dB. What a network colors by a trace becomes gray as it is
             served.
     """
-    if not grey:
+    if not gray:
         return luma(image, 255).round()
-    return (image.double() * _GREY.to(image.device).view(3, 1, 1)).sum(dim=0, keepdim=True).round()
+    return (image.double() * _GRAY.to(image.device).view(3, 1, 1)).sum(dim=0, keepdim=True).round()
 
 
-def quality(ours: Tensor, truth: Tensor, border: int, grey: bool = False, name: str = "an image") -> Tensor:
+def quality(ours: Tensor, truth: Tensor, border: int, gray: bool = False, name: str = "an image") -> Tensor:
     """PSNR and SSIM of one image.
 
     Args:
-        ours: (3, H, W) RGB on a scale of 255, float or uint8; rounded to whole grey levels.
+        ours: (3, H, W) RGB on a scale of 255, float or uint8; rounded to whole gray levels.
         truth: The same shape.
         border: Pixels that are left out on every side.
-        grey: See `to_y`.
+        gray: See `to_y`.
         name: Names the image in messages.
 
     Returns:
@@ -107,12 +107,12 @@ def quality(ours: Tensor, truth: Tensor, border: int, grey: bool = False, name: 
         )
     inner = slice(border, -border or None)
     rgb = [to_levels(each.double())[..., inner, inner] for each in (ours, truth)]
-    y = [to_y(each, grey) for each in rgb]
+    y = [to_y(each, gray) for each in rgb]
     return torch.stack([psnr(*y), ssim(*y), psnr(*rgb), ssim(*rgb)])
 
 
-class PictureQuality(Metric):
-    """Means over pictures of `VALUES`; sums that add up over batches and processes.
+class ImageQuality(Metric):
+    """Means over images of `VALUES`; sums that add up over batches and processes.
 
     `psnr_y_bicubic` is what bicubic reaches from the same low resolution, to be read beside the network's.
 
@@ -133,23 +133,23 @@ class PictureQuality(Metric):
         self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(
-        self, ours: Sequence[Tensor], truth: Sequence[Tensor], low_res: Sequence[Tensor], grey: Sequence[Any] = ()
+        self, ours: Sequence[Tensor], truth: Sequence[Tensor], low_res: Sequence[Tensor], gray: Sequence[Any] = ()
     ) -> None:
-        """Adds pictures.
+        """Adds images.
 
         Args:
             ours: (3, H, W) float RGB each, on a scale of 255.
             truth: (3, H, W) uint8.
             low_res: (3, h, w) uint8 or float on a scale of 255.
-            grey: Whether each is of a file with one channel; by default none is.
+            gray: Whether each is of a file with one channel; by default none is.
 
         Raises:
-            DataError: A picture is too small to be measured.
+            DataError: An image is too small to be measured.
         """
-        flags = [bool(flag) for flag in grey] or [False] * len(truth)
+        flags = [bool(flag) for flag in gray] or [False] * len(truth)
         for one, wanted, small, flag in zip(ours, truth, low_res, flags, strict=True):
             plain = self.bicubic(small[None].float())[0]
-            values = quality(one, wanted, self.scale, flag, "a picture")
+            values = quality(one, wanted, self.scale, flag, "an image")
             y = [to_y(to_levels(each.double())[..., self._inner, self._inner], flag) for each in (plain, wanted)]
             self.sums += torch.cat([values, psnr(*y)[None]]).to(self.sums)
             self.count += 1

@@ -1,4 +1,4 @@
-"""What is the same for all networks: bicubic beside them and the way from luma back to colour."""
+"""What is the same for all networks: bicubic beside them and the way from luma back to color."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from tasks.super_resolution.bicubic import Bicubic
-from tasks.super_resolution.body import Body
-from tasks.super_resolution.colour import LUMA_RANGE, luma
+from visionkit.families.restoration.bicubic import Bicubic
+from visionkit.families.restoration.body import Body
+from visionkit.families.restoration.color import LUMA_RANGE, luma
 
 
 class SuperResolutionOutputs(NamedTuple):
@@ -24,11 +24,11 @@ class SuperResolutionOutputs(NamedTuple):
 class SuperResolutionNetwork(nn.Module):
     """A body with bicubic beside it.
 
-    A body that learns luma gets it from the picture, and what it changes of it is added to red, green and blue alike,
-    which leaves the colours as bicubic gives them.
+    A body that works on luma gets it from the image, and what it changes of it is added to red, green and blue alike,
+    which leaves the colors as bicubic gives them.
 
     Args:
-        body: What is learnt.
+        body: What is trained.
         scale: Factor.
     """
 
@@ -38,12 +38,12 @@ class SuperResolutionNetwork(nn.Module):
         self.bicubic = Bicubic(scale)
 
     def forward(self, image: Tensor) -> SuperResolutionOutputs:
-        """(B, 3, h, w) float RGB in [0, 1] to the picture `scale` times as large."""
+        """(B, 3, h, w) float RGB in [0, 1] to the image `scale` times as large."""
         body = self.body
-        if body.colour == "rgb" and body.space == "low" and not body.skip:
+        if body.color == "rgb" and body.space == "low" and not body.skip:
             return SuperResolutionOutputs(body(image).float())
         enlarged = self.bicubic(image)
-        if body.colour == "rgb":
+        if body.color == "rgb":
             out = body(enlarged if body.space == "high" else image).float()
             return SuperResolutionOutputs(enlarged + out if body.skip else out)
         before = luma(enlarged)

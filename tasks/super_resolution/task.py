@@ -1,4 +1,4 @@
-"""Super-resolution: the same picture, larger, with the detail that enlarging alone leaves out."""
+"""Super-resolution: the same image, larger, with the detail that enlarging alone leaves out."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from tasks.super_resolution.architectures import SuperResolutionArchitecture
-from tasks.super_resolution.bicubic import Bicubic
 from tasks.super_resolution.loss import PixelLoss, SuperResolutionLoss
-from tasks.super_resolution.metrics import PROTOCOL, PictureQuality
+from tasks.super_resolution.metrics import PROTOCOL, ImageQuality
 from tasks.super_resolution.network import SuperResolutionNetwork, SuperResolutionOutputs
-from tasks.super_resolution.postprocess import to_pictures
-from tasks.super_resolution.tiles import TILE, Reach, check_size, ensembled, find_reach, grid_of
+from tasks.super_resolution.postprocess import to_images
+from tasks.super_resolution.tiles import TILE, TileMargins, check_size, ensembled, find_reach, grid_of
 from visionkit.architecture_task import ArchitectureTask
 from visionkit.architectures import Architectures
 from visionkit.errors import UsageError
+from visionkit.families.restoration.bicubic import Bicubic
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
 from visionkit.nn.normalize import Normalize
@@ -31,18 +31,18 @@ LARGEST_SCALE = 8
 
 
 class SuperResolutionTask(ArchitectureTask):
-    """Enlarges pictures by a whole factor.
+    """Enlarges images by a whole factor.
 
     Args:
         architecture: `srcnn`, `srcnn_955`, `espcn`, `fsrcnn`, `vdsr`, `edsr_baseline`, `edsr`, `rcan`, `swinir_light`
-            or `compact`. It says by itself whether it learns luma or RGB.
+            or `compact`. The network determines whether luma or RGB is enlarged.
         scale: Factor, 2 to 8.
         loss: `l1`, `l2` or `charbonnier`.
         loss_border: High-resolution pixels at the border of a patch that the loss leaves out.
         perceptual: Weight of the difference between features of a backbone; 0 is off.
         perceptual_backbone: A timm model with public weights, fetched when training starts.
-        perceptual_stride: Of its features, in pixels.
-        start_from: A checkpoint or bundle of the same network, mostly of another scale, to begin with its
+        perceptual_stride: Perceptual stride of its features, in pixels.
+        init_from: A checkpoint or bundle of the same network, mostly of another scale, to begin with its
             weights.
         **shared: See `VisionTask`; each architecture has its arguments under its name. Of the input `size` is only that
             of an example: images are taken at their own size.
@@ -56,7 +56,7 @@ class SuperResolutionTask(ArchitectureTask):
     name = "super_resolution"
     title = "Super-resolution"
     question = "The same image with more pixels."
-    kinds = ("picture",)
+    kinds = ("image",)
     monitor = ("val/psnr_y", "max")
     targets = ("high_res",)
     outputs = SuperResolutionOutputs
@@ -65,7 +65,7 @@ class SuperResolutionTask(ArchitectureTask):
 
     architecture: SuperResolutionArchitecture
     network: SuperResolutionNetwork
-    _reach: Reach | None
+    _reach: TileMargins | None
 
     def __init__(
         self,
@@ -77,17 +77,17 @@ class SuperResolutionTask(ArchitectureTask):
         perceptual: float = 0.0,
         perceptual_backbone: str = "vgg19.tv_in1k",
         perceptual_stride: int = 8,
-        start_from: str | None = None,
+        init_from: str | None = None,
         **shared: Any,
     ) -> None:
         chosen = self.pick(architecture, shared)
         spec = shared["input"] = InputSpec.of(shared.get("input"), self.default_input())
         super().__init__(**shared)
         self.choose(architecture, chosen)
-        if spec.fit != "native" or spec.divisor != 1 or spec.channels != 3:
+        if spec.resize_mode != "native" or spec.divisor != 1 or spec.channels != 3:
             raise UsageError(
-                f"model.input: super-resolution takes pictures as they are, fit native with divisor 1 and channels 3, "
-                f"not {spec.fit}, {spec.divisor} and {spec.channels}"
+                f"model.input: super-resolution takes images as they are, fit native with divisor 1 and channels 3, "
+                f"not {spec.resize_mode}, {spec.divisor} and {spec.channels}"
             )
         if not 2 <= scale <= LARGEST_SCALE:
             raise UsageError(f"model.scale {scale}: allowed are 2 to {LARGEST_SCALE}")
@@ -95,20 +95,20 @@ class SuperResolutionTask(ArchitectureTask):
         self.network, self._reach = chosen.build(None, scale), None
         self._bicubic = Bicubic(scale)
         self.normalize = Normalize((0.0,) * 3, (1.0,) * 3)
-        colour = self.network.body.colour
-        self.loss = SuperResolutionLoss(loss, colour, loss_border, perceptual, perceptual_backbone, perceptual_stride)
-        self.metrics = MetricCollection({"quality": PictureQuality(scale)})
-        if start_from is not None:
-            take_weights(self, start_from, "model.start_from")
+        color = self.network.body.color
+        self.loss = SuperResolutionLoss(loss, color, loss_border, perceptual, perceptual_backbone, perceptual_stride)
+        self.metrics = MetricCollection({"quality": ImageQuality(scale)})
+        if init_from is not None:
+            take_weights(self, init_from, "model.init_from")
 
     @classmethod
     def default_input(cls, **init_args: Any) -> InputSpec:
-        """Pictures at their own size."""
-        return InputSpec(size=(48, 48), fit="native", divisor=1, interpolation="bicubic", bits=16)
+        """Images at their own size."""
+        return InputSpec(size=(48, 48), resize_mode="native", divisor=1, interpolation="bicubic", bits=16)
 
     def resolved(self) -> dict[str, Any]:
         # What a checkpoint holds does not depend on where its weights began.
-        return {**super().resolved(), "start_from": None}
+        return {**super().resolved(), "init_from": None}
 
     def losses(self, outputs: SuperResolutionOutputs, target: Any) -> dict[str, Tensor]:
         high_res = target["high_res"]
@@ -121,11 +121,11 @@ class SuperResolutionTask(ArchitectureTask):
         return self.architecture.losses(self.network, outputs, target, self.loss)
 
     def decode(self, outputs: SuperResolutionOutputs) -> Tensor:
-        """(B, 3, H, W) float32 RGB on a scale of 255, clipped; it is rounded when it becomes a picture."""
+        """(B, 3, H, W) float32 RGB on a scale of 255, clipped; it is rounded when it becomes an image."""
         return self.architecture.decode(self.network, outputs)
 
     def restore(self, decoded: Tensor, geometry: Sequence[Geometry]) -> list[Prediction]:
-        return list(to_pictures(decoded, geometry, self.scale))
+        return list(to_images(decoded, geometry, self.scale))
 
     def plan(
         self,
@@ -168,8 +168,8 @@ class SuperResolutionTask(ArchitectureTask):
         return values.clamp(0, 255)
 
     @property
-    def reach(self) -> Reach:
-        """How far the network looks, found once."""
+    def reach(self) -> TileMargins:
+        """How far the receptive field of the network reaches, found once."""
         if self._reach is None:
             network = self.architecture.thin().build(None, self.scale)
             with torch.inference_mode(False):
@@ -180,10 +180,10 @@ class SuperResolutionTask(ArchitectureTask):
         sizes = {each.resized for each in batch["geometry"]}
         if len(sizes) > 1:
             raise UsageError(
-                "pictures of different sizes are measured one at a time, as they are served; set data.eval_batch_size 1"
+                "images of different sizes are measured one at a time, as they are served; set data.eval_batch_size 1"
             )
         target = batch["target"]
-        self.metrics.update(decoded, target["high_res"], batch["inputs"]["image"], target.get("grey", ()))
+        self.metrics.update(decoded, target["high_res"], batch["inputs"]["image"], target.get("gray", ()))
 
     @property
     def protocol(self) -> str:

@@ -17,55 +17,58 @@ from visionkit.errors import DataError, UsageError
 from visionkit.tiling import Grid, receptive_field
 
 MAX_OUTPUT_PIXELS = int(os.environ.get("VISIONKIT_MAX_OUTPUT_PIXELS", 1_000_000_000))
-"""A larger answer is refused before memory is taken; the environment variable VISIONKIT_MAX_OUTPUT_PIXELS moves it."""
+"""A larger prediction is refused before memory is taken.
+
+The environment variable VISIONKIT_MAX_OUTPUT_PIXELS moves it.
+"""
 
 TILE = 384
-"""Largest side of a window in low-resolution pixels, with its surroundings, where the network does not look too far."""
+"""Largest side of a tile in low-resolution pixels, with its surroundings, where the network does not look too far."""
 
-_UNSEEN = 32  # around a forced window of a network that looks at the whole picture, where no width would be enough
+_UNSEEN = 32  # around a forced tile of a network that processes the whole image, where no width would be enough
 
 
 @dataclass(frozen=True)
-class Reach:
-    """How far a network looks.
+class TileMargins:
+    """How far the receptive field of a network reaches.
 
     Attributes:
-        halo: Low-resolution pixels to each side, or None for all of the picture.
-        align: Windows begin at multiples of it.
+        halo: Low-resolution pixels to each side, or None for all of the image.
+        align: Tiles begin at multiples of it.
     """
 
     halo: int | None
     align: int = 1
 
 
-def find_reach(network: nn.Module, align: int = 1) -> Reach:
-    """Finds by gradients how far a network looks; nothing of it is typed in.
+def find_reach(network: nn.Module, align: int = 1) -> TileMargins:
+    """Finds by gradients how far the receptive field of a network reaches; nothing of it is typed in.
 
     Args:
         network: It is changed: its weights become positive, so that no path is dead and none hides another.
-        align: Side of its attention windows, 1 for convolutions.
+        align: Side of its attention tiles, 1 for convolutions.
     """
     if any(isinstance(module, nn.AdaptiveAvgPool2d) for module in network.modules()):
-        return Reach(None, align)
+        return TileMargins(None, align)
     generator = torch.Generator().manual_seed(0)
     network.double()  # the farthest of seventy layers' paths would vanish in float32
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.ndim > 1:
-                share = torch.rand(parameter.shape, generator=generator, dtype=torch.float64) + 0.5
-                parameter.copy_(share / parameter[0].numel())
+                fraction = torch.rand(parameter.shape, generator=generator, dtype=torch.float64) + 0.5
+                parameter.copy_(fraction / parameter[0].numel())
     for limit in (16, 32, 64, 128, 256):
         found = receptive_field(_Bright(network), limit=limit, align=align)
         if found is not None:
             # One more, since other phases of a low-resolution pixel may look one further; and wherever it lies in its
-            # attention window.
+            # attention tile.
             halo = found + 1 + (align if align > 1 else 0)
-            return Reach(-(-halo // align) * align, align)
-    return Reach(None, align)
+            return TileMargins(-(-halo // align) * align, align)
+    return TileMargins(None, align)
 
 
 class _Bright(nn.Module):
-    """A network shown bright pictures, so that no activation of positive weights is cut off at 0."""
+    """A network shown bright images, so that no activation of positive weights is cut off at 0."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -76,7 +79,7 @@ class _Bright(nn.Module):
 
 
 def check_size(size: tuple[int, int], scale: int, name: str) -> None:
-    """Refuses an answer above the limit, from the header alone.
+    """Refuses a prediction above the limit, from the header alone.
 
     Raises:
         DataError: With both sizes and what moves the limit.
@@ -90,16 +93,16 @@ def check_size(size: tuple[int, int], scale: int, name: str) -> None:
         )
 
 
-def grid_of(size: tuple[int, int], reach: Reach, tile: int | None) -> Grid | None:
-    """The windows, or None where the picture is answered whole.
+def grid_of(size: tuple[int, int], reach: TileMargins, tile: int | None) -> Grid | None:
+    """The tiles, or None where the image is processed whole.
 
     Args:
         size: Height and width of the low resolution.
-        reach: Of the network.
-        tile: Largest side of a window; 0 for the whole picture, None as it suits.
+        reach: Receptive field of the network.
+        tile: Largest side of a tile; 0 for the whole image, None as it suits.
 
     Raises:
-        UsageError: A window that is not larger than its surroundings.
+        UsageError: A tile that is not larger than its surroundings.
     """
     if tile == 0 or (tile is None and reach.halo is None):
         return None
@@ -108,17 +111,23 @@ def grid_of(size: tuple[int, int], reach: Reach, tile: int | None) -> Grid | Non
     side = -(-side // reach.align) * reach.align
     if side <= 2 * halo:
         raise UsageError(
-            f"tile {tile}: this network looks {halo} pixels to each side, so a window has more than {2 * halo}; "
-            "0 takes the picture whole"
+            f"tile {tile}: this network's receptive field reaches {halo} pixels to each "
+            f"side, "
+            f"so "
+            f"a "
+            f"tile "
+            f"has "
+            f"more than {2 * halo}; "
+            "0 takes the image whole"
         )
-    # As few windows as that side allows, and all alike: what neighbours share is answered twice.
+    # As few tiles as that side allows, and all alike: what neighbors share is processed twice.
     sides = (_even(size[0], side, halo, reach.align), _even(size[1], side, halo, reach.align))
     grid = Grid(size, sides, overlap=2 * halo, halo=halo, align=reach.align)
     return grid if len(grid) > 1 else None
 
 
 def _even(length: int, most: int, halo: int, align: int) -> int:
-    """The smallest side of windows that are as few along a length as those of side `most`, in multiples of `align`."""
+    """The smallest side of tiles that are as few along a length as those of side `most`, in multiples of `align`."""
     count = max(1, -(-(length - 2 * halo) // (most - 2 * halo)))
     side = max(-(-(length + (count - 1) * 2 * halo) // count), 2 * halo + 1)
     return -(-side // align) * align

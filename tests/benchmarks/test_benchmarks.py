@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import __main__ as every_row
 from benchmarks import row02_train_transform, row15_gpu_training, timing
-from benchmarks.pictures import jpegs
+from benchmarks.sample_images import jpegs
 from benchmarks.timing import Goal, Options, Quartiles, Report, Stopwatch
 from visionkit.images import read_image
 
@@ -48,7 +48,7 @@ def test_a_wide_block_is_discarded_and_said() -> None:
     assert len(said) == 1 and "discarded a block of 4 rounds" in said[0]
 
 
-def test_the_last_block_stands_and_tells_its_spread(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_last_block_stands_and_shows_its_spread(capsys: pytest.CaptureFixture[str]) -> None:
     arms = {"a": scripted([1.0] * 8), "b": scripted([1.0, 9.0] * 4)}
     times = timing.measure(arms, rounds=4, warmup=0, attempts=2)
     assert times.discarded == 1 and not times.ok
@@ -95,15 +95,15 @@ def test_a_cheap_row_runs_and_writes_json(tmp_path: Path, capsys: pytest.Capture
     assert "| 2 | 500x375: ours over decoding | at least 0.8 |" in every_row.table([result])
 
 
-def test_the_gpu_row_says_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gpu_row_states_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     report = row15_gpu_training.run(Options(quick=True))
     assert report.skipped == "no CUDA device on this machine"
     assert "skipped: no CUDA device" in every_row.table([report.as_dict()])
 
 
-def test_pictures_without_real_data_are_scikit_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_without_real_data_are_scikit_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISIONKIT_DATA", str(tmp_path))
-    files, told = jpegs((64, 48), 7)
-    assert told == "scikit-image's photos" and len(files) == 7
+    files, message = jpegs((64, 48), 7)
+    assert message == "scikit-image's photos" and len(files) == 7
     assert {read_image(data).shape for data in files} == {(48, 64, 3)}

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.scenes import OBJECT_CLASSES
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
 from visionkit.loading import SampleDataset, collate
 from visionkit.preprocess import Preprocessor
 from visionkit.registry import task_class
+from visionkit.synthetic import OBJECT_CLASSES
 from visionkit.task import VisionTask
 from visionkit.types import Batch, Sample
 
@@ -34,16 +34,16 @@ class Case:
         classes: Class names that the scene generator's data gives for it.
         arguments: Constructor arguments beside backbone, classes and input.
         data: Command line options that make the scene data give this task's targets.
-        overfit: What two memorised pictures must reach of the monitored metric: at least this, or at most where less
+        overfit: What two overfit images must reach of the monitored metric: at least this, or at most where less
             is better.
         overfit_steps: Steps that it may take.
         networks: Tiny networks, by the name that the task's first argument takes.
         choice: Name of that argument.
         input: What the networks take.
         steered: Prefix of the parameters that learning must reach.
-        one_size: Pictures of a batch have one size, since the network takes them as they are and measures them so.
-        loss_left: Share of the first loss that may be left then.
-        overfit_pictures: How many there are, where two say nothing.
+        one_size: Images of a batch have one size, since the network takes them as they are and measures them so.
+        loss_left: Fraction of the first loss that may be left then.
+        overfit_images: How many there are, where two carry no information.
         loader: Name of the file in `configs/data`, and options that make it small.
         charts: What a run's report draws of the tables of a split.
         labels: Makes a value of a target from the number of a sample and its image, where none here suits the task.
@@ -56,11 +56,11 @@ class Case:
     overfit_steps: int = 40
     networks: tuple[str, ...] = BACKBONES
     choice: str = "backbone"
-    input: InputSpec = field(default_factory=lambda: InputSpec(size=SIZE, fit="stretch"))
+    input: InputSpec = field(default_factory=lambda: InputSpec(size=SIZE, resize_mode="stretch"))
     steered: str = "network.backbone."
     one_size: bool = False
     loss_left: float = 0.2
-    overfit_pictures: int = 2
+    overfit_images: int = 2
     loader: tuple[str, ...] = ("scenes", "--data.count", "8", "--data.eval_count", "5")
     charts: frozenset[str] = frozenset()
     labels: Mapping[str, Callable[[int, np.ndarray], Any]] = field(default_factory=dict)
@@ -90,7 +90,7 @@ CASES: dict[str, Case] = {
         data=("--data.target", "keypoints", "--data.size", "[64,80]", "--model.simple_baseline.width", "16"),
         overfit=0.9,
         overfit_steps=80,
-        charts=frozenset({"per-joint"}),
+        charts=frozenset({"per-keypoint"}),
     ),
     "depth": Case(
         classes=(),
@@ -116,7 +116,7 @@ CASES: dict[str, Case] = {
         overfit_steps=120,
         networks=("compact", "srcnn", "espcn", "fsrcnn"),
         choice="architecture",
-        input=InputSpec(size=SIZE, fit="native", divisor=1),
+        input=InputSpec(size=SIZE, resize_mode="native", divisor=1),
         steered="network.body.",
         one_size=True,
     ),
@@ -176,20 +176,20 @@ CASES: dict[str, Case] = {
         charts=frozenset(
             {
                 *("scene-confusion", "scene-precision-recall", "regions-confusion", "regions-per-class"),
-                *("objects-confusion", "objects-precision-recall", "objects-per-class", "poses-per-joint"),
+                *("objects-confusion", "objects-precision-recall", "objects-per-class", "poses-per-keypoint"),
             }
         ),
         overfit=0.8,
         overfit_steps=120,
         loss_left=0.3,
     ),
-    # Two pictures each of two persons: the least that can be told apart.
+    # Two images each of two people: the least that can be distinguished.
     "face_recognition": Case(
         classes=(),
         arguments={"identities": 3, "embedding": 32, "radius": 16.0},
         data=("--data.target", "identity", "--data.size", "[64,64]"),
         overfit_steps=80,
-        overfit_pictures=4,
+        overfit_images=4,
         charts=frozenset({"roc", "cmc"}),
     ),
 }
@@ -207,14 +207,14 @@ def build(name: str, network: str = "", **arguments: Any) -> VisionTask:
     )
 
 
-def pictures(count: int, seed: int = 0) -> list[np.ndarray]:
-    """Noise pictures of different odd sizes, (h, w, 3) uint8."""
+def images(count: int, seed: int = 0) -> list[np.ndarray]:
+    """Noise images of different odd sizes, (h, w, 3) uint8."""
     rng = np.random.default_rng(seed)
     return [rng.integers(0, 256, (41 + 7 * k, 67 - 4 * k, 3), dtype=np.uint8) for k in range(count)]
 
 
 def _object(k: int, image: np.ndarray, classes: int) -> dict[str, np.ndarray]:
-    """One object, in another place of every picture; the picture is darkened there."""
+    """One object, in another place of every image; the image is darkened there."""
     height, width = image.shape[:2]
     x1, y1 = 4 + 3 * k, 6 + 2 * k
     x2, y2 = x1 + width // 2, y1 + height // 2
@@ -225,13 +225,13 @@ def _object(k: int, image: np.ndarray, classes: int) -> dict[str, np.ndarray]:
 
 
 def samples(name: str, count: int, seed: int = 0) -> list[Sample]:
-    """Samples with every target that the task names, made of noise pictures and plausible labels."""
+    """Samples with every target that the task names, made of noise images and plausible labels."""
     classes, wanted = len(CASES[name].classes), task_class(name).targets
     targets = {
         "labels": lambda k, image: np.int64(k % classes),
         # A floor under a wall, with a part that was not measured.
         "depth": lambda k, image: _floor(image.shape[:2], 1.0 + k),
-        # Something that bicubic is far from and a small network can learn by heart: the negative.
+        # Something that bicubic is far from and a small network can overfit : the negative.
         "high_res": lambda k, image: 255 - image.repeat(2, axis=0).repeat(2, axis=1).transpose(2, 0, 1),
         "label_map": lambda k, image: _stripes(image.shape[:2], k, classes),
         "keypoints": _one_person,
@@ -243,14 +243,14 @@ def samples(name: str, count: int, seed: int = 0) -> list[Sample]:
         "identity": lambda k, image: np.int64(k // 2 % CASES[name].arguments["identities"]),
     }
     targets |= CASES[name].labels
-    shown = pictures(count, seed)
+    shown = images(count, seed)
     if CASES[name].one_size:
         shown = [np.resize(image, shown[0].shape) for image in shown]
     out = []
     for k, image in enumerate(shown):
         objects = _object(k, image, classes) if "boxes" in wanted else {}
         target = {key: objects[key] if key in objects else targets[key](k, image) for key in wanted}
-        out.append(Sample.of(ImageSource(image, name=f"picture-{k}"), target, f"picture-{k}"))
+        out.append(Sample.of(ImageSource(image, name=f"image-{k}"), target, f"image-{k}"))
     return out
 
 
@@ -262,7 +262,7 @@ def _stripes(size: tuple[int, int], start: int, classes: int) -> np.ndarray:
 
 
 def _one_person(k: int, image: np.ndarray) -> np.ndarray:
-    """(1, 17, 3) joints all over the picture, a few of them hidden."""
+    """(1, 17, 3) keypoints all over the image, a few of them hidden."""
     rng = np.random.default_rng(k)
     height, width = image.shape[:2]
     places = rng.uniform(0.1, 0.9, (1, 17, 2)) * (width, height)

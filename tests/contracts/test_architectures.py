@@ -90,12 +90,16 @@ def test_the_command_line_refuses_it_too(name: str, tmp_path: Path, capsys) -> N
     kind = task_class(name).__name__
     options = ["--model", kind, "--data", "SceneData", f"--model.{first}.{argument}", "1"]
     assert main(["fit", *options]) == 2
-    told = capsys.readouterr().err
-    assert f"{first}.{argument}: " in told and "has no such argument; it has " in told and len(told.splitlines()) == 1
+    message = capsys.readouterr().err
+    assert (
+        f"{first}.{argument}: " in message
+        and "has no such argument; it has " in message
+        and len(message.splitlines()) == 1
+    )
     content = {"model": {"class_path": kind, "init_args": {first: {argument: 1}}}}
     (tmp_path / "a.yaml").write_text(json.dumps(content))
     assert main(["fit", "-c", str(tmp_path / "a.yaml"), "--data", "SceneData"]) == 2
-    assert f"{argument}: " in (told := capsys.readouterr().err) and "has no such argument; it has " in told
+    assert f"{argument}: " in (message := capsys.readouterr().err) and "has no such argument; it has " in message
 
 
 def test_a_later_layer_chooses_and_the_same_or_a_later_one_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
-from tests.contracts.cases import CASES, batch, build, pictures, samples
+from tests.contracts.cases import CASES, batch, build, images, samples
 from visionkit.checkpoint import AtomicCheckpointIO, load_task, save_bundle
 from visionkit.export import export_bundle
 from visionkit.loading import SampleDataset
@@ -53,15 +53,15 @@ def test_the_network_sees_the_values_of_timms_own_transform(name, network):
     statistics = resolve_data_config(model=timm.create_model(network)) if known else {"mean": (0,) * 3, "std": (1,) * 3}
     size = (3, *task.input.size)
     transform = create_transform(size, mean=statistics["mean"], std=statistics["std"], crop_pct=1.0)
-    picture = np.random.default_rng(0).integers(0, 256, (*task.input.size, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (*task.input.size, 3), dtype=np.uint8)
     seen = []
     task.normalize.register_forward_hook(lambda _, given, values: seen.append(values))
     if known:
         task.network.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    Predictor(task)(picture)
+    Predictor(task)(image)
     assert len(seen) >= 1 + known
     for values in seen:
-        assert torch.allclose(values[0], transform(Image.fromarray(picture)), atol=1e-5)
+        assert torch.allclose(values[0], transform(Image.fromarray(image)), atol=1e-5)
 
 
 @every_network
@@ -78,10 +78,10 @@ def test_losses_are_finite_and_reach_every_parameter(name, network):
 
 
 @every_task
-def test_overfits_a_few_pictures(name):
+def test_overfits_a_few_images(name):
     torch.manual_seed(0)
     task = build(name, optim=OptimConfig(lr=3e-3, weight_decay=0.0)).train()
-    data = batch(task, CASES[name].overfit_pictures)
+    data = batch(task, CASES[name].overfit_images)
     optimizer = build_optimizer(task.parameter_groups(), task.optim)
     first = last = None
     for _ in range(CASES[name].overfit_steps):
@@ -107,31 +107,31 @@ def test_checkpoint_and_bundle_give_equal_predictions(name, network, tmp_path):
     json.dumps(checkpoint["visionkit"])
     AtomicCheckpointIO().save_checkpoint(checkpoint, tmp_path / "a.ckpt")
     save_bundle(task, tmp_path / "bundle", card={"data": "noise"})
-    expected = [Predictor(task)(picture) for picture in pictures(3)]
-    for path, told in ((tmp_path / "a.ckpt", task), (tmp_path / "bundle", task.served())):
+    expected = [Predictor(task)(image) for image in images(3)]
+    for path, message in ((tmp_path / "a.ckpt", task), (tmp_path / "bundle", task.served())):
         again = load(path)
-        assert again.task.config == told.config | ({"pretrained": False} if "pretrained" in task.config else {})
-        assert [again(picture) for picture in pictures(3)] == expected
+        assert again.task.config == message.config | ({"pretrained": False} if "pretrained" in task.config else {})
+        assert [again(image) for image in images(3)] == expected
 
 
 @every_task
 def test_prediction_survives_json_and_can_be_drawn(name):
     task = build(name).eval()
-    picture = pictures(1)[0]
-    prediction = Predictor(task)(picture)
+    image = images(1)[0]
+    prediction = Predictor(task)(image)
     assert prediction.kind in task.kinds, "the demo makes the task's page for these"
     record = json.loads(json.dumps(prediction.to_json()))
     assert Prediction.from_json(record) == prediction
-    drawn = prediction.draw(picture)
+    drawn = prediction.draw(image)
     assert drawn.dtype == np.uint8 and drawn.ndim == 3
 
 
 @every_task
 def test_a_list_equals_one_by_one_whatever_the_sizes(name):
     predictor = Predictor(build(name).eval())
-    several = pictures(5)
-    for together, picture in zip(predictor(several), several, strict=True):
-        alone = predictor(picture)
+    several = images(5)
+    for together, image in zip(predictor(several), several, strict=True):
+        alone = predictor(image)
         if (found := together.difference(alone)) is not None:
             assert found.largest <= 1e-4
         else:
@@ -139,14 +139,14 @@ def test_a_list_equals_one_by_one_whatever_the_sizes(name):
 
 
 @every_task
-def test_a_picture_of_one_colour_and_one_of_one_pixel_are_answered(name):
+def test_an_image_of_one_color_and_one_of_one_pixel_are_served(name):
     predictor = Predictor(build(name).eval())
-    for picture in (
+    for image in (
         np.full((50, 30, 3), 114, np.uint8),
         np.zeros((1, 1, 3), np.uint8),
         np.zeros((3, 500, 3), np.uint8),
     ):
-        json.dumps(predictor(picture).to_json(), allow_nan=False)
+        json.dumps(predictor(image).to_json(), allow_nan=False)
 
 
 @every_task
@@ -164,15 +164,15 @@ def test_what_is_validated_is_what_is_served(name):
 def test_onnx_agrees(name, tmp_path):
     torch.manual_seed(2)
     task = build(name).eval()
-    several = pictures(3, seed=5)
-    export_bundle(task, tmp_path / "bundle", onnx=True, card={"data": "noise"}, pictures=several)
+    several = images(3, seed=5)
+    export_bundle(task, tmp_path / "bundle", onnx=True, card={"data": "noise"}, images=several)
     ours, exported = load(tmp_path / "bundle"), load(tmp_path / "bundle", engine="onnx")
-    for picture in several:
-        answers = ours(picture), exported(picture)
-        if (found := answers[0].difference(answers[1])) is not None:
+    for image in several:
+        predictions = ours(image), exported(image)
+        if (found := predictions[0].difference(predictions[1])) is not None:
             assert found.largest <= 1e-4
         else:
-            a, b = (_numbers(answer.to_json()) for answer in answers)
+            a, b = (_numbers(prediction.to_json()) for prediction in predictions)
             assert np.allclose(a, b, atol=1e-4)
 
 

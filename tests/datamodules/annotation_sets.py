@@ -93,7 +93,7 @@ def _coco_top(count: int, keypoints: bool = False) -> dict[str, Any]:
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-SKELETON = {"name": "three", "keypoints": ["a", "b", "c"], "mirrored": [["a", "b"]], "subject": "pet"}
+SKELETON = {"name": "three", "keypoints": ["a", "b", "c"], "flip_pairs": [["a", "b"]], "subject": "pet"}
 
 
 def coco(root: Path) -> AnnotationSet:
@@ -169,8 +169,8 @@ def mpii(root: Path) -> AnnotationSet:
         people = []
         for number in range(2):
             image(root / "images" / f"{split}{number}.png", number)
-            joints = [[4 + k % 9, 5 + k] for k in range(16)]
-            person = {"image": f"{split}{number}.png", "center": [9, 12], "scale": 0.1, "joints": joints}
+            keypoints = [[4 + k % 9, 5 + k] for k in range(16)]
+            person = {"image": f"{split}{number}.png", "center": [9, 12], "scale": 0.1, "joints": keypoints}
             people.append({**person, "joints_vis": [1] * 15 + [0]})
         files.append(write(root / "annot" / f"{split}.json", json.dumps(people)))
     return AnnotationSet(files, lambda: MpiiData(str(root)))

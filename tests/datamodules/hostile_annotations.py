@@ -209,7 +209,7 @@ def _holders(value: Any) -> list[tuple[Any, Any]]:
 
 
 def _many(path: Path, rng: random.Random) -> None:
-    """Very many of one kind of entry."""
+    """Very many of one type of entry."""
     top = json.loads(path.read_text())
     if isinstance(top, dict) and isinstance(top.get("categories"), list):
         copy = rng.random() < 0.5

@@ -21,7 +21,7 @@ from visionkit.geometry import InputSpec
 from visionkit.linking import link
 from visionkit.skeleton import Skeleton
 
-SPEC = InputSpec(size=(64, 64), fit="stretch")
+SPEC = InputSpec(size=(64, 64), resize_mode="stretch")
 WHOLE: dict[str, Any] = {"input": SPEC, "val_fraction": 0.0}
 
 
@@ -96,7 +96,7 @@ def test_bad_deeplabcut_labels_name_the_line(tmp_path: Path, rows: list[str], he
         DeepLabCutData(str(deeplabcut(tmp_path, rows, heads)), **WHOLE).samples("train")
 
 
-def test_deeplabcut_says_what_it_does_not_read(tmp_path: Path) -> None:
+def test_deeplabcut_states_what_it_does_not_read(tmp_path: Path) -> None:
     video = tmp_path / "labeled-data" / "run1"
     video.mkdir(parents=True)
     with pytest.raises(DataError, match=r"no CollectedData_\*\.csv"):
@@ -125,7 +125,7 @@ PAIR = {"py/reduce": [{"py/type": "sleap.skeleton.EdgeType"}, {"py/tuple": [2]}]
 
 
 def slp(path: Path, video: dict[str, Any], skeletons: Any = None, version: float = 1.2, videos: int = 1) -> Path:
-    """Two labelled frames; an instance of the second skeleton, where there is one, and a prediction."""
+    """Two labeled frames; an instance of the second skeleton, where there is one, and a prediction."""
     links = [
         {"source": 2, "target": 0, "type": EDGE},
         {"source": 0, "target": 1, "type": PAIR},
@@ -156,7 +156,7 @@ def test_a_slp_that_names_images(tmp_path: Path) -> None:
     path = slp(tmp_path / "labels.slp", {"filename": ["C:\\elsewhere\\a.png", "/elsewhere/b.png"]})
     data = SleapData(str(tmp_path), **WHOLE)
     assert data.skeleton.keypoints == ("nose", "left ear", "right ear")
-    assert data.skeleton.mirrored == (("left ear", "right ear"),)
+    assert data.skeleton.flipped == (("left ear", "right ear"),)
     assert [tuple(edge[:2]) for edge in data.skeleton.edges] == [("nose", "left ear"), ("nose", "right ear")]
     first, second = data.samples("train")
     assert first.target["keypoints"].tolist() == [[[10, 20, 2], [30, 40, 1], [0, 0, 0]]]
@@ -300,4 +300,4 @@ def test_boxes_are_made_from_keypoints(tmp_path: Path, box: Any) -> None:
     assert target["boxes"].tolist() == [[2, 12, 98, 38]], "a tenth of the longer side on each side"
     passed_over = data.summary("train").passed_over
     assert passed_over["boxes made from keypoints"] == 1
-    assert passed_over["objects without a box, an outline or a labelled keypoint"] == 1
+    assert passed_over["objects without a box, an outline or a labeled keypoint"] == 1

@@ -47,13 +47,13 @@ def test_a_format_is_recognized_and_converted(kind, reader, tmp_path):
     made = SETS[kind](tmp_path / "set")
     data = open_objects(tmp_path / "set", val_fraction=0, test_fraction=0)
     assert type(data).__name__ == reader
-    objects = sum(len(entry) for split in data.splits() for entry in data.labelled(split))
+    objects = sum(len(entry) for split in data.splits() for entry in data.labeled(split))
     result = convert(tmp_path / "set", tmp_path / "out", "yolo" if "pose" in kind else "coco")
     assert result.objects == objects > 0 and not result.losses.lines()
     again = open_objects(tmp_path / "out", val_fraction=0, test_fraction=0)
     assert again.classes == data.classes and again.splits() == data.splits()
     for split in data.splits():
-        for a, b in zip(data.labelled(split), again.labelled(split), strict=True):
+        for a, b in zip(data.labeled(split), again.labeled(split), strict=True):
             assert np.allclose(a.boxes, b.boxes) and a.labels.tolist() == b.labels.tolist()
             assert a.crowded.tolist() == b.crowded.tolist()
     assert made.annotations
@@ -61,7 +61,7 @@ def test_a_format_is_recognized_and_converted(kind, reader, tmp_path):
 
 def test_cvat_outlines_are_where_they_were_drawn(tmp_path):
     SETS["cvat"](tmp_path)
-    (entry, _) = CvatData(str(tmp_path)).labelled("train")
+    (entry, _) = CvatData(str(tmp_path)).labeled("train")
     assert entry.boxes[:3].tolist() == [[2, 3, 9.5, 12], [2, 3, 9, 12], [2, 3, 6, 6]]
     painted = decode_masks([entry.segments[2]], (HEIGHT, WIDTH))[0]
     assert painted[3:6, 2:6].astype(int).tolist() == [[0, 0, 1, 1], [1, 1, 0, 1], [1, 1, 1, 1]] and painted.sum() == 9
@@ -98,28 +98,28 @@ def test_labelme_groups_are_one_object(tmp_path):
 def test_keypoints_go_from_coco_to_yolo_and_back(tmp_path):
     SETS["coco keypoints"](tmp_path / "set")
     source = CocoKeypointData(str(tmp_path / "set"), skeleton=SKELETON, val_fraction=0)
-    told = convert(source, tmp_path / "yolo", "yolo")
-    assert told.losses.lines() == ["YOLO holds no crowds, so they are left out: 2 objects"]
+    message = convert(source, tmp_path / "yolo", "yolo")
+    assert message.losses.lines() == ["YOLO holds no crowds, so they are left out: 2 objects"]
     pose = YoloPoseData(str(tmp_path / "yolo" / "data.yaml"))
-    assert pose.skeleton.keypoints == ("a", "b", "c") and pose.skeleton.mirrored == (("a", "b"),)
+    assert pose.skeleton.keypoints == ("a", "b", "c") and pose.skeleton.flipped == (("a", "b"),)
     assert pose.classes == ("pet",)
-    first, second = source.labelled("val")[1], pose.labelled("val")[1]
+    first, second = source.labeled("val")[1], pose.labeled("val")[1]
     assert np.allclose(first.more["keypoints"], second.more["keypoints"], atol=1e-4)
     assert np.allclose(first.boxes, second.boxes)
     convert(pose, tmp_path / "coco", "coco")
     back = CocoKeypointData(str(tmp_path / "coco"), skeleton=SKELETON)
-    assert np.allclose(back.labelled("val")[1].more["keypoints"], second.more["keypoints"], atol=1e-3)
-    boxes = YoloData(str(tmp_path / "yolo" / "data.yaml")).labelled("val")[1]
+    assert np.allclose(back.labeled("val")[1].more["keypoints"], second.more["keypoints"], atol=1e-3)
+    boxes = YoloData(str(tmp_path / "yolo" / "data.yaml")).labeled("val")[1]
     assert boxes.segments == [None] * 3, "keypoint columns are no polygon"
 
 
 def test_instance_maps_are_written_and_read(tmp_path):
     SETS["coco"](tmp_path / "set")
-    told = convert(tmp_path / "set", tmp_path / "maps", "maps")
-    assert any("one class" in line for line in told.losses.lines())
+    message = convert(tmp_path / "set", tmp_path / "maps", "maps")
+    assert any("one class" in line for line in message.losses.lines())
     data = open_objects(tmp_path / "maps", val_fraction=0)
     assert isinstance(data, InstanceMapData) and data.splits() == ["train", "val"]
-    assert sum(map(len, data.labelled("train"))) > 0
+    assert sum(map(len, data.labeled("train"))) > 0
 
 
 @pytest.mark.parametrize(
@@ -148,9 +148,9 @@ def test_splits_by_whatever_word_are_kept(form, names, tmp_path):
     if form == "yolo":
         write(tmp_path / "data.yaml", "".join(f"{name}: ../{name}\n" for name in names) + "names: [cat]\n")
     data = open_objects(tmp_path)
-    assert [len(data.labelled(split)) for split in ("train", "val", "test")] == [2, 3, 4]
+    assert [len(data.labeled(split)) for split in ("train", "val", "test")] == [2, 3, 4]
     result = convert(tmp_path, tmp_path.parent / f"{tmp_path.name}-out", "voc")
-    assert result.pictures == {"train": 2, "val": 3, "test": 4}
+    assert result.images == {"train": 2, "val": 3, "test": 4}
 
 
 NAMES = ["no", "1e3", "null", "0x1F", "12:30", "yes", "~", "3", "a, b", 'it\'s "x"', "é", "#1", "- x", "{a}", "1_000"]
@@ -197,7 +197,7 @@ def test_convert_takes_one_json_and_writes_splits_out(tmp_path, capsys):
     said = capsys.readouterr()
     assert "34% of" in said.out and "6 images (3 train, 2 val, 1 test)" in said.out
     split = YoloData(str(tmp_path / "out" / "data.yaml"))
-    assert [len(split.labelled(name)) for name in ("train", "val", "test")] == [3, 2, 1]
+    assert [len(split.labeled(name)) for name in ("train", "val", "test")] == [3, 2, 1]
     assert cli.main([*command, "--out", str(tmp_path / "out2"), "--val_fraction", "1"]) == 2
 
 
@@ -230,14 +230,14 @@ def test_coco_ids_and_flags_in_every_spelling(tmp_path):
     ]
     top = {"images": images, "annotations": annotations, "categories": [{"id": 1.0, "name": "cat"}]}
     path = write(tmp_path / "annotations" / "instances_train.json", json.dumps(top))
-    entries = CocoData(str(tmp_path), val_fraction=0).labelled("train")
+    entries = CocoData(str(tmp_path), val_fraction=0).labeled("train")
     assert [len(entry) for entry in entries] == [1] * 4 and sum(int(e.crowded.sum()) for e in entries) == 1
     assert entries[0].boxes.tolist() == [[1, 2, 4.5, 6]]
     for wrong in (True, [1], {}, None, 0.5, ""):
         annotations[0]["image_id"] = wrong
         path.write_text(json.dumps(top))
         with pytest.raises(DataError, match="image_id is"):
-            CocoData(str(tmp_path)).labelled("train")
+            CocoData(str(tmp_path)).labeled("train")
 
 
 def test_coco_widths_stay_as_they_are_written(tmp_path):
@@ -312,17 +312,17 @@ def test_one_label_file_is_split_and_never_tested_on_its_training_images(tmp_pat
     SETS["coco alone"](tmp_path)
     for labels in (None, "annotations/instances_default.json"):
         data = CocoData(str(tmp_path), labels=labels, val_fraction=0.34)
-        train, val = ({entry.file for entry in data.labelled(split)} for split in ("train", "val"))
+        train, val = ({entry.file for entry in data.labeled(split)} for split in ("train", "val"))
         assert len(train) == 4 and len(val) == 2 and not train & val
         assert "34% of" in data.summary("val").source and "names no val split" in data.summary("val").source
         with pytest.raises(UsageError, match=r"no test split .*test_fraction 0\.1 .*or set it to 1 to take all"):
-            data.labelled("test")
-        assert len(CocoData(str(tmp_path), labels=labels, test_fraction=1).labelled("test")) == 6
+            data.labeled("test")
+        assert len(CocoData(str(tmp_path), labels=labels, test_fraction=1).labeled("test")) == 6
 
 
 def test_a_lone_file_of_another_split_stays_that_split(tmp_path):
     SETS["coco"](tmp_path / "set")
     result = convert(tmp_path / "set" / "annotations" / "instances_val.json", tmp_path / "out", "yolo")
-    assert result.pictures == {"val": 2}, "its images are found beside the folder of labels"
+    assert result.images == {"val": 2}, "its images are found beside the folder of labels"
     made = CocoData(str(tmp_path / "set"), labels="annotations/instances_val.json")
     assert [Path(sample.id).parent.name for sample in made.samples("train")] == ["val", "val"], "training takes it"

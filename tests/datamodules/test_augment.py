@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from datamodules.augment import AlbumentationsAugment, ClassificationAugment, library
-from datamodules.photometric import ColourStep, EraseStep, colour_matrix
+from datamodules.photometric import ColorStep, EraseStep, color_matrix
 from datamodules.policies import OPERATIONS, build_operation, draw_operations
-from datamodules.scenes import make_scene
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
 from visionkit.loading import rng_for
 from visionkit.preprocess import Preprocessor
+from visionkit.synthetic import make_scene
 from visionkit.types import Sample
 
 SCENE = make_scene(0, 0)
@@ -85,7 +85,7 @@ def test_crop_and_flip_are_deferred() -> None:
     assert 0.4 < np.mean(flips) < 0.6
 
 
-def test_pad_moves_the_whole_picture() -> None:
+def test_pad_moves_the_whole_image() -> None:
     boxes = []
     for seed in range(200):
         view = ClassificationAugment(crop="pad", padding=0.125, flip=0)(sample(), np.random.default_rng(seed)).view
@@ -96,42 +96,42 @@ def test_pad_moves_the_whole_picture() -> None:
     assert min(b[1] for b in boxes) == -15 and max(b[1] for b in boxes) == 15
 
 
-def test_a_narrow_picture_still_has_a_crop() -> None:
+def test_a_narrow_image_still_has_a_crop() -> None:
     thin = Sample.of(ImageSource(np.zeros((400, 3, 3), dtype=np.uint8)), {"labels": np.int64(0)})
     view = ClassificationAugment(scale=(0.9, 1.0))(thin, np.random.default_rng(0)).view
     assert view is not None and view.box == (0, 198, 3, 202)
 
 
-def test_colour_matrix_is_each_change_alone() -> None:
+def test_color_matrix_is_each_change_alone() -> None:
     rgb = np.array([200.0, 100.0, 50.0, 1.0])
-    assert colour_matrix(1, 1, 1, 0) @ rgb == pytest.approx(rgb[:3])
-    assert colour_matrix(0.5, 1, 1, 0) @ rgb == pytest.approx([100, 50, 25])
-    assert colour_matrix(1, 2, 1, 0) @ rgb == pytest.approx([272, 72, -28])
+    assert color_matrix(1, 1, 1, 0) @ rgb == pytest.approx(rgb[:3])
+    assert color_matrix(0.5, 1, 1, 0) @ rgb == pytest.approx([100, 50, 25])
+    assert color_matrix(1, 2, 1, 0) @ rgb == pytest.approx([272, 72, -28])
     luma = 0.299 * 200 + 0.587 * 100 + 0.114 * 50
-    assert colour_matrix(1, 1, 0, 0) @ rgb == pytest.approx([luma] * 3, abs=0.1)
-    turned = colour_matrix(1, 1, 1, 1 / 3) @ rgb
+    assert color_matrix(1, 1, 0, 0) @ rgb == pytest.approx([luma] * 3, abs=0.1)
+    turned = color_matrix(1, 1, 1, 1 / 3) @ rgb
     assert turned @ [0.299, 0.587, 0.114] == pytest.approx(luma, abs=0.1)
     assert np.argmax(turned) != 0
-    assert colour_matrix(1, 1, 1, 1.0) @ rgb == pytest.approx(rgb[:3])
+    assert color_matrix(1, 1, 1, 1.0) @ rgb == pytest.approx(rgb[:3])
     before, after = (
         colorsys.rgb_to_hsv(*(np.array(c) / 255))[0]
-        for c in ([128, 100, 100], colour_matrix(1, 1, 1, 0.1) @ [128, 100, 100, 1])
+        for c in ([128, 100, 100], color_matrix(1, 1, 1, 0.1) @ [128, 100, 100, 1])
     )
     assert 0.03 < min((before - after) % 1, (after - before) % 1) < 0.2
 
 
-def test_colours_are_what_the_matrix_says_and_saturate() -> None:
+def test_colors_are_what_the_matrix_states_and_saturate() -> None:
     image = np.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype=np.uint8)
-    matrix = colour_matrix(1.3, 0.8, 1.5, 0.07)
+    matrix = color_matrix(1.3, 0.8, 1.5, 0.07)
     wanted = np.clip(image @ matrix[:, :3].T + matrix[:, 3], 0, 255)
-    step = ColourStep(tuple(matrix.ravel().tolist()))
+    step = ColorStep(tuple(matrix.ravel().tolist()))
     assert np.abs(step(image).astype(float) - wanted).max() <= 1
     alpha = np.dstack([image, image[..., 0]])
     assert np.abs(step(alpha)[..., :3].astype(float) - wanted).max() <= 1
     assert (step(alpha)[..., 3] == image[..., 0]).all()
-    grey = image[..., :1]
-    as_colour = step(np.repeat(grey, 3, axis=2)).astype(float).mean(axis=2, keepdims=True)
-    assert np.abs(step(grey) - as_colour).max() <= 1
+    gray = image[..., :1]
+    as_color = step(np.repeat(gray, 3, axis=2)).astype(float).mean(axis=2, keepdims=True)
+    assert np.abs(step(gray) - as_color).max() <= 1
 
 
 def test_erasing() -> None:
@@ -207,16 +207,16 @@ def test_mistakes(arguments: dict[str, Any], message: str) -> None:
 # ---------------------------------------------------------------- any transform of albumentations
 
 FLIP = [{"name": "HorizontalFlip", "p": 1.0}]
-PERSONS = next(scene for scene in (make_scene(0, k) for k in range(20)) if len(scene.target("keypoints")["boxes"]) > 1)
+PEOPLE = next(scene for scene in (make_scene(0, k) for k in range(20)) if len(scene.target("keypoints")["boxes"]) > 1)
 
 
 @pytest.mark.parametrize("key", ["boxes", "masks", "keypoints", "label_map", "depth"])
-def test_mirroring_is_exact_for_every_target(key: Any) -> None:
-    before = PERSONS.target(key)
-    width = PERSONS.image.shape[1]
-    given = Sample.of(ImageSource(PERSONS.image), before, "x")  # type: ignore[arg-type]
+def test_flipping_is_exact_for_every_target(key: Any) -> None:
+    before = PEOPLE.target(key)
+    width = PEOPLE.image.shape[1]
+    given = Sample.of(ImageSource(PEOPLE.image), before, "x")  # type: ignore[arg-type]
     after = AlbumentationsAugment(FLIP, swap=[(1, 2), (3, 4)])(given, np.random.default_rng(0))
-    assert (after.image.read() == PERSONS.image[:, ::-1]).all()
+    assert (after.image.read() == PEOPLE.image[:, ::-1]).all()
     target: dict[str, Any] = dict(after.target)
     assert target.keys() == before.keys()
     if key in ("label_map", "depth"):
@@ -237,7 +237,7 @@ def test_keypoints_follow_a_rotation_and_boxes_that_leave_take_their_rows_along(
         {"name": "Affine", "rotate": [90, 90], "p": 1.0},
         {"name": "Crop", "x_max": 70, "y_max": 120, "p": 1.0},
     ]
-    given = Sample.of(ImageSource(PERSONS.image), PERSONS.target("keypoints"))  # type: ignore[arg-type]
+    given = Sample.of(ImageSource(PEOPLE.image), PEOPLE.target("keypoints"))  # type: ignore[arg-type]
     after: dict[str, Any] = dict(AlbumentationsAugment(transforms)(given, np.random.default_rng(0)).target)
     count = len(after["boxes"])
     assert {len(after[key]) for key in after} == {count}
@@ -263,7 +263,7 @@ def test_it_does_not_repeat_itself() -> None:
     assert first == again and len(set(first)) == 4
 
 
-def test_pictures_without_objects() -> None:
+def test_images_without_objects() -> None:
     empty = {
         "boxes": np.zeros((0, 4), np.float32),
         "labels": np.zeros(0, np.int64),

@@ -128,5 +128,5 @@ def test_nothing_there_and_no_network(tmp_path: Path) -> None:
 
 def test_batches(tmp_path: Path) -> None:
     write(tmp_path, "cifar10", "binary", packed=True)
-    data = CifarData(str(tmp_path), input=InputSpec((32, 32)), batch_size=10, workers=1)
+    data = CifarData(str(tmp_path), input=InputSpec((32, 32)), batch_size=10, num_workers=1)
     assert next(iter(data.loader("train")))["inputs"]["image"].shape == (10, 3, 32, 32)

@@ -5,18 +5,18 @@ from pathlib import Path
 import pytest
 
 from datamodules.csv_labels import CsvData
-from datamodules.scenes import OBJECT_CLASSES
-from datamodules.scenes.files import write_scenes
-from tests.datamodules.test_folders import picture
+from tests.datamodules.test_folders import image
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
+from visionkit.synthetic import OBJECT_CLASSES
+from visionkit.synthetic.files import write_scenes
 
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     lines = ["path,label"]
     for k in range(12):
-        picture(tmp_path / f"p{k:02d}.png", k)
+        image(tmp_path / f"p{k:02d}.png", k)
         lines.append(f"p{k:02d}.png,{'cat' if k % 3 else 'dog'}")
     file = tmp_path / "labels.csv"
     file.write_text("\n".join(lines) + "\n")
@@ -79,14 +79,14 @@ def test_mistakes_name_file_and_line(table: Path, old: str, new: str, message: s
     assert str(error.value).startswith(str(table)) and "\n" not in str(error.value)
 
 
-def test_many_missing_pictures_are_counted(table: Path) -> None:
+def test_many_missing_images_are_counted(table: Path) -> None:
     for k in range(2, 12):
         (table.parent / f"p{k:02d}.png").unlink()
     with pytest.raises(DataError, match=r"10 of 12 .* p02.png \(line 4\), p03.png .* \.\.\. 10 in all"):
         CsvData(str(table)).samples("val")
 
 
-def test_empty_pictures_are_told(table: Path) -> None:
+def test_empty_images_are_reported(table: Path) -> None:
     (table.parent / "p05.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"1 of 12 images are empty \(0 bytes\): p05.png \(line 7\)"):
         CsvData(str(table)).samples("train")
@@ -119,7 +119,7 @@ def test_no_test_rows(table: Path) -> None:
 
 
 def test_multi_label_values_and_columns(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png", 1)
+    image(tmp_path / "a.png", 1)
     file = tmp_path / "marks.csv"
     file.write_text("path,cat,dog\na.png,1,2\n")
     with pytest.raises(DataError, match=r"line 2: '2' in column 'dog'"):
@@ -143,8 +143,8 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
 
 
 def test_names_of_files_and_classes_as_other_systems_write_them(tmp_path: Path) -> None:
-    picture(tmp_path / "a b" / unicodedata.normalize("NFD", "é.png"), 0)
-    picture(tmp_path / "c.png", 1)
+    image(tmp_path / "a b" / unicodedata.normalize("NFD", "é.png"), 0)
+    image(tmp_path / "c.png", 1)
     nfd = unicodedata.normalize("NFD", "café")
     (tmp_path / "t.csv").write_text(
         f"path;label;split\na%20b\\é.png;{nfd};training\nc.png;café;valid\n", encoding="utf-8"
@@ -158,7 +158,7 @@ def test_names_of_files_and_classes_as_other_systems_write_them(tmp_path: Path) 
 
 def test_summary_counts_several_labels_per_image(tmp_path: Path) -> None:
     for k in range(3):
-        picture(tmp_path / f"{k}.png", k)
+        image(tmp_path / f"{k}.png", k)
     (tmp_path / "t.csv").write_text("path,cat,dog\n0.png,1,1\n1.png,0,1\n2.png,0,0\n")
     data = CsvData(str(tmp_path / "t.csv"), val_fraction=0)
     assert data.summary("train").classes == {"cat": 1, "dog": 2} and data.summary("train").unit == "labels"

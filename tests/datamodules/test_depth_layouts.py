@@ -19,7 +19,7 @@ from datamodules.tum_depth import TumDepthData, associate
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
 
-SPEC = InputSpec(size=(24, 32), fit="stretch")
+SPEC = InputSpec(size=(24, 32), resize_mode="stretch")
 
 
 def depth(number: int = 0) -> np.ndarray:
@@ -97,7 +97,7 @@ def exr(values: np.ndarray, compression: int = 3, names: tuple[str, ...] = ("A",
 
 
 @pytest.mark.parametrize("ending", [".png", ".npy", ".npz", ".pfm", ".pgm", ".exr", ".tif"])
-def test_every_ending_gives_the_same_metres(tmp_path: Path, ending: str) -> None:
+def test_every_ending_gives_the_same_meters(tmp_path: Path, ending: str) -> None:
     save_image(tmp_path / "images/0.jpg")
     save_depth(tmp_path / f"depth/0{ending}", depth())
     data = DepthFolderData(str(tmp_path), input=SPEC, val_every=0)
@@ -113,7 +113,7 @@ def test_openexr_of_every_simple_compression(tmp_path: Path, compression: int, h
     np.testing.assert_allclose(read_depth(tmp_path / "a.exr"), depth(), atol=2e-3 if half else 0)
 
 
-def test_damaged_arrays_are_told_and_nothing_else_happens(tmp_path: Path) -> None:
+def test_damaged_arrays_are_reported_and_nothing_else_happens(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("a.exr", "a.pfm", "a.npz", "a.npy", "a.pgm", "a.tif", "a.png"):
         save_depth(tmp_path / name, depth())
@@ -155,7 +155,7 @@ def test_an_archive_of_several_arrays_needs_one_called_depth(tmp_path: Path) -> 
 # ---------------------------------------------------------------------- names
 
 
-def test_a_picture_of_depth_beside_its_array_is_refused_and_an_option_chooses(tmp_path: Path) -> None:
+def test_an_image_of_depth_beside_its_array_is_refused_and_an_option_chooses(tmp_path: Path) -> None:
     for k in range(3):
         save_image(tmp_path / f"images/{k}.jpg")
         save_depth(tmp_path / f"depth/{k}.npy", depth())
@@ -213,7 +213,7 @@ def test_names_that_are_not_recognized_are_refused_with_the_option(tmp_path: Pat
         DepthFolderData(str(tmp_path), input=SPEC, images=".")
 
 
-# ---------------------------------------------------------------------- what is said
+# ---------------------------------------------------------------------- what is stated
 
 
 @pytest.mark.parametrize("orientation", [3, 6])
@@ -233,7 +233,7 @@ def test_an_image_that_exif_turns_and_its_depth_does_not(
         assert "EXIF turns 1 images and not their depth" in caplog.text
 
 
-def test_the_summary_says_the_range_and_the_unit_and_tums_unit_is_suspected(
+def test_the_summary_states_the_range_and_the_unit_and_tums_unit_is_suspected(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     for k in range(3):
@@ -242,11 +242,11 @@ def test_the_summary_says_the_range_and_the_unit_and_tums_unit_is_suspected(
     (tmp_path / "images/notes.txt").write_text("x")
     DepthFolderData(str(tmp_path), input=SPEC, val_every=0).report(["train"])
     out = capsys.readouterr().out
-    assert "train  3 images" in out and "1000 units per metre, the default for whole numbers" in out
+    assert "train  3 images" in out and "1000 units per meter, the default for whole numbers" in out
     assert "1 not an image (.txt)" in out
     assert "TUM's files have 5000" in caplog.text
     caplog.clear()
-    DepthFolderData(str(tmp_path), input=SPEC, val_every=0, units_per_metre=5000).report(["train"])
+    DepthFolderData(str(tmp_path), input=SPEC, val_every=0, units_per_meter=5000).report(["train"])
     assert "depth: 1.15 to 3.85 m, median 2.5 m; 0.0% not measured; 5000 units" in capsys.readouterr().out
     assert not caplog.text
 
@@ -276,7 +276,7 @@ def test_tum_sequences_are_matched_by_time(tmp_path: Path, capsys: pytest.Captur
     assert float(data.samples("train")[1].target["depth"].max()) == pytest.approx(3, abs=1e-3)
     data.report(["train"])
     out = capsys.readouterr().out
-    assert "1 images without a depth within 0.02 s" in out and "5000 units per metre" in out
+    assert "1 images without a depth within 0.02 s" in out and "5000 units per meter" in out
     assert len(TumDepthData(str(tmp_path / "desk"), val_every=0, input=SPEC).samples("train")) == 3
     for folder in (tmp_path, tmp_path / "desk"):
         with pytest.raises(DataError, match="TumDepthData"):

@@ -43,7 +43,7 @@ def test_bad_files(tmp_path: Path) -> None:
     write(tmp_path)
     name = tmp_path / "t10k-labels-idx1-ubyte.gz"
     for content, message in (
-        (gzip.compress(idx(np.zeros(9, dtype=np.uint8))), "9 labels up to 0 for 10 pictures"),
+        (gzip.compress(idx(np.zeros(9, dtype=np.uint8))), "9 labels up to 0 for 10 images"),
         (gzip.compress(idx(np.full(10, 12, dtype=np.uint8))), "labels up to 12"),
         (gzip.compress(idx(np.zeros(10, dtype=np.uint8))[:-3]), "cut short"),
         (gzip.compress(b"text"), "not an idx file"),

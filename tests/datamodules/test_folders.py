@@ -20,7 +20,7 @@ from visionkit.geometry import InputSpec
 SPEC = InputSpec((32, 32), crop_fraction=1.0)
 
 
-def picture(path: Path, seed: int, size: tuple[int, int] = (20, 24)) -> None:
+def image(path: Path, seed: int, size: tuple[int, int] = (20, 24)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
@@ -29,7 +29,7 @@ def picture(path: Path, seed: int, size: tuple[int, int] = (20, 24)) -> None:
 def class_folders(root: Path, counts: dict[str, int], start: int = 0) -> Path:
     for number, (name, count) in enumerate(counts.items()):
         for k in range(count):
-            picture(root / name / f"{k:03d}.png", start + 1000 * number + k)
+            image(root / name / f"{k:03d}.png", start + 1000 * number + k)
     return root
 
 
@@ -60,7 +60,7 @@ def ids(data: FolderData, split: str) -> list[str]:
     return [sample.id for sample in data.samples(split)]  # type: ignore[arg-type]
 
 
-def test_a_share_is_split_off_class_by_class(flat: Path) -> None:
+def test_a_fraction_is_split_off_class_by_class(flat: Path) -> None:
     data = FolderData(str(flat), val_fraction=0.2, test_fraction=0.1)
     assert data.classes == ("cat", "dog", "owl")
     labels = {s: [int(x.target["labels"]) for x in data.samples(s)] for s in ("train", "val", "test")}  # type: ignore[arg-type]
@@ -122,8 +122,8 @@ def test_configured_classes_are_checked_against_the_folders(flat: Path) -> None:
     assert len(FolderData(str(flat), classes=["emu", "owl", "dog", "cat"]).samples("train")) == 29
 
 
-def test_a_class_that_training_lacks_is_told(parted: Path) -> None:
-    picture(parted / "test" / "cats" / "000.png", 1)
+def test_a_class_that_training_lacks_is_reported(parted: Path) -> None:
+    image(parted / "test" / "cats" / "000.png", 1)
     with pytest.raises(DataError, match=r"test/cats: class 'cats' .* did you mean 'cat'"):
         FolderData(str(parted)).samples("test")
 
@@ -144,14 +144,14 @@ def test_bad_folders(tmp_path: Path, flat: Path) -> None:
 
 
 def test_a_text_named_jpg_is_named(flat: Path) -> None:
-    (flat / "dog" / "text.jpg").write_text("not a picture")
+    (flat / "dog" / "text.jpg").write_text("not an image")
     data = FolderData(str(flat), input=SPEC, cache_mb=0)
-    with pytest.raises(DataError, match=r"dog/text.jpg: not a picture"):
+    with pytest.raises(DataError, match=r"dog/text.jpg: not an image"):
         for sample in data.samples("train"):
             sample.image.read()
 
 
-def test_missing_splits_say_what_to_do(flat: Path) -> None:
+def test_missing_splits_state_what_to_do(flat: Path) -> None:
     data = FolderData(str(flat), val_fraction=0)
     with pytest.raises(UsageError, match=r"no test split and data\.test_fraction is 0"):
         data.samples("test")
@@ -189,15 +189,17 @@ def batches(data: FolderData, epoch: int) -> list[tuple[list[str], torch.Tensor]
 
 
 @pytest.mark.parametrize("cache_mb", [0, 64])
-def test_workers_and_cache_do_not_change_what_is_learnt(flat: Path, cache_mb: int) -> None:
+def test_workers_and_cache_do_not_change_what_is_trained(flat: Path, cache_mb: int) -> None:
     augment = ClassificationAugment(crop="pad", brightness=0.4, hue=0.1, erasing=0.5, policy="randaugment")
     runs = [
         [
             batches(data, epoch)
-            for data in [FolderData(str(flat), input=SPEC, workers=workers, augment=augment, batch_size=4, cache_mb=mb)]
+            for data in [
+                FolderData(str(flat), input=SPEC, num_workers=num_workers, augment=augment, batch_size=4, cache_mb=mb)
+            ]
             for epoch in (0, 1)
         ]
-        for workers, mb in ((0, 0), (2, cache_mb))
+        for num_workers, mb in ((0, 0), (2, cache_mb))
     ]
     for alone, shared in zip(*runs, strict=True):
         for (a_ids, a), (b_ids, b) in zip(alone, shared, strict=True):
@@ -209,7 +211,7 @@ def test_workers_and_cache_do_not_change_what_is_learnt(flat: Path, cache_mb: in
     assert len(common) > 10 and all((first[name] != second[name]).any() for name in common)
 
 
-def test_the_cache_decodes_each_picture_once(flat: Path) -> None:
+def test_the_cache_decodes_each_image_once(flat: Path) -> None:
     data = FolderData(str(flat), input=SPEC)
     samples = data.samples("train")
     before = [sample.image.read().copy() for sample in samples]
@@ -223,23 +225,23 @@ def test_the_cache_decodes_each_picture_once(flat: Path) -> None:
 def test_the_cache_keeps_its_budget(tmp_path: Path) -> None:
     root = tmp_path / "large"
     for k in range(4):
-        picture(root / "cat" / f"{k}.png", k, (400, 500))
+        image(root / "cat" / f"{k}.png", k, (400, 500))
     assert FolderData(str(root), cache_mb=1, val_fraction=0).samples("train").cache is None  # type: ignore[attr-defined]
     cache = FolderData(str(root), cache_mb=3, val_fraction=0).samples("train").cache  # type: ignore[attr-defined]
     assert cache is not None and cache.slot == 600_000
 
 
-def test_a_picture_larger_than_its_slot_is_served_too(tmp_path: Path) -> None:
+def test_an_image_larger_than_its_slot_is_served_too(tmp_path: Path) -> None:
     root = tmp_path / "mixed"
     for k in range(130):
-        picture(root / "cat" / f"{k:03d}.png", k, (30, 30) if k == 1 else (10, 10))
+        image(root / "cat" / f"{k:03d}.png", k, (30, 30) if k == 1 else (10, 10))
     samples = FolderData(str(root), val_fraction=0).samples("train")
     assert samples.cache.slot == 300  # type: ignore[attr-defined]
     assert [samples[1].image.read().shape for _ in range(2)] == [(30, 30, 3)] * 2
 
 
-def test_grey_input_caches_grey(tmp_path: Path) -> None:
-    root = class_folders(tmp_path / "grey", {"cat": 3})
+def test_gray_input_caches_gray(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "gray", {"cat": 3})
     data = FolderData(str(root), input=InputSpec((16, 16), channels=1), val_fraction=0)
     assert data.samples("train")[0].image.read(1).shape == (20, 24, 1)
     assert data.samples("train").cache.channels == 1  # type: ignore[attr-defined]
@@ -249,7 +251,7 @@ def test_cifar10_zip() -> None:
     path = str(real_data("classification/cifar10_jpg.zip"))
     classes = FolderData.discover_classes(root=path)
     assert classes == ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-    data = FolderData(path, val_fraction=0.1, input=SPEC, workers=2, batch_size=64)
+    data = FolderData(path, val_fraction=0.1, input=SPEC, num_workers=2, batch_size=64)
     sizes = [np.bincount([int(k) for k in data.samples(s).labels]) for s in ("train", "val", "test")]  # type: ignore[arg-type,attr-defined]
     assert [set(counts.tolist()) for counts in sizes] == [{4500}, {500}, {1000}]
     assert all("/train/" in sample.id for sample in data.samples("val")[:50])
@@ -282,7 +284,7 @@ def test_two_folders_of_one_split_are_refused(parted: Path) -> None:
 
 def test_what_is_passed_over_is_counted(parted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("train/cat/.ipynb_checkpoints/a.png", "train/dog/._b.png", "train/stray.png", "extra/cat/c.png"):
-        picture(parted / name, 7)
+        image(parted / name, 7)
     (parted / "train" / "cat" / "labels.txt").write_text("x")
     (parted / "train" / "cat" / "000.png").rename(parted / "train" / "cat" / "000.jfif")
     data = FolderData(str(parted))
@@ -318,7 +320,7 @@ def test_accents_of_either_form_are_one_class(tmp_path: Path) -> None:
 
 def test_the_class_can_be_part_of_the_name(tmp_path: Path) -> None:
     for k, name in enumerate(("cat_1.png", "cat_2.png", "dog.x_3.png", "README.png")):
-        picture(tmp_path / "flat" / name, k)
+        image(tmp_path / "flat" / name, k)
     data = FolderData(str(tmp_path / "flat"), class_pattern=r"^(?P<class>[a-z.]+)_\d+", val_fraction=0)
     assert data.classes == ("cat", "dog.x")
     assert data.summary("train").classes == {"cat": 2, "dog.x": 1}

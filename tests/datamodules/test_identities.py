@@ -1,4 +1,4 @@
-"""Persons by folder, by list of pairs, by `.bin` set and by RecordIO; splits by person; batches of P x K."""
+"""People by folder, by list of pairs, by `.bin` set and by RecordIO; splits by person; batches of P x K."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from PIL import Image
 
 from datamodules.face_augment import FaceAugment
 from datamodules.identities import IdentityData, check_no_leak
-from datamodules.identity_sampler import PersonSampler
+from datamodules.identity_sampler import IdentitySampler
 from datamodules.market1501 import Market1501Data
 from tests.real_data import real_data
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
 
-SPEC = InputSpec(size=(16, 16), fit="stretch", channels=1)
+SPEC = InputSpec(size=(16, 16), resize_mode="stretch", channels=1)
 
 
-def picture(value):
+def image(value):
     return Image.fromarray(np.full((20, 18), value % 256, np.uint8))
 
 
 def encoded(value):
     file = io.BytesIO()
-    picture(value).save(file, "png")
+    image(value).save(file, "png")
     return file.getvalue()
 
 
@@ -40,7 +40,7 @@ def people(tmp_path):
         folder = root / f"s{person + 1}"
         folder.mkdir(parents=True)
         for k in range(5):
-            picture(10 * person + k).save(folder / f"{k + 1}.png")
+            image(10 * person + k).save(folder / f"{k + 1}.png")
     return root
 
 
@@ -75,7 +75,7 @@ def test_folds_cover_everybody_once(people):
 
 
 def test_the_closed_set_has_a_gallery(people):
-    data = IdentityData(str(people), known_pictures=3, input=SPEC)
+    data = IdentityData(str(people), known_images=3, input=SPEC)
     test = data.samples("test")
     gallery = [sample for sample in test if sample.target["gallery"]]
     assert {s.image.name for s in gallery} == {s.image.name for s in data.samples("train")}
@@ -92,15 +92,15 @@ def test_a_person_in_two_splits_is_refused(people, tmp_path):
             folder = tmp_path / "two" / split / person
             folder.mkdir(parents=True)
             for k in range(2):
-                picture(k).save(folder / f"{k}.png")
+                image(k).save(folder / f"{k}.png")
     with pytest.raises(DataError, match="belongs to one split alone"):
         IdentityData(str(tmp_path / "two"), input=SPEC).samples("train")
 
 
-def test_a_person_with_one_picture_is_told_or_left_out(people):
+def test_a_person_with_one_image_is_reported_or_left_out(people):
     (people / "lonely").mkdir()
-    picture(0).save(people / "lonely" / "1.png")
-    with pytest.raises(DataError, match=r"fewer than 2 pictures: lonely; add pictures, or leave"):
+    image(0).save(people / "lonely" / "1.png")
+    with pytest.raises(DataError, match=r"fewer than 2 images: lonely; add images, or leave"):
         IdentityData(str(people), input=SPEC).samples("train")
     data = IdentityData(str(people), leave_out=True, input=SPEC)
     assert "lonely" not in names(data, "train") | names(data, "val")
@@ -110,12 +110,12 @@ def test_a_person_with_one_picture_is_told_or_left_out(people):
     ("arguments", "said"),
     [
         ({"folds": 4, "fold": 4}, "numbered from 0"),
-        ({"folds": 4, "known_pictures": 2}, "give one of them"),
-        ({"val_fraction": 0.6, "test_fraction": 0.5}, "leave some persons"),
+        ({"folds": 4, "known_images": 2}, "give one of them"),
+        ({"val_fraction": 0.6, "test_fraction": 0.5}, "leave some people"),
         ({"per_identity": 3, "batch_size": 8}, "not a multiple"),
     ],
 )
-def test_wrong_arguments_are_told(people, arguments, said):
+def test_wrong_arguments_are_reported(people, arguments, said):
     with pytest.raises(UsageError, match=said):
         IdentityData(str(people), input=SPEC, **arguments)
 
@@ -123,17 +123,17 @@ def test_wrong_arguments_are_told(people, arguments, said):
 # ---------------------------------------------------------------------- batches
 
 
-def test_batches_hold_persons_with_pictures(people):
+def test_batches_hold_people_with_images(people):
     data = IdentityData(str(people), val_fraction=0.0, per_identity=2, batch_size=8, input=SPEC, augment=FaceAugment())
     for batch in data.loader("train"):
         counts = Counter(batch["target"]["identity"].tolist())
         assert set(counts.values()) <= {2, 4} and sum(counts.values()) == 8
 
 
-def test_ranks_share_the_batches_and_resume(people):
+def test_ranks_fraction_the_batches_and_resume(people):
     identity = np.repeat(np.arange(6), 5)
-    whole = PersonSampler(identity, 3, 2, seed=1, rank=0, world=1)
-    parts = [PersonSampler(identity, 3, 2, seed=1, rank=rank, world=2) for rank in range(2)]
+    whole = IdentitySampler(identity, 3, 2, seed=1, rank=0, world=1)
+    parts = [IdentitySampler(identity, 3, 2, seed=1, rank=rank, world=2) for rank in range(2)]
     for epoch in (0, 3):
         for each in (whole, *parts):
             each.set_epoch(epoch)
@@ -147,7 +147,7 @@ def test_ranks_share_the_batches_and_resume(people):
     parts[0].skip = 6
     assert list(parts[0]) == everything[6:]
     with pytest.raises(UsageError, match="smaller batch_size"):
-        PersonSampler(identity, 7, 2, seed=0, rank=0, world=1)
+        IdentitySampler(identity, 7, 2, seed=0, rank=0, world=1)
 
 
 # ---------------------------------------------------------------------- lists of pairs
@@ -157,7 +157,7 @@ def lfw(root, pairs):
     for name in ("Ada_Low", "Bo_Hi", "Cy"):
         (root / "lfw" / name).mkdir(parents=True)
         for k in (1, 2):
-            picture(k).save(root / "lfw" / name / f"{name}_{k:04d}.png")
+            image(k).save(root / "lfw" / name / f"{name}_{k:04d}.png")
     (root / "pairs.txt").write_text(pairs)
     return root / "pairs.txt"
 
@@ -175,13 +175,13 @@ def test_lfws_list(tmp_path, people):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("Ada_Low 1 7\nCy 1 9\n", r"2 pictures that it names are not in .*Ada_Low_0007 \(line 1\)"),
+        ("Ada_Low 1 7\nCy 1 9\n", r"2 images that it names are not in .*Ada_Low_0007 \(line 1\)"),
         ("Ada_Low one two\n", "line 1"),
         ("../x 1 2\n", "are not in"),
         ("", "no pairs"),
     ],
 )
-def test_a_wrong_list_is_told(tmp_path, people, text, said):
+def test_a_wrong_list_is_reported(tmp_path, people, text, said):
     data = IdentityData(str(people), test_set=str(lfw(tmp_path, text)), input=SPEC)
     with pytest.raises(DataError, match=said):
         data.samples("test")
@@ -239,7 +239,7 @@ def written(root, records):
 
 
 def test_record_io_as_face_sets_are_written(tmp_path):
-    # Keys 1 to 6 are the pictures of three persons; 7, 8, 9 the persons; 0 says so.
+    # Keys 1 to 6 are the images of three people; 7, 8, 9 the people; 0 states this.
     records = [(0, record((7.0, 10.0), b""))]
     records += [(key, record(((key - 1) // 2,), encoded(key))) for key in range(1, 7)]
     records += [(7 + person, record((1.0 + 2 * person, 3.0 + 2 * person), b"")) for person in range(3)]
@@ -251,7 +251,7 @@ def test_record_io_as_face_sets_are_written(tmp_path):
 
 def test_record_io_with_plain_labels_and_the_magic_word_inside(tmp_path):
     magic = struct.pack("<I", 0xCED7230A)
-    inside = encoded(9) + magic + b"tail"  # a decoder stops at the picture's end
+    inside = encoded(9) + magic + b"tail"  # a decoder stops at the image's end
     where = 24 + inside.index(magic)
     records = [(k, record((float(k // 2),), encoded(k))) for k in range(4)]
     records[1] = (1, record((0.0,), inside, split_at=where))
@@ -261,7 +261,7 @@ def test_record_io_with_plain_labels_and_the_magic_word_inside(tmp_path):
     assert train[1].image._source == inside
 
 
-def test_a_damaged_record_is_told(tmp_path):
+def test_a_damaged_record_is_reported(tmp_path):
     path = written(tmp_path, [(k, record((float(k // 2),), encoded(k))) for k in range(4)])
     content = path.read_bytes()
     path.write_bytes(content[:-20])
@@ -279,15 +279,15 @@ def test_a_damaged_record_is_told(tmp_path):
 
 
 def market(root):
-    pictures = {
+    images = {
         "bounding_box_train": ["0002_c1s1_0_0", "0002_c2s1_0_0", "0007_c1s1_0_0", "0007_c3s1_0_0"],
         "query": ["0005_c1s1_0_0", "0009_c2s1_0_0"],
         "bounding_box_test": ["-1_c1s1_0_0", "0000_c1s1_0_0", "0005_c1s1_1_0", "0005_c2s1_0_0", "0009_c1s1_0_0"],
     }
-    for folder, stems in pictures.items():
+    for folder, stems in images.items():
         (root / folder).mkdir(parents=True)
         for stem in stems:
-            picture(3).save(root / folder / f"{stem}.png")
+            image(3).save(root / folder / f"{stem}.png")
     return root
 
 
@@ -302,7 +302,7 @@ def test_market_1501(tmp_path):
     assert [int(s.target["camera"]) for s in test] == [1, 2, 1, 1, 1, 2, 1]
     (batch,) = data.loader("train")
     assert Counter(batch["target"]["identity"].tolist()) == {0: 2, 1: 2}
-    picture(0).save(root / "query" / "0002_c9s1_0_0.png")
+    image(0).save(root / "query" / "0002_c9s1_0_0.png")
     with pytest.raises(DataError, match="person 2 is in bounding_box_train"):
         Market1501Data(str(root), input=SPEC, batch_size=4).samples("test")
     (root / "query" / "noname.png").touch()

@@ -1,4 +1,4 @@
-"""Keypoints that nobody could learn from are refused or counted; categories without keypoints are not people."""
+"""Keypoints that nobody could train on are refused or counted; categories without keypoints are not people."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def at_origin(values):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (scaled(1 / 100, 1 / 80), r"\d+ of \d+ labelled keypoints lie between 0 and 1, so they seem to be fractions"),
+        (scaled(1 / 100, 1 / 80), r"\d+ of \d+ labeled keypoints lie between 0 and 1, so they seem to be fractions"),
         (scaled(10, 10), r"lie far outside the box of their person \(.*keypoint \d+ at .*both in pixels"),
         (change_all(lambda values: values + np.array([400, 0, 0])), "lie far outside the box of their person"),
-        (change_all(at_origin), "none of 3 people has a labelled keypoint.*at 0, 0"),
-        (change_all(lambda values: values * [1, 1, 0]), "none of 3 people has a labelled keypoint"),
+        (change_all(at_origin), "none of 3 people has a labeled keypoint.*at 0, 0"),
+        (change_all(lambda values: values * [1, 1, 0]), "none of 3 people has a labeled keypoint"),
     ],
 )
 @pytest.mark.parametrize("crop", [None, PersonCrop()])
@@ -58,11 +58,11 @@ def test_single_impossible_keypoints_are_counted(tmp_path):
     found = data.samples("train")[0].target["keypoints"][0]
     assert found[0].tolist() == [0, 0, 0]
     passed_over = data.summary("train").passed_over
-    assert passed_over["keypoints labelled at 0, 0, which are taken as not labelled"] == 1
+    assert passed_over["keypoints labeled at 0, 0, which are taken as not labeled"] == 1
     assert passed_over["keypoints outside their image"] == passed_over["keypoints far outside their box"] == 1
 
 
-def test_what_is_not_labelled_may_be_no_number(tmp_path):
+def test_what_is_not_labeled_may_be_no_number(tmp_path):
     """Trackers write NaN or null for keypoints that they did not find."""
 
     def change(top):

@@ -18,7 +18,7 @@ from datamodules.value_files import read_values
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
 
-SPEC = InputSpec(size=(16, 16), fit="stretch")
+SPEC = InputSpec(size=(16, 16), resize_mode="stretch")
 TWO = ["ground", "square"]
 
 
@@ -45,7 +45,7 @@ def maps(read: LabelMapData) -> list[np.ndarray]:
     return [np.asarray(sample.target["label_map"]) for sample in read.samples("train")]
 
 
-def grey_png(path: Path, values: np.ndarray, bits: int) -> None:
+def gray_png(path: Path, values: np.ndarray, bits: int) -> None:
     """A PNG of 1, 2 or 4 bits, which Pillow does not write."""
     rows = np.zeros((values.shape[0], -(-values.shape[1] * bits // 8) * 8), np.uint8)
     for bit in range(bits):
@@ -64,9 +64,9 @@ def grey_png(path: Path, values: np.ndarray, bits: int) -> None:
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
-def test_grey_pngs_of_few_bits_keep_their_values(tmp_path: Path, bits: int) -> None:
+def test_gray_pngs_of_few_bits_keep_their_values(tmp_path: Path, bits: int) -> None:
     values = (np.arange(35).reshape(5, 7) % (1 << bits)).astype(np.uint8)
-    grey_png(tmp_path / "a.png", values, bits)
+    gray_png(tmp_path / "a.png", values, bits)
     assert np.array_equal(read_values(tmp_path / "a.png").array, values)
 
 
@@ -111,7 +111,7 @@ def test_fractions_are_no_labels(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- 0 and 255
 
 
-@pytest.mark.parametrize("mode", ["grey", "palette", "color"])
+@pytest.mark.parametrize("mode", ["gray", "palette", "color"])
 def test_masks_of_0_and_255_are_two_classes_and_it_is_said(
     tmp_path: Path, mode: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,9 +126,9 @@ def test_masks_of_0_and_255_are_two_classes_and_it_is_said(
     assert np.array_equal(maps(read)[0], mask // 255)
     for one in (read, data(tmp_path)):
         one.report(["train"])
-        told = capsys.readouterr().out
-        assert "classes: ground 3, square 3" in told
-        assert told.index("data (LabelMapData)") < told.index("0 is 'ground' and 255 is 'square', not ignored")
+        message = capsys.readouterr().out
+        assert "classes: ground 3, square 3" in message
+        assert message.index("data (LabelMapData)") < message.index("0 is 'ground' and 255 is 'square', not ignored")
 
 
 @pytest.mark.parametrize("values", [(0, 255, 0), (0, 1, 0), (0, 1, 255)])
@@ -146,7 +146,7 @@ def test_values_that_nobody_named_are_listed_and_a_missing_folder_is_said(tmp_pa
     save(tmp_path, "a", drawn((0, 7, 3)))
     with pytest.raises(DataError, match=r"the label files hold the values 0, 3, 7; give --data.classes"):
         data(tmp_path, classes=None)
-    with pytest.raises(DataError, match=r"masks/train: no such folder of label files; --data.labels says where"):
+    with pytest.raises(DataError, match=r"masks/train: no such folder of label files; --data.labels states where"):
         data(tmp_path, classes=None, labels="masks/{split}")
 
 
@@ -158,7 +158,13 @@ def test_255_stays_ignored_where_other_labels_are_there_or_it_is_asked_for(
     assert set(np.unique(maps(ignored)[0])) == {0, 255} and not caplog.text
     ignored.summary("train")
     assert (
-        "every pixel of the label maps is 'ground' or ignored (20.0%), so there is nothing to tell apart" in caplog.text
+        "every pixel of the label maps is 'ground' or ignored (20.0%), "
+        "so "
+        "there "
+        "is "
+        "nothing "
+        "to "
+        "distinguish" in caplog.text
     )
     save(tmp_path, "b", drawn((0, 1, 255)))
     assert set(np.unique(maps(data(tmp_path))[1])) == {0, 1, 255}
@@ -242,14 +248,14 @@ def test_values_that_are_no_class_are_refused_with_the_option_that_maps_them(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"values": {"ground": 0}}, "'square' has no colour or value"),
+        ({"values": {"ground": 0}}, "'square' has no color or value"),
         (
             {"values": {"ground": 0, "square": 1, "squre": 2}},
             r"'squre' is not among data\.classes; did you mean 'square'",
         ),
         ({"values": {"ground": 3, "square": 3}}, "3 is the value of class 'ground'"),
         ({"values": {"ground": 0, "square": 70000}}, "70000 is no value"),
-        ({"values": {"ground": 0, "square": 1}, "label_offset": 1}, "give one of colours, values and label_offset"),
+        ({"values": {"ground": 0, "square": 1}, "label_offset": 1}, "give one of colors, values and label_offset"),
         ({"lossy_labels": "near"}, "allowed are refuse, nearest; did you mean"),
     ],
 )
@@ -272,7 +278,9 @@ def test_lossy_label_files_are_refused_or_thresholded(tmp_path: Path, ending: st
 
 def test_lossy_values_that_are_near_to_each_other_are_refused_and_lossless_webp_is_not(tmp_path: Path) -> None:
     save(tmp_path, "a", drawn((0, 1, 2)), ".jpg")
-    with pytest.raises(DataError, match=r"values as near to each other as 0, 1, 2, 255 cannot be told apart in JPEG"):
+    with pytest.raises(
+        DataError, match=r"values as near to each other as 0, 1, 2, 255 cannot be distinguished in JPEG"
+    ):
         data(tmp_path, classes=["a", "b", "c"], lossy_labels="nearest").summary("train")
     (tmp_path / "label_maps/train/a.jpg").unlink()
     save(tmp_path, "a", drawn((0, 1, 0)), ".webp", lossless=True)
@@ -342,12 +350,12 @@ def test_splits_by_other_words(tmp_path: Path, words: tuple[str, ...]) -> None:
     assert [len(data(tmp_path).samples(split)) for split in ("train", "val", "test")] == [1, 1, 1]
 
 
-def test_names_from_a_file_of_windows(tmp_path: Path) -> None:
+def test_names_from_a_file_of_tiles(tmp_path: Path) -> None:
     save(tmp_path, "a", drawn())
     (tmp_path / "label_maps/classes.txt").write_bytes("\ufeffground\r\ntree\r\nhouse\r\n".encode())
     assert data(tmp_path, classes=None).classes == ("ground", "tree", "house")
     (tmp_path / "colors.txt").write_bytes("\ufeff10 20 30 ground\r\n".encode("utf-16-le"))
-    assert data(tmp_path, classes=None, colours=str(tmp_path / "colors.txt")).classes == ("ground",)
+    assert data(tmp_path, classes=None, colors=str(tmp_path / "colors.txt")).classes == ("ground",)
 
 
 # ---------------------------------------------------------------------- images that EXIF turns

@@ -1,4 +1,4 @@
-"""Truth stays on its pixels through zoom, mirror and quarter turns, and every key loses the same rows."""
+"""Truth stays on its pixels through zoom, flip and quarter turns, and every key loses the same rows."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ BOXES = [[10, 20, 40, 50], [60, 30, 90, 44], [100, 70, 116, 90]]
 
 
 def sample(as_set: bool) -> Sample:
-    picture = np.zeros((96, 128, 3), np.uint8)
+    image = np.zeros((96, 128, 3), np.uint8)
     masks = np.zeros((3, 96, 128), bool)
     for k, (x1, y1, x2, y2) in enumerate(BOXES):
-        picture[y1:y2, x1:x2, k] = 255
+        image[y1:y2, x1:x2, k] = 255
         masks[k, y1:y2, x1:x2] = True
     target: dict[str, Any] = {
         "boxes": np.array(BOXES, float),
@@ -32,14 +32,14 @@ def sample(as_set: bool) -> Sample:
         "area": np.arange(3.0),
         "iscrowd": np.zeros(3, int),
     }
-    return Sample.of(ImageSource(picture), target, "p")  # type: ignore[arg-type]
+    return Sample.of(ImageSource(image), target, "p")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("turn", [False, True])
 @pytest.mark.parametrize("as_set", [False, True])
 def test_truth_stays_on_its_pixels(turn, as_set):
     augment = ObjectAugment(scale=(0.6, 2.5), ratio=1.3, move=0.2, turn=turn, min_visible=0.4)
-    preprocess = Preprocessor(InputSpec(size=(96, 128), fit="letterbox", fill=0))
+    preprocess = Preprocessor(InputSpec(size=(96, 128), resize_mode="letterbox", fill=0))
     seen, flips, turns = set(), set(), set()
     for seed in range(40):
         changed = augment(sample(as_set), np.random.default_rng(seed))
@@ -65,7 +65,7 @@ def test_truth_stays_on_its_pixels(turn, as_set):
 
 def test_a_part_of_fixed_size():
     augment = ObjectAugment(scale=(1, 1), ratio=1, crop=(48, 64), turn=True)
-    preprocess = Preprocessor(InputSpec(fit="native", divisor=16))
+    preprocess = Preprocessor(InputSpec(resize_mode="native", divisor=16))
     sizes = {
         preprocess(augment(sample(True), np.random.default_rng(seed)))["inputs"]["image"].shape for seed in range(12)
     }
@@ -78,7 +78,7 @@ def test_what_is_visible_of_a_box():
     assert visible(boxes, View((-5, 0, 15, 10), rotation=90.0)).tolist() == pytest.approx([1, 0.375, 0])
 
 
-def test_pictures_without_objects_and_colours():
+def test_images_without_objects_and_colors():
     blank = Sample.of(
         ImageSource(np.full((64, 64, 3), 100, np.uint8)), {"boxes": np.zeros((0, 4)), "labels": np.zeros(0)}
     )

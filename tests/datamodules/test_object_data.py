@@ -1,4 +1,4 @@
-"""Readers of objects: VOC, instance maps, and what they share; what a wrong file is told."""
+"""Readers of objects: VOC, instance maps, and what they share; what a wrong file is reported."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import pytest
 from PIL import Image
 
 from datamodules.instance_maps import InstanceMapData
-from datamodules.object_entries import Entry, clean
+from datamodules.object_entries import AnnotatedImage, clean
 from datamodules.voc import VocData
 from tests.real_data import real_data
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
 
-SPEC = InputSpec(size=(32, 48), fit="letterbox")
+SPEC = InputSpec(size=(32, 48), resize_mode="letterbox")
 OBJECT = (
     "<object><name>{}</name><difficult>{}</difficult>"
     "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
 )
 
 
-def voc(folder: Path, pictures: dict[str, list[tuple]], lists: dict[str, list[str]], size=(40, 60)) -> Path:
+def voc(folder: Path, images: dict[str, list[tuple]], lists: dict[str, list[str]], size=(40, 60)) -> Path:
     for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    for name, objects in pictures.items():
+    for name, objects in images.items():
         Image.new("RGB", size[::-1], (90, 90, 90)).save(folder / "JPEGImages" / f"{name}.jpg")
         body = "".join(OBJECT.format(*each) for each in objects)
         head = f"<filename>{name}.jpg</filename><size><width>{size[1]}</width><height>{size[0]}</height></size>"
@@ -37,23 +37,23 @@ def voc(folder: Path, pictures: dict[str, list[tuple]], lists: dict[str, list[st
 
 
 def three(folder: Path) -> Path:
-    pictures = {
+    images = {
         "a": [("cat", 0, 1, 1, 60, 40), ("dog", 1, 11, 5, 20, 30)],
         "b": [],
         "c": [("dog", 0, 5, 5, 5, 9), ("dog", 0, -4, 3, 70, 9)],
     }
-    return voc(folder, pictures, {"train": ["a", "b"], "val": ["c"]})
+    return voc(folder, images, {"train": ["a", "b"], "val": ["c"]})
 
 
 def test_voc_counts_from_one_and_includes_the_last(tmp_path, caplog):
     data = VocData(str(three(tmp_path)), input=SPEC)
     assert data.classes == ("cat", "dog")
     target = data.samples("train")[0].target
-    assert target["boxes"].tolist() == [[0, 0, 60, 40]], "difficult objects are not learnt from"
+    assert target["boxes"].tolist() == [[0, 0, 60, 40]], "difficult objects are not used for training"
     with caplog.at_level(logging.WARNING):
         found = data.samples("val")[0].target
     assert found["boxes"].tolist() == [[0, 2, 60, 9]] and found["area"].tolist() == [420]
-    assert "of 2 objects 1 without an area inside their picture are left out" in caplog.text
+    assert "of 2 objects 1 without an area inside their image are left out" in caplog.text
     assert "1 that reach beyond it are clipped" in caplog.text and "c.xml" in caplog.text
     empty = data.samples("train")[1].target
     assert empty["boxes"].shape == (0, 4) and empty["labels"].shape == (0,)
@@ -67,8 +67,8 @@ def test_voc_difficult_is_a_crowd_in_evaluation(tmp_path):
 
 
 def test_splits_that_the_data_does_not_name_are_taken_from_training(tmp_path):
-    pictures = {f"p{k}": [("cat", 0, 1, 1, 9, 9)] for k in range(10)}
-    data = VocData(str(voc(tmp_path, pictures, {})), val_fraction=0.2, test_fraction=0.3)
+    images = {f"p{k}": [("cat", 0, 1, 1, 9, 9)] for k in range(10)}
+    data = VocData(str(voc(tmp_path, images, {})), val_fraction=0.2, test_fraction=0.3)
     ids = {split: {sample.id for sample in data.samples(split)} for split in ("train", "val", "test")}
     assert [len(ids[split]) for split in ("train", "val", "test")] == [6, 2, 2]
     assert len(set.union(*ids.values())) == 10
@@ -100,7 +100,7 @@ BOMB = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;&x;"
         (f"<annotation>{OBJECT.format('cta', 0, 1, 1, 2, 3)}</annotation>", "class 'cta' .*did you mean 'cat'"),
     ],
 )
-def test_wrong_xml_is_told_in_one_line(tmp_path, text, message):
+def test_wrong_xml_is_reported_in_one_line(tmp_path, text, message):
     folder = three(tmp_path)
     (folder / "Annotations" / "a.xml").write_text(text)
     with pytest.raises(DataError, match=message) as caught:
@@ -108,7 +108,7 @@ def test_wrong_xml_is_told_in_one_line(tmp_path, text, message):
     assert "\n" not in str(caught.value)
 
 
-def test_missing_files_are_told_before_training(tmp_path):
+def test_missing_files_are_reported_before_training(tmp_path):
     folder = three(tmp_path)
     (folder / "JPEGImages" / "b.jpg").unlink()
     with pytest.raises(DataError, match=r"1 of 2 images are missing: .*b\.jpg \(.*b\.xml\)"):
@@ -126,10 +126,10 @@ def test_missing_files_are_told_before_training(tmp_path):
         VocData(str(folder), target="boxs")
 
 
-def test_a_picture_of_another_size_than_stated_is_told(tmp_path):
+def test_an_image_of_another_size_than_stated_is_reported(tmp_path):
     folder = three(tmp_path)
     Image.new("RGB", (50, 50)).save(folder / "JPEGImages" / "a.jpg")
-    with pytest.raises(DataError, match=r"a\.xml: says 40x60 .*a\.jpg has 50x50"):
+    with pytest.raises(DataError, match=r"a\.xml: states 40x60 .*a\.jpg has 50x50"):
         VocData(str(folder)).samples("train")[0]
 
 
@@ -151,7 +151,7 @@ def maps(folder: Path, number: int = 6) -> Path:
 def test_instance_maps(tmp_path):
     data = InstanceMapData(str(maps(tmp_path)), classes=["cell"], min_area=3, input=SPEC, val_fraction=0.34)
     sizes = sorted(sample.image.size for sample in data.samples("val"))
-    assert sizes == [(24, 24), (30, 40)], "every split has its share of each size"
+    assert sizes == [(24, 24), (30, 40)], "every split has its fraction of each size"
     target = data.samples("val")[0].target
     assert target["boxes"].tolist() == [[4, 15, 18, 20], [3, 2, 12, 9]] and target["area"].tolist() == [70, 63]
     masks = np.asarray(target["masks"])
@@ -160,7 +160,7 @@ def test_instance_maps(tmp_path):
     assert batch["target"][0]["masks"].shape[1:] == (32, 48) and "file_masks" in batch["target"][0]
 
 
-def test_wrong_instance_maps_are_told(tmp_path):
+def test_wrong_instance_maps_are_reported(tmp_path):
     folder = maps(tmp_path)
     with pytest.raises(UsageError, match="one class, not of 2"):
         InstanceMapData(str(folder), classes=["a", "b"])
@@ -235,15 +235,19 @@ def test_instance_maps_in_folders_of_splits_and_by_path(tmp_path, layout):
     assert [len(sample.target["labels"]) for sample in data.samples("train")] == [1, 2]
 
 
-def test_an_object_without_an_outline_is_told():
-    entry = Entry("p.jpg", "labels.json annotation 7", np.array([[0, 0, 4, 4.0]]), np.array([0]), segments=[None])
+def test_an_object_without_an_outline_is_reported():
+    entry = AnnotatedImage(
+        "p.jpg", "labels.json annotation 7", np.array([[0, 0, 4, 4.0]]), np.array([0]), segments=[None]
+    )
     with pytest.raises(DataError, match=r"annotation 7: object 1 has no outline; --data.target boxes can do without"):
         entry.masks((8, 8))
 
 
 def test_cleaning_keeps_what_is_right(caplog):
     boxes = np.array([[0, 0, 4.005, 4], [2, 2, 3, 3]], dtype=float)
-    entry = Entry("p.jpg", "place", boxes, np.array([0, 1]), size=(4, 4), more={"keypoints": np.zeros((2, 17, 3))})
+    entry = AnnotatedImage(
+        "p.jpg", "place", boxes, np.array([0, 1]), size=(4, 4), more={"keypoints": np.zeros((2, 17, 3))}
+    )
     (cleaned,) = clean([entry], "set")
     assert len(cleaned) == 2 and not caplog.text, "a hundredth of a pixel is rounding, not a mistake"
     assert cleaned.take(np.array([False, True])).more["keypoints"].shape == (1, 17, 3)

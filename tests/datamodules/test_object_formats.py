@@ -1,4 +1,4 @@
-"""COCO json and YOLO txt: what they mean, what wrong files are told, and the way from one format to another."""
+"""COCO json and YOLO txt: what they mean, what wrong files are reported, and the way from one format to another."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from datamodules.coco import CocoData, read_coco
 from datamodules.object_files import convert
 from datamodules.object_formats import open_objects
 from datamodules.object_writers import join_polygons
-from datamodules.scenes.files import write_scenes
 from datamodules.voc import VocData
 from datamodules.yolo import YoloData, label_file
 from tests.real_data import real_data
 from ui import cli
 from visionkit.errors import DataError, UsageError
 from visionkit.masks import decode_masks, encode_masks, encode_polygons, mask_areas
+from visionkit.synthetic.files import write_scenes
 
 POLYGON = [4.0, 4.0, 20.0, 4.0, 20.0, 12.5, 4.0, 12.5]
 
 
 def coco(folder: Path, **changes: Any) -> Path:
-    """Two pictures, three categories with gaps in their ids, all forms of outlines, a crowd."""
+    """Two images, three categories with gaps in their ids, all forms of outlines, a crowd."""
     for split in ("train", "val"):
         (folder / "images" / split).mkdir(parents=True, exist_ok=True)
         for name in ("a.jpg", "b.png"):
@@ -69,14 +69,14 @@ def test_coco_in_all_its_forms(tmp_path):
     data = CocoData(str(coco(tmp_path)), target="masks")
     assert data.classes == ("dog", "ring", "cat"), "by rising category id"
     full, empty = data.samples("val")
-    assert Path(full.id).name == "a.jpg" and len(empty.target["labels"]) == 0, "pictures by rising id"
+    assert Path(full.id).name == "a.jpg" and len(empty.target["labels"]) == 0, "images by rising id"
     assert full.target["labels"].tolist() == [2, 1, 0] and full.target["iscrowd"].tolist() == [0, 0, 1]
     assert full.target["boxes"].tolist() == [[4, 4, 20, 12.5], [5, 5, 25, 20], [0, 0, 2, 3]]
     masks = np.asarray(full.target["masks"])
     assert masks[1].sum() == 250 and not masks[1, 12, 15] and masks[2, :3, :2].all() and masks[2].sum() == 6
     assert full.target["area"].tolist() == [130, 250, 6], "an area that is not given is the outline's"
     assert np.asarray(empty.target["masks"]).shape == (0, 30, 40)
-    assert data.samples("train")[0].target["labels"].tolist() == [2, 1], "crowds are not learnt from"
+    assert data.samples("train")[0].target["labels"].tolist() == [2, 1], "crowds are not used for training"
     boxes = CocoData(str(tmp_path), classes=["ring", "cat", "dog"])
     assert boxes.samples("val")[0].target["labels"].tolist() == [1, 0, 2]
     assert "masks" not in boxes.samples("val")[0].target
@@ -124,7 +124,7 @@ def wrong(**change: Any) -> dict[str, Any]:
         ({"annotations": {}}, "it has no list 'annotations'"),
     ],
 )
-def test_a_wrong_coco_file_is_told_in_one_line(tmp_path, changes, message):
+def test_a_wrong_coco_file_is_reported_in_one_line(tmp_path, changes, message):
     folder = coco(tmp_path, **changes)
     with pytest.raises(DataError, match=message) as caught:
         CocoData(str(folder)).samples("train")
@@ -147,14 +147,14 @@ def test_other_wrongs_of_coco(tmp_path):
         CocoData(str(folder))
 
 
-def test_training_pictures_without_any_object_are_refused(tmp_path):
+def test_training_images_without_any_object_are_refused(tmp_path):
     folder = coco(tmp_path, annotations=[])
     with pytest.raises(DataError, match=r"none of 2 training images has an object .*a\.jpg is the first"):
         CocoData(str(folder)).samples("train")
     assert [len(sample.target["boxes"]) for sample in CocoData(str(folder)).samples("val")] == [0, 0]
 
 
-def test_pictures_of_two_splits_are_told(tmp_path, caplog):
+def test_images_of_two_splits_are_reported(tmp_path, caplog):
     described = yolo(tmp_path)
     for number, path in enumerate(sorted((tmp_path / "images").rglob("*.png"))):
         Image.new("RGB", (40, 20), (number, 0, 0)).save(path)
@@ -167,7 +167,7 @@ def test_pictures_of_two_splits_are_told(tmp_path, caplog):
     assert "train and val share 2 of 2 images" in caplog.text
 
 
-def test_labels_without_a_picture_are_told(tmp_path, caplog):
+def test_labels_without_an_image_are_reported(tmp_path, caplog):
     described = yolo(tmp_path)
     (tmp_path / "labels" / "train" / "lost.txt").write_text("0 0.5 0.5 0.1 0.1\n")
     (tmp_path / "labels" / "train" / "classes.txt").write_text("cat\ndog\n")
@@ -211,7 +211,7 @@ def test_yolo_boxes_and_polygons(tmp_path):
         ("0 nan 0.5 0.1 0.1", "line 2: .*fractions of the image"),
     ],
 )
-def test_a_wrong_yolo_line_is_told(tmp_path, line, message):
+def test_a_wrong_yolo_line_is_reported(tmp_path, line, message):
     described = yolo(tmp_path, f"\n{line}\n")
     with pytest.raises(DataError, match=rf"labels/train/a\.txt {message}"):
         YoloData(str(described)).samples("train")
@@ -236,13 +236,15 @@ def test_other_wrongs_of_yolo(tmp_path):
 
 
 def test_the_way_through_all_formats_loses_nothing_that_they_hold(tmp_path, capsys):
-    """COCO -> VOC -> YOLO -> COCO keeps boxes, classes, splits, pictures; COCO -> YOLO -> COCO outlines too."""
+    """COCO -> VOC -> YOLO -> COCO keeps boxes, classes, splits, images; COCO -> YOLO -> COCO outlines too."""
     start = coco(tmp_path / "start")
     for form, source, out in (("voc", "start", "voc"), ("yolo", "voc", "yolo"), ("coco", "yolo", "end")):
         assert cli.main(["convert", str(tmp_path / source), "--to", form, "--out", str(tmp_path / out)]) == 0
-    told = capsys.readouterr()
-    assert "VOC's xml holds no outlines: 6 objects" in told.err and "no crowds, so they are left out: 2" in told.err
-    assert "4 images (2 train, 2 val) with 6 objects" in told.out
+    message = capsys.readouterr()
+    assert (
+        "VOC's xml holds no outlines: 6 objects" in message.err and "no crowds, so they are left out: 2" in message.err
+    )
+    assert "4 images (2 train, 2 val) with 6 objects" in message.out
     for split, names in (("train", ["a.jpg", "b.png"]), ("val", ["a-2.jpg", "b-2.png"])):
         before, after = CocoData(str(start)).read(split), CocoData(str(tmp_path / "end")).read(split)
         assert [Path(each.file).name for each in after] == names, "VOC has one folder for all splits"
@@ -281,7 +283,7 @@ def test_parts_are_joined_without_area():
     assert mask_areas([separate])[0] == 136
 
 
-def test_convert_says_what_it_cannot_do(tmp_path, capsys):
+def test_convert_states_what_it_cannot_do(tmp_path, capsys):
     start = coco(tmp_path / "start")
     assert cli.main(["convert", str(start), "--to", "voc", "--out", str(start)]) == 2
     assert "not an empty folder" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Readers of keypoints: each format's facts, crops of persons, and what bad labels say."""
+"""Readers of keypoints: each format's facts, crops of people, and what bad labels state."""
 
 import json
 import logging
@@ -11,8 +11,8 @@ from scipy.io import savemat
 from datamodules.coco_keypoints import CocoKeypointData
 from datamodules.lsp import LspData
 from datamodules.mpii import MpiiData
-from datamodules.persons import PersonCrops
-from datamodules.pose_augment import PoseAugment, mirrored
+from datamodules.person_crops import PersonCrops
+from datamodules.pose_augment import PoseAugment, flipped
 from tests.real_data import real_data
 from visionkit.crops import PersonCrop
 from visionkit.errors import DataError, UsageError
@@ -23,20 +23,20 @@ from visionkit.preprocess import Preprocessor
 from visionkit.skeleton import Skeleton
 from visionkit.types import Sample
 
-SPEC = InputSpec(size=(128, 96), fit="stretch")
+SPEC = InputSpec(size=(128, 96), resize_mode="stretch")
 COCO = Skeleton.of("coco17")
 
 
 def person(**changes):
-    joints = [[10.0 + 5 * k, 20.0 + 3 * k] for k in range(16)]
-    return {"image": "a.jpg", "center": [50, 40], "scale": 0.4, "joints": joints, "joints_vis": [1] * 16, **changes}
+    keypoints = [[10.0 + 5 * k, 20.0 + 3 * k] for k in range(16)]
+    return {"image": "a.jpg", "center": [50, 40], "scale": 0.4, "joints": keypoints, "joints_vis": [1] * 16, **changes}
 
 
-def mpii(tmp_path, *persons, **options):
+def mpii(tmp_path, *people, **options):
     (tmp_path / "annot").mkdir(exist_ok=True)
     (tmp_path / "images").mkdir(exist_ok=True)
     Image.fromarray(np.zeros((90, 120, 3), np.uint8)).save(tmp_path / "images" / "a.jpg")
-    (tmp_path / "annot" / "train.json").write_text(json.dumps(persons))
+    (tmp_path / "annot" / "train.json").write_text(json.dumps(people))
     return MpiiData(str(tmp_path), input=SPEC, **{"val_fraction": 0.0, **options})
 
 
@@ -46,15 +46,15 @@ def test_mpii_counts_from_one_and_scales_by_200_pixels(tmp_path):
     assert sample.target["keypoints"].shape == (2, 16, 3) and data.classes == ("person",)
     assert sample.target["keypoints"][0, 0].tolist() == [9, 19, 2]
     assert sample.target["keypoints"][0, 15].tolist() == [0, 0, 0]
-    assert sample.target["boxes"][0].tolist() == [9, 0, 89, 79], "of the square 80 a side what lies in the picture"
+    assert sample.target["boxes"][0].tolist() == [9, 0, 89, 79], "of the square 80 per side what lies in the image"
     assert data.skeleton.name == "mpii16"
 
 
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
-        ({"joints": [[1, 2]] * 15}, r"\[0\]: it has 15 joints and skeleton mpii16 has 16"),
-        ({"scale": 0}, r"\[0\]: a joint, the center or the scale is no finite number"),
+        ({"joints": [[1, 2]] * 15}, r"\[0\]: it has 15 keypoints and skeleton mpii16 has 16"),
+        ({"scale": 0}, r"\[0\]: a keypoint, the center or the scale is no finite number"),
         ({"center": [1]}, "center a pair"),
         ({"joints": [["a", 2]] * 16}, "pairs of numbers"),
     ],
@@ -105,11 +105,11 @@ def test_bad_lsp_files(tmp_path):
     with pytest.raises(DataError, match="3x16x4 do not fit skeleton lsp14"):
         LspData(str(tmp_path), input=SPEC).samples("train")
     savemat(tmp_path / "joints.mat", {"other": np.zeros((3, 14, 4))})
-    with pytest.raises(DataError, match="no variable 'joints'"):
+    with pytest.raises(DataError, match="no variable 'keypoints'"):
         LspData(str(tmp_path), input=SPEC).samples("train")
 
 
-def picture(count=2):
+def image(count=2):
     rng = np.random.default_rng(count)
     keypoints = np.concatenate([rng.uniform(10, 90, (count, 17, 2)), np.full((count, 17, 1), 2)], axis=2)
     boxes = np.concatenate([keypoints[..., :2].min(axis=1), keypoints[..., :2].max(axis=1)], axis=1)
@@ -120,24 +120,24 @@ def picture(count=2):
     return Sample.of(ImageSource(rng.integers(0, 256, (100, 110, 3), dtype=np.uint8)), target, f"p{count}")
 
 
-def test_persons_without_joints_and_crowds_are_left_out_and_counted(caplog):
-    sample = picture(4)
+def test_people_without_keypoints_and_crowds_are_left_out_and_counted(caplog):
+    sample = image(4)
     sample.target["keypoints"][1, :, 2] = 0
     sample.target["iscrowd"][2] = 1
     with caplog.at_level(logging.WARNING):
         crops = PersonCrops([sample], PersonCrop(), SPEC.size, training=True, name="made")
     assert crops.rows == [(0, 0), (0, 3)]
-    assert "made: of 4 persons are left out 1 without a labelled joint, 1 that are crowd regions" in caplog.text
+    assert "made: of 4 people are left out 1 without a labeled keypoint, 1 that are crowd regions" in caplog.text
     sample.target["keypoints"][..., 2] = 0
-    with pytest.raises(DataError, match="nobody with a labelled joint"):
+    with pytest.raises(DataError, match="nobody with a labeled keypoint"):
         PersonCrops([sample], PersonCrop(), SPEC.size, training=True)
 
 
 def test_boxes_of_a_detector_bring_everyone_once():
-    pictures = [picture(2), picture(3), picture(1)]
+    images = [image(2), image(3), image(1)]
     boxes = {"p2": np.array([[10, 10, 50, 90, 0.9], [40, 10, 90, 90, 0.5]]), "p1": np.array([[5, 5, 90, 90, 0.7]])}
-    crops = PersonCrops(pictures, PersonCrop(), SPEC.size, training=False, boxes=boxes)
-    assert len(crops) == 4, "the picture without a box shows up once"
+    crops = PersonCrops(images, PersonCrop(), SPEC.size, training=False, boxes=boxes)
+    assert len(crops) == 4, "the image without a box shows up once"
     assert [len(each.target["file_keypoints"]) for each in crops] == [2, 0, 3, 1]
     assert [round(float(each.target["found"]), 2) for each in crops] == [0.9, 0.5, 0.0, 0.7]
     examples = [Preprocessor(SPEC)(each) for each in crops]
@@ -145,8 +145,8 @@ def test_boxes_of_a_detector_bring_everyone_once():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_augmentation_moves_joints_with_the_pixels(seed):
-    """A dot painted on a joint is found where the joint went, under its mirrored name where the picture is mirrored."""
+def test_augmentation_moves_keypoints_with_the_pixels(seed):
+    """A dot painted on a keypoint is found where the keypoint went, under its flipped name in a flipped image."""
     pixels = np.zeros((200, 220, 3), np.uint8)
     keypoints = np.zeros((1, 17, 3), np.float32)
     keypoints[0, 5], keypoints[0, 6] = (80.5, 90.5, 2), (130.5, 100.5, 2)
@@ -169,7 +169,7 @@ def test_augmentation_moves_joints_with_the_pixels(seed):
 
 
 def test_half_bodies_and_same_draws_for_the_same_key():
-    standing = picture(1)
+    standing = image(1)
     standing.target["keypoints"][..., 0] = 45 + 0.1 * standing.target["keypoints"][..., 0]
     standing.target["boxes"][:, [0, 2]] = 45, 56
     crop = next(iter(PersonCrops([standing], PersonCrop(), SPEC.size, training=True)))
@@ -180,12 +180,12 @@ def test_half_bodies_and_same_draws_for_the_same_key():
     augment = PoseAugment(half_body=0.5, erasing=0.5, brightness=0.3).with_skeleton(COCO)
     a, b = (augment(crop, rng_for(3, 1, 2)) for _ in range(2))
     assert a.view == b.view and np.array_equal(a.target["keypoints"], b.target["keypoints"])
-    assert np.array_equal(mirrored(mirrored(a.target["keypoints"], COCO.swap), COCO.swap), a.target["keypoints"])
+    assert np.array_equal(flipped(flipped(a.target["keypoints"], COCO.swap), COCO.swap), a.target["keypoints"])
 
 
 def test_bad_augmentation_arguments():
-    crop = next(iter(PersonCrops([picture(1)], PersonCrop(), SPEC.size, training=True)))
-    with pytest.raises(UsageError, match="wants the skeleton to mirror"):
+    crop = next(iter(PersonCrops([image(1)], PersonCrop(), SPEC.size, training=True)))
+    with pytest.raises(UsageError, match="needs the skeleton to flip"):
         PoseAugment()(crop, rng_for(0, 0, 0))
     with pytest.raises(UsageError, match=r"augment\.flip 2"):
         PoseAugment(flip=2)
@@ -194,7 +194,7 @@ def test_bad_augmentation_arguments():
 
 
 def coco(tmp_path, changes=None, **options):
-    """Two pictures, three persons, one of them a crowd, in COCO's form."""
+    """Two images, three people, one of them a crowd, in COCO's form."""
     rng = np.random.default_rng(0)
     (tmp_path / "images").mkdir(exist_ok=True)
     annotations = []
@@ -223,13 +223,13 @@ def coco(tmp_path, changes=None, **options):
     return CocoKeypointData(str(tmp_path), input=SPEC, **everywhere, **options)
 
 
-def test_coco_keypoints_as_pictures_and_as_persons(tmp_path):
+def test_coco_keypoints_as_images_and_as_people(tmp_path):
     data = coco(tmp_path)
     assert data.skeleton.name == "coco17" and data.classes == ("person",)
-    pictures = data.samples("train")
-    assert [each.target["keypoints"].shape for each in pictures] == [(2, 17, 3)] * 2
-    assert pictures[1].target["iscrowd"].tolist() == [0, 1], "openpose must know where not to look"
-    assert pictures[0].target["area"].tolist() == [2000, 2000]
+    images = data.samples("train")
+    assert [each.target["keypoints"].shape for each in images] == [(2, 17, 3)] * 2
+    assert images[1].target["iscrowd"].tolist() == [0, 1], "openpose must know where not to look"
+    assert images[0].target["area"].tolist() == [2000, 2000]
     crops = coco(tmp_path, crop=PersonCrop()).samples("val")
     assert len(crops) == 3 and crops[0].target["file_area"].tolist() == [2000]
     assert CocoKeypointData.discover_classes(root=str(tmp_path), labels="labels.json") == ["person"]
@@ -295,7 +295,7 @@ def test_people_without_an_area_get_the_field_s_part_of_their_box(tmp_path):
             assert np.asarray(sample.target[key]) == pytest.approx(wanted, rel=1e-5)
 
 
-def test_boxes_outside_and_bare_persons_are_counted(tmp_path, caplog):
+def test_boxes_outside_and_bare_people_are_counted(tmp_path, caplog):
     def broken(top):
         top["annotations"][0]["bbox"] = [300, 300, 20, 20]
         top["annotations"][1]["keypoints"] = [0] * 51
@@ -303,8 +303,8 @@ def test_boxes_outside_and_bare_persons_are_counted(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         crops = coco(tmp_path, broken, crop=PersonCrop()).samples("train")
     assert len(crops) == 1
-    assert "1 without an area inside their picture are left out" in caplog.text
-    assert "1 without a labelled joint, 1 that are crowd regions" in caplog.text
+    assert "1 without an area inside their image are left out" in caplog.text
+    assert "1 without a labeled keypoint, 1 that are crowd regions" in caplog.text
 
 
 def test_boxes_of_a_results_file(tmp_path):
@@ -315,7 +315,7 @@ def test_boxes_of_a_results_file(tmp_path):
     (tmp_path / "found.json").write_text(json.dumps(rows))
     data = coco(tmp_path, crop=PersonCrop(), boxes="found.json", box_score=0.05)
     assert [float(each.target["found"]) for each in data.samples("val")] == [pytest.approx(0.9), 0]
-    assert len(data.samples("train")) == 3, "training takes the labelled boxes"
+    assert len(data.samples("train")) == 3, "training takes the labeled boxes"
     for wrong, said in (
         ([{**rows[0], "image_id": 7}], "no image with the id 7"),
         ([{**rows[0], "bbox": [1, 2, 3]}], r"\[0\]: bbox is x, y, width, height"),

@@ -5,16 +5,16 @@ import pytest
 import torch
 
 from datamodules.scene_data import SceneData
-from datamodules.scenes import OBJECT_CLASSES, SEMANTIC_CLASSES, TargetKey
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
+from visionkit.synthetic import OBJECT_CLASSES, SEMANTIC_CLASSES, TargetKey
 
-SPEC = InputSpec((64, 64), fit="letterbox")
+SPEC = InputSpec((64, 64), resize_mode="letterbox")
 
 
 @pytest.mark.parametrize("target", get_args(TargetKey))
 def test_every_target_makes_batches(target: TargetKey) -> None:
-    spec = InputSpec(fit="native") if target == "high_res" else SPEC
+    spec = InputSpec(resize_mode="native") if target == "high_res" else SPEC
     data = SceneData(target, count=6, eval_count=3, size=(48, 64), input=spec, batch_size=3)
     batch = next(iter(data.loader("train")))
     assert batch["inputs"]["image"].dtype == torch.uint8 and len(batch["inputs"]["image"]) == 3

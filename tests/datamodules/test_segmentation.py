@@ -20,7 +20,7 @@ from visionkit.images import ImageSource
 from visionkit.preprocess import Preprocessor
 from visionkit.types import Sample
 
-SPEC = InputSpec(size=(16, 16), fit="stretch")
+SPEC = InputSpec(size=(16, 16), resize_mode="stretch")
 CLASSES = ["ground", "tree", "house"]
 
 
@@ -36,7 +36,7 @@ def write(root, split="train", count=4, mode="indexed"):
     for k in range(count):
         Image.fromarray(np.full((12, 10, 3), 40 * k, np.uint8)).save(root / "images" / split / f"{k}.jpg")
         path = root / "label_maps" / split / f"{k}.png"
-        if mode == "colour":
+        if mode == "color":
             table = np.array([(10, 20, 30), (0, 255, 0), (255, 0, 0)], np.uint8)
             Image.fromarray(table[labels(k)]).save(path)
         else:
@@ -51,7 +51,7 @@ def data(root, **arguments):
 
 
 @pytest.mark.parametrize("cache", [0, 64])
-def test_indexed_pngs_are_read_as_numbers_not_as_their_colours(tmp_path, cache):
+def test_indexed_pngs_are_read_as_numbers_not_as_their_colors(tmp_path, cache):
     samples = data(write(tmp_path), cache_mb=cache, val_fraction=0.0).samples("train")
     assert len(samples) == 4
     for _ in range(2):  # the second time from the cache
@@ -60,7 +60,7 @@ def test_indexed_pngs_are_read_as_numbers_not_as_their_colours(tmp_path, cache):
             assert sample.image.read()[0, 0, 0] == pytest.approx(40 * k, abs=3)
 
 
-def test_a_split_without_a_folder_is_a_share_of_training_and_never_overlaps(tmp_path):
+def test_a_split_without_a_folder_is_a_fraction_of_training_and_never_overlaps(tmp_path):
     read = data(write(tmp_path))
     names = {split: {sample.id for sample in read.samples(split)} for split in ("train", "val")}
     assert len(names["train"]) == 3 and len(names["val"]) == 1 and not names["train"] & names["val"]
@@ -68,25 +68,25 @@ def test_a_split_without_a_folder_is_a_share_of_training_and_never_overlaps(tmp_
     assert len(data(tmp_path).samples("train")) == 4 and len(data(tmp_path).samples("val")) == 2
 
 
-def test_colours_by_a_table(tmp_path):
-    write(tmp_path, mode="colour")
-    table = tmp_path / "colours.txt"
+def test_colors_by_a_table(tmp_path):
+    write(tmp_path, mode="color")
+    table = tmp_path / "colors.txt"
     table.write_text("r g b name\n10 20 30 ground  # and all below\n0,255,0,tree\n255\t0\t0\thouse\n1 1 1 sea\n")
-    assert LabelMapData.discover_classes(str(tmp_path), colours=str(table)) == ["ground", "tree", "house", "sea"]
-    samples = data(tmp_path, colours=str(table), val_fraction=0.0).samples("train")
+    assert LabelMapData.discover_classes(str(tmp_path), colors=str(table)) == ["ground", "tree", "house", "sea"]
+    samples = data(tmp_path, colors=str(table), val_fraction=0.0).samples("train")
     assert np.array_equal(samples[1].target["label_map"], labels(1))
     table.write_text("10 20 30 ground\n0 255 0 tree\n9 9 9 house\n")
-    with pytest.raises(DataError, match=r"colour 255 0 0 at row 4, column 0 is not in the table of 3 colours"):
-        data(tmp_path, colours=str(table), val_fraction=0.0, cache_mb=0).samples("train")[1]
-    with pytest.raises(DataError, match="is in colour; give the table"):
+    with pytest.raises(DataError, match=r"color 255 0 0 at row 4, column 0 is not in the table of 3 colors"):
+        data(tmp_path, colors=str(table), val_fraction=0.0, cache_mb=0).samples("train")[1]
+    with pytest.raises(DataError, match="is in color; give the table"):
         data(tmp_path, val_fraction=0.0, cache_mb=0).samples("train")[0]
     table.write_text("300 0 0 ground\n")
-    with pytest.raises(DataError, match=r"colours.txt line 1: '300 0 0 ground'"):
-        data(tmp_path, colours=str(table)).samples("train")
+    with pytest.raises(DataError, match=r"colors.txt line 1: '300 0 0 ground'"):
+        data(tmp_path, colors=str(table)).samples("train")
 
 
 @pytest.mark.parametrize("cache", [0, 64])
-def test_values_outside_the_class_list_are_told_with_file_and_place(tmp_path, cache):
+def test_values_outside_the_class_list_are_reported_with_file_and_place(tmp_path, cache):
     write(tmp_path)
     with pytest.raises(DataError, match=r"0\.png: value 1 \(first at row 4, column 0\) is no class; there are 1"):
         data(tmp_path, classes=["ground"], val_fraction=0.0, cache_mb=cache).samples("train")[0]
@@ -119,7 +119,7 @@ def test_missing_and_damaged_label_files(tmp_path):
     with pytest.raises(DataError, match=r"no such folder of images; --data\.images"):
         data(tmp_path, images="photos").samples("train")
     (tmp_path / "label_maps" / "train" / "1.png").unlink()
-    with pytest.raises(DataError, match=r"no classes\.txt says what the labels mean"):
+    with pytest.raises(DataError, match=r"no classes\.txt states what the labels mean"):
         LabelMapData.discover_classes(str(tmp_path))
 
 
@@ -160,28 +160,28 @@ def test_camvid_is_read_whole():
 
 
 def place_sample():
-    """Every pixel's colour says where it was, and so does its label."""
+    """Every pixel's color states where it was, and so does its label."""
     y, x = np.indices((40, 60))
-    picture = np.stack([4 * x, 6 * y, np.full_like(x, 200)], axis=-1).astype(np.uint8)
-    return Sample.of(ImageSource(picture, "places"), {"label_map": (y // 8 * 8 + x // 8).astype(np.uint8)}, "places")
+    image = np.stack([4 * x, 6 * y, np.full_like(x, 200)], axis=-1).astype(np.uint8)
+    return Sample.of(ImageSource(image, "places"), {"label_map": (y // 8 * 8 + x // 8).astype(np.uint8)}, "places")
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_picture_and_truth_stay_aligned(seed):
+def test_image_and_truth_stay_aligned(seed):
     augment = DenseAugment(scale=(0.6, 2.5), stretch=1.3, flip=0.5, rotation=15.0 if seed % 2 else 0.0)
     rng = np.random.default_rng(seed)
-    example = Preprocessor(InputSpec(size=(64, 96), fit="stretch"))(augment(place_sample(), rng))
-    picture, truth = example["inputs"]["image"].numpy().astype(float), example["target"]["label_map"].numpy()
+    example = Preprocessor(InputSpec(size=(64, 96), resize_mode="stretch"))(augment(place_sample(), rng))
+    image, truth = example["inputs"]["image"].numpy().astype(float), example["target"]["label_map"].numpy()
     known = truth != 255
     assert known.mean() > 0.2
-    x, y = picture[0] / 4, picture[1] / 6
-    # Where no block border is near, the label says the block that the colour lies in.
-    clear = known & (abs(x % 8 - 4) < 2.5) & (abs(y % 8 - 4) < 2.5) & (picture[2] == 200)
+    x, y = image[0] / 4, image[1] / 6
+    # Where no block border is near, the label states the block that the color lies in.
+    clear = known & (abs(x % 8 - 4) < 2.5) & (abs(y % 8 - 4) < 2.5) & (image[2] == 200)
     assert clear.sum() > 100
     assert (truth[clear] == (y[clear] // 8 * 8 + x[clear] // 8).astype(int)).mean() > 0.99
     if not seed % 2:
-        outside = (picture == 114).all(axis=0)
-        assert not (outside & known).any(), "what lies outside the picture is ignored"
+        outside = (image == 114).all(axis=0)
+        assert not (outside & known).any(), "what lies outside the image is ignored"
 
 
 def test_augmentation_depends_on_its_generator_alone_and_is_checked():
@@ -205,7 +205,7 @@ def test_the_border_map_is_unets_formula():
     scene[10:30, 10:28] = 1
     scene[10:30, 32:50] = 1
     weights = PixelWeights(edge_weight=10.0, edge_width=5.0)(scene)
-    # In the gap of 4 pixels, d1 + d2 is 5 at every place between facing sides (counted to pixel centres).
+    # In the gap of 4 pixels, d1 + d2 is 5 at every position between facing sides (counted to pixel centers).
     assert weights[20, 28:32] == pytest.approx(1 + 10 * np.exp(-(5**2) / (2 * 25)), rel=1e-5)
     assert (weights[scene == 1] == 1).all() and weights[2, 2] < 1.2
     distances = np.array([[np.hypot(0, 5 - 10), np.hypot(0, 5 - 32)]])
@@ -336,7 +336,7 @@ def test_one_class_is_refused_before_training_and_measured_without_a_crash():
     assert task.tabulate(task.metrics.compute())["per class"][0]["class"] == "cup"
 
 
-def test_an_object_without_an_outline_is_told(tmp_path):
+def test_an_object_without_an_outline_is_reported(tmp_path):
     root = coco(tmp_path, [{"category_id": 3, "bbox": [4, 4, 2, 2]}])
     with pytest.raises(DataError, match="object 1 has no outline"):
         CocoSegmentationData(str(root), labels="{split}.json", val_fraction=0.0, input=SPEC).samples("train")[0]

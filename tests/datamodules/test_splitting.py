@@ -33,7 +33,7 @@ SPEC = InputSpec((32, 32), crop_fraction=1.0)
 Make = Callable[..., VisionDataModule]
 
 
-def picture(path: Path, seed: int, levels: int = 256) -> None:
+def image(path: Path, seed: int, levels: int = 256) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, levels, (20, 24, 3) if levels > 2 else (20, 24), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
@@ -41,7 +41,7 @@ def picture(path: Path, seed: int, levels: int = 256) -> None:
 
 def folders(root: Path) -> None:
     for number in range(24):
-        picture(root / f"class {number % 2}" / f"{number:03d}.png", number)
+        image(root / f"class {number % 2}" / f"{number:03d}.png", number)
 
 
 def reader(kind: str, root: Path) -> Make:
@@ -61,7 +61,7 @@ def reader(kind: str, root: Path) -> Make:
         return lambda **more: CsvData(str(root / "labels.csv"), input=SPEC, **more)
     if kind == "maps":
         for path in sorted(root.glob("*/*.png")):
-            picture(root / "labels" / path.relative_to(root), 0, 2)
+            image(root / "labels" / path.relative_to(root), 0, 2)
         (root / "images").mkdir()
         for path in root.glob("class*"):
             path.rename(root / "images" / path.name)
@@ -69,10 +69,10 @@ def reader(kind: str, root: Path) -> Make:
             str(root), images="images", labels="labels", classes=["no", "yes"], input=SPEC, **more
         )
     if kind == "resolution":
-        return lambda **more: SuperResolutionData(str(root), patch=4, input=SPEC, **more)
+        return lambda **more: SuperResolutionData(str(root), patch_size=4, input=SPEC, **more)
     if kind == "people":
         for number in range(24):
-            picture(root / f"person {number % 6}" / f"{number:03d}.png", number)
+            image(root / f"person {number % 6}" / f"{number:03d}.png", number)
         shutil.rmtree(root / "class 0")
         shutil.rmtree(root / "class 1")
         return lambda **more: IdentityData(str(root), input=SPEC, **more)
@@ -85,7 +85,7 @@ KINDS = ("folders", "csv", "coco", "voc", "maps", "resolution", "people", "joint
 
 
 def evaluate(data: VisionDataModule, stage: str, made: dict[str, Any]) -> None:
-    """What the trainer does before it evaluates a model whose checkpoint says how its images were split."""
+    """What the trainer does before it evaluates a model whose checkpoint states how its images were split."""
     task = SimpleNamespace(card={"splits": made} if made else {})
     data.trainer = SimpleNamespace(lightning_module=task)  # type: ignore[assignment]
     data.setup(stage)
@@ -117,7 +117,7 @@ def test_a_model_is_not_evaluated_on_images_that_it_was_trained_on(
 
 def test_depth_that_is_held_out_is_not_trained_on(tmp_path: Path) -> None:
     for number in range(20):
-        picture(tmp_path / "images" / f"{number:03d}.png", number)
+        image(tmp_path / "images" / f"{number:03d}.png", number)
         (tmp_path / "depth").mkdir(exist_ok=True)
         np.save(tmp_path / "depth" / f"{number:03d}.npy", np.full((20, 24), 1 + number / 10, np.float32))
     made = trained(DepthFolderData(str(tmp_path), input=SPEC))
@@ -136,7 +136,7 @@ def test_the_folder_may_move_and_other_data_is_not_refused(tmp_path: Path, caplo
     with pytest.raises(UsageError, match="the model was trained on these images"):
         evaluate(FolderData(str(tmp_path / "moved"), test_fraction=1, input=SPEC), "test", made)
     for number, path in enumerate(sorted((tmp_path / "moved").glob("*/*.png"))):
-        picture(path, 100 + number)
+        image(path, 100 + number)
         path.write_bytes(path.read_bytes() + b"x" * number)  # another size: other images of the same names
     other = FolderData(str(tmp_path / "moved"), test_fraction=1, input=SPEC)
     with caplog.at_level(logging.WARNING):
@@ -144,7 +144,7 @@ def test_the_folder_may_move_and_other_data_is_not_refused(tmp_path: Path, caplo
     assert len(other.samples("test")) == 24 and "trained on other data (24 images)" in caplog.text
     caplog.clear()
     evaluate(FolderData(str(tmp_path / "moved"), test_fraction=0.5, input=SPEC), "test", {})
-    assert "does not say how its training data was split" in caplog.text
+    assert "does not state how its training data was split" in caplog.text
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -166,7 +166,7 @@ def test_the_training_split_is_not_read_for_a_test_that_was_compared(
 ) -> None:
     for number, split in enumerate(("train", "val", "test")):
         for k in range(4):
-            picture(tmp_path / split / f"class {k % 2}" / f"{k}.png", 10 * number + k)
+            image(tmp_path / split / f"class {k % 2}" / f"{k}.png", 10 * number + k)
     made = trained(FolderData(str(tmp_path), input=SPEC))
     read: list[str] = []
 
@@ -195,8 +195,8 @@ def test_a_run_keeps_how_it_was_split(
     small = ["--model.backbone", "test_resnet", "--model.input.size", "[32,32]", "--trainer.max_epochs", "1"]
     data = ["--data", "FolderData", "--data.root", "set", "--data.batch_size", "4", "--trainer.accelerator", "cpu"]
     assert main(["fit", "-c", "classification", *small, *data, "--run", "r"]) == 0
-    told = capsys.readouterr().out
-    assert "next: visionkit validate --ckpt_path r (the data has no test split)" in told
+    message = capsys.readouterr().out
+    assert "next: visionkit validate --ckpt_path r (the data has no test split)" in message
     card = read_model("r/checkpoints/last.ckpt").card
     assert card["splits"]["val_fraction"] == 0.1 and card["splits"]["number"] == 24
     assert main(["test", "--ckpt_path", "r", "--data.test_fraction", "0.2"]) == 2

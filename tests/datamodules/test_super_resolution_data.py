@@ -13,7 +13,7 @@ from visionkit.images import ImageSource
 from visionkit.loading import rng_for
 from visionkit.types import Sample
 
-SPEC = InputSpec(size=(48, 48), fit="native", divisor=1)
+SPEC = InputSpec(size=(48, 48), resize_mode="native", divisor=1)
 
 
 def photo(height, width, seed=0):
@@ -42,12 +42,12 @@ def test_low_resolution_is_that_of_pillow():
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_a_patch_s_low_resolution_is_that_of_the_whole_picture(scale):
+def test_a_patch_s_low_resolution_is_that_of_the_whole_image(scale):
     image = photo(67, 90)
     whole = shrink(modulo_crop(image, scale), scale)
-    patches = PatchAugment(scale, patch=7, flips=False)
+    patches_per_image = PatchAugment(scale, patch_size=7, flips=False)
     for number in range(20):
-        sample = patches(Sample.of(ImageSource(image), {}), rng_for(0, 0, number))
+        sample = patches_per_image(Sample.of(ImageSource(image), {}), rng_for(0, 0, number))
         low, high = sample.image.read(), np.asarray(sample.target["high_res"]).transpose(1, 2, 0)
         assert low.shape == (7, 7, 3) and high.shape == (7 * scale, 7 * scale, 3)
         places = [
@@ -61,10 +61,10 @@ def test_a_patch_s_low_resolution_is_that_of_the_whole_picture(scale):
         assert np.array_equal(whole[y : y + 7, x : x + 7], low)
 
 
-def test_mirrored_and_turned_patches_still_fit():
-    patches, seen = PatchAugment(2, patch=16), set()
+def test_flipped_and_turned_patches_still_fit():
+    patches_per_image, seen = PatchAugment(2, patch_size=16), set()
     for number in range(40):
-        sample = patches(Sample.of(ImageSource(photo(50, 60)), {}), rng_for(1, 0, number))
+        sample = patches_per_image(Sample.of(ImageSource(photo(50, 60)), {}), rng_for(1, 0, number))
         low, high = sample.image.read().astype(float), np.asarray(sample.target["high_res"]).transpose(1, 2, 0)
         mean = high.reshape(16, 2, 16, 2, 3).mean(axis=(1, 3))
         right = np.abs(mean - low).mean()
@@ -73,8 +73,10 @@ def test_mirrored_and_turned_patches_still_fit():
     assert len(seen) > 30
 
 
-def test_training_gives_patches_and_validation_whole_pictures(folder):
-    data = SuperResolutionData(str(folder), scale=3, patch=8, patches=4, batch_size=6, val_fraction=0.4, input=SPEC)
+def test_training_gives_patches_and_validation_whole_images(folder):
+    data = SuperResolutionData(
+        str(folder), scale=3, patch_size=8, patches_per_image=4, batch_size=6, val_fraction=0.4, input=SPEC
+    )
     assert len(data.samples("train")) == 12 and len(data.samples("val")) == 2
     batch = next(iter(data.loader("train")))
     assert batch["inputs"]["image"].shape == (6, 3, 8, 8) and batch["inputs"]["image"].dtype == torch.uint8
@@ -83,8 +85,10 @@ def test_training_gives_patches_and_validation_whole_pictures(folder):
         height, width = batch["inputs"]["image"].shape[-2:]
         assert batch["target"]["high_res"].shape == (1, 3, 3 * height, 3 * width)
     names = {sample.id for split in ("train", "val") for sample in data.samples(split)}
-    assert len(names) == 5, "no picture is in both"
-    again = SuperResolutionData(str(folder), scale=3, patch=8, patches=4, batch_size=6, val_fraction=0.4, input=SPEC)
+    assert len(names) == 5, "no image is in both"
+    again = SuperResolutionData(
+        str(folder), scale=3, patch_size=8, patches_per_image=4, batch_size=6, val_fraction=0.4, input=SPEC
+    )
     first, second = (next(iter(each.loader("train"))) for each in (data, again))
     assert torch.equal(first["inputs"]["image"], second["inputs"]["image"]), "(seed, epoch, index) alone decides"
 
@@ -167,7 +171,7 @@ def test_an_image_that_exif_turns_and_its_low_resolution_does_not(tmp_path, capl
         assert "EXIF turns 1 images and not their low resolution" in caplog.text
 
 
-def test_what_the_summary_says(tmp_path, capsys):
+def test_what_the_summary_states(tmp_path, capsys):
     data = pair_of_folders(tmp_path, ["1.png", "2.png"], ["1.png", "2.png"])
     (tmp_path / "hr/notes.txt").write_text("x")
     data.report(["train"])
@@ -175,17 +179,21 @@ def test_what_the_summary_says(tmp_path, capsys):
     assert "train  2 images" in out and "1 not an image (.txt)" in out and "16 patches of 8x8" in out
 
 
-def test_a_picture_smaller_than_a_patch_is_refused_or_filled_up(folder):
-    with pytest.raises(DataError, match=r"smaller than a patch of 90x90.*lower data.patch to"):
-        SuperResolutionData(str(folder), scale=3, patch=30, input=SPEC).samples("train")
-    data = SuperResolutionData(str(folder), scale=3, patch=30, small="mirror", patches=1, batch_size=2, input=SPEC)
+def test_an_image_smaller_than_a_patch_is_refused_or_padded(folder):
+    with pytest.raises(DataError, match=r"smaller than a patch of 90x90.*lower data.patch_size to"):
+        SuperResolutionData(str(folder), scale=3, patch_size=30, input=SPEC).samples("train")
+    data = SuperResolutionData(
+        str(folder), scale=3, patch_size=30, small="reflect", patches_per_image=1, batch_size=2, input=SPEC
+    )
     assert next(iter(data.loader("train")))["inputs"]["image"].shape == (2, 3, 30, 30)
 
 
 def test_degradations_are_drawn_for_each_patch_and_fixed_for_validation(folder):
     hard = Degradation(blur=(0.5, 2.0), noise=(2.0, 10.0), jpeg=(30, 60))
-    data = SuperResolutionData(str(folder), scale=2, patch=16, patches=4, batch_size=4, degradation=hard, input=SPEC)
-    plain = SuperResolutionData(str(folder), scale=2, patch=16, patches=4, batch_size=4, input=SPEC)
+    data = SuperResolutionData(
+        str(folder), scale=2, patch_size=16, patches_per_image=4, batch_size=4, degradation=hard, input=SPEC
+    )
+    plain = SuperResolutionData(str(folder), scale=2, patch_size=16, patches_per_image=4, batch_size=4, input=SPEC)
     assert len(data.loader("train")) == len(plain.loader("train"))
     a, b = (next(iter(each.loader("val"))) for each in (data, plain))
     assert torch.equal(a["target"]["high_res"], b["target"]["high_res"])
@@ -212,7 +220,7 @@ def test_blur_is_a_gaussian():
         ({}, r"give their folder with --data\.root"),
         ({"root": "here", "pattern": "*.tif"}, "matches data.pattern"),
         ({"root": "here", "patch": 2}, "patch 2 at least 4"),
-        ({"root": "here", "small": "pad"}, "refuse, mirror"),
+        ({"root": "here", "small": "pad"}, "refuse, flip"),
     ],
 )
 def test_mistakes(folder, arguments, said):

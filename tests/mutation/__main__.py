@@ -65,7 +65,7 @@ class Tree:
         command = ["git", "ls-files", "-z", "-co", "--exclude-standard"]
         listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         for name in filter(None, listed.split("\0")):
-            if (ROOT / name).is_file() and not name.startswith("docs/pictures"):
+            if (ROOT / name).is_file() and not name.startswith("docs/images"):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / name)
 
@@ -134,18 +134,18 @@ def _trial(module: str, tests: Sequence[str] | None, folder: Path) -> dict[str, 
     return {"code": code, "killer": choice.killer}
 
 
-def _wait(pid: int, answer: Path, seconds: float) -> dict[str, Any] | None:
+def _wait(pid: int, prediction: Path, seconds: float) -> dict[str, Any] | None:
     """What a child returned; None where it took too long, an error where it ended without a word."""
     end = time.monotonic() + seconds
     while os.waitpid(pid, os.WNOHANG)[0] == 0:
         if time.monotonic() > end:
             os.killpg(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            answer.unlink()
+            prediction.unlink()
             return None
         time.sleep(0.02)
-    text = answer.read_text()
-    answer.unlink()
+    text = prediction.read_text()
+    prediction.unlink()
     found: dict[str, Any] = json.loads(text) if text else {"error": "ended without a word"}
     return found
 
@@ -155,8 +155,8 @@ def judge(module: str, sample: Sequence[Mutant], tree: Tree, source: str) -> lis
     tree.write(module, source)
     found = _wait(*tree.fork(lambda: _baseline(module, tree.folder), bytecode=True), seconds=1800)
     if not found or "error" in found or found["failed"] or not found["reached"]:
-        told = {key: (found or {}).get(key) for key in ("error", "code", "failed")}
-        raise SystemExit(f"mutation: the tests of {module} do not pass unchanged: {json.dumps(told)}")
+        message = {key: (found or {}).get(key) for key in ("error", "code", "failed")}
+        raise SystemExit(f"mutation: the tests of {module} do not pass unchanged: {json.dumps(message)}")
     known, verdicts = equivalents(), []
     for mutant in sample:
         why = known.get((module, *mutant.diff(source)))
@@ -188,8 +188,8 @@ def report(module: str, source: str, verdicts: Sequence[Verdict]) -> tuple[str, 
     """A row of the table and the survivors' lines."""
     count = collections.Counter(each.status for each in verdicts)
     tried, killed = len(verdicts) - count["equivalent"], count["killed"] + count["timeout"]
-    share = killed / tried if tried else 1.0
-    row = f"| {module} | {tried} | {killed} | {count['survived']} | {count['equivalent']} | {share:.0%} |"
+    fraction = killed / tried if tried else 1.0
+    row = f"| {module} | {tried} | {killed} | {count['survived']} | {count['equivalent']} | {fraction:.0%} |"
     lines = []
     for each in verdicts:
         if each.status == "survived":
@@ -235,16 +235,16 @@ def main() -> int:
     while waiting or running:
         while waiting and len(running) < arguments.jobs:
             module = waiting.pop(0)
-            answer = Path(tempfile.mkstemp(suffix=".json")[1])
+            prediction = Path(tempfile.mkstemp(suffix=".json")[1])
             pid = os.fork()
             if not pid:
                 try:
-                    answer.write_text(json.dumps(_one(module, arguments.count, arguments.seed)))
+                    prediction.write_text(json.dumps(_one(module, arguments.count, arguments.seed)))
                 except BaseException as error:
-                    answer.write_text(json.dumps({"error": f"{module}: {error!r}"}))
+                    prediction.write_text(json.dumps({"error": f"{module}: {error!r}"}))
                 finally:
                     os._exit(0)
-            running[pid] = answer
+            running[pid] = prediction
         pid, _ = os.wait()
         found = json.loads(running[pid].read_text() or "{}")
         running.pop(pid).unlink()

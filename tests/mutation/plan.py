@@ -20,7 +20,7 @@ PLAN: dict[str, tuple[str, ...]] = {
         f"{_V}/test_resume.py",
         "tests/datamodules/test_folders.py",
     ),
-    "visionkit/detection/select.py": (f"{_V}/detection", f"{_T}/test_detection.py"),
+    "visionkit/families/detection/select.py": (f"{_V}/detection", f"{_T}/test_detection.py"),
     "tasks/classification/loss.py": (f"{_T}/test_classification.py",),
     "tasks/classification/metrics.py": (f"{_T}/test_classification.py",),
     "tasks/depth/loss.py": (f"{_T}/test_depth.py",),

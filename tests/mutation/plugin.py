@@ -17,7 +17,7 @@ class Lines:
 
     Attributes:
         reached: Lines by test.
-        seconds: By test.
+        seconds: Seconds by test.
         failed: Tests that fail without any change.
     """
 

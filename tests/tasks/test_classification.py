@@ -127,13 +127,13 @@ def test_losses_equal_torch():
 
 @pytest.mark.parametrize("kind", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.2, "cutmix": 1.0}])
 @pytest.mark.parametrize("multilabel", [False, True])
-def test_mixing_keeps_the_labels_mass_and_learns(kind, multilabel):
+def test_mixing_keeps_the_labels_mass_and_trains(kind, multilabel):
     np.random.seed(1)  # noqa: NPY002  (timm draws from the global generator)
     task = tiny(multilabel=multilabel, **kind)
     labels = torch.randint(0, 2, (4, 3)).float() if multilabel else torch.tensor([0, 1, 2, 0])
     image = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
     batch = {"inputs": {"image": image}, "target": {"labels": labels}, "geometry": [], "id": list("abcd")}
-    # A CutMix box may come out empty; one of a few draws does change the picture.
+    # A CutMix box may come out empty; one of a few draws does change the image.
     mixed = next(
         m for m in (task.train_batch(batch) for _ in range(9)) if not torch.equal(m["inputs"]["image"], image.float())
     )
@@ -146,7 +146,7 @@ def test_mixing_keeps_the_labels_mass_and_learns(kind, multilabel):
     assert torch.isfinite(loss)
 
 
-def test_mixing_an_odd_batch_says_what_to_change():
+def test_mixing_an_odd_batch_states_what_to_change():
     task = tiny(mixup=0.5)
     batch = {
         "inputs": {"image": torch.zeros(3, 3, 64, 64, dtype=torch.uint8)},
@@ -200,13 +200,13 @@ def test_one_class_alone_is_refused_before_training():
     tiny(classes=["only"], multilabel=True).setup("fit")
 
 
-def test_data_of_the_other_kind_says_what_to_set():
+def test_data_of_the_other_kind_states_what_to_set():
     image = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
     several = {"inputs": {"image": image}, "target": {"labels": torch.ones(2, 3)}, "id": ["x", "y"]}
     with pytest.raises(UsageError, match=r"set --model\.multilabel true"):
         tiny().training_step(several, 0)
     one = {"inputs": {"image": image}, "target": {"labels": torch.tensor([0, 1])}, "id": ["x", "y"]}
-    with pytest.raises(UsageError, match="one label a picture"):
+    with pytest.raises(UsageError, match="one label per image"):
         tiny(multilabel=True).training_step(one, 0)
 
 

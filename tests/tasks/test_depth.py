@@ -27,7 +27,10 @@ FITS = ("stretch", "letterbox", "pad", "crop", "native")
 
 
 def tiny(**arguments) -> DepthTask:
-    given = {"input": InputSpec(size=(64, 64), fit="stretch"), "decoder_options": {"channels": [16, 16, 8, 8, 8]}}
+    given = {
+        "input": InputSpec(size=(64, 64), resize_mode="stretch"),
+        "decoder_options": {"channels": [16, 16, 8, 8, 8]},
+    }
     return DepthTask("test_resnet", **{**given, **arguments})
 
 
@@ -61,7 +64,7 @@ def test_deltas_count_factors_both_ways():
     assert (got["delta1"], got["delta2"], got["delta3"]) == (0.25, 0.5, 0.75)
 
 
-def test_pictures_count_alike_whatever_is_measured_of_them():
+def test_images_count_alike_whatever_is_measured_of_them():
     metric = DepthMeasures()
     truth = torch.zeros(2, 2, 2)
     truth[0] = 2.0
@@ -110,7 +113,7 @@ def test_least_squares_agrees_with_numpy():
         np.testing.assert_allclose([scale[k], shift[k]], expected, rtol=1e-9)
 
 
-def _five_pictures():
+def _five_images():
     generator = torch.Generator().manual_seed(2)
     truth = torch.rand(5, 8, 9, generator=generator) * 9
     truth[3] = 0  # nothing measured
@@ -118,31 +121,31 @@ def _five_pictures():
 
 
 def _measured_by(rank):
-    depth, truth = _five_pictures()
+    depth, truth = _five_images()
     metric = DepthMeasures()
     metric.update(depth[rank::2], truth[rank::2])
     return {name: float(value) for name, value in metric.compute().items()}
 
 
 @pytest.mark.timeout(600)
-def test_two_ranks_say_what_one_says():
+def test_two_ranks_state_what_one_states():
     alone = DepthMeasures()
-    alone.update(*_five_pictures())
+    alone.update(*_five_images())
     wanted = {name: float(value) for name, value in alone.compute().items()}
     assert wanted["unmeasured"] == 1
-    for answer in on_two_ranks(_measured_by):
-        assert answer == pytest.approx(wanted, rel=1e-6)
+    for prediction in on_two_ranks(_measured_by):
+        assert prediction == pytest.approx(wanted, rel=1e-6)
 
 
 def test_the_eigen_crop_is_that_of_the_paper_at_file_size():
-    whole = Geometry.plan(InputSpec(size=(480, 640), fit="stretch"), (480, 640))
+    whole = Geometry.plan(InputSpec(size=(480, 640), resize_mode="stretch"), (480, 640))
     expected = torch.zeros(480, 640, dtype=torch.bool)
     expected[45:471, 41:601] = True
     assert torch.equal(crop_mask([whole], (480, 640), "eigen")[0], expected)
 
 
 def test_the_garg_crop_is_cut_to_whole_pixels_of_the_file():
-    whole = Geometry.plan(InputSpec(size=(375, 1242), fit="stretch"), (375, 1242))
+    whole = Geometry.plan(InputSpec(size=(375, 1242), resize_mode="stretch"), (375, 1242))
     expected = torch.zeros(375, 1242, dtype=torch.bool)
     expected[int(0.40810811 * 375) : int(0.99189189 * 375), int(0.03594771 * 1242) : int(0.96405229 * 1242)] = True
     assert torch.equal(crop_mask([whole], (375, 1242), "garg")[0], expected)
@@ -150,7 +153,7 @@ def test_the_garg_crop_is_cut_to_whole_pixels_of_the_file():
 
 @pytest.mark.parametrize("crop", sorted(CROPS))
 def test_a_crop_is_a_place_in_the_file_whatever_the_input(crop):
-    half = Geometry.plan(InputSpec(size=(96, 96), fit="letterbox"), (480, 640))
+    half = Geometry.plan(InputSpec(size=(96, 96), resize_mode="letterbox"), (480, 640))
     mask = crop_mask([half], (96, 96), crop)[0]
     top, left, bottom, right = CROPS[crop]
     expected = (bottom - top) * (right - left) * 72 * 96
@@ -225,7 +228,7 @@ def test_gradients_match_edges_and_not_a_common_factor():
     assert float(loss(torch.full_like(truth, 2.0), truth, known)) > 0.1
 
 
-def test_a_picture_with_one_measured_pixel_counts():
+def test_an_image_with_one_measured_pixel_counts():
     depth, truth = torch.full((2, 2, 2), 2.0), torch.ones(2, 2, 2)
     known = torch.zeros(2, 2, 2, dtype=torch.bool)
     known[0, 0, 0] = True
@@ -243,13 +246,13 @@ def test_the_invariant_loss_measures_by_the_spread_and_not_by_the_distance():
     )
 
 
-def test_the_shares_of_pixels_within_a_factor_by_hand():
+def test_the_fractions_of_pixels_within_a_factor_by_hand():
     truth = torch.ones(4, dtype=torch.float64)
     depth = torch.tensor([1.0, 1.2, 1.5, 2.2], dtype=torch.float64)
-    shares = dict(zip(NAMES, measures(depth, truth).tolist(), strict=True))
-    assert [shares[f"delta{power}"] for power in (1, 2, 3)] == [0.5, 0.75, 0.75]
+    fractions = dict(zip(NAMES, measures(depth, truth).tolist(), strict=True))
+    assert [fractions[f"delta{power}"] for power in (1, 2, 3)] == [0.5, 0.75, 0.75]
     assert dict(zip(NAMES, measures(truth * 1.9, truth).tolist(), strict=True))["delta3"] == 1
-    assert shares["abs_rel"] == pytest.approx(1.9 / 4) and shares["sq_rel"] == pytest.approx(1.73 / 4)
+    assert fractions["abs_rel"] == pytest.approx(1.9 / 4) and fractions["sq_rel"] == pytest.approx(1.73 / 4)
 
 
 def test_gradients_need_a_scale():
@@ -275,23 +278,23 @@ def test_losses_are_refused_with_a_line():
 # ---------------------------------------------------------------------- network
 
 
-@pytest.mark.parametrize("answer", [Bounded(0.5, 8.0), Bins(0.5, 8.0, 32)], ids=["sigmoid", "bins"])
-def test_outputs_stay_within_their_bounds(answer: nn.Module):
-    raw = 50 * torch.randn(2, answer.channels, 9, 9, generator=torch.Generator().manual_seed(0))
-    depth = answer(raw)
+@pytest.mark.parametrize("prediction", [Bounded(0.5, 8.0), Bins(0.5, 8.0, 32)], ids=["sigmoid", "bins"])
+def test_outputs_stay_within_their_bounds(prediction: nn.Module):
+    raw = 50 * torch.randn(2, prediction.channels, 9, 9, generator=torch.Generator().manual_seed(0))
+    depth = prediction(raw)
     assert depth.shape == (2, 9, 9) and depth.dtype == torch.float32
     assert float(depth.min()) >= 0.5 - 1e-5 and float(depth.max()) <= 8.0 + 1e-4
-    assert float(depth.min()) < 1.0 and float(depth.max()) > 5.0, "all of the range can be said"
+    assert float(depth.min()) < 1.0 and float(depth.max()) > 5.0, "all of the range can be stated"
 
 
 @pytest.mark.parametrize("decoder", ["unet", "fpn", "upernet", "segformer", "pspnet", "fcn"])
 def test_no_decoder_begins_or_ends_where_the_sigmoid_has_no_slope(decoder: str):
     torch.manual_seed(0)
-    task = DepthTask("test_resnet", decoder=decoder, input=InputSpec(size=(64, 64), fit="stretch")).train()
+    task = DepthTask("test_resnet", decoder=decoder, input=InputSpec(size=(64, 64), resize_mode="stretch")).train()
     image = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     truth = torch.linspace(1.0, 4.0, 64).expand(4, 64, 64)
     raw: list[torch.Tensor] = []
-    task.network.answer.register_forward_pre_hook(lambda module, inputs: raw.append(inputs[0].detach()))
+    task.network.prediction.register_forward_pre_hook(lambda module, inputs: raw.append(inputs[0].detach()))
     optimizer = torch.optim.AdamW(task.parameters(), lr=1e-3)
     first = 0.0
     for step in range(20):
@@ -307,7 +310,7 @@ def test_no_decoder_begins_or_ends_where_the_sigmoid_has_no_slope(decoder: str):
 @pytest.mark.parametrize(
     "arguments", [{}, {"output": "bins", "bins": 8}, {"relative": True}], ids=["sigmoid", "bins", "relative"]
 )
-def test_every_kind_of_output_learns_and_is_served(arguments):
+def test_every_kind_of_output_trains_and_is_served(arguments):
     task = tiny(**arguments)
     image = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     truth = torch.rand(2, 64, 64) * 4 + 1
@@ -315,18 +318,20 @@ def test_every_kind_of_output_learns_and_is_served(arguments):
     sum(terms.values()).backward()
     assert all(torch.isfinite(value) for value in terms.values())
     assert any(p.grad.abs().sum() > 0 for p in task.network.backbone.parameters())
-    answer = Predictor(task.eval())(np.zeros((50, 41, 3), np.uint8))
-    assert answer.size == (50, 41) and answer.metric != bool(arguments.get("relative")) and answer.known.all()
+    prediction = Predictor(task.eval())(np.zeros((50, 41, 3), np.uint8))
+    assert (
+        prediction.size == (50, 41) and prediction.metric != bool(arguments.get("relative")) and prediction.known.all()
+    )
 
 
-def test_all_unmeasured_is_told_and_gives_no_nan(caplog):
+def test_all_unmeasured_is_reported_and_gives_no_nan(caplog):
     task = tiny().eval()
     terms = task.losses(task(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)), {"depth": torch.zeros(1, 64, 64)})
     assert all(float(value) == 0 for value in terms.values())
     task.metrics.update(torch.ones(1, 64, 64), torch.zeros(1, 64, 64), None)
     with caplog.at_level("WARNING"):
         task.tabulate(task.metrics.compute())
-    assert "1 picture(s) have no measured depth" in caplog.text
+    assert "1 image(s) have no measured depth" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -348,14 +353,14 @@ def test_what_cannot_be_is_refused_when_built(arguments, line):
 
 def test_the_protocol_names_range_crop_and_alignment():
     said = tiny(eval_crop="eigen", alignment="median", max_depth=10.0).protocol
-    assert "0.001 to 10 m" in said and "crop eigen" in said and "ratio of medians" in said and "per-picture" in said
+    assert "0.001 to 10 m" in said and "crop eigen" in said and "ratio of medians" in said and "per-image" in said
 
 
 # ---------------------------------------------------------------------- geometry
 
 
 class Says(nn.Module):
-    """Gives a number for each pixel: the red channel in centimetres."""
+    """Gives a number for each pixel: the red channel in centimeters."""
 
     def forward(self, image):
         from tasks.depth.network import DepthOutputs
@@ -367,42 +372,43 @@ class Says(nn.Module):
 @pytest.mark.parametrize("size", [(47, 83), (83, 47), (1, 1), (200, 31)])
 def test_maps_come_back_at_the_file_s_size_and_place(fit, size):
     task = tiny().eval()
-    spec = InputSpec(size=(64, 64), fit=fit, crop_fraction=1.0)
+    spec = InputSpec(size=(64, 64), resize_mode=fit, crop_fraction=1.0)
     ramp = np.zeros((*size, 3), np.uint8)
     ramp[..., 0] = np.linspace(20, 240, size[1])[None].astype(np.uint8)
     image, geometry = Preprocessor(spec).prepare(ramp)
-    answer = task.restore(Says()(image[None]).depth, [geometry])[0]
-    assert answer.size == size
-    there = answer.known
+    prediction = task.restore(Says()(image[None]).depth, [geometry])[0]
+    assert prediction.size == size
+    there = prediction.known
     assert there.all() if fit != "crop" else there.any()
-    # Resampled twice, so up to some pixels of the ramp off at borders; metres are what they were.
-    off = np.abs(answer.values - ramp[..., 0] / 100.0)[there]
+    # Resampled twice, so up to some pixels of the ramp off at borders; meters are what they were.
+    off = np.abs(prediction.values - ramp[..., 0] / 100.0)[there]
     assert float(np.median(off)) < 0.06
 
 
-def test_truth_and_picture_move_together_and_zero_is_never_mixed():
+def test_truth_and_image_move_together_and_zero_is_never_mixed():
     rng = np.random.default_rng(0)
     depth = rng.choice(np.array([0.0, 0.5, 1.0, 2.0], dtype=np.float32), size=(60, 80))
-    picture = np.repeat((depth * 100).astype(np.uint8)[..., None], 3, axis=2)
+    image = np.repeat((depth * 100).astype(np.uint8)[..., None], 3, axis=2)
     view = View((10, 6, 70, 51), flip=True)
-    for spec in (InputSpec(size=(45, 60), fit="stretch"), InputSpec(size=(40, 100), fit="letterbox")):
-        example = Preprocessor(spec)(Sample.of(ImageSource(picture), {"depth": depth}, "x", view))
+    for spec in (InputSpec(size=(45, 60), resize_mode="stretch"), InputSpec(size=(40, 100), resize_mode="letterbox")):
+        example = Preprocessor(spec)(Sample.of(ImageSource(image), {"depth": depth}, "x", view))
         truth = example["target"]["depth"]
         assert set(np.unique(truth.numpy())) <= {0.0, 0.5, 1.0, 2.0}
-        if spec.fit == "stretch":  # no resize at all: the same pixels
+        if spec.resize_mode == "stretch":  # no resize at all: the same pixels
             np.testing.assert_array_equal(example["inputs"]["image"][0].numpy(), (truth.numpy() * 100).astype(np.uint8))
     data = SampleDataset(
-        [Sample.of(ImageSource(picture), {"depth": depth}, "x")], Preprocessor(InputSpec(size=(60, 80), fit="stretch"))
+        [Sample.of(ImageSource(image), {"depth": depth}, "x")],
+        Preprocessor(InputSpec(size=(60, 80), resize_mode="stretch")),
     )
     np.testing.assert_array_equal(collate([data[0]])["target"]["depth"][0].numpy(), depth)
 
 
 @pytest.mark.parametrize(("factor", "said"), [(5.0, "is beyond model.max_depth"), (0.001, "delta1 is 0"), (1.0, "")])
 def test_what_a_wrong_unit_looks_like_is_a_warning(caplog, factor, said):
-    task = DepthTask("test_resnet", input=InputSpec(size=(32, 32), fit="stretch"), max_depth=10.0)
+    task = DepthTask("test_resnet", input=InputSpec(size=(32, 32), resize_mode="stretch"), max_depth=10.0)
     truth = torch.full((1, 8, 8), 4.0) * factor
     task.metrics.update(torch.full((1, 8, 8), 4.0), truth)
     for _ in range(2):
         task.tabulate(task.metrics.compute())
-    messages = [record.message for record in caplog.records if "units_per_metre" in record.message]
+    messages = [record.message for record in caplog.records if "units_per_meter" in record.message]
     assert len(messages) == bool(said) and all(said in message for message in messages)

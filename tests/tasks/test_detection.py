@@ -1,4 +1,4 @@
-"""Detectors on every kind of backbone, their losses, and what a call may choose."""
+"""Detectors on every type of backbone, their losses, and what a call may choose."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import visionkit.detection.task
+import visionkit.families.detection.task
 from tasks.detection import DetectionTask
 from tasks.detection.architectures.localizer import area_pooled
 from tasks.instance_segmentation import InstanceSegmentationTask
-from visionkit.detection.select import Thresholds, select_by_class, select_by_sigmoid, select_by_softmax
-from visionkit.detection.task import build_backbone
 from visionkit.errors import UsageError
 from visionkit.export import export_bundle
+from visionkit.families.detection.select import Thresholds, select_by_class, select_by_sigmoid, select_by_softmax
+from visionkit.families.detection.task import build_backbone
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.predictor import Predictor, load
 
 SIZE = (64, 96)
-SPEC = InputSpec(size=SIZE, fit="stretch")
+SPEC = InputSpec(size=SIZE, resize_mode="stretch")
 TINY = {
     "hidden": 32,
     "canonical_box_size": 56,
@@ -61,7 +61,7 @@ def build(architecture: str, backbone: str = "test_resnet", own: dict[str, Any] 
     return kind(backbone, architecture=architecture, **given)
 
 
-def pictures(count: int = 2, seed: int = 0) -> torch.Tensor:
+def images(count: int = 2, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, *SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
@@ -85,11 +85,11 @@ def test_every_backbone_in_each_architecture(family: str, monkeypatch) -> None:
     """Forward and backward; the backbone, which takes the time to build, is shared."""
     options = {"pretrained": False, "norm": "batch", "eps": None, "drop_path": 0.0}
     body = build_backbone(BACKBONES[family], SPEC, (4, 8, 16, 32), **options)
-    monkeypatch.setattr(visionkit.detection.task, "build_backbone", lambda *args, **kwargs: body)
+    monkeypatch.setattr(visionkit.families.detection.task, "build_backbone", lambda *args, **kwargs: body)
     for architecture in ARCHITECTURES:
         body.zero_grad()
         task = build(architecture, BACKBONES[family]).train()
-        terms = task.losses(task(pictures()), TARGETS)
+        terms = task.losses(task(images()), TARGETS)
         assert all(torch.isfinite(value) for value in terms.values()), architecture
         sum(terms.values()).backward()
         assert not [key for key, p in task.named_parameters() if p.requires_grad and p.grad is None], architecture
@@ -97,9 +97,9 @@ def test_every_backbone_in_each_architecture(family: str, monkeypatch) -> None:
 
 
 @every_architecture
-def test_pictures_without_objects_are_learnt_from(architecture: str) -> None:
+def test_images_without_objects_are_trained_on(architecture: str) -> None:
     task = build(architecture).train()
-    terms = task.losses(task(pictures()), [target([], [])] * 2)
+    terms = task.losses(task(images()), [target([], [])] * 2)
     sum(terms.values()).backward()
     assert all(torch.isfinite(value) for value in terms.values())
     assert not [key for key, p in task.named_parameters() if p.grad is None]
@@ -112,7 +112,7 @@ def test_a_validation_loss_is_the_same_again_and_crowds_are_left_out(architectur
     with_crowd = [target([[5, 5, 30, 40], [40, 10, 90, 60]], [0, 2], [0, 1]), target([], [])]
     without = [target([[5, 5, 30, 40]], [0]), target([], [])]
     with torch.no_grad():
-        outputs = task(pictures())
+        outputs = task(images())
         first, again, other = (task.losses(outputs, each) for each in (with_crowd, with_crowd, without))
     assert first == again
     if architecture not in ("faster_rcnn", "mask_rcnn"):  # the number of true boxes moves their draws
@@ -120,10 +120,10 @@ def test_a_validation_loss_is_the_same_again_and_crowds_are_left_out(architectur
 
 
 @pytest.mark.parametrize("architecture", ["retinanet", "ssd", "faster_rcnn"])  # the contract suite has the others
-def test_one_picture_can_be_learnt_by_heart(architecture: str) -> None:
+def test_one_image_can_be_overfit(architecture: str) -> None:
     torch.manual_seed(0)
-    task = build(architecture, input=InputSpec(size=SIZE, fit="stretch")).train()
-    image = pictures(1)
+    task = build(architecture, input=InputSpec(size=SIZE, resize_mode="stretch")).train()
+    image = images(1)
     for box in TARGETS[0]["boxes"].int().tolist():
         image[0, :, box[1] : box[3], box[0] : box[2]] //= 6
     optimizer = torch.optim.AdamW(task.parameters(), lr=3e-3)
@@ -132,7 +132,7 @@ def test_one_picture_can_be_learnt_by_heart(architecture: str) -> None:
         sum(task.losses(task(image), TARGETS[:1]).values()).backward()
         nn.utils.clip_grad_norm_(task.parameters(), 5.0)
         optimizer.step()
-    # Statistics of one picture are its own: the batch norms stay as they are in training.
+    # Statistics of one image are its own: the batch norms stay as they are in training.
     with torch.no_grad():
         found = task.decode(task(image), score_threshold=0.3)[0]
     best = {int(label): box for label, box in zip(found.labels.flip(0), found.boxes.flip(0), strict=True)}
@@ -149,14 +149,14 @@ def test_cells_are_the_means_of_what_lies_in_them() -> None:
     assert torch.allclose(area_pooled(torch.ones(1, 1, 2, 3), 7), torch.ones(1, 1, 7, 7)), "smaller maps are enlarged"
 
 
-def test_the_localiser_learns_the_largest_object_and_answers_one() -> None:
+def test_the_localizer_trains_the_largest_object_and_predictions_one() -> None:
     torch.manual_seed(0)
     task = build("localizer").train()
-    image = pictures(3)
+    image = images(3)
     boxes = [[5.0, 5, 30, 40], [40, 10, 90, 60], [10, 20, 70, 60]]
-    for picture, box in zip(image, boxes, strict=True):
+    for source_image, box in zip(image, boxes, strict=True):
         x1, y1, x2, y2 = map(int, box)
-        picture[:, y1:y2, x1:x2] //= 6
+        source_image[:, y1:y2, x1:x2] //= 6
     targets = [
         target([[0, 0, 6, 6], boxes[0]], [1, 0]),
         target([boxes[1], [0, 0, 96, 64]], [2, 1], [0, 1]),  # the crowd is larger, and no object
@@ -169,7 +169,7 @@ def test_the_localiser_learns_the_largest_object_and_answers_one() -> None:
         optimizer.step()
     with torch.no_grad():
         found = task.decode(task(image), score_threshold=0.3)
-    assert "at most 1 a picture" in task.protocol
+    assert "at most 1 per image" in task.protocol
     with pytest.raises(UsageError, match=r"model\.tile 100: localizer finds one object"):
         build("localizer", tile=100)
     for each, box, label in zip(found, boxes, (0, 2, 1), strict=True):
@@ -179,22 +179,22 @@ def test_the_localiser_learns_the_largest_object_and_answers_one() -> None:
 
 def test_a_call_chooses_thresholds(architecture: str = "fcos") -> None:
     predictor = Predictor(build(architecture).eval())
-    picture = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
-    everything = predictor(picture, score_threshold=0.0, nms_threshold=1.0, max_detections=500)
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    everything = predictor(image, score_threshold=0.0, nms_threshold=1.0, max_detections=500)
     assert len(everything) == 500
-    assert len(predictor(picture, score_threshold=0.0, nms_threshold=0.1)) < len(everything)
-    assert len(predictor(picture, score_threshold=0.0, max_detections=3)) == 3
-    assert len(predictor(picture, score_threshold=1.0)) == 0
-    for options, told in (
+    assert len(predictor(image, score_threshold=0.0, nms_threshold=0.1)) < len(everything)
+    assert len(predictor(image, score_threshold=0.0, max_detections=3)) == 3
+    assert len(predictor(image, score_threshold=1.0)) == 0
+    for options, message in (
         ({"score_threshold": 2}, "score_threshold 2: allowed is 0 to 1"),
         ({"nms_threshold": -1}, "nms_threshold -1: allowed is 0 to 1"),
         ({"max_detections": 0}, "max_detections 0: must be at least 1"),
-        ({"max_detections": 2.5}, "max_detections 2.5: a whole number is wanted"),
-        ({"nms_threshold": "high"}, "nms_threshold 'high': a number from 0 to 1 is wanted"),
+        ({"max_detections": 2.5}, "max_detections 2.5: a whole number is required"),
+        ({"nms_threshold": "high"}, "nms_threshold 'high': a number from 0 to 1 is required"),
         ({"score_treshold": 0.5}, "did you mean 'score_threshold'"),
     ):
-        with pytest.raises(UsageError, match=told):
-            predictor(picture, **options)
+        with pytest.raises(UsageError, match=message):
+            predictor(image, **options)
 
 
 def test_bad_arguments_are_one_line() -> None:
@@ -216,7 +216,7 @@ def test_bad_arguments_are_one_line() -> None:
 def test_norms_of_the_backbone(norm: str) -> None:
     task = build("fcos", backbone_norm=norm).train()
     before = {key: value.clone() for key, value in task.network.backbone.state_dict().items() if "running" in key}
-    sum(task.losses(task(pictures()), TARGETS).values()).backward()
+    sum(task.losses(task(images()), TARGETS).values()).backward()
     assert not [m for m in task.network.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
     assert bool(before) == (norm == "frozen")
     assert all(torch.equal(value, task.network.backbone.state_dict()[key]) for key, value in before.items())
@@ -224,15 +224,15 @@ def test_norms_of_the_backbone(norm: str) -> None:
     again.load_state_dict(task.state_dict())
 
 
-def test_answers_are_in_file_pixels_and_the_border_answers_nothing() -> None:
-    task = build("fcos", input=InputSpec(size=(64, 64), fit="letterbox"))
+def test_predictions_are_in_file_pixels_and_the_border_finds_nothing() -> None:
+    task = build("fcos", input=InputSpec(size=(64, 64), resize_mode="letterbox"))
     geometry = Geometry.plan(task.input, (100, 200))  # 16 rows of border above and below
     found = select_by_sigmoid(
         torch.tensor([[5.0], [4.0]]), torch.tensor([[8.0, 20, 24, 36], [8, 0, 24, 15]]), [2], Thresholds()
     )
-    (answer,) = task.restore([found], [geometry])
-    assert answer.boxes.tolist() == [[25.0, 12.5, 75.0, 62.5]]
-    assert answer.size == (100, 200) and answer.labels.tolist() == [0]
+    (prediction,) = task.restore([found], [geometry])
+    assert prediction.boxes.tolist() == [[25.0, 12.5, 75.0, 62.5]]
+    assert prediction.size == (100, 200) and prediction.labels.tolist() == [0]
 
 
 def test_selection_by_hand() -> None:
@@ -241,7 +241,7 @@ def test_selection_by_hand() -> None:
     assert found.labels.tolist() == [1, 0] and found.boxes.tolist() == [[20, 20, 30, 30], [0, 0, 10, 10]]
     middle = torch.tensor([9.0, 9, -9])
     found = select_by_sigmoid(torch.tensor([[2.0, -9], [1.0, -9], [-9, 3.0]]), boxes, [2, 1], Thresholds(0.5), middle)
-    assert found.labels.tolist() == [0], "a place at the border of its object says little"
+    assert found.labels.tolist() == [0], "a place at the border of its object states little"
     probabilities = torch.tensor([[0.9, 0.0], [0.8, 0.6], [0.1, 0.7]])
     found = select_by_class(probabilities, boxes, Thresholds(0.3, 0.5, 10, 2))
     assert found.labels.tolist() == [0, 1, 1] and found.scores.tolist() == pytest.approx([0.9, 0.7, 0.6])
@@ -250,15 +250,15 @@ def test_selection_by_hand() -> None:
 
 
 @every_architecture
-def test_every_architecture_answers_nothing_for_a_picture_of_nothing(architecture: str) -> None:
+def test_every_architecture_finds_nothing_for_an_image_of_nothing(architecture: str) -> None:
     task = build(architecture).eval()
-    answer = Predictor(task)(np.zeros((30, 40, 3), np.uint8), score_threshold=1.0)
-    assert len(answer) == 0 and answer.size == (30, 40)
+    prediction = Predictor(task)(np.zeros((30, 40, 3), np.uint8), score_threshold=1.0)
+    assert len(prediction) == 0 and prediction.size == (30, 40)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["retinanet", "ssd", "faster_rcnn", "localizer"])
-def test_graphs_answer_as_torch_does(architecture: str, tmp_path) -> None:
+def test_graphs_predictions_as_torch_does(architecture: str, tmp_path) -> None:
     torch.manual_seed(0)
     task = build(architecture).eval()
     export_bundle(task, tmp_path / "bundle", onnx=True)

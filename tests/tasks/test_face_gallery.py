@@ -43,7 +43,7 @@ def test_the_search_is_exact(tmp_path, count, queries, k):
     vectors[-1] = np.eye(64, dtype=np.float32)[0]
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     coarse = np.flatnonzero(index.write(0, vectors))
-    assert count - 1 in coarse, "a vector along one axis does not fit into 8 bit and is told"
+    assert count - 1 in coarse, "a vector along one axis does not fit into 8 bit and is reported"
     asked = vectors[np.linspace(0, count - 1, queries).astype(int)] + 0.02 * units(queries, 64, seed=2)
     asked /= np.linalg.norm(asked, axis=1, keepdims=True)
     removed = np.array([1])
@@ -96,10 +96,10 @@ def test_enrol_list_identify_verify_remove(tmp_path):
     people = units(6)
     for number, name in enumerate(("Ada", "Bo", "Cy")):
         gallery.enrol(name, people[2 * number : 2 * number + 2], [f"{name}1.jpg", f"{name}2.jpg"])
-    assert [(each.name, each.pictures) for each in gallery.people()] == [("Ada", 2), ("Bo", 2), ("Cy", 2)]
+    assert [(each.name, each.images) for each in gallery.people()] == [("Ada", 2), ("Bo", 2), ("Cy", 2)]
     (found,) = gallery.identify(people[3:4], k=3)
     assert found[0].name == "Bo" and abs(found[0].similarity - 1) < 1e-5
-    assert {each.name for each in found} == {"Ada", "Bo", "Cy"}, "each person once, however many pictures"
+    assert {each.name for each in found} == {"Ada", "Bo", "Cy"}, "each person once, however many images"
     assert abs(gallery.similarity("bo ", people[2]) - 1) < 1e-5
     assert gallery.remove("BO") == 2
     assert [each.name for each in gallery.people()] == ["Ada", "Cy"]
@@ -115,7 +115,7 @@ def test_names_are_one_person_each(tmp_path):
     with pytest.raises(UsageError, match="enrolled already"):
         gallery.enrol(" ada ", units(1, seed=1))
     gallery.enrol("ADA", units(1, seed=1), add=True)
-    assert [(each.name, each.pictures) for each in gallery.people()] == [("Ada", 2)]
+    assert [(each.name, each.images) for each in gallery.people()] == [("Ada", 2)]
     with pytest.raises(UsageError, match="did you mean 'Ada'"):
         gallery.remove("Adda")
     with pytest.raises(UsageError, match="needs a name"):
@@ -147,7 +147,7 @@ def test_where_there_is_no_gallery(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "database", "page"])
-def test_damage_is_told_and_nothing_is_changed(tmp_path, damage):
+def test_damage_is_reported_and_nothing_is_changed(tmp_path, damage):
     folder = tmp_path / "g"
     gallery = opened(folder)
     for number in range(40):
@@ -204,42 +204,42 @@ def start(folder, label, count):
 
 def killed_while_enrolling(folder, times, seed=0):
     """Kills an enrolling process at random moments; what it had acknowledged, by name and seed."""
-    rng, told = np.random.default_rng(seed), {}
+    rng, message = np.random.default_rng(seed), {}
     for label in range(times):
         process = start(folder, label, 100_000)
         assert process.stdout is not None
         assert process.stdout.readline() == "open\n"
         if label % 2 == 0:  # every second one lives to see its first enrolment acknowledged
-            told[f"{label}-{int(process.stdout.readline())}"] = label * 100003
+            message[f"{label}-{int(process.stdout.readline())}"] = label * 100003
         time.sleep(float(rng.uniform(0.0, 0.25)))
         process.send_signal(signal.SIGKILL)
         for line in process.stdout.read().split():
-            told[f"{label}-{int(line)}"] = label * 100003 + int(line)
+            message[f"{label}-{int(line)}"] = label * 100003 + int(line)
         process.wait()
-    return told
+    return message
 
 
-def check_all_there(folder, told):
+def check_all_there(folder, message):
     gallery = opened(folder)
     names = {each.name for each in gallery.people()}
-    assert set(told) <= names
+    assert set(message) <= names
     assert gallery.check() == len(names)
-    for name, seed in list(told.items())[:: max(1, len(told) // 50)]:
+    for name, seed in list(message.items())[:: max(1, len(message) // 50)]:
         assert gallery.identify(units(1, seed=seed))[0][0].name == name
 
 
 def test_a_killed_enrolment_loses_nothing_that_was_acknowledged(tmp_path):
-    told = killed_while_enrolling(tmp_path / "g", 3)
-    assert told
-    check_all_there(tmp_path / "g", told)
+    message = killed_while_enrolling(tmp_path / "g", 3)
+    assert message
+    check_all_there(tmp_path / "g", message)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_fifty_kills(tmp_path):
-    told = killed_while_enrolling(tmp_path / "g", 50, seed=1)
-    assert len(told) > 50
-    check_all_there(tmp_path / "g", told)
+    message = killed_while_enrolling(tmp_path / "g", 50, seed=1)
+    assert len(message) > 50
+    check_all_there(tmp_path / "g", message)
 
 
 def test_several_processes_enrol_at_once(tmp_path):
@@ -248,8 +248,8 @@ def test_several_processes_enrol_at_once(tmp_path):
     for process in processes:
         process.communicate(timeout=100)
         assert process.returncode == 0
-    told = {f"{label}-{number}": label * 100003 + number for label in range(2) for number in range(15)}
-    check_all_there(tmp_path / "g", told)
+    message = {f"{label}-{number}": label * 100003 + number for label in range(2) for number in range(15)}
+    check_all_there(tmp_path / "g", message)
 
 
 def test_a_removal_that_was_interrupted_is_finished(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from visionkit.geometry import Geometry, InputSpec
 
 
 def tiny(**arguments):
-    given = {"identities": 4, "embedding": 16, "input": InputSpec(size=(32, 32), fit="stretch"), **arguments}
+    given = {"identities": 4, "embedding": 16, "input": InputSpec(size=(32, 32), resize_mode="stretch"), **arguments}
     return FaceRecognitionTask("test_resnet", **given)
 
 
@@ -31,7 +31,7 @@ def tiny(**arguments):
 def test_mobilefacenet_is_the_papers():
     from torch.utils.flop_counter import FlopCounterMode
 
-    task = FaceRecognitionTask("mobilefacenet", identities=10, head="own", mirror=False).eval()
+    task = FaceRecognitionTask("mobilefacenet", identities=10, head="own", flip_tta=False).eval()
     assert sum(p.numel() for p in task.network.parameters()) == 1_003_136
     image = torch.zeros(1, 3, 112, 112, dtype=torch.uint8)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -47,19 +47,19 @@ def test_heads_give_the_width_that_they_say(head):
     assert out.shape == (2, task.embedding)
 
 
-def test_a_width_that_the_own_head_does_not_have_is_told():
+def test_a_width_that_the_own_head_does_not_have_is_reported():
     with pytest.raises(UsageError, match="with head own, test_resnet gives"):
         tiny(head="own", embedding=7)
 
 
-def test_the_mirror_is_added_when_in_use():
+def test_the_flip_is_added_when_in_use():
     torch.manual_seed(0)
     task = tiny().eval()
     image = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    task.network.mirror = False
+    task.network.flip_tta = False
     with torch.no_grad():
         expected = task(image).embedding + task(image.flip(-1)).embedding
-        task.network.mirror = True
+        task.network.flip_tta = True
         assert torch.allclose(task(image).embedding, expected, atol=1e-5)
         assert torch.allclose(task.decode(task(image)).norm(dim=1), torch.ones(2))
 
@@ -70,7 +70,7 @@ def test_the_mirror_is_added_when_in_use():
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_has_a_gradient_and_falls(name):
     torch.manual_seed(0)
-    loss = FaceLoss(name, 4, 8, radius=None if name in ("softmax", "triplet") else 8.0)
+    loss = FaceLoss(name, 4, 8, scale=None if name in ("softmax", "triplet") else 8.0)
     embedding = torch.nn.Parameter(torch.randn(16, 8))
     identity = torch.arange(4).repeat_interleave(4)
     optimizer = torch.optim.Adam([embedding, *loss.parameters()], lr=0.05)
@@ -96,26 +96,26 @@ def test_the_margin_makes_it_harder():
     ("arguments", "said"),
     [({"name": "arcfase"}, "did you mean 'arcface'"), ({"name": "sphereface", "margin": 1.5}, "whole number")],
 )
-def test_a_wrong_loss_is_told(arguments, said):
+def test_a_wrong_loss_is_reported(arguments, said):
     with pytest.raises(UsageError, match=said):
         FaceLoss(identities=3, embedding=8, **arguments)
 
 
-def test_nothing_to_learn_is_told():
+def test_nothing_to_train_is_reported():
     task = tiny(identities=0).eval()
-    with pytest.raises(UsageError, match="nothing to learn"):
+    with pytest.raises(UsageError, match="nothing to train"):
         task.losses(task(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)), {"identity": torch.zeros(1).long()})
 
 
-def test_more_persons_than_there_are_directions_are_told():
+def test_more_people_than_there_are_directions_are_reported():
     task = tiny(identities=4)
     outputs = task(torch.zeros(3, 3, 32, 32, dtype=torch.uint8))
-    with pytest.raises(UsageError, match=r"model\.identities 4: the training data has at least 8 persons"):
+    with pytest.raises(UsageError, match=r"model\.identities 4: the training data has at least 8 people"):
         task.losses(outputs, {"identity": torch.tensor([0, 3, 7])})
     assert torch.isfinite(task.losses(outputs, {"identity": torch.tensor([0, 1, 3])})["arcface"])
 
 
-def test_the_command_line_compares_the_number_of_persons_before_it_builds_anything(tmp_path):
+def test_the_command_line_compares_the_number_of_people_before_it_builds_anything(tmp_path):
     from datamodules.identities import IdentityData
     from visionkit.linking import link
 
@@ -128,10 +128,10 @@ def test_the_command_line_compares_the_number_of_persons_before_it_builds_anythi
         data = {"root": str(tmp_path), "val_fraction": 0.0}
         return link({"identities": identities}, data, FaceRecognitionTask, IdentityData, learning)["identities"]
 
-    assert linked(None, True) == 6 and linked(9, True) == 9, "more directions than persons do no harm"
-    with pytest.raises(UsageError, match=r"model\.identities 3: the training data has 6 persons"):
+    assert linked(None, True) == 6 and linked(9, True) == 9, "more directions than people do no harm"
+    with pytest.raises(UsageError, match=r"model\.identities 3: the training data has 6 people"):
         linked(3, True)
-    assert linked(3, False) == 3, "who is measured need not be who was learnt from"
+    assert linked(3, False) == 3, "who is measured need not be who was trained on"
 
 
 # ---------------------------------------------------------------------- verification
@@ -209,8 +209,8 @@ def test_ranks_and_precision_by_hand():
 
 def test_ties_count_against_the_probe():
     gallery = np.array([[1.0, 0.0], [1.0, 0.0]])
-    for persons in ([0, 1], [1, 0]):
-        found = rank_all(np.array([[1.0, 0.0]]), gallery, np.array([1]), np.array(persons))
+    for people in ([0, 1], [1, 0]):
+        found = rank_all(np.array([[1.0, 0.0]]), gallery, np.array([1]), np.array(people))
         assert found.first.tolist() == [1]
 
 
@@ -235,10 +235,10 @@ def test_the_open_set_by_hand():
 # ---------------------------------------------------------------------- the metric
 
 
-def embeddings(persons=8, pictures=6, width=8, seed=0):
+def embeddings(people=8, images=6, width=8, seed=0):
     rng = np.random.default_rng(seed)
-    identity = np.repeat(np.arange(persons), pictures)
-    values = rng.normal(size=(persons, width))[identity] + 0.8 * rng.normal(size=(len(identity), width))
+    identity = np.repeat(np.arange(people), images)
+    values = rng.normal(size=(people, width))[identity] + 0.8 * rng.normal(size=(len(identity), width))
     values /= np.linalg.norm(values, axis=1, keepdims=True)
     return torch.tensor(values, dtype=torch.float32), torch.tensor(identity), [f"p{k}" for k in range(len(identity))]
 
@@ -249,7 +249,7 @@ def measured(metric, rows, values, identity, names, **columns):
         metric.update(values[some], identity[some], [names[k] for k in some], **more)
 
 
-def test_the_order_of_pictures_and_the_number_of_ranks_change_nothing():
+def test_the_order_of_images_and_the_number_of_ranks_change_nothing():
     values, identity, names = embeddings()
     one = FaceMetrics()
     measured(one, range(len(names)), values, identity, names)
@@ -276,20 +276,20 @@ def _of_rank(rank):
 
 
 @pytest.mark.timeout(600)
-def test_two_processes_say_what_one_says():
-    """Of unequal numbers of pictures, which is what a sampler that repeats nothing leaves them."""
+def test_two_processes_state_what_one_states():
+    """Of unequal numbers of images, which is what a sampler that repeats nothing leaves them."""
     values, identity, names = embeddings()
     rows = np.concatenate([np.arange(0, 48, 2), np.arange(1, 48, 2)[:20]])
     one = FaceMetrics()
     measured(one, rows, values, identity, names)
     expected = one.compute()
-    for answer in on_two_ranks(_of_rank):
-        assert answer.keys() == expected.keys()
-        assert all(np.array_equal(answer[key], value.numpy()) for key, value in expected.items())
+    for prediction in on_two_ranks(_of_rank):
+        assert prediction.keys() == expected.keys()
+        assert all(np.array_equal(prediction[key], value.numpy()) for key, value in expected.items())
 
 
 def test_where_the_data_lies_changes_nothing():
-    """Folds are dealt in an order of their own, in which the folder of all persons has no say."""
+    """Folds are dealt in an order of their own, in which the folder of all people has no state."""
     values, identity, _ = embeddings()
     found = []
     for root in ("faces", "/somewhere/else/of/faces"):
@@ -300,10 +300,10 @@ def test_where_the_data_lies_changes_nothing():
 
 
 def test_listed_pairs_are_what_is_verified():
-    values, identity, names = embeddings(persons=40, pictures=2)
+    values, identity, names = embeddings(people=40, images=2)
     pair = torch.arange(80) // 2
     other = identity.clone()
-    other[1::4] = 1000 + torch.arange(20)  # every second pair is of different persons
+    other[1::4] = 1000 + torch.arange(20)  # every second pair is of different people
     metric = FaceMetrics()
     metric.update(values, other, names, pair=pair)
     found = metric.compute()
@@ -327,7 +327,7 @@ def test_a_gallery_is_not_verified():
 
 
 def test_one_person_alone_gives_no_number():
-    values, identity, names = embeddings(persons=1, pictures=4)
+    values, identity, names = embeddings(people=1, images=4)
     metric = FaceMetrics()
     metric.update(values, identity, names)
     assert torch.isnan(metric.compute()["accuracy"])
@@ -343,7 +343,7 @@ def test_five_points_land_on_the_template(framing):
     for angle in (0.0, *rng.uniform(-math.pi, math.pi, 200)):
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         points = template(framing) @ turn.T * rng.uniform(0.2, 8) + rng.uniform(-50, 900, 2)
-        geometry = Geometry.plan(InputSpec(size=size, fit="stretch"), (900, 900), face_view(points, framing))
+        geometry = Geometry.plan(InputSpec(size=size, resize_mode="stretch"), (900, 900), face_view(points, framing))
         assert np.abs(geometry.apply_points(points).numpy() - template(framing)).max() < 1e-6
 
 
@@ -355,19 +355,19 @@ def test_the_pixels_land_there_too():
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         points = (template() - 56) @ turn.T * scale + rng.uniform(250, 350, 2)
         y, x = np.mgrid[:600, :600] + 0.5
-        picture = sum(np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * (3 * scale) ** 2)) for px, py in points)
-        image = np.repeat((picture.clip(0, 1) * 255).astype(np.uint8)[..., None], 3, axis=2)
-        geometry = Geometry.plan(InputSpec(size=(112, 112), fit="stretch"), (600, 600), face_view(points))
+        source_image = sum(np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * (3 * scale) ** 2)) for px, py in points)
+        image = np.repeat((source_image.clip(0, 1) * 255).astype(np.uint8)[..., None], 3, axis=2)
+        geometry = Geometry.plan(InputSpec(size=(112, 112), resize_mode="stretch"), (600, 600), face_view(points))
         seen = geometry.apply_image(image)[0].numpy().astype(float)
         for px, py in template():
             rows, columns = slice(int(py) - 6, int(py) + 7), slice(int(px) - 6, int(px) + 7)
             weight = seen[rows, columns]
             at_y, at_x = np.mgrid[rows, columns] + 0.5
-            centre = (weight * at_x).sum() / weight.sum(), (weight * at_y).sum() / weight.sum()
-            assert math.hypot(centre[0] - px, centre[1] - py) < 0.5
+            center = (weight * at_x).sum() / weight.sum(), (weight * at_y).sum() / weight.sum()
+            assert math.hypot(center[0] - px, center[1] - py) < 0.5
 
 
-def test_points_that_say_nothing_are_refused():
+def test_points_that_state_nothing_are_refused():
     for points in (np.zeros((5, 2)), np.full((5, 2), np.nan)):
         with pytest.raises(ValueError, match="different, finite points"):
             similarity(points, template())

@@ -11,10 +11,10 @@ import torch
 from tasks.instance_segmentation import InstanceSegmentationTask
 from tasks.instance_segmentation.loss import mask_rcnn_losses
 from tasks.instance_segmentation.postprocess import FoundMasks
-from tests.tasks.test_detection import SIZE, SPEC, TARGETS, TINY, build, pictures, target
-from visionkit.detection.two_stage_loss import Sampled, mask_loss
+from tests.tasks.test_detection import SIZE, SPEC, TARGETS, TINY, build, images, target
 from visionkit.errors import UsageError
 from visionkit.export import export_bundle
+from visionkit.families.detection.two_stage_loss import Sampled, mask_loss
 from visionkit.geometry import Geometry
 from visionkit.masks import decode_masks
 from visionkit.predictor import Predictor, load
@@ -23,7 +23,7 @@ from visionkit.types import View
 
 def test_the_mask_loss_reads_the_true_class_and_place() -> None:
     task = build("mask_rcnn").eval()
-    outputs = task(pictures())
+    outputs = task(images())
     boxes = torch.stack([TARGETS[0]["boxes"], torch.zeros(2, 4)])
     positive = torch.tensor([[False, True], [False, False]])
     sampled = Sampled(boxes, torch.tensor([[0, 1], [0, 0]]), positive, positive)
@@ -49,7 +49,7 @@ def test_the_mask_loss_reads_the_true_class_and_place() -> None:
 def test_the_five_terms_are_the_same_every_time_save_in_training() -> None:
     torch.manual_seed(0)
     task = build("mask_rcnn").train()
-    outputs = task(pictures())
+    outputs = task(images())
     full = [{**each, "masks": torch.ones(len(each["boxes"]), *SIZE, dtype=torch.bool)} for each in TARGETS]
     settings = dataclasses.replace(task.architecture, rpn_batch_size_per_image=4, box_batch_size_per_image=4)
 
@@ -67,31 +67,31 @@ def test_masks_lie_in_file_pixels() -> None:
     masks = torch.zeros(1, 28, 28)
     masks[:, :, :14] = 1.0  # the left half
     found = FoundMasks(torch.tensor([[24.0, 16, 72, 48]]), torch.tensor([0.9]), torch.tensor([1]), masks, 0.5)
-    (answer,) = task.restore([found], [Geometry.plan(task.input, (128, 192))])
-    assert answer.boxes.tolist() == [[48.0, 32.0, 144.0, 96.0]] and answer.size == (128, 192)
-    drawn = decode_masks(answer.masks, (128, 192))[0]
+    (prediction,) = task.restore([found], [Geometry.plan(task.input, (128, 192))])
+    assert prediction.boxes.tolist() == [[48.0, 32.0, 144.0, 96.0]] and prediction.size == (128, 192)
+    drawn = decode_masks(prediction.masks, (128, 192))[0]
     assert drawn[40:90, 52:92].all() and not drawn[:, 100:].any() and not drawn[:30].any()
-    mirrored = Geometry.plan(task.input, (128, 192), View((0, 0, 192, 128), flip=True))
-    drawn = decode_masks(task.restore([found], [mirrored])[0].masks, (128, 192))[0]
+    flipped = Geometry.plan(task.input, (128, 192), View((0, 0, 192, 128), flip=True))
+    drawn = decode_masks(task.restore([found], [flipped])[0].masks, (128, 192))[0]
     assert drawn[40:90, 100:140].all() and not drawn[:, :92].any()
 
 
 def test_the_mask_threshold_is_an_option() -> None:
     predictor = Predictor(build("mask_rcnn").eval())
-    picture = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
-    low, high = (predictor(picture, score_threshold=0.0, mask_threshold=value) for value in (0.0, 1.0))
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    low, high = (predictor(image, score_threshold=0.0, mask_threshold=value) for value in (0.0, 1.0))
     assert len(low) == len(high) > 0
-    areas = [decode_masks(answer.masks, (50, 70)).sum() for answer in (low, high)]
+    areas = [decode_masks(prediction.masks, (50, 70)).sum() for prediction in (low, high)]
     assert areas[0] > 0 == areas[1]
     with pytest.raises(UsageError, match="mask_threshold 7: allowed is 0 to 1"):
-        predictor(picture, mask_threshold=7)
+        predictor(image, mask_threshold=7)
 
 
 def test_roi_pool_is_a_switch_of_the_same_type() -> None:
     align = build("mask_rcnn")
     pool = build("mask_rcnn", own={"pooling": "pool"})
     pool.load_state_dict(align.state_dict())
-    a, b = (task.eval()(pictures()) for task in (align, pool))
+    a, b = (task.eval()(images()) for task in (align, pool))
     assert type(a) is type(b) and not torch.equal(a.logits, b.logits)
 
 

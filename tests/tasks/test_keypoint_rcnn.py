@@ -1,4 +1,4 @@
-"""Keypoint R-CNN: torchvision's network with random weights, loaded into ours, answers the same; ours learns."""
+"""Keypoint R-CNN: torchvision's network with random weights, loaded into ours, predictions the same; ours learns."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ from torchvision.ops import FrozenBatchNorm2d
 from datamodules.scene_data import SceneData
 from tasks.pose import PoseTask
 from tasks.pose.architectures.keypoint_rcnn import load_torchvision, public_arguments
-from visionkit.detection.public import read_weights
 from visionkit.errors import CheckpointError, EnvironmentFault, UsageError
+from visionkit.families.detection.public import read_weights
 from visionkit.geometry import InputSpec
 from visionkit.predictions import Poses
 from visionkit.predictor import Predictor
@@ -62,21 +62,21 @@ def with_opinions(model: nn.Module) -> nn.Module:
 
 @pytest.mark.timeout(300)
 @torch.inference_mode()
-def test_the_same_weights_give_the_same_persons(tmp_path) -> None:
+def test_the_same_weights_give_the_same_people(tmp_path) -> None:
     torch.manual_seed(0)
     reference = with_opinions(theirs())
     torch.save(reference.state_dict(), tmp_path / "weights.pth")
     task = load_torchvision(PoseTask(**public_arguments()), read_weights(tmp_path / "weights.pth"))
-    picture = torch.randint(0, 256, (3, 128, 160), dtype=torch.uint8)
-    wanted = reference([picture.float() / 255])[0]
-    (found,) = task.decode(task(picture[None]), max_persons=MOST)
+    image = torch.randint(0, 256, (3, 128, 160), dtype=torch.uint8)
+    wanted = reference([image.float() / 255])[0]
+    (found,) = task.decode(task(image[None]), max_people=MOST)
     assert len(found.scores) == len(wanted["boxes"]) >= 10
     apart = (found.boxes[:, None] - wanted["boxes"]).abs().amax(dim=-1)
     far, partner = apart.min(dim=1)
     assert len(partner.unique()) == len(partner) and far.max() < 1e-3
     assert torch.allclose(found.scores, wanted["scores"][partner], atol=1e-4)
     assert (found.places - wanted["keypoints"][partner][..., :2]).abs().max() < 1e-3
-    logits = torch.special.logit(found.joint_scores.double(), eps=1e-12) + 2
+    logits = torch.special.logit(found.keypoint_scores.double(), eps=1e-12) + 2
     assert torch.allclose(logits, wanted["keypoints_scores"][partner].double(), atol=1e-2)
 
 
@@ -90,9 +90,9 @@ def test_the_published_number_of_parameters_and_every_weight_has_its_place() -> 
         load_torchvision(PoseTask("test_resnet", architecture="keypoint_rcnn", keypoint_rcnn=SMALL), {})
 
 
-def test_it_learns_evaluates_and_serves() -> None:
+def test_it_trains_evaluates_and_serves() -> None:
     torch.manual_seed(0)
-    spec = InputSpec(size=(96, 128), fit="letterbox")
+    spec = InputSpec(size=(96, 128), resize_mode="letterbox")
     task = PoseTask(
         "test_resnet", architecture="keypoint_rcnn", input=spec, keypoint_rcnn={**SMALL, "neck_channels": 32}
     ).train()
@@ -108,12 +108,12 @@ def test_it_learns_evaluates_and_serves() -> None:
         for batch in data.val_dataloader():
             task.measure(task.decode(task.run(batch)), batch)
     assert "ap" in task.metrics.compute()
-    answer = Predictor(task)(data.samples("val")[0].image)
-    assert isinstance(answer, Poses)
+    prediction = Predictor(task)(data.samples("val")[0].image)
+    assert isinstance(prediction, Poses)
     nobody = task.decode(task(torch.zeros(1, 3, 96, 128, dtype=torch.uint8)))
     assert np.isfinite(nobody[0].places.detach().numpy()).all()
-    with pytest.raises(UsageError, match="finds other boxes in a mirrored image"):
-        Predictor(task)(data.samples("val")[0].image, flip_test=True)
+    with pytest.raises(UsageError, match="finds other boxes in a flipped image"):
+        Predictor(task)(data.samples("val")[0].image, flip_tta=True)
 
 
 def test_public_names_that_are_none_and_weights_that_are_not_there() -> None:

@@ -13,13 +13,12 @@ from lightning import Callback, Trainer
 
 from datamodules.joint import JointData
 from datamodules.scene_data import SceneData
-from datamodules.scenes import OBJECT_CLASSES, SEMANTIC_CLASSES
 from tasks.classification import ClassificationTask
 from tasks.depth import DepthTask
 from tasks.multitask import MultiTask
 from tasks.multitask.balancing import GradNorm, Uncertainty, WeightAverage, project_conflicts
 from tasks.multitask.joining import join, name_models, split
-from tasks.multitask.loss import with_surgery
+from tasks.multitask.loss import with_pcgrad
 from tests.processes import SERVER
 from tests.ranks import on_two_ranks
 from ui.cli import main
@@ -32,8 +31,9 @@ from visionkit.loading import SampleDataset, collate
 from visionkit.optim import OptimConfig, build_optimizer
 from visionkit.predictor import Predictor
 from visionkit.preprocess import Preprocessor
+from visionkit.synthetic import OBJECT_CLASSES, SEMANTIC_CLASSES
 
-SPEC = InputSpec(size=(64, 64), fit="stretch")
+SPEC = InputSpec(size=(64, 64), resize_mode="stretch")
 WHAT = {"task": "classification", "arguments": {"classes": list(OBJECT_CLASSES)}}
 FAR = {"task": "depth", "arguments": {"decoder": "segformer", "decoder_options": {"channels": 8}}}
 OBJECTS = {
@@ -61,7 +61,7 @@ def scenes(counts: dict[str, int], mix: str = "shuffled", apart: bool = False, *
     targets = {"what": "labels", "far": "depth", "objects": "boxes", "poses": "keypoints"}
     targets |= {"masks": "masks", "regions": "label_map"}
     parts: dict[str, Any] = {
-        name: SceneData(targets[name], count=count, eval_count=count, size=(64, 64), persons=0.5)
+        name: SceneData(targets[name], count=count, eval_count=count, size=(64, 64), people=0.5)
         for name, count in counts.items()
     }
     together = None if apart else [list(parts)]
@@ -106,18 +106,18 @@ def test_the_backbone_runs_once_and_is_stored_once():
     ), "no tensor lies there twice"
 
 
-def test_a_head_says_what_its_own_task_says():
+def test_a_head_states_what_its_own_task_states():
     task = joint().eval()
     alone = split(task)
-    picture = np.random.default_rng(0).integers(0, 256, (48, 72, 3), dtype=np.uint8)
-    answers = Predictor(task)(picture)
-    assert list(answers) == ["what", "far"]
+    image = np.random.default_rng(0).integers(0, 256, (48, 72, 3), dtype=np.uint8)
+    predictions = Predictor(task)(image)
+    assert list(predictions) == ["what", "far"]
     assert isinstance(alone["what"], ClassificationTask) and isinstance(alone["far"], DepthTask)
-    assert np.allclose(answers["what"].probabilities, Predictor(alone["what"])(picture).probabilities, atol=1e-6)
-    assert np.allclose(answers["far"].values, Predictor(alone["far"])(picture).values, atol=1e-6)
+    assert np.allclose(predictions["what"].probabilities, Predictor(alone["what"])(image).probabilities, atol=1e-6)
+    assert np.allclose(predictions["far"].values, Predictor(alone["far"])(image).values, atol=1e-6)
 
 
-def test_a_picture_without_a_label_has_no_loss_and_is_not_looked_at():
+def test_an_image_without_a_label_has_no_loss_and_is_not_processed():
     task = joint().train()
     data = scenes({"what": 6, "far": 3})
     batch = batch_of(data, [1, 4, 2, 5])
@@ -133,7 +133,7 @@ def test_a_picture_without_a_label_has_no_loss_and_is_not_looked_at():
     assert all(not grad.any() for key, grad in grads.items() if key.startswith("network.heads.far"))
 
 
-def test_metrics_count_labelled_pictures_alone():
+def test_metrics_count_labeled_images_alone():
     task = joint().eval()
     data = scenes({"what": 6, "far": 3})
     with torch.inference_mode():
@@ -216,7 +216,7 @@ def test_dynamic_weight_averaging_helps_what_falls_least():
     assert balance.weights()["stays"].item() == pytest.approx(2 * stays / (falls + stays), rel=1e-5)
 
 
-def test_surgery_takes_out_what_points_against_another_head():
+def test_pcgrad_takes_out_what_points_against_another_head():
     a, b = torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 1.0])
     (both,) = project_conflicts([[a], [b]], step=0)
     # a loses its part along b and b its part along a
@@ -224,13 +224,13 @@ def test_surgery_takes_out_what_points_against_another_head():
     (alike,) = project_conflicts([[a], [torch.tensor([1.0, 1.0])]], step=0)
     assert torch.allclose(alike, torch.tensor([2.0, 1.0]))
     weight = torch.nn.Parameter(torch.zeros(2))
-    loss = with_surgery([(weight * a).sum() + 3, (weight * b).sum()], [weight], step=0)
+    loss = with_pcgrad([(weight * a).sum() + 3, (weight * b).sum()], [weight], step=0)
     loss.backward()
     assert loss.item() == 3 and torch.allclose(weight.grad, both)
 
 
-@pytest.mark.parametrize("options", [{"balance": "gradnorm"}, {"balance": "uncertainty", "surgery": True}])
-def test_balancing_learns_with_heads_that_are_missing(options):
+@pytest.mark.parametrize("options", [{"balance": "gradnorm"}, {"balance": "uncertainty", "pcgrad": True}])
+def test_balancing_trains_with_heads_that_are_missing(options):
     task = joint(**options)
     data = scenes({"what": 6, "far": 3})
     for rows in ([0, 1, 2, 3], [3, 4]):
@@ -331,7 +331,7 @@ REGIONS = {
     ],
     ids=["classification and localisation", "Mask R-CNN with keypoints", "segmentation and depth"],
 )
-def test_known_joint_models_learn_are_measured_and_answer(heads, tmp_path):
+def test_known_keypoint_models_train_are_measured_and_predictions(heads, tmp_path):
     task, data = joint(heads), scenes(dict.fromkeys(heads, 8))
     batch = batch_of(data, [0, 1, 2, 3])
     task.train()
@@ -347,10 +347,10 @@ def test_known_joint_models_learn_are_measured_and_answer(heads, tmp_path):
         assert any(not torch.equal(p, before[name][key]) for key, p in own[name].items()), f"{name} learns nothing"
         assert f"val/{name}/{head.monitor[0].removeprefix('val/')}" in trainer.callback_metrics
     predictor = Predictor(load_task(find_last(tmp_path / "run" / "checkpoints")))
-    answer = predictor(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
-    assert list(answer) == list(heads)
+    prediction = predictor(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
+    assert list(prediction) == list(heads)
     if "objects" in heads:
-        assert len(answer["objects"]) <= 1
+        assert len(prediction["objects"]) <= 1
 
 
 # ---------------------------------------------------------------------- two processes
@@ -369,12 +369,12 @@ class _Step(torch.nn.Module):
         return self.task.training_step(batch, 0)
 
 
-def _work(learnt: list[int], measured: list[int], distributed: bool = False) -> tuple[Any, Any]:
-    """Gradients of one step on some pictures, and the metrics on others; of scene 3 on there is no depth."""
-    task = joint().eval()  # batch norm of its own on every process would tell them apart
+def _work(trained: list[int], measured: list[int], distributed: bool = False) -> tuple[Any, Any]:
+    """Gradients of one step on some images, and the metrics on others; of scene 3 on there is no depth."""
+    task = joint().eval()  # batch norm of its own on every process would distinguish them
     data = scenes({"what": 6, "far": 3})
     step: Any = torch.nn.parallel.DistributedDataParallel(_Step(task)) if distributed else _Step(task)
-    step(batch_of(data, learnt)).backward()
+    step(batch_of(data, trained)).backward()
     gradients = {key: p.grad.numpy().copy() for key, p in task.named_parameters()}
     with torch.inference_mode():
         task._evaluate(batch_of(data, measured))
@@ -407,18 +407,18 @@ def apart() -> dict[str, Any]:
     return {"what": what.eval(), "far": far.eval()}
 
 
-def test_joined_models_answer_as_they_did_apart(apart, tmp_path, capsys):
+def test_joined_models_predictions_as_they_did_apart(apart, tmp_path, capsys):
     for name, task in apart.items():
         save_checkpoint(task, tmp_path / f"{name}.ckpt")
     files = [str(tmp_path / "what.ckpt"), f"distance={tmp_path / 'far.ckpt'}"]
     assert main(["join", *files, "--out", str(tmp_path / "joint.ckpt")]) == 0
     both = load_task(tmp_path / "joint.ckpt")
     for seed in range(3):
-        picture = np.random.default_rng(seed).integers(0, 256, (40 + seed, 70, 3), dtype=np.uint8)
-        answers = Predictor(both)(picture)
-        expected = {name: Predictor(task)(picture) for name, task in apart.items()}
-        assert np.abs(answers["what"].probabilities - expected["what"].probabilities).max() <= 1e-6
-        assert np.abs(answers["distance"].values - expected["far"].values).max() <= 1e-6
+        image = np.random.default_rng(seed).integers(0, 256, (40 + seed, 70, 3), dtype=np.uint8)
+        predictions = Predictor(both)(image)
+        expected = {name: Predictor(task)(image) for name, task in apart.items()}
+        assert np.abs(predictions["what"].probabilities - expected["what"].probabilities).max() <= 1e-6
+        assert np.abs(predictions["distance"].values - expected["far"].values).max() <= 1e-6
     assert main(["split", str(tmp_path / "joint.ckpt"), "--out", str(tmp_path / "parts")]) == 0
     for name, file in (("what", "what"), ("far", "distance")):
         again = load_task(tmp_path / "parts" / f"{file}.ckpt").state_dict()
@@ -432,7 +432,7 @@ def test_other_backbones_are_refused_by_the_names_of_their_tensors(apart):
         apart["far"].network.backbone.model.layer1[0].conv1.weight[0] += 1e-3
     with pytest.raises(CheckpointError, match=r"network\.backbone\.model\.layer1\.0\.conv1\.weight differ"):
         join(apart)
-    other = ClassificationTask("test_resnet", classes=["a", "b"], input=InputSpec(size=(96, 96), fit="stretch"))
+    other = ClassificationTask("test_resnet", classes=["a", "b"], input=InputSpec(size=(96, 96), resize_mode="stretch"))
     with pytest.raises(CheckpointError, match=r"its input is .*96"):
         join({"what": apart["what"], "more": other})
     with pytest.raises(UsageError, match="two models are called"):

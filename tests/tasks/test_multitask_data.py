@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from datamodules.folders import FolderData
-from datamodules.joint import JointData, SetSampler, read_vocabulary, take_turns
+from datamodules.joint import JointData, SetSampler, interleave, read_vocabulary
 from datamodules.pose_augment import PoseAugment
 from datamodules.scene_data import SceneData
-from datamodules.scenes import OBJECT_CLASSES
 from tasks.multitask import MultiTask
 from tasks.multitask.heads import Head
 from tests.tasks.test_multitask import FAR, OBJECTS, SPEC, WHAT, _train, batch_of, joint, scenes
@@ -24,11 +23,12 @@ from visionkit.geometry import InputSpec
 from visionkit.optim import OptimConfig
 from visionkit.plain_values import plain
 from visionkit.skeleton import Skeleton
+from visionkit.synthetic import OBJECT_CLASSES
 
 # ---------------------------------------------------------------------- data
 
 
-def test_parts_with_the_same_pictures_are_joined_and_a_missing_label_stays_missing():
+def test_parts_with_the_same_images_are_joined_and_a_missing_label_stays_missing():
     samples = scenes({"what": 3, "far": 5}).samples("train")
     assert len(samples) == 5
     assert [sorted(sample.target["heads"]) for sample in samples] == [["far", "what"]] * 3 + [["far"]] * 2
@@ -59,8 +59,8 @@ def test_sets_take_turns(mix, batches):
 
 
 def test_turns_are_even():
-    assert take_turns([1, 1, 1], 6) == [0, 1, 2, 0, 1, 2]
-    assert take_turns([1, 1000], 5).count(0) == 1
+    assert interleave([1, 1, 1], 6) == [0, 1, 2, 0, 1, 2]
+    assert interleave([1, 1000], 5).count(0) == 1
 
 
 def test_one_augmentation_serves_every_heads_labels():
@@ -99,20 +99,20 @@ def vocabulary(**classes: list[str]) -> dict[str, Any]:
         ),
         (
             lambda: joint({"a": {"task": "pose", "arguments": {"architecture": "cpm"}}}),
-            "model.heads.a: architecture cpm .* another picture",
+            "model.heads.a: architecture cpm .* another image",
         ),
         (
             lambda: joint({"what": WHAT}, vocabulary=vocabulary(what=["cat", "dog"])),
-            "model.heads.what.arguments.classes: the head knows 8 .* data says 2",
+            "model.heads.what.arguments.classes: the head knows 8 .* data states 2",
         ),
         (lambda: joint({"what": WHAT}, vocabulary=vocabulary(waht=["cat"])), "head 'waht' .*did you mean 'what'"),
         (
-            lambda: MultiTask("test_resnet", heads={"far": FAR}, input=InputSpec(size=(70, 64), fit="stretch")),
-            "head far on backbone 'test_resnet' wants multiples of 32",
+            lambda: MultiTask("test_resnet", heads={"far": FAR}, input=InputSpec(size=(70, 64), resize_mode="stretch")),
+            "head far on backbone 'test_resnet' needs multiples of 32",
         ),
         (lambda: joint(balance="gradnrom"), "did you mean 'gradnorm'"),
         (lambda: joint(balance_options={"alpha": 1}), "fixed has no such option"),
-        (lambda: joint(monitored="waht/top1"), "heads are what, far"),
+        (lambda: joint(monitor="waht/top1"), "heads are what, far"),
         (lambda: JointData({}), "data.parts: at least one"),
         (lambda: scenes({"what": 2}, mix="roundrobin"), "did you mean 'round_robin'"),
         (lambda: JointData({"a": SceneData()}, together=[["b"]]), "no part 'b'"),
@@ -126,7 +126,7 @@ def test_bad_input_is_one_clear_line(build, message):
 
 def test_data_without_the_labels_of_its_head_is_refused():
     task = joint({"what": {"task": "detection", "arguments": OBJECTS["arguments"]}})
-    with pytest.raises(UsageError, match="what: detection learns from boxes, labels and its data has labels"):
+    with pytest.raises(UsageError, match="what: detection trains on boxes, labels and its data has labels"):
         task.training_step(batch_of(scenes({"what": 2}), [0, 1]), 0)
     with pytest.raises(UsageError, match="the data has labels for a head 'far'"):
         task.training_step(batch_of(scenes({"far": 2}), [0, 1]), 0)
@@ -161,16 +161,18 @@ def test_two_heads_with_one_name_are_refused(tmp_path, capsys):
 
 def test_a_head_is_checked_as_a_dataclass_too():
     assert Head.of("a", Head("depth", weight=2)).weight == 2
-    for weight, told in ((-1.0, "-1"), (float("nan"), "nan"), (float("inf"), "inf")):
-        with pytest.raises(UsageError, match=rf"a\.weight {told}: a number of at least 0"):
+    for weight, message in ((-1.0, "-1"), (float("nan"), "nan"), (float("inf"), "inf")):
+        with pytest.raises(UsageError, match=rf"a\.weight {message}: a number of at least 0"):
             Head.of("a", Head("depth", weight=weight))
 
 
 def test_a_skeleton_is_the_same_by_its_name_and_written_out():
     stored = Head.of("poses", {"task": "pose", "arguments": {"skeleton": plain(Skeleton.of("coco17"))}})
-    assert stored.told("poses", {"skeleton": "coco17"}).arguments == stored.arguments
-    with pytest.raises(UsageError, match=r"poses\.arguments\.skeleton: the head knows coco17 and its data says mpii16"):
-        stored.told("poses", {"skeleton": "mpii16"})
+    assert stored.message("poses", {"skeleton": "coco17"}).arguments == stored.arguments
+    with pytest.raises(
+        UsageError, match=r"poses\.arguments\.skeleton: the head knows coco17 and its data states mpii16"
+    ):
+        stored.message("poses", {"skeleton": "mpii16"})
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,7 @@ def test_a_skeleton_is_the_same_by_its_name_and_written_out():
         (["--model.heads.what.weight", "heavy"], r"model\.heads\.what\.weight: 'heavy' is not of the type float"),
         (["--model.heads.what.wieght", "2"], r"model\.heads\.what\.wieght: .*did you mean 'weight'"),
         (["--model.heads.what.arguments.dropout", "0.1"], r"give model\.heads\.what\.arguments whole, as json"),
-        (["--model.heads", "[a,b]"], r"model\.heads: a mapping is wanted, not \['a', 'b'\]"),
+        (["--model.heads", "[a,b]"], r"model\.heads: a mapping is required, not \['a', 'b'\]"),
         (["--model.heads.what", "depth"], r"model\.heads\.what: 'depth' is no mapping"),
         (
             ["--model.heads.what.arguments", '{"dropout": "much"}'],
@@ -198,8 +200,8 @@ def test_wrongs_of_a_head_on_the_command_line_name_the_head(arguments, message, 
         "      what: {class_path: SceneData, init_args: {count: 8, eval_count: 8, size: [64, 64]}}\n    batch_size: 4\n"
     )
     assert main(["fit", "-c", "a.yaml", "--trainer.max_steps", "1", *arguments]) == 2
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("visionkit: error")]
-    assert len(told) == 1 and re.search(message, told[0])
+    report = [line for line in capsys.readouterr().err.splitlines() if line.startswith("visionkit: error")]
+    assert len(report) == 1 and re.search(message, report[0])
 
 
 def test_a_head_that_stays_as_it_is_needs_no_data():
@@ -213,7 +215,7 @@ def test_a_head_that_stays_as_it_is_needs_no_data():
         _train(joint({"what": WHAT, "far": FAR}), scenes({"what": 4}), max_steps=1)
 
 
-def test_one_head_of_a_trained_model_goes_on_learning_and_the_others_stay(tmp_path, monkeypatch, capsys):
+def test_one_head_of_a_trained_model_goes_on_training_and_the_others_stay(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     trained = joint({"what": WHAT, "far": FAR})
     save_checkpoint(trained, tmp_path / "trained.ckpt")
@@ -222,14 +224,14 @@ def test_one_head_of_a_trained_model_goes_on_learning_and_the_others_stay(tmp_pa
         "        init_args: {target: depth, count: 8, eval_count: 4, size: [64, 64]}\n    batch_size: 4\n"
     )
     frozen = ["--model.optim.freeze", "backbone", "--model.heads.what.freeze", "true"]
-    given = ["fit", "--start_from", "trained.ckpt", "-c", "data.yaml", *frozen, "--run", "more"]
+    given = ["fit", "--init_from", "trained.ckpt", "-c", "data.yaml", *frozen, "--run", "more"]
     assert main([*given, "--trainer.max_epochs", "1", "--trainer.limit_val_batches", "1"]) == 0
     assert "start_from trained.ckpt: all weights are taken" in capsys.readouterr().err
     before, after = trained.state_dict(), load_task("more/checkpoints/last.ckpt").state_dict()
     changed = {key.split(".")[2] for key, value in before.items() if not torch.equal(value, after[key])}
     assert changed == {"far"}
     text = (tmp_path / "more" / "config.yaml").read_text()
-    assert "start_from: trained.ckpt" in text, "config.yaml tells where the weights began"
+    assert "start_from: trained.ckpt" in text, "config.yaml states where the weights began"
 
 
 def test_each_part_reports_what_it_holds(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Pose: counts, every network learns and serves, ground truth fed back, what bad input says."""
+"""Pose: counts, every network learns and serves, ground truth fed back, what bad input states."""
 
 import json
 
@@ -8,15 +8,15 @@ import torch
 
 from datamodules.scene_data import SceneData
 from tasks.pose import PoseTask
-from tasks.pose.codec import draw_gaussians
-from tasks.pose.fields import draw_fields, read_persons
+from tasks.pose.fields import draw_fields, read_people
 from tasks.pose.loss import field_losses, heatmap_losses, known_cells, offset_losses, place_losses
 from tasks.pose.metrics import PoseMetrics, image_table, truth_of
-from tasks.pose.network import FieldOutputs, HeatmapOutputs, OffsetOutputs, PlaceOutputs, mirrored_limbs
+from tasks.pose.network import FieldOutputs, HeatmapOutputs, OffsetOutputs, PlaceOutputs, flipped_limbs
 from tasks.pose.offsets import draw_offsets
-from tasks.pose.oks import Found
 from visionkit.crops import PersonCrop
 from visionkit.errors import UsageError
+from visionkit.families.keypoints.heatmaps import draw_gaussians
+from visionkit.families.keypoints.oks import PoseResults
 from visionkit.geometry import InputSpec
 from visionkit.predictions import Poses, Prediction
 from visionkit.predictor import Predictor
@@ -35,7 +35,7 @@ def tiny(architecture="simple_baseline", **arguments):
     own = {"deeppose": {"stages": 2}, "cpm": {"stage_width": 16}, "openpose": {"stage_width": 16}}
     small = {} if architecture == "keypoint_rcnn" else {"width": 32, **own.get(architecture, {})}
     given = {architecture: {**small, **({"encoding": encoding} if encoding else {}), **arguments.pop("own", {})}}
-    defaults = {"input": InputSpec(size=(64, 64), fit=fit)}
+    defaults = {"input": InputSpec(size=(64, 64), resize_mode=fit)}
     return PoseTask("test_resnet", architecture=architecture, **{**defaults, **given, **arguments})
 
 
@@ -51,7 +51,7 @@ def test_parameter_counts_are_the_published_ones(name, parameters):
 
 
 @pytest.mark.parametrize("architecture", CODINGS)
-def test_every_architecture_learns_evaluates_and_serves(architecture):
+def test_every_architecture_trains_evaluates_and_serves(architecture):
     torch.manual_seed(0)
     task = tiny(architecture)
     data = scenes(task, batch_size=4)
@@ -66,14 +66,14 @@ def test_every_architecture_learns_evaluates_and_serves(architecture):
             task.measure(decoded, batch)
     values = task.metrics.compute()
     assert {"ap", "ap50", "ap75", "ap_medium", "ap_large", "ar", "ar50", "ar75", "ar_medium", "ar_large"} <= set(values)
-    assert len(task.tabulate(values)["per joint"]) == 17
-    answer = Predictor(task)(data.samples("val")[0].image)
-    assert isinstance(answer, Poses)
-    assert Prediction.from_json(json.loads(json.dumps(answer.to_json()))) == answer
+    assert len(task.tabulate(values)["per keypoint"]) == 17
+    response = Predictor(task)(data.samples("val")[0].image)
+    assert isinstance(response, Poses)
+    assert Prediction.from_json(json.loads(json.dumps(response.to_json()))) == response
 
 
 @pytest.mark.parametrize("architecture", CODINGS)
-def test_the_flip_test_makes_the_answer_of_a_mirrored_picture_the_mirrored_answer(architecture):
+def test_the_flip_test_makes_the_predictions_of_a_flipped_image_the_flipped_predictions(architecture):
     torch.manual_seed(1)
     task = tiny(architecture).eval()
     for p in task.network.parameters():
@@ -81,60 +81,60 @@ def test_the_flip_test_makes_the_answer_of_a_mirrored_picture_the_mirrored_answe
     image = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
         plain, other = task(image), task(image.flip(-1))
-        assert not torch.allclose(plain[0], task.network.mirrored(other)[0], atol=1e-4)
-        served = task.augmented(task, flip_test=True)(image)
-        task.network.flip_test = True
+        assert not torch.allclose(plain[0], task.network.flipped(other)[0], atol=1e-4)
+        served = task.augmented(task, flip_tta=True)(image)
+        task.network.flip_tta = True
         a, b = task(image), task(image.flip(-1))
     assert all(torch.allclose(*each, atol=1e-6) for each in zip(a, served, strict=True))
-    for ours, mirrored in zip(a, task.network.mirrored(b), strict=True):
-        assert torch.allclose(ours, mirrored, atol=1e-5)
-    assert torch.allclose(a[0], (plain[0] + task.network.mirrored(other)[0]) / 2, atol=1e-5)
+    for ours, flipped in zip(a, task.network.flipped(b), strict=True):
+        assert torch.allclose(ours, flipped, atol=1e-5)
+    assert torch.allclose(a[0], (plain[0] + task.network.flipped(other)[0]) / 2, atol=1e-5)
 
 
-def test_fields_of_a_mirrored_picture_are_the_mirrored_fields():
+def test_fields_of_a_flipped_image_are_the_flipped_fields():
     task = tiny("openpose")
     keypoints = torch.rand(2, 17, 3) * 56 + 4
     keypoints[..., 2] = 2
     other = keypoints.clone()
     other[..., 0] = 64 - other[..., 0]
-    other = other[:, list(COCO.mirror)]
+    other = other[:, list(COCO.flip_indices)]
     maps = [draw_gaussians(k[..., :2], (16, 16), 4.0, 1.5).amax(dim=0)[None, None] for k in (keypoints, other)]
     fields = [draw_fields(k, COCO.limbs, (16, 16), 4.0, 1.0)[None, None] for k in (keypoints, other)]
-    back = task.network.mirrored((maps[1], fields[1]))
+    back = task.network.flipped((maps[1], fields[1]))
     assert torch.allclose(back[0], maps[0], atol=1e-5)
     assert torch.allclose(back[1], fields[0], atol=1e-4)
 
 
-def test_offsets_of_a_mirrored_picture_are_the_mirrored_offsets():
+def test_offsets_of_a_flipped_image_are_the_flipped_offsets():
     task = tiny("cpm udp")
     places = torch.rand(3, 17, 2, generator=torch.Generator().manual_seed(0)) * 64
-    other = torch.stack([64 - places[..., 0], places[..., 1]], dim=-1)[:, list(COCO.mirror)]
+    other = torch.stack([64 - places[..., 0], places[..., 1]], dim=-1)[:, list(COCO.flip_indices)]
     (maps, ways), (other_maps, other_ways) = (
         [each.flatten(1, 2)[:, None] if each.ndim == 5 else each[:, None] for each in draw_offsets(p, (16, 16), 4, 2.0)]
         for p in (places, other)
     )
-    back = task.network.mirrored((other_maps, other_ways))
+    back = task.network.flipped((other_maps, other_ways))
     assert torch.allclose(back[0], maps) and torch.allclose(back[1], ways, atol=1e-5)
 
 
-def persons_at(centres, height=120.0):
-    """Standing figures with COCO's joints, (N, 17, 3)."""
+def people_at(centers, height=120.0):
+    """Standing figures with COCO's keypoints, (N, 17, 3)."""
     shape = np.array([
         (0, -45), (2, -47), (-2, -47), (5, -46), (-5, -46), (12, -34), (-12, -34), (17, -17), (-17, -17), (19, 0),
         (-19, 0), (8, 2), (-8, 2), (9, 26), (-9, 26), (10, 48), (-10, 48),
     ], dtype=np.float32) * (height / 100)  # fmt: skip
-    places = np.stack([shape + centre for centre in centres])
+    places = np.stack([shape + center for center in centers])
     return np.concatenate([places, np.full((*places.shape[:2], 1), 2, np.float32)], axis=2).astype(np.float32)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
-def test_drawn_maps_and_fields_are_read_back_as_the_same_persons(count):
-    centres = [(40 + 75 * k + 0.3, 70 + 9.7 * (k % 3)) for k in range(count)]
-    truth = torch.from_numpy(persons_at(centres)) if count else torch.zeros(0, 17, 3)
+def test_drawn_maps_and_fields_are_read_back_as_the_same_people(count):
+    centers = [(40 + 75 * k + 0.3, 70 + 9.7 * (k % 3)) for k in range(count)]
+    truth = torch.from_numpy(people_at(centers)) if count else torch.zeros(0, 17, 3)
     size = (40, 112)
     maps = draw_gaussians(truth[..., :2], size, 4.0, 1.2)
     maps = maps.amax(dim=0) if count else torch.zeros(17, *size)
-    found = read_persons(maps, draw_fields(truth, COCO.limbs, size, 4.0, 1.0), COCO.limbs, 4.0)
+    found = read_people(maps, draw_fields(truth, COCO.limbs, size, 4.0, 1.0), COCO.limbs, 4.0)
     assert len(found.scores) == count
     if count:
         distance = (found.places[:, None] - truth[None, ..., :2]).norm(dim=-1)  # (found, true, K)
@@ -143,18 +143,18 @@ def test_drawn_maps_and_fields_are_read_back_as_the_same_persons(count):
         assert distance[torch.arange(count), nearest].max() < 1.0
 
 
-def test_joints_that_nobody_labelled_cost_nothing():
+def test_keypoints_that_nobody_labeled_cost_nothing():
     generator = torch.Generator().manual_seed(0)
-    persons = torch.rand(2, 17, 3, generator=generator) * 60
-    persons[..., 2] = 2
-    persons[:, ::2, 2] = 0
+    people = torch.rand(2, 17, 3, generator=generator) * 60
+    people[..., 2] = 2
+    people[:, ::2, 2] = 0
     maps = torch.rand(2, 2, 17, 16, 16, generator=generator).requires_grad_()
-    sum(heatmap_losses(HeatmapOutputs(maps), persons, 4.0, 2.0).values()).backward()
+    sum(heatmap_losses(HeatmapOutputs(maps), people, 4.0, 2.0).values()).backward()
     assert maps.grad[:, :, ::2].abs().max() == 0 and maps.grad[:, :, 1::2].abs().min() >= 0
     assert maps.grad[:, :, 1::2].abs().max() > 0
     places = torch.rand(2, 3, 17, 2, generator=generator).requires_grad_()
     spread = torch.zeros(2, 17, requires_grad=True)
-    sum(place_losses(PlaceOutputs(places, spread), persons, (64, 64)).values()).backward()
+    sum(place_losses(PlaceOutputs(places, spread), people, (64, 64)).values()).backward()
     assert places.grad[:, :, ::2].abs().max() == 0 and spread.grad[:, ::2].abs().max() == 0
     assert places.grad[:, :, 1::2].abs().max() > 0
 
@@ -176,36 +176,36 @@ def test_crowds_are_masked_for_bottom_up():
 
 
 def test_perfect_maps_and_places_have_no_loss():
-    persons = torch.rand(2, 17, 3) * 60
-    persons[..., 2] = 1
-    maps = draw_gaussians(persons[..., :2], (16, 16), 4.0, 2.0)[:, None]
-    assert float(sum(heatmap_losses(HeatmapOutputs(maps), persons, 4.0, 2.0).values())) == pytest.approx(0, abs=1e-6)
-    assert float(sum(heatmap_losses(HeatmapOutputs(0 * maps), persons, 4.0, 2.0).values())) < 1.01
-    discs, ways = draw_offsets(persons[..., :2], (16, 16), 4.0, 1.0)
-    for share, cost in ((1, 0), (0, 2)):
-        outputs = OffsetOutputs(share * discs[:, None], share * ways.flatten(1, 2)[:, None])
-        terms = offset_losses(outputs, persons, 4.0, 1.0)
+    people = torch.rand(2, 17, 3) * 60
+    people[..., 2] = 1
+    maps = draw_gaussians(people[..., :2], (16, 16), 4.0, 2.0)[:, None]
+    assert float(sum(heatmap_losses(HeatmapOutputs(maps), people, 4.0, 2.0).values())) == pytest.approx(0, abs=1e-6)
+    assert float(sum(heatmap_losses(HeatmapOutputs(0 * maps), people, 4.0, 2.0).values())) < 1.01
+    discs, ways = draw_offsets(people[..., :2], (16, 16), 4.0, 1.0)
+    for fraction, cost in ((1, 0), (0, 2)):
+        outputs = OffsetOutputs(fraction * discs[:, None], fraction * ways.flatten(1, 2)[:, None])
+        terms = offset_losses(outputs, people, 4.0, 1.0)
         assert set(terms) == {"heatmaps", "offsets"} and float(sum(terms.values())) == pytest.approx(cost, abs=0.6)
-    places = (persons[..., :2] / 64)[:, None]
-    assert float(sum(place_losses(PlaceOutputs(places, torch.full((2, 17), -7.0)), persons, (64, 64)).values())) < 1e-6
+    places = (people[..., :2] / 64)[:, None]
+    assert float(sum(place_losses(PlaceOutputs(places, torch.full((2, 17), -7.0)), people, (64, 64)).values())) < 1e-6
 
 
-def test_metric_of_crops_equals_metric_of_pictures():
+def test_metric_of_crops_equals_metric_of_images():
     task = tiny()
     rng = np.random.default_rng(0)
     whole, crops = PoseMetrics(COCO), PoseMetrics(COCO)
     for number in range(3):
-        keypoints = torch.from_numpy(persons_at([(60, 70), (150, 80)])).double()
+        keypoints = torch.from_numpy(people_at([(60, 70), (150, 80)])).double()
         boxes = torch.tensor([[30.0, 5, 90, 140], [120, 10, 180, 150]])
         target = {"file_boxes": boxes, "file_area": torch.tensor([5e3, 1e4])}
-        joints = keypoints[..., :2].numpy() + rng.normal(0, 4, (2, 17, 2))
+        found_keypoints = keypoints[..., :2].numpy() + rng.normal(0, 4, (2, 17, 2))
         scores = rng.random(2)
-        name = f"picture {number}"
+        name = f"image {number}"
         truth = truth_of(target, keypoints, name)
-        whole.update([Found(truth.image, joints, scores)], [truth])
+        whole.update([PoseResults(truth.image, found_keypoints, scores)], [truth])
         for k in range(2):
             one = truth_of({key: value[k : k + 1] for key, value in target.items()}, keypoints[k : k + 1], name)
-            crops.update([Found(one.image, joints[k : k + 1], scores[k : k + 1])], [one])
+            crops.update([PoseResults(one.image, found_keypoints[k : k + 1], scores[k : k + 1])], [one])
     ours, theirs = whole.compute(), crops.compute()
     assert 0 < ours["ap"] < 1
     for key, value in ours.items():
@@ -219,7 +219,7 @@ def test_values_of_each_image_go_to_the_results_file_by_name():
     metric = PoseMetrics(skeleton)
     for name, shift in (("b.png", 0.0), ("a.png", 4.0)):
         truth = truth_of({"file_boxes": torch.tensor([[0.0, 0, 80, 80]])}, keypoints, name)
-        metric.update([Found(truth.image, truth.keypoints[..., :2] + (shift, 0), np.ones(1))], [truth])
+        metric.update([PoseResults(truth.image, truth.keypoints[..., :2] + (shift, 0), np.ones(1))], [truth])
     computed = metric.compute()
     table = image_table(computed["images"], metric.names)
     assert [(row["image"], row["people"]) for row in table] == [("a.png", 1), ("b.png", 1)]
@@ -232,36 +232,36 @@ def test_values_of_each_image_go_to_the_results_file_by_name():
 
 def test_pck_by_hand():
     metric = PoseMetrics(COCO)
-    keypoints = torch.from_numpy(persons_at([(100, 100)], height=100)).double()
+    keypoints = torch.from_numpy(people_at([(100, 100)], height=100)).double()
     torso = float((keypoints[0, 5, :2] - keypoints[0, 12, :2]).norm())
-    joints = keypoints[..., :2].numpy().copy()
-    joints[0, 0] += (0.19 * torso, 0)  # right
-    joints[0, 1] += (0.21 * torso, 0)  # wrong
+    found_keypoints = keypoints[..., :2].numpy().copy()
+    found_keypoints[0, 0] += (0.19 * torso, 0)  # right
+    found_keypoints[0, 1] += (0.21 * torso, 0)  # wrong
     truth = truth_of({}, keypoints, "a")
-    metric.update([Found(truth.image, joints, np.ones(1))], [truth])
+    metric.update([PoseResults(truth.image, found_keypoints, np.ones(1))], [truth])
     values = metric.compute()
     assert float(values["pck"]) == pytest.approx(16 / 17)
-    assert values["joints"][:3, 0].tolist() == [1, 0, 1]
+    assert values["keypoints"][:3, 0].tolist() == [1, 0, 1]
     mpii = Skeleton.of("mpii16")
     metric = PoseMetrics(mpii)
     places = torch.rand(1, 16, 3).double() * 100
     places[..., 2] = 1
     places[0, 8, :2], places[0, 9, :2] = torch.tensor([50.0, 50]), torch.tensor([50.0, 30])  # a head of 20 pixels
-    joints = places[..., :2].numpy().copy()
-    joints[0, 3] += (0, 10.5)
+    found_keypoints = places[..., :2].numpy().copy()
+    found_keypoints[0, 3] += (0, 10.5)
     truth = truth_of({}, places, "a")
-    metric.update([Found(truth.image, joints, np.ones(1))], [truth])
+    metric.update([PoseResults(truth.image, found_keypoints, np.ones(1))], [truth])
     assert float(metric.compute()["pckh"]) == pytest.approx(15 / 16)
 
 
 @pytest.mark.parametrize("architecture", CODINGS)
 def test_ground_truth_through_each_network_s_own_coding_gives_ap_1(architecture):
     if architecture == "openpose":
-        task = tiny(architecture, input=InputSpec(size=(192, 256), fit="letterbox"))
+        task = tiny(architecture, input=InputSpec(size=(192, 256), resize_mode="letterbox"))
     else:
         # Wide crops: what a figure hides of itself behind others may lie outside the box of what is seen.
         own = {} if architecture == "deeppose" else {"sigma": 1.2}
-        task = tiny(architecture, input=InputSpec(size=(128, 96), fit="stretch"), own=own, crop=PersonCrop(3.0))
+        task = tiny(architecture, input=InputSpec(size=(128, 96), resize_mode="stretch"), own=own, crop=PersonCrop(3.0))
     data = SceneData(
         "keypoints", count=6, eval_count=8, size=(192, 256), crop=task.crop, input=task.input, batch_size=4
     )
@@ -286,7 +286,7 @@ def test_ground_truth_through_each_network_s_own_coding_gives_ap_1(architecture)
                 )
         task.measure(task.decode(outputs), batch)
     values = task.metrics.compute()
-    # Small figures that overlap share cells of a whole picture's maps; a crop has its own.
+    # Small figures that overlap share cells of a whole image's maps; a crop has its own.
     assert float(values["ap"]) >= (0.8 if architecture == "openpose" else 0.999)
 
 
@@ -294,7 +294,7 @@ def test_crops_of_rotation_and_flip_are_undone_within_a_thousandth_of_a_pixel():
     from visionkit.geometry import Geometry
 
     rng = np.random.default_rng(0)
-    spec = InputSpec(size=(128, 96), fit="stretch")
+    spec = InputSpec(size=(128, 96), resize_mode="stretch")
     for _ in range(50):
         corner = rng.uniform(-40, 200, 2)
         box = PersonCrop().region((*corner, *(corner + rng.uniform(20, 300, 2))), spec.size)
@@ -305,13 +305,13 @@ def test_crops_of_rotation_and_flip_are_undone_within_a_thousandth_of_a_pixel():
 
 
 @pytest.mark.parametrize("name", ["coco17", "mpii16", "lsp14", "ap10k17"])
-def test_limbs_have_mirror_images(name):
+def test_limbs_have_reflections(name):
     skeleton = Skeleton.of(name)
-    found = mirrored_limbs(skeleton.limbs, skeleton.mirror)
+    found = flipped_limbs(skeleton.limbs, skeleton.flip_indices)
     assert found is not None and sorted(number for number, _ in found) == list(range(len(skeleton.limbs)))
 
 
-def test_bad_arguments_say_what_to_do():
+def test_bad_arguments_state_what_to_do():
     with pytest.raises(UsageError, match=r"architecture 'openpos'.*did you mean 'openpose'"):
         PoseTask("test_resnet", architecture="openpos")
     with pytest.raises(UsageError, match=r"deeppose\.encoding: architecture deeppose has no such .* has stride, width"):
@@ -320,29 +320,29 @@ def test_bad_arguments_say_what_to_do():
         tiny("cpm upd")
     with pytest.raises(UsageError, match=r"model\.stages: .*model\.cpm\.stages or model\.deeppose\.stages or"):
         tiny(stages=2)
-    with pytest.raises(UsageError, match="openpose looks at whole pictures"):
+    with pytest.raises(UsageError, match="openpose processes whole images"):
         tiny("openpose", crop=PersonCrop())
-    with pytest.raises(UsageError, match="one kind of subject"):
+    with pytest.raises(UsageError, match="one type of subject"):
         tiny(classes=["person", "dog"])
     with pytest.raises(UsageError, match=r"skeleton 'coco71'.*did you mean 'coco17'"):
         tiny(skeleton="coco71")
-    with pytest.raises(UsageError, match="wants edges"):
+    with pytest.raises(UsageError, match="needs edges"):
         tiny("openpose", skeleton={"name": "dots", "keypoints": ["a", "b"]})
-    with pytest.raises(UsageError, match="edges that are mirror images"):
-        lame = {"keypoints": ["a", "left", "right"], "mirrored": [["left", "right"]], "edges": [["a", "left"]]}
-        tiny("openpose", skeleton={"name": "lame", **lame}, flip_test=True)
+    with pytest.raises(UsageError, match="edges that are flipped counterparts"):
+        lame = {"keypoints": ["a", "left", "right"], "flip_pairs": [["left", "right"]], "edges": [["a", "left"]]}
+        tiny("openpose", skeleton={"name": "lame", **lame}, flip_tta=True)
     with pytest.raises(UsageError, match="multiple of 4, not 66"):
-        tiny(input=InputSpec(size=(64, 66), fit="stretch"), flip_test=True)
+        tiny(input=InputSpec(size=(64, 66), resize_mode="stretch"), flip_tta=True)
     with pytest.raises(UsageError, match="keypoints of coco17"):
         SceneData("keypoints", skeleton="hand21")
 
 
-def test_several_persons_in_one_crop_and_other_keypoint_counts_are_refused():
+def test_several_people_in_one_crop_and_other_keypoint_counts_are_refused():
     task = tiny()
     outputs = task(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
-    with pytest.raises(UsageError, match="3 persons, and this network looks at one a crop"):
+    with pytest.raises(UsageError, match="3 people, and this network processes one per crop"):
         task.losses(outputs, [{"keypoints": torch.zeros(3, 17, 3)}])
-    with pytest.raises(UsageError, match="16 keypoints a person and the skeleton 17"):
+    with pytest.raises(UsageError, match="16 keypoints per person and the skeleton 17"):
         task.losses(outputs, [{"keypoints": torch.zeros(1, 16, 3)}])
     assert sum(value.item() for value in task.losses(outputs, [{"keypoints": torch.zeros(0, 17, 3)}]).values()) == 0
 
@@ -359,17 +359,17 @@ def test_weights_for_other_keypoints_are_refused():
 def test_words_and_redrawing_ask_no_network():
     from ui.views import poses, views
 
-    picture = np.full((100, 120, 3), 80, np.uint8)
-    places = persons_at([(40, 50), (90, 50)], height=90)
+    image = np.full((100, 120, 3), 80, np.uint8)
+    places = people_at([(40, 50), (90, 50)], height=90)
     scores = np.array([0.9, 0.2])
-    joint_scores = np.tile(np.linspace(0.1, 0.9, 17), (2, 1))
+    keypoint_scores = np.tile(np.linspace(0.1, 0.9, 17), (2, 1))
     boxes = np.concatenate([places[..., :2].min(axis=1), places[..., :2].max(axis=1)], axis=1)
-    answer = Poses(COCO, places[..., :2], joint_scores, scores, boxes)
-    assert answer.text() == f"1 person ({int((joint_scores[0] >= 0.3).sum())} of 17 joints)"
+    response = Poses(COCO, places[..., :2], keypoint_scores, scores, boxes)
+    assert response.text() == f"1 person ({int((keypoint_scores[0] >= 0.3).sum())} of 17 keypoints)"
     assert Poses.none(COCO).text() == "0 people found"
-    kept, drawn, score, words, table = views()["poses"].show(answer, picture, None)
-    assert score == pytest.approx(0.3) and words.startswith("1 person, 13 joints") and len(table) == 13
+    kept, drawn, score, words, table = views()["poses"].show(response, image, None)
+    assert score == pytest.approx(0.3) and words.startswith("1 person, 13 keypoints") and len(table) == 13
     again, words, table = poses._redraw(kept, 0.95)
     assert words.startswith("0 people") and table == [] and not np.array_equal(again, drawn)
     all_of_them = poses._redraw(kept, 0.0)
-    assert all_of_them[1] == "2 people, 34 joints" and all_of_them[2][0][:2] == [1, "nose"]
+    assert all_of_them[1] == "2 people, 34 keypoints" and all_of_them[2][0][:2] == [1, "nose"]

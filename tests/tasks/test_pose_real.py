@@ -1,4 +1,4 @@
-"""Real labels: what is true, fed back as the answer, is worth 1; each network learns fourteen persons by heart."""
+"""Real labels: what is true, fed back as the prediction, is worth 1; each network overfits fourteen people ."""
 
 import numpy as np
 import pytest
@@ -7,16 +7,16 @@ import torch
 from datamodules.coco_keypoints import CocoKeypointData
 from datamodules.mpii import MpiiData
 from tasks.pose import PoseTask
-from tasks.pose.codec import draw_gaussians
 from tasks.pose.metrics import PoseMetrics, truth_of
 from tasks.pose.network import HeatmapOutputs
-from tasks.pose.oks import Found
 from tests.real_data import real_data
 from visionkit.crops import PersonCrop
+from visionkit.families.keypoints.heatmaps import draw_gaussians
+from visionkit.families.keypoints.oks import PoseResults
 from visionkit.geometry import InputSpec
 from visionkit.optim import OptimConfig, build_optimizer, parameter_groups
 
-SPEC = InputSpec(size=(256, 192), fit="stretch")
+SPEC = InputSpec(size=(256, 192), resize_mode="stretch")
 
 
 def of_coco(name="coco", labels="test_coco.json", **options):
@@ -43,16 +43,16 @@ SETS = {
 def test_ground_truth_fed_back_gives_ap_1(name):
     data = SETS[name]()
     metric = PoseMetrics(data.skeleton)
-    persons = 0
+    people = 0
     for sample in data.samples("test"):
         target = {key: torch.as_tensor(np.asarray(sample.target[key])) for key in ("area", "iscrowd")}
         target["file_boxes"] = torch.as_tensor(np.asarray(sample.target["boxes"]))
         truth = truth_of(target, torch.as_tensor(sample.target["keypoints"]), sample.id)
         known = (truth.keypoints[..., 2] > 0).any(axis=1)  # of the others nobody knows what to feed back
-        metric.update([Found(truth.image[known], truth.keypoints[known, :, :2], np.ones(known.sum()))], [truth])
-        persons += int(known.sum())
+        metric.update([PoseResults(truth.image[known], truth.keypoints[known, :, :2], np.ones(known.sum()))], [truth])
+        people += int(known.sum())
     values = metric.compute()
-    assert persons >= 2
+    assert people >= 2
     assert float(values["ap"]) == pytest.approx(1) and float(values["ar"]) == pytest.approx(1)
     assert float(values["pck"]) in (pytest.approx(1), -1.0)
 
@@ -69,8 +69,8 @@ def test_ground_truth_through_crops_and_maps_gives_ap_1(name):
     assert float(task.metrics.compute()["ap"]) >= (0.9 if name == "mpii" else 0.999)
 
 
-CROPS = {"input": InputSpec(size=(128, 96), fit="stretch")}
-PICTURES = {"input": InputSpec(size=(256, 256), fit="letterbox")}
+CROPS = {"input": InputSpec(size=(128, 96), resize_mode="stretch")}
+IMAGES = {"input": InputSpec(size=(256, 256), resize_mode="letterbox")}
 STAGES = {"stage_width": 64, "stage_convs": 2}
 MAPS = {"width": 96, "deconvs": 2, "stride": 16, "sigma": 1.5}
 TWO_STAGE = {
@@ -83,22 +83,22 @@ TWO_STAGE = {
     "post_nms_top_n": 100,
     "box_batch_size_per_image": 64,
 }
-BY_HEART = {
+OVERFIT = {
     "simple_baseline": CROPS | {"simple_baseline": MAPS},
     "cpm": CROPS | {"cpm": MAPS | STAGES},
     "deeppose": CROPS | {"deeppose": {"stages": 2, "width": 128}},
-    "openpose": PICTURES | {"openpose": MAPS | STAGES | {"sigma": 1.0}},
-    "keypoint_rcnn": PICTURES | {"backbone_norm": "group", "keypoint_rcnn": TWO_STAGE},
+    "openpose": IMAGES | {"openpose": MAPS | STAGES | {"sigma": 1.0}},
+    "keypoint_rcnn": IMAGES | {"backbone_norm": "group", "keypoint_rcnn": TWO_STAGE},
 }
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("architecture", BY_HEART)
-def test_each_network_learns_fourteen_persons_by_heart(architecture):
-    """Four photos of COCO, on one thread in minutes; the same network must then give their persons back."""
+@pytest.mark.parametrize("architecture", OVERFIT)
+def test_each_network_overfits_fourteen_people(architecture):
+    """Four photos of COCO, on one thread in minutes; the same network must then give their people back."""
     torch.manual_seed(0)
-    arguments = BY_HEART[architecture]
+    arguments = OVERFIT[architecture]
     task = PoseTask(
         "resnet18", architecture=architecture, optim=OptimConfig(lr=1e-3, weight_decay=0.0), **arguments
     ).train()

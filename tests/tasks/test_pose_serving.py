@@ -40,23 +40,25 @@ def with_opinions(task):
         pytest.param("keypoint_rcnn", marks=pytest.mark.slow),
     ],
 )
-def test_the_graph_of_every_network_answers_as_torch_does(coding, tmp_path):
+def test_the_graph_of_every_network_predicts_as_torch_does(coding, tmp_path):
     torch.manual_seed(0)
     arguments = {"own": SMALL} if coding == "keypoint_rcnn" else {}
     task = with_opinions(tiny(coding, **arguments))
     several = [np.random.default_rng(k).integers(0, 256, (60, 80 + k, 3), dtype=np.uint8) for k in range(3)]
-    export_bundle(task, tmp_path / "bundle", onnx=True, card={"data": "noise"}, pictures=several)
+    export_bundle(task, tmp_path / "bundle", onnx=True, card={"data": "noise"}, images=several)
     ours, graph = Predictor(task), load(tmp_path / "bundle", engine="onnx")
     assert (tmp_path / "bundle/model.roi.onnx").exists() == (coding == "keypoint_rcnn")
-    for picture in several:
-        image = ours.prepare(picture, task.plan(ImageSource(picture)).views[0])["inputs"]["image"][None]
+    for source_image in several:
+        image = ours.prepare(source_image, task.plan(ImageSource(source_image)).views[0])["inputs"]["image"][None]
         raw, exported = ours.engine(image), graph.engine(image)
         assert type(raw) is type(exported)
         for a, b in zip(raw, exported, strict=True):
             assert a is None or b is None or torch.allclose(a.float(), b.float(), atol=1e-4, rtol=1e-4)
     for a, b in zip(ours(several), graph(several), strict=True):
         assert len(a) == len(b) and (coding == "openpose" or len(a) > 0)
-        assert np.allclose(a.joints, b.joints, atol=1e-2) and np.allclose(a.joint_scores, b.joint_scores, atol=1e-4)
+        assert np.allclose(a.keypoints, b.keypoints, atol=1e-2) and np.allclose(
+            a.keypoint_scores, b.keypoint_scores, atol=1e-4
+        )
 
 
 @pytest.fixture(scope="module")
@@ -64,15 +66,20 @@ def scenes():
     return SceneData("keypoints", count=4, eval_count=2, size=(96, 128), input=SPEC, batch_size=4, seed=3)
 
 
-SPEC = InputSpec(size=(96, 128), fit="letterbox")
+SPEC = InputSpec(size=(96, 128), resize_mode="letterbox")
 
 
 @pytest.fixture(scope="module")
 def detector(scenes):
-    """Learns the persons of four scenes by heart."""
+    """Overfits the people of four scenes ."""
     torch.manual_seed(0)
     task = DetectionTask(
-        "test_resnet", classes=["person"], input=SPEC, width=32, convs=1, optim=OptimConfig(lr=3e-3, weight_decay=0.0)
+        "test_resnet",
+        classes=["person"],
+        input=SPEC,
+        neck_channels=32,
+        convs=1,
+        optim=OptimConfig(lr=3e-3, weight_decay=0.0),
     ).train()
     batch = next(iter(scenes.train_dataloader()))
     for each in batch["target"]:
@@ -89,7 +96,7 @@ def detector(scenes):
 @pytest.fixture(scope="module")
 def estimator():
     torch.manual_seed(1)
-    return Predictor(with_opinions(tiny(input=InputSpec(size=(64, 48), fit="stretch"))))
+    return Predictor(with_opinions(tiny(input=InputSpec(size=(64, 48), resize_mode="stretch"))))
 
 
 def overlap(box, boxes):
@@ -99,21 +106,21 @@ def overlap(box, boxes):
     return shared / (np.prod(box[2:] - box[:2]) + np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) - shared)
 
 
-def test_a_trained_detector_s_persons_are_looked_at_in_their_own_crops(scenes, detector, estimator):
+def test_a_trained_detector_s_people_are_processed_in_their_own_crops(scenes, detector, estimator):
     chain = Chain(detector, estimator)
     looked = 0
     for sample in scenes.samples("train"):
-        picture, true = sample.image.read(), np.asarray(sample.target["boxes"], dtype=float)
-        answer, found = chain(picture), detector(picture)
-        assert len(answer) == (found.scores >= 0.3).sum()
-        for box, joints, score in zip(answer.boxes, answer.joints, answer.scores, strict=True):
+        image, true = sample.image.read(), np.asarray(sample.target["boxes"], dtype=float)
+        prediction, found = chain(image), detector(image)
+        assert len(prediction) == (found.scores >= 0.3).sum()
+        for box, keypoints, score in zip(prediction.boxes, prediction.keypoints, prediction.scores, strict=True):
             row = int(np.abs(found.boxes - box).sum(axis=1).argmin())
             crop = View(chain.crop.region(tuple(found.boxes[row]), estimator.task.input.size))
-            alone = estimator(picture, views=[crop])
-            assert np.allclose(box, found.boxes[row]) and np.allclose(joints, alone.joints[0], atol=1e-3)
+            alone = estimator(image, views=[crop])
+            assert np.allclose(box, found.boxes[row]) and np.allclose(keypoints, alone.keypoints[0], atol=1e-3)
             assert score == pytest.approx(float(alone.scores[0] * found.scores[row]), abs=1e-5)
             looked += overlap(box, true).max() > 0.5
-    assert looked >= 4, "the persons that it learnt"
+    assert looked >= 4, "the people that it learned"
 
 
 def test_both_models_behind_each_other_on_the_command_line(scenes, detector, estimator, tmp_path):

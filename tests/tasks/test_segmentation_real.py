@@ -18,10 +18,10 @@ CLASSES = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_the_starters_network_learns_four_pictures_by_heart():
+def test_the_example_models_network_overfits_four_images():
     """At a third of their size, in minutes on one thread."""
     torch.manual_seed(0)
-    spec = InputSpec(size=(128, 160), fit="stretch")
+    spec = InputSpec(size=(128, 160), resize_mode="stretch")
     task = SemanticSegmentationTask(
         "regnetx_002",
         decoder_options={"channels": [96, 64, 48, 32, 16]},

@@ -26,7 +26,7 @@ SMALL = {"channels": (8, 8, 8, 8, 8)}
 
 
 def build(**arguments):
-    defaults = {"decoder_options": SMALL, "classes": CLASSES, "input": InputSpec(size=(64, 64), fit="stretch")}
+    defaults = {"decoder_options": SMALL, "classes": CLASSES, "input": InputSpec(size=(64, 64), resize_mode="stretch")}
     return SemanticSegmentationTask("test_resnet", **{**defaults, **arguments})
 
 
@@ -116,7 +116,7 @@ def test_class_weights_follow_the_frequencies_that_were_seen():
         ({"class_weights": [1.0, 1.0, 1.0], "class_balance": "log"}, "give one of them"),
         ({"classes": ()}, "at least one class"),
         ({"decoder": "unett"}, "did you mean 'unet'"),
-        ({"input": InputSpec(fit="native", divisor=8)}, "multiples of 32"),
+        ({"input": InputSpec(resize_mode="native", divisor=8)}, "multiples of 32"),
     ],
 )
 def test_what_is_refused_when_built(arguments, message):
@@ -128,7 +128,7 @@ def test_what_is_refused_when_built(arguments, message):
 
 
 def test_every_number_of_a_set_by_hand():
-    """Two pictures of three classes and a fourth that never occurs; a row is ignored."""
+    """Two images of three classes and a fourth that never occurs; a row is ignored."""
     first, second = [[0, 0, 1, 1], [0, 0, 1, 1], [255] * 4], [[2] * 4, [0] * 4, [0] * 4]
     truth = torch.tensor([first, second])
     said = torch.tensor([[[0, 0, 0, 1], [0, 1, 1, 1], [1, 1, 2, 2]], [[2, 2, 2, 0], [0] * 4, [0] * 4]])
@@ -150,14 +150,14 @@ def test_every_number_of_a_set_by_hand():
     rows = class_table(values["confusion"], boundary, ["a", "b", "c", "d"])
     assert [row["class"] for row in rows] == ["a", "b", "c", "d"]
     for row, *numbers in zip(rows, [*iou, 0], [*recall, 0], [*dice, 0], f1.tolist(), [0.6, 0.2, 0.2, 0], strict=True):
-        assert [row[key] for key in ("iou", "accuracy", "dice", "boundary_f1", "share")] == pytest.approx(numbers)
+        assert [row[key] for key in ("iou", "accuracy", "dice", "boundary_f1", "fraction")] == pytest.approx(numbers)
     empty = SegmentationCounts(2)
     empty.update(torch.zeros(1, 2, 2, dtype=torch.long), torch.full((1, 2, 2), 255))
     for name, value in empty.compute().items():
         assert (value == 0).all(), f"{name} is 0 where no pixel counts"
 
 
-def test_a_boundary_is_right_within_a_share_of_the_diagonal_and_at_least_a_pixel():
+def test_a_boundary_is_right_within_a_fraction_of_the_diagonal_and_at_least_a_pixel():
     truth = np.zeros((30, 40), np.int64)  # a diagonal of 50
     truth[:, 20:] = 1
     for shift, tolerance in ((2, 0.04), (3, 0.04), (3, 0.06), (1, 0.0), (2, 0.0)):
@@ -170,7 +170,7 @@ def test_a_boundary_is_right_within_a_share_of_the_diagonal_and_at_least_a_pixel
     assert high.tolist() == [[30] * 4] * 2, "borders between rows as well"
 
 
-def test_confusion_equals_torchmetrics_on_every_road():
+def test_confusion_equals_torchmetrics_on_every_path():
     from torchmetrics.functional.classification import multiclass_confusion_matrix
 
     generator = torch.manual_seed(0)
@@ -196,7 +196,7 @@ def test_known_numbers():
     assert got["dice"].item() == pytest.approx((6 / 7 + 4 / 6 + 0) / 3, abs=1e-5)
 
 
-def test_the_mean_is_of_the_whole_set_not_of_pictures():
+def test_the_mean_is_of_the_whole_set_not_of_images():
     one, two = torch.zeros(1, 1, 4, dtype=torch.long), torch.tensor([[[1, 1, 1, 0]]])
     metric = SegmentationCounts(2)
     metric.update(torch.tensor([[[0, 0, 0, 1]]], dtype=torch.uint8), one)
@@ -228,22 +228,22 @@ def test_boundaries_match_within_the_tolerance():
 
 def _measured(rank):
     metric = SegmentationCounts(3)
-    metric.update(*_pictures(rank))
+    metric.update(*_images(rank))
     return {key: value.numpy() for key, value in metric.compute().items()}
 
 
 @pytest.mark.timeout(600)
-def test_two_ranks_say_what_one_says():
+def test_two_ranks_state_what_one_states():
     alone = SegmentationCounts(3)
     for number in range(2):
-        alone.update(*_pictures(number))
+        alone.update(*_images(number))
     wanted = alone.compute()
-    for answer in on_two_ranks(_measured):
-        assert answer.keys() == wanted.keys()
-        assert all(np.array_equal(answer[key], value.numpy()) for key, value in wanted.items())
+    for prediction in on_two_ranks(_measured):
+        assert prediction.keys() == wanted.keys()
+        assert all(np.array_equal(prediction[key], value.numpy()) for key, value in wanted.items())
 
 
-def _pictures(number):
+def _images(number):
     generator = torch.manual_seed(number)
     truth = torch.randint(0, 3, (1, 20, 20), generator=generator)
     return torch.randint(0, 3, (1, 20, 20), generator=generator).to(torch.uint8), truth
@@ -254,9 +254,9 @@ def _pictures(number):
 
 @pytest.mark.parametrize("fit", ["crop", "letterbox", "stretch", "pad", "native"])
 @pytest.mark.parametrize("decoder", ["unet", "fpn"])
-def test_a_prediction_has_exactly_the_pictures_size(fit, decoder):
+def test_a_prediction_has_exactly_the_images_size(fit, decoder):
     options = SMALL if decoder == "unet" else {"pyramid_channels": 16, "channels": 64}
-    task = build(decoder=decoder, decoder_options=options, input=InputSpec(size=(64, 64), fit=fit)).eval()
+    task = build(decoder=decoder, decoder_options=options, input=InputSpec(size=(64, 64), resize_mode=fit)).eval()
     predictor = Predictor(task)
     for size in ((1, 1), (37, 53), (64, 64), (97, 64), (3, 211)):
         labels = predictor(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)).labels
@@ -266,12 +266,12 @@ def test_a_prediction_has_exactly_the_pictures_size(fit, decoder):
             assert (labels < 3).all()
 
 
-def test_batches_of_pictures_without_a_label_are_counted_and_told(caplog):
+def test_batches_of_images_without_a_label_are_counted_and_reported(caplog):
     task = build()
     empty = {"inputs": {}, "target": {"label_map": torch.full((2, 8, 8), 255)}, "geometry": [], "id": []}
     task.train_batch(empty)
     task.on_train_epoch_end()
-    assert "2 pictures of this epoch had nothing but ignored pixels" in caplog.text
+    assert "2 images of this epoch had nothing but ignored pixels" in caplog.text
     caplog.clear()
     task.on_train_epoch_end()
     assert not caplog.text

@@ -1,4 +1,4 @@
-"""Super-resolution: the papers' numbers, networks of the published sizes, what is learnt and measured."""
+"""Super-resolution: the papers' numbers, networks of the published sizes, what is trained and measured."""
 
 import numpy as np
 import pytest
@@ -8,13 +8,13 @@ from torch.nn.functional import interpolate
 
 from datamodules.degradation import modulo_crop
 from tasks.super_resolution import SuperResolutionTask
-from tasks.super_resolution.bicubic import Bicubic
-from tasks.super_resolution.colour import luma
 from tasks.super_resolution.loss import PerceptualLoss, SuperResolutionLoss
-from tasks.super_resolution.metrics import PictureQuality, psnr, ssim
+from tasks.super_resolution.metrics import ImageQuality, psnr, ssim
 from tests.real_data import real_data
 from visionkit.checkpoint import load_task, save_bundle
 from visionkit.errors import DataError, UsageError
+from visionkit.families.restoration.bicubic import Bicubic
+from visionkit.families.restoration.color import luma
 from visionkit.geometry import InputSpec
 from visionkit.images import read_image
 
@@ -39,9 +39,9 @@ def tiny(network="compact", scale=2, **arguments):
     ("rgb", "y"), [((1, 1, 1), 235), ((0, 0, 0), 16), ((1, 0, 0), 81.481), ((0, 1, 0), 144.553), ((0, 0, 1), 40.966)]
 )
 def test_luma_has_the_known_values(rgb, y):
-    colour = torch.tensor(rgb, dtype=torch.float64).view(3, 1, 1)
-    assert float(luma(colour) * 255) == pytest.approx(y, abs=1e-9)
-    assert float(luma(colour * 255, 255)) == pytest.approx(y, abs=1e-9)
+    color = torch.tensor(rgb, dtype=torch.float64).view(3, 1, 1)
+    assert float(luma(color) * 255) == pytest.approx(y, abs=1e-9)
+    assert float(luma(color * 255, 255)) == pytest.approx(y, abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -108,21 +108,21 @@ def test_ssim_equals_torchmetrics():
 
     a = torch.randint(0, 256, (1, 1, 40, 50)).double()
     b = (a + 20 * torch.randn(a.shape)).clamp(0, 255).round()
-    # Theirs mirrors the border; what of it reaches the middle is cut off.
+    # Theirs flips the border; what of it reaches the middle is cut off.
     _, whole = structural_similarity_index_measure(
         a, b, data_range=255.0, gaussian_kernel=True, sigma=1.5, kernel_size=11, return_full_image=True
     )
     assert float(ssim(a[0], b[0])) == pytest.approx(float(whole[..., 5:-5, 5:-5].mean()), abs=1e-6)
 
 
-def test_equal_pictures_are_a_hundred_decibels():
-    picture = torch.randint(0, 256, (3, 20, 20), dtype=torch.uint8)
-    assert float(psnr(picture, picture)) == 100.0
-    assert float(ssim(picture, picture)) == pytest.approx(1.0)
+def test_equal_images_are_a_hundred_decibels():
+    image = torch.randint(0, 256, (3, 20, 20), dtype=torch.uint8)
+    assert float(psnr(image, image)) == 100.0
+    assert float(ssim(image, image)) == pytest.approx(1.0)
 
 
-def test_metric_is_a_mean_over_pictures_and_leaves_the_border_out():
-    metric, generator = PictureQuality(2), torch.Generator().manual_seed(0)
+def test_metric_is_a_mean_over_images_and_leaves_the_border_out():
+    metric, generator = ImageQuality(2), torch.Generator().manual_seed(0)
     truth = torch.randint(0, 256, (3, 32, 40), generator=generator, dtype=torch.uint8)
     wrong_at_the_border = truth.float()
     wrong_at_the_border[:, :2] = 0
@@ -137,15 +137,15 @@ def test_metric_is_a_mean_over_pictures_and_leaves_the_border_out():
 
 
 def test_a_file_of_one_channel_is_y_as_it_is():
-    """Set14's one grey image is measured so in the published tables; mapped to studio range it reads 1.3 dB higher."""
+    """Set14's one gray image is measured so in the published tables; mapped to studio range it reads 1.3 dB higher."""
     generator = torch.Generator().manual_seed(1)
     truth = torch.randint(20, 230, (1, 40, 40), generator=generator).expand(3, -1, -1).byte()
     ours = truth.float() + torch.randint(-9, 10, (1, 40, 40), generator=generator)
     low = F.avg_pool2d(truth[None].float(), 2)[0]
     values = []
-    for grey in ((True,), ()):
-        metric = PictureQuality(2)
-        metric.update([ours], [truth], [low], grey)
+    for gray in ((True,), ()):
+        metric = ImageQuality(2)
+        metric.update([ours], [truth], [low], gray)
         values.append(metric.compute())
     inner = slice(2, -2)
     wanted = float(psnr(ours[:1, inner, inner], truth[:1, inner, inner]))
@@ -155,7 +155,7 @@ def test_a_file_of_one_channel_is_y_as_it_is():
     assert "one channel is Y as it is" in tiny().protocol
 
 
-def test_luma_networks_leave_colours_as_bicubic_has_them():
+def test_luma_networks_leave_colors_as_bicubic_has_them():
     task = tiny("espcn").eval()
     image = torch.randint(60, 200, (1, 3, 12, 12), dtype=torch.uint8)
     with torch.no_grad():
@@ -166,13 +166,13 @@ def test_luma_networks_leave_colours_as_bicubic_has_them():
         change[:, :1], change[:, 2:], atol=1e-6
     )
     with torch.no_grad():
-        learnt = task.network.body(luma(image / 255))
-    assert torch.allclose(luma(out), learnt, atol=1e-6)
+        trained = task.network.body(luma(image / 255))
+    assert torch.allclose(luma(out), trained, atol=1e-6)
 
 
 @pytest.mark.parametrize("network", sorted(SuperResolutionTask.architectures))
 @pytest.mark.parametrize("scale", [2, 3])
-def test_every_network_enlarges_and_learns(network, scale):
+def test_every_network_enlarges_and_trains(network, scale):
     task = tiny(network, scale).train()
     image = torch.randint(0, 256, (2, 3, 11, 14), dtype=torch.uint8)
     outputs = task(image)
@@ -221,14 +221,14 @@ def test_perceptual_loss_compares_features_and_is_no_part_of_the_task():
 def test_weights_of_another_scale_can_be_the_beginning(tmp_path):
     double = tiny(scale=2)
     save_bundle(double, tmp_path / "x2", card={})
-    triple = tiny(scale=3, start_from=str(tmp_path / "x2"))
+    triple = tiny(scale=3, init_from=str(tmp_path / "x2"))
     assert torch.equal(triple.network.body.head.weight, double.network.body.head.weight)
-    assert triple.config["start_from"] is None, "opening a checkpoint does not want another one"
+    assert triple.config["init_from"] is None, "opening a checkpoint does not need another one"
     save_bundle(triple, tmp_path / "x3", card={})
     (tmp_path / "x2" / "model.json").unlink()
     assert load_task(tmp_path / "x3").scale == 3
     with pytest.raises(UsageError, match="weights fit"):
-        tiny("espcn", scale=3, start_from=str(tmp_path / "x3"))
+        tiny("espcn", scale=3, init_from=str(tmp_path / "x3"))
 
 
 @pytest.mark.parametrize(
@@ -243,12 +243,12 @@ def test_weights_of_another_scale_can_be_the_beginning(tmp_path):
         ({"perceptual": -1.0}, "a weight above it"),
     ],
 )
-def test_mistakes_are_told(arguments, said):
+def test_mistakes_are_reported(arguments, said):
     with pytest.raises(UsageError, match=said):
         SuperResolutionTask(**arguments)
 
 
-def test_data_of_another_scale_is_told():
+def test_data_of_another_scale_is_reported():
     task = tiny(scale=3)
     outputs = task(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
     with pytest.raises(UsageError, match="x3; set"):

@@ -1,4 +1,4 @@
-"""Enlarging files: windows that leave no seam, and grey, alpha and 16 bit that stay what they are."""
+"""Enlarging files: tiles that leave no seam, and gray, alpha and 16 bit that stay what they are."""
 
 import io
 import json
@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from tasks.super_resolution import SuperResolutionTask, tiles
-from tasks.super_resolution.tiles import Reach, grid_of
+from tasks.super_resolution.tiles import TileMargins, grid_of
 from tests.tasks.test_super_resolution import tiny
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
-from visionkit.predictions import Picture, Prediction
-from visionkit.predictions.picture import decode_png, encode_png
+from visionkit.predictions import ImagePrediction, Prediction
+from visionkit.predictions.image import decode_png, encode_png
 from visionkit.predictor import Predictor, load
 
 
@@ -27,50 +27,50 @@ def pixels(height=40, width=52, channels=3, deep=False, seed=0):
 def predictor(network="compact", scale=2, **arguments):
     torch.manual_seed(3)
     task = tiny(network, scale, **arguments).eval()
-    with torch.no_grad():  # as if learnt: far from bicubic
+    with torch.no_grad():  # as if learned: far from bicubic
         for parameter in task.network.parameters():
             parameter.add_(0.02 * torch.randn(parameter.shape))
     return Predictor(task)
 
 
-# ---------------------------------------------------------------------- windows
+# ---------------------------------------------------------------------- tiles
 
 
 @pytest.mark.parametrize("network", ["compact", "srcnn", "espcn", "fsrcnn", "vdsr", "edsr_baseline", "swinir_light"])
 @pytest.mark.parametrize("scale", [2, 3])
-def test_windows_give_the_answer_of_the_whole_picture(network, scale):
-    ours, picture = predictor(network, scale), pixels(70, 83)
+def test_tiles_give_the_predictions_of_the_whole_image(network, scale):
+    ours, image = predictor(network, scale), pixels(70, 83)
     halo = ours.task.reach.halo
     assert halo is not None and halo > 0
     values = []
     for tile in (0, 2 * halo + 12, 4 * halo + 8):
-        answer = ours(picture, tile=tile)
-        values.append(answer.pixels.astype(int))
-        assert answer.size == (70 * scale, 83 * scale)
+        prediction = ours(image, tile=tile)
+        values.append(prediction.pixels.astype(int))
+        assert prediction.size == (70 * scale, 83 * scale)
     for each in values[1:]:  # 1e-5 may fall on either side of a half
         assert np.abs(each - values[0]).max() <= 1 and (each != values[0]).mean() < 1e-3
     assert values[0].std() > 5
 
 
-def test_before_rounding_windows_agree_to_a_hundred_thousandth():
+def test_before_rounding_tiles_agree_to_a_hundred_thousandth():
     ours = predictor("edsr_baseline", 3)
     task, image = ours.task, torch.from_numpy(pixels(60, 75)).permute(2, 0, 1)[None]
     grid = grid_of((60, 75), task.reach, 2 * task.reach.halo + 10)
     assert grid is not None and len(grid) > 20
     with torch.no_grad():
         whole = task(image).high_res
-        for window in grid:
-            rows, columns = grid.core(window)
-            part = task(image[..., window.rows, window.columns]).high_res
-            top, left = 3 * (rows.start - window.rows.start), 3 * (columns.start - window.columns.start)
+        for tile in grid:
+            rows, columns = grid.core(tile)
+            part = task(image[..., tile.rows, tile.columns]).high_res
+            top, left = 3 * (rows.start - tile.rows.start), 3 * (columns.start - tile.columns.start)
             wanted = whole[..., 3 * rows.start : 3 * rows.stop, 3 * columns.start : 3 * columns.stop]
             found = part[..., top : top + wanted.shape[-2], left : left + wanted.shape[-1]]
             assert (found - wanted).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("align", [1, 8])
-def test_windows_are_as_few_as_their_largest_side_allows_and_as_even(align):
-    reach = Reach(16, align)
+def test_tiles_are_as_few_as_their_largest_side_allows_and_as_even(align):
+    reach = TileMargins(16, align)
     for size in ((500, 391), (960, 1280), (33, 700), (385, 2000)):
         grid = grid_of(size, reach, 192)
         assert grid is not None
@@ -79,11 +79,11 @@ def test_windows_are_as_few_as_their_largest_side_allows_and_as_even(align):
         for spans, side in (({w.rows.start: w.rows for w in grid}, 0), ({w.columns.start: w.columns for w in grid}, 1)):
             lengths = [each.stop - each.start for each in spans.values()]
             assert max(lengths) < 192 + align and max(lengths) - min(lengths) < max(align, 2)
-            assert sum(lengths) - size[side] < len(lengths) * (32 + 2 * align), "little is answered twice"
+            assert sum(lengths) - size[side] < len(lengths) * (32 + 2 * align), "little is processed twice"
 
 
 def test_less_around_than_the_network_looks_at_would_show():
-    """What the test above relies on: a window with too little around it is answered otherwise."""
+    """What the test above relies on: a tile with too little around it is processed otherwise."""
     ours = predictor("vdsr", 2)
     task, image = ours.task, torch.from_numpy(pixels(40, 40)).permute(2, 0, 1)[None]
     with torch.no_grad():
@@ -93,11 +93,11 @@ def test_less_around_than_the_network_looks_at_would_show():
     assert (whole[..., 2 * (10 + halo // 3) :, :] - part[..., 2 * (halo // 3) :, :]).abs().max() > 1e-4
 
 
-def test_a_network_that_looks_at_everything_is_answered_whole_unless_told():
-    ours, picture = predictor("rcan"), pixels(90, 100)
+def test_a_network_that_looks_at_everything_is_served_whole_unless_reported():
+    ours, image = predictor("rcan"), pixels(90, 100)
     assert ours.task.reach.halo is None
-    assert np.array_equal(ours(picture).pixels, ours(picture, tile=0).pixels)
-    assert ours(picture, tile=80).size == (180, 200)
+    assert np.array_equal(ours(image).pixels, ours(image, tile=0).pixels)
+    assert ours(image, tile=80).size == (180, 200)
 
 
 def test_how_far_a_network_looks_is_found():
@@ -107,11 +107,11 @@ def test_how_far_a_network_looks_is_found():
     assert SuperResolutionTask("edsr", scale=2).reach.halo in range(64, 76)
 
 
-def test_progress_and_wrong_windows_are_told():
-    ours, told = predictor(), []
-    ours(pixels(50, 60), tile=40, progress=lambda done, total: told.append((done, total)))
-    assert told == [(k, len(told)) for k in range(1, len(told) + 1)] and len(told) > 2
-    with pytest.raises(UsageError, match="0 takes the picture whole"):
+def test_progress_and_wrong_tiles_are_reported():
+    ours, message = predictor(), []
+    ours(pixels(50, 60), tile=40, progress=lambda done, total: message.append((done, total)))
+    assert message == [(k, len(message)) for k in range(1, len(message) + 1)] and len(message) > 2
+    with pytest.raises(UsageError, match="0 takes the image whole"):
         ours(pixels(), tile=8)
     with pytest.raises(UsageError, match="did you mean 'ensemble'"):
         ours(pixels(), ensembel=True)
@@ -127,11 +127,11 @@ def test_channels_and_depth_stay(channels, deep):
     if channels == 2:
         given = np.concatenate([given[:, :, :1]] * 3 + [given[:, :, 1:]], axis=2) if deep else given
     source = given if given.shape[2] != 2 else Image.fromarray(given, "LA")
-    answer = ours(source)
-    assert answer.pixels.dtype == given.dtype and answer.pixels.shape == (40, 48, given.shape[2])
+    prediction = ours(source)
+    assert prediction.pixels.dtype == given.dtype and prediction.pixels.shape == (40, 48, given.shape[2])
     if given.shape[2] == 3:
         low = ours((given >> 8).astype(np.uint8) if deep else given)
-        assert np.abs(answer.rgb.astype(int) - low.rgb).max() <= (3 if deep else 0)
+        assert np.abs(prediction.rgb.astype(int) - low.rgb).max() <= (3 if deep else 0)
 
 
 def test_sixteen_bit_is_more_than_eight():
@@ -142,21 +142,21 @@ def test_sixteen_bit_is_more_than_eight():
     assert len(np.unique(fine % 257)) > 200, "levels between those of 8 bit"
 
 
-def test_transparency_is_enlarged_beside_the_colours():
+def test_transparency_is_enlarged_beside_the_colors():
     ours, given = predictor(), pixels(20, 24, 4)
-    answer = ours(given)
+    prediction = ours(given)
     opaque = ours(np.ascontiguousarray(given[:, :, :3]))
-    assert np.array_equal(answer.pixels[:, :, :3], opaque.pixels)
+    assert np.array_equal(prediction.pixels[:, :, :3], opaque.pixels)
     clear = torch.from_numpy(given[:, :, 3].copy())[None, None].float()
     wanted = torch.nn.functional.interpolate(clear, scale_factor=2, mode="bicubic", antialias=True)[0, 0].clamp(0, 255)
-    assert np.abs(answer.pixels[:, :, 3] - wanted.numpy()).max() < 0.51
-    assert np.array_equal(ours(given, tile=28).pixels, answer.pixels)
+    assert np.abs(prediction.pixels[:, :, 3] - wanted.numpy()).max() < 0.51
+    assert np.array_equal(ours(given, tile=28).pixels, prediction.pixels)
 
 
-def test_grey_of_a_luma_network_is_that_of_equal_colours():
-    ours, grey = predictor("espcn"), pixels(20, 24, 1)
-    answer, coloured = ours(grey), ours(grey.repeat(3, axis=2))
-    assert np.array_equal(answer.pixels[:, :, 0], coloured.pixels[:, :, 1])
+def test_gray_of_a_luma_network_is_that_of_equal_colors():
+    ours, gray = predictor("espcn"), pixels(20, 24, 1)
+    prediction, colored = ours(gray), ours(gray.repeat(3, axis=2))
+    assert np.array_equal(prediction.pixels[:, :, 0], colored.pixels[:, :, 1])
 
 
 @pytest.mark.parametrize("ending", ["png", "tif"])
@@ -193,7 +193,7 @@ def test_exif_rotation_is_applied_to_what_is_read_as_it_is():
     assert source.read_as_is().shape == (30, 20, 3) == source.read().shape
 
 
-def test_answers_above_the_limit_are_refused_from_the_header(tmp_path, monkeypatch):
+def test_predictions_above_the_limit_are_refused_from_the_header(tmp_path, monkeypatch):
     monkeypatch.setattr(tiles, "MAX_OUTPUT_PIXELS", 4000)
     path = tmp_path / "large.png"
     Image.fromarray(pixels(30, 40)).save(path)
@@ -205,10 +205,10 @@ def test_answers_above_the_limit_are_refused_from_the_header(tmp_path, monkeypat
     assert isinstance(bad[0], DataError)
 
 
-# ---------------------------------------------------------------------- the answer
+# ---------------------------------------------------------------------- the prediction
 
 
-def test_the_ensemble_does_not_know_how_a_picture_lies():
+def test_the_ensemble_does_not_know_how_an_image_lies():
     ours, given = predictor(), pixels(20, 26)
     plain, turned = (ours(each, ensemble=True).pixels for each in (given, np.ascontiguousarray(np.rot90(given))))
     assert np.abs(np.rot90(plain).astype(int) - turned).max() <= 1
@@ -227,16 +227,16 @@ def test_what_is_served_is_what_is_measured():
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("deep", [False, True])
-def test_pictures_survive_png_and_json(channels, deep):
+def test_images_survive_png_and_json(channels, deep):
     given = pixels(9, 11, channels, deep)
     back = decode_png(encode_png(given))
     if deep and channels == 2:
         assert back.shape[2] == 4 and np.array_equal(back[:, :, [0, 3]], given)
         return
     assert back.dtype == given.dtype and np.array_equal(back, given)
-    answer = Picture(given, 2)
-    assert Prediction.from_json(json.loads(json.dumps(answer.to_json()))) == answer
-    assert "png" not in answer.summary() and answer.rgb.shape == (9, 11, 3)
+    prediction = ImagePrediction(given, 2)
+    assert Prediction.from_json(json.loads(json.dumps(prediction.to_json()))) == prediction
+    assert "png" not in prediction.summary() and prediction.rgb.shape == (9, 11, 3)
 
 
 def test_an_exported_graph_enlarges_any_size_and_refuses_sixteen_bit(tmp_path):
@@ -244,12 +244,12 @@ def test_an_exported_graph_enlarges_any_size_and_refuses_sixteen_bit(tmp_path):
 
     ours = predictor("compact", 3)
     given = pixels(33, 45)
-    export_bundle(ours.task, tmp_path / "bundle", onnx=True, card={}, pictures=[given])
+    export_bundle(ours.task, tmp_path / "bundle", onnx=True, card={}, images=[given])
     exported = load(tmp_path / "bundle", engine="onnx")
-    for picture in (given, given[:9, :20], pixels(60, 31, 4)):
-        picture = np.ascontiguousarray(picture)
-        whole = ours(picture).pixels.astype(int)
-        assert np.abs(exported(picture).pixels - whole).max() <= 1
+    for image in (given, given[:9, :20], pixels(60, 31, 4)):
+        image = np.ascontiguousarray(image)
+        whole = ours(image).pixels.astype(int)
+        assert np.abs(exported(image).pixels - whole).max() <= 1
     assert np.abs(exported(given, tile=30).pixels - ours(given).pixels.astype(int)).max() <= 1
     with pytest.raises(UsageError, match="engine torch"):
         exported(pixels(20, 20, 3, deep=True))

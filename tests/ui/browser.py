@@ -17,7 +17,7 @@ FLAGS = (
     "--disable-sync --disable-default-apps --mute-audio"
 )
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
-"""Chromium's own test picture in place of a camera, with leave to use it."""
+"""Chromium's own test image in place of a camera, with leave to use it."""
 
 PATIENCE = 120_000
 """Milliseconds; a quiet machine needs hundredths of it."""
@@ -66,8 +66,8 @@ class Watched:
     that fails on a page that stays is one.
 
     Args:
-        page: Of the browser.
-        address: Of the demo; a request to any other place is a fault.
+        page: Page of the browser.
+        address: Address of the demo; a request to any other place is a fault.
     """
 
     def __init__(self, page: Any, address: str) -> None:
@@ -79,7 +79,10 @@ class Watched:
         page.on("pageerror", lambda error: self._reported(f"script: {error}"))
         page.on("dialog", lambda dialog: (self.faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         page.on(
-            "response", lambda answer: answer.status >= 400 and self.faults.append(f"{answer.status}: {answer.url}")
+            "response",
+            lambda prediction: (
+                prediction.status >= 400 and self.faults.append(f"{prediction.status}: {prediction.url}")
+            ),
         )
         self._waiting: set[Any] = set()
         self._last_asked = time.monotonic()
@@ -128,7 +131,7 @@ class Watched:
         )
 
     def upload(self, path: Path, place: str = "#vk-input") -> None:
-        """Gives a picture to the first input in a place."""
+        """Gives an image to the first input in a place."""
         self.page.locator(f"{place} input[type=file]").first.set_input_files(path)
 
     def choose(self, title: str, place: str = "#vk-model") -> None:
@@ -137,23 +140,23 @@ class Watched:
         self.page.get_by_role("option", name=title).first.click()
 
     def done(self) -> None:
-        """Waits for an answer.
+        """Waits for a prediction.
 
         Raises:
-            AssertionError: There is none in time, with what the page says instead.
+            AssertionError: There is none in time, with what the page states instead.
         """
         message = self.page.locator("#vk-message")
         self.until(
             lambda: self.page.locator("#vk-facts").is_visible(),
-            lambda: f"no answer; the page says {message.inner_text() if message.is_visible() else 'nothing'!r}",
+            lambda: f"no prediction; the page states {message.inner_text() if message.is_visible() else 'nothing'!r}",
         )
 
-    def answered(self, width: int, height: int) -> None:
-        """Waits for the answer on a picture of that size."""
+    def result(self, width: int, height: int) -> None:
+        """Waits for the prediction on an image of that size."""
         self.page.locator("#vk-facts").get_by_text(f"{width} × {height} pixels").wait_for()
 
     def drawn(self, kind: str) -> list[str]:
-        """What an answer's column shows: the source of each picture in it and the size of each canvas."""
+        """What a prediction's column shows: the source of each image in it and the size of each canvas."""
         shown: list[str] = self.page.locator(f"#vk-{kind}").evaluate(
             """column => [...column.querySelectorAll("img, canvas, .outer")].filter(each => each.offsetWidth > 0).map(
                 each => each.tagName == "CANVAS" ? each.closest("[data-fov]").dataset.fov + " " + each.width
@@ -162,14 +165,14 @@ class Watched:
         return shown
 
     def whole(self, kind: str) -> bool:
-        """Whether there are pictures in an answer's column and all of them have arrived."""
+        """Whether there are images in a prediction's column and all of them have arrived."""
         there: bool = self.page.locator(f"#vk-{kind}").evaluate(
             """column => { const all = [...column.querySelectorAll("img")].filter(each => each.offsetWidth > 0);
                 return all.length > 0 && all.every(each => each.complete && each.naturalWidth > 0); }"""
         )
         return there
 
-    def until(self, what: Any, told: Any) -> None:
+    def until(self, what: Any, message: Any) -> None:
         """Waits for a condition of this side.
 
         Raises:
@@ -179,4 +182,4 @@ class Watched:
             if what():
                 return
             self.page.wait_for_timeout(100)
-        raise AssertionError(told() if callable(told) else told)
+        raise AssertionError(message() if callable(message) else message)

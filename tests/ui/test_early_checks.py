@@ -10,7 +10,7 @@ WRONG = [
     (2, "fit -c nope.yaml"),
     (2, "fit -c classification --trainer.max_epoch 3"),
     (3, "fit -c classification --data FolderData --data.root nofolder"),
-    (4, "fit --start_from nope.ckpt"),
+    (4, "fit --init_from nope.ckpt"),
     (4, "test --ckpt_path nope"),
     (2, "validate --ckpt_path best"),
     (4, "predict nope.ckpt photo.jpg"),
@@ -46,7 +46,7 @@ def test_wrong_arguments_are_refused_before_torch_is_imported(tmp_path):
         "    if got != status or heavy:\n"
         "        print('WRONG', line, got, heavy)\n"
     )
-    told = subprocess.run(
+    message = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
@@ -54,7 +54,7 @@ def test_wrong_arguments_are_refused_before_torch_is_imported(tmp_path):
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
-    assert told.returncode == 0, told.stderr
-    assert "WRONG" not in told.stdout, told.stdout
-    lines = told.stderr.strip().splitlines()
-    assert len(lines) == sum(1 for status, _ in WRONG if status), told.stderr
+    assert message.returncode == 0, message.stderr
+    assert "WRONG" not in message.stdout, message.stdout
+    lines = message.stderr.strip().splitlines()
+    assert len(lines) == sum(1 for status, _ in WRONG if status), message.stderr

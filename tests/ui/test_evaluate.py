@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.real_data import real_data
 from ui.cli import main
-from visionkit.coco_eval import Flat, box_areas, box_pairs, evaluate
+from visionkit.families.detection.coco_eval import Flat, box_areas, box_pairs, evaluate
 from visionkit.masks import encode_polygons
 from visionkit.skeleton import Skeleton
 
@@ -66,13 +66,13 @@ def foreign(seed: int, masks: bool = False, with_boxes: bool = True):
             if masks:
                 each["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
             annotations.append(each)
-            for share in rng.choice([0.5, 0.55, 0.75, 0.8, 0.95, 1.0], rng.integers(0, 3)):
+            for fraction in rng.choice([0.5, 0.55, 0.75, 0.8, 0.95, 1.0], rng.integers(0, 3)):
                 row = {
                     "image_id": image["id"], "category_id": each["category_id"],
-                    "bbox": [x, y, w * float(share), h], "score": float(rng.choice([0.3, 0.5, 0.9, rng.random()])),
+                    "bbox": [x, y, w * float(fraction), h], "score": float(rng.choice([0.3, 0.5, 0.9, rng.random()])),
                 }  # fmt: skip
                 if masks:
-                    row["segmentation"] = [[x, y, x + w * share, y, x + w * share, y + h, x, y + h]]
+                    row["segmentation"] = [[x, y, x + w * fraction, y, x + w * fraction, y + h, x, y + h]]
                 if not with_boxes:
                     del row["bbox"]
                     row["segmentation"] = dict(encode_polygons(row["segmentation"], (120, 160)))
@@ -154,8 +154,8 @@ def test_results_that_are_wrong(tmp_path, capsys, change, said):
     top, results = foreign(1)
     labels, found = write(tmp_path, top, [results[0], {**results[1], **change}])
     assert main(["evaluate", "boxes", str(labels), str(found)]) == 3
-    told = capsys.readouterr().err
-    assert f"{found} [1]: " in told and said in told and told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert f"{found} [1]: " in message and said in message and message.count("\n") == 1
 
 
 # ---------------------------------------------------------------------- keypoints
@@ -329,16 +329,16 @@ def test_depth_has_the_known_values(tmp_path):
 
 def test_images_of_one_channel_are_y_as_they_are(tmp_path):
     rng = np.random.default_rng(0)
-    grey = rng.integers(20, 230, (40, 40)).astype(np.uint8)
-    near = (grey + rng.integers(-9, 10, grey.shape)).astype(np.uint8)
-    save(tmp_path / "t" / "a_HR.png", grey)
-    save(tmp_path / "t" / "a_LR.png", grey[:20])
+    gray = rng.integers(20, 230, (40, 40)).astype(np.uint8)
+    near = (gray + rng.integers(-9, 10, gray.shape)).astype(np.uint8)
+    save(tmp_path / "t" / "a_HR.png", gray)
+    save(tmp_path / "t" / "a_LR.png", gray[:20])
     save(tmp_path / "p" / "a_SR.png", near)
     folders = (tmp_path / "t", tmp_path / "p", "--truth-ending", "_HR", "--prediction-ending", "_SR.png")
     record = measured(tmp_path, "images", *folders, "--border", 2)
-    error = np.square((near.astype(float) - grey)[2:-2, 2:-2]).mean()
+    error = np.square((near.astype(float) - gray)[2:-2, 2:-2]).mean()
     assert record["metrics"]["psnr_y"] == pytest.approx(10 * np.log10(255**2 / error))
-    save(tmp_path / "t" / "a_HR.png", np.stack([grey] * 3, axis=2))  # a file in color is mapped to studio range
+    save(tmp_path / "t" / "a_HR.png", np.stack([gray] * 3, axis=2))  # a file in color is mapped to studio range
     mapped = measured(tmp_path, "images", *folders, "--border", 2)
     assert mapped["metrics"]["psnr_y"] > record["metrics"]["psnr_y"] + 1
     assert mapped["metrics"]["psnr_rgb"] == pytest.approx(record["metrics"]["psnr_rgb"])
@@ -348,7 +348,7 @@ def test_set5_bicubic_reads_as_published(tmp_path):
     """From the low-resolution files; a network in the place of bicubic is measured in the same way."""
     import torch
 
-    from tasks.super_resolution.bicubic import Bicubic
+    from visionkit.families.restoration.bicubic import Bicubic
     from visionkit.images import read_image
 
     folder = real_data("super_resolution/set5") / "image_SRF_3"
@@ -427,7 +427,7 @@ def test_pairs_that_are_wrong(tmp_path, capsys, text, said):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["box", "a", "b"], "unknown kind 'box'; allowed are boxes"),
+        (["box", "a", "b"], "unknown type 'box'; allowed are boxes"),
         (["boxes", "a.json"], "TRUTH and PREDICTIONS are needed"),
         (["boxes", "a.json", "b.json", "--cap", "3"], "--cap: is for depth, not for boxes"),
         (["depth", "a", "b", "--crop", "egen"], "--crop 'egen': allowed are"),

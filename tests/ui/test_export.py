@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from ui import models as listing
 from ui.cli import main
+from ui.commands import models as listing
 
 
-def test_a_checkpoint_becomes_a_bundle_that_answers_the_same(
-    models: Path, pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_checkpoint_becomes_a_bundle_that_predicts_the_same(
+    models: Path, images: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from visionkit.predictor import load
 
@@ -24,7 +24,7 @@ def test_a_checkpoint_becomes_a_bundle_that_answers_the_same(
     assert "model.safetensors" in capsys.readouterr().out
     facts = json.loads((out / "model.json").read_text("utf-8"))
     assert facts["card"] == {"name": "Six", "terms": "free", "seed": 7}
-    assert load(out)(pictures[0]) == load(checkpoint)(pictures[0])
+    assert load(out)(images[0]) == load(checkpoint)(images[0])
 
     assert main(["export", str(checkpoint), "--out", str(out)]) == 2
     assert main(["export", str(out), "--out", str(tmp_path / "half"), "--half"]) == 0
@@ -38,8 +38,8 @@ def test_bad_cards_and_calibration(models: Path, tmp_path: Path, capsys: pytest.
     (tmp_path / "broken.yaml").write_text("a: [1\n")
     for file in ("gone.yaml", "list.yaml", "broken.yaml"):
         assert main([*arguments, "--card", str(tmp_path / file)]) == 3
-        told = capsys.readouterr().err
-        assert file in told and told.count("\n") == 1
+        message = capsys.readouterr().err
+        assert file in message and message.count("\n") == 1
     (tmp_path / "empty").mkdir()
     assert main([*arguments, "--int8", "--calibrate", str(tmp_path / "empty")]) == 3
     assert not (tmp_path / "out").exists()
@@ -55,7 +55,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     patch.undo()
 
 
-def test_the_list_is_kept_and_a_spoilt_one_made_anew(cache: Path) -> None:
+def test_the_list_is_kept_and_a_spoilt_one_made_again(cache: Path) -> None:
     first = listing.known()
     (kept,) = (cache / "visionkit").iterdir()
     assert listing.known() == first and len(first.backbones) > 1000 and "classification" in first.schemes["timm"]
@@ -68,7 +68,7 @@ def test_the_list_is_kept_and_a_spoilt_one_made_anew(cache: Path) -> None:
 def test_models_are_listed(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--models", str(models)]) == 0
     page = capsys.readouterr().out
-    assert "Tells six things apart." in page and "last.ckpt" in page and "timm:NAME" in page
+    assert "Distinguishes six things." in page and "last.ckpt" in page and "timm:NAME" in page
     assert page.count("cannot be used") == 2
     assert main(["models", "resnet50", "--models", str(models)]) == 0
     page = capsys.readouterr().out
@@ -82,14 +82,14 @@ def test_models_are_listed(models: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert len(capsys.readouterr().out.splitlines()) > 200
 
 
-def test_an_unknown_model_is_told_with_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_model_is_reported_with_the_nearest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "resnt50"]) == 2
     assert "did you mean 'resnet50'" in capsys.readouterr().err
     assert main(["models", "--models", str(tmp_path / "gone")]) == 2
 
 
-def test_the_catalogue_shares_bounds_and_renews(models: Path, tmp_path: Path) -> None:
-    from ui.catalogue import Catalogue
+def test_the_model_registry_fractions_bounds_and_renews(models: Path, tmp_path: Path) -> None:
+    from ui.model_registry import ModelRegistry
     from visionkit.errors import CheckpointError, UsageError
 
     folder = tmp_path / "own"
@@ -97,35 +97,35 @@ def test_the_catalogue_shares_bounds_and_renews(models: Path, tmp_path: Path) ->
     for name in ("two", "three"):
         shutil.copytree(models / "good", folder / name)
     weights = (folder / "one" / "model.safetensors").stat().st_size
-    catalogue = Catalogue(folder, memory=int(2.5 * weights))
-    one = catalogue.get("one")
-    assert catalogue.get("one") is one and list(catalogue) == [] and catalogue.loaded("one") is None
+    model_registry = ModelRegistry(folder, memory=int(2.5 * weights))
+    one = model_registry.get("one")
+    assert model_registry.get("one") is one and list(model_registry) == [] and model_registry.loaded("one") is None
     for name in ("one", "two", "one", "three"):
-        loaded = catalogue.get(name)
+        loaded = model_registry.get(name)
         with loaded.lock:
             loaded.predictor()
-    assert list(catalogue) == ["one", "three"] and catalogue.get("one") is one is catalogue.loaded("one")
-    assert weights < catalogue.size <= catalogue.memory
+    assert list(model_registry) == ["one", "three"] and model_registry.get("one") is one is model_registry.loaded("one")
+    assert weights < model_registry.size <= model_registry.memory
     with one.lock:  # it computes: what nobody uses goes first, though it was used later
-        two = catalogue.get("two")
+        two = model_registry.get("two")
         with two.lock:
             two.predictor()
-    assert list(catalogue) == ["one", "two"]
+    assert list(model_registry) == ["one", "two"]
     with pytest.raises(CheckpointError, match="--memory-mb"):
-        Catalogue(folder, memory=weights // 2).get("one")
+        ModelRegistry(folder, memory=weights // 2).get("one")
     with pytest.raises(UsageError, match="downloads no public models"):
-        Catalogue(folder, public=False).get("timm:resnet50")
+        ModelRegistry(folder, public=False).get("timm:resnet50")
     for number in range(100):
-        catalogue.get(f"timm:made_up_{number}")
-    assert len(catalogue._loaded) < 40 and list(catalogue) == ["one", "two"]
+        model_registry.get(f"timm:made_up_{number}")
+    assert len(model_registry._loaded) < 40 and list(model_registry) == ["one", "two"]
     weights = folder / "one" / "model.safetensors"
     import os
 
     os.utime(weights, (1, 1))
-    assert catalogue.get("one") is not one
+    assert model_registry.get("one") is not one
     for outside in ("../own/one", str(folder / "one"), "/etc/passwd", "file:///etc/passwd", "timm:../../x", "http://x"):
         with pytest.raises(UsageError, match="unknown model"):
-            catalogue.get(outside)
-    assert catalogue.entry("timm:resnet50").path == "timm:resnet50"
+            model_registry.get(outside)
+    assert model_registry.entry("timm:resnet50").path == "timm:resnet50"
     with pytest.raises(UsageError, match="did you mean 'three'"):
-        catalogue.get("tree")
+        model_registry.get("tree")

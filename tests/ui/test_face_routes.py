@@ -15,22 +15,22 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from datamodules.scenes import draw_face
 from tasks.face_recognition.chain import FaceChain, fingerprint
 from tasks.face_recognition.finding import CascadeFinder
 from tasks.face_recognition.gallery import Gallery
 from tasks.face_recognition.task import FaceRecognitionTask
-from ui.app import Settings, application
-from ui.catalogue import Catalogue
-from ui.gallery import named
-from ui.guard import FILE_ROUTES
+from ui.commands.gallery import named
+from ui.model_registry import ModelRegistry
 from ui.pages.people import People
-from ui.serving.desk import Desk
-from ui.serving.face_routes import add_face_routes
-from ui.serving.limits import Limits
+from ui.server.app import Settings, application
+from ui.server.face_routes import add_face_routes
+from ui.server.job_queue import JobQueue
+from ui.server.limits import Limits
+from ui.server.security_middleware import FILE_ROUTES
 from visionkit.bundle import save_bundle
 from visionkit.geometry import InputSpec
 from visionkit.predictor import load
+from visionkit.synthetic import draw_face
 from visionkit.tiling import Located
 
 ROC = [[0.01, 0.8, 0.5], [0.0001, 0.1, 0.7], [0.1, 0.95, 0.3], [1.0, 1.0, -1.0]]
@@ -39,11 +39,13 @@ TWO = Located(np.array([[0, 0, 60, 60], [20, 20, 90, 90]], np.float32), np.array
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two face models, the second one without a ROC in its card."""
+    """Two face models, the second one without a ROC in its model card."""
     folder = tmp_path_factory.mktemp("models")
     for seed, name, card in ((0, "faces", {"roc": ROC}), (1, "others", {})):
         torch.manual_seed(seed)
-        task = FaceRecognitionTask("test_resnet", embedding=16, input=InputSpec(size=(32, 32), fit="stretch")).eval()
+        task = FaceRecognitionTask(
+            "test_resnet", embedding=16, input=InputSpec(size=(32, 32), resize_mode="stretch")
+        ).eval()
         save_bundle(task, folder / name, card={"name": name, **card})
     return folder
 
@@ -76,12 +78,12 @@ def _png(pixels: np.ndarray) -> bytes:
 @pytest.fixture
 def ask(models: Path, face: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Sends a request to the two routes; the finder finds two faces in every image."""
-    monkeypatch.setattr(CascadeFinder, "__call__", lambda self, picture: TWO)
-    desk = Desk(Catalogue(models), Limits(picture_mb=1))
+    monkeypatch.setattr(CascadeFinder, "__call__", lambda self, image: TWO)
+    job_queue = JobQueue(ModelRegistry(models), Limits(image_mb=1))
 
     def send(route: str, content: bytes = _png(face), is_readable: bool = True, **asked: Any) -> Any:
         app = FastAPI()
-        add_face_routes(app, People(desk, tmp_path / "people"), tmp_path, is_readable)
+        add_face_routes(app, People(job_queue, tmp_path / "people"), tmp_path, is_readable)
         return TestClient(app).post(f"/api/{route}", params={"model": "faces", **asked}, content=content)
 
     return send
@@ -91,7 +93,7 @@ def test_programs_find_faces(ask: Callable[..., Any], chain: FaceChain, face, mo
     assert ask("find").json() == chain(face).to_json(), "boxes, landmarks and scores of both"
     assert ask("find", drawn=1).content[:2] == b"\xff\xd8"
     none = Located(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
-    monkeypatch.setattr(CascadeFinder, "__call__", lambda self, picture: none)
+    monkeypatch.setattr(CascadeFinder, "__call__", lambda self, image: none)
     assert ask("find").json() == {"kind": "faces", "faces_found": 0, "whole_image": False, "faces": []}
     assert not (tmp_path / "people").exists(), "finding needs no gallery and makes none"
     assert {"/api/find", "/api/identify"} <= set(FILE_ROUTES), "images are larger than other requests"
@@ -120,12 +122,12 @@ def test_programs_identify_people(ask: Callable[..., Any], gallery: Gallery, cha
         ("identify", {"far": "1e-9"}, 400, "supports no rate below"),
         ("identify", {"threshold": "2"}, 400, "threshold 2.0: a cosine lies between -1 and 1"),
         ("identify", {"model": "nobody"}, 400, "unknown model"),
-        ("identify", {"model": "others"}, 400, "no ROC in its card"),
+        ("identify", {"model": "others"}, 400, "no ROC in its model card"),
         ("identify", {"model": "others", "threshold": "0.5"}, 400, "the server's gallery: made by another model"),
         ("find", {"model": "classification/cifar10_resnet9"}, 400, "a face recognition model is needed"),
-        ("find", {"content": b"no image"}, 422, "not a picture"),
-        ("find", {"content": b""}, 400, "send a picture"),
-        ("identify", {"content": bytes(2**20 + 1)}, 422, "a picture may have 1 MB"),
+        ("find", {"content": b"no image"}, 422, "not an image"),
+        ("find", {"content": b""}, 400, "send an image"),
+        ("identify", {"content": bytes(2**20 + 1)}, 422, "an image may have 1 MB"),
         ("identify", {"is_readable": False}, 400, "started without a gallery"),
     ],
 )
@@ -154,7 +156,7 @@ def test_only_the_gallery_that_the_server_was_started_with_is_read(
     inside.enrol("Bo", chain.faces(face, crop=True).embeddings)
     for given, status in ((None, 400), (tmp_path / "people", 200)):
         app = application(
-            Settings(Catalogue(models), "http://testserver", scratch, gallery=given), names=["testserver"]
+            Settings(ModelRegistry(models), "http://testserver", scratch, gallery=given), names=["testserver"]
         )
         client = TestClient(app)  # type: ignore[arg-type]
         response = client.post("/api/identify", params={"model": "faces", "crop": 1}, content=_png(face))

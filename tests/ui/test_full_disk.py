@@ -81,18 +81,18 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_bundle(build(), tmp_path_factory.mktemp("bundle") / "model", card={})
 
 
-def predict(model: Path, pictures: list[Path], out: Path, *more: str) -> int:
-    return main(["predict", str(model), *map(str, pictures[:3]), "--out", str(out), "--draw", *more])
+def predict(model: Path, images: list[Path], out: Path, *more: str) -> int:
+    return main(["predict", str(model), *map(str, images[:3]), "--out", str(out), "--draw", *more])
 
 
 def test_old_records_stay_until_the_new_ones_are_whole(
-    model: Path, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert predict(model, pictures, tmp_path) == 0
+    assert predict(model, images, tmp_path) == 0
     before = (tmp_path / RECORDS).read_bytes()
     drawn = {path: path.read_bytes() for path in (tmp_path / "drawn").iterdir()}
     monkeypatch.setattr("visionkit.atomic.write_whole", full)
-    assert predict(model, pictures[3:], tmp_path, "--overwrite") == 5
+    assert predict(model, images[3:], tmp_path, "--overwrite") == 5
     assert (tmp_path / RECORDS).read_bytes() == before
     assert {path: path.read_bytes() for path in (tmp_path / "drawn").iterdir()} == drawn
     assert sorted(path.name for path in tmp_path.iterdir()) == ["drawn", RECORDS]
@@ -107,7 +107,7 @@ def test_what_was_done_until_then_is_kept_in_whole_lines(tmp_path: Path) -> None
     (tmp_path / RECORDS).unlink()
     with pytest.raises(ZeroDivisionError), records_of(tmp_path):
         raise ZeroDivisionError
-    assert list(tmp_path.iterdir()) == []  # where nothing was answered, the next try finds nothing in its way
+    assert list(tmp_path.iterdir()) == []  # where nothing was predicted, the next try finds nothing in its way
 
 
 @pytest.mark.parametrize("size", [(3, 70_000), (70_000, 3), (2, 65_501)])

@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.scenes import draw_face
 from tasks.face_recognition.alignment import face_view, template
 from tasks.face_recognition.chain import FaceChain, fingerprint
 from tasks.face_recognition.finding import CascadeFinder, DetectionFinder, EyePlacer, suppressed
 from tasks.face_recognition.task import FaceRecognitionTask
 from ui.cli import main
-from ui.gallery import card_curve, operating_point, place_on_curve
+from ui.commands.gallery import card_curve, operating_point, place_on_curve
 from visionkit.bundle import save_bundle
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
 from visionkit.predictions import Detections, Prediction
 from visionkit.predictor import Predictor, load
+from visionkit.synthetic import draw_face
 from visionkit.tiling import Located
 
 ROC = [[0.0, 0.1, 0.9], [0.001, 0.5, 0.7], [0.01, 0.8, 0.5], [0.1, 0.95, 0.3], [1.0, 1.0, -1.0]]
@@ -35,7 +35,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     torch.manual_seed(0)
-    task = FaceRecognitionTask("test_resnet", embedding=16, input=InputSpec(size=(32, 32), fit="stretch")).eval()
+    task = FaceRecognitionTask(
+        "test_resnet", embedding=16, input=InputSpec(size=(32, 32), resize_mode="stretch")
+    ).eval()
     return save_bundle(task, tmp_path_factory.mktemp("models") / "faces", card={"name": "faces", "roc": ROC})
 
 
@@ -50,7 +52,7 @@ def faces(tmp_path: Path) -> list[str]:
     return paths
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> str:
+def message(capsys: pytest.CaptureFixture[str]) -> str:
     captured = capsys.readouterr()
     return captured.out + captured.err
 
@@ -66,13 +68,13 @@ def test_the_whole_road(bundle: Path, faces: list[str], tmp_path: Path, capsys) 
     assert (
         main(["gallery", "identify", people, faces[0], "--threshold", "1", "--draw", f"{tmp_path}/d.png", *model]) == 0
     )
-    assert "nobody known" in told(capsys) and (tmp_path / "d.png").is_file()
+    assert "nobody known" in message(capsys) and (tmp_path / "d.png").is_file()
     assert main(["gallery", "verify", faces[0], faces[0], *model]) == 0
-    assert "the same person" in told(capsys)
+    assert "the same person" in message(capsys)
     assert main(["gallery", "verify", faces[2], "--gallery", people, "--name", "bo", "--json", *model]) == 0
     assert json.loads(capsys.readouterr().out)["same"] is True
     assert main(["gallery", "list", people, "--check"]) == 0
-    assert "2 people; 3 embeddings checked" in told(capsys)
+    assert "2 people; 3 embeddings checked" in message(capsys)
     # Refusals, each with its status and one line, and the gallery as it was.
     for arguments, status, said in (
         (["enrol", people, faces[3], "--name", "ADA", *model], 2, "--add"),
@@ -83,16 +85,16 @@ def test_the_whole_road(bundle: Path, faces: list[str], tmp_path: Path, capsys) 
         (["identify", people, faces[0], "--far", "0.0001", *model], 2, "supports no rate below"),
         (["remove", people, "--name", "Adda"], 2, "did you mean 'Ada'"),
         (["lst", people], 2, "did you mean 'list'"),
-        (["verify", faces[0], *model], 2, "two PICTUREs"),
+        (["verify", faces[0], *model], 2, "two Images"),
         (["verify", faces[0], faces[1], "--roc", "missing.json", *model], 3, "no such file"),
     ):
         assert main(["gallery", *arguments]) == status, arguments
-        text = told(capsys)
+        text = message(capsys)
         assert said in text and len(text.strip().splitlines()) == 1, text
     plain = Image.new("RGB", (200, 150), (90, 120, 140))
     plain.save(tmp_path / "plain.png")
     assert main(["gallery", "enrol", people, f"{tmp_path}/plain.png", "--name", "Cy", "--model", str(bundle)]) == 3
-    assert "no face found" in told(capsys)
+    assert "no face found" in message(capsys)
     assert main(["gallery", "remove", people, "--name", "Bo"]) == 0
     assert main(["gallery", "list", people, "--json"]) == 0
     assert [each["name"] for each in json.loads(capsys.readouterr().out.splitlines()[-1])] == ["Ada"]
@@ -103,7 +105,7 @@ def test_two_forms_of_one_name_are_one_person(bundle: Path, faces: list[str], tm
     model = ["--crop", "--model", str(bundle)]
     assert main(["gallery", "enrol", people, faces[0], "--name", apart, *model]) == 0
     assert main(["gallery", "enrol", people, faces[1], "--name", composed, *model]) == 2
-    assert "enrolled already" in told(capsys)
+    assert "enrolled already" in message(capsys)
     assert main(["gallery", "verify", faces[0], "--gallery", people, "--name", composed, *model]) == 0
     assert main(["gallery", "remove", people, "--name", composed]) == 0
     capsys.readouterr()
@@ -124,9 +126,9 @@ def test_a_gallery_that_holds_both_forms_becomes_one_person_and_forgets_both(
     capsys.readouterr()
     assert main(["gallery", "list", str(people), "--json"]) == 0
     (person,) = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert person["name"] == "Zo\u00eb" and person["pictures"] == 2
+    assert person["name"] == "Zo\u00eb" and person["images"] == 2
     assert main(["gallery", "remove", str(people), "--name", "zoe\u0308"]) == 0
-    assert "2 embeddings overwritten" in told(capsys)
+    assert "2 embeddings overwritten" in message(capsys)
 
 
 def test_a_broken_file_does_not_stop_identify(bundle: Path, faces: list[str], tmp_path: Path, capsys) -> None:
@@ -134,7 +136,7 @@ def test_a_broken_file_does_not_stop_identify(bundle: Path, faces: list[str], tm
     assert main(["gallery", "enrol", people, faces[0], "--name", "Ada", *model]) == 0
     (tmp_path / "broken.png").write_bytes(Path(faces[1]).read_bytes()[:300])
     assert main(["gallery", "identify", people, str(tmp_path / "broken.png"), faces[0], *model]) == 3
-    text = told(capsys)
+    text = message(capsys)
     assert "visionkit: skipped: " in text and "Ada (1.000)" in text
 
 
@@ -149,30 +151,30 @@ def test_a_folder_of_people_is_enrolled_and_what_cannot_be_used_is_reported(
     (root / "Ada" / "broken.png").write_bytes(b"no image")
     (root / "Nobody").mkdir()
     assert main(["gallery", "enrol", people, str(root), *model]) == 3
-    text = told(capsys)
+    text = message(capsys)
     assert "skipped: " in text and "broken.png" in text and "Nobody: no image with one face" in text
     assert "2 people enrolled, 2 skipped" in text
     assert main(["gallery", "list", people, "--json"]) == 0
-    found = {each["name"]: each["pictures"] for each in json.loads(capsys.readouterr().out.splitlines()[-1])}
+    found = {each["name"]: each["images"] for each in json.loads(capsys.readouterr().out.splitlines()[-1])}
     assert found == {"Ada": 2, "B\u00f6": 2}
     assert main(["gallery", "enrol", people, str(root), *model]) == 2
-    assert "already enrolled; add the images with --add" in told(capsys)
+    assert "already enrolled; add the images with --add" in message(capsys)
     assert main(["gallery", "enrol", people, str(tmp_path / "root" / "Nobody"), *model]) == 3
-    assert "no sub-folders in it" in told(capsys)
+    assert "no sub-folders in it" in message(capsys)
 
 
 def test_one_face_under_two_names_is_reported(bundle: Path, faces: list[str], tmp_path: Path, capsys) -> None:
     people, model = str(tmp_path / "people"), ["--crop", "--model", str(bundle)]
     assert main(["gallery", "enrol", people, faces[0], "--name", "Ada", *model]) == 0
-    assert "alike" not in told(capsys)
+    assert "alike" not in message(capsys)
     assert main(["gallery", "enrol", people, faces[0], "--name", "Bo", *model]) == 0
-    assert "Bo and Ada are alike by 1.000; is one person enrolled under two names?" in told(capsys)
+    assert "Bo and Ada are alike by 1.000; is one person enrolled under two names?" in message(capsys)
     assert main(["gallery", "enrol", people, faces[0], "--name", "ada", "--add", *model]) == 0
-    text = told(capsys)
+    text = message(capsys)
     assert "ada and Bo are alike" in text and "ada and Ada" not in text
 
 
-def test_of_faces_that_overlap_the_surest_is_kept() -> None:
+def test_of_faces_that_overlap_the_highest_scoring_is_kept() -> None:
     boxes = np.array([[10, 10, 50, 50], [14, 12, 52, 50], [20, 20, 30, 30], [80, 10, 120, 50]], np.float32)
     assert suppressed(boxes, np.array([0.6, 0.9, 0.7, 0.5], np.float32)).tolist() == [1, 3]
     assert suppressed(np.zeros((0, 4), np.float32), np.zeros(0, np.float32)).tolist() == []
@@ -182,25 +184,25 @@ def test_what_is_hardly_a_face_is_refused_by_its_score(bundle: Path, tmp_path: P
     box = np.array([[10, 10, 90, 90]], np.float32)
     for score, fine in ((0.3, False), (0.8, True)):
         found = Located(box, np.array([score], np.float32))
-        chain = FaceChain(load(bundle), lambda picture, found=found: found)
-        picture = np.full((100, 100, 3), 90, np.uint8)
+        chain = FaceChain(load(bundle), lambda image, found=found: found)
+        image = np.full((100, 100, 3), 90, np.uint8)
         if fine:
-            assert len(chain.one(picture)) == 1
+            assert len(chain.one(image)) == 1
         else:
             with pytest.raises(DataError, match=r"score 0\.30, below 0\.45, so it is hardly a face"):
-                chain.one(picture)
-        assert len(chain(picture)) == 1, "it is shown all the same, with its score"
+                chain.one(image)
+        assert len(chain(image)) == 1, "it is shown all the same, with its score"
 
 
 def test_a_gallery_of_another_model_has_status_4(bundle: Path, faces: list[str], tmp_path: Path, capsys) -> None:
     other = FaceRecognitionTask(
-        "test_resnet", embedding=16, input=InputSpec(size=(32, 32), fit="stretch"), mirror=False
+        "test_resnet", embedding=16, input=InputSpec(size=(32, 32), resize_mode="stretch"), flip_tta=False
     )
     save_bundle(other, tmp_path / "other", card={"roc": ROC})
     people = str(tmp_path / "people")
     assert main(["gallery", "enrol", people, faces[0], "--name", "Ada", "--crop", "--model", str(bundle)]) == 0
     assert main(["gallery", "identify", people, faces[0], "--crop", "--model", str(tmp_path / "other")]) == 4
-    assert "another model" in told(capsys)
+    assert "another model" in message(capsys)
 
 
 def test_a_damaged_gallery_has_status_3(bundle: Path, faces: list[str], tmp_path: Path, capsys) -> None:
@@ -209,7 +211,7 @@ def test_a_damaged_gallery_has_status_3(bundle: Path, faces: list[str], tmp_path
     file = people / "vectors.f32"
     file.write_bytes(file.read_bytes()[:-4])
     assert main(["gallery", "list", str(people)]) == 3
-    assert "cut off" in told(capsys)
+    assert "cut off" in message(capsys)
 
 
 def test_the_operating_point() -> None:
@@ -232,11 +234,11 @@ class _Finds:
 
     classes = ("cat", "face")
 
-    def __call__(self, picture: np.ndarray) -> Detections:
+    def __call__(self, image: np.ndarray) -> Detections:
         boxes = np.array([(10, 10, 60, 70), (80, 20, 110, 60), (0, 0, 9, 9)], np.float32)
         return Detections(
             classes=self.classes,
-            size=picture.shape[:2],
+            size=image.shape[:2],
             boxes=boxes,
             scores=np.array([0.9, 0.8, 0.7], np.float32),
             labels=np.array([1, 0, 1]),
@@ -250,27 +252,27 @@ def chain_of(bundle: Path, **parts) -> FaceChain:
 
 
 def test_a_detection_model_finds_faces(bundle: Path) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (100, 130, 3), dtype=np.uint8)
-    answer = chain_of(bundle, finder=DetectionFinder(_Finds(), threshold=0.6))(picture)
-    assert len(answer) == 2 and np.allclose(np.linalg.norm(answer.embeddings, axis=1), 1, atol=1e-5)
-    assert not np.isnan(answer.landmarks).any()
+    image = np.random.default_rng(0).integers(0, 256, (100, 130, 3), dtype=np.uint8)
+    prediction = chain_of(bundle, finder=DetectionFinder(_Finds(), threshold=0.6))(image)
+    assert len(prediction) == 2 and np.allclose(np.linalg.norm(prediction.embeddings, axis=1), 1, atol=1e-5)
+    assert not np.isnan(prediction.landmarks).any()
     with pytest.raises(UsageError, match="none is 'dog'"):
         DetectionFinder(_Finds(), label="dog")
 
 
 def test_several_faces_are_refused_until_one_is_named(bundle: Path) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (100, 130, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (100, 130, 3), dtype=np.uint8)
     chain = chain_of(bundle, finder=DetectionFinder(_Finds(), threshold=0.6))
     with pytest.raises(DataError, match=r"2 faces \(1: 10, 10, 60, 70; 2: .*which one is meant"):
-        chain.one(picture)
-    assert np.array_equal(chain.one(picture, face=2).boxes[0], [0, 0, 9, 9])
+        chain.one(image)
+    assert np.array_equal(chain.one(image, face=2).boxes[0], [0, 0, 9, 9])
 
 
 def test_aligned_faces_embed_as_their_crops_do(bundle: Path) -> None:
-    """A face found in a photo and the same face as an aligned picture are one and the same to the network."""
+    """A face found in a photo and the same face as an aligned image are one and the same to the network."""
     photo = draw_face(0, 1, 3, size=(256, 256))
 
-    def given(picture: np.ndarray) -> Located:
+    def given(image: np.ndarray) -> Located:
         return Located(photo.box[None], np.ones(1, np.float32), photo.landmarks[None])
 
     chain = chain_of(bundle, finder=given)
@@ -282,12 +284,12 @@ def test_aligned_faces_embed_as_their_crops_do(bundle: Path) -> None:
 
 def test_the_embedded_finder_and_its_landmarks() -> None:
     data = pytest.importorskip("skimage.data")
-    picture = data.astronaut()
-    found = CascadeFinder()(picture)
+    image = data.astronaut()
+    found = CascadeFinder()(image)
     assert len(found.boxes) == 1 and 0.5 < found.scores[0] < 1
     x1, y1, x2, y2 = found.boxes[0]
     assert x1 < 205 < x2 and y1 < 105 < y2
-    points = EyePlacer()(picture, found.boxes)[0]
+    points = EyePlacer()(image, found.boxes)[0]
     assert abs(points[0] - (204, 103)).max() < 10 and abs(points[1] - (246, 103)).max() < 10
     assert points[2, 1] > points[:2, 1].max() and points[3:, 1].min() > points[2, 1]
 
@@ -300,7 +302,9 @@ def test_a_place_without_eyes_gets_an_average_face() -> None:
 
 
 def test_a_checkpoint_and_its_bundle_are_one_model() -> None:
-    task = FaceRecognitionTask("test_resnet", identities=3, embedding=16, input=InputSpec(size=(32, 32), fit="stretch"))
+    task = FaceRecognitionTask(
+        "test_resnet", identities=3, embedding=16, input=InputSpec(size=(32, 32), resize_mode="stretch")
+    )
     served = task.served()
     assert fingerprint(task.config, task.state_dict()) == fingerprint(served.config, served.state_dict())
     served.network.head.layers[2].weight.data[0, 0] += 1
@@ -315,20 +319,20 @@ def test_a_checkpoint_and_its_bundle_are_one_model() -> None:
 # ---------------------------------------------------------------------- the page and programs
 
 
-def test_a_served_face_model_searches_faces_and_says_where_it_found_none(bundle: Path, monkeypatch) -> None:
-    from ui.answering import answer
-    from ui.catalogue import Catalogue
+def test_a_served_face_model_searches_faces_and_states_where_it_found_none(bundle: Path, monkeypatch) -> None:
+    from ui.inference import predict
+    from ui.model_registry import ModelRegistry
     from visionkit.images import ImageSource
 
-    catalogue = Catalogue(bundle.parent)
-    name = next(each.name for each in catalogue.entries() if each.path == str(bundle))
+    model_registry = ModelRegistry(bundle.parent)
+    name = next(each.name for each in model_registry.entries() if each.path == str(bundle))
     photo = ImageSource(np.random.default_rng(0).integers(0, 256, (100, 130, 3), dtype=np.uint8))
 
     def served(**options: Any) -> Any:
-        return answer(catalogue, name, photo, options=options, strict=True).prediction
+        return predict(model_registry, name, photo, options=options, strict=True).prediction
 
     found = Located(np.array([[10, 10, 60, 70]], np.float32), np.array([0.7], np.float32))
-    monkeypatch.setattr(CascadeFinder, "__call__", lambda self, picture: found)
+    monkeypatch.setattr(CascadeFinder, "__call__", lambda self, image: found)
     expected = chain_of(bundle)(photo)
     assert served() == expected
     record = served().to_json()
@@ -336,10 +340,10 @@ def test_a_served_face_model_searches_faces_and_says_where_it_found_none(bundle:
     assert record["faces"][0]["score"] == pytest.approx(0.7) and record["faces"][0]["box"] == [10, 10, 60, 70]
 
     none = Located(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
-    monkeypatch.setattr(CascadeFinder, "__call__", lambda self, picture: none)
+    monkeypatch.setattr(CascadeFinder, "__call__", lambda self, image: none)
     record = served().to_json()
     assert (record["faces_found"], record["whole_image"]) == (0, True)
-    assert [face["score"] for face in record["faces"]] == [None], "nobody was sure of anything"
+    assert [face["score"] for face in record["faces"]] == [None], "nobody was confident of anything"
     assert Prediction.from_json(json.loads(json.dumps(record))) == served()
     assert served().text() == "0 faces found; the whole image was taken as one face"
     assert chain_of(bundle)(photo).to_json() == {
@@ -357,15 +361,15 @@ def test_a_served_face_model_searches_faces_and_says_where_it_found_none(bundle:
 def test_the_page_enrols_identifies_compares_and_forgets(
     bundle: Path, faces: list[str], tmp_path: Path, monkeypatch
 ) -> None:
-    from ui.answering import Upload
-    from ui.catalogue import Catalogue
+    from ui.inference import Upload
+    from ui.model_registry import ModelRegistry
     from ui.pages.people import People
-    from ui.serving.desk import Desk
+    from ui.server.job_queue import JobQueue
 
-    catalogue = Catalogue(bundle.parent)
-    people = People(Desk(catalogue), tmp_path / "gallery")
-    entry = next(each for each in catalogue.entries() if each.path == str(bundle))
-    monkeypatch.setattr(People, "model", entry)  # in place of the starter
+    model_registry = ModelRegistry(bundle.parent)
+    people = People(JobQueue(model_registry), tmp_path / "gallery")
+    entry = next(each for each in model_registry.entries() if each.path == str(bundle))
+    monkeypatch.setattr(People, "model", entry)  # in place of the example model
     uploads = [Upload(path, Path(path).name) for path in faces]
     assert "enrolled" in people.enrol(uploads[0], "Ada <b>", True, None, False)
     assert people.listed() == [["Ada <b>", "1"]]
@@ -375,16 +379,16 @@ def test_the_page_enrols_identifies_compares_and_forgets(
     with pytest.raises(UsageError, match="enrolled already"):
         people.enrol(uploads[1], "ada <B>", True, None, False)
     assert "<" not in people.remove("Ada <b>") and people.listed() == []
-    with pytest.raises(UsageError, match="picture first"):
+    with pytest.raises(UsageError, match="image first"):
         people.identify(None, True, 0.01)
-    from ui.serving.desk import Busy, TooSlow
-    from ui.serving.limits import Limits
+    from ui.server.job_queue import Busy, TooSlow
+    from ui.server.limits import Limits
 
-    crowded = People(Desk(catalogue), tmp_path / "gallery")
-    monkeypatch.setattr(crowded.desk, "_waiting", crowded.desk.limits.queue)
+    crowded = People(JobQueue(model_registry), tmp_path / "gallery")
+    monkeypatch.setattr(crowded.job_queue, "_waiting", crowded.job_queue.limits.queue)
     with pytest.raises(Busy):
         crowded.identify(uploads[0], True, 0.01)
-    slow = People(Desk(catalogue, Limits(timeout=0.5)), tmp_path / "gallery")
+    slow = People(JobQueue(model_registry, Limits(timeout=0.5)), tmp_path / "gallery")
     embedded, late = FaceChain.one, threading.Event()
 
     def slowly(*given: Any) -> Any:
@@ -396,7 +400,7 @@ def test_the_page_enrols_identifies_compares_and_forgets(
     with pytest.raises(TooSlow):
         slow.enrol(uploads[0], "Grace", True, None, False)
     late.set()
-    while slow.desk.running:
+    while slow.job_queue.running:
         time.sleep(0.01)
-    assert people.listed() == [], "told that it took too long, and not enrolled after that"
+    assert people.listed() == [], "reported that it took too long, and not enrolled after that"
     assert not [path for path in (tmp_path / "gallery").rglob("*") if path.suffix in (".png", ".jpg")]

@@ -15,12 +15,12 @@ def test_a_label_map_is_shown_redrawn_and_handed_out(tmp_path) -> None:
 
     labels = np.zeros((300, 2 * SIDE), dtype=np.uint8)
     labels[:, SIDE:] = 1
-    answer, picture = LabelMap(("sky", "<b>road</b>"), labels), np.full((*labels.shape, 3), 90, np.uint8)
-    kept, drawn, opacity, rows, path = VIEW.show(answer, picture, Downloads(tmp_path))
+    prediction, image = LabelMap(("sky", "<b>road</b>"), labels), np.full((*labels.shape, 3), 90, np.uint8)
+    kept, drawn, opacity, rows, path = VIEW.show(prediction, image, Downloads(tmp_path))
     assert drawn.shape == (150, SIDE, 3) and kept[0].size == (150, SIDE)
     assert rows == [["sky", "50.0%", 300 * SIDE], ["<b>road</b>", "50.0%", 300 * SIDE]]
     clear, full = _redraw(kept, 0), _redraw(kept, 100)
-    assert (clear[-1, 40:60] == 90).all(), "without opacity the picture is as it was"
+    assert (clear[-1, 40:60] == 90).all(), "without opacity the image is as it was"
     assert not np.array_equal(full[-1, 50], full[-1, -50]) and opacity == 55
     with Image.open(path) as file:
         assert file.mode == "P" and np.array_equal(np.asarray(file), labels)

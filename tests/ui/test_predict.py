@@ -20,13 +20,13 @@ from visionkit.errors import DataError
 
 
 @pytest.fixture
-def mixed(tmp_path: Path, pictures: list[Path], bad: dict[str, Path]) -> Path:
-    """A folder of folders with same-named pictures and three broken ones."""
+def mixed(tmp_path: Path, images: list[Path], bad: dict[str, Path]) -> Path:
+    """A folder of folders with same-named images and three broken ones."""
     folder = tmp_path / "in"
     for place in ("a", "b"):
         (folder / place).mkdir(parents=True)
-        shutil.copy(pictures[5], folder / place / "same.jpg")
-    shutil.copy(pictures[8], folder / "a" / "same.png")
+        shutil.copy(images[5], folder / place / "same.jpg")
+    shutil.copy(images[8], folder / "a" / "same.png")
     for name in ("truncated", "zero", "text"):
         shutil.copy(bad[name], folder / "b" / f"{name}.jpg")
     return folder
@@ -36,77 +36,81 @@ def _records(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / RECORDS).read_text("utf-8").splitlines()]
 
 
-def test_bad_pictures_are_told_and_skipped_and_the_rest_is_done(
+def test_bad_images_are_reported_and_skipped_and_the_rest_is_done(
     mixed: Path, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     assert main(["predict", str(models / "good"), str(mixed), "--out", str(out), "--draw", "--batch-size", "2"]) == 3
-    told = capsys.readouterr()
-    skipped = [line for line in told.err.splitlines() if "skipped: " in line and not line.startswith("3 images")]
+    message = capsys.readouterr()
+    skipped = [line for line in message.err.splitlines() if "skipped: " in line and not line.startswith("3 images")]
     assert len(skipped) == 3 and all(any(name in line for line in skipped) for name in ("truncated", "zero", "text"))
-    assert f"3 images, 3 skipped: {out / RECORDS}" in told.err
-    assert "same.png" in told.out and "%" in told.out
+    assert f"3 images, 3 skipped: {out / RECORDS}" in message.err
+    assert "same.png" in message.out and "%" in message.out
     names = sorted(str(path.relative_to(out)) for path in out.rglob("*.*"))
     assert names == ["drawn/a/same.jpg", "drawn/a/same.png.jpg", "drawn/b/same.jpg", RECORDS]
     with Image.open(out / "drawn" / "a" / "same.jpg") as drawn:
         height, width = _records(out)[0]["size"]
-        assert drawn.height / drawn.width == pytest.approx(height / width, abs=0.02)  # small pictures are drawn larger
+        assert drawn.height / drawn.width == pytest.approx(height / width, abs=0.02)  # small images are drawn larger
 
 
 def test_records_equal_the_predictor_to_the_digit(
-    models: Path, pictures: list[Path], capsys: pytest.CaptureFixture[str]
+    models: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     from visionkit.images import ImageSource
     from visionkit.predictor import load
 
     model = models / "run" / "checkpoints" / "last.ckpt"
-    arguments = ["predict", str(model), *map(str, pictures), "--batch-size", "1"]
+    arguments = ["predict", str(model), *map(str, images), "--batch-size", "1"]
     assert main(arguments) == 0
-    told = capsys.readouterr()
+    message = capsys.readouterr()
     predictor = load(model)
-    records = [json.loads(line) for line in told.out.splitlines()]
-    assert [record["source"] for record in records] == list(map(str, pictures))
-    for path, record in zip(pictures, records, strict=True):
+    records = [json.loads(line) for line in message.out.splitlines()]
+    assert [record["source"] for record in records] == list(map(str, images))
+    for path, record in zip(images, records, strict=True):
         assert record["size"] == list(ImageSource(path).size)
         assert record["prediction"] == predictor(path).to_json()
-    assert told.err == ""
+    assert message.err == ""
 
 
 def test_top_cuts_the_record_and_several_predictors_keep_the_order(
-    models: Path, pictures: list[Path], capsys: pytest.CaptureFixture[str]
+    models: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["predict", str(models / "good"), str(pictures[0]), "--top", "2"]) == 0
+    assert main(["predict", str(models / "good"), str(images[0]), "--top", "2"]) == 0
     (record,) = map(json.loads, capsys.readouterr().out.splitlines())
-    shares = record["prediction"]["probabilities"]
-    assert len(shares) == 2 and set(shares) < set(CLASSES) and list(shares.values()) == sorted(shares.values())[::-1]
+    fractions = record["prediction"]["probabilities"]
+    assert (
+        len(fractions) == 2
+        and set(fractions) < set(CLASSES)
+        and list(fractions.values()) == sorted(fractions.values())[::-1]
+    )
 
-    from ui.predict import answers
+    from ui.commands.predict import predictions
     from visionkit.predictor import load
 
     predictors = [load(models / "good") for _ in range(2)]
-    told = list(answers(predictors, pictures * 2, batch_size=1))
-    assert [path for path, _, _ in told] == pictures * 2
-    assert [result.prediction for _, _, result in told[:20]] == [predictors[0](path) for path in pictures]
+    message = list(predictions(predictors, images * 2, batch_size=1))
+    assert [path for path, _, _ in message] == images * 2
+    assert [result.prediction for _, _, result in message[:20]] == [predictors[0](path) for path in images]
 
 
-def test_a_picture_named_twice_is_answered_once_and_many_make_no_table(
-    models: Path, pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_an_image_named_twice_is_predicted_once_and_many_make_no_table(
+    models: Path, images: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     many = tmp_path / "many"
     many.mkdir()
     for number in range(FEW + 1):
-        shutil.copy(pictures[15], many / f"{number:02d}.gif")
+        shutil.copy(images[15], many / f"{number:02d}.gif")
     out = tmp_path / "out"
     assert main(["predict", str(models / "good"), str(many), str(many / "*.gif"), "--out", str(out)]) == 0
     assert len(_records(out)) == FEW + 1
-    told = capsys.readouterr()
-    assert told.out == "" and f"{FEW + 1} images: " in told.err
+    message = capsys.readouterr()
+    assert message.out == "" and f"{FEW + 1} images: " in message.err
 
 
-def test_results_below_the_source_are_not_predicted_again(models: Path, pictures: list[Path], tmp_path: Path) -> None:
+def test_results_below_the_source_are_not_predicted_again(models: Path, images: list[Path], tmp_path: Path) -> None:
     photos, out = tmp_path / "photos", tmp_path / "photos" / "out"
     photos.mkdir()
-    shutil.copy(pictures[15], photos / "a.gif")
+    shutil.copy(images[15], photos / "a.gif")
     line = ["predict", str(models / "good"), str(photos), "--out", str(out), "--draw"]
     assert main(line) == 0
     assert len(list((out / "drawn").iterdir())) == 1
@@ -116,9 +120,9 @@ def test_results_below_the_source_are_not_predicted_again(models: Path, pictures
     assert main([*line[:2], str(out / "drawn"), "--out", str(tmp_path / "other")]) == 0, "who names it gets it"
 
 
-def test_records_are_not_overwritten_unless_allowed(models: Path, pictures: list[Path], tmp_path: Path) -> None:
+def test_records_are_not_overwritten_unless_allowed(models: Path, images: list[Path], tmp_path: Path) -> None:
     (tmp_path / RECORDS).write_text("precious")
-    arguments = ["predict", str(models / "good"), str(pictures[0]), "--out", str(tmp_path)]
+    arguments = ["predict", str(models / "good"), str(images[0]), "--out", str(tmp_path)]
     assert main(arguments) == 2
     assert (tmp_path / RECORDS).read_text() == "precious"
     assert main([*arguments, "--overwrite"]) == 0
@@ -130,30 +134,30 @@ def test_records_are_not_overwritten_unless_allowed(models: Path, pictures: list
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("truncated", "truncated"), ("zero", "0 bytes"), ("text", "not a picture"), ("bomb", "169 megapixels")],
+    [("truncated", "truncated"), ("zero", "0 bytes"), ("text", "not an image"), ("bomb", "169 megapixels")],
 )
-def test_a_bad_picture_alone(
+def test_a_bad_image_alone(
     name: str, said: str, bad: dict[str, Path], models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["predict", str(models / "good"), str(bad[name])]) == 3
-    told = capsys.readouterr()
-    assert told.out == "" and told.err.count("\n") == 1 and said in told.err and str(bad[name]) in told.err
+    message = capsys.readouterr()
+    assert message.out == "" and message.err.count("\n") == 1 and said in message.err and str(bad[name]) in message.err
 
 
-def test_sources_without_a_picture(tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sources_without_an_image(tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "notes.txt").write_text("x")
     for source, said in ((tmp_path, "no images in this folder"), (tmp_path / "x.jpg", "no such file")):
         assert main(["predict", str(models / "good"), str(source)]) == 3
-        told = capsys.readouterr().err
-        assert said in told and told.count("\n") == 1
+        message = capsys.readouterr().err
+        assert said in message and message.count("\n") == 1
 
 
-def test_a_missing_source_among_others_is_told(
-    tmp_path: Path, models: Path, pictures: list[Path], capsys: pytest.CaptureFixture[str]
+def test_a_missing_source_among_others_is_reported(
+    tmp_path: Path, models: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["predict", str(models / "good"), str(tmp_path / "gone.jpg"), str(pictures[0])]) == 3
-    told = capsys.readouterr()
-    assert len(told.out.splitlines()) == 1 and "gone.jpg" in told.err
+    assert main(["predict", str(models / "good"), str(tmp_path / "gone.jpg"), str(images[0])]) == 3
+    message = capsys.readouterr()
+    assert len(message.out.splitlines()) == 1 and "gone.jpg" in message.err
 
 
 def _foreign(folder: Path) -> dict[str, tuple[str, int, str]]:
@@ -173,17 +177,17 @@ def _foreign(folder: Path) -> dict[str, tuple[str, int, str]]:
     }
 
 
-def test_models_that_cannot_be_used(tmp_path: Path, pictures: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_that_cannot_be_used(tmp_path: Path, images: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     for name, (model, status, said) in _foreign(tmp_path).items():
-        assert main(["predict", model, str(pictures[0])]) == status, name
-        told = capsys.readouterr().err
-        assert told.count("\n") == 1 and said in told, (name, told)
+        assert main(["predict", model, str(images[0])]) == status, name
+        message = capsys.readouterr().err
+        assert message.count("\n") == 1 and said in message, (name, message)
 
 
 def test_what_this_machine_lacks(
-    tmp_path: Path, models: Path, pictures: list[Path], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, models: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["predict", str(models / "good"), str(pictures[0])]
+    arguments = ["predict", str(models / "good"), str(images[0])]
     assert main([*arguments, "--devices", "99"]) == 5
     assert "--devices 99" in capsys.readouterr().err
     assert main([*arguments, "--engine", "onnx"]) == 4
@@ -195,7 +199,7 @@ def test_what_this_machine_lacks(
 
 def test_a_full_disk_ends_with_one_line(
     models: Path,
-    pictures: list[Path],
+    images: list[Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -205,9 +209,9 @@ def test_a_full_disk_ends_with_one_line(
         pytest.skip("no /dev/full here to stand for a full disk")
     (tmp_path / "part").symlink_to(full)
     monkeypatch.setattr("visionkit.atomic.beside", lambda target: tmp_path / "part")
-    assert main(["predict", str(models / "good"), str(pictures[0]), "--out", str(tmp_path), "--overwrite"]) == 5
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1 and "No space left" in told
+    assert main(["predict", str(models / "good"), str(images[0]), "--out", str(tmp_path), "--overwrite"]) == 5
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and "No space left" in message
 
 
 def test_drawings_never_meet(tmp_path: Path) -> None:
@@ -224,10 +228,10 @@ def test_images_of_one_name_have_ids_of_their_own(tmp_path: Path) -> None:
     from visionkit.predictions import Detections
 
     one = np.ones(1)
-    answer = Detections(("a",), (9, 9), np.array([[0, 0, 4, 4.0]]), one, np.zeros(1, int))
+    prediction = Detections(("a",), (9, 9), np.array([[0, 0, 4, 4.0]]), one, np.zeros(1, int))
     coco = CocoResults(tmp_path)
     for name in ("a/000001.jpg", "b/000001.jpg", "2.jpg", "b/1.png", "x/cat.jpg", "y/cat.jpg", "x/²3.jpg"):
-        coco.add(Path(name), answer, (9, 9))
+        coco.add(Path(name), prediction, (9, 9))
     ids = [image["id"] for image in coco.images]
     assert ids == [1, 2, 3, 4, "cat", "cat-2", "²3"] and [row["image_id"] for row in coco.results] == ids
     labels = {
@@ -242,9 +246,9 @@ def test_images_of_one_name_have_ids_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text(json.dumps(labels))
     known = CocoResults(tmp_path, tmp_path / "labels.json")
     for name in ("p/b/1.jpg", "p/a/1.jpg", "elsewhere/2.jpg"):
-        known.add(Path(name), answer, (9, 9))
+        known.add(Path(name), prediction, (9, 9))
     assert [row["image_id"] for row in known.results] == [6, 5, 7]
-    with pytest.raises(DataError, match="no picture"):
-        known.add(Path("c/1.jpg"), answer, (9, 9))
+    with pytest.raises(DataError, match="no image"):
+        known.add(Path("c/1.jpg"), prediction, (9, 9))
     with pytest.raises(DataError, match="a second image"):
-        known.add(Path("again/2.jpg"), answer, (9, 9))
+        known.add(Path("again/2.jpg"), prediction, (9, 9))

@@ -13,7 +13,7 @@ import pytest
 from tests.ui.browser import PATIENCE, chromium, needs_chromium
 from tests.ui.conftest import served
 from tests.ui.proxies import NGINX, nginx, small_proxy
-from ui.serving.login import Accounts, add_account
+from ui.server.login import Accounts, add_account
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:gradio.queueing")
 ROOT = "/demo"
@@ -22,7 +22,7 @@ needs_nginx = pytest.mark.skipif(not Path(NGINX).exists(), reason="no nginx: ins
 
 @pytest.fixture(scope="module")
 def port(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A demo with a login that is told its path."""
+    """A demo with a login that is reported its path."""
     folder = tmp_path_factory.mktemp("proxied")
     add_account(folder / "accounts", "ada", "long enough")
     with served(models, folder, accounts=Accounts(folder / "accounts"), root_path=ROOT) as demo:
@@ -76,10 +76,10 @@ PROXIES: tuple[Any, ...] = (
 
 @needs_chromium
 @pytest.mark.parametrize("proxy", PROXIES)
-def test_a_visitor_logs_in_gets_an_answer_and_logs_out(
+def test_a_visitor_logs_in_gets_an_predictions_and_logs_out(
     port: int,
     browser: Any,
-    pictures: list[Path],
+    images: list[Path],
     tmp_path: Path,
     proxy: Callable[[int, Path], contextlib.AbstractContextManager[str]],
 ) -> None:
@@ -90,7 +90,10 @@ def test_a_visitor_logs_in_gets_an_answer_and_logs_out(
         outside: list[str] = []
         page.on("request", lambda asked: asked.url.startswith((address, "data:", "blob:")) or outside.append(asked.url))
         refused: list[str] = []
-        page.on("response", lambda answer: answer.status >= 400 and refused.append(f"{answer.status} {answer.url}"))
+        page.on(
+            "response",
+            lambda prediction: prediction.status >= 400 and refused.append(f"{prediction.status} {prediction.url}"),
+        )
         page.goto(f"{address}{ROOT}/classification")
         assert page.url.startswith(f"{address}{ROOT}/login?")
         page.locator("input[name=username]").fill("ada")
@@ -98,9 +101,11 @@ def test_a_visitor_logs_in_gets_an_answer_and_logs_out(
         page.get_by_role("button").click()
         page.wait_for_url(f"{address}{ROOT}/classification")
         page.locator("input[type=file]").first.wait_for(state="attached")
-        with page.expect_response(lambda answer: "/gradio_api/queue/data" in answer.url and answer.status == 200):
-            page.locator("input[type=file]").first.set_input_files(str(pictures[0]))
-        page.get_by_text("The answer appears here.", exact=True).wait_for(state="hidden")
+        with page.expect_response(
+            lambda prediction: "/gradio_api/queue/data" in prediction.url and prediction.status == 200
+        ):
+            page.locator("input[type=file]").first.set_input_files(str(images[0]))
+        page.get_by_text("The response appears here.", exact=True).wait_for(state="hidden")
         assert outside == [] and refused == []
         page.goto(f"{address}{ROOT}/logout")
         page.goto(f"{address}{ROOT}/classification")

@@ -5,7 +5,7 @@ import pytest
 from ui.cli import main
 
 
-def test_writes_a_set_and_says_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_writes_a_set_and_states_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "set"
     assert main(["scenes", "--out", str(out), "--count", "6", "--size", "40", "50", "--max-size", "60", "70"]) == 0
     printed = capsys.readouterr().out

@@ -17,7 +17,7 @@ import yaml
 
 from tests.real_data import ROOT
 from ui.cli import build_parser
-from ui.serve import check, listen
+from ui.commands.serve import check, listen
 from visionkit.errors import UsageError
 
 SERVE = ROOT / "configs" / "serve"
@@ -68,7 +68,7 @@ def test_any_asgi_server_runs_it_with_options_of_a_variable(models: Path, tmp_pa
         ("--device tpu", "--device"),
     ],
 )
-def test_options_that_are_wrong_are_told_before_anything_is_imported(options: str, said: str) -> None:
+def test_options_that_are_wrong_are_reported_before_anything_is_imported(options: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         check(build_parser("serve").parse(shlex.split(options)))
 

@@ -1,4 +1,4 @@
-"""What makes the demo a server: the desk, its figures, the login, the sweeping, and the routes for programs."""
+"""What makes the demo a server: the job queue, its figures, the login, the sweeping, and the routes for programs."""
 
 from __future__ import annotations
 
@@ -14,63 +14,63 @@ import httpx
 import pytest
 
 from tests.ui.conftest import Demo
-from ui.serving.limits import Limits
-from ui.serving.login import COOKIE, TRIES, Accounts, Login, add_account
-from ui.serving.metrics import Metrics
-from ui.serving.sweeper import Sweeper
+from ui.server.limits import Limits
+from ui.server.login import COOKIE, TRIES, Accounts, Login, add_account
+from ui.server.metrics import Metrics
+from ui.server.temp_cleanup import Sweeper
 from visionkit.errors import DataError, UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:gradio.queueing")  # its use of pandas
 
 
-# ---------------------------------------------------------------------- the desk
+# ---------------------------------------------------------------------- the job queue
 
 
-def _desk(**limits):
-    from ui.catalogue import Catalogue
-    from ui.serving.desk import Desk
+def _job_queue(**limits):
+    from ui.model_registry import ModelRegistry
+    from ui.server.job_queue import JobQueue
 
-    return Desk(Catalogue(), Limits(**limits))
+    return JobQueue(ModelRegistry(), Limits(**limits))
 
 
-def test_no_more_run_than_may_and_who_comes_then_is_told() -> None:
-    from ui.serving.desk import Busy
+def test_no_more_run_than_may_and_who_comes_then_is_reported() -> None:
+    from ui.server.job_queue import Busy
 
-    desk, gate, begun, most = _desk(concurrency=2, queue=3, timeout=20), threading.Event(), [], []
+    job_queue, gate, begun, most = _job_queue(concurrency=2, queue=3, timeout=20), threading.Event(), [], []
 
     def work(check):
         begun.append(1)
-        most.append(desk.running)
+        most.append(job_queue.running)
         gate.wait(20)
         return len(begun)
 
     results: list[object] = []
-    threads = [threading.Thread(target=lambda: results.append(desk.run(work, None))) for _ in range(5)]
+    threads = [threading.Thread(target=lambda: results.append(job_queue.run(work, None))) for _ in range(5)]
     for thread in threads[:2]:
         thread.start()
-    _until(lambda: desk.running == 2)
+    _until(lambda: job_queue.running == 2)
     for thread in threads[2:]:
         thread.start()
-    _until(lambda: desk.waiting == 3)
+    _until(lambda: job_queue.waiting == 3)
     with pytest.raises(Busy, match="3 requests are waiting"):
-        desk.run(work, None)
+        job_queue.run(work, None)
     gate.set()
     for thread in threads:
         thread.join(20)
     assert len(results) == 5 and max(most) == 2
-    _until(lambda: desk.running == desk.waiting == 0)
-    assert 'visionkit_failures_total{model="unknown",reason="busy",task="unknown"} 1' in desk.metrics.text()
+    _until(lambda: job_queue.running == job_queue.waiting == 0)
+    assert 'visionkit_failures_total{model="unknown",reason="busy",task="unknown"} 1' in job_queue.metrics.text()
 
 
-def test_who_waits_too_long_is_told_and_long_work_ends() -> None:
-    from ui.serving.desk import TooSlow
+def test_who_waits_too_long_is_reported_and_long_work_ends() -> None:
+    from ui.server.job_queue import TooSlow
 
     def own(check):
         raise TimeoutError("the network of somebody else")
 
     with pytest.raises(TimeoutError, match="somebody else"):
-        _desk(timeout=20).run(own, None)
-    desk, ended = _desk(concurrency=1, timeout=0.3), threading.Event()
+        _job_queue(timeout=20).run(own, None)
+    job_queue, ended = _job_queue(concurrency=1, timeout=0.3), threading.Event()
 
     def work(check) -> None:
         try:
@@ -82,21 +82,21 @@ def test_who_waits_too_long_is_told_and_long_work_ends() -> None:
             raise
 
     start = time.monotonic()
-    with pytest.raises(TooSlow, match=r"no answer within 0\.3 seconds"):
-        desk.run(work, None)
+    with pytest.raises(TooSlow, match=r"no response within 0\.3 seconds"):
+        job_queue.run(work, None)
     assert time.monotonic() - start < 5 and ended.wait(5)
-    assert desk.run(lambda check: 7, None) == 7, "the seat is free again"
+    assert job_queue.run(lambda check: 7, None) == 7, "the seat is free again"
 
 
 def test_a_failure_reaches_who_asked_and_nobody_else() -> None:
-    desk = _desk(concurrency=1)
+    job_queue = _job_queue(concurrency=1)
     with pytest.raises(ZeroDivisionError):
-        desk.run(lambda check: 1 // 0, None)
+        job_queue.run(lambda check: 1 // 0, None)
     with pytest.raises(DataError, match="torn"):
-        desk.run(lambda check: _raise(DataError("torn")), "anything")
-    assert desk.run(lambda check: "well", None) == "well"
-    text = desk.metrics.text()
-    assert 'reason="defect"' in text and 'reason="picture"' in text and 'model="anything"' not in text
+        job_queue.run(lambda check: _raise(DataError("torn")), "anything")
+    assert job_queue.run(lambda check: "well", None) == "well"
+    text = job_queue.metrics.text()
+    assert 'reason="defect"' in text and 'reason="image"' in text and 'model="anything"' not in text
 
 
 def _raise(error: Exception) -> None:
@@ -113,7 +113,7 @@ def _until(ready, seconds: float = 10) -> None:
 # ---------------------------------------------------------------------- figures
 
 
-def test_the_figures_read_as_prometheus_wants_them() -> None:
+def test_the_figures_read_as_prometheus_requires_them() -> None:
     metrics = Metrics()
     metrics.count("asked_total", "Requests.", model='a"b\\c\nd')
     metrics.count("asked_total", "Requests.", model='a"b\\c\nd')
@@ -214,8 +214,8 @@ def _asker(accounts: Accounts, root: str = ""):
             "headers": [(key.replace("_", "-").encode(), value.encode()) for key, value in headers.items()],
         }
         asyncio.run(login(scope, receive, send))
-        told = {key.decode(): value.decode() for key, value in sent[0]["headers"]}
-        return sent[0]["status"], told, sent[1]["body"].decode()
+        report = {key.decode(): value.decode() for key, value in sent[0]["headers"]}
+        return sent[0]["status"], report, sent[1]["body"].decode()
 
     return ask
 
@@ -243,7 +243,7 @@ def test_a_right_password_opens_and_a_session_holds(accounts: Accounts) -> None:
     assert ask("/", cookie=session)[2] == "inside" and ask("/", cookie=f"other=1; {session}")[2] == "inside"
     for broken in (session[:-1], session.replace("=", "=x", 1), f"{COOKIE}=", f"{COOKIE}=a.b", f"{COOKIE}=é.é"):
         assert ask("/", cookie=broken)[0] == 401
-    # A program is told by a success, and its cookie is the same.
+    # A program is reported by a success, and its cookie is the same.
     status, headers, body = ask("/login", "POST", good)
     assert status == 200 and "success" in body and COOKIE in headers["set-cookie"]
     for target in ("//evil.example", "https://evil.example", "/\\evil.example", "javascript:x"):
@@ -276,8 +276,8 @@ def test_basic_opens_for_programs(accounts: Accounts) -> None:
 def test_guessing_ends(accounts: Accounts) -> None:
     ask = _asker(accounts)
     wrong = {"username": "ada", "password": "guess"}
-    told = [ask("/login", "POST", wrong)[0] for _ in range(TRIES["address"][0] + 2)]
-    assert told == [401] * TRIES["address"][0] + [429, 429]
+    message = [ask("/login", "POST", wrong)[0] for _ in range(TRIES["address"][0] + 2)]
+    assert message == [401] * TRIES["address"][0] + [429, 429]
     assert ask("/login", "POST", {"username": "ada", "password": "correct horse"})[0] == 429
 
 
@@ -302,16 +302,16 @@ def test_under_a_path_of_a_proxy(accounts: Accounts) -> None:
 # ---------------------------------------------------------------------- routes
 
 
-def test_one_request_gives_the_answer_or_the_drawing(demo: Demo, models: Path, pictures: list[Path]) -> None:
+def test_one_request_gives_the_predictions_or_the_drawing(demo: Demo, models: Path, images: list[Path]) -> None:
     from visionkit.predictor import load
 
-    expected = load(models / "good")(pictures[0]).to_json()
+    expected = load(models / "good")(images[0]).to_json()
     with httpx.Client(base_url=demo.address, timeout=60) as session:
-        sent = session.post("/api/predict?model=good", content=pictures[0].read_bytes())
+        sent = session.post("/api/predict?model=good", content=images[0].read_bytes())
         assert sent.status_code == 200 and sent.json() == expected
-        part = {"picture": (pictures[0].name, pictures[0].read_bytes())}
+        part = {"image": (images[0].name, images[0].read_bytes())}
         assert session.post("/api/predict?model=good", files=part).json() == expected
-        drawn = session.post("/api/predict?model=good&drawn=1", content=pictures[0].read_bytes())
+        drawn = session.post("/api/predict?model=good&drawn=1", content=images[0].read_bytes())
         assert drawn.headers["content-type"] == "image/jpeg" and drawn.content[:2] == b"\xff\xd8"
         assert {entry["name"] for entry in session.get("/api/models").json()} >= {"good", "broken"}
         health = session.get("/health").json()
@@ -325,43 +325,43 @@ def test_one_request_gives_the_answer_or_the_drawing(demo: Demo, models: Path, p
 @pytest.mark.parametrize(
     ("model", "body", "status", "said"),
     [
-        ("good", b"this is no picture", 422, "not a picture"),
+        ("good", b"this is no picture", 422, "not an image"),
         ("good", b"", 400, "curl"),
         ("goud", None, 400, "did you mean 'good'"),
         ("", None, 400, "choose a model"),
         ("broken", None, 500, "cannot be read"),
     ],
 )
-def test_a_program_is_told_what_was_wrong(
-    demo: Demo, pictures: list[Path], model: str, body: bytes | None, status: int, said: str
+def test_a_program_is_reported_what_was_wrong(
+    demo: Demo, images: list[Path], model: str, body: bytes | None, status: int, said: str
 ) -> None:
-    content = pictures[0].read_bytes() if body is None else body
-    told = httpx.post(f"{demo.address}/api/predict", params={"model": model}, content=content, timeout=60)
-    assert told.status_code == status and said in told.json()["error"]
-    assert "/tmp" not in told.text
+    content = images[0].read_bytes() if body is None else body
+    message = httpx.post(f"{demo.address}/api/predict", params={"model": model}, content=content, timeout=60)
+    assert message.status_code == status and said in message.json()["error"]
+    assert "/tmp" not in message.text
 
 
-def test_a_program_gives_options_of_the_call_and_is_told_of_wrong_ones(demo: Demo, pictures: list[Path]) -> None:
+def test_a_program_gives_options_of_the_call_and_is_warned_of_wrong_ones(demo: Demo, images: list[Path]) -> None:
     def ask(model: str, **options: Any) -> httpx.Response:
         address = f"{demo.address}/api/predict"
-        return httpx.post(address, params={"model": model, **options}, content=pictures[0].read_bytes(), timeout=60)
+        return httpx.post(address, params={"model": model, **options}, content=images[0].read_bytes(), timeout=60)
 
     few = ask("detection/bccd_fcos", max_detections=2, score_threshold=0.0)
     assert few.status_code == 200 and len(few.json()["objects"]) == 2
     for model, options, said in (
         ("detection/bccd_fcos", {"nms_treshold": 0.3}, "did you mean 'nms_threshold'"),
         ("detection/bccd_fcos", {"score_threshold": "high"}, "score_threshold 'high': a number from 0 to 1"),
-        ("detection/bccd_fcos", {"max_detections": 2.5}, "a whole number is wanted"),
+        ("detection/bccd_fcos", {"max_detections": 2.5}, "a whole number is required"),
         ("super_resolution/x2", {"tile": 0}, "takes no options by request"),
     ):
-        told = ask(model, **options)
-        assert told.status_code == 400 and said in told.json()["error"], told.text
+        message = ask(model, **options)
+        assert message.status_code == 400 and said in message.json()["error"], message.text
 
 
 # ---------------------------------------------------------------------- tools for assistants
 
 
-def test_an_assistant_lists_and_calls_the_tools(demo: Demo, models: Path, pictures: list[Path]) -> None:
+def test_an_assistant_lists_and_calls_the_tools(demo: Demo, models: Path, images: list[Path]) -> None:
     import base64
     import json
 
@@ -371,9 +371,11 @@ def test_an_assistant_lists_and_calls_the_tools(demo: Demo, models: Path, pictur
 
         def ask(method: str, **params: object) -> dict:
             message = {"jsonrpc": "2.0", "id": 7, "method": method, "params": params}
-            told = session.post("/mcp", json=message, headers={"accept": "application/json, text/event-stream"}).json()
-            assert told["jsonrpc"] == "2.0" and told["id"] == 7
-            return told
+            report = session.post(
+                "/mcp", json=message, headers={"accept": "application/json, text/event-stream"}
+            ).json()
+            assert report["jsonrpc"] == "2.0" and report["id"] == 7
+            return report
 
         begun = ask("initialize", protocolVersion="2025-03-26", capabilities={}, clientInfo={})["result"]
         assert begun["protocolVersion"] == "2025-03-26" and begun["serverInfo"]["name"] == "visionkit"
@@ -383,19 +385,19 @@ def test_an_assistant_lists_and_calls_the_tools(demo: Demo, models: Path, pictur
         assert {tool["name"] for tool in ask("tools/list")["result"]["tools"]} == {"models", "predict"}
         listed = json.loads(ask("tools/call", name="models", arguments={})["result"]["content"][0]["text"])
         assert {"good", "broken"} <= {entry["name"] for entry in listed}
-        picture = base64.b64encode(pictures[0].read_bytes()).decode()
-        told = ask("tools/call", name="predict", arguments={"model": "good", "picture": picture, "drawn": True})
-        text, image = told["result"]["content"]
-        expected = load(models / "good")(pictures[0]).to_json()
+        source_image = base64.b64encode(images[0].read_bytes()).decode()
+        report = ask("tools/call", name="predict", arguments={"model": "good", "image": source_image, "drawn": True})
+        text, image = report["result"]["content"]
+        expected = load(models / "good")(images[0]).to_json()
         assert json.loads(text["text"]) == json.loads(json.dumps(expected))
         assert image["mimeType"] == "image/jpeg" and base64.b64decode(image["data"])[:2] == b"\xff\xd8"
-        wrong = ask("tools/call", name="predict", arguments={"model": "goud", "picture": picture})["result"]
+        wrong = ask("tools/call", name="predict", arguments={"model": "goud", "image": source_image})["result"]
         assert wrong["isError"] and "did you mean 'good'" in wrong["content"][0]["text"]
         for arguments in (
             {},
             {"model": "good"},
-            {"model": "good", "picture": "/etc/passwd"},
-            {"model": 1, "picture": []},
+            {"model": "good", "image": "/etc/passwd"},
+            {"model": 1, "image": []},
         ):
             assert ask("tools/call", name="predict", arguments=arguments)["result"]["isError"]
         assert ask("tools/call", name="rm")["error"]["code"] == -32602

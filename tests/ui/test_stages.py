@@ -1,4 +1,4 @@
-"""A long command says what it does, in lines, while a library is silenced; a quick one says nothing."""
+"""A long command states what it does, in lines, while a library is silenced; a quick one carries no information."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import time
 
 from ui.stages import stages
-from visionkit.quiet import quiet
+from visionkit.log_filters import quiet
 
 
 def test_a_slow_stage_is_named_and_named_again_although_streams_are_held_back(capsys):
@@ -19,11 +19,11 @@ def test_a_slow_stage_is_named_and_named_again_although_streams_are_held_back(ca
             time.sleep(0.7)
         begin("checking the graph", 3, 7)
         time.sleep(0.3)
-    told = capsys.readouterr().err.splitlines()
-    assert told[0] == "visionkit: building the graph ..."
-    assert re.fullmatch(r"visionkit: building the graph, \d+ s so far \.\.\.", told[1])
-    assert "visionkit: checking the graph: 3 of 7 ..." in told
-    assert not any("noise" in line or "reading" in line for line in told)
+    message = capsys.readouterr().err.splitlines()
+    assert message[0] == "visionkit: building the graph ..."
+    assert re.fullmatch(r"visionkit: building the graph, \d+ s so far \.\.\.", message[1])
+    assert "visionkit: checking the graph: 3 of 7 ..." in message
+    assert not any("noise" in line or "reading" in line for line in message)
 
 
 def test_what_is_quick_is_not_named(capsys):

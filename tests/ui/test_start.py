@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-STARTERS = Path(__file__).parents[2] / "ui" / "starters"
+EXAMPLE_MODELS = Path(__file__).parents[2] / "ui" / "starters"
 
 PREDICT = """
 import sys
@@ -29,14 +29,14 @@ assert isinstance(torch.compile(layer), OptimizedModule) and torch.compiler.disa
 assert disable_compiler(lambda number: number + 1)(2) == 3
 pooling = sys.modules["torchvision.ops.roi_align"]
 assert pooling.is_compile_supported("cpu") is torch._dynamo.utils.is_compile_supported("cpu")
-print("as wanted")
+print("as requested")
 """
 
 
 def test_a_prediction_imports_neither_compiler_nor_tracker_nor_augmentation(tmp_path):
     image = tmp_path / "image.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(image)
-    model = STARTERS / "classification" / "cifar10_resnet9"
+    model = EXAMPLE_MODELS / "classification" / "cifar10_resnet9"
     done = subprocess.run(
         [sys.executable, "-c", PREDICT, str(model), str(image), str(tmp_path / "out")],
         capture_output=True,
@@ -45,4 +45,4 @@ def test_a_prediction_imports_neither_compiler_nor_tracker_nor_augmentation(tmp_
         cwd=Path(__file__).parents[2],
         check=False,
     )
-    assert done.returncode == 0 and done.stdout.endswith("as wanted\n"), done.stderr[-2000:]
+    assert done.returncode == 0 and done.stdout.endswith("as requested\n"), done.stderr[-2000:]

@@ -13,14 +13,14 @@ def test_the_page_is_made_without_what_is_heavy() -> None:
     code = (
         "import sys, tempfile\n"
         "from pathlib import Path\n"
-        "from ui.app import Settings, application\n"
-        "from ui.catalogue import Catalogue\n"
+        "from ui.server.app import Settings, application\n"
+        "from ui.model_registry import Model registry\n"
         "with tempfile.TemporaryDirectory() as folder:\n"
-        "    application(Settings(Catalogue(), 'http://127.0.0.1:1', Path(folder)))\n"
+        "    application(Settings(Model registry(), 'http://127.0.0.1:1', Path(folder)))\n"
         f"print('HEAVY', [name for name in {HEAVY} if name in sys.modules])\n"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert told.stdout.strip().endswith("HEAVY []"), told.stdout + told.stderr[-2000:]
+    message = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert message.stdout.strip().endswith("HEAVY []"), message.stdout + message.stderr[-2000:]
 
 
 def test_gradio_is_imported_without_reading_its_own_sources() -> None:
@@ -35,6 +35,6 @@ def test_gradio_is_imported_without_reading_its_own_sources() -> None:
         "assert gradio.Image.upload and not any(type(each).__module__.startswith('ui.') for each in sys.meta_path)\n"
         "print('PARSED', len(parsed))\n"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert told.returncode == 0, told.stderr
-    assert int(told.stdout.rpartition("PARSED ")[2]) < 10, "about two hundred without the hook"
+    message = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert message.returncode == 0, message.stderr
+    assert int(message.stdout.rpartition("PARSED ")[2]) < 10, "about two hundred without the hook"

@@ -1,4 +1,7 @@
-"""Every task that has a starter, in the browser: an example, an upload, the drawing, a knob, the json; and people."""
+"""Every task that has an example model, in the browser: an example, an upload, the drawing, a control, the json.
+
+And people.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from PIL import Image
 
 from tests.ui.browser import Watched, needs_chromium
 from tests.ui.conftest import Demo
-from ui import texts
-from ui.answering import examined
-from ui.catalogue import Entry, find_starters
+from ui import strings
+from ui.inference import examined
+from ui.model_registry import ModelEntry, find_example_models
 from ui.views import views
 from visionkit.images import ImageSource
 from visionkit.registry import task_names
@@ -24,22 +27,22 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::Warning:gradio.queueing"),  # its use of pandas
 ]
 
-WITHOUT_KNOBS = {"classification", "faces", "answers"}
-"""Kinds of answers in which nothing can be turned; of several heads, in what is shown first."""
+WITHOUT_CONTROLS = {"classification", "faces", "multitask"}
+"""Types of predictions in which nothing can be turned; of several heads, in what is shown first."""
 
 PHOTO = "astronaut.png"
 """Of scikit-image: a face, things, near and far."""
 
 
 def _cases() -> list[object]:
-    """One test for each starter; those after a task's first are slow. A task without one is skipped by name."""
-    starters = [entry for entry in find_starters() if not entry.fault]
-    tasks = list(dict.fromkeys([*task_names(), *(entry.task for entry in starters)]))
+    """One test for each example model; those after a task's first are slow. A task without one is skipped by name."""
+    example_models = [entry for entry in find_example_models() if not entry.fault]
+    tasks = list(dict.fromkeys([*task_names(), *(entry.task for entry in example_models)]))
     cases: list[object] = []
     for task in tasks:
-        own = [entry for entry in starters if entry.task == task]
+        own = [entry for entry in example_models if entry.task == task]
         if not own:
-            reason = f"no starter of {task} in ui/starters/{task}"
+            reason = f"no example model of {task} in ui/starters/{task}"
             cases.append(pytest.param(None, id=task, marks=pytest.mark.skip(reason=reason)))
         for number, entry in enumerate(own):
             marks = [pytest.mark.slow] if number else []
@@ -47,14 +50,14 @@ def _cases() -> list[object]:
     return cases
 
 
-def test_starters_are_whole() -> None:
-    """A starter that cannot be used would otherwise be left out in silence."""
-    assert [entry.fault for entry in find_starters() if entry.fault] == []
-    assert len(find_starters()) >= 8
+def test_example_models_are_whole() -> None:
+    """An example model that cannot be used would otherwise be left out in silence."""
+    assert [entry.fault for entry in find_example_models() if entry.fault] == []
+    assert len(find_example_models()) >= 8
 
 
-def _upload(entry: Entry, folder: Path) -> tuple[Path, int, int]:
-    """The middle of the starter's own example, or of a photo; with its width and height, which no example has."""
+def _upload(entry: ModelEntry, folder: Path) -> tuple[Path, int, int]:
+    """The middle of the example model's own example, or of a photo; with its width and height, which no example has."""
     import skimage
 
     own = sorted(Path(entry.path).glob("examples/*.*"))
@@ -71,14 +74,14 @@ def _path(task: str) -> str:
 
 
 @pytest.mark.parametrize("entry", _cases())
-def test_a_starter(entry: Entry, watched: Watched, demo: Demo, tmp_path: Path) -> None:
+def test_a_example_model(entry: ModelEntry, watched: Watched, demo: Demo, tmp_path: Path) -> None:
     page = watched.page
-    picture, width, height = _upload(entry, tmp_path)
-    loaded = demo.catalogue.get(entry.name)
+    image, width, height = _upload(entry, tmp_path)
+    loaded = demo.model_registry.get(entry.name)
     with loaded.lock:
         predictor: Any = loaded.predictor()
         faces = entry.task == "face_recognition"
-        expected = examined(predictor, ImageSource(picture), {}).prediction if faces else predictor(picture)
+        expected = examined(predictor, ImageSource(image), {}).prediction if faces else predictor(image)
         assert expected is not None
 
     watched.open(_path(entry.task))
@@ -89,43 +92,43 @@ def test_a_starter(entry: Entry, watched: Watched, demo: Demo, tmp_path: Path) -
     column = page.locator(f"#vk-{expected.kind}")
     page.locator(".vk-examples button img").first.click()
     watched.done()
-    watched.until(lambda: watched.whole(expected.kind), "the answer on the example is not drawn")
+    watched.until(lambda: watched.whole(expected.kind), "the prediction on the example is not drawn")
     example = watched.drawn(expected.kind)
 
     # An upload, in its place.
-    watched.upload(picture)
-    watched.answered(width, height)
-    watched.until(lambda: watched.whole(expected.kind), "the answer on the upload is not drawn")
+    watched.upload(image)
+    watched.result(width, height)
+    watched.until(lambda: watched.whole(expected.kind), "the prediction on the upload is not drawn")
     assert watched.drawn(expected.kind) != example
     kept = tmp_path / "answer.png"
     page.screenshot(path=kept, full_page=True)
     with Image.open(kept) as shot:
         assert shot.width == 1280 and len(shot.convert("RGB").getcolors(2**24)) > 100, "the screenshot is empty"
 
-    # The file holds what Python says.
+    # The file holds what Python states.
     with page.expect_download() as download:
         page.locator("#vk-download").click()
     download.value.save_as(tmp_path / "answer.json")
     assert json.loads((tmp_path / "answer.json").read_text("utf-8")) == json.loads(json.dumps(expected.summary()))
     assert download.value.suggested_filename == "middle.json"
 
-    # A knob, by the keyboard; the network is not asked again.
-    knobs = column.locator("input[type=range]")
-    assert (knobs.count() == 0) == (expected.kind in WITHOUT_KNOBS)
-    if knobs.count():
+    # A control, by the keyboard; the network is not asked again.
+    controls = column.locator("input[type=range]")
+    assert (controls.count() == 0) == (expected.kind in WITHOUT_CONTROLS)
+    if controls.count():
         before = watched.drawn(expected.kind)
-        with loaded.lock:  # whoever wants the network now, waits
-            knobs.first.focus()
+        with loaded.lock:  # whoever needs the network now, waits
+            controls.first.focus()
             page.keyboard.press("End")
-            watched.until(lambda: watched.drawn(expected.kind) != before, "the knob changes nothing")
-            watched.until(lambda: watched.whole(expected.kind), "what the knob changed is not drawn")
+            watched.until(lambda: watched.drawn(expected.kind) != before, "the control changes nothing")
+            watched.until(lambda: watched.whole(expected.kind), "what the control changed is not drawn")
 
     # An option of the call; here the network is asked again.
     option = views()[expected.kind].option
     assert page.locator("#vk-knob").is_visible() == (option is not None)
     if option:
         value = option.values[-1]
-        other = loaded.predictor()(picture, **{option.name: value})
+        other = loaded.predictor()(image, **{option.name: value})
         assert len(other.above()) != len(expected.above()), "the option changes nothing"
         watched.choose(f"{value:g}", "#vk-knob")
         column.get_by_text(f"{len(other.above())} of {len(other)} objects").wait_for()
@@ -135,8 +138,8 @@ def test_people_are_enrolled_found_and_forgotten(watched: Watched) -> None:
     """Beside the page of faces: somebody is enrolled under a name that is markup, found in a photo, and forgotten."""
     import skimage
 
-    if not any(entry.task == "face_recognition" for entry in find_starters()):
-        pytest.skip("no starter of face_recognition in ui/starters/face_recognition")
+    if not any(entry.task == "face_recognition" for entry in find_example_models()):
+        pytest.skip("no example model of face_recognition in ui/starters/face_recognition")
     page, name = watched.page, "Ada <img src=x>"
     photo = Path(skimage.__file__).parent / "data" / PHOTO
     watched.open(_path("face_recognition"))
@@ -147,14 +150,14 @@ def test_people_are_enrolled_found_and_forgotten(watched: Watched) -> None:
     people.locator("#vk-people-enrol").click()
     people.locator("#vk-people-message").get_by_text(f"{name} is enrolled").wait_for()
 
-    people.get_by_role("tab", name=texts.PEOPLE_IDENTIFY).click()
+    people.get_by_role("tab", name=strings.PEOPLE_IDENTIFY).click()
     tab = people.get_by_role("tabpanel").filter(visible=True)
     tab.locator("input[type=file]").first.set_input_files(photo)
     tab.locator("img").first.wait_for()
-    tab.get_by_role("button", name=texts.PEOPLE_IDENTIFY, exact=True).click()
+    tab.get_by_role("button", name=strings.PEOPLE_IDENTIFY, exact=True).click()
     tab.get_by_text(name).filter(visible=True).first.wait_for()
 
-    people.get_by_role("tab", name=texts.PEOPLE_LIST).click()
+    people.get_by_role("tab", name=strings.PEOPLE_LIST).click()
     people.get_by_role("tabpanel").filter(visible=True).get_by_text(name).filter(visible=True).first.wait_for()
     watched.choose(name, "#vk-people-who")
     people.locator("#vk-people-remove").click()
@@ -163,8 +166,8 @@ def test_people_are_enrolled_found_and_forgotten(watched: Watched) -> None:
 
 
 def test_the_whole_way_by_keyboard(watched: Watched, demo: Demo, tmp_path: Path) -> None:
-    """Tab and Enter alone: every stop can be seen, an example is chosen, and its answer downloaded."""
-    entry = find_starters()[0]
+    """Tab and Enter alone: every stop can be seen, an example is chosen, and its prediction downloaded."""
+    entry = find_example_models()[0]
     page = watched.page
     watched.open(_path(entry.task))
     stops: list[str] = []

@@ -1,4 +1,4 @@
-"""See why, compare, many pictures, video and camera, in the browser, as a visitor uses them."""
+"""See why, compare, many images, video and camera, in the browser, as a visitor uses them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.ui.browser import Watched, needs_chromium
-from ui import texts
-from ui.app import TOOLS
+from ui import strings
+from ui.server.app import TOOLS
 from visionkit.registry import task_names
 from visionkit.video import VideoWriter
 
@@ -22,12 +22,12 @@ pytestmark = [
 ]
 
 
-def test_why_an_answer_came_about_is_drawn(watched: Watched, pictures: list[Path]) -> None:
+def test_why_an_predictions_came_about_is_drawn(watched: Watched, images: list[Path]) -> None:
     page = watched.page
     watched.open("classification")
     watched.choose("Six things")
     assert not page.locator("#vk-why").is_visible()
-    watched.upload(pictures[0])
+    watched.upload(images[0])
     page.locator("#vk-facts").wait_for()
     page.locator("#vk-why > button").click()
     page.locator("#vk-why-button").click()
@@ -35,12 +35,12 @@ def test_why_an_answer_came_about_is_drawn(watched: Watched, pictures: list[Path
     assert watched.whole("why")
 
 
-def test_two_models_are_compared_on_one_picture(watched: Watched, pictures: list[Path]) -> None:
+def test_two_models_are_compared_on_one_image(watched: Watched, images: list[Path]) -> None:
     page = watched.page
     watched.open("compare")
     watched.choose("Six things", "#vk-model-1")
     watched.choose("</script>", "#vk-model-2")
-    watched.upload(pictures[0])
+    watched.upload(images[0])
     for side in ("side-1", "side-2"):
         page.locator(f"#vk-{side} img").wait_for()
         watched.until(lambda side=side: watched.whole(side), "no drawing")
@@ -51,19 +51,19 @@ def test_two_models_are_compared_on_one_picture(watched: Watched, pictures: list
     assert page.locator("#vk-side-1 img").is_visible()
 
 
-def test_many_pictures_give_one_archive(
-    watched: Watched, pictures: list[Path], bad: dict[str, Path], tmp_path: Path
+def test_many_images_give_one_archive(
+    watched: Watched, images: list[Path], bad: dict[str, Path], tmp_path: Path
 ) -> None:
     page = watched.page
     with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
-        archive.write(pictures[1], "in/one.jpg")
+        archive.write(images[1], "in/one.jpg")
     watched.open("batch")
     watched.choose("Six things")
-    page.locator("#vk-files input[type=file]").first.set_input_files([pictures[0], bad["text"], tmp_path / "some.zip"])
+    page.locator("#vk-files input[type=file]").first.set_input_files([images[0], bad["text"], tmp_path / "some.zip"])
     page.locator("#vk-files").get_by_text("some").first.wait_for()
     page.locator("#vk-batch-run").click()
     page.locator("#vk-archive").wait_for()
-    assert texts.seen(3, 3, "pictures", 1) in page.locator("#vk-message").inner_text()
+    assert strings.seen(3, 3, "images", 1) in page.locator("#vk-message").inner_text()
     with page.expect_download() as download:
         page.locator("#vk-archive").click()
     download.value.save_as(tmp_path / "results.zip")
@@ -92,11 +92,11 @@ def test_a_video_is_drawn_and_plays(watched: Watched, tmp_path: Path) -> None:
     assert [record["frame"] for record in records] == [0, 2, 4, 6, 8, 10]
 
 
-def test_a_camera_is_looked_at_as_it_runs(watched: Watched) -> None:
+def test_a_camera_is_processed_as_it_runs(watched: Watched) -> None:
     page = watched.page
     watched.open("video")
     watched.choose("Six things")
-    page.get_by_role("tab", name=texts.VIDEO_LIVE).click()
+    page.get_by_role("tab", name=strings.VIDEO_LIVE).click()
     page.locator("#vk-camera").get_by_text("Click to Access Webcam").click()
     page.locator("#vk-camera video").wait_for()
     page.locator("#vk-camera .button-wrap button").first.click()

@@ -3,7 +3,7 @@
     python -m tests.visionkit.hostile_models --seeds 0-299
 
 Each seed changes one model: a value of `model.json` or of a checkpoint's header, bytes of a file, the header or the
-numbers of its weights, the kind of a file. It is opened in a process of its own, listed, described and asked about an
+numbers of its weights, the type of a file. It is opened in a process of its own, listed, described and asked about an
 image. Per seed, this prints what was changed, the outcome, seconds of a processor and the highest memory used.
 """
 
@@ -29,7 +29,7 @@ from typing import Any
 
 from tests.processes import SERVER
 
-STARTERS = Path(__file__).parents[2] / "ui" / "starters"
+EXAMPLE_MODELS = Path(__file__).parents[2] / "ui" / "starters"
 SECONDS, BYTES = 5.0, 2 * 2**30
 """What one model may take: seconds of a processor, which other work does not lengthen, and memory."""
 WAIT = 40 * SECONDS
@@ -63,7 +63,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 def change_values(facts: dict[str, Any], rng: random.Random) -> str:
     """Changes one to three values of a description in place; returns what was changed."""
-    told = []
+    message = []
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         path = rng.choice([each for each in places(facts) if rng.random() < 0.2 or each[0] != "card"] or [("task",)])
         holder = facts
@@ -80,18 +80,18 @@ def change_values(facts: dict[str, Any], rng: random.Random) -> str:
             new = old[: len(old) // 2] if rng.random() < 0.4 else old * rng.choice((2, 50, 5000))
         elif kind < 0.42 and isinstance(holder, dict):
             del holder[path[-1]]
-            told.append(f"{'.'.join(map(str, path))} deleted")
+            message.append(f"{'.'.join(map(str, path))} deleted")
             continue
         elif kind < 0.48 and isinstance(holder, dict):
             new = old
             holder[
-                rng.choice(("start_from", "checkpoint_path", "pretrained", "width", "zzz", "classes", "skeleton"))
+                rng.choice(("init_from", "checkpoint_path", "pretrained", "width", "zzz", "classes", "skeleton"))
             ] = rng.choice(VALUES)
         else:
             new = copy.deepcopy(rng.choice(VALUES))
         holder[path[-1]] = new
-        told.append(f"{'.'.join(map(str, path))} = {ascii(new)[:50]}")
-    return "; ".join(told)
+        message.append(f"{'.'.join(map(str, path))} = {ascii(new)[:50]}")
+    return "; ".join(message)
 
 
 def flip(path: Path, rng: random.Random) -> str:
@@ -154,7 +154,7 @@ def deep_json(path: Path, rng: random.Random) -> str:
 
 
 def weights_header(path: Path, rng: random.Random) -> str:
-    """Changes what a safetensors file says of its tensors, or its numbers."""
+    """Changes what a safetensors file states about its tensors, or its numbers."""
     data = path.read_bytes()
     length = struct.unpack("<Q", data[:8])[0]
     header, body = json.loads(data[8 : 8 + length]), bytearray(data[8 + length :])
@@ -193,9 +193,9 @@ def to_checkpoint(folder: Path, rng: random.Random, trace: str) -> tuple[Path, s
     header = {key: facts[key] for key in ("format", "task", "config")}
     content: dict[Any, Any] = {"state_dict": state, "visionkit": header, "global_step": 1, "epoch": 0}
     name, way = rng.choice(list(state)), rng.choice(CHECKPOINT_WAYS)
-    path, told = folder.parent / "run.ckpt", f"checkpoint: {way}"
+    path, message = folder.parent / "run.ckpt", f"checkpoint: {way}"
     if way == "values":
-        told = f"checkpoint: {change_values(header, rng)}"
+        message = f"checkpoint: {change_values(header, rng)}"
     elif way == "evil":
         content[rng.choice(("state_dict", "visionkit", "evil", "epoch"))] = Evil(trace)
     elif way == "laughs":
@@ -215,14 +215,14 @@ def to_checkpoint(folder: Path, rng: random.Random, trace: str) -> tuple[Path, s
         content["more"] = [[] for _ in range(2_000_000)]
     torch.save(content, path)
     if way == "bytes":
-        told = f"checkpoint: {flip(path, rng)}"
+        message = f"checkpoint: {flip(path, rng)}"
     elif way == "file":
-        told = f"checkpoint: {replace_file(path, rng)}"
+        message = f"checkpoint: {replace_file(path, rng)}"
     elif way in ("compressed", "bomb", "lies"):
         repack(path, way)
     elif way == "plain":
         path.write_bytes(pickle.dumps(Evil(trace)))
-    return path, told
+    return path, message
 
 
 CHECKPOINT_WAYS = (
@@ -245,43 +245,43 @@ def repack(path: Path, way: str) -> None:
 def make(seed: int, folder: Path, trace: str) -> tuple[Path, str]:
     """The changed model of a seed: what is to be opened, and what was changed."""
     rng = random.Random(seed)
-    starter = rng.choice(sorted(path.parent for path in STARTERS.glob("*/*/model.json")))
+    example_model = rng.choice(sorted(path.parent for path in EXAMPLE_MODELS.glob("*/*/model.json")))
     folder.mkdir(exist_ok=True)
     bundle = folder / "model"
-    shutil.copytree(starter, bundle, ignore=shutil.ignore_patterns("examples"))
+    shutil.copytree(example_model, bundle, ignore=shutil.ignore_patterns("examples"))
     facts = bundle / "model.json"
     kind = rng.choice(("values",) * 9 + ("bytes", "file", "json", "weights", "weights") + ("checkpoint",) * 6)
     if kind == "checkpoint":
-        path, told = to_checkpoint(bundle, rng, trace)
+        path, message = to_checkpoint(bundle, rng, trace)
         shutil.rmtree(bundle)
-        return path, f"{starter.parent.name}/{starter.name} {told}"
+        return path, f"{example_model.parent.name}/{example_model.name} {message}"
     if kind == "values":
         described = json.loads(facts.read_text("utf-8"))
-        told = change_values(described, rng)
+        message = change_values(described, rng)
         facts.write_text(json.dumps(described), "utf-8")
     elif kind == "bytes":
-        told = flip(bundle / rng.choice(("model.json", "model.safetensors")), rng)
+        message = flip(bundle / rng.choice(("model.json", "model.safetensors")), rng)
     elif kind == "file":
-        told = replace_file(bundle / rng.choice(("model.json", "model.safetensors")), rng)
+        message = replace_file(bundle / rng.choice(("model.json", "model.safetensors")), rng)
     elif kind == "json":
-        told = deep_json(facts, rng)
+        message = deep_json(facts, rng)
     else:
-        told = weights_header(bundle / "model.safetensors", rng)
-    return bundle, f"{starter.parent.name}/{starter.name} {told}"
+        message = weights_header(bundle / "model.safetensors", rng)
+    return bundle, f"{example_model.parent.name}/{example_model.name} {message}"
 
 
 def open_model(path: Path, image: Path) -> str:
     """What a user does with a model: lists it, opens it, asks it about an image."""
-    from ui import texts
-    from ui.catalogue import find_models
-    from ui.gallery import card_curve
+    from ui import strings
+    from ui.commands.gallery import card_curve
+    from ui.model_registry import find_models
     from visionkit.checkpoint import describe
     from visionkit.errors import VisionKitError
     from visionkit.predictor import load
 
     for entry in find_models(path.parent):
         json.dumps(entry.card, allow_nan=False)
-        texts.card(entry.title, entry.task, entry.card, entry.config)
+        strings.card(entry.title, entry.task, entry.card, entry.config)
         card_curve(entry.card)
     try:
         describe(path)
@@ -316,8 +316,8 @@ def child(seed: int, image: Path, folder: Path, pipe: Any) -> None:
 
     torch.set_num_threads(1)
     trace, forbidden = str(folder / "executed"), []
-    path, told = make(seed, folder, trace)
-    pipe.send(told)
+    path, message = make(seed, folder, trace)
+    pipe.send(message)
     Path("/proc/self/clear_refs").write_text("5")  # memory is counted from here on
     watch_process(forbidden)
     start = time.process_time()
@@ -340,24 +340,24 @@ def try_seed(seed: int, image: Path, target: Callable[..., None] = child) -> tup
         process = SERVER.Process(target=target, args=(seed, image, Path(folder), theirs))
         process.start()
         theirs.close()
-        told, result = "", None
+        message, result = "", None
         try:
             # Faults are judged by seconds of the child's processor (`child`). The clock here only ends a wait for ever,
             # so it is generous: on a busy machine making a model of two million objects alone took over a minute.
-            told = ours.recv() if ours.poll(WAIT) else ""
-            result = ours.recv() if told and ours.poll(WAIT) else None
+            message = ours.recv() if ours.poll(WAIT) else ""
+            result = ours.recv() if message and ours.poll(WAIT) else None
         except EOFError:
             pass
         hung = process.is_alive() and result is None
         process.kill()
         process.join()
     if result is None:
-        return told, "HANGS" if hung else f"ENDED with {process.exitcode}"
+        return message, "HANGS" if hung else f"ENDED with {process.exitcode}"
     outcome, seconds, highest = result
     fault = outcome if outcome.startswith(("TRACEBACK", "EXECUTED")) else ""
     fault += f" SLOW {seconds:.1f} s" if seconds > SECONDS else ""
     fault += f" LARGE {highest / 2**20:,.0f} MB" if highest > BYTES else ""
-    return f"{told} -> {outcome[:160]} ({seconds:.1f} s, {highest / 2**20:,.0f} MB)", fault
+    return f"{message} -> {outcome[:160]} ({seconds:.1f} s, {highest / 2**20:,.0f} MB)", fault
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -379,10 +379,10 @@ def main(argv: list[str] | None = None) -> int:
         Image.frombytes("RGB", (160, 120), random.Random(0).randbytes(160 * 120 * 3)).save(image)
         seeds = range(int(first), int(last or first) + 1)
         for seed in seeds:
-            told, fault = try_seed(seed, image)
+            message, fault = try_seed(seed, image)
             faults += bool(fault)
             if fault or not args.quiet:
-                print(f"{seed}: {told}{f' FAULT: {fault}' if fault else ''}", flush=True)
+                print(f"{seed}: {message}{f' FAULT: {fault}' if fault else ''}", flush=True)
     print(
         f"{len(seeds)} models, {faults} with a fault (traceback, over {SECONDS:g} s, over 2 GB, or anything executed)"
     )

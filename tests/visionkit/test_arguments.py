@@ -116,7 +116,7 @@ def test_data_that_does_not_exist_is_refused_unless_it_is_downloaded(tmp_path):
 @pytest.mark.parametrize(
     ("verb", "arguments", "message"),
     [
-        ("fit", ["--start_from", "no.ckpt"], "no.ckpt: no such checkpoint"),
+        ("fit", ["--init_from", "no.ckpt"], "no.ckpt: no such checkpoint"),
         ("fit", ["--ckpt_path=no.ckpt"], "no.ckpt: no such checkpoint"),
         ("fit", ["--ckpt_path", "."], "a folder"),
         ("test", ["--ckpt_path", "no"], "no: no such checkpoint"),
@@ -137,7 +137,7 @@ def test_models_that_do_not_exist_are_refused(verb, arguments, message, tmp_path
 
 def test_two_beginnings_are_refused():
     with pytest.raises(UsageError, match="give one of them"):
-        check_arguments("fit", ["--start_from", "a.ckpt", "--ckpt_path", "b.ckpt"])
+        check_arguments("fit", ["--init_from", "a.ckpt", "--ckpt_path", "b.ckpt"])
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_a_run_that_was_moved_is_found_beside_its_configuration(run, tmp_path):
     assert option(resolved, "--ckpt_path") == "old/a/checkpoints/best-3.ckpt"
 
 
-def test_best_without_a_run_says_how_to_name_it():
+def test_best_without_a_run_states_how_to_name_it():
     with pytest.raises(UsageError, match="--ckpt_path best: name its run with --run"):
         check_arguments("test", ["--ckpt_path", "best"])
 

@@ -72,7 +72,7 @@ def test_pixels_that_are_no_numbers_are_reported(tmp_path: Path, caplog: pytest.
 
 def test_the_preprocessor_reads_with_the_white_of_the_task() -> None:
     values = np.full((8, 8), 2048, np.uint16)
-    spec = InputSpec((8, 8), fit="stretch", white=4095.0)
+    spec = InputSpec((8, 8), resize_mode="stretch", white=4095.0)
     tensor, _ = Preprocessor(spec).prepare(values)
     assert int(tensor[0, 0, 0]) == 128
     assert read_image(values)[0, 0, 0] == 8
@@ -93,7 +93,9 @@ def test_what_training_has_found_is_what_is_served(tmp_path: Path, ending: str) 
     for number, name in enumerate(("dark", "light")):
         for k in range(4):
             save(tmp_path / "photos" / name / f"{k}.{ending}", np.full((8, 8), 1500 + 2500 * number + k, np.uint16))
-    task = ClassificationTask("test_resnet", classes=("dark", "light"), input=InputSpec((32, 32), fit="stretch"))
+    task = ClassificationTask(
+        "test_resnet", classes=("dark", "light"), input=InputSpec((32, 32), resize_mode="stretch")
+    )
     data = FolderData(str(tmp_path / "photos"), val_fraction=0.25, batch_size=2, input=task.input)
     options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     Trainer(max_steps=1, accelerator="cpu", enable_model_summary=False, **options).fit(task, data)  # type: ignore[arg-type]

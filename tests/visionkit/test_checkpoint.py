@@ -26,7 +26,7 @@ from visionkit.checkpoint import (
 )
 from visionkit.errors import CheckpointError, EnvironmentFault, UsageError
 
-PICTURES = torch.randint(0, 256, (2, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randint(0, 256, (2, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def content(task: Any, step: int = 3, **changes: Any) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def test_a_checkpoint_gives_the_same_task(task: Any, saved: Path) -> None:
     loaded = load_task(saved)
     assert not loaded.training
     assert loaded.classes == task.classes and loaded.input == task.input
-    assert torch.equal(loaded(PICTURES).logits, task(PICTURES).logits)
+    assert torch.equal(loaded(IMAGES).logits, task(IMAGES).logits)
 
 
 def test_loading_never_asks_for_public_weights(saved: Path, task: Any, tmp_path: Path) -> None:
@@ -77,12 +77,12 @@ def test_a_bundle_gives_the_same_task(task: Any, tmp_path: Path, half: bool) -> 
         "terms": "CC0",
         "command": "visionkit fit -c x.yaml",
         "seed": 3,
-        "results": [{"metric": "top1", "value": 0.51234, "split": "test", "protocol": "one centre crop"}],
+        "results": [{"metric": "top1", "value": 0.51234, "split": "test", "protocol": "one center crop"}],
         "note": "made for a test",
     }
     folder = save_bundle(task, tmp_path / "bundle", card=card, half=half)
     loaded = load_task(folder)
-    difference = (loaded(PICTURES).logits - task(PICTURES).logits).abs().max()
+    difference = (loaded(IMAGES).logits - task(IMAGES).logits).abs().max()
     assert difference == 0 if not half else difference < 1e-2
     assert next(loaded.network.parameters()).dtype == torch.float32
     bundle = read_bundle(folder)
@@ -93,7 +93,7 @@ def test_a_bundle_gives_the_same_task(task: Any, tmp_path: Path, half: bool) -> 
         "CC0",
         "`visionkit fit -c x.yaml`",
         "0.5123",
-        "one centre crop",
+        "one center crop",
         "made for a test",
         "dark, light",
     ):
@@ -105,7 +105,7 @@ def test_a_bundle_gives_the_same_task(task: Any, tmp_path: Path, half: bool) -> 
 
 def test_a_bundle_is_not_overwritten_unless_asked(task: Any, tmp_path: Path) -> None:
     save_bundle(task, tmp_path / "b", card={"data": "first"})
-    with pytest.raises(UsageError, match="stands there already"):
+    with pytest.raises(UsageError, match="already exists"):
         save_bundle(task, tmp_path / "b", card={})
     save_bundle(task, tmp_path / "b", card={"data": "second"}, overwrite=True)
     assert read_bundle(tmp_path / "b").card == {"data": "second"}
@@ -199,7 +199,7 @@ def test_foreign_and_newer_checkpoints_are_refused_in_one_line(task: Any, tmp_pa
         ({"visionkit": None}, "another program"),
         ({"visionkit": {**header, "format": 2}}, "newer"),
         ({"visionkit": {**header, "task": "clasification"}}, "did you mean 'classification'"),
-        ({"visionkit": {**header, "config": {**header["config"], "colour": 1}}}, "colour"),
+        ({"visionkit": {**header, "config": {**header["config"], "color": 1}}}, "color"),
         ({"visionkit": {**header, "config": {**header["config"], "backbone": "resnet1"}}}, "resnet1"),
         ({"state_dict": renamed}, f"lacks {name}"),
         ({"state_dict": {**weights, "more": torch.zeros(1)}}, "unknown more"),
@@ -275,9 +275,9 @@ def test_a_full_disk_leaves_nothing_truncated(tmp_path: Path, small_files: None)
     """A limit of file sizes fails a write in its middle, as a full disk does; torch's writer must not hide it."""
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"n": torch.zeros(10)}, path)
-    with pytest.raises(EnvironmentFault) as told:
+    with pytest.raises(EnvironmentFault) as message:
         AtomicCheckpointIO().save_checkpoint({"n": torch.ones(1_000_000)}, path)
-    said = str(told.value)
+    said = str(message.value)
     assert said.startswith(f"{path}: not saved: File too large (") and "bytes are free" in said and "\n" not in said
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
     assert AtomicCheckpointIO().load_checkpoint(path)["n"].sum() == 0

@@ -1,4 +1,4 @@
-"""A wrong option is told in one line with the nearest name."""
+"""A wrong option is reported in one line with the nearest name."""
 
 import pytest
 import yaml
@@ -85,11 +85,11 @@ def test_a_size_alone_leaves_the_fit_to_the_task(tmp_path, monkeypatch):
 
 def test_a_needed_argument_that_is_left_out_is_named_whole(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=r"missing: --data\.root; FolderData wants it"):
+    with pytest.raises(UsageError, match=r"missing: --data\.root; FolderData needs it"):
         run_training("fit", ["--model", "ClassificationTask", "--data", "FolderData"])
 
 
-def test_missing_model_says_what_to_give(tmp_path, monkeypatch):
+def test_missing_model_states_what_to_give(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="missing: --model; give a class or a configuration with -c"):
         run_training("fit", ["--data", "ToyData"])

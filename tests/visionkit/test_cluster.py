@@ -56,8 +56,8 @@ def test_a_signal_saves_and_ends_with_its_status(number: int, status: int, whole
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
-    """Eleven pictures in batches of four on two ranks: nothing is padded, nothing counted twice."""
-    first = training(tmp_path / "a", "--val-pictures", "11", "--epochs", "1")
+    """Eleven images in batches of four on two ranks: nothing is padded, nothing counted twice."""
+    first = training(tmp_path / "a", "--val-images", "11", "--epochs", "1")
     assert first.wait() == 0, first.communicate()[0]
     # The same weights, measured again by two: no epoch is left, so the last checkpoint is validated as it is.
     script = """
@@ -95,7 +95,7 @@ def test_a_signal_to_one_of_two_processes_stops_both_and_saves_once(tmp_path: Pa
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 143, said
-    assert said.count("ended by SIGTERM") == 2  # each process says so, of the same step
+    assert said.count("ended by SIGTERM") == 2  # each process states this, of the same step
     assert said.count(f"after step {describe(last)['step']}: saved") == 2
     assert last.stat().st_mtime_ns > saved
 
@@ -143,7 +143,7 @@ def test_the_batch_script_goes_on_and_asks_for_the_queue_only_after_143(status: 
         (tools / name).write_text(f"#!/bin/bash\n{body}\n")
         (tools / name).chmod(0o755)
     environment = {"PATH": f"{tools}:{os.environ['PATH']}", "SLURM_JOB_ID": "17"}
-    command = ["bash", str(ROOT / "configs/trainer/slurm.sh"), str(tmp_path / "run"), "--ema", "0.9"]
+    command = ["bash", str(ROOT / "configs/deploy/slurm.sh"), str(tmp_path / "run"), "--ema", "0.9"]
 
     def called() -> str:
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)

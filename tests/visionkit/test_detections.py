@@ -26,7 +26,7 @@ def instances(scores=(0.2, 0.9, 0.5)) -> Instances:
     return Instances(NAMES, (10, 9), np.array(BOXES), scores, [0, 1, 0], masks=tuple(encode_masks(bitmaps())))
 
 
-def test_the_surest_comes_first_and_everything_moves_along():
+def test_the_highest_scoring_comes_first_and_everything_moves_along():
     found = instances()
     assert found.scores.tolist() == pytest.approx([0.9, 0.5, 0.2]) and found.labels.tolist() == [1, 0, 0]
     assert found.boxes[0].tolist() == [0, 0, 3, 3] and found.names == ["dog", "cat", "cat"]
@@ -85,5 +85,5 @@ def test_values_that_make_no_sense_are_refused(arguments, message):
 def test_masks_must_fit():
     with pytest.raises(ValueError, match="as many masks"):
         Instances(NAMES, (10, 9), BOXES, [0.2, 0.9, 0.5], [0, 1, 0])
-    with pytest.raises(ValueError, match="for a picture of size"):
+    with pytest.raises(ValueError, match="for an image of size"):
         Instances(NAMES, (9, 9), BOXES, [0.2, 0.9, 0.5], [0, 1, 0], masks=tuple(encode_masks(bitmaps())))

@@ -1,4 +1,4 @@
-"""Drawing: words that can be read, whatever the picture's size."""
+"""Drawing: words that can be read, whatever the image's size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from visionkit.drawing import enlarged, font, shortened
 from visionkit.predictions import Classification, Prediction
 
 ANSWER = Classification(
-    ("tabby cat", "a class whose name is far too long for small pictures", "fox"), np.array([0.7, 0.2, 0.1])
+    ("tabby cat", "a class whose name is far too long for small images", "fox"), np.array([0.7, 0.2, 0.1])
 )
 
 
@@ -26,11 +26,11 @@ ANSWER = Classification(
     ],
 )
 def test_every_size_is_drawn_upon(size, drawn):
-    picture = np.full((*size, 3), 90, np.uint8)
-    before = picture.copy()
-    found = ANSWER.draw(picture)
+    image = np.full((*size, 3), 90, np.uint8)
+    before = image.copy()
+    found = ANSWER.draw(image)
     assert found.shape == (*drawn, 3) and found.dtype == np.uint8
-    assert np.array_equal(picture, before), "the caller's picture is not changed"
+    assert np.array_equal(image, before), "the caller's image is not changed"
     changed = (found != 90).any(axis=2)
     assert changed.any()
     if min(drawn) >= 200:
@@ -42,7 +42,7 @@ def test_every_size_is_drawn_upon(size, drawn):
         assert np.diff(ink).max() > 1, "more than one line"
 
 
-def test_letters_grow_with_the_picture():
+def test_letters_grow_with_the_image():
     heights = []
     for side in (256, 1024, 2048):
         plate = (ANSWER.draw(np.full((side, side, 3), 90, np.uint8)) != 90).any(axis=2)
@@ -52,8 +52,8 @@ def test_letters_grow_with_the_picture():
 
 def test_bars_show_probabilities():
     def blue(probability: float) -> int:
-        answer = Classification(("a", "b"), np.array([probability, 1 - probability]))
-        found = answer.draw(np.zeros((400, 400, 3), np.uint8)).astype(int)
+        prediction = Classification(("a", "b"), np.array([probability, 1 - probability]))
+        found = prediction.draw(np.zeros((400, 400, 3), np.uint8)).astype(int)
         bar = (found[..., 2] > 200) & (found[..., 0] < 120)
         return max(int(row.sum()) for row in bar[:60])
 
@@ -61,17 +61,17 @@ def test_bars_show_probabilities():
 
 
 def test_several_labels_or_none():
-    picture = np.full((300, 300, 3), 90, np.uint8)
+    image = np.full((300, 300, 3), 90, np.uint8)
     none = Classification(("a", "b"), np.array([0.1, 0.2]), multilabel=True)
-    assert np.array_equal(none.draw(picture), picture)
-    one = Classification(("a", "b"), np.array([0.9, 0.2]), multilabel=True).draw(picture)
-    two = Classification(("a", "b"), np.array([0.9, 0.8]), multilabel=True).draw(picture)
-    assert (two != picture).sum() > 1.4 * (one != picture).sum()
+    assert np.array_equal(none.draw(image), image)
+    one = Classification(("a", "b"), np.array([0.9, 0.2]), multilabel=True).draw(image)
+    two = Classification(("a", "b"), np.array([0.9, 0.8]), multilabel=True).draw(image)
+    assert (two != image).sum() > 1.4 * (one != image).sum()
 
 
-def test_grey_pictures_and_odd_names():
-    answer = Classification(("日本 \n ümlaut <b>", ""), np.array([1.0, 0.0]))
-    assert answer.draw(np.zeros((50, 60), np.uint8)).shape == (250, 300, 3)
+def test_gray_images_and_odd_names():
+    prediction = Classification(("日本 \n ümlaut <b>", ""), np.array([1.0, 0.0]))
+    assert prediction.draw(np.zeros((50, 60), np.uint8)).shape == (250, 300, 3)
 
 
 def test_long_words_end_in_an_ellipsis():
@@ -82,14 +82,12 @@ def test_long_words_end_in_an_ellipsis():
 
 
 def test_enlarged_by_whole_pixels():
-    picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    found = enlarged(picture, 7)
-    assert (
-        found.shape == (8, 8, 3) and np.array_equal(found[::4, ::4], picture) and (found[:4, :4] == picture[0, 0]).all()
-    )
+    image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    found = enlarged(image, 7)
+    assert found.shape == (8, 8, 3) and np.array_equal(found[::4, ::4], image) and (found[:4, :4] == image[0, 0]).all()
 
 
-def test_an_unknown_kind_is_told():
+def test_an_unknown_kind_is_reported():
     class Strange(Prediction):
         kind = "strange"
 

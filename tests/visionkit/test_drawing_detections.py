@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from visionkit.drawing.colours import palette
+from visionkit.drawing.colors import palette
 from visionkit.masks import encode_masks
 from visionkit.predictions import Detections, Instances
 
@@ -24,29 +24,29 @@ def crowd(number: int = 200, size=(960, 1280)) -> Detections:
 
 def test_two_hundred_objects_of_eighty_classes_stay_readable():
     found = crowd()
-    picture = np.full((960, 1280, 3), 120, np.uint8)
+    image = np.full((960, 1280, 3), 120, np.uint8)
     before = time.perf_counter()
-    drawn = found.draw(picture)
+    drawn = found.draw(image)
     assert time.perf_counter() - before < 5
-    assert (picture == 120).all()
-    colours = palette(80)
+    assert (image == 120).all()
+    colors = palette(80)
     shown = 0
     for box, label in zip(found.boxes.round().astype(int), found.labels, strict=True):
         x1, y1, x2, y2 = np.clip(box, 0, [1280, 960, 1280, 960])
         border = np.concatenate([drawn[y1, x1:x2], drawn[y2 - 1, x1:x2], drawn[y1:y2, x1], drawn[y1:y2, x2 - 1]])
-        shown += (border == colours[label]).all(axis=1).mean() > 0.4
-    assert shown > 150, "most borders are seen in their class's colour"
+        shown += (border == colors[label]).all(axis=1).mean() > 0.4
+    assert shown > 150, "most borders are seen in their class's color"
     changed = (drawn != 120).any(axis=2).mean()
-    assert changed < 0.45, "names do not bury the picture"
-    assert len({tuple(colour) for colour in colours}) == 80
+    assert changed < 0.45, "names do not bury the image"
+    assert len({tuple(color) for color in colors}) == 80
 
 
-def test_what_is_not_sure_enough_is_not_drawn():
-    picture = np.full((300, 300, 3), 50, np.uint8)
+def test_what_is_not_above_the_threshold_is_not_drawn():
+    image = np.full((300, 300, 3), 50, np.uint8)
     unsure = Detections(("a",), (300, 300), [[10, 10, 100, 100]], [0.4], [0])
-    assert np.array_equal(unsure.draw(picture), picture)
+    assert np.array_equal(unsure.draw(image), image)
     sure = Detections(("a",), (300, 300), [[10, 10, 100, 100]], [0.6], [0])
-    assert (sure.draw(picture)[50, 10] == palette(1)[0]).all()
+    assert (sure.draw(image)[50, 10] == palette(1)[0]).all()
 
 
 def test_masks_tint_their_pixels_and_only_those():
@@ -54,12 +54,12 @@ def test_masks_tint_their_pixels_and_only_those():
     mask[0, 100:200, 120:220] = True
     found = Instances(("a", "b"), (300, 300), [[120, 100, 220, 200]], [0.9], [1], masks=tuple(encode_masks(mask)))
     drawn = found.draw(np.full((300, 300, 3), 50, np.uint8)).astype(int)
-    colour = palette(2)[1].astype(int)
-    assert np.abs(drawn[150, 170] - (50 * 0.58 + colour * 0.42)).max() <= 1
-    assert (drawn[150, 120] == colour).all() and (drawn[230:] == 50).all() and (drawn[:, 230:] == 50).all()
+    color = palette(2)[1].astype(int)
+    assert np.abs(drawn[150, 170] - (50 * 0.58 + color * 0.42)).max() <= 1
+    assert (drawn[150, 120] == color).all() and (drawn[230:] == 50).all() and (drawn[:, 230:] == 50).all()
 
 
-def test_objects_of_one_class_are_told_apart():
+def test_objects_of_one_class_are_distinguished():
     mask = np.zeros((2, 300, 300), bool)
     mask[0, 20:120, 20:120] = mask[1, 150:250, 150:250] = True
     boxes = [[20, 20, 120, 120], [150, 150, 250, 250]]

@@ -1,4 +1,4 @@
-"""Grad-CAM: the evidence lies where the thing is, at the file's size, for every kind of backbone."""
+"""Grad-CAM: the evidence lies where the thing is, at the file's size, for every type of backbone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from visionkit.predictor import Predictor
 
 def _predictor(backbone: str, **arguments) -> Predictor:
     torch.manual_seed(0)
-    spec = InputSpec(size=(64, 64), fit="stretch")
+    spec = InputSpec(size=(64, 64), resize_mode="stretch")
     return Predictor(ClassificationTask(backbone, classes=("a", "b", "c"), input=spec, **arguments).eval())
 
 
@@ -23,24 +23,24 @@ def _predictor(backbone: str, **arguments) -> Predictor:
 @pytest.mark.parametrize("size", [(64, 64), (50, 120)])
 def test_a_map_of_the_files_size_and_nothing_is_changed(backbone: str, size: tuple[int, int]) -> None:
     predictor = _predictor(backbone)
-    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    before = predictor(picture).to_json()
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    before = predictor(image).to_json()
     for name in (None, *predictor.classes):
-        found = explain(predictor, picture, name)
+        found = explain(predictor, image, name)
         assert found.values.shape == size and found.values.dtype == np.float32
         assert found.values.min() >= 0 and found.values.max() in (0, 1)
-        assert found.name == (name or predictor(picture).best.name)
-    assert predictor(picture).to_json() == before
+        assert found.name == (name or predictor(image).best.name)
+    assert predictor(image).to_json() == before
     assert all(parameter.grad is None for parameter in predictor.task.parameters())
     assert not any(module._forward_hooks for module in predictor.task.network.modules())
 
 
 def test_the_evidence_lies_where_the_thing_is() -> None:
-    """A network that answers by the mean of its bright last features: the evidence for that is where they are."""
+    """A network predicts by the mean of its bright last features: the evidence for that is where they are."""
     predictor = _predictor("test_resnet")
     network = predictor.task.network
-    picture = np.zeros((64, 64, 3), np.uint8)
-    picture[8:24, 40:56] = 255
+    source_image = np.zeros((64, 64, 3), np.uint8)
+    source_image[8:24, 40:56] = 255
 
     class Bright(torch.nn.Module):
         def forward_features(self, image: torch.Tensor) -> torch.Tensor:
@@ -55,35 +55,35 @@ def test_the_evidence_lies_where_the_thing_is() -> None:
     with torch.no_grad():
         network.head.classifier.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]))
         network.head.classifier.bias.zero_()
-    values = explain(predictor, picture, "a").values
+    values = explain(predictor, source_image, "a").values
     inside = values[8:24, 40:56].mean()
     values[0:32, 32:64] = 0
     assert inside > 0.5 > 0.05 > values.mean()
-    dark = explain(predictor, picture, "b").values
+    dark = explain(predictor, source_image, "b").values
     assert dark[8:24, 40:56].mean() < 0.3 < dark[40:, :32].mean()
-    assert not explain(predictor, picture, "c").values.any(), "nothing speaks for it"
+    assert not explain(predictor, source_image, "c").values.any(), "nothing speaks for it"
 
 
-def test_what_cannot_be_explained_is_told() -> None:
+def test_what_cannot_be_explained_is_reported() -> None:
     predictor = _predictor("test_resnet")
-    picture = np.zeros((64, 64, 3), np.uint8)
+    image = np.zeros((64, 64, 3), np.uint8)
     with pytest.raises(UsageError, match="no class of this model"):
-        explain(predictor, picture, "d")
+        explain(predictor, image, "d")
     from tasks.depth.task import DepthTask
 
     depth = Predictor(DepthTask("test_resnet", input=InputSpec(size=(64, 64))).eval())
     assert can_explain(predictor.task) and not can_explain(depth.task)
     with pytest.raises(UsageError, match="depth"):
-        explain(depth, picture)
+        explain(depth, image)
 
 
-def test_drawn_over_the_picture() -> None:
+def test_drawn_over_the_image() -> None:
     from visionkit.drawing.activation import heat
     from visionkit.explain import Explanation
 
-    picture = np.full((300, 400, 3), 90, np.uint8)
+    image = np.full((300, 400, 3), 90, np.uint8)
     values = np.zeros((300, 400), np.float32)
     values[100:200, 100:200] = 1
-    drawn = heat(Explanation("a", values), picture)
-    assert drawn.shape == picture.shape and (drawn[:50] == 90).all() and drawn[150, 150].max() > 150
-    assert heat(Explanation("a", values[:30, :40]), picture[:30, :40]).shape == (30 * 7, 40 * 7, 3)
+    drawn = heat(Explanation("a", values), image)
+    assert drawn.shape == image.shape and (drawn[:50] == 90).all() and drawn[150, 150].max() > 150
+    assert heat(Explanation("a", values[:30, :40]), image[:30, :40]).shape == (30 * 7, 40 * 7, 3)

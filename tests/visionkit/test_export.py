@@ -1,4 +1,4 @@
-"""Bundles with graphs: what is kept answers as torch does, what is not is told."""
+"""Bundles with graphs: what is kept predictions as torch does, what is not is reported."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[ClassificationTask
     torch.manual_seed(0)
     task = ClassificationTask("test_resnet", classes=["cat", "dog", "bird"], input=InputSpec(size=(64, 64))).eval()
     folder = tmp_path_factory.mktemp("export") / "bundle"
-    told: list[tuple[Any, ...]] = []
+    message: list[tuple[Any, ...]] = []
     options: dict[str, Any] = {"onnx": True, "int8": True, "calibration": example_photos(), "card": {"data": "none"}}
-    export_bundle(task, folder, **options, progress=lambda *given: told.append(given))
-    stages = list(dict.fromkeys(stage for stage, *_ in told))
+    export_bundle(task, folder, **options, progress=lambda *given: message.append(given))
+    stages = list(dict.fromkeys(stage for stage, *_ in message))
     assert stages == [
         "writing the weights",
         "building the ONNX graph",
@@ -79,11 +79,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[ClassificationTask
         "calibrating the 8-bit graph",
         "quantizing the graph to 8 bit",
     ]
-    assert ("checking the graph on images", 2, len(example_photos())) in told
+    assert ("checking the graph on images", 2, len(example_photos())) in message
     return task, folder
 
 
-def test_every_engine_gives_the_answer(bundle):
+def test_every_engine_gives_the_predictions(bundle):
     task, folder = bundle
     expected = [Predictor(task)(photo) for photo in example_photos()]
     for engine, tolerance in (("torch", 0), ("onnx", 1e-5), ("onnx-int8", 0.05)):
@@ -98,7 +98,7 @@ def test_what_was_measured_is_written_down(bundle):
     _, folder = bundle
     graphs = json.loads((folder / "model.json").read_text())["graphs"]
     assert graphs["model.onnx"]["tolerance"] == 1e-4 and 0 <= graphs["model.onnx"]["difference"] <= 1e-4
-    assert graphs["model.onnx"]["pictures"] == len(example_photos()) >= 5
+    assert graphs["model.onnx"]["images"] == len(example_photos()) >= 5
     assert graphs["model.int8.onnx"]["cosine"] >= 0.995 and graphs["model.int8.onnx"]["same"] >= 0.9
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     assert sizes["model.int8.onnx"] < 0.4 * sizes["model.onnx"]
@@ -148,7 +148,7 @@ def test_prelu_is_rewritten_exactly(tmp_path):
 
 
 def test_a_native_input_is_free_in_height_and_width(tmp_path):
-    task = fitted(_PReLUTask(input=InputSpec(size=(64, 64), fit="native", divisor=16)))
+    task = fitted(_PReLUTask(input=InputSpec(size=(64, 64), resize_mode="native", divisor=16)))
     write_graph(task, tmp_path / "a.onnx")
     engine = OnnxEngine(tmp_path / "a.onnx", task.outputs)
     for size in ((64, 64), (48, 112), (16, 16)):
@@ -177,14 +177,14 @@ def test_a_graph_that_differs_is_refused_and_nothing_is_left(tmp_path, monkeypat
         write_graph(other, path)
 
     monkeypatch.setattr(visionkit.export, "write_graph", slightly_wrong)
-    told = r"model\.onnx: not kept: on \d+ pictures it differs from torch by up to 0\.\d+ in probability"
-    with pytest.raises(CheckpointError, match=told) as caught:
+    message = r"model\.onnx: not kept: on \d+ images it differs from torch by up to 0\.\d+ in probability"
+    with pytest.raises(CheckpointError, match=message) as caught:
         export_bundle(task, tmp_path / "b", onnx=True)
     assert "\n" not in str(caught.value) and "allowed is 0.0001" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_network_that_cannot_be_exported_is_told_in_one_line(tmp_path, capfd):
+def test_a_network_that_cannot_be_exported_is_reported_in_one_line(tmp_path, capfd):
     class Moody(nn.Module):
         def forward(self, image: Tensor) -> Any:
             if image.sum() > 0:  # depends on the values, which no graph can hold
@@ -197,23 +197,23 @@ def test_a_network_that_cannot_be_exported_is_told_in_one_line(tmp_path, capfd):
         write_graph(task, tmp_path / "a.onnx")
     message = str(caught.value)
     assert "\n" not in message and len(message) < 400
-    told = capfd.readouterr()
-    assert told.out == told.err == "", "the exporter's pages are held back"
+    report = capfd.readouterr()
+    assert report.out == report.err == "", "the exporter's pages are held back"
     assert not (tmp_path / "a.onnx").exists()
 
 
-def test_8_bit_wants_pictures_that_can_be_read(tmp_path):
+def test_8_bit_requires_images_that_can_be_read(tmp_path):
     task = ClassificationTask("test_resnet", classes=["a", "b"], input=InputSpec(size=(32, 32))).eval()
     with pytest.raises(UsageError, match="calibration"):
         export_bundle(task, tmp_path / "b", int8=True)
     (tmp_path / "bad.png").write_bytes(b"no picture")
     Image.new("RGB", (40, 40)).save(tmp_path / "good.png")
-    with pytest.raises(DataError, match=r"bad\.png: not a picture"):
+    with pytest.raises(DataError, match=r"bad\.png: not an image"):
         export_bundle(
             task,
             tmp_path / "b",
             int8=True,
             calibration=[tmp_path / "good.png", tmp_path / "bad.png"],
-            pictures=example_photos(),
+            images=example_photos(),
         )
     assert not (tmp_path / "b").exists()

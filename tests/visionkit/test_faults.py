@@ -1,4 +1,4 @@
-"""Faults of the machine and of the configuration are told as such, whatever library met them."""
+"""Faults of the machine and of the configuration are reported as such, whatever library met them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class AcceleratorError(RuntimeError):
     ("error", "status", "said"),
     [
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), 5, "killed by signal: Killed"),
-        (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), 5, "lower data.workers"),
+        (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), 5, "lower data.num_workers"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible"), 5, "/dev/shm"),
         (RuntimeError("unable to open shared memory object </torch_1> in read-write mode"), 5, "shared memory"),
         (RuntimeError("[../gloo/transport/tcp/pair.cc:547] Connection closed by peer [::1]:9"), 5, "another process"),

@@ -66,12 +66,12 @@ def fit(*options: str, epochs: int | None = 1) -> int:
         ("--ckpt_path best", "no best checkpoint here yet"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(options: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_reported_in_one_line(options: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     status = fit(*options.split())
-    told = capsys.readouterr().err
-    assert status == (4 if "ckpt_path" in options else 2), told
-    assert said in told and "defect" not in told and "Traceback" not in told
-    assert "site-packages" not in told
+    message = capsys.readouterr().err
+    assert status == (4 if "ckpt_path" in options else 2), message
+    assert said in message and "defect" not in message and "Traceback" not in message
+    assert "site-packages" not in message
 
 
 @pytest.mark.parametrize(
@@ -88,11 +88,11 @@ def test_a_mistake_is_told_in_one_line(options: str, said: str, capsys: pytest.C
 )
 def test_options_that_once_crashed(options: str, saved: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit(*options.split()) == 0
-    told = capsys.readouterr()
-    assert saved in told.out
+    message = capsys.readouterr()
+    assert saved in message.out
     named = saved.startswith(("best", "last"))
-    assert ("next: visionkit test --ckpt_path r" in told.out) == named
-    assert "site-packages" not in told.err, "no line of a library as it is"
+    assert ("next: visionkit test --ckpt_path r" in message.out) == named
+    assert "site-packages" not in message.err, "no line of a library as it is"
 
 
 def test_overfitting_sees_one_batch_again_and_again(capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,9 +123,9 @@ def test_the_same_words_begin_and_go_on(capsys: pytest.CaptureFixture[str]) -> N
     assert "no checkpoint yet" not in capsys.readouterr().err
     assert describe("r/checkpoints/last.ckpt")["step"] == 2 * step
     # A model to begin with does not stand in the way: it is used by the first start alone.
-    begins = ["--start_from", "r/checkpoints/last.ckpt", "--ckpt_path", "last", "--run", "b"]
-    assert fit(*begins) == 0 and "start_from" in capsys.readouterr().err
-    assert fit(*begins, epochs=2) == 0 and "start_from" not in capsys.readouterr().err
+    begins = ["--init_from", "r/checkpoints/last.ckpt", "--ckpt_path", "last", "--run", "b"]
+    assert fit(*begins) == 0 and "init_from" in capsys.readouterr().err
+    assert fit(*begins, epochs=2) == 0 and "init_from" not in capsys.readouterr().err
     for path in Path("r/checkpoints").glob("*.ckpt"):
         path.write_bytes(b"")
     assert fit("--ckpt_path", "last") == 4, "damaged checkpoints are not written over"
@@ -152,8 +152,8 @@ def test_a_signal_before_the_first_step_has_its_status(
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
-    told = capsys.readouterr().err
-    assert said in told and "Traceback" not in told and "Detected" not in told
+    message = capsys.readouterr().err
+    assert said in message and "Traceback" not in message and "Detected" not in message
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def random_case(seed: int) -> tuple[InputSpec, tuple[int, int], View | None]:
     source = (int(rng.integers(1, 300)), int(rng.integers(1, 300)))
     spec = InputSpec(
         size=(int(rng.integers(1, 160)), int(rng.integers(1, 160))),
-        fit=FITS[seed % 5],
+        resize_mode=FITS[seed % 5],
         crop_fraction=float(rng.choice([0.875, 0.95, 1.0])),
         divisor=int(rng.choice([1, 14, 32])),
     )
@@ -54,7 +54,7 @@ def test_points_come_back(seed):
     assert torch.allclose(
         geometry.invert_points(geometry.apply_points(single)), single, atol=5e-2 / min(1, *geometry.scale)
     )
-    if spec.fit == "native":
+    if spec.resize_mode == "native":
         assert all(side % spec.divisor == 0 for side in geometry.size)
     else:
         assert geometry.size == spec.size
@@ -78,20 +78,20 @@ def test_boxes_come_back_where_nothing_was_cut_off(seed):
     assert geometry.apply_boxes(torch.zeros(0, 4)).shape == geometry.invert_boxes(torch.zeros(0, 4)).shape == (0, 4)
 
 
-def test_a_point_of_the_picture_lies_where_its_pixels_went():
-    """A bright dot is looked for in the input and must lie where `apply_points` says."""
+def test_a_point_of_the_image_lies_where_its_pixels_went():
+    """A bright dot is looked for in the input and must lie where `apply_points` states."""
     for seed in range(60):
         spec, _, view = random_case(seed)
-        spec = InputSpec(size=(64, 96), fit=spec.fit, divisor=spec.divisor, crop_fraction=1.0)
+        spec = InputSpec(size=(64, 96), resize_mode=spec.resize_mode, divisor=spec.divisor, crop_fraction=1.0)
         source = (90 + seed, 120 - seed // 2)
         if view is not None:
             view = View((5, 8, source[1] - 9, source[0] - 4), view.flip, view.rotation)
         geometry = Geometry.plan(spec, source, view)
-        picture = np.zeros((*source, 1), np.uint8)
+        image = np.zeros((*source, 1), np.uint8)
         x, y = source[1] // 2 + 3, source[0] // 2 - 5
-        picture[y - 4 : y + 5, x - 4 : x + 5] = 200
+        image[y - 4 : y + 5, x - 4 : x + 5] = 200
         geometry = geometry._replace(fill=0)
-        values = geometry.apply_image(picture)[0].double()
+        values = geometry.apply_image(image)[0].double()
         rows, columns = torch.arange(values.shape[0]) + 0.5, torch.arange(values.shape[1]) + 0.5
         found = torch.stack([(values.sum(0) * columns).sum(), (values.sum(1) * rows).sum()]) / values.sum()
         expected = geometry.apply_points(torch.tensor([x + 0.5, y + 0.5], dtype=torch.float64))
@@ -99,7 +99,7 @@ def test_a_point_of_the_picture_lies_where_its_pixels_went():
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_maps_move_with_the_picture(seed):
+def test_maps_move_with_the_image(seed):
     spec, _, view = random_case(seed)
     source = (70 + seed, 110 - seed)
     geometry = Geometry.plan(spec, source, view)
@@ -113,7 +113,7 @@ def test_maps_move_with_the_picture(seed):
         px, py = places[at[0], at[1]].tolist()
         if min(px % 1, 1 - px % 1, py % 1, 1 - py % 1) < 1e-6:
             continue  # on the border of two file pixels either is right
-        x1, y1, x2, y2 = geometry.content  # beside a cut the picture shows fill, so the map does not go on either
+        x1, y1, x2, y2 = geometry.content  # beside a cut the image shows fill, so the map does not go on either
         inside = 0 <= px < source[1] and 0 <= py < source[0] and x1 <= at[1] < x2 and y1 <= at[0] < y2
         assert carried[tuple(at)] == (labels[math.floor(py), math.floor(px)] if inside else 255)
 
@@ -121,7 +121,7 @@ def test_maps_move_with_the_picture(seed):
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("source", [(61, 97), (97, 61), (20, 33), (1, 1), (1, 400), (130, 3)])
 def test_maps_return_in_file_size(fit, source):
-    geometry = Geometry.plan(InputSpec(size=(48, 64), fit=fit), source)
+    geometry = Geometry.plan(InputSpec(size=(48, 64), resize_mode=fit), source)
     values = torch.rand(2, *geometry.size)
     for mode in ("bilinear", "nearest"):
         assert geometry.invert_map(values, mode=mode).shape == (2, *source)
@@ -133,7 +133,7 @@ def test_maps_return_in_file_size(fit, source):
 @pytest.mark.parametrize("fit", FITS)
 def test_a_map_survives_the_round_trip(fit, view):
     source = (80, 120)
-    geometry = Geometry.plan(InputSpec(size=(160, 160), fit=fit), source, view)
+    geometry = Geometry.plan(InputSpec(size=(160, 160), resize_mode=fit), source, view)
     y, x = torch.meshgrid(torch.arange(80) + 0.5, torch.arange(120) + 0.5, indexing="ij")
     plane = 0.3 * x + 0.7 * y
     back = geometry.invert_map(geometry.apply_map(plane, fill=float("nan"))[None], fill=float("nan"))[0]
@@ -143,7 +143,7 @@ def test_a_map_survives_the_round_trip(fit, view):
 
 
 def test_what_the_network_never_saw_is_filled():
-    geometry = Geometry.plan(InputSpec(size=(32, 32), fit="crop", crop_fraction=1.0), (50, 100))
+    geometry = Geometry.plan(InputSpec(size=(32, 32), resize_mode="crop", crop_fraction=1.0), (50, 100))
     back = geometry.invert_map(torch.ones(1, 32, 32), fill=-1.0)[0]
     assert (back[:, :24] == -1).all() and (back[:, 76:] == -1).all() and torch.allclose(back[:, 26:74], torch.ones(()))
 
@@ -152,7 +152,7 @@ def test_what_the_network_never_saw_is_filled():
 
 
 def assert_nearly(found: torch.Tensor, expected: np.ndarray, interpolation: str) -> None:
-    """Torch rounds its resampling weights to 16 bit and Pillow to 22: a grey level, seldom."""
+    """Torch rounds its resampling weights to 16 bit and Pillow to 22: a gray level, seldom."""
     difference = np.abs(found.permute(1, 2, 0).numpy().astype(int) - expected.reshape(*expected.shape[:2], -1))
     assert difference.max() <= (1 if interpolation == "bilinear" else 2)
     assert (difference > 0).mean() < 0.1
@@ -162,13 +162,11 @@ def assert_nearly(found: torch.Tensor, expected: np.ndarray, interpolation: str)
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_resizing_is_pillows(interpolation, channels):
     for height, width in ((75, 101), (40, 30), (31, 200), (7, 5)):
-        picture = photo(height, width, channels)
+        image = photo(height, width, channels)
         for size in ((40, 40), (33, 127), (height, width // 2), (5 * height, 2 * width)):
-            planes = [
-                Image.fromarray(picture[..., c]).resize(size[::-1], PILLOW[interpolation]) for c in range(channels)
-            ]
+            planes = [Image.fromarray(image[..., c]).resize(size[::-1], PILLOW[interpolation]) for c in range(channels)]
             expected = np.stack([np.asarray(plane) for plane in planes], axis=2)
-            assert_nearly(resize_image(picture, size, interpolation), expected, interpolation)
+            assert_nearly(resize_image(image, size, interpolation), expected, interpolation)
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
@@ -178,13 +176,13 @@ def test_crop_is_the_published_imagenet_transform(interpolation, fraction):
         transform = create_transform(
             (3, size, size), is_training=False, interpolation=interpolation, crop_pct=fraction, use_prefetcher=True
         )
-        spec = InputSpec(size=(size, size), fit="crop", crop_fraction=fraction, interpolation=interpolation)
+        spec = InputSpec(size=(size, size), resize_mode="crop", crop_fraction=fraction, interpolation=interpolation)
         for source in ((150, 200), (200, 150), (133, 101), (120, 401), (60, 50), (111, 111)):
-            picture = photo(*source)
-            found = Geometry.plan(spec, source).apply_image(picture)
-            assert_nearly(found, np.asarray(transform(Image.fromarray(picture))).transpose(1, 2, 0), interpolation)
+            image = photo(*source)
+            found = Geometry.plan(spec, source).apply_image(image)
+            assert_nearly(found, np.asarray(transform(Image.fromarray(image))).transpose(1, 2, 0), interpolation)
             # And torchvision's own resize of tensors, to the last bit.
-            whole = torch.from_numpy(picture).permute(2, 0, 1)
+            whole = torch.from_numpy(image).permute(2, 0, 1)
             resized = tvf.resize(
                 whole, [math.floor(size / fraction)], tvf.InterpolationMode(interpolation), antialias=True
             )
@@ -194,17 +192,17 @@ def test_crop_is_the_published_imagenet_transform(interpolation, fraction):
 @pytest.mark.parametrize("fit", ["letterbox", "pad", "stretch", "native"])
 @pytest.mark.parametrize("source", [(61, 97), (97, 61), (20, 33)])
 def test_the_content_is_pillows_resize_and_the_rest_is_fill(fit, source):
-    picture = photo(*source)
-    geometry = Geometry.plan(InputSpec(size=(48, 64), fit=fit, fill=7), source)
-    found = geometry.apply_image(picture)
+    image = photo(*source)
+    geometry = Geometry.plan(InputSpec(size=(48, 64), resize_mode=fit, fill=7), source)
+    found = geometry.apply_image(image)
     x1, y1, x2, y2 = geometry.content
-    expected = np.asarray(Image.fromarray(picture).resize((x2 - x1, y2 - y1), PILLOW["bilinear"]))
+    expected = np.asarray(Image.fromarray(image).resize((x2 - x1, y2 - y1), PILLOW["bilinear"]))
     assert_nearly(found[:, y1:y2, x1:x2], expected, "bilinear")
     rest = torch.ones(geometry.size, dtype=torch.bool)
     rest[y1:y2, x1:x2] = False
     assert (found[:, rest] == 7).all()
     if fit == "native":
-        assert np.array_equal(found[:, y1:y2, x1:x2].permute(1, 2, 0).numpy(), picture)
+        assert np.array_equal(found[:, y1:y2, x1:x2].permute(1, 2, 0).numpy(), image)
     if fit == "pad" and source == (20, 33):
         assert (y2 - y1, x2 - x1) == source, "never enlarged"
 
@@ -224,39 +222,41 @@ def test_the_content_is_pillows_resize_and_the_rest_is_fill(fit, source):
     ],
 )
 def test_the_content_lies_in_the_middle(fit, source, resized, offset):
-    geometry = Geometry.plan(InputSpec(size=(48, 64), fit=fit), source)
+    geometry = Geometry.plan(InputSpec(size=(48, 64), resize_mode=fit), source)
     assert (geometry.resized, geometry.offset) == (resized, offset)
     assert geometry.content == (offset[1], offset[0], offset[1] + resized[1], offset[0] + resized[0])
 
 
-def test_a_view_is_cut_and_mirrored():
-    picture = photo(80, 100)
-    spec = InputSpec(size=(30, 40), fit="crop")
+def test_a_view_is_cut_and_flipped():
+    image = photo(80, 100)
+    spec = InputSpec(size=(30, 40), resize_mode="crop")
     view = View((10, 20, 50, 50))
-    plain = Geometry.plan(spec, (80, 100), view).apply_image(picture)
-    assert np.array_equal(plain.permute(1, 2, 0).numpy(), picture[20:50, 10:50])
-    mirrored = Geometry.plan(spec, (80, 100), view._replace(flip=True)).apply_image(picture)
-    assert torch.equal(mirrored, plain.flip(-1))
-    outside = Geometry.plan(spec, (80, 100), View((-20, -10, 20, 20))).apply_image(picture)
+    plain = Geometry.plan(spec, (80, 100), view).apply_image(image)
+    assert np.array_equal(plain.permute(1, 2, 0).numpy(), image[20:50, 10:50])
+    flipped = Geometry.plan(spec, (80, 100), view._replace(flip=True)).apply_image(image)
+    assert torch.equal(flipped, plain.flip(-1))
+    outside = Geometry.plan(spec, (80, 100), View((-20, -10, 20, 20))).apply_image(image)
     assert (outside[:, :10] == 114).all() and (outside[:, :, :20] == 114).all()
-    assert np.array_equal(outside[:, 10:, 20:].permute(1, 2, 0).numpy(), picture[:20, :20])
-    nowhere = Geometry.plan(spec, (80, 100), View((200, 200, 240, 230))).apply_image(picture)
+    assert np.array_equal(outside[:, 10:, 20:].permute(1, 2, 0).numpy(), image[:20, :20])
+    nowhere = Geometry.plan(spec, (80, 100), View((200, 200, 240, 230))).apply_image(image)
     assert (nowhere == 114).all()
 
 
 def test_a_quarter_turn_is_exact():
-    picture = photo(40, 40)
-    geometry = Geometry.plan(InputSpec(size=(40, 40), fit="stretch"), (40, 40), View((0, 0, 40, 40), rotation=90.0))
-    turned = geometry.apply_image(picture).permute(1, 2, 0).numpy()
-    assert np.abs(turned.astype(int) - np.rot90(picture)).max() <= 1
+    image = photo(40, 40)
+    geometry = Geometry.plan(
+        InputSpec(size=(40, 40), resize_mode="stretch"), (40, 40), View((0, 0, 40, 40), rotation=90.0)
+    )
+    turned = geometry.apply_image(image).permute(1, 2, 0).numpy()
+    assert np.abs(turned.astype(int) - np.rot90(image)).max() <= 1
 
 
 def test_a_reduced_decode_gives_nearly_the_same_input():
-    picture = photo(400, 600)
-    half = np.asarray(Image.fromarray(picture).resize((300, 200), Image.Resampling.BOX))
+    image = photo(400, 600)
+    half = np.asarray(Image.fromarray(image).resize((300, 200), Image.Resampling.BOX))
     for view in (None, View((100, 50, 480, 330), flip=True), View((100, 50, 480, 330), rotation=20.0)):
-        geometry = Geometry.plan(InputSpec(size=(64, 64), fit="crop"), (400, 600), view)
-        whole, reduced = geometry.apply_image(picture).int(), geometry.apply_image(half).int()
+        geometry = Geometry.plan(InputSpec(size=(64, 64), resize_mode="crop"), (400, 600), view)
+        whole, reduced = geometry.apply_image(image).int(), geometry.apply_image(half).int()
         assert (whole - reduced).abs().float().mean() < 4
 
 
@@ -265,8 +265,8 @@ def test_extreme_shapes_take_little_memory():
         geometry = Geometry.plan(InputSpec(size=(224, 224)), source)
         assert geometry.resized[0] * geometry.resized[1] < 3e6
         assert geometry.apply_image(np.zeros((*source, 3), np.uint8)).shape == (3, 224, 224)
-        centre = geometry.invert_points(torch.tensor([112.0, 112.0]))
-        assert torch.allclose(centre, torch.tensor([source[1] / 2, source[0] / 2]), atol=1.0)
+        center = geometry.invert_points(torch.tensor([112.0, 112.0]))
+        assert torch.allclose(center, torch.tensor([source[1] / 2, source[0] / 2]), atol=1.0)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_extreme_shapes_take_little_memory():
         ({"fill": 300}, "fill"),
     ],
 )
-def test_a_wrong_input_is_told(given, says):
+def test_a_wrong_input_is_reported(given, says):
     with pytest.raises(UsageError, match=says):
         InputSpec.of(given)
 
@@ -318,13 +318,13 @@ def test_beyond_its_limits_an_input_is_refused(given):
 
 
 def test_an_input_without_a_fit_changes_the_usual_one():
-    usual = InputSpec(size=(64, 64), fit="letterbox", fill=3)
-    assert InputSpec.of({"size": (8, 9)}, usual) == InputSpec(size=(8, 9), fit="letterbox", fill=3)
-    assert InputSpec.of({"fit": "crop"}, usual) == InputSpec(fit="crop")
+    usual = InputSpec(size=(64, 64), resize_mode="letterbox", fill=3)
+    assert InputSpec.of({"size": (8, 9)}, usual) == InputSpec(size=(8, 9), resize_mode="letterbox", fill=3)
+    assert InputSpec.of({"fit": "crop"}, usual) == InputSpec(resize_mode="crop")
     assert InputSpec.of(None, usual) == usual and InputSpec.of(None) == InputSpec()
     assert InputSpec.of(usual, InputSpec()) is usual
     published = InputSpec((224, 224), "crop", 0.875, "bilinear", 3, 32, 114, 8)
-    assert InputSpec() == published, "what a checkpoint does not say is this"
+    assert InputSpec() == published, "what a checkpoint does not state is this"
 
 
 # ---------------------------------------------------------------------- exact places
@@ -337,7 +337,7 @@ VIEWS = [None, View((10, 5, 90, 70)), View((10, 5, 90, 70), flip=True), View((10
 @pytest.mark.parametrize("fit", FITS)
 def test_a_linear_map_returns_exactly(fit, view):
     """Bilinear resampling keeps a plane: every file pixel has the plane's value at the place it went to."""
-    geometry = Geometry.plan(InputSpec(size=(70, 90), fit=fit, crop_fraction=0.9), (80, 120), view)
+    geometry = Geometry.plan(InputSpec(size=(70, 90), resize_mode=fit, crop_fraction=0.9), (80, 120), view)
     y, x = torch.meshgrid(torch.arange(geometry.size[0]) + 0.5, torch.arange(geometry.size[1]) + 0.5, indexing="ij")
     back = geometry.invert_map((0.3 * x + 0.7 * y)[None], fill=-1.0)[0]
     files = torch.stack(torch.meshgrid(torch.arange(80) + 0.5, torch.arange(120) + 0.5, indexing="ij")[::-1], dim=-1)
@@ -354,7 +354,7 @@ def test_a_linear_map_returns_exactly(fit, view):
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("fit", FITS)
 def test_labels_return_by_nearest_value(fit, view):
-    geometry = Geometry.plan(InputSpec(size=(70, 90), fit=fit, crop_fraction=0.9), (80, 120), view)
+    geometry = Geometry.plan(InputSpec(size=(70, 90), resize_mode=fit, crop_fraction=0.9), (80, 120), view)
     rows, columns = torch.meshgrid(torch.arange(geometry.size[0]), torch.arange(geometry.size[1]), indexing="ij")
     labels = (rows * 1000 + columns).float()
     back = geometry.invert_map(labels[None], fill=-1.0, mode="nearest")[0]
@@ -371,11 +371,11 @@ def test_labels_return_by_nearest_value(fit, view):
     "view", [(-7, 3, 50, 20), (3, -7, 20, 50), (60, 3, 108, 20), (3, 50, 20, 88), (-5, -5, 105, 85)]
 )
 def test_a_view_beyond_the_file_shows_the_file_in_its_place(view):
-    picture = photo(80, 100)
+    image = photo(80, 100)
     x1, y1, x2, y2 = view
-    geometry = Geometry.plan(InputSpec(size=(y2 - y1, x2 - x1), fit="stretch", fill=9), (80, 100), View(view))
-    padded = np.pad(picture, ((20, 20), (20, 20), (0, 0)), constant_values=9)
-    found = geometry.apply_image(picture).permute(1, 2, 0).numpy()
+    geometry = Geometry.plan(InputSpec(size=(y2 - y1, x2 - x1), resize_mode="stretch", fill=9), (80, 100), View(view))
+    padded = np.pad(image, ((20, 20), (20, 20), (0, 0)), constant_values=9)
+    found = geometry.apply_image(image).permute(1, 2, 0).numpy()
     assert np.array_equal(found, padded[y1 + 20 : y2 + 20, x1 + 20 : x2 + 20])
     labels = np.arange(8000).reshape(80, 100)
     carried = geometry.apply_map(labels, fill=-1).numpy()
@@ -383,7 +383,7 @@ def test_a_view_beyond_the_file_shows_the_file_in_its_place(view):
 
 
 def test_a_view_is_rounded_to_whole_pixels_and_never_empty():
-    spec = InputSpec(size=(10, 10), fit="stretch")
+    spec = InputSpec(size=(10, 10), resize_mode="stretch")
     cuts = {
         (1.4, 2.5, 7.5, 9.49): (1, 3, 8, 9),
         (-0.6, -0.5, 3.0, 4.0): (-1, 0, 3, 4),
@@ -397,27 +397,27 @@ def test_a_view_is_rounded_to_whole_pixels_and_never_empty():
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size", [(60, 80), (30, 40), (120, 100)])
 def test_a_turned_view_is_pillows_rotation(interpolation, size):
-    """Enlarged, shrunk and as it is; the small difference is that of two filters, on a smooth picture."""
+    """Enlarged, shrunk and as it is; the small difference is that of two filters, on a smooth image."""
     coarse = np.random.default_rng(0).integers(0, 256, (8, 10, 3), dtype=np.uint8)
-    picture = np.asarray(Image.fromarray(coarse).resize((200, 160), Image.Resampling.BICUBIC))
+    image = np.asarray(Image.fromarray(coarse).resize((200, 160), Image.Resampling.BICUBIC))
     view = View((60, 40, 140, 100), rotation=20.0)
-    spec = InputSpec(size=size, fit="stretch", interpolation=interpolation, fill=0)
-    found = Geometry.plan(spec, (160, 200), view).apply_image(picture).permute(1, 2, 0).numpy().astype(int)
-    # Turning the picture counter-clockwise about the middle of the view.
-    turned = Image.fromarray(picture).rotate(20.0, Image.Resampling.BICUBIC, center=(100, 70))
+    spec = InputSpec(size=size, resize_mode="stretch", interpolation=interpolation, fill=0)
+    found = Geometry.plan(spec, (160, 200), view).apply_image(image).permute(1, 2, 0).numpy().astype(int)
+    # Turning the image counter-clockwise about the middle of the view.
+    turned = Image.fromarray(image).rotate(20.0, Image.Resampling.BICUBIC, center=(100, 70))
     expected = np.asarray(turned.crop((60, 40, 140, 100)).resize(size[::-1], PILLOW[interpolation])).astype(int)
     difference = np.abs(found - expected)[2:-2, 2:-2]
     assert difference.mean() < 0.8 and difference.max() < 5
 
 
 def test_a_turned_view_beside_the_file_is_fill_and_so_is_what_is_beside_its_cut():
-    picture = np.full((50, 50, 3), 200, np.uint8)
-    spec = InputSpec(size=(40, 60), fit="letterbox", fill=9)
+    image = np.full((50, 50, 3), 200, np.uint8)
+    spec = InputSpec(size=(40, 60), resize_mode="letterbox", fill=9)
     geometry = Geometry.plan(spec, (50, 50), View((10, 10, 40, 40), rotation=30.0))
-    found = geometry.apply_image(picture)
+    found = geometry.apply_image(image)
     assert geometry.content == (10, 0, 50, 40)
     assert (found[:, :, :10] == 9).all() and (found[:, :, 50:] == 9).all() and (found[:, :, 10:50] == 200).all()
-    away = Geometry.plan(spec, (50, 50), View((300, 300, 340, 340), rotation=30.0)).apply_image(picture)
+    away = Geometry.plan(spec, (50, 50), View((300, 300, 340, 340), rotation=30.0)).apply_image(image)
     assert away.shape == (3, 40, 60) and (away == 9).all()
 
 

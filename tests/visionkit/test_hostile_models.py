@@ -1,4 +1,4 @@
-"""Models from elsewhere: what they say of themselves is checked before anything is built, opened or computed."""
+"""Models from elsewhere: what they state of themselves is checked before anything is built, opened or computed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from safetensors.torch import load_file, save_file
 
 from tests.tiny_training import tiny_task
 from tests.visionkit import hostile_models
-from ui.catalogue import STARTERS, find_models
+from ui.model_registry import EXAMPLE_MODELS, find_models
 from visionkit.checkpoint import AtomicCheckpointIO, load_task, read_model, save_bundle
 from visionkit.construction import Budget, Justified
 from visionkit.errors import CheckpointError, UsageError
 from visionkit.geometry import MAX_INPUT_PIXELS, InputSpec
 from visionkit.predictor import Predictor, load
 
-CLASSIFIER = STARTERS / "classification" / "cifar10_resnet9"
-DETECTOR = STARTERS / "detection" / "bccd_fcos"
-ALL = sorted(path.parent for path in STARTERS.glob("*/*/model.json"))
+CLASSIFIER = EXAMPLE_MODELS / "classification" / "cifar10_resnet9"
+DETECTOR = EXAMPLE_MODELS / "detection" / "bccd_fcos"
+ALL = sorted(path.parent for path in EXAMPLE_MODELS.glob("*/*/model.json"))
 IMAGE = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
 
 
@@ -61,10 +61,10 @@ def changed(source: Path, folder: Path, **config: Any) -> Path:
         (CLASSIFIER, {"class_weights": [1, None]}, "class_weights.1: None is not a number"),
         (CLASSIFIER, {"input": {"size": [100_000, 100_000], "fit": "stretch"}}, "input.size"),
         (CLASSIFIER, {"input": {"size": [32], "fit": "stretch"}}, "input.size: 2 values are needed"),
-        (CLASSIFIER, {"input": {"size": [32, 32], "fit": "fill"}}, "input.fit: 'fill' is not one of"),
+        (CLASSIFIER, {"input": {"size": [32, 32], "fit": "fill"}}, "input.resize_mode: 'fill' is not one of"),
         (CLASSIFIER, {"input": {"size": [32, 32], "shape": 3}}, "input.shape: this version does not know it"),
         (CLASSIFIER, {"optim": {"lr": [1]}}, "optim.lr: a list of 1 is not a number"),
-        (CLASSIFIER, {"colour": 1}, "colour"),
+        (CLASSIFIER, {"color": 1}, "color"),
         (DETECTOR, {"fcos": {"neck_channels": -4}}, "fcos.neck_channels: -4 is not a whole number from 0"),
         (DETECTOR, {"fcos": {"neck_channels": 4.5}}, "neck_channels: 4.5 is not a whole number"),
         (DETECTOR, {"fcos": {"neck_channels": 10**9}}, "neck_channels: 1000000000 is not a whole number"),
@@ -73,9 +73,10 @@ def changed(source: Path, folder: Path, **config: Any) -> Path:
         (DETECTOR, {"fcos": {"neck_channels": 0}}, "model: its"),
         (DETECTOR, {"fcos": {"strides": []}}, "model: its"),
         (DETECTOR, {"fcos": {"convs": "x"}}, "fcos.convs: 'x' is not a whole number"),
-        (STARTERS / "super_resolution" / "x2", {"start_from": "/dev/zero"}, "names another file"),
-        (STARTERS / "pose" / "scenes_simple_baseline", {"skeleton": "/dev/zero.yaml"}, "names another file"),
-        (STARTERS / "multitask" / "scenes", {"heads": {"a": {"task": "depth", "arguments": {"bins": "x"}}}}, "bins"),
+        (EXAMPLE_MODELS / "super_resolution" / "x2", {"init_from": "/dev/zero"}, "names another file"),
+        (EXAMPLE_MODELS / "pose" / "scenes_simple_baseline", {"skeleton": "/dev/zero.yaml"}, "names another file"),
+        (EXAMPLE_MODELS / "multitask" / "scenes", {"heads": {"a": {"task": "depth", "arguments": {"bins": "x"}}}},
+        "bins"),
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, str) else None,
 )  # fmt: skip
@@ -163,7 +164,7 @@ def test_weights_are_dense_tensors(weight: Any, words: str, tmp_path: Path) -> N
     assert words in refusal(checkpoint(tmp_path, state_dict=state))
 
 
-def test_a_checkpoint_that_shares_parts_without_end_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_that_fractions_parts_without_end_is_refused(tmp_path: Path) -> None:
     laughs: Any = ["l"] * 10
     for _ in range(12):
         laughs = [laughs] * 10
@@ -287,14 +288,14 @@ def test_a_convolution_in_a_constructor_does_not_broadcast() -> None:
 
 
 def test_an_input_of_a_fixed_size_has_a_limit() -> None:
-    InputSpec(size=(1024, 2048), fit="letterbox")
+    InputSpec(size=(1024, 2048), resize_mode="letterbox")
     with pytest.raises(UsageError, match=f"at most {MAX_INPUT_PIXELS:,}"):
-        InputSpec(size=(2048, 2048), fit="letterbox")
+        InputSpec(size=(2048, 2048), resize_mode="letterbox")
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_the_command_changes_something(seed: int, tmp_path: Path) -> None:
-    path, told = hostile_models.make(seed, tmp_path, str(tmp_path / "executed"))
-    assert told and path.parent == tmp_path
+    path, message = hostile_models.make(seed, tmp_path, str(tmp_path / "executed"))
+    assert message and path.parent == tmp_path
     again, same = hostile_models.make(seed, tmp_path / "again", str(tmp_path / "executed"))
-    assert same == told and again.name == path.name
+    assert same == message and again.name == path.name

@@ -1,4 +1,4 @@
-"""The one decoder: every kind of file to the same kind of array, every fault to one line."""
+"""The one decoder: every type of file to the same type of array, every fault to one line."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from visionkit.listing import find_images
 
 
 def photo(height: int = 60, width: int = 80, seed: int = 0) -> np.ndarray:
-    """A smooth colourful picture, (h, w, 3) uint8, that looks different whichever way it is turned."""
+    """A smooth colorful image, (h, w, 3) uint8, that looks different whichever way it is turned."""
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
     return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
 
 
-def encoded(picture: np.ndarray | Image.Image, kind: str, **options: object) -> bytes:
+def encoded(image: np.ndarray | Image.Image, kind: str, **options: object) -> bytes:
     file = io.BytesIO()
-    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(file, kind, **options)
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, kind, **options)
     return file.getvalue()
 
 
 def png(width: int, height: int, rows: bytes) -> bytes:
-    """A grey PNG of any claimed size, written by hand."""
+    """A gray PNG of any claimed size, written by hand."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -63,11 +63,11 @@ def test_exif_orientation_is_applied_to_size_and_pixels(kind, orientation):
         assert np.array_equal(expected, turned(stored, orientation))
 
 
-def turned(picture: np.ndarray, orientation: int) -> np.ndarray:
+def turned(image: np.ndarray, orientation: int) -> np.ndarray:
     """The definition of EXIF orientation, written out."""
-    flips = {1: picture, 2: np.fliplr(picture), 3: np.rot90(picture, 2), 4: np.flipud(picture)}
-    flips |= {5: np.fliplr(np.rot90(picture, -1)), 6: np.rot90(picture, -1)}
-    flips |= {7: np.flipud(np.rot90(picture, -1)), 8: np.rot90(picture)}
+    flips = {1: image, 2: np.fliplr(image), 3: np.rot90(image, 2), 4: np.flipud(image)}
+    flips |= {5: np.fliplr(np.rot90(image, -1)), 6: np.rot90(image, -1)}
+    flips |= {7: np.flipud(np.rot90(image, -1)), 8: np.rot90(image)}
     return flips[orientation]
 
 
@@ -77,15 +77,15 @@ def test_a_broken_exif_block_costs_only_the_orientation():
     assert ImageSource(data).size == (60, 80)
 
 
-def test_grey_palette_and_one_bit():
-    picture = photo()
-    grey = Image.fromarray(picture).convert("L")
+def test_gray_palette_and_one_bit():
+    image = photo()
+    gray = Image.fromarray(image).convert("L")
     for kind in ("PNG", "JPEG", "BMP", "TIFF", "PPM"):
-        read = read_image(encoded(grey, kind))
+        read = read_image(encoded(gray, kind))
         assert read.shape == (60, 80, 3) and (read[..., 0] == read[..., 2]).all()
-    palette = Image.fromarray(picture).quantize(64)
+    palette = Image.fromarray(image).quantize(64)
     assert np.array_equal(read_image(encoded(palette, "PNG")), np.asarray(palette.convert("RGB")))
-    bits = grey.point(lambda value: 255 * (value > 128)).convert("1")
+    bits = gray.point(lambda value: 255 * (value > 128)).convert("1")
     read = read_image(encoded(bits, "PNG"))
     assert set(np.unique(read)) == {0, 255} and np.array_equal(read[..., 0] == 255, np.asarray(bits))
 
@@ -99,16 +99,16 @@ def test_transparency_lies_over_white():
     assert np.array_equal(read[40:], rgba[40:, :, :3])
     assert np.abs(read[20:40].astype(int) - (rgba[20:40, :, :3].astype(int) + 255) // 2).max() <= 1
     assert np.array_equal(read_image(rgba), read)
-    grey_alpha = Image.fromarray(rgba).convert("LA")
-    assert (read_image(encoded(grey_alpha, "PNG"))[:20] == 255).all()
-    # A palette, and a plain RGB picture, each with one colour declared transparent.
+    gray_alpha = Image.fromarray(rgba).convert("LA")
+    assert (read_image(encoded(gray_alpha, "PNG"))[:20] == 255).all()
+    # A palette, and a plain RGB image, each with one color declared transparent.
     palette = Image.fromarray(np.kron([[0, 1]], np.ones((8, 8))).astype(np.uint8), "P")
     palette.putpalette([200, 0, 0, 0, 0, 200])
     read = read_image(encoded(palette, "PNG", transparency=0))
     assert (read[:, :8] == 255).all() and (read[:, 8:] == (0, 0, 200)).all()
-    colour = np.zeros((4, 8, 3), np.uint8)
-    colour[:, 4:] = (9, 8, 7)
-    read = read_image(encoded(colour, "PNG", transparency=(0, 0, 0)))
+    color = np.zeros((4, 8, 3), np.uint8)
+    color[:, 4:] = (9, 8, 7)
+    read = read_image(encoded(color, "PNG", transparency=(0, 0, 0)))
     assert (read[:, :4] == 255).all() and (read[:, 4:] == (9, 8, 7)).all()
 
 
@@ -118,8 +118,8 @@ def test_channels_asked_for():
     assert np.array_equal(read_image(data, channels=4), rgba)
     assert read_image(data, channels=1).shape == (60, 80, 1)
     jpeg = encoded(photo(), "JPEG", quality=95)
-    grey = np.asarray(Image.open(io.BytesIO(jpeg)).convert("L")).astype(int)
-    assert np.abs(read_image(jpeg, channels=1)[..., 0].astype(int) - grey).max() <= 2
+    gray = np.asarray(Image.open(io.BytesIO(jpeg)).convert("L")).astype(int)
+    assert np.abs(read_image(jpeg, channels=1)[..., 0].astype(int) - gray).max() <= 2
     assert (read_image(jpeg, channels=4)[..., 3] == 255).all()
 
 
@@ -189,7 +189,7 @@ def test_jpeg_equals_pillow(subsampling):
     assert np.array_equal(read_image(data), np.asarray(Image.open(io.BytesIO(data))))
 
 
-def test_a_reduced_decode_shows_the_same_picture():
+def test_a_reduced_decode_shows_the_same_image():
     full = photo(400, 600)
     data = encoded(full, "JPEG", quality=95)
     reduced = ImageSource(data).read(min_scale=0.3)
@@ -198,21 +198,21 @@ def test_a_reduced_decode_shows_the_same_picture():
     assert np.abs(reduced.astype(int) - expected).mean() < 2
 
 
-def test_path_bytes_pil_and_array_are_one_picture(tmp_path):
+def test_path_bytes_pil_and_array_are_one_image(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(encoded(photo(), "PNG"))
     pil = Image.open(path)
     for source in (path, str(path), path.read_bytes(), pil, photo(), ImageSource(path)):
         assert ImageSource(source).size == (60, 80)
         assert np.array_equal(read_image(source), photo())
-    assert np.array_equal(np.asarray(pil), photo()), "a caller's picture stays open"
+    assert np.array_equal(np.asarray(pil), photo()), "a caller's image stays open"
     again = pickle.loads(pickle.dumps(ImageSource(path)))
     assert again.name == str(path) and np.array_equal(again.read(), photo())
 
 
 def test_arrays_of_other_shapes_are_refused():
     for shape in ((3, 8, 8), (8,), (0, 5, 3), (2, 3, 4, 3)):
-        with pytest.raises(DataError, match="an array picture is"):
+        with pytest.raises(DataError, match="an array image is"):
             read_image(np.zeros(shape, np.uint8))
     with pytest.raises(TypeError):
         ImageSource(7)  # type: ignore[arg-type]
@@ -222,7 +222,7 @@ def test_arrays_of_other_shapes_are_refused():
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP"])
-def test_a_truncated_file_is_told_with_its_path(kind, tmp_path):
+def test_a_truncated_file_is_reported_with_its_path(kind, tmp_path):
     whole = encoded(photo(200, 300), kind)
     for part in (0.95, 0.5):
         path = tmp_path / f"cut-{part}.bin"
@@ -244,7 +244,7 @@ def test_a_jpeg_that_lacks_only_its_end_mark_is_whole():
 
 
 def test_a_jpeg_of_thousands_of_scans_is_refused_at_once():
-    """Each scan costs a pass over the whole picture: these 30 kB would take ten seconds, and more of them hours."""
+    """Each scan costs a pass over the whole image: these 30 kB would take ten seconds, and more of them hours."""
     whole = encoded(Image.new("RGB", (2000, 2000)), "JPEG", progressive=True)
     last = whole.rfind(b"\xff\xda")
     source = ImageSource(whole[:-2] + whole[last:-2][:60] * 1000 + whole[-2:], name="scans.jpg")
@@ -269,12 +269,12 @@ def test_stray_bytes_in_a_jpeg_are_harmless():
     ("content", "says"),
     [
         (b"", "0 bytes"),
-        (b"this is a text", "not a picture"),
-        (b"\xff\xd8\xff\xe0", "picture"),
-        (b"\x89PNG\r\n\x1a\n", "picture"),
+        (b"this is a text", "not an image"),
+        (b"\xff\xd8\xff\xe0", "image"),
+        (b"\x89PNG\r\n\x1a\n", "image"),
     ],
 )
-def test_no_picture_at_all(content, says, tmp_path):
+def test_no_image_at_all(content, says, tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
     for ask in (ImageSource(path).read, lambda: ImageSource(path).size, lambda: read_image(content)):
@@ -292,7 +292,7 @@ def test_a_missing_file_and_a_folder(tmp_path):
 
 def test_other_plugins_of_pillow_are_not_asked():
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"
-    with pytest.raises(DataError, match="not a picture"):
+    with pytest.raises(DataError, match="not an image"):
         read_image(eps)
 
 
@@ -300,7 +300,7 @@ def test_a_bomb_is_refused_from_its_header(tmp_path):
     path = tmp_path / "bomb.png"
     path.write_bytes(png(13000, 13000, b"\x00" * 20_000_000))
     assert path.stat().st_size < 25_000
-    read_image(encoded(photo(), "PNG"))  # Pillow's plug-ins are loaded with the first picture of a process
+    read_image(encoded(photo(), "PNG"))  # Pillow's plug-ins are loaded with the first image of a process
     for ask in (ImageSource(path).read, lambda: ImageSource(path).size, lambda: read_image(Image.open(path))):
         start = time.perf_counter()
         with pytest.raises(DataError, match=r"13000 x 13000 is 169 megapixels, over the limit of 150"):
@@ -330,7 +330,7 @@ def test_no_file_stays_open(tmp_path):
     assert len(list(descriptors.iterdir())) <= before
 
 
-def test_pictures_are_found_in_folders_and_patterns(tmp_path):
+def test_images_are_found_in_folders_and_patterns(tmp_path):
     for name in ("b.PNG", "a.jpg", "deep/c.webp", ".hidden/d.jpg", "deep/._c.webp", "notes.txt"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -365,7 +365,7 @@ def test_heic_images_are_read_where_their_decoder_is_installed(in_memory: bool, 
     pixels = np.zeros((64, 96, 3), np.uint8)
     pixels[:32, :48] = 200, 40, 90
     exif = Image.Exif()
-    exif[0x0112] = 6  # the file says that it is turned; its decoder turns it
+    exif[0x0112] = 6  # the file states that it is turned; its decoder turns it
     path = tmp_path / "photo.heic"
     heif.from_pillow(Image.fromarray(pixels)).save(path, quality=100, exif=exif.tobytes())
     assert find_images(tmp_path) == [path]
@@ -373,7 +373,7 @@ def test_heic_images_are_read_where_their_decoder_is_installed(in_memory: bool, 
     assert image.size == (96, 64) and image.read().shape == (96, 64, 3) and image.orientation == 1
     assert np.abs(image.read().astype(int) - np.rot90(pixels, -1)).max() < 8
     assert image.read(channels=1).shape == (96, 64, 1) and image.read_as_is().shape == (96, 64, 3)
-    assert not image.is_deep and not image.is_grey
+    assert not image.is_deep and not image.is_gray
     with pytest.raises(DataError, match="truncated or damaged"):
         ImageSource(path.read_bytes()[:200]).read()
     monkeypatch.setattr("visionkit.images.MAX_PIXELS", 1000)

@@ -18,7 +18,7 @@ from visionkit.preprocess import Preprocessor
 from visionkit.targets import TargetField, apply_target, field_of, register
 from visionkit.types import Sample, View
 
-SPEC = InputSpec(size=(32, 48), fit="letterbox")
+SPEC = InputSpec(size=(32, 48), resize_mode="letterbox")
 
 
 def image(seed: int, height: int = 40, width: int = 60) -> np.ndarray:
@@ -41,7 +41,7 @@ def test_several_inputs_take_one_view_and_one_geometry():
 
 
 def test_inputs_without_a_tie_leave_the_view_to_the_reference():
-    spec = InputSpec(size=(32, 32), fit="stretch", tied=False)
+    spec = InputSpec(size=(32, 32), resize_mode="stretch", tied=False)
     inputs = {"search": ImageSource(image(0)), "template": ImageSource(image(1, 20, 20))}
     example = Preprocessor(spec)(Sample(inputs, view=View((0, 0, 30, 30))))
     assert example["geometry"].source == (40, 60) and example["geometry"].cut == (0, 0, 30, 30)
@@ -76,7 +76,7 @@ def test_a_clip_of_another_length_is_refused(frames, given):
         Preprocessor(InputSpec(frames=frames))(sample)
 
 
-def test_a_clip_says_what_is_wrong_with_it():
+def test_a_clip_states_what_is_wrong_with_it():
     with pytest.raises(DataError, match="without frames"):
         Clip([])
     with pytest.raises(DataError, match="1 frames has 2 times"):
@@ -84,7 +84,7 @@ def test_a_clip_says_what_is_wrong_with_it():
 
 
 def test_clips_of_different_sizes_are_padded_in_a_batch():
-    spec = InputSpec(size=(32, 32), fit="native", divisor=8, frames=2)
+    spec = InputSpec(size=(32, 32), resize_mode="native", divisor=8, frames=2)
     sizes = ((16, 24), (24, 16))
     examples = [
         Preprocessor(spec)(Sample({"clip": Clip([ImageSource(image(k, *size)) for k in range(2)])})) for size in sizes
@@ -117,7 +117,7 @@ VIEWS = (None, View((5, 2, 45, 38)), View((5, 2, 45, 38), flip=True), View((8, 4
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("fit", ["letterbox", "stretch", "crop"])
 def test_vectors_move_as_their_ends_do(view, fit):
-    geometry = Geometry.plan(InputSpec(size=(32, 48), fit=fit), (40, 60), view)
+    geometry = Geometry.plan(InputSpec(size=(32, 48), resize_mode=fit), (40, 60), view)
     flow = np.random.default_rng(0).normal(0, 5, (2, 40, 60)).astype(np.float32)
     moved = apply_target(geometry, {"flow": flow})["flow"]
     rows, columns, inside = geometry.source_indices()
@@ -130,7 +130,7 @@ def test_vectors_move_as_their_ends_do(view, fit):
 
 
 def test_disparity_is_scaled_and_valid_ends_with_the_file():
-    geometry = Geometry.plan(InputSpec(size=(32, 96), fit="stretch"), (40, 60), View((-20, 0, 40, 40)))
+    geometry = Geometry.plan(InputSpec(size=(32, 96), resize_mode="stretch"), (40, 60), View((-20, 0, 40, 40)))
     known = np.ones((40, 60), dtype=bool)
     out = apply_target(geometry, {"disparity": np.full((40, 60), 5, np.float32), "valid": known})
     assert out["disparity"][:, 40:].unique().tolist() == [5 * 96 / 60] and (out["disparity"][:, :30] == 0).all()

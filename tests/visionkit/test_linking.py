@@ -1,4 +1,4 @@
-"""What model and data share is said once; the far side cannot be set to something else in silence."""
+"""What model and data share is stated once; the far side cannot be set to something else in silence."""
 
 from dataclasses import asdict
 
@@ -16,7 +16,7 @@ def links(model=None, data=None):
     return link({"backbone": "test_resnet", **(model or {})}, data or {}, ClassificationTask, ToyData)
 
 
-def test_input_comes_from_the_backbone_where_nobody_says():
+def test_input_comes_from_the_backbone_where_nobody_states():
     values = links()
     assert values["input"]["size"] == ClassificationTask.default_input("test_resnet").size
     assert values["classes"] == ["dark", "light"]
@@ -56,7 +56,7 @@ def test_other_names_of_the_same_number_are_refused():
 
 def test_another_number_of_classes_is_refused():
     with pytest.raises(UsageError, match="knows 2 classes and the data has 3"):
-        links({"classes": ["dark", "light"]}, {"classes": ["dark", "light", "grey"]})
+        links({"classes": ["dark", "light"]}, {"classes": ["dark", "light", "gray"]})
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_bitmaps_become_cocos_letters_and_come_back(seed):
     assert np.allclose(mask_ious(rles, rles[:2]), coco.iou(rles, rles[:2], [0, 0]))
 
 
-def test_long_runs_of_a_large_picture():
+def test_long_runs_of_a_large_image():
     masks = np.zeros((1, 2000, 2500), bool)
     masks[0, 10:1990, 40:2400] = np.random.default_rng(0).random((1980, 2360)) < 0.5
     masks[0, :, 1000:1500] = True
@@ -131,7 +131,7 @@ def test_a_set_is_chosen_from_like_an_array():
         np.asarray(held[[3, 0]]), masks[[3, 0]]
     )
     assert held.shape == masks.shape and MaskSet.unpack(torch.from_numpy(held.pack())).rles == held.rles
-    with pytest.raises(ValueError, match="in a picture of size"):
+    with pytest.raises(ValueError, match="in an image of size"):
         MaskSet((99, 99), held.rles)
 
 
@@ -144,7 +144,7 @@ def test_run_lengths_go_to_the_input_as_bitmaps_do(fit, view):
     masks = ndimage.gaussian_filter(rng.random((6, 37, 61)), (0, 2, 2)) > 0.52
     masks[1] = True
     masks[2] = False
-    preprocess = Preprocessor(InputSpec(size=(32, 48), fit=fit, divisor=16))
+    preprocess = Preprocessor(InputSpec(size=(32, 48), resize_mode=fit, divisor=16))
     target = {"masks": MaskSet((37, 61), encode_masks(masks))}
     example = preprocess(Sample.of(ImageSource(np.zeros((37, 61, 3), np.uint8)), target, "p", view))
     expected = example["geometry"].apply_map(torch.from_numpy(masks), fill=False)

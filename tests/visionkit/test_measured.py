@@ -1,4 +1,4 @@
-"""While a stored model is measured, what it says of itself wins over a yaml and is not to be denied."""
+"""While a stored model is measured, what it states about itself wins over a yaml and is not to be denied."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def measure(*arguments: str) -> int:
 
 @pytest.fixture
 def enlarging() -> str:
-    spec = InputSpec(size=(24, 24), fit="native", divisor=1, interpolation="bicubic", bits=16)
+    spec = InputSpec(size=(24, 24), resize_mode="native", divisor=1, interpolation="bicubic", bits=16)
     task = SuperResolutionTask("compact", scale=4, compact={"width": 8, "blocks": 1}, input=spec)
     return str(save_checkpoint(task, Path("x4.ckpt")))
 
@@ -50,13 +50,13 @@ def test_a_shipped_yaml_does_not_change_the_model(enlarging, capsys):
         (["--model.input.channels", "1"], "--model.input.channels 1: contradicts"),
     ],
 )
-def test_a_typed_option_that_denies_the_model_is_refused(typed, told, enlarging, capsys):
+def test_a_typed_option_that_denies_the_model_is_refused(typed, message, enlarging, capsys):
     assert measure("--ckpt_path", enlarging, *typed, *SCENES, "--data.target", "high_res") == 2
     said = capsys.readouterr().err
-    assert told in said and len(said.strip().splitlines()) == 1
+    assert message in said and len(said.strip().splitlines()) == 1
 
 
-def test_what_is_measured_otherwise_may_be_typed_and_is_told(capsys):
+def test_what_is_measured_otherwise_may_be_typed_and_is_reported(capsys):
     task = ClassificationTask(
         "test_resnet",
         classes=SceneData.discover_classes(target="labels"),
@@ -75,7 +75,10 @@ def test_the_skeleton_comes_from_the_checkpoint(capsys):
     names = ["beak", "tail", "wing"]
     skeleton = {"name": "bird", "keypoints": names, "edges": [], "subject": "bird"}
     task = PoseTask(
-        "test_resnet", skeleton=skeleton, input=InputSpec(size=(32, 32), fit="stretch"), simple_baseline={"width": 8}
+        "test_resnet",
+        skeleton=skeleton,
+        input=InputSpec(size=(32, 32), resize_mode="stretch"),
+        simple_baseline={"width": 8},
     )
     save_checkpoint(task, Path("bird.ckpt"))
     for split in ("train", "val", "test"):

@@ -1,4 +1,4 @@
-"""Schedules by hand, optimisers and schedules by name."""
+"""Schedules by hand, optimizers and schedules by name."""
 
 import math
 
@@ -71,7 +71,7 @@ def test_unknown_names_suggest_the_nearest():
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lamb", "lion", "adafactor"])
-def test_optimisers_of_timm_lower_a_loss(name):
+def test_optimizers_of_timm_lower_a_loss(name):
     weight = torch.nn.Parameter(torch.full((3, 3), 2.0))
     config = OptimConfig(name=name, lr=0.05, weight_decay=0.0)
     optimizer = build_optimizer([{"params": [weight], "lr": config.lr, "weight_decay": 0.0}], config)

@@ -1,4 +1,4 @@
-"""Images unlike a model's own are marked, its own are not, and what tells them apart travels with the weights."""
+"""Images unlike a model's own are marked, its own are not, and what distinguishes them travels with the weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from visionkit.bundle import save_bundle
 from visionkit.checkpoint import load_task, read_checkpoint
 from visionkit.errors import CheckpointError, UsageError
 from visionkit.feature_statistics import statistics_from
-from visionkit.novelty import Novelty, unlike_sentence
+from visionkit.novelty import Novelty, novelty_sentence
 from visionkit.out_of_distribution import FEWEST, STATISTICS, FeatureStatistics, tap_of
 from visionkit.predictor import Predictor, load
 from visionkit.registry import task_names
@@ -52,7 +52,7 @@ def test_its_own_images_are_seldom_marked_and_others_are(task):
     assert (held[0].percentile, held[0].images) == (99.0, 60)
 
 
-def test_a_stream_and_threads_tell_the_same(task):
+def test_a_stream_and_threads_report_the_same(task):
     images = own(5, seed=2) + noise(3)
     predictor = Predictor(task, batch_size=3)
     expected = [predictor.examine(image).novelty.score for image in images]
@@ -112,7 +112,7 @@ def test_damaged_statistics_are_refused_in_one_line(task, tmp_path, change):
         load(folder)
 
 
-def test_features_that_tell_nothing_make_no_statistics(task):
+def test_features_that_report_nothing_make_no_statistics(task):
     rng = np.random.default_rng(0)
     assert FeatureStatistics.of(rng.normal(size=(FEWEST - 1, 8))) is None
     assert FeatureStatistics.of(np.ones((50, 8))) is None
@@ -127,9 +127,9 @@ def test_features_that_tell_nothing_make_no_statistics(task):
 
 
 def test_the_sentence_states_what_was_compared():
-    assert unlike_sentence(None) == unlike_sentence(Novelty(0.9, 99.0, 1200)) == ""
-    told = unlike_sentence(Novelty(2.34, 99.0, 1200))
-    assert "2.3 times as far out as 99 % of its 1,200 held-out images" in told
+    assert novelty_sentence(None) == novelty_sentence(Novelty(0.9, 99.0, 1200)) == ""
+    message = novelty_sentence(Novelty(2.34, 99.0, 1200))
+    assert "2.3 times as far out as 99 % of its 1,200 held-out images" in message
 
 
 @pytest.mark.parametrize("network", BACKBONES)
@@ -152,7 +152,7 @@ def test_every_task_with_a_backbone_has_features(name):
 
 
 def test_a_training_leaves_statistics_in_the_checkpoints_of_a_validation(tmp_path):
-    train(tmp_path, max_steps=3, val_check_interval=2, checkpoint_every=1, val_pictures=24)
+    train(tmp_path, max_steps=3, val_check_interval=2, checkpoint_every=1, val_images=24)
     (best,) = (tmp_path / "checkpoints").glob("best-*.ckpt")
     kept = read_checkpoint(best)["visionkit"]["features"]
     assert kept["images"] == 24 and load_task(best).statistics is not None
@@ -181,6 +181,6 @@ def test_predict_states_it(task, tmp_path, capsys):
         "unlike": False,
         "images": 60,
     }
-    told = capsys.readouterr()
-    assert "1 of 2 look unlike the images this model was made with" in told.err and "99 % of its 60" in told.err
-    assert "(unlike its own images)" in told.out
+    message = capsys.readouterr()
+    assert "1 of 2 look unlike the images this model was made with" in message.err and "99 % of its 60" in message.err
+    assert "(unlike its own images)" in message.out

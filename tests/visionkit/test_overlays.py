@@ -14,11 +14,11 @@ from PIL import Image
 
 from tests.contracts.cases import build, samples
 from tests.visionkit.offline_run import folders, read_run, teardown
-from visionkit.callbacks.pictures import PictureLogger
+from visionkit.callbacks.images import ImageLogger
 from visionkit.data import Split, VisionDataModule
+from visionkit.loggers import WandbTracker
 from visionkit.masks import encode_masks
 from visionkit.predictions import Instances, LabelMap
-from visionkit.tracking import WandbTracker
 from visionkit.types import Sample
 
 
@@ -42,7 +42,7 @@ def offline():
 
 
 @pytest.mark.parametrize("name", ["semantic_segmentation", "detection", "instance_segmentation"])
-def test_a_run_has_boxes_and_masks_over_the_bare_pictures(name, tmp_path):
+def test_a_run_has_boxes_and_masks_over_the_bare_images(name, tmp_path):
     everything = {} if name == "semantic_segmentation" else {"score_threshold": 0.0, "max_detections": 7}
     task = build(name, **everything)
     tracker = WandbTracker(save_dir=str(tmp_path), offline=True)
@@ -50,7 +50,7 @@ def test_a_run_has_boxes_and_masks_over_the_bare_pictures(name, tmp_path):
         accelerator="cpu",
         logger=tracker,
         default_root_dir=tmp_path,
-        callbacks=[PictureLogger(count=3)],
+        callbacks=[ImageLogger(count=3)],
         max_steps=1,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
@@ -61,23 +61,23 @@ def test_a_run_has_boxes_and_masks_over_the_bare_pictures(name, tmp_path):
     trainer.fit(task, datamodule=CaseData(name, input=task.input, classes=task.classes, batch_size=3))
     tracker.finish()
     run = read_run(folders(tmp_path)[-1])
-    (row,) = [row for row in run.history if "pictures overlays.filenames" in row]
+    (row,) = [row for row in run.history if "images overlays.filenames" in row]
     files = run.folder / "files"
     known = samples(name, 3)
-    assert row["pictures overlays.count"] == 3
+    assert row["images overlays.count"] == 3
     for number, sample in enumerate(known):
-        bare = np.asarray(Image.open(files / row["pictures overlays.filenames"][number]))
+        bare = np.asarray(Image.open(files / row["images overlays.filenames"][number]))
         assert np.array_equal(bare, sample.image.read())
     if name != "detection":
         for number, sample in enumerate(known):
-            stored = row["pictures overlays.all_masks"][number]
+            stored = row["images overlays.all_masks"][number]
             assert stored.keys() == {"truth", "prediction"}
             truth, said = (read_mask(files / stored[key]["path"]) for key in ("truth", "prediction"))
             assert np.array_equal(truth, wanted(name, sample.target))
             assert said.shape == truth.shape and set(np.unique(said)) <= {*range(len(task.classes)), 255}
     if name != "semantic_segmentation":
         for number, sample in enumerate(known):
-            stored = row["pictures overlays.all_boxes"][number]
+            stored = row["images overlays.all_boxes"][number]
             (box,) = json.loads((files / stored["truth"]["path"]).read_text())["box_data"]
             height, width = sample.image.size
             corners = [box["position"][side] for side in ("minX", "minY", "maxX", "maxY")]
@@ -117,6 +117,8 @@ def test_layers_follow_the_size_that_is_asked_for():
         [0, 1, 1],
         masks=tuple(encode_masks(masks)),
     ).overlay((20, 30))
-    assert said.labels[0].tolist() == [0] * 10 + [1] * 10 + [255] * 10, "the surest on top, the unsure not painted"
+    assert said.labels[0].tolist() == [0] * 10 + [1] * 10 + [255] * 10, (
+        "the highest-scoring on top, the unsure not painted"
+    )
     assert np.allclose(said.boxes[1], [1 / 6, 0, 2 / 3, 1]), "boxes are all there, for the viewer's own threshold"
     assert len(said.boxes) == 3

@@ -45,7 +45,7 @@ def test_each_part_gets_the_gradients_of_its_own_losses():
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_parts_step_as_their_own_optimizers_would_and_as_often_as_they_are_told():
+def test_parts_step_as_their_own_optimizers_would_and_as_often_as_they_are_reported():
     network, other, x = Pair(), Pair(), torch.randn(8, 2)
     together = build_part_optimizers(network, CONFIGS, {"generator": 2})
     alone = {

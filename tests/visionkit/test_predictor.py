@@ -39,7 +39,7 @@ def task(**arguments: Any) -> ClassificationTask:
     return ClassificationTask("test_resnet", **given)
 
 
-def pictures(count: int) -> list[np.ndarray]:
+def images(count: int) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (40 + 3 * k, 60 - 2 * k, 3), dtype=np.uint8) for k in range(count)]
 
@@ -53,7 +53,7 @@ def test_the_package_is_imported_for_free():
         visionkit.nonsense  # noqa: B018
 
 
-def test_one_picture_or_a_list(tmp_path):
+def test_one_image_or_a_list(tmp_path):
     predictor = Predictor(task(), batch_size=3)
     Image.fromarray(NOTHING).save(tmp_path / "a.png")
     one = predictor(NOTHING)
@@ -66,33 +66,33 @@ def test_one_picture_or_a_list(tmp_path):
         Image.fromarray(NOTHING),
     ):
         assert predictor(same) == one
-    several = predictor([*pictures(7), NOTHING])
+    several = predictor([*images(7), NOTHING])
     assert len(several) == 8
-    for found, alone in zip(several, [predictor(p) for p in (*pictures(7), NOTHING)], strict=True):
+    for found, alone in zip(several, [predictor(p) for p in (*images(7), NOTHING)], strict=True):
         assert np.allclose(found.probabilities, alone.probabilities, atol=1e-6)
     assert predictor([]) == []
     with pytest.raises(DataError, match=r"no\.jpg: no such file"):
         predictor([NOTHING, tmp_path / "no.jpg"])
 
 
-def test_a_stream_goes_on_after_a_bad_picture(tmp_path):
-    (tmp_path / "text.jpg").write_text("no picture")
+def test_a_stream_goes_on_after_a_bad_image(tmp_path):
+    (tmp_path / "text.jpg").write_text("no image")
     (tmp_path / "empty.png").write_bytes(b"")
-    good = pictures(6)
+    good = images(6)
     sources = [good[0], tmp_path / "text.jpg", *good[1:5], tmp_path / "empty.png", tmp_path / "missing.png", good[5]]
     predictor = Predictor(task())
-    for workers in (0, 2):
-        results = list(predictor.stream(sources, batch_size=4, workers=workers))
+    for num_workers in (0, 2):
+        results = list(predictor.stream(sources, batch_size=4, num_workers=num_workers))
         assert [r.source is s for r, s in zip(results, sources, strict=True)] == [True] * len(sources)
         bad = [k for k, result in enumerate(results) if result.prediction is None]
         assert bad == [1, 6, 7]
         assert all(isinstance(results[k].error, DataError) and str(sources[k]) in str(results[k].error) for k in bad)
-        answers = [r.prediction for r in results if r.error is None]
-        for found, expected in zip(answers, predictor(good), strict=True):
+        predictions = [r.prediction for r in results if r.error is None]
+        for found, expected in zip(predictions, predictor(good), strict=True):
             assert np.allclose(found.probabilities, expected.probabilities, atol=1e-6)
 
 
-def test_a_stream_takes_pictures_only_as_it_goes():
+def test_a_stream_takes_images_only_as_it_goes():
     taken = []
 
     def endless():
@@ -100,9 +100,9 @@ def test_a_stream_takes_pictures_only_as_it_goes():
             taken.append(k)
             yield NOTHING
 
-    for workers in (0, 2):
+    for num_workers in (0, 2):
         taken.clear()
-        stream = Predictor(task()).stream(endless(), batch_size=2, workers=workers)
+        stream = Predictor(task()).stream(endless(), batch_size=2, num_workers=num_workers)
         next(stream)
         assert len(taken) < 12
         stream.close()
@@ -111,10 +111,10 @@ def test_a_stream_takes_pictures_only_as_it_goes():
         Predictor(task()).stream([NOTHING], batch_size=-1)
 
 
-def test_native_pictures_are_not_filled_up_to_their_neighbours():
-    """An answer must not depend on the pictures that happen to share its batch."""
+def test_native_images_are_not_padded_to_their_neighbors():
+    """A prediction must not depend on the images that happen to share its batch."""
     shapes = []
-    served = task(input=InputSpec(size=(32, 32), fit="native", divisor=32))
+    served = task(input=InputSpec(size=(32, 32), resize_mode="native", divisor=32))
 
     def engine(image: Tensor) -> Any:
         shapes.append(tuple(image.shape))
@@ -126,7 +126,7 @@ def test_native_pictures_are_not_filled_up_to_their_neighbours():
 
 
 class _Thirds(ClassificationTask):
-    """Looks at the left, the middle and the right of a picture and takes the mean."""
+    """Processes the left, the middle and the right of an image and takes the mean."""
 
     name = "thirds"
 
@@ -143,24 +143,22 @@ class _Thirds(ClassificationTask):
         return super().decode(type(outputs)(outputs.logits / temperature))
 
 
-def test_several_views_of_a_picture_are_merged():
+def test_several_views_of_an_image_are_merged():
     torch.manual_seed(0)
     several = _Thirds("test_resnet", classes=["a", "b"], input=InputSpec(size=(32, 32)))
-    predictor, picture = Predictor(several), pictures(1)[0]
-    views = several.plan(ImageSource(picture)).views
+    predictor, image = Predictor(several), images(1)[0]
+    views = several.plan(ImageSource(image)).views
     each = [
-        several.restore(
-            several.decode(TorchEngine(several)(predictor.prepare(picture, v)["inputs"]["image"][None])), ()
-        )
+        several.restore(several.decode(TorchEngine(several)(predictor.prepare(image, v)["inputs"]["image"][None])), ())
         for v in views
     ]
-    expected = np.mean([answers[0].probabilities for answers in each], axis=0)
-    assert np.allclose(predictor(picture).probabilities, expected, atol=1e-6)
-    assert np.allclose(predictor([picture, NOTHING])[0].probabilities, expected, atol=1e-6)
-    left = predictor(picture, views=views[:1])
+    expected = np.mean([predictions[0].probabilities for predictions in each], axis=0)
+    assert np.allclose(predictor(image).probabilities, expected, atol=1e-6)
+    assert np.allclose(predictor([image, NOTHING])[0].probabilities, expected, atol=1e-6)
+    left = predictor(image, views=views[:1])
     assert np.allclose(left.probabilities, each[0][0].probabilities, atol=1e-6)
     with pytest.raises(UsageError, match="views"):
-        predictor([picture], views=views)
+        predictor([image], views=views)
 
 
 def test_options_of_decode():
@@ -209,34 +207,34 @@ def test_a_session_keeps_what_a_task_keeps():
 
 def test_the_parts_of_a_prediction_are_timed():
     start = time.perf_counter()
-    result = Predictor(task()).examine(pictures(1)[0])
+    result = Predictor(task()).examine(images(1)[0])
     took = time.perf_counter() - start
     assert result.times is not None
     parts = (result.times.read, result.times.prepare, result.times.network, result.times.decode)
     assert min(parts) > 0 and sum(parts) < took and result.prediction is not None
 
 
-def test_a_task_in_training_answers_in_evaluation_mode_and_trains_on():
+def test_a_task_in_training_predictions_in_evaluation_mode_and_trains_on():
     learning = task(dropout=0.5).train()
     predictor = Predictor(learning)
     before = {key: value.clone() for key, value in learning.state_dict().items()}
-    first = predictor(pictures(1)[0])
-    assert learning.training and predictor(pictures(1)[0]) == first
+    first = predictor(images(1)[0])
+    assert learning.training and predictor(images(1)[0]) == first
     assert all(torch.equal(value, before[key]) for key, value in learning.state_dict().items())
-    assert first == Predictor(learning.eval())(pictures(1)[0])
+    assert first == Predictor(learning.eval())(images(1)[0])
 
 
-def test_threads_get_the_answers_of_one():
+def test_threads_get_the_predictions_of_one():
     predictor = Predictor(task())
-    expected = [predictor(picture) for picture in pictures(8)]
+    expected = [predictor(image) for image in images(8)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(predictor, pictures(8)))
+        found = list(pool.map(predictor, images(8)))
     assert found == expected
 
 
 def test_bfloat16_is_near():
     plain, brief = TorchEngine(task().eval()), TorchEngine(task().eval(), precision="bfloat16")
-    image = Predictor(task()).prepare(pictures(1)[0])["inputs"]["image"][None]
+    image = Predictor(task()).prepare(images(1)[0])["inputs"]["image"][None]
     assert brief(image).logits.dtype == torch.float32
     assert torch.allclose(plain(image).logits, brief(image).logits, atol=0.05)
     with pytest.raises(UsageError, match="precision"):
@@ -258,7 +256,7 @@ def test_faults_of_graphs(tmp_path):
         load(bundle, engine="onnx")
     with pytest.raises(CheckpointError, match=r"no model\.int8\.onnx.*export --int8"):
         load(bundle, engine="onnx-int8")
-    with pytest.raises(CheckpointError, match="wants a bundle"):
+    with pytest.raises(CheckpointError, match="needs a bundle"):
         load(tmp_path / "model.ckpt", engine="onnx")
     with pytest.raises(UsageError, match="computes on the CPU"):
         load(bundle, engine="onnx", device="cuda" if torch.cuda.is_available() else "meta")

@@ -1,4 +1,4 @@
-"""Pictures and targets through one transform, and the same tensor in validation and in serving."""
+"""Images and targets through one transform, and the same tensor in validation and in serving."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ FITS = ("crop", "letterbox", "stretch", "pad", "native")
 
 
 def scene(height: int = 120, width: int = 180) -> tuple[np.ndarray, dict[str, Any]]:
-    """Two bright rectangles on black, with everything that a target can say of them."""
-    picture = np.zeros((height, width, 3), np.uint8)
+    """Two bright rectangles on black, with everything that a target can state of them."""
+    image = np.zeros((height, width, 3), np.uint8)
     boxes = np.array([[70, 40, 100, 60], [100, 70, 124, 88]], np.float32)
     masks = np.zeros((2, height, width), bool)
     label_map, depth = np.zeros((height, width), np.uint16), np.zeros((height, width), np.float32)
     for k, (x1, y1, x2, y2) in enumerate(boxes.astype(int)):
-        picture[y1:y2, x1:x2, k] = 255
+        image[y1:y2, x1:x2, k] = 255
         masks[k, y1:y2, x1:x2] = True
         label_map[y1:y2, x1:x2] = k + 1
         depth[y1:y2, x1:x2] = 2.0 * (k + 1)
-    centres = np.stack([(boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2], axis=1)
-    keypoints = np.concatenate([centres, np.full((2, 1), 2.0)], axis=1)[:, None].astype(np.float32)
+    centers = np.stack([(boxes[:, 0] + boxes[:, 2]) / 2, (boxes[:, 1] + boxes[:, 3]) / 2], axis=1)
+    keypoints = np.concatenate([centers, np.full((2, 1), 2.0)], axis=1)[:, None].astype(np.float32)
     target = {"boxes": boxes, "labels": np.array([3, 5]), "masks": masks, "label_map": label_map, "depth": depth}
-    return picture, target | {"keypoints": keypoints, "area": np.array([600.0, 432.0]), "iscrowd": np.array([0, 0])}
+    return image, target | {"keypoints": keypoints, "area": np.array([600.0, 432.0]), "iscrowd": np.array([0, 0])}
 
 
 def centroid(weights: torch.Tensor) -> torch.Tensor:
@@ -51,9 +51,9 @@ def centroid(weights: torch.Tensor) -> torch.Tensor:
     "view", [None, View((60, 30, 130, 95)), View((60, 30, 130, 95), flip=True), View((60, 30, 130, 95), True, 15.0)]
 )
 def test_every_target_stays_with_its_pixels(fit, view):
-    picture, target = scene()
-    spec = InputSpec(size=(96, 128), fit=fit, crop_fraction=1.0, fill=0)
-    example = Preprocessor(spec)(Sample.of(ImageSource(picture), target, "scene", view))
+    source_image, target = scene()
+    spec = InputSpec(size=(96, 128), resize_mode=fit, crop_fraction=1.0, fill=0)
+    example = Preprocessor(spec)(Sample.of(ImageSource(source_image), target, "scene", view))
     image, found = example["inputs"]["image"], example["target"]
     assert image.dtype == torch.uint8 and image.shape[0] == 3
     for k in range(2):
@@ -73,8 +73,8 @@ def test_every_target_stays_with_its_pixels(fit, view):
 
 
 def test_fill_of_each_target():
-    picture, target = scene()
-    example = Preprocessor(InputSpec(size=(96, 96), fit="letterbox"))(Sample.of(ImageSource(picture), target))
+    image, target = scene()
+    example = Preprocessor(InputSpec(size=(96, 96), resize_mode="letterbox"))(Sample.of(ImageSource(image), target))
     x1, y1, x2, y2 = example["geometry"].content
     outside = torch.ones(96, 96, dtype=torch.bool)
     outside[y1:y2, x1:x2] = False
@@ -85,14 +85,14 @@ def test_fill_of_each_target():
 
 
 def test_objects_outside_a_view_are_dropped_and_none_without_a_view():
-    picture, target = scene()
-    spec = InputSpec(size=(64, 64), fit="stretch")
-    cut = Preprocessor(spec)(Sample.of(ImageSource(picture), target, view=View((60, 30, 99, 65))))["target"]
+    image, target = scene()
+    spec = InputSpec(size=(64, 64), resize_mode="stretch")
+    cut = Preprocessor(spec)(Sample.of(ImageSource(image), target, view=View((60, 30, 99, 65))))["target"]
     for key in ("boxes", "labels", "masks", "keypoints", "area", "iscrowd"):
         assert len(cut[key]) == 1, key
     assert cut["labels"].tolist() == [3] and not {"file_boxes", "file_masks"} & set(cut)
-    centre = InputSpec(size=(20, 20), fit="crop", crop_fraction=0.2)
-    whole = Preprocessor(centre)(Sample.of(ImageSource(picture), target))["target"]
+    center = InputSpec(size=(20, 20), resize_mode="crop", crop_fraction=0.2)
+    whole = Preprocessor(center)(Sample.of(ImageSource(image), target))["target"]
     assert len(whole["boxes"]) == 2, "evaluation counts what the crop does not show"
     assert torch.equal(whole["file_boxes"], torch.as_tensor(target["boxes"], dtype=torch.float64))
     assert "file_masks" in whole
@@ -100,23 +100,23 @@ def test_objects_outside_a_view_are_dropped_and_none_without_a_view():
     assert (whole["keypoints"][..., :2][hidden] == 0).all()
 
 
-def test_a_picture_without_objects():
-    picture, _ = scene()
+def test_an_image_without_objects():
+    image, _ = scene()
     empty = {
         "boxes": np.zeros((0, 4), np.float32),
         "labels": np.zeros(0, np.int64),
         "masks": np.zeros((0, 120, 180), bool),
     }
     for view in (None, View((3, 4, 50, 60))):
-        found = Preprocessor(InputSpec(size=(32, 48)))(Sample.of(ImageSource(picture), empty, view=view))["target"]
+        found = Preprocessor(InputSpec(size=(32, 48)))(Sample.of(ImageSource(image), empty, view=view))["target"]
         assert found["boxes"].shape == (0, 4) and found["masks"].shape == (0, 32, 48) and found["labels"].shape == (0,)
 
 
 def test_a_box_is_dropped_below_a_pixel_and_kept_at_one():
-    picture = np.zeros((40, 40, 3), np.uint8)
+    image = np.zeros((40, 40, 3), np.uint8)
     boxes = np.array([[10, 10, 11, 30], [10, 10, 10.99, 30], [10, 10, 30, 11], [10, 10, 30, 10.99]], np.float32)
-    sample = Sample.of(ImageSource(picture), {"boxes": boxes, "labels": np.arange(4)}, view=View((0, 0, 40, 40)))
-    found = Preprocessor(InputSpec(size=(40, 40), fit="stretch"))(sample)["target"]
+    sample = Sample.of(ImageSource(image), {"boxes": boxes, "labels": np.arange(4)}, view=View((0, 0, 40, 40)))
+    found = Preprocessor(InputSpec(size=(40, 40), resize_mode="stretch"))(sample)["target"]
     assert found["labels"].tolist() == [0, 2]
 
 
@@ -126,14 +126,14 @@ def test_a_label_map_of_any_type_is_left_as_it_is(kind):
     labels = np.arange(100, dtype=kind).reshape(10, 10)
     labels.flags.writeable = False  # as a cache keeps it
     sample = Sample.of(ImageSource(np.zeros((10, 10, 3), np.uint8)), {"label_map": labels})
-    found = Preprocessor(InputSpec(size=(10, 10), fit="stretch"))(sample)["target"]["label_map"]
+    found = Preprocessor(InputSpec(size=(10, 10), resize_mode="stretch"))(sample)["target"]["label_map"]
     assert found.dtype == torch.int64 and found.tolist() == labels.tolist()
 
 
 def test_keypoints_on_the_border_are_seen_and_beyond_it_absent():
     keypoints = np.array([[[0, 0, 2], [20, 10, 1], [20.5, 5, 2], [5, -0.5, 2], [7, 8, 0]]], np.float32)
     sample = Sample.of(ImageSource(np.zeros((10, 20, 3), np.uint8)), {"keypoints": keypoints})
-    found = Preprocessor(InputSpec(size=(30, 20), fit="letterbox"))(sample)["target"]["keypoints"]
+    found = Preprocessor(InputSpec(size=(30, 20), resize_mode="letterbox"))(sample)["target"]["keypoints"]
     assert found[0].tolist() == [[0, 10, 2], [20, 20, 1], [0, 0, 0], [0, 0, 0], [0, 0, 0]]
 
 
@@ -141,7 +141,7 @@ def test_sixteen_bits_lie_on_the_scale_of_eight():
     deep = np.array([[0, 257, 65535]], np.uint16)
     file = io.BytesIO()
     Image.fromarray(deep).save(file, "PNG")
-    spec = InputSpec(size=(1, 3), fit="stretch", channels=1, bits=16)
+    spec = InputSpec(size=(1, 3), resize_mode="stretch", channels=1, bits=16)
     image, _ = Preprocessor(spec).prepare(file.getvalue())
     assert image.dtype == torch.float32 and image.flatten().tolist() == [0.0, 1.0, 255.0]
 
@@ -153,18 +153,18 @@ def test_photometric_changes_come_after_the_resize():
         seen.append(pixels.shape)
         return 255 - pixels
 
-    picture, _ = scene()
-    plain = Preprocessor(InputSpec(size=(40, 40)))(Sample.of(ImageSource(picture)))
-    changed = Preprocessor(InputSpec(size=(40, 40)))(Sample.of(ImageSource(picture), photometric=invert))
+    image, _ = scene()
+    plain = Preprocessor(InputSpec(size=(40, 40)))(Sample.of(ImageSource(image)))
+    changed = Preprocessor(InputSpec(size=(40, 40)))(Sample.of(ImageSource(image), photometric=invert))
     assert seen == [(40, 40, 3)]
     assert torch.equal(changed["inputs"]["image"], 255 - plain["inputs"]["image"])
 
 
 def test_draft_reads_less_and_shows_the_same():
     rng = np.random.default_rng(0)
-    picture = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((800, 600), Image.BICUBIC)
+    image = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((800, 600), Image.BICUBIC)
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=95)
+    image.save(file, "JPEG", quality=95)
     _, target = scene()
     for view in (None, View((100, 80, 700, 500), flip=True)):
         a, b = (
@@ -187,7 +187,7 @@ def test_channels_of_the_input(channels):
 
 
 def files() -> list[bytes]:
-    """Odd files: EXIF-turned JPEG, grey, palette, transparency, 16 bit, CMYK."""
+    """Odd files: EXIF-turned JPEG, gray, palette, transparency, 16 bit, CMYK."""
     rng = np.random.default_rng(3)
     photo = Image.fromarray(rng.integers(0, 256, (9, 13, 3), dtype=np.uint8)).resize((131, 93), Image.BICUBIC)
     exif = Image.Exif()
@@ -218,7 +218,7 @@ class Files(VisionDataModule):
 
 @pytest.mark.parametrize("fit", FITS)
 def test_what_is_validated_is_what_is_served_bit_for_bit(fit):
-    task = ClassificationTask("test_resnet", classes=["a", "b"], input=InputSpec(size=(64, 48), fit=fit))
+    task = ClassificationTask("test_resnet", classes=["a", "b"], input=InputSpec(size=(64, 48), resize_mode=fit))
     data = Files(input=task.input, classes=task.classes, eval_batch_size=1)
     served: list[torch.Tensor] = []
     predictor = Predictor(task, engine=lambda image: served.append(image) or task.outputs(torch.zeros(len(image), 2)))
@@ -228,8 +228,8 @@ def test_what_is_validated_is_what_is_served_bit_for_bit(fit):
         assert batch["geometry"] == [predictor.prepare(file)["geometry"]]
 
 
-def test_pictures_of_different_sizes_share_a_batch():
-    preprocessor = Preprocessor(InputSpec(size=(32, 32), fit="native", divisor=16, fill=9))
+def test_images_of_different_sizes_fraction_a_batch():
+    preprocessor = Preprocessor(InputSpec(size=(32, 32), resize_mode="native", divisor=16, fill=9))
     examples = [preprocessor(Sample.of(ImageSource(np.zeros((h, w, 3), np.uint8)))) for h, w in ((20, 50), (40, 16))]
     batch = collate(examples)
     assert batch["inputs"]["image"].shape == (2, 3, 48, 64)

@@ -77,7 +77,7 @@ CASES: dict[str, tuple[dict[str, Any], list[tuple[str, int]]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_a_training_that_died_often_ends_as_one_that_did_not(case: str, tmp_path: Path) -> None:
     own, moments = CASES[case]
-    options: dict[str, Any] = {"max_epochs": 2, "train_pictures": 24, **own}
+    options: dict[str, Any] = {"max_epochs": 2, "train_images": 24, **own}
     train(tmp_path / "whole", **options)
     dies = Dies(moments)
     for _ in moments:
@@ -89,10 +89,10 @@ def test_a_training_that_died_often_ends_as_one_that_did_not(case: str, tmp_path
 
 
 def test_workers_change_nothing(tmp_path: Path) -> None:
-    train(tmp_path / "alone", workers=0, max_epochs=2)
+    train(tmp_path / "alone", num_workers=0, max_epochs=2)
     with pytest.raises(Died):
-        train(tmp_path / "helped", workers=2, max_epochs=2, extra=[Dies([("batch", 13)])])
-    train(tmp_path / "helped", workers=2, max_epochs=2)
+        train(tmp_path / "helped", num_workers=2, max_epochs=2, extra=[Dies([("batch", 13)])])
+    train(tmp_path / "helped", num_workers=2, max_epochs=2)
     assert end_state(tmp_path / "helped") == end_state(tmp_path / "alone")
 
 
@@ -134,7 +134,7 @@ def test_the_best_score_survives_another_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [1, 2], ids=["2 workers, temp on the same disk", "temp on another disk"])
 def test_kill_9(number: int, tmp_path: Path) -> None:
-    seconds = finish(tmp_path / "whole", workers=0, slowly=0.02)
+    seconds = finish(tmp_path / "whole", num_workers=0, slowly=0.02)
     assert trial(number, tmp_path, seconds, random.Random(number), end_state(tmp_path / "whole")) == []
 
 
@@ -149,12 +149,12 @@ def test_kill_9_at_twenty_random_moments(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- the sampler and the loader
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize(("rank", "world"), [(0, 1), (1, 2)])
-def test_a_loader_goes_on_after_the_finished_batches(workers: int, rank: int, world: int) -> None:
+def test_a_loader_goes_on_after_the_finished_batches(num_workers: int, rank: int, world: int) -> None:
     def ids(resume: dict[str, int] | None) -> list[list[str]]:
         task = tiny_task()
-        data = NoiseData(train=23, input=task.input, batch_size=3, workers=workers, seed=9)
+        data = NoiseData(train=23, input=task.input, batch_size=3, num_workers=num_workers, seed=9)
         if resume:
             data.load_state_dict(resume)
         loader = data.train_dataloader()

@@ -12,12 +12,12 @@ from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
 from visionkit.inputs import Clip
 from visionkit.loading import SequenceSampler
-from visionkit.sequences import ClipSamples, shares_of
+from visionkit.sequences import ClipSamples, fractions_of
 from visionkit.types import Sample
 
 
 class Frames(Sequence[Sample]):
-    """Frames of several videos, each a grey value of its own number."""
+    """Frames of several videos, each a gray value of its own number."""
 
     def __init__(self, *lengths: int) -> None:
         self.rows = [(f"video{k}", frame) for k, length in enumerate(lengths) for frame in range(length)]
@@ -57,25 +57,25 @@ def test_a_clip_may_leave_frames_out():
 
 def test_sequences_are_dealt_out_whole_and_evenly():
     frames = Frames(5, 1, 3, 4, 2)
-    shares = shares_of(frames.sequences(), 2)
-    assert sorted(np.concatenate(shares).tolist()) == list(range(15))
-    assert sorted(map(len, shares)) == [7, 8]
-    for share in shares:
-        names = [frames.rows[index] for index in share]
+    fractions = fractions_of(frames.sequences(), 2)
+    assert sorted(np.concatenate(fractions).tolist()) == list(range(15))
+    assert sorted(map(len, fractions)) == [7, 8]
+    for fraction in fractions:
+        names = [frames.rows[index] for index in fraction]
         assert names == sorted(names), "in order of time within each"
-    assert not {frames.rows[i][0] for i in shares[0]} & {frames.rows[i][0] for i in shares[1]}
+    assert not {frames.rows[i][0] for i in fractions[0]} & {frames.rows[i][0] for i in fractions[1]}
     samplers = [SequenceSampler(frames.sequences(), rank=rank, world=2) for rank in range(2)]
-    assert [[index for _, index in sampler] for sampler in samplers] == [share.tolist() for share in shares]
-    assert [len(sampler) for sampler in samplers] == list(map(len, shares))
+    assert [[index for _, index in sampler] for sampler in samplers] == [fraction.tolist() for fraction in fractions]
+    assert [len(sampler) for sampler in samplers] == list(map(len, fractions))
 
 
 def test_samples_without_a_sequence_stand_alone():
-    assert sorted(map(len, shares_of(["", "", "a", "a", ""], 3))) == [1, 2, 2]
+    assert sorted(map(len, fractions_of(["", "", "a", "a", ""], 3))) == [1, 2, 2]
 
 
 def test_what_cannot_be_a_sequence_is_refused():
     with pytest.raises(UsageError, match="its frames do not lie next to each other"):
-        shares_of(["a", "b", "a"], 1)
+        fractions_of(["a", "b", "a"], 1)
     with pytest.raises(UsageError, match="no sequences"):
         ClipSamples([Frames(1)[0]], 2)
     with pytest.raises(UsageError, match="must be at least 1"):

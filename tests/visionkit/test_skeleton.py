@@ -9,15 +9,21 @@ import yaml
 
 from ui.cli import main
 from visionkit.errors import DataError, UsageError
+from visionkit.families.keypoints.skeleton_names import (
+    category_skeleton,
+    find_skeleton,
+    named_skeleton,
+    order_of,
+    skeleton_yaml,
+)
 from visionkit.plain_values import plain
 from visionkit.skeleton import DEFAULT_SIGMA, Skeleton, estimate_sigmas, shipped, subject_areas
-from visionkit.skeleton_names import category_skeleton, find_skeleton, named_skeleton, order_of, skeleton_yaml
 
 OWN = {
     "name": "lamp",
     "subject": "lamp",
     "keypoints": ["foot", "left_arm", "right_arm", "bulb"],
-    "mirrored": [["left_arm", "right_arm"]],
+    "flip_pairs": [["left_arm", "right_arm"]],
     "edges": [["foot", "bulb", [255, 0, 0]], ["left_arm", "right_arm"]],
     "sigmas": [0.05, 0.06, 0.06, 0.04],
     "head": ["foot", "bulb"],
@@ -35,10 +41,10 @@ OWN = {
 def test_shipped_skeletons_are_whole(name, count):
     skeleton = Skeleton.of(name)
     assert name in shipped() and skeleton.name == name and len(skeleton) == count
-    assert {joint for pair in skeleton.limbs for joint in pair} == set(range(count)), "every joint is drawn"
-    mirror = np.array(skeleton.mirror)
-    assert (mirror[mirror] == np.arange(count)).all()
-    assert all(("left" in a) and ("right" in b) for a, b in skeleton.mirrored)
+    assert {joint for pair in skeleton.limbs for joint in pair} == set(range(count)), "every keypoint is drawn"
+    flip_indices = np.array(skeleton.flip_indices)
+    assert (flip_indices[flip_indices] == np.arange(count)).all()
+    assert all(("left" in a) and ("right" in b) for a, b in skeleton.flip_pairs)
     assert len(skeleton.oks_sigmas()) == count
     assert Skeleton.of(plain(skeleton)) == skeleton, "a checkpoint holds it whole"
 
@@ -53,10 +59,10 @@ def test_coco_s_facts():
 def test_unknown_sigmas_are_said_and_never_those_of_coco(caplog):
     with caplog.at_level(logging.WARNING):
         sigmas = Skeleton.of("lsp14").oks_sigmas()
-        assert not caplog.text, "who only predicts is told nothing"
+        assert not caplog.text, "who only predicts is reported nothing"
         Skeleton.of("lsp14").warn_without_sigmas()
     assert set(sigmas) == {DEFAULT_SIGMA} and "states no sigmas" in caplog.text
-    assert "no known sigmas" in Skeleton.of("lsp14").sigmas_told
+    assert "no known sigmas" in Skeleton.of("lsp14").sigmas_note
     caplog.clear()
     Skeleton.of("coco17").warn_without_sigmas()
     assert not caplog.text
@@ -66,8 +72,8 @@ def test_own_skeleton_from_a_file(tmp_path):
     path = tmp_path / "lamp.yaml"
     path.write_text(yaml.safe_dump(OWN))
     skeleton = Skeleton.of(path)
-    assert skeleton == Skeleton.of(OWN) and skeleton.mirror == (0, 2, 1, 3)
-    assert skeleton.edges[0].colour == (255, 0, 0) and len(skeleton.edges[1].colour) == 3
+    assert skeleton == Skeleton.of(OWN) and skeleton.flip_indices == (0, 2, 1, 3)
+    assert skeleton.edges[0].color == (255, 0, 0) and len(skeleton.edges[1].color) == 3
     assert skeleton.pair("head") == (0, 3) and skeleton.pair("torso") is None
 
 
@@ -75,17 +81,17 @@ def test_own_skeleton_from_a_file(tmp_path):
     ("change", "said"),
     [
         ({"edges": [["foot", "blub"]]}, "edges: 'blub' is none of its keypoints; did you mean 'bulb'"),
-        ({"mirrored": [["left_arm", "left_leg"]]}, "mirrored: 'left_leg' is none of its keypoints"),
-        ({"mirrored": [["foot", "bulb"], ["bulb", "left_arm"]]}, "mirrored: bulb stands there twice"),
+        ({"flip_pairs": [["left_arm", "left_leg"]]}, "flipped: 'left_leg' is none of its keypoints"),
+        ({"flip_pairs": [["foot", "bulb"], ["bulb", "left_arm"]]}, "flipped: bulb is duplicated"),
         ({"edges": [["foot", "foot"]]}, "'foot' is paired with itself"),
         ({"edges": [["foot"]]}, "should be two keypoints"),
-        ({"edges": [["foot", "bulb", [300, 0, 0]]]}, "colours of 0 to 255"),
+        ({"edges": [["foot", "bulb", [300, 0, 0]]]}, "colors of 0 to 255"),
         ({"edges": "foot-bulb"}, "edges should be a list"),
         ({"sigmas": [0.1, 0.1]}, "4 keypoints need as many numbers above 0"),
         ({"sigmas": [0.1, 0.1, 0.1, -1]}, "as many numbers above 0"),
-        ({"keypoints": ["a", "a"]}, "a stands there twice"),
+        ({"keypoints": ["a", "a"]}, "a is duplicated"),
         ({"keypoints": []}, "keypoints is missing"),
-        ({"joints": ["a"]}, "unknown key 'joints'"),
+        ({"keypoints": ["a"]}, "unknown key 'keypoints'"),
         ({"head": ["foot", "top"]}, "head: 'top' is none of its keypoints"),
     ],
 )
@@ -195,7 +201,7 @@ def test_areas_of_annotations_without_one_are_the_field_s_part_of_the_box():
     assert subject_areas(np.array([np.nan, 7, 0]), boxes).tolist() == pytest.approx([106, 7, 2.12])
 
 
-def test_the_command_says_what_is_wrong(tmp_path, capsys):
+def test_the_command_states_what_is_wrong(tmp_path, capsys):
     assert main(["skeleton", "coco71"]) == 2 and "did you mean 'coco17'" in capsys.readouterr().err
     assert main(["skeleton", "coco17", "--out", str(tmp_path / "a.txt")]) == 2
     assert "ends in .yaml" in capsys.readouterr().err

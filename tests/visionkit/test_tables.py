@@ -28,7 +28,7 @@ def matrix(size: int) -> list[dict]:
 @pytest.mark.parametrize(
     ("value", "shown"), [(-1, "n/a"), (float("nan"), "n/a"), (0.12345, "0.1235"), (-0.5, "-0.5000")]
 )
-def test_a_number_that_says_nothing_is_not_available(value, shown):
+def test_a_number_that_states_nothing_is_not_available(value, shown):
     assert number(value) == shown
 
 
@@ -60,7 +60,7 @@ def test_a_wide_confusion_matrix_becomes_its_largest_confusions(size):
     assert all(pair["truth"] != pair["prediction"] for pair in largest_confusions(matrix(size)))
 
 
-def test_a_perfect_wide_matrix_says_so():
+def test_a_perfect_wide_matrix_states_so():
     names = [f"class number {k}" for k in range(9)]
     rows = [{"truth": a, **{b: int(a == b) for b in names}} for a in names]
     assert "no class is taken for another" in printed(print_table, "confusion", rows)
@@ -81,7 +81,7 @@ def test_names_are_not_taken_for_markup():
 
 
 @pytest.mark.parametrize("width", [72, 80, 120])
-def test_a_line_fits_and_begins_with_what_is_monitored(width):
+def test_a_line_fits_and_begins_with_what_is_monitor(width):
     values = {
         f"val/{head}/{name}": 0.123456 for head in ("objects", "depth") for name in ("loss", "ap", "ap_small", "f1")
     }

@@ -1,4 +1,4 @@
-"""The one reader of text: marks, encodings, hostile content and values of wrong types, each answered in one line."""
+"""The one reader of text: marks, encodings, hostile content and values of wrong types, each predicted in one line."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ CLASSES = tuple(SceneData.discover_classes("labels"))
 
 
 def parts(**changes):
-    spec = InputSpec(size=(32, 32), fit="stretch")
+    spec = InputSpec(size=(32, 32), resize_mode="stretch")
     task = ClassificationTask("test_resnet", classes=CLASSES, input=spec, optim=OptimConfig(lr=0.01), **changes)
     return task, SceneData(target="labels", count=8, eval_count=4, size=(32, 40), batch_size=4)
 
@@ -65,7 +65,7 @@ def test_a_run_is_not_overwritten(tmp_path):
 def test_weights_of_another_model_are_the_first_ones(tmp_path, capsys):
     first = fit(*parts(), run=tmp_path / "a", max_epochs=1, enable_progress_bar=False, report=False)
     assert first.last is not None
-    fit(*parts(), run=tmp_path / "b", start_from=first.last, max_epochs=1, max_steps=1, report=False)
+    fit(*parts(), run=tmp_path / "b", init_from=first.last, max_epochs=1, max_steps=1, report=False)
     assert "all weights are taken" in capsys.readouterr().err
 
 

@@ -36,7 +36,7 @@ def test_all_but_a_head_for_other_classes_is_taken(trained):
 
 
 @pytest.mark.parametrize("norms", [("batch", "frozen"), ("frozen", "batch"), ("frozen", "frozen")])
-def test_normalisation_is_taken_whole_frozen_or_not(norms, tmp_path):
+def test_normalization_is_taken_whole_frozen_or_not(norms, tmp_path):
     old, task = (
         DetectionTask(
             "test_resnet",

@@ -1,4 +1,4 @@
-"""Counts are told in the right form of their noun."""
+"""Counts are reported in the right form of their noun."""
 
 import pytest
 
@@ -15,5 +15,5 @@ from visionkit.wording import counted
         *((2, "bench", "2 benches"), (2, "mouse", "2 mice"), (2, "type 2", "2 type 2")),
     ],
 )
-def test_counts(number, noun, told):
-    assert counted(number, noun) == told
+def test_counts(number, noun, message):
+    assert counted(number, noun) == message

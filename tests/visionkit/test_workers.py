@@ -31,7 +31,7 @@ def test_a_long_temporary_folder_does_not_hang_loading(tmp_path: Path, config: d
     long = tmp_path / ("x" * 90)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
-    data = ToyData(count=4, input=InputSpec((16, 16)), classes=("dark", "light"), batch_size=2, workers=1)
+    data = ToyData(count=4, input=InputSpec((16, 16)), classes=("dark", "light"), batch_size=2, num_workers=1)
     assert len(list(data.train_dataloader())) == 2
     made = Path(config["tempdir"])
     assert made.is_dir() and len(str(made)) < 75 and not list(long.iterdir())

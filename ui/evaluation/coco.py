@@ -11,8 +11,8 @@ import numpy as np
 
 from datamodules.coco import CocoFile, coco_segment, read_coco
 from ui.evaluation.measured import Measured
-from visionkit.coco_eval import COUNTED, Flat, box_pairs, evaluate, mask_pairs
 from visionkit.errors import DataError
+from visionkit.families.detection.coco_eval import COUNTED, Flat, box_pairs, evaluate, mask_pairs
 from visionkit.masks import Rle, encode_polygons, mask_areas, mask_boxes
 from visionkit.text_files import flag, read_json, shown
 
@@ -23,7 +23,7 @@ class Results:
 
     Attributes:
         truth: The label file.
-        path: Of the results.
+        path: Path of the results.
         rows: Results of the label file's images and categories, in the order of their file.
         places: Number of each in that file.
         numbers: Position of an image in `truth` by its id.

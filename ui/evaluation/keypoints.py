@@ -10,8 +10,8 @@ import numpy as np
 from ui.evaluation.coco import Results, finite, four, is_crowd, read_results
 from ui.evaluation.measured import Measured
 from visionkit.errors import DataError
-from visionkit.skeleton import BOX_SHARE, Skeleton, subject_areas
-from visionkit.skeleton_names import WHOLE_COUNT, category_skeleton, keypoint_list
+from visionkit.families.keypoints.skeleton_names import WHOLE_COUNT, category_skeleton, keypoint_list
+from visionkit.skeleton import BOX_FRACTION, Skeleton, subject_areas
 
 _BODY = 17  # of a whole body's keypoints, the first so many
 
@@ -33,11 +33,11 @@ def measure_keypoints(labels: Path, results: Path, skeleton: str | None = None) 
         DataError: See `ui.evaluation.coco.read_results`; keypoints that do not fit the skeleton.
     """
     from tasks.pose.measures import IMAGE_COLUMNS, Measures, errors_protocol, measure
-    from tasks.pose.metrics import joint_table
+    from tasks.pose.metrics import keypoint_table
 
     files = read_results(labels, results)
     kept, notes = _skeleton(files, skeleton)
-    found, true = _Found(files, kept), _Truth(files, kept)
+    found, true = _ResultFiles(files, kept), _TruthFiles(files, kept)
     parts: list[Measures] = [
         measure(found.of(label), true.of(label), kept, kept.oks_sigmas())
         for label in np.unique(np.concatenate([true.labels, found.labels]))
@@ -62,12 +62,12 @@ def measure_keypoints(labels: Path, results: Path, skeleton: str | None = None) 
     errors = errors_protocol(kept)
     crowded = "; easy, medium and hard by crowdIndex below .2, below .8 and from .8 on"
     protocol = (
-        f"COCO OKS AP/AR (.50:.05:.95, at most 20 an image, {kept.sigmas_told} of {kept.name}, {true.area_told}); "
+        f"COCO OKS AP/AR (.50:.05:.95, at most 20 per image, {kept.sigmas_note} of {kept.name}, {true.area_told}); "
         f"{len(files.truth.images)} images, {len(true.labels)} annotations, {len(found.labels)} predictions"
         + (f"; {errors}" if errors else "")
         + (crowded if "ap_crowd_easy" in values else "")
     )
-    tables = {"per joint": joint_table(_joints(parts), kept)}
+    tables = {"per keypoint": keypoint_table(_predicted_keypoints(parts), kept)}
     return Measured(values, protocol, tables, images, [*files.notes, *notes])
 
 
@@ -76,11 +76,11 @@ def _mean(values: list[float]) -> float:
     return float(np.mean(known)) if known else -1.0
 
 
-def _joints(parts: list[Any]) -> Any:
-    """(K, 3) of several categories: shares weighed by the number of labelled keypoints."""
+def _predicted_keypoints(parts: list[Any]) -> Any:
+    """(K, 3) of several categories: shares weighed by the number of labeled keypoints."""
     import torch
 
-    stack = np.stack([part.joints for part in parts])
+    stack = np.stack([part.predicted for part in parts])
     weights = stack[:, :, 2:] / np.maximum(stack[:, :, 2:].sum(axis=0), 1)
     return torch.from_numpy(
         np.concatenate([(stack[:, :, :2] * weights).sum(axis=0), stack[:, :, 2:].sum(axis=0)], axis=1)
@@ -111,7 +111,7 @@ def _keypoints(each: dict[str, Any], skeleton: Skeleton, place: str) -> np.ndarr
     return np.array(given, dtype=np.float64).reshape(-1, 3)
 
 
-class _Truth:
+class _TruthFiles:
     """The annotations with keypoints of a label file."""
 
     def __init__(self, files: Results, skeleton: Skeleton) -> None:
@@ -136,7 +136,7 @@ class _Truth:
         boxes = np.array(sides, dtype=np.float64).reshape(-1, 4)
         self.boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
         area = np.array([each["area"] if finite(each.get("area")) else np.nan for _, each in rows], dtype=np.float64)
-        instead = BOX_SHARE * boxes[:, 2] * boxes[:, 3]
+        instead = BOX_FRACTION * boxes[:, 2] * boxes[:, 3]
         bare = ~(np.isfinite(area) & (area > 0))
         self.area = np.where(bare, instead, subject_areas(area, self.boxes))
         self.crowd = np.array([is_crowd(each, coco.path) for _, each in rows], dtype=bool)
@@ -144,13 +144,13 @@ class _Truth:
 
     def of(self, label: int, images: np.ndarray | None = None) -> Any:
         """Those of one category, and of some images."""
-        from tasks.pose.oks import Truth
+        from visionkit.families.keypoints.oks import Truth
 
         rows = _rows(self.labels, self.image, label, images)
         return Truth(self.image[rows], self.keypoints[rows], self.area[rows], self.crowd[rows], self.boxes[rows])
 
 
-class _Found:
+class _ResultFiles:
     """The results with keypoints."""
 
     def __init__(self, files: Results, skeleton: Skeleton) -> None:
@@ -171,11 +171,11 @@ class _Found:
 
     def of(self, label: int, images: np.ndarray | None = None) -> Any:
         """Those of one category, and of some images."""
-        from tasks.pose.oks import Found
+        from visionkit.families.keypoints.oks import PoseResults
 
         rows = _rows(self.labels, self.image, label, images)
         area = None if self.area is None else self.area[rows]
-        return Found(self.image[rows], self.keypoints[rows, :, :2], self.scores[rows], area)
+        return PoseResults(self.image[rows], self.keypoints[rows, :, :2], self.scores[rows], area)
 
 
 def _rows(labels: np.ndarray, image: np.ndarray, label: int, images: np.ndarray | None) -> np.ndarray:
@@ -184,15 +184,15 @@ def _rows(labels: np.ndarray, image: np.ndarray, label: int, images: np.ndarray 
 
 
 def _around(points: np.ndarray) -> list[float]:
-    labelled = points[points[:, 2] > 0, :2]
-    if not len(labelled):
+    labeled = points[points[:, 2] > 0, :2]
+    if not len(labeled):
         return [0.0, 0.0, 0.0, 0.0]
-    low, high = labelled.min(axis=0), labelled.max(axis=0)
+    low, high = labeled.min(axis=0), labeled.max(axis=0)
     return [*low.tolist(), *(high - low).tolist()]
 
 
 def _area_told(bare: int, count: int) -> str:
-    instead = f"{BOX_SHARE:g} x width x height of the box"
+    instead = f"{BOX_FRACTION:g} x width x height of the box"
     if not bare:
         return "area the annotation's own"
     return f"area {instead}" if bare == count else f"area the annotation's own, of {bare} of {count} {instead}"

@@ -42,7 +42,7 @@ def measure_label_maps(
         classes: Names in label order; by default the numbers that occur.
         ignore: Value of the ground truth that is left out. Where the whole ground truth has no value but 0 and 255,
             255 is class 1.
-        tolerance: Share of the diagonal that a boundary may be off.
+        tolerance: Fraction of the diagonal that a boundary may be off.
 
     Raises:
         DataError: Files that do not belong together, or a value that is no class.
@@ -66,7 +66,7 @@ def measure_label_maps(
     for side, values in ((truth, known), (prediction, said_there)):
         if wrong := sorted(value for value in values if value >= count):
             raise DataError(
-                f"{side.path}: value {wrong[0]} is no class; there are {count}, from 0 on; say more with --classes, or "
+                f"{side.path}: value {wrong[0]} is no class; there are {count}, from 0 on; set more with --classes, or "
                 "what means nothing in the ground truth with --ignore"
             )
     total, rows = SegmentationCounts(count, tolerance), []
@@ -108,10 +108,10 @@ def _labels(path: Path) -> np.ndarray:
         DataError: Not readable, in color, or compressed with loss, which changes the numbers.
     """
     from datamodules.label_maps import whole_values
-    from datamodules.value_files import grey, read_values
+    from datamodules.value_files import gray, read_values
 
     values, lossy = read_values(path)
-    values = grey(values, lossy)
+    values = gray(values, lossy)
     if lossy or values.ndim != 2:
         raise DataError(f"{path}: is {f'in {lossy}' if lossy else 'in color'}; a label map has one number per pixel")
     return whole_values(values, path)
@@ -188,7 +188,7 @@ def measure_depth(
             mask &= said > 0
         before = total.total.clone()
         total.update(torch.from_numpy(said)[None], torch.from_numpy(real)[None], torch.from_numpy(mask)[None])
-        if int(total.pictures) > len(rows):
+        if int(total.images) > len(rows):
             rows.append({"image": name, **dict(zip(NAMES, (total.total - before).tolist(), strict=True))})
     if unknown:
         notes.append(f"{unknown} pixels with ground truth have no prediction (0, NaN or infinite) and are left out")
@@ -237,7 +237,7 @@ def measure_images(truth: Side, prediction: Side, border: int) -> Measured:
             real = real[:height, :width]
         _same_size(name, said.shape, real.shape)
         tensors = [torch.from_numpy(np.array(each)).permute(2, 0, 1) for each in (said, real)]
-        values = quality(tensors[0], tensors[1], border, source.is_grey, str(real_file))
+        values = quality(tensors[0], tensors[1], border, source.is_gray, str(real_file))
         rows.append({"image": name, **dict(zip(names, values.tolist(), strict=True))})
     metrics = {name: float(np.mean([row[name] for row in rows])) for name in names}
     return Measured(metrics, f"{len(rows)} images, {PROTOCOL.format(border=border)}", {}, rows, notes)

@@ -1,4 +1,4 @@
-"""What every kind of evaluation hands back."""
+"""What every type of evaluation hands back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Measured:
     """Metrics of predictions against ground truth.
 
     Attributes:
-        metrics: By name.
+        metrics: Metrics by name.
         protocol: How they were measured, in one sentence.
         tables: Further rows, such as one per class.
         images: One row per image, for the results file.
@@ -28,7 +28,7 @@ class Measured:
     notes: Sequence[str] = ()
 
     def record(self, kind: str) -> dict[str, Any]:
-        """In the form of `visionkit.report.results_record`, with the kind of evaluation in place of the task."""
+        """In the form of `visionkit.report.results_record`, with the type of evaluation in place of the task."""
         tables = {**self.tables, **({PER_IMAGE: self.images} if self.images else {})}
         return {
             "kind": kind,

@@ -58,14 +58,14 @@ def pair_files(
     """Pairs the files of two folders, or two files.
 
     Args:
-        truth: Of the ground truth.
-        prediction: Of the predictions.
-        suffixes: Of files that are read, in lower case.
-        prefer: Of two predictions that differ in nothing but these suffixes, the first is taken: `visionkit predict`
-            writes depth as both.
+        truth: Truth of the ground truth.
+        prediction: Prediction of the predictions.
+        suffixes: Suffixes of files that are read, in lower case.
+        prefer: Prefer of two predictions that differ in nothing but these suffixes, the first is taken: `visionkit
+            predict` writes depth as both.
 
     Returns:
-        The pairs in the order of their names, and what is to be said about files that are left out.
+        The pairs in the order of their names, and what is to be stated about files that are left out.
 
     Raises:
         DataError: Nothing there, a name that two files share, or ground truth without a prediction.
@@ -81,7 +81,7 @@ def pair_files(
         paired = pair_by_name(known, said, "prediction", truth.key, prediction.key)
     except DataError as error:
         raise DataError(
-            f"{error}; where names end differently, say how with {truth.option} and {prediction.option}"
+            f"{error}; where names end differently, state how with {truth.option} and {prediction.option}"
         ) from None
     if paired.alone:
         notes.append(f"{len(paired.alone)} predictions of {prediction.path} have no ground truth and are left out")

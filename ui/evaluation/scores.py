@@ -24,13 +24,13 @@ def measure_scores(truth: Path, scores: Path | None = None, distance: bool = Fal
     """Area under the ROC, equal error rate, TAR at FAR and the ten-fold accuracy.
 
     Args:
-        truth: A csv whose column `same` holds 1 for a pair of one person and 0 for others, or one such number a line.
+        truth: A csv whose column `same` holds 1 for a pair of one person and 0 for others, or one such number per line.
         scores: A csv with a column `score`, one score per line, or a .npy; by default the truth's csv has them too.
             Rows belong together by the further columns that both files have, else by their order.
         distance: Scores are distances: the smaller, the more alike.
 
     Raises:
-        DataError: A file that cannot be read, rows that do not belong together, or pairs of one kind alone.
+        DataError: A file that cannot be read, rows that do not belong together, or pairs of one type alone.
     """
     from tasks.face_recognition.metrics import curve, curve_table
     from tasks.face_recognition.verification import FALSE_ACCEPT_RATES, Roc, deal, ten_fold
@@ -60,7 +60,7 @@ def measure_scores(truth: Path, scores: Path | None = None, distance: bool = Fal
             metrics[f"tar_at_far_1e-{round(-math.log10(rate))}"] = roc.at(rate)[0]
     protocol = (
         f"{roc.same} pairs of one person and {roc.different} of different people, every score a threshold; accuracy by "
-        f"{len(np.unique(folds))} folds dealt in turn, the threshold chosen on the others, both kinds weighing the same"
+        f"{len(np.unique(folds))} folds dealt in turn, the threshold chosen on the others, both types weighing the same"
         + ("; scores are negated distances" if distance else "")
     )
     import torch

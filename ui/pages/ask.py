@@ -1,4 +1,4 @@
-"""The page that answers one picture: of all models, or of those of one task."""
+"""The page that runs a model on one image: of all models, or of those of one task."""
 
 from __future__ import annotations
 
@@ -10,86 +10,86 @@ from typing import Any
 
 import gradio as gr
 
-from ui import texts
-from ui.answering import Answered, Upload
-from ui.catalogue import Catalogue
+from ui import strings
 from ui.coco_results import as_coco
+from ui.inference import InferenceResult, Upload
+from ui.model_registry import ModelRegistry
 from ui.pages.base import (
     Context,
+    attempt,
     card_of,
     choices,
     detector_choice,
     detectors,
     entry_of,
     failure,
+    image_input,
     model_choice,
     note_of,
     offered,
-    picture_input,
     takes_crops,
-    told,
 )
 from ui.pages.examples import examples
-from ui.serving.routes import listed
-from ui.views import CallOption, View, drawing_component, option_of, views_of
+from ui.server.routes import listed
+from ui.views import CallOption, PredictionView, drawing_component, option_of, views_of
 from visionkit.errors import UsageError, VisionKitError
-from visionkit.novelty import unlike_sentence
+from visionkit.novelty import novelty_sentence
 from visionkit.registry import task_pages
 
 
-def build(context: Context, views: Mapping[str, View], task: str | None = None) -> None:
+def build(context: Context, views: Mapping[str, PredictionView], task: str | None = None) -> None:
     """Makes the page inside the block that is open.
 
     Args:
         context: What the page is made for.
-        views: Of the kinds of answers that its models give.
-        task: Whose models are offered; all where left out, with a choice among the tasks.
+        views: Views of the types of predictions that its models give.
+        task: Whose models are offered; all by default, with a choice among the tasks.
     """
-    catalogue, downloads, desk = context.catalogue, context.downloads, context.desk
+    model_registry, downloads, job_queue = context.model_registry, context.downloads, context.job_queue
     pages = task_pages()
-    title, lead = (pages[task].title, pages[task].question) if task else (texts.TITLE, texts.LEAD)
+    title, lead = (pages[task].title, pages[task].question) if task else (strings.TITLE, strings.LEAD)
     gr.Markdown(f"# {title}\n{lead}", elem_classes="vk-head")
     chosen: Any  # the task whose models are offered
     with gr.Row(equal_height=False, elem_classes="vk-main"):
         with gr.Column(elem_classes="vk-ask"):
             if task is None:
-                every = [(texts.ANY_TASK, ""), *((page.title, key) for key, page in pages.items())]
-                chosen = gr.Dropdown(every, value="", label=texts.TASK, elem_id="vk-task")
+                every = [(strings.ANY_TASK, ""), *((page.title, key) for key, page in pages.items())]
+                chosen = gr.Dropdown(every, value="", label=strings.TASK, elem_id="vk-task")
             else:
                 chosen = gr.State(task)
             model, note = model_choice(context, task, elem_id="vk-model")
             detector = gr.Dropdown(
-                detectors(catalogue),
+                detectors(model_registry),
                 value="",
-                label=texts.DETECTOR,
-                info=texts.DETECTOR_HINT,
-                visible=takes_crops(catalogue, model.value),
+                label=strings.DETECTOR,
+                info=strings.DETECTOR_HINT,
+                visible=takes_crops(model_registry, model.value),
                 elem_id="vk-detector",
             )
             option = option_of(views)
-            knob = _knob(context, option, model.value)
-            picture = picture_input(elem_id="vk-input")
-            beside = _further_inputs(catalogue, task, model.value)
+            control = _control(context, option, model.value)
+            image = image_input(elem_id="vk-input")
+            beside = _further_inputs(model_registry, task, model.value)
         with gr.Column(elem_classes="vk-examples"):
-            found = examples(context.scratch, catalogue.entries(), task)
-            gr.Examples(found, picture, label=texts.EXAMPLES, cache_examples=False, examples_per_page=24)
+            found = examples(context.scratch, model_registry.entries(), task)
+            gr.Examples(found, image, label=strings.EXAMPLES, cache_examples=False, examples_per_page=24)
         with gr.Column(elem_classes="vk-answer"):
-            message = gr.Markdown(texts.EMPTY if model.value else texts.NO_MODELS, elem_id="vk-message")
+            message = gr.Markdown(strings.EMPTY if model.value else strings.NO_MODELS, elem_id="vk-message")
             columns, components = [], []
             for kind, view in views.items():
                 with gr.Column(visible=False, elem_id=f"vk-{kind}") as column:
                     components.append(list(view.build(downloads)))
                 columns.append(column)
             facts = gr.Markdown(visible=False, elem_classes="vk-facts", elem_id="vk-facts")
-            download = gr.DownloadButton(texts.DOWNLOAD, visible=False, size="sm", elem_id="vk-download")
-            coco = gr.DownloadButton(texts.COCO, visible=False, size="sm", elem_id="vk-coco")
-            with gr.Accordion(texts.RAW, open=False, visible=False) as raw_box:
+            download = gr.DownloadButton(strings.DOWNLOAD, visible=False, size="sm", elem_id="vk-download")
+            coco = gr.DownloadButton(strings.COCO, visible=False, size="sm", elem_id="vk-coco")
+            with gr.Accordion(strings.RAW, open=False, visible=False) as raw_box:
                 raw = gr.JSON(show_label=False, max_height=320, open=False)
-    why = _why(context, picture, model)
-    with gr.Accordion(texts.CARD, open=False, elem_id="vk-card"):
-        card = gr.Markdown(card_of(catalogue, model.value))
-    with gr.Accordion(texts.USE, open=False, elem_id="vk-use"):
-        gr.Markdown(texts.program(context.address))
+    why = _why(context, image, model)
+    with gr.Accordion(strings.CARD, open=False, elem_id="vk-card"):
+        card = gr.Markdown(card_of(model_registry, model.value))
+    with gr.Accordion(strings.USE, open=False, elem_id="vk-use"):
+        gr.Markdown(strings.program(context.address))
 
     shown = [
         message,
@@ -114,32 +114,34 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
         hidden: dict[Any, Any] = {
             each: gr.update(visible=False) for each in (*columns, facts, download, coco, raw_box, why[0])
         }
-        needed = _inputs_of(catalogue, name)[1:]
+        needed = _inputs_of(model_registry, name)[1:]
         others = {each: sent for each, sent in zip(beside, further, strict=True) if each in needed}
         if upload is None or None in others.values():
-            return {**hidden, message: gr.update(value=texts.EMPTY, visible=True)}
+            return {**hidden, message: gr.update(value=strings.EMPTY, visible=True)}
         try:
-            answered = desk.ask(
+            result = job_queue.ask(
                 name,
                 upload,
-                finds if finds and takes_crops(catalogue, name, opened=True) else None,
+                finds if finds and takes_crops(model_registry, name, opened=True) else None,
                 lambda done, total: progress((done, total), unit="parts"),
-                options={option.name: float(value)} if option and value and _takes(catalogue, name, option) else None,
+                options={option.name: float(value)}
+                if option and value and _takes(model_registry, name, option)
+                else None,
                 others={key: sent for key, sent in others.items() if sent is not None},
             )
-            answer = answered.prediction
-            if answer.kind not in views:
+            prediction = result.prediction
+            if prediction.kind not in views:
                 raise UsageError(
-                    f"this model answers with {answer.kind}, which this page does not show; take the first page"
+                    f"this model predicts {prediction.kind}, which this page does not show; take the first page"
                 )
-            number = list(views).index(answer.kind)
-            values = views[answer.kind].show(answer, answered.picture, downloads)
+            number = list(views).index(prediction.kind)
+            values = views[prediction.kind].show(prediction, result.image, downloads)
         except Exception as error:
             return {**hidden, message: gr.update(value=failure(error), visible=True)}
-        record = answer.summary()
-        remarks = texts.remarks(answer.nothing(), unlike_sentence(answered.novelty))
+        record = prediction.summary()
+        remarks = strings.remarks(prediction.nothing(), novelty_sentence(result.novelty))
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-        times = texts.facts(answered.decode, answered.network, answered.total, *answered.picture.shape[:2])
+        times = strings.facts(result.decode, result.network, result.total, *result.image.shape[:2])
         return {
             **hidden,
             message: gr.update(value=remarks, visible=bool(remarks)),
@@ -147,42 +149,42 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
             **dict(zip(components[number], values, strict=True)),
             facts: gr.update(value=times, visible=True),
             download: gr.update(value=downloads.save(upload.name, ".json", text), visible=True),
-            **({coco: gr.update(value=saved, visible=True)} if (saved := _coco(context, upload, answered)) else {}),
+            **({coco: gr.update(value=saved, visible=True)} if (saved := _coco(context, upload, result)) else {}),
             raw_box: gr.update(visible=True),
             raw: record,
-            **_asked_why(why, views[answer.kind], answer),
+            **_asked_why(why, views[prediction.kind], prediction),
         }
 
     def renew(name: str | None, of: str | None) -> Any:
-        found, default = choices(offered(catalogue, of))
+        found, default = choices(offered(model_registry, of))
         # A name that is sent back would undo what a visitor chose while the list was being read.
         return gr.update(choices=found) if name else gr.update(choices=found, value=default)
 
     def narrowed(of: str | None) -> Any:
-        found, default = choices(offered(catalogue, of))
+        found, default = choices(offered(model_registry, of))
         return gr.update(choices=found, value=default)
 
     private: dict[str, Any] = {"api_visibility": "private"}
     gr.on(
         [
-            *(each.change for each in (picture, *beside.values())),
+            *(each.change for each in (image, *beside.values())),
             model.change,
             detector.input,
-            *([knob.input] if option else []),
+            *([control.input] if option else []),
         ],
         show,
-        [picture, model, detector, knob, *beside.values()],
+        [image, model, detector, control, *beside.values()],
         shown,
         trigger_mode="always_last",
         concurrency_id="network",
-        concurrency_limit=desk.limits.concurrency,
+        concurrency_limit=job_queue.limits.concurrency,
         show_progress_on=[message, facts],  # the one is hidden where the other is shown
         **private,
     )
     model.change(
         lambda name: (
-            note_of(catalogue, name),
-            card_of(catalogue, name),
+            note_of(model_registry, name),
+            card_of(model_registry, name),
         ),
         model,
         [note, card],
@@ -191,10 +193,10 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
     )
     blocks = gr.context.Context.root_block
     assert blocks is not None
-    # A checkpoint says what it is once it is opened, which waits for torch.
+    # A checkpoint describes it once it is opened, which waits for torch.
     gr.on(
         [model.change, blocks.load],
-        partial(detector_choice, catalogue),
+        partial(detector_choice, model_registry),
         model,
         detector,
         show_progress="hidden",
@@ -203,9 +205,9 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
     if beside:
         model.change(
             lambda name: (
-                tuple(gr.update(visible=key in _inputs_of(catalogue, name)) for key in beside)
+                tuple(gr.update(visible=key in _inputs_of(model_registry, name)) for key in beside)
                 if len(beside) > 1
-                else gr.update(visible=next(iter(beside)) in _inputs_of(catalogue, name))
+                else gr.update(visible=next(iter(beside)) in _inputs_of(model_registry, name))
             ),
             model,
             list(beside.values()),
@@ -214,83 +216,81 @@ def build(context: Context, views: Mapping[str, View], task: str | None = None) 
         )
     if option:
         model.change(
-            lambda name: gr.update(visible=_takes(catalogue, name, option)),
+            lambda name: gr.update(visible=_takes(model_registry, name, option)),
             model,
-            knob,
+            control,
             show_progress="hidden",
             **private,
         )
     if task is None:
         chosen.input(narrowed, chosen, model, show_progress="hidden", **private)
-        _programs(context, picture, model)
+        _programs(context, image, model)
     blocks.load(renew, [model, chosen], model, show_progress="hidden", **private)
 
 
-def _inputs_of(catalogue: Catalogue, name: str | None) -> tuple[str, ...]:
+def _inputs_of(model_registry: ModelRegistry, name: str | None) -> tuple[str, ...]:
     """The names of a model's inputs."""
-    entry = entry_of(catalogue, name)
+    entry = entry_of(model_registry, name)
     page = task_pages().get(entry.task) if entry is not None else None
     return page.inputs if page is not None else ("image",)
 
 
-def _further_inputs(catalogue: Catalogue, task: str | None, model: str | None) -> dict[str, Any]:
+def _further_inputs(model_registry: ModelRegistry, task: str | None, model: str | None) -> dict[str, Any]:
     """The places for what some models take beside the reference image, by name; none where no task has several."""
     pages = task_pages()
     names = [name for key, page in pages.items() if task in (None, key) for name in page.inputs[1:]]
-    shown = _inputs_of(catalogue, model)
+    shown = _inputs_of(model_registry, model)
     return {
-        name: picture_input(
-            label=name.replace("_", " ").capitalize(), elem_id=f"vk-input-{name}", visible=name in shown
-        )
+        name: image_input(label=name.replace("_", " ").capitalize(), elem_id=f"vk-input-{name}", visible=name in shown)
         for name in dict.fromkeys(names)
     }
 
 
-def _takes(catalogue: Catalogue, name: str | None, option: CallOption) -> bool:
+def _takes(model_registry: ModelRegistry, name: str | None, option: CallOption) -> bool:
     """Whether a model's call may have the option; of a checkpoint nobody knows before it is loaded."""
-    entry = entry_of(catalogue, name)
+    entry = entry_of(model_registry, name)
     if entry is None or entry.fault:
         return False
     return option_of(views_of(entry.task)) == option
 
 
-def _knob(context: Context, option: CallOption | None, name: str | None) -> Any:
+def _control(context: Context, option: CallOption | None, name: str | None) -> Any:
     """The choice of what the page offers of the call, where it offers something."""
     if option is None:
         return gr.State("")
-    values = [(texts.AS_THE_MODEL, ""), *((f"{value:g}", f"{value:g}") for value in option.values)]
-    visible = _takes(context.catalogue, name, option)
+    values = [(strings.AS_THE_MODEL, ""), *((f"{value:g}", f"{value:g}") for value in option.values)]
+    visible = _takes(context.model_registry, name, option)
     return gr.Dropdown(values, value="", label=option.label, info=option.info, visible=visible, elem_id="vk-knob")
 
 
-def _coco(context: Context, upload: Upload, answered: Answered) -> str | None:
-    """Path of the COCO results of an answer that has some."""
-    height, width = answered.picture.shape[:2]
-    text = as_coco(answered.prediction, upload.name, (height, width))
+def _coco(context: Context, upload: Upload, result: InferenceResult) -> str | None:
+    """Path of the COCO results of a prediction that has some."""
+    height, width = result.image.shape[:2]
+    text = as_coco(result.prediction, upload.name, (height, width))
     return context.downloads.save(f"{Path(upload.name).stem}-coco", ".json", text) if text else None
 
 
-def _why(context: Context, picture: Any, model: Any) -> tuple[Any, Any, Any, Any]:
-    """The part that shows on what an answer rests, and its events."""
-    with gr.Accordion(texts.WHY, open=False, visible=False, elem_id="vk-why") as box:
-        gr.Markdown(texts.WHY_TOLD)
+def _why(context: Context, image: Any, model: Any) -> tuple[Any, Any, Any, Any]:
+    """The part that shows on what a prediction rests, and its events."""
+    with gr.Accordion(strings.WHY, open=False, visible=False, elem_id="vk-why") as box:
+        gr.Markdown(strings.EXPLANATION_NOTE)
         with gr.Row():
-            name = gr.Dropdown([], label=texts.WHY_CLASS, elem_id="vk-why-class")
-            button = gr.Button(texts.WHY, elem_id="vk-why-button")
+            name = gr.Dropdown([], label=strings.WHY_CLASS, elem_id="vk-why-class")
+            button = gr.Button(strings.WHY, elem_id="vk-why-button")
         message = gr.Markdown()
         drawn = drawing_component("jpeg")
 
     def explain(upload: Upload | None, model: str | None, name: str | None) -> tuple[Any, str]:
-        return told(context.desk.explain, model, upload, name)
+        return attempt(context.job_queue.explain, model, upload, name)
 
-    button.click(explain, [picture, model, name], [drawn, message], concurrency_id="network", api_visibility="private")
+    button.click(explain, [image, model, name], [drawn, message], concurrency_id="network", api_visibility="private")
     return box, name, message, drawn
 
 
-def _asked_why(why: tuple[Any, Any, Any, Any], view: View, answer: Any) -> dict[Any, Any]:
-    """What the part begins with after an answer."""
+def _asked_why(why: tuple[Any, Any, Any, Any], view: PredictionView, prediction: Any) -> dict[Any, Any]:
+    """What the part begins with after a prediction."""
     box, name, message, drawn = why
-    names = view.classes(answer) if view.classes else []
+    names = view.classes(prediction) if view.classes else []
     if not names:
         return {}
     return {
@@ -301,29 +301,29 @@ def _asked_why(why: tuple[Any, Any, Any, Any], view: View, answer: Any) -> dict[
     }
 
 
-def _programs(context: Context, picture: Any, model: Any) -> None:
+def _programs(context: Context, image: Any, model: Any) -> None:
     """What programs call: components that no page shows, so that the names and types stay as they are."""
     outlet = gr.JSON(visible=False)
 
-    def predict(picture: Upload | None, model: str) -> dict[str, Any]:
+    def predict(image: Upload | None, model: str) -> dict[str, Any]:
         if not isinstance(model, str):
-            raise gr.Error(texts.UNFIT, print_exception=False)
+            raise gr.Error(strings.UNFIT, print_exception=False)
         try:
-            return context.desk.ask(model, picture, road="program").prediction.to_json()
+            return context.job_queue.ask(model, image, channel="program").prediction.to_json()
         except VisionKitError as error:
             # To a program, as it stands: what is shown on a page is escaped there.
             raise gr.Error(" ".join(str(error).split()), print_exception=False) from None
 
     def models() -> list[dict[str, Any]]:
-        return [listed(entry) for entry in context.catalogue.entries()]
+        return [listed(entry) for entry in context.model_registry.entries()]
 
     gr.Button(visible=False).click(
         predict,
-        [picture, model],
+        [image, model],
         outlet,
         api_name="predict",
         concurrency_id="network",
-        api_description="The answer of one model on one picture: what Prediction.to_json() gives.",
+        api_description="The prediction of one model on one image: what Prediction.to_json() gives.",
     )
     gr.Button(visible=False).click(
         models, None, outlet, api_name="models", api_description="The models to choose from."

@@ -1,4 +1,4 @@
-"""The page that answers many pictures, or the pictures of a zip."""
+"""The page that runs a model on many images, or the images of a zip."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import batch, texts
+from ui import batch, strings
 from ui.pages.base import Context, failure, model_choice, note_of
 from visionkit.listing import SUFFIXES
 
@@ -17,33 +17,33 @@ ROWS = 200
 """Rows that are listed, at most; the archive holds all."""
 
 LONG = 2
-"""Batches and videos that run at the same time; each asks for one picture's turn after the other."""
+"""Batches and videos that run at the same time; each asks for one image's turn after the other."""
 
 
 def build(context: Context) -> None:
     """Makes the page inside the block that is open."""
     limits = context.limits
-    told = texts.limits(limits.pictures, limits.picture_mb, limits.upload_mb, limits.seconds, limits.keep_minutes)
-    gr.Markdown(f"# {texts.BATCH}\n{texts.BATCH_LEAD}", elem_classes="vk-head")
+    attempt = strings.limits(limits.images, limits.image_mb, limits.upload_mb, limits.seconds, limits.keep_minutes)
+    gr.Markdown(f"# {strings.BATCH}\n{strings.BATCH_LEAD}", elem_classes="vk-head")
     with gr.Row(equal_height=False):
         with gr.Column():
             model, note = model_choice(context, None, elem_id="vk-model")
             files = gr.File(
                 file_count="multiple",
                 file_types=[*sorted(SUFFIXES), ".zip"],
-                label=texts.BATCH_INPUT,
+                label=strings.BATCH_INPUT,
                 height=220,
                 elem_id="vk-files",
             )
-            gr.Markdown(told, elem_classes="vk-facts")
+            gr.Markdown(attempt, elem_classes="vk-facts")
             with gr.Row():
-                start = gr.Button(texts.BATCH_RUN, variant="primary", elem_id="vk-batch-run")
-                stop = gr.Button(texts.STOP, elem_id="vk-batch-stop")
+                start = gr.Button(strings.BATCH_RUN, variant="primary", elem_id="vk-batch-run")
+                stop = gr.Button(strings.STOP, elem_id="vk-batch-stop")
         with gr.Column():
-            message = gr.Markdown(texts.EMPTY, elem_id="vk-message")
-            archive = gr.DownloadButton(texts.BATCH_RESULT, visible=False, elem_id="vk-archive")
+            message = gr.Markdown(strings.EMPTY, elem_id="vk-message")
+            archive = gr.DownloadButton(strings.BATCH_RESULT, visible=False, elem_id="vk-archive")
             table = gr.Dataframe(
-                headers=texts.BATCH_COLUMNS, interactive=False, show_label=False, wrap=True, elem_id="vk-batch-table"
+                headers=strings.BATCH_COLUMNS, interactive=False, show_label=False, wrap=True, elem_id="vk-batch-table"
             )
 
     def work(paths: list[str] | None, name: str | None) -> Iterator[tuple[Any, Any, Any]]:
@@ -52,11 +52,11 @@ def build(context: Context) -> None:
         bad = 0
         place = Path(tempfile.mkdtemp(dir=context.scratch)) / "results.zip"
         try:
-            for row in batch.run(context.desk, name, batch.uploads_of(paths), place):
+            for row in batch.run(context.job_queue, name, batch.uploads_of(paths), place):
                 bad += not row.good
                 if len(rows) < ROWS:
-                    rows.append([row.name, f"{row.size[1]} × {row.size[0]}" if row.good else "", row.told])
-                yield texts.seen(row.done, row.total, "pictures", bad), hidden, rows
+                    rows.append([row.name, f"{row.size[1]} × {row.size[0]}" if row.good else "", row.message])
+                yield strings.seen(row.done, row.total, "images", bad), hidden, rows
         except Exception as error:
             yield failure(error), hidden, rows
         else:
@@ -73,4 +73,4 @@ def build(context: Context) -> None:
         **private,
     )
     stop.click(None, cancels=[running], **private)
-    model.change(lambda name: note_of(context.catalogue, name), model, note, show_progress="hidden", **private)
+    model.change(lambda name: note_of(context.model_registry, name), model, note, show_progress="hidden", **private)

@@ -1,6 +1,6 @@
-"""The demo's part for people: enrol, identify in a photo, compare two pictures, see and forget who is there.
+"""The demo's part for people: enrol, identify in a photo, compare two images, see and forget who is there.
 
-Everything is computed here, and what is kept are names and embeddings in the gallery's folder. No picture is kept.
+Everything is computed here, and what is kept are names and embeddings in the gallery's folder. No image is kept.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from ui import texts
-from ui.answering import Upload, opened
-from ui.gallery import FAR, card_curve, named, operating_point, place_on_curve
-from ui.pages.base import Context, picture_input, told
-from ui.serving.desk import Desk
+from ui import strings
+from ui.commands.gallery import FAR, card_curve, named, operating_point, place_on_curve
+from ui.inference import Upload, opened
+from ui.pages.base import Context, attempt, image_input
+from ui.server.job_queue import JobQueue
 from ui.views.base import drawing, drawing_component
 from ui.views.faces import COLUMNS, rows
 from visionkit.errors import CheckpointError, DataError, EnvironmentFault, UsageError, VisionKitError
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 
 class People:
-    """What the page asks: a face model of the catalogue, and the gallery that belongs to it.
+    """What the page asks: a face model of the model registry, and the gallery that belongs to it.
 
     Args:
-        desk: Where work is admitted; of its models the first face recognition model is taken.
-        folder: Of the gallery.
+        job_queue: Where work is admitted; of its models the first face recognition model is taken.
+        folder: Folder of the gallery.
     """
 
-    def __init__(self, desk: Desk, folder: Path) -> None:
-        self.desk, self.folder = desk, folder
+    def __init__(self, job_queue: JobQueue, folder: Path) -> None:
+        self.job_queue, self.folder = job_queue, folder
         self._opening = threading.Lock()
         self._opened: tuple[Any, Gallery] | None = None
 
@@ -53,7 +53,7 @@ class People:
         return self.entry(None)
 
     def entry(self, name: str | None) -> Any:
-        """The entry of a face model in the catalogue.
+        """The entry of a face model in the model registry.
 
         Args:
             name: Name of the model; the first face recognition model by default.
@@ -62,8 +62,8 @@ class People:
             UsageError: There is none, or none of that name.
         """
         if name:
-            return self.desk.catalogue.entry(name)
-        for entry in self.desk.catalogue.entries():
+            return self.job_queue.model_registry.entry(name)
+        for entry in self.job_queue.model_registry.entries():
             if entry.task == "face_recognition" and not entry.fault:
                 return entry
         raise UsageError("there is no face recognition model here")
@@ -78,19 +78,19 @@ class People:
         return self._run(lambda chain, check: work(chain, self._gallery(chain), check), model)
 
     def _run(
-        self, work: Callable[[FaceChain, Callable[[], None]], Any], model: str | None, road: str = "people"
+        self, work: Callable[[FaceChain, Callable[[], None]], Any], model: str | None, channel: str = "people"
     ) -> Any:
         from tasks.face_recognition.chain import FaceChain
 
         name = self.entry(model).name if model else self.model.name
 
         def admitted(check: Callable[[], None]) -> Any:
-            loaded = self.desk.catalogue.get(name)
+            loaded = self.job_queue.model_registry.get(name)
             with loaded.lock:
                 check()
                 return work(FaceChain(loaded.predictor()), check)
 
-        return self.desk.run(admitted, name, road)
+        return self.job_queue.run(admitted, name, channel)
 
     def _gallery(self, chain: FaceChain) -> Gallery:
         """The gallery of a model; whose it is, is worked out once for each time that it is loaded."""
@@ -115,23 +115,23 @@ class People:
             raise kind(str(error).replace(str(self.folder), "the server's gallery")) from error
 
     def _source(self, upload: Upload | None) -> Any:
-        """The picture; what is none, or too large a one, ends here."""
+        """The image; what is none, or too large a one, ends here."""
         if upload is None:
-            raise UsageError("give a picture first")
-        return opened(upload, self.desk.limits)
+            raise UsageError("give an image first")
+        return opened(upload, self.job_queue.limits)
 
     def enrol(self, upload: Upload | None, name: str, crop: bool, face: float | None, add: bool) -> str:
-        """Enrols one person from one picture, and says so."""
+        """Enrols one person from one image, and states this."""
         source = self._source(upload)
         number = int(face) if face else None
 
         def work(chain: FaceChain, gallery: Gallery, check: Callable[[], None]) -> None:
             found = chain.one(source, crop, number)
-            check()  # who was told that it takes too long is not enrolled behind their back
+            check()  # who was reported that it takes too long is not enrolled behind their back
             gallery.enrol(name or "", found.embeddings, add=add)
 
         self.ask(work)
-        return f"{texts.plain(name)} is enrolled. The picture was not kept."
+        return f"{strings.plain(name)} is enrolled. The image was not kept."
 
     def find(self, upload: Upload | None, model: str | None = None) -> tuple[Faces, np.ndarray]:
         """The faces of a photo, and its pixels.
@@ -174,11 +174,11 @@ class People:
         self._source(upload)
         point = operating_point(card_curve(self.model.card), far)
         faces, pixels = self.name(upload, crop, point.threshold)
-        told = f"{len(faces)} face{'' if len(faces) == 1 else 's'} · {point.told}"
-        return drawing(faces, pixels), rows(faces), texts.plain(told)
+        attempt = f"{len(faces)} face{'' if len(faces) == 1 else 's'} · {point.message}"
+        return drawing(faces, pixels), rows(faces), strings.plain(attempt)
 
     def verify(self, first: Upload | None, second: Upload | None, crop: bool, far: float) -> str:
-        """Whether two pictures show one person, with the score on the scale of the ROC."""
+        """Whether two images show one person, with the score on the scale of the ROC."""
         sources = [self._source(first), self._source(second)]
         curve = card_curve(self.model.card)
         point = operating_point(curve, far)
@@ -189,87 +189,87 @@ class People:
             return float(first @ chain.one(sources[1], crop, None).embeddings[0])
 
         score = self.ask(work)
-        verdict = "The same person" if score >= point.threshold else "Different persons"
+        verdict = "The same person" if score >= point.threshold else "Different people"
         place = place_on_curve(score, curve)
         scale = (
-            f" So high score {place['far']:.2%} of pairs of different persons and {place['tar']:.1%} of pairs of one "
-            "person, on the pictures that the model was measured on."
+            f" So high score {place['far']:.2%} of pairs of different people and {place['tar']:.1%} of pairs of one "
+            "person, on the images that the model was measured on."
         )
-        return f"**{verdict}.** Similarity {score:.3f}; {texts.plain(point.told)}.{scale if place else ''}"
+        return f"**{verdict}.** Similarity {score:.3f}; {strings.plain(point.message)}.{scale if place else ''}"
 
     def listed(self) -> list[list[str]]:
-        """Who is enrolled, and with how many pictures."""
+        """Who is enrolled, and with how many images."""
         from tasks.face_recognition.gallery import DATABASE, Gallery
 
         if not (self.folder / DATABASE).is_file():
             return []
         with self._without_its_path():
-            return [[person.name, str(person.pictures)] for person in Gallery(self.folder).people()]
+            return [[person.name, str(person.images)] for person in Gallery(self.folder).people()]
 
     def remove(self, name: str | None) -> str:
-        """Forgets one person, and says so."""
+        """Forgets one person, and states this."""
         if not name:
             raise UsageError("choose who is to be forgotten")
         from tasks.face_recognition.gallery import Gallery
 
         count = Gallery(self.folder).remove(name)
-        return f"{texts.plain(name)} is forgotten; {count} embedding{'' if count == 1 else 's'} overwritten."
+        return f"{strings.plain(name)} is forgotten; {count} embedding{'' if count == 1 else 's'} overwritten."
 
 
 def build(context: Context) -> None:
     """Makes the components and their events inside the block that is open."""
-    people = People(context.desk, context.gallery)
+    people = People(context.job_queue, context.gallery)
 
-    def picture(label: str) -> Any:
-        return picture_input(label, 240, sources=["upload", "webcam"], placeholder=None)
+    def image(label: str) -> Any:
+        return image_input(label, 240, sources=["upload", "webcam"], placeholder=None)
 
-    gr.Markdown(f"## {texts.PEOPLE}")
-    gr.Markdown(texts.PEOPLE_PRIVACY + (texts.PEOPLE_KEPT if context.keeps else texts.PEOPLE_FORGOTTEN))
-    crop = gr.Checkbox(False, label=texts.PEOPLE_CROP)
-    far = gr.Number(FAR, label=texts.PEOPLE_FAR, minimum=0.0001, maximum=0.5, step=0.001)
+    gr.Markdown(f"## {strings.PEOPLE}")
+    gr.Markdown(strings.PEOPLE_PRIVACY + (strings.PEOPLE_KEPT if context.keeps else strings.PEOPLE_FORGOTTEN))
+    crop = gr.Checkbox(False, label=strings.PEOPLE_CROP)
+    far = gr.Number(FAR, label=strings.PEOPLE_FAR, minimum=0.0001, maximum=0.5, step=0.001)
     message = gr.Markdown(elem_id="vk-people-message")
     with gr.Tabs():
-        with gr.Tab(texts.PEOPLE_ENROL), gr.Row():
-            face = picture(texts.PEOPLE_ONE)
+        with gr.Tab(strings.PEOPLE_ENROL), gr.Row():
+            face = image(strings.PEOPLE_ONE)
             with gr.Column():
-                name = gr.Textbox(label=texts.PEOPLE_NAME, max_length=80, elem_id="vk-people-name")
-                which = gr.Number(None, label=texts.PEOPLE_WHICH, precision=0, minimum=0)
-                add = gr.Checkbox(False, label=texts.PEOPLE_ADD)
-                enrol = gr.Button(texts.PEOPLE_ENROL, variant="primary", elem_id="vk-people-enrol")
-        with gr.Tab(texts.PEOPLE_IDENTIFY):
-            group = picture(texts.PEOPLE_GROUP)
-            identify = gr.Button(texts.PEOPLE_IDENTIFY, variant="primary")
+                name = gr.Textbox(label=strings.PEOPLE_NAME, max_length=80, elem_id="vk-people-name")
+                which = gr.Number(None, label=strings.PEOPLE_WHICH, precision=0, minimum=0)
+                add = gr.Checkbox(False, label=strings.PEOPLE_ADD)
+                enrol = gr.Button(strings.PEOPLE_ENROL, variant="primary", elem_id="vk-people-enrol")
+        with gr.Tab(strings.PEOPLE_IDENTIFY):
+            group = image(strings.PEOPLE_GROUP)
+            identify = gr.Button(strings.PEOPLE_IDENTIFY, variant="primary")
             drawn = drawing_component("jpeg")
             table = gr.Dataframe(headers=COLUMNS, show_label=False, interactive=False)
-        with gr.Tab(texts.PEOPLE_VERIFY):
+        with gr.Tab(strings.PEOPLE_VERIFY):
             with gr.Row():
-                first, second = picture(texts.PEOPLE_ONE), picture(texts.PEOPLE_OTHER)
-            verify = gr.Button(texts.PEOPLE_VERIFY, variant="primary")
-        with gr.Tab(texts.PEOPLE_LIST) as page:
-            known = gr.Dataframe(headers=["name", "pictures"], show_label=False, interactive=False)
-            chosen = gr.Dropdown([], label=texts.PEOPLE_WHO, elem_id="vk-people-who")
-            remove = gr.Button(texts.PEOPLE_REMOVE, variant="stop", elem_id="vk-people-remove")
+                first, second = image(strings.PEOPLE_ONE), image(strings.PEOPLE_OTHER)
+            verify = gr.Button(strings.PEOPLE_VERIFY, variant="primary")
+        with gr.Tab(strings.PEOPLE_LIST) as page:
+            known = gr.Dataframe(headers=["name", "images"], show_label=False, interactive=False)
+            chosen = gr.Dropdown([], label=strings.PEOPLE_WHO, elem_id="vk-people-who")
+            remove = gr.Button(strings.PEOPLE_REMOVE, variant="stop", elem_id="vk-people-remove")
 
     def listed() -> tuple[Any, Any]:
-        found, _ = told(people.listed)
+        found, _ = attempt(people.listed)
         names = [row[0] for row in found or []]
         return gr.update(value=found or []), gr.update(choices=names, value=None)
 
     def on_enrol(*given: Any) -> tuple[Any, ...]:
-        answer, fault = told(people.enrol, *given)
-        return (fault or answer, *listed())
+        prediction, fault = attempt(people.enrol, *given)
+        return (fault or prediction, *listed())
 
     def on_identify(*given: Any) -> tuple[Any, ...]:
-        answer, fault = told(people.identify, *given)
-        return (fault, None, []) if answer is None else (answer[2], answer[0], answer[1])
+        prediction, fault = attempt(people.identify, *given)
+        return (fault, None, []) if prediction is None else (prediction[2], prediction[0], prediction[1])
 
     def on_verify(*given: Any) -> str:
-        answer, fault = told(people.verify, *given)
-        return str(fault or answer)
+        prediction, fault = attempt(people.verify, *given)
+        return str(fault or prediction)
 
     def on_remove(name: str | None) -> tuple[Any, ...]:
-        answer, fault = told(people.remove, name)
-        return (fault or answer, *listed())
+        prediction, fault = attempt(people.remove, name)
+        return (fault or prediction, *listed())
 
     private: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "network"}
     enrol.click(on_enrol, [face, name, crop, which, add], [message, known, chosen], **private)

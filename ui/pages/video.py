@@ -13,25 +13,25 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import ImageData
 
-from ui import texts, videos
-from ui.answering import Upload
+from ui import strings, videos
 from ui.batch import uploads_of
-from ui.pages.base import Context, PictureInput, failure, model_choice, note_of, told
+from ui.inference import Upload
+from ui.pages.base import Context, ImageInput, attempt, failure, model_choice, note_of
 from ui.pages.batch import LONG
 from ui.views import drawing, drawing_component
 from visionkit.video import SUFFIXES
 
 EVERY = 0.4
-"""Seconds between two pictures that are sent while a video is answered."""
+"""Seconds between two images that are sent while a video is processed."""
 
 LIVE_EVERY = 0.5
-"""Seconds between two frames of a camera that are looked at."""
+"""Seconds between two frames of a camera that are processed."""
 
 LIVE_SECONDS = 120
 """Seconds after which a camera's stream ends and has to be started again."""
 
 
-class CameraInput(PictureInput):
+class CameraInput(ImageInput):
     """A camera whose frames come within the request, not as files."""
 
     def get_block_name(self) -> str:
@@ -47,46 +47,48 @@ class CameraInput(PictureInput):
         try:
             return ImageSource(base64.b64decode(str(payload.url).partition(",")[2], validate=True), name="camera")
         except binascii.Error:
-            raise gr.Error("send the picture as it is", print_exception=False) from None
+            raise gr.Error("send the image as it is", print_exception=False) from None
 
 
 def build(context: Context) -> None:
     """Makes the page inside the block that is open."""
     limits = context.limits
-    allowed = texts.limits(limits.pictures, limits.picture_mb, limits.upload_mb, limits.seconds, limits.keep_minutes)
-    gr.Markdown(f"# {texts.VIDEO}\n{texts.VIDEO_LEAD}", elem_classes="vk-head")
+    allowed = strings.limits(limits.images, limits.image_mb, limits.upload_mb, limits.seconds, limits.keep_minutes)
+    gr.Markdown(f"# {strings.VIDEO}\n{strings.VIDEO_LEAD}", elem_classes="vk-head")
     model, note = model_choice(context, None, elem_id="vk-model")
     private: dict[str, Any] = {"api_visibility": "private"}
-    model.change(lambda name: note_of(context.catalogue, name), model, note, show_progress="hidden", **private)
+    model.change(lambda name: note_of(context.model_registry, name), model, note, show_progress="hidden", **private)
     with gr.Tabs():
-        with gr.Tab(texts.VIDEO_FILE), gr.Row(equal_height=False):
+        with gr.Tab(strings.VIDEO_FILE), gr.Row(equal_height=False):
             with gr.Column():
-                file = gr.File(file_types=list(SUFFIXES), label=texts.VIDEO_INPUT, height=160, elem_id="vk-video-file")
-                rate = gr.Slider(0.5, 30, 5, step=0.5, label=texts.VIDEO_RATE, elem_id="vk-video-rate")
+                file = gr.File(
+                    file_types=list(SUFFIXES), label=strings.VIDEO_INPUT, height=160, elem_id="vk-video-file"
+                )
+                rate = gr.Slider(0.5, 30, 5, step=0.5, label=strings.VIDEO_RATE, elem_id="vk-video-rate")
                 gr.Markdown(allowed, elem_classes="vk-facts")
                 with gr.Row():
-                    start = gr.Button(texts.VIDEO_RUN, variant="primary", elem_id="vk-video-run")
-                    stop = gr.Button(texts.STOP, elem_id="vk-video-stop")
+                    start = gr.Button(strings.VIDEO_RUN, variant="primary", elem_id="vk-video-run")
+                    stop = gr.Button(strings.STOP, elem_id="vk-video-stop")
             with gr.Column():
-                message = gr.Markdown(texts.EMPTY, elem_id="vk-message")
+                message = gr.Markdown(strings.EMPTY, elem_id="vk-message")
                 seen = drawing_component("jpeg")
-                drawn = gr.Video(label=texts.VIDEO_DRAWN, visible=False, interactive=False, elem_id="vk-video-drawn")
-                records = gr.DownloadButton(texts.VIDEO_RECORDS, visible=False, size="sm", elem_id="vk-video-records")
-        with gr.Tab(texts.VIDEO_LIVE), gr.Row(equal_height=False):
+                drawn = gr.Video(label=strings.VIDEO_DRAWN, visible=False, interactive=False, elem_id="vk-video-drawn")
+                records = gr.DownloadButton(strings.VIDEO_RECORDS, visible=False, size="sm", elem_id="vk-video-records")
+        with gr.Tab(strings.VIDEO_LIVE), gr.Row(equal_height=False):
             with gr.Column():
-                gr.Markdown(texts.VIDEO_LIVE_TOLD)
+                gr.Markdown(strings.VIDEO_LIVE_NOTE)
                 camera = CameraInput(
                     type="filepath",
                     format="jpeg",
                     image_mode=None,
-                    label=texts.VIDEO_LIVE_INPUT,
+                    label=strings.VIDEO_LIVE_INPUT,
                     sources=["webcam"],
                     streaming=True,
                     elem_id="vk-camera",
                     webcam_options=gr.WebcamOptions(mirror=False),
                 )
             with gr.Column():
-                live_message = gr.Markdown(texts.EMPTY, elem_id="vk-live-words")
+                live_message = gr.Markdown(strings.EMPTY, elem_id="vk-live-words")
                 live = drawing_component("jpeg")
 
     def work(path: str | None, name: str | None, rate: float) -> Iterator[tuple[Any, ...]]:
@@ -96,17 +98,17 @@ def build(context: Context) -> None:
         done, fault = 0, ""
         try:
             upload = next(iter(uploads_of([path] if path else [])), None)
-            for look in videos.watch(context.desk, name, upload, float(rate), folder):
+            for look in videos.watch(context.job_queue, name, upload, float(rate), folder):
                 done, fault = look.done, look.fault
                 if time.monotonic() - sent > EVERY:
                     sent = time.monotonic()
-                    words = texts.plain(f"{look.seconds:.1f} s: {look.told}")
-                    yield f"{texts.seen(look.done, look.total, 'frames')}  \n{words}", look.drawn, hidden, hidden
+                    words = strings.plain(f"{look.seconds:.1f} s: {look.message}")
+                    yield f"{strings.seen(look.done, look.total, 'frames')}  \n{words}", look.drawn, hidden, hidden
         except Exception as error:
             yield failure(error), None, hidden, hidden
         else:
             yield (
-                texts.seen(done, done, "frames") + (f"  \n{texts.fault(fault)}" if fault else ""),
+                strings.seen(done, done, "frames") + (f"  \n{strings.fault(fault)}" if fault else ""),
                 gr.skip(),
                 gr.update(value=str(folder / "video.mp4"), visible=True),
                 gr.update(value=str(folder / "frames.jsonl"), visible=True),
@@ -115,10 +117,10 @@ def build(context: Context) -> None:
     def look(given: Upload | Any, name: str | None) -> tuple[Any, str]:
         if given is None:
             return gr.skip(), gr.skip()
-        found, fault = told(lambda: context.desk.ask(name, given, road="video"))
+        found, fault = attempt(lambda: context.job_queue.ask(name, given, channel="video"))
         if found is None:
             return None, fault
-        return drawing(found.prediction, found.picture), texts.plain(found.prediction.text(5))
+        return drawing(found.prediction, found.image), strings.plain(found.prediction.text(5))
 
     running = start.click(
         work,

@@ -1,6 +1,6 @@
-"""One view for each kind of prediction: which components show it, and what goes into them.
+"""One view for each type of prediction: which components show it, and what goes into them.
 
-A view is an entry point of the group `visionkit.views` under the kind's name. A kind without one is shown by its
+A view is an entry point of the group `visionkit.views` under the type's name. A type without one is shown by its
 drawing and its text.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 
-from ui.views.base import PLAIN, SIDE, CallOption, View, drawing, drawing_component
+from ui.views.base import PLAIN, SIDE, CallOption, PredictionView, drawing, drawing_component
 from visionkit.errors import EnvironmentFault
 from visionkit.registry import task_pages
 
@@ -16,8 +16,8 @@ GROUP = "visionkit.views"
 
 
 @cache
-def views() -> dict[str, View]:
-    """The view of every kind that is installed, or that an installed task gives.
+def views() -> dict[str, PredictionView]:
+    """The view of every type that is installed, or that an installed task gives.
 
     Raises:
         EnvironmentFault: A package brings a view that cannot be imported.
@@ -31,17 +31,17 @@ def views() -> dict[str, View]:
     return found
 
 
-def views_of(task: str | None) -> dict[str, View]:
-    """The views that a task's predictions need; all of them where the task or its kinds are not known."""
+def views_of(task: str | None) -> dict[str, PredictionView]:
+    """The views that a task's predictions need; all of them where the task or its types are not known."""
     page = task_pages().get(task or "")
     return {kind: views()[kind] for kind in page.kinds} if page and page.kinds else views()
 
 
-def option_of(views: Mapping[str, View]) -> CallOption | None:
+def option_of(views: Mapping[str, PredictionView]) -> CallOption | None:
     """What a page with these views offers of the call; a page has room for one."""
     options = {view.option for view in views.values() if view.option}
     assert len(options) <= 1, f"a page offers one option of the call, not {options}"
     return next(iter(options), None)
 
 
-__all__ = ["SIDE", "CallOption", "View", "drawing", "drawing_component", "option_of", "views", "views_of"]
+__all__ = ["SIDE", "CallOption", "PredictionView", "drawing", "drawing_component", "option_of", "views", "views_of"]

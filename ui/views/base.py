@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from ui import texts
+from ui import strings
 from ui.downloads import Downloads
 from visionkit.predictions import Prediction
 
@@ -23,10 +23,10 @@ class CallOption:
     """An option of the prediction call that the page offers; choosing asks the network again.
 
     Attributes:
-        name: As the call has it.
-        label: As the page has it.
+        name: Name, as the call has it.
+        label: Label, as the page has it.
         info: What it does.
-        values: To choose from, beside what the model has.
+        values: Values to choose from, beside what the model has.
     """
 
     name: str
@@ -36,16 +36,17 @@ class CallOption:
 
 
 @dataclass(frozen=True)
-class View:
-    """How a kind of prediction is shown.
+class PredictionView:
+    """How a type of prediction is shown.
 
     Attributes:
-        build: Makes the components, inside the column that is open; called once for a page. A knob that redraws without
+        build: Makes the components, inside the column that is open; called once for a page. A control that redraws
+            without
             running the network is wired here: a `gr.State` among the components takes what it needs from `show`.
-        show: The values for these components, in their order, from a prediction and its picture (h, w, 3) uint8 RGB.
+        show: The values for these components, in their order, from a prediction and its image (h, w, 3) uint8 RGB.
         head: A file of html for the page's head, where a view brings a script. It may be run from there alone: the page
             forbids evaluated code.
-        classes: The classes that an answer names, the surest first, of which "see why" can be asked.
+        classes: The classes that a prediction names, highest-scoring first, of which "see why" can be asked.
         option: What the page offers of the call itself.
 
     Both functions get the place where files to download are written.
@@ -59,7 +60,7 @@ class View:
 
 
 def drawing_component(image_format: str) -> Any:
-    """A picture that can be looked at and saved; png where single pixels matter, jpeg otherwise."""
+    """An image that can be processed and saved; png where single pixels matter, jpeg otherwise."""
     return gr.Image(
         label="Drawn",
         show_label=False,
@@ -67,13 +68,13 @@ def drawing_component(image_format: str) -> Any:
         interactive=False,
         buttons=["download", "fullscreen"],
         elem_classes="vk-drawn",
-        alt_text="The picture with the answer drawn on it",
+        alt_text="The image with the prediction drawn on it",
     )
 
 
-def drawing(answer: Prediction, picture: np.ndarray) -> np.ndarray:
-    """The picture with the answer drawn on it, (h, w, 3) uint8 RGB, not above `SIDE` pixels a side."""
-    return as_sent(answer.draw(picture))
+def drawing(prediction: Prediction, image: np.ndarray) -> np.ndarray:
+    """The image with the prediction drawn on it, (h, w, 3) uint8 RGB, not above `SIDE` pixels a side."""
+    return as_sent(prediction.draw(image))
 
 
 def _build_plain(downloads: Downloads) -> list[Any]:
@@ -81,19 +82,19 @@ def _build_plain(downloads: Downloads) -> list[Any]:
 
 
 def _show_plain(prediction: Prediction, image: np.ndarray, downloads: Downloads) -> list[Any]:
-    return [drawing(prediction, image), texts.plain(prediction.text(5))]
+    return [drawing(prediction, image), strings.plain(prediction.text(5))]
 
 
-PLAIN = View(_build_plain, _show_plain)
-"""For kinds that have no view of their own: the drawing and the text."""
+PLAIN = PredictionView(_build_plain, _show_plain)
+"""For types that have no view of their own: the drawing and the text."""
 
 
-def as_sent(picture: np.ndarray) -> np.ndarray:
-    """A picture at the size in which drawings are sent, which is all that a redrawing needs."""
+def as_sent(image: np.ndarray) -> np.ndarray:
+    """An image at the size in which drawings are sent, which is all that a redrawing needs."""
     from PIL import Image
 
-    if max(picture.shape[:2]) <= SIDE:
-        return picture
-    small = Image.fromarray(picture)
+    if max(image.shape[:2]) <= SIDE:
+        return image
+    small = Image.fromarray(image)
     small.thumbnail((SIDE, SIDE))
     return np.asarray(small)

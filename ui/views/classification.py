@@ -1,4 +1,4 @@
-"""Classes: bars of probabilities, and the picture with them."""
+"""Classes: bars of probabilities, and the image with them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 
 from ui.downloads import Downloads
-from ui.views.base import View, drawing, drawing_component
+from ui.views.base import PredictionView, drawing, drawing_component
 from visionkit.predictions import Classification
 
 LABELS = 5
@@ -18,14 +18,14 @@ LABELS = 5
 def _build(downloads: Downloads) -> list[Any]:
     # The drawing carries a caption over a photo; jpeg is eighty times faster to send than png.
     return [
-        gr.Label(label="Answer", show_label=False, num_top_classes=LABELS, elem_classes="vk-labels"),
+        gr.Label(label="Prediction", show_label=False, num_top_classes=LABELS, elem_classes="vk-labels"),
         drawing_component("jpeg"),
     ]
 
 
-def _show(answer: Classification, picture: np.ndarray, downloads: Downloads) -> list[Any]:
-    labels = {label.name: label.probability for label in answer.top(LABELS)}
-    return [labels, drawing(answer, picture)]
+def _show(prediction: Classification, image: np.ndarray, downloads: Downloads) -> list[Any]:
+    labels = {label.name: label.probability for label in prediction.top(LABELS)}
+    return [labels, drawing(prediction, image)]
 
 
-VIEW = View(_build, _show, classes=lambda answer: [label.name for label in answer.top(LABELS)])
+VIEW = PredictionView(_build, _show, classes=lambda prediction: [label.name for label in prediction.top(LABELS)])

@@ -1,4 +1,4 @@
-"""Depth: colours with a scale, the value under the pointer, points in space to turn, and files."""
+"""Depth: colors with a scale, the value under the pointer, points in space to turn, and files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from ui.downloads import Downloads
-from ui.views.base import SIDE, View, drawing
-from visionkit.camera import Camera, ply, point_cloud
+from ui.views.base import SIDE, PredictionView, drawing
+from visionkit.camera import CameraIntrinsics, ply, point_cloud
 from visionkit.predictions import DepthMap
 
 SCRIPT = Path(__file__).with_name("depth_map.html")
@@ -23,9 +23,9 @@ POINTS_SIDE = 320
 """Longer side of the map that the page holds values of, and a point each."""
 
 FIELD_OF_VIEW = 60.0
-"""Degrees along the longer side, where nobody says; about a phone's or a depth camera's."""
+"""Degrees along the longer side, by default; about a phone's or a depth camera's."""
 
-HINT = "Point at the picture to read its depth."
+HINT = "Point at the image to read its depth."
 
 
 def _build(downloads: Downloads) -> list[Any]:
@@ -38,13 +38,13 @@ def _build(downloads: Downloads) -> list[Any]:
         FIELD_OF_VIEW,
         step=1,
         label="Field of view of the camera in degrees",
-        info="The picture does not tell it; with a wrong one the points are stretched, the depths stay.",
+        info="The image does not state it; with a wrong one the points are stretched, the depths stay.",
         elem_id="vk-depth-view",
     )
     with gr.Row():
         buttons = [
             gr.DownloadButton("Depth, 16-bit png", size="sm", elem_id="vk-depth-png"),
-            gr.DownloadButton("Depth in metres, npy", size="sm", elem_id="vk-depth-npy"),
+            gr.DownloadButton("Depth in meters, npy", size="sm", elem_id="vk-depth-npy"),
             gr.DownloadButton("Points, ply", size="sm", elem_id="vk-depth-ply"),
         ]
     kept = gr.State(None, time_to_live=3600)
@@ -52,10 +52,10 @@ def _build(downloads: Downloads) -> list[Any]:
     def look(state: Any, degrees: float) -> tuple[Any, Any]:
         if state is None:
             return gr.skip(), gr.skip()
-        answer, picture = DepthMap(state[0]), state[1]
-        return markup(answer, picture, degrees), _cloud(answer, picture, degrees, downloads)
+        prediction, image = DepthMap(state[0]), state[1]
+        return markup(prediction, image, degrees), _cloud(prediction, image, degrees, downloads)
 
-    view.input(  # `release` would not tell of the arrow keys
+    view.input(  # `release` would not state of the arrow keys
         look,
         [kept, view],
         [box, buttons[2]],
@@ -66,46 +66,46 @@ def _build(downloads: Downloads) -> list[Any]:
     return [box, words, view, *buttons, kept]
 
 
-def _show(answer: DepthMap, picture: np.ndarray, downloads: Downloads) -> list[Any]:
-    told = answer.summary()
-    if told["median"] is None:
+def _show(prediction: DepthMap, image: np.ndarray, downloads: Downloads) -> list[Any]:
+    message = prediction.summary()
+    if message["median"] is None:
         words = "No depth is known."
-    elif answer.metric:
-        words = f"{told['min']:.2f} to {told['max']:.2f} m, half of it nearer than {told['median']:.2f} m"
-        words += ". Metres hold for cameras like those of the training."
+    elif prediction.metric:
+        words = f"{message['min']:.2f} to {message['max']:.2f} m, half of it nearer than {message['median']:.2f} m"
+        words += ". Meters hold for cameras like those of the training."
     else:
         words = "Relative: from near to far, with no unit."
-    png = "16-bit png" + (f", one step is {answer.png_step * 1000:.3g} mm" if answer.metric else "")
+    png = "16-bit png" + (f", one step is {prediction.png_step * 1000:.3g} mm" if prediction.metric else "")
     files = [
-        gr.update(label=f"Depth, {png}", value=downloads.save("depth", ".png", answer.png())),
-        gr.update(value=downloads.save("depth", ".npy", answer.npy())),
+        gr.update(label=f"Depth, {png}", value=downloads.save("depth", ".png", prediction.png())),
+        gr.update(value=downloads.save("depth", ".npy", prediction.npy())),
     ]
-    if not answer.metric:
+    if not prediction.metric:
         hidden = gr.update(visible=False)
-        return [markup(answer, picture, None), words, hidden, *files, hidden, None]
-    values, colours = reduced(answer.values, SIDE), reduced(picture, SIDE)
-    small = DepthMap(values, bounds=answer.bounds)
-    cloud = gr.update(value=_cloud(small, colours, FIELD_OF_VIEW, downloads), visible=True)
+        return [markup(prediction, image, None), words, hidden, *files, hidden, None]
+    values, colors = reduced(prediction.values, SIDE), reduced(image, SIDE)
+    small = DepthMap(values, bounds=prediction.bounds)
+    cloud = gr.update(value=_cloud(small, colors, FIELD_OF_VIEW, downloads), visible=True)
     return [
-        markup(answer, picture, FIELD_OF_VIEW),
+        markup(prediction, image, FIELD_OF_VIEW),
         words,
         gr.update(value=FIELD_OF_VIEW, visible=True),
         *files,
         cloud,
-        (values, colours),
+        (values, colors),
     ]
 
 
-def markup(answer: DepthMap, picture: np.ndarray, degrees: float | None) -> str:
-    """What the script of the page works on: numbers and pictures of our own making, no words from data.
+def markup(prediction: DepthMap, image: np.ndarray, degrees: float | None) -> str:
+    """What the script of the page works on: numbers and images of our own making, no words from data.
 
     Args:
-        answer: Of the picture.
-        picture: (h, w, 3) uint8 RGB.
+        prediction: Prediction of the image.
+        image: (h, w, 3) uint8 RGB.
         degrees: Field of view along the longer side; None shows no points in space.
     """
-    drawn = drawing(answer, picture)
-    small = DepthMap(reduced(answer.values, POINTS_SIDE), answer.metric, answer.bounds)
+    drawn = drawing(prediction, image)
+    small = DepthMap(reduced(prediction.values, POINTS_SIDE), prediction.metric, prediction.bounds)
     codes = np.zeros((*small.size, 3), dtype=np.uint8)
     codes[..., 0], codes[..., 1] = small.codes >> 8, small.codes & 255
     space = ""
@@ -114,12 +114,12 @@ def markup(answer: DepthMap, picture: np.ndarray, degrees: float | None) -> str:
             '<canvas tabindex="0" role="img" aria-label="Points in space; drag or use the arrow keys to turn them">'
             "</canvas><p>Drag to turn, scroll to come nearer.</p>"
         )
-    facts = {"codes": _url(codes, "PNG"), "colours": _url(reduced(picture, POINTS_SIDE), "PNG")}
+    facts = {"codes": _url(codes, "PNG"), "colors": _url(reduced(image, POINTS_SIDE), "PNG")}
     facts |= {"step": repr(small.step), "most": repr(float(small.values.max()))}
     if degrees is not None:
         facts["fov"] = repr(float(degrees))
     data = " ".join(f'data-{name}="{value}"' for name, value in facts.items())
-    shown = f'<img alt="Depth in colours with its scale" src="{_url(drawn, "JPEG")}"><output>{HINT}</output>'
+    shown = f'<img alt="Depth in colors with its scale" src="{_url(drawn, "JPEG")}"><output>{HINT}</output>'
     return f'<div class="vk-depth-box" {data}>{shown}{space}</div>'
 
 
@@ -129,9 +129,9 @@ def reduced(array: np.ndarray, side: int) -> np.ndarray:
     return np.ascontiguousarray(array[every // 2 :: every, every // 2 :: every]) if every > 1 else array
 
 
-def _cloud(answer: DepthMap, picture: np.ndarray, degrees: float, downloads: Downloads) -> str:
-    points, colours = point_cloud(answer.values, picture, Camera.of_view(answer.size, degrees))
-    return downloads.save("points", ".ply", ply(points, colours))
+def _cloud(prediction: DepthMap, image: np.ndarray, degrees: float, downloads: Downloads) -> str:
+    points, colors = point_cloud(prediction.values, image, CameraIntrinsics.of_view(prediction.size, degrees))
+    return downloads.save("points", ".ply", ply(points, colors))
 
 
 def _url(array: np.ndarray, kind: str) -> str:
@@ -140,4 +140,4 @@ def _url(array: np.ndarray, kind: str) -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
-VIEW = View(_build, _show, SCRIPT)
+VIEW = PredictionView(_build, _show, SCRIPT)

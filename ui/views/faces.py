@@ -1,4 +1,4 @@
-"""Faces: the picture with boxes and names, and a table of them."""
+"""Faces: the image with boxes and names, and a table of them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from ui import texts
+from ui import strings
 from ui.downloads import Downloads
-from ui.views.base import View, drawing, drawing_component
+from ui.views.base import PredictionView, drawing, drawing_component
 from visionkit.predictions import Faces
 
 COLUMNS = ["face", "name", "similarity", "width", "height"]
@@ -23,15 +23,15 @@ def _build(downloads: Downloads) -> list[Any]:
     ]
 
 
-def _show(answer: Faces, picture: np.ndarray, downloads: Downloads) -> list[Any]:
-    if answer.whole_image:
-        return [drawing(answer, picture), texts.FACES_ALONE, gr.update(visible=False)]
-    return [drawing(answer, picture), texts.FACES_UNNAMED, gr.update(value=rows(answer), visible=True)]
+def _show(prediction: Faces, image: np.ndarray, downloads: Downloads) -> list[Any]:
+    if prediction.whole_image:
+        return [drawing(prediction, image), strings.FACES_ALONE, gr.update(visible=False)]
+    return [drawing(prediction, image), strings.FACES_UNNAMED, gr.update(value=rows(prediction), visible=True)]
 
 
-def rows(answer: Faces) -> list[list[str]]:
+def rows(prediction: Faces) -> list[list[str]]:
     """One row a face: number, name, similarity, width and height of its box."""
-    assert answer.similarities is not None
+    assert prediction.similarities is not None
     return [
         [
             str(number),
@@ -41,9 +41,9 @@ def rows(answer: Faces) -> list[list[str]]:
             f"{box[3] - box[1]:.0f}",
         ]
         for number, (box, name, similarity) in enumerate(
-            zip(answer.boxes, answer.names, answer.similarities, strict=True), 1
+            zip(prediction.boxes, prediction.names, prediction.similarities, strict=True), 1
         )
     ]
 
 
-VIEW = View(_build, _show)
+VIEW = PredictionView(_build, _show)

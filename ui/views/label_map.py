@@ -1,4 +1,4 @@
-"""Label maps: the picture under the colours of its classes, what each covers, and the labels as a file."""
+"""Label maps: the image under the colors of its classes, what each covers, and the labels as a file."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import gradio as gr
 import numpy as np
 
 from ui.downloads import Downloads
-from ui.views.base import SIDE, View, drawing_component
-from visionkit.drawing.colours import palette
+from ui.views.base import SIDE, PredictionView, drawing_component
+from visionkit.drawing.colors import palette
 from visionkit.drawing.label_map import OPACITY, legend, overlay
 from visionkit.predictions import LabelMap
 
@@ -19,15 +19,15 @@ def _build(downloads: Downloads) -> list[Any]:
     drawn = drawing_component("jpeg")
     opacity = gr.Slider(0, 100, round(100 * OPACITY), step=5, label="Opacity of the classes, %", elem_id="vk-opacity")
     areas = gr.Dataframe(
-        headers=["class", "share", "pixels"],
+        headers=["class", "fraction", "pixels"],
         datatype=["str", "str", "number"],
         interactive=False,
         label="What each class covers",
         elem_id="vk-areas",
     )
     file = gr.DownloadButton("Download the labels (png)", size="sm", elem_id="vk-labels-file")
-    # Redrawn from what is kept of the last answer; the network does not run again.
-    # `release` would not tell of the arrow keys.
+    # Redrawn from what is kept of the last prediction; the network does not run again.
+    # `release` would not state of the arrow keys.
     opacity.input(
         _redraw,
         [kept, opacity],
@@ -39,34 +39,35 @@ def _build(downloads: Downloads) -> list[Any]:
     return [kept, drawn, opacity, areas, file]
 
 
-def _show(answer: LabelMap, picture: np.ndarray, downloads: Downloads) -> list[Any]:
-    kept = _reduced(answer, picture)
-    rows = [[area.name, f"{area.share:.1%}", area.pixels] for area in answer.areas()]
-    path = downloads.save("labels", ".png", answer.png(palette(len(answer.classes))))
+def _show(prediction: LabelMap, image: np.ndarray, downloads: Downloads) -> list[Any]:
+    kept = _reduced(prediction, image)
+    rows = [[area.name, f"{area.fraction:.1%}", area.pixels] for area in prediction.areas()]
+    path = downloads.save("labels", ".png", prediction.png(palette(len(prediction.classes))))
     return [kept, _redraw(kept, 100 * OPACITY), round(100 * OPACITY), rows, path]
 
 
-def _reduced(answer: LabelMap, picture: np.ndarray) -> tuple[LabelMap, np.ndarray]:
+def _reduced(prediction: LabelMap, image: np.ndarray) -> tuple[LabelMap, np.ndarray]:
     """Both, not above `SIDE` pixels a side: labels by their nearest value."""
     from PIL import Image
 
-    if max(answer.size) <= SIDE:
-        return answer, picture
-    small = Image.fromarray(picture)
+    if max(prediction.size) <= SIDE:
+        return prediction, image
+    small = Image.fromarray(image)
     small.thumbnail((SIDE, SIDE))
     shown = np.asarray(small)
     rows, columns = (
-        (np.arange(after) + 0.5) * before / after for before, after in zip(answer.size, shown.shape[:2], strict=True)
+        (np.arange(after) + 0.5) * before / after
+        for before, after in zip(prediction.size, shown.shape[:2], strict=True)
     )
-    labels = answer.labels[rows.astype(np.int64)][:, columns.astype(np.int64)]
-    return LabelMap(answer.classes, labels), shown
+    labels = prediction.labels[rows.astype(np.int64)][:, columns.astype(np.int64)]
+    return LabelMap(prediction.classes, labels), shown
 
 
 def _redraw(kept: tuple[LabelMap, np.ndarray] | None, opacity: float) -> np.ndarray | None:
     if kept is None:
         return None
-    answer, picture = kept
-    return legend(overlay(answer, picture, min(max(opacity / 100, 0.0), 1.0)), answer)
+    prediction, image = kept
+    return legend(overlay(prediction, image, min(max(opacity / 100, 0.0), 1.0)), prediction)
 
 
-VIEW = View(_build, _show, classes=lambda answer: [area.name for area in answer.areas()])
+VIEW = PredictionView(_build, _show, classes=lambda prediction: [area.name for area in prediction.areas()])

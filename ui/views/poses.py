@@ -1,4 +1,4 @@
-"""Skeletons on the picture, a slider of confidence that redraws them without the network, and a table of joints."""
+"""Skeletons on the image, a slider of confidence that redraws them without the network, and a table of keypoints."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import gradio as gr
 import numpy as np
 
 from ui.downloads import Downloads
-from ui.texts import plain
-from ui.views.base import View, as_sent, drawing, drawing_component
+from ui.strings import plain
+from ui.views.base import PredictionView, as_sent, drawing, drawing_component
 from visionkit.predictions import Poses, Prediction
 from visionkit.wording import counted
 
-COLUMNS = ["person", "joint", "x", "y", "score"]
+COLUMNS = ["person", "keypoint", "x", "y", "score"]
 ROWS = 400
-"""Joints that are listed, at most."""
+"""Keypoints that are listed, at most."""
 
 
 def _build(downloads: Downloads) -> list[Any]:
     kept = gr.State(None)
     shown = drawing_component("jpeg")
     slider = gr.Slider(
-        0, 1, 0.3, step=0.01, label="Show persons and joints from this score on", elem_id="vk-poses-score"
+        0, 1, 0.3, step=0.01, label="Show people and keypoints from this score on", elem_id="vk-poses-score"
     )
     words = gr.Markdown(elem_classes="vk-facts", elem_id="vk-poses-facts")
-    with gr.Accordion("Joints", open=False):
+    with gr.Accordion("Keypoints", open=False):
         table = gr.Dataframe(headers=COLUMNS, interactive=False, show_label=False, max_height=360, elem_id="vk-joints")
     slider.input(
         _redraw,
@@ -39,26 +39,26 @@ def _build(downloads: Downloads) -> list[Any]:
     return [kept, shown, slider, words, table]
 
 
-def _show(answer: Poses, picture: np.ndarray, downloads: Downloads) -> list[Any]:
-    kept = (answer.to_json(), as_sent(picture), picture.shape[:2])
-    drawn, words, table = _redraw(kept, answer.joint_threshold)
-    return [kept, drawn, answer.joint_threshold, words, table]
+def _show(prediction: Poses, image: np.ndarray, downloads: Downloads) -> list[Any]:
+    kept = (prediction.to_json(), as_sent(image), image.shape[:2])
+    drawn, words, table = _redraw(kept, prediction.keypoint_threshold)
+    return [kept, drawn, prediction.keypoint_threshold, words, table]
 
 
 def _redraw(kept: tuple[dict[str, Any], np.ndarray, tuple[int, int]] | None, score: float) -> tuple[Any, str, Any]:
     """The drawing, the sentence and the table for another score; the network is not asked."""
     if kept is None:
         return None, "", []
-    record, picture, size = kept
-    answer = Prediction.from_json(record)
-    assert isinstance(answer, Poses)
-    answer = replace(answer, threshold=float(score), joint_threshold=float(score))
-    factor = picture.shape[1] / size[1]
-    scaled = replace(answer, joints=answer.joints * factor, boxes=answer.boxes * factor)
-    shown = answer.above()
-    subject = plain(answer.skeleton.subject)
+    record, image, size = kept
+    prediction = Prediction.from_json(record)
+    assert isinstance(prediction, Poses)
+    prediction = replace(prediction, threshold=float(score), keypoint_threshold=float(score))
+    factor = image.shape[1] / size[1]
+    scaled = replace(prediction, keypoints=prediction.keypoints * factor, boxes=prediction.boxes * factor)
+    shown = prediction.above()
+    subject = plain(prediction.skeleton.subject)
     count = counted(len(shown), subject)
-    return drawing(scaled, picture), f"{count}, {int(shown.visible.sum())} joints", _rows(shown)
+    return drawing(scaled, image), f"{count}, {int(shown.visible.sum())} keypoints", _rows(shown)
 
 
 def _rows(poses: Poses) -> list[list[Any]]:
@@ -66,14 +66,14 @@ def _rows(poses: Poses) -> list[list[Any]]:
         [
             person + 1,
             poses.skeleton.keypoints[joint],
-            *np.round(poses.joints[person, joint], 1).tolist(),
+            *np.round(poses.keypoints[person, joint], 1).tolist(),
             round(score, 2),
         ]
         for person in range(len(poses))
-        for joint, score in enumerate(poses.joint_scores[person].tolist())
+        for joint, score in enumerate(poses.keypoint_scores[person].tolist())
         if poses.visible[person, joint]
     ]
     return rows[:ROWS]
 
 
-VIEW = View(_build, _show)
+VIEW = PredictionView(_build, _show)

@@ -40,7 +40,7 @@ class Tap(NamedTuple):
 
     Attributes:
         map: (B, C, h, w).
-        tokens: (B, n, C) those that stand for the whole picture, or None where it has none.
+        tokens: (B, n, C) those that stand for the whole image, or None where it has none.
     """
 
     map: Tensor
@@ -84,8 +84,8 @@ class Backbone(nn.Module):
         mean: Per channel, for pixels in [0, 1]: the input is `(pixel - mean) / std`.
         std: Per channel.
         default_input_size: Height and width that the network is built for, or that its weights were tested at.
-        interpolation: Of the resize that the weights were tested with.
-        crop_fraction: Of the centre crop that the weights were tested with.
+        interpolation: Interpolation of the resize that the weights were tested with.
+        crop_fraction: Crop fraction of the center crop that the weights were tested with.
 
     Raises:
         UsageError: Unknown name (the nearest is offered), a stride that the network does not have (its own are
@@ -213,7 +213,7 @@ class Backbone(nn.Module):
         """Runs the network once.
 
         Args:
-            image: (B, in_chans, H, W) float, normalised with `mean` and `std`.
+            image: (B, in_chans, H, W) float, normalized with `mean` and `std`.
         """
         if self.taps:
             return self._tap(image)
@@ -242,14 +242,14 @@ class Backbone(nn.Module):
 
     @property
     def has_class_token(self) -> bool:
-        """Its taps come with tokens that stand for the whole picture."""
+        """Its taps come with tokens that stand for the whole image."""
         return int(getattr(self.model, "num_prefix_tokens", 0) or 0) > 0
 
     def pool(self, final: Any) -> Tensor:
         """The vector before the classifier.
 
         Args:
-            final: Of `Features`.
+            final: Final of `Features`.
 
         Returns:
             (B, num_features), pooled as the network itself does, hidden layers of its head included.
@@ -282,7 +282,7 @@ class Backbone(nn.Module):
         if taken != own or isinstance(classifier, nn.ModuleList):
             self._whole_head = True
             return nn.Identity()
-        # A classifier that pools by itself (SqueezeNet's) wants the map.
+        # A classifier that pools by itself (SqueezeNet's) needs the map.
         model.reset_classifier(0, *([""] if getattr(classifier, "pools", False) else []))
         return _Pointwise(classifier) if isinstance(classifier, nn.Conv2d) else cast(nn.Module, classifier)
 

@@ -1,4 +1,4 @@
-"""Building a timm model from a name and a file, with refusals said in one line."""
+"""Building a timm model from a name and a file, with refusals stated in one line."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
         state = load_state_dict(str(path), weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"checkpoint_path {path}: no such file") from error
-    except Exception as error:  # torch and safetensors raise errors of many kinds
+    except Exception as error:  # torch and safetensors raise errors of many types
         raise CheckpointError(
             f"checkpoint_path {path}: not a file of weights ({str(error).splitlines()[0]})"
         ) from error
@@ -104,13 +104,13 @@ def declared_strides(name: str, output_stride: int | None = None) -> tuple[int, 
     """Stride of every map that a backbone declares, shallow to deep; no weights are made.
 
     Args:
-        name: As in `Backbone`.
-        output_stride: As in `Backbone`.
+        name: Name, as in `Backbone`.
+        output_stride: Output stride, as in `Backbone`.
 
     Raises:
         UsageError: The name is unknown, or the network refuses the output stride.
     """
-    pretrained_cfg(name)  # an unknown name is told with the nearest
+    pretrained_cfg(name)  # an unknown name is reported with the nearest
     arguments = {} if output_stride is None else {"output_stride": output_stride}
     with torch.device("meta"):
         return tuple(stride for _, stride in declared_maps(build_model(name, arguments, None)))
@@ -123,7 +123,7 @@ def build_model(name: str, arguments: dict[str, Any], weights: Path | None) -> A
         overlay = {"file": str(weights), "custom_load": pretrained_cfg(name).custom_load}
     try:
         return timm.create_model(name, pretrained=weights is not None, pretrained_cfg_overlay=overlay, **arguments)
-    except Exception as error:  # timm refuses with errors of every kind
+    except Exception as error:  # timm refuses with errors of every type
         if weights is not None and _buildable(name, arguments):
             first = (str(error) or type(error).__name__).splitlines()[0]
             raise CheckpointError(

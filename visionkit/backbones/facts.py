@@ -20,7 +20,7 @@ class BackboneFacts:
     """What the public weights of a backbone were trained with, as timm's `pretrained_cfg` declares it.
 
     Attributes:
-        name: As given, with the tag of the weights where there is one (`resnet50.a1_in1k`).
+        name: Name, as given, with the tag of the weights where there is one (`resnet50.a1_in1k`).
         channels: Channels of the input.
         input_size: Height and width in pixels that the weights are tested at.
         train_size: Height and width in pixels that they were trained at, often smaller.
@@ -28,10 +28,10 @@ class BackboneFacts:
         mean: Per channel, for pixels in [0, 1].
         std: Per channel, for pixels in [0, 1].
         interpolation: `bilinear` or `bicubic`.
-        crop_fraction: Side of the centre crop over the side of the resized picture, at `input_size`.
+        crop_fraction: Side of the center crop over the side of the resized image, at `input_size`.
         num_classes: Outputs of the public classifier; 0 where it has none.
         has_weights: Public weights are known.
-        license: Terms of the weights, or an empty string where timm does not say.
+        license: Terms of the weights, or an empty string where timm does not state.
     """
 
     name: str
@@ -59,7 +59,7 @@ def backbone_facts(name: str) -> BackboneFacts:
     """Reads the declaration of a backbone; nothing is built or downloaded.
 
     Args:
-        name: As in `Backbone`.
+        name: Name, as in `Backbone`.
 
     Raises:
         UsageError: The name is unknown.
@@ -153,6 +153,6 @@ def _class_names(name: str, num_classes: int) -> tuple[str, ...] | None:
             names.append(text)
         elif times_full[full[index]] == 1 and full[index] != text:
             names.append(full[index])
-        else:  # nothing but WordNet's number tells them apart
+        else:  # nothing but WordNet's number distinguishes them
             names.append(f"{full[index]} ({info.index_to_label_name(index)})")
     return tuple(names)

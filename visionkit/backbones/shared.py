@@ -55,7 +55,7 @@ def share(asked: Mapping[str, Backbone], *, image_size: tuple[int, int] | None, 
         **arguments: Others of `Backbone`: `pretrained`, `in_chans`, `drop_path_rate`.
 
     Raises:
-        UsageError: Two heads want it built in ways that exclude each other; names them and the reason.
+        UsageError: Two heads need it built in ways that exclude each other; names them and the reason.
     """
     first = next(iter(asked.values()))
     _one_value(asked, "output_stride", {name: each.output_stride for name, each in asked.items()})
@@ -89,16 +89,16 @@ def _one_value(asked: Mapping[str, Backbone], what: str, values: Mapping[str, An
     for name in names[1:]:
         if values[name] != values[names[0]]:
             raise UsageError(
-                f"model.heads {names[0]} and {name}: they want the backbone with different {what.replace('_', ' ')} "
+                f"model.heads {names[0]} and {name}: they need the backbone with different {what.replace('_', ' ')} "
                 f"({values[names[0]] or 'none'} and {values[name] or 'none'}); choose decoders that agree"
             )
 
 
 def take_rows(features: Features, rows: Tensor) -> Features:
-    """The features of some pictures of a batch.
+    """The features of some images of a batch.
 
     Args:
-        features: Of the batch.
+        features: Features of the batch.
         rows: (n,) int64.
     """
     return Features(_rows(features.final, rows), {stride: map_[rows] for stride, map_ in features.pyramid.items()})

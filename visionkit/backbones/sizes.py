@@ -21,16 +21,16 @@ def check_image_size(name: str, size: Size, **arguments: Any) -> None:
     """Refuses a size at which the network fails.
 
     Args:
-        name: As in `Backbone`.
+        name: Name, as in `Backbone`.
         size: Height and width of the images.
         **arguments: Others of `Backbone` that change what it computes.
 
     Raises:
         UsageError: The network cannot take the size; the nearest that it takes are named.
     """
-    told = _refusal(name, (int(size[0]), int(size[1])), tuple(sorted(arguments.items())))
-    if told:
-        raise UsageError(told)
+    message = _refusal(name, (int(size[0]), int(size[1])), tuple(sorted(arguments.items())))
+    if message:
+        raise UsageError(message)
 
 
 @functools.lru_cache(maxsize=256)
@@ -38,7 +38,7 @@ def _refusal(name: str, size: Size, arguments: tuple[tuple[str, Any], ...]) -> s
     trial = Trial(name, dict(arguments))
     usual = backbone_facts(name).input_size
     if trial.takes(size) or size == usual or not trial.takes(usual):
-        return ""  # where its own size fails too, it is not the size: who builds the network says what it is
+        return ""  # where its own size fails too, it is not the size: who builds the network describes it
     near = nearest_sizes(trial, size)
     listed = " and ".join(f"[{height},{width}]" for height, width in near)
     nearest = "the nearest size that works is" if len(near) == 1 else "the nearest sizes that work are"
@@ -50,8 +50,8 @@ class Trial:
     """Runs a network at sizes without weights: nothing is computed but shapes.
 
     Args:
-        name: As in `Backbone`.
-        arguments: Of `Backbone`.
+        name: Name, as in `Backbone`.
+        arguments: Arguments of `Backbone`.
     """
 
     def __init__(self, name: str, arguments: dict[str, Any]) -> None:
@@ -67,7 +67,7 @@ class Trial:
                 with torch.device("meta"), torch.no_grad():
                     self._pass(size)
                 self._known[size] = True
-            except Exception:  # networks fail with errors of every kind
+            except Exception:  # networks fail with errors of every type
                 self._known[size] = False
         return self._known[size]
 
@@ -88,7 +88,7 @@ def nearest_sizes(trial: Trial, size: Size, count: int = 2) -> list[Size]:
     Args:
         trial: Runs the network.
         size: Height and width that it cannot take.
-        count: How many are wanted at most.
+        count: How many are required at most.
     """
     for unit in _UNITS:
         near = _multiples(size, unit)

@@ -16,7 +16,7 @@ from visionkit.backbones.facts import pretrained_cfg
 from visionkit.errors import EnvironmentFault, UsageError
 
 PROBE_SECONDS = 1.5
-"""How long the server of the weights may take to give its first answer."""
+"""How long the server of the weights may take to give its first response."""
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -28,7 +28,7 @@ def weights_file(name: str) -> Path:
     first for a sign of life, because the libraries underneath retry for most of a minute.
 
     Args:
-        name: As in `Backbone`.
+        name: Name, as in `Backbone`.
 
     Raises:
         UsageError: Nobody has published weights under this name.
@@ -74,12 +74,12 @@ def _from_url(name: str, url: str | tuple[str, str]) -> Path:
 
 
 def download(address: str, filename: str, fault: Callable[[str], str]) -> Path:
-    """A file from torch's cache, or else downloaded into it; a server that does not answer is no hang.
+    """A file from torch's cache, or else downloaded into it; a server that does not response is no hang.
 
     Args:
         address: Where it is.
-        filename: In the cache.
-        fault: What to say where it cannot be brought, given the folder of the cache.
+        filename: Filename in the cache.
+        fault: What to report where it cannot be brought, given the folder of the cache.
 
     Raises:
         EnvironmentFault: It is not in the cache and cannot be brought.
@@ -88,15 +88,15 @@ def download(address: str, filename: str, fault: Callable[[str], str]) -> Path:
     target = folder / filename
     if target.is_file():
         return target
-    told = fault(str(folder))
+    message = fault(str(folder))
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
-        raise EnvironmentFault(f"{told} (HF_HUB_OFFLINE is set)")
-    _probe(address, told)
+        raise EnvironmentFault(f"{message} (HF_HUB_OFFLINE is set)")
+    _probe(address, message)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(address, str(target), progress=False)
     except (OSError, RuntimeError) as error:
-        raise EnvironmentFault(f"{told} ({_first_line(error)})") from error
+        raise EnvironmentFault(f"{message} ({_first_line(error)})") from error
     return target
 
 
@@ -109,15 +109,15 @@ def _fault(name: str, file: str, address: str, cache: str) -> str:
 
 
 def _probe(address: str, fault: str) -> None:
-    """Asks the server for any answer; in a thread, because neither name resolution nor a proxy obeys a time limit."""
-    reason = [f"no answer within {PROBE_SECONDS:g} s"]
+    """Asks the server for any response; in a thread, because neither name resolution nor a proxy obeys a time limit."""
+    reason = [f"no response within {PROBE_SECONDS:g} s"]
 
     def ask() -> None:
         request = urllib.request.Request(address, method="HEAD")
         try:
             urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
         except urllib.error.HTTPError:
-            pass  # an answer, whatever it says
+            pass  # a response, whatever it contains
         except (OSError, ValueError) as error:
             reason[0] = _first_line(error)
             return

@@ -10,10 +10,10 @@ from visionkit.callbacks.checkpointing import Checkpointing
 from visionkit.callbacks.config_saver import ConfigSaver
 from visionkit.callbacks.divergence import Divergence
 from visionkit.callbacks.ema import EMA
+from visionkit.callbacks.fast_hooks import NoProfiler, without_empty_hooks
 from visionkit.callbacks.feature_statistics import FeatureStatisticsCollector
 from visionkit.callbacks.hints import Hints
 from visionkit.callbacks.interruption import Interruption
-from visionkit.callbacks.lean import NoProfiler, without_empty_hooks
 from visionkit.callbacks.monitors import CheckMonitors
 from visionkit.callbacks.progress import Bar, Lines, progress
 from visionkit.callbacks.run_report import RunReport
@@ -60,7 +60,7 @@ def default_callbacks(
     command: str = "",
     save: bool = True,
 ) -> list[Callback]:
-    """What every training wants: exact resume, a clean end, the best and the last checkpoint.
+    """What every training needs: exact resume, a clean end, the best and the last checkpoint.
 
     Args:
         task: Names the metric that chooses the best.
@@ -69,7 +69,7 @@ def default_callbacks(
         ema: Decay of the weights' moving average; 0 is off.
         checkpoint_every: Also save every N steps; 0 is off.
         stop_after_nonfinite: Stop after that many NaN or infinite losses in a row; 0 is off.
-        seed: Of dropout and mixup; the data module's where left out.
+        seed: Random seed of dropout and mixup; the data module's by default.
         show_progress: A bar in a terminal, lines elsewhere.
         report: Write figures and a summary into the folder, see `RunReport`.
         command: The command line, for the model card.

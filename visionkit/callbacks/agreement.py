@@ -1,4 +1,4 @@
-"""What the processes of a training agree on: a number each, of which all learn the largest, on the CPU."""
+"""What the processes of a training agree on: a number each, of which all get the largest, on the CPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Agreement:
     Every process has to ask at the same steps. A process alone agrees with itself.
 
     Args:
-        trainer: Of a training that has begun.
+        trainer: Trainer of a training that has begun.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -37,13 +37,13 @@ class Agreement:
         return self._group is None
 
     def last(self, value: int) -> int:
-        """Hands in this step's number and gives the largest of the step before, which has travelled meanwhile."""
+        """Hands in this step's number and gives the largest of the step before, which has traveled meanwhile."""
         if self._group is None:
             return value
-        answer = self._received()
+        prediction = self._received()
         flag = torch.tensor(value)
         self._pending = dist.all_reduce(flag, dist.ReduceOp.MAX, group=self._group, async_op=True), flag
-        return answer
+        return prediction
 
     def now(self, value: int) -> int:
         """The largest of this step's numbers; waits for the slowest process."""
@@ -59,13 +59,13 @@ class Agreement:
         except RuntimeError as error:
             seconds = self._timeout.total_seconds()
             raise EnvironmentFault(
-                f"another process of this training has ended, or has not answered for {seconds:g} s (--rank_timeout): "
-                f"its own output says why ({str(error).strip().splitlines()[0][:120]})"
+                f"another process of this training has ended, or has not responded for {seconds:g} s (--rank_timeout): "
+                f"its own output states why ({str(error).strip().splitlines()[0][:120]})"
             ) from error
         return int(flag)
 
     def close(self) -> None:
-        """Waits for what still travels; another process's end is not told again."""
+        """Waits for what still travels; another process's end is not reported again."""
         if self._pending is not None:
             with contextlib.suppress(RuntimeError):
                 self._pending[0].wait()

@@ -26,14 +26,14 @@ from visionkit.runs import claim, release
 class Checkpointing(Checkpoint):
     """Keeps `last.ckpt` and one `best-*.ckpt` in a folder; either is enough to go on exactly.
 
-    `last.ckpt` is written every `every_n_train_steps` optimiser steps, after each validation and at the end of an epoch
+    `last.ckpt` is written every `every_n_train_steps` optimizer steps, after each validation and at the end of an epoch
     without one; never while gradients are being accumulated. Each is written beside its place and renamed. Nothing is
     saved after a non-finite loss, and weights, statistics, averages or an optimizer's state that are not finite end
     the training (`Diverged`): no later step mends them. Of equal scores the one with the lower loss is the best, and
     without a loss the later.
 
     Args:
-        folder: Of the checkpoints.
+        folder: Folder of the checkpoints.
         monitor: Name of the metric that chooses the best.
         mode: "min" or "max".
         every_n_train_steps: 0 leaves it at validations and epochs.
@@ -83,7 +83,7 @@ class Checkpointing(Checkpoint):
             return
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
-        # The first process chose it; the clock of another may have said something else.
+        # The first process chose it; the clock of another may have stated something else.
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
         if trainer.is_global_zero:
             claim(self.folder)
@@ -137,7 +137,7 @@ class Checkpointing(Checkpoint):
             diverged(trainer, blamed or "the last loss of another process was NaN or infinite")
 
     def save(self, trainer: Trainer) -> Path | None:
-        """Writes `last.ckpt` unless it is there already; every rank has to call it at the same step.
+        """Writes `last.ckpt` unless it already exists; every rank has to call it at the same step.
 
         Returns:
             Its path, or None where nothing was or had been saved.

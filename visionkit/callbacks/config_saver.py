@@ -21,7 +21,7 @@ class ConfigSaver(Callback):
     checkpoint is replaced.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         config: The configuration in plain types.
     """
 

@@ -21,7 +21,7 @@ _ADVICE = "lower optim.lr, raise optim.warmup, set trainer.gradient_clip_val, or
 class Divergence(Callback):
     """Raises `Diverged` (status 6) after `patience` non-finite losses in a row, naming the first one's step and images.
 
-    No step waits for a loss: a device's is read when the next step is on its way, and several processes learn each
+    No step waits for a loss: a device's is read when the next step is on its way, and several processes see each
     other's count one step later. From the first non-finite loss on both are waited for, so that a patience of three
     ends the training at the third loss on any device and any number of processes.
 

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class EMA(Callback):
-    """Exponential moving average of parameters and float buffers, updated after each optimiser step.
+    """Exponential moving average of parameters and float buffers, updated after each optimizer step.
 
     Lightning's own callback keeps a second module and copies both ways at each validation; here the average is a list
     of tensors, updated in one fused call, and taking its place in the module is an exchange of pointers. The keys in

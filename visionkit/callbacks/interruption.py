@@ -1,4 +1,4 @@
-"""A clean end on a signal: the step is finished, the checkpoint saved, the exit status says what happened."""
+"""A clean end on a signal: the step is finished, the checkpoint saved, the exit status states what happened."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 class Interruption(Callback):
     """Ends training after a signal, with a checkpoint: `Terminated` (143) or, from the keyboard, `Interrupted` (130).
 
-    Lightning alone ends with status 0 and no checkpoint on SIGTERM, and in the middle of an optimiser step on Ctrl-C. A
+    Lightning alone ends with status 0 and no checkpoint on SIGTERM, and in the middle of an optimizer step on Ctrl-C. A
     second Ctrl-C ends at once. On several ranks one signal to any of them is enough: all stop after the same step. To
     agree on it, each step's flags travel while the next step is computed, on a channel of the CPU, so no device waits.
     """
@@ -69,7 +69,7 @@ class Interruption(Callback):
             self._stop(trainer, self._requested)
 
     def _agreed(self) -> int:
-        """The signal that some rank had received by the step before, the same answer on every rank."""
+        """The signal that some rank had received by the step before, the same prediction on every rank."""
         return self._requested if self._agreement is None else self._agreement.last(self._requested)
 
     def _stop(self, trainer: Trainer, number: int) -> None:

@@ -26,7 +26,7 @@ def progress(interval: float = 30.0) -> Callback:
 
 
 class Bar(RichProgressBar):
-    """Lightning's rich bar, which is told of a batch ten times a second instead of each time.
+    """Lightning's rich bar, which is informed of a batch ten times per second instead of each time.
 
     The losses it shows are means over the epoch so far, as of the last `log_every_n_steps` and of the epoch's end.
     """

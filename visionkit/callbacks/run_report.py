@@ -40,7 +40,7 @@ class RunReport(Callback):
     the model card. Nothing here waits for the device within a step, and a report that cannot be written is a warning.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         command: The command line, for the model card.
         config: The configuration in plain types, for the model card.
         weights: Names what is evaluated: a checkpoint, relative to the folder where it lies in it.
@@ -158,7 +158,7 @@ class RunReport(Callback):
 
     @torch.inference_mode()
     def _draw_training(self, trainer: Trainer, task: VisionTask, first: Batch) -> None:
-        """Draws the truth on the images, in the form of what the network says of them; it says it in passing."""
+        """Draws the truth on the images, in the form of what the network states about them; it states it in passing."""
         from visionkit.geometry import Geometry, InputSpec
 
         if trainer.world_size > 1 and not isinstance(trainer.strategy, DDPStrategy):
@@ -166,7 +166,7 @@ class RunReport(Callback):
         with trainer.precision_plugin.forward_context():
             decoded = task.decode(task.run(task.transfer_batch_to_device(first, task.device, 0)))
         height, width = reference_images(first["inputs"]).shape[-2:]
-        plan = Geometry.plan(InputSpec(size=(height, width), fit="stretch"), (height, width))
+        plan = Geometry.plan(InputSpec(size=(height, width), resize_mode="stretch"), (height, width))
         panels = []
         predictions = task.restore(decoded, [plan] * len(first["id"]))
         for pixels, target, prediction in zip(_pixels(first), first["target"], predictions, strict=True):
@@ -180,10 +180,10 @@ class RunReport(Callback):
         batch = first or self._first
         assert batch is not None
         height, width = reference_images(batch["inputs"]).shape[-2:]
-        told = f"{width} x {height} pixels, augmented{', with their labels' if panels else ''}"
+        message = f"{width} x {height} pixels, augmented{', with their labels' if panels else ''}"
         shown = [((panel,), Path(name).name) for panel, name in zip(panels or _pixels(batch), batch["id"], strict=True)]
         self.report.mkdir(parents=True, exist_ok=True)
-        sheet("Training images as the network saw them", told, shown, 4).save(self.report / TRAINING_IMAGES)
+        sheet("Training images as the network saw them", message, shown, 4).save(self.report / TRAINING_IMAGES)
 
     # ------------------------------------------------------------------ an evaluation
 
@@ -247,7 +247,7 @@ class RunReport(Callback):
 
         self._try(write)
 
-    # ------------------------------------------------------------------ what checkpoints are told
+    # ------------------------------------------------------------------ what checkpoints are reported
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._before = dict(checkpoint.get("visionkit", {}).get("card") or {})
@@ -275,8 +275,8 @@ class RunReport(Callback):
         try:
             work()
         except Exception as error:
-            told = (str(error).splitlines() or [""])[0] or repr(error)
-            log.warning("report: not all of it could be written: %s", told)
+            message = (str(error).splitlines() or [""])[0] or repr(error)
+            log.warning("report: not all of it could be written: %s", message)
 
 
 def report_best(trainer: Trainer, task: VisionTask) -> None:
@@ -286,8 +286,8 @@ def report_best(trainer: Trainer, task: VisionTask) -> None:
     where the network lies in parts on several devices, nothing happens.
 
     Args:
-        trainer: That has trained.
-        task: That was trained.
+        trainer: Trainer that has trained.
+        task: Task that was trained.
     """
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     report = next((each for each in callbacks if isinstance(each, RunReport)), None)

@@ -16,7 +16,7 @@ class Seeding(Callback):
     """Seeds torch (CPU and GPU), numpy and random before each training batch from (seed, epoch, batch, rank).
 
     Args:
-        seed: Of the run; the data module's where left out.
+        seed: Random seed of the run; the data module's by default.
     """
 
     def __init__(self, seed: int | None = None) -> None:
@@ -27,7 +27,7 @@ class Seeding(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.seed is None:
             self.seed = int(getattr(trainer.datamodule, "seed", 0) or 0)  # type: ignore[attr-defined]
-        # The generators themselves: torch.manual_seed asks every kind of device on the way.
+        # The generators themselves: torch.manual_seed asks every type of device on the way.
         self._generators = [torch.default_generator]
         device = pl_module.device
         if device.type == "cuda":

@@ -11,9 +11,9 @@ from visionkit.errors import UsageError, suggest
 
 
 class Unfreezing(Callback):
-    """Parts of the network begin to learn at the epoch that is set for them; all others learn from the start.
+    """Parts of the network begin to train at the epoch that is set for them; all others trains on the start.
 
-    The optimiser knows every weight from the beginning, so the schedule of rates and a resume are as without it. Under
+    The optimizer knows every weight from the beginning, so the schedule of rates and a resume are as without it. Under
     DDP the strategy must allow unused parameters (`ddp_find_unused_parameters_true`).
 
     Args:
@@ -24,7 +24,7 @@ class Unfreezing(Callback):
         self.epochs = {int(epoch): tuple(parts) for epoch, parts in sorted(epochs.items())}
         if not self.epochs or min(self.epochs) < 1:
             raise UsageError(
-                "unfreezing: give at least one epoch, each 1 or later, with the parts that begin to learn then"
+                "unfreezing: give at least one epoch, each 1 or later, with the parts that begin to train then"
             )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -43,7 +43,7 @@ class Unfreezing(Callback):
 
     def _apply(self, pl_module: LightningModule, epoch: int) -> None:
         modules: dict[str, nn.Module] = dict(pl_module.network.named_modules())  # type: ignore[union-attr]
-        # Later parts first: a part within a later one may already learn.
+        # Later parts first: a part within a later one may already be trained.
         for begins, parts in sorted(self.epochs.items(), reverse=True):
             for part in parts:
                 learns = epoch >= begins

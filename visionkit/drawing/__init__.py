@@ -1,4 +1,4 @@
-"""Drawing: what `Prediction.draw` calls, one module for each kind of prediction, and what these share."""
+"""Drawing: what `Prediction.draw` calls, one module for each type of prediction, and what these share."""
 
 from visionkit.drawing.base import MIN_SIDE, enlarged, font, letter_size, shortened
 from visionkit.drawing.files import jpeg

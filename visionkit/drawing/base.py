@@ -1,6 +1,6 @@
 """What the drawings share.
 
-Sizes of letters and lines follow the picture's. The letters are Pillow's own embedded font, so nothing has to be
+Sizes of letters and lines follow the image's. The letters are Pillow's own embedded font, so nothing has to be
 installed or shipped.
 """
 
@@ -12,24 +12,24 @@ import numpy as np
 from PIL import ImageFont
 
 MIN_SIDE = 256
-"""A picture whose longer side is smaller is enlarged by a whole factor first, so that words fit on it."""
+"""An image whose longer side is smaller is enlarged by a whole factor first, so that words fit on it."""
 
 _ELLIPSIS = "…"
 
 
-def enlarged(picture: np.ndarray, min_side: int = MIN_SIDE) -> np.ndarray:
+def enlarged(image: np.ndarray, min_side: int = MIN_SIDE) -> np.ndarray:
     """A copy whose longer side has at least `min_side` pixels, each file pixel a square of whole size.
 
     Args:
-        picture: (h, w, 3) uint8.
-        min_side: In pixels.
+        image: (h, w, 3) uint8.
+        min_side: Shortest side in pixels.
     """
-    factor = max(1, -(-min_side // max(picture.shape[:2])))
-    return picture.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else picture.copy()
+    factor = max(1, -(-min_side // max(image.shape[:2])))
+    return image.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else image.copy()
 
 
 def letter_size(height: int, width: int) -> int:
-    """Height of letters in pixels that suits a picture of that size."""
+    """Height of letters in pixels that suits an image of that size."""
     return int(min(max(0.032 * (height * width) ** 0.5, 11), 0.055 * max(height, width), 96))
 
 

@@ -22,17 +22,17 @@ def draw(prediction: Classification, image: ImageLike) -> np.ndarray:
     return plate(canvas, labels) if labels else canvas
 
 
-def plate(picture: np.ndarray, labels: list[Label]) -> np.ndarray:
+def plate(image: np.ndarray, labels: list[Label]) -> np.ndarray:
     """Writes labels with probability bars on a darkened plate in the upper left corner.
 
     Args:
-        picture: (h, w, 3) uint8 RGB.
+        image: (h, w, 3) uint8 RGB.
         labels: The most probable first; those that do not fit into the height are left out, at least one is written.
 
     Returns:
         A changed copy.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     size = letter_size(height, width)
     letters = font(size)
     margin, line, inset = round(0.5 * size), round(1.75 * size), round(0.5 * size)
@@ -44,8 +44,8 @@ def plate(picture: np.ndarray, labels: list[Label]) -> np.ndarray:
     wide = min(room, max(8 * size, *(letters.getlength(name) for name in names), 0))
     right = round(min(width - margin, margin + 2 * inset + wide + size + number))
     bottom = margin + len(labels) * line + round(0.3 * size)
-    # Only the plate is blended: a copy of a 12-megapixel picture for a corner of it would be waste.
-    out = picture.copy()
+    # Only the plate is blended: a copy of a 12-megapixel image for a corner of it would be waste.
+    out = image.copy()
     corner = Image.fromarray(out[: min(bottom, height), : max(right, 1)]).convert("RGBA")
     layer = Image.new("RGBA", corner.size)
     pen = ImageDraw.Draw(layer)
@@ -58,9 +58,9 @@ def plate(picture: np.ndarray, labels: list[Label]) -> np.ndarray:
         pen.text((end, base), f"{label.probability:.1%}".replace("%", " %"), font=letters, fill=_INK, anchor="rs")
         bar = (left, top + round(1.32 * size), end, top + round(1.32 * size) + max(1, size // 7))
         pen.rectangle(bar, fill=_TROUGH)
-        share = min(max(label.probability, 0.0), 1.0)
-        if share > 0:
-            pen.rectangle((bar[0], bar[1], bar[0] + max(0, round(share * (end - left))), bar[3]), fill=_BAR)
+        fraction = min(max(label.probability, 0.0), 1.0)
+        if fraction > 0:
+            pen.rectangle((bar[0], bar[1], bar[0] + max(0, round(fraction * (end - left))), bar[3]), fill=_BAR)
     blended = np.asarray(Image.alpha_composite(corner, layer).convert("RGB"))
     out[: blended.shape[0], : blended.shape[1]] = blended
     return out

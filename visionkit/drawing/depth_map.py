@@ -1,4 +1,4 @@
-"""Depth in a perceptual colour map, near bright and far dark, with a scale in metres."""
+"""Depth in a perceptual color map, near bright and far dark, with a scale in meters."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ _MOST_TICKS = 5
 
 
 def draw(prediction: DepthMap, image: ImageLike) -> np.ndarray:
-    """Depth in colour with its scale; what is not known is grey. The picture itself is not needed."""
-    return scale_bar(enlarged(colours(prediction)), prediction)
+    """Depth in color with its scale; what is not known is gray. The image itself is not needed."""
+    return scale_bar(enlarged(colors(prediction)), prediction)
 
 
 @lru_cache(maxsize=1)
-def colour_table() -> np.ndarray:
+def color_table() -> np.ndarray:
     """(256, 3) uint8 RGB, from near to far: OpenCV's inferno, whose lightness falls evenly; not to be changed."""
     import cv2
 
     ramp = np.arange(255, -1, -1, dtype=np.uint8)[:, None]
-    # Its darkest part is told from the black of nothing by nobody.
+    # Its darkest part is reported from the black of nothing by nobody.
     table: np.ndarray = cv2.applyColorMap((ramp * 0.9 + 25).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, 0, ::-1].copy()
     table.setflags(write=False)
     return table
 
 
 def shown_range(prediction: DepthMap) -> tuple[float, float]:
-    """Nearest and farthest of what the colours are spread over; for relative maps in the map's own unit."""
+    """Nearest and farthest of what the colors are spread over; for relative maps in the map's own unit."""
     low, high = prediction.shown or prediction.limits()
     if prediction.metric:
-        # Metres have meaning: a wall 2 cm deep is not to be spread over all colours.
+        # Meters have meaning: a wall 2 cm deep is not to be spread over all colors.
         middle, least = (low + high) / 2, 0.05 * (low + high)
         low, high = min(low, middle - least), max(high, middle + least)
     return low, max(high, low + 1e-9)
 
 
-def shares(prediction: DepthMap) -> np.ndarray:
-    """(h, w) uint8: 0 near to 255 far; metres evenly by their logarithm, as errors of depth grow with it."""
+def fractions(prediction: DepthMap) -> np.ndarray:
+    """(h, w) uint8: 0 near to 255 far; meters evenly by their logarithm, as errors of depth grow with it."""
     low, high = shown_range(prediction)
     values = prediction.values
     if prediction.metric:
@@ -58,19 +58,19 @@ def shares(prediction: DepthMap) -> np.ndarray:
     return out
 
 
-def colours(prediction: DepthMap) -> np.ndarray:
+def colors(prediction: DepthMap) -> np.ndarray:
     """(h, w, 3) uint8 RGB."""
-    out: np.ndarray = colour_table()[shares(prediction)]
+    out: np.ndarray = color_table()[fractions(prediction)]
     out[~prediction.known] = _NOTHING
     return out
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers of metres within a range, two to five of them.
+    """Round numbers of meters within a range, two to five of them.
 
     Args:
-        low: Metres, above 0.
-        high: Metres, above `low`.
+        low: Meters, above 0.
+        high: Meters, above `low`.
     """
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     found: list[float] = []
@@ -89,19 +89,19 @@ def ticks(low: float, high: float) -> list[float]:
     return inside
 
 
-def scale_bar(picture: np.ndarray, prediction: DepthMap) -> np.ndarray:
-    """Puts the colours with their metres on a darkened plate at the right.
+def scale_bar(image: np.ndarray, prediction: DepthMap) -> np.ndarray:
+    """Puts the colors with their meters on a darkened plate at the right.
 
     Args:
-        picture: (h, w, 3) uint8 RGB.
-        prediction: Says the range.
+        image: (h, w, 3) uint8 RGB.
+        prediction: States the range.
 
     Returns:
         A changed copy; unchanged where nothing is known or there is no room.
     """
     if not prediction.known.any():
-        return picture
-    height, width = picture.shape[:2]
+        return image
+    height, width = image.shape[:2]
     size = letter_size(height, width)
     letters = font(size)
     low, high = shown_range(prediction)
@@ -113,19 +113,19 @@ def scale_bar(picture: np.ndarray, prediction: DepthMap) -> np.ndarray:
     bar = max(size // 2, 4)
     plate = room + bar + 2 * size
     if plate > width // 2 or height < 5 * size:
-        return picture
+        return image
     tall = min(height - size, 14 * size)
     top, left = (height - tall) // 2, width - plate - size // 2
-    out = picture.copy()
+    out = image.copy()
     part = Image.fromarray(out[top : top + tall, left : left + plate]).convert("RGBA")
     layer = Image.new("RGBA", part.size)
     pen = ImageDraw.Draw(layer)
     pen.rounded_rectangle((0, 0, plate - 1, tall - 1), radius=size // 2, fill=_PLATE)
     start, end = size, tall - size
-    ramp = colour_table()[np.linspace(0, 255, end - start).astype(np.uint8)]
+    ramp = color_table()[np.linspace(0, 255, end - start).astype(np.uint8)]
     layer.paste(Image.fromarray(np.repeat(ramp[:, None], bar, axis=1)), (size // 2, start))
-    for share, text in marks:
-        row = start + share * (end - start)
+    for fraction, text in marks:
+        row = start + fraction * (end - start)
         pen.line((size // 2 + bar, row, size // 2 + bar + size // 3, row), fill=_INK)
         pen.text((size + bar, row), text, font=letters, fill=_INK, anchor="lm")
     out[top : top + tall, left : left + plate] = np.asarray(Image.alpha_composite(part, layer).convert("RGB"))

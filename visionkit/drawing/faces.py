@@ -19,9 +19,9 @@ _INK = (255, 255, 255)
 
 def draw(prediction: Faces, image: ImageLike) -> np.ndarray:
     """One box per face, dots at the landmarks, and the name with its similarity where it covers no face and no name."""
-    picture = read_image(image)
-    factor = max(1, -(-MIN_SIDE // max(picture.shape[:2])))
-    canvas = Image.fromarray(enlarged(picture))
+    source_image = read_image(image)
+    factor = max(1, -(-MIN_SIDE // max(source_image.shape[:2])))
+    canvas = Image.fromarray(enlarged(source_image))
     pen = ImageDraw.Draw(canvas)
     size = letter_size(canvas.height, canvas.width)
     letters, line = font(size), max(1, size // 7)

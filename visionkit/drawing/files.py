@@ -16,7 +16,7 @@ def jpeg(drawn: np.ndarray, quality: int = 92) -> bytes:
 
     Args:
         drawn: (h, w, 3) uint8 RGB.
-        quality: Of JPEG, 1 to 95.
+        quality: Quality of JPEG, 1 to 95.
     """
     image = Image.fromarray(drawn)
     if max(image.size) > MAX_SIDE:

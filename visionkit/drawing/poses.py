@@ -1,4 +1,4 @@
-"""Skeletons: limbs in their own colours, joints as dots; what is not sure enough is left out."""
+"""Skeletons: limbs in their own colors, keypoints as dots; what is below the score threshold is left out."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _FINE = 4  # bits of sub-pixel places
 
 
 def draw(prediction: Poses, image: ImageLike) -> np.ndarray:
-    """Every person from `threshold` on, the surest on top."""
-    picture = read_image(image)
-    canvas = np.ascontiguousarray(enlarged(picture))
-    factor = canvas.shape[1] / picture.shape[1]
+    """Every person from `threshold` on, the highest-scoring on top."""
+    source_image = read_image(image)
+    canvas = np.ascontiguousarray(enlarged(source_image))
+    factor = canvas.shape[1] / source_image.shape[1]
     shown = prediction.above()
     for number in range(len(shown) - 1, -1, -1):
         _person(canvas, shown, number, factor)
@@ -26,7 +26,7 @@ def draw(prediction: Poses, image: ImageLike) -> np.ndarray:
 
 
 def _person(canvas: np.ndarray, poses: Poses, number: int, factor: float) -> None:
-    joints, visible = poses.joints[number] * factor, poses.visible[number]
+    keypoints, visible = poses.keypoints[number] * factor, poses.visible[number]
     box = poses.boxes[number] * factor
     # Lines follow the person's size, within what can be seen and does not hide.
     size = max(float(box[2] - box[0]), float(box[3] - box[1]), 1.0)
@@ -34,13 +34,13 @@ def _person(canvas: np.ndarray, poses: Poses, number: int, factor: float) -> Non
     limit = 4.0 * max(canvas.shape[:2])  # OpenCV's coordinates are 32 bit with the sub-pixel bits
 
     def place(joint: int) -> tuple[int, int]:
-        x, y = np.clip(joints[joint] - 0.5, -limit, limit)
+        x, y = np.clip(keypoints[joint] - 0.5, -limit, limit)
         return round(float(x) * 2**_FINE), round(float(y) * 2**_FINE)
 
-    for colour, extra in ((_RIM, 2), (None, 0)):
+    for color, extra in ((_RIM, 2), (None, 0)):
         for (first, second), edge in zip(poses.skeleton.limbs, poses.skeleton.edges, strict=True):
             if visible[first] and visible[second]:
-                paint = edge.colour if colour is None else colour
+                paint = edge.color if color is None else color
                 cv2.line(canvas, place(first), place(second), paint, width + extra, cv2.LINE_AA, _FINE)
     for joint in np.flatnonzero(visible).tolist():
         radius = (width + 1) << _FINE

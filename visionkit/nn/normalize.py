@@ -1,4 +1,4 @@
-"""The first layer of every network: uint8 pixels to normalised floats, inside the graph."""
+"""The first layer of every network: uint8 pixels to normalized floats, inside the graph."""
 
 from __future__ import annotations
 

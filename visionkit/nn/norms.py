@@ -1,4 +1,4 @@
-"""What a backbone normalises with while it is fine-tuned or learnt from scratch on few pictures a step."""
+"""What a backbone normalizes with while it is fine-tuned or trained on scratch on few images per step."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ HeadNorm = Literal["none", "group"]
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Group normalisation (Wu and He, 2018) in groups of eight channels, and of more from 256 on: 32 groups at most.
+    """Group normalization (Wu and He, 2018) in groups of eight channels, and of more from 256 on: 32 groups at most.
 
-    Small groups would normalise a map of one pixel to nothing.
+    Small groups would normalize a map of one pixel to nothing.
     """
     return nn.GroupNorm(groups_of(channels), channels)
 
@@ -34,7 +34,7 @@ def head_norm(norm: HeadNorm) -> Callable[..., nn.Module] | None:
 
     Args:
         norm: `none`, as published detectors have it, whose backbones bring their own; `group`, without which necks and
-            heads learn slowly from random weights (He, Girshick and Dollár, 2019: Rethinking ImageNet Pre-training).
+            heads train slowly from random weights (He, Girshick and Dollár, 2019: Rethinking ImageNet Pre-training).
 
     Returns:
         From a number of channels to a module, or None for none.
@@ -52,9 +52,9 @@ def set_batch_norm(network: nn.Module, norm: Norm, eps: float | None = None) -> 
     """Exchanges the batch norms of a network; one without any is left as it is.
 
     Args:
-        network: With its weights, as `frozen` keeps the statistics.
+        network: Network with its weights, as `frozen` keeps the statistics.
         norm: `batch` leaves them alive; `frozen` makes constants of statistics, scales and shifts, as public detectors
-            were trained; `group` puts group norms in their place, which do not mind a batch of one or two pictures.
+            were trained; `group` puts group norms in their place, which do not mind a batch of one or two images.
         eps: For `frozen`, what is added to the variance; 0 for weights that were trained so.
 
     Raises:

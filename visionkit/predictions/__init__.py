@@ -1,33 +1,33 @@
 """What people receive: frozen values of numpy arrays in file pixels, with json both ways.
 
-Outside of training nothing is a tensor. Each kind of prediction is one module here, with all that is done with it; its
+Outside of training nothing is a tensor. Each type of prediction is one module here, with all that is done with it; its
 drawing is the module of that name in `visionkit.drawing`, imported when something is drawn, and its view in the demo is
 found by entry point.
 """
 
-from visionkit.predictions.answers import Answers
 from visionkit.predictions.base import Difference, Overlay, Prediction
 from visionkit.predictions.classification import Classification, Label
 from visionkit.predictions.depth_map import DepthMap
 from visionkit.predictions.detections import Detections, Instances
 from visionkit.predictions.faces import Faces
+from visionkit.predictions.image import ImagePrediction
 from visionkit.predictions.label_map import Area, LabelMap
-from visionkit.predictions.picture import Picture
+from visionkit.predictions.multitask import MultiTaskPrediction
 from visionkit.predictions.poses import Poses
 
 __all__ = [
-    "Answers",
     "Area",
     "Classification",
     "DepthMap",
     "Detections",
     "Difference",
     "Faces",
+    "ImagePrediction",
     "Instances",
     "Label",
     "LabelMap",
+    "MultiTaskPrediction",
     "Overlay",
-    "Picture",
     "Poses",
     "Prediction",
 ]

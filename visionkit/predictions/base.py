@@ -1,4 +1,4 @@
-"""The base of every kind of prediction with all that is done with one, and the registry of the kinds."""
+"""The base of every type of prediction with all that is done with one, and the registry of the types."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 import numpy as np
 
 if TYPE_CHECKING:
-    from visionkit.camera import Camera
+    from visionkit.camera import CameraIntrinsics
     from visionkit.images import ImageLike
 
 
 @dataclass(frozen=True, eq=False)
 class Overlay:
-    """What lies over a picture, for viewers that switch it on and off class by class.
+    """What lies over an image, for viewers that switch it on and off class by class.
 
     Attributes:
         classes: Names in label order.
         labels: (h, w) uint8, the class of each pixel and 255 where there is none, or None; 255 classes at most.
-        boxes: (N, 4) x1, y1, x2, y2 as shares of the picture's width and height, or None.
+        boxes: (N, 4) x1, y1, x2, y2 as fractions of the image's width and height, or None.
         numbers: (N,) the class of each box.
         scores: (N,) in [0, 1].
     """
@@ -48,11 +48,11 @@ class Difference(NamedTuple):
 
 
 class Prediction(ABC):
-    """Base of every kind of prediction.
+    """Base of every type of prediction.
 
-    A kind is a frozen dataclass of numpy arrays in file pixels. It names itself by `kind`, writes and reads its json,
-    and overrides what else can be done with it; every other default is that the kind has no such form. The demo finds
-    a kind's view by the entry point of that name in the group `visionkit.views`.
+    A type is a frozen dataclass of numpy arrays in file pixels. It names itself by `kind`, writes and reads its json,
+    and overrides what else can be done with it; every other default is that the type has no such form. The demo finds
+    a type's view by the entry point of that name in the group `visionkit.views`.
 
     Attributes:
         kind: Its name in json.
@@ -94,9 +94,9 @@ class Prediction(ABC):
         return ""
 
     def difference(self, other: Prediction) -> Difference | None:
-        """How far another prediction of this kind on the same image is from this one.
+        """How far another prediction of this type on the same image is from this one.
 
-        The check of an exported graph compares predictions by it; kinds without it are compared by the network's
+        The check of an exported graph compares predictions by it; types without it are compared by the network's
         outputs alone.
         """
         return None
@@ -111,7 +111,7 @@ class Prediction(ABC):
             (h, w, 3) uint8 RGB; an image of less than 256 pixels is enlarged by a whole factor.
 
         Raises:
-            TypeError: The kind has no drawing.
+            TypeError: The type has no drawing.
         """
         raise TypeError(f"no drawing for {type(self).__name__}")
 
@@ -131,7 +131,7 @@ class Prediction(ABC):
         """Writes what `files` gives, each file whole or not at all.
 
         Args:
-            stem: As in `files`; its folder is created where a file needs it.
+            stem: Path without suffix, as in `files`; its folder is created where a file needs it.
 
         Raises:
             OSError: The disk is full, or the folder cannot be written.
@@ -145,7 +145,7 @@ class Prediction(ABC):
             written.append(path)
         return written
 
-    def points(self, image: ImageLike, camera: Camera) -> bytes | None:
+    def points(self, image: ImageLike, camera: CameraIntrinsics) -> bytes | None:
         """A `.ply` file of colored points in space; None where the prediction has no metric depth.
 
         Args:
@@ -160,7 +160,7 @@ class Prediction(ABC):
 
     @property
     def coco_classes(self) -> tuple[str, ...]:
-        """Category names of its COCO results in label order; empty where COCO has no results of this kind."""
+        """Category names of its COCO results in label order; empty where COCO has no results of this type."""
         return ()
 
     def coco_results(self, image_id: int | str, category_id: int = 1) -> list[dict[str, Any]]:
@@ -179,12 +179,12 @@ class Prediction(ABC):
             target: See `visionkit.types.Target`, in file pixels.
 
         Returns:
-            None where the target does not say, or the kind has no such form.
+            None where the target does not state, or the type has no such form.
         """
         return None
 
     def row(self, truth: Prediction | None = None) -> dict[str, str | float | bool]:
-        """What a table of pictures says of this answer, by column; by default nothing.
+        """What a table of images states about this prediction, by column; by default nothing.
 
         Args:
             truth: What `truth` gave.
@@ -192,13 +192,13 @@ class Prediction(ABC):
         return {}
 
     def overlay(self, size: tuple[int, int]) -> Overlay | None:
-        """The answer as layers over the picture in another size.
+        """The prediction as layers over the image in another size.
 
         Args:
             size: Height and width.
 
         Returns:
-            None where the kind has no such form.
+            None where the type has no such form.
         """
         return None
 
@@ -207,20 +207,20 @@ class Prediction(ABC):
         """Reads what `to_json` wrote, of whichever kind.
 
         Raises:
-            ValueError: The record names a kind that is unknown here.
+            ValueError: The record names a type that is unknown here.
         """
         kind = record.get("kind")
         if kind not in Prediction._kinds:
             _import_tasks()
         if kind not in Prediction._kinds:
-            raise ValueError(f"unknown kind of prediction {kind!r}; known are {', '.join(sorted(Prediction._kinds))}")
+            raise ValueError(f"unknown type of prediction {kind!r}; known are {', '.join(sorted(Prediction._kinds))}")
         return Prediction._kinds[kind]._from_json(record)
 
 
 def _import_tasks() -> None:
-    """Makes the kinds known that tasks of other packages bring."""
+    """Makes the types known that tasks of other packages bring."""
     from visionkit.registry import task_class, task_names
 
     for name in task_names():
-        with suppress(ImportError):  # a broken package keeps its own kinds from being known, no others
+        with suppress(ImportError):  # a broken package keeps its own types from being known, no others
             task_class(name)

@@ -1,4 +1,4 @@
-"""Which classes a picture shows."""
+"""Which classes an image shows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Label(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Classification(Prediction):
-    """The classes of a whole picture.
+    """The classes of a whole image.
 
     Attributes:
         classes: K class names in label order.
@@ -92,7 +92,7 @@ class Classification(Prediction):
         if "labels" not in target:
             return None
         labels = np.asarray(target["labels"])
-        # A vector holds several labels, or the shares of one in a mixed image.
+        # A vector holds several labels, or the fractions of one in a mixed image.
         held = labels if labels.ndim else np.arange(len(self.classes)) == labels
         return Classification(self.classes, held.astype(np.float32), self.multilabel, self.threshold)
 

@@ -15,11 +15,11 @@ from PIL import Image
 from visionkit.predictions.base import Difference, Prediction
 
 if TYPE_CHECKING:
-    from visionkit.camera import Camera
+    from visionkit.camera import CameraIntrinsics
     from visionkit.images import ImageLike
 
 _STEPS = (1e-5, 1e-4, 1e-3, 1 / 256, 1e-2, 0.1)
-"""Metres to one of 65,535 numbers: the finest whose range holds the map; 1/256 is what KITTI's files have."""
+"""Meters to one of 65,535 numbers: the finest whose range holds the map; 1/256 is what KITTI's files have."""
 
 _MOST = 65535
 
@@ -31,11 +31,11 @@ class DepthMap(Prediction):
     Two maps are equal where their 16-bit codes are: finer digits are noise of whatever computed them.
 
     Attributes:
-        values: (h, w) float32, metres along the camera's axis; where not `metric`, inverse depth up to an unknown scale
+        values: (h, w) float32, meters along the camera's axis; where not `metric`, inverse depth up to an unknown scale
             and shift: larger is nearer. 0 is not known: not measured, or outside what the network saw.
-        metric: Values are metres.
-        bounds: Nearest and farthest that can be said at all, in metres, or None.
-        shown: The range that a drawing spreads its colours over, where it shall not be the map's own.
+        metric: Values are meters.
+        bounds: Nearest and farthest that can be stated at all, in meters, or None.
+        shown: The range that a drawing spreads its colors over, where it shall not be the map's own.
     """
 
     kind: ClassVar[str] = "depth_map"
@@ -70,7 +70,7 @@ class DepthMap(Prediction):
 
     @property
     def step(self) -> float:
-        """What one step of `codes` is worth: metres, or of no unit."""
+        """What one step of `codes` is worth: meters, or of no unit."""
         most = float(self.values.max())
         if not self.metric:
             return most / _MOST or 1.0
@@ -82,40 +82,40 @@ class DepthMap(Prediction):
         """(h, w) uint16, values in units of `step`; what is known is at least 1."""
         return _codes(self.values, self.step)
 
-    def limits(self, share: float = 0.01) -> tuple[float, float]:
-        """The range of what is known, without that share of outliers on either side; (0, 1) where nothing is."""
+    def limits(self, fraction: float = 0.01) -> tuple[float, float]:
+        """The range of what is known, without that fraction of outliers on either side; (0, 1) where nothing is."""
         values = self.values[self.known]
         if not len(values):
             return 0.0, 1.0
-        if len(values) > 1 << 18:  # a sample tells as much
+        if len(values) > 1 << 18:  # a sample states as much
             values = values[:: len(values) >> 17]
-        low, high = np.quantile(values, [share, 1 - share])
+        low, high = np.quantile(values, [fraction, 1 - fraction])
         return float(low), float(high)
 
     def summary(self) -> dict[str, Any]:
-        """The record without the map: nearest, median and farthest known value, the share of the picture known, ..."""
+        """The record without the map: nearest, median and farthest known value, the fraction of the image known, ..."""
         values = self.values[self.known]
-        told: dict[str, float | None] = {"min": None, "median": None, "max": None}
+        message: dict[str, float | None] = {"min": None, "median": None, "max": None}
         if len(values):
-            told = {"min": float(values.min()), "median": float(np.median(values)), "max": float(values.max())}
+            message = {"min": float(values.min()), "median": float(np.median(values)), "max": float(values.max())}
         return {
             "kind": self.kind,
             "metric": self.metric,
             "unit": "m" if self.metric else None,
             "size": list(self.size),
             "bounds": list(self.bounds) if self.bounds else None,
-            **told,
+            **message,
             "known": len(values) / self.values.size,
             "step": self.step,
         }
 
     def text(self, top: int = 3) -> str:
-        told = self.summary()
-        if told["median"] is None:
+        message = self.summary()
+        if message["median"] is None:
             return "no depth"
         if not self.metric:
             return "relative depth, from near to far"
-        return f"{told['min']:.2f} to {told['max']:.2f} m, half of it nearer than {told['median']:.2f} m"
+        return f"{message['min']:.2f} to {message['max']:.2f} m, half of it nearer than {message['median']:.2f} m"
 
     def difference(self, other: Prediction) -> Difference:
         """Largest difference as a part of the largest value; the same where the median pixel is within 1 %."""
@@ -135,7 +135,7 @@ class DepthMap(Prediction):
         yield stem.with_name(stem.name + ".png"), self.png()
         yield stem.with_name(stem.name + ".npy"), self.npy()
 
-    def points(self, image: ImageLike, camera: Camera) -> bytes | None:
+    def points(self, image: ImageLike, camera: CameraIntrinsics) -> bytes | None:
         if not self.metric:
             return None
         from visionkit.camera import ply, point_cloud
@@ -144,10 +144,10 @@ class DepthMap(Prediction):
         return ply(*point_cloud(self.values, read_image(image), camera))
 
     def png(self) -> bytes:
-        """A 16-bit grey png: millimetres, 0 where nothing is known.
+        """A 16-bit gray png: millimeters, 0 where nothing is known.
 
-        What is farther than 65.535 m does not fit into millimetres: such a map is in 1/256 m, as KITTI's are, and a
-        relative one in 65,535 steps of its largest value. The file's text `unit` says which.
+        What is farther than 65.535 m does not fit into millimeters: such a map is in 1/256 m, as KITTI's are, and a
+        relative one in 65,535 steps of its largest value. The file's text `unit` states which.
         """
         step = self.png_step
         note = f"{step:.10g} m" if self.metric else "relative inverse depth"
@@ -155,28 +155,28 @@ class DepthMap(Prediction):
 
     @property
     def png_step(self) -> float:
-        """What one step of `png` is worth in metres; of a relative map, in its own unit."""
+        """What one step of `png` is worth in meters; of a relative map, in its own unit."""
         if not self.metric:
             return self.step
         most = float(self.values.max())
         return next((step for step in _STEPS[2:] if most <= _MOST * step), most / _MOST)
 
     def npy(self) -> bytes:
-        """The `.npy` file of `values`, float32 metres."""
+        """The `.npy` file of `values`, float32 meters."""
         file = io.BytesIO()
         np.save(file, self.values, allow_pickle=False)
         return file.getvalue()
 
     def truth(self, target: Mapping[str, Any]) -> DepthMap | None:
-        """The measured depth, drawn on the scale of this map where both are metres."""
+        """The measured depth, drawn on the scale of this map where both are meters."""
         if "depth" not in target:
             return None
         values = np.nan_to_num(np.asarray(target["depth"], dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
         return DepthMap(np.maximum(values, 0), bounds=self.bounds, shown=self.limits() if self.metric else None)
 
     def row(self, truth: Prediction | None = None) -> dict[str, str | float | bool]:
-        told = self.summary()
-        median = told["median"]
+        message = self.summary()
+        median = message["median"]
         row: dict[str, str | float | bool] = {} if median is None else {"median": median}
         if not (isinstance(truth, DepthMap) and truth.metric and self.metric and truth.size == self.size):
             return row

@@ -1,4 +1,4 @@
-"""Which objects a picture shows and where: boxes, and masks for instance segmentation."""
+"""Which objects an image shows and where: boxes, and masks for instance segmentation."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _NEAR = 0.01
 
 @dataclass(frozen=True, eq=False)
 class Detections(Prediction):
-    """The objects of one picture, the surest first.
+    """The objects of one image, highest-scoring first.
 
     Attributes:
         classes: K class names in label order.
-        size: Height and width of the picture in file pixels.
+        size: Height and width of the image in file pixels.
         boxes: (N, 4) float32, x1, y1, x2, y2 in file pixels, x2 and y2 exclusive; float64 stays as it is, so that
             results read from a file are measured to the last digit.
         scores: (N,) float32 in [0, 1]; given in any order, kept falling, equal ones in the order given.
@@ -92,7 +92,7 @@ class Detections(Prediction):
         return replace(self, threshold=score)
 
     def resized(self, size: tuple[int, int]) -> Self:
-        """The same objects in a picture of another height and width."""
+        """The same objects in an image of another height and width."""
         factors = np.array([size[1] / self.size[1], size[0] / self.size[0]] * 2)
         return replace(self, size=size, boxes=(self.boxes * factors).astype(self.boxes.dtype))
 
@@ -110,9 +110,9 @@ class Detections(Prediction):
             f"{name} {score:.2f}" for name, score in zip(shown.names[:top], shown.scores[:top], strict=True)
         )
         counts = Counter(shown.names).most_common()
-        told = ", ".join(f"{number} {name}" for name, number in counts[:top])
+        message = ", ".join(f"{number} {name}" for name, number in counts[:top])
         rest = f" and {len(counts) - top} more classes" if len(counts) > top else ""
-        return best if len(shown) <= top else f"{told}{rest}; the surest {best.split(',')[0]}"
+        return best if len(shown) <= top else f"{message}{rest}; the highest-scoring {best.split(',')[0]}"
 
     def nothing(self) -> str:
         return "" if len(self.above()) else self.text()
@@ -185,8 +185,8 @@ class Detections(Prediction):
         return {**known, "prediction": self._counted(), "objects": len(self.above()), "best score": best}
 
     def overlay(self, size: tuple[int, int]) -> Overlay | None:
-        shares = self.boxes / np.array([self.size[1], self.size[0]] * 2)
-        return Overlay(self.classes, None, shares.clip(0, 1), self.labels, self.scores)
+        fractions = self.boxes / np.array([self.size[1], self.size[0]] * 2)
+        return Overlay(self.classes, None, fractions.clip(0, 1), self.labels, self.scores)
 
     def _counted(self) -> str:
         """`3 RBC, 1 WBC`: what is shown, the most frequent class first."""
@@ -240,7 +240,7 @@ class Detections(Prediction):
 
 @dataclass(frozen=True, eq=False)
 class Instances(Detections):
-    """The objects of one picture with their outlines.
+    """The objects of one image with their outlines.
 
     Attributes:
         masks: N masks as COCO's compressed run lengths, `{"size": [h, w], "counts": "..."}`, in file pixels, in the
@@ -257,7 +257,7 @@ class Instances(Detections):
         wanted = [int(side) for side in self.size]
         for mask in self.masks:
             if list(mask["size"]) != wanted:
-                raise ValueError(f"a mask of size {list(mask['size'])} for a picture of size {wanted}")
+                raise ValueError(f"a mask of size {list(mask['size'])} for an image of size {wanted}")
         super().__post_init__()
 
     def _reorder(self, order: np.ndarray) -> None:
@@ -288,7 +288,7 @@ class Instances(Detections):
         shown = self.above()
         labels = np.full(size, IGNORE, dtype=np.uint8)
         masks = resized_masks(shown.masks, size)
-        for label, mask in zip(shown.labels[::-1], masks[::-1], strict=True):  # the surest lies on top
+        for label, mask in zip(shown.labels[::-1], masks[::-1], strict=True):  # the highest-scoring lies on top
             x1, y1, x2, y2, crop = decode_crop(mask)
             labels[y1:y2, x1:x2][crop] = label
         return replace(boxes, labels=labels)

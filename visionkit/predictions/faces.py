@@ -1,4 +1,4 @@
-"""Faces in a picture: where they are, what tells them apart, and who they are where that was asked."""
+"""Faces in an image: where they are, what distinguishes them, and who they are where that was asked."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from visionkit.images import ImageLike
 
 POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
-"""The five landmarks of a face as seen: `left` is on the left side of the picture."""
+"""The five landmarks of a face as seen: `left` is on the left side of the image."""
 
 
 @dataclass(frozen=True, eq=False)
 class Faces(Prediction):
-    """The N faces of a picture; a picture that is itself a crop of one face has that one.
+    """The N faces of an image; an image that is itself a crop of one face has that one.
 
     Attributes:
         boxes: (N, 4) float32, x1, y1, x2, y2 in file pixels.
-        embeddings: (N, D) float32 of length 1; the cosine of two tells how alike the faces are.
-        scores: (N,) float32, how sure the finder is; 1 where nothing was searched.
+        embeddings: (N, D) float32 of length 1; the cosine of two states how alike the faces are.
+        scores: (N,) float32, confidence of the finder; 1 where nothing was searched.
         landmarks: (N, 5, 2) float32 x, y in file pixels, see `POINTS`; NaN where they were not looked for.
         names: Who it is, one a face; None is nobody who is known, or nobody was asked for.
         similarities: (N,) float32 cosine with the nearest known person; NaN where nobody was asked for.

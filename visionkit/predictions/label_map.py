@@ -23,14 +23,14 @@ class Area(NamedTuple):
     """What one class covers.
 
     Attributes:
-        name: Of the class.
-        pixels: In file pixels.
-        share: Of the whole picture, in [0, 1].
+        name: Name of the class.
+        pixels: Pixels in file pixels.
+        fraction: Fraction of the whole image, in [0, 1].
     """
 
     name: str
     pixels: int
-    share: float
+    fraction: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +39,8 @@ class LabelMap(Prediction):
 
     Attributes:
         classes: K class names in label order.
-        labels: (h, w) uint8, or uint16 with more than 255 classes; `unknown` where nothing is said: outside what the
-            network saw of the picture, or ignored in a truth.
+        labels: (h, w) uint8, or uint16 with more than 255 classes; `unknown` where nothing is stated: outside what the
+            network saw of the image, or ignored in a truth.
     """
 
     kind: ClassVar[str] = "label_map"
@@ -60,7 +60,7 @@ class LabelMap(Prediction):
 
     @property
     def unknown(self) -> int:
-        """The label that says nothing: the largest of the array's type."""
+        """The label that carries no information: the largest of the array's type."""
         return int(np.iinfo(self.labels.dtype).max)
 
     @property
@@ -78,20 +78,20 @@ class LabelMap(Prediction):
         """The labels themselves as an 8-bit png, or a 16-bit one with more than 255 classes; nothing is lost.
 
         Args:
-            palette: (n, 3) uint8 colours by label, which viewers then show; 16-bit files have none.
+            palette: (n, 3) uint8 colors by label, which viewers then show; 16-bit files have none.
         """
         image = Image.fromarray(self.labels)
         if palette is not None and self.labels.dtype == np.uint8:
-            colours = np.zeros((256, 3), dtype=np.uint8)
-            colours[: len(palette)] = palette[:256]
+            colors = np.zeros((256, 3), dtype=np.uint8)
+            colors[: len(palette)] = palette[:256]
             image = Image.frombytes("P", self.size[::-1], self.labels.tobytes())
-            image.putpalette(colours.tobytes())
+            image.putpalette(colors.tobytes())
         file = io.BytesIO()
         image.save(file, "PNG", compress_level=6)
         return file.getvalue()
 
     def text(self, top: int = 3) -> str:
-        return ", ".join(f"{area.name} {area.share:.1%}" for area in self.areas()[: max(top, 5)]) or "no class"
+        return ", ".join(f"{area.name} {area.fraction:.1%}" for area in self.areas()[: max(top, 5)]) or "no class"
 
     def nothing(self) -> str:
         return "" if self.areas() else self.text()
@@ -103,7 +103,7 @@ class LabelMap(Prediction):
 
     def files(self, stem: Path) -> Iterator[tuple[Path, bytes]]:
         """`.png`: one label per pixel, shown in the colors of the drawing."""
-        from visionkit.drawing.colours import palette
+        from visionkit.drawing.colors import palette
 
         yield stem.with_name(stem.name + ".png"), self.png(palette(len(self.classes)))
 
@@ -115,7 +115,7 @@ class LabelMap(Prediction):
         return LabelMap(self.classes, np.where(known, labels, self.unknown).astype(self.labels.dtype))
 
     def row(self, truth: Prediction | None = None) -> dict[str, str | float | bool]:
-        said = ", ".join(f"{area.name} {area.share:.0%}" for area in self.areas()[:5])
+        said = ", ".join(f"{area.name} {area.fraction:.0%}" for area in self.areas()[:5])
         if not isinstance(truth, LabelMap):
             return {"prediction": said}
         known = truth.labels != truth.unknown
@@ -129,7 +129,7 @@ class LabelMap(Prediction):
         return Overlay(self.classes, np.asarray(small))
 
     def to_json(self) -> dict[str, Any]:
-        areas = {area.name: {"pixels": area.pixels, "share": area.share} for area in self.areas()}
+        areas = {area.name: {"pixels": area.pixels, "fraction": area.fraction} for area in self.areas()}
         return {
             "kind": self.kind,
             "classes": list(self.classes),

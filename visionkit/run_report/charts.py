@@ -17,7 +17,7 @@ class Curves:
     Attributes:
         x: The column that runs along the horizontal axis.
         y: Label of the vertical axis.
-        columns: The columns that are drawn, a line each; all others where left out.
+        columns: The columns that are drawn, a line each; all others by default.
         log_x: The horizontal axis is logarithmic.
         limits: Range of the vertical axis, or None for that of the values.
     """

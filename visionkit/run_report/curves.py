@@ -54,9 +54,9 @@ def _metrics(series: Series, monitor: str, mode: str) -> list[Panel]:
     """One chart of the metrics between 0 and 1, and one for each of two others, that which chooses the best first."""
     names = [name for name in series if name.startswith("val/") and not name.startswith("val/loss")]
     names.sort(key=lambda name: name != monitor)
-    shares = [name for name in names if all(-1.0 <= value <= 1.0 for value in series[name][1])]
-    others = [name for name in names if name not in shares]
-    groups = [shares[:_MOST], *([name] for name in others[:2])]
+    fractions = [name for name in names if all(-1.0 <= value <= 1.0 for value in series[name][1])]
+    others = [name for name in names if name not in fractions]
+    groups = [fractions[:_MOST], *([name] for name in others[:2])]
     groups.sort(key=lambda group: monitor not in group)
     panels = []
     for group in groups:
@@ -70,7 +70,7 @@ def _metrics(series: Series, monitor: str, mode: str) -> list[Panel]:
             at = values.index(min(values) if mode == "min" else max(values))
             title = f"{title}: best {values[at]:.4g} at step {number_text(steps[at])}"
             ring = (steps[at], values[at])
-        limits = (0.0, 1.0) if group == shares[:_MOST] and all(min(line.y) >= 0 for line in lines) else None
+        limits = (0.0, 1.0) if group == fractions[:_MOST] and all(min(line.y) >= 0 for line in lines) else None
         panels.append(_over_steps(title, "metric", lines, y_limits=limits, marks=(ring,) if ring else ()))
     return panels
 
@@ -89,8 +89,8 @@ def _rates(series: Series) -> Panel:
             alike.setdefault(tuple(values), []).append(name.removeprefix("lr/"))
     lines = []
     for values, names in alike.items():
-        told = "all parameters" if len(alike) == 1 else ", ".join(names)
-        lines.append(Line(told, series[f"lr/{names[0]}"][0], values))
+        message = "all parameters" if len(alike) == 1 else ", ".join(names)
+        lines.append(Line(message, series[f"lr/{names[0]}"][0], values))
     positive = [value for line in lines for value in line.y if value > 0]
     log = bool(positive) and max(positive) > 1000 * min(positive) and len(positive) == sum(len(x.y) for x in lines)
     limits = None if log or not positive else (0.0, max(positive) * 1.05)

@@ -27,8 +27,8 @@ class Evaluation:
     """Collects what is known of each image while a split is evaluated.
 
     Args:
-        dataset: Of the split; anything but samples leaves truth and drawings out.
-        rank: Of this process.
+        dataset: Dataset of the split; anything but samples leaves truth and drawings out.
+        rank: Rank of this process.
         world: Number of processes, which take the images in turns.
         limit: Images that will be seen by all processes together, for an even choice of those that are drawn.
     """
@@ -73,9 +73,9 @@ class Evaluation:
         """Writes everything into a folder.
 
         Args:
-            folder: Of the split; files of an earlier evaluation are replaced.
+            folder: Folder of the split; files of an earlier evaluation are replaced.
             split: For titles.
-            tables: Of the task, by title.
+            tables: Tables of the task, by title.
             charts: How tables are drawn, by title.
             weights: Names the weights that were evaluated, for the sheet.
 
@@ -89,11 +89,11 @@ class Evaluation:
         if rows:
             write_csv(folder / "images.csv", rows)
         if self.drawn:
-            told = (
+            message = (
                 f"{len(self.drawn)} of {len(rows):,} images, evenly over the split{f'; {weights}' if weights else ''}"
             )
             groups = [(pair, text) for _, pair, text in self.drawn]
-            sheet(f"Truth and prediction ({split})", told, groups, 3, ("truth", "prediction")).save(
+            sheet(f"Truth and prediction ({split})", message, groups, 3, ("truth", "prediction")).save(
                 folder / "images.png"
             )
         for title, table in tables.items():
@@ -124,7 +124,7 @@ def write_csv(path: Path, rows: Rows) -> None:
 
 
 def draw_table(title: str, rows: Rows, chart: Chart | None, split: str) -> Image.Image | None:
-    """A table as its task wants it drawn; a table of counts as a confusion matrix; None for any other."""
+    """A table as its task needs it drawn; a table of counts as a confusion matrix; None for any other."""
     if isinstance(chart, Curves):
         return _draw_curves(title, rows, chart, split)
     if isinstance(chart, Bars):
@@ -147,7 +147,7 @@ def _draw_curves(title: str, rows: Rows, chart: Curves, split: str) -> Image.Ima
             lines.append(Line(name, [x for x, _ in points], [y for _, y in points]))
     if not lines:
         return None
-    if len(lines) > 8:  # too many to be told apart: all of them faintly, under their mean
+    if len(lines) > 8:  # too many to be distinguished: all of them faintly, under their mean
         faint = [Line("", line.x, line.y, (198, 204, 214), 1) for line in lines]
         places = np.unique(np.concatenate([line.x for line in lines]))
         mean = np.mean([np.interp(places, line.x, line.y) for line in lines], axis=0)

@@ -25,7 +25,7 @@ COLORS = (
     (90, 90, 90),
     (150, 110, 40),
 )
-"""Colors that people with any color vision tell apart (Okabe and Ito, 2008), and two more."""
+"""Colors that people with any color vision distinguish (Okabe and Ito, 2008), and two more."""
 
 PANEL = (560, 380)
 """Width and height of a chart of lines."""
@@ -40,11 +40,11 @@ class Line:
     """One curve.
 
     Attributes:
-        name: In the legend; "" is not listed.
+        name: Name in the legend; "" is not listed.
         x: Its places along the horizontal axis.
         y: Its values.
-        color: RGB; by its number where left out.
-        width: In pixels.
+        color: RGB; by its number by default.
+        width: Width in pixels.
         marks: A dot at each point, for curves of few points.
     """
 
@@ -61,12 +61,12 @@ class Panel:
     """A chart of lines.
 
     Attributes:
-        title: Above it.
-        x_label: Below the horizontal axis.
-        y_label: Above the vertical one.
+        title: Title above it.
+        x_label: Label below the horizontal axis.
+        y_label: Label above the vertical one.
         lines: The curves.
-        x_limits: Range of the horizontal axis; that of the curves where left out.
-        y_limits: Range of the vertical axis; that of the curves where left out.
+        x_limits: Range of the horizontal axis; that of the curves by default.
+        y_limits: Range of the vertical axis; that of the curves by default.
         log_x: The horizontal axis is logarithmic.
         log_y: The vertical axis is logarithmic.
         whole_x: Only whole numbers stand along the horizontal axis.
@@ -123,8 +123,8 @@ class _Axis:
         numbers = np.asarray(values, dtype=np.float64)
         if self.log:
             numbers = np.log10(np.maximum(numbers, 1e-300))
-        share = (numbers - self.low) / (self.high - self.low)
-        return np.asarray(self.start + share.clip(-0.001, 1.001) * (self.end - self.start))
+        fraction = (numbers - self.low) / (self.high - self.low)
+        return np.asarray(self.start + fraction.clip(-0.001, 1.001) * (self.end - self.start))
 
     def ticks(self, wanted: int) -> list[float]:
         if not self.log:
@@ -233,7 +233,7 @@ def draw_bars(title: str, rows: Sequence[tuple[str, float]], most: int = 60) -> 
     """A horizontal bar per row, values in [0, 1]; of more rows than `most` the lowest are shown.
 
     Args:
-        title: Above the bars.
+        title: Title above the bars.
         rows: Name and value; a negative or non-finite one is not measured.
         most: Rows that are shown.
     """
@@ -269,16 +269,16 @@ LARGEST_MATRIX = 200
 
 
 def draw_matrix(title: str, rows: Sequence[str], columns: Sequence[str], counts: np.ndarray) -> Image.Image:
-    """A confusion matrix: colors are shares of the row, numbers are counts where they fit.
+    """A confusion matrix: colors are fractions of the row, numbers are counts where they fit.
 
     Args:
-        title: Above it.
+        title: Title above it.
         rows: Names of the true classes.
         columns: Names of the predicted ones.
         counts: (rows, columns).
     """
     totals = counts.sum(axis=1, keepdims=True)
-    shares = counts / np.maximum(totals, 1)
+    fractions = counts / np.maximum(totals, 1)
     longest = max(len(f"{int(counts.max(initial=0)):,}"), 2)
     cell = 14 if len(columns) > 40 else 24 if len(columns) > 16 else max(40, 8 * longest + 10)
     letters = font(_TEXT if cell > 14 else 11)
@@ -300,7 +300,7 @@ def draw_matrix(title: str, rows: Sequence[str], columns: Sequence[str], counts:
         sheet.paste(label.rotate(90, expand=True), (left + k * cell, top - longest_name[1] - 10))
     for k, name in enumerate(names[0]):
         pen.text((left - 8, top + (k + 0.5) * cell), name, font=letters, fill=_INK, anchor="rm")
-    colors = (255 - shares[..., None] * (255 - np.array(COLORS[0]))).round().astype(np.uint8)
+    colors = (255 - fractions[..., None] * (255 - np.array(COLORS[0]))).round().astype(np.uint8)
     sheet.paste(Image.fromarray(colors).resize((wide, tall), Image.Resampling.NEAREST), (left, top))
     if cell >= 24:
         for line in range(max(len(rows), len(columns)) + 1):
@@ -314,9 +314,9 @@ def draw_matrix(title: str, rows: Sequence[str], columns: Sequence[str], counts:
         for r, row in enumerate(counts.tolist()):
             for c, value in enumerate(row):
                 if value:
-                    ink = _PAPER if shares[r, c] > 0.55 else _INK
+                    ink = _PAPER if fractions[r, c] > 0.55 else _INK
                     middle = (left + (c + 0.5) * cell, top + (r + 0.5) * cell)
                     pen.text(middle, f"{int(value):,}", font=letters, fill=ink, anchor="mm")
-    told = "color: share of the true class, from 0 (white) to 1 (blue)"
-    pen.text((12, top + tall + 32), shortened(told, font(_TEXT), sheet.width - 24), font=font(_TEXT), fill=_FAINT)
+    message = "color: fraction of the true class, from 0 (white) to 1 (blue)"
+    pen.text((12, top + tall + 32), shortened(message, font(_TEXT), sheet.width - 24), font=font(_TEXT), fill=_FAINT)
     return sheet

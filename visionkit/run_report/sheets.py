@@ -20,7 +20,7 @@ _GAP, _CAPTION, _HEAD = 14, 22, 62
 
 
 def drawn_pair(sample: Sample, prediction: Prediction) -> tuple[np.ndarray, np.ndarray, Prediction | None]:
-    """The image with its truth, the image with its prediction, and the truth where the sample says it."""
+    """The image with its truth, the image with its prediction, and the truth where the sample states it."""
     pixels = sample.image.read()
     truth = prediction.truth(sample.target)
     return pixels if truth is None else truth.draw(pixels), prediction.draw(pixels), truth
@@ -28,10 +28,10 @@ def drawn_pair(sample: Sample, prediction: Prediction) -> tuple[np.ndarray, np.n
 
 def caption(row: Mapping[str, Any]) -> str:
     """A row of a table on one line."""
-    return ", ".join(_told(name, value) for name, value in row.items())
+    return ", ".join(_message(name, value) for name, value in row.items())
 
 
-def _told(name: str, value: Any) -> str:
+def _message(name: str, value: Any) -> str:
     if isinstance(value, (bool, np.bool_)):
         return name if value else f"not {name}"
     return f"{name} {value:.2f}" if isinstance(value, float) else f"{name} {value}"
@@ -46,13 +46,17 @@ def small(image: np.ndarray, side: int = CELL) -> Image.Image:
 
 
 def sheet(
-    title: str, told: str, groups: Sequence[tuple[Sequence[np.ndarray], str]], columns: int, heads: Sequence[str] = ()
+    title: str,
+    message: str,
+    groups: Sequence[tuple[Sequence[np.ndarray], str]],
+    columns: int,
+    heads: Sequence[str] = (),
 ) -> Image.Image:
     """A sheet of images with captions.
 
     Args:
-        title: Above all.
-        told: A sentence below it.
+        title: Title above all.
+        message: A sentence below it.
         groups: Images that belong together, side by side, and their caption.
         columns: Groups per row.
         heads: What the images of a group are, above each column of images.
@@ -69,7 +73,7 @@ def sheet(
     out = Image.new("RGB", (width, head + sum(heights)), _PAPER)
     pen = ImageDraw.Draw(out)
     pen.text((_GAP, 26), shortened(title, font(17), width - 2 * _GAP), font=font(17), fill=_INK, anchor="ls")
-    pen.text((_GAP, 48), shortened(told, font(13), width - 2 * _GAP), font=font(13), fill=_FAINT, anchor="ls")
+    pen.text((_GAP, 48), shortened(message, font(13), width - 2 * _GAP), font=font(13), fill=_FAINT, anchor="ls")
     for column in range(columns if heads else 0):
         for k, name in enumerate(heads):
             x = _GAP + column * (group + _GAP) + k * (wide + 4)

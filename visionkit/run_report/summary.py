@@ -13,8 +13,8 @@ from typing import Any
 from lightning import Trainer
 
 from visionkit.atomic import atomic_file
+from visionkit.loggers.content import readable_config
 from visionkit.task import VisionTask
-from visionkit.tracking.content import readable_config
 
 SUMMARY = "summary.json"
 _PACKAGES = ("visionkit", "torch", "torchvision", "timm", "lightning")
@@ -32,11 +32,11 @@ def versions() -> dict[str, str]:
 
 
 def data_text(trainer: Trainer, config: Mapping[str, Any] | None) -> str:
-    """The data in one line: the class that reads it, the files and folders it was told, the number of images."""
+    """The data in one line: the class that reads it, the files and folders it was given, the number of images."""
     module: Any = trainer.datamodule  # type: ignore[attr-defined]
-    told = readable_config((config or {}).get("data") or {})
-    name = str(told.pop("class", "") or (type(module).__name__ if module is not None else "loaders of the caller"))
-    places = [f"{key} {value}" for key, value in told.items() if isinstance(value, str) and Path(value).exists()]
+    message = readable_config((config or {}).get("data") or {})
+    name = str(message.pop("class", "") or (type(module).__name__ if module is not None else "loaders of the caller"))
+    places = [f"{key} {value}" for key, value in message.items() if isinstance(value, str) and Path(value).exists()]
     loaders: dict[str, Any] = {"training": trainer.train_dataloader, "validation": trainer.val_dataloaders}
     counts = [f"{len(each.dataset):,} {split} images" for split, each in loaders.items() if hasattr(each, "dataset")]
     return "; ".join(part for part in (" ".join([name, *places]), ", ".join(counts)) if part)
@@ -60,7 +60,7 @@ def result_rows(metrics: Mapping[str, float], protocol: str, where: str = "") ->
     """Metrics as the model card lists them; losses, and what could not be measured, are left out.
 
     Args:
-        metrics: By name, with the split before the slash.
+        metrics: Metrics by name, with the split before the slash.
         protocol: How they were measured.
         where: Added to the split, such as the step.
     """
@@ -127,7 +127,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def update_summary(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Adds facts to the summary; what it says of other things stays."""
+    """Adds facts to the summary; what it states about other things stays."""
     text = json.dumps({**read_summary(folder), **_json(facts)}, indent=2, ensure_ascii=False) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(folder / SUMMARY) as file:
@@ -156,7 +156,7 @@ def with_test_results(card: Mapping[str, Any], model: Path) -> dict[str, Any]:
     """A model card with what `visionkit test` has measured since of the very checkpoint.
 
     Args:
-        card: As the checkpoint holds it.
+        card: Card, as the checkpoint holds it.
         model: The checkpoint.
     """
     run = run_of(model)

@@ -1,6 +1,6 @@
 """One way for images of any size: the tiles, what a network sees, and how predictions on tiles or crops become one.
 
-`VisionTask.plan` says which views of an image the network is shown and how their predictions are reduced to one;
+`VisionTask.plan` states which views of an image the network is shown and how their predictions are reduced to one;
 `visionkit.predictor.Predictor` executes that plan with bounded memory.
 """
 

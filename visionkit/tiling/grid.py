@@ -15,11 +15,11 @@ from visionkit.types import View
 
 
 class Tile(NamedTuple):
-    """One window.
+    """One tile.
 
     Attributes:
-        rows: Its rows in the picture.
-        columns: Its columns in the picture.
+        rows: Its rows in the image.
+        columns: Its columns in the image.
         place: Number of its row and column in the grid.
     """
 
@@ -29,25 +29,25 @@ class Tile(NamedTuple):
 
 
 class Grid:
-    """Windows that cover a picture, row by row.
+    """Tiles that cover an image, row by row.
 
     Args:
-        size: Height and width of the picture.
-        tile: Side of a window, or its height and width; a picture that is smaller is one window along that side.
-        overlap: Pixels that neighbours share at least.
-        halo: Pixels at a window's inner border whose answers are not used; a quarter of the overlap where left out.
+        size: Height and width of the image.
+        tile: Side of a tile, or its height and width; an image that is smaller is one tile along that side.
+        overlap: Pixels that neighbors share at least.
+        halo: Pixels at a tile's inner border whose predictions are not used; a quarter of the overlap by default.
             Twice the halo fits into the overlap.
-        align: Windows start at multiples of it, which a network with that stride needs; the last one of a row or column
+        align: Tiles start at multiples of it, which a network with that stride needs; the last one of a row or column
             is then up to `align - 1` pixels larger.
 
     Raises:
-        UsageError: The overlap does not fit into a window, or the halo into the overlap.
+        UsageError: The overlap does not fit into a tile, or the halo into the overlap.
 
     Example:
         >>> grid = Grid((1000, 1500), tile=256, overlap=32)
         >>> merger = Merger(grid)
         >>> for tile in grid:
-        ...     merger.add(tile, network(picture[:, tile.rows, tile.columns]))
+        ...     merger.add(tile, network(image[:, tile.rows, tile.columns]))
         >>> merger.result().shape
         torch.Size([3, 1000, 1500])
     """
@@ -78,16 +78,16 @@ class Grid:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Windows down and across."""
+        """Tiles down and across."""
         return len(self._rows), len(self._columns)
 
     def __len__(self) -> int:
         return len(self._rows) * len(self._columns)
 
     def core(self, tile: Tile) -> tuple[slice, slice]:
-        """The rows and columns of the picture that a window answers for where nothing is blended.
+        """The rows and columns of the image that a tile predictions for where nothing is blended.
 
-        The cores of all windows cover the picture, each pixel once, and lie at least half the overlap from a window's
+        The cores of all tiles cover the image, each pixel once, and lie at least half the overlap from a tile's
         inner border.
         """
         return _core(self._rows, tile.place[0]), _core(self._columns, tile.place[1])
@@ -99,20 +99,20 @@ class Grid:
 
 
 def _spans(length: int, tile: int, overlap: int, align: int) -> list[tuple[int, int]]:
-    """Start and end of each window along one side, evenly spread."""
+    """Start and end of each tile along one side, evenly spread."""
     if length < tile + align:
         return [(0, length)]
     count = -(-(length - overlap) // (tile - overlap))
     last = (length - tile) // align * align
     starts = [round(k * last / (count - 1) / align) * align for k in range(count)]
-    # Rounding to multiples can open a gap of less than `align` in the overlap; one more window closes it.
+    # Rounding to multiples can open a gap of less than `align` in the overlap; one more tile closes it.
     if any(b - a > tile - overlap for a, b in pairwise(starts)):
         starts = [round(k * last / count / align) * align for k in range(count + 1)]
     return [(start, start + tile if k < len(starts) - 1 else length) for k, start in enumerate(starts)]
 
 
 def _core(spans: list[tuple[int, int]], number: int) -> slice:
-    """What one window has to itself when neighbours meet in the middle of what they share."""
+    """What one tile has to itself when neighbors meet in the middle of what they share."""
     start, end = spans[number]
     first = start if number == 0 else (spans[number - 1][1] + start) // 2
     last = end if number == len(spans) - 1 else (end + spans[number + 1][0]) // 2
@@ -120,9 +120,9 @@ def _core(spans: list[tuple[int, int]], number: int) -> slice:
 
 
 def _weights(spans: list[tuple[int, int]], overlap: int, halo: int) -> list[Tensor]:
-    """One weight a pixel and window; over the windows that share a pixel they add up to 1.
+    """One weight per pixel and tile; over the tiles that share a pixel they add up to 1.
 
-    Both sides of the grid are independent, so a window's weights are the product of its row and column weights, and no
+    Both sides of the grid are independent, so a tile's weights are the product of its row and column weights, and no
     map of sums has to be kept.
     """
     total = np.zeros(spans[-1][1])
@@ -131,7 +131,7 @@ def _weights(spans: list[tuple[int, int]], overlap: int, halo: int) -> list[Tens
     for k, (start, end) in enumerate(spans):
         place = np.arange(end - start) + 0.5
         weight = np.ones(end - start)
-        # The ramp never reaches 0 within it, so every pixel has a window that answers for it.
+        # The ramp never reaches 0 within it, so every pixel has a tile that predictions for it.
         rise = np.clip((place - halo) / ramp, 0.0, 1.0) if ramp else (place > halo).astype(float)
         fall = np.clip((end - start - halo - place) / ramp, 0.0, 1.0) if ramp else (end - start - place > halo) * 1.0
         if k > 0:
@@ -164,7 +164,7 @@ def view_of(tile: Tile, left: int = 0) -> View:
     """The region of the file that a tile covers.
 
     Args:
-        tile: Of a grid.
+        tile: Tile of a grid.
         left: Column of the file at which the grid begins.
     """
     return View((left + tile.columns.start, tile.rows.start, left + tile.columns.stop, tile.rows.stop))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from visionkit.errors import UsageError
 from visionkit.images import ImageSource
-from visionkit.predictions import Picture, Prediction
+from visionkit.predictions import ImagePrediction, Prediction
 from visionkit.tiling.grid import Grid, Tile, view_of
 from visionkit.types import View
 
@@ -247,4 +247,4 @@ class PasteImage(MapReducer):
         place[:] = part.to(torch.uint16 if deep else torch.uint8).permute(1, 2, 0).numpy()
 
     def prediction(self) -> Prediction:
-        return Picture(self._out, self.scale)
+        return ImagePrediction(self._out, self.scale)

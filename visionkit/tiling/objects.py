@@ -29,7 +29,8 @@ def merge_tiles(parts: Sequence[Prediction], views: Sequence[View], overlap: flo
     Args:
         parts: What was found in the whole image, then in each tile, in file pixels of the image.
         views: The tiles.
-        overlap: Of two whole objects of one class that overlap by more, the one with the lower score is dropped.
+        overlap: Overlap of two whole objects of one class that overlap by more, the one with the lower score is
+            dropped.
         most: Objects that are kept, at most; 0 keeps all.
 
     Returns:
@@ -71,7 +72,7 @@ def merge_tiles(parts: Sequence[Prediction], views: Sequence[View], overlap: flo
 
 
 def _cut(part: Detections, view: View, size: tuple[int, int]) -> np.ndarray:
-    """(N, 4) bool: which borders of the tile, left, top, right, bottom, cut a box; the picture's own cut none."""
+    """(N, 4) bool: which borders of the tile, left, top, right, bottom, cut a box; the image's own cut none."""
     x1, y1, x2, y2 = view.box
     near = _NEAR * max(x2 - x1, y2 - y1)
     inner = np.array([x1 > 0, y1 > 0, x2 < size[1], y2 < size[0]])

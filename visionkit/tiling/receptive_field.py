@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 
 def choose_overlap(tile: int, align: int, reach: int | None) -> tuple[int, int]:
-    """Overlap and halo of windows, from what the network sees.
+    """Overlap and halo of tiles, from what the network sees.
 
     Args:
-        tile: Side of a window.
+        tile: Side of a tile.
         align: The overlap is a multiple of it.
-        reach: Of `receptive_field`; None for a network that sees everything.
+        reach: Receptive field of `receptive_field`; None for a network that sees everything.
 
     Returns:
-        What makes windows equal the whole, where that costs at most half a window; otherwise a quarter of it, of which
+        What makes tiles equal the whole, where that costs at most half a tile; otherwise a quarter of it, of which
         the outer quarter is not used, which is right but for what the network sees from further away.
     """
     if reach is not None:
@@ -29,21 +29,21 @@ def choose_overlap(tile: int, align: int, reach: int | None) -> tuple[int, int]:
 
 
 def receptive_field(module: nn.Module, channels: int = 3, limit: int = 256, align: int = 1) -> int | None:
-    """How many pixels to each side one answer of a module depends on, found by gradients: the halo that it needs.
+    """How many pixels to each side one prediction of a module depends on, found by gradients: the halo that it needs.
 
     Args:
         module: Takes (1, C, h, w) float, gives a map or a sequence of maps.
         channels: C.
         limit: Largest radius that is looked for.
-        align: Sides of the input are multiples of it. Answers at all places between two multiples are looked at, since
-            strided layers see further from some than from others.
+        align: Sides of the input are multiples of it. Predictions at all places between two multiples are processed,
+            since strided layers see further from some than from others.
 
     Returns:
-        The radius in pixels, at most `align - 1` too large, or None where an answer depends on all within the limit
+        The radius in pixels, at most `align - 1` too large, or None where a prediction depends on all within the limit
         (global pooling, attention).
     """
     long = -(-(2 * limit + 1) // align) * align
-    # Both directions are looked at by themselves: a strip takes a small part of the memory of a square.
+    # Both directions are processed by themselves: a strip takes a small part of the memory of a square.
     short = min(long, max(2 * align, 64 // align * align))
     strips = ((1, (channels, long, short)), (2, (channels, short, long)))
     reaches = [_reach(module, shape, dim, align) for dim, shape in strips]
@@ -52,7 +52,7 @@ def receptive_field(module: nn.Module, channels: int = 3, limit: int = 256, alig
 
 
 def _reach(module: nn.Module, shape: tuple[int, int, int], dim: int, align: int) -> int | None:
-    """The same along one dimension of a picture of that shape."""
+    """The same along one dimension of an image of that shape."""
     parameter = next(module.parameters(), None)
     training = module.training
     module.eval()
@@ -62,13 +62,13 @@ def _reach(module: nn.Module, shape: tuple[int, int, int], dim: int, align: int)
     image.requires_grad_()
     try:
         with torch.enable_grad():
-            answer = module(image)
-            answer = answer if isinstance(answer, Tensor) else answer[0]
+            prediction = module(image)
+            prediction = prediction if isinstance(prediction, Tensor) else prediction[0]
             across = 3 - dim
-            middle = answer.select(1 + across, answer.shape[1 + across] // 2)
-            step = shape[dim] / answer.shape[1 + dim]
+            middle = prediction.select(1 + across, prediction.shape[1 + across] // 2)
+            step = shape[dim] / prediction.shape[1 + dim]
             number = max(1, round(align / step))
-            begin = answer.shape[1 + dim] // 2 - number // 2
+            begin = prediction.shape[1 + dim] // 2 - number // 2
             (gradient,) = torch.autograd.grad(middle.narrow(-1, begin, number).sum(), image)
     finally:
         module.train(training)
@@ -78,14 +78,14 @@ def _reach(module: nn.Module, shape: tuple[int, int, int], dim: int, align: int)
     first, last = int(touched[0]), int(touched[-1])
     if first == 0 or last == shape[dim] - 1:
         return None
-    centres = int(begin * step + step / 2), int((begin + number - 1) * step + step / 2)
-    return max(centres[1] - first, last - centres[0])
+    centers = int(begin * step + step / 2), int((begin + number - 1) * step + step / 2)
+    return max(centers[1] - first, last - centers[0])
 
 
 def architecture_reach(module: nn.Module, channels: int = 3, align: int = 1, limit: int = 512) -> int | None:
-    """What an architecture can see, whatever its weights have learnt and wherever they are (in a graph, say).
+    """What an architecture can see, whatever its weights have learned and wherever they are (in a graph, for example).
 
-    It is `receptive_field` of a copy with weights that are all positive: no path through it is cancelled or cut off.
+    It is `receptive_field` of a copy with weights that are all positive: no path through it is canceled or cut off.
 
     Args:
         module: See `receptive_field`; it is not changed.

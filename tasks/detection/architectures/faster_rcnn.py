@@ -1,4 +1,4 @@
-"""Faster R-CNN: the network itself is `visionkit.detection.two_stage`, which other tasks put heads on."""
+"""Faster R-CNN: the network itself is `visionkit.families.detection.two_stage`, which other tasks put heads on."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from visionkit.detection.architecture import TwoStage
-from visionkit.detection.boxes import gather_objects
-from visionkit.detection.select import Found, Thresholds
-from visionkit.detection.two_stage_loss import two_stage_losses
+from visionkit.families.detection.architecture import TwoStage
+from visionkit.families.detection.boxes import gather_objects
+from visionkit.families.detection.select import SelectedBoxes, Thresholds
+from visionkit.families.detection.two_stage_loss import two_stage_losses
 
 
 @dataclass(frozen=True)
@@ -22,5 +22,5 @@ class FasterRCNN(TwoStage):
         drawn = {"anchors": self.rpn_batch_size_per_image, "boxes": self.box_batch_size_per_image}
         return two_stage_losses(network, outputs, objects, training=network.training, **drawn)[0]
 
-    def decode(self, network: Any, outputs: Any, limits: Thresholds) -> list[Found]:
+    def decode(self, network: Any, outputs: Any, limits: Thresholds) -> list[SelectedBoxes]:
         return self.select(outputs, limits)

@@ -1,4 +1,4 @@
-"""FCOS (Tian et al., 2019): every place of every level predicts for itself, without anchors' shapes."""
+"""FCOS (Tian et al., 2019): every position of every level predicts for itself, without anchors' shapes."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 from tasks.detection.loss import gather, one_hot
 from visionkit.argument_types import at_least
 from visionkit.backbones import Backbone, Features
-from visionkit.detection.anchors import AnchorGrid
-from visionkit.detection.architecture import DetectionArchitecture
-from visionkit.detection.boxes import Objects, clip_boxes, decode_distances, gather_objects
-from visionkit.detection.heads import DenseHead, HeadNorm
-from visionkit.detection.select import Found, Thresholds, select_by_sigmoid
-from visionkit.nn.fpn import Extra, FPNNeck
+from visionkit.families.detection.anchors import AnchorGrid
+from visionkit.families.detection.architecture import DetectionArchitecture
+from visionkit.families.detection.boxes import Objects, clip_boxes, decode_distances, gather_objects
+from visionkit.families.detection.fpn import Extra, FPNNeck
+from visionkit.families.detection.heads import DetectionHead, HeadNorm
+from visionkit.families.detection.select import SelectedBoxes, Thresholds, select_by_sigmoid
 
 
 class FCOSOutputs(NamedTuple):
-    """Raw outputs of FCOS: those of `DenseOutputs`, and how far in the middle of its object each place lies.
+    """Raw outputs of FCOS: those of `DenseOutputs`, and how far in the middle of its object each position lies.
 
     Attributes:
         logits: (B, A, K).
         centerness: (B, A) logits.
-        boxes: (B, A, 4) float32 in input pixels, cut off at the picture.
+        boxes: (B, A, 4) float32 in input pixels, cut off at the image.
         counts: (L,) int64, places of each level, finest first.
         deltas: (B, A, 4), distances from the place to the four sides, in strides.
-        anchors: (A, 4) in input pixels, a square of one stride around each place.
+        anchors: (A, 4) in input pixels, a square of one stride around each position.
     """
 
     logits: Tensor
@@ -77,22 +77,22 @@ class FCOS(DetectionArchitecture):
     def losses(self, network: Any, outputs: Any, target: Any) -> dict[str, Tensor]:
         return fcos_losses(outputs, gather_objects(target, outputs.logits.device), self.center_radius)
 
-    def decode(self, network: Any, outputs: Any, limits: Thresholds) -> list[Found]:
+    def decode(self, network: Any, outputs: Any, limits: Thresholds) -> list[SelectedBoxes]:
         limits, counts = limits._replace(candidates=self.topk_candidates), outputs.counts.tolist()
         rows = zip(outputs.logits, outputs.boxes, outputs.centerness, strict=True)
         return [select_by_sigmoid(logits, boxes, counts, limits, middle) for logits, boxes, middle in rows]
 
 
 class FCOSNetwork(nn.Module):
-    """FCOS (Tian et al., 2019): every place of every level answers for itself, without anchors' shapes.
+    """FCOS (Tian et al., 2019): every position of every level predictions for itself, without anchors' shapes.
 
     Args:
         backbone: Gives a pyramid.
         classes: K.
         width: Channels of the levels.
         extra: Coarser levels on top of the backbone's, see `FPNNeck`.
-        convs: Of each tower of the head.
-        norm: Of the head.
+        convs: Number of convolutions of each tower of the head.
+        norm: Normalization layers of the head.
     """
 
     def __init__(
@@ -101,15 +101,15 @@ class FCOSNetwork(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.neck = FPNNeck(backbone.channels, width, extra)
-        self.head = DenseHead(width, classes, convs=convs, norm=norm, centerness=True)
+        self.head = DetectionHead(width, classes, convs=convs, norm=norm, centerness=True)
         self.anchors = AnchorGrid([(stride,) for stride in self.neck.strides])
 
     def forward(self, image: Tensor) -> FCOSOutputs:
-        """(B, C, H, W) normalised pictures to outputs at every place."""
+        """(B, C, H, W) normalized images to outputs at every position."""
         return self.read(self.backbone(image), (image.shape[-2], image.shape[-1]))
 
     def read(self, features: Features, size: tuple[int, int]) -> FCOSOutputs:
-        """The head's half: a backbone pass that other heads share is enough. `size` is the picture's."""
+        """The head's half: a backbone pass that other heads share is enough. `size` is the image's."""
         maps = list(self.neck(features.pyramid).values())
         logits, deltas, centerness = self.head(maps)
         assert centerness is not None
@@ -129,8 +129,8 @@ def fcos_losses(outputs: FCOSOutputs, objects: Objects, center_radius: float = 1
     classes = sigmoid_focal_loss(outputs.logits.float(), target, reduction="sum") / count
     predicted = decode_distances(deltas, anchors)
     overlap = generalized_box_iou_loss(predicted, boxes, reduction="none")
-    centre = (anchors[:, :2] + anchors[:, 2:]) / 2
-    reach = torch.cat([centre - boxes[..., :2], boxes[..., 2:] - centre], dim=-1).clamp(min=1e-3)
+    center = (anchors[:, :2] + anchors[:, 2:]) / 2
+    reach = torch.cat([center - boxes[..., :2], boxes[..., 2:] - center], dim=-1).clamp(min=1e-3)
     near = torch.minimum(reach[..., :2], reach[..., 2:]) / torch.maximum(reach[..., :2], reach[..., 2:])
     wanted = near.prod(dim=-1).sqrt()
     middle = F.binary_cross_entropy_with_logits(outputs.centerness.float(), wanted, reduction="none")
@@ -143,24 +143,26 @@ def fcos_losses(outputs: FCOSOutputs, objects: Objects, center_radius: float = 1
 
 
 def fcos_assign(objects: Objects, anchors: Tensor, center_radius: float = 1.5) -> tuple[Tensor, Tensor]:
-    """Which object each place learns: the smallest of those in whose middle it lies and whose size is its level's.
+    """Which object each position is assigned to.
+
+    The smallest of those in whose middle it lies and whose size is its level's.
 
     Args:
-        objects: Of the batch.
-        anchors: (A, 4), a square of one stride around each place.
+        objects: Target objects of the batch.
+        anchors: (A, 4), a square of one stride around each position.
         center_radius: A place is trained on an object whose center is nearer than so many strides.
 
     Returns:
         (B, A) index of the object and whether there is one.
     """
-    centre, stride = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2] - anchors[:, 0]
+    center, stride = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2] - anchors[:, 0]
     lowest = torch.where(stride <= stride.amin(), 0.0, 4 * stride)
     highest = torch.where(stride >= stride.amax(), torch.inf, 8 * stride)
     rows = []
     for boxes, valid in zip(objects.boxes, objects.valid, strict=True):
         middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-        away = (centre[:, None] - middle).abs().amax(dim=-1)
-        sides = torch.cat([centre[:, None] - boxes[:, :2], boxes[:, 2:] - centre[:, None]], dim=-1)
+        away = (center[:, None] - middle).abs().amax(dim=-1)
+        sides = torch.cat([center[:, None] - boxes[:, :2], boxes[:, 2:] - center[:, None]], dim=-1)
         reach = sides.amax(dim=-1)
         fits = (away < center_radius * stride[:, None]) & (sides.amin(dim=-1) > 0) & valid
         fits = fits & (reach > lowest[:, None]) & (reach < highest[:, None])

@@ -14,9 +14,9 @@ from tasks.detection.loss import gather, masked
 from tasks.detection.network import DenseOutputs
 from visionkit.argument_types import at_least
 from visionkit.backbones import Backbone, Features
-from visionkit.detection.architecture import DetectionArchitecture
-from visionkit.detection.boxes import Objects, clip_boxes, decode_shares, encode_shares, gather_objects
-from visionkit.detection.select import Found, Thresholds, select_by_class
+from visionkit.families.detection.architecture import DetectionArchitecture
+from visionkit.families.detection.boxes import Objects, clip_boxes, decode_fractions, encode_fractions, gather_objects
+from visionkit.families.detection.select import SelectedBoxes, Thresholds, select_by_class
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,14 @@ class Localizer(DetectionArchitecture):
     def losses(self, network: Any, outputs: Any, target: Any) -> dict[str, Tensor]:
         return localizer_losses(outputs, gather_objects(target, outputs.logits.device))
 
-    def decode(self, network: Any, outputs: Any, limits: Thresholds) -> list[Found]:
+    def decode(self, network: Any, outputs: Any, limits: Thresholds) -> list[SelectedBoxes]:
         limits = limits._replace(detections=1)
         probabilities = outputs.logits.float().softmax(dim=-1)[..., 1:]
         return [select_by_class(p, boxes, limits) for p, boxes in zip(probabilities, outputs.boxes, strict=True)]
 
 
 class LocalizerNetwork(nn.Module):
-    """Classification with localisation: what the one object of a picture is, and where, from the whole picture at once.
+    """Classification with localisation: what the one object of an image is, and where, from the whole image at once.
 
     The box is regressed beside the classes, as in OverFeat (Sermanet et al., 2014), from maps brought to a fixed grid.
 
@@ -76,17 +76,17 @@ class LocalizerNetwork(nn.Module):
         self.regressor = nn.Linear(width, 4)
 
     def forward(self, image: Tensor) -> DenseOutputs:
-        """(B, C, H, W) normalised pictures to a box each; its deltas are centre and sides as shares of the picture."""
+        """(B, C, H, W) normalized images to a box each; its deltas are center and sides as fractions of the image."""
         return self.read(self.backbone(image), (image.shape[-2], image.shape[-1]))
 
     def read(self, features: Features, size: tuple[int, int]) -> DenseOutputs:
-        """The head's half: a backbone pass that other heads share is enough. `size` is the picture's."""
+        """The head's half: a backbone pass that other heads share is enough. `size` is the image's."""
         levels = zip(self.lateral, features.pyramid.values(), strict=True)
         grids = [lateral(area_pooled(level, self.side)) for lateral, level in levels]
         hidden = self.hidden(torch.stack(grids).sum(dim=0).relu().flatten(1)).relu()
         deltas = self.regressor(hidden).float().sigmoid()[:, None]
         whole = torch.tensor([[0, 0, size[1], size[0]]], dtype=torch.float32, device=deltas.device)
-        boxes = clip_boxes(decode_shares(deltas.detach(), whole), size)
+        boxes = clip_boxes(decode_fractions(deltas.detach(), whole), size)
         return DenseOutputs(self.classifier(hidden)[:, None], boxes, torch.tensor([1]), deltas, whole)
 
 
@@ -95,11 +95,11 @@ def area_pooled(level: Tensor, side: int) -> Tensor:
 
     `adaptive_avg_pool2d` does that, but exports only where the sides divide; a product with two matrices always does.
     """
-    rows, columns = (_shares(length, side).to(level) for length in level.shape[-2:])
+    rows, columns = (_fractions(length, side).to(level) for length in level.shape[-2:])
     return torch.einsum("ih,bchw,jw->bcij", rows, level, columns)
 
 
-def _shares(length: int, side: int) -> Tensor:
+def _fractions(length: int, side: int) -> Tensor:
     """(side, length): how much each of `length` places counts in the mean of each of `side` equal cells."""
     edges = torch.arange(side + 1, dtype=torch.float32) * (length / side)
     place = torch.arange(length, dtype=torch.float32)
@@ -108,13 +108,13 @@ def _shares(length: int, side: int) -> Tensor:
 
 
 def localizer_losses(outputs: DenseOutputs, objects: Objects) -> dict[str, Tensor]:
-    """Cross entropy of the class and L1 loss of the box, in shares of the picture; of several objects the largest.
+    """Cross entropy of the class and L1 loss of the box, as fractions of the image; of several objects the largest.
 
-    A picture without an object teaches the background and no box.
+    An image without an object teaches the background and no box.
 
     Args:
-        outputs: (B, 1, ...) of `LocalizerNetwork`; its one anchor is the picture.
-        objects: Of the batch.
+        outputs: (B, 1, ...) of `LocalizerNetwork`; its one anchor is the image.
+        objects: Target objects of the batch.
     """
     deltas, whole = outputs.deltas, outputs.anchors
     assert deltas is not None and whole is not None
@@ -123,7 +123,7 @@ def localizer_losses(outputs: DenseOutputs, objects: Objects) -> dict[str, Tenso
     there = objects.valid.any(dim=1)
     box = gather(objects.boxes, index)
     labels = torch.where(there, 1 + gather(objects.labels, index)[:, 0], 0)
-    distance = (deltas - encode_shares(box, whole)).abs().sum(dim=-1)
+    distance = (deltas - encode_fractions(box, whole)).abs().sum(dim=-1)
     return {
         "classes": F.cross_entropy(outputs.logits[:, 0].float(), labels),
         "boxes": masked(distance, there[:, None]).sum() / there.sum().clamp(min=1),

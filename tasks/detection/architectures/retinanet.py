@@ -15,12 +15,20 @@ from tasks.detection.loss import gather, masked, one_hot
 from tasks.detection.network import DenseOutputs
 from visionkit.argument_types import at_least
 from visionkit.backbones import Backbone, Features
-from visionkit.detection.anchors import AnchorGrid
-from visionkit.detection.architecture import DetectionArchitecture
-from visionkit.detection.boxes import Objects, Weights, clip_boxes, decode_boxes, encode_boxes, gather_objects, match
-from visionkit.detection.heads import DenseHead, HeadNorm
-from visionkit.detection.select import Found, Thresholds, select_by_sigmoid
-from visionkit.nn.fpn import Extra, FPNNeck
+from visionkit.families.detection.anchors import AnchorGrid
+from visionkit.families.detection.architecture import DetectionArchitecture
+from visionkit.families.detection.boxes import (
+    Objects,
+    Weights,
+    clip_boxes,
+    decode_boxes,
+    encode_boxes,
+    gather_objects,
+    match,
+)
+from visionkit.families.detection.fpn import Extra, FPNNeck
+from visionkit.families.detection.heads import DetectionHead, HeadNorm
+from visionkit.families.detection.select import SelectedBoxes, Thresholds, select_by_sigmoid
 
 WEIGHTS: Weights = (1.0, 1.0, 1.0, 1.0)
 
@@ -66,22 +74,22 @@ class RetinaNet(DetectionArchitecture):
     def losses(self, network: Any, outputs: Any, target: Any) -> dict[str, Tensor]:
         return retinanet_losses(outputs, gather_objects(target, outputs.logits.device))
 
-    def decode(self, network: Any, outputs: Any, limits: Thresholds) -> list[Found]:
+    def decode(self, network: Any, outputs: Any, limits: Thresholds) -> list[SelectedBoxes]:
         limits, counts = limits._replace(candidates=self.topk_candidates), outputs.counts.tolist()
         rows = zip(outputs.logits, outputs.boxes, repeat(None), strict=False)
         return [select_by_sigmoid(logits, boxes, counts, limits, middle) for logits, boxes, middle in rows]
 
 
 class RetinaNetNetwork(nn.Module):
-    """RetinaNet (Lin et al., 2017): nine anchors a place, focal loss.
+    """RetinaNet (Lin et al., 2017): nine anchors per place, focal loss.
 
     Args:
         backbone: Gives a pyramid.
         classes: K.
         width: Channels of the levels.
         extra: Coarser levels on top of the backbone's, see `FPNNeck`.
-        convs: Of each tower of the head.
-        norm: Of the head; the published one has none.
+        convs: Number of convolutions of each tower of the head.
+        norm: Normalization layers of the head; the published one has none.
         anchor_scale: Side of the smallest anchor of a level, in strides.
         ratios: Heights over widths of the anchors.
     """
@@ -102,14 +110,14 @@ class RetinaNetNetwork(nn.Module):
         self.backbone = backbone
         self.neck = FPNNeck(backbone.channels, width, extra)
         self.anchors = AnchorGrid(octaves(self.neck.strides, anchor_scale), ratios)
-        self.head = DenseHead(width, classes, self.anchors.per_place, convs=convs, norm=norm)
+        self.head = DetectionHead(width, classes, self.anchors.per_place, convs=convs, norm=norm)
 
     def forward(self, image: Tensor) -> DenseOutputs:
-        """(B, C, H, W) normalised pictures to outputs at every anchor."""
+        """(B, C, H, W) normalized images to outputs at every anchor."""
         return self.read(self.backbone(image), (image.shape[-2], image.shape[-1]))
 
     def read(self, features: Features, size: tuple[int, int]) -> DenseOutputs:
-        """The head's half: a backbone pass that other heads share is enough. `size` is the picture's."""
+        """The head's half: a backbone pass that other heads share is enough. `size` is the image's."""
         maps = list(self.neck(features.pyramid).values())
         logits, deltas, _ = self.head(maps)
         anchors, counts = self.anchors(maps, size)
@@ -124,7 +132,7 @@ def octaves(strides: Sequence[int], scale: float) -> list[tuple[int, int, int]]:
 
 
 def retinanet_losses(outputs: DenseOutputs, objects: Objects) -> dict[str, Tensor]:
-    """Focal loss of the classes and L1 loss of the deltas, each a mean over pictures (Lin et al., 2017)."""
+    """Focal loss of the classes and L1 loss of the deltas, each a mean over images (Lin et al., 2017)."""
     deltas, anchors = outputs.deltas, outputs.anchors
     assert deltas is not None and anchors is not None
     found = match(objects, anchors, 0.5, 0.4, low_quality=True)

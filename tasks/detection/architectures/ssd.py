@@ -13,12 +13,20 @@ from tasks.detection.loss import gather, masked
 from tasks.detection.network import DenseOutputs
 from visionkit.argument_types import at_least
 from visionkit.backbones import Backbone, Features
-from visionkit.detection.anchors import DefaultBoxes
-from visionkit.detection.architecture import DetectionArchitecture
-from visionkit.detection.boxes import Objects, Weights, clip_boxes, decode_boxes, encode_boxes, gather_objects, match
-from visionkit.detection.heads import LevelHeads
-from visionkit.detection.select import Found, Thresholds, select_by_class
-from visionkit.nn.ssd_neck import SSD300Neck, SSDNeck
+from visionkit.families.detection.anchors import DefaultBoxes
+from visionkit.families.detection.architecture import DetectionArchitecture
+from visionkit.families.detection.boxes import (
+    Objects,
+    Weights,
+    clip_boxes,
+    decode_boxes,
+    encode_boxes,
+    gather_objects,
+    match,
+)
+from visionkit.families.detection.heads import LevelHeads
+from visionkit.families.detection.select import SelectedBoxes, Thresholds, select_by_class
+from visionkit.families.detection.ssd_neck import SSD300Neck, SSDNeck
 
 WEIGHTS: Weights = (10.0, 10.0, 5.0, 5.0)
 
@@ -57,7 +65,7 @@ class SSD(DetectionArchitecture):
     def losses(self, network: Any, outputs: Any, target: Any) -> dict[str, Tensor]:
         return ssd_losses(outputs, gather_objects(target, outputs.logits.device))
 
-    def decode(self, network: Any, outputs: Any, limits: Thresholds) -> list[Found]:
+    def decode(self, network: Any, outputs: Any, limits: Thresholds) -> list[SelectedBoxes]:
         limits = limits._replace(candidates=self.topk_candidates)
         probabilities = outputs.logits.float().softmax(dim=-1)[..., 1:]
         return [select_by_class(p, boxes, limits) for p, boxes in zip(probabilities, outputs.boxes, strict=True)]
@@ -71,7 +79,7 @@ class SSDNetwork(nn.Module):
         classes: K.
         width: Channels of the levels.
         levels: Number of them.
-        published: The SSD300 that was published: wants VGG-16 with strides 8 and 16, and pictures of 300x300.
+        published: The SSD300 that was published: needs VGG-16 with strides 8 and 16, and images of 300x300.
     """
 
     def __init__(
@@ -94,11 +102,11 @@ class SSDNetwork(nn.Module):
         self.head = LevelHeads(self.neck.widths, 1 + classes, self.anchors.per_place)
 
     def forward(self, image: Tensor) -> DenseOutputs:
-        """(B, C, H, W) normalised pictures to outputs at every default box."""
+        """(B, C, H, W) normalized images to outputs at every default box."""
         return self.read(self.backbone(image), (image.shape[-2], image.shape[-1]))
 
     def read(self, features: Features, size: tuple[int, int]) -> DenseOutputs:
-        """The head's half: a backbone pass that other heads share is enough. `size` is the picture's."""
+        """The head's half: a backbone pass that other heads share is enough. `size` is the image's."""
         maps = list(self.neck(features.pyramid).values())
         logits, deltas = self.head(maps)
         anchors, counts = self.anchors(maps, size)
@@ -107,7 +115,7 @@ class SSDNetwork(nn.Module):
 
 
 def scales(levels: int) -> list[float]:
-    """Sides of the squares as fractions of the picture: 0.07 on the finest level, then evenly from 0.15 to 1.05."""
+    """Sides of the squares as fractions of the image: 0.07 on the finest level, then evenly from 0.15 to 1.05."""
     rest = max(1, levels - 1)
     return [0.07] + [0.15 + 0.9 * k / rest for k in range(levels)]
 
@@ -122,7 +130,7 @@ def ssd_losses(outputs: DenseOutputs, objects: Objects) -> dict[str, Tensor]:
     distance = F.smooth_l1_loss(deltas.float(), wanted, reduction="none").sum(dim=-1)
     labels = torch.where(found.positive, 1 + gather(objects.labels, found.partner), 0)
     entropy = F.cross_entropy(outputs.logits.float().transpose(1, 2), labels, reduction="none")
-    # A picture without objects still teaches that nothing is there.
+    # An image without objects still teaches that nothing is there.
     hardest = (NEGATIVES * found.positive.sum(dim=1, keepdim=True)).clamp(min=NEGATIVES)
     order = torch.where(found.positive, -torch.inf, entropy.detach()).argsort(dim=1, descending=True).argsort(dim=1)
     background = (order < hardest) & ~found.positive

@@ -1,4 +1,7 @@
-"""Mask R-CNN (He et al., 2017): Faster R-CNN, whose network is `visionkit.detection.two_stage`, with a mask head."""
+"""Mask R-CNN (He et al., 2017).
+
+Faster R-CNN, whose network is `visionkit.families.detection.two_stage`, with a mask head.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ from tasks.instance_segmentation.loss import mask_rcnn_losses
 from tasks.instance_segmentation.postprocess import FoundMasks
 from visionkit.argument_types import at_least
 from visionkit.backbones import Backbone
-from visionkit.detection.architecture import TwoStage
-from visionkit.detection.select import Thresholds
-from visionkit.detection.two_stage import Pooling, RoIPyramid, TwoStageNetwork, two_stage_outputs
+from visionkit.families.detection.architecture import TwoStage
+from visionkit.families.detection.select import Thresholds
+from visionkit.families.detection.two_stage import Pooling, RoIPyramid, TwoStageNetwork, two_stage_outputs
 from visionkit.nn.norms import HeadNorm, head_norm
 
 
@@ -51,13 +54,13 @@ class MaskRCNN(TwoStage):
     def losses(self, network: Any, outputs: Any, target: Any) -> dict[str, Tensor]:
         return mask_rcnn_losses(network, outputs, target, self, self.mask_batch_size, network.training)
 
-    def decode(  # type: ignore[override]  # its task wants masks too
+    def decode(  # type: ignore[override]  # its task needs masks too
         self, network: Any, outputs: Any, limits: Thresholds, ask: Callable[..., Tensor], threshold: float
     ) -> list[FoundMasks]:
         """Boxes and small masks in input pixels, highest-scoring first.
 
         Args:
-            network: That `build` made.
+            network: Network that `build` made.
             outputs: What it returned.
             limits: Which boxes are returned.
             ask: Runs the mask head, wherever it runs.
@@ -69,7 +72,7 @@ class MaskRCNN(TwoStage):
         )
         labels = torch.cat([each.labels for each in found])
         logits = ask(*network.maps_of(outputs), rois)
-        # Of the K masks of a box only that of its class is wanted: the others need no exponential.
+        # Of the K masks of a box only that of its class is required: the others need no exponential.
         side = logits.shape[-1]
         masks = logits.gather(1, labels[:, None, None, None].expand(-1, 1, side, side))[:, 0].float().sigmoid()
         parts = masks.split([len(each.boxes) for each in found])
@@ -77,16 +80,16 @@ class MaskRCNN(TwoStage):
 
 
 class MaskHead(nn.Module):
-    """Four convolutions and an enlargement: one small mask a class for each box (He et al., 2017); torchvision's.
+    """Four convolutions and an enlargement: one small mask per class for each box (He et al., 2017); torchvision's.
 
     Args:
-        strides: Of the levels that boxes are cut from.
+        strides: Strides of the levels that boxes are cut from.
         width: Their channels.
         classes: K.
         hidden: Channels of the convolutions.
         pooling: See `RoIPyramid`.
         canonical: See `RoIPyramid`.
-        norm: Of the convolutions, see `visionkit.nn.norms.head_norm`.
+        norm: Normalization layers of the convolutions, see `visionkit.nn.norms.head_norm`.
     """
 
     side = 14
@@ -107,5 +110,5 @@ class MaskHead(nn.Module):
         self.predictor = MaskRCNNPredictor(hidden, hidden, classes)
 
     def forward(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
-        """Boxes (R, 5), the number of the picture first, to logits (R, K, 28, 28)."""
+        """Boxes (R, 5), the number of the image first, to logits (R, K, 28, 28)."""
         return cast(Tensor, self.predictor(self.layers(self.pool(maps, rois))))

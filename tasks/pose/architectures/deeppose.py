@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from tasks.pose.architecture import PoseArchitecture, PoseLimits
-from tasks.pose.loss import place_losses, single_persons
+from tasks.pose.loss import place_losses, single_people
 from tasks.pose.network import PlaceNetwork, PlaceOutputs
-from tasks.pose.postprocess import FoundPersons, persons_of_places
+from tasks.pose.postprocess import PoseCandidates, people_of_places
 from visionkit.argument_types import at_least
 from visionkit.backbones import Backbone
 from visionkit.errors import UsageError
@@ -45,12 +45,12 @@ class DeepPose(PoseArchitecture):
         return PlaceOutputs
 
     def build(self, backbone: Backbone, skeleton: Skeleton, spec: InputSpec) -> PlaceNetwork:
-        if spec.fit == "native":
-            raise UsageError("model.input.fit native: deeppose wants one size; choose stretch or letterbox")
-        return PlaceNetwork(backbone, spec.size, len(skeleton), skeleton.mirror, self.stages, 2 * self.width)
+        if spec.resize_mode == "native":
+            raise UsageError("model.input.resize_mode native: deeppose needs one size; choose stretch or letterbox")
+        return PlaceNetwork(backbone, spec.size, len(skeleton), skeleton.flip_indices, self.stages, 2 * self.width)
 
     def losses(self, network: Any, outputs: Any, target: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        return place_losses(outputs, single_persons(target, network.joints, outputs[0].device), network.size)
+        return place_losses(outputs, single_people(target, network.keypoints, outputs[0].device), network.size)
 
-    def decode(self, network: Any, outputs: Any, limits: PoseLimits) -> list[FoundPersons]:
-        return persons_of_places(outputs, network.size)
+    def decode(self, network: Any, outputs: Any, limits: PoseLimits) -> list[PoseCandidates]:
+        return people_of_places(outputs, network.size)

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from tasks.pose.architecture import PoseArchitecture, PoseLimits
-from tasks.pose.codec import Decoding, Encoding
-from tasks.pose.loss import heatmap_losses, offset_losses, single_persons
+from tasks.pose.loss import heatmap_losses, offset_losses, single_people
 from tasks.pose.network import DeconvDecoder, HeatmapNetwork, HeatmapOutputs, OffsetOutputs, StagedHead
-from tasks.pose.postprocess import FoundPersons, persons_of_maps, persons_of_offsets
+from tasks.pose.postprocess import PoseCandidates, people_of_maps, people_of_offsets
 from visionkit.argument_types import at_least
 from visionkit.backbones import Backbone
+from visionkit.families.keypoints.heatmaps import Decoding, Encoding
 from visionkit.geometry import InputSpec
 from visionkit.skeleton import Skeleton
 
@@ -83,20 +83,20 @@ class SimpleBaseline(OfMaps):
         return StagedHead(channels, outputs)
 
     def build(self, backbone: Backbone, skeleton: Skeleton, spec: InputSpec) -> HeatmapNetwork:
-        vectors = [(number, 1.0) for number in skeleton.mirror] if self.encoding == "udp" else []
+        vectors = [(number, 1.0) for number in skeleton.flip_indices] if self.encoding == "udp" else []
         decoder = DeconvDecoder(backbone.channels[backbone.strides[-1]], self.width, self.deconvs)
         head = self.head(decoder.channels, len(skeleton) + 2 * len(vectors))
-        return HeatmapNetwork(backbone, decoder, head, skeleton.mirror, vectors, OffsetOutputs)
+        return HeatmapNetwork(backbone, decoder, head, skeleton.flip_indices, vectors, OffsetOutputs)
 
     def losses(self, network: Any, outputs: Any, target: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        persons = single_persons(target, network.joints, outputs[0].device)
+        people = single_people(target, network.keypoints, outputs[0].device)
         of_maps = offset_losses if self.encoding == "udp" else heatmap_losses
-        return of_maps(outputs, persons, self.cell, self.sigma)
+        return of_maps(outputs, people, self.cell, self.sigma)
 
-    def decode(self, network: Any, outputs: Any, limits: PoseLimits) -> list[FoundPersons]:
+    def decode(self, network: Any, outputs: Any, limits: PoseLimits) -> list[PoseCandidates]:
         if self.encoding == "udp":
-            return persons_of_offsets(outputs, self.cell, self.sigma)
-        return persons_of_maps(outputs, self.cell, limits.decoding or self.decoding)
+            return people_of_offsets(outputs, self.cell, self.sigma)
+        return people_of_maps(outputs, self.cell, limits.decoding or self.decoding)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Keypoint R-CNN (He et al., 2017): Mask R-CNN's two stages with a head of heatmaps; torchvision's parts.
 
-A box's keypoint is one cell out of 56 x 56 stretched over it, learnt as a class among cells.
+A box's keypoint is one cell out of 56 x 56 stretched over it, learned as a class among cells.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, Keypoi
 from torchvision.models.detection.roi_heads import heatmaps_to_keypoints, keypointrcnn_loss
 
 from tasks.pose.architecture import PoseArchitecture, PoseLimits
-from tasks.pose.loss import check_joints
-from tasks.pose.postprocess import FoundPersons
+from tasks.pose.loss import check_keypoint_count
+from tasks.pose.postprocess import PoseCandidates
 from visionkit.backbones import Backbone
 from visionkit.backbones.weights import download
-from visionkit.detection.architecture import TwoStage
-from visionkit.detection.boxes import gather_objects
-from visionkit.detection.public import IMAGENET, convert, read_weights
-from visionkit.detection.select import Thresholds
-from visionkit.detection.two_stage import Pooling, RoIPyramid, TwoStageNetwork, two_stage_outputs, with_picture
-from visionkit.detection.two_stage_loss import two_stage_losses
 from visionkit.errors import CheckpointError
+from visionkit.families.detection.architecture import TwoStage
+from visionkit.families.detection.boxes import gather_objects
+from visionkit.families.detection.public import IMAGENET, convert, read_weights
+from visionkit.families.detection.select import Thresholds
+from visionkit.families.detection.two_stage import Pooling, RoIPyramid, TwoStageNetwork, two_stage_outputs, with_image
+from visionkit.families.detection.two_stage_loss import two_stage_losses
 from visionkit.geometry import InputSpec
 from visionkit.skeleton import Skeleton
 
 PUBLIC = "keypointrcnn_resnet50_fpn"
-SURE_LOGIT = 2.0
+CONFIDENT_LOGIT = 2.0
 """Logit of a peak whose score is one half: from it on Detectron draws a joint."""
 
 
 class KeypointHead(nn.Module):
-    """Eight convolutions and an enlargement: one map a joint for each box.
+    """Eight convolutions and an enlargement: one map per keypoint for each box.
 
     Args:
-        strides: Of the levels that boxes are cut from.
+        strides: Strides of the levels that boxes are cut from.
         width: Their channels.
-        joints: K.
+        keypoints: K.
         hidden: Channels of the convolutions.
         pooling: See `RoIPyramid`.
         canonical: See `RoIPyramid`.
@@ -49,15 +49,15 @@ class KeypointHead(nn.Module):
     side = 14
 
     def __init__(
-        self, strides: Sequence[int], width: int, joints: int, hidden: int, pooling: Pooling, canonical: float
+        self, strides: Sequence[int], width: int, keypoints: int, hidden: int, pooling: Pooling, canonical: float
     ) -> None:
         super().__init__()
         self.pool = RoIPyramid(strides, self.side, pooling, canonical)
         self.layers = KeypointRCNNHeads(width, (hidden,) * 8)
-        self.predictor = KeypointRCNNPredictor(hidden, joints)
+        self.predictor = KeypointRCNNPredictor(hidden, keypoints)
 
     def forward(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
-        """Boxes (R, 5), the number of the picture first, to logits (R, K, 56, 56)."""
+        """Boxes (R, 5), the number of the image first, to logits (R, K, 56, 56)."""
         return cast(Tensor, self.predictor(self.layers(self.pool(maps, rois))))
 
 
@@ -89,27 +89,27 @@ class KeypointRCNN(TwoStage, PoseArchitecture):
         width, hidden, size = self.neck_channels, self.keypoint_hidden, self.canonical_box_size
         head = KeypointHead(backbone.strides, width, len(skeleton), hidden, self.pooling, size)
         network = self.assemble(backbone, 1, head)
-        network.joints = len(skeleton)
+        network.keypoints = len(skeleton)
         return network
 
     def losses(self, network: Any, outputs: Any, target: Any) -> dict[str, Tensor]:
-        return keypoint_rcnn_losses(network, outputs, target, self, network.joints, network.training)
+        return keypoint_rcnn_losses(network, outputs, target, self, network.keypoints, network.training)
 
-    def decode(self, network: Any, outputs: Any, limits: PoseLimits) -> list[FoundPersons]:  # type: ignore[override]
-        found = self.select(outputs, Thresholds().given(None, None, limits.max_persons))
+    def decode(self, network: Any, outputs: Any, limits: PoseLimits) -> list[PoseCandidates]:  # type: ignore[override]
+        found = self.select(outputs, Thresholds().given(None, None, limits.max_people))
         rois = torch.cat(
             [torch.cat([torch.full_like(each.boxes[:, :1], k), each.boxes], 1) for k, each in enumerate(found)]
         )
-        joints = network.joints
+        keypoints = network.keypoints
         if len(rois):
             logits = (limits.second or network.second_stage())(*network.maps_of(outputs), rois).float()
             places, heights = heatmaps_to_keypoints(logits, rois[:, 1:])
         else:
-            places, heights = rois.new_zeros(0, joints, 3), rois.new_zeros(0, joints)
-        scores = (heights - SURE_LOGIT).sigmoid()
+            places, heights = rois.new_zeros(0, keypoints, 3), rois.new_zeros(0, keypoints)
+        scores = (heights - CONFIDENT_LOGIT).sigmoid()
         counts = [len(each.boxes) for each in found]
         parts = zip(found, places[..., :2].split(counts), scores.split(counts), strict=True)
-        return [FoundPersons(xy, joint_scores, each.scores, each.boxes) for each, xy, joint_scores in parts]
+        return [PoseCandidates(xy, keypoint_scores, each.scores, each.boxes) for each, xy, keypoint_scores in parts]
 
 
 def keypoint_rcnn_losses(
@@ -117,12 +117,12 @@ def keypoint_rcnn_losses(
     outputs: Any,
     target: Sequence[Mapping[str, Any]],
     settings: TwoStage,
-    joints: int,
+    keypoints: int,
     training: bool,
 ) -> dict[str, Tensor]:
-    """Those of Faster R-CNN, and a cross entropy over the cells of each labelled joint of the positive boxes."""
+    """Those of Faster R-CNN, and a cross entropy over the cells of each labeled keypoint of the positive boxes."""
     for each in target:
-        check_joints(each["keypoints"], joints)
+        check_keypoint_count(each["keypoints"], keypoints)
     objects = gather_objects(target, outputs.logits.device)
     terms, sampled = two_stage_losses(
         network,
@@ -132,14 +132,14 @@ def keypoint_rcnn_losses(
         anchors=settings.rpn_batch_size_per_image,
         boxes=settings.box_batch_size_per_image,
     )
-    index, boxes = sampled.partner.flatten(), with_picture(sampled.boxes)
+    index, boxes = sampled.partner.flatten(), with_image(sampled.boxes)
     rows = sampled.positive.flatten().nonzero().squeeze(1)
     rois, partners = boxes[rows], index[rows]
     logits = network.read_rois(outputs, rois).float()
     places = [each["keypoints"].to(rois.device).float() for each in target]
     own = [(rois[:, 0] == number).nonzero().squeeze(1) for number in range(len(target))]
     kept = [number for number, each in enumerate(own) if len(each)]
-    # A labelled joint outside the box belongs to no cell of it, which torchvision's function leaves out.
+    # A labeled keypoint outside the box belongs to no cell of it, which torchvision's function leaves out.
     terms["keypoints"] = (
         keypointrcnn_loss(
             logits.contiguous(),  # it views them flat; in channels-last memory they cannot be
@@ -162,7 +162,7 @@ def public_arguments() -> dict[str, Any]:
         "classes": ("person",),
         "backbone_norm": "frozen",
         "norm_eps": 0.0,
-        "input": InputSpec(size=(1024, 1024), fit="letterbox"),
+        "input": InputSpec(size=(1024, 1024), resize_mode="letterbox"),
     }
 
 

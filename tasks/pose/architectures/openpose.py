@@ -1,4 +1,4 @@
-"""OpenPose (Cao et al., 2017): maps of keypoints and fields along limbs, for all persons of an image."""
+"""OpenPose (Cao et al., 2017): maps of keypoints and fields along limbs, for all people of an image."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 
 from tasks.pose.architecture import PoseLimits
 from tasks.pose.architectures.heatmaps import OfMaps
-from tasks.pose.fields import MAX_PERSONS, read_persons
+from tasks.pose.fields import MAX_PEOPLE, read_people
 from tasks.pose.loss import field_losses
-from tasks.pose.network import DeconvDecoder, FieldOutputs, HeatmapNetwork, StagedHead, mirrored_limbs
-from tasks.pose.postprocess import FoundPersons
+from tasks.pose.network import DeconvDecoder, FieldOutputs, HeatmapNetwork, StagedHead, flipped_limbs
+from tasks.pose.postprocess import PoseCandidates
 from visionkit.argument_types import at_least
 from visionkit.backbones import Backbone
 from visionkit.errors import UsageError
@@ -51,25 +51,25 @@ class OpenPose(OfMaps):
         return FieldOutputs
 
     def build(self, backbone: Backbone, skeleton: Skeleton, spec: InputSpec) -> HeatmapNetwork:
-        limbs, mirror = skeleton.limbs, skeleton.mirror
+        limbs, flip_indices = skeleton.limbs, skeleton.flip_indices
         if not limbs:
-            raise UsageError(f"skeleton {skeleton.name}: openpose wants edges; give it some, or another network")
-        vectors = mirrored_limbs(limbs, mirror)
+            raise UsageError(f"skeleton {skeleton.name}: openpose needs edges; give it some, or another network")
+        vectors = flipped_limbs(limbs, flip_indices)
         decoder = DeconvDecoder(backbone.channels[backbone.strides[-1]], self.width, self.deconvs)
         outputs = len(skeleton) + 2 * len(limbs)
         sizes = self.stages, self.stage_width, self.stage_convs, self.stage_kernel
         head = StagedHead(decoder.channels, outputs, *sizes)
         same = [(number, 1.0) for number in range(len(limbs))]
-        network = HeatmapNetwork(backbone, decoder, head, mirror, vectors or same, FieldOutputs)
+        network = HeatmapNetwork(backbone, decoder, head, flip_indices, vectors or same, FieldOutputs)
         network.limbs = tuple(limbs)
         return network
 
     def losses(self, network: Any, outputs: Any, target: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         return field_losses(outputs, target, network.limbs, self.cell, self.sigma, self.limb_width)
 
-    def decode(self, network: Any, outputs: Any, limits: PoseLimits) -> list[FoundPersons]:
-        how, most = limits.decoding or self.decoding, limits.max_persons or MAX_PERSONS
+    def decode(self, network: Any, outputs: Any, limits: PoseLimits) -> list[PoseCandidates]:
+        how, most = limits.decoding or self.decoding, limits.max_people or MAX_PEOPLE
         return [
-            read_persons(maps, fields, network.limbs, self.cell, decoding=how, max_persons=most)
+            read_people(maps, fields, network.limbs, self.cell, decoding=how, max_people=most)
             for maps, fields in zip(outputs.heatmaps[:, -1], outputs.fields[:, -1], strict=True)
         ]

@@ -107,7 +107,7 @@ FAMILIES: dict[str, tuple[str, int]] = {
     "xcit": ("xcit_nano_12_p8_224", 64),
 }
 
-# One of every kind that is built or classifies in a way of its own; all others are variations, run by `make slow`.
+# One of every type that is built or classifies in a way of its own; all others are variations, run by `make slow`.
 KINDS = frozenset(
     {
         "byobnet",  # plain convolutions

@@ -1,4 +1,4 @@
-"""Every family of timm classifies, forward and backward; one of every kind in `make test`, all in `make slow`."""
+"""Every family of timm classifies, forward and backward; one of every type in `make test`, all in `make slow`."""
 
 from __future__ import annotations
 

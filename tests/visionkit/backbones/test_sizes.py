@@ -32,7 +32,7 @@ def runs(name: str, size: tuple[int, int]) -> bool:
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext", "test_efficientnet", "lenet5"])
 @pytest.mark.parametrize("size", [(64, 64), (100, 130), (96, 128), (33, 7)])
-def test_the_pass_without_weights_says_what_the_network_does(name, size):
+def test_the_pass_without_weights_states_what_the_network_does(name, size):
     assert Trial(name, {}).takes(size) == runs(name, size)
 
 
@@ -52,7 +52,7 @@ def test_a_size_that_does_not_divide_is_refused_with_the_nearest(name, size):
         assert abs(int(height) - size[0]) + abs(int(width) - size[1]) <= 64
 
 
-def test_a_network_for_squares_is_told_of_squares():
+def test_a_network_for_squares_is_warned_of_squares():
     with pytest.raises(UsageError, match=r"the nearest sizes that work are \[100,100\]"):
         Backbone("convit_tiny", image_size=(100, 130))
 
@@ -70,7 +70,7 @@ def test_what_is_wrong_beside_the_size_keeps_its_own_message():
 
 
 def test_every_task_refuses_when_it_is_built():
-    spec = InputSpec(size=(100, 130), fit="stretch")
+    spec = InputSpec(size=(100, 130), resize_mode="stretch")
     with pytest.raises(UsageError, match="cannot take images of 100x130"):
         ClassificationTask("test_vit", classes=["a", "b"], input=spec)
     with pytest.raises(UsageError, match="cannot take images of 100x130"):
@@ -79,7 +79,7 @@ def test_every_task_refuses_when_it_is_built():
 
 @pytest.mark.parametrize("name", ["test_vit", "test_resnet"])
 def test_label_maps_take_any_size_because_they_are_continued(name):
-    spec = InputSpec(size=(50, 70), fit="stretch")
+    spec = InputSpec(size=(50, 70), resize_mode="stretch")
     task = SemanticSegmentationTask(name, decoder="fpn", classes=["a", "b"], input=spec).eval()
     with torch.no_grad():
         assert len(task(torch.zeros(1, 3, 50, 70, dtype=torch.uint8)).logits) == 1

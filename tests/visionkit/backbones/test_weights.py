@@ -1,4 +1,4 @@
-"""Public weights: from the cache without asking anybody, otherwise a quick and clear answer."""
+"""Public weights: from the cache without asking anybody, otherwise a quick and clear prediction."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _fault(name: str) -> str:
     return message
 
 
-def test_offline_says_which_file_which_cache_and_what_to_do() -> None:
+def test_offline_states_which_file_which_cache_and_what_to_do() -> None:
     message = _fault("test_resnet")
     for part in (
         "model.safetensors",
@@ -90,14 +90,14 @@ def test_a_refused_connection_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -
     assert "refused" in _fault("test_resnet")
 
 
-def test_a_server_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_never_predictions_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         message = _fault("test_resnet")
-    assert "timed out" in message or "no answer" in message
+    assert "timed out" in message or "no prediction" in message
 
 
 def test_weights_behind_a_plain_address_are_downloaded_once(
@@ -123,6 +123,6 @@ def test_weights_behind_a_plain_address_are_downloaded_once(
     assert _from_url("a name", address) == path  # nobody serves it any more
 
 
-def test_networks_without_public_weights_say_so() -> None:
+def test_networks_without_public_weights_state_so() -> None:
     with pytest.raises(UsageError, match="no public weights"):
         Backbone("resnet9", pretrained=True)

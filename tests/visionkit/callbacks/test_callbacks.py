@@ -188,7 +188,7 @@ def test_mixed_numbers_differ_in_about_half_of_their_bits() -> None:
     assert mixed(1, 0) != mixed(0, 1)
 
 
-def test_parts_begin_to_learn_at_their_epoch(tmp_path: Path) -> None:
+def test_parts_begin_to_train_at_their_epoch(tmp_path: Path) -> None:
     task, early = tiny_task(), "backbone.model.conv1"
     snapshots: list[dict[str, torch.Tensor]] = []
 

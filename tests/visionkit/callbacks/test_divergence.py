@@ -234,7 +234,7 @@ class Ranks:
             return max(row[step - 2] for row in self.values) if step > 1 else 0
 
         def now(value: int) -> int:
-            # What the other process will say of this step: here its count goes on as this one's does.
+            # What the other process will state of this step: here its count goes on as this one's does.
             self.values[rank].append(value)
             other = self.values[1 - rank]
             step = len(self.values[rank])

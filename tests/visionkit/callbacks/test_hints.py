@@ -1,4 +1,4 @@
-"""What the terminal says of a training's length."""
+"""What the terminal states about a training's length."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ OUT = "images out (--data.drop_last false takes them)"
 
 def test_epochs_of_few_steps_are_reported_with_a_batch_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trainer = fit(tmp_path, [Hints()])
-    told = capsys.readouterr().err
+    message = capsys.readouterr().err
     steps = int(trainer.num_training_batches)
     if steps < 10:
-        assert f"an epoch has only {steps} step" in told and "--data.batch_size" in told
+        assert f"an epoch has only {steps} step" in message and "--data.batch_size" in message
     fit(tmp_path, [Hints()], limit_train_batches=2)
     assert "an epoch has only" not in capsys.readouterr().err, "who cuts it knows it"
 

@@ -52,7 +52,7 @@ def test_any_values_give_a_chart(values):
     draw_panel(Panel("t", "x", "y", []))
 
 
-def test_a_matrix_has_its_largest_share_darkest():
+def test_a_matrix_has_its_largest_fraction_darkest():
     counts = np.array([[9, 1], [2, 8]])
     image = draw_matrix("t", ["cat", "dog"], ["cat", "dog"], counts)
     darkest = close(image, tuple((255 - 0.9 * (255 - np.array(COLORS[0]))).round().astype(int)))

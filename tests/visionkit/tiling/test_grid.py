@@ -1,4 +1,4 @@
-"""Windows that cover, weights that add up to one, and a tiled answer that is the whole picture's."""
+"""Tiles that cover, weights that add up to one, and a tiled prediction that is the whole image's."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ def random_grid(seed: int) -> tuple[Grid, int, int]:
 
 
 @pytest.mark.parametrize("seed", range(80))
-def test_windows_cover_the_picture_and_weights_add_up_to_one(seed):
+def test_tiles_cover_the_image_and_weights_add_up_to_one(seed):
     grid, overlap, align = random_grid(seed)
     total = torch.zeros(grid.size)
-    windows = list(grid)
-    assert len(windows) == len(grid) == grid.shape[0] * grid.shape[1]
-    for tile in windows:
+    tiles = list(grid)
+    assert len(tiles) == len(grid) == grid.shape[0] * grid.shape[1]
+    for tile in tiles:
         assert tile.rows.start % align == 0 and tile.columns.start % align == 0
         weights = grid.row_weights[tile.place[0]][:, None] * grid.column_weights[tile.place[1]]
         assert (weights >= 0).all()
         total[tile.rows, tile.columns] += weights
     assert torch.allclose(total, torch.ones(grid.size), atol=1e-6)
-    rows = [tile.rows for tile in windows if tile.place[1] == 0]
+    rows = [tile.rows for tile in tiles if tile.place[1] == 0]
     assert rows[0].start == 0 and rows[-1].stop == grid.size[0]
     assert all(a.stop - b.start >= overlap for a, b in pairwise(rows))
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_merging_the_pieces_of_a_picture_gives_the_picture(seed):
+def test_merging_the_pieces_of_an_image_gives_the_image(seed):
     grid, _, _ = random_grid(seed)
-    picture = torch.rand(3, *grid.size)
+    image = torch.rand(3, *grid.size)
     merger = Merger(grid)
     for tile in grid:
-        merger.add(tile, picture[:, tile.rows, tile.columns])
-    assert torch.allclose(merger.result(), picture, atol=1e-6)
+        merger.add(tile, image[:, tile.rows, tile.columns])
+    assert torch.allclose(merger.result(), image, atol=1e-6)
 
 
 def network() -> nn.Sequential:
@@ -56,36 +56,36 @@ def network() -> nn.Sequential:
 @pytest.mark.parametrize("size", [(97, 131), (40, 200), (33, 20)])
 @torch.inference_mode()
 def test_a_finite_network_tiled_is_the_network_on_the_whole(size):
-    net, picture = network(), torch.rand(3, *size)
+    net, image = network(), torch.rand(3, *size)
     radius = 4
-    whole = net(picture[None])[0]
+    whole = net(image[None])[0]
     for overlap in (2 * radius, 2 * radius + 5, 4 * radius):
         grid = Grid(size, 32, overlap, halo=radius)
         merger = Merger(grid)
         for tile in grid:
-            merger.add(tile, net(picture[None, :, tile.rows, tile.columns])[0])
-        # At the picture's own border windows end where the picture does, so padding is the same too.
+            merger.add(tile, net(image[None, :, tile.rows, tile.columns])[0])
+        # At the image's own border tiles end where the image does, so padding is the same too.
         assert torch.allclose(merger.result(), whole, atol=1e-5)
     seam = Merger(Grid(size, 24, 2, halo=0))
     for tile in seam.grid:
-        seam.add(tile, net(picture[None, :, tile.rows, tile.columns])[0])
+        seam.add(tile, net(image[None, :, tile.rows, tile.columns])[0])
     if len(seam.grid) > 1:
         assert not torch.allclose(seam.result(), whole, atol=1e-3), "without a halo a seam shows: the test can fail"
 
 
 @torch.inference_mode()
-def test_a_strided_network_wants_aligned_windows():
+def test_a_strided_network_requires_aligned_tiles():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.Conv2d(8, 8, 3, padding=1), nn.Upsample(scale_factor=4)).eval()
-    picture = torch.rand(3, 104, 76)
+    image = torch.rand(3, 104, 76)
     merger = Merger(Grid((104, 76), 32, 16, halo=8, align=4))
     for tile in merger.grid:
-        merger.add(tile, net(picture[None, :, tile.rows, tile.columns])[0])
-    assert torch.allclose(merger.result(), net(picture[None])[0], atol=1e-5)
+        merger.add(tile, net(image[None, :, tile.rows, tile.columns])[0])
+    assert torch.allclose(merger.result(), net(image[None])[0], atol=1e-5)
 
 
 def test_finished_rows_are_kept_as_they_are_wanted():
-    picture, grid, heights = torch.rand(3, 61, 45), Grid((61, 45), 16, 4, halo=1), []
+    image, grid, heights = torch.rand(3, 61, 45), Grid((61, 45), 16, 4, halo=1), []
 
     def best(rows: torch.Tensor) -> torch.Tensor:
         heights.append(rows.shape[1])
@@ -93,12 +93,12 @@ def test_finished_rows_are_kept_as_they_are_wanted():
 
     classes = Merger(grid, best)
     for tile in grid:
-        classes.add(tile, picture[:, tile.rows, tile.columns])
-    assert (classes.result() == picture.argmax(dim=0)).float().mean() > 0.999
+        classes.add(tile, image[:, tile.rows, tile.columns])
+    assert (classes.result() == image.argmax(dim=0)).float().mean() > 0.999
     assert len(heights) == grid.shape[0] and max(heights) <= 16
 
 
-def test_a_small_picture_is_one_window():
+def test_a_small_image_is_one_tile():
     grid = Grid((10, 300), 64, 16)
     assert grid.shape[0] == 1 and next(iter(grid)).rows == slice(0, 10)
 
@@ -111,15 +111,15 @@ def test_faults_are_told():
     with pytest.raises(UsageError, match="multiples"):
         Grid((100, 100), 30, 8, align=4)
     grid = Grid((100, 100), 64, 8)
-    windows = list(grid)
+    tiles = list(grid)
     merger = Merger(grid)
     with pytest.raises(UsageError, match="order of the grid"):
-        merger.add(windows[1], torch.zeros(1, 64, 64))
+        merger.add(tiles[1], torch.zeros(1, 64, 64))
     merger = Merger(grid)
     with pytest.raises(UsageError, match=r"its map is \(C, 64, 64\)"):
-        merger.add(windows[0], torch.zeros(1, 60, 64))
+        merger.add(tiles[0], torch.zeros(1, 60, 64))
     merger = Merger(grid)
-    merger.add(windows[0], torch.zeros(1, 64, 64))
+    merger.add(tiles[0], torch.zeros(1, 64, 64))
     with pytest.raises(UsageError, match="not added yet"):
         merger.result()
 

@@ -1,4 +1,4 @@
-"""Large pictures in windows, as the predictor serves them."""
+"""Large images in tiles, as the predictor serves them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def build(decoder="unet", **arguments):
         decoder=decoder,
         decoder_options=NETWORKS[decoder],
         classes=CLASSES,
-        input=InputSpec(size=(64, 64), fit="native"),
+        input=InputSpec(size=(64, 64), resize_mode="native"),
         **arguments,
     )
     return task.eval()
@@ -42,15 +42,15 @@ def photo(height, width):
 
 
 @pytest.mark.parametrize("decoder", NETWORKS)
-def test_windows_equal_the_whole_where_they_overlap_by_what_is_seen(decoder, monkeypatch):
+def test_tiles_equal_the_whole_where_they_overlap_by_what_is_seen(decoder, monkeypatch):
     task = build(decoder, tile=768)
-    picture = photo(770, 901)
-    tiles = task.plan(ImageSource(picture)).reduce
+    source_image = photo(770, 901)
+    tiles = task.plan(ImageSource(source_image)).reduce
     assert isinstance(tiles, BlendMap) and tiles.overlap.halo == architecture_reach(task.network, 3, 32)
 
     def scores():
         """The tiles' scores, where the task would keep the best class alone."""
-        plan = task.plan(ImageSource(picture))
+        plan = task.plan(ImageSource(source_image))
         plan.reduce._finish = plan.reduce._merger.finish = None
         plan.reduce._predict = lambda values: values
         return plan
@@ -58,11 +58,11 @@ def test_windows_equal_the_whole_where_they_overlap_by_what_is_seen(decoder, mon
     def tiled():
         predictor = Predictor(task)
         monkeypatch.setattr(predictor, "plan", lambda image, views=None: scores())
-        return predictor(picture)
+        return predictor(source_image)
 
     first = tiled()
     with torch.inference_mode():
-        whole = tiles._values(task.decode(task(Predictor(task).prepare(picture)["inputs"]["image"][None])))[
+        whole = tiles._values(task.decode(task(Predictor(task).prepare(source_image)["inputs"]["image"][None])))[
             :, :770, :901
         ]
     assert first.shape == whole.shape and (first - whole).abs().max() < 1e-5
@@ -70,25 +70,27 @@ def test_windows_equal_the_whole_where_they_overlap_by_what_is_seen(decoder, mon
     assert (tiled() - first).abs().max() < 1e-5
     monkeypatch.undo()
     tile, task.tile = task.tile, 0
-    labels = Predictor(task)(picture).labels
+    labels = Predictor(task)(source_image).labels
     task.tile = tile
-    assert (Predictor(task)(picture).labels == labels).mean() > 0.9999
+    assert (Predictor(task)(source_image).labels == labels).mean() > 0.9999
 
 
-def test_small_pictures_and_other_fits_are_looked_at_whole():
+def test_small_images_and_other_fits_are_processed_whole():
     task = build(tile=128)
 
     def is_tiled(task, *size):
         return isinstance(task.plan(ImageSource(np.zeros((*size, 3), np.uint8))).reduce, BlendMap)
 
     assert not is_tiled(task, 128, 128) and is_tiled(task, 129, 128) and not is_tiled(build(tile=0), 500, 500)
-    fixed = SemanticSegmentationTask("test_resnet", classes=CLASSES, input=InputSpec(size=(64, 64), fit="letterbox"))
+    fixed = SemanticSegmentationTask(
+        "test_resnet", classes=CLASSES, input=InputSpec(size=(64, 64), resize_mode="letterbox")
+    )
     assert not is_tiled(fixed, 500, 500)
     with pytest.raises(UsageError, match=r"model\.tile 40"):
         build(tile=40)
 
 
-def test_a_damaged_large_picture_is_one_bad_picture_among_many(tmp_path):
+def test_a_damaged_large_image_is_one_bad_image_among_many(tmp_path):
     from PIL import Image
 
     Image.fromarray(photo(200, 200)).save(tmp_path / "good.png")
@@ -102,12 +104,12 @@ def test_a_damaged_large_picture_is_one_bad_picture_among_many(tmp_path):
     predictor(photo(200, 210), progress=lambda number, total: done.append((number, total)))
     assert done == [(number + 1, len(done)) for number in range(len(done))] and len(done) > 1
     several = predictor([photo(200, 210), photo(50, 60)])
-    assert [answer.labels.shape for answer in several] == [(200, 210), (50, 60)]
+    assert [prediction.labels.shape for prediction in several] == [(200, 210), (50, 60)]
 
 
 def test_overlap_is_what_is_seen_or_a_quarter():
     assert choose_overlap(512, 32, 60) == (128, 60)
-    assert choose_overlap(512, 32, 200) == (128, 32), "too dear: a quarter of the window"
+    assert choose_overlap(512, 32, 200) == (128, 32), "too dear: a quarter of the tile"
     assert choose_overlap(512, 32, None) == (128, 32)
 
 

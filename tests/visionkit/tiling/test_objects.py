@@ -1,4 +1,4 @@
-"""Objects of windows become those of the picture: each once, whole where some window saw it whole, joined on seams."""
+"""Objects of tiles become those of the image: each once, whole where some tile saw it whole, joined on seams."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZE = (300, 500)
 
 
 def seen(view: View, objects: np.ndarray, labels: np.ndarray, score: float) -> Instances:
-    """What a perfect network says of a window: everything in it, cut at its borders."""
+    """What a perfect network states about a tile: everything in it, cut at its borders."""
     x1, y1, x2, y2 = view.box
     boxes = np.clip(objects, [x1, y1, x1, y1], [x2, y2, x2, y2])
     there = ((boxes[:, 2:] - boxes[:, :2]) > 3).all(axis=1)
@@ -30,7 +30,7 @@ def seen(view: View, objects: np.ndarray, labels: np.ndarray, score: float) -> I
     return Instances(("a", "b"), SIZE, boxes[there], scores, labels[there], masks=tuple(encode_masks(masks)))
 
 
-def test_windows_cover_the_picture():
+def test_tiles_cover_the_image():
     views = object_tiles(SIZE, 200)
     covered = np.zeros(SIZE, bool)
     for view in views:
@@ -43,7 +43,7 @@ def test_windows_cover_the_picture():
 
 @pytest.mark.parametrize("seed", range(8))
 def test_every_object_once_and_whole(seed):
-    """Objects somewhat larger than the overlap of 50 pixels: some are whole in no window."""
+    """Objects somewhat larger than the overlap of 50 pixels: some are whole in no tile."""
     rng = np.random.default_rng(seed)
     cells = [(x, y) for x in range(5) for y in range(3)]
     corners = 100.0 * np.array(cells) + 20
@@ -60,7 +60,7 @@ def test_every_object_once_and_whole(seed):
     assert mask_areas(merged.masks)[order].tolist() == areas[wanted].tolist()
 
 
-def test_an_object_larger_than_a_window_is_joined():
+def test_an_object_larger_than_a_tile_is_joined():
     objects, labels = np.array([[30.0, 60, 470, 130]]), np.array([1])
     views = object_tiles(SIZE, 200)
     parts = [seen(view, objects, labels, 0.6) for view in views]
@@ -71,7 +71,7 @@ def test_an_object_larger_than_a_window_is_joined():
     assert len(merge_tiles([known, *parts], views)) == 1, "the whole wins over its parts, though they are surer"
 
 
-def test_neighbours_of_one_class_stay_two():
+def test_neighbors_of_one_class_stay_two():
     objects, labels = np.array([[100.0, 60, 160, 130], [150.0, 70, 230, 140]]), np.array([0, 0])
     views = object_tiles(SIZE, 200)
     nothing = seen(View((0, 0, 1, 1)), objects, labels, 0.5)
@@ -86,8 +86,8 @@ def test_boxes_alone_and_no_objects():
     assert len(merge_tiles([empty] * (1 + len(views)), views)) == 0
 
 
-def test_a_predictor_looks_at_windows_of_large_pictures():
-    spec = InputSpec(size=(64, 64), fit="letterbox")
+def test_a_predictor_uses_tiles_of_large_images():
+    spec = InputSpec(size=(64, 64), resize_mode="letterbox")
     task = DetectionTask(
         "test_resnet",
         classes=["a", "b"],
@@ -96,17 +96,17 @@ def test_a_predictor_looks_at_windows_of_large_pictures():
         tile=100,
         score_threshold=0.0,
     )
-    picture = np.random.default_rng(0).integers(0, 255, (150, 210, 3), dtype=np.uint8)
-    assert len(task.plan(ImageSource(picture)).views) == 1 + 2 * 3
-    found = Predictor(task.eval())(picture)
+    image = np.random.default_rng(0).integers(0, 255, (150, 210, 3), dtype=np.uint8)
+    assert len(task.plan(ImageSource(image)).views) == 1 + 2 * 3
+    found = Predictor(task.eval())(image)
     assert isinstance(found, Detections) and found.size == (150, 210) and len(found) > 0
-    assert len(task.plan(ImageSource(picture[:90, :90])).views) == 1
-    counts = [len(Predictor(task)(picture, nms_threshold=value)) for value in (0.1, 0.6, 1.0)]
-    assert counts[0] < counts[1] == len(found) < counts[2], "the call's overlap holds across windows too"
-    assert len(Predictor(task)(picture, max_detections=5)) == 5
-    assert "without the windows" in task.protocol
-    assert len(Predictor(task)(picture, tile=0)) == len(Predictor(task)(picture, views=[None])) and task.tile == 100
+    assert len(task.plan(ImageSource(image[:90, :90])).views) == 1
+    counts = [len(Predictor(task)(image, nms_threshold=value)) for value in (0.1, 0.6, 1.0)]
+    assert counts[0] < counts[1] == len(found) < counts[2], "the call's overlap holds across tiles too"
+    assert len(Predictor(task)(image, max_detections=5)) == 5
+    assert "without the tiles" in task.protocol
+    assert len(Predictor(task)(image, tile=0)) == len(Predictor(task)(image, views=[None])) and task.tile == 100
     with pytest.raises(UsageError, match=r"tile 3: give 0"):
-        Predictor(task)(picture, tile=3)
+        Predictor(task)(image, tile=3)
     with pytest.raises(UsageError, match=r"model\.tile 3"):
         DetectionTask("test_resnet", classes=["a"], input=spec, tile=3)

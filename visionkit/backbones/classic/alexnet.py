@@ -40,7 +40,7 @@ class AlexNet(ClassicNet):
 class AlexNet2012(ClassicNet):
     """The network of "ImageNet Classification with Deep Convolutional Neural Networks".
 
-    With its two groups (the two GPUs of the time), local response normalisation and overlapping pooling: 227x227x3 to
+    With its two groups (the two GPUs of the time), local response normalization and overlapping pooling: 227x227x3 to
     55x55x96, 27x27x256, 13x13x384 twice, 13x13x256, 6x6x256, 4096, 4096.
 
     Args:

@@ -56,7 +56,7 @@ class ClassicNet(nn.Module):
             hidden_size: Width before the classifier, where it is not that of the last map.
             num_features: Channels of the last map, where layers follow the last tap.
             pool: `avg`, `max`, or None where `hidden` begins with the whole map.
-            drop_rate: Of the dropout before the classifier.
+            drop_rate: Dropout probability of the dropout before the classifier.
         """
         self.num_classes, self.in_chans = num_classes, in_chans
         self.body, self.hidden = list(body), list(hidden)
@@ -202,7 +202,7 @@ class ClassicNet(nn.Module):
 
 
 def build(cls: type[ClassicNet], name: str, pretrained: bool, **kwargs: Any) -> ClassicNet:
-    """Builds a registered network by timm's road, public weights included."""
+    """Builds a registered network through timm's factory, public weights included."""
     model: ClassicNet = build_model_with_cfg(
         cls, name, pretrained, pretrained_filter_fn=getattr(cls, "filter_weights", None), **kwargs
     )
@@ -210,7 +210,7 @@ def build(cls: type[ClassicNet], name: str, pretrained: bool, **kwargs: Any) -> 
 
 
 def declaration(input_size: tuple[int, int, int], classifier: str, first_conv: str, **more: Any) -> dict[str, Any]:
-    """A `pretrained_cfg` with the ImageNet statistics unless `more` says otherwise."""
+    """A `pretrained_cfg` with the ImageNet statistics unless `more` overrides it."""
     return {
         "url": "",
         "num_classes": 1000,

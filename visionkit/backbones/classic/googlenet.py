@@ -13,7 +13,7 @@ __all__ = ["GoogLeNet"]
 
 
 class GoogLeNet(ClassicNet):
-    """Nine inception modules, with batch normalisation, without the two auxiliary classifiers.
+    """Nine inception modules, with batch normalization, without the two auxiliary classifiers.
 
     torchvision's has 3x3 convolutions where the paper has 5x5, and so have the public weights.
 
@@ -65,7 +65,7 @@ default_cfgs = generate_default_cfgs(
             first_conv="conv1.conv",
             url="https://download.pytorch.org/models/googlenet-1378be20.pth",
             license="bsd-3-clause",
-            # torchvision turns ImageNet's normalisation into this one inside the network.
+            # torchvision turns ImageNet's normalization into this one inside the network.
             mean=(0.5, 0.5, 0.5),
             std=(0.5, 0.5, 0.5),
         )

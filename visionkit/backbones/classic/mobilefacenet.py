@@ -18,8 +18,8 @@ _BOTTLENECKS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (
 class MobileFaceNet(ClassicNet):
     """Inverted residuals with PReLU, and a global depthwise convolution in place of average pooling.
 
-    A place in the middle of a face says more than one in a corner, and the depthwise convolution learns how much. It
-    makes the network one for pictures of one size.
+    A place in the middle of a face states more than one in a corner, and the depthwise convolution learns how much. It
+    makes the network one for images of one size.
 
     Args:
         num_classes: Outputs; 0 gives the embedding.
@@ -42,7 +42,7 @@ class MobileFaceNet(ClassicNet):
         super().__init__()
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         if height % 16 or width % 16:
-            raise ValueError(f"img_size {height}x{width}: multiples of 16 are wanted")
+            raise ValueError(f"img_size {height}x{width}: multiples of 16 are required")
         self.conv1 = _unit(in_chans, 64, 3, stride=2)
         self.conv2 = _unit(64, 64, 3, groups=64)
         previous = 64

@@ -19,7 +19,7 @@ class ResNet9(ClassicNet):
     Args:
         num_classes: Outputs.
         in_chans: Channels of the input.
-        channels: Of the preparation and of the three stages.
+        channels: Number of channels of the preparation and of the three stages.
         global_pool: `max` in the original.
         drop_rate: Before the classifier.
     """

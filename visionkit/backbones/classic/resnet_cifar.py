@@ -1,4 +1,4 @@
-"""Residual networks for small pictures (He, Zhang, Ren, Sun 2015, "Deep Residual Learning for Image Recognition")."""
+"""Residual networks for small images (He, Zhang, Ren, Sun 2015, "Deep Residual Learning for Image Recognition")."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CifarResNet(ClassicNet):
     """Section 4.2 of the paper: 6n + 2 layers of 16, 32 and 64 channels, with shortcuts that have no parameters.
 
     Args:
-        blocks: n, residual blocks a stage.
+        blocks: n, residual blocks per stage.
         num_classes: Outputs.
         in_chans: Channels of the input.
         drop_rate: Before the classifier.
@@ -76,7 +76,7 @@ class _Block(nn.Module):
 
 
 class ResNetSmallStem(ResNet):
-    """timm's ResNet with a 3x3 stem of stride 1 and no max pooling, the usual change for pictures of 32x32 pixels."""
+    """timm's ResNet with a 3x3 stem of stride 1 and no max pooling, the usual change for images of 32x32 pixels."""
 
     def __init__(self, block: Any, layers: Any, in_chans: int = 3, **kwargs: Any) -> None:
         super().__init__(block, layers, in_chans=in_chans, **kwargs)
@@ -109,19 +109,19 @@ default_cfgs = generate_default_cfgs(
 
 @register_model
 def resnet20(pretrained: bool = False, **kwargs: Any) -> ClassicNet:
-    """Three blocks a stage."""
+    """Three blocks per stage."""
     return build(CifarResNet, "resnet20", pretrained, **kwargs)
 
 
 @register_model
 def resnet56(pretrained: bool = False, **kwargs: Any) -> ClassicNet:
-    """Nine blocks a stage."""
+    """Nine blocks per stage."""
     return build(CifarResNet, "resnet56", pretrained, **{"blocks": 9, **kwargs})
 
 
 @register_model
 def resnet18_cifar(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """ResNet-18 for pictures of 32x32 pixels."""
+    """ResNet-18 for images of 32x32 pixels."""
     model: nn.Module = build_model_with_cfg(
         ResNetSmallStem, "resnet18_cifar", pretrained, **{"block": BasicBlock, "layers": (2, 2, 2, 2), **kwargs}
     )

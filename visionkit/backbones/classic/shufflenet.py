@@ -29,7 +29,7 @@ class ShuffleNetV1(ClassicNet):
     "ShuffleNet: An Extremely Efficient Convolutional Neural Network for Mobile Devices".
 
     Args:
-        groups: Of the 1x1 convolutions: 1, 2, 3, 4 or 8.
+        groups: Number of groups of the 1x1 convolutions: 1, 2, 3, 4 or 8.
         width: Scale of the channels of the stages.
         stem: Channels of the first convolution.
         num_classes: Outputs.

@@ -15,14 +15,14 @@ __all__ = ["SqueezeNet"]
 class SqueezeNet(ClassicNet):
     """Fire modules and no linear layer: the classes are convolved, rectified and then averaged.
 
-    So the classifier wants the map. Without classes the features are the averaged map.
+    So the classifier needs the map. Without classes the features are the averaged map.
 
     Args:
         version: `1_0` or `1_1`.
         num_classes: Outputs.
         in_chans: Channels of the input.
         drop_rate: Before the classifier.
-        global_pool: Of the features where there are no classes.
+        global_pool: Global pool of the features where there are no classes.
     """
 
     def __init__(

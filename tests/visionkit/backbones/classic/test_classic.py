@@ -16,7 +16,7 @@ from visionkit.backbones import Backbone, backbone_facts
 NAMES = [name for module in CLASSIC for name in list_models(module=module)]
 
 PARAMETERS = {
-    "lenet5": 60_850,  # 60,000 in the paper, whose output units are not learnt, and 850 of the linear classifier
+    "lenet5": 60_850,  # 60,000 in the paper, whose output units are not learned, and 850 of the linear classifier
     "alexnet": 61_100_840,
     "alexnet_2012": 60_965_224,
     "zfnet": 62_357_608,
@@ -175,7 +175,7 @@ def test_recomputed_activations_give_the_same_gradient(name: str) -> None:
         torch.testing.assert_close(plain, recomputed)
 
 
-def test_resnet18_for_small_pictures_declares_its_strides() -> None:
+def test_resnet18_for_small_images_declares_its_strides() -> None:
     backbone = Backbone("resnet18_cifar", strides=(1, 2, 4, 8)).eval()
     pyramid = backbone(torch.randn(1, 3, 32, 32)).pyramid
     assert [map_.shape[-1] for map_ in pyramid.values()] == [32, 16, 8, 4]

@@ -1,0 +1,1 @@
+"""The verbs of the `visionkit` command, one module per verb."""

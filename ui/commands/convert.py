@@ -1,0 +1,71 @@
+"""Writes a data set of objects or keypoints in another format, images included.
+
+SOURCE is the folder of the data set, its label file (one COCO json, CVAT's xml, a csv), or the yaml file of a YOLO set.
+Its format is found out where --from does not state. What the written format cannot hold (outlines in VOC, crowds in
+YOLO) is reported with its count. Splits that the data does not name are written out as files with --val_fraction.
+
+  visionkit convert bccd --to coco --out bccd-coco
+  visionkit convert labels.json --images photos --to yolo --out photos-yolo --val_fraction 0.2
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ui.paths import check_exists, check_new_folder
+from visionkit.errors import UsageError
+
+SUMMARY = "write a data set of boxes, masks or keypoints in another format"
+
+READ = ("coco", "voc", "yolo", "cvat", "labelme", "openimages", "csv", "maps")
+WRITTEN = ("coco", "voc", "yolo", "csv", "maps")  # datamodules.object_files would import numpy for its names
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what this verb takes."""
+    parser.add_argument(
+        "source", metavar="SOURCE", help="the folder of a data set, its label file, or a YOLO yaml file"
+    )
+    parser.add_argument("--to", required=True, choices=WRITTEN, help="the format to write")
+    parser.add_argument("--out", required=True, metavar="DIR", help="a new or empty folder")
+    parser.add_argument("--from", dest="given", choices=READ, help="the format of SOURCE, where it is not clear")
+    parser.add_argument("--labels", metavar="PATH", help="the label files, such as 'labels/{split}.json'")
+    parser.add_argument("--images", metavar="DIR", help="the folder of the images, such as 'photos/{split}'")
+    skeleton = "which keypoints are meant: a category of a COCO json, or a skeleton"
+    parser.add_argument("--skeleton", "--data.skeleton", metavar="NAME", help=skeleton)
+    for split in ("val", "test"):
+        names = (f"--{split}_fraction", f"--{split}-fraction")
+        what = f"fraction of the training images that becomes the {split} split, where there is none (0)"
+        parser.add_argument(*names, type=float, default=0.0, metavar="X", help=what)
+    seed = "chooses which images are split off (0)"
+    parser.add_argument("--split_seed", "--split-seed", type=int, default=0, metavar="N", help=seed)
+    objects = "objects takes crowd regions as ordinary objects (CVAT marks painted masks so)"
+    parser.add_argument("--crowds", choices=("ignore", "objects"), default="ignore", help=objects)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Converts and reports the result and what was lost. Returns the exit status."""
+    check_exists([args.source], "SOURCE")
+    check_new_folder(args.out)
+    source, out = Path(args.source), Path(args.out)
+    if source.is_dir() and not out.exists() and out.resolve().is_relative_to(source.resolve()):
+        raise UsageError(f"--out {args.out}: lies in the data set that is read; give a folder beside it")
+    for name in ("val_fraction", "test_fraction"):
+        if not 0 <= getattr(args, name) < 1:
+            raise UsageError(f"--{name} {getattr(args, name)}: allowed is 0 up to, but not, 1")
+    from datamodules.object_files import convert
+    from datamodules.object_formats import open_objects
+
+    options = {name: getattr(args, name) for name in ("val_fraction", "test_fraction", "split_seed", "crowds")}
+    if args.skeleton is not None:
+        options["skeleton"] = args.skeleton
+    data = open_objects(source, args.given, args.labels, args.images, **options)
+    data.report(data.splits())
+    result = convert(data, out, args.to)
+    fractions = ", ".join(f"{number} {split}" for split, number in result.images.items())
+    print(f"{sum(result.images.values())} images ({fractions}) with {result.objects} objects: {args.out}")
+    for line in result.losses.lines():
+        print(f"visionkit: {line}", file=sys.stderr)
+    return 0

@@ -1,0 +1,141 @@
+"""Measures predictions that lie in files against their ground truth, whatever program made them.
+
+  evaluate boxes LABELS.json RESULTS.json        COCO's json of both; masks and keypoints in the same way
+  evaluate label-maps TRUTH PREDICTIONS          folders of label files, one number per pixel
+  evaluate depth TRUTH PREDICTIONS               folders of depth, png, tiff or npy
+  evaluate images TRUTH PREDICTIONS --border 2   folders of images: PSNR and SSIM
+  evaluate verification PAIRS.csv [SCORES]       columns `same` and `score`
+
+Files of two folders belong together by their path, without the ending; --truth-ending _HR and --prediction-ending _SR
+state what else their names end in.
+
+  visionkit evaluate keypoints person_keypoints_val.json coco_results.json --results results.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from visionkit.errors import UsageError, suggest
+
+if TYPE_CHECKING:
+    from ui.evaluation.measured import Measured
+
+SUMMARY = "measure given predictions against ground truth"
+
+KINDS = ("boxes", "masks", "keypoints", "label-maps", "depth", "images", "verification")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what this verb takes."""
+    parser.add_argument("kind", metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument("truth", metavar="TRUTH", help="the ground truth: a file or a folder, see above")
+    parser.add_argument("predictions", metavar="PREDICTIONS", nargs="?", help="the predictions: a file or a folder")
+    parser.add_argument(
+        "--results", metavar="FILE", help="write metrics, protocol, tables and per-image values as json"
+    )
+    parser.add_argument("--truth-ending", default="", metavar="TEXT", help="what names of the ground truth end in")
+    parser.add_argument("--prediction-ending", default="", metavar="TEXT", help="the same of the predictions")
+    parser.add_argument("--max-detections", type=int, metavar="N", help="boxes, masks: per image and class (100)")
+    parser.add_argument("--skeleton", metavar="NAME|FILE", help="keypoints: in place of what the labels name")
+    parser.add_argument("--classes", metavar="FILE|N", help="label-maps: a name per line, or how many there are")
+    parser.add_argument("--ignore", type=int, metavar="V", help="label-maps: value that is left out (255)")
+    parser.add_argument("--truth-units", type=float, metavar="N", help="depth: numbers per meter (1000; floats 1)")
+    parser.add_argument("--prediction-units", type=float, metavar="N", help="depth: the same of the predictions")
+    parser.add_argument("--cap", type=float, metavar="M", help="depth: meters beyond which nothing counts (10)")
+    parser.add_argument("--crop", metavar="NAME", help="depth: none, eigen, eigen_kitti or garg (none)")
+    parser.add_argument("--alignment", metavar="NAME", help="depth: none, median or least_squares (none)")
+    parser.add_argument("--relative", action="store_true", help="depth: predictions are inverse depth without a scale")
+    parser.add_argument("--border", type=int, metavar="N", help="images: pixels left out on every side (0)")
+    parser.add_argument("--distance", action="store_true", help="verification: scores are distances")
+
+
+_OPTIONS = {
+    "max_detections": ("boxes", "masks"),
+    "skeleton": ("keypoints",),
+    "classes": ("label-maps",),
+    "ignore": ("label-maps",),
+    "truth_units": ("depth",),
+    "prediction_units": ("depth",),
+    "cap": ("depth",),
+    "crop": ("depth",),
+    "alignment": ("depth",),
+    "relative": ("depth",),
+    "border": ("images",),
+    "distance": ("verification",),
+    "truth_ending": ("label-maps", "depth", "images"),
+    "prediction_ending": ("label-maps", "depth", "images"),
+}
+"""Which types know an option."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, prints, and writes the results where they are asked for."""
+    kind = args.kind.replace("_", "-")
+    if kind not in KINDS:
+        raise UsageError(f"evaluate: unknown type {args.kind!r}; allowed are {', '.join(KINDS)}{suggest(kind, KINDS)}")
+    if args.predictions is None and kind != "verification":
+        raise UsageError(f"evaluate {kind}: TRUTH and PREDICTIONS are needed")
+    for name, kinds in _OPTIONS.items():
+        if getattr(args, name) not in (None, False, "") and kind not in kinds:
+            raise UsageError(f"--{name.replace('_', '-')}: is for {' and '.join(kinds)}, not for {kind}")
+    measured = _measure(kind, args)
+    from visionkit.report import print_record, write_record
+
+    record = measured.record(kind)
+    print_record(record)
+    for note in measured.notes:
+        print(f"visionkit: {note}", file=sys.stderr)
+    if args.results:
+        write_record(Path(args.results), record)
+    return 0
+
+
+def _measure(kind: str, args: argparse.Namespace) -> Measured:
+    truth = Path(args.truth)
+    if kind == "verification":
+        from ui.evaluation.scores import measure_scores
+
+        return measure_scores(truth, Path(args.predictions) if args.predictions else None, args.distance)
+    predictions = Path(args.predictions)
+    if kind in ("boxes", "masks"):
+        from ui.evaluation.coco import measure_objects
+
+        most = 100 if args.max_detections is None else args.max_detections
+        if most < 1:
+            raise UsageError(f"--max-detections {most}: at least 1 is needed")
+        return measure_objects(truth, predictions, kind == "masks", most)
+    if kind == "keypoints":
+        from ui.evaluation.keypoints import measure_keypoints
+
+        return measure_keypoints(truth, predictions, args.skeleton)
+    from ui.evaluation import maps
+    from ui.evaluation.pairs import Side
+
+    sides = (
+        Side(truth, args.truth_ending, "--truth-ending"),
+        Side(predictions, args.prediction_ending, "--prediction-ending"),
+    )
+    if kind == "label-maps":
+        ignore = 255 if args.ignore is None else args.ignore
+        return maps.measure_label_maps(*sides, _classes(args.classes), ignore)
+    if kind == "depth":
+        given = {name: getattr(args, name) for name in ("cap", "crop", "alignment", "truth_units", "prediction_units")}
+        known = {name: value for name, value in given.items() if value is not None}
+        if any(isinstance(value, float) and value <= 0 for value in known.values()):
+            raise UsageError("--cap, --truth-units and --prediction-units: numbers above 0 are needed")
+        return maps.measure_depth(*sides, relative=args.relative, **known)
+    return maps.measure_images(*sides, args.border or 0)
+
+
+def _classes(given: str | None) -> list[str]:
+    from visionkit.text_files import read_lines
+
+    if given is None:
+        return []
+    if given.isdecimal():
+        return [str(number) for number in range(int(given))]
+    return [line for _, line in read_lines(Path(given), "list of classes")]

@@ -1,0 +1,106 @@
+"""Exports a model as a bundle to hand out: weights that cannot run code, its facts, a model card, and a graph.
+
+MODEL is a .ckpt, a bundle folder or a public name (timm:resnet50). What is exported predictions as the checkpoint does;
+the graph of --onnx is kept only if its predictions on images match.
+
+  visionkit export runs/flowers/checkpoints/last.ckpt --out models/flowers --half
+  visionkit export models/flowers --out models/flowers-int8 --onnx --int8 --calibrate photos
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from visionkit.errors import CheckpointError, DataError, UsageError
+from visionkit.model_facts import check_plain
+from visionkit.model_files import check_model
+from visionkit.text_files import read_yaml
+
+SUMMARY = "write a bundle to hand out: safetensors, model card, ONNX"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what this verb takes."""
+    parser.add_argument("model", metavar="MODEL", help="a .ckpt, a bundle folder or a public name (timm:resnet50)")
+    parser.add_argument("--out", metavar="DIR", required=True, help="where the bundle shall be")
+    parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is there")
+    parser.add_argument("--half", action="store_true", help="store weights in 16 bit: half the size")
+    parser.add_argument("--onnx", action="store_true", help="also write model.onnx, for ONNX Runtime")
+    parser.add_argument(
+        "--int8", action="store_true", help="the graph in 8 bit, several times faster on CPUs; needs --calibrate"
+    )
+    parser.add_argument("--calibrate", metavar="DIR", help="images like those to come, some hundred, for --int8")
+    parser.add_argument(
+        "--held-out",
+        metavar="DIR",
+        help="images like those the model was trained on, but not among them: lets it mark images unlike these",
+    )
+    parser.add_argument(
+        "--card",
+        metavar="FILE",
+        help="yaml or json with facts for the model card: name, summary, data, terms, command, ...",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exports and reports the result."""
+    if args.int8 and not args.calibrate:
+        raise UsageError("--int8: name a folder of images like those to come with --calibrate DIR")
+    if args.calibrate and not args.int8:
+        raise UsageError("--calibrate: is for --int8 alone")
+    check_model(args.model)
+    card = read_card(Path(args.card)) if args.card else {}
+    from visionkit.listing import find_images
+
+    images = None
+    if args.calibrate:
+        images = find_images(args.calibrate)
+    from ui.stages import stages
+    from visionkit.checkpoint import load_task
+    from visionkit.export import export_bundle
+    from visionkit.run_report.summary import with_test_results
+
+    with stages() as progress:
+        progress("reading the model")
+        task = load_task(args.model)
+        task.card = with_test_results(task.card, Path(args.model))
+        if args.held_out:
+            from visionkit.feature_statistics import statistics_from
+
+            task.statistics = statistics_from(task, find_images(args.held_out), progress)
+        folder = export_bundle(
+            task,
+            args.out,
+            card=card,
+            half=args.half,
+            onnx=args.onnx,
+            int8=args.int8,
+            calibration=images,
+            overwrite=args.overwrite,
+            progress=progress,
+        )
+    for path in sorted(folder.iterdir()):
+        size = path.stat().st_size
+        print(f"{path}  {size / 1e6:,.2f} MB" if size >= 1e5 else f"{path}  {size / 1e3:,.1f} kB")
+    return 0
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """Reads facts for a model card from yaml or json.
+
+    Raises:
+        DataError: Not there, not readable, or no table of facts.
+    """
+    try:
+        facts = read_yaml(path)
+    except DataError as error:
+        raise DataError(f"--card {error}") from None
+    if not isinstance(facts, dict):
+        raise DataError(f"--card {path}: facts are written as `name: text`, one per line")
+    try:
+        check_plain(facts, f"--card {path}")
+    except CheckpointError as error:
+        raise DataError(str(error)) from None
+    return {str(key): value for key, value in facts.items()}

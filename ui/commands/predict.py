@@ -1,0 +1,372 @@
+"""Predicts on images: files, folders (searched deeply) or patterns.
+
+MODEL is a .ckpt, a bundle folder or a public name (timm:resnet50). With --out, DIR/predictions.jsonl gets one record
+per image, {"source", "size": [height, width], "prediction"}; without it the records go to the standard output.
+Predictions that are images themselves (label maps, enlarged images) are also written to DIR/files/, which the record
+names as "files". An image that cannot be read is reported, skipped and counted; the rest is done, and the exit status
+is then 3.
+
+  visionkit predict runs/flowers/checkpoints/last.ckpt photos --out results --draw
+  visionkit predict timm:resnet50 photo.jpg --top 3
+
+A model of poses that processes one person per crop takes the crops from a detector or from a file; without either, an
+image is one person.
+
+  visionkit predict POSE_MODEL photos --detector DETECTION_MODEL --out results --draw
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ui.file_names import drawing_names, file_stems
+from ui.named_inputs import Gather, gathering, pair_with, parse_inputs, read_pairs
+from ui.paths import check_exists
+from ui.prediction_records import RECORDS, cannot_write, records_of
+from ui.prediction_report import DRAWN, Report, show_progress
+from visionkit.errors import DataError, EnvironmentFault, UsageError
+from visionkit.model_files import check_model
+
+if TYPE_CHECKING:
+    from visionkit.camera import CameraIntrinsics
+    from visionkit.engines import EngineName
+    from visionkit.images import ImageSource
+    from visionkit.predictions import Prediction
+    from visionkit.predictor import Predictor
+    from visionkit.results import Result
+
+    Answer = tuple[Path, ImageSource, Result]
+
+SUMMARY = "predict on images, folders or patterns"
+
+ENGINES = ("torch", "onnx", "onnx-int8", "openvino")  # visionkit.engines would import torch for its names
+FILES = "files"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what this verb takes."""
+    parser.add_argument("model", metavar="MODEL", help="a .ckpt, a bundle folder or a public name (timm:resnet50)")
+    parser.add_argument("sources", metavar="SOURCE", nargs="*", help="images, folders or patterns")
+    parser.add_argument(
+        "--input",
+        dest="inputs",
+        metavar="NAME=PATH",
+        action="append",
+        default=[],
+        help="of a model with several inputs: the folder of another input, paired with SOURCE by file name",
+    )
+    parser.add_argument(
+        "--pairs", metavar="FILE", help="of a model with several inputs: csv file with one column per input, no SOURCE"
+    )
+    parser.add_argument("--out", metavar="DIR", help=f"write DIR/{RECORDS} (and images) in place of printing records")
+    parser.add_argument(
+        "--draw", action="store_true", help=f"also write the images with the predictions drawn, DIR/{DRAWN}/"
+    )
+    parser.add_argument("--overwrite", action="store_true", help=f"replace a DIR/{RECORDS} that is there")
+    parser.add_argument(
+        "--devices", type=int, metavar="N", help="GPUs to compute on; 0 is the CPU (one GPU if there is one)"
+    )
+    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="images per step (%(default)s)")
+    parser.add_argument("--engine", default="torch", choices=ENGINES, help="what runs the network (%(default)s)")
+    parser.add_argument(
+        "--top", type=int, metavar="K", help="of classes: show and record the K most probable (show 3, record all)"
+    )
+    poses = parser.add_argument_group("for models of poses")
+    poses.add_argument("--detector", metavar="MODEL", help="finds the people, whose crops are then processed")
+    poses.add_argument("--boxes", metavar="FILE", help="predictions.jsonl of a detector, or json of boxes by image")
+    poses.add_argument("--subject", metavar="CLASS", help="class of the detector that is processed (the model's own)")
+    poses.add_argument(
+        "--box-score", type=float, default=0.3, metavar="S", help="score from which a box is processed (%(default)s)"
+    )
+    poses.add_argument("--flip-tta", action="store_true", help="also process the flipped crop and take the mean")
+    parser.add_argument(
+        "--camera",
+        metavar="K",
+        help="of metric depth: also write colored points (.ply); fx,fy,cx,cy in pixels, or a file of them or a matrix",
+    )
+    parser.add_argument(
+        "--coco-results", action="store_true", help="also write DIR/coco_results.json, what COCO's evaluation reads"
+    )
+    parser.add_argument(
+        "--tile", type=int, metavar="N", help="of objects: process images larger than N pixels in tiles of N too"
+    )
+    parser.add_argument("--coco-labels", metavar="FILE", help="a COCO file whose image and category ids it takes")
+    parser.add_argument(
+        "--set",
+        dest="options",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="how predictions are selected, as the model's task knows it: score_threshold=0.3, ensemble=true, ...",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predicts, writes and prints."""
+    limits = (("--batch-size", args.batch_size, 1), ("--top", args.top, 1), ("--devices", args.devices, 0))
+    for name, value, least in limits:
+        if value is not None and value < least:
+            raise UsageError(f"{name}: {value} is not a number from {least} on")
+    if args.draw and not args.out:
+        raise UsageError("--draw: name a folder for the images with --out DIR")
+    if (args.coco_results or args.coco_labels) and not args.out:
+        raise UsageError("--coco-results: name a folder for the file with --out DIR")
+    if args.camera and not args.out:
+        raise UsageError("--camera: name a folder for the points with --out DIR")
+    options = _options(args.options)
+    for model in filter(None, (args.model, args.detector)):
+        check_model(model)
+    check_exists(filter(None, [args.boxes]), "--boxes")
+    check_exists(filter(None, [args.coco_labels]), "--coco-labels")
+    check_exists(filter(None, [args.pairs]), "--pairs")
+    others = parse_inputs(args.inputs)
+    if bool(args.sources) == bool(args.pairs) or (others and args.pairs):
+        raise UsageError("give SOURCE images (with --input NAME=PATH for further inputs), or --pairs FILE")
+    from ui.coco_results import CocoResults
+    from visionkit.camera import CameraIntrinsics
+
+    camera = CameraIntrinsics.parse(args.camera) if args.camera else None
+    paths, missing = find_sources(args.sources, Path(args.out) if args.out else None) if args.sources else ([], [])
+    out = _prepare(Path(args.out), args.overwrite) if args.out else None
+    predictors = _predictors(args.model, args.devices, args.engine)
+    task = predictors[0].task
+    pairs = None
+    if args.pairs:
+        pairs = read_pairs(args.pairs, task.inputs)
+        paths = list(pairs)
+    elif others:
+        pairs = pair_with(paths, others, task.inputs)
+    gather = gathering(task, paths, pairs)
+    if args.detector or args.boxes:
+        from ui.chains import chained
+
+        detectors = _predictors(args.detector, args.devices, "torch") if args.detector else []
+        predictors = chained(predictors, detectors, args.boxes, args.subject, args.box_score)
+    if args.flip_tta:
+        if "flip_tta" not in predictors[0].options:
+            raise UsageError(f"--flip-tta: is for models of poses, and this one is of {predictors[0].task.name}")
+        options["flip_tta"] = True
+    if args.tile is not None:
+        options["tile"] = _tile(predictors[0], args.tile)
+    report = Report()
+    for fault in missing:
+        report.skip(fault)
+    coco = None
+    if out is not None and (args.coco_results or args.coco_labels):
+        coco = CocoResults(out, Path(args.coco_labels) if args.coco_labels else None)
+    names = drawing_names(paths) if args.draw else {}
+    stems = file_stems(paths) if out is not None else {}
+    with records_of(out) as file, show_progress(len(paths)) as (advance, part):
+        for path, image, result in predictions(predictors, paths, args.batch_size, options, part, gather):
+            advance()
+            if result.prediction is None:
+                report.skip(result.error)
+                continue
+            prediction = result.prediction.with_options(options)
+            written = _save(out / FILES / stems[path], prediction, image, camera) if out is not None else []
+            said = prediction.summary() if written else prediction.record(args.top)  # the pixels are in the files
+            record = {"source": str(path), "size": list(image.size), "prediction": said}
+            if result.novelty is not None:
+                record["out_of_distribution"] = result.novelty.to_json()
+            if out is not None and written:
+                record["files"] = [str(each.relative_to(out)) for each in written]
+            try:
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                file.flush()
+            except OSError as error:
+                if out is None:
+                    raise
+                raise cannot_write(out / RECORDS, error) from error
+            report.note(path, prediction, result.novelty)
+            if coco is not None:
+                coco.add(path, prediction, image.size)
+            if out is not None and args.draw:
+                _draw(out / DRAWN / names[path], image, prediction)
+    for predictor in predictors:
+        if outside := getattr(predictor, "outside", 0):
+            print(f"visionkit: {outside} boxes lie outside their images and were left out", file=sys.stderr)
+    if coco is not None:
+        try:
+            coco.write()
+        except OSError as error:
+            raise cannot_write(coco.out, error) from error
+    return report.close(out, args.top)
+
+
+def _tile(predictor: Predictor, tile: int) -> int:
+    from visionkit.families.detection.task import DetectorTask, checked_tile
+
+    if not isinstance(predictor.task, DetectorTask):
+        raise UsageError(f"--tile: is for models of objects, and this one is of {predictor.task.name}")
+    return checked_tile(tile)
+
+
+def _options(given: Sequence[str]) -> dict[str, Any]:
+    """`NAME=VALUE` as keyword arguments; a value is json where it can be read as such, otherwise text."""
+    options: dict[str, Any] = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"--set {each}: give NAME=VALUE, such as score_threshold=0.3")
+        try:
+            options[name] = json.loads(value)
+        except json.JSONDecodeError:
+            options[name] = value
+    return options
+
+
+# ---------------------------------------------------------------------- what to read and where to write
+
+
+def find_sources(sources: Sequence[str], out: Path | None = None) -> tuple[list[Path], list[DataError]]:
+    """Every image that the sources name, each once, in order; and what went wrong with the rest.
+
+    Args:
+        sources: Files, folders or patterns.
+        out: Folder of the results; what an earlier run wrote below it is left out where a folder above is searched.
+
+    Raises:
+        DataError: No source names an image.
+    """
+    from visionkit.listing import find_images
+
+    found: dict[Path, Path] = {}
+    faults: list[DataError] = []
+    for source in sources:
+        if re.fullmatch(r"[a-z_]+=.*", source) and not Path(source).exists():
+            raise UsageError(f"{source}: no image; --set is written again before each NAME=VALUE")
+        try:
+            for path in find_images(source):
+                if not _is_result(path.resolve(), Path(source).resolve(), out):
+                    found.setdefault(path.resolve(), path)
+        except DataError as error:
+            faults.append(error)
+    if not found:
+        raise faults[0] if faults else DataError(f"{sources[0]}: only results of an earlier run, below {out}")
+    return list(found.values()), faults
+
+
+def _is_result(path: Path, source: Path, out: Path | None) -> bool:
+    """Whether an image was written by an earlier run, and nobody named its folder."""
+    written = [] if out is None else [out.resolve() / name for name in (DRAWN, FILES)]
+    return any(path.is_relative_to(folder) and not source.is_relative_to(folder) for folder in written)
+
+
+def _prepare(out: Path, overwrite: bool) -> Path:
+    records = out / RECORDS
+    if records.exists() and not overwrite:
+        raise UsageError(f"{records}: already exists; name another folder, or replace it with --overwrite")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    return out
+
+
+def _save(stem: Path, prediction: Prediction, image: ImageSource, camera: CameraIntrinsics | None) -> list[Path]:
+    """The files that this type of prediction is handed out as."""
+    from visionkit.atomic import write_whole
+
+    try:
+        written = prediction.save(stem)
+        if camera is not None and (points := prediction.points(image, camera)) is not None:
+            path = stem.with_name(stem.name + ".ply")
+            write_whole(path, points)
+            written.append(path)
+        return written
+    except OSError as error:
+        raise cannot_write(stem.parent, error) from error
+
+
+def _draw(path: Path, image: ImageSource, prediction: Prediction) -> None:
+    from visionkit.atomic import write_whole
+    from visionkit.drawing import jpeg
+
+    drawn = jpeg(prediction.draw(image.read()))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, drawn)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+# ---------------------------------------------------------------------- the work
+
+
+def _predictors(model: str, devices: int | None, engine: EngineName) -> list[Predictor]:
+    import torch
+
+    from visionkit.predictor import load
+
+    there = torch.cuda.device_count() if engine == "torch" else 0
+    wanted = min(1, there) if devices is None else devices
+    if wanted > there:
+        why = f"this machine has {there}" if engine == "torch" else f"the {engine} engine computes on the CPU"
+        raise EnvironmentFault(f"--devices {wanted}: {why}; give --devices {there} or leave it out")
+    return [load(model, device=f"cuda:{index}" if wanted else "cpu", engine=engine) for index in range(wanted or 1)]
+
+
+def predictions(
+    predictors: Sequence[Predictor],
+    paths: Sequence[Path],
+    batch_size: int,
+    options: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    gather: Gather | None = None,
+) -> Iterator[Answer]:
+    """Runs a model on every images, in order, decoding ahead of the network; one that cannot be read gives its fault.
+
+    Args:
+        predictors: One for each device.
+        paths: The images.
+        batch_size: Images per step.
+        options: Options of the task, see `Predictor`.
+        progress: Called with the tiles of an image that are done and all of them.
+        gather: Puts the inputs of one prediction together; by default the image alone.
+
+    Yields:
+        The path, the image, which knows its size, and the result.
+    """
+    from visionkit.images import ImageSource
+
+    readers = min(4, os.cpu_count() or 1)
+
+    def work(number: int, some: Sequence[Path]) -> Iterator[Answer]:
+        images = [ImageSource(path) for path in some]
+        predictor = predictors[number % len(predictors)]
+        given = images if gather is None else [gather(*each) for each in zip(some, images, strict=True)]
+        results = predictor.stream(given, batch_size, readers, progress, **(options or {}))
+        return zip(some, images, results, strict=True)
+
+    if len(predictors) == 1:
+        yield from work(0, paths)
+        return
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    # One thread a device, each with some batches at a time, so that no device waits for another.
+    fraction = 8 * batch_size
+    devices = [ThreadPoolExecutor(max_workers=1, thread_name_prefix="device") for _ in predictors]
+    waiting: deque[Future[list[Answer]]] = deque()
+    try:
+        for number, start in enumerate(range(0, len(paths), fraction)):
+            some = paths[start : start + fraction]
+            waiting.append(devices[number % len(devices)].submit(_listed, work, number, some))
+            if len(waiting) > 2 * len(devices):
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        for device in devices:
+            device.shutdown(wait=False, cancel_futures=True)
+
+
+def _listed(work: Callable[..., Iterator[Answer]], number: int, some: Sequence[Path]) -> list[Answer]:
+    return list(work(number, some))

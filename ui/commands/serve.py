@@ -1,0 +1,243 @@
+"""Opens the web demo: choose a model, drop an image, read what it shows.
+
+It offers the bundled example models, the bundles and checkpoints under --models, and public names that are typed in
+(timm:resnet50). It serves this machine alone unless --host overrides it, and asks nothing of the internet
+except for the weights of a public name.
+
+  visionkit serve
+  visionkit serve --models runs --port 8000
+
+What a visitor may ask is limited; --auth-file asks for a login, --ssl-certfile and --ssl-keyfile encrypt, --root-path
+is for a proxy that shows the demo under a path. Any ASGI server runs the same application, its options in a variable:
+
+  VISIONKIT_SERVE="--models runs" uvicorn ui.server:create_app --factory
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ipaddress
+import re
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ui.server.limits import add_limits, limits_of
+from visionkit.errors import EnvironmentFault, Terminated, UsageError
+
+SUMMARY = "open the web demo"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what this verb takes."""
+    parser.add_argument("--models", metavar="DIR", help="folder of your own bundles and checkpoints, searched deeply")
+    parser.add_argument("--gallery", metavar="DIR", help="keep the people who are enrolled on the page in this gallery")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine alone)")
+    parser.add_argument("--port", type=int, default=7860, help="port to listen on (%(default)s); 0 takes a free one")
+    parser.add_argument("--device", default="cpu", help="what to compute on: cpu, cuda, cuda:1 (%(default)s)")
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name that browsers may call this server by, beside its address and localhost; may be repeated",
+    )
+    parser.add_argument(
+        "--root-path",
+        default="",
+        metavar="PATH",
+        help="path under which a proxy shows it, /demo, or the whole address: https://lab.example:8443/demo",
+    )
+    access = parser.add_argument_group("login and encryption")
+    access.add_argument("--auth-file", metavar="FILE", help="accounts that may log in; nobody else is served")
+    access.add_argument(
+        "--add-user", metavar="NAME", help="ask for a password, add the account to --auth-file, and end"
+    )
+    access.add_argument("--ssl-certfile", metavar="FILE", help="certificate (pem), to serve by https")
+    access.add_argument("--ssl-keyfile", metavar="FILE", help="private key of the certificate (pem)")
+    add_limits(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serves until interrupted."""
+    if args.add_user is not None:
+        return _add_user(args)
+    check(args)
+    if not (args.auth_file or _is_local(args.host)):
+        print(
+            f"visionkit: --host {args.host}: everybody who reaches it may use the demo; --auth-file asks for a login",
+            file=sys.stderr,
+        )
+    with (
+        contextlib.closing(listen(args.host, args.port)) as door,
+        tempfile.TemporaryDirectory(prefix="visionkit-") as scratch,
+    ):
+        # By default the signal would end the process at once, and what visitors sent would stay on the disk.
+        signal.signal(signal.SIGTERM, _terminated)
+        _serve(door, args, Path(scratch))
+    return 0
+
+
+def check(args: argparse.Namespace) -> None:
+    """Finds what is wrong before anything slow is imported.
+
+    Raises:
+        UsageError: A folder or file that is not there, or a value that is not allowed.
+    """
+    if args.models and not Path(args.models).is_dir():
+        raise UsageError(f"--models {args.models}: no such folder")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", args.device):
+        raise UsageError(f"--device {args.device}: allowed are cpu, cuda and cuda:N")
+    split_root(args.root_path)
+    if args.ssl_keyfile and not args.ssl_certfile:
+        raise UsageError("--ssl-keyfile: belongs to a certificate; name it with --ssl-certfile")
+    for option in ("ssl_certfile", "ssl_keyfile", "auth_file"):
+        path = getattr(args, option)
+        if path and not Path(path).is_file():
+            raise UsageError(f"--{option.replace('_', '-')} {path}: no such file")
+    if args.ssl_certfile:
+        import ssl
+
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(args.ssl_certfile, args.ssl_keyfile)
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"--ssl-certfile {args.ssl_certfile}: is no certificate with its key, as pem ({error})"
+            ) from None
+    limits_of(args)
+
+
+def split_root(root: str) -> tuple[str, str]:
+    """What `--root-path` states: the address that visitors use, where it is given, and the path below it.
+
+    Raises:
+        UsageError: Neither a path nor an address.
+    """
+    found = re.fullmatch(r"(https?://[\w.-]+(?::\d+)?|https?://\[[0-9a-fA-F:]+\](?::\d+)?)?((?:/[\w.~-]+)*)", root)
+    if found is None:
+        raise UsageError(
+            f"--root-path {root}: give a path that begins with / and ends without one, /demo, or the proxy's whole "
+            "address: https://lab.example/demo"
+        )
+    return found[1] or "", found[2]
+
+
+def _is_local(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _add_user(args: argparse.Namespace) -> int:
+    import getpass
+
+    from ui.server.login import add_account
+
+    if not args.auth_file:
+        raise UsageError("--add-user: state with --auth-file FILE where accounts are kept")
+    asked = (
+        getpass.getpass(f"Password of {args.add_user}: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    )
+    add_account(Path(args.auth_file), args.add_user, asked)
+    print(f"{args.auth_file}: {args.add_user} may log in; a running server knows it when it is started again")
+    return 0
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    raise Terminated("terminated")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens, before anything slow is imported.
+
+    Who asks early waits, and a taken port is reported at once.
+
+    Raises:
+        UsageError: No such address or port number.
+        EnvironmentFault: The port is taken or not ours to take.
+    """
+    if not 0 <= port < 65536:
+        raise UsageError(f"--port {port}: a port is a number from 0 to 65535")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError):
+        raise UsageError(
+            f"--host {host}: no address of this machine; 127.0.0.1 is this machine alone, 0.0.0.0 all of its"
+        ) from None
+    door = socket.socket(family, kind, protocol)
+    try:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        door.bind(address)
+        door.listen(128)
+    except OSError as error:
+        door.close()
+        raise EnvironmentFault(
+            f"port {port} of {host}: {(error.strerror or str(error)).lower()}; choose another with --port "
+            "(0 takes a free one)"
+        ) from error
+    return door
+
+
+def _serve(door: socket.socket, args: argparse.Namespace, scratch: Path) -> None:
+    from ui.server.factory import build, prepare
+
+    prepare(scratch, args)
+    import uvicorn
+
+    shown = args.host if args.host not in ("", "0.0.0.0", "::") else "127.0.0.1"
+    scheme = "https" if args.ssl_certfile else "http"
+    address = (
+        f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{door.getsockname()[1]}{split_root(args.root_path)[1]}"
+    )
+    app, warm = build(args, address, scratch)
+    from ui.server.connections import limited_protocol, most_connections
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            app.end()  # open pages hold a stream each, which would be cut off with a traceback
+            await super().shutdown(sockets)
+
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws="none",
+        http=limited_protocol(most_connections()),
+        backlog=64,  # as many are accepted before any can be closed again
+        timeout_graceful_shutdown=2,
+        timeout_keep_alive=65,  # longer than those of browsers and proxies, so that no request meets a closing line
+        lifespan="on",
+        ssl_certfile=args.ssl_certfile,
+        ssl_keyfile=args.ssl_keyfile,
+    )
+    server = Server(config)
+    threading.Thread(target=_warm, args=(server, warm, address, args.debug), daemon=True).start()
+    server.run(sockets=[door])
+
+
+def _warm(server: Any, warm: Callable[[], None], address: str, debug: bool) -> None:
+    """Once the page is there, imports what is heavy and loads the first model, so that no visitor waits for it."""
+    while not server.started:
+        if server.should_exit:
+            return
+        time.sleep(0.01)
+    print(f"visionkit demo: {address}  (Ctrl+C ends it)", flush=True)
+    try:
+        warm()
+    except Exception as error:
+        # Whoever asks for this model is reported on the page; here it is for the one who started the server.
+        print(f"visionkit: {error}", file=sys.stderr)
+        if debug:
+            raise

@@ -1,0 +1,144 @@
+"""What the demo does not let gradio do: open files that nobody uploaded, state its insides, keep routes without a use.
+
+Gradio checks that a file of a request was uploaded only where its own `launch()` runs it; mounted in another
+application, it opens every path that somebody names. Its routes raise on much that can be sent, and what they raise
+reaches the sender with paths of the server in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from gradio.exceptions import Error
+from gradio.route_utils import FnIndexInferError
+from gradio.utils import get_upload_folder
+from h11 import ProtocolError
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect
+
+from ui import strings
+from ui.server.faults import is_lack, log, status_of
+
+
+class Page(gr.Blocks):
+    """`gr.Blocks` that opens uploaded files alone, and whose faults are reported in words."""
+
+    def turn(self, name: str, path: str) -> None:
+        """Begins another page inside the block that is open.
+
+        `route` does the same for a block that is closed, and each time it is closed gradio makes the configuration of
+        all pages so far and an application of it: for twelve pages, seconds before anybody is processed.
+
+        Args:
+            name: Name, as the navigation shows it.
+            path: Path of its address.
+        """
+        self.pages.append((path, name, True))
+        self.current_page = path
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
+        """Turns what was sent into arguments."""
+        try:
+            home = Path(get_upload_folder()).resolve()
+            for path in _paths(inputs):
+                if "://" not in path and not Path(path).resolve().is_relative_to(home):
+                    raise Error(strings.NOT_UPLOADED, print_exception=False)
+            return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
+        except Error:
+            raise
+        except Exception as error:
+            log("a request that does not fit" if not is_lack(error) else "the machine lacks something", error)
+            raise Error(strings.LACK if is_lack(error) else strings.UNFIT, print_exception=False) from None
+
+    async def process_api(self, *args: Any, **kwargs: Any) -> Any:
+        """Does the work of one event."""
+        try:
+            return await super().process_api(*args, **kwargs)
+        except Error:
+            raise
+        except Exception as error:
+            raise Error(status_of(error)[1], print_exception=False) from None
+
+
+def speak(app: FastAPI) -> None:
+    """Makes the routes of an application, and of those mounted in it, response in words what they otherwise raise."""
+
+    async def unknown(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": strings.UNKNOWN}, 404)
+
+    async def unfit(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first.get("loc", ()))[:80]
+        return JSONResponse({"detail": f"{strings.UNFIT} ({place}: {str(first.get('msg', ''))[:160]})"}, 422)
+
+    async def broken(request: Request, error: Exception) -> JSONResponse:
+        if isinstance(error, RuntimeError) and isinstance(error.__cause__, (*_REQUEST, LookupError, HTTPException)):
+            error = error.__cause__  # raised once the response had begun, which Starlette reports in its own words
+        if isinstance(error, (*_REQUEST, LookupError, HTTPException)) and not is_lack(error):
+            log("a request that does not fit", error)
+            return JSONResponse({"detail": strings.UNFIT}, 400)
+        status, words = status_of(error)
+        return JSONResponse({"detail": words}, status)
+
+    mounted = [getattr(route, "app", None) for route in app.routes]
+    for each in (app, *(one for one in mounted if isinstance(one, FastAPI))):
+        # What the routes look up by a name of the request, and do not find.
+        each.add_exception_handler(LookupError, unknown)
+        each.add_exception_handler(FnIndexInferError, unknown)
+        each.add_exception_handler(RequestValidationError, unfit)
+        for kind in (*_REQUEST, OSError, MemoryError, Exception):
+            each.add_exception_handler(kind, broken)
+
+
+def _paths(value: Any) -> Iterator[str]:
+    """Every path that a request names, however deep."""
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            path = each.get("path")
+            if isinstance(path, str) and path:
+                yield path
+            waiting.extend(each.values())
+        elif isinstance(each, (list, tuple)):
+            waiting.extend(each)
+
+
+_REQUEST = (
+    *(ValueError, TypeError, AttributeError, AssertionError, RecursionError, FileNotFoundError, PermissionError),
+    *(MultiPartException, ClientDisconnect, ProtocolError),
+)
+"""What reading a request raises, in gradio's routes and below; the work itself is done in `Page`."""
+
+
+_CLOSED = re.compile(
+    r"""[^=]*/(?:
+      pwa_icon/(?!(?:192|512)$) .*                     # scales an image to any size that is asked for
+    | monitoring
+    | gradio_api/(?:
+        proxy= | file=[ ]*https?:                      # would ask other servers on behalf of a visitor
+      | api | run(?!/predict$)                         # would pass by the queue; a page's unqueued events go to the one
+      | component_server | custom_component | deep_link | dev | process_recording | profiling | run-history | runs
+      | vibe-[a-z-]+ | undo-vibe-edit
+      )
+    )(?:/|$|(?<=[=:]))""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def is_closed(path: str) -> bool:
+    """Whether a path of gradio is of no use to the demo, and therefore not served.
+
+    Args:
+        path: Path of the request, decoded.
+    """
+    return _CLOSED.match(path) is not None

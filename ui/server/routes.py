@@ -1,0 +1,265 @@
+"""Routes beside the page: whether the server is well, its figures, and one image by one request.
+
+curl --data-binary @photo.jpg 'http://127.0.0.1:7860/api/predict?model=NAME'
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect
+
+from ui.inference import InferenceResult, Upload
+from ui.model_registry import ModelEntry
+from ui.server.faults import status_of
+from ui.server.job_queue import Busy, JobQueue
+from ui.server.limits import MB
+from ui.server.mcp import Tools, read_message
+from ui.server.metrics import CONTENT_TYPE
+from visionkit.errors import DataError, UsageError
+from visionkit.inputs import check_names
+from visionkit.registry import task_pages
+
+
+def add_routes(app: FastAPI, job_queue: JobQueue, folder: Path, ready: Callable[[], bool]) -> None:
+    """Adds the routes.
+
+    Args:
+        app: App that responds them.
+        job_queue: Where images are processed.
+        folder: For images that are being processed.
+        ready: Whether what is heavy is loaded.
+    """
+    reader = anyio.CapacityLimiter(1)
+    limiter = anyio.CapacityLimiter(job_queue.limits.queue + job_queue.limits.concurrency + 1)
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        """200 as soon as the server responds; `ready` once no visitor waits for libraries any more."""
+        return {"status": "ok", "ready": ready(), "running": job_queue.running, "waiting": job_queue.waiting}
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(job_queue.metrics.text(), media_type=CONTENT_TYPE)
+
+    @app.get("/api/models")
+    async def models() -> list[dict[str, Any]]:
+        return await anyio.to_thread.run_sync(lambda: [listed(entry) for entry in job_queue.model_registry.entries()])
+
+    @app.post("/api/predict")
+    async def predict(request: Request) -> Response:
+        """The response as json, or the drawn image with `?drawn=1`; other parameters are options of the call."""
+        asked = request.query_params
+        options = {name: _value(text) for name, text in asked.items() if name not in ("model", "detector", "drawn")}
+        try:
+            with ExitStack() as files:
+
+                def file_for_one() -> Any:
+                    return files.enter_context(tempfile.NamedTemporaryFile(dir=folder, prefix="asked-"))
+
+                with job_queue.receiving():
+                    uploads = await receive_all(request, file_for_one, job_queue.limits.image_mb)
+
+                def work() -> InferenceResult:
+                    upload, others = by_input(uploads, input_names(job_queue, asked.get("model")))
+                    detector = asked.get("detector")
+                    return job_queue.ask(
+                        asked.get("model"),
+                        upload,
+                        detector,
+                        channel="program",
+                        options=options,
+                        strict=True,
+                        others=others,
+                    )
+
+                result = await anyio.to_thread.run_sync(work, limiter=limiter)
+            if asked.get("drawn") in (None, "", "0", "false"):
+                # Beside the record, which is the same whoever asks.
+                novelty = result.novelty
+                headers = {"x-out-of-distribution": f"{novelty.score:.3f}"} if novelty is not None else {}
+                return JSONResponse(result.prediction.to_json(), headers=headers)
+            drawn = await anyio.to_thread.run_sync(lambda: _drawn(result), limiter=limiter)
+        except (HTTPException, MultiPartException):
+            raise
+        except Exception as error:
+            return refused(error)
+        return Response(drawn, media_type="image/jpeg")
+
+    tools = Tools(job_queue, lambda: [listed(entry) for entry in job_queue.model_registry.entries()], _drawn)
+
+    @app.post("/mcp")
+    async def mcp(request: Request) -> Response:
+        """The same as tools of the Model Context Protocol."""
+        try:
+            with (
+                tempfile.NamedTemporaryFile(dir=folder, prefix="asked-") as body,
+                tempfile.NamedTemporaryFile(dir=folder, prefix="asked-") as image,
+            ):
+                with job_queue.receiving():
+                    async for chunk in request.stream():
+                        body.write(chunk)
+                        if body.tell() > tools.largest:
+                            return JSONResponse({"error": f"a message may have {tools.largest // MB} MB"}, 413)
+                    body.flush()
+                    # One at a time: only here a whole message is in memory.
+                    message = await anyio.to_thread.run_sync(
+                        lambda: read_message(Path(body.name), Path(image.name)), limiter=reader
+                    )
+                prediction = await anyio.to_thread.run_sync(
+                    lambda: tools.respond(message, Path(image.name)), limiter=limiter
+                )
+        except Exception as error:
+            return refused(error)
+        return Response(status_code=202) if prediction is None else JSONResponse(prediction)
+
+    @app.get("/mcp")
+    async def no_stream() -> Response:
+        return JSONResponse({"error": "this server sends nothing by itself"}, 405, {"allow": "POST"})
+
+
+def refused(error: Exception) -> Response:
+    """The response to a failure of the work."""
+    if isinstance(error, ClientDisconnect):  # nobody is there to read it
+        return Response(status_code=400)
+    status, words = status_of(error)
+    return JSONResponse({"error": words}, status, {"retry-after": "5"} if isinstance(error, Busy) else {})
+
+
+def _value(text: str) -> Any:
+    """A value of the query: json where it can be read as such, otherwise text."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def listed(entry: ModelEntry) -> dict[str, Any]:
+    """A model as programs is informed of it."""
+    return {
+        "name": entry.name,
+        "title": entry.title,
+        "task": entry.task,
+        "example_model": entry.example_model,
+        "terms": entry.card.get("terms"),
+        "fault": entry.fault or None,
+    }
+
+
+MOST_INPUTS = 8
+"""Images that one request may send: a model with more inputs is not known."""
+
+
+async def receive_all(request: Request, file_for_one: Callable[[], Any], most: int) -> dict[str, Upload]:
+    """Writes the images of a request into files: its body, or every file of its form by the name of its part.
+
+    Args:
+        request: Request with one image as its body, or files in its form.
+        file_for_one: Opens a file to write into.
+        most: Megabytes that an image may have.
+
+    Raises:
+        UsageError: No image was sent, or two under one name.
+        DataError: One is too large.
+    """
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        file = file_for_one()
+        return {"": Upload(file.name, await receive(request, file, most))}
+    form = await request.form(max_files=MOST_INPUTS, max_fields=10)
+    uploads: dict[str, Upload] = {}
+    try:
+        for key, part in form.multi_items():
+            if isinstance(part, str):
+                continue
+            if key in uploads:
+                raise UsageError(f"two images under the name {key}; give each input once")
+            file = file_for_one()
+            while chunk := await part.read(MB):
+                _write(file, chunk, most)
+            file.flush()
+            if file.tell():
+                uploads[key] = Upload(file.name, Path(part.filename or "image").name)
+    finally:
+        await form.close()
+    if not uploads:
+        raise UsageError("send the image as a file: curl -F image=@photo.jpg")
+    return uploads
+
+
+def by_input(uploads: dict[str, Upload], names: tuple[str, ...]) -> tuple[Upload, dict[str, Upload]]:
+    """The reference image and the further inputs.
+
+    Args:
+        uploads: Uploads by the names of the parts; a single image may have any name.
+        names: Names of the model's inputs.
+
+    Raises:
+        UsageError: Inputs that the model does not have, or too few of them.
+    """
+    if len(uploads) == 1 and len(names) == 1:
+        return next(iter(uploads.values())), {}
+    check_names(list(uploads), names, "this model")
+    return uploads[names[0]], {name: uploads[name] for name in names[1:]}
+
+
+def input_names(job_queue: JobQueue, model: str | None) -> tuple[str, ...]:
+    """The names of a model's inputs; those of a single image where the model is not known, which is reported later."""
+    entry = next((each for each in job_queue.model_registry.entries() if each.name == (model or "").strip()), None)
+    page = task_pages().get(entry.task) if entry is not None else None
+    return page.inputs if page is not None else ("image",)
+
+
+async def receive(request: Request, file: Any, most: int) -> str:
+    """Writes the image of a request into a file, bare or as a part of a form, and gives its name.
+
+    Args:
+        request: Request with the image as its body, or as a file of its form.
+        file: Open for writing.
+        most: Megabytes that the image may have.
+
+    Raises:
+        UsageError: No image was sent.
+        DataError: It is too large.
+    """
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        form = await request.form(max_files=1, max_fields=10)
+        try:
+            part = next((each for each in form.values() if not isinstance(each, str)), None)
+            if part is None:
+                raise UsageError("send the image as a file: curl -F image=@photo.jpg")
+            name = Path(part.filename or "image").name
+            while chunk := await part.read(MB):
+                _write(file, chunk, most)
+        finally:
+            await form.close()
+    else:
+        name = "image"
+        async for chunk in request.stream():
+            _write(file, chunk, most)
+    if not file.tell():
+        raise UsageError("send an image: curl --data-binary @photo.jpg 'ADDRESS/api/predict?model=NAME'")
+    file.flush()
+    return name
+
+
+def _write(file: Any, chunk: bytes, most: int) -> None:
+    if file.tell() + len(chunk) > most * MB:
+        raise DataError(f"an image may have {most} MB")
+    file.write(chunk)
+
+
+def _drawn(result: InferenceResult) -> bytes:
+    from visionkit.drawing import jpeg
+
+    return jpeg(result.prediction.draw(result.image))

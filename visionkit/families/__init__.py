@@ -1,0 +1,1 @@
+"""What several tasks share: heads, decoders, matching and metrics of one family of tasks."""

@@ -1,0 +1,1 @@
+"""Dense prediction: decoders over a feature pyramid, and label maps."""

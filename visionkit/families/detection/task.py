@@ -1,0 +1,202 @@
+"""The base of tasks that predict boxes: how predictions are selected, brought back to file pixels and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from visionkit.architecture_task import ArchitectureTask
+from visionkit.backbones import Backbone, backbone_facts
+from visionkit.errors import UsageError
+from visionkit.families.detection.architecture import DetectionArchitecture
+from visionkit.families.detection.coco_eval import detection_tables
+from visionkit.families.detection.public import load_public
+from visionkit.families.detection.select import Thresholds
+from visionkit.geometry import InputSpec
+from visionkit.images import ImageSource
+from visionkit.nn.normalize import Normalize
+from visionkit.nn.norms import Norm, set_batch_norm
+from visionkit.run_report.charts import Bars, Chart, Curves
+from visionkit.task import VisionTask
+from visionkit.tiling import Located, MergeObjects, Plan, Views, merge_tiles, object_tiles
+from visionkit.types import Batch
+
+
+def build_backbone(
+    name: str,
+    spec: InputSpec,
+    strides: Sequence[int],
+    *,
+    pretrained: bool,
+    norm: Norm,
+    eps: float | None,
+    drop_path: float,
+) -> Backbone:
+    """A backbone as detectors need it: no final features, its batch norms as asked."""
+    body = Backbone(
+        name,
+        pretrained=pretrained,
+        in_chans=spec.channels,
+        strides=strides,
+        image_size=spec.size if spec.resize_mode != "native" else None,
+        drop_path_rate=drop_path,
+        use_final=False,
+    )
+    body.model = set_batch_norm(body.model, norm, eps)
+    return body
+
+
+def checked_tile(tile: int) -> int:
+    """The side of the tiles.
+
+    Raises:
+        UsageError: Below 0, or too small to hold anything.
+    """
+    if tile < 0 or 0 < tile < 64:
+        raise UsageError(f"model.tile {tile}: give 0 for none, or a side of at least 64 pixels")
+    return tile
+
+
+class DetectorTask(ArchitectureTask):
+    """Base of detection and instance segmentation.
+
+    A subclass names its `architectures` and sets `metrics`.
+
+    Args:
+        backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
+        architecture: Name of the architecture; its arguments are those under its name, `--model.<name>.<argument>`.
+        pretrained: Start from timm's public weights, which needs the network or a filled cache.
+        backbone_norm: Batch norms of the backbone: `batch` (trained), `frozen` (as public detectors were trained) or
+            `group` (for small batches).
+        norm_eps: For `frozen`, what is added to the variance, where it is not the backbone's own.
+        score_threshold: Lowest score of a detection that is returned; what is shown is chosen later, by eye.
+        nms_threshold: IoU threshold of non-maximum suppression: of two boxes of one class that overlap by more, the
+            worse is dropped; by default as published.
+        max_detections: Maximum number of objects per image; with `tile`, of the whole and of each tile.
+        tile: Images larger than this many pixels per side are also processed in overlapping tiles of it; 0 is off.
+        drop_path: Rate of stochastic depth of the backbone, where its family has it.
+
+    Attributes:
+        limits: How predictions are selected where a call does not override it.
+        tile: Side of the tiles that large images are also processed in, in file pixels; 0 is off.
+    """
+
+    public_schemes = ("torchvision",)
+
+    architecture: DetectionArchitecture
+    limits: Thresholds
+    network: Any
+
+    def __init__(
+        self,
+        backbone: str,
+        *,
+        architecture: str,
+        pretrained: bool = False,
+        backbone_norm: Norm = "batch",
+        norm_eps: float | None = None,
+        score_threshold: float = 0.05,
+        nms_threshold: float | None = None,
+        max_detections: int = 100,
+        tile: int = 0,
+        drop_path: float = 0.0,
+        **shared: Any,
+    ) -> None:
+        chosen = self.pick(architecture, shared)
+        spec = shared["input"] = InputSpec.of(shared.get("input"), self.default_input(backbone))
+        super().__init__(**shared)
+        self.choose(architecture, chosen)
+        if not self.classes:
+            raise UsageError("model.classes: at least one class is needed; give data.classes or let the data name them")
+        self.tile = checked_tile(tile)
+        if chosen.one_object:
+            max_detections = 1  # a property of the network, so the protocol and the model card shall state this
+            if tile:
+                raise UsageError(f"model.tile {tile}: {architecture} finds one object per image and uses no tiles")
+        nms = chosen.nms if nms_threshold is None else nms_threshold
+        self.limits = Thresholds().given(score_threshold, nms, max_detections)
+        body = build_backbone(
+            backbone,
+            spec,
+            tuple(chosen.strides),
+            pretrained=pretrained,
+            norm=backbone_norm,
+            eps=norm_eps,
+            drop_path=drop_path,
+        )
+        self.network = chosen.build(body, len(self.classes))
+        self.outputs = chosen.outputs  # type: ignore[misc]
+        self.normalize = Normalize(body.mean, body.std)
+
+    def losses(self, outputs: Any, target: Any) -> dict[str, Tensor]:
+        return self.architecture.losses(self.network, outputs, target)
+
+    @classmethod
+    def from_public(cls, scheme: str, name: str) -> VisionTask:
+        """One of torchvision's detectors with its COCO weights, such as `torchvision:fcos_resnet50_fpn`.
+
+        Raises:
+            UsageError: torchvision has none of that name for this task.
+            EnvironmentFault: The weights are not in the cache and cannot be brought.
+        """
+        return load_public(cls, scheme, name)
+
+    @classmethod
+    def default_input(cls, backbone: str = "resnet50", **init_args: Any) -> InputSpec:
+        """Whole images, their ratio kept, in a square of 512 pixels or of the one size that the backbone has."""
+        facts = backbone_facts(backbone)
+        return InputSpec(size=facts.train_size if facts.fixed_input_size else (512, 512), resize_mode="letterbox")
+
+    @property
+    def counted(self) -> int:
+        """Objects of an image and class that are measured: COCO's 100, and more where the task predicts more."""
+        return max(100, self.limits.detections)
+
+    @property
+    def protocol(self) -> str:
+        limits = self.limits
+        return (
+            f"COCO AP and AR over IoU .50:.05:.95, 101 recall points, at most {self.counted} objects per image and "
+            "class, crowds left out, small, medium and large by the annotation's area in file pixels; predictions from "
+            f"score {limits.score:g} on, NMS {limits.nms:g}, at most {limits.detections} an image"
+            + ("; measured on whole images, without the tiles that `tile` adds in prediction" if self.tile else "")
+        )
+
+    def plan(
+        self,
+        image: ImageSource,
+        *,
+        views: Views | None = None,
+        found: Located | None = None,
+        tile: int | None = None,
+        **options: Any,
+    ) -> Plan:
+        """The whole image, and tiles of a large one; objects of all of them, each once.
+
+        Args:
+            image: See `VisionTask.plan`.
+            views: See `VisionTask.plan`.
+            found: See `VisionTask.plan`.
+            tile: Tile that replaces the task's own.
+            **options: See `VisionTask.plan`.
+        """
+        tiles = object_tiles(image.size, self.tile if tile is None else checked_tile(tile))
+        if views is not None or found is not None or not tiles:
+            return super().plan(image, views=views, found=found)
+        overlap, most = options.get("nms_threshold"), options.get("max_detections")
+        overlap = self.limits.nms if overlap is None else overlap
+        return Plan((None, *tiles), MergeObjects(partial(merge_tiles, views=tiles, overlap=overlap, most=most or 0)))
+
+    def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
+        return detection_tables(computed, self.classes)
+
+    def charts(self) -> dict[str, Chart]:
+        kind = "mask" if "mask" in self.monitor[0] else "box"
+        return {"precision-recall": Curves("recall", "precision at IoU .50"), "per class": Bars("class", f"{kind} AP")}
+
+    def measure(self, decoded: Any, batch: Batch) -> None:
+        """Measures the predictions as they are served, in file pixels."""
+        self.metrics.update(self.restore(decoded, batch["geometry"]), batch["target"])

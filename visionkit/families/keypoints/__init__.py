@@ -1,0 +1,1 @@
+"""Keypoints: skeletons by the names of their keypoints, heatmaps, and OKS."""

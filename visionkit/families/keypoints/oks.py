@@ -1,0 +1,187 @@
+"""COCO's keypoint evaluation: object keypoint similarity, and the ten numbers made of it, equal to pycocotools."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALL_POINTS = np.linspace(0.0, 1.0, 101)
+MAX_PEOPLE = 20
+"""Of one image, the highest-scoring so many count."""
+
+AREAS = {"all": (0.0, 1e10), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
+"""Ranges of the annotation's area in file pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class PoseResults:
+    """People that were found.
+
+    Attributes:
+        image: (N,) int64 number of the image; its order decides among equal scores.
+        keypoints: (N, K, 2) float64 x, y in file pixels.
+        scores: (N,) float64.
+        area: (N,) float64, which decides whether an unmatched person counts as medium or large; by default of the box
+            around its keypoints.
+    """
+
+    image: np.ndarray
+    keypoints: np.ndarray
+    scores: np.ndarray
+    area: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """People that there are.
+
+    Attributes:
+        image: (M,) int64 number of the image.
+        keypoints: (M, K, 3) float64 x, y, visibility in file pixels.
+        area: (M,) float64, the annotation's own.
+        crowd: (M,) bool: a region of many, which is left out of the count.
+        boxes: (M, 4) float64 x1, y1, x2, y2.
+        name: Name of the image, where all are of one.
+    """
+
+    image: np.ndarray
+    keypoints: np.ndarray
+    area: np.ndarray
+    crowd: np.ndarray
+    boxes: np.ndarray
+    name: str = ""
+
+
+def oks(
+    found_keypoints: np.ndarray, keypoints: np.ndarray, area: np.ndarray, boxes: np.ndarray, sigmas: np.ndarray
+) -> np.ndarray:
+    """Object keypoint similarity of every found person with every true one.
+
+    exp(-d^2 / (2 area (2 sigma)^2)), mean over the labeled keypoints. A person without labeled ones, which counts for
+    nothing, is compared by how far keypoints lie outside twice its box.
+
+    Args:
+        found_keypoints: (N, K, 2).
+        keypoints: (M, K, 3).
+        area: (M,).
+        boxes: (M, 4) x1, y1, x2, y2.
+        sigmas: (K,).
+
+    Returns:
+        (N, M) float64 in [0, 1].
+    """
+    labeled = keypoints[:, :, 2] > 0
+    number = labeled.sum(axis=1)
+    offset = found_keypoints[:, None] - keypoints[None, :, :, :2]
+    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    low = np.stack([boxes[:, 0] - width, boxes[:, 1] - height], axis=-1)
+    high = np.stack([boxes[:, 0] + 2 * width, boxes[:, 1] + 2 * height], axis=-1)
+    outside = np.maximum(0.0, low[None, :, None] - found_keypoints[:, None]) + np.maximum(
+        0.0, found_keypoints[:, None] - high[None, :, None]
+    )
+    distance = np.where((number > 0)[None, :, None, None], offset, outside)
+    variance = (2 * sigmas) ** 2
+    exponent = (distance**2).sum(axis=-1) / variance / (area + np.spacing(1))[None, :, None] / 2
+    counted = np.where((number > 0)[:, None], labeled, True)
+    similar = np.where(counted[None], np.exp(-exponent), 0.0)
+    return np.asarray(similar.sum(axis=-1) / counted.sum(axis=1)[None])
+
+
+def evaluate(found: PoseResults, true: Truth, sigmas: np.ndarray) -> dict[str, float]:
+    """The ten numbers of COCO: ap, ap50, ap75, ap_medium, ap_large and the same of ar; -1 where nothing is to be found.
+
+    Args:
+        found: Predictions in any order.
+        true: Ground truth in any order.
+        sigmas: (K,) of the skeleton.
+    """
+    images = np.union1d(found.image, true.image)
+    rows_found, rows_true = _by_image(found.image, images), _by_image(true.image, images)
+    names = list(AREAS)
+    scores: list[np.ndarray] = []
+    hits: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    skipped: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    wanted = dict.fromkeys(names, 0)
+    labeled = np.asarray((true.keypoints[:, :, 2] > 0).any(axis=1))
+    if found.area is not None:
+        found_area = found.area
+    else:
+        spread = found.keypoints.max(axis=1) - found.keypoints.min(axis=1) if len(found.keypoints) else np.zeros((0, 2))
+        found_area = np.asarray(spread.prod(axis=1))
+    for d, g in zip(rows_found, rows_true, strict=True):
+        d = d[np.argsort(-found.scores[d], kind="stable")][:MAX_PEOPLE]
+        scores.append(found.scores[d])
+        similar = oks(found.keypoints[d], true.keypoints[g], true.area[g], true.boxes[g], sigmas)
+        for name, (least, most) in AREAS.items():
+            ignored = true.crowd[g] | ~labeled[g] | (true.area[g] < least) | (true.area[g] > most)
+            wanted[name] += int((~ignored).sum())
+            matched, left_out = _match(similar, ignored, true.crowd[g])
+            off = np.asarray((found_area[d] < least) | (found_area[d] > most))
+            hits[name].append(matched)
+            skipped[name].append(left_out | (~matched & off))
+    order = np.argsort(-np.concatenate(scores or [np.zeros(0)]), kind="stable")
+    out: dict[str, float] = {}
+    recalls: dict[str, float] = {}
+    for name in names:
+        if not wanted[name]:
+            precision, recall = np.full((10, 101), -1.0), np.full(10, -1.0)
+        else:
+            matched, left_out = (np.concatenate(each[name], axis=1)[:, order] for each in (hits, skipped))
+            precision, recall = _curve(matched & ~left_out, ~matched & ~left_out, wanted[name])
+        suffix = "" if name == "all" else f"_{name}"
+        out[f"ap{suffix}"], recalls[f"ar{suffix}"] = float(precision.mean()), float(recall.mean())
+        if name == "all":
+            out |= {"ap50": float(precision[0].mean()), "ap75": float(precision[5].mean())}
+            recalls |= {"ar50": float(recall[0]), "ar75": float(recall[5])}
+    return out | recalls
+
+
+def _by_image(image: np.ndarray, images: np.ndarray) -> list[np.ndarray]:
+    order = np.argsort(image, kind="stable")
+    edges = np.searchsorted(image[order], images, side="left"), np.searchsorted(image[order], images, side="right")
+    return [order[first:last] for first, last in zip(*edges, strict=True)]
+
+
+def _match(similar: np.ndarray, ignored: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """COCO's greedy matching, the highest-scoring person first, at all thresholds at once.
+
+    Returns:
+        (10, N) bool whether a found person matches a true one, and whether that one is left out of the count.
+    """
+    steps, count = len(THRESHOLDS), len(similar)
+    matched, left_out = np.zeros((steps, count), bool), np.zeros((steps, count), bool)
+    if not similar.shape[1]:
+        return matched, left_out
+    taken = np.zeros((steps, similar.shape[1]), bool)
+    least = np.minimum(THRESHOLDS, 1 - 1e-10)[:, None]
+    each = np.arange(steps)
+    for d in range(count):
+        free = (~taken | crowd) & (similar[d] >= least)
+        counted = free & ~ignored
+        # What counts goes before what is ignored; of equal ones COCO takes the last.
+        choice = np.where(counted.any(axis=1)[:, None], counted, free)
+        value = np.where(choice, similar[d], -1.0)[:, ::-1]
+        best = similar.shape[1] - 1 - value.argmax(axis=1)
+        hit = choice.any(axis=1)
+        matched[:, d] = hit
+        left_out[:, d] = hit & ignored[best]
+        taken[each[hit], best[hit]] = True
+    return matched, left_out
+
+
+def _curve(right: np.ndarray, wrong: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
+    """(10, 101) precision at each recall and (10,) the highest recall."""
+    hits, misses = right.cumsum(axis=1, dtype=np.float64), wrong.cumsum(axis=1, dtype=np.float64)
+    precision = np.zeros((len(right), len(RECALL_POINTS)))
+    if not right.shape[1]:
+        return precision, np.zeros(len(right))
+    recall = hits / wanted
+    exact = hits / (hits + misses + np.spacing(1))
+    exact = np.maximum.accumulate(exact[:, ::-1], axis=1)[:, ::-1]
+    for row in range(len(right)):
+        at = np.searchsorted(recall[row], RECALL_POINTS, side="left")
+        reached = at < right.shape[1]
+        precision[row, reached] = exact[row, at[reached]]
+    return precision, recall[:, -1]

@@ -1,0 +1,1 @@
+"""Image to image: residual networks, bicubic resampling and luma."""

@@ -1,0 +1,19 @@
+"""Weights & Biases through Lightning's logger: one run folder, one curve, nothing sent where no server responds.
+
+wandb itself is imported when a run begins, by `visionkit.loggers.tracker` alone.
+"""
+
+from visionkit.loggers.content import LoggedImage, Rows, readable_config
+from visionkit.loggers.server import probe
+from visionkit.loggers.tracker import CHECKPOINT_KEY, WandbTracker, continue_from, trackers
+
+__all__ = [
+    "CHECKPOINT_KEY",
+    "LoggedImage",
+    "Rows",
+    "WandbTracker",
+    "continue_from",
+    "probe",
+    "readable_config",
+    "trackers",
+]
