@@ -115,7 +115,7 @@ def test_a_trained_detector_s_people_are_processed_in_their_own_crops(scenes, de
         assert len(prediction) == (found.scores >= 0.3).sum()
         for box, keypoints, score in zip(prediction.boxes, prediction.keypoints, prediction.scores, strict=True):
             row = int(np.abs(found.boxes - box).sum(axis=1).argmin())
-            crop = View(chain.crop.region(tuple(found.boxes[row]), estimator.task.input.size))
+            crop = View(estimator.task.crop.region(tuple(found.boxes[row]), estimator.task.input.size))
             alone = estimator(image, views=[crop])
             assert np.allclose(box, found.boxes[row]) and np.allclose(keypoints, alone.keypoints[0], atol=1e-3)
             assert score == pytest.approx(float(alone.scores[0] * found.scores[row]), abs=1e-5)
