@@ -228,7 +228,7 @@ def train(
         new = take_weights(task, init_from)
         stated = f"{len(new)} tensors did not fit and are new, such as {new[0]}" if new else "all weights are taken"
         if trainer.is_global_zero:
-            print(f"start_from {init_from}: {stated}", file=sys.stderr)
+            print(f"init_from {init_from}: {stated}", file=sys.stderr)
     trainer.fit(task, datamodule=data, ckpt_path=None if ckpt_path is None else str(ckpt_path), **more)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if value.numel() == 1}
     reason = summary.stopped_early(trainer) or ""

@@ -226,12 +226,12 @@ def test_one_head_of_a_trained_model_goes_on_training_and_the_others_stay(tmp_pa
     frozen = ["--model.optim.freeze", "backbone", "--model.heads.what.freeze", "true"]
     given = ["fit", "--init_from", "trained.ckpt", "-c", "data.yaml", *frozen, "--run", "more"]
     assert main([*given, "--trainer.max_epochs", "1", "--trainer.limit_val_batches", "1"]) == 0
-    assert "start_from trained.ckpt: all weights are taken" in capsys.readouterr().err
+    assert "init_from trained.ckpt: all weights are taken" in capsys.readouterr().err
     before, after = trained.state_dict(), load_task("more/checkpoints/last.ckpt").state_dict()
     changed = {key.split(".")[2] for key, value in before.items() if not torch.equal(value, after[key])}
     assert changed == {"far"}
     text = (tmp_path / "more" / "config.yaml").read_text()
-    assert "start_from: trained.ckpt" in text, "config.yaml states where the weights began"
+    assert "init_from: trained.ckpt" in text, "config.yaml states where the weights began"
 
 
 def test_each_part_reports_what_it_holds(tmp_path, capsys):
