@@ -52,60 +52,89 @@ FILES = "files"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what this verb takes."""
-    parser.add_argument("model", metavar="MODEL", help="a .ckpt, a bundle folder or a public name (timm:resnet50)")
-    parser.add_argument("sources", metavar="SOURCE", nargs="*", help="images, folders or patterns")
+    """Adds what this command takes."""
     parser.add_argument(
-        "--input",
-        dest="inputs",
-        metavar="NAME=PATH",
-        action="append",
-        default=[],
-        help="of a model with several inputs: the folder of another input, paired with SOURCE by file name",
+        "model", metavar="MODEL", help="checkpoint (.ckpt), bundle folder, or public name such as timm:resnet50"
     )
+    parser.add_argument("sources", metavar="SOURCE", nargs="*", help="image files, folders (searched deeply), patterns")
     parser.add_argument(
-        "--pairs", metavar="FILE", help="of a model with several inputs: csv file with one column per input, no SOURCE"
-    )
-    parser.add_argument("--out", metavar="DIR", help=f"write DIR/{RECORDS} (and images) in place of printing records")
-    parser.add_argument(
-        "--draw", action="store_true", help=f"also write the images with the predictions drawn, DIR/{DRAWN}/"
-    )
-    parser.add_argument("--overwrite", action="store_true", help=f"replace a DIR/{RECORDS} that is there")
-    parser.add_argument(
-        "--devices", type=int, metavar="N", help="GPUs to compute on; 0 is the CPU (one GPU if there is one)"
-    )
-    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="images per step (%(default)s)")
-    parser.add_argument("--engine", default="torch", choices=ENGINES, help="what runs the network (%(default)s)")
-    parser.add_argument(
-        "--top", type=int, metavar="K", help="of classes: show and record the K most probable (show 3, record all)"
-    )
-    poses = parser.add_argument_group("for models of poses")
-    poses.add_argument("--detector", metavar="MODEL", help="finds the people, whose crops are then processed")
-    poses.add_argument("--boxes", metavar="FILE", help="predictions.jsonl of a detector, or json of boxes by image")
-    poses.add_argument("--subject", metavar="CLASS", help="class of the detector that is processed (the model's own)")
-    poses.add_argument(
-        "--box-score", type=float, default=0.3, metavar="S", help="score from which a box is processed (%(default)s)"
-    )
-    poses.add_argument("--flip-tta", action="store_true", help="also process the flipped crop and take the mean")
-    parser.add_argument(
-        "--camera",
-        metavar="K",
-        help="of metric depth: also write colored points (.ply); fx,fy,cx,cy in pixels, or a file of them or a matrix",
+        "--out",
+        metavar="DIR",
+        help=f"folder for the results: {RECORDS} and files of predictions (default: records go to standard output)",
     )
     parser.add_argument(
-        "--coco-results", action="store_true", help="also write DIR/coco_results.json, what COCO's evaluation reads"
+        "--draw", action="store_true", help=f"also draw the predictions on the images, into DIR/{DRAWN}/; needs --out"
+    )
+    parser.add_argument("--overwrite", action="store_true", help=f"replace an existing DIR/{RECORDS}")
+    parser.add_argument(
+        "--devices",
+        type=int,
+        metavar="N",
+        help="number of GPUs to use; 0 uses the CPU (default: one GPU if there is one, otherwise the CPU)",
     )
     parser.add_argument(
-        "--tile", type=int, metavar="N", help="of objects: process images larger than N pixels in tiles of N too"
+        "--batch-size", type=int, default=8, metavar="N", help="images per forward pass (default: %(default)s)"
     )
-    parser.add_argument("--coco-labels", metavar="FILE", help="a COCO file whose image and category ids it takes")
+    parser.add_argument(
+        "--engine",
+        default="torch",
+        choices=ENGINES,
+        help="runtime of the network; all but torch need a bundle exported with --onnx or --int8 (default: %(default)s)",
+    )
     parser.add_argument(
         "--set",
         dest="options",
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help="how predictions are selected, as the model's task knows it: score_threshold=0.3, ensemble=true, ...",
+        help="option of the task, such as score_threshold=0.3; repeatable (a wrong name lists the options of the task)",
+    )
+    several = parser.add_argument_group("for models with several inputs (stereo, optical flow, change)")
+    several.add_argument(
+        "--input",
+        dest="inputs",
+        metavar="NAME=PATH",
+        action="append",
+        default=[],
+        help="folder or image of a further input, paired with SOURCE by file name; repeatable",
+    )
+    several.add_argument("--pairs", metavar="FILE", help="csv file with one column per input, in place of SOURCE")
+    classes = parser.add_argument_group("for classification")
+    classes.add_argument(
+        "--top",
+        type=int,
+        metavar="K",
+        help="number of classes to show and record, most probable first (default: show 3, record all)",
+    )
+    poses = parser.add_argument_group("for pose models that take one person per crop")
+    poses.add_argument("--detector", metavar="MODEL", help="detection model that finds the people to crop")
+    poses.add_argument(
+        "--boxes", metavar="FILE", help="boxes to crop: predictions.jsonl of a detector, or json of boxes by image"
+    )
+    poses.add_argument(
+        "--subject", metavar="CLASS", help="class of the detector to crop (default: the class of the pose model)"
+    )
+    poses.add_argument(
+        "--box-score", type=float, default=0.3, metavar="S", help="lowest score of a box to crop (default: %(default)s)"
+    )
+    poses.add_argument(
+        "--flip-tta", action="store_true", help="test-time augmentation: average over the crop and its flip"
+    )
+    depth = parser.add_argument_group("for metric depth")
+    depth.add_argument(
+        "--camera",
+        metavar="K",
+        help="also write colored point clouds (.ply): fx,fy,cx,cy in pixels, or a file with them or a 3x3 matrix",
+    )
+    objects = parser.add_argument_group("for detection and instance segmentation")
+    objects.add_argument(
+        "--tile", type=int, metavar="N", help="process images larger than N pixels in overlapping tiles of N pixels"
+    )
+    objects.add_argument(
+        "--coco-results", action="store_true", help="also write DIR/coco_results.json in COCO's results format"
+    )
+    objects.add_argument(
+        "--coco-labels", metavar="FILE", help="COCO annotation file whose image and category ids the results use"
     )
 
 
