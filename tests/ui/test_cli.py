@@ -178,7 +178,10 @@ def test_the_pages_of_the_training_verbs_name_options_that_exist() -> None:
     from visionkit.configurations import resolve
     from visionkit.data import VisionDataModule
 
-    readers = {reader.__name__ for reader in VisionDataModule.__subclasses__()}
+    def below(cls: type) -> set[str]:
+        return {cls.__name__}.union(*map(below, cls.__subclasses__()))
+
+    readers = below(VisionDataModule)
     for example in (line for lines in training.EXAMPLES.values() for line in lines):
         assert set(re.findall(r"--data (\w+)", example)) <= readers
         for file in re.findall(r"-c (\S+)", example):

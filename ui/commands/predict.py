@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine",
         default="torch",
         choices=ENGINES,
-        help="runtime of the network; all but torch need a bundle exported with --onnx or --int8 (default: %(default)s)",
+        help="runtime of the network; all but torch need a bundle with an exported graph (default: %(default)s)",
     )
     parser.add_argument(
         "--set",
