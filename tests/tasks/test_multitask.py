@@ -43,6 +43,11 @@ OBJECTS = {
         "fcos": {"neck_channels": 16, "convs": 1, "strides": [8, 16, 32], "extra_levels": "none"},
     },
 }
+LOCALIZER = {
+    "classes": list(OBJECT_CLASSES),
+    "architecture": "localizer",
+    "localizer": {"neck_channels": 16, "strides": [8, 16, 32]},
+}
 POSES = {
     "task": "pose",
     "arguments": {"architecture": "openpose", "openpose": {"stride": 16, "deconvs": 1, "width": 16, "stages": 1}},
@@ -313,7 +318,7 @@ REGIONS = {
 @pytest.mark.parametrize(
     "heads",
     [
-        {"what": WHAT, "objects": {**OBJECTS, "arguments": {**OBJECTS["arguments"], "architecture": "localizer"}}},
+        {"what": WHAT, "objects": {**OBJECTS, "arguments": LOCALIZER}},
         {
             "masks": {
                 "task": "instance_segmentation",

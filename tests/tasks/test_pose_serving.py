@@ -77,8 +77,7 @@ def detector(scenes):
         "test_resnet",
         classes=["person"],
         input=SPEC,
-        neck_channels=32,
-        convs=1,
+        fcos={"neck_channels": 32, "convs": 1},
         optim=OptimConfig(lr=3e-3, weight_decay=0.0),
     ).train()
     batch = next(iter(scenes.train_dataloader()))

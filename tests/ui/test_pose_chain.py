@@ -64,7 +64,7 @@ def test_a_detector_is_offered_for_checkpoints_too(estimator, tmp_path):
     from ui.pages.base import detector_choice, detectors, takes_crops
     from visionkit.checkpoint import save_checkpoint
 
-    whole = PoseTask("test_resnet", architecture="openpose", width=16, stage_width=8)
+    whole = PoseTask("test_resnet", architecture="openpose", openpose={"width": 16, "stage_width": 8})
     finder = DetectionTask("test_resnet", classes=["person"], input=InputSpec(size=(64, 64)))
     for name, task in (("crops", estimator.task), ("whole", whole), ("finder", finder)):
         save_checkpoint(task, tmp_path / f"{name}.ckpt")
