@@ -71,7 +71,7 @@ SPEC = InputSpec(size=(96, 128), resize_mode="letterbox")
 
 @pytest.fixture(scope="module")
 def detector(scenes):
-    """Overfits the people of four scenes ."""
+    """Overfits the people of four scenes."""
     torch.manual_seed(0)
     task = DetectionTask(
         "test_resnet",
