@@ -28,7 +28,7 @@ class Described(NamedTuple):
         places: Folders and lists of images of each split that it names.
         names: Names of the classes, in label order.
         keypoints: Their number, and 2 or 3 columns for each; None where there are none.
-        flips: Number of the flipped counterparts of each keypoint, or empty.
+        flips: Number of the flipped counterpart of each keypoint, or empty.
         keypoint_names: Keypoint names in label order, or empty.
     """
 
@@ -178,10 +178,10 @@ def _flips(top: Mapping[str, Any], path: Path, keypoints: tuple[int, int] | None
     if not given or keypoints is None:
         return ()
     if not isinstance(given, list) or len(given) != keypoints[0]:
-        raise DataError(f"{path}: flip_idx lists the flipped counterparts of each of {keypoints[0]} keypoints")
+        raise DataError(f"{path}: flip_idx lists the flipped counterpart of each of {keypoints[0]} keypoints")
     flips = tuple(whole_number(value, str(path), "flip_idx", 0, keypoints[0] - 1) for value in given)
     if any(flips[flips[number]] != number for number in range(len(flips))):
-        raise DataError(f"{path}: flip_idx: the flipped counterparts of a flipped counterparts is the keypoint itself")
+        raise DataError(f"{path}: flip_idx: the flipped counterpart of a flipped counterpart is the keypoint itself")
     return flips
 
 

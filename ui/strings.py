@@ -181,7 +181,7 @@ def card(name: str, task: str, facts_: Mapping[str, Any], config: Mapping[str, A
     rows = {"Task": task, "Backbone": config.get("backbone")}
     spec = config.get("input")
     if isinstance(spec, Mapping) and isinstance(spec.get("size"), (list, tuple)):
-        rows["Input"] = f"{' × '.join(map(str, spec['size']))} pixels ({spec.get('fit', '')})"
+        rows["Input"] = f"{' × '.join(map(str, spec['size']))} pixels ({spec.get('resize_mode', '')})"
     rows |= {title: rest.pop(key, "not stated") for key, title in _CARD_ROWS.items()}
     rows |= {str(key).replace("_", " ").capitalize(): value for key, value in rest.items()}
     lines = [f"- **{plain(title)}:** {plain(value)}" for title, value in rows.items() if value not in (None, "")]

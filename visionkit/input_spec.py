@@ -95,8 +95,8 @@ class InputSpec:
         """Builds the spec from a mapping of its fields, as checkpoints and bundles hold it.
 
         Args:
-            value: The spec, or some of its fields; with a `fit` among them they are a spec of their own.
-            usual: What a task takes; fields without a `fit` change that: a size alone changes the size alone.
+            value: The spec, or some of its fields; with a `resize_mode` among them they are a spec of their own.
+            usual: What a task takes; fields without a `resize_mode` change that: a size alone changes the size alone.
         """
         if isinstance(value, InputSpec):
             return value
@@ -104,4 +104,4 @@ class InputSpec:
         for key in value:
             if key not in known:
                 raise UsageError(f"input.{key}: unknown; allowed are {', '.join(known)}{suggest(key, known)}")
-        return replace(usual, **value) if usual is not None and "fit" not in value else cls(**value)
+        return replace(usual, **value) if usual is not None and "resize_mode" not in value else cls(**value)

@@ -89,7 +89,7 @@ class Skeleton:
         if len(set(paired)) < len(paired):
             again = next(name for name in paired if paired.count(name) > 1)
             raise UsageError(
-                f"skeleton {self.name}: flipped: {again} is duplicated; each keypoint has one flipped counterparts"
+                f"skeleton {self.name}: flip_pairs: {again} is duplicated; each keypoint has one flipped counterpart"
             )
         keep(self, "edges", tuple(self._edge(number, edge) for number, edge in enumerate(self.edges)))
         for key in ("head", "torso", "interocular"):
@@ -211,7 +211,7 @@ class Skeleton:
 
     @cached_property
     def flip_indices(self) -> tuple[int, ...]:
-        """For each keypoint the number of its flipped counterparts, which is its own where it has none."""
+        """For each keypoint the number of its flipped counterpart, which is its own where it has none."""
         out = list(range(len(self)))
         for first, second in self.swap:
             out[first], out[second] = second, first

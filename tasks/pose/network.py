@@ -175,8 +175,8 @@ class HeatmapNetwork(FlipTested):
         backbone: Backbone with one stride.
         decoder: Takes that map.
         head: Takes the decoder's.
-        flip_indices: For each keypoint the number of its flipped counterparts.
-        vectors: For each pair of maps that hold x and y of a vector its flipped counterparts, and whether that runs the
+        flip_indices: For each keypoint the number of its flipped counterpart.
+        vectors: For each pair of maps that hold x and y of a vector its flipped counterpart, and whether that runs the
             same way (1.0) or the other (-1.0): of each limb, or of each keypoint's offsets; empty for heatmaps alone.
         outputs: What it returns where there are such maps.
     """
@@ -226,7 +226,7 @@ class PlaceNetwork(FlipTested):
         backbone: Backbone with a coarse stride, and a finer one where there are later stages.
         size: Height and width of the input in pixels.
         keypoints: K.
-        flip_indices: For each keypoint the number of its flipped counterparts.
+        flip_indices: For each keypoint the number of its flipped counterpart.
         stages: How often the places are reported.
         width: Width of the hidden layers.
         window: Side of a later stage's windows, as a fraction of the input's height.
@@ -321,11 +321,11 @@ class _Refinement(nn.Module):
 
 
 def flipped_limbs(limbs: Sequence[tuple[int, int]], flip_indices: Sequence[int]) -> list[tuple[int, float]] | None:
-    """For each limb the number of its flipped counterparts and its direction; None where a limb has none.
+    """For each limb the number of its flipped counterpart and its direction; None where a limb has none.
 
     Args:
         limbs: Pairs of keypoints.
-        flip_indices: For each keypoint its flipped counterparts.
+        flip_indices: For each keypoint its flipped counterpart.
     """
     numbers = {pair: number for number, pair in enumerate(limbs)}
     out: list[tuple[int, float]] = []

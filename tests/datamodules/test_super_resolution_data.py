@@ -98,7 +98,14 @@ def test_pairs_from_folders(folder, tmp_path):
     low.mkdir()
     for path in sorted(folder.glob("?.png")):
         Image.fromarray(255 - shrink(modulo_crop(np.asarray(Image.open(path)), 2), 2)).save(low / f"{path.stem}x2.png")
-    arguments = {"pattern": "?.png", "low_res": str(low), "patch": 12, "patches": 2, "batch_size": 4, "input": SPEC}
+    arguments = {
+        "pattern": "?.png",
+        "low_res": str(low),
+        "patch_size": 12,
+        "patches_per_image": 2,
+        "batch_size": 4,
+        "input": SPEC,
+    }
     data = SuperResolutionData(str(folder), scale=2, **arguments)
     for split in ("train", "val"):
         batch = next(iter(data.loader(split)))
@@ -121,7 +128,7 @@ def pair_of_folders(root, names, low_names, scale=2):
             path = root / folder / each
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.full((side, side, 3), 20 * number, np.uint8)).save(path)
-    arguments = {"low_res": str(root / "lr"), "patch": 8, "val_root": str(root / "hr"), "input": SPEC}
+    arguments = {"low_res": str(root / "lr"), "patch_size": 8, "val_root": str(root / "hr"), "input": SPEC}
     return SuperResolutionData(str(root / "hr"), scale=scale, **arguments)
 
 
@@ -219,8 +226,8 @@ def test_blur_is_a_gaussian():
     [
         ({}, r"give their folder with --data\.root"),
         ({"root": "here", "pattern": "*.tif"}, "matches data.pattern"),
-        ({"root": "here", "patch": 2}, "patch 2 at least 4"),
-        ({"root": "here", "small": "pad"}, "refuse, flip"),
+        ({"root": "here", "patch_size": 2}, "patch 2 at least 4"),
+        ({"root": "here", "small": "pad"}, "refuse, reflect"),
     ],
 )
 def test_mistakes(folder, arguments, said):

@@ -17,7 +17,7 @@ NO_FACES = Faces(np.zeros((0, 4)), np.zeros((0, 0)), np.zeros(0), np.zeros((0, 5
 
 
 @pytest.mark.parametrize(
-    ("prediction", "told"),
+    ("prediction", "message"),
     [
         (Poses.none(COCO), "0 people found"),
         (NO_BOXES, "0 objects found"),

@@ -40,7 +40,7 @@ VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 5, -4, 2, 64, 100_000, 10**7, 10**12, HUGE, 10**400, 0.5, -0.25, 1e-30, 1e30,
     float("nan"), float("inf"), "", "x", "resnet50", "vit_giant_patch14_224", "hf-hub:timm/resnet18", "/dev/zero",
     "../../../etc/passwd", "\u0000\ud83d\ude00", "a" * 10**6, [], [1], [[]], {}, {"a": 1}, [8, 16, 32], [0, 0],
-    [100_000, 100_000], [float("nan")] * 2, ["x"] * 100_000, {"size": [10**6, 10**6], "fit": "stretch"},
+    [100_000, 100_000], [float("nan")] * 2, ["x"] * 100_000, {"size": [10**6, 10**6], "resize_mode": "stretch"},
     {"task": "detection"}, list(range(1000)),
 )  # fmt: skip
 

@@ -272,7 +272,7 @@ def test_extreme_shapes_take_little_memory():
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"fit": "leterbox"}, "did you mean 'letterbox'"),
+        ({"resize_mode": "leterbox"}, "did you mean 'letterbox'"),
         ({"sise": (3, 4)}, "did you mean 'size'"),
         ({"size": (0, 4)}, "at least 1"),
         ({"crop_fraction": 0.0}, "crop_fraction"),
@@ -320,7 +320,7 @@ def test_beyond_its_limits_an_input_is_refused(given):
 def test_an_input_without_a_fit_changes_the_usual_one():
     usual = InputSpec(size=(64, 64), resize_mode="letterbox", fill=3)
     assert InputSpec.of({"size": (8, 9)}, usual) == InputSpec(size=(8, 9), resize_mode="letterbox", fill=3)
-    assert InputSpec.of({"fit": "crop"}, usual) == InputSpec(resize_mode="crop")
+    assert InputSpec.of({"resize_mode": "crop"}, usual) == InputSpec(resize_mode="crop")
     assert InputSpec.of(None, usual) == usual and InputSpec.of(None) == InputSpec()
     assert InputSpec.of(usual, InputSpec()) is usual
     published = InputSpec((224, 224), "crop", 0.875, "bilinear", 3, 32, 114, 8)

@@ -32,7 +32,7 @@ def test_a_size_alone_changes_the_size_alone(name):
     usual = task.default_input()
     values = link({"input": {"size": [48, 80]}}, {}, task, ToyData)
     assert values["input"] == {**asdict(usual), "size": (48, 80)}
-    whole = {"size": [48, 80], "fit": "crop"}
+    whole = {"size": [48, 80], "resize_mode": "crop"}
     assert link({"input": whole}, {}, task, ToyData)["input"] == asdict(InputSpec((48, 80)))
 
 

@@ -42,7 +42,7 @@ def test_a_shipped_yaml_does_not_change_the_model(enlarging, capsys):
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "message"),
     [
         (["--model.scale", "2"], "--model.scale 2: contradicts x4.ckpt, which was trained with 4"),
         (["--model.architecture=edsr"], "--model.architecture edsr: contradicts"),
@@ -64,7 +64,7 @@ def test_what_is_measured_otherwise_may_be_typed_and_is_reported(capsys):
     )
     save_checkpoint(task, Path("a.ckpt"))
     data = [*SCENES, "--data.target", "labels"]
-    Path("other.yaml").write_text("model: {class_path: PoseTask, init_args: {backbone: resnet50, flip_test: true}}\n")
+    Path("other.yaml").write_text("model: {class_path: PoseTask, init_args: {backbone: resnet50, flip_tta: true}}\n")
     assert measure("-c", "other.yaml", "--ckpt_path", "a.ckpt", "--model.backbone", "test_resnet", *data) == 0
     assert measure("--ckpt_path", "a.ckpt", "--model.input.size", "[48,48]", *data) == 0
     assert "model.input.size: [48, 48] (the checkpoint has [32, 32])" in capsys.readouterr().err

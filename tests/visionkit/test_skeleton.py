@@ -81,8 +81,8 @@ def test_own_skeleton_from_a_file(tmp_path):
     ("change", "said"),
     [
         ({"edges": [["foot", "blub"]]}, "edges: 'blub' is none of its keypoints; did you mean 'bulb'"),
-        ({"flip_pairs": [["left_arm", "left_leg"]]}, "flipped: 'left_leg' is none of its keypoints"),
-        ({"flip_pairs": [["foot", "bulb"], ["bulb", "left_arm"]]}, "flipped: bulb is duplicated"),
+        ({"flip_pairs": [["left_arm", "left_leg"]]}, "flip_pairs: 'left_leg' is none of its keypoints"),
+        ({"flip_pairs": [["foot", "bulb"], ["bulb", "left_arm"]]}, "flip_pairs: bulb is duplicated"),
         ({"edges": [["foot", "foot"]]}, "'foot' is paired with itself"),
         ({"edges": [["foot"]]}, "should be two keypoints"),
         ({"edges": [["foot", "bulb", [300, 0, 0]]]}, "colors of 0 to 255"),
@@ -91,7 +91,7 @@ def test_own_skeleton_from_a_file(tmp_path):
         ({"sigmas": [0.1, 0.1, 0.1, -1]}, "as many numbers above 0"),
         ({"keypoints": ["a", "a"]}, "a is duplicated"),
         ({"keypoints": []}, "keypoints is missing"),
-        ({"keypoints": ["a"]}, "unknown key 'keypoints'"),
+        ({"bones": ["a"]}, "unknown key 'bones'"),
         ({"head": ["foot", "top"]}, "head: 'top' is none of its keypoints"),
     ],
 )

@@ -6,7 +6,7 @@ from visionkit.wording import counted
 
 
 @pytest.mark.parametrize(
-    ("number", "noun", "told"),
+    ("number", "noun", "message"),
     [
         *((1, "face", "1 face"), (0, "face", "0 faces"), (2, "person", "2 people"), (0, "fish", "0 fish")),
         *((3, "box", "3 boxes"), (3, "class", "3 classes"), (2, "fly", "2 flies"), (2, "monkey", "2 monkeys")),

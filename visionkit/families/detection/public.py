@@ -39,7 +39,7 @@ class PublicDetector:
 
 
 _R50 = {"backbone": "resnet50", "backbone_norm": "frozen", "norm_eps": 0.0}
-_SQUARE = {"size": [1024, 1024], "fit": "letterbox"}
+_SQUARE = {"size": [1024, 1024], "resize_mode": "letterbox"}
 
 DETECTORS: dict[str, PublicDetector] = {
     "fasterrcnn_resnet50_fpn": PublicDetector(
@@ -72,7 +72,7 @@ DETECTORS: dict[str, PublicDetector] = {
             "ssd": {"published": True, "strides": [8, 16], "topk_candidates": 400},
             "score_threshold": 0.01,
             "max_detections": 200,
-            "input": {"size": [300, 300], "fit": "stretch"},
+            "input": {"size": [300, 300], "resize_mode": "stretch"},
         },
         CAFFE,
     ),

@@ -49,7 +49,7 @@ def order_of(names: Sequence[str], skeleton: Skeleton) -> list[int] | None:
 def named_skeleton(
     names: Sequence[str], edges: Sequence[Sequence[int]] = (), name: str = "own", subject: str = "person"
 ) -> Skeleton:
-    """A skeleton of these keypoints; left and right that differ in nothing else are flipped counterparts.
+    """A skeleton of these keypoints; left and right that differ in nothing else are flipped counterparts of each other.
 
     Args:
         names: Names of the keypoints.
@@ -233,7 +233,7 @@ def skeleton_yaml(skeleton: Skeleton) -> str:
     lines += [f"  - {row(name)}" for name in skeleton.keypoints]
     lines.append("# Left and right change places when the image is flipped.")
     pairs = [f"  - {row(list(pair))}" for pair in skeleton.flip_pairs]
-    lines += ["flipped:", *pairs] if pairs else ["flipped: []"]
+    lines += ["flip_pairs:", *pairs] if pairs else ["flip_pairs: []"]
     lines.append("# What is drawn: two keypoints, and red, green and blue of 0 to 255.")
     edges = [f"  - {row([edge.first, edge.second, list(edge.color)])}" for edge in skeleton.edges]
     lines += ["edges:", *edges] if edges else ["edges: []"]
