@@ -147,7 +147,7 @@ def server(models: Path) -> Iterator[tuple[str, int]]:
                 if httpx.get(f"{address}/gradio_api/queue/status", timeout=PATIENCE).status_code == 200:
                     break
             if process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError("the demo does not response")
+                raise RuntimeError("the demo does not respond")
             time.sleep(0.1)
         yield address, process.pid
     finally:

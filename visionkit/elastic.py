@@ -17,7 +17,7 @@ def join_restarted(backend: str, timeout: timedelta) -> None:
 
     Args:
         backend: Backend of the process group: `gloo` or `nccl`.
-        timeout: After which a process that does not response counts as lost.
+        timeout: After which a process that does not respond counts as lost.
     """
     attempt = os.environ.get(RESTART, "0")
     if attempt == "0" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":

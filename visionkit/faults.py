@@ -67,7 +67,7 @@ def _of_process(kind: str, text: str) -> VisionKitError | None:
     distributed = r"gloo|NCCL|Connection (closed|reset) by peer|Timed out waiting|TCPStore|ProcessGroup|rendezvous"
     if kind.startswith("Dist") or re.search(distributed, text):
         return EnvironmentFault(
-            f"another process of this training has ended or does not response; its own output states why: {text[:200]}"
+            f"another process of this training has ended or does not respond; its own output states why: {text[:200]}"
         )
     if re.search(r"out of memory|can't allocate memory|not enough memory", text):
         return EnvironmentFault("out of memory; use smaller batches or images")

@@ -180,14 +180,14 @@ class SwinIRLight(SuperResolutionArchitecture):
         width: Channels of the tokens.
         depths: Number of layers of each group.
         heads: Number of heads of the attention.
-        tile: Side in pixels of an attention tile.
+        window: Side of an attention window in pixels.
         expansion: Factor by which the MLP is wider than the tokens.
     """
 
     width: int = 60
     depths: Sequence[int] = (6, 6, 6, 6)
     heads: int = 6
-    tile: int = 8
+    window: int = 8
     expansion: int = 2
 
     kind: ClassVar[type[Body]] = attention.SwinIR

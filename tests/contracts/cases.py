@@ -186,7 +186,7 @@ CASES: dict[str, Case] = {
     # Two images each of two people: the least that can be distinguished.
     "face_recognition": Case(
         classes=(),
-        arguments={"identities": 3, "embedding": 32, "radius": 16.0},
+        arguments={"identities": 3, "embedding": 32, "scale": 16.0},
         data=("--data.target", "identity", "--data.size", "[64,64]"),
         overfit_steps=80,
         overfit_images=4,

@@ -89,7 +89,7 @@ def test_the_demo_has_its_page(bundle: Path, tmp_path: Path) -> None:
     from ui.server.job_queue import JobQueue
     from ui.views import views_of
 
-    assert task_pages()["counting"].question == "How many types of things does the image show?"
+    assert task_pages()["counting"].question == "How many kinds of things does the image show?"
     model_registry = ModelRegistry(bundle.parent)
     job_queue = JobQueue(model_registry)
     config = pages(Settings(model_registry, "http://127.0.0.1", tmp_path), job_queue).get_config_file()
@@ -116,7 +116,7 @@ def test_a_kind_without_a_view_is_shown_by_drawing_and_text(monkeypatch: pytest.
         package.views.cache_clear()
     prediction = Prediction.from_json({"kind": "count", "value": 2.0})
     drawn, text = view.show(prediction, images(1)[0], Downloads(tmp_path))
-    assert drawn.any() and text == r"2\.0 types of things"
+    assert drawn.any() and text == r"2\.0 kinds of things"
 
 
 def test_a_record_of_its_kind_is_read_where_nothing_of_it_was_imported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +125,6 @@ def test_a_record_of_its_kind_is_read_where_nothing_of_it_was_imported(monkeypat
     for name in [name for name in sys.modules if name.partition(".")[0] == "counting"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delitem(Prediction._kinds, "count", raising=False)
-    assert Prediction.from_json({"kind": "count", "value": 1.5}).text() == "1.5 types of things"
+    assert Prediction.from_json({"kind": "count", "value": 1.5}).text() == "1.5 kinds of things"
     with pytest.raises(ValueError, match=r"unknown type of prediction 'nothing'; known are predictions, .*count"):
         Prediction.from_json({"kind": "nothing"})

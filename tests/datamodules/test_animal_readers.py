@@ -156,7 +156,7 @@ def test_a_slp_that_names_images(tmp_path: Path) -> None:
     path = slp(tmp_path / "labels.slp", {"filename": ["C:\\elsewhere\\a.png", "/elsewhere/b.png"]})
     data = SleapData(str(tmp_path), **WHOLE)
     assert data.skeleton.keypoints == ("nose", "left ear", "right ear")
-    assert data.skeleton.flipped == (("left ear", "right ear"),)
+    assert data.skeleton.flip_pairs == (("left ear", "right ear"),)
     assert [tuple(edge[:2]) for edge in data.skeleton.edges] == [("nose", "left ear"), ("nose", "right ear")]
     first, second = data.samples("train")
     assert first.target["keypoints"].tolist() == [[[10, 20, 2], [30, 40, 1], [0, 0, 0]]]

@@ -101,7 +101,7 @@ def test_keypoints_go_from_coco_to_yolo_and_back(tmp_path):
     message = convert(source, tmp_path / "yolo", "yolo")
     assert message.losses.lines() == ["YOLO holds no crowds, so they are left out: 2 objects"]
     pose = YoloPoseData(str(tmp_path / "yolo" / "data.yaml"))
-    assert pose.skeleton.keypoints == ("a", "b", "c") and pose.skeleton.flipped == (("a", "b"),)
+    assert pose.skeleton.keypoints == ("a", "b", "c") and pose.skeleton.flip_pairs == (("a", "b"),)
     assert pose.classes == ("pet",)
     first, second = source.labeled("val")[1], pose.labeled("val")[1]
     assert np.allclose(first.more["keypoints"], second.more["keypoints"], atol=1e-4)

@@ -184,7 +184,7 @@ def test_policies_draw_what_the_papers_say() -> None:
 
 
 def test_a_target_with_places_is_refused() -> None:
-    with pytest.raises(UsageError, match="cannot move area, boxes, iscrowd; use AlbumentationsAugment"):
+    with pytest.raises(UsageError, match="cannot move boxes; use AlbumentationsAugment"):
         ClassificationAugment()(sample(**SCENE.target("boxes")), np.random.default_rng(0))
 
 

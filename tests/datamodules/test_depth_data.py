@@ -99,7 +99,7 @@ def test_what_is_no_depth_is_reported(tmp_path):
 
 @pytest.mark.parametrize(
     ("median", "used", "likely"),
-    [(1532.0, 1, "units_per_metre 1000"), (0.0015, 1000, "units_per_metre 1$"), (200.0, 1, "units_per_metre 256")],
+    [(1532.0, 1, "units_per_meter 1000"), (0.0015, 1000, "units_per_meter 1$"), (200.0, 1, "units_per_meter 256")],
 )
 def test_a_wrong_unit_is_reported_with_the_likely_one(median, used, likely):
     import re
@@ -274,12 +274,12 @@ def test_nyu_files_that_are_wrong_are_reported(tmp_path):
     write_nyu(tmp_path)
     (tmp_path / "text.mat").write_text("no")
     with h5py.File(tmp_path / "other.mat", "w") as file:
-        file["images"] = np.zeros(3)
+        file["other"] = np.zeros(3)
     savemat(tmp_path / "wrong.mat", {"trainNdxs": np.array([7]), "testNdxs": np.array([1])})
     for options, line in (
         ({"mat": "none.mat"}, "no such file"),
         ({"mat": "text.mat"}, "cannot be opened as HDF5"),
-        ({"mat": "other.mat"}, "holds no 'images'; it holds images"),
+        ({"mat": "other.mat"}, "holds no 'images'; it holds other"),
         ({"mat": "nyu.mat", "splits": "wrong.mat"}, "names image 7 of 6"),
         ({"mat": "nyu.mat", "splits": "text.mat"}, "cannot be read as .mat"),
     ):

@@ -16,9 +16,8 @@ from PIL import Image
 
 from tests.contracts.cases import CASES, build, images
 from tests.ui.conftest import served
-from ui.inference import examined
+from ui.inference import runner
 from ui.model_registry import find_example_models
-from visionkit.images import ImageSource
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:gradio.queueing")  # its use of pandas
 
@@ -69,7 +68,7 @@ def _compare(client: Any, path: Path, name: str, bundle: Path) -> None:
     predictor: Any = load(bundle)
     # A face model searches faces first, and states where it found none.
     faces = predictor.task.name == "face_recognition"
-    prediction = examined(predictor, ImageSource(path), {}).prediction if faces else predictor(path)
+    prediction = runner(predictor, None, {})(path) if faces else predictor(path)
     expected = json.loads(json.dumps(prediction.to_json(), allow_nan=False))
     assert client.predict(handle_file(str(path)), name, api_name="/predict") == expected
     assert len(json.dumps(expected)) > 40, "an empty prediction carries no information"

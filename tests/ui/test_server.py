@@ -20,7 +20,7 @@ from ui.cli import build_parser
 from ui.commands.serve import check, listen
 from visionkit.errors import UsageError
 
-SERVE = ROOT / "configs" / "serve"
+SERVE = ROOT / "configs" / "deploy"
 
 
 @pytest.mark.timeout(300)

@@ -318,7 +318,7 @@ def test_one_request_gives_the_predictions_or_the_drawing(demo: Demo, models: Pa
         assert health["status"] == "ok" and health["ready"]
         figures = session.get("/metrics")
         assert figures.headers["content-type"].startswith("text/plain; version=0.0.4")
-        line = 'visionkit_requests_total{model="good",road="program",task="classification"}'
+        line = 'visionkit_requests_total{channel="program",model="good",task="classification"}'
         assert int(next(each for each in figures.text.splitlines() if each.startswith(line)).rpartition(" ")[2]) >= 3
 
 

@@ -14,9 +14,9 @@ def test_the_page_is_made_without_what_is_heavy() -> None:
         "import sys, tempfile\n"
         "from pathlib import Path\n"
         "from ui.server.app import Settings, application\n"
-        "from ui.model_registry import Model registry\n"
+        "from ui.model_registry import ModelRegistry\n"
         "with tempfile.TemporaryDirectory() as folder:\n"
-        "    application(Settings(Model registry(), 'http://127.0.0.1:1', Path(folder)))\n"
+        "    application(Settings(ModelRegistry(), 'http://127.0.0.1:1', Path(folder)))\n"
         f"print('HEAVY', [name for name in {HEAVY} if name in sys.modules])\n"
     )
     message = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)

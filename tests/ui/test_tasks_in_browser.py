@@ -15,10 +15,9 @@ from PIL import Image
 from tests.ui.browser import Watched, needs_chromium
 from tests.ui.conftest import Demo
 from ui import strings
-from ui.inference import examined
+from ui.inference import runner
 from ui.model_registry import ModelEntry, find_example_models
 from ui.views import views
-from visionkit.images import ImageSource
 from visionkit.registry import task_names
 
 pytestmark = [
@@ -81,7 +80,7 @@ def test_a_example_model(entry: ModelEntry, watched: Watched, demo: Demo, tmp_pa
     with loaded.lock:
         predictor: Any = loaded.predictor()
         faces = entry.task == "face_recognition"
-        expected = examined(predictor, ImageSource(image), {}).prediction if faces else predictor(image)
+        expected = runner(predictor, None, {})(image) if faces else predictor(image)
         assert expected is not None
 
     watched.open(_path(entry.task))

@@ -57,7 +57,7 @@ def test_what_a_dataclass_deep_inside_refuses_is_one_line(tmp_path, monkeypatch)
     ("text", "message"),
     [
         ("modle: 3\n", "unknown key 'modle' in the configuration; did you mean 'model'"),
-        ("model: [\n", r"a\.yaml: not valid yaml: line 2"),
+        ("model: [\n", r"a\.yaml line 2 column 1: not valid yaml"),
         ("model: {class_path: builtins.eval, init_args: {source: '1'}}\n", "builtins.eval"),
     ],
 )
@@ -80,7 +80,7 @@ def test_a_size_alone_leaves_the_fit_to_the_task(tmp_path, monkeypatch):
     data = ["--data", "SceneData", "--data.target", "depth", "--data.count", "2", "--data.eval_count", "1"]
     assert run_training("fit", [*task, *data, "--trainer.max_epochs", "1", "--run", "run"]) == 0
     written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["model"]["init_args"]["input"]
-    assert (written["size"], written["fit"]) == ([32, 32], "stretch")
+    assert (written["size"], written["resize_mode"]) == ([32, 32], "stretch")
 
 
 def test_a_needed_argument_that_is_left_out_is_named_whole(tmp_path, monkeypatch):

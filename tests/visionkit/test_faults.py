@@ -88,7 +88,7 @@ def test_a_killed_loading_process_is_a_fault_of_the_machine() -> None:
     with pytest.raises(RuntimeError) as caught:
         list(DataLoader(Dies(), num_workers=1))
     fault = as_fault(caught.value)
-    assert fault is not None and fault.status == 5 and "data.workers" in str(fault)
+    assert fault is not None and fault.status == 5 and "data.num_workers" in str(fault)
 
 
 def test_lightnings_exits_after_signals_have_their_status() -> None:

@@ -44,7 +44,7 @@ def test_a_task_of_any_module_is_read(file: str, value: str, tmp_path: Path, mon
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         'raise RuntimeError("imported")\n'
-        'class Task(Base):\n    types: ClassVar[tuple[str, ...]] = ("a",)\n    title = f"{1}"\n    outputs = Other\n'
+        'class Task(Base):\n    kinds: ClassVar[tuple[str, ...]] = ("a",)\n    title = f"{1}"\n    outputs = Other\n'
         '    monitor, question = ("val/mae", "min"), "What?"\n    network: Module\n'
     )
     if "/" in file:

@@ -40,7 +40,7 @@ def test_a_long_temporary_folder_does_not_hang_loading(tmp_path: Path, config: d
 
 def test_no_short_folder_is_refused_before_training(tmp_path: Path, config: dict, monkeypatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", f"/{'y' * 76}")
-    with pytest.raises(EnvironmentFault, match=r"TMPDIR /y+: 77 bytes.*allow 75; set a shorter TMPDIR, or --data.work"):
+    with pytest.raises(EnvironmentFault, match=r"TMPDIR /y+: 77 bytes.*allow 75; set a shorter TMPDIR, or --data"):
         shorten_sockets(folders=[str(tmp_path / "absent")])
     monkeypatch.setattr(tempfile, "tempdir", f"/{'y' * 74}")
     shorten_sockets(folders=[])

@@ -67,7 +67,7 @@ def measure_keypoints(labels: Path, results: Path, skeleton: str | None = None) 
         + (f"; {errors}" if errors else "")
         + (crowded if "ap_crowd_easy" in values else "")
     )
-    tables = {"per keypoint": keypoint_table(_predicted_keypoints(parts), kept)}
+    tables = {"per keypoint": keypoint_table(_keypoint_table(parts), kept)}
     return Measured(values, protocol, tables, images, [*files.notes, *notes])
 
 
@@ -76,11 +76,11 @@ def _mean(values: list[float]) -> float:
     return float(np.mean(known)) if known else -1.0
 
 
-def _predicted_keypoints(parts: list[Any]) -> Any:
+def _keypoint_table(parts: list[Any]) -> Any:
     """(K, 3) of several categories: shares weighed by the number of labeled keypoints."""
     import torch
 
-    stack = np.stack([part.predicted for part in parts])
+    stack = np.stack([part.keypoints for part in parts])
     weights = stack[:, :, 2:] / np.maximum(stack[:, :, 2:].sum(axis=0), 1)
     return torch.from_numpy(
         np.concatenate([(stack[:, :, :2] * weights).sum(axis=0), stack[:, :, 2:].sum(axis=0)], axis=1)

@@ -74,7 +74,7 @@ def _from_url(name: str, url: str | tuple[str, str]) -> Path:
 
 
 def download(address: str, filename: str, fault: Callable[[str], str]) -> Path:
-    """A file from torch's cache, or else downloaded into it; a server that does not response is no hang.
+    """A file from torch's cache, or else downloaded into it; a server that does not respond is no hang.
 
     Args:
         address: Where it is.

@@ -166,7 +166,7 @@ class WandbTracker(WandbLogger):
         if mode == "online":
             url = str(wandb.setup().settings.base_url)
             if reason := probe(url) or "":
-                mode, reason = "offline", f"{url} does not response ({reason})"
+                mode, reason = "offline", f"{url} does not respond ({reason})"
         try:
             run = self._init(mode)
         except wandb.errors.Error as error:

@@ -161,7 +161,7 @@ class DetectorTask(ArchitectureTask):
         return (
             f"COCO AP and AR over IoU .50:.05:.95, 101 recall points, at most {self.counted} objects per image and "
             "class, crowds left out, small, medium and large by the annotation's area in file pixels; predictions from "
-            f"score {limits.score:g} on, NMS {limits.nms:g}, at most {limits.detections} an image"
+            f"score {limits.score:g} on, NMS {limits.nms:g}, at most {limits.detections} per image"
             + ("; measured on whole images, without the tiles that `tile` adds in prediction" if self.tile else "")
         )
 

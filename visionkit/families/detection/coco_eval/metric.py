@@ -248,7 +248,7 @@ def _coco_table(computed: Mapping[str, Tensor], kinds: Sequence[str]) -> list[di
         "ap50": "AP, IoU .50",
         "ap75": "AP, IoU .75",
         **{f"ap_{area}": f"AP, {area}" for area in ("small", "medium", "large")},
-        **{f"ar{most}": f"AR, at most {most} an image and class" for most in _counts(computed)},
+        **{f"ar{most}": f"AR, at most {most} per image and class" for most in _counts(computed)},
         **{f"ar_{area}": f"AR, {area}" for area in ("small", "medium", "large")},
     }
     return [
