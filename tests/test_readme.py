@@ -30,6 +30,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
@@ -216,6 +217,12 @@ def _run(command: str, port: int) -> tuple[int, str]:
     return _in_process(words[1:], environment)
 
 
+def _page_module() -> ModuleType:
+    """A fresh module for the Python of a page; a dataclass asks for the module that it was made in."""
+    module = sys.modules["__page__"] = ModuleType("__page__")
+    return module
+
+
 def _follow(page: Path, kinds: set[str], folder: Path, port: int) -> None:
     for name in ("configs", "docs", "benchmarks", "ui/starters", "README.md"):
         source = ROOT / name
@@ -229,7 +236,7 @@ def _follow(page: Path, kinds: set[str], folder: Path, port: int) -> None:
                 continue
             is_file = write(folder, block.text)
             if block.language == "python" and not is_file:
-                exec(compile(block.text, block.place, "exec"), {"__name__": "__page__"})
+                exec(compile(block.text, block.place, "exec"), _page_module().__dict__)
             elif block.language == "yaml":
                 assert isinstance(yaml.safe_load(block.text), dict), block.place
             elif block.language == "bash":

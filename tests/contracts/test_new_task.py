@@ -94,7 +94,7 @@ def test_the_demo_has_its_page(bundle: Path, tmp_path: Path) -> None:
     job_queue = JobQueue(model_registry)
     config = pages(Settings(model_registry, "http://127.0.0.1", tmp_path), job_queue).get_config_file()
     assert ("counting", "Counting") in [tuple(page[:2]) for page in config["pages"]]
-    shown = {each["id"] for each in config["components"] if each["props"].get("label") == "Types of things"}
+    shown = {each["id"] for each in config["components"] if each["props"].get("label") == "Kinds of things"}
     assert len(shown & set(config["page"]["counting"]["components"])) == 1
 
     Image.fromarray(images(1)[0]).save(tmp_path / "a.png")

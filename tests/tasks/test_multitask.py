@@ -43,11 +43,8 @@ OBJECTS = {
         "fcos": {"neck_channels": 16, "convs": 1, "strides": [8, 16, 32], "extra_levels": "none"},
     },
 }
-LOCALIZER = {
-    "classes": list(OBJECT_CLASSES),
-    "architecture": "localizer",
-    "localizer": {"neck_channels": 16, "strides": [8, 16, 32]},
-}
+_ARGUMENTS = {"neck_channels": 16, "strides": [8, 16, 32]}
+LOCALIZER = {"classes": list(OBJECT_CLASSES), "architecture": "localizer", "localizer": _ARGUMENTS}
 POSES = {
     "task": "pose",
     "arguments": {"architecture": "openpose", "openpose": {"stride": 16, "deconvs": 1, "width": 16, "stages": 1}},
