@@ -22,7 +22,7 @@ from PIL import Image
 from benchmarks import timing
 from benchmarks.sample_images import jpegs
 from benchmarks.timing import Goal, Options, Report, Stopwatch
-from datamodules.augment import ClassificationAugment
+from datamodules.augmentation import ClassificationAugment
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
 from visionkit.loading import SampleDataset

@@ -23,7 +23,7 @@ from benchmarks import timing
 from benchmarks.row02_train_transform import Samples
 from benchmarks.sample_images import jpegs
 from benchmarks.timing import Goal, Options, Report, Stopwatch
-from datamodules.augment import ClassificationAugment
+from datamodules.augmentation import ClassificationAugment
 from visionkit.data import Split, VisionDataModule
 from visionkit.geometry import InputSpec
 from visionkit.loading import SampleDataset, collate

@@ -11,11 +11,11 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from datamodules.augment import SampleAugment
 from datamodules.class_names import index_classes
 from datamodules.downloads import download
 from datamodules.image_store import ArrayStore, LabeledImages
 from datamodules.splitting import SplittingData
+from visionkit.augmentation import Augmentation
 from visionkit.data import Split
 from visionkit.errors import DataError, UsageError
 from visionkit.types import Sample
@@ -92,7 +92,7 @@ class CifarData(SplittingData):
         *,
         name: Variant = "cifar10",
         download: bool = False,
-        augment: SampleAugment | None = None,
+        augment: Augmentation | None = None,
         **base: Any,
     ) -> None:
         super().__init__(augment=augment, test_fraction=0.0, **base)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.augment import SampleAugment
 from datamodules.coco import CocoData
 from datamodules.pixel_weights import PixelWeights
+from visionkit.augmentation import Augmentation
 from visionkit.data import Split
 from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, UsageError
@@ -55,7 +55,7 @@ class CocoSegmentationData(CocoData):
         edge_weight: float = 0.0,
         edge_width: float = 5.0,
         small_objects: float = 0.0,
-        augment: SampleAugment | None = None,
+        augment: Augmentation | None = None,
         **base: Any,
     ) -> None:
         names = classes or self.discover_classes(root, labels=labels, background=background)

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.augment import SampleAugment
 from datamodules.class_names import index_classes, shorten
 from datamodules.image_store import FileStore, LabeledImages, PixelCache
 from datamodules.splits import SPLIT_WORDS, SPLITS, split_of
 from datamodules.splitting import SplittingData
+from visionkit.augmentation import Augmentation
 from visionkit.data import Split
 from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, suggest
@@ -54,7 +54,7 @@ class CsvData(SplittingData):
         label_column: str = "label",
         split_column: str = "split",
         cache_mb: int = 512,
-        augment: SampleAugment | None = None,
+        augment: Augmentation | None = None,
         **base: Any,
     ) -> None:
         super().__init__(augment=augment, **base)

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from datamodules.augment import SampleAugment
 from datamodules.class_names import shorten
 from datamodules.depth_files import default_unit, read_depth, read_raw
 from datamodules.image_store import FileStore, PixelCache, StoredImages
 from datamodules.pairing import check_same_size, spread, warn_of_turned
 from datamodules.splits import SPLITS
 from datamodules.splitting import NotedSplits
+from visionkit.augmentation import Augmentation
 from visionkit.data import Split
 from visionkit.data_summary import SplitSummary
 from visionkit.errors import UsageError
@@ -155,7 +155,7 @@ class DepthData(NotedSplits):
         val_every: int = 8,
         test_every: int = 0,
         cache_mb: int = 512,
-        augment: SampleAugment | None = None,
+        augment: Augmentation | None = None,
         **base: Any,
     ) -> None:
         super().__init__(augment=augment, **base)

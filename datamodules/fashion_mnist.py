@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.augment import SampleAugment
 from datamodules.class_names import index_classes
 from datamodules.downloads import download
 from datamodules.image_store import ArrayStore, LabeledImages
 from datamodules.splitting import SplittingData
+from visionkit.augmentation import Augmentation
 from visionkit.data import Split
 from visionkit.errors import DataError
 from visionkit.types import Sample
@@ -48,7 +48,7 @@ class FashionMnistData(SplittingData):
         root: str,
         *,
         download: bool = False,
-        augment: SampleAugment | None = None,
+        augment: Augmentation | None = None,
         **base: Any,
     ) -> None:
         super().__init__(augment=augment, test_fraction=0.0, **base)

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.augment import SampleAugment
 from datamodules.class_names import index_classes, shorten
 from datamodules.image_store import FileStore, ImageStore, LabeledImages, PixelCache
 from datamodules.splits import SPLITS, by_split, split_of
 from datamodules.splitting import SplittingData
 from datamodules.zips import ZipStore, zip_index
+from visionkit.augmentation import Augmentation
 from visionkit.data import Split
 from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, UsageError
@@ -51,7 +51,7 @@ class FolderData(SplittingData):
         *,
         class_pattern: str | None = None,
         cache_mb: int = 512,
-        augment: SampleAugment | None = None,
+        augment: Augmentation | None = None,
         **base: Any,
     ) -> None:
         super().__init__(augment=augment, **base)

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.augment import SampleAugment
 from datamodules.class_names import shorten
 from datamodules.folders import list_labeled
 from datamodules.identity_sampler import IdentitySampler
@@ -18,6 +17,7 @@ from datamodules.record_io import is_record, open_record
 from datamodules.splits import SPLITS
 from datamodules.splitting import SplittingData
 from datamodules.verification_sets import read_verification_set
+from visionkit.augmentation import Augmentation
 from visionkit.data import Split, VisionDataModule
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
@@ -96,7 +96,7 @@ class IdentityData(IdentityBatches, SplittingData):
         min_images: int = 2,
         leave_out: bool = False,
         cache_mb: int = 512,
-        augment: SampleAugment | None = None,
+        augment: Augmentation | None = None,
         **base: Any,
     ) -> None:
         super().__init__(

@@ -9,8 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from datamodules.augment import SampleAugment
-from datamodules.pose_augment import PoseAugment
+from visionkit.augmentation import Augmentation, composed
 from visionkit.data import Split, VisionDataModule
 from visionkit.errors import DataError, UsageError, suggest
 from visionkit.loading import EpochSampler
@@ -55,7 +54,7 @@ class JointData(VisionDataModule):
         mix: Mix = "shuffled",
         temperature: float = 2.0,
         vocabulary: dict[str, Any] | None = None,
-        augment: SampleAugment | None = None,
+        augment: Augmentation | None = None,
         **base: Any,
     ) -> None:
         if not parts:
@@ -67,18 +66,12 @@ class JointData(VisionDataModule):
         self.parts, self.mix, self.temperature = dict(parts), mix, float(temperature)
         self.serves = {name: name for name in parts} | dict(serves or {})
         self.groups = _groups(self.parts, self.serves, together or [])
-        if isinstance(augment, PoseAugment):
-            known = [
-                message for part in self.parts.values() if (message := getattr(part, "skeleton", None)) is not None
-            ]
-            augment = augment.with_skeleton(known[0]) if known else augment
+        skeletons = [each for part in self.parts.values() if (each := getattr(part, "skeleton", None)) is not None]
         super().__init__(augment=None, **base)
-        self.augment = _JointAugment(augment, self._own_augments())
+        self.augment = _JointAugment(composed(augment, *skeletons[:1]), self._own_augments())
         for name, part in self.parts.items():
             said = (vocabulary or {}).get(self.serves[name]) or {}
             part.classes = part.classes or tuple(said.get("classes") or ())
-            if isinstance(part.augment, PoseAugment) and getattr(part, "skeleton", None) is not None:
-                part.augment = part.augment.with_skeleton(part.skeleton)  # type: ignore[attr-defined]
 
     def _own_augments(self) -> dict[str, Any]:
         own = {}

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.augment import SampleAugment
 from datamodules.identities import IdentityBatches, IdentityImages
 from datamodules.image_store import FileStore, PixelCache
+from visionkit.augmentation import Augmentation
 from visionkit.data import Split
 from visionkit.errors import DataError
 from visionkit.listing import list_images
@@ -49,7 +49,7 @@ class Market1501Data(IdentityBatches):
         *,
         per_identity: int = 4,
         cache_mb: int = 512,
-        augment: SampleAugment | None = None,
+        augment: Augmentation | None = None,
         **base: Any,
     ) -> None:
         super().__init__(augment=augment, **base)

@@ -15,11 +15,11 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from datamodules.augment import SampleAugment
 from datamodules.image_store import FileStore, PixelCache
 from datamodules.object_entries import AnnotatedImage, check_files, clean, size_text
 from datamodules.splits import SPLITS
 from datamodules.splitting import SplittingData
+from visionkit.augmentation import Augmentation
 from visionkit.data import Split
 from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, UsageError, suggest
@@ -82,7 +82,7 @@ class ObjectData(SplittingData):
     Args:
         target: `boxes` for detection, `masks` for instance segmentation.
         cache_mb: Decoded images are kept in memory where all of a split fit into this many MiB; 0 keeps none.
-        augment: Changes training samples; see `datamodules.object_augment`.
+        augment: Changes training samples; see `datamodules.augmentation`.
         crowds: `ignore` leaves crowd regions and difficult objects out of loss and metric; `objects` takes them as
             ordinary objects, for tools such as CVAT that mark every painted mask as a crowd.
         **base: See `datamodules.splitting.SplittingData`.
@@ -101,7 +101,7 @@ class ObjectData(SplittingData):
         *,
         target: ObjectTarget = "boxes",
         cache_mb: int = 1024,
-        augment: SampleAugment | None = None,
+        augment: Augmentation | None = None,
         crowds: Crowds = "ignore",
         **base: Any,
     ) -> None:

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.augment import SampleAugment
 from datamodules.keypoint_checks import check_keypoints
 from datamodules.object_entries import AnnotatedImage
 from datamodules.objects import ObjectData
 from datamodules.person_crops import PersonCrops
-from datamodules.pose_augment import PoseAugment
+from visionkit.augmentation import Augmentation, composed
 from visionkit.crops import PersonCrop
 from visionkit.data import Split
 from visionkit.errors import DataError, UsageError
@@ -48,13 +47,11 @@ class PoseData(ObjectData):
         *,
         skeleton: str | dict[str, Any] | None = None,
         crop: PersonCrop | None = None,
-        augment: SampleAugment | None = None,
+        augment: Augmentation | None = None,
         **base: Any,
     ) -> None:
         self.skeleton, self.crop = Skeleton.of("coco17" if skeleton is None else skeleton), crop
-        if isinstance(augment, PoseAugment):
-            augment = augment.with_skeleton(self.skeleton)
-        super().__init__(augment=augment, **base)
+        super().__init__(augment=composed(augment, self.skeleton), **base)
         if self.target != "boxes":
             raise UsageError("data.target masks: data of keypoints have boxes and keypoints; leave the target out")
         self.classes = self.classes or (self.skeleton.subject,)

@@ -10,10 +10,9 @@ from typing import Any, get_args
 import numpy as np
 from PIL import Image
 
-from datamodules.augment import SampleAugment
 from datamodules.class_names import index_classes
 from datamodules.person_crops import PersonCrops
-from datamodules.pose_augment import PoseAugment
+from visionkit.augmentation import Augmentation, composed
 from visionkit.crops import PersonCrop
 from visionkit.data import Split, VisionDataModule
 from visionkit.errors import UsageError, suggest
@@ -87,14 +86,12 @@ class SceneData(VisionDataModule):
         people: float | None = None,
         skeleton: str | dict[str, Any] | None = None,
         crop: PersonCrop | None = None,
-        augment: SampleAugment | None = None,
+        augment: Augmentation | None = None,
         **base: Any,
     ) -> None:
         _check_target(target)
         self.skeleton, self.crop = _skeleton(skeleton), crop
-        if isinstance(augment, PoseAugment):
-            augment = augment.with_skeleton(self.skeleton)
-        super().__init__(augment=augment, **base)
+        super().__init__(augment=composed(augment, self.skeleton), **base)
         scale = 2 if scale is None else scale
         if min(count, eval_count, scale) < 1 or min(size) < 32:
             raise UsageError(

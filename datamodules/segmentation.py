@@ -10,7 +10,6 @@ from typing import Any, get_args
 
 import numpy as np
 
-from datamodules.augment import SampleAugment
 from datamodules.class_names import shorten
 from datamodules.image_store import FileStore, PixelCache
 from datamodules.label_maps import LabeledMaps, LabelReader, LabelStore, LossyLabels, read_colors
@@ -19,6 +18,7 @@ from datamodules.pairing import NamePattern, pair_by_name
 from datamodules.pixel_weights import PixelWeights
 from datamodules.splits import SPLITS, find_split
 from datamodules.splitting import SplittingData
+from visionkit.augmentation import Augmentation
 from visionkit.data import Split, VisionDataModule
 from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, UsageError, suggest
@@ -61,7 +61,7 @@ class _PairedData(VisionDataModule):
         edge_width: float,
         small_objects: float,
         background: int | None,
-        augment: SampleAugment | None,
+        augment: Augmentation | None,
         **base: Any,
     ) -> None:
         super().__init__(augment=augment, **base)
@@ -174,7 +174,7 @@ class LabelMapData(_PairedData, SplittingData):
         edge_width: float = 5.0,
         small_objects: float = 0.0,
         background: int | None = 0,
-        augment: SampleAugment | None = None,
+        augment: Augmentation | None = None,
         **base: Any,
     ) -> None:
         super().__init__(
@@ -310,7 +310,7 @@ class VocSegmentationData(_PairedData):
         edge_weight: float = 0.0,
         edge_width: float = 5.0,
         small_objects: float = 0.0,
-        augment: SampleAugment | None = None,
+        augment: Augmentation | None = None,
         **base: Any,
     ) -> None:
         super().__init__(

@@ -9,13 +9,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from datamodules.augment import SampleAugment
 from datamodules.degradation import BICUBIC_REACH, Degradation, modulo_crop, shrink
 from datamodules.image_store import FileStore, PixelCache
 from datamodules.pairing import warn_of_turned
 from datamodules.resolution_pairs import list_matching, pair_resolutions
 from datamodules.splits import SPLITS
 from datamodules.splitting import SplittingData
+from visionkit.augmentation import SampleAugment
 from visionkit.data import Split
 from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, UsageError

@@ -26,7 +26,7 @@ HOMES = {
         "ui/server/routes.py",
         "ui/server/face_routes.py",
     },
-    "albumentations": {"datamodules/augment.py"},
+    "albumentations": {"datamodules/augmentation/library.py"},
     "wandb": {"visionkit/loggers"},
 }
 

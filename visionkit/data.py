@@ -15,6 +15,7 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
+from visionkit.augmentation import Augmentation, composed
 from visionkit.brightness import choose_white
 from visionkit.data_summary import (
     CountedSamples,
@@ -52,7 +53,7 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         eval_batch_size: Eval batch size in validation and test; `batch_size` by default.
         num_workers: Processes that load images; 0 loads in the training process.
         seed: Random seed of shuffling and augmentation; the run's own seed by default.
-        augment: Changes training samples, see `Augment`.
+        augment: Changes training samples: a preset such as `ClassificationAugment`, or a list of parts.
         drop_last: Leave out the last training batch where it is not full (batch norm dislikes a batch of one).
         pin_memory: Page-locked batches for faster copies to a GPU; by default where one is there.
     """
@@ -66,7 +67,7 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         eval_batch_size: int | None = None,
         num_workers: int = 0,
         seed: int | None = None,
-        augment: Augment | None = None,
+        augment: Augment | Augmentation | None = None,
         drop_last: bool = True,
         pin_memory: bool | None = None,
     ) -> None:
@@ -78,7 +79,7 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         if len(set(self.classes)) != len(self.classes):
             raise UsageError("data.classes: a class name is duplicated")
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
-        self.num_workers, self.seed, self.augment = num_workers, seed or 0, augment
+        self.num_workers, self.seed, self.augment = num_workers, seed or 0, composed(augment)
         self.drop_last, self.pin_memory = drop_last, pin_memory
         self._samples: dict[Split, Sequence[Sample]] = {}
         self._resume: dict[str, int] | None = None

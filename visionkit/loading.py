@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
+from visionkit.augmentation import SampleAugment
 from visionkit.errors import DataError
 from visionkit.preprocess import Preprocessor
 from visionkit.sequences import fractions_of
@@ -92,19 +93,35 @@ class SampleDataset(Dataset[Example]):
     def __init__(
         self, samples: Sequence[Sample], preprocessor: Preprocessor, seed: int = 0, augment: Augment | None = None
     ) -> None:
-        self.samples, self.preprocessor, self.seed, self.augment = samples, preprocessor, seed, augment
+        self.samples, self.preprocessor, self.seed = samples, preprocessor, seed
+        # Parts that mix samples draw the others by themselves, from the generator of the item.
+        self.augment = augment.with_samples(_Raw(self)) if isinstance(augment, SampleAugment) else augment
 
     def __len__(self) -> int:
         return len(self.samples)
 
+    def raw(self, index: int) -> Sample:
+        """One sample as its data module made it, before any augmentation."""
+        sample = self.samples[index]
+        return sample if self.preprocessor.spec.white is None else sample.map_images(self.preprocessor.source)
+
     def __getitem__(self, item: int | tuple[int, int]) -> Example:
         epoch, index = (0, item) if isinstance(item, int) else item
-        sample = self.samples[index]
-        if self.preprocessor.spec.white is not None:
-            sample = sample.map_images(self.preprocessor.source)
+        sample = self.raw(index)
         if self.augment is not None:
             sample = self.augment(sample, rng_for(self.seed, epoch, index))
         return self.preprocessor(sample)
+
+
+class _Raw(Sequence[Sample]):
+    def __init__(self, dataset: SampleDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.dataset.raw(index)
 
 
 class EpochSampler(DistributedSampler[Any], SequentialSampler):

@@ -32,7 +32,7 @@ class RemembersArguments(ABCMeta):
                 given |= value  # arguments of a base
             elif name != "self":
                 given[name] = value
-        built._given = given
+        object.__setattr__(built, "_given", given)  # it may be a frozen dataclass
         if task:
             others = getattr(cls, "architectures", ())  # the chosen one is resolved
             built._config = plain({**{k: v for k, v in given.items() if k not in others}, **built.resolved()})
@@ -48,4 +48,6 @@ def described(value: Any) -> Any:
     if isinstance(type(value), RemembersArguments):
         arguments = {name: described(each) for name, each in value._given.items() if each is not None}
         return {"class_path": f"{type(value).__module__}.{type(value).__qualname__}", "init_args": arguments}
+    if isinstance(value, (list, tuple)):
+        return [described(each) for each in value]
     return plain(value)

@@ -77,6 +77,11 @@ def placed(target: Iterable[str]) -> set[str]:
     return {name for name in target if field_of(name).placed}
 
 
+def movable(name: str) -> bool:
+    """Whether a view of the image moves this key with it; that of super-resolution is cut by its data module alone."""
+    return field_of(name).apply is not _as_it_is
+
+
 def per_instance(target: Iterable[str]) -> list[str]:
     """The keys of a target with one row per object."""
     return [name for name in target if field_of(name).per_instance]

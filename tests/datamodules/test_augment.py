@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datamodules.augment import AlbumentationsAugment, ClassificationAugment, library
-from datamodules.photometric import ColorStep, EraseStep, color_matrix
-from datamodules.policies import OPERATIONS, build_operation, draw_operations
+from datamodules.augmentation import AlbumentationsAugment, ClassificationAugment
+from datamodules.augmentation.library import library
+from datamodules.augmentation.photometric import ColorStep, EraseStep, color_matrix
+from datamodules.augmentation.policies import OPERATIONS, build_operation, draw_operations
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
@@ -40,7 +41,7 @@ def test_albumentations_comes_late_and_asks_nobody_for_its_version() -> None:
         "def hook(event, args):\n"
         "    if event == 'socket.getaddrinfo': raise SystemExit(f'asked for {args[0]}')\n"
         "sys.addaudithook(hook)\n"
-        "import datamodules.augment as a\n"
+        "import datamodules.augmentation as a\n"
         "a.ClassificationAugment(hue=0.1)\n"
         "print([name for name in ('albumentations', 'gradio', 'wandb') if name in sys.modules])\n"
         "a.ClassificationAugment(policy='randaugment')\n"
@@ -74,7 +75,7 @@ def test_crop_and_flip_are_deferred() -> None:
     height, width = out.image.size
     flips, areas = [], []
     for seed in range(300):
-        view = ClassificationAugment(scale=(0.2, 0.5))(sample(), np.random.default_rng(seed)).view
+        view = ClassificationAugment(area=(0.2, 0.5))(sample(), np.random.default_rng(seed)).view
         assert view is not None
         x1, y1, x2, y2 = view.box
         assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height
@@ -88,7 +89,9 @@ def test_crop_and_flip_are_deferred() -> None:
 def test_pad_moves_the_whole_image() -> None:
     boxes = []
     for seed in range(200):
-        view = ClassificationAugment(crop="pad", padding=0.125, flip=0)(sample(), np.random.default_rng(seed)).view
+        view = ClassificationAugment(crop="pad", padding=0.125, horizontal_flip=0)(
+            sample(), np.random.default_rng(seed)
+        ).view
         assert view is not None and not view.flip
         boxes.append(view.box)
     assert {(x2 - x1, y2 - y1) for x1, y1, x2, y2 in boxes} == {(160, 120)}
@@ -98,7 +101,7 @@ def test_pad_moves_the_whole_image() -> None:
 
 def test_a_narrow_image_still_has_a_crop() -> None:
     thin = Sample.of(ImageSource(np.zeros((400, 3, 3), dtype=np.uint8)), {"labels": np.int64(0)})
-    view = ClassificationAugment(scale=(0.9, 1.0))(thin, np.random.default_rng(0)).view
+    view = ClassificationAugment(area=(0.9, 1.0))(thin, np.random.default_rng(0)).view
     assert view is not None and view.box == (0, 198, 3, 202)
 
 
@@ -145,7 +148,7 @@ def test_erasing() -> None:
 @pytest.mark.parametrize("name", [*OPERATIONS, "invert"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_every_operation_keeps_shape_and_type(name: str, channels: int) -> None:
-    from datamodules.augment import PolicyStep
+    from datamodules.augmentation.library import PolicyStep
 
     image = np.random.default_rng(0).integers(0, 256, (16, 20, channels), dtype=np.uint8)
     for strength in (0.0, 0.3):
@@ -184,8 +187,8 @@ def test_policies_draw_what_the_papers_say() -> None:
 
 
 def test_a_target_with_places_is_refused() -> None:
-    with pytest.raises(UsageError, match="cannot move boxes; use AlbumentationsAugment"):
-        ClassificationAugment()(sample(**SCENE.target("boxes")), np.random.default_rng(0))
+    with pytest.raises(UsageError, match="RandAugment cannot move boxes; use AlbumentationsAugment"):
+        ClassificationAugment(policy="randaugment")(sample(**SCENE.target("boxes")), np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(
@@ -194,8 +197,8 @@ def test_a_target_with_places_is_refused() -> None:
         ({"crop": "resize"}, "did you mean 'resized'"),
         ({"policy": "randaug"}, "did you mean 'randaugment'"),
         ({"hue": 0.7}, r"augment.hue 0.7: allowed is 0 to 0.5"),
-        ({"flip": -1}, "augment.flip"),
-        ({"scale": (0.5, 0.1)}, "augment.scale"),
+        ({"horizontal_flip": -1}, "augment.horizontal_flip"),
+        ({"area": (0.5, 0.1)}, "augment.area"),
         ({"magnitude": 31}, "magnitude 31"),
     ],
 )
@@ -215,7 +218,7 @@ def test_flipping_is_exact_for_every_target(key: Any) -> None:
     before = PEOPLE.target(key)
     width = PEOPLE.image.shape[1]
     given = Sample.of(ImageSource(PEOPLE.image), before, "x")  # type: ignore[arg-type]
-    after = AlbumentationsAugment(FLIP, swap=[(1, 2), (3, 4)])(given, np.random.default_rng(0))
+    after = AlbumentationsAugment(FLIP, flip_pairs=[(1, 2), (3, 4)])(given, np.random.default_rng(0))
     assert (after.image.read() == PEOPLE.image[:, ::-1]).all()
     target: dict[str, Any] = dict(after.target)
     assert target.keys() == before.keys()

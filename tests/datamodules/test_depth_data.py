@@ -192,13 +192,13 @@ def test_the_kinect_frames_of_a_kitchen(tmp_path):
 
 
 def test_the_scene_generator_s_depth_is_cut_and_flipped_with_the_image():
-    from datamodules.dense_augment import DenseAugment
+    from datamodules.augmentation import DenseAugment
     from datamodules.scene_data import SceneData
     from visionkit.preprocess import Preprocessor
 
     data = SceneData("depth", count=1, eval_count=1, size=(48, 64))
     sample = data.samples("train")[0]
-    augment = DenseAugment(scale=(1.0, 1.5), flip=1.0)
+    augment = DenseAugment(scale=(1.0, 1.5), horizontal_flip=1.0)
     moved = Preprocessor(InputSpec(size=(48, 64), resize_mode="stretch"))(augment(sample, rng_for(0, 0, 0)))
     assert set(np.unique(moved["target"]["depth"].numpy())) <= set(np.unique(sample.target["depth"])), (
         "meters stay meters"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules.augment import ClassificationAugment
+from datamodules.augmentation import ClassificationAugment
 from datamodules.folders import FolderData
 from datamodules.zips import ZipStore
 from tests.real_data import real_data

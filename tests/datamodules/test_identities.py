@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.face_augment import FaceAugment
+from datamodules.augmentation import FaceAugment
 from datamodules.identities import IdentityData, check_no_leak
 from datamodules.identity_sampler import IdentitySampler
 from datamodules.market1501 import Market1501Data

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.object_augment import ObjectAugment, visible
+from datamodules.augmentation import ObjectAugment
+from datamodules.augmentation.geometric import visible
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
@@ -38,7 +39,9 @@ def sample(as_set: bool) -> Sample:
 @pytest.mark.parametrize("turn", [False, True])
 @pytest.mark.parametrize("as_set", [False, True])
 def test_truth_stays_on_its_pixels(turn, as_set):
-    augment = ObjectAugment(scale=(0.6, 2.5), ratio=1.3, move=0.2, turn=turn, min_visible=0.4)
+    augment = ObjectAugment(
+        scale=(0.6, 2.5), aspect_ratio=(1 / 1.3, 1.3), translate=0.2, quarter_turns=turn, min_visibility=0.4
+    )
     preprocess = Preprocessor(InputSpec(size=(96, 128), resize_mode="letterbox", fill=0))
     seen, flips, turns = set(), set(), set()
     for seed in range(40):
@@ -64,7 +67,7 @@ def test_truth_stays_on_its_pixels(turn, as_set):
 
 
 def test_a_part_of_fixed_size():
-    augment = ObjectAugment(scale=(1, 1), ratio=1, crop=(48, 64), turn=True)
+    augment = ObjectAugment(scale=(1, 1), aspect_ratio=(1, 1), crop_size=(48, 64), quarter_turns=True)
     preprocess = Preprocessor(InputSpec(resize_mode="native", divisor=16))
     sizes = {
         preprocess(augment(sample(True), np.random.default_rng(seed)))["inputs"]["image"].shape for seed in range(12)
@@ -88,13 +91,14 @@ def test_images_without_objects_and_colors():
 
 
 def test_the_same_numbers_give_the_same_sample():
-    augment = ObjectAugment(turn=True, hue=0.2)
+    augment = ObjectAugment(quarter_turns=True, hue=0.2)
     first, second = (augment(sample(True), np.random.default_rng(4)) for _ in range(2))
     assert first.view == second.view and first.photometric == second.photometric
 
 
 @pytest.mark.parametrize(
-    "given", [{"scale": (2.0, 1.0)}, {"crop": (0, 9)}, {"ratio": 0.9}, {"flip": 1.5}, {"hue": 0.6}]
+    "given",
+    [{"scale": (2.0, 1.0)}, {"crop_size": (0, 9)}, {"aspect_ratio": (0, 0.9)}, {"horizontal_flip": 1.5}, {"hue": 0.6}],
 )
 def test_values_that_make_no_sense_are_refused(given):
     with pytest.raises(UsageError, match=f"augment.{next(iter(given))}"):
@@ -102,5 +106,5 @@ def test_values_that_make_no_sense_are_refused(given):
 
 
 def test_other_targets_are_refused():
-    with pytest.raises(UsageError, match="label_map"):
-        ObjectAugment()(Sample.of(sample(True).image, {"label_map": np.zeros((96, 128))}), np.random.default_rng(0))
+    with pytest.raises(UsageError, match="cannot move high_res"):
+        ObjectAugment()(Sample.of(sample(True).image, {"high_res": np.zeros((3, 9, 9))}), np.random.default_rng(0))

@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from datamodules.augmentation import PoseAugment
+from datamodules.augmentation.geometric import exchanged
 from datamodules.coco_keypoints import CocoKeypointData
 from datamodules.lsp import LspData
 from datamodules.mpii import MpiiData
 from datamodules.person_crops import PersonCrops
-from datamodules.pose_augment import PoseAugment, flipped
 from tests.real_data import real_data
 from visionkit.crops import PersonCrop
 from visionkit.errors import DataError, UsageError
@@ -153,7 +154,7 @@ def test_augmentation_moves_keypoints_with_the_pixels(seed):
     pixels[88:93, 78:83], pixels[98:103, 128:133] = (255, 0, 0), (0, 255, 0)
     target = {"keypoints": keypoints, "boxes": np.array([[60, 60, 150, 150.0]])}
     (crop,) = PersonCrops([Sample.of(ImageSource(pixels), target, "x")], PersonCrop(1.6), SPEC.size, training=True)
-    augment = PoseAugment(rotation=40, rotate=1.0, scale=0.2, flip=0.5).with_skeleton(COCO)
+    augment = PoseAugment(rotate=40, rotate_p=1.0, scale=(0.83, 1.25), horizontal_flip=0.5).with_skeleton(COCO)
     changed = augment(crop, rng_for(0, 0, seed))
     assert keypoints[0, 5].tolist() == [80.5, 90.5, 2], "the sample itself stays"
     example = Preprocessor(SPEC)(changed)
@@ -173,24 +174,24 @@ def test_half_bodies_and_same_draws_for_the_same_key():
     standing.target["keypoints"][..., 0] = 45 + 0.1 * standing.target["keypoints"][..., 0]
     standing.target["boxes"][:, [0, 2]] = 45, 56
     crop = next(iter(PersonCrops([standing], PersonCrop(), SPEC.size, training=True)))
-    augment = PoseAugment(half_body=1.0, scale=0.0, rotation=0, shift=0.0, flip=0.0)
+    augment = PoseAugment(half_body=1.0, scale=(1, 1), rotate=0, translate=0.0, horizontal_flip=0.0)
     whole, half = crop.view.box, augment(crop, rng_for(0, 1, 2)).view.box
     assert half[3] - half[1] < whole[3] - whole[1]
     assert (half[2] - half[0]) / (half[3] - half[1]) == pytest.approx(0.75)
     augment = PoseAugment(half_body=0.5, erasing=0.5, brightness=0.3).with_skeleton(COCO)
     a, b = (augment(crop, rng_for(3, 1, 2)) for _ in range(2))
     assert a.view == b.view and np.array_equal(a.target["keypoints"], b.target["keypoints"])
-    assert np.array_equal(flipped(flipped(a.target["keypoints"], COCO.swap), COCO.swap), a.target["keypoints"])
+    assert np.array_equal(exchanged(exchanged(a.target["keypoints"], COCO.swap), COCO.swap), a.target["keypoints"])
 
 
 def test_bad_augmentation_arguments():
     crop = next(iter(PersonCrops([image(1)], PersonCrop(), SPEC.size, training=True)))
-    with pytest.raises(UsageError, match="needs the skeleton to flip"):
+    with pytest.raises(UsageError, match="which keypoints are a pair"):
         PoseAugment()(crop, rng_for(0, 0, 0))
-    with pytest.raises(UsageError, match=r"augment\.flip 2"):
-        PoseAugment(flip=2)
-    with pytest.raises(UsageError, match=r"augment\.scale 1\.5"):
-        PoseAugment(scale=1.5)
+    with pytest.raises(UsageError, match=r"augment\.horizontal_flip 2"):
+        PoseAugment(horizontal_flip=2)
+    with pytest.raises(UsageError, match=r"augment\.scale \(1\.5, 1\.0\)"):
+        PoseAugment(scale=(1.5, 1.0))
 
 
 def coco(tmp_path, changes=None, **options):

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from datamodules.augmentation import DenseAugment
 from datamodules.coco_segmentation import CocoSegmentationData, paint
-from datamodules.dense_augment import DenseAugment
 from datamodules.pixel_weights import PixelWeights
 from datamodules.segmentation import VOC_CLASSES, LabelMapData, VocSegmentationData
 from tests.real_data import real_data
@@ -168,7 +168,9 @@ def place_sample():
 
 @pytest.mark.parametrize("seed", range(8))
 def test_image_and_truth_stay_aligned(seed):
-    augment = DenseAugment(scale=(0.6, 2.5), stretch=1.3, flip=0.5, rotation=15.0 if seed % 2 else 0.0)
+    augment = DenseAugment(
+        scale=(0.6, 2.5), aspect_ratio=(1 / 1.3, 1.3), horizontal_flip=0.5, rotate=15.0 if seed % 2 else 0.0
+    )
     rng = np.random.default_rng(seed)
     example = Preprocessor(InputSpec(size=(64, 96), resize_mode="stretch"))(augment(place_sample(), rng))
     image, truth = example["inputs"]["image"].numpy().astype(float), example["target"]["label_map"].numpy()
@@ -185,15 +187,16 @@ def test_image_and_truth_stay_aligned(seed):
 
 
 def test_augmentation_depends_on_its_generator_alone_and_is_checked():
-    augment = DenseAugment(scale=(0.5, 2.0), brightness=0.4, hue=0.1, crop=(20, 20))
+    augment = DenseAugment(scale=(0.5, 2.0), brightness=0.4, hue=0.1, crop_size=(20, 20))
     a, b = (augment(place_sample(), np.random.default_rng(3)) for _ in range(2))
     assert a.view == b.view and a.photometric == b.photometric
-    for wrong in ({"scale": (0, 1)}, {"stretch": 0.5}, {"flip": 2}, {"crop": (0, 4)}):
+    for wrong in ({"scale": (0, 1)}, {"aspect_ratio": (0, 0.5)}, {"horizontal_flip": 2}, {"crop_size": (0, 4)}):
         with pytest.raises(UsageError, match="augment"):
             DenseAugment(**wrong)
-    with pytest.raises(UsageError, match="not boxes"):
+    with pytest.raises(UsageError, match="cannot move high_res"):
         augment(
-            Sample.of(ImageSource(np.zeros((8, 8, 3), np.uint8)), {"boxes": np.zeros((0, 4))}), np.random.default_rng(0)
+            Sample.of(ImageSource(np.zeros((8, 8, 3), np.uint8)), {"high_res": np.zeros((3, 16, 16))}),
+            np.random.default_rng(0),
         )
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.augmentation import PoseAugment
 from datamodules.folders import FolderData
 from datamodules.joint import JointData, SetSampler, interleave, read_vocabulary
-from datamodules.pose_augment import PoseAugment
 from datamodules.scene_data import SceneData
 from tasks.multitask import MultiTask
 from tasks.multitask.heads import Head
@@ -64,7 +64,7 @@ def test_turns_are_even():
 
 
 def test_one_augmentation_serves_every_heads_labels():
-    data = scenes({"far": 4, "poses": 4, "objects": 4}, augment=PoseAugment(rotation=0, flip=1.0))
+    data = scenes({"far": 4, "poses": 4, "objects": 4}, augment=PoseAugment(rotate=0, horizontal_flip=1.0))
     sample = data.samples("train")[0]
     changed = data.augment(sample, np.random.default_rng(0))
     assert changed.view is not None and changed.view.flip

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.augment import AlbumentationsAugment
-from datamodules.dense_augment import DenseAugment
+from datamodules.augmentation import AlbumentationsAugment, DenseAugment
 from tests.contracts.cases import build
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import Geometry, InputSpec
@@ -161,7 +160,7 @@ def test_a_kind_of_target_is_declared_once():
 
 def test_dense_augmentation_moves_flow_and_both_images_together():
     sample = Sample(pair().inputs, {"flow": np.ones((2, 40, 60), np.float32)}, "pair")
-    changed = DenseAugment(scale=(1.5, 1.5), flip=1.0, crop=(40, 60))(sample, rng_for(0, 0, 0))
+    changed = DenseAugment(scale=(1.5, 1.5), horizontal_flip=1.0, crop_size=(40, 60))(sample, rng_for(0, 0, 0))
     example = Preprocessor(SPEC)(changed)
     assert changed.view is not None and changed.view.flip
     x, y = example["geometry"].scale

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from datamodules.dense_augment import DenseAugment
+from datamodules.augmentation import DenseAugment
 from datamodules.scene_data import SceneData
 from tasks.classification.task import ClassificationTask
 from ui.cli import main
@@ -91,10 +91,10 @@ def test_options_of_the_trainer_are_checked(tmp_path):
 
 
 def test_what_an_object_was_built_with_is_written_down():
-    data = SceneData(target="depth", augment=DenseAugment(flip=0.25))
+    data = SceneData(target="depth", augment=DenseAugment(horizontal_flip=0.25))
     found = described(data)
     assert found["class_path"] == "datamodules.scene_data.SceneData"
-    assert found["init_args"]["augment"]["class_path"] == "datamodules.dense_augment.DenseAugment"
-    assert found["init_args"]["augment"]["init_args"]["flip"] == 0.25
+    assert found["init_args"]["augment"]["class_path"] == "datamodules.augmentation.presets.DenseAugment"
+    assert found["init_args"]["augment"]["init_args"]["horizontal_flip"] == 0.25
     with pytest.raises(TypeError, match="cannot be stored"):
         described(SceneData(augment=lambda sample, rng: sample))

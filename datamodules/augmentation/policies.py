@@ -1,4 +1,4 @@
-"""Augmentation policies: which operations, how strong. Drawn here; done by albumentations in `datamodules.augment`.
+"""Augmentation policies: which operations, how strong. Drawn here; done by albumentations in `library`.
 
 The operations and ranges are those of the papers. They are "-like" because albumentations does the pixels: sharpness
 below 1 is a slight blur, moved-in borders are gray.

@@ -1,4 +1,4 @@
-"""Training augmentation; the only file that imports albumentations, and only where something of it is used.
+"""Parts that albumentations does; the only file that imports it, and only where something of it is used.
 
 Every draw comes from the generator that is handed in, so a sample depends on (seed, epoch, index) alone.
 Albumentations has generators of its own, which repeat themselves over workers and epochs; they are set for each sample.
@@ -6,168 +6,28 @@ Albumentations has generators of its own, which repeat themselves over workers a
 
 from __future__ import annotations
 
-import math
+import copy
 import os
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
-from datamodules.photometric import ColorStep, EraseStep, Steps, color_matrix
-from datamodules.policies import Policy, build_operation, draw_operations
+from datamodules.augmentation.checks import check
+from datamodules.augmentation.geometric import exchanged
+from datamodules.augmentation.photometric import then
+from datamodules.augmentation.policies import Policy, build_operation, draw_operations
+from visionkit.augmentation import SampleAugment
 from visionkit.errors import UsageError, suggest
 from visionkit.images import ImageSource
-from visionkit.remembered import RemembersArguments
+from visionkit.skeleton import Skeleton
 from visionkit.targets import per_instance, placed
-from visionkit.types import Photometric, Sample, View
+from visionkit.types import Sample
 
-Crop = Literal["resized", "pad", "none"]
 _CARRIED = {"boxes", "masks", "keypoints", "label_map", "depth"}
 """What albumentations moves; any other target that belongs to positions is refused."""
-
-
-class SampleAugment(ABC, metaclass=RemembersArguments):
-    """A change of training samples that data modules take by short name on the command line."""
-
-    @abstractmethod
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Returns the changed sample; draws from `rng` alone."""
-
-
-class ClassificationAugment(SampleAugment):
-    """Augmentation for targets without places (labels, identities): crop, flip, colors, policies, erasing.
-
-    Crop and flip become the sample's view, so they are chosen before the file is decoded and cost no resampling of
-    their own; everything else is done at network size.
-
-    Args:
-        crop: `resized` a random part of random shape (Szegedy et al., 2015); `pad` the whole image moved by up to
-            `padding`, for small square images such as CIFAR's; `none` the whole image.
-        scale: For `resized`, smallest and largest fraction of the area.
-        ratio: For `resized`, smallest and largest width / height.
-        padding: For `pad`, the largest shift as a fraction of the side (CIFAR's 4 of 32 is 0.125).
-        flip: Probability of a horizontal flip.
-        brightness: Factor from 1 - b to 1 + b.
-        contrast: Factor from 1 - c to 1 + c, about middle gray (128).
-        saturation: Factor from 1 - s to 1 + s.
-        hue: Largest turn of the hue, as a fraction of the circle (at most 0.5). It is a rotation in YIQ, which keeps
-            the
-            luma: with the three above it is one matrix, at a third of the time that a turn in HSV takes.
-        policy: `randaugment`, `trivialaugment`, `autoaugment` (see `datamodules.policies`), or `none`.
-        operations: For `randaugment`, how many operations a sample.
-        magnitude: For `randaugment`, their strength, 0 to 30.
-        erasing: Probability of a rectangle of noise (Zhong et al., 2017), 2 % to 33 % of the area.
-        cutout: Side of a gray square as a fraction of the shorter side (DeVries and Taylor, 2017); 0 is off.
-        draft: JPEG files may be decoded at reduced scale where that still exceeds the input.
-
-    Example:
-        >>> augment = ClassificationAugment(crop="pad", policy="trivialaugment", cutout=0.25)
-        >>> sample = augment(sample, np.random.default_rng(0))
-    """
-
-    def __init__(
-        self,
-        *,
-        crop: Crop = "resized",
-        scale: tuple[float, float] = (0.08, 1.0),
-        ratio: tuple[float, float] = (0.75, 4 / 3),
-        padding: float = 0.125,
-        flip: float = 0.5,
-        brightness: float = 0.0,
-        contrast: float = 0.0,
-        saturation: float = 0.0,
-        hue: float = 0.0,
-        policy: Policy = "none",
-        operations: int = 2,
-        magnitude: int = 9,
-        erasing: float = 0.0,
-        cutout: float = 0.0,
-        draft: bool = True,
-    ) -> None:
-        choices: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-            ("crop", crop, get_args(Crop)),
-            ("policy", policy, get_args(Policy)),
-        )
-        for name, choice, allowed in choices:
-            if choice not in allowed:
-                raise UsageError(
-                    f"augment.{name} {choice!r}: allowed are {', '.join(allowed)}{suggest(choice, allowed)}"
-                )
-        if not 0 < scale[0] <= scale[1] <= 1 or not 0 < ratio[0] <= ratio[1]:
-            raise UsageError(
-                f"augment.scale {tuple(scale)} and ratio {tuple(ratio)}: give smallest and largest, scale within (0, 1]"
-            )
-        for name, value, most in (
-            *(
-                ("padding", padding, 1),
-                ("flip", flip, 1),
-                ("erasing", erasing, 1),
-                ("cutout", cutout, 1),
-                ("hue", hue, 0.5),
-            ),
-            *(("brightness", brightness, 1), ("contrast", contrast, 1), ("saturation", saturation, 1)),
-        ):
-            if not 0 <= value <= most:
-                raise UsageError(f"augment.{name} {value}: allowed is 0 to {most}")
-        if operations < 1 or not 0 <= magnitude <= 30:
-            raise UsageError(
-                f"augment.operations {operations} must be at least 1 and magnitude {magnitude} within 0 to 30"
-            )
-        self.crop, self.scale, self.ratio, self.padding, self.flip = (
-            crop,
-            (scale[0], scale[1]),
-            (ratio[0], ratio[1]),
-            padding,
-            flip,
-        )
-        self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
-        self.policy, self.operations, self.magnitude = policy, operations, magnitude
-        self.erasing, self.cutout, self.draft = erasing, cutout, draft
-        if policy != "none":
-            library()  # seconds, once: workers inherit it
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        if moved := placed(sample.target):
-            raise UsageError(
-                f"augment: ClassificationAugment cannot move {', '.join(sorted(moved))}; use AlbumentationsAugment"
-            )
-        steps: list[Photometric] = [] if sample.photometric is None else [sample.photometric]
-        view = self._view(sample, rng)
-        if self.policy != "none":
-            chosen = draw_operations(self.policy, rng, self.operations, self.magnitude)
-            steps.append(PolicyStep(chosen, int(rng.integers(2**31))))
-        if self.brightness or self.contrast or self.saturation or self.hue:
-            steps.append(ColorStep(self._matrix(rng)))
-        if self.erasing and rng.random() < self.erasing:
-            steps.append(_draw_erasing(rng))
-        if self.cutout:
-            x, y = rng.random(2)
-            steps.append(EraseStep(float(x), float(y), self.cutout, 1.0, None))
-        return replace(sample, view=view, photometric=Steps(tuple(steps)) if steps else None, draft=self.draft)
-
-    def _view(self, sample: Sample, rng: np.random.Generator) -> View:
-        height, width = sample.image.size
-        flip = bool(self.flip and rng.random() < self.flip)
-        if self.crop == "resized":
-            return View(_random_part(rng, height, width, self.scale, self.ratio), flip)
-        x = y = 0
-        if self.crop == "pad":
-            reach_x, reach_y = round(width * self.padding), round(height * self.padding)
-            x, y = int(rng.integers(-reach_x, reach_x + 1)), int(rng.integers(-reach_y, reach_y + 1))
-        return View((x, y, x + width, y + height), flip)
-
-    def _matrix(self, rng: np.random.Generator) -> tuple[float, ...]:
-        turns = rng.uniform(-1, 1, 4)
-        matrix = color_matrix(
-            1 + self.brightness * turns[0],
-            1 + self.contrast * turns[1],
-            1 + self.saturation * turns[2],
-            self.hue * turns[3],
-        )
-        return tuple(matrix.ravel().tolist())
 
 
 @dataclass(frozen=True)
@@ -175,7 +35,7 @@ class PolicyStep:
     """Operations of albumentations on the image at network size.
 
     Attributes:
-        operations: Names and strengths, see `datamodules.policies`.
+        operations: Names and strengths, see `datamodules.augmentation.policies`.
         seed: Random seed of what albumentations still draws itself.
     """
 
@@ -194,26 +54,53 @@ class PolicyStep:
         return colors if channels == 3 else np.concatenate([colors, image[:, :, 3:]], axis=2)
 
 
-def _random_part(
-    rng: np.random.Generator, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
-) -> tuple[float, float, float, float]:
-    low, high = math.log(ratio[0]), math.log(ratio[1])
-    for _ in range(10):
-        area = height * width * (scale[0] + (scale[1] - scale[0]) * rng.random())
-        shape = math.exp(low + (high - low) * rng.random())
-        w, h = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
-        if 0 < w <= width and 0 < h <= height:
-            x, y = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
-            return (x, y, x + w, y + h)
-    w, h = min(width, round(height * ratio[1])), min(height, round(width / ratio[0]))
-    x, y = (width - w) // 2, (height - h) // 2
-    return (x, y, x + w, y + h)
+class _PolicyPart(SampleAugment):
+    """Base of the policies: a few operations of albumentations, drawn with the sample."""
+
+    policy: ClassVar[Policy]
+    num_ops: int = 1
+    magnitude: int = 0
+
+    def __post_init__(self) -> None:
+        check(1, 100, num_ops=self.num_ops)
+        check(0, 30, magnitude=self.magnitude)
+        library()  # seconds, once: workers inherit it
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        if moved := placed(sample.target):
+            raise UsageError(
+                f"augment: {type(self).__name__} cannot move {', '.join(sorted(moved))}; use AlbumentationsAugment"
+            )
+        chosen = draw_operations(self.policy, rng, self.num_ops, self.magnitude)
+        return then(sample, PolicyStep(chosen, int(rng.integers(2**31))))
 
 
-def _draw_erasing(rng: np.random.Generator) -> EraseStep:
-    x, y, area, shape = rng.random(4)
-    ratio = math.exp(math.log(0.3) * (1 - 2 * shape))
-    return EraseStep(float(x), float(y), math.sqrt(0.02 + 0.31 * float(area)), ratio, int(rng.integers(2**31)))
+@dataclass(frozen=True)
+class RandAugment(_PolicyPart):
+    """Applies random operations of equal strength (Cubuk et al., 2019); for images without positions to keep.
+
+    Args:
+        num_ops: Number of operations per sample.
+        magnitude: Strength of the operations, 0 to 30.
+    """
+
+    policy: ClassVar[Policy] = "randaugment"
+    num_ops: int = 2
+    magnitude: int = 9
+
+
+@dataclass(frozen=True)
+class TrivialAugmentWide(_PolicyPart):
+    """Applies one random operation of random strength (Mueller and Hutter, 2021)."""
+
+    policy: ClassVar[Policy] = "trivialaugment"
+
+
+@dataclass(frozen=True)
+class AutoAugment(_PolicyPart):
+    """Applies a random pair of operations of the policy that was found on ImageNet (Cubuk et al., 2018)."""
+
+    policy: ClassVar[Policy] = "autoaugment"
 
 
 def library() -> Any:
@@ -233,7 +120,8 @@ class AlbumentationsAugment(SampleAugment):
     Args:
         transforms: Transforms in order; each a mapping of `name` (a class of albumentations) and its arguments.
             `OneOf`, `SomeOf` and `Sequential` hold further ones under `transforms`.
-        swap: Pairs of keypoints that change places when the image is flipped: left and right eye, ...
+        flip_pairs: Pairs of keypoint numbers that exchange their names when the image is flipped; those of the data's
+            skeleton by default.
         min_visibility: An object of whose box less than this fraction is left is dropped.
 
     Example:
@@ -244,14 +132,19 @@ class AlbumentationsAugment(SampleAugment):
         self,
         transforms: Sequence[Mapping[str, Any]],
         *,
-        swap: Sequence[tuple[int, int]] = (),
+        flip_pairs: Sequence[tuple[int, int]] = (),
         min_visibility: float = 0.0,
     ) -> None:
         self.transforms = [dict(each) for each in transforms]
-        self.swap = [(int(first), int(second)) for first, second in swap]
+        self.flip_pairs = tuple((int(first), int(second)) for first, second in flip_pairs)
         self.min_visibility = min_visibility
         self._built: dict[bool, Any] = {}
         self._compose(True)  # a mistake is reported now, and workers inherit the import
+
+    def with_skeleton(self, skeleton: Skeleton) -> SampleAugment:
+        out = copy.copy(self)
+        out.flip_pairs = self.flip_pairs or skeleton.swap
+        return out
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_built": {}}
@@ -326,8 +219,7 @@ class AlbumentationsAugment(SampleAugment):
         out[..., :2] = (moved[:-3] + 0.5).reshape(out[..., :2].shape)
         across, down = reference[1] - reference[0], reference[2] - reference[0]
         if across[0] * down[1] - across[1] * down[0] < 0:
-            for first, second in self.swap:
-                out[:, [first, second]] = out[:, [second, first]]
+            out = exchanged(out, self.flip_pairs)
         x, y = out[..., 0], out[..., 1]
         out[(x < 0) | (y < 0) | (x > size[1]) | (y > size[0]) | (out[..., 2] == 0)] = 0
         return out
