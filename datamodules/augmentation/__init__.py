@@ -12,6 +12,8 @@ from datamodules.augmentation.library import AlbumentationsAugment as Albumentat
 from datamodules.augmentation.library import AutoAugment as AutoAugment
 from datamodules.augmentation.library import RandAugment as RandAugment
 from datamodules.augmentation.library import TrivialAugmentWide as TrivialAugmentWide
+from datamodules.augmentation.mixing import CopyPaste as CopyPaste
+from datamodules.augmentation.mixing import Mosaic as Mosaic
 from datamodules.augmentation.photometric import ColorJitter as ColorJitter
 from datamodules.augmentation.photometric import CutOut as CutOut
 from datamodules.augmentation.photometric import RandomErasing as RandomErasing
