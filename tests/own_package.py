@@ -31,7 +31,7 @@ def own_packages(folder: Path) -> Iterator[None]:
             del Prediction._kinds[kind]
         for name in own:
             del sys.modules[name]
-        _look_again()
+        look_again()
 
 
 def install(folder: Path) -> tuple[int, str]:
@@ -44,7 +44,7 @@ def install(folder: Path) -> tuple[int, str]:
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     sys.path.insert(0, str(folder))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
-    _look_again()
+    look_again()
     return done.returncode, done.stdout + done.stderr
 
 
@@ -63,7 +63,8 @@ def _lies_in(module: str, folder: Path) -> bool:
     return file is not None and Path(file).is_relative_to(folder)
 
 
-def _look_again() -> None:
+def look_again() -> None:
+    """Makes what was installed since, or removed, known to whoever has listed the packages."""
     importlib.invalidate_caches()
     for module, name in (("visionkit.registry", "task_pages"), ("ui.views", "views")):
         if module in sys.modules:

@@ -145,8 +145,8 @@ def fingerprint(value: Any) -> str:
     return digest.hexdigest()
 
 
-def end_state(run: Path) -> dict[str, str]:
-    """Fingerprints of the parts of a run's last checkpoint."""
+def end_state(run: Path, data: str = NoiseData.__name__) -> dict[str, str]:
+    """Fingerprints of the parts of a run's last checkpoint; `data` names the class of its data module."""
     last = run / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
     loops = checkpoint["loops"]["fit_loop"]
@@ -157,7 +157,7 @@ def end_state(run: Path) -> dict[str, str]:
         "optimizer": checkpoint["optimizer_states"],
         "schedule": checkpoint["lr_schedulers"],
         "best": checkpoint["callbacks"]["Checkpointing"],
-        "sampler": checkpoint["NoiseData"],
+        "sampler": checkpoint[data],
         "step": checkpoint["global_step"],
         "epochs": loops["epoch_progress"],
         "batches": loops["epoch_loop.batch_progress"],

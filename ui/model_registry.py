@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from visionkit.errors import CheckpointError, UsageError, VisionKitError, suggest
 from visionkit.model_facts import WEIGHTS, read_facts, require_file
 from visionkit.model_files import FACTS
+from visionkit.registry import task_pages
 
 if TYPE_CHECKING:
     from visionkit.predictor import Predictor
@@ -153,6 +154,19 @@ class ModelRegistry:
             f"unknown model {name[:80]!r}; choose one of the list or type a public name such as timm:resnet50"
             f"{suggest(name[:80], entries)}"
         )
+
+    def inputs(self, name: str | None, opened: bool = False) -> tuple[str, ...]:
+        """The names of a model's inputs, the reference first; a single image where the model is not known.
+
+        Args:
+            name: Name of the model.
+            opened: Whether a checkpoint may be opened, which imports torch.
+        """
+        entry = next((each for each in self.entries() if name and each.name == name.strip()), None)
+        if entry is not None and opened:
+            entry = self.known(entry)
+        page = task_pages().get(entry.task) if entry is not None else None
+        return page.inputs if page is not None else ("image",)
 
     def known(self, entry: ModelEntry) -> ModelEntry:
         """An entry with its task and arguments; those of a checkpoint are read from the file, which imports torch.

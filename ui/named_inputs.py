@@ -6,7 +6,8 @@ visionkit predict STEREO_MODEL --pairs pairs.csv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from visionkit.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from visionkit.images import ImageSource
+    from visionkit.predictor import Predictor
+    from visionkit.results import Progress, Result
     from visionkit.task import VisionTask
 
 Gather = Callable[[Path, "ImageSource"], Any]
@@ -96,6 +99,8 @@ def pair_with(paths: Sequence[Path], others: Mapping[str, Path], names: Sequence
     from visionkit.inputs import check_names
     from visionkit.listing import Listing, list_images
 
+    if names[0] in others:
+        raise UsageError(f"--input {names[0]}: SOURCE is the input {names[0]}; name the others: {', '.join(names[1:])}")
     check_names([names[0], *others], names, "this model")
     found: dict[Path, dict[str, Path]] = {path: {} for path in paths}
     for name, other in others.items():
@@ -126,27 +131,55 @@ def gathering(task: VisionTask, paths: Sequence[Path], pairs: Mapping[Path, Mapp
     if len(names) > 1 and pairs is None:
         others = " ".join(f"--input {name}=PATH" for name in names[1:])
         raise UsageError(f"{task.name} needs the inputs {', '.join(names)}: give {others}, or --pairs FILE")
-    if len(names) == 1 and pairs is not None:
-        raise UsageError(f"--input, --pairs: {task.name} takes single images")
-    position = {path: (index, _begin(paths, index)) for index, path in enumerate(paths)} if spec.frames > 1 else {}
+    position = {path: index for index, path in enumerate(paths)}
+    begin: list[int] = []  # the first image of its folder, for each image
+    for index, path in enumerate(paths):
+        begin.append(begin[-1] if index and paths[index - 1].parent == path.parent else index)
 
     def gather(path: Path, image: ImageSource) -> Any:
         from visionkit.images import ImageSource
 
-        if pairs is not None:
-            return {names[0]: image, **{name: ImageSource(other) for name, other in pairs[path].items()}}
+        if len(names) == 1 and spec.frames == 1:
+            return image
+        index = position[path]
+        shown = [paths[max(begin[index], index - k * spec.frame_stride)] for k in reversed(range(spec.frames))]
+        of_each = {
+            name: [frame if pairs is None or k == 0 else pairs[frame][name] for frame in shown]
+            for k, name in enumerate(names)
+        }
         if spec.frames > 1:
-            index, first = position[path]
-            steps = reversed(range(spec.frames))
-            frames = [paths[max(first, index - k * spec.frame_stride)] for k in steps]
-            return {names[0]: [ImageSource(frame) for frame in frames]}
-        return image
+            return {name: [ImageSource(frame) for frame in frames] for name, frames in of_each.items()}
+        return {name: ImageSource(frames[0]) if k else image for k, (name, frames) in enumerate(of_each.items())}
 
     return gather
 
 
-def _begin(paths: Sequence[Path], index: int) -> int:
-    """The first image of the folder that an image lies in; images of one folder follow each other."""
-    while index and paths[index - 1].parent == paths[index].parent:
-        index -= 1
-    return index
+def check_several(task: VisionTask, option: str) -> None:
+    """Refuses further inputs for a model of single images.
+
+    Args:
+        task: Task of the model.
+        option: Option that gave them.
+
+    Raises:
+        UsageError: The model has one input.
+    """
+    if len(task.inputs) == 1:
+        raise UsageError(f"{option}: {task.name} takes one image, not several; leave {option} out")
+
+
+def in_order(
+    predictor: Predictor, paths: Sequence[Path], options: dict[str, Any], progress: Progress | None
+) -> Iterator[tuple[Path, ImageSource, Result]]:
+    """One session per folder, whose images are the frames of one video; one that cannot be read is left out of it."""
+    from visionkit.images import ImageSource
+    from visionkit.results import Result
+
+    for _, frames in groupby(paths, key=lambda path: path.parent):
+        session = predictor.session(**options)
+        for path in frames:
+            image = ImageSource(path)
+            try:
+                yield path, image, session.examine(image, progress=progress)
+            except DataError as error:
+                yield path, image, Result(image, None, error)

@@ -112,6 +112,7 @@ def save_bundle(
     facts = {
         "format": FORMAT,
         "task": task.name,
+        "inputs": list(task.inputs),
         "config": task.config,
         "card": _finite(plain(card)),
         "weights": {"dtype": "float16" if half else "float32", "parameters": sum(p.numel() for p in task.parameters())},
@@ -255,7 +256,7 @@ def render_card(facts: Mapping[str, Any], name: str) -> str:
         "```python",
         "from visionkit import load",
         "",
-        f'load("{name}")("image.jpg")',
+        f'load("{name}")({_call(facts)})',
         "```",
         "",
     ]
@@ -264,6 +265,15 @@ def render_card(facts: Mapping[str, Any], name: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _call(facts: Mapping[str, Any]) -> str:
+    """What the model is called with, as Python."""
+    names, frames = facts.get("inputs") or ["image"], (facts["config"].get("input") or {}).get("frames", 1)
+    if len(names) == 1 and frames == 1:
+        return '"image.jpg"'
+    given = {name: [f"{name}{k}.jpg" for k in range(1, frames + 1)] if frames > 1 else f"{name}.jpg" for name in names}
+    return json.dumps(given)
 
 
 def _shown(value: Any) -> str:

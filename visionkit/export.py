@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +22,8 @@ from visionkit.bundle import save_bundle
 from visionkit.engines import GRAPHS, SECOND, SECOND_OUTPUT, served_fields
 from visionkit.errors import CheckpointError, UsageError
 from visionkit.export_check import TOLERANCE, Progress, checked, checked_int8, compare, no_progress
-from visionkit.images import ImageLike
+from visionkit.images import ImageSource
+from visionkit.inputs import Given
 from visionkit.log_filters import quiet
 from visionkit.model_files import FACTS
 from visionkit.predictor import Predictor
@@ -37,8 +39,8 @@ def export_bundle(
     *,
     onnx: bool = False,
     int8: bool = False,
-    calibration: Sequence[ImageLike] | None = None,
-    images: Sequence[ImageLike] | None = None,
+    calibration: Sequence[Given] | None = None,
+    images: Sequence[Given] | None = None,
     half: bool = False,
     card: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -52,7 +54,7 @@ def export_bundle(
         onnx: Also write `model.onnx`.
         int8: Also write `model.int8.onnx`: 8-bit weights and activations, several times faster on CPUs and a little
             different in its predictions.
-        calibration: For `int8`, images like those to come; some hundred are enough.
+        calibration: For `int8`, images like those to come, as a predictor is called with them; some hundred are enough.
         images: What the graphs are tried on; by default the calibration images, else photos that scikit-image
             brings.
         half: Store the weights in 16 bit. The graphs are made from the weights so rounded.
@@ -70,7 +72,7 @@ def export_bundle(
     if int8 and not calibration:
         raise UsageError("int8: needs calibration images, some hundred like those to come")
     task = _task(source)
-    tried = list(images or calibration or example_photos())
+    tried = list(images or calibration or example_inputs(task))
 
     def complete(folder: Path) -> None:
         if not (onnx or int8):
@@ -102,7 +104,7 @@ def export_bundle(
     return save_bundle(task, out, card=card or {}, half=half, overwrite=overwrite, complete=complete)
 
 
-def _prepared(task: VisionTask, images: Sequence[ImageLike], progress: Progress) -> Iterator[dict[str, Tensor]]:
+def _prepared(task: VisionTask, images: Sequence[Given], progress: Progress) -> Iterator[dict[str, Tensor]]:
     """The calibration images as the network takes them, by the names of its inputs."""
     predictor = Predictor(task)
     for number, image in enumerate(images):
@@ -134,6 +136,27 @@ def example_photos() -> list[Path]:
         "hubble_deep_field.jpg",
     )
     return [folder / name for name in names if (folder / name).is_file()]
+
+
+def example_inputs(task: VisionTask) -> list[Given]:
+    """The photos as a predictor of the task is called with them.
+
+    For a task of several inputs, or of clips, each further image is the photo moved by some pixels, so an input that
+    takes the place of another shows.
+    """
+    photos, frames = example_photos(), task.input.frames
+    if len(task.inputs) == 1 and frames == 1:
+        return list(photos)
+
+    def moved(pixels: np.ndarray, steps: int) -> ImageSource:
+        return ImageSource(np.roll(pixels, (-steps, -3 * steps), axis=(0, 1)))
+
+    out: list[Given] = []
+    for pixels in (ImageSource(photo).read() for photo in photos):
+        images = [moved(pixels, steps) for steps in range(frames * len(task.inputs))]
+        named = {name: images[k * frames : (k + 1) * frames] for k, name in enumerate(task.inputs)}
+        out.append(named if frames > 1 else {name: some[0] for name, some in named.items()})
+    return out
 
 
 # ---------------------------------------------------------------------- the graph
@@ -184,7 +207,12 @@ def write_graph(task: VisionTask, path: Path) -> None:
     Raises:
         CheckpointError: The network has something that the exporter cannot do; one line states what.
     """
-    spec = task.input
+    spec, shared = task.input, set(task.inputs) & set(served_fields(task.outputs))
+    if shared:
+        raise CheckpointError(
+            f"{task.name}: the network cannot be exported to ONNX: {', '.join(sorted(shared))} is the name of an input "
+            f"and of an output; rename the field of {task.outputs.__name__}"
+        )
     free: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=1 << 16)}
     if spec.resize_mode == "native":
         last = 2 if spec.frames == 1 else 3

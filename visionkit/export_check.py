@@ -12,8 +12,8 @@ import torch
 
 from visionkit.engines import Engine, OnnxEngine, TorchEngine, served_fields
 from visionkit.errors import CheckpointError
-from visionkit.images import ImageLike, ImageSource
-from visionkit.inputs import batch_of_one
+from visionkit.images import ImageSource
+from visionkit.inputs import Given, batch_of_one
 from visionkit.predictor import Predictor
 from visionkit.task import VisionTask
 from visionkit.types import View
@@ -68,7 +68,7 @@ class Agreement:
 def compare(
     task: VisionTask,
     engine: Engine,
-    images: Sequence[ImageLike],
+    images: Sequence[Given],
     limit: int = CHECKED,
     progress: Progress = no_progress,
 ) -> Agreement:
@@ -77,7 +77,7 @@ def compare(
     Args:
         task: Task with its weights.
         engine: Engine of a graph of the same task.
-        images: Any that `visionkit.images` reads.
+        images: Images, as a predictor is called with them.
         limit: Take at most so many of them, evenly.
         progress: Called with each image.
     """
@@ -87,7 +87,8 @@ def compare(
     tried = images[::step][:limit]
     for number, image in enumerate(tried):
         progress("checking the graph on images", number, len(tried))
-        example = predictor.prepare(image, _middle(image) if task.input.resize_mode == "native" else None)
+        native = task.input.resize_mode == "native"
+        example = predictor.prepare(image, _middle(predictor.sample(image).image) if native else None)
         # Twice the same image, so a graph with a fixed batch shows.
         inputs = [torch.cat([each, each]) for each in batch_of_one(example)]
         ours, other = reference(*inputs), engine(*inputs)
@@ -113,9 +114,9 @@ def compare(
     )
 
 
-def _middle(image: ImageLike) -> View | None:
+def _middle(image: ImageSource) -> View | None:
     """The middle of an image that a network takes at its own size: a photo at whole size would take minutes."""
-    height, width = ImageSource(image).size
+    height, width = image.size
     if max(height, width) <= MIDDLE:
         return None
     top, left = max(0, (height - MIDDLE) // 2), max(0, (width - MIDDLE) // 2)
@@ -125,7 +126,7 @@ def _middle(image: ImageLike) -> View | None:
 def checked(
     task: VisionTask,
     path: Path,
-    images: Sequence[ImageLike],
+    images: Sequence[Given],
     tolerance: float = TOLERANCE,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
@@ -164,7 +165,7 @@ def checked(
 
 
 def checked_int8(
-    task: VisionTask, path: Path, images: Sequence[ImageLike], progress: Progress = no_progress
+    task: VisionTask, path: Path, images: Sequence[Given], progress: Progress = no_progress
 ) -> dict[str, Any]:
     """Checks an 8-bit graph, see `checked`."""
     found = compare(task, OnnxEngine(path, task.outputs, inputs=task.inputs), images, progress=progress)

@@ -52,6 +52,8 @@ def collate(examples: Sequence[Example]) -> Batch:
         "target": collate_targets([example["target"] for example in examples]),
         "geometry": [example["geometry"] for example in examples],
         "id": [example["id"] for example in examples],
+        "sequence": [example.get("sequence", "") for example in examples],
+        "frame": [example.get("frame", 0) for example in examples],
     }
 
 

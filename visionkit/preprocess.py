@@ -63,7 +63,14 @@ class Preprocessor:
             reference = reference or geometry
         assert reference is not None
         target = apply_target(reference, sample.target, drop=sample.view is not None)
-        return {"inputs": inputs, "target": target, "geometry": reference, "id": sample.id or sample.image.name}
+        return {
+            "inputs": inputs,
+            "target": target,
+            "geometry": reference,
+            "id": sample.id or sample.image.name,
+            "sequence": sample.sequence,
+            "frame": sample.frame,
+        }
 
     def _image(self, source: ImageSource, sample: Sample, geometry: Geometry | None) -> tuple[Tensor, Geometry]:
         """One image of a sample; with a geometry it is brought to the input as the image before it."""

@@ -63,6 +63,11 @@ class Served:
         """
         return run
 
+    @property
+    def has_state(self) -> bool:
+        """Whether predictions on the frames of a video depend on those before them: the task writes its own session."""
+        return type(self).session is not Served.session
+
     def session(self, predictor: Predictor, **options: Any) -> Session:
         """What keeps the state between the frames of one video, see `Predictor.session`; by default no state."""
         return Session(predictor, **options)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, Self, TypedDict
 
 import numpy as np
 
@@ -202,6 +202,8 @@ class Example(TypedDict):
     target: dict[str, Any]
     geometry: Geometry  # of the reference, which is the first input
     id: str
+    sequence: NotRequired[str]  # as in the sample: a task with state begins again where `frame` is 0
+    frame: NotRequired[int]
 
 
 class Batch(TypedDict):
@@ -211,3 +213,5 @@ class Batch(TypedDict):
     target: Any
     geometry: list[Geometry]
     id: list[str]
+    sequence: NotRequired[list[str]]
+    frame: NotRequired[list[int]]

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ui.file_names import drawing_names, file_stems
-from ui.named_inputs import Gather, gathering, pair_with, parse_inputs, read_pairs
+from ui.named_inputs import Gather, check_several, gathering, in_order, pair_with, parse_inputs, read_pairs
 from ui.paths import check_exists
 from ui.prediction_records import RECORDS, cannot_write, records_of
 from ui.prediction_report import DRAWN, Report, show_progress
@@ -168,6 +168,8 @@ def run(args: argparse.Namespace) -> int:
     predictors = _predictors(args.model, args.devices, args.engine)
     task = predictors[0].task
     pairs = None
+    if args.pairs or others:
+        check_several(task, "--pairs" if args.pairs else "--input")
     if args.pairs:
         pairs = read_pairs(args.pairs, task.inputs)
         paths = list(pairs)
@@ -375,6 +377,9 @@ def predictions(
         results = predictor.stream(given, batch_size, readers, progress, **(options or {}))
         return zip(some, images, results, strict=True)
 
+    if predictors[0].task.has_state:
+        yield from in_order(predictors[0], paths, dict(options or {}), progress)
+        return
     if len(predictors) == 1:
         yield from work(0, paths)
         return

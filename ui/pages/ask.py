@@ -68,7 +68,8 @@ def build(context: Context, views: Mapping[str, PredictionView], task: str | Non
             )
             option = option_of(views)
             control = _control(context, option, model.value)
-            image = image_input(elem_id="vk-input")
+            first, *further = model_registry.inputs(model.value)
+            image = image_input(label=_label(first, bool(further)), elem_id="vk-input")
             beside = _further_inputs(model_registry, task, model.value)
         with gr.Column(elem_classes="vk-examples"):
             found = examples(context.scratch, model_registry.entries(), task)
@@ -114,7 +115,7 @@ def build(context: Context, views: Mapping[str, PredictionView], task: str | Non
         hidden: dict[Any, Any] = {
             each: gr.update(visible=False) for each in (*columns, facts, download, coco, raw_box, why[0])
         }
-        needed = _inputs_of(model_registry, name)[1:]
+        needed = model_registry.inputs(name, opened=True)[1:]
         others = {each: sent for each, sent in zip(beside, further, strict=True) if each in needed}
         if upload is None or None in others.values():
             return {**hidden, message: gr.update(value=strings.EMPTY, visible=True)}
@@ -203,14 +204,19 @@ def build(context: Context, views: Mapping[str, PredictionView], task: str | Non
         **private,
     )
     if beside:
-        model.change(
-            lambda name: (
-                tuple(gr.update(visible=key in _inputs_of(model_registry, name)) for key in beside)
-                if len(beside) > 1
-                else gr.update(visible=next(iter(beside)) in _inputs_of(model_registry, name))
-            ),
+
+        def named(name: str | None) -> dict[Any, Any]:
+            first, *further = model_registry.inputs(name, opened=True)
+            return {
+                image: gr.update(label=_label(first, bool(further))),
+                **{each: gr.update(visible=key in further) for key, each in beside.items()},
+            }
+
+        gr.on(
+            [model.change, blocks.load],
+            named,
             model,
-            list(beside.values()),
+            [image, *beside.values()],
             show_progress="hidden",
             **private,
         )
@@ -228,22 +234,20 @@ def build(context: Context, views: Mapping[str, PredictionView], task: str | Non
     blocks.load(renew, [model, chosen], model, show_progress="hidden", **private)
 
 
-def _inputs_of(model_registry: ModelRegistry, name: str | None) -> tuple[str, ...]:
-    """The names of a model's inputs."""
-    entry = entry_of(model_registry, name)
-    page = task_pages().get(entry.task) if entry is not None else None
-    return page.inputs if page is not None else ("image",)
-
-
 def _further_inputs(model_registry: ModelRegistry, task: str | None, model: str | None) -> dict[str, Any]:
     """The places for what some models take beside the reference image, by name; none where no task has several."""
     pages = task_pages()
     names = [name for key, page in pages.items() if task in (None, key) for name in page.inputs[1:]]
-    shown = _inputs_of(model_registry, model)
+    shown = model_registry.inputs(model)
     return {
-        name: image_input(label=name.replace("_", " ").capitalize(), elem_id=f"vk-input-{name}", visible=name in shown)
+        name: image_input(label=_label(name, True), elem_id=f"vk-input-{name}", visible=name in shown)
         for name in dict.fromkeys(names)
     }
+
+
+def _label(name: str, several: bool) -> str:
+    """The label of an input; a single image is called so."""
+    return name.replace("_", " ").capitalize() if several else strings.IMAGE
 
 
 def _takes(model_registry: ModelRegistry, name: str | None, option: CallOption) -> bool:

@@ -29,7 +29,6 @@ from ui.server.mcp import Tools, read_message
 from ui.server.metrics import CONTENT_TYPE
 from visionkit.errors import DataError, UsageError
 from visionkit.inputs import check_names
-from visionkit.registry import task_pages
 
 
 def add_routes(app: FastAPI, job_queue: JobQueue, folder: Path, ready: Callable[[], bool]) -> None:
@@ -209,15 +208,16 @@ def by_input(uploads: dict[str, Upload], names: tuple[str, ...]) -> tuple[Upload
     """
     if len(uploads) == 1 and len(names) == 1:
         return next(iter(uploads.values())), {}
+    if "" in uploads:
+        parts = " ".join(f"-F {name}=@{name}.jpg" for name in names)
+        raise UsageError(f"this model needs the inputs {', '.join(names)}; send each as a file: curl {parts}")
     check_names(list(uploads), names, "this model")
     return uploads[names[0]], {name: uploads[name] for name in names[1:]}
 
 
 def input_names(job_queue: JobQueue, model: str | None) -> tuple[str, ...]:
     """The names of a model's inputs; those of a single image where the model is not known, which is reported later."""
-    entry = next((each for each in job_queue.model_registry.entries() if each.name == (model or "").strip()), None)
-    page = task_pages().get(entry.task) if entry is not None else None
-    return page.inputs if page is not None else ("image",)
+    return job_queue.model_registry.inputs(model, opened=True)
 
 
 async def receive(request: Request, file: Any, most: int) -> str:
