@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from visionkit.errors import DataError
 from visionkit.inputs import Given
 
 if TYPE_CHECKING:
@@ -41,8 +42,16 @@ class Session:
             image: The frame.
             time: Seconds since the video began, where they are known.
             progress: See `Predictor`.
+
+        Raises:
+            DataError: The frame cannot be read; the session goes on without it.
         """
-        return self.predictor.examine(self.with_those_before(image), progress, **self.options)
+        before = self._frames.copy()
+        try:
+            return self.predictor.examine(self.with_those_before(image), progress, **self.options)
+        except DataError:
+            self._frames = before  # the frames to come shall not fail with this one
+            raise
 
     def with_those_before(self, image: Given) -> Given:
         """The frame, for a task of clips with those before it."""

@@ -34,12 +34,16 @@ def _installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a bundle, graph included, of each toy; and a checkpoint of the pair."""
+    """A folder with a bundle, graph included, of each toy, and `pair.ckpt`, which states its task once it is opened."""
     from visionkit.export import export_bundle
 
     folder = tmp_path_factory.mktemp("models")
     for name in TOYS:
         export_bundle(build(name).eval(), folder / name, onnx=True, card={"data": "noise"})
+    pair = build("toy_pair")
+    checkpoint: dict[str, Any] = {"state_dict": pair.state_dict()}
+    pair.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, folder / "pair.ckpt")
     return folder
 
 
@@ -305,6 +309,7 @@ def test_programs_send_images_by_the_names_of_the_inputs(client: Any, bundles: P
 
     wanted = load(bundles / "toy_pair")({"left": left, "right": right}).to_json()
     assert ask("toy_pair", right=right, left=left).json() == wanted
+    assert ask("pair.ckpt", right=right, left=left).json() == wanted
     assert ask("toy_adversarial", anything=left).json()["kind"] == "image"
     assert ask("toy_clip", frames=left).json()["kind"] == "classification"
     bare = client.post("/api/predict?model=toy_pair", content=left)
@@ -319,23 +324,28 @@ def test_programs_send_images_by_the_names_of_the_inputs(client: Any, bundles: P
 
 
 def test_the_demo_has_a_page_of_each_with_one_image_per_input(bundles: Path, pairs: Path, tmp_path: Path) -> None:
-    from ui.downloads import Downloads
     from ui.inference import Upload
     from ui.model_registry import ModelRegistry
     from ui.server.app import Settings, pages
     from ui.server.job_queue import JobQueue
-    from ui.views import views_of
 
     registry = ModelRegistry(bundles)
     job_queue = JobQueue(registry)
     blocks = pages(Settings(registry, "http://127.0.0.1", tmp_path), job_queue)
     config = blocks.get_config_file()
-    shown = {each["id"]: each["props"] for each in config["components"] if each["type"] == "image"}
-    uploads = {name: Upload(str(pairs / name / "1.png"), f"{name}.png") for name in ("left", "right")}
+    images = {each["id"]: each["props"] for each in config["components"] if each["type"] == "image"}
+    left, right = (Upload(str(pairs / name / "1.png"), f"{name}.png") for name in ("left", "right"))
     for name, labels in (("toy_pair", ["Left", "Right"]), ("toy_clip", ["Image"]), ("toy_adversarial", ["Image"])):
-        here = [shown[key] for key in config["page"][name]["components"] if key in shown]
+        page = name.replace("_", "-")
+        here = [images[key] for key in config["page"][page]["components"] if key in images]
         inputs = [each for each in here if str(each["elem_id"]).startswith("vk-input") and each["visible"]]
         assert [each["label"] for each in inputs] == labels
-        others = {"right": uploads["right"]} if name == "toy_pair" else None
-        result = job_queue.ask(name, uploads["left"], others=others)
-        assert len(views_of(name)[result.prediction.kind].show(result.prediction, result.image, Downloads(tmp_path)))
+        (show,) = [each.fn for each in blocks.fns.values() if each.name == "show" and each.page == page]
+        further = [right] if name == "toy_pair" else []
+        for model in (name, "pair.ckpt") if further else (name,):
+            shown = {each.elem_id: value for each, value in show(left, model, None, None, *further).items()}
+            (kind,) = TOYS[name][0].kinds
+            assert shown[f"vk-{kind}"]["visible"] and not shown["vk-message"]["value"], shown
+        if further:
+            shown = {each.elem_id: value for each, value in show(left, name, None, None, None).items()}
+            assert not shown["vk-depth_map"]["visible"] and shown["vk-message"]["value"]
