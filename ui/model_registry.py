@@ -155,17 +155,18 @@ class ModelRegistry:
             f"{suggest(name[:80], entries)}"
         )
 
-    def inputs(self, name: str | None, opened: bool = False) -> tuple[str, ...]:
-        """The names of a model's inputs, the reference first; a single image where the model is not known.
+    def inputs(self, name: str | None, opened: bool = False, task: str | None = None) -> tuple[str, ...]:
+        """The names of a model's inputs, the reference first; a single image where nothing is known.
 
         Args:
             name: Name of the model.
             opened: Whether a checkpoint may be opened, which imports torch.
+            task: Name of its task where the model itself does not state it.
         """
         entry = next((each for each in self.entries() if name and each.name == name.strip()), None)
         if entry is not None and opened:
             entry = self.known(entry)
-        page = task_pages().get(entry.task) if entry is not None else None
+        page = task_pages().get((entry.task if entry is not None else "") or task or "")
         return page.inputs if page is not None else ("image",)
 
     def known(self, entry: ModelEntry) -> ModelEntry:

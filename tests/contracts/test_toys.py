@@ -338,7 +338,7 @@ def test_the_demo_has_a_page_of_each_with_one_image_per_input(bundles: Path, pai
     for name, labels in (("toy_pair", ["Left", "Right"]), ("toy_clip", ["Image"]), ("toy_adversarial", ["Image"])):
         page = name.replace("_", "-")
         here = [images[key] for key in config["page"][page]["components"] if key in images]
-        inputs = [each for each in here if str(each["elem_id"]).startswith("vk-input") and each["visible"]]
+        inputs = [each for each in here if str(each.get("elem_id")).startswith("vk-input") and each["visible"]]
         assert [each["label"] for each in inputs] == labels
         (show,) = [each.fn for each in blocks.fns.values() if each.name == "show" and each.page == page]
         further = [right] if name == "toy_pair" else []

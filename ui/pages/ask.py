@@ -68,7 +68,7 @@ def build(context: Context, views: Mapping[str, PredictionView], task: str | Non
             )
             option = option_of(views)
             control = _control(context, option, model.value)
-            first, *further = model_registry.inputs(model.value)
+            first, *further = model_registry.inputs(model.value, task=task)
             image = image_input(label=_label(first, bool(further)), elem_id="vk-input")
             beside = _further_inputs(model_registry, task, model.value)
         with gr.Column(elem_classes="vk-examples"):
@@ -115,7 +115,7 @@ def build(context: Context, views: Mapping[str, PredictionView], task: str | Non
         hidden: dict[Any, Any] = {
             each: gr.update(visible=False) for each in (*columns, facts, download, coco, raw_box, why[0])
         }
-        needed = model_registry.inputs(name, opened=True)[1:]
+        needed = model_registry.inputs(name, opened=True, task=task)[1:]
         others = {each: sent for each, sent in zip(beside, further, strict=True) if each in needed}
         if upload is None or None in others.values():
             return {**hidden, message: gr.update(value=strings.EMPTY, visible=True)}
@@ -206,7 +206,7 @@ def build(context: Context, views: Mapping[str, PredictionView], task: str | Non
     if beside:
 
         def named(name: str | None) -> dict[Any, Any]:
-            first, *further = model_registry.inputs(name, opened=True)
+            first, *further = model_registry.inputs(name, opened=True, task=task)
             return {
                 image: gr.update(label=_label(first, bool(further))),
                 **{each: gr.update(visible=key in further) for key, each in beside.items()},
@@ -238,7 +238,7 @@ def _further_inputs(model_registry: ModelRegistry, task: str | None, model: str 
     """The places for what some models take beside the reference image, by name; none where no task has several."""
     pages = task_pages()
     names = [name for key, page in pages.items() if task in (None, key) for name in page.inputs[1:]]
-    shown = model_registry.inputs(model)
+    shown = model_registry.inputs(model, task=task)
     return {
         name: image_input(label=_label(name, True), elem_id=f"vk-input-{name}", visible=name in shown)
         for name in dict.fromkeys(names)
