@@ -22,7 +22,7 @@ from visionkit.architecture_options import settle
 from visionkit.arguments import NOTHING, RESULTS, RUN_OPTIONS, check_arguments, option
 from visionkit.callbacks import RunReport
 from visionkit.checkpoint import StoredModel, read_checkpoint, read_model
-from visionkit.cli_errors import explain
+from visionkit.cli_errors import explain, of_constructor
 from visionkit.configurations import quote_names
 from visionkit.data import VisionDataModule
 from visionkit.errors import UsageError, VisionKitError
@@ -82,6 +82,8 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
             message = message.__cause__
         if message is error:
             raise
+        if not isinstance(message, VisionKitError) and (own := of_constructor(str(error))) is not None:
+            raise UsageError(own) from None
         raise (as_fault(message) or UsageError(f"configuration: {message}")) from None
     except SystemExit as end:
         if (fault := of_exit(end)) is None:

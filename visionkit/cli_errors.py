@@ -12,12 +12,13 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+from visionkit.augmentation import SampleAugment
 from visionkit.data import VisionDataModule
 from visionkit.errors import suggest
 from visionkit.signatures import unknown
 from visionkit.task import VisionTask
 
-_BASES: dict[str, type] = {"model": VisionTask, "data": VisionDataModule}
+_BASES: dict[str, type] = {"model": VisionTask, "data": VisionDataModule, "data.augment": SampleAugment}
 
 
 def explain(message: str, verb: str, options: Iterable[str] = ()) -> str:
@@ -114,8 +115,25 @@ def _arguments(class_path: str) -> list[str]:
     names: set[str] = set()
     for base in cls.__mro__:
         if "__init__" in vars(base):
-            names |= set(inspect.signature(base.__init__).parameters) - {"self", "args", "kwargs"}
+            parameters = inspect.signature(base.__init__).parameters
+            open_ended = {name for name, each in parameters.items() if each.kind is inspect.Parameter.VAR_KEYWORD}
+            names |= set(parameters) - open_ended - {"self", "args", "kwargs"}
+            if not open_ended:
+                break  # arguments of the bases are not its own
     return sorted(names)
+
+
+def of_constructor(message: str) -> str | None:
+    """What the innermost constructor reported, out of the parser's text; None where none did.
+
+    Of a value that may be an object or a list of objects, the parser chains the failure of the first type alone.
+
+    Args:
+        message: jsonargparse's text.
+    """
+    theirs = ("Not a ", "Expected ", "Does not ", "Problem with ", "Parser key", "a class path", "a dict ")
+    own = [line for line in re.findall(r"^ +- (.+)$", message, re.MULTILINE) if not line.startswith(theirs)]
+    return own[-1] if own else None
 
 
 def _class_names(key: str) -> list[str]:

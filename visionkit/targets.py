@@ -77,9 +77,10 @@ def placed(target: Iterable[str]) -> set[str]:
     return {name for name in target if field_of(name).placed}
 
 
-def movable(name: str) -> bool:
-    """Whether a view of the image moves this key with it; that of super-resolution is cut by its data module alone."""
-    return field_of(name).apply is not _as_it_is
+def fixed(target: Iterable[str]) -> list[str]:
+    """The keys of a target that belong to positions and that no view moves: its data module alone cuts them."""
+    fields = [(name, _FIELDS.get(name)) for name in target]
+    return sorted(name for name, field in fields if field and field.placed and field.apply is _as_it_is)
 
 
 def per_instance(target: Iterable[str]) -> list[str]:

@@ -7,6 +7,7 @@ stands, a crop is taken in the frame of the turned region, and nothing is resamp
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from datamodules.augmentation.checks import check, check_p, check_range
 from visionkit.augmentation import SampleAugment
 from visionkit.errors import UsageError
 from visionkit.skeleton import Skeleton
-from visionkit.targets import movable, per_instance, placed
+from visionkit.targets import fixed, per_instance
 from visionkit.types import Sample, View
 
 _TRIES = 10
@@ -27,10 +28,11 @@ class GeometricPart(SampleAugment):
     """Base of the parts that refine the view; targets that no view can move are refused."""
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        if fixed := sorted(key for key in placed(sample.target) if not movable(key)):
-            raise UsageError(f"augment: {type(self).__name__} cannot move {', '.join(fixed)}; its data module does so")
+        if left := fixed(sample.target):
+            raise UsageError(f"augment: {type(self).__name__} cannot move {', '.join(left)}; its data module does so")
         return self.move(sample, view_of(sample), rng)
 
+    @abstractmethod
     def move(self, sample: Sample, view: View, rng: np.random.Generator) -> Sample:
         """Returns the sample with its view refined.
 
@@ -39,7 +41,6 @@ class GeometricPart(SampleAugment):
             view: View of the sample up to here; the whole file where it has none.
             rng: Source of every draw.
         """
-        raise NotImplementedError
 
 
 def view_of(sample: Sample) -> View:

@@ -20,7 +20,7 @@ from visionkit.augmentation import SampleAugment
 from visionkit.errors import UsageError
 from visionkit.geometry import Geometry
 from visionkit.images import ImageSource
-from visionkit.targets import apply_target, field_of, movable, placed
+from visionkit.targets import apply_target, field_of, fixed, placed
 from visionkit.types import Sample, View
 
 FILL = 114
@@ -51,9 +51,9 @@ class MixingPart(SampleAugment):
             raise UsageError(f"augment: {name} mixes whole images: put it before the parts that move, and give no crop")
         if len(sample.inputs) > 1:
             raise UsageError(f"augment: {name} mixes single images, and a sample has {', '.join(sample.inputs)}")
-        fixed = sorted(key for key in placed(sample.target) if not movable(key))
-        if fixed or not placed(sample.target):
-            raise UsageError(f"augment: {name} mixes targets with positions, not {', '.join(fixed or sample.target)}")
+        left = fixed(sample.target)
+        if left or not placed(sample.target):
+            raise UsageError(f"augment: {name} mixes targets with positions, not {', '.join(left or sample.target)}")
         return sample
 
 

@@ -153,11 +153,10 @@ class ColorJitter(SampleAugment):
         check(0, 0.5, hue=self.hue)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        strengths = np.array([self.brightness, self.contrast, self.saturation, self.hue])
-        if not strengths.any():
+        if not (self.brightness or self.contrast or self.saturation or self.hue):
             return sample
-        turns = strengths * rng.uniform(-1, 1, 4)
-        matrix = color_matrix(1 + turns[0], 1 + turns[1], 1 + turns[2], turns[3])
+        b, c, s, h = rng.uniform(-1, 1, 4).tolist()
+        matrix = color_matrix(1 + self.brightness * b, 1 + self.contrast * c, 1 + self.saturation * s, self.hue * h)
         return then(sample, ColorStep(tuple(matrix.ravel().tolist())))
 
 

@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+import datamodules.augmentation
 import datamodules.folders
 import datamodules.scene_data  # noqa: F401
 import tasks.classification
@@ -11,6 +12,7 @@ from tests.toy_data import ToyData  # noqa: F401
 from visionkit.cli import run_training
 from visionkit.errors import UsageError
 
+OVERDONE = "[{class_path: RandomErasing, init_args: {p: 5}}]"
 YAML = "model:\n  class_path: ClassificationTask\n  init_args: {backbone: test_resnet}\n"
 
 
@@ -28,6 +30,14 @@ def _allow_toy_data(monkeypatch):
         (["--data.batch_size", "four"], r"data\.batch_size: 'four' is not of the type int"),
         (["--trainer.max_epohcs", "1"], "unknown option --trainer.max_epohcs; did you mean '--trainer.max_epochs'"),
         (["--model", "os.system"], "model: .*os.system"),
+        (
+            ["--data", "SceneData", "--data.augment", "Mosaik"],
+            r"unknown class 'Mosaik'; known are .*did you mean 'Mosaic'",
+        ),
+        (
+            ["--data", "SceneData", "--data.augment", OVERDONE.replace("p:", "q:")],
+            r"has no such argument; it has area, aspect",
+        ),
         (["--data.input.size", "[9,9]", "--model.input.size", "[32,32]"], "set --model.input instead"),
         (
             ["--model.optim.freeze", "backbon"],
@@ -44,6 +54,20 @@ def test_wrong_options(arguments, message, tmp_path, monkeypatch):
         run_training("fit", ["-c", "a.yaml", "--data", "ToyData", *arguments])
     assert len(str(caught.value).splitlines()) == 1
     assert not (tmp_path / "runs").exists(), "nothing is written before the configuration is right"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["CutOut", "--data.augment.cutout", "5"], r"^augment\.cutout 5: allowed is 0 to 1$"),
+        ([OVERDONE], r"^augment\.RandomErasing\.p 5: allowed is 0 to 1$"),
+    ],
+)
+def test_a_value_that_a_part_refuses_is_one_line(given, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text(YAML)
+    with pytest.raises(UsageError, match=message):
+        run_training("fit", ["-c", "a.yaml", "--data", "SceneData", "--data.augment", *given])
 
 
 def test_what_a_dataclass_deep_inside_refuses_is_one_line(tmp_path, monkeypatch):
