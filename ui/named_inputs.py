@@ -154,6 +154,36 @@ def gathering(task: VisionTask, paths: Sequence[Path], pairs: Mapping[Path, Mapp
     return gather
 
 
+def inputs_in(task: VisionTask, folder: str | Path) -> list[Any]:
+    """What a predictor of the task is called with, from a folder of images, or one folder per input in it.
+
+    Args:
+        task: Task of the model.
+        folder: Folder with the images, or with a folder of the name of each input.
+
+    Raises:
+        UsageError: An input has no folder.
+        DataError: No images, or some without a partner.
+    """
+    from visionkit.images import ImageSource
+    from visionkit.listing import find_images
+
+    names, pairs = task.inputs, None
+    if len(names) > 1:
+        folders = {name: Path(folder, name) for name in names}
+        for name, path in folders.items():
+            if not path.is_dir():
+                raise UsageError(
+                    f"{folder}: no folder {name} in it; {task.name} needs one for each of {', '.join(names)}"
+                )
+        paths = find_images(folders.pop(names[0]))
+        pairs = pair_with(paths, folders, names)
+    else:
+        paths = find_images(folder)
+    gather = gathering(task, paths, pairs)
+    return [gather(path, ImageSource(path)) for path in paths]
+
+
 def check_several(task: VisionTask, option: str) -> None:
     """Refuses further inputs for a model of single images.
 

@@ -90,6 +90,20 @@ def test_fit_learns(name: str, tmp_path: Path) -> None:
     assert type(load(tmp_path / "checkpoints" / "last.ckpt").task) is TOYS[name][0]
 
 
+@pytest.mark.parametrize("name", TOYS)
+def test_the_command_line_trains_and_measures(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task, data = (f"{each.__module__}.{each.__name__}" for each in TOYS[name])
+    options = ["--data.batch_size", "4", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--ema", "0.9"]
+    if name == "toy_adversarial":
+        options += ["--trainer.gradient_clip_val", "0.5", "--trainer.accumulate_grad_batches", "2"]
+    run = str(tmp_path / "run")
+    assert main(["fit", "--model", task, "--data", data, "--trainer.logger", "false", "--run", run, *options]) == 0
+    assert main(["test", "--ckpt_path", run]) == 0
+    assert TOYS[name][0].monitor[0].replace("val", "test") in capsys.readouterr().out
+    for file in ("training-images.png", "test/images.png", "test/images.csv"):
+        assert (tmp_path / "run" / "report" / file).is_file()
+
+
 def _killed(name: str, step: int, tmp_path: Path, **options: Any) -> None:
     given = {"max_epochs": 2, "checkpoint_every": 3, **options}
     train(name, tmp_path / "whole", **given)
@@ -182,6 +196,20 @@ def test_graphs_have_the_names_of_the_inputs_and_predict_as_torch_does(bundles: 
     assert not np.allclose(found[0].values, swapped.values, atol=1e-3)
     assert '({"left": "left.jpg", "right": "right.jpg"})' in (bundles / "toy_pair" / "README.md").read_text()
     assert '({"frames": ["frames1.jpg", "frames2.jpg"' in (bundles / "toy_clip" / "README.md").read_text()
+
+
+def test_calibration_images_lie_in_one_folder_per_input(
+    bundles: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pairs / "pairs.csv").unlink()
+    model = str(bundles / "toy_pair")
+    export = ["export", model, "--int8", "--out", str(tmp_path / "out"), "--calibrate"]
+    assert main([*export, str(pairs / "left")]) == 2
+    assert "left: no folder left in it; toy_pair needs one for each of left, right" in capsys.readouterr().err
+    assert main([*export, str(pairs)]) == 0
+    images = pair_of(1)
+    small = load(tmp_path / "out", engine="onnx-int8")({"left": images[0], "right": images[1]})
+    assert small.size == images[0].shape[:2]
 
 
 def test_a_name_of_an_input_and_an_output_is_refused_at_export(monkeypatch: Any, tmp_path: Path) -> None:

@@ -77,8 +77,7 @@ class ToyAdversarial(VisionTask):
     def __init__(
         self, *, dropout: float = 0.0, input: InputSpec | None = None, optim: OptimConfig | None = None
     ) -> None:
-        usual = InputSpec(size=SIZE, resize_mode="native", divisor=1)
-        super().__init__(input=InputSpec.of(input, usual), optim=optim)
+        super().__init__(input=InputSpec.of(input, self.default_input()), optim=optim)
         self.network = AdversarialNetwork(dropout)
         self.normalize = Normalize((0.0,) * 3, (1.0,) * 3)
         self.metrics = MetricCollection({"mse": MeanSquaredError()})
@@ -101,6 +100,10 @@ class ToyAdversarial(VisionTask):
             "real": F.binary_cross_entropy_with_logits(real, torch.ones_like(real)),
             "fake": F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake)),
         }
+
+    @classmethod
+    def default_input(cls, **init_args: Any) -> InputSpec:
+        return InputSpec(size=SIZE, resize_mode="native", divisor=1)
 
     def losses(self, outputs: AdversarialOutputs, target: Any) -> dict[str, Tensor]:
         return {"l1": F.l1_loss(outputs.restored, target["high_res"].float()) / 255}

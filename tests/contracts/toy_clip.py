@@ -87,13 +87,16 @@ class ToyClip(VisionTask):
     def __init__(
         self, *, dropout: float = 0.0, input: InputSpec | None = None, optim: OptimConfig | None = None
     ) -> None:
-        usual = InputSpec(size=(8, 10), resize_mode="stretch", frames=FRAMES)
-        super().__init__(input=InputSpec.of(input, usual), classes=CLASSES, optim=optim)
+        super().__init__(input=InputSpec.of(input, self.default_input()), classes=CLASSES, optim=optim)
         self.network = ClipNetwork(dropout)
         self.normalize = Normalize((0.5,) * 3, (0.5,) * 3)
         accuracy = MulticlassAccuracy(len(CLASSES), average="micro")
         self.metrics = MetricCollection({"accuracy": accuracy, "certainty": Certainty()})
         self._state: tuple[str, Tensor] | None = None
+
+    @classmethod
+    def default_input(cls, **init_args: Any) -> InputSpec:
+        return InputSpec(size=(8, 10), resize_mode="stretch", frames=FRAMES)
 
     def losses(self, outputs: ClipOutputs, target: Any) -> dict[str, Tensor]:
         return {"cross_entropy": F.cross_entropy(outputs.logits, target["labels"])}

@@ -76,10 +76,14 @@ class ToyPair(VisionTask):
     def __init__(
         self, *, dropout: float = 0.0, input: InputSpec | None = None, optim: OptimConfig | None = None
     ) -> None:
-        super().__init__(input=InputSpec.of(input, InputSpec(size=SIZE, resize_mode="stretch")), optim=optim)
+        super().__init__(input=InputSpec.of(input, self.default_input()), optim=optim)
         self.network = PairNetwork(dropout)
         self.normalize = Normalize((0.5,) * 3, (0.5,) * 3)
         self.metrics = MetricCollection({"mae": MeanAbsoluteError()})
+
+    @classmethod
+    def default_input(cls, **init_args: Any) -> InputSpec:
+        return InputSpec(size=SIZE, resize_mode="stretch")
 
     def losses(self, outputs: PairOutputs, target: Any) -> dict[str, Tensor]:
         valid = target["valid"]

@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ui.named_inputs import inputs_in
 from visionkit.errors import CheckpointError, DataError, UsageError
 from visionkit.model_facts import check_plain
 from visionkit.model_files import check_model
@@ -31,7 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--int8", action="store_true", help="the graph in 8 bit, several times faster on CPUs; needs --calibrate"
     )
-    parser.add_argument("--calibrate", metavar="DIR", help="images like those to come, some hundred, for --int8")
+    parser.add_argument(
+        "--calibrate",
+        metavar="DIR",
+        help="images like those to come, some hundred, for --int8; for several inputs one folder per input in DIR",
+    )
     parser.add_argument(
         "--held-out",
         metavar="DIR",
@@ -54,9 +59,8 @@ def run(args: argparse.Namespace) -> int:
     card = read_card(Path(args.card)) if args.card else {}
     from visionkit.listing import find_images
 
-    images = None
-    if args.calibrate:
-        images = find_images(args.calibrate)
+    for folder in filter(None, (args.calibrate, args.held_out)):
+        find_images(folder)  # before the model is read
     from ui.stages import stages
     from visionkit.checkpoint import load_task
     from visionkit.export import export_bundle
@@ -69,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         if args.held_out:
             from visionkit.feature_statistics import statistics_from
 
-            task.statistics = statistics_from(task, find_images(args.held_out), progress)
+            task.statistics = statistics_from(task, inputs_in(task, args.held_out), progress)
         folder = export_bundle(
             task,
             args.out,
@@ -77,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
             half=args.half,
             onnx=args.onnx,
             int8=args.int8,
-            calibration=images,
+            calibration=inputs_in(task, args.calibrate) if args.calibrate else None,
             overwrite=args.overwrite,
             progress=progress,
         )
