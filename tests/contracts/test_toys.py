@@ -140,12 +140,15 @@ def _evaluated(rank: int | None, name: str, folder: str) -> dict[str, float]:
                       **options)  # fmt: skip
     task = build(name)
     found = trainer.validate(task, datamodule=data_of(name, task, batch_size=3), verbose=False)[0]
-    return {key: float(value) for key, value in found.items()}
+    loader: Any = trainer.val_dataloaders
+    return {**{key: float(value) for key, value in found.items()}, "samples": len(loader.sampler)}
 
 
 def _check_evaluation(name: str, folder: Path) -> None:
     wanted = _evaluated(None, name, str(folder))
-    for found in on_two_ranks(_evaluated, name, str(folder)):
+    ranks = on_two_ranks(_evaluated, name, str(folder))
+    assert sum(found.pop("samples") for found in ranks) == wanted.pop("samples")
+    for found in ranks:
         assert found == pytest.approx(wanted, rel=1e-5)
 
 
@@ -165,6 +168,7 @@ def _trained(rank: int | None, folder: str) -> dict[str, list[float]]:
     batch_size = 8 if rank is None else 4
     trainer = train("toy_adversarial", Path(folder), dropout=0.0, batch_size=batch_size, checkpoint_every=0,
                     max_epochs=2, gradient_clip_val=0.5, **options)  # fmt: skip
+    assert trainer.world_size == (1 if rank is None else 2)
     return {name: value.flatten().tolist() for name, value in trainer.lightning_module.state_dict().items()}
 
 
