@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,7 +70,7 @@ class Compose(SampleAugment):
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if self.draft:
-            sample = replace(sample, draft=True)
+            sample = sample.changed(draft=True)
         for part in self.parts:
             sample = part(sample, rng)
         return sample

@@ -170,6 +170,16 @@ class Sample:
         """The reference input; of a clip its last frame."""
         return last_frame(next(iter(self.inputs.values())))
 
+    def changed(self, **changes: Any) -> Self:
+        """The same sample with other attributes; quicker than `dataclasses.replace`, for parts of an augmentation.
+
+        Args:
+            **changes: Attributes by name.
+        """
+        out = object.__new__(type(self))
+        out.__dict__.update(self.__dict__, **changes)
+        return out
+
     def with_image(self, image: ImageSource, **changes: Any) -> Sample:
         """The same sample with another reference image.
 

@@ -65,7 +65,7 @@ def cut(view: View, x: float, y: float, width: float, height: float) -> View:
         dx, dy = x + (width - (x2 - x1)) / 2, y + (height - (y2 - y1)) / 2
         x = (x1 + x2 - width) / 2 + math.cos(angle) * dx - math.sin(angle) * dy - x1
         y = (y1 + y2 - height) / 2 + math.sin(angle) * dx + math.cos(angle) * dy - y1
-    return view._replace(box=(x1 + x, y1 + y, x1 + x + width, y1 + y + height))
+    return View((x1 + x, y1 + y, x1 + x + width, y1 + y + height), view.flip, view.rotation)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class RandomResizedCrop(GeometricPart):
 
     def move(self, sample: Sample, view: View, rng: np.random.Generator) -> Sample:
         width, height = round(view.box[2] - view.box[0]), round(view.box[3] - view.box[1])
-        return replace(sample, view=cut(view, *self._part(height, width, rng)))
+        return sample.changed(view=cut(view, *self._part(height, width, rng)))
 
     def _part(self, height: int, width: int, rng: np.random.Generator) -> tuple[float, float, float, float]:
         (least, most), ratio = self.area, self.aspect_ratio
@@ -119,7 +119,7 @@ class RandomCrop(GeometricPart):
         x, y = (
             int(rng.integers(-reach, reach + 1)) for reach in (round(side * self.padding) for side in (width, height))
         )
-        return replace(sample, view=cut(view, x, y, width, height))
+        return sample.changed(view=cut(view, x, y, width, height))
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class ScaleJitter(GeometricPart):
         tries = _TRIES if self.min_visibility and len(sample.target.get("boxes", ())) else 1
         moved = sample
         for _ in range(tries):
-            moved = drop_hidden(replace(sample, view=self._part(view, rng)), self.min_visibility)
+            moved = drop_hidden(sample.changed(view=self._part(view, rng)), self.min_visibility)
             if len(moved.target.get("boxes", ())):
                 break
         return moved
@@ -201,7 +201,7 @@ class RandomAffine(GeometricPart):
         view = cut(view, (width - w) / 2 + float(x) * width, (height - h) / 2 + float(y) * height, w, h)
         if self.rotate and rng.random() < self.rotate_p:
             view = view._replace(rotation=view.rotation + float(self.rotate * rng.uniform(-1, 1)))
-        return replace(sample, view=view)
+        return sample.changed(view=view)
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ class RandomQuarterTurn(GeometricPart):
         width, height = view.box[2] - view.box[0], view.box[3] - view.box[1]
         w, h = (height, width) if turns % 2 else (width, height)
         view = cut(view, (width - w) / 2, (height - h) / 2, w, h)
-        return replace(sample, view=view._replace(rotation=(view.rotation + 90.0 * turns) % 360))
+        return sample.changed(view=view._replace(rotation=(view.rotation + 90.0 * turns) % 360))
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ class RandomHorizontalFlip(GeometricPart):
         target: Any = dict(sample.target)
         if "keypoints" in target:
             target["keypoints"] = exchanged(np.asarray(target["keypoints"]), self.flip_pairs or ())
-        return replace(sample, target=target, view=view._replace(flip=not view.flip))
+        return sample.changed(target=target, view=View(view.box, not view.flip, view.rotation))
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ class RandomHalfBody(GeometricPart):
         # As large as the part needs with a margin, but no larger than the whole was.
         half = sides * min(1.0, max(0.25, 1.5 * float(((high - low) / sides).max()))) / 2
         center = (low + high) / 2
-        return replace(sample, view=view._replace(box=(*(center - half).tolist(), *(center + half).tolist())))
+        return sample.changed(view=view._replace(box=(*(center - half).tolist(), *(center + half).tolist())))
 
 
 @dataclass(frozen=True)
@@ -304,7 +304,7 @@ def drop_hidden(sample: Sample, min_visibility: float) -> Sample:
     if not min_visibility or "boxes" not in sample.target:
         return sample
     boxes = np.asarray(sample.target["boxes"], dtype=np.float64).reshape(-1, 4)
-    return replace(sample, target=rows(sample.target, visible(boxes, view_of(sample)) >= min_visibility))
+    return sample.changed(target=rows(sample.target, visible(boxes, view_of(sample)) >= min_visibility))
 
 
 def visible(boxes: np.ndarray, view: View) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -125,7 +125,7 @@ def then(sample: Sample, step: Photometric) -> Sample:
     """The sample with one more step at the end of its photometric chain."""
     before = sample.photometric
     steps = () if before is None else before.steps if isinstance(before, Steps) else (before,)
-    return replace(sample, photometric=Steps((*steps, step)))
+    return sample.changed(photometric=Steps((*steps, step)))
 
 
 # ---------------------------------------------------------------------- parts
