@@ -110,10 +110,11 @@ def predict(
     start = time.perf_counter()
     pixels = runs.decoded(source)
     given: Any = pixels
-    if beside or len(predictor.task.inputs) > 1:
-        given = {predictor.task.inputs[0]: pixels, **{name: runs.decoded(each) for name, each in beside.items()}}
-    elif predictor.task.input.frames > 1 and frames is None:
-        given = {predictor.task.inputs[0]: [pixels] * predictor.task.input.frames}  # a still
+    task, still = predictor.task, predictor.task.input.frames if frames is None else 1
+    if beside or len(task.inputs) > 1 or still > 1:
+        given = {task.inputs[0]: pixels, **{name: runs.decoded(each) for name, each in beside.items()}}
+    if still > 1:
+        given = {name: [each] * still for name, each in given.items()}
     decoded = time.perf_counter()
     with locks[0], locks[1]:
         begin = time.perf_counter()

@@ -199,7 +199,11 @@ def check_several(task: VisionTask, option: str) -> None:
 
 
 def in_order(
-    predictor: Predictor, paths: Sequence[Path], options: dict[str, Any], progress: Progress | None
+    predictor: Predictor,
+    paths: Sequence[Path],
+    options: dict[str, Any],
+    progress: Progress | None,
+    gather: Gather | None = None,
 ) -> Iterator[tuple[Path, ImageSource, Result]]:
     """One session per folder, whose images are the frames of one video; one that cannot be read is left out of it."""
     from visionkit.images import ImageSource
@@ -210,6 +214,8 @@ def in_order(
         for path in frames:
             image = ImageSource(path)
             try:
-                yield path, image, session.examine(image, progress=progress)
+                # Of clips the session itself keeps the frames.
+                given = image if gather is None or predictor.task.input.frames > 1 else gather(path, image)
+                yield path, image, session.examine(given, progress=progress)
             except DataError as error:
                 yield path, image, Result(image, None, error)

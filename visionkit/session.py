@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from visionkit.errors import DataError
@@ -59,7 +60,10 @@ class Session:
         if task.input.frames == 1:
             return image
         self._frames.extend([image] * (1 if self._frames else self._frames.maxlen or 1))
-        return {task.inputs[0]: list(self._frames)[:: task.input.frame_stride]}
+        shown = list(self._frames)[:: task.input.frame_stride]
+        if isinstance(image, Mapping):
+            return {name: [each[name] for each in shown] for name in image}
+        return {task.inputs[0]: shown}
 
     def step(self, image: Given, time: float | None = None) -> Prediction:
         """The prediction on the next frame.

@@ -251,6 +251,8 @@ def test_a_session_carries_state_over_the_frames(bundles: Path, video: list[Path
         now = predictor({"frames": clip}).probabilities
         carried = now if carried is None else toy_clip.KEPT * carried + (1 - toy_clip.KEPT) * now
         assert session.step(path).probabilities == pytest.approx(carried, abs=1e-6)
+    both = predictor.session().with_those_before({"frames": "a", "beside": "b"})
+    assert both == {"frames": ["a"] * 3, "beside": ["b"] * 3}
     with pytest.raises(UsageError, match="frames: 2 frames; the network takes 3"):
         predictor({"frames": video[:2]})
 

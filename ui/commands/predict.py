@@ -378,7 +378,7 @@ def predictions(
         return zip(some, images, results, strict=True)
 
     if predictors[0].task.has_state:
-        yield from in_order(predictors[0], paths, dict(options or {}), progress)
+        yield from in_order(predictors[0], paths, dict(options or {}), progress, gather)
         return
     if len(predictors) == 1:
         yield from work(0, paths)
