@@ -247,8 +247,9 @@ class LabelMapData(_PairedData, SplittingData):
         if split != "train" and self._folder(self.images, split) is not None:
             return self._paired(split)
         if split not in ("train", *absent):
-            folder = self.root / self.images.format(split=split)
-            raise self.missing(split, f"{folder} (data.images): no such folder")
+            looked = f"{self.root / self.images.format(split=split)} (data.images)"
+            # One folder for all splits is there, and holds the training images.
+            raise self.missing(split, f"{looked}: no such folder" if "{split}" in self.images else looked)
         found = self._paired("train")
         rows = self.split_off([str(image) for image, _ in found.pairs], absent)[split]
         pairs = [found.pairs[row] for row in rows]
