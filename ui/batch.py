@@ -52,7 +52,7 @@ def run(job_queue: JobQueue, model: str | None, uploads: Sequence[Upload], archi
 
     Args:
         job_queue: Where images are processed, each in its turn with what others ask.
-        model: Model that predictions.
+        model: Model that predicts.
         uploads: Images and zips.
         archive: The zip that is written.
 

@@ -45,7 +45,7 @@ def watch(
 
     Args:
         job_queue: Where frames are processed, each in its turn with what others ask.
-        model: Model that predictions.
+        model: Model that predicts.
         upload: The video.
         rate: Frames per second that are processed.
         folder: For the files.

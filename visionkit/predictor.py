@@ -342,7 +342,7 @@ class Predictor:
         for name, values in zip(type(outputs)._fields, outputs, strict=True):
             if not isinstance(values, torch.Tensor) or not values.is_floating_point():
                 continue
-            # A sum is the cheapest process all values; it can overflow where they are finite.
+            # A sum is the cheapest look at all values; it can overflow where they are finite.
             if not (values.sum().isfinite() or values.isfinite().all()):
                 raise CheckpointError(
                     f"{self.task.source or self.task.name}: the network gives NaN or infinity as {name}: its weights "

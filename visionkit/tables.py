@@ -137,20 +137,20 @@ def _widths(rows: Sequence[Row], names: Iterable[str]) -> list[int]:
 
 def _natural_width(rows: Sequence[Row]) -> int:
     widths = _widths(rows, rows[0])
-    return sum(widths) + 2 * len(widths)
+    return sum(widths) + 3 * len(widths) + 1
 
 
 def _pieces(rows: Sequence[Row], names: Sequence[str], width: int) -> list[list[str]]:
     """Columns in groups that fit, each behind the first column."""
     first, *rest = names
     label, *widths = _widths(rows, names)
-    room = width - min(label, _LABEL) - 2
+    room = width - min(label, _LABEL) - 4
     pieces: list[list[str]] = [[]]
     used = 0
     for name, needed in zip(rest, widths, strict=True):
-        if pieces[-1] and used + needed + 2 > room:
+        if pieces[-1] and used + needed + 3 > room:
             pieces.append([])
             used = 0
         pieces[-1].append(name)
-        used += needed + 2
+        used += needed + 3
     return [[first, *piece] for piece in pieces]

@@ -117,7 +117,7 @@ def read_yaml(path: str | Path, what: str = "yaml file", *, as_text: bool = Fals
         what: What the file is, for the messages.
         as_text: Every scalar stays the text that the file has: a class called `no` or `1e3` is not turned into False or
             a number.
-        unique: Refuse duplicate keys, of which yaml takes the last and carries no information.
+        unique: Refuse duplicate keys, of which yaml takes the last without a word.
 
     Raises:
         DataError: See `read_text`; no valid yaml, with line and column; aliases that stand for too much.

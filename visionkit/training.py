@@ -119,7 +119,8 @@ def fit(
         Where the results lie and what was measured.
 
     Raises:
-        UsageError: Options that contradict each other, or data with other classes than the task's.
+        UsageError: A task or data that is no such object, options that contradict each other, or data with other
+            classes than the task's.
         DataError: The data cannot be read.
         DivergenceError: The loss is not finite.
 
@@ -128,6 +129,10 @@ def fit(
         >>> run.best
         PosixPath('runs/flowers/checkpoints/best-step000420-accuracy-0.9731.ckpt')
     """
+    for name, value, base in (("task", task, VisionTask), ("data", data, VisionDataModule)):
+        if not isinstance(value, base):
+            kind = value.__name__ if isinstance(value, type) else repr(value)
+            raise UsageError(f"fit: {name} is {kind}; give an object of a {base.__name__}, not its name or class")
     hush_lightning()
     seed_everything(seed, workers=True, verbose=False)
     _agree(task, data)

@@ -2,8 +2,8 @@
 
 SimpleBaseline (Xiao et al., 2018) is a decoder with one 1x1 convolution; a Convolutional Pose Machine (Wei et al.,
 2016) refines its maps in further stages that see the maps before; OpenPose (Cao et al., 2017) does the same with maps
-of limbs beside those of keypoints; DeepPose (Toshev and Szegedy, 2014) regresses places and uses test-time augmentation
-about them.
+of limbs beside those of keypoints; DeepPose (Toshev and Szegedy, 2014) regresses places and looks again at crops
+around them.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ class PlaceNetwork(FlipTested):
         size: Height and width of the input in pixels.
         keypoints: K.
         flip_indices: For each keypoint the number of its flipped counterpart.
-        stages: How often the places are reported.
+        stages: How often the places are regressed.
         width: Width of the hidden layers.
         window: Side of a later stage's windows, as a fraction of the input's height.
     """

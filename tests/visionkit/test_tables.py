@@ -50,6 +50,16 @@ def test_a_small_confusion_matrix_is_printed_whole():
     assert "largest" not in printed(print_table, "confusion", rows)
 
 
+@pytest.mark.parametrize("width", range(30, 100))
+def test_a_table_keeps_the_names_of_its_rows(width):
+    names = ["person", "circle", "square", "triangle", "star", "cross", "ring", "heart", "nothing"]
+    rows = [{"truth": a, **dict.fromkeys(names, 1)} for a in names]
+    text = printed(print_table, "confusion", rows, width=width)
+    assert "truth " in text and ("prediction" in text or all(re.search(rf"^ +{name} ", text, re.M) for name in names))
+    text = printed(print_table, "per class", rows[:-1], width=width)  # in pieces, since it is no matrix
+    assert "truth " in text and all(re.search(rf"^ +{name} ", text, re.M) for name in names[:-1])
+
+
 @pytest.mark.parametrize("size", [8, 40])
 def test_a_wide_confusion_matrix_becomes_its_largest_confusions(size):
     text = printed(print_table, "confusion", matrix(size))

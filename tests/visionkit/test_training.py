@@ -34,6 +34,18 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return found
 
 
+def test_fit_refuses_names_and_classes_in_place_of_objects():
+    task, data = parts()
+    for given, message in (
+        (("classification", data), "fit: task is 'classification'; give an object of a VisionTask"),
+        ((ClassificationTask, data), "fit: task is ClassificationTask; give"),
+        ((task, "SceneData"), "fit: data is 'SceneData'; give an object of a VisionDataModule"),
+        ((data, task), "fit: task is <"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            fit(*given)
+
+
 def test_fit_leaves_a_run_that_the_command_line_repeats_and_goes_on_with(tmp_path):
     torch.manual_seed(0)
     task, data = parts()

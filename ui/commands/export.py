@@ -1,6 +1,6 @@
 """Exports a model as a bundle to hand out: weights that cannot run code, its facts, a model card, and a graph.
 
-MODEL is a .ckpt, a bundle folder or a public name (timm:resnet50). What is exported predictions as the checkpoint does;
+MODEL is a .ckpt, a bundle folder or a public name (timm:resnet50). What is exported predicts as the checkpoint does;
 the graph of --onnx is kept only if its predictions on images match.
 
   visionkit export runs/flowers/checkpoints/last.ckpt --out models/flowers --half

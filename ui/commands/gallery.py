@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--roc", metavar="FILE", help="results.json of `visionkit test`, in place of the model's model card"
     )
-    parser.add_argument("--check", action="store_true", help="list: process every embedding")
+    parser.add_argument("--check", action="store_true", help="list: compare every embedding with its checksum")
     parser.add_argument("--draw", metavar="FILE", help="identify: write the (one) photo with boxes and names")
     parser.add_argument("--json", action="store_true", help="print records in place of words")
 

@@ -1,4 +1,4 @@
-"""Takes a joint model apart: a checkpoint for each head, of the head's own task, that predictions as the head does."""
+"""Takes a joint model apart: a checkpoint for each head, of the head's own task, that predicts as the head does."""
 
 from __future__ import annotations
 

@@ -37,19 +37,19 @@ _WHAT = (
 )
 _MACHINE = (
     Option("--trainer.accelerator", "auto|cpu|gpu", "what to compute on"),
-    Option("--trainer.devices", "N", "how many of them"),
-    Option("--trainer.precision", "32|bf16-mixed", "bf16-mixed halves the memory"),
+    Option("--trainer.devices", "N", "number of devices"),
+    Option("--trainer.precision", "32|bf16-mixed", "arithmetic of training; bf16-mixed takes less memory"),
 )
 _FIT = (
     Option("--model.optim.lr", "X", "learning rate"),
     Option("--model.optim.freeze", "backbone", "train the head alone (linear probe)"),
-    Option("--trainer.max_epochs", "N", "how long"),
+    Option("--trainer.max_epochs", "N", "epochs of training (30)"),
     Option("--run", "DIR", "folder of the run (runs/<task>-<time>)"),
     Option("--ckpt_path", "last|best|FILE", "go on from a checkpoint; `last` is the newest whole one of --run"),
-    Option("--init_from", "MODEL", "begin again with the weights of a trained model, which brings its own --model"),
+    Option("--init_from", "MODEL", "begin a new run from the weights of a trained model; --model is then that model's"),
     Option("--ema", "DECAY", "moving average of the weights, such as 0.999; 0 is off"),
     Option("--checkpoint_every", "N", "also save every N steps"),
-    Option("--seed_everything", "N", "equal seeds give equal runs"),
+    Option("--seed_everything", "N", "random seed; equal seeds give equal runs"),
     Option("--print_config", "", "print the whole configuration and end"),
 )
 _MEASURE = (

@@ -127,7 +127,7 @@ class People:
 
         def work(chain: FaceChain, gallery: Gallery, check: Callable[[], None]) -> None:
             found = chain.one(source, crop, number)
-            check()  # who was reported that it takes too long is not enrolled behind their back
+            check()  # who was told that it takes too long is not enrolled behind their back
             gallery.enrol(name or "", found.embeddings, add=add)
 
         self.ask(work)

@@ -69,7 +69,7 @@ class Page(gr.Blocks):
 
 
 def speak(app: FastAPI) -> None:
-    """Makes the routes of an application, and of those mounted in it, response in words what they otherwise raise."""
+    """Makes the routes of an application, and of those mounted in it, respond in words what they otherwise raise."""
 
     async def unknown(request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": strings.UNKNOWN}, 404)

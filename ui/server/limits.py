@@ -15,7 +15,7 @@ class Limits:
     """What visitors may ask of a server.
 
     Attributes:
-        concurrency: Images that is reported at the same time.
+        concurrency: Images that are processed at the same time.
         queue: Requests that may wait; the next one is refused.
         timeout: Seconds from being admitted to a response for one image.
         upload_mb: Size of one uploaded file (an archive or a video), in MB of 2**20 bytes.
@@ -51,7 +51,7 @@ class Limits:
 
 
 _HELP = {
-    "concurrency": "images that is reported at the same time",
+    "concurrency": "images that are processed at the same time",
     "queue": "requests that may wait; the next one is refused",
     "timeout": "seconds for the response on one image",
     "upload_mb": "size of an uploaded archive or video",

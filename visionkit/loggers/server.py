@@ -15,7 +15,8 @@ def probe(url: str, seconds: float = PROBE_SECONDS) -> str | None:
 
     Args:
         url: http or https.
-        seconds: After which the response is no; looking up the name, which has no limit of its own, is included.
+        seconds: After which the server counts as unreachable; looking up the name, which has no limit of its own, is
+            included.
 
     Returns:
         None if it responds, otherwise why not.

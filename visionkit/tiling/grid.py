@@ -85,7 +85,7 @@ class Grid:
         return len(self._rows) * len(self._columns)
 
     def core(self, tile: Tile) -> tuple[slice, slice]:
-        """The rows and columns of the image that a tile predictions for where nothing is blended.
+        """The rows and columns of the image that a tile predicts where nothing is blended.
 
         The cores of all tiles cover the image, each pixel once, and lie at least half the overlap from a tile's
         inner border.
@@ -131,7 +131,7 @@ def _weights(spans: list[tuple[int, int]], overlap: int, halo: int) -> list[Tens
     for k, (start, end) in enumerate(spans):
         place = np.arange(end - start) + 0.5
         weight = np.ones(end - start)
-        # The ramp never reaches 0 within it, so every pixel has a tile that predictions for it.
+        # The ramp never reaches 0 within it, so every pixel has a tile that predicts it.
         rise = np.clip((place - halo) / ramp, 0.0, 1.0) if ramp else (place > halo).astype(float)
         fall = np.clip((end - start - halo - place) / ramp, 0.0, 1.0) if ramp else (end - start - place > halo) * 1.0
         if k > 0:

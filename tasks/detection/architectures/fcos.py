@@ -84,7 +84,7 @@ class FCOS(DetectionArchitecture):
 
 
 class FCOSNetwork(nn.Module):
-    """FCOS (Tian et al., 2019): every position of every level predictions for itself, without anchors' shapes.
+    """FCOS (Tian et al., 2019): every position of every level predicts for itself, without anchors' shapes.
 
     Args:
         backbone: Gives a pyramid.

@@ -175,7 +175,7 @@ def _claim(index: Tensor, overlap: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def draw_sample(matches: Matches, count: int, fraction: float, training: bool) -> tuple[Tensor, Tensor]:
-    """Draws anchors at random: at most `count * fraction` positive ones, and negative ones to padded.
+    """Draws anchors at random: at most `count * fraction` positive ones, and negative ones for the rest.
 
     Args:
         matches: Matches of the batch.

@@ -1,4 +1,4 @@
-"""From dense scores to the boxes that is reported: threshold, the best of each level, non-maximum suppression."""
+"""From dense scores to the boxes that are reported: threshold, the best of each level, non-maximum suppression."""
 
 from __future__ import annotations
 
