@@ -79,7 +79,11 @@ def _disable(function: Callable[..., Any] | None = None, recursive: bool = True,
 @contextmanager
 def _disable_later() -> Iterator[None]:
     import torch
+    from torch import _compile
 
+    if not hasattr(_compile, "_disable_dynamo"):  # a private name: a torch without it keeps its own decorator
+        yield
+        return
     real = torch.compiler.disable
     torch.compiler.disable = _disable
     try:
@@ -146,7 +150,10 @@ class _Finder:
         execute, stand_in = spec.loader.exec_module, IMPORTERS[fullname]
 
         def run(module: ModuleType) -> None:
-            with stand_in():
+            try:
+                with stand_in():
+                    execute(module)
+            except (ImportError, AttributeError):  # another version uses more than is lent
                 execute(module)
 
         spec.loader.exec_module = run  # type: ignore[method-assign]

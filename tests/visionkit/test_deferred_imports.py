@@ -1,5 +1,6 @@
 """Stand-ins for heavy packages are there for one importing module and gone afterwards."""
 
+import importlib
 import sys
 
 import pytest
@@ -51,3 +52,30 @@ def test_all_named_importers_exist():
 
     for name in deferred_imports.IMPORTERS:
         assert find_spec(name), f"{name} has moved: its imports are paid for again"
+
+
+def test_a_version_that_uses_more_gets_the_real_module(tmp_path, monkeypatch):
+    (tmp_path / "lent_package.py").write_text("first, second = 1, 2\n")
+    (tmp_path / "importer_of_more.py").write_text("from lent_package import first, second\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    lend = deferred_imports._lend
+    monkeypatch.setitem(deferred_imports.IMPORTERS, "importer_of_more", lambda: lend("lent_package", "first", None))
+    monkeypatch.setattr(sys, "meta_path", [deferred_imports._Finder(), *sys.meta_path])
+    try:
+        module = importlib.import_module("importer_of_more")
+        assert (module.first, module.second) == (1, 2)
+    finally:
+        for name in ("importer_of_more", "lent_package"):
+            sys.modules.pop(name, None)
+
+
+def test_a_torch_without_the_private_name_keeps_its_decorator(monkeypatch):
+    import torch
+    from torch import _compile
+
+    own = torch.compiler.disable
+    with deferred_imports._disable_later():
+        assert torch.compiler.disable is deferred_imports._disable
+    monkeypatch.delattr(_compile, "_disable_dynamo")
+    with deferred_imports._disable_later():
+        assert torch.compiler.disable is own
