@@ -5,6 +5,7 @@ The same predictions as Python's, clear refusals, no markup from data, nothing a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -207,3 +209,30 @@ def test_a_server_that_is_stopped_leaves_nothing_behind(tmp_path: Path, number: 
         process.kill()
     assert process.returncode == status and message.startswith("visionkit: ") and message.count("\n") == 1
     assert list(tmp_path.glob("visionkit-*")) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("lost", ["replaced", "dropped"])
+def test_a_signal_during_an_import_ends_the_server_as_any_other(
+    number: int, lost: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While an extension module is imported, numpy's C interface replaces what is raised by an ImportError."""
+    from ui.cli import main
+    from ui.commands import serve
+
+    def interrupted_import(door: object, args: object, scratch: object, check_stopped: Callable[[], None]) -> None:
+        with contextlib.suppress(Exception):
+            os.kill(os.getpid(), number)
+        if lost == "replaced":
+            raise ImportError("numpy.core.multiarray failed to import")
+        check_stopped()
+
+    monkeypatch.setattr(serve, "_serve", interrupted_import)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(["serve", "--port", "0"]) == 128 + number
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    message = capsys.readouterr().err
+    assert message in ("visionkit: interrupted\n", "visionkit: terminated\n")

@@ -25,12 +25,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ui.server.limits import add_limits, limits_of
-from visionkit.errors import EnvironmentFault, Terminated, UsageError
+from visionkit.errors import EnvironmentFault, Interrupted, Terminated, UsageError, VisionKitError
 
 SUMMARY = "open the web demo"
 
@@ -76,13 +76,43 @@ def run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     with (
+        _stopped_by_signal() as check_stopped,
         contextlib.closing(listen(args.host, args.port)) as door,
         tempfile.TemporaryDirectory(prefix="visionkit-") as scratch,
     ):
-        # By default the signal would end the process at once, and what visitors sent would stay on the disk.
-        signal.signal(signal.SIGTERM, _terminated)
-        _serve(door, args, Path(scratch))
+        _serve(door, args, Path(scratch), check_stopped)
     return 0
+
+
+@contextlib.contextmanager
+def _stopped_by_signal() -> Iterator[Callable[[], None]]:
+    """Ends what it surrounds by `Interrupted` or `Terminated`, and yields what raises them again where they got lost.
+
+    By default SIGTERM would end the process at once, and what visitors sent would stay on the disk. An exception
+    that is raised while an extension module is imported may be replaced by an ImportError or dropped: it is kept here.
+    """
+    stops: list[VisionKitError] = []
+
+    def stop(number: int, frame: object) -> NoReturn:
+        stops.append(Interrupted("interrupted") if number == signal.SIGINT else Terminated("terminated"))
+        raise stops[0]
+
+    def check() -> None:
+        if stops:
+            raise stops[0]
+
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # of a shell's background job, which Ctrl-C passes over
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield check
+    except BaseException:
+        check()
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def check(args: argparse.Namespace) -> None:
@@ -154,10 +184,6 @@ def _add_user(args: argparse.Namespace) -> int:
     return 0
 
 
-def _terminated(number: int, frame: object) -> NoReturn:
-    raise Terminated("terminated")
-
-
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens, before anything slow is imported.
 
@@ -189,7 +215,7 @@ def listen(host: str, port: int) -> socket.socket:
     return door
 
 
-def _serve(door: socket.socket, args: argparse.Namespace, scratch: Path) -> None:
+def _serve(door: socket.socket, args: argparse.Namespace, scratch: Path, check_stopped: Callable[[], None]) -> None:
     from ui.server.factory import build, prepare
 
     prepare(scratch, args)
@@ -223,6 +249,7 @@ def _serve(door: socket.socket, args: argparse.Namespace, scratch: Path) -> None
         ssl_keyfile=args.ssl_keyfile,
     )
     server = Server(config)
+    check_stopped()
     threading.Thread(target=_warm, args=(server, warm, address, args.debug), daemon=True).start()
     server.run(sockets=[door])
 
