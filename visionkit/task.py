@@ -177,10 +177,11 @@ class VisionTask(TaskContract):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
+        if not gradient_clip_val:
+            return  # which Lightning would find after five more calls, in every step
         bare = getattr(optimizer, "optimizer", optimizer)
         if isinstance(bare, PartOptimizers):
-            if gradient_clip_val:
-                bare.clip(float(gradient_clip_val), str(gradient_clip_algorithm or "norm"))
+            bare.clip(float(gradient_clip_val), str(gradient_clip_algorithm or "norm"))
             return
         super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
