@@ -30,7 +30,7 @@ class ClassificationTask(VisionTask):
     Args:
         backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
         classes: Class names in label order.
-        pretrained: Start from timm's public weights; needs the network or a filled cache.
+        pretrained: Start from public weights: of the cache, of an installed package, or downloaded.
         input: Size and fit; by default what the backbone's weights were trained with.
         multilabel: Each class is judged by itself and several may hold.
         threshold: For `multilabel`, the probability from which a class holds.
@@ -80,7 +80,7 @@ class ClassificationTask(VisionTask):
         compile_network: bool = False,
         channels_last: bool = True,
     ) -> None:
-        spec = InputSpec.of(input, self.default_input(backbone))
+        spec = InputSpec.of(input, self.default_input(backbone, pretrained))
         super().__init__(
             input=spec, classes=classes, optim=optim, compile_network=compile_network, channels_last=channels_last
         )
@@ -114,9 +114,9 @@ class ClassificationTask(VisionTask):
         self._mixer = _mixer(mixup, cutmix, mix_probability, len(self.classes))
 
     @classmethod
-    def default_input(cls, backbone: str = "resnet18", **init_args: Any) -> InputSpec:
+    def default_input(cls, backbone: str = "resnet18", pretrained: bool = False, **init_args: Any) -> InputSpec:
         """The size and interpolation that the backbone's public weights were trained with."""
-        facts = backbone_facts(backbone)
+        facts = backbone_facts(backbone, pretrained)
         fraction = facts.crop_fraction if facts.train_size == facts.input_size else 0.875
         return InputSpec(size=facts.train_size, interpolation=facts.interpolation, crop_fraction=fraction)
 
@@ -130,12 +130,14 @@ class ClassificationTask(VisionTask):
         """
         if scheme != "timm":
             raise UsageError(f"{scheme}:{name}: classification knows public names of the form timm:<model>")
-        names = backbone_facts(name).class_names()
+        names = backbone_facts(name, pretrained=True).class_names()
         if names is None:
             raise UsageError(
                 f"timm:{name}: nobody has recorded the class names of these weights, so they cannot be used as they are"
             )
-        facts = backbone_facts(name)  # published numbers are at the test size, which may exceed the training size
+        facts = backbone_facts(
+            name, pretrained=True
+        )  # published numbers are at the test size, which may exceed the training size
         spec = InputSpec(size=facts.input_size, interpolation=facts.interpolation, crop_fraction=facts.crop_fraction)
         task = cls(name, classes=names, input=spec, pretrained=True)
         task._config["pretrained"] = False

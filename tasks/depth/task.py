@@ -35,7 +35,7 @@ class DepthTask(VisionTask):
         backbone: Any timm backbone by name, or one of the classic networks.
         decoder: `unet`, `fpn`, `pspnet`, `deeplabv3plus`, `upernet`, `segformer`, `dpt` or `fcn`.
         decoder_options: Arguments of the decoder: `{"channels": [128, 64, 48, 32, 16]}`.
-        pretrained: Start the backbone from timm's public weights; needs the network or a filled cache.
+        pretrained: Start the backbone from public weights: of the cache, of an installed package, or downloaded.
         input: Size and fit; by default the whole image stretched to 240x320.
         relative: Predict inverse depth up to a scale and a shift, for data of mixed or unknown units; else meters.
         output: Output of metric depth: `sigmoid` bounded between `min_depth` and `max_depth`, or `bins` the mean over

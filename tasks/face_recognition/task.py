@@ -44,7 +44,7 @@ class FaceRecognitionTask(VisionTask):
     Args:
         backbone: Any timm backbone by name, or one of the classic networks (`mobilefacenet`).
         identities: People of the training split; given by the data. 0 builds no training head.
-        pretrained: Start from timm's public weights; needs the network or a filled cache.
+        pretrained: Start from public weights: of the cache, of an installed package, or downloaded.
         input: Size and fit; 112x112, or the one size that the backbone is built for.
         head: `pool` the backbone's pooled features, normalized and mapped; `gdc` a global depthwise convolution over
             the last map; `own` what the backbone's pooling gives as it is (MobileFaceNet ends in an embedding).

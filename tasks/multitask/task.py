@@ -41,7 +41,7 @@ class MultiTask(VisionTask):
         heads: Number of heads by name, each with its `task`, the task's `arguments`, and how it is trained, see
             `tasks.multitask.heads.Head`.
         vocabulary: What the data states about each head (class names, skeleton); given by the data.
-        pretrained: Start from timm's public weights; needs the network or a filled cache.
+        pretrained: Start from public weights: of the cache, of an installed package, or downloaded.
         input: Size and fit, the same for all heads; by default the whole image in 256x320.
         balance: How the heads' losses are weighed: `fixed`, `uncertainty`, `gradnorm` or `dwa`.
         balance_options: Balance options of that method, see `tasks.multitask.balancing`.

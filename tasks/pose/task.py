@@ -49,7 +49,7 @@ class PoseTask(ArchitectureTask):
             al., 2017) and `keypoint_rcnn` (He et al., 2017) a whole image.
         skeleton: A shipped name (`coco17`, `mpii16`, `lsp14`, `ap10k17`, `hand21`, `face5`), the path of a yaml file,
             or its content.
-        pretrained: Start from timm's public weights, which needs the network or a filled cache.
+        pretrained: Start from public weights: of the cache, of an installed package, or downloaded.
         crop: For networks of one person per crop, how the crop follows from a box; the data crops by it too.
         flip_tta: When it does not train, also process the flipped image and take the mean; takes twice as long.
         backbone_norm: Batch norms of the backbone: `batch` (trained), `frozen` (as the public network was trained) or

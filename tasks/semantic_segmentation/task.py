@@ -40,7 +40,7 @@ class SemanticSegmentationTask(VisionTask):
         decoder_options: Arguments of the decoder, see `visionkit.families.dense.decoders`: `{channels: [64, 48, 32, 24,
             16]}`.
         classes: Class names in label order.
-        pretrained: Start from timm's public weights; needs the network or a filled cache.
+        pretrained: Start from public weights: of the cache, of an installed package, or downloaded.
         input: Size and fit; by default the whole image in 512x512. With fit `native` every image keeps its size.
         losses: Weight of each loss by name: `cross_entropy`, `dice`, `jaccard`, `tversky`, `focal`, `lovasz`.
         loss_options: Arguments of each loss by its name: `{focal: {gamma: 2}}`.
@@ -92,7 +92,7 @@ class SemanticSegmentationTask(VisionTask):
         compile_network: bool = False,
         channels_last: bool = True,
     ) -> None:
-        spec = InputSpec.of(input, self.default_input(backbone))
+        spec = InputSpec.of(input, self.default_input(backbone, pretrained))
         super().__init__(
             input=spec, classes=classes, optim=optim, compile_network=compile_network, channels_last=channels_last
         )
@@ -129,9 +129,9 @@ class SemanticSegmentationTask(VisionTask):
         self._blank = torch.zeros((), dtype=torch.long)
 
     @classmethod
-    def default_input(cls, backbone: str = "resnet18", **init_args: Any) -> InputSpec:
+    def default_input(cls, backbone: str = "resnet18", pretrained: bool = False, **init_args: Any) -> InputSpec:
         """The whole image in 512x512, or in the size that the backbone is built for."""
-        facts = backbone_facts(backbone)
+        facts = backbone_facts(backbone, pretrained)
         size = facts.train_size if facts.fixed_input_size else (512, 512)
         return InputSpec(size=size, resize_mode="letterbox", interpolation=facts.interpolation)
 

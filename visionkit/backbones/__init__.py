@@ -6,6 +6,7 @@
 from visionkit.backbones.backbone import Backbone, Features, Pyramid, Tap
 from visionkit.backbones.build import declared_strides
 from visionkit.backbones.facts import BackboneFacts, backbone_facts, backbone_names, channel_statistics
+from visionkit.backbones.sources import WeightSource
 
 __all__ = [
     "Backbone",
@@ -13,6 +14,7 @@ __all__ = [
     "Features",
     "Pyramid",
     "Tap",
+    "WeightSource",
     "backbone_facts",
     "backbone_names",
     "channel_statistics",

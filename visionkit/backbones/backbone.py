@@ -14,7 +14,7 @@ from visionkit.backbones.build import build_model, declared_maps, load_weights, 
 from visionkit.backbones.facts import backbone_facts, channel_statistics
 from visionkit.backbones.simple_pyramid import SimplePyramid
 from visionkit.backbones.sizes import check_image_size
-from visionkit.backbones.weights import weights_file
+from visionkit.backbones.weights import find_weights
 from visionkit.construction import WithoutInit
 from visionkit.errors import UsageError
 
@@ -62,7 +62,7 @@ class Backbone(nn.Module):
 
     Args:
         name: A model of timm, with or without the tag of its weights (`resnet50.a1_in1k`), or a classic network.
-        pretrained: Load the public weights (from the cache; downloaded where they are not in it).
+        pretrained: Load the public weights: from the cache, else from an installed package, else downloaded.
         in_chans: Channels of the input; the first layer of public weights is adapted.
         strides: The maps to give, as strides in pixels. With none, there is only `final`.
         output_stride: Dilate the last stages so that no map is coarser; only some networks can.
@@ -112,7 +112,7 @@ class Backbone(nn.Module):
         taps: int = 0,
     ) -> None:
         super().__init__()
-        facts = backbone_facts(name)
+        facts = backbone_facts(name, pretrained)
         if in_chans < 1:
             raise UsageError(f"in_chans {in_chans}: at least 1 is needed")
         if not use_final and not strides and not taps:
@@ -138,7 +138,7 @@ class Backbone(nn.Module):
         self.std = channel_statistics(facts.std, in_chans)
         self.interpolation = facts.interpolation
         self.crop_fraction = facts.crop_fraction
-        self.model = build_model(name, arguments, weights_file(name) if pretrained else None)
+        self.model = build_model(name, arguments, find_weights(name) if pretrained else None)
         self.default_input_size = image_size if image_size is not None else facts.input_size
         if checkpoint_path is not None:
             load_weights(self.model, checkpoint_path)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from visionkit.backbones.facts import pretrained_cfg
+from visionkit.backbones.sources import WeightSource
 from visionkit.errors import CheckpointError, UsageError
 
 log = logging.getLogger(__name__)
@@ -116,19 +117,22 @@ def declared_strides(name: str, output_stride: int | None = None) -> tuple[int, 
         return tuple(stride for _, stride in declared_maps(build_model(name, arguments, None)))
 
 
-def build_model(name: str, arguments: dict[str, Any], weights: Path | None) -> Any:
-    """`timm.create_model` with a file of weights, its refusals turned into usage errors."""
+def build_model(name: str, arguments: dict[str, Any], weights: Path | WeightSource | None) -> Any:
+    """`timm.create_model` with weights, its refusals turned into usage errors."""
     overlay: dict[str, Any] | None = None
-    if weights is not None:
+    if isinstance(weights, WeightSource):
+        overlay = weights.overlay()
+    elif weights is not None:
         overlay = {"file": str(weights), "custom_load": pretrained_cfg(name).custom_load}
     try:
-        return timm.create_model(name, pretrained=weights is not None, pretrained_cfg_overlay=overlay, **arguments)
+        model = timm.create_model(name, pretrained=weights is not None, pretrained_cfg_overlay=overlay, **arguments)
+        cast(Any, model).pretrained_cfg.pop("state_dict", None)  # the weights are the model's own now
+        return model
     except Exception as error:  # timm refuses with errors of every type
         if weights is not None and _buildable(name, arguments):
             first = (str(error) or type(error).__name__).splitlines()[0]
-            raise CheckpointError(
-                f"{weights}: cannot be loaded into {name} ({first}); remove the file to have it downloaded again"
-            ) from error
+            remedy = "" if isinstance(weights, WeightSource) else "; remove the file to have it downloaded again"
+            raise CheckpointError(f"{weights}: cannot be loaded into {name} ({first}){remedy}") from error
         if "output_stride" in arguments:
             bare = {key: value for key, value in arguments.items() if key != "output_stride"}
             if _buildable(name, bare):

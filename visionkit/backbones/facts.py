@@ -12,6 +12,8 @@ import timm
 from timm.models import get_pretrained_cfg, is_model, list_models, list_pretrained
 
 from visionkit.backbones import classic  # noqa: F401  (registers its networks with timm)
+from visionkit.backbones.cache import cached_weights
+from visionkit.backbones.sources import WeightSource, find_source
 from visionkit.errors import UsageError, suggest
 
 
@@ -32,6 +34,7 @@ class BackboneFacts:
         num_classes: Outputs of the public classifier; 0 where it has none.
         has_weights: Public weights are known.
         license: Terms of the weights, or an empty string where timm does not state.
+        classes: Names of the outputs, where the source of the weights states them.
     """
 
     name: str
@@ -46,20 +49,22 @@ class BackboneFacts:
     num_classes: int
     has_weights: bool
     license: str
+    classes: tuple[str, ...] = ()
 
     def class_names(self) -> tuple[str, ...] | None:
         """Names of the public classifier's outputs, or None where nobody has recorded them.
 
         The first of ImageNet's synonyms; where two classes would share it (two cranes), the synonyms are kept.
         """
-        return _class_names(self.name, self.num_classes)
+        return self.classes or _class_names(self.name, self.num_classes)
 
 
-def backbone_facts(name: str) -> BackboneFacts:
+def backbone_facts(name: str, pretrained: bool = False) -> BackboneFacts:
     """Reads the declaration of a backbone; nothing is built or downloaded.
 
     Args:
         name: Name, as in `Backbone`.
+        pretrained: Of the very weights that `Backbone` would load here, which an installed package may hold.
 
     Raises:
         UsageError: The name is unknown.
@@ -68,7 +73,7 @@ def backbone_facts(name: str) -> BackboneFacts:
     size = cfg.test_input_size or cfg.input_size
     if cfg.fixed_input_size:
         size = cfg.input_size
-    return BackboneFacts(
+    declared = BackboneFacts(
         name=f"{name.partition('.')[0]}.{cfg.tag}" if cfg.tag else name,
         channels=int(cfg.input_size[0]),
         input_size=(int(size[1]), int(size[2])),
@@ -82,6 +87,8 @@ def backbone_facts(name: str) -> BackboneFacts:
         has_weights=bool(cfg.has_weights),
         license=cfg.license or "",
     )
+    source = source_in_place(name, cfg) if pretrained else None
+    return declared if source is None else source.facts(declared)
 
 
 def backbone_names(pattern: str = "*", *, tags: bool = False) -> list[str]:
@@ -118,6 +125,16 @@ def pretrained_cfg(name: str) -> Any:
     return cfg if cfg is not None else timm.models.PretrainedCfg()
 
 
+def source_in_place(name: str, cfg: Any) -> WeightSource | None:
+    """The installed source whose weights are used; None where there is none, or timm's own lie in the cache.
+
+    Args:
+        name: Name, as in `Backbone`.
+        cfg: Timm's `PretrainedCfg` of it.
+    """
+    return None if cached_weights(cfg) is not None else find_source(name)
+
+
 def channel_statistics(values: Sequence[float], channels: int) -> tuple[float, ...]:
     """Mean or std for another number of channels than the weights were trained with.
 
@@ -135,7 +152,10 @@ def channel_statistics(values: Sequence[float], channels: int) -> tuple[float, .
 def _class_names(name: str, num_classes: int) -> tuple[str, ...] | None:
     from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 
-    cfg = pretrained_cfg(name)
+    try:
+        cfg = pretrained_cfg(name)
+    except UsageError:  # weights that timm does not know
+        return None
     if cfg.label_names:
         return tuple(cfg.label_names)
     subset = infer_imagenet_subset(cfg.to_dict())

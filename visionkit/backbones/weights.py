@@ -1,4 +1,4 @@
-"""Public weights: found in the cache or brought, and never a hang where no network is."""
+"""Public weights: found in the cache or in an installed package, or brought, and never a hang where no network is."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlparse
 
 import torch
 
-from visionkit.backbones.facts import pretrained_cfg
+from visionkit.backbones.cache import HUB_FILES, cached_weights, torch_file, torch_folder
+from visionkit.backbones.facts import pretrained_cfg, source_in_place
+from visionkit.backbones.sources import WeightSource
 from visionkit.errors import EnvironmentFault, UsageError
 
 PROBE_SECONDS = 1.5
 """How long the server of the weights may take to give its first response."""
 
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
+def find_weights(name: str) -> Path | WeightSource:
+    """The public weights of a backbone: from the cache, else from an installed package, else downloaded.
 
-def weights_file(name: str) -> Path:
-    """The file with the public weights of a backbone, from the cache or else downloaded.
-
-    Cached weights are used without asking the network anything. Where they have to be brought, the server is asked
+    Neither the cache nor a package asks the network anything. Where weights have to be brought, the server is asked
     first for a sign of life, because the libraries underneath retry for most of a minute.
 
     Args:
@@ -35,8 +34,10 @@ def weights_file(name: str) -> Path:
         EnvironmentFault: They are not in the cache and cannot be brought.
     """
     cfg = pretrained_cfg(name)
-    if cfg.file:
-        return Path(cfg.file)
+    if (cached := cached_weights(cfg)) is not None:
+        return cached
+    if (source := source_in_place(name, cfg)) is not None:
+        return source
     if cfg.hf_hub_id:
         return _from_hub(name, cfg.hf_hub_id, cfg.hf_hub_filename)
     if cfg.url:
@@ -45,15 +46,11 @@ def weights_file(name: str) -> Path:
 
 
 def _from_hub(name: str, hub_id: str, filename: str | None) -> Path:
-    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
     repository, _, revision = hub_id.partition("@")
-    files = (filename,) if filename else _HUB_FILES
-    for file in files:
-        cached = try_to_load_from_cache(repository, file, revision=revision or None)
-        if isinstance(cached, str):
-            return Path(cached)
+    files = (filename,) if filename else HUB_FILES
     fault = _fault(name, files[0], f"{constants.ENDPOINT}/{repository}", constants.HF_HUB_CACHE)
     if constants.HF_HUB_OFFLINE:
         raise EnvironmentFault(f"{fault} (HF_HUB_OFFLINE is set)")
@@ -69,7 +66,7 @@ def _from_hub(name: str, hub_id: str, filename: str | None) -> Path:
 
 
 def _from_url(name: str, url: str | tuple[str, str]) -> Path:
-    address, filename = url if isinstance(url, tuple) else (url, Path(urlparse(url).path).name)
+    address, filename = torch_file(url)
     return download(address, filename, lambda folder: _fault(name, filename, address, folder))
 
 
@@ -84,7 +81,7 @@ def download(address: str, filename: str, fault: Callable[[str], str]) -> Path:
     Raises:
         EnvironmentFault: It is not in the cache and cannot be brought.
     """
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    folder = torch_folder()
     target = folder / filename
     if target.is_file():
         return target

@@ -18,7 +18,7 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from visionkit.backbones import Backbone
-from visionkit.backbones.weights import _from_url, weights_file
+from visionkit.backbones.weights import _from_url, find_weights
 from visionkit.errors import EnvironmentFault, UsageError
 
 REPOSITORY = "timm/test_resnet.r160_in1k"
@@ -40,7 +40,7 @@ def cached() -> Iterator[Path]:
 
 def test_cached_weights_load_without_any_network(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # so that nothing but the cache stands in between
-    assert weights_file("test_resnet") == cached
+    assert find_weights("test_resnet") == cached
     torch.manual_seed(3)
     donor = timm.create_model("test_resnet")
     public = Backbone("test_resnet", pretrained=True, num_classes=None)

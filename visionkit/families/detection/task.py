@@ -68,7 +68,7 @@ class DetectorTask(ArchitectureTask):
     Args:
         backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
         architecture: Name of the architecture; its arguments are those under its name, `--model.<name>.<argument>`.
-        pretrained: Start from timm's public weights, which needs the network or a filled cache.
+        pretrained: Start from public weights: of the cache, of an installed package, or downloaded.
         backbone_norm: Batch norms of the backbone: `batch` (trained), `frozen` (as public detectors were trained) or
             `group` (for small batches).
         norm_eps: For `frozen`, what is added to the variance, where it is not the backbone's own.
