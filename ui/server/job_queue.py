@@ -160,7 +160,6 @@ class JobQueue:
         channel: str,
         frames: Frames | None = None,
         seconds: float | None = None,
-        others: Mapping[str, Upload] | None = None,
     ) -> InferenceResult:
         """As `ask`, for one image of many: where as many wait as may, it waits until there is room.
 
