@@ -117,7 +117,7 @@ def _opening(report: Report, folder: Path, count: int) -> None:
     gallery = Gallery(folder / "g", model="0" * 64, width=WIDTH, create=True)
     for file in folder.glob("vectors.*"):
         file.rename(folder / "g" / file.name)
-    with gallery._writing() as database:
+    with gallery.database.writing() as database:
         database.execute("INSERT INTO people VALUES (1, 'a', 'a', 0)")
         database.executemany("INSERT INTO vectors VALUES (?, 1, '', 0, 0)", ((row,) for row in range(count)))
         database.execute("UPDATE facts SET value = ? WHERE key = 'rows'", (str(count),))

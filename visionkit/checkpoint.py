@@ -1,4 +1,4 @@
-"""Checkpoints: written so that a kill or a full disk harms none, read so that none can run code.
+"""Stored models: the one path by which checkpoints, bundles and public names are opened.
 
 A checkpoint is Lightning's, plus `{"visionkit": {"format", "task", "config"}}`. Its `state_dict` holds the weights to
 be used (the averaged ones where averaging is on). The task's name is looked up among the installed tasks, so a file
@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-import pickle
-import re
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,15 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.fabric.plugins import CheckpointIO
 from torch import Tensor
 
-from visionkit.atomic import atomic_file
 from visionkit.bundle import Bundle, justified, read_bundle, read_weights, save_bundle
+from visionkit.checkpoint_files import AtomicCheckpointIO, first_line, header_of, open_checkpoint, read_checkpoint
 from visionkit.construction import Budget, Justified, WithoutInit
 from visionkit.errors import CheckpointError, EnvironmentFault, UsageError, suggest
-from visionkit.model_facts import check_header, shown
-from visionkit.model_files import check_checkpoint, public_name
+from visionkit.model_facts import shown
+from visionkit.model_files import public_name
 from visionkit.out_of_distribution import FeatureStatistics, read_statistics
 from visionkit.registry import task_class, task_names
 
@@ -51,53 +47,6 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-MAX_PICKLE = 8 * 2**20
-"""Largest part of a checkpoint, beside the numbers of its tensors, that is read: each byte of it can cost a hundred."""
-
-
-class AtomicCheckpointIO(CheckpointIO):
-    """Writes a checkpoint beside its target, flushes it and renames it; reads without running code.
-
-    Lightning's own holds the state twice in memory, and leaves a broken file on a full disk or where the temporary
-    folder is on another file system.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Writes `checkpoint` to `path`, whole or not at all.
-
-        Raises:
-            EnvironmentFault: The disk is full or the folder cannot be written; an older file at `path` is unharmed.
-        """
-        if storage_options is not None:
-            raise UsageError("AtomicCheckpointIO takes no storage_options: it writes to a local or mounted folder")
-        with atomic_file(Path(path)) as file:
-            torch.save(checkpoint, file)
-
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any | None = "cpu", weights_only: bool | None = True
-    ) -> dict[str, Any]:
-        """Reads a checkpoint of plain values and tensors; any other is refused, whatever `weights_only` states.
-
-        Raises:
-            CheckpointError: Not there, damaged, or holding code.
-        """
-        return _open(Path(path), map_location or "cpu")
-
-    def remove_checkpoint(self, path: str | Path) -> None:
-        """Removes one file; a missing one is no error."""
-        Path(path).unlink(missing_ok=True)
-
-
-def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """Reads a `.ckpt` of visionkit whole, checked for its format.
-
-    Raises:
-        CheckpointError: Not there, damaged, holding code, of another program or of a newer version.
-    """
-    checkpoint = _open(Path(path), map_location)
-    _header(checkpoint, Path(path))
-    return checkpoint
-
 
 @dataclass(frozen=True)
 class StoredModel:
@@ -111,6 +60,7 @@ class StoredModel:
         justified: How large a network they justify; None where the weights are no file.
         card: Facts for the model card.
         statistics: What the features of its own images are like, where that is known.
+        inputs: Names of its inputs in their order, where the file states them.
     """
 
     source: str
@@ -120,6 +70,7 @@ class StoredModel:
     justified: Justified | None = None
     card: dict[str, Any] = field(default_factory=dict)
     statistics: FeatureStatistics | None = None
+    inputs: list[str] | None = None
 
     def build(self) -> VisionTask:
         """Builds the task without downloading anything and fills it with the weights.
@@ -156,11 +107,21 @@ class StoredModel:
             raise
         except Exception as error:  # whatever a constructor raises, the arguments in the file are the cause
             raise CheckpointError(
-                f"{self.source}: its configuration builds no {self.task} task: {_first_line(error)}"
+                f"{self.source}: its configuration builds no {self.task} task: {first_line(error)}"
             ) from error
+        self._check_inputs(task)
         task.source = self.source
         task.card, task.statistics = dict(self.card), self.statistics
         return task
+
+    def _check_inputs(self, task: VisionTask) -> None:
+        """Refuses a task whose inputs have other names, another order or other numbers of frames than the model's."""
+        frames = (self.config.get("input") or {}).get("frames", task.input.frames)
+        if (self.inputs or list(task.inputs)) != list(task.inputs) or frames != task.input.frames:
+            raise CheckpointError(
+                f"{self.source}: its inputs are {_inputs(self.inputs or task.inputs, frames)}, and those of the "
+                f"{task.name} task installed here are {_inputs(task.inputs, task.input.frames)}; export the model again"
+            )
 
     def load_into(self, task: VisionTask) -> None:
         """Fills a task that already exists.
@@ -204,6 +165,10 @@ class StoredModel:
             )
         task.load_state_dict(state)
         task.source = self.source
+
+
+def _inputs(names: Sequence[str], frames: Any) -> str:
+    return ", ".join(names) + (f" of {shown(frames)} frames" if frames != 1 else "")
 
 
 def _is_dense(value: Any) -> bool:
@@ -262,9 +227,11 @@ def read_model(path: str | Path) -> StoredModel:
         bundle = read_bundle(path)
         size = justified(bundle)
         known = bundle.card, read_statistics(path)
-        return StoredModel(str(path), bundle.task, bundle.config, partial(read_weights, bundle), size, *known)
-    checkpoint = _open(path, "meta", mmap=True)
-    header, state = _header(checkpoint, path), checkpoint.get("state_dict")
+        return StoredModel(
+            str(path), bundle.task, bundle.config, partial(read_weights, bundle), size, *known, bundle.inputs
+        )
+    checkpoint = open_checkpoint(path, "meta", mmap=True)
+    header, state = header_of(checkpoint, path), checkpoint.get("state_dict")
     size = Justified(path.stat().st_size, len(state) if isinstance(state, dict) else 0)
     known = _known(header, path)
     return StoredModel(str(path), header["task"], header["config"], partial(_state, path), size, *known)
@@ -310,62 +277,6 @@ def _from_public(scheme: str, name: str) -> VisionTask:
     )
 
 
-def _open(path: Path, map_location: Any, mmap: bool = False) -> dict[str, Any]:
-    """Reads a zip of tensors and plain values. Without `mmap` every byte is read and its checksum compared."""
-    check_checkpoint(path)
-    size = path.stat().st_size
-    try:
-        with zipfile.ZipFile(path) as archive:
-            _check_entries(archive, size, path)
-            # torch compares no checksums: a flipped bit would become a weight.
-            if not mmap and (broken := archive.testzip()) is not None:
-                raise CheckpointError(f"{path}: damaged (wrong checksum in {broken[:80]!r}); take another checkpoint")
-        loaded = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
-    except CheckpointError:
-        raise
-    except pickle.UnpicklingError as error:
-        named = re.search(r"(?:GLOBAL|global:?|function|class)\s+`?([A-Za-z_][\w.]*\.[\w.]+)", str(error))
-        what = f" ({named[1][:80]})" if named else ""
-        raise CheckpointError(
-            f"{path}: it holds Python objects{what} beside tensors and plain values; such a file can run code and is "
-            "refused"
-        ) from error
-    except Exception as error:  # torch, zipfile and pickle raise nearly anything on a damaged file
-        raise CheckpointError(f"{path}: damaged or cut off ({_first_line(error)}); take another checkpoint") from error
-    if not isinstance(loaded, dict):
-        raise CheckpointError(f"{path}: a checkpoint of another program: it holds a {type(loaded).__name__}")
-    return loaded
-
-
-def _header(checkpoint: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    header = checkpoint.get("visionkit")
-    if not isinstance(header, dict):
-        raise CheckpointError(
-            f"{path}: a checkpoint of another program: it has no `visionkit` entry naming a task and its configuration"
-        )
-    check_header(header, path)
-    return header
-
-
-def _check_entries(archive: zipfile.ZipFile, size: int, path: Path) -> None:
-    """Refuses an archive that unpacks to more than it is, before anything of it is unpacked."""
-    entries = archive.infolist()
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise CheckpointError(f"{path}: its entries are compressed, which no checkpoint of visionkit is; it is refused")
-    if sum(entry.file_size for entry in entries) > size:
-        raise CheckpointError(f"{path}: damaged: its entries state more bytes than the file has; it is refused")
-    described = max((entry.file_size for entry in entries if entry.filename.endswith(".pkl")), default=0)
-    if described > MAX_PICKLE:
-        raise CheckpointError(
-            f"{path}: {described:,} bytes describe its tensors; at most {MAX_PICKLE:,} are read, so it is refused"
-        )
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return text[0].split(". ")[0][:200] if text else type(error).__name__
-
-
 def save_checkpoint(task: VisionTask, path: Path, overwrite: bool = False) -> Path:
     """Writes a task with its weights as a checkpoint that was not trained any further.
 
@@ -398,8 +309,8 @@ def describe(path: str | Path) -> dict[str, Any]:
         task, config, size = bundle.task, bundle.config, bundle.weights.stat().st_size
         more: dict[str, Any] = {"kind": "bundle", "card": bundle.card}
     else:
-        checkpoint = _open(path, "meta", mmap=True)
-        header = _header(checkpoint, path)
+        checkpoint = open_checkpoint(path, "meta", mmap=True)
+        header = header_of(checkpoint, path)
         task, config, size = header["task"], header["config"], path.stat().st_size
         more = {"kind": "checkpoint", "step": checkpoint.get("global_step"), "epoch": checkpoint.get("epoch")}
     classes = list(config.get("classes") or ())

@@ -10,9 +10,8 @@ import contextlib
 import io
 import os
 from functools import cached_property
-from math import ceil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -20,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from visionkit.errors import DataError
 from visionkit.heic import open_heic
 from visionkit.images_16bit import as_is, deep_pixels, is_deep, with_channels
+from visionkit.jpeg import Header, check_scans, decode_jpeg, plain_header
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000")
 """Pillow's plug-ins that may open a file; the rest of them are attack surface."""
@@ -29,21 +29,8 @@ MAX_PIXELS = int(os.environ.get("VISIONKIT_MAX_PIXELS", 150_000_000))
 
 _TRANSPOSED = {5, 6, 7, 8}  # EXIF orientations that swap width and height
 _EXIF_ORIENTATION = 0x0112
-_END_OF_JPEG = b"\xff\xd9"
-_SCAN, _MAX_SCANS = b"\xff\xda", 200  # each costs a pass over the whole image; encoders write about ten
-_HEAD = 1 << 16  # bytes in which nearly every JPEG begins its pixels
 
 Image.MAX_IMAGE_PIXELS = None  # our own check below is stricter and comes first
-
-
-class _Header(NamedTuple):
-    """What a file states about itself before its pixels."""
-
-    format: str | None
-    mode: str
-    width: int
-    height: int
-    orientation: int
 
 
 class ImageSource:
@@ -76,7 +63,7 @@ class ImageSource:
         elif not isinstance(source, (bytes, Image.Image, np.ndarray)):
             raise TypeError(f"an image is a path, bytes, a PIL image or an array, not {type(source).__name__}")
         self._source: Any = source
-        self._known: _Header | None = None
+        self._known: Header | None = None
         self.name, self.white = name or "image", white
 
     def __repr__(self) -> str:
@@ -134,10 +121,14 @@ class ImageSource:
             return _from_array(self._source, channels, self.name, self.white)
         source = self._bytes() if isinstance(self._source, Path) else self._source
         header = self._header(source)
-        self._check_scans(source, header)
+        if header.format == "JPEG" and isinstance(source, bytes):
+            check_scans(source, self.name)
         plain = header.format == "JPEG" and header.mode in ("RGB", "L") and channels in (1, 3)
         if plain and isinstance(source, bytes):
-            return self._decode_jpeg(source, header, channels, min_scale)
+            try:
+                return upright(decode_jpeg(source, header, channels, min_scale), header.orientation)
+            except ValueError as error:
+                raise DataError(f"{self.name}: the image is truncated or damaged ({_reason(error)})") from error
         with self._open(source) as image:
             return self._decode(image, channels)
 
@@ -146,7 +137,7 @@ class ImageSource:
         """True where there are more than 8 bits a channel, whole numbers; reads the header only."""
         if isinstance(self._source, np.ndarray):
             return self._source.dtype.kind in "iu" and self._source.dtype.itemsize in (2, 4)
-        if _plain_jpeg(self._source) is not None:
+        if plain_header(self._source) is not None:
             return False
         with self._open(self._source) as image:
             return is_deep(image)
@@ -177,7 +168,8 @@ class ImageSource:
             return _from_array(array, array.shape[2], self.name, self.white)
         source = self._bytes() if isinstance(self._source, Path) else self._source
         header = self._header(source)
-        self._check_scans(source, header)
+        if header.format == "JPEG" and isinstance(source, bytes):
+            check_scans(source, self.name)
         if header.format == "JPEG" and header.mode in ("RGB", "L"):
             return ImageSource(source, self.name).read(3 if header.mode == "RGB" else 1)
         with self._open(source) as image:
@@ -208,7 +200,7 @@ class ImageSource:
         """
         if isinstance(self._source, np.ndarray):
             return None if self._source.dtype in (np.uint8, bool) else self._source
-        if _plain_jpeg(self._source) is not None:
+        if plain_header(self._source) is not None:
             return None
         plain = ImageSource(self._source, self.name)
         with self._open(self._source) as image:
@@ -221,13 +213,13 @@ class ImageSource:
                     raise DataError(f"{self.name}: the image is truncated or damaged ({_reason(error)})") from error
         return plain.read_as_is() if plain.is_deep else None
 
-    def _header(self, source: Any) -> _Header:
+    def _header(self, source: Any) -> Header:
         """What the header states; read once, since that takes a sixth of the time in which a small JPEG is decoded."""
         if self._known is None:
-            self._known = _plain_jpeg(source)
+            self._known = plain_header(source)
         if self._known is None:
             with self._open(source) as image:
-                self._known = _Header(image.format, image.mode, *image.size, exif_orientation(image))
+                self._known = Header(image.format, image.mode, *image.size, exif_orientation(image))
         width, height = self._known.width, self._known.height
         if width * height > MAX_PIXELS:
             raise DataError(
@@ -235,12 +227,6 @@ class ImageSource:
                 f"{MAX_PIXELS / 1e6:.0f}; set VISIONKIT_MAX_PIXELS to raise it"
             )
         return self._known
-
-    def _check_scans(self, source: Any, header: _Header) -> None:
-        if header.format != "JPEG" or not isinstance(source, bytes) or _has_one_scan(source):
-            return
-        if (scans := source.count(_SCAN)) > _MAX_SCANS:
-            raise DataError(f"{self.name}: a JPEG of {scans} scans, over the limit of {_MAX_SCANS}; save it again")
 
     def _bytes(self) -> bytes:
         try:
@@ -277,36 +263,6 @@ class ImageSource:
             raise DataError(f"{self.name}: the image is truncated or damaged ({_reason(error)})") from error
         return upright(array, orientation)
 
-    def _decode_jpeg(self, data: bytes, header: _Header, channels: int, min_scale: float | None) -> np.ndarray:
-        import simplejpeg
-
-        height, width = header.height, header.width
-        colorspace = "RGB" if channels == 3 else "GRAY"
-        wanted: dict[str, Any] = {}
-        if min_scale is not None:
-            # Colors are spread over their neighbors by copying: on average a tenth of a gray level after the resize.
-            wanted["fastupsample"] = True
-            # 7/8, 3/4 and 5/8, which the decoder also knows, take longer than the whole image.
-            scale = next((part for part in (0.125, 0.25, 0.5) if part >= min_scale), 1.0)
-            if scale < 1:
-                wanted |= {"min_height": ceil(height * scale), "min_width": ceil(width * scale)}
-
-        def decode(data: bytes, strict: bool = True) -> np.ndarray:
-            # libjpeg fills what is missing with gray and only warns: `strict` makes a truncated file an error.
-            array: np.ndarray = simplejpeg.decode_jpeg(data, colorspace, strict=strict, **wanted)
-            return array
-
-        try:
-            array = decode(data)
-        except ValueError as error:
-            try:
-                # All may be there but the end mark; where pixels are missing too, the decoder warns again. Other
-                # warnings are of stray bytes between segments, which cameras leave and nobody sees.
-                array = decode(data + _END_OF_JPEG) if "remature" in str(error) else decode(data, strict=False)
-            except ValueError:
-                raise DataError(f"{self.name}: the image is truncated or damaged ({_reason(error)})") from error
-        return upright(array, header.orientation)
-
 
 ImageLike = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | ImageSource
 """What can be read as an image: a path, encoded bytes, a PIL image, an array or an `ImageSource`."""
@@ -315,45 +271,6 @@ ImageLike = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | ImageSou
 def read_image(source: ImageLike, channels: int = 3) -> np.ndarray:
     """Decodes one image to (h, w, channels) uint8 RGB, EXIF rotation applied. See `ImageSource.read`."""
     return ImageSource(source).read(channels)
-
-
-def _plain_jpeg(source: Any) -> _Header | None:
-    """The header of a JPEG without Exif, in a tenth of Pillow's time; None where Pillow has to look closer."""
-    import simplejpeg
-
-    try:
-        if isinstance(source, bytes):
-            head = source[:_HEAD]
-        elif isinstance(source, Path):
-            with source.open("rb") as file:
-                head = file.read(_HEAD)
-        else:
-            return None
-        if not head.startswith(b"\xff\xd8\xff") or b"Exif" in head or b"MPF" in head:
-            return None
-        height, width, colors, _ = simplejpeg.decode_jpeg_header(head)
-    except (OSError, ValueError):
-        return None
-    mode = {"YCbCr": "RGB", "Gray": "L"}.get(colors)
-    return _Header("JPEG", mode, width, height, 1) if mode else None
-
-
-def _has_one_scan(data: bytes) -> bool:
-    """Whether a JPEG's header states this, as of nearly every photo.
-
-    To count scans takes a tenth of the time to decode.
-    """
-    place, components = 2, 0
-    while data[place : place + 1] == b"\xff" and place + 9 < len(data):
-        marker = data[place + 1]
-        if marker == 0xDA:
-            return data[place + 4] == components
-        if marker in (0xC0, 0xC1):
-            components = data[place + 9]
-        elif 0xC2 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return False  # progressive, or another process of coding
-        place += 2 + data[place + 2] * 256 + data[place + 3]
-    return False
 
 
 def _is_empty(path: Path) -> bool:

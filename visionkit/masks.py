@@ -9,23 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from visionkit.run_lengths import Rle as Rle
+from visionkit.run_lengths import compress, crop_runs, decompress, empty_runs, row_runs, runs_between, with_text
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-
 _MOST_PIXELS = 2**48  # of a mask whose size a label file states; sums of run lengths stay exact
-_MOST_LETTERS = 10  # of one run length, fifty bits
-
-
-class Rle(TypedDict):
-    """One mask as COCO's json has it: `size` is [height, width], `counts` compressed run lengths."""
-
-    size: list[int]
-    counts: str
 
 
 class MaskSet(Sequence[Rle]):
@@ -108,7 +102,7 @@ def paste_masks(probabilities: Tensor, boxes: Tensor, size: tuple[int, int], thr
         return []
     maps = torch.nn.functional.pad(probabilities.detach().float().cpu(), (1, 1, 1, 1))
     places = _widened(boxes.detach().float().cpu(), (side + 2) / side).tolist()
-    runs = [_nothing(size)] * number
+    runs = [empty_runs(size)] * number
     # Written again and again: fresh memory for every box would cost as much as what is written into it.
     seen = [k for k, (x1, y1, x2, y2) in enumerate(places) if x1 < width and y1 < height and x2 >= 0 and y2 >= 0]
     sides = {k: (max(places[k][3] - places[k][1] + 1, 1), max(places[k][2] - places[k][0] + 1, 1)) for k in seen}
@@ -126,8 +120,8 @@ def paste_masks(probabilities: Tensor, boxes: Tensor, size: tuple[int, int], thr
         rows = flags[: (bottom - top + 2) * (right - left)].reshape(-1, right - left)
         rows[0] = rows[-1] = False
         np.greater(grown[0, 0, top - y1 : bottom - y1, left - x1 : right - x1].numpy(), threshold, out=rows[1:-1])
-        runs[k] = _row_runs(rows, top, left, size)
-    return [Rle(size=[height, width], counts=letters) for letters in _letters(runs)]
+        runs[k] = row_runs(rows, top, left, size)
+    return [Rle(size=[height, width], counts=letters) for letters in compress(runs)]
 
 
 def _widened(boxes: Tensor, factor: float) -> Tensor:
@@ -152,12 +146,12 @@ def encode_masks(masks: np.ndarray) -> list[Rle]:
     for mask in masks:
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if not len(rows):
-            runs.append(_nothing(size))
+            runs.append(empty_runs(size))
             continue
         top, left = int(rows[0]), int(columns[0])
         crop = mask[top : rows[-1] + 1, left : columns[-1] + 1]
-        runs.append(_runs(crop, top, left, size))
-    return [Rle(size=list(size), counts=letters) for letters in _letters(runs)]
+        runs.append(crop_runs(crop, top, left, size))
+    return [Rle(size=list(size), counts=letters) for letters in compress(runs)]
 
 
 def encode_labels(labels: np.ndarray) -> tuple[np.ndarray, list[Rle]]:
@@ -180,8 +174,8 @@ def encode_labels(labels: np.ndarray) -> tuple[np.ndarray, list[Rle]]:
     for number, part in zip(numbers, np.split(order, first[1:]), strict=True):
         if number:
             bounds = np.stack([starts[part], ends[part]], axis=1).ravel()
-            runs.append(_counts(bounds, flat.size))
-    rles = [Rle(size=list(size), counts=letters) for letters in _letters(runs)]
+            runs.append(runs_between(bounds, flat.size))
+    rles = [Rle(size=list(size), counts=letters) for letters in compress(runs)]
     return numbers[numbers != 0], rles
 
 
@@ -199,7 +193,7 @@ def encode_polygons(polygons: Sequence[Sequence[float]], size: tuple[int, int]) 
     low, high = np.array([-width, -height]), np.array([2 * width, 2 * height])
     near = [np.clip(np.reshape(each, (-1, 2)), low, high).ravel().tolist() for each in polygons]
     parts = coco.frPyObjects(near, *size)
-    return _with_text(coco.merge(parts) if len(parts) > 1 else parts[0])
+    return with_text(coco.merge(parts) if len(parts) > 1 else parts[0])
 
 
 def compress_counts(counts: Sequence[int], size: tuple[int, int]) -> Rle:
@@ -207,7 +201,7 @@ def compress_counts(counts: Sequence[int], size: tuple[int, int]) -> Rle:
     runs = np.asarray(counts, dtype=np.int64)
     if runs.ndim != 1:
         raise ValueError("run lengths are one list of whole numbers")
-    return Rle(size=[int(size[0]), int(size[1])], counts=_letters([runs])[0])
+    return Rle(size=[int(size[0]), int(size[1])], counts=compress([runs])[0])
 
 
 # ---------------------------------------------------------------------- reading them
@@ -244,7 +238,7 @@ def run_lengths(rle: Rle) -> np.ndarray:
     Raises:
         ValueError: Letters that are no run lengths.
     """
-    counts = _from_letters(rle["counts"])
+    counts = decompress(rle["counts"])
     if len(counts) and (counts.min() < 0 or counts.sum(dtype=np.float64) > _MOST_PIXELS):
         raise ValueError("a run length is negative, or longer than any image")
     return counts
@@ -252,7 +246,7 @@ def run_lengths(rle: Rle) -> np.ndarray:
 
 def mask_runs(rle: Rle) -> tuple[np.ndarray, np.ndarray]:
     """Start and end of each run of ones, counted down the columns."""
-    bounds = np.cumsum(_from_letters(rle["counts"]))
+    bounds = np.cumsum(decompress(rle["counts"]))
     bounds = bounds[: len(bounds) // 2 * 2].reshape(-1, 2)
     bounds = bounds[bounds[:, 1] > bounds[:, 0]]
     return bounds[:, 0], bounds[:, 1]
@@ -260,7 +254,7 @@ def mask_runs(rle: Rle) -> tuple[np.ndarray, np.ndarray]:
 
 def mask_areas(rles: Sequence[Rle]) -> np.ndarray:
     """(N,) int64 pixels."""
-    return np.array([int(_from_letters(rle["counts"])[1::2].sum()) for rle in rles], dtype=np.int64)
+    return np.array([int(decompress(rle["counts"])[1::2].sum()) for rle in rles], dtype=np.int64)
 
 
 def mask_boxes(rles: Sequence[Rle]) -> np.ndarray:
@@ -281,7 +275,7 @@ def mask_union(rles: Sequence[Rle]) -> Rle:
     """The pixels of any of the masks, which are of one size."""
     from faster_coco_eval.core import mask as coco
 
-    return _with_text(coco.merge([dict(rle) for rle in rles]))
+    return with_text(coco.merge([dict(rle) for rle in rles]))
 
 
 def mask_ious(first: Sequence[Rle], second: Sequence[Rle], crowd: Sequence[bool] | None = None) -> np.ndarray:
@@ -309,11 +303,11 @@ def resized_masks(rles: Sequence[Rle], size: tuple[int, int]) -> list[Rle]:
         columns = np.floor(columns * rle["size"][1] / size[1]).astype(np.int64)
         down, across = np.flatnonzero((rows >= y1) & (rows < y2)), np.flatnonzero((columns >= x1) & (columns < x2))
         if not len(down) or not len(across):
-            runs.append(_nothing(size))
+            runs.append(empty_runs(size))
             continue
         part = crop[np.ix_(rows[down] - y1, columns[across] - x1)]
-        runs.append(_runs(part, int(down[0]), int(across[0]), size))
-    return [Rle(size=[int(size[0]), int(size[1])], counts=letters) for letters in _letters(runs)]
+        runs.append(crop_runs(part, int(down[0]), int(across[0]), size))
+    return [Rle(size=[int(size[0]), int(size[1])], counts=letters) for letters in compress(runs)]
 
 
 def mask_polygons(rle: Rle) -> list[list[float]]:
@@ -338,102 +332,3 @@ def _corners(points: np.ndarray) -> np.ndarray:
     points = points[np.any(points != np.roll(points, 1, axis=0), axis=1)]
     before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
     return np.asarray(points[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]])
-
-
-# ---------------------------------------------------------------------- runs and letters
-
-
-def _nothing(size: tuple[int, int]) -> np.ndarray:
-    return np.array([size[0] * size[1]], dtype=np.int64)
-
-
-def _runs(crop: np.ndarray, top: int, left: int, size: tuple[int, int]) -> np.ndarray:
-    """Run lengths of an image that is empty outside of a crop (h, w) bool."""
-    rows = np.zeros((crop.shape[0] + 2, crop.shape[1]), dtype=bool)
-    rows[1:-1] = crop
-    return _row_runs(rows, top, left, size)
-
-
-def _row_runs(rows: np.ndarray, top: int, left: int, size: tuple[int, int]) -> np.ndarray:
-    """The same of a crop with an empty row above and below, (h + 2, w) bool and contiguous."""
-    height, flat, w = size[0], rows.reshape(-1), rows.shape[1]
-    # Where neighbors of a column differ a run begins or ends. Runs go down the columns and memory along the rows, so
-    # the few edges are sorted rather than the many pixels turned.
-    row, column = np.divmod(np.flatnonzero(flat[w:] != flat[:-w]), w)
-    return _counts(np.sort((column + left) * height + row + top), height * size[1])
-
-
-def _counts(bounds: np.ndarray, total: int) -> np.ndarray:
-    """Run lengths from rising, alternating starts and ends of runs."""
-    if len(bounds) > 2:
-        touching = np.flatnonzero(bounds[1:-1:2] == bounds[2::2])  # a run that goes on at the top of the next column
-        if len(touching):
-            keep = np.ones(len(bounds), dtype=bool)
-            keep[2 * touching + 1] = keep[2 * touching + 2] = False
-            bounds = bounds[keep]
-    counts = np.empty(len(bounds) + 1, dtype=np.int64)
-    counts[:-1], counts[-1] = bounds, total
-    counts[1:] -= bounds
-    return counts[:-1] if len(counts) > 1 and counts[-1] == 0 else counts
-
-
-def _letters(runs: Sequence[np.ndarray]) -> list[str]:
-    """COCO's compression: differences to the count before last, five bits a letter, all masks in one pass."""
-    if not runs:
-        return []
-    lengths = np.array([len(each) for each in runs])
-    ends = np.cumsum(lengths)
-    values = np.concatenate(runs).astype(np.int64)
-    place = np.arange(len(values)) - np.repeat(ends - lengths, lengths)
-    later = np.flatnonzero(place > 2)
-    differences = values.copy()
-    differences[later] -= values[later - 2]
-    # A value is finished when what remains is only its sign.
-    digits = []
-    more = np.ones(len(values), dtype=bool)
-    written = np.zeros(len(values), dtype=np.int64)
-    while more.any():
-        low = differences & 31
-        differences >>= 5
-        goes_on = np.where(low & 16, differences != -1, differences != 0)
-        digits.append((low + 48 + 32 * goes_on).astype(np.uint8))
-        written += more
-        more &= goes_on
-    table = np.stack(digits, axis=1)
-    text = table[np.arange(table.shape[1]) < written[:, None]].tobytes().decode("ascii")
-    bounds = np.concatenate([[0], np.cumsum(written)])[np.concatenate([[0], ends])]
-    return [text[a:b] for a, b in pairwise(bounds.tolist())]
-
-
-def _from_letters(text: str) -> np.ndarray:
-    """Counts from COCO's letters.
-
-    Raises:
-        ValueError: Letters that are no run lengths.
-    """
-    if not text.isascii():
-        raise ValueError("these letters are no compressed run lengths")
-    codes = np.frombuffer(text.encode("ascii"), np.uint8).astype(np.int64) - 48
-    if not len(codes):
-        return np.zeros(0, dtype=np.int64)
-    if codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
-        raise ValueError("these letters are no compressed run lengths")
-    last = (codes & 32) == 0
-    starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
-    lengths = np.diff(np.append(starts, len(codes)))
-    if lengths.max() > _MOST_LETTERS:
-        raise ValueError("a run length is longer than any image")
-    place = np.arange(len(codes)) - np.repeat(starts, lengths)
-    values = np.add.reduceat((codes & 31) << (5 * place), starts)
-    negative = (codes[last] & 16) != 0
-    values[negative] -= np.int64(1) << (5 * lengths[negative])
-    # Undo the differences: the third count is absolute, from the fourth on each adds to the one before last.
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    return values
-
-
-def _with_text(rle: dict[str, Any]) -> Rle:
-    counts = rle["counts"]
-    size = [int(rle["size"][0]), int(rle["size"][1])]
-    return Rle(size=size, counts=counts.decode("ascii") if isinstance(counts, bytes) else str(counts))

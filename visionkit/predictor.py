@@ -6,10 +6,8 @@ network. Decoding, preprocessing, `task.decode` and `task.restore` are one code,
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -19,12 +17,11 @@ import torch
 from visionkit.construction import WithoutInit
 from visionkit.engines import GRAPHS, Engine, EngineName, TorchEngine, check_engine, find_device, graph_engine
 from visionkit.errors import CheckpointError, DataError, UsageError, suggest
+from visionkit.forward_pass import decoded_outputs, novelty_of
 from visionkit.images import ImageLike, ImageSource
 from visionkit.inputs import Clip, Given, batch_of_one, check_names, last_frame
 from visionkit.loading import collate
 from visionkit.model_errors import names_the_model
-from visionkit.novelty import Novelty
-from visionkit.out_of_distribution import tap_of
 from visionkit.predictions import Prediction
 from visionkit.preprocess import Preprocessor
 from visionkit.results import Call, Job, Known, Progress
@@ -259,7 +256,7 @@ class Predictor:
             with call.times.of("decode"):
                 prediction = job.plan.reduce.prediction(parts[at : at + len(job.examples)])
             whole = None if job.plan.crops else seen.get(at)  # the first view is that of the whole
-            out.append(Known(prediction, self._novelty([whole])))
+            out.append(Known(prediction, novelty_of(self.task, [whole])))
             at += len(job.examples)
         return out
 
@@ -280,22 +277,14 @@ class Predictor:
                 x1, y1, x2, y2 = (int(side) for side in view.box)
                 tile = {each: ImageSource(values[y1:y2, x1:x2], name) for each, values in whole.items()}
                 example = self.preprocessor(Sample(tile))
-            decoded = self._decoded(batch_of_one(example), call)
+            decoded = decoded_outputs(self.task, self.engine, batch_of_one(example), call)
             seen.append(None if call.features is None else call.features[0])
             with call.times.of("decode"):
                 reduce.add(decoded)
             if call.progress is not None:
                 call.progress(number, len(views))
         with call.times.of("decode"):
-            return Known(reduce.prediction(), self._novelty(seen))
-
-    def _novelty(self, features: Sequence[torch.Tensor | None]) -> Novelty | None:
-        """How far an image is out whose parts have these features."""
-        known = [each for each in features if each is not None]
-        if self.task.statistics is None or not known:
-            return None
-        found = self.task.statistics.novelty(torch.stack(known).mean(dim=0)[None].cpu().numpy())
-        return found[0] if found else None
+            return Known(reduce.prediction(), novelty_of(self.task, seen))
 
     @names_the_model
     @torch.inference_mode()
@@ -315,40 +304,13 @@ class Predictor:
                     if len(some) == 1
                     else tuple(collate([examples[i] for i in some])["inputs"].values())
                 )
-                decoded = self._decoded(inputs, call)
+                decoded = decoded_outputs(self.task, self.engine, inputs, call)
                 with call.times.of("decode"):
                     restored = self.task.restore(decoded, [examples[i]["geometry"] for i in some])
                 predictions.update(zip(some, restored, strict=True))
                 if seen is not None and call.features is not None:
                     seen.update(zip(some, call.features, strict=True))
         return [predictions[index] for index in range(len(examples))]
-
-    def _decoded(self, inputs: tuple[torch.Tensor, ...], call: Call) -> Any:
-        """The network's outputs on a batch, decoded; the features of the batch are kept in `call`."""
-        call.features = None
-        with call.times.of("network"):
-            outputs = self.task.augmented(functools.partial(self._outputs, call), **call.options)(*inputs)
-        second = getattr(self.engine, "second", None)  # the graph of the second stage beside an exported one
-        with call.times.of("decode"):
-            return self.task.decode(outputs, **call.decoding, **({} if second is None else {"second": second}))
-
-    def _outputs(self, call: Call, *inputs: torch.Tensor) -> Any:
-        """Runs the network, and refuses outputs that are no numbers: decoded, they would look like a prediction."""
-        tap = tap_of(self.task.network) if self.task.statistics is not None and call.features is None else None
-        with tap or nullcontext():
-            outputs = self.engine(*inputs)
-        if tap is not None:
-            call.features = tap.take(len(inputs[0]))
-        for name, values in zip(type(outputs)._fields, outputs, strict=True):
-            if not isinstance(values, torch.Tensor) or not values.is_floating_point():
-                continue
-            # A sum is the cheapest look at all values; it can overflow where they are finite.
-            if not (values.sum().isfinite() or values.isfinite().all()):
-                raise CheckpointError(
-                    f"{self.task.source or self.task.name}: the network gives NaN or infinity as {name}: its weights "
-                    "are not finite or far too large; take an earlier checkpoint"
-                )
-        return outputs
 
     @property
     def options(self) -> tuple[str, ...]:

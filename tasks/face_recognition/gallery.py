@@ -8,47 +8,22 @@ the next enrolment overwrites. Readers in other processes see each commit. Only 
 from __future__ import annotations
 
 import sqlite3
-import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tasks.face_recognition.gallery_database import DATABASE as DATABASE
+from tasks.face_recognition.gallery_database import GalleryDatabase
 from tasks.face_recognition.people import Match, Person, folded, outdated, unify
 from tasks.face_recognition.vectors import MappedVectors, VectorIndex
 from visionkit.errors import CheckpointError, DataError, EnvironmentFault, UsageError, suggest
 from visionkit.names import normalized
 
 FORMAT = 1
-DATABASE = "gallery.sqlite"
-_MACHINE = {
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_NOMEM,
-}
-"""Codes of SQLite for what the machine lacks; the others state that the file is damaged."""
-
-_WAIT = 30.0  # seconds that a writer waits for another
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS people (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL, folded TEXT NOT NULL UNIQUE, added REAL NOT NULL
-);
-CREATE TABLE IF NOT EXISTS vectors (
-    row INTEGER PRIMARY KEY, person INTEGER NOT NULL REFERENCES people (id), source TEXT NOT NULL,
-    checksum INTEGER NOT NULL, coarse INTEGER NOT NULL
-);
-CREATE INDEX IF NOT EXISTS vectors_of ON vectors (person);
-CREATE INDEX IF NOT EXISTS coarse_rows ON vectors (row) WHERE coarse;
-CREATE TABLE IF NOT EXISTS removed (row INTEGER PRIMARY KEY, wiped INTEGER NOT NULL);
-"""
 
 
 class Gallery:
@@ -83,13 +58,13 @@ class Gallery:
         index: Callable[[Path, int], VectorIndex] = MappedVectors,
     ) -> None:
         self.folder, self.model = Path(folder), model
-        self._local, self._lock = threading.local(), threading.Lock()
+        self.database = GalleryDatabase(self.folder)
         if not (self.folder / DATABASE).is_file():
             if not create or model is None or width is None:
                 raise DataError(f"{self.folder}: no gallery here (no {DATABASE}); enrol somebody to make one")
             self._make(model, width)
-        with self._guarded():
-            facts = dict(self._connection.execute("SELECT key, value FROM facts"))
+        with self.database.guarded():
+            facts = dict(self.database.connection.execute("SELECT key, value FROM facts"))
         try:
             form, own_width, own_model = int(facts["format"]), int(facts["width"]), facts["model"]
         except (KeyError, ValueError):
@@ -133,7 +108,7 @@ class Gallery:
         if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
             raise ValueError("embeddings are required of length 1 and finite")
         message = [*sources, *[""] * len(vectors)][: len(vectors)]
-        with self._writing() as database:
+        with self.database.writing() as database:
             person = database.execute("SELECT id FROM people WHERE folded = ?", (folded(name),)).fetchone()
             if person and not add:
                 raise UsageError(f"{name!r} is enrolled already; add the image with --add, or choose another name")
@@ -155,7 +130,7 @@ class Gallery:
         Raises:
             UsageError: Nobody of that name; the nearest is suggested.
         """
-        with self._writing() as database:
+        with self.database.writing() as database:
             found = database.execute("SELECT id FROM people WHERE folded = ?", (folded(name),)).fetchone()
             if not found:
                 known = [row[0] for row in database.execute("SELECT name FROM people")]
@@ -171,8 +146,8 @@ class Gallery:
 
     def people(self) -> list[Person]:
         """Who is enrolled, by name."""
-        with self._guarded():
-            rows = self._connection.execute(
+        with self.database.guarded():
+            rows = self.database.connection.execute(
                 "SELECT name, COUNT(vectors.row), added FROM people LEFT JOIN vectors ON person = id "
                 "GROUP BY id ORDER BY folded"
             )
@@ -180,8 +155,10 @@ class Gallery:
 
     def has(self, name: str) -> bool:
         """Whether somebody of that name is enrolled."""
-        with self._guarded():
-            found = self._connection.execute("SELECT 1 FROM people WHERE folded = ?", (folded(name),)).fetchone()
+        with self.database.guarded():
+            found = self.database.connection.execute(
+                "SELECT 1 FROM people WHERE folded = ?", (folded(name),)
+            ).fetchone()
         return found is not None
 
     @staticmethod
@@ -190,8 +167,8 @@ class Gallery:
         return folded(first) == folded(second)
 
     def __len__(self) -> int:
-        with self._guarded():
-            return int(self._connection.execute("SELECT COUNT(*) FROM people").fetchone()[0])
+        with self.database.guarded():
+            return int(self.database.connection.execute("SELECT COUNT(*) FROM people").fetchone()[0])
 
     def identify(self, embeddings: np.ndarray, k: int = 1) -> list[list[Match]]:
         """Who is most like each face; the caller compares with a threshold.
@@ -230,8 +207,8 @@ class Gallery:
             UsageError: Nobody of that name.
         """
         self._needs_model()
-        with self._guarded():
-            rows = self._connection.execute(
+        with self.database.guarded():
+            rows = self.database.connection.execute(
                 "SELECT row FROM vectors JOIN people ON person = id WHERE folded = ?", (folded(name),)
             ).fetchall()
         if not rows:
@@ -245,11 +222,11 @@ class Gallery:
         Raises:
             DataError: States whose are damaged.
         """
-        with self._guarded():
-            message = self._connection.execute("PRAGMA quick_check").fetchone()[0]
+        with self.database.guarded():
+            message = self.database.connection.execute("PRAGMA quick_check").fetchone()[0]
             if message != "ok":
                 raise DataError(f"{self.folder / DATABASE}: damaged ({message.splitlines()[0]}); restore a copy")
-            rows = self._connection.execute("SELECT row, checksum, person FROM vectors ORDER BY row").fetchall()
+            rows = self.database.connection.execute("SELECT row, checksum, person FROM vectors ORDER BY row").fetchall()
         self._check_length()
         wrong: set[int] = set()
         for start in range(0, len(rows), 4096):
@@ -266,65 +243,11 @@ class Gallery:
             )
         return len(rows)
 
-    # ------------------------------------------------------------------ inside
-
-    @property
-    def _connection(self) -> sqlite3.Connection:
-        """This thread's own connection."""
-        found: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if found is None:
-            found = sqlite3.connect(self.folder / DATABASE, timeout=_WAIT, isolation_level=None)
-            found.execute("PRAGMA journal_mode = WAL")
-            found.execute("PRAGMA synchronous = FULL")
-            found.execute("PRAGMA secure_delete = ON")
-            found.execute("PRAGMA foreign_keys = ON")
-            self._local.connection = found
-        return found
-
     def close(self) -> None:
         """Closes this thread's connection; the next use opens it again."""
-        found = getattr(self._local, "connection", None)
-        if found is not None:
-            found.close()
-            self._local.connection = None
+        self.database.close()
 
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            message = str(error)
-            if "locked" in message or "busy" in message:
-                raise EnvironmentFault(
-                    f"{self.folder}: another process has held it for {_WAIT:g} s; try again"
-                ) from error
-            if (error.sqlite_errorcode or 0) & 0xFF in _MACHINE:
-                raise EnvironmentFault(f"{self.folder / DATABASE}: cannot be used ({message})") from error
-            raise DataError(
-                f"{self.folder / DATABASE}: damaged ({message}); nothing was changed; restore a copy"
-            ) from error
-        except OSError as error:
-            raise EnvironmentFault(
-                f"{self.folder}: cannot be written ({error.strerror}); nothing was changed; free some space"
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise DataError(
-                f"{self.folder / DATABASE}: damaged ({error}); nothing was changed; restore a copy"
-            ) from error
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One writer at a time over all processes; what it did counts when the block ends well, and only then."""
-        with self._lock, self._guarded():
-            database = self._connection
-            database.execute("BEGIN IMMEDIATE")
-            try:
-                yield database
-                database.execute("COMMIT")
-            except BaseException:
-                if database.in_transaction:  # a full disk has rolled it back already
-                    database.execute("ROLLBACK")
-                raise
+    # ------------------------------------------------------------------ inside
 
     def _make(self, model: str, width: int) -> None:
         if self.folder.is_dir() and any(path.name != DATABASE for path in self.folder.iterdir()):
@@ -333,19 +256,14 @@ class Gallery:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise EnvironmentFault(f"{self.folder}: cannot be made ({error.strerror})") from error
-        with self._guarded():
-            self._connection.executescript(_SCHEMA)
-        with self._writing() as database:
-            facts = {"format": FORMAT, "width": width, "model": model, "rows": 0}
-            database.executemany("INSERT OR IGNORE INTO facts VALUES (?, ?)", [(k, str(v)) for k, v in facts.items()])
-        (self.folder / DATABASE).chmod(0o600)
+        self.database.make({"format": FORMAT, "width": width, "model": model, "rows": 0})
 
     def _unify_names(self) -> None:
         """Makes one person of those whose names differ in the form of their accents alone, as they were kept before."""
-        with self._guarded():
-            old = outdated(self._connection)
+        with self.database.guarded():
+            old = outdated(self.database.connection)
         if old:
-            with self._writing() as database:
+            with self.database.writing() as database:
                 unify(database, old)
 
     def _needs_model(self) -> None:
@@ -364,15 +282,17 @@ class Gallery:
         return int(database.execute("SELECT value FROM facts WHERE key = 'rows'").fetchone()[0])
 
     def _number(self, name: str) -> int:
-        return int(self._connection.execute("SELECT id FROM people WHERE folded = ?", (folded(name),)).fetchone()[0])
+        return int(
+            self.database.connection.execute("SELECT id FROM people WHERE folded = ?", (folded(name),)).fetchone()[0]
+        )
 
     def _current(self) -> tuple[int, np.ndarray, np.ndarray]:
         """Rows that count, coarse ones, removed ones; read again where any process has changed something."""
-        with self._lock, self._guarded():
-            database = self._connection
+        with self.database.lock, self.database.guarded():
+            database = self.database.connection
             version = int(database.execute("PRAGMA data_version").fetchone()[0])
             stamp = version * 2**40 + database.total_changes
-            if self._state is None or self._state[0] != stamp or getattr(self._local, "stamp", None) != stamp:
+            if self._state is None or self._state[0] != stamp or getattr(self.database.local, "stamp", None) != stamp:
                 database.execute("BEGIN")
                 try:
                     count = self._rows(database)
@@ -381,36 +301,31 @@ class Gallery:
                 finally:
                     database.execute("COMMIT")
                 self._state = stamp, count, coarse, removed
-                self._local.stamp = stamp
+                self.database.local.stamp = stamp
             return self._state[1:]
 
     def _named(self, rows: np.ndarray, scores: np.ndarray) -> list[Match]:
         """The people of some rows, the most alike first, each once."""
         vectors = self.index.read(rows) if len(rows) else np.zeros((0, self.width), np.float32)
         found: dict[str, float] = {}
-        with self._guarded():
+        with self.database.guarded():
             for row, score, vector in zip(rows.tolist(), scores.tolist(), vectors, strict=True):
-                message = self._connection.execute(
+                message = self.database.connection.execute(
                     "SELECT name, checksum FROM vectors JOIN people ON person = id WHERE row = ?", (row,)
                 ).fetchone()
                 if message is None:
                     continue  # removed since
                 if zlib.crc32(vector.tobytes()) != message[1]:
                     raise DataError(
-                        f"{self.folder}: an embedding of {message[0]} is "
-                        f"damaged; "
-                        f"`visionkit "
-                        f"gallery "
-                        f"list "
-                        f"--check` "
-                        f"checks every file; restore a copy, or remove and enrol the person again"
+                        f"{self.folder}: an embedding of {message[0]} is damaged; `visionkit gallery list --check` "
+                        "checks every file; restore a copy, or remove and enrol the person again"
                     )
                 found.setdefault(message[0], score)
         return [Match(name, score) for name, score in found.items()]
 
     def _check_length(self) -> None:
-        with self._guarded():
-            count = self._rows(self._connection)
+        with self.database.guarded():
+            count = self._rows(self.database.connection)
         missing = self.index.missing(count) if isinstance(self.index, MappedVectors) else 0
         if missing:
             raise DataError(
@@ -419,14 +334,14 @@ class Gallery:
             )
 
     def _wipes(self) -> list[int]:
-        with self._guarded():
-            return [row[0] for row in self._connection.execute("SELECT row FROM removed WHERE NOT wiped")]
+        with self.database.guarded():
+            return [row[0] for row in self.database.connection.execute("SELECT row FROM removed WHERE NOT wiped")]
 
     def _finish_wiping(self) -> None:
         """Overwrites what was removed; begun again by whoever opens the gallery after a process died in between."""
         rows = self._wipes()
         self.index.wipe(rows)
-        with self._writing() as database:
+        with self.database.writing() as database:
             database.executemany("UPDATE removed SET wiped = 1 WHERE row = ?", [(row,) for row in rows])
 
 

@@ -103,8 +103,12 @@ class Head:
         if (schedule := self.optim.get("schedule", "cosine")) not in SCHEDULES:
             raise UsageError(f"model.heads.{name}.optim.schedule {schedule!r}: allowed are {', '.join(SCHEDULES)}")
 
-    def message(self, name: str, vocabulary: Mapping[str, Any]) -> Head:
+    def with_vocabulary(self, vocabulary: Mapping[str, Any], name: str) -> Head:
         """The head with what its data states: class names, skeleton.
+
+        Args:
+            vocabulary: What the data states about this head.
+            name: Name of the head, for messages.
 
         Raises:
             UsageError: The head was given something else.

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from visionkit.backbones import Backbone, Features
 from visionkit.backbones.shared import BackboneView, take_rows, tensors
 from visionkit.engines import served_fields
+from visionkit.nn.normalize import Normalize
+from visionkit.task import VisionTask
 
 Parts = tuple[tuple[str, Any], ...]
 """Each head's name and the NamedTuple that its network gives."""
@@ -105,3 +107,29 @@ class JointNetwork(nn.Module):
             if getattr(outputs, f"{name}_{kind._fields[0]}") is not None:
                 out[name] = kind(*(getattr(outputs, f"{name}_{each}") for each in kind._fields))
         return out
+
+
+def read_shared(body: Backbone, task: VisionTask) -> nn.Module:
+    """The network of a head, which from now on reads the shared backbone in place of its own.
+
+    Args:
+        body: The shared backbone.
+        task: Task of the head.
+    """
+    network: Any = task.network
+    view = BackboneView(body, network.backbone)
+    del network.backbone
+    network.backbone = view
+    return cast(nn.Module, network)
+
+
+def hand_over(task: VisionTask, normalize: Normalize) -> None:
+    """Leaves a head's network and normalization to the joint model: the task refers to them and does not store them.
+
+    Args:
+        task: Task of the head.
+        normalize: Normalization of the joint model.
+    """
+    for name, module in (("network", task.network), ("normalize", normalize)):
+        del task._modules[name]
+        task.__dict__[name] = module

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
 from visionkit.predictions import MultiTaskPrediction, Prediction
+from visionkit.task import VisionTask
 from visionkit.types import Batch
 
 
@@ -35,3 +37,20 @@ def batch_of(batch: Batch, name: str) -> Batch:
         "geometry": [batch["geometry"][number] for number in numbers],
         "id": [batch["id"][number] for number in numbers],
     }
+
+
+def labeled_predictions(tasks: Mapping[str, VisionTask], decoded: Mapping[str, Any], batch: Batch) -> list[Prediction]:
+    """For each image of a batch the predictions of the heads that have a label on it.
+
+    Args:
+        tasks: Task of each head by name.
+        decoded: What the heads found, each for the images that it has labels for.
+        batch: The batch.
+    """
+    parts: list[dict[str, Prediction]] = [{} for _ in batch["id"]]
+    for name, found in decoded.items():
+        if name in batch["target"]["heads"]:
+            rows = batch["target"]["heads"][name]["rows"].tolist()
+            for row, prediction in zip(rows, tasks[name].predictions(found, batch_of(batch, name)), strict=True):
+                parts[row][name] = prediction
+    return [MultiTaskPrediction(each) for each in parts]

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from tasks.multitask.balancing import Balance, build_balance
+from tasks.multitask.head_checks import check_labels, check_served, check_sizes
 from tasks.multitask.heads import Head
 from tasks.multitask.loss import HeadLog, fair_fractions, untouched, with_pcgrad
 from tasks.multitask.metrics import JointMetrics
-from tasks.multitask.network import HeadStage, JointNetwork
-from tasks.multitask.postprocess import batch_of, chosen_rows, to_predictions
+from tasks.multitask.network import HeadStage, JointNetwork, hand_over, read_shared
+from tasks.multitask.postprocess import batch_of, chosen_rows, labeled_predictions, to_predictions
 from visionkit.backbones import Backbone
-from visionkit.backbones.shared import BackboneView, share
+from visionkit.backbones.shared import share
 from visionkit.errors import UsageError, suggest
 from visionkit.finite import finite
 from visionkit.geometry import Geometry, InputSpec
@@ -25,7 +26,7 @@ from visionkit.nn.normalize import Normalize
 from visionkit.nn.norms import Norm, set_batch_norm
 from visionkit.optim import OptimConfig, build_optimizer, build_scheduler
 from visionkit.optim import parameter_groups as sorted_parameters
-from visionkit.predictions import MultiTaskPrediction, Prediction
+from visionkit.predictions import Prediction
 from visionkit.run_report.charts import Chart
 from visionkit.task import VisionTask
 from visionkit.types import Batch
@@ -97,7 +98,7 @@ class MultiTask(VisionTask):
             raise UsageError("model.heads: at least one is needed: {objects: {task: detection}}")
         known = vocabulary or {}
         self.head_settings = {
-            name: Head.of(name, each).message(name, known.get(name) or {}) for name, each in heads.items()
+            name: Head.of(name, each).with_vocabulary(known.get(name) or {}, name) for name, each in heads.items()
         }
         for name in known:
             if name not in heads:
@@ -108,7 +109,7 @@ class MultiTask(VisionTask):
             name: each.build(name, backbone, spec, self.optim, channels_last)
             for name, each in self.head_settings.items()
         }
-        self._check_sizes(backbone, tasks)
+        check_sizes(tasks, spec, backbone)
         body = share(
             {name: cast(Backbone, task.network.backbone) for name, task in tasks.items()},
             image_size=spec.size if spec.resize_mode != "native" else None,
@@ -117,12 +118,12 @@ class MultiTask(VisionTask):
             drop_path_rate=drop_path,
         )
         body.model = set_batch_norm(body.model, backbone_norm, None)
-        networks = {name: _on(body, task) for name, task in tasks.items()}
+        networks = {name: read_shared(body, task) for name, task in tasks.items()}
         self.network = JointNetwork(body, networks, tuple((name, task.outputs) for name, task in tasks.items()))
         self.outputs = self.network.outputs  # type: ignore[misc]
         self.normalize = Normalize(body.mean, body.std)
         for task in tasks.values():
-            _hand_over(task, self.normalize)
+            hand_over(task, self.normalize)
         self.heads = nn.ModuleDict(tasks)
         self.balance = build_balance(balance, list(tasks), balance_options)
         self.pcgrad = pcgrad
@@ -135,18 +136,6 @@ class MultiTask(VisionTask):
     def default_input(cls, backbone: str = "resnet18", **init_args: Any) -> InputSpec:
         """The whole image in 256x320, its ratio kept."""
         return InputSpec(size=(256, 320), resize_mode="letterbox")
-
-    def _check_sizes(self, backbone: str, tasks: Mapping[str, VisionTask]) -> None:
-        """Every head must be able to read the image as it is; a head alone would continue it to what it needs."""
-        for name, task in tasks.items():
-            divisor = int(getattr(task.network, "divisor", 1))
-            sides = (self.input.divisor,) if self.input.resize_mode == "native" else self.input.size
-            if any(side % divisor for side in sides):
-                what = "divisor" if self.input.resize_mode == "native" else "size"
-                raise UsageError(
-                    f"model.input.{what} {self.input.divisor if what == 'divisor' else list(self.input.size)}: head "
-                    f"{name} on backbone {backbone!r} needs multiples of {divisor}"
-                )
 
     def _monitor(self, given: str | None) -> tuple[str, str]:
         if given is None:
@@ -225,7 +214,7 @@ class MultiTask(VisionTask):
                     f"the data has labels for a head {name!r} and the model has {', '.join(self.tasks)}"
                     f"{suggest(name, self.tasks)}"
                 )
-            _check_labels(name, self.tasks[name], there[name]["target"])
+            check_labels(name, self.tasks[name], there[name]["target"])
         taught = [name for name in self.tasks if name in there and not (learning and self._trains_nothing(name))]
         return {name: chosen_rows(batch, name) for name in taught}
 
@@ -254,15 +243,7 @@ class MultiTask(VisionTask):
         super().on_fit_start()
         trainer: Any = self.trainer
         parts: Mapping[str, str] = getattr(trainer.datamodule, "serves", {})
-        served = dict.fromkeys(parts.values())
-        for name, settings in self.head_settings.items() if served else ():
-            stays = settings.freeze and self._backbone_frozen
-            if name not in served and not stays and settings.weight > 0:
-                raise UsageError(
-                    f"model.heads.{name}: no part of the data serves it (they serve {', '.join(served)}); add "
-                    f"data.parts.{name}, or keep it as it is with --model.heads.{name}.freeze true and "
-                    "--model.optim.freeze backbone"
-                )
+        check_served(self.head_settings, list(dict.fromkeys(parts.values())), self._backbone_frozen)
 
     def on_train_epoch_end(self) -> None:
         """Every head's own end of an epoch."""
@@ -317,16 +298,8 @@ class MultiTask(VisionTask):
         }
 
     def predictions(self, decoded: Mapping[str, Any], batch: Batch) -> list[Prediction]:
-        """The heads that have a label on an image prediction for it; others were not asked."""
-        parts: list[dict[str, Prediction]] = [{} for _ in batch["id"]]
-        for name, found in decoded.items():
-            if name not in batch["target"]["heads"]:
-                continue
-            own = batch_of(batch, name)
-            rows = batch["target"]["heads"][name]["rows"].tolist()
-            for row, prediction in zip(rows, self.tasks[name].predictions(found, own), strict=True):
-                parts[row][name] = prediction
-        return [MultiTaskPrediction(each) for each in parts]
+        """For each image the predictions of the heads that have a label on it; the others did not process it."""
+        return labeled_predictions(self.tasks, decoded, batch)
 
     @property
     def protocol(self) -> str:
@@ -422,29 +395,3 @@ class MultiTask(VisionTask):
 
     def _balance_trains(self) -> bool:
         return bool(self.balance.state_dict())
-
-
-def _check_labels(name: str, task: VisionTask, target: Any) -> None:
-    known = (target[0] if isinstance(target, list) else target).keys()
-    if any(key not in known for key in task.targets):
-        message = ", ".join(sorted(key for key in known if not key.startswith("file_"))) or "none"
-        raise UsageError(
-            f"model.heads.{name}: {task.name} trains on {', '.join(task.targets)} and its data has {message}; give it "
-            "a part with those labels"
-        )
-
-
-def _on(body: Backbone, task: VisionTask) -> nn.Module:
-    """The head's network, reading the shared backbone in place of its own."""
-    network: Any = task.network
-    view = BackboneView(body, network.backbone)
-    del network.backbone
-    network.backbone = view
-    return cast(nn.Module, network)
-
-
-def _hand_over(task: VisionTask, normalize: Normalize) -> None:
-    """Leaves a head's network and normalization to the joint model: the task refers to them and does not store them."""
-    for name, module in (("network", task.network), ("normalize", normalize)):
-        del task._modules[name]
-        task.__dict__[name] = module

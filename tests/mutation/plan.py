@@ -15,6 +15,7 @@ PLAN: dict[str, tuple[str, ...]] = {
     "visionkit/preprocess.py": (f"{_V}/test_preprocess.py", f"{_V}/test_masks.py"),
     "visionkit/nn/normalize.py": (f"{_V}/nn",),
     "visionkit/images.py": (f"{_V}/test_images.py",),
+    "visionkit/jpeg.py": (f"{_V}/test_images.py",),
     "visionkit/loading.py": (
         f"{_V}/test_preprocess.py",
         f"{_V}/test_resume.py",
@@ -43,8 +44,14 @@ PLAN: dict[str, tuple[str, ...]] = {
     "tasks/super_resolution/metrics.py": (f"{_T}/test_super_resolution.py", f"{_T}/test_super_resolution_files.py"),
     "visionkit/callbacks/ema.py": (f"{_V}/callbacks", f"{_V}/test_resume.py"),
     "visionkit/checkpoint.py": (f"{_V}/test_checkpoint.py", f"{_V}/callbacks", f"{_V}/test_warm_start.py"),
+    "visionkit/checkpoint_files.py": (
+        f"{_V}/test_checkpoint.py",
+        f"{_V}/test_hostile_models.py",
+        f"{_V}/test_resume.py",
+    ),
     "visionkit/resume.py": (f"{_V}/test_resume.py",),
     "visionkit/predictor.py": (f"{_V}/test_predictor.py", f"{_V}/test_preprocess.py"),
+    "visionkit/forward_pass.py": (f"{_V}/test_predictor.py", f"{_V}/test_out_of_distribution.py"),
     "visionkit/export.py": (f"{_V}/test_export.py",),
 }
 """By module, the files and folders of tests; those that are slow, or need real data, are left out."""

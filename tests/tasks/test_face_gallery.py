@@ -281,11 +281,11 @@ def test_a_gallery_opens_without_reading_its_vectors(tmp_path):
 def test_a_database_that_cannot_grow_is_no_damage(tmp_path):
     gallery = opened(tmp_path)
     gallery.enrol("ada", units(1))
-    pages = gallery._connection.execute("PRAGMA page_count").fetchone()[0]
-    gallery._connection.execute(f"PRAGMA max_page_count = {pages}")
+    pages = gallery.database.connection.execute("PRAGMA page_count").fetchone()[0]
+    gallery.database.connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(EnvironmentFault, match="full"):
         gallery.enrol("bob", units(1, seed=1), sources=["x" * 100_000])
-    gallery._connection.execute("PRAGMA max_page_count = 100000")
+    gallery.database.connection.execute("PRAGMA max_page_count = 100000")
     assert [person.name for person in gallery.people()] == ["ada"]
     gallery.enrol("bob", units(1, seed=1))
 

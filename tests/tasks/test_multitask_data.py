@@ -168,11 +168,11 @@ def test_a_head_is_checked_as_a_dataclass_too():
 
 def test_a_skeleton_is_the_same_by_its_name_and_written_out():
     stored = Head.of("poses", {"task": "pose", "arguments": {"skeleton": plain(Skeleton.of("coco17"))}})
-    assert stored.message("poses", {"skeleton": "coco17"}).arguments == stored.arguments
+    assert stored.with_vocabulary({"skeleton": "coco17"}, "poses").arguments == stored.arguments
     with pytest.raises(
         UsageError, match=r"poses\.arguments\.skeleton: the head knows coco17 and its data states mpii16"
     ):
-        stored.message("poses", {"skeleton": "mpii16"})
+        stored.with_vocabulary({"skeleton": "mpii16"}, "poses")
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from tasks.face_recognition.chain import FaceChain, fingerprint
 from tasks.face_recognition.finding import CascadeFinder
 from tasks.face_recognition.gallery import Gallery
 from tasks.face_recognition.task import FaceRecognitionTask
-from ui.commands.gallery import named
 from ui.model_registry import ModelRegistry
+from ui.operating_point import named
 from ui.pages.people import People
 from ui.server.app import Settings, application
 from ui.server.face_routes import add_face_routes

@@ -18,7 +18,7 @@ from tasks.face_recognition.chain import FaceChain, fingerprint
 from tasks.face_recognition.finding import CascadeFinder, DetectionFinder, EyePlacer, suppressed
 from tasks.face_recognition.task import FaceRecognitionTask
 from ui.cli import main
-from ui.commands.gallery import card_curve, operating_point, place_on_curve
+from ui.operating_point import card_curve, operating_point, place_on_curve
 from visionkit.bundle import save_bundle
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec

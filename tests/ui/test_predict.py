@@ -84,7 +84,7 @@ def test_top_cuts_the_record_and_several_predictors_keep_the_order(
         and list(fractions.values()) == sorted(fractions.values())[::-1]
     )
 
-    from ui.commands.predict import predictions
+    from ui.prediction_devices import predictions
     from visionkit.predictor import load
 
     predictors = [load(models / "good") for _ in range(2)]

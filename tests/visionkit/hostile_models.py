@@ -273,8 +273,8 @@ def make(seed: int, folder: Path, trace: str) -> tuple[Path, str]:
 def open_model(path: Path, image: Path) -> str:
     """What a user does with a model: lists it, opens it, asks it about an image."""
     from ui import strings
-    from ui.commands.gallery import card_curve
     from ui.model_registry import find_models
+    from ui.operating_point import card_curve
     from visionkit.checkpoint import describe
     from visionkit.errors import VisionKitError
     from visionkit.predictor import load

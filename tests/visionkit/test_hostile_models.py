@@ -201,7 +201,7 @@ def test_entries_that_lie_over_each_other_are_refused(tmp_path: Path) -> None:
 def test_the_part_that_is_unpickled_is_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = checkpoint(tmp_path, more=[[] for _ in range(50_000)])
     load(path)
-    monkeypatch.setattr("visionkit.checkpoint.MAX_PICKLE", 100_000)
+    monkeypatch.setattr("visionkit.checkpoint_files.MAX_PICKLE", 100_000)
     assert "describe its tensors" in refusal(path)
 
 

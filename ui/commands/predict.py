@@ -19,31 +19,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ui.file_names import drawing_names, file_stems
-from ui.named_inputs import Gather, check_several, gathering, in_order, pair_with, parse_inputs, read_pairs
+from ui.named_inputs import check_several, gathering, pair_with, parse_inputs, read_pairs
 from ui.paths import check_exists
+from ui.prediction_devices import open_predictors, predictions
 from ui.prediction_records import RECORDS, cannot_write, records_of
 from ui.prediction_report import DRAWN, Report, show_progress
-from visionkit.errors import DataError, EnvironmentFault, UsageError
+from visionkit.errors import DataError, UsageError
 from visionkit.model_files import check_model
 
 if TYPE_CHECKING:
     from visionkit.camera import CameraIntrinsics
-    from visionkit.engines import EngineName
     from visionkit.images import ImageSource
     from visionkit.predictions import Prediction
     from visionkit.predictor import Predictor
-    from visionkit.results import Result
-
-    Answer = tuple[Path, ImageSource, Result]
 
 SUMMARY = "predict on images, folders or patterns"
 
@@ -165,7 +160,7 @@ def run(args: argparse.Namespace) -> int:
     camera = CameraIntrinsics.parse(args.camera) if args.camera else None
     paths, missing = find_sources(args.sources, Path(args.out) if args.out else None) if args.sources else ([], [])
     out = _prepare(Path(args.out), args.overwrite) if args.out else None
-    predictors = _predictors(args.model, args.devices, args.engine)
+    predictors = open_predictors(args.model, args.devices, args.engine)
     task = predictors[0].task
     pairs = None
     if args.pairs or others:
@@ -179,7 +174,7 @@ def run(args: argparse.Namespace) -> int:
     if args.detector or args.boxes:
         from ui.chains import chained
 
-        detectors = _predictors(args.detector, args.devices, "torch") if args.detector else []
+        detectors = open_predictors(args.detector, args.devices, "torch") if args.detector else []
         predictors = chained(predictors, detectors, args.boxes, args.subject, args.box_score)
     if args.flip_tta:
         if "flip_tta" not in predictors[0].options:
@@ -327,80 +322,3 @@ def _draw(path: Path, image: ImageSource, prediction: Prediction) -> None:
         write_whole(path, drawn)
     except OSError as error:
         raise cannot_write(path, error) from error
-
-
-# ---------------------------------------------------------------------- the work
-
-
-def _predictors(model: str, devices: int | None, engine: EngineName) -> list[Predictor]:
-    import torch
-
-    from visionkit.predictor import load
-
-    there = torch.cuda.device_count() if engine == "torch" else 0
-    wanted = min(1, there) if devices is None else devices
-    if wanted > there:
-        why = f"this machine has {there}" if engine == "torch" else f"the {engine} engine computes on the CPU"
-        raise EnvironmentFault(f"--devices {wanted}: {why}; give --devices {there} or leave it out")
-    return [load(model, device=f"cuda:{index}" if wanted else "cpu", engine=engine) for index in range(wanted or 1)]
-
-
-def predictions(
-    predictors: Sequence[Predictor],
-    paths: Sequence[Path],
-    batch_size: int,
-    options: Mapping[str, Any] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    gather: Gather | None = None,
-) -> Iterator[Answer]:
-    """Runs a model on every images, in order, decoding ahead of the network; one that cannot be read gives its fault.
-
-    Args:
-        predictors: One for each device.
-        paths: The images.
-        batch_size: Images per step.
-        options: Options of the task, see `Predictor`.
-        progress: Called with the tiles of an image that are done and all of them.
-        gather: Puts the inputs of one prediction together; by default the image alone.
-
-    Yields:
-        The path, the image, which knows its size, and the result.
-    """
-    from visionkit.images import ImageSource
-
-    readers = min(4, os.cpu_count() or 1)
-
-    def work(number: int, some: Sequence[Path]) -> Iterator[Answer]:
-        images = [ImageSource(path) for path in some]
-        predictor = predictors[number % len(predictors)]
-        given = images if gather is None else [gather(*each) for each in zip(some, images, strict=True)]
-        results = predictor.stream(given, batch_size, readers, progress, **(options or {}))
-        return zip(some, images, results, strict=True)
-
-    if predictors[0].task.has_state:
-        yield from in_order(predictors[0], paths, dict(options or {}), progress, gather)
-        return
-    if len(predictors) == 1:
-        yield from work(0, paths)
-        return
-    from concurrent.futures import Future, ThreadPoolExecutor
-
-    # One thread a device, each with some batches at a time, so that no device waits for another.
-    fraction = 8 * batch_size
-    devices = [ThreadPoolExecutor(max_workers=1, thread_name_prefix="device") for _ in predictors]
-    waiting: deque[Future[list[Answer]]] = deque()
-    try:
-        for number, start in enumerate(range(0, len(paths), fraction)):
-            some = paths[start : start + fraction]
-            waiting.append(devices[number % len(devices)].submit(_listed, work, number, some))
-            if len(waiting) > 2 * len(devices):
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-    finally:
-        for device in devices:
-            device.shutdown(wait=False, cancel_futures=True)
-
-
-def _listed(work: Callable[..., Iterator[Answer]], number: int, some: Sequence[Path]) -> list[Answer]:
-    return list(work(number, some))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ui import strings
-from ui.commands.gallery import FAR, card_curve, named, operating_point, place_on_curve
 from ui.inference import Upload, opened
+from ui.operating_point import FAR, card_curve, named, operating_point, place_on_curve
 from ui.pages.base import Context, attempt, image_input
 from ui.server.job_queue import JobQueue
 from ui.views.base import drawing, drawing_component

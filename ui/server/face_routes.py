@@ -17,8 +17,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 
-from ui.commands.gallery import FAR, card_curve, operating_point
 from ui.inference import Upload
+from ui.operating_point import FAR, card_curve, operating_point
 from ui.server.routes import receive, refused
 from visionkit.errors import UsageError
 

@@ -1,11 +1,10 @@
-"""The logger for Weights & Biases: the only module that imports wandb, and only when a run begins.
+"""The logger for Weights & Biases: wandb is imported in this folder alone, and only when a run begins.
 
 All that a run leaves lies in its own folder, `runs/<name>/wandb`, unless `WANDB_DIR` names another.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import os
 import shlex
@@ -20,8 +19,8 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger, WandbLogger
 from torch import nn
 
-from visionkit.bundle import render_card
 from visionkit.errors import EnvironmentFault, Terminated
+from visionkit.loggers.artifacts import log_checkpoints
 from visionkit.loggers.content import LoggedImage, Rows, readable_config, square
 from visionkit.loggers.overlays import overlaid
 from visionkit.loggers.server import probe
@@ -336,7 +335,9 @@ class WandbTracker(WandbLogger):
             return
         if status == "success":
             if self._keep_model:
-                self._log_checkpoints()
+                kept, self._kept = self._kept, {}
+                task = self._task() if self._task is not None else None
+                log_checkpoints(self.experiment, kept, self.records, task, self._config)
             return
         code = exit_code(sys.exc_info()[1])
         if code == Terminated.status:
@@ -354,50 +355,6 @@ class WandbTracker(WandbLogger):
         if run is not None:
             run.finish(exit_code=code)
             self._id = run.id
-
-    def _log_checkpoints(self) -> None:
-        import wandb
-
-        kept, self._kept = self._kept, {}
-        best, last = (Path(kept.get(name) or "") for name in ("best_model_path", "last_model_path"))
-        files: dict[Path, list[str]] = {}
-        if last.is_file() and not (best.is_file() and best.samefile(last)):
-            files[last] = ["last"]
-        if best.is_file():
-            files[best] = ["best"] if files else ["best", "last"]
-        run = self.experiment
-        for path, aliases in files.items():
-            given = kept.get("best_model_score") if "best" in aliases else None
-            score = None if given is None else float(given)
-            card = self._card(run.name, kept.get("monitor"), score)
-            metadata = {"file": path.name, "metric": kept.get("monitor"), "score": score}
-            with staging(self.records):
-                artifact = wandb.Artifact(f"model-{run.id}", "model", description=card or None, metadata=metadata)
-                artifact.add_file(str(path), name="model.ckpt")
-                if card:
-                    with artifact.new_file("README.md", encoding="utf-8") as file:
-                        file.write(card)
-                run.log_artifact(artifact, aliases=aliases)
-
-    def _card(self, name: str, metric: str | None, score: float | None) -> str:
-        """The model card as a bundle has it; "" where the task is not known."""
-        task = self._task() if self._task is not None else None
-        if task is None:
-            return ""
-        card: dict[str, Any] = {"name": name}
-        data = self._config.get("data")
-        if isinstance(data, Mapping):
-            card["data"] = " ".join(str(data[key]) for key in ("class", "root", "path", "file") if data.get(key))
-        if Path(sys.argv[0]).name == "visionkit":
-            card["command"] = shlex.join(["visionkit", *sys.argv[1:]])
-        if (seed := self._config.get("seed_everything")) is not None:
-            card["seed"] = seed
-        if metric is not None and score is not None:
-            card["results"] = [{"metric": metric, "value": score, "split": "val", "protocol": task.protocol}]
-        weights = {"dtype": "float32", "parameters": sum(p.numel() for p in task.parameters())}
-        versions = {name: importlib.metadata.version(name) for name in ("visionkit", "torch", "timm", "lightning")}
-        facts = {"task": task.name, "config": task.config, "card": card, "weights": weights, "versions": versions}
-        return render_card(facts, name)
 
 
 def trackers(loggers: Iterable[Logger]) -> list[WandbTracker]:

@@ -1,0 +1,127 @@
+"""The file of a checkpoint: written so that a kill or a full disk harms none, read so that none can run code."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import CheckpointIO
+
+from visionkit.atomic import atomic_file
+from visionkit.errors import CheckpointError, UsageError
+from visionkit.model_facts import check_header
+from visionkit.model_files import check_checkpoint
+
+MAX_PICKLE = 8 * 2**20
+"""Largest part of a checkpoint, beside the numbers of its tensors, that is read: each byte of it can cost a hundred."""
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Writes a checkpoint beside its target, flushes it and renames it; reads without running code.
+
+    Lightning's own holds the state twice in memory, and leaves a broken file on a full disk or where the temporary
+    folder is on another file system.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Writes `checkpoint` to `path`, whole or not at all.
+
+        Raises:
+            EnvironmentFault: The disk is full or the folder cannot be written; an older file at `path` is unharmed.
+        """
+        if storage_options is not None:
+            raise UsageError("AtomicCheckpointIO takes no storage_options: it writes to a local or mounted folder")
+        with atomic_file(Path(path)) as file:
+            torch.save(checkpoint, file)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any | None = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Reads a checkpoint of plain values and tensors; any other is refused, whatever `weights_only` states.
+
+        Raises:
+            CheckpointError: Not there, damaged, or holding code.
+        """
+        return open_checkpoint(Path(path), map_location or "cpu")
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Removes one file; a missing one is no error."""
+        Path(path).unlink(missing_ok=True)
+
+
+def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Reads a `.ckpt` of visionkit whole, checked for its format.
+
+    Raises:
+        CheckpointError: Not there, damaged, holding code, of another program or of a newer version.
+    """
+    checkpoint = open_checkpoint(Path(path), map_location)
+    header_of(checkpoint, Path(path))
+    return checkpoint
+
+
+def open_checkpoint(path: Path, map_location: Any, mmap: bool = False) -> dict[str, Any]:
+    """Reads a zip of tensors and plain values. Without `mmap` every byte is read and its checksum compared."""
+    check_checkpoint(path)
+    size = path.stat().st_size
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_entries(archive, size, path)
+            # torch compares no checksums: a flipped bit would become a weight.
+            if not mmap and (broken := archive.testzip()) is not None:
+                raise CheckpointError(f"{path}: damaged (wrong checksum in {broken[:80]!r}); take another checkpoint")
+        loaded = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
+    except CheckpointError:
+        raise
+    except pickle.UnpicklingError as error:
+        named = re.search(r"(?:GLOBAL|global:?|function|class)\s+`?([A-Za-z_][\w.]*\.[\w.]+)", str(error))
+        what = f" ({named[1][:80]})" if named else ""
+        raise CheckpointError(
+            f"{path}: it holds Python objects{what} beside tensors and plain values; such a file can run code and is "
+            "refused"
+        ) from error
+    except Exception as error:  # torch, zipfile and pickle raise nearly anything on a damaged file
+        raise CheckpointError(f"{path}: damaged or cut off ({first_line(error)}); take another checkpoint") from error
+    if not isinstance(loaded, dict):
+        raise CheckpointError(f"{path}: a checkpoint of another program: it holds a {type(loaded).__name__}")
+    return loaded
+
+
+def header_of(checkpoint: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The entry of visionkit in a checkpoint, checked: the task and its configuration.
+
+    Raises:
+        CheckpointError: Of another program or of a newer version.
+    """
+    header = checkpoint.get("visionkit")
+    if not isinstance(header, dict):
+        raise CheckpointError(
+            f"{path}: a checkpoint of another program: it has no `visionkit` entry naming a task and its configuration"
+        )
+    check_header(header, path)
+    return header
+
+
+def _check_entries(archive: zipfile.ZipFile, size: int, path: Path) -> None:
+    """Refuses an archive that unpacks to more than it is, before anything of it is unpacked."""
+    entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise CheckpointError(f"{path}: its entries are compressed, which no checkpoint of visionkit is; it is refused")
+    if sum(entry.file_size for entry in entries) > size:
+        raise CheckpointError(f"{path}: damaged: its entries state more bytes than the file has; it is refused")
+    described = max((entry.file_size for entry in entries if entry.filename.endswith(".pkl")), default=0)
+    if described > MAX_PICKLE:
+        raise CheckpointError(
+            f"{path}: {described:,} bytes describe its tensors; at most {MAX_PICKLE:,} are read, so it is refused"
+        )
+
+
+def first_line(error: BaseException) -> str:
+    """The first sentence of what another library reports, to stand in a line of ours."""
+    text = str(error).strip().splitlines()
+    return text[0].split(". ")[0][:200] if text else type(error).__name__
