@@ -44,6 +44,7 @@ class Bundle:
         config: Constructor arguments of the task.
         card: Facts for people: `data`, `terms`, `command`, `seed`, `results` and whatever else was given.
         versions: Versions of the packages that wrote it.
+        inputs: Names of the task's inputs in their order; None where an older version wrote the bundle.
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class Bundle:
     config: dict[str, Any]
     card: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    inputs: list[str] | None = None
 
     @property
     def weights(self) -> Path:
@@ -186,7 +188,7 @@ def read_bundle(folder: str | Path) -> Bundle:
     facts = read_facts(folder)
     if not (folder / WEIGHTS).is_file():
         raise CheckpointError(f"{folder}: the bundle has no {WEIGHTS}")
-    return Bundle(folder, facts["task"], facts["config"], facts["card"], facts["versions"])
+    return Bundle(folder, facts["task"], facts["config"], facts["card"], facts["versions"], facts["inputs"])
 
 
 def justified(bundle: Bundle) -> Justified:

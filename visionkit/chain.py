@@ -16,6 +16,7 @@ import numpy as np
 from visionkit.crops import PersonCrop, usable_box
 from visionkit.errors import DataError, UsageError, suggest
 from visionkit.images import ImageLike, ImageSource
+from visionkit.inputs import Given
 from visionkit.predictions import Detections, Prediction
 from visionkit.predictor import Predictor
 from visionkit.results import Call, Result
@@ -85,7 +86,7 @@ class Chain(Predictor):
         pixels = self.decoded(image)
         return self._cropped(pixels, self.locate(pixels), options)
 
-    def _stream(self, sources: Iterable[ImageLike], size: int, num_workers: int, call: Call) -> Iterator[Result]:
+    def _stream(self, sources: Iterable[Given], size: int, num_workers: int, call: Call) -> Iterator[Result]:
         if self.detector is None:
             yield from super()._stream(sources, size, num_workers, call)
             return
@@ -93,7 +94,7 @@ class Chain(Predictor):
             if result.prediction is None:
                 yield result
                 continue
-            pixels = self.decoded(result.source)
+            pixels = self.decoded(self.sample(result.source).image)
             plan = self._cropped(pixels, self._chosen(result.prediction), call.options)
             prediction, novelty = self._predict([self._planned(self.sample(pixels), plan, call)], call)[0]
             yield Result(result.source, prediction, None, novelty)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from visionkit.errors import DataError, UsageError, suggest
+from visionkit.images import ImageLike, ImageSource
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from visionkit.images import ImageSource
     from visionkit.types import Example
 
 
@@ -34,9 +34,9 @@ class Clip:
             raise DataError(f"a clip of {len(self.frames)} frames has {len(self.times)} times: give one per frame")
 
 
-Given = Any
-"""What a predictor is called with: an image (path, bytes, PIL image or array), or a mapping of a task's inputs by name,
-each of them an image, a `Clip` or a list of images."""
+Given = ImageLike | Clip | Mapping[str, ImageLike | Clip | Sequence[ImageLike]]
+"""What a predictor is called with: an image (path, bytes, PIL image or array), a `Clip`, or a mapping of a task's
+inputs by name, each of them an image, a `Clip` or a list of images."""
 
 
 def last_frame(given: ImageSource | Clip) -> ImageSource:

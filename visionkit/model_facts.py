@@ -50,7 +50,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
         folder: The bundle.
 
     Returns:
-        Its content, with `task`, `config`, `card` and `versions` of the right types.
+        Its content, with `task`, `config`, `inputs` (or None), `card` and `versions` of the right types.
 
     Raises:
         CheckpointError: It is missing, cannot be read, or holds something that visionkit does not write.
@@ -74,6 +74,9 @@ def read_facts(folder: Path) -> dict[str, Any]:
             raise CheckpointError(f"{path}: {key}: should be an object, not {shown(facts[key])}")
         facts[key] = facts.get(key) or {}
     check_plain(facts["card"], f"{path}: card")
+    inputs = facts.setdefault("inputs", None)
+    if inputs is not None and not (isinstance(inputs, list) and inputs and all(isinstance(n, str) for n in inputs)):
+        raise CheckpointError(f"{path}: inputs: should be a list of names, not {shown(inputs)}")
     facts["versions"] = {key: str(value)[:64] for key, value in facts["versions"].items()}
     return facts
 

@@ -60,7 +60,7 @@ class Session:
         if task.input.frames == 1:
             return image
         self._frames.extend([image] * (1 if self._frames else self._frames.maxlen or 1))
-        shown = list(self._frames)[:: task.input.frame_stride]
+        shown: list[Any] = list(self._frames)[:: task.input.frame_stride]
         if isinstance(image, Mapping):
             return {name: [each[name] for each in shown] for name in image}
         return {task.inputs[0]: shown}

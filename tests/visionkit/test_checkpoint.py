@@ -142,6 +142,38 @@ def test_damaged_bundles_are_refused_in_one_line(task: Any, tmp_path: Path) -> N
     assert "no bundle" in refusal(tmp_path / "empty")
 
 
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"inputs": ["left", "right"]}, "its inputs are left, right, and those of the classification task"),
+        ({"inputs": "image"}, "inputs: should be a list of names"),
+        ({"inputs": []}, "inputs: should be a list of names"),
+        ({"inputs": None}, ""),
+        ({"inputs": ["image"]}, ""),
+    ],
+)
+def test_a_bundle_of_other_inputs_is_refused(task: Any, tmp_path: Path, change: dict[str, Any], line: str) -> None:
+    folder = save_bundle(task, tmp_path / "b", card={})
+    facts = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**facts, **change}))
+    if line:
+        assert line in refusal(folder)
+    else:
+        load_task(folder)
+
+
+def test_a_bundle_of_another_number_of_frames_is_refused(task: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    folder = save_bundle(task, tmp_path / "b", card={})
+    one = type(task).from_config(task.config)
+    facts = json.loads((folder / "model.json").read_text())
+    facts["config"]["input"]["frames"] = 5
+    (folder / "model.json").write_text(json.dumps(facts))
+    monkeypatch.setattr(type(task), "from_config", lambda config: one)  # a task that settles the number itself
+    assert "its inputs are image of 5 frames, and those of the classification task installed here are image;" in (
+        refusal(folder)
+    )
+
+
 class Evil:
     def __init__(self, path: Path) -> None:
         self.path = path
