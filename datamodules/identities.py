@@ -52,7 +52,7 @@ class IdentityBatches(VisionDataModule):
 class IdentityData(IdentityBatches, SplittingData):
     """People by folder, split so that nobody who is trained on is measured on.
 
-    Layouts of `root`: `<person>/picture` or `{train,val,test}/<person>/picture` in a folder or a zip archive, or a
+    Layouts of `root`: `<person>/image` or `{train,val,test}/<person>/image` in a folder or a zip archive, or a
     `.rec` file with its `.idx`. Where splits are no folders, people are split off by fraction or by fold.
 
     Args:
@@ -122,7 +122,7 @@ class IdentityData(IdentityBatches, SplittingData):
         if self.known_images and self.folds:
             raise UsageError("data.known_images is the closed set, data.folds the open one; give one of them")
         if self.known_images < 0 or self.per_identity < 0 or self.min_images < 1:
-            raise UsageError("data: known_pictures and per_identity are at least 0, min_pictures at least 1")
+            raise UsageError("data: known_images and per_identity are at least 0, min_images at least 1")
 
     @classmethod
     def discover_classes(cls, root: str = "", **init_args: Any) -> list[str]:

@@ -63,7 +63,7 @@ class Chain(Predictor):
                 f"{predictor.task.name}: this model takes whole images and no boxes; leave the detector out"
             )
         if not 0 <= score <= 1 or max_people < 1:
-            raise UsageError(f"score {score} must lie between 0 and 1, and max_persons {max_people} be at least 1")
+            raise UsageError(f"score {score} must lie between 0 and 1, and max_people {max_people} be at least 1")
         self.score, self.max_people, self.outside = score, max_people, 0
         given: Any = detector
         self._given = given

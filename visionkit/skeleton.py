@@ -28,7 +28,7 @@ DEFAULT_SIGMA = 0.05
 BOX_FRACTION = 0.53
 """Of width times height of the box: the area of a subject whose annotation has none, as the field takes it."""
 
-AREA_TOLD = f"area the annotation's own, or {BOX_FRACTION:g} x width x height of the box where it has none"
+AREA_NOTE = f"area the annotation's own, or {BOX_FRACTION:g} x width x height of the box where it has none"
 """What a protocol states about the areas that object keypoint similarity divides by."""
 
 _PALETTE = ((61, 220, 132), (255, 138, 61), (77, 163, 255), (242, 209, 61), (199, 125, 255), (255, 99, 132))

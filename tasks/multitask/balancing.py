@@ -52,11 +52,11 @@ class Balancer(nn.Module):
 
     Attributes:
         options: Names of what its constructor takes beside the heads.
-        wants_features: It asks for gradients at the features that the heads share.
+        needs_features: It asks for gradients at the features that the heads share.
     """
 
     options: tuple[str, ...] = ()
-    wants_features = False
+    needs_features = False
 
     def __init__(self, heads: Sequence[str]) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Balancer(nn.Module):
 
         Args:
             losses: Losses of each head that has one in this step; scalars.
-            features: What the heads read, where `wants_features`.
+            features: What the heads read, where `needs_features`.
         """
         return dict(losses)
 
@@ -117,7 +117,7 @@ class GradNorm(Balancer):
     """
 
     options = ("alpha", "lr")
-    wants_features = True
+    needs_features = True
 
     weight: Tensor
     first: Tensor

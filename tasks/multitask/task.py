@@ -184,7 +184,7 @@ class MultiTask(VisionTask):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         batch = self.train_batch(batch)
         rows = self._rows(batch, learning=True)
-        kept: list[Tensor] | None = [] if self.balance.wants_features else None
+        kept: list[Tensor] | None = [] if self.balance.needs_features else None
         terms = self.losses(self(*batch["inputs"].values(), rows, kept), batch["target"])
         fractions = fair_fractions(self._counts(batch, rows), self.device)
         losses: dict[str, Tensor] = {}
@@ -215,8 +215,8 @@ class MultiTask(VisionTask):
                     f"{suggest(name, self.tasks)}"
                 )
             check_labels(name, self.tasks[name], there[name]["target"])
-        taught = [name for name in self.tasks if name in there and not (learning and self._trains_nothing(name))]
-        return {name: chosen_rows(batch, name) for name in taught}
+        trained = [name for name in self.tasks if name in there and not (learning and self._trains_nothing(name))]
+        return {name: chosen_rows(batch, name) for name in trained}
 
     def _trains_nothing(self, name: str) -> bool:
         settings = self.head_settings[name]

@@ -33,7 +33,7 @@ from visionkit.nn.norms import Norm
 from visionkit.predictions import Poses, Prediction
 from visionkit.report import PER_IMAGE
 from visionkit.run_report.charts import Bars, Chart
-from visionkit.skeleton import AREA_TOLD, Skeleton
+from visionkit.skeleton import AREA_NOTE, Skeleton
 from visionkit.task import VisionTask
 from visionkit.tiling import Located, MergeObjects, Plan, Views
 from visionkit.types import Batch, View
@@ -223,7 +223,7 @@ class PoseTask(ArchitectureTask):
         errors, read = errors_protocol(self.skeleton), self.architecture.reading
         flipped = "on" if getattr(self.network, "flip_tta", False) else "off"
         return (
-            f"COCO OKS AP/AR (.50:.05:.95, at most 20 per image, {self.skeleton.sigmas_note}, {AREA_TOLD}); "
+            f"COCO OKS AP/AR (.50:.05:.95, at most 20 per image, {self.skeleton.sigmas_note}, {AREA_NOTE}); "
             f"{fractions_protocol(self.skeleton)}; {f'{errors}; ' if errors else ''}{looked}; {read} decoding, "
             f"flip test {flipped}"
         )

@@ -54,8 +54,8 @@ def test_an_image_is_uploaded_labeled_and_its_predictions_downloaded(
     assert "96 × 60 pixels" in page.locator("#vk-facts").inner_text()
     with page.expect_download() as download:
         page.locator("#vk-download").click()
-    download.value.save_as(tmp_path / "answer.json")
-    assert json.loads((tmp_path / "answer.json").read_text("utf-8")) == expected.to_json()
+    download.value.save_as(tmp_path / "prediction.json")
+    assert json.loads((tmp_path / "prediction.json").read_text("utf-8")) == expected.to_json()
     assert download.value.suggested_filename == f"{image.stem}.json"
     shown = page.locator("#vk-classification img").first
     assert shown.evaluate("image => image.complete && image.naturalWidth > 0")

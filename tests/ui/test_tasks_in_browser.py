@@ -99,7 +99,7 @@ def test_a_example_model(entry: ModelEntry, watched: Watched, demo: Demo, tmp_pa
     watched.result(width, height)
     watched.until(lambda: watched.whole(expected.kind), "the prediction on the upload is not drawn")
     assert watched.drawn(expected.kind) != example
-    kept = tmp_path / "answer.png"
+    kept = tmp_path / "enlarged.png"
     page.screenshot(path=kept, full_page=True)
     with Image.open(kept) as shot:
         assert shot.width == 1280 and len(shot.convert("RGB").getcolors(2**24)) > 100, "the screenshot is empty"
@@ -107,8 +107,8 @@ def test_a_example_model(entry: ModelEntry, watched: Watched, demo: Demo, tmp_pa
     # The file holds what Python states.
     with page.expect_download() as download:
         page.locator("#vk-download").click()
-    download.value.save_as(tmp_path / "answer.json")
-    assert json.loads((tmp_path / "answer.json").read_text("utf-8")) == json.loads(json.dumps(expected.summary()))
+    download.value.save_as(tmp_path / "prediction.json")
+    assert json.loads((tmp_path / "prediction.json").read_text("utf-8")) == json.loads(json.dumps(expected.summary()))
     assert download.value.suggested_filename == "middle.json"
 
     # A control, by the keyboard; the network is not asked again.
@@ -124,12 +124,12 @@ def test_a_example_model(entry: ModelEntry, watched: Watched, demo: Demo, tmp_pa
 
     # An option of the call; here the network is asked again.
     option = views()[expected.kind].option
-    assert page.locator("#vk-knob").is_visible() == (option is not None)
+    assert page.locator("#vk-control").is_visible() == (option is not None)
     if option:
         value = option.values[-1]
         other = loaded.predictor()(image, **{option.name: value})
         assert len(other.above()) != len(expected.above()), "the option changes nothing"
-        watched.choose(f"{value:g}", "#vk-knob")
+        watched.choose(f"{value:g}", "#vk-control")
         column.get_by_text(f"{len(other.above())} of {len(other)} objects").wait_for()
 
 

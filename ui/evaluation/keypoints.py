@@ -62,7 +62,7 @@ def measure_keypoints(labels: Path, results: Path, skeleton: str | None = None) 
     errors = errors_protocol(kept)
     crowded = "; easy, medium and hard by crowdIndex below .2, below .8 and from .8 on"
     protocol = (
-        f"COCO OKS AP/AR (.50:.05:.95, at most 20 per image, {kept.sigmas_note} of {kept.name}, {true.area_told}); "
+        f"COCO OKS AP/AR (.50:.05:.95, at most 20 per image, {kept.sigmas_note} of {kept.name}, {true.area_note}); "
         f"{len(files.truth.images)} images, {len(true.labels)} annotations, {len(found.labels)} predictions"
         + (f"; {errors}" if errors else "")
         + (crowded if "ap_crowd_easy" in values else "")
@@ -140,7 +140,7 @@ class _TruthFiles:
         bare = ~(np.isfinite(area) & (area > 0))
         self.area = np.where(bare, instead, subject_areas(area, self.boxes))
         self.crowd = np.array([is_crowd(each, coco.path) for _, each in rows], dtype=bool)
-        self.area_told = _area_told(int(bare.sum()), len(rows))
+        self.area_note = _area_note(int(bare.sum()), len(rows))
 
     def of(self, label: int, images: np.ndarray | None = None) -> Any:
         """Those of one category, and of some images."""
@@ -191,7 +191,7 @@ def _around(points: np.ndarray) -> list[float]:
     return [*low.tolist(), *(high - low).tolist()]
 
 
-def _area_told(bare: int, count: int) -> str:
+def _area_note(bare: int, count: int) -> str:
     instead = f"{BOX_FRACTION:g} x width x height of the box"
     if not bare:
         return "area the annotation's own"

@@ -74,7 +74,7 @@ def build(context: Context, views: Mapping[str, PredictionView], task: str | Non
         with gr.Column(elem_classes="vk-examples"):
             found = examples(context.scratch, model_registry.entries(), task)
             gr.Examples(found, image, label=strings.EXAMPLES, cache_examples=False, examples_per_page=24)
-        with gr.Column(elem_classes="vk-answer"):
+        with gr.Column(elem_classes="vk-prediction"):
             message = gr.Markdown(strings.EMPTY if model.value else strings.NO_MODELS, elem_id="vk-message")
             columns, components = [], []
             for kind, view in views.items():
@@ -264,7 +264,7 @@ def _control(context: Context, option: CallOption | None, name: str | None) -> A
         return gr.State("")
     values = [(strings.AS_THE_MODEL, ""), *((f"{value:g}", f"{value:g}") for value in option.values)]
     visible = _takes(context.model_registry, name, option)
-    return gr.Dropdown(values, value="", label=option.label, info=option.info, visible=visible, elem_id="vk-knob")
+    return gr.Dropdown(values, value="", label=option.label, info=option.info, visible=visible, elem_id="vk-control")
 
 
 def _coco(context: Context, upload: Upload, result: InferenceResult) -> str | None:

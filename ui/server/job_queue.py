@@ -53,7 +53,7 @@ class JobQueue:
         self._receiving = 0
         self._began = time.monotonic()
         for number in range(self.limits.concurrency):
-            threading.Thread(target=self._work, name=f"desk-{number}", daemon=True).start()
+            threading.Thread(target=self._work, name=f"job-queue-{number}", daemon=True).start()
         gauges: tuple[tuple[str, str, Callable[[], float]], ...] = (
             ("visionkit_running", "Requests that are being processed.", lambda: self.running),
             ("visionkit_waiting", "Requests that wait for their turn.", lambda: self.waiting),

@@ -26,7 +26,7 @@ def _build(downloads: Downloads) -> list[Any]:
         max_height=720,
     )
     # The handle on the image is for a pointer alone; this one is for the keyboard too.
-    where = gr.Slider(0, 100, 50, step=1, label="Where the two meet, % from the left", elem_id="vk-picture-where")
+    where = gr.Slider(0, 100, 50, step=1, label="Where the two meet, % from the left", elem_id="vk-image-where")
     where.input(
         lambda percent: gr.update(slider_position=percent),
         where,
@@ -35,8 +35,8 @@ def _build(downloads: Downloads) -> list[Any]:
         trigger_mode="always_last",
         api_visibility="private",
     )
-    words = gr.Markdown(elem_classes="vk-facts", elem_id="vk-picture-facts")
-    return [slider, where, words, gr.DownloadButton("Download the image (png)", size="sm", elem_id="vk-picture-file")]
+    words = gr.Markdown(elem_classes="vk-facts", elem_id="vk-image-facts")
+    return [slider, where, words, gr.DownloadButton("Download the image (png)", size="sm", elem_id="vk-image-file")]
 
 
 def _show(prediction: ImagePrediction, image: np.ndarray, downloads: Downloads) -> list[Any]:

@@ -19,12 +19,12 @@ _COUNTS: dict[str, int] = {}
 def _build(downloads: Downloads) -> list[Any]:
     kept = gr.State(None)
     sheet = drawing_component("jpeg")
-    choice = gr.Radio([], label="Look closer at", elem_id="vk-answers-head")
+    choice = gr.Radio([], label="Show in detail", elem_id="vk-predictions-head")
     columns, components = [], []
     for kind, view in views().items():
         if kind == MultiTaskPrediction.kind:
             continue
-        with gr.Column(visible=False, elem_id=f"vk-answers-{kind}") as column:
+        with gr.Column(visible=False, elem_id=f"vk-predictions-{kind}") as column:
             group = list(view.build(downloads))
         for each in group:
             if getattr(each, "elem_id", None):
