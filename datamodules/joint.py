@@ -187,7 +187,7 @@ def interleave(fractions: Sequence[float], count: int) -> list[int]:
 
     Args:
         fractions: Above 0.
-        count: At least the number of shares.
+        count: How often; at least the number of fractions.
     """
     total = float(sum(fractions))
     wanted = np.maximum(np.floor(np.array(fractions) / total * count), 1).astype(int)

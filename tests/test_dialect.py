@@ -64,7 +64,9 @@ PHRASES = {
     r"by heart": "overfit", r"where left out": "by default", r"looked at|looks at|looking at": "processed, processes",
     r"stands? there already": "already exists", r"stands? there twice": "duplicate", r"filled up": "padded",
     r"a folder a class|(?:label|record|row|map|crop) an? (?:class|image|person|object)\b": "one ... per ...",
-    r"shares of|share of the": "fraction", r"sure enough": "above the score threshold",
+    r"shares of|shares? of the|its shares|and shares|class shares": "fraction",
+    r"(?:each|every|per|a|is a) joint(?! \w)|draws a joint": "keypoint",
+    r"sure enough": "above the score threshold",
 }  # fmt: skip
 ALLOWED = {
     # (word, where): why

@@ -34,7 +34,7 @@ class ClassificationLoss(nn.Module):
 
         Args:
             logits: (B, K) float.
-            labels: (B,) int64; or (B, K) float of class shares (mixed images) or of 0 and 1 (several labels).
+            labels: (B,) int64; or (B, K) float of class fractions (mixed images) or of 0 and 1 (several labels).
         """
         logits = logits.float()
         if not self.multilabel:

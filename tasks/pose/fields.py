@@ -82,7 +82,7 @@ def read_people(
         limbs: L pairs of keypoints, those that hold a person together first.
         stride: Input pixels a cell.
         decoding: How a peak is read.
-        least_peak: Lowest peak that is a joint.
+        least_peak: Lowest peak that is a keypoint.
         least_field: Field along the limb from which a point counts as on it.
         least_keypoints: People of fewer keypoints are left out.
         max_people: Maximum number of people of the highest-scoring.

@@ -98,7 +98,7 @@ def _of_all(names: dict[int, str]) -> dict[int, str]:
 
 
 def keypoint_table(values: Tensor, skeleton: Skeleton) -> list[dict[str, Any]]:
-    """A row per joint.
+    """A row per keypoint.
 
     Args:
         values: (K, 3) of `PoseMetrics`.

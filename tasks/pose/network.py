@@ -217,7 +217,7 @@ class HeatmapNetwork(FlipTested):
 
 
 class PlaceNetwork(FlipTested):
-    """DeepPose: places from the whole map; each later stage processes a window of finer features about each joint.
+    """DeepPose: places from the whole map; each later stage processes a window of finer features around each keypoint.
 
     The later stages of the paper cut their windows out of the image and have a network each; here they are cut out of
     the features of the one backbone, so a stage costs little.

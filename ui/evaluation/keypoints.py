@@ -77,7 +77,7 @@ def _mean(values: list[float]) -> float:
 
 
 def _keypoint_table(parts: list[Any]) -> Any:
-    """(K, 3) of several categories: shares weighed by the number of labeled keypoints."""
+    """(K, 3) of several categories: fractions weighed by the number of labeled keypoints."""
     import torch
 
     stack = np.stack([part.keypoints for part in parts])

@@ -27,7 +27,9 @@ def _build(downloads: Downloads) -> list[Any]:
     )
     words = gr.Markdown(elem_classes="vk-facts", elem_id="vk-poses-facts")
     with gr.Accordion("Keypoints", open=False):
-        table = gr.Dataframe(headers=COLUMNS, interactive=False, show_label=False, max_height=360, elem_id="vk-keypoints")
+        table = gr.Dataframe(
+            headers=COLUMNS, interactive=False, show_label=False, max_height=360, elem_id="vk-keypoints"
+        )
     slider.input(
         _redraw,
         [kept, slider],

@@ -59,7 +59,7 @@ def overlay(prediction: LabelMap, image: np.ndarray, opacity: float = OPACITY) -
 
 
 def legend(image: np.ndarray, prediction: LabelMap, most: int = 8) -> np.ndarray:
-    """Writes the largest classes with their colors and shares on a darkened plate in the upper left corner.
+    """Writes the largest classes with their colors and fractions on a darkened plate in the upper left corner.
 
     Args:
         image: (h, w, 3) uint8 RGB.

@@ -213,7 +213,7 @@ class Poses(Prediction):
         return (self.skeleton.subject,)
 
     def coco_results(self, image_id: int | str, category_id: int = 1) -> list[dict[str, Any]]:
-        """The people as COCO's results json needs them: `keypoints` is x, y, score of every joint."""
+        """The people as COCO's results json needs them: `keypoints` is x, y, score of every keypoint."""
         return [
             {
                 "image_id": image_id,

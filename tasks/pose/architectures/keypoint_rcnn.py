@@ -31,7 +31,7 @@ from visionkit.skeleton import Skeleton
 
 PUBLIC = "keypointrcnn_resnet50_fpn"
 CONFIDENT_LOGIT = 2.0
-"""Logit of a peak whose score is one half: from it on Detectron draws a joint."""
+"""Logit of a peak whose score is one half: from it on Detectron draws a keypoint."""
 
 
 class KeypointHead(nn.Module):
