@@ -22,6 +22,7 @@ from visionkit.listing import resolve_listed
 from visionkit.names import normalized
 from visionkit.text_files import read_csv
 from visionkit.types import Sample
+from visionkit.wording import counted
 
 
 class CsvData(SplittingData):
@@ -251,7 +252,7 @@ def _files(table: _Table, root: Path) -> list[str]:
     for what, listed in (("missing", missing), ("empty (0 bytes)", empty)):
         if listed:
             raise DataError(
-                f"{table.file}: {len(listed)} of {len(table.rows)} images are {what}: {shorten(listed, 3)}; "
+                f"{table.file}: {len(listed)} of {counted(len(table.rows), 'image')} are {what}: {shorten(listed, 3)}; "
                 f"paths are looked for in {root} (--data.root)"
             )
     return found

@@ -23,6 +23,7 @@ from visionkit.errors import DataError, UsageError
 from visionkit.listing import SUFFIXES, is_hidden, is_image_name, list_folders, list_images
 from visionkit.names import normalized
 from visionkit.types import Sample
+from visionkit.wording import counted
 
 
 class FolderData(SplittingData):
@@ -221,7 +222,9 @@ def list_labeled(root: Path, class_pattern: str | None = None) -> ClassFolders:
     listed.images.sort(key=lambda each: each.path)
     empty = [each.path for each in listed.images if each.size == 0]
     if empty:
-        raise DataError(f"{root}: {len(empty)} of {len(listed.images)} images are empty (0 bytes): {shorten(empty, 3)}")
+        raise DataError(
+            f"{root}: {len(empty)} of {counted(len(listed.images), 'image')} are empty (0 bytes): {shorten(empty, 3)}"
+        )
     return listed
 
 

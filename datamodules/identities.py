@@ -24,6 +24,7 @@ from visionkit.images import ImageSource
 from visionkit.loading import EpochSampler
 from visionkit.names import normalized
 from visionkit.types import Sample
+from visionkit.wording import counted
 
 
 class IdentityBatches(VisionDataModule):
@@ -303,7 +304,7 @@ class IdentityImages(StoredImages[ImageStore]):
     def counts(self, classes: Sequence[str]) -> tuple[dict[str, int], str]:
         """Images per person; those who are measured alone are not among the classes."""
         people = np.unique(self.targets["identity"])
-        return {f"{len(people)} people": len(self)}, "images"
+        return {counted(len(people), "person"): len(self)}, "image"
 
     def target(self, index: int, image: ImageSource) -> Any:
         """Who it is, and what else is known."""

@@ -136,9 +136,9 @@ class LabeledImages(StoredImages[ImageStore]):
     def counts(self, classes: Sequence[str]) -> tuple[dict[str, int], str]:
         """Images per class; of several labels per image, labels per class."""
         if self.labels.ndim > 1:
-            return dict(zip(classes, self.labels.sum(axis=0).astype(int).tolist(), strict=True)), "labels"
+            return dict(zip(classes, self.labels.sum(axis=0).astype(int).tolist(), strict=True)), "label"
         numbers = np.bincount(self.labels, minlength=len(classes)).tolist()
-        return dict(zip(classes, numbers, strict=True)), "images"
+        return dict(zip(classes, numbers, strict=True)), "image"
 
     def target(self, index: int, image: ImageSource) -> Any:
         """Its label."""

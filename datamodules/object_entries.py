@@ -12,6 +12,7 @@ import numpy as np
 from datamodules.class_names import shorten
 from visionkit.errors import DataError
 from visionkit.masks import MaskSet, Rle, encode_polygons
+from visionkit.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +164,9 @@ def check_files(entries: Sequence[AnnotatedImage], source: str) -> None:
             missing.append(f"{entry.file} ({entry.place})")
     for what, listed in (("missing", missing), ("empty (0 bytes)", empty)):
         if listed:
-            raise DataError(f"{source}: {len(listed)} of {len(entries)} images are {what}: {shorten(listed, 2)}")
+            raise DataError(
+                f"{source}: {len(listed)} of {counted(len(entries), 'image')} are {what}: {shorten(listed, 2)}"
+            )
 
 
 def _few(places: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from visionkit.data import Split
 from visionkit.listing import is_image_name
 from visionkit.masks import Rle, decode_crop, encode_polygons, mask_areas, mask_polygons
 from visionkit.skeleton import Skeleton
+from visionkit.wording import counted
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Losses:
 
     def lines(self) -> list[str]:
         """One line for each type of loss."""
-        return [f"{what}: {number} objects" for what, number in self.counts.items()]
+        return [f"{what}: {counted(number, 'object')}" for what, number in self.counts.items()]
 
 
 class Writer:

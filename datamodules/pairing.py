@@ -17,6 +17,7 @@ from datamodules.class_names import shorten
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
 from visionkit.listing import SUFFIXES, Listing
+from visionkit.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +75,8 @@ def pair_by_name(
             )
     missing = [paths[0] for key, paths in first.items() if key not in second]
     if missing:
-        raise DataError(
-            f"{partners.root}: no {what} for {len(missing)} of {len(images.files)} images: {_names(missing, images)}"
-        )
+        of_all = f"{len(missing)} of {counted(len(images.files), 'image')}"
+        raise DataError(f"{partners.root}: no {what} for {of_all}: {_names(missing, images)}")
     pairs = [(paths[0], second[key][0]) for key, paths in first.items()]
     alone = [path for key, paths in second.items() if key not in first for path in paths]
     return Paired(pairs, alone)

@@ -22,7 +22,7 @@ from visionkit.augmentation import Augmentation
 from visionkit.data import Split, VisionDataModule
 from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, UsageError, suggest
-from visionkit.listing import list_images, resolve_listed
+from visionkit.listing import list_folders, list_images, resolve_listed
 from visionkit.names import checked_name
 from visionkit.text_files import read_lines
 from visionkit.types import Sample
@@ -31,6 +31,7 @@ VOC_CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
+_IMAGES = "images/{split}"
 
 
 @dataclass(frozen=True)
@@ -118,11 +119,15 @@ class _PairedData(VisionDataModule):
         }
         return SplitSummary(
             *(split, len(samples), listed.source, known),
-            unit="images",
+            unit="image",
             unlabeled=found.empty,
             passed_over=listed.passed_over,
-            notes=(*found.notes(self.classes), *([self._note] if self._note else [])),
+            notes=found.notes(self.classes),
         )
+
+    def common_notes(self) -> Sequence[str]:
+        """What the values 0 and 255 were taken for."""
+        return [self._note] if self._note else []
 
 
 class LabelMapData(_PairedData, SplittingData):
@@ -160,7 +165,7 @@ class LabelMapData(_PairedData, SplittingData):
         self,
         root: str,
         *,
-        images: str = "images/{split}",
+        images: str = _IMAGES,
         labels: str = "label_maps/{split}",
         ignore: Sequence[int] = (),
         colors: str | None = None,
@@ -218,7 +223,7 @@ class LabelMapData(_PairedData, SplittingData):
         if colors:
             return list(read_colors(colors))
         if (folder := find_split(Path(root), labels, "train")) is None:
-            raise _no_folder(Path(root) / labels.format(split="train"), "labels")
+            raise _no_folder(Path(root), "train", labels, init_args.get("images", _IMAGES))
         for place in (folder, *folder.parents):
             if (place / "classes.txt").is_file():
                 file = place / "classes.txt"
@@ -266,10 +271,8 @@ class LabelMapData(_PairedData, SplittingData):
 
     def _paired(self, split: Split) -> LabeledFiles:
         folder, beside = self._folder(self.images, split), self._folder(self.labels, split)
-        for found, pattern, what in ((folder, self.images, "images"), (beside, self.labels, "labels")):
-            if found is None:
-                raise _no_folder(self.root / pattern.format(split=split), what)
-        assert folder is not None and beside is not None
+        if folder is None or beside is None:
+            raise _no_folder(self.root, split, self.labels, self.images)
         images = self.image_names.select(list_images(folder))
         if beside == folder and not self.label_names.is_any:
             images = self.label_names.select(images, others=True)
@@ -281,9 +284,16 @@ class LabelMapData(_PairedData, SplittingData):
         return LabeledFiles(pairs, str(folder), over)
 
 
-def _no_folder(folder: Path, option: str) -> DataError:
-    files = "images" if option == "images" else "label files"
-    return DataError(f"{folder}: no such folder of {files}; --data.{option} states where it is below data.root")
+def _no_folder(root: Path, split: Split, labels: str, images: str) -> DataError:
+    """Which folders lack, the options that name them, and the folders that are there."""
+    lacking = []
+    for option, pattern, what in (("labels", labels, "label files"), ("images", images, "images")):
+        found = find_split(root, pattern, split)
+        if found is None or not found.is_dir():
+            place = root / pattern.format(split=split)
+            lacking.append(f"{place}: no such folder of {what}; --data.{option} states where it is below data.root")
+    there = [f"{folder.name}/" for folder in list_folders(root)] if root.is_dir() else []
+    return DataError("; ".join([*lacking, *([f"folders there: {shorten(there, 8)}"] if there else [])]))
 
 
 class VocSegmentationData(_PairedData):

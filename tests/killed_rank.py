@@ -1,6 +1,6 @@
-"""`visionkit` in a process of torchrun whose second rank is killed in each of its first three starts.
+"""`visionkit` in two processes, of which the second is killed in each of its first three starts, or hangs.
 
-Run by `tests/visionkit/test_cluster.py` under torchrun; where KILLED is not set nobody is killed.
+Run by `tests/visionkit/test_cluster.py`; where neither KILLED nor HUNG is set nothing happens.
 """
 
 from __future__ import annotations
@@ -12,21 +12,23 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-import visionkit.cli as cli
+import visionkit.training as training
 from ui.cli import main
 from visionkit.elastic import RESTART
 
 
 class Killer(Callback):
-    """Ends rank 1 two steps after each of the first three starts, as a machine that loses power would."""
+    """Ends rank 1 two steps after each of the first three starts, as a machine that loses power would, or stops it."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         start = int(os.environ.get(RESTART, "0"))
         if "KILLED" in os.environ and trainer.global_rank == 1 and start < 3 and trainer.global_step == 2 * start + 3:
             os.kill(os.getpid(), signal.SIGKILL)
+        if "HUNG" in os.environ and trainer.global_rank == 1 and trainer.global_step == 3:
+            os.kill(os.getpid(), signal.SIGSTOP)
 
 
 if __name__ == "__main__":
-    default = cli.default_callbacks
-    cli.default_callbacks = lambda *given, **named: [*default(*given, **named), Killer()]
+    default = training.default_callbacks
+    training.default_callbacks = lambda *given, **named: [*default(*given, **named), Killer()]
     sys.exit(main(sys.argv[1:]))

@@ -34,6 +34,7 @@ from visionkit.remembered import RemembersArguments
 from visionkit.resume import position_of
 from visionkit.sequences import ClipSamples, SequencedSamples
 from visionkit.types import Example, Sample
+from visionkit.wording import counted
 from visionkit.workers import init_worker, shorten_sockets
 
 log = logging.getLogger(__name__)
@@ -150,6 +151,10 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
             return SplitSummary(split, len(samples), classes=classes, unit=unit)
         return SplitSummary(split, len(samples))
 
+    def common_notes(self) -> Sequence[str]:
+        """What holds for all splits and is stated once below them; asked for after the summaries."""
+        return ()
+
     def files(self, split: Split) -> Sequence[str]:
         """Paths of the images of one split, to find those that are in two; none where its samples do not name them."""
         samples = self.samples(split)
@@ -211,7 +216,9 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         """
         summaries = [self.summary(split) for split in splits]  # read first: an error has no header before it
         lines = [line for summary in summaries for line in summary.lines()]
-        print("\n".join([f"data ({type(self).__name__}):", *lines]), flush=True)
+        print(
+            "\n".join([f"data ({type(self).__name__}):", *lines, *map("  {}".format, self.common_notes())]), flush=True
+        )
         for summary in summaries:
             if summary.split == "train":
                 warn_of_absent_classes(summary)
@@ -240,7 +247,7 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         rank, world = _rank_and_world()
         if not training and len(samples) < world:
             raise DataError(
-                f"{split}: {len(samples)} images cannot be shared by {world} processes; use fewer processes"
+                f"{split}: {counted(len(samples), 'image')} cannot be shared by {world} processes; use fewer processes"
             )
         if self.num_workers:
             shorten_sockets()

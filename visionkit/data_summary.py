@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from visionkit.wording import counted, plural
+
 log = logging.getLogger(__name__)
 
 _MOST_CLASSES = 20  # more are summed up
@@ -34,7 +36,7 @@ class CountedSamples(Protocol):
     """A sequence of samples that knows how often each class occurs without opening an image."""
 
     def counts(self, classes: Sequence[str]) -> tuple[dict[str, int], str]:
-        """Number of labels by class name, zeros included, and what they count: "images", "objects"."""
+        """Number of labels by class name, zeros included, and what they count: "image", "object"."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class SplitSummary:
         images: Number of images.
         source: Where the split comes from: a folder, a label file, "10 % of train".
         classes: Number of labels of each class by name, zeros included; None where they are not counted.
-        unit: What `classes` counts: "objects", "images", "people", "label maps".
+        unit: What `classes` counts, in the singular: "object", "image", "label".
         crowds: Number of crowd regions, which no metric counts.
         unlabeled: Number of images without a label.
         passed_over: Number of files or labels that are left out, by reason.
@@ -57,7 +59,7 @@ class SplitSummary:
     images: int
     source: str = ""
     classes: Mapping[str, int] | None = None
-    unit: str = "objects"
+    unit: str = "object"
     crowds: int = 0
     unlabeled: int = 0
     passed_over: Mapping[str, int] = field(default_factory=dict)
@@ -65,11 +67,11 @@ class SplitSummary:
 
     def lines(self) -> list[str]:
         """The summary as text: one line, then the classes and what was passed over, where there are any."""
-        parts = [_count(self.images, "images")]
-        if self.classes is not None and self.unit != "images":
-            parts.append(_count(sum(self.classes.values()), self.unit))
+        parts = [counted(self.images, "image")]
+        if self.classes is not None and self.unit != "image":
+            parts.append(counted(sum(self.classes.values()), self.unit))
         if self.crowds:
-            parts.append(_count(self.crowds, "crowd regions"))
+            parts.append(counted(self.crowds, "crowd region"))
         if self.unlabeled:
             parts.append(f"{self.unlabeled:,} without labels")
         out = [f"  {self.split:<6} {', '.join(parts)}{f'  ({self.source})' if self.source else ''}"]
@@ -77,7 +79,7 @@ class SplitSummary:
             shown = [f"{name} {number:,}" for name, number in self.classes.items()]
             if len(shown) > _MOST_CLASSES:
                 low, high = min(self.classes.values()), max(self.classes.values())
-                shown = [f"{len(shown)} with {low:,} to {high:,} {self.unit} each"]
+                shown = [f"{len(shown)} with {low:,} to {high:,} {plural(self.unit)} each"]
             out.append(f"         classes: {', '.join(shown)}")
         if self.passed_over:
             reasons = (f"{number:,} {reason}" for reason, number in self.passed_over.items())
@@ -93,7 +95,7 @@ def warn_of_absent_classes(summary: SplitSummary) -> None:
         log.warning(
             "%s: no %s of class %s, so the network cannot be trained on it",
             summary.source or summary.split,
-            summary.unit,
+            plural(summary.unit),
             named,
         )
 
@@ -115,8 +117,8 @@ def warn_of_shared_images(files: Mapping[Any, Sequence[str]]) -> set[Any]:
                 sharing |= {first, second}
                 pairs = [a if a == b else f"{a} = {b}" for a, b in same[:3]]
                 log.warning(
-                    "%s and %s share %d of %d images (%s%s), so they are not independent sets",
-                    *(first, second, len(same), len(files[second]), ", ".join(pairs)),
+                    "%s and %s share %d of %s (%s%s), so they are not independent sets",
+                    *(first, second, len(same), counted(len(files[second]), "image"), ", ".join(pairs)),
                     ", ..." if len(same) > len(pairs) else "",
                 )
     return sharing
@@ -180,7 +182,3 @@ def _beginning(path: str) -> str:
             return hashlib.blake2b(file.read(_HEAD), digest_size=16).hexdigest()
     except OSError:
         return path
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}"

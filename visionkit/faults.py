@@ -51,6 +51,21 @@ def as_fault(error: BaseException) -> VisionKitError | None:
     return None
 
 
+def lost_process(reason: str, seconds: float | None = None) -> EnvironmentFault:
+    """Another process of this training died or hangs.
+
+    Args:
+        reason: What the library below states.
+        seconds: After how many seconds a process counts as hung, where they are known.
+    """
+    waited = "the seconds of --rank_timeout" if seconds is None else f"{seconds:g} s (--rank_timeout)"
+    return EnvironmentFault(
+        f"another process of this training has ended, or has not responded for {waited}: read its own output, and go "
+        "on with the same command, --run DIR and --ckpt_path last; where one process alone needs longer than that, "
+        f"raise --rank_timeout ({reason[:200]})"
+    )
+
+
 def _of_process(kind: str, text: str) -> VisionKitError | None:
     """What a loader's worker, another rank or a device did to this process."""
     if found := re.search(r"DataLoader worker \(pid[^)]*\) (.*)", text):
@@ -65,10 +80,8 @@ def _of_process(kind: str, text: str) -> VisionKitError | None:
     if re.search(r"EADDRINUSE|address already in use", text):
         return EnvironmentFault(f"the port is in use by another process; give another --master-port: {text[:200]}")
     distributed = r"gloo|NCCL|Connection (closed|reset) by peer|Timed out waiting|TCPStore|ProcessGroup|rendezvous"
-    if kind.startswith("Dist") or re.search(distributed, text):
-        return EnvironmentFault(
-            f"another process of this training has ended or does not respond; its own output states why: {text[:200]}"
-        )
+    if kind.startswith("Dist") or re.search(rf"{distributed}|pair closure|monitoredBarrier|[Ww]atchdog caught", text):
+        return lost_process(text)
     if re.search(r"out of memory|can't allocate memory|not enough memory", text):
         return EnvironmentFault("out of memory; use smaller batches or images")
     if "device-side assert" not in text and (

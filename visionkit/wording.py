@@ -11,8 +11,8 @@ _IRREGULAR = {
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun in the right form: `1 face`, `0 fish`, `3 people`, `2 boxes`."""
-    return f"{number} {noun if number == 1 else plural(noun)}"
+    """A number with its noun in the right form: `1 face`, `0 fish`, `3 people`, `2,000 boxes`."""
+    return f"{number:,} {noun if number == 1 else plural(noun)}"
 
 
 def plural(noun: str) -> str:

@@ -18,6 +18,7 @@ from visionkit.predictions import Faces, Prediction
 from visionkit.predictor import Predictor
 from visionkit.renamed import stored_names
 from visionkit.tiling import MergeObjects, Plan, Views
+from visionkit.wording import counted
 
 _SERVED = ("input", "framing", "flip_tta", "embedding", "head", "backbone")
 
@@ -112,7 +113,8 @@ class FaceChain(Predictor):
                 f"{number}: {', '.join(f'{v:.0f}' for v in box)}" for number, box in enumerate(faces.boxes, 1)
             )
             raise DataError(
-                f"{name}: {len(faces)} faces ({boxes}); state which one is meant with --face N, 1 being the largest"
+                f"{name}: {counted(len(faces), 'face')} ({boxes}); state which one is meant with --face N, 1 being the "
+                "largest"
             )
         number = (face or 1) - 1
         if not crop and faces.scores[number] < NO_FACE:

@@ -161,4 +161,4 @@ def test_summary_counts_several_labels_per_image(tmp_path: Path) -> None:
         image(tmp_path / f"{k}.png", k)
     (tmp_path / "t.csv").write_text("path,cat,dog\n0.png,1,1\n1.png,0,1\n2.png,0,0\n")
     data = CsvData(str(tmp_path / "t.csv"), val_fraction=0)
-    assert data.summary("train").classes == {"cat": 1, "dog": 2} and data.summary("train").unit == "labels"
+    assert data.summary("train").classes == {"cat": 1, "dog": 2} and data.summary("train").unit == "label"

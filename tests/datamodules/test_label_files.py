@@ -124,11 +124,12 @@ def test_masks_of_0_and_255_are_two_classes_and_it_is_said(
             image.save(tmp_path / f"label_maps/train/{k}.png")
     read = data(tmp_path)
     assert np.array_equal(maps(read)[0], mask // 255)
-    for one in (read, data(tmp_path)):
-        one.report(["train"])
+    for one in (data(tmp_path, val_fraction=0.34), data(tmp_path, val_fraction=0.34)):
+        one.report(["train", "val"])
         message = capsys.readouterr().out
-        assert "classes: ground 3, square 3" in message
+        assert "classes: ground 2, square 2" in message and "val    1 image " in message
         assert message.index("data (LabelMapData)") < message.index("0 is 'ground' and 255 is 'square', not ignored")
+        assert message.count("0 is 'ground'") == 1
 
 
 @pytest.mark.parametrize("values", [(0, 255, 0), (0, 1, 0), (0, 1, 255)])
@@ -148,6 +149,10 @@ def test_values_that_nobody_named_are_listed_and_a_missing_folder_is_said(tmp_pa
         data(tmp_path, classes=None)
     with pytest.raises(DataError, match=r"masks/train: no such folder of label files; --data.labels states where"):
         data(tmp_path, classes=None, labels="masks/{split}")
+    (tmp_path / "label_maps").rename(tmp_path / "masks")
+    (tmp_path / "images").rename(tmp_path / "photos")
+    with pytest.raises(DataError, match=r"--data\.labels .*--data\.images .*folders there: masks/, photos/$"):
+        data(tmp_path, classes=None)
 
 
 def test_255_stays_ignored_where_other_labels_are_there_or_it_is_asked_for(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +19,7 @@ import yaml
 
 from tests.kill_resume import start
 from tests.real_data import ROOT
+from visionkit.callbacks import agreement
 from visionkit.checkpoint import describe
 
 
@@ -160,19 +164,61 @@ def test_the_batch_script_goes_on_and_asks_for_the_queue_only_after_143(status: 
         assert (tmp_path / "scontrol").read_text().strip() == "requeue 17"
 
 
+_TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+_OPTIONS = (
+    "-c classification -c scenes -c ddp --trainer.accelerator cpu --trainer.devices 2 --report false "
+    "--trainer.precision 32-true --model.backbone test_resnet --model.input.size [64,64] --data.count 64 "
+    "--data.batch_size 4 --data.eval_count 8 --trainer.max_epochs 1 --checkpoint_every 1"
+)
+_TWO_RANKS = ["tests.killed_rank", "fit", *_OPTIONS.split()]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("launcher", [[sys.executable, "-m"], [*_TORCHRUN, "-m", "--"]], ids=["lightning", "torchrun"])
+def test_a_rank_that_hangs_ends_the_training_with_one_line(launcher: list[str], tmp_path: Path) -> None:
+    command = [*launcher, *_TWO_RANKS, "--rank_timeout", "40", "--run", str(tmp_path)]
+    environment = {**os.environ, "HUNG": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    status = (
+        int(re.findall(r"rank +: 0 .*\n +exitcode +: (\d+)", done.stderr)[0]) if "--" in launcher else done.returncode
+    )
+    assert status == 5, done.stderr
+    errors = [line for line in done.stderr.splitlines() if "error: " in line]
+    assert len(errors) == 1 and "raise --rank_timeout" in errors[0] and "--ckpt_path last" in errors[0], done.stderr
+    assert describe(tmp_path / "checkpoints" / "last.ckpt")["step"] == 3
+
+
+def test_a_process_that_hangs_is_ended_after_the_main_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning's observer, which would kill the main process, is released; nothing that was started stays behind."""
+    leave: list[tuple[Any, list[Any]]] = []
+    monkeypatch.setattr(agreement.atexit, "register", lambda function, children: leave.append((function, children)))
+    monkeypatch.setattr(agreement, "_PATIENCE", 0.1)
+    children = [subprocess.Popen(["sleep", "60"]), subprocess.Popen(["true"])]
+    end = threading.Event()
+    observer = threading.Thread(target=end.wait, name="child-process-observer")
+    observer._child_processes = children  # type: ignore[attr-defined]
+    observer.start()
+    try:
+        agreement.release_observer()
+        agreement.release_observer()
+    finally:
+        end.set()
+        observer.join()
+    assert observer._child_processes == [] and len(leave) == 1  # type: ignore[attr-defined]
+    leave[0][0](leave[0][1])
+    assert [child.wait(5) for child in children] == [-signal.SIGKILL, 0]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_rank_killed_three_times_and_restarted_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    options = "-c classification -c scenes -c ddp --trainer.accelerator cpu --trainer.devices 2 --report false "
-    options += "--trainer.precision 32-true --model.backbone test_resnet --model.input.size [64,64] --data.count 64 "
-    options += "--data.batch_size 4 --data.eval_count 8 --trainer.max_epochs 1 --checkpoint_every 1 --ckpt_path last"
     state = []
     for name, more in (("whole", {}), ("killed", {"KILLED": "1"})):
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        command += ["--max-restarts", "3", "--", str(ROOT / "tests" / "killed_rank.py"), "fit", *options.split()]
+        command = [*_TORCHRUN, "--max-restarts", "3", "-m", "--", *_TWO_RANKS, "--ckpt_path", "last"]
         environment = {**os.environ, **more, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         done = subprocess.run(
-            [*command, "--run", str(tmp_path / name)], env=environment, capture_output=True, text=True
+            [*command, "--run", str(tmp_path / name)], cwd=ROOT, env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stderr.count("exitcode: -9") == (3 if more else 0)

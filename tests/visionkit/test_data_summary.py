@@ -18,8 +18,10 @@ def test_one_line_per_split_with_what_was_passed_over() -> None:
         "         classes: red 700, green 0",
         "         passed over: 4 hidden",
     ]
-    many = SplitSummary("val", 5, classes={str(k): k for k in range(100)}, unit="images")
+    many = SplitSummary("val", 5, classes={str(k): k for k in range(100)}, unit="image")
     assert many.lines() == ["  val    5 images", "         classes: 100 with 0 to 99 images each"]
+    one = SplitSummary("val", 1, "b", {"red": 1}, crowds=1)
+    assert one.lines() == ["  val    1 image, 1 object, 1 crowd region  (b)", "         classes: red 1"]
 
 
 def test_a_class_that_never_occurs_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:

@@ -34,6 +34,8 @@ class AcceleratorError(RuntimeError):
         (RuntimeError("unable to open shared memory object </torch_1> in read-write mode"), 5, "shared memory"),
         (RuntimeError("[../gloo/transport/tcp/pair.cc:547] Connection closed by peer [::1]:9"), 5, "another process"),
         (RuntimeError("NCCL communicator was aborted on rank 1."), 5, "another process"),
+        (RuntimeError("Application timeout caused pair closure"), 5, "raise --rank_timeout"),
+        (RuntimeError("Watchdog caught collective operation timeout: WorkNCCL(SeqNum=9)"), 5, "--ckpt_path last"),
         (DistNetworkError("The client socket has timed out after 60000ms"), 5, "another process"),
         (DistNetworkError("The server socket has failed to listen (EADDRINUSE)"), 5, "--master-port"),
         (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), 5, "smaller"),

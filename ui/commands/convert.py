@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ui.paths import check_exists, check_new_folder
 from visionkit.errors import UsageError
+from visionkit.wording import counted
 
 SUMMARY = "write a data set of boxes, masks or keypoints in another format"
 
@@ -65,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
     data.report(data.splits())
     result = convert(data, out, args.to)
     fractions = ", ".join(f"{number} {split}" for split, number in result.images.items())
-    print(f"{sum(result.images.values())} images ({fractions}) with {result.objects} objects: {args.out}")
+    images, objects = counted(sum(result.images.values()), "image"), counted(result.objects, "object")
+    print(f"{images} ({fractions}) with {objects}: {args.out}")
     for line in result.losses.lines():
         print(f"visionkit: {line}", file=sys.stderr)
     return 0

@@ -33,6 +33,7 @@ from ui.prediction_records import RECORDS, cannot_write, records_of
 from ui.prediction_report import DRAWN, Report, show_progress
 from visionkit.errors import DataError, UsageError
 from visionkit.model_files import check_model
+from visionkit.wording import counted
 
 if TYPE_CHECKING:
     from visionkit.camera import CameraIntrinsics
@@ -218,7 +219,7 @@ def run(args: argparse.Namespace) -> int:
                 _draw(out / DRAWN / names[path], image, prediction)
     for predictor in predictors:
         if outside := getattr(predictor, "outside", 0):
-            print(f"visionkit: {outside} boxes lie outside their images and were left out", file=sys.stderr)
+            print(f"visionkit: {counted(outside, 'box')} outside of the image left out", file=sys.stderr)
     if coco is not None:
         try:
             coco.write()

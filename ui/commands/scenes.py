@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from ui.paths import check_new_folder
+from visionkit.wording import counted
 
 SUMMARY = "write a drawn data set with labels for every task"
 
@@ -54,5 +55,7 @@ def run(args: argparse.Namespace) -> int:
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     fractions = ", ".join(f"{number} {split}" for split, number in numbers.items())
-    print(f"{sum(numbers.values())} scenes in {args.out} ({fractions}); what is where: {args.out}/README.txt")
+    print(
+        f"{counted(sum(numbers.values()), 'scene')} in {args.out} ({fractions}); what is where: {args.out}/README.txt"
+    )
     return 0

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionkit.errors import EnvironmentFault, UsageError
+from visionkit.wording import counted
 
 if TYPE_CHECKING:
     from visionkit.skeleton import Skeleton
@@ -57,7 +58,8 @@ def run(args: argparse.Namespace) -> int:
         out.write_text(skeleton_yaml(skeleton), encoding="utf-8")
     except OSError as error:
         raise EnvironmentFault(f"--out {out}: cannot be written ({error.strerror})") from error
-    print(f"{out}: {len(skeleton)} keypoints, {len(skeleton.flip_pairs)} flip pairs, {len(skeleton.edges)} edges")
+    keypoints, pairs = counted(len(skeleton), "keypoint"), counted(len(skeleton.flip_pairs), "flip pair")
+    print(f"{out}: {keypoints}, {pairs}, {counted(len(skeleton.edges), 'edge')}")
     return 0
 
 

@@ -15,6 +15,7 @@ from visionkit.errors import DataError
 from visionkit.families.detection.coco_eval import COUNTED, Flat, box_pairs, evaluate, mask_pairs
 from visionkit.masks import Rle, encode_polygons, mask_areas, mask_boxes
 from visionkit.text_files import flag, read_json, shown
+from visionkit.wording import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,8 +131,9 @@ def measure_objects(labels: Path, results: Path, masks: bool, most: int = COUNTE
     sizes = "" if not masks else ", of an unmatched prediction by its bbox where the results have one, as pycocotools"
     protocol = (
         f"COCO AP/AR of {what} (IoU .50:.05:.95, 101 recall points, at most {most} an image and class, crowds left "
-        f"out, small, medium and large by the annotation's area in file pixels{sizes}); {len(files.truth.images)} "
-        f"images, {len(true)} objects, {len(found)} predictions; -1 where there is nothing to measure"
+        f"out, small, medium and large by the annotation's area in file pixels{sizes}); "
+        f"{counted(len(files.truth.images), 'image')}, {counted(len(true), 'object')}, "
+        f"{counted(len(found), 'prediction')}; -1 where there is nothing to measure"
     )
     return Measured(scores.numbers(), protocol, {"per class": rows}, notes=files.notes)
 

@@ -21,6 +21,7 @@ from ui.server.job_queue import JobQueue
 from ui.views.base import drawing, drawing_component
 from ui.views.faces import COLUMNS, rows
 from visionkit.errors import CheckpointError, DataError, EnvironmentFault, UsageError, VisionKitError
+from visionkit.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -174,7 +175,7 @@ class People:
         self._source(upload)
         point = operating_point(card_curve(self.model.card), far)
         faces, pixels = self.name(upload, crop, point.threshold)
-        attempt = f"{len(faces)} face{'' if len(faces) == 1 else 's'} · {point.message}"
+        attempt = f"{counted(len(faces), 'face')} · {point.message}"
         return drawing(faces, pixels), rows(faces), strings.plain(attempt)
 
     def verify(self, first: Upload | None, second: Upload | None, crop: bool, far: float) -> str:
@@ -213,7 +214,7 @@ class People:
         from tasks.face_recognition.gallery import Gallery
 
         count = Gallery(self.folder).remove(name)
-        return f"{strings.plain(name)} is forgotten; {count} embedding{'' if count == 1 else 's'} overwritten."
+        return f"{strings.plain(name)} is forgotten; {counted(count, 'embedding')} overwritten."
 
 
 def build(context: Context) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import subprocess
+import sys
 import threading
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +15,10 @@ import torch
 import torch.distributed as dist
 from lightning import Trainer
 
-from visionkit.errors import EnvironmentFault
+from visionkit.faults import lost_process
+
+_PATIENCE = 30.0
+"""Seconds that processes which the main one started have to end after it."""
 
 
 class Agreement:
@@ -57,11 +64,8 @@ class Agreement:
         try:
             work.wait()
         except RuntimeError as error:
-            seconds = self._timeout.total_seconds()
-            raise EnvironmentFault(
-                f"another process of this training has ended, or has not responded for {seconds:g} s (--rank_timeout): "
-                f"its own output states why ({str(error).strip().splitlines()[0][:120]})"
-            ) from error
+            reason = str(error).strip().splitlines()[0]
+            raise lost_process(reason, self._timeout.total_seconds()) from error
         return int(flag)
 
     def close(self) -> None:
@@ -73,7 +77,22 @@ class Agreement:
 
 
 def release_observer() -> None:
-    """Lightning kills the main process when a child ends with a status; here all of them do, on purpose."""
+    """The main process ends by itself, with its own line and status, after the processes that it started.
+
+    Lightning would kill it when one of them ends with a status. One that hangs is killed in the end.
+    """
     for thread in threading.enumerate():
-        if thread.name == "child-process-observer":
+        if thread.name == "child-process-observer" and (children := thread._child_processes):  # type: ignore[attr-defined]
             thread._child_processes = []  # type: ignore[attr-defined]
+            atexit.register(_await, children)
+
+
+def _await(children: list[subprocess.Popen[bytes]]) -> None:
+    """Waits for processes, and kills those that do not end."""
+    end = time.monotonic() + _PATIENCE
+    for child in children:
+        try:
+            child.wait(max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            print(f"visionkit: killed the process {child.pid} of this training, which does not end", file=sys.stderr)
+            child.kill()

@@ -8,6 +8,8 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from visionkit.wording import counted
+
 FEW_STEPS = 10
 
 
@@ -26,8 +28,10 @@ class Hints(Callback):
         assert isinstance(size, int) and isinstance(sampler, Sized)
         images = len(sampler)  # of this process, as the batch size
         rest = images - steps * size if loader.drop_last else 0
-        left_out = f" and leaves {rest} of {images} images out (--data.drop_last false takes them)" if rest else ""
+        left_out = (
+            f" and leaves {rest} of {counted(images, 'image')} out (--data.drop_last false takes them)" if rest else ""
+        )
         smaller = max(2, images // FEW_STEPS)  # batch norm needs two
         advice = f"; --data.batch_size {smaller} gives {images // smaller}" if smaller < size else ""
-        unit = "step" if steps == 1 else "steps"
-        print(f"an epoch has only {steps} {unit} of {min(size, images)} images{left_out}{advice}", file=sys.stderr)
+        an_epoch = f"{counted(steps, 'step')} of {counted(min(size, images), 'image')}"
+        print(f"an epoch has only {an_epoch}{left_out}{advice}", file=sys.stderr)

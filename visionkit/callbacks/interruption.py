@@ -104,6 +104,7 @@ class Interruption(Callback):
         self._unlisten()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        release_observer()
         self._unlisten()
 
     def _unlisten(self) -> None:

@@ -15,6 +15,7 @@ from lightning import Trainer
 from visionkit.atomic import atomic_file
 from visionkit.loggers.content import readable_config
 from visionkit.task import VisionTask
+from visionkit.wording import counted
 
 SUMMARY = "summary.json"
 _PACKAGES = ("visionkit", "torch", "torchvision", "timm", "lightning")
@@ -38,21 +39,23 @@ def data_text(trainer: Trainer, config: Mapping[str, Any] | None) -> str:
     name = str(message.pop("class", "") or (type(module).__name__ if module is not None else "loaders of the caller"))
     places = [f"{key} {value}" for key, value in message.items() if isinstance(value, str) and Path(value).exists()]
     loaders: dict[str, Any] = {"training": trainer.train_dataloader, "validation": trainer.val_dataloaders}
-    counts = [f"{len(each.dataset):,} {split} images" for split, each in loaders.items() if hasattr(each, "dataset")]
+    counts = [
+        counted(len(each.dataset), f"{split} image") for split, each in loaders.items() if hasattr(each, "dataset")
+    ]
     return "; ".join(part for part in (" ".join([name, *places]), ", ".join(counts)) if part)
 
 
 def training_text(trainer: Trainer) -> str:
     """How long it was trained and on what, in one line."""
     batch = getattr(trainer.train_dataloader, "batch_size", None)
-    size = f" of {batch} images" if batch else ""
+    size = f" of {counted(batch, 'image')}" if batch else ""
     world = trainer.world_size
     device = trainer.strategy.root_device.type
     progress: Any = trainer.fit_loop.epoch_progress.current
     epochs, steps = progress.started, trainer.global_step
     return (
-        f"{steps:,} step{'' if steps == 1 else 's'}{size}{f' on each of {world} processes' if world > 1 else ''}, "
-        f"{epochs} epoch{'' if epochs == 1 else 's'}, on {device}"
+        f"{counted(steps, 'step')}{size}{f' on each of {world} processes' if world > 1 else ''}, "
+        f"{counted(epochs, 'epoch')}, on {device}"
     )
 
 
