@@ -111,6 +111,9 @@ def test_two_forms_of_one_name_are_one_person(bundle: Path, faces: list[str], tm
     capsys.readouterr()
     assert main(["gallery", "list", people, "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == []
+    assert main(["gallery", "identify", people, faces[0], *model]) == 0
+    said = message(capsys)
+    assert ": nobody known\n" in said and "nan" not in said and "nobody is enrolled; enrol people with: " in said
 
 
 def test_a_gallery_that_holds_both_forms_becomes_one_person_and_forgets_both(

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -201,11 +202,14 @@ def _identify(args: argparse.Namespace) -> int:
             similarities = faces.similarities if faces.similarities is not None else ()
             print(f"{image}: {counted(len(faces), 'face')}")
             for box, name, similarity in zip(faces.boxes, faces.names, similarities, strict=True):
-                print(f"  {', '.join(f'{v:.0f}' for v in box)}: {name or 'nobody known'} ({similarity:.3f})")
+                alike = "" if math.isnan(similarity) else f" ({similarity:.3f})"
+                print(f"  {', '.join(f'{v:.0f}' for v in box)}: {name or 'nobody known'}{alike}")
         if args.draw:
             _draw(Path(args.draw), image, faces)
-    if not args.json:
+    if not args.json and len(gallery):
         print(f"known from similarity {point.threshold:.3f} on ({point.message})")
+    elif not args.json:
+        print(f"{folder}: nobody is enrolled; enrol people with: visionkit gallery enrol {folder} IMAGE --name NAME")
     return DataError.status if skipped else 0
 
 
