@@ -116,7 +116,7 @@ def list_files(
 
 
 def find_images(source: str | os.PathLike[str]) -> list[Path]:
-    """Lists the images that a file, a folder (searched deeply) or a glob names, sorted.
+    """Lists the images that a file, a folder (with all sub-folders) or a glob names, sorted.
 
     Raises:
         DataError: Nothing there, or a folder without an image.

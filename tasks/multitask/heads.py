@@ -35,7 +35,7 @@ class Head:
             ...).
         weight: Weight of its losses in the sum, before any balancing; 0 leaves them out.
         optim: Settings in which its training differs: `lr`, `weight_decay`, `schedule`, `warmup`, `final_lr_scale`.
-        freeze: Its weights and statistics stay bit for bit what they are; its losses still teach the backbone.
+        freeze: Its weights and statistics stay bit for bit what they are; its losses still train the backbone.
     """
 
     task: str

@@ -1,4 +1,4 @@
-"""Predicts on images: files, folders (searched deeply) or patterns.
+"""Predicts on images: files, folders (with all sub-folders) or patterns.
 
 MODEL is a .ckpt, a bundle folder or a public name (timm:resnet50). With --out, DIR/predictions.jsonl gets one record
 per image, {"source", "size": [height, width], "prediction"}; without it the records go to the standard output.
@@ -9,8 +9,8 @@ is then 3.
   visionkit predict runs/flowers/checkpoints/last.ckpt photos --out results --draw
   visionkit predict timm:resnet50 photo.jpg --top 3
 
-A model of poses that processes one person per crop takes the crops from a detector or from a file; without either, an
-image is one person.
+A pose model that takes one person per crop gets the crops from a detector or from a file of boxes; without either, the
+whole image is taken as one person.
 
   visionkit predict POSE_MODEL photos --detector DETECTION_MODEL --out results --draw
 """
@@ -52,11 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", metavar="MODEL", help="checkpoint (.ckpt), bundle folder, or public name such as timm:resnet50"
     )
-    parser.add_argument("sources", metavar="SOURCE", nargs="*", help="image files, folders (searched deeply), patterns")
+    parser.add_argument(
+        "sources", metavar="SOURCE", nargs="*", help="image files, folders (with all sub-folders) or patterns"
+    )
     parser.add_argument(
         "--out",
         metavar="DIR",
-        help=f"folder for the results: {RECORDS} and files of predictions (default: records go to standard output)",
+        help=f"folder for {RECORDS} and the files of predictions (default: print the records to standard output)",
     )
     parser.add_argument(
         "--draw", action="store_true", help=f"also draw the predictions on the images, into DIR/{DRAWN}/; needs --out"
@@ -75,7 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine",
         default="torch",
         choices=ENGINES,
-        help="runtime of the network; all but torch need a bundle with an exported graph (default: %(default)s)",
+        help="what runs the network: PyTorch, ONNX Runtime (onnx-int8: in 8 bit) or OpenVINO; all but torch need a "
+        "bundle with an exported graph (default: %(default)s)",
     )
     parser.add_argument(
         "--set",
@@ -83,7 +86,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help="option of the task, such as score_threshold=0.3; repeatable (a wrong name lists the options of the task)",
+        help="set an option of the prediction, such as score_threshold=0.3; repeatable; a wrong name lists those "
+        "that the model has",
     )
     several = parser.add_argument_group("for models with several inputs (stereo, optical flow, change)")
     several.add_argument(
@@ -92,35 +96,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=PATH",
         action="append",
         default=[],
-        help="folder or image of a further input, paired with SOURCE by file name; repeatable",
+        help="image or folder for a further input of the model; files of a folder are paired with SOURCE by name; "
+        "repeatable",
     )
-    several.add_argument("--pairs", metavar="FILE", help="csv file with one column per input, in place of SOURCE")
+    several.add_argument(
+        "--pairs",
+        metavar="FILE",
+        help="csv file with one row per prediction and one column per input, in place of SOURCE",
+    )
     classes = parser.add_argument_group("for classification")
     classes.add_argument(
         "--top",
         type=int,
         metavar="K",
-        help="number of classes to show and record, most probable first (default: show 3, record all)",
+        help="number of classes to print and to record, most probable first (default: print 3, record all)",
     )
     poses = parser.add_argument_group("for pose models that take one person per crop")
     poses.add_argument("--detector", metavar="MODEL", help="detection model that finds the people to crop")
     poses.add_argument(
-        "--boxes", metavar="FILE", help="boxes to crop: predictions.jsonl of a detector, or json of boxes by image"
+        "--boxes",
+        metavar="FILE",
+        help="file with the boxes to crop: predictions.jsonl of a detector, or json with a list of boxes per "
+        "image name",
     )
     poses.add_argument(
-        "--subject", metavar="CLASS", help="class of the detector to crop (default: the class of the pose model)"
+        "--subject",
+        metavar="CLASS",
+        help="class of the detector whose boxes are cropped (default: the one that the pose model was trained on)",
     )
     poses.add_argument(
-        "--box-score", type=float, default=0.3, metavar="S", help="lowest score of a box to crop (default: %(default)s)"
+        "--box-score",
+        type=float,
+        default=0.3,
+        metavar="S",
+        help="leave out boxes that score less (default: %(default)s)",
     )
     poses.add_argument(
-        "--flip-tta", action="store_true", help="test-time augmentation: average over the crop and its flip"
+        "--flip-tta",
+        action="store_true",
+        help="also run on the horizontally flipped crop and average the two (test-time augmentation)",
     )
     depth = parser.add_argument_group("for metric depth")
     depth.add_argument(
         "--camera",
         metavar="K",
-        help="also write colored point clouds (.ply): fx,fy,cx,cy in pixels, or a file with them or a 3x3 matrix",
+        help="also write colored point clouds (.ply); K is fx,fy,cx,cy of the camera in pixels, or a file with these "
+        "or with the 3x3 matrix",
     )
     objects = parser.add_argument_group("for detection and instance segmentation")
     objects.add_argument(
@@ -130,7 +151,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--coco-results", action="store_true", help="also write DIR/coco_results.json in COCO's results format"
     )
     objects.add_argument(
-        "--coco-labels", metavar="FILE", help="COCO annotation file whose image and category ids the results use"
+        "--coco-labels",
+        metavar="FILE",
+        help="COCO annotation file from which --coco-results takes the ids of images and categories",
     )
 
 

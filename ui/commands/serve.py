@@ -37,7 +37,9 @@ SUMMARY = "open the web demo"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what this verb takes."""
-    parser.add_argument("--models", metavar="DIR", help="folder of your own bundles and checkpoints, searched deeply")
+    parser.add_argument(
+        "--models", metavar="DIR", help="folder of your own bundles and checkpoints; sub-folders are searched too"
+    )
     parser.add_argument("--gallery", metavar="DIR", help="keep the people who are enrolled on the page in this gallery")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine alone)")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (%(default)s); 0 takes a free one")

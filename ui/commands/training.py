@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 SUMMARIES = {
-    "fit": "train a model, or go on with a stopped run",
+    "fit": "train a model, or continue a stopped run",
     "validate": "measure a model on the validation split",
     "test": "measure a model on the test split",
 }
@@ -26,41 +26,39 @@ class Option(NamedTuple):
 
 
 _WHAT = (
-    Option("-c", "FILE", "a yaml file, or a shipped one by name (classification); later ones win, flags win over all"),
-    Option("--model", "CLASS", "the task, by its short name: ClassificationTask"),
-    Option("--model.backbone", "NAME", "any timm model or classic network (visionkit models PATTERN lists them)"),
-    Option("--model.pretrained", "true|false", "start from public weights"),
-    Option("--model.input.size", "[H,W]", "what the network takes, in pixels"),
-    Option("--data", "CLASS", "the reader of the images and labels, by its short name"),
-    Option("--data.batch_size", "N", "images per step"),
-    Option("--data.num_workers", "N", "processes that read images; the result is the same for any number"),
+    Option("-c", "FILE", "yaml configuration or name of a shipped one (classification); later ones win"),
+    Option("--model", "CLASS", "class of the task, such as ClassificationTask; --model.help CLASS explains it"),
+    Option("--model.backbone", "NAME", "any timm model or classic network; `visionkit models PATTERN` lists them"),
+    Option("--model.pretrained", "true|false", "start the backbone from its public weights (default: false)"),
+    Option("--model.input.size", "[H,W]", "height and width, in pixels, of the images that the network is given"),
+    Option("--data", "CLASS", "class that reads the data, such as FolderData; --data.help CLASS explains it"),
+    Option("--data.batch_size", "N", "images per step and process"),
+    Option("--data.num_workers", "N", "processes that read images (default: 0); any number gives the same result"),
 )
 _MACHINE = (
-    Option("--trainer.accelerator", "auto|cpu|gpu", "what to compute on"),
-    Option("--trainer.devices", "N", "number of devices"),
-    Option("--trainer.precision", "32|bf16-mixed", "arithmetic of training; bf16-mixed takes less memory"),
+    Option("--trainer.accelerator", "auto|cpu|gpu", "device to compute on (default: auto, a GPU where there is one)"),
+    Option("--trainer.devices", "N", "number of devices to use (default: all that there are; one CPU)"),
+    Option("--trainer.precision", "32-true|bf16-mixed", "number format of training; bf16-mixed takes less memory"),
 )
 _FIT = (
-    Option("--model.optim.lr", "X", "learning rate"),
-    Option("--model.optim.freeze", "backbone", "train the head alone (linear probe)"),
-    Option("--trainer.max_epochs", "N", "epochs of training (30)"),
-    Option("--run", "DIR", "folder of the run (runs/<task>-<time>)"),
-    Option("--ckpt_path", "last|best|FILE", "go on from a checkpoint; `last` is the newest whole one of --run"),
-    Option("--init_from", "MODEL", "begin a new run from the weights of a trained model; --model is then that model's"),
-    Option("--ema", "DECAY", "moving average of the weights, such as 0.999; 0 is off"),
-    Option("--checkpoint_every", "N", "also save every N steps"),
-    Option("--seed_everything", "N", "random seed; equal seeds give equal runs"),
-    Option("--print_config", "", "print the whole configuration and end"),
+    Option("--model.optim.lr", "X", "highest learning rate of the schedule"),
+    Option("--model.optim.freeze", "backbone", "train the head alone and keep the backbone as it is (linear probe)"),
+    Option("--trainer.max_epochs", "N", "number of passes through the training images (default: 30)"),
+    Option("--run", "DIR", "folder that everything is written to (default: runs/<task>-<time>)"),
+    Option("--ckpt_path", "last|best|FILE", "continue a stopped run from its last or best checkpoint, or from a file"),
+    Option("--init_from", "MODEL", "begin a new run with the task and the weights of a trained model"),
+    Option("--ema", "DECAY", "use a moving average of the weights, such as 0.999 (default: 0, off)"),
+    Option("--checkpoint_every", "N", "save a checkpoint every N steps, besides at the end of each epoch"),
+    Option("--seed_everything", "N", "random seed (default: 0); the same seed gives the same run"),
+    Option("--print_config", "", "print the complete configuration and exit without training"),
 )
 _MEASURE = (
-    Option(
-        "--ckpt_path", "MODEL", "a run, a .ckpt, a bundle folder or a public name (timm:resnet50); best|last of --run"
-    ),
-    Option("--results", "FILE", "write the metrics, their protocol and tables as json"),
+    Option("--ckpt_path", "MODEL", "model to measure: a run, .ckpt, bundle or public name; best|last of --run"),
+    Option("--results", "FILE", "also write the metrics, their protocol and the tables to this json file"),
 )
 _GENERAL = (
-    Option("--help-all", "", "every option of every class; takes seconds"),
-    Option("--debug", "", "show the traceback of an error"),
+    Option("--help-all", "", "list every option of every class; takes some seconds"),
+    Option("--debug", "", "show the Python traceback of an error"),
 )
 OPTIONS = {
     "fit": (*_WHAT, *_FIT, *_MACHINE, *_GENERAL),
@@ -91,7 +89,7 @@ def page(verb: str) -> str:
             f"usage: visionkit {verb} [-c FILE]... [OPTIONS]",
             "",
             f"{SUMMARIES[verb][0].upper()}{SUMMARIES[verb][1:]}.",
-            "Every argument of the task, the data and the trainer is an option.",
+            "Every argument of the task, the data and the trainer is an option; options override the files of -c.",
             "",
             *(f"  {left:<{width}}{meaning}" for left, meaning in rows),
             "",
