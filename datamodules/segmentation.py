@@ -50,19 +50,32 @@ class LabeledFiles:
 
 
 class _PairedData(VisionDataModule):
-    """Images with label files beside them; a subclass lists the pairs of each split."""
+    """Images with label files beside them; a subclass lists the pairs of each split.
+
+    Args:
+        root: The folder that both are in.
+        ignore: Values of the label files that mean nothing, besides 255.
+        cache_mb: Decoded images are kept in memory where all of a split fit into this many MiB; 0 keeps none.
+        edge_weight: Height of U-Net's border map: pixels of the background between two near objects count so much more.
+        edge_width: Its width in pixels (sigma).
+        small_objects: Exponent by which objects smaller than the average count more; 0 is off, 1 makes every object of
+            an image count alike.
+        background: Label between objects, for both; None where there is none.
+        augment: Changes training samples.
+        **base: See `VisionDataModule`.
+    """
 
     def __init__(
         self,
         root: str,
         *,
-        ignore: Sequence[int],
-        cache_mb: int,
-        edge_weight: float,
-        edge_width: float,
-        small_objects: float,
-        background: int | None,
-        augment: Augmentation | None,
+        ignore: Sequence[int] = (),
+        cache_mb: int = 512,
+        edge_weight: float = 0.0,
+        edge_width: float = 5.0,
+        small_objects: float = 0.0,
+        background: int | None = 0,
+        augment: Augmentation | None = None,
         **base: Any,
     ) -> None:
         super().__init__(augment=augment, **base)
@@ -138,7 +151,6 @@ class LabelMapData(_PairedData, SplittingData):
         images: Folder of the images of a split below it. `{split}` stands for train, val and test, whichever word the
             folders have for them (`valid`, `testing`); without it, one folder whose images are split by fraction.
         labels: Folder of the label files, in the same way.
-        ignore: Values of the label files that mean nothing, besides 255.
         colors: For label files in color, their table: a line `r g b name` each.
         values: Value, or list of values, of each class in the label files, where these are not 0, 1, 2, ...:
             `{background: 0, road: 255}`.
@@ -147,15 +159,9 @@ class LabelMapData(_PairedData, SplittingData):
         label_names: How the label files are called: `*_mask`, `*_mask.png`, `*.png`.
         lossy_labels: `refuse` label files in JPEG, whose compression changes the values, or take the `nearest` value of
             each pixel; that needs values that lie far apart, such as 0 and 255.
-        cache_mb: Decoded images are kept in memory where all of a split fit into this many MiB; 0 keeps none.
-        edge_weight: Height of U-Net's border map: pixels of the background between two near objects count so much more.
-        edge_width: Its width in pixels (sigma).
-        small_objects: Exponent by which objects smaller than the average count more; 0 is off, 1 makes every object of
-            an image count alike.
-        background: Label between objects, for both; None where there is none.
-        augment: Changes training samples.
-        **base: See `SplittingData`. `classes` left out are read from `values`, from the table of colors, or from
-            `classes.txt`, one name per line, in the folder of labels or above it.
+        **base: Arguments of all readers of label files (`ignore`, `edge_weight`, ...) and of `SplittingData`. `classes`
+            left out are read from `values`, from the table of colors, or from `classes.txt`, one name per line, in the
+            folder of labels or above it.
 
     Example:
         >>> data = LabelMapData("camvid", images="{split}", labels="{split}annot", classes=["sky", "road"], ignore=[11])
@@ -167,32 +173,15 @@ class LabelMapData(_PairedData, SplittingData):
         *,
         images: str = _IMAGES,
         labels: str = "label_maps/{split}",
-        ignore: Sequence[int] = (),
         colors: str | None = None,
         values: dict[str, int | list[int]] | None = None,
         label_offset: int = 0,
         image_names: str = "*",
         label_names: str = "*",
         lossy_labels: LossyLabels = "refuse",
-        cache_mb: int = 512,
-        edge_weight: float = 0.0,
-        edge_width: float = 5.0,
-        small_objects: float = 0.0,
-        background: int | None = 0,
-        augment: Augmentation | None = None,
         **base: Any,
     ) -> None:
-        super().__init__(
-            root,
-            ignore=ignore,
-            cache_mb=cache_mb,
-            edge_weight=edge_weight,
-            edge_width=edge_width,
-            small_objects=small_objects,
-            background=background,
-            augment=augment,
-            **base,
-        )
+        super().__init__(root, **base)
         self.images, self.labels = images, labels
         self.image_names = NamePattern(image_names, "data.image_names")
         self.label_names = NamePattern(label_names, "data.label_names")
@@ -302,39 +291,11 @@ class VocSegmentationData(_PairedData):
     Args:
         root: The folder `VOC2012`, or whichever holds these.
         train_list: Name of the list that is trained on, such as `trainaug` where it was added.
-        ignore: Values that mean nothing, besides 255.
-        cache_mb: See `LabelMapData`.
-        edge_weight: See `LabelMapData`.
-        edge_width: See `LabelMapData`.
-        small_objects: See `LabelMapData`.
-        augment: Changes training samples.
-        **base: See `VisionDataModule`. `classes` left out are VOC's 21 with the background.
+        **base: See `LabelMapData`. `classes` left out are VOC's 21 with the background.
     """
 
-    def __init__(
-        self,
-        root: str,
-        *,
-        train_list: str = "train",
-        ignore: Sequence[int] = (),
-        cache_mb: int = 512,
-        edge_weight: float = 0.0,
-        edge_width: float = 5.0,
-        small_objects: float = 0.0,
-        augment: Augmentation | None = None,
-        **base: Any,
-    ) -> None:
-        super().__init__(
-            root,
-            ignore=ignore,
-            cache_mb=cache_mb,
-            edge_weight=edge_weight,
-            edge_width=edge_width,
-            small_objects=small_objects,
-            background=0,
-            augment=augment,
-            **base,
-        )
+    def __init__(self, root: str, *, train_list: str = "train", **base: Any) -> None:
+        super().__init__(root, background=0, **base)
         self.train_list = train_list
         self.classes = self.classes or VOC_CLASSES
 

@@ -11,7 +11,7 @@ import numpy as np
 from visionkit.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from visionkit.geometry import Geometry
+    pass
 
 
 class CameraIntrinsics(NamedTuple):
@@ -71,18 +71,6 @@ class CameraIntrinsics(NamedTuple):
             kind = DataError if path.is_file() else UsageError
             raise kind(f"{what} no intrinsics; give fx,fy,cx,cy in pixels, or a file with them or with a 3x3 matrix")
         return cls(*numbers)
-
-    def through(self, geometry: Geometry) -> CameraIntrinsics:
-        """The camera of the network's input: a resize or a crop moves and stretches it, depth stays what it is.
-
-        Raises:
-            UsageError: The view is turned, which no upright pinhole camera is.
-        """
-        if geometry.rotation:
-            raise UsageError("a turned view has no upright camera; give one without rotation")
-        matrix = geometry.matrix
-        cx, cy = matrix @ (self.cx, self.cy, 1.0)
-        return CameraIntrinsics(self.fx * abs(float(matrix[0, 0])), self.fy * float(matrix[1, 1]), float(cx), float(cy))
 
     def points(self, depth: np.ndarray) -> np.ndarray:
         """Places in space of every pixel.

@@ -12,9 +12,7 @@ from PIL import Image
 from visionkit.camera import CameraIntrinsics, ply, point_cloud
 from visionkit.drawing.depth_map import color_table, colors, shown_range, ticks
 from visionkit.errors import DataError, UsageError
-from visionkit.geometry import Geometry, InputSpec
 from visionkit.predictions import DepthMap, Prediction
-from visionkit.types import View
 
 
 def depth(size=(48, 64)) -> np.ndarray:
@@ -119,22 +117,6 @@ def test_points_project_back_onto_their_pixels():
     rows, columns = np.nonzero(known)
     np.testing.assert_allclose(x, columns + 0.5, atol=1e-3)
     np.testing.assert_allclose(y, rows + 0.5, atol=1e-3)
-
-
-@pytest.mark.parametrize("fit", ["stretch", "letterbox", "crop", "pad", "native"])
-@pytest.mark.parametrize("view", [None, View((8, 4, 56, 40)), View((8, 4, 56, 40), flip=True)])
-def test_a_resize_changes_the_focal_length_and_no_meters(fit, view):
-    """A point in space lands, by the camera of the input, where the geometry carries its pixel."""
-    camera = CameraIntrinsics(60.0, 55.0, 33.0, 23.0)
-    geometry = Geometry.plan(InputSpec(size=(96, 80), resize_mode=fit), (48, 64), view)
-    seen = camera.through(geometry)
-    places = np.array([[20.5, 10.5], [40.5, 30.5], [33.0, 23.0]])
-    z = np.array([1.0, 2.5, 4.0])
-    x, y = (places[:, 0] - camera.cx) / camera.fx * z, (places[:, 1] - camera.cy) / camera.fy * z
-    sign = -1 if geometry.flip else 1  # a flipped image shows a flipped world
-    projected = np.stack([sign * x / z * seen.fx + seen.cx, y / z * seen.fy + seen.cy], axis=1)
-    np.testing.assert_allclose(projected, geometry.apply_points(places).numpy(), atol=1e-6)
-    assert seen.fx == pytest.approx(camera.fx * geometry.scale[0])
 
 
 def test_the_ply_holds_what_is_known_in_color():
