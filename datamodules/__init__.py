@@ -1,1 +1,1 @@
-"""Readers of label formats, one module a format; they know no task."""
+"""Readers of label formats, one module per format; they know no task."""

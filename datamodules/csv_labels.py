@@ -1,4 +1,4 @@
-"""Labels in a CSV file: `path,label`, or one 0/1 column a class; a `split` column is optional."""
+"""Labels in a CSV file: `path,label`, or one 0/1 column per class; a `split` column is optional."""
 
 from __future__ import annotations
 

@@ -204,7 +204,7 @@ class DepthData(NotedSplits):
         return rows
 
     def dataset(self, split: Split) -> Sequence[Sample]:
-        """The pairs of one split; some of them are processed, for units and for images without any depth."""
+        """The pairs of one split; some of them are read, for units and for images without any depth."""
         store, rows = self.found.store, self.found.rows.get(split, np.zeros(0, dtype=np.int64))
         if len(rows) == 0:
             raise self.missing(split, self.found.source or type(self).__name__)

@@ -11,7 +11,7 @@ from pathlib import Path
 from visionkit.errors import DataError, EnvironmentFault
 
 _CHUNK = 1 << 20
-_PATIENCE = 20  # seconds without a prediction
+_PATIENCE = 20  # seconds without a response
 
 
 def download(url: str, target: Path, md5: str) -> Path:

@@ -213,7 +213,7 @@ def split_rows(
     """Splits rows by fraction, class by class, so that every split has the same mixture.
 
     Args:
-        labels: (n,) int classes; or (n, K), which is split without processing the classes.
+        labels: (n,) int classes; or (n, K), which is split whatever the classes.
         fractions: Fraction of `val` and of `test`; the rest is `train`.
         seed: Random seed of the choice.
         order: Classes in the order in which they are drawn, so that renumbering classes does not change the split.

@@ -1,4 +1,4 @@
-"""Instance label maps: beside each image per file of the same path whose values are the numbers of objects."""
+"""Instance label maps: beside each image a file of the same path whose values are the numbers of objects."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ class KittiDepthData(DepthData):
     benchmark's own selection, `<root>/[depth_selection/]val_selection_cropped/{image,groundtruth_depth}/`, for testing.
 
     Args:
-        root: Root of the annotated depth and the selection.
-        raw: Raw of the raw images; `root` by default.
+        root: Folder of the annotated depth and the selection.
+        raw: Folder of the raw images; `root` by default.
         cameras: Which of the two color cameras: 2 left, 3 right.
         val_every: Where there is no val folder, each n-th training image is for validation; 0 none.
         **base: See `DepthData`.

@@ -240,7 +240,7 @@ class LabeledMaps(StoredImages[ImageStore]):
         labels: Their label files, in the same order.
         rows: Indices of those that belong here.
         cache: Cache of images, or None.
-        label_cache: Label cache of labels, or None.
+        label_cache: Cache of labels, or None.
         weigh: Labels (h, w) to the weight of every pixel, or None.
     """
 

@@ -140,7 +140,7 @@ def _recognized(root: Path, file: Path | None, labels: str | None) -> str:
 
 
 def _of_file(path: Path) -> str | None:
-    """The format that a file is of, by its ending and its beginning; None where it carries no information."""
+    """The format that a file is of, by its ending and its beginning; None where they do not show it."""
     suffix = path.suffix.lower()
     try:
         with path.open("rb") as file:

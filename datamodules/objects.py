@@ -89,7 +89,7 @@ class ObjectData(SplittingData):
 
     Attributes:
         root: The folder of the data.
-        keeps_crowds: Training images keep their crowd regions, for a loss that must know where not to look.
+        keeps_crowds: Training images keep their crowd regions, for a loss that must know which regions to leave out.
         notes: Where each split comes from and what was left out of it, as its reader noted it.
     """
 

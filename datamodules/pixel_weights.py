@@ -68,7 +68,7 @@ class PixelWeights:
         return found
 
     def _gaps(self, labels: np.ndarray, objects: list[tuple[tuple[slice, slice], np.ndarray, int]]) -> np.ndarray:
-        """The border map; an object is processed within 3.5 sigma, beyond which the exponential is nothing."""
+        """The border map; an object counts within 3.5 sigma, beyond which the exponential is nothing."""
         import cv2
 
         height, width = labels.shape

@@ -40,7 +40,7 @@ class PoseData(ObjectData):
         **base: See `datamodules.objects.ObjectData`.
     """
 
-    keeps_crowds = True  # a network for whole images must know where not to look
+    keeps_crowds = True  # a network for whole images must know which regions to leave out
 
     def __init__(
         self,

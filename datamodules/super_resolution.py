@@ -43,7 +43,7 @@ class SuperResolutionData(SplittingData):
             of the same path below its folder, but for an ending such as `x2`, `_LR` or `_HR`.
         val_low_res: The same for `val_root`.
         test_low_res: The same for `test_root`.
-        low_res_pattern: Low res pattern of the names of low-resolution files.
+        low_res_pattern: Pattern of the names of low-resolution files.
         patch_size: Side of a training patch in low-resolution pixels.
         patches_per_image: Patches of each image in an epoch.
         small: What becomes of a training image that no patch fits into: `refuse` it, or `reflect` its right and bottom

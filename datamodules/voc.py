@@ -28,8 +28,8 @@ class VocData(ObjectData):
         root: Folder that holds `Annotations` and `JPEGImages`; or `train`, `val` and `test`, each with xml files beside
             its images; or both together in one folder.
         train: Name of the list of training images in `ImageSets/Main`, without its ending.
-        val: Val of validation; where the file is absent, `val_fraction` of the training images.
-        test: Test of testing; where it is absent, `test_fraction`.
+        val: Name of the list of validation images; where the file is absent, `val_fraction` of the training images.
+        test: Name of the list of test images; where it is absent, `test_fraction`.
         annotations: Folder of the xml files below `root`, which may have `{split}` in it; `Annotations` in any case, or
             beside the images, by default.
         images: Folder of the images, in the same way; `JPEGImages` or `images` in any case by default.

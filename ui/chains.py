@@ -24,11 +24,11 @@ def chained(
         estimators: One for each device.
         detectors: Detectors: as many, or none.
         boxes: Path of a file of boxes.
-        subject: Class of the detector that is processed.
-        score: Score from which a box is processed.
+        subject: Class of the detector that is cropped.
+        score: Score from which a box is cropped.
 
     Raises:
-        UsageError: Both or a model that does not take boxes.
+        UsageError: Both are given, or the model does not take boxes.
     """
     from visionkit.chain import BoxFile, Chain
 

@@ -1,4 +1,4 @@
-"""From a chosen model and an image to an predict its times: what the page and its interface both call."""
+"""From a chosen model and an image to a prediction and its times: what the page and its interface both call."""
 
 from __future__ import annotations
 
@@ -78,10 +78,10 @@ def predict(
 
     Args:
         model_registry: Model registry of the models.
-        model: Name of the one predicts.
+        model: Name of the one that predicts.
         upload: The image; one in memory has no file that could be too large.
         detector: Name of the one that finds boxes for it, where it processes crops; none takes the image as one crop.
-        progress: Called with the parts done and all of them, by a task predicts in parts.
+        progress: Called with the parts done and all of them, by a task that predicts in parts.
         limits: What an image may be.
         options: Options of the call.
         strict: Whether an option that the model does not know is refused; otherwise it is left out.

@@ -284,7 +284,7 @@ class Loaded:
             try:
                 predictor = load(self.entry.path, device=self._device)
             except VisionKitError as error:
-                # A visitors see the model's name; where it lies on the server is nobody's business.
+                # Visitors see the model's name; where it lies on the server is nobody's business.
                 raise type(error)(str(error).replace(self.entry.path, self.entry.name)) from error
             predictor.task.source = self.entry.name
             tensors = (*predictor.task.parameters(), *predictor.task.buffers())

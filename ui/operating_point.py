@@ -32,7 +32,7 @@ class Point(NamedTuple):
 
 
 def operating_point(
-    curve: list[dict[str, float]], far: float, threshold: float | None = None, source: str = "the model's model card"
+    curve: list[dict[str, float]], far: float, threshold: float | None = None, source: str = "the model card"
 ) -> Point:
     """The threshold that a false-accept rate asks for.
 

@@ -33,7 +33,7 @@ def records_of(out: Path | None) -> Iterator[IO[str]]:
         return
     from visionkit.atomic import beside, remove_leftovers
 
-    # Records that already exists stay until the new ones are whole; without any, what was done until a failure is
+    # Records that already exist stay until the new ones are whole; without any, what was done until a failure is
     # kept.
     target = out / RECORDS
     had, part = target.exists(), beside(target)

@@ -70,7 +70,7 @@ def print_table(rows: Sequence[tuple[Path, Prediction, bool]], top: int) -> None
 
     Args:
         rows: Path, prediction, and whether the image looks unlike the model's own.
-        top: Top of classes, show the most probable ones.
+        top: Number of classes to show, the most probable first.
     """
     from rich.console import Console
     from rich.markup import escape

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 FIRST, NEXT = 2.0, 10.0
-"""Seconds after which a stage is named where nobody processes a terminal, and between two lines about it."""
+"""Seconds after which a stage is named where nobody watches a terminal, and between two lines about it."""
 
 
 @contextmanager

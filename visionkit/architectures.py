@@ -47,7 +47,7 @@ class Architecture(Protocol[Classes, Limits]):
         """
 
     def losses(self, network: Any, outputs: Any, target: Any) -> dict[str, Tensor]:
-        """Named terms, already weighted; `network.training` states whether they are learned from."""
+        """Named terms, already weighted; `network.training` states whether they are trained on."""
 
     def decode(self, network: Any, outputs: Any, limits: Limits) -> Any:
         """Network outputs to results in input pixels."""
@@ -105,7 +105,7 @@ class Architectures(Mapping[str, type[Kind]], Generic[Kind]):
 
         Args:
             name: One of the registered names.
-            given: Given by architecture, its arguments as a mapping or as the dataclass; None where none were given.
+            given: By architecture, its arguments as a mapping or as the dataclass; None where none were given.
 
         Raises:
             UsageError: An unknown name, an argument that the architecture does not have, or arguments of another one.

@@ -19,7 +19,7 @@ class CameraIntrinsics(NamedTuple):
 
     Attributes:
         fx: Focal length in pixels, horizontally.
-        fy: Vertically.
+        fy: Focal length in pixels, vertically.
         cx: Column of the optical axis.
         cy: Row of the optical axis.
     """
@@ -73,7 +73,7 @@ class CameraIntrinsics(NamedTuple):
         return cls(*numbers)
 
     def points(self, depth: np.ndarray) -> np.ndarray:
-        """Places in space of every pixel.
+        """Positions in space of every pixel.
 
         Args:
             depth: (h, w) meters along the axis, of an image that this camera took.

@@ -37,7 +37,7 @@ class Chain(Predictor):
         predictor: Predictor of a task with a `crop`.
         subject: Class of the detector that is cropped; by default the task's own, or the detector's only one.
         score: Score from which a box is cropped.
-        max_people: Maximum number of people of the highest-scoring boxes.
+        max_people: Number of boxes that are cropped at most, the highest-scoring ones.
 
     Attributes:
         outside: Boxes that were left out so far because nothing of them lies in their image.

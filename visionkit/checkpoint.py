@@ -332,8 +332,8 @@ def find_last(folder: str | Path) -> Path | None:
 
     Returns:
         `last.ckpt` where it can be read to its end: it is where the run stands, also after going back to an earlier
-        checkpoint. Otherwise the one with the most steps that can (a later file wins among equals), or None. One
-        warning states of each that cannot be read.
+        checkpoint. Otherwise the one with the most steps that can (a later file wins among equals), or None. Each that
+        cannot be read is named in a warning.
     """
     folder = Path(folder)
     found: list[tuple[bool, int, float, Path]] = []

@@ -1,6 +1,6 @@
 """Turns what the argument parser states into one line that helps.
 
-jsonargparse states of a wrong key in ten lines and suggests nothing. The innermost reason is found here, with the full
+jsonargparse reports a wrong key in ten lines and suggests nothing. The innermost reason is found here, with the full
 name of the key and the nearest name that exists.
 """
 
@@ -92,7 +92,7 @@ def _reason(message: str, options: list[str]) -> str:
 
 
 def _full_key(message: str) -> str:
-    """The key that is informed of.
+    """The key that the message is about.
 
     Names of a mapping, which are no keys of a parser, stand in the value that was given.
     """

@@ -35,7 +35,7 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
     """What a task states and writes; `visionkit.task.VisionTask` adds the steps of a training.
 
     A subclass sets the class variables, builds `network` (with a `backbone`), `normalize` and `metrics`, and writes
-    `losses`, `decode` and `restore`. It does not draw, name a logger, or process the data module. One that writes
+    `losses`, `decode` and `restore`. It does not draw, name a logger, or access the data module. One that writes
     `**shared` in its constructor hands the arguments below on and need not repeat them.
 
     Args:
@@ -127,7 +127,7 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
         return {}
 
     def part_intervals(self) -> Mapping[str, int]:
-        """Every how many steps per part is trained, where that is not each."""
+        """Number of steps after which each part is trained, where that is not every step."""
         return {}
 
     def part_losses(self, part: str, batch: Batch) -> dict[str, Tensor]:

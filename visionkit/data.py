@@ -51,7 +51,7 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
             `task.input`.
         classes: Class names in label order. Left out on the command line, they are read from the data.
         batch_size: Images per step and process.
-        eval_batch_size: Eval batch size in validation and test; `batch_size` by default.
+        eval_batch_size: Images per step and process in validation and test; `batch_size` by default.
         num_workers: Processes that load images; 0 loads in the training process.
         seed: Random seed of shuffling and augmentation; the run's own seed by default.
         augment: Changes training samples: a preset such as `ClassificationAugment`, or a list of parts.

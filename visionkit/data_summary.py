@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _MOST_CLASSES = 20  # more are summed up
 _HEAD = 1 << 16  # bytes of a file that are compared
-_PROBES = 256  # files whose sizes distinguishes lists of equal names
+_PROBES = 256  # files whose sizes distinguish lists of equal names
 
 
 @runtime_checkable

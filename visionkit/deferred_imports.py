@@ -1,4 +1,4 @@
-"""Leaves out what other packages import for uses that visionkit has not: torch's compiler, wandb and scipy.signal.
+"""Leaves out what other packages import for uses that visionkit has none of: torch's compiler, wandb and scipy.signal.
 
 torchvision, timm, torchmetrics and lightning bring them in when they themselves are imported, for the check of a type,
 a decorator, a table of results, a metric of sounds. A prediction uses none of them, and they are half of its start.
@@ -107,7 +107,7 @@ def _without(name: str) -> Iterator[None]:
 
 @contextmanager
 def _unused(name: str, **attributes: Any) -> Iterator[None]:
-    """An empty module that is processed and not used by the module that is imported meanwhile."""
+    """An empty module that is found and not used by the module that is imported meanwhile."""
     if name in sys.modules:
         yield
         return

@@ -28,7 +28,7 @@ GRAPHS: dict[str, str] = {"onnx": "model.onnx", "onnx-int8": "model.int8.onnx", 
 """The file of a bundle that each engine runs; torch builds the task itself."""
 
 SECOND, SECOND_OUTPUT = "model.roi.onnx", "values"
-"""The file beside a graph predicts for `VisionTask.second_stage`, and the name of its output."""
+"""The file beside a graph that computes `VisionTask.second_stage`, and the name of its output."""
 
 
 class Engine(Protocol):

@@ -30,7 +30,7 @@ class Explanation:
     Attributes:
         name: The class.
         values: (h, w) float32 in [0, 1], file pixels: the fraction of the strongest evidence; 0 where there is none, or
-            where the network never looked.
+            where the network did not see the file.
     """
 
     name: str
@@ -49,7 +49,7 @@ def explain(predictor: Predictor, image: ImageLike, name: str | None = None) -> 
     Args:
         predictor: Predictor of a task with classes, run by torch.
         image: Image, as a predictor takes it.
-        name: The class; the one that the network is highest-scoring of by default.
+        name: The class; the highest-scoring one by default.
 
     Returns:
         A map of the file's size.

@@ -1,8 +1,8 @@
-"""Bundles with graphs: what is written is tried on images first, and a graph predicts otherwise is not kept.
+"""Bundles with graphs: what is written is tried on images first, and a graph that predicts otherwise is not kept.
 
 The graph is made by torch's dynamo exporter from the weights as the bundle holds them: one input `image` (B, C, H, W)
 uint8, normalization inside, one output for each field of the task's outputs, the batch free (and height and width too
-where the input's fit is `native`).
+where the input's `resize_mode` is `native`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """How a file becomes network input and how predictions find their way back: one transform, exactly invertible.
 
-`InputSpec` states what the network needs; `Geometry` is that wish worked out for one image. Everything that a network
-sees is resampled here, antialiased, and nowhere else, so training, serving and export cannot differ. Coordinates are
-continuous (see `visionkit.types`): resizing by s maps x to s * x, and `invert(apply(points))` gives the points back.
+`InputSpec` states what the network needs; `Geometry` is that requirement worked out for one image. Everything that a
+network sees is resampled here, antialiased, and nowhere else, so training, serving and export cannot differ.
+Coordinates are continuous (see `visionkit.types`): resizing by s maps x to s * x, and `invert(apply(points))` gives the
+points back.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ class Geometry(NamedTuple):
         Args:
             spec: What the network takes.
             source: Height and width of the file.
-            view: Region that replaces the whole file. With `fit="crop"` the view is the crop and is resized to the
-                input.
+            view: Region that replaces the whole file. With `resize_mode="crop"` the view is the crop and is
+                resized to the input.
         """
         cut: tuple[float, float, float, float] = (0, 0, source[1], source[0])
         if view is not None:

@@ -30,12 +30,12 @@ class InputSpec:
         crop_fraction: For `crop`, the part of the short side that is kept, in (0, 1].
         interpolation: `bilinear` or `bicubic`, both antialiased.
         channels: 1 gray, 3 RGB, 4 RGBA.
-        divisor: For `native`, both sides is padded to a multiple of it.
+        divisor: For `native`, both sides are padded to a multiple of it.
         fill: Value of border pixels, 0 to 255.
         bits: 8, or 16 where images of more than 8 bit keep it: they come as float32 on the same scale of 0 to 255.
         white: The value that is white in images of other than 8 bits; None: see `visionkit.images.ImageSource`.
         frames: Frames of a clip, which are prepared alike; 1 is a single image.
-        frame_stride: Every how many frames of a video one is taken for a clip.
+        frame_stride: Frames of the video from one frame of a clip to the next.
         tied: Several inputs have one size, one view and one geometry, as the two images of stereo and optical flow;
             otherwise only the reference is cut by a view, and each is brought to the input size by itself.
     """

@@ -57,7 +57,7 @@ def check_scans(data: bytes, name: str) -> None:
 
 
 def _has_one_scan(data: bytes) -> bool:
-    """Whether a JPEG's header states this, as of nearly every photo.
+    """Whether a JPEG has one scan, as the header of nearly every photo states.
 
     To count scans takes a tenth of the time to decode.
     """

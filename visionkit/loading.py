@@ -41,7 +41,7 @@ def rng_for(seed: int, epoch: int, index: int) -> np.random.Generator:
 def collate(examples: Sequence[Example]) -> Batch:
     """Puts examples into one batch.
 
-    Images of different sizes is padded at the right and bottom, which leaves coordinates as they are. Targets
+    Images of different sizes are padded at the right and bottom, which leaves coordinates as they are. Targets
     with one shape per image are stacked; targets that count objects stay a list of dicts.
     """
     fill = examples[0]["geometry"].fill
@@ -58,7 +58,7 @@ def collate(examples: Sequence[Example]) -> Batch:
 
 
 def collate_targets(targets: Sequence[Any]) -> Any:
-    """The targets of a batch: a dict of stacked tensors, a list where objects are counted, or a `HeadTarget` a head."""
+    """Targets of a batch: a dict of stacked tensors, a list where objects are counted, or a `HeadTarget` per head."""
     if any("heads" in target for target in targets):
         return {"heads": _collate_heads([target["heads"] for target in targets])}
     if any(field_of(key).counted for target in targets for key in target):

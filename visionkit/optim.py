@@ -23,7 +23,7 @@ class OptimConfig:
 
     Attributes:
         name: An optimizer of timm: `adamw`, `sgd` (Nesterov), `lamb`, `lion`, ...
-        lr: Peak learning rate of the head, for the batch as it is: nothing scales it behind your back.
+        lr: Peak learning rate of the head, for the batch as it is: it is not scaled by the batch size.
         weight_decay: Not applied to biases, norms and what the backbone itself exempts.
         momentum: Where the optimizer has one.
         backbone_lr_scale: The backbone's rate is `lr` times this; 0 is the same as `freeze: backbone`.

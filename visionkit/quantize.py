@@ -47,7 +47,7 @@ def quantize(graph: Path, out: Path, images: Iterable[Mapping[str, Tensor]]) -> 
             activation.
 
     Raises:
-        CheckpointError: ONNX Runtime cannot quantise this graph.
+        CheckpointError: ONNX Runtime cannot quantize this graph.
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static

@@ -22,7 +22,7 @@ class Position(NamedTuple):
         epoch: The epoch that goes on, or that begins where `batches` is 0.
         batches: How many of its batches are done; on several ranks, by each of them.
         validation_due: The validation that follows the last batch has not been finished.
-        epoch_done: Epoch done that batch was the last of the epoch; only where validation is due.
+        epoch_done: That batch was the last of the epoch; only where validation is due.
     """
 
     epoch: int

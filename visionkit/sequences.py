@@ -33,7 +33,7 @@ class ClipSamples(Sequence[Sample]):
     Args:
         samples: Frames, in order of time within each sequence.
         frames: Length of a clip, at least 1.
-        stride: Every how many frames one is taken.
+        stride: Frames from one frame of a clip to the next.
 
     Raises:
         UsageError: A length or stride below 1, or samples that state no sequences.

@@ -31,7 +31,7 @@ class Served:
         return None
 
     def has_tta(self) -> str:
-        """The option by which the network processes another image than it is given, or at it twice; by default none.
+        """The option by which the network processes another image than is given, or the same twice; by default none.
 
         Such a network cannot read a pass of the backbone that others share.
         """

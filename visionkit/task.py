@@ -25,7 +25,7 @@ class VisionTask(TaskContract):
     """One vision task. Steps, logging, optimizers and the contents of checkpoints are here, the rest in a subclass.
 
     A subclass sets the class variables, builds `network` (with a `backbone`), `normalize` and `metrics`, and writes
-    `losses`, `decode` and `restore`, see `visionkit.contract`. It does not draw, name a logger, or process the data
+    `losses`, `decode` and `restore`, see `visionkit.contract`. It does not draw, name a logger, or access the data
     module.
     """
 
@@ -210,7 +210,7 @@ class VisionTask(TaskContract):
                 self.network.compile()
 
     def freeze_backbone(self, frozen: bool = True) -> None:
-        """Stops, or lets go on, the learning of the backbone's weights and statistics."""
+        """Stops, or lets go on, the training of the backbone's weights and statistics."""
         backbone = getattr(self.network, "backbone", None)
         self._backbone_frozen = frozen
         if backbone is not None:

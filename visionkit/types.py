@@ -111,7 +111,7 @@ class View(NamedTuple):
 
 
 Photometric = Callable[[np.ndarray], np.ndarray]
-"""Changes pixel values, not places: (h, w, C) uint8 to the same shape and type."""
+"""Changes pixel values, not positions: (h, w, C) uint8 to the same shape and type."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def take_weights(task: VisionTask, source: str, option: str = "init_from") -> list[str]:
-    """Takes the weights of equal name and shape, and normalisations whole; a head for more or fewer classes is new.
+    """Takes the weights of equal name and shape, and normalizations whole; a head for more or fewer classes is new.
 
     Other buffers are made by the task itself, for its own settings.
 

@@ -54,7 +54,7 @@ def shorten_sockets(folders: Sequence[str] = _SHORT) -> None:
 
 
 def _leave_signals_to_parent() -> None:
-    """Keeps a worker alive when the whole process group is reported to stop: the step still needs its images.
+    """Keeps a worker alive when a signal to stop reaches the whole process group: the step still needs its images.
 
     A worker that dies of a signal makes torch raise in the middle of the trainer's step. The trainer's own request to
     end is still obeyed; who sent a signal is seen by waiting for it.

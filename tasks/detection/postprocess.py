@@ -12,7 +12,7 @@ from visionkit.predictions import Detections
 def to_predictions(
     found: Sequence[SelectedBoxes], geometry: Sequence[Geometry], classes: Sequence[str]
 ) -> list[Detections]:
-    """One prediction per image; what lies wholly in the filled border is dropped."""
+    """One prediction per image; what lies wholly in the padded border is dropped."""
     out = []
     for each, way in zip(found, geometry, strict=True):
         boxes = way.invert_boxes(each.boxes.detach().float().cpu())

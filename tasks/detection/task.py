@@ -58,8 +58,8 @@ class DetectionTask(DetectorTask):
         Args:
             outputs: Outputs of the network.
             score_threshold: Score threshold that replaces the task's own.
-            nms_threshold: Nms threshold that replaces the task's own.
-            max_detections: Max detections that replaces the task's own.
+            nms_threshold: NMS threshold that replaces the task's own.
+            max_detections: Number of objects that replaces the task's own.
         """
         limits = self.limits.given(score_threshold, nms_threshold, max_detections)
         return self.architecture.decode(self.network, outputs, limits)

@@ -49,7 +49,7 @@ class Ranking:
     def impostors(self) -> np.ndarray:
         """Highest similarity of probes that should be reported "nobody I know".
 
-        Where the gallery lacks people, those are the strangers. Where it has all, every probe is asked a second time
+        Where the gallery lacks people, those are the strangers. Where it has all, every probe is compared a second time
         with its own person left out.
         """
         chosen = self.stranger if self.stranger.any() else np.ones(len(self.stranger), bool)

@@ -30,7 +30,7 @@ _DEFAULTS: dict[str, tuple[float, float]] = {
     "subcenter_arcface": (28.6, 64.0),
     "triplet": (0.2, 1.0),
 }
-"""Margin and radius of each paper: degrees for ArcFace, a cosine for CosFace, a factor for the first two."""
+"""Margin and scale of each paper: degrees for ArcFace, a cosine for CosFace, a factor for the first two."""
 
 
 class SoftmaxHead(nn.Module):

@@ -26,7 +26,7 @@ def mask_rcnn_losses(
     Args:
         network: Network that gave the outputs.
         outputs: Outputs of its forward.
-        target: One dict an image with `boxes`, `labels` and `masks` in input pixels.
+        target: One dict per image with `boxes`, `labels` and `masks` in input pixels.
         settings: Settings of both stages.
         masks_drawn: Boxes of the batch that masks are trained on, at most.
         training: Otherwise the samples are the same every time.

@@ -33,7 +33,7 @@ class FoundMasks(NamedTuple):
 def to_predictions(
     found: Sequence[FoundMasks], geometry: Sequence[Geometry], classes: Sequence[str]
 ) -> list[Instances]:
-    """One prediction per image, masks as run lengths; what lies wholly in the filled border is dropped."""
+    """One prediction per image, masks as run lengths; what lies wholly in the padded border is dropped."""
     out = []
     for each, way in zip(found, geometry, strict=True):
         boxes = way.invert_boxes(each.boxes.detach().float().cpu())

@@ -83,8 +83,8 @@ class InstanceSegmentationTask(DetectorTask):
         Args:
             outputs: Outputs of the network.
             score_threshold: Score threshold that replaces the task's own.
-            nms_threshold: Nms threshold that replaces the task's own.
-            max_detections: Max detections that replaces the task's own.
+            nms_threshold: NMS threshold that replaces the task's own.
+            max_detections: Number of objects that replaces the task's own.
             mask_threshold: Mask threshold that replaces the task's own.
             second: The engine of the second stage, in place of the network's own.
         """

@@ -1,6 +1,6 @@
 """How the losses of several heads become one: fixed weights, or weights that follow from what is trained.
 
-Every method works on one loss a head, as a step gives them; a head that has no label in a step is left out of it.
+Every method works on one loss per head, as a step gives them; a head that has no label in a step is left out of it.
 Nothing here is random: where a method needs an order, it follows from the number of the step.
 """
 

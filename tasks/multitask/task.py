@@ -1,4 +1,4 @@
-"""One backbone, many heads: several tasks learned and predicted together."""
+"""One backbone, many heads: several tasks trained and predicted together."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ class MultiTask(VisionTask):
 
     Args:
         backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
-        heads: Number of heads by name, each with its `task`, the task's `arguments`, and how it is trained, see
+        heads: The heads by name, each with its `task`, the task's `arguments`, and how it is trained, see
             `tasks.multitask.heads.Head`.
         vocabulary: What the data states about each head (class names, skeleton); given by the data.
         pretrained: Start from public weights: of the cache, of an installed package, or downloaded.
         input: Size and fit, the same for all heads; by default the whole image in 256x320.
         balance: How the heads' losses are weighed: `fixed`, `uncertainty`, `gradnorm` or `dwa`.
-        balance_options: Balance options of that method, see `tasks.multitask.balancing`.
-        pcgrad: Pcgrad at the backbone, take the parts out of the heads' gradients that point against each other
-            (PCGrad); a backward pass of the backbone a head.
+        balance_options: Arguments of that method, see `tasks.multitask.balancing`.
+        pcgrad: Remove from the heads' gradients at the backbone the parts that point against each other (PCGrad); costs
+            a backward pass of the backbone per head.
         monitor: The metric that chooses the best checkpoint, `<head>/<metric>`; by default the mean over the heads,
             see `tasks.multitask.metrics`.
-        backbone_norm: `batch` (alive), `frozen` or `group` (for small batches), see `visionkit.nn.norms`.
+        backbone_norm: `batch` (trained), `frozen` or `group` (for small batches), see `visionkit.nn.norms`.
         drop_path: Stochastic depth of the backbone, where its family has it.
         optim: How the weights are trained; a head may have some of it of its own.
         compile_network: See `VisionTask`.

@@ -24,7 +24,7 @@ MAX_PEOPLE = 30
 """People of one image, at most."""
 
 _SAMPLES = 10
-"""Points along a limb at which its field is asked."""
+"""Points along a limb at which its field is read."""
 
 
 def draw_fields(
@@ -85,7 +85,7 @@ def read_people(
         least_peak: Lowest peak that is a keypoint.
         least_field: Field along the limb from which a point counts as on it.
         least_keypoints: People of fewer keypoints are left out.
-        max_people: Maximum number of people of the highest-scoring.
+        max_people: Maximum number of people, the highest-scoring ones.
     """
     keypoints, columns = heatmaps.shape[0], heatmaps.shape[2]
     maps = heatmaps.float()

@@ -19,7 +19,7 @@ Targets = Sequence[dict[str, Tensor]]
 
 
 def single_people(target: Targets, found_keypoints: int, device: torch.device) -> Tensor:
-    """(B, K, 3) the one person of each crop; a crop without one has no visible joint.
+    """(B, K, 3) the one person of each crop; a crop without one has no visible keypoint.
 
     Raises:
         UsageError: A crop with several people, or keypoints of another number.
@@ -47,7 +47,7 @@ def check_keypoint_count(keypoints: Tensor, found_keypoints: int) -> None:
 
 
 def heatmap_losses(outputs: HeatmapOutputs, people: Tensor, stride: float, sigma: float) -> dict[str, Tensor]:
-    """Squared error of each stage's maps (intermediate supervision), a map of zeros costing 1 a labeled joint."""
+    """Squared error of each stage's maps (intermediate supervision), a map of zeros costing 1 per labeled keypoint."""
     maps = outputs.heatmaps.float()
     wanted = draw_gaussians(people[..., :2], (maps.shape[-2], maps.shape[-1]), stride, sigma)
     labeled = (people[..., 2] > 0).float()

@@ -2,7 +2,7 @@
 
 SimpleBaseline (Xiao et al., 2018) is a decoder with one 1x1 convolution; a Convolutional Pose Machine (Wei et al.,
 2016) refines its maps in further stages that see the maps before; OpenPose (Cao et al., 2017) does the same with maps
-of limbs beside those of keypoints; DeepPose (Toshev and Szegedy, 2014) regresses places and looks again at crops
+of limbs beside those of keypoints; DeepPose (Toshev and Szegedy, 2014) regresses positions and refines them on crops
 around them.
 """
 

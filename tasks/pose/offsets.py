@@ -15,7 +15,7 @@ from torch import Tensor
 RADIUS = 1.75
 """Of a disc, in deviations of the Gaussian in whose place it stands: the paper's 3.5 cells for a deviation of 2."""
 
-_REACH = 1  # the cells about the peak whose offsets are heard, to each side
+_REACH = 1  # the cells about the peak whose offsets are averaged, to each side
 
 
 def draw_offsets(places: Tensor, size: tuple[int, int], stride: float, sigma: float) -> tuple[Tensor, Tensor]:
@@ -39,7 +39,7 @@ def draw_offsets(places: Tensor, size: tuple[int, int], stride: float, sigma: fl
 
 
 def read_offsets(maps: Tensor, offsets: Tensor, stride: float, sigma: float) -> tuple[Tensor, Tensor]:
-    """Finds the middle of each disc, and asks the cells there where the keypoint is.
+    """Finds the middle of each disc, and reads from the cells there where the keypoint is.
 
     Args:
         maps: (..., h, w) float.

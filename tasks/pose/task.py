@@ -150,7 +150,7 @@ class PoseTask(ArchitectureTask):
 
     @classmethod
     def linked(cls, name: str, **init_args: Any) -> Any:
-        """The crop, by which the data knows whether this network processes people or at whole images."""
+        """The crop, by which the data knows whether this network processes people or whole images."""
         chosen = cls.architectures.get(init_args.get("architecture") or "simple_baseline")
         if name == "crop" and chosen is not None and not chosen.whole:
             return asdict(PersonCrop())

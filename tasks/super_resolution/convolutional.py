@@ -12,7 +12,7 @@ class SRCNN(Body):
     """Three convolutions on the image that bicubic has enlarged (Dong et al., 2014 and 2016).
 
     It begins as the identity: the last convolution takes the one channel that the first two let through, so that what
-    it first predictions is bicubic.
+    it predicts first is bicubic.
 
     Args:
         scale: Factor; the network is the same for all.

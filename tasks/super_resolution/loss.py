@@ -1,4 +1,4 @@
-"""What is minimised: differences of pixels, and optionally of what a VGG sees in them."""
+"""What is minimized: differences of pixels, and optionally of what a VGG sees in them."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class SuperResolutionTask(ArchitectureTask):
         loss_border: High-resolution pixels at the border of a patch that the loss leaves out.
         perceptual: Weight of the difference between features of a backbone; 0 is off.
         perceptual_backbone: A timm model with public weights, fetched when training starts.
-        perceptual_stride: Perceptual stride of its features, in pixels.
+        perceptual_stride: Stride of its features, in pixels.
         init_from: A checkpoint or bundle of the same network, mostly of another scale, to begin with its
             weights.
         **shared: See `VisionTask`; each architecture has its arguments under its name. Of the input `size` is only that

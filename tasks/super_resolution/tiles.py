@@ -46,7 +46,7 @@ def find_reach(network: nn.Module, align: int = 1) -> TileMargins:
 
     Args:
         network: It is changed: its weights become positive, so that no path is dead and none hides another.
-        align: Side of its attention tiles, 1 for convolutions.
+        align: Side of its attention windows, 1 for convolutions.
     """
     if any(isinstance(module, nn.AdaptiveAvgPool2d) for module in network.modules()):
         return TileMargins(None, align)
@@ -61,7 +61,7 @@ def find_reach(network: nn.Module, align: int = 1) -> TileMargins:
         found = receptive_field(_Bright(network), limit=limit, align=align)
         if found is not None:
             # One more, since other phases of a low-resolution pixel may look one further; and wherever it lies in its
-            # attention tile.
+            # attention window.
             halo = found + 1 + (align if align > 1 else 0)
             return TileMargins(-(-halo // align) * align, align)
     return TileMargins(None, align)

@@ -8,8 +8,8 @@
   remove GALLERY --name NAME              forgets a person and overwrites the embeddings
 
 The gallery is a folder; it holds names and embeddings, never images, and belongs to the model that it was made with.
-Somebody counts as known from a similarity on that strangers reach at the rate --far: it is read from the ROC in the
-model's model card (or --roc results.json, which `visionkit test` wrote), or set by --threshold.
+Somebody counts as known above the similarity that strangers reach at the rate --far: it is read from the ROC in the
+model card (or --roc results.json, which `visionkit test` wrote), or set by --threshold.
 
   visionkit gallery enrol people ada.jpg --name Ada
   visionkit gallery identify people group.jpg --far 0.01 --draw group-named.jpg
@@ -56,9 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gallery", metavar="DIR", help="verify: compare with NAME in this gallery")
     parser.add_argument("--far", type=float, default=FAR, help="rate at which strangers may pass (%(default)s)")
     parser.add_argument("--threshold", type=float, help="similarity to count as known from, in place of --far")
-    parser.add_argument(
-        "--roc", metavar="FILE", help="results.json of `visionkit test`, in place of the model's model card"
-    )
+    parser.add_argument("--roc", metavar="FILE", help="results.json of `visionkit test`, in place of the model card")
     parser.add_argument("--check", action="store_true", help="list: compare every embedding with its checksum")
     parser.add_argument("--draw", metavar="FILE", help="identify: write the (one) photo with boxes and names")
     parser.add_argument("--json", action="store_true", help="print records in place of words")
@@ -153,7 +151,7 @@ def _enrol_folder(args: argparse.Namespace, folder: Path, source: Path) -> int:
 
 
 TWIN = 0.95
-"""Similarity from which two people are reported as one, where the model's model card has no ROC to state it better."""
+"""Similarity from which two people are reported as one, where the model card has no ROC to state it better."""
 
 
 def _twins(gallery: Gallery, name: str, embeddings: np.ndarray, model: Model) -> list[tuple[str, float]]:

@@ -266,7 +266,7 @@ def _warm(server: Any, warm: Callable[[], None], address: str, debug: bool) -> N
     try:
         warm()
     except Exception as error:
-        # Whoever asks for this model is reported on the page; here it is for the one who started the server.
+        # Whoever asks for this model sees it on the page; here it is for the one who started the server.
         print(f"visionkit: {error}", file=sys.stderr)
         if debug:
             raise

@@ -58,10 +58,10 @@ def pair_files(
     """Pairs the files of two folders, or two files.
 
     Args:
-        truth: Truth of the ground truth.
-        prediction: Prediction of the predictions.
+        truth: Where the ground truth is.
+        prediction: Where the predictions are.
         suffixes: Suffixes of files that are read, in lower case.
-        prefer: Prefer of two predictions that differ in nothing but these suffixes, the first is taken: `visionkit
+        prefer: Of two predictions that differ in nothing but these suffixes, the first is taken: `visionkit
             predict` writes depth as both.
 
     Returns:

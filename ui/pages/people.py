@@ -128,7 +128,7 @@ class People:
 
         def work(chain: FaceChain, gallery: Gallery, check: Callable[[], None]) -> None:
             found = chain.one(source, crop, number)
-            check()  # who was told that it takes too long is not enrolled behind their back
+            check()  # who got an error since it took too long is not enrolled afterwards
             gallery.enrol(name or "", found.embeddings, add=add)
 
         self.ask(work)

@@ -1,6 +1,6 @@
 """What makes the demo a server.
 
-Limits, the job queue that admits work, figures, login, and the sweeping of old files.
+Limits, the job queue that admits work, metrics, login, and the sweeping of old files.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ STATUS: tuple[tuple[type[VisionKitError], int], ...] = (
     (CheckpointError, 500),
     (EnvironmentFault, 503),
 )
-"""What a program is reported by number; its words are those of the page."""
+"""What a program gets as a number; the words are those of the page."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 

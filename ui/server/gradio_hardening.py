@@ -35,7 +35,7 @@ class Page(gr.Blocks):
         """Begins another page inside the block that is open.
 
         `route` does the same for a block that is closed, and each time it is closed gradio makes the configuration of
-        all pages so far and an application of it: for twelve pages, seconds before anybody is processed.
+        all pages so far and an application of it: for twelve pages, seconds before anybody is served.
 
         Args:
             name: Name, as the navigation shows it.

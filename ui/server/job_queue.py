@@ -187,7 +187,7 @@ class JobQueue:
 
         Args:
             work: Is given a function that raises `TooSlow` once nobody waits any more; long work calls it in between.
-            model: For the figures.
+            model: For the metrics.
             channel: Where the request came from: "page", "program", "batch", "video", "explain", "people".
         """
         start = time.monotonic()

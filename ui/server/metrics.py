@@ -1,4 +1,4 @@
-"""Figures of a running server, written as Prometheus' text by its own client library."""
+"""Metrics of a running server, written as Prometheus' text by its own client library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper ends in seconds; one without end follows."""
 
 SERIES = 500
-"""Series of one figure, at most: what is new above that is counted as "other"."""
+"""Series of one metric, at most: what is new above that is counted as "other"."""
 
 Figure = TypeVar("Figure", Counter, Histogram)
 
@@ -39,11 +39,11 @@ class Metrics:
         self._series_of(Histogram, name, message, labels, buckets=BUCKETS).observe(seconds)
 
     def gauge(self, name: str, message: str, read: Callable[[], float]) -> None:
-        """Something that is read when the figures are asked for."""
+        """Something that is read when the metrics are asked for."""
         Gauge(name, message, registry=self._registry).set_function(read)
 
     def text(self) -> str:
-        """All figures."""
+        """All metrics."""
         return generate_latest(self._registry).decode()
 
     def _series_of(self, kind: type[Figure], name: str, message: str, labels: dict[str, str], **options: Any) -> Figure:

@@ -1,4 +1,4 @@
-"""Routes beside the page: whether the server is well, its figures, and one image by one request.
+"""Routes beside the page: whether the server is well, its metrics, and one image by one request.
 
 curl --data-binary @photo.jpg 'http://127.0.0.1:7860/api/predict?model=NAME'
 """
@@ -35,7 +35,7 @@ def add_routes(app: FastAPI, job_queue: JobQueue, folder: Path, ready: Callable[
     """Adds the routes.
 
     Args:
-        app: App that responds them.
+        app: Application that gets the routes.
         job_queue: Where images are processed.
         folder: For images that are being processed.
         ready: Whether what is heavy is loaded.
@@ -145,7 +145,7 @@ def _value(text: str) -> Any:
 
 
 def listed(entry: ModelEntry) -> dict[str, Any]:
-    """A model as programs is informed of it."""
+    """A model as programs see it."""
     return {
         "name": entry.name,
         "title": entry.title,

@@ -139,7 +139,9 @@ class Guard:
             # One line is enough: whoever sends nonsense fills no log with it.
             report = ascii(f"{scope['method']} {scope['path']}: {type(error).__name__}: {error}")[1:-1]
             print(f"visionkit: {report[:300]}", file=sys.stderr)
-            with contextlib.suppress(Exception):  # what was no http has ended its connection: nobody is left to state
+            with contextlib.suppress(
+                Exception
+            ):  # what was no http has ended its connection: nobody is left to respond to
                 await _finish(send, begun[0] if begun else None)
         finally:
             if not takes_files:

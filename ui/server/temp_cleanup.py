@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 EVERY = 20.0
-"""Seconds between two looks, at most."""
+"""Seconds between two rounds, at most."""
 
 
 class Sweeper:
@@ -29,7 +29,7 @@ class Sweeper:
         self._end = threading.Event()
 
     def start(self) -> None:
-        """Begins to look, in a thread that ends with the process or with `stop`."""
+        """Begins its rounds, in a thread that ends with the process or with `stop`."""
         threading.Thread(target=self._work, name="sweeper", daemon=True).start()
 
     def stop(self) -> None:
@@ -37,7 +37,7 @@ class Sweeper:
         self._end.set()
 
     def sweep(self, now: float | None = None) -> int:
-        """Looks once; gives the number of files that were deleted."""
+        """Goes round once; gives the number of files that were deleted."""
         now = time.time() if now is None else now
         found = []
         for path in self.folder.rglob("*"):

@@ -20,7 +20,7 @@ SIDE = 1280
 
 @dataclass(frozen=True)
 class CallOption:
-    """An option of the prediction call that the page offers; choosing asks the network again.
+    """An option of the prediction call that the page offers; choosing runs the network again.
 
     Attributes:
         name: Name, as the call has it.

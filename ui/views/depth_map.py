@@ -55,7 +55,7 @@ def _build(downloads: Downloads) -> list[Any]:
         prediction, image = DepthMap(state[0]), state[1]
         return markup(prediction, image, degrees), _cloud(prediction, image, degrees, downloads)
 
-    view.input(  # `release` would not state of the arrow keys
+    view.input(  # `release` does not come from the arrow keys
         look,
         [kept, view],
         [box, buttons[2]],

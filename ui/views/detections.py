@@ -1,4 +1,4 @@
-"""Boxes and masks over the image: classes to switch, a score slider that does not ask the network, a table."""
+"""Boxes and masks over the image: classes to switch, a score slider that does not run the network, a table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROWS = 400
 """Objects that are listed, at most; the file holds all."""
 
 OVERLAP = CallOption("nms_threshold", strings.OVERLAP, strings.OVERLAP_NOTE, (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0))
-"""Non-maximum suppression; it comes before what the page keeps, so the network is asked again."""
+"""Non-maximum suppression; it comes before what the page keeps, so the network runs again."""
 
 COLUMNS = ("class", "score", "x1", "y1", "x2", "y2")
 
@@ -99,7 +99,7 @@ def _chosen(kept: _Kept, score: float, classes: list[str]) -> Detections:
 
 
 def _redraw(kept: _Kept | None, score: float, classes: list[str]) -> tuple[Any, str, Any]:
-    """The drawing, the sentence and the table for other controls; the network is not asked."""
+    """The drawing, the sentence and the table for other controls; the network does not run."""
     if kept is None:
         return None, "", []
     chosen = _chosen(kept, score, classes)

@@ -27,7 +27,7 @@ def _build(downloads: Downloads) -> list[Any]:
     )
     file = gr.DownloadButton("Download the labels (png)", size="sm", elem_id="vk-labels-file")
     # Redrawn from what is kept of the last prediction; the network does not run again.
-    # `release` would not state of the arrow keys.
+    # `release` does not come from the arrow keys.
     opacity.input(
         _redraw,
         [kept, opacity],

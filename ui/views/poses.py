@@ -48,7 +48,7 @@ def _show(prediction: Poses, image: np.ndarray, downloads: Downloads) -> list[An
 
 
 def _redraw(kept: tuple[dict[str, Any], np.ndarray, tuple[int, int]] | None, score: float) -> tuple[Any, str, Any]:
-    """The drawing, the sentence and the table for another score; the network is not asked."""
+    """The drawing, the sentence and the table for another score; the network does not run."""
     if kept is None:
         return None, "", []
     record, image, size = kept

@@ -83,7 +83,7 @@ class Checkpointing(Checkpoint):
             return
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
-        # The first process chose it; the clock of another may have stated something else.
+        # The first process chose it; the clock of another may differ.
         self.folder = Path(trainer.strategy.broadcast(str(self.folder)))
         if trainer.is_global_zero:
             claim(self.folder)

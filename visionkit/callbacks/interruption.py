@@ -69,7 +69,7 @@ class Interruption(Callback):
             self._stop(trainer, self._requested)
 
     def _agreed(self) -> int:
-        """The signal that some rank had received by the step before, the same prediction on every rank."""
+        """The signal that some rank had received by the step before, the same on every rank."""
         return self._requested if self._agreement is None else self._agreement.last(self._requested)
 
     def _stop(self, trainer: Trainer, number: int) -> None:

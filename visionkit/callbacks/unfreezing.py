@@ -11,7 +11,7 @@ from visionkit.errors import UsageError, suggest
 
 
 class Unfreezing(Callback):
-    """Parts of the network begin to train at the epoch that is set for them; all others trains on the start.
+    """Parts of the network begin to train at the epoch that is set for them; all others are trained from the start.
 
     The optimizer knows every weight from the beginning, so the schedule of rates and a resume are as without it. Under
     DDP the strategy must allow unused parameters (`ddp_find_unused_parameters_true`).

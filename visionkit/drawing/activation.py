@@ -1,4 +1,4 @@
-"""Evidence for a class over its image: the colder, the less the network's prediction rests on a place."""
+"""Evidence for a class over its image: the colder a position, the less the prediction rests on it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STRENGTH = 0.6
 
 
 def heat(explanation: Explanation, image: np.ndarray) -> np.ndarray:
-    """The image, greyed, under the colors of the evidence.
+    """The image, in gray, under the colors of the evidence.
 
     Args:
         explanation: Explanation of that image.

@@ -1,4 +1,4 @@
-"""Colors that distinguishes classes."""
+"""Colors that distinguish classes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def palette(count: int) -> np.ndarray:
     colors = np.zeros((count, 3), dtype=np.uint8)
     for number in range(count):
         hue = (0.58 + number * _TURN) % 1.0
-        # Hues repeat in the end; lightness and saturation then distinguishes the rounds.
+        # Hues repeat in the end; lightness and saturation then distinguish the rounds.
         lightness = (0.52, 0.68, 0.38)[number // 12 % 3]
         saturation = (0.75, 0.5)[number // 36 % 2]
         colors[number] = [round(255 * value) for value in colorsys.hls_to_rgb(hue, lightness, saturation)]

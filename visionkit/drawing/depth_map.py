@@ -29,7 +29,7 @@ def color_table() -> np.ndarray:
     import cv2
 
     ramp = np.arange(255, -1, -1, dtype=np.uint8)[:, None]
-    # Its darkest part is reported from the black of nothing by nobody.
+    # Nobody can distinguish its darkest part from the black of nothing.
     table: np.ndarray = cv2.applyColorMap((ramp * 0.9 + 25).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, 0, ::-1].copy()
     table.setflags(write=False)
     return table

@@ -64,7 +64,7 @@ def _line_width(size: tuple[int, ...], number: int) -> int:
 
 
 def _box(canvas: np.ndarray, box: np.ndarray, color: np.ndarray, width: int) -> None:
-    """Lines inside of the box's border, with a dark rim that states them from an image of the same color."""
+    """Lines inside of the box's border, with a dark rim that sets them off from an image of the same color."""
     height, length = canvas.shape[:2]
     x1, y1 = (max(0, round(float(value))) for value in box[:2])
     x2, y2 = min(length, round(float(box[2]))), min(height, round(float(box[3])))

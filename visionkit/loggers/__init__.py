@@ -1,6 +1,6 @@
 """Weights & Biases through Lightning's logger: one run folder, one curve, nothing sent where no server responds.
 
-wandb itself is imported when a run begins, by `visionkit.loggers.tracker` alone.
+wandb itself is imported here alone, when a run begins.
 """
 
 from visionkit.loggers.content import LoggedImage, Rows, readable_config

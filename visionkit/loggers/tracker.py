@@ -294,7 +294,7 @@ class WandbTracker(WandbLogger):
     def log_images(self, key: str, image_list: Sequence[LoggedImage], step: int | None = None) -> None:
         """Logs drawn images with captions, and a table of the same images with what is known and stated about each.
 
-        Where the responses have layers, `<key> overlays` shows the bare images under W&B's own boxes and masks.
+        Where predictions have layers, `<key> overlays` shows the bare images under W&B's own boxes and masks.
 
         Args:
             key: Name of the panel; the table is `<key> table`.

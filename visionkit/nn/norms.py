@@ -1,4 +1,4 @@
-"""What a backbone normalizes with while it is fine-tuned or trained on scratch on few images per step."""
+"""What a backbone normalizes with while it is fine-tuned or trained from scratch on few images per step."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def set_batch_norm(network: nn.Module, norm: Norm, eps: float | None = None) -> 
 
     Args:
         network: Network with its weights, as `frozen` keeps the statistics.
-        norm: `batch` leaves them alive; `frozen` makes constants of statistics, scales and shifts, as public detectors
+        norm: `batch` trains them on; `frozen` makes constants of statistics, scales and shifts, as public detectors
             were trained; `group` puts group norms in their place, which do not mind a batch of one or two images.
         eps: For `frozen`, what is added to the variance; 0 for weights that were trained so.
 

@@ -78,7 +78,7 @@ class Poses(Prediction):
 
     @property
     def visible(self) -> np.ndarray:
-        """(N, K) bool: keypoints that are surer than `keypoint_threshold`."""
+        """(N, K) bool: keypoints whose score is above `keypoint_threshold`."""
         return np.asarray(self.keypoint_scores >= np.float32(self.keypoint_threshold))
 
     @classmethod

@@ -175,7 +175,7 @@ def _dress(rng: np.random.Generator, identity: Identity, flat: np.ndarray, near:
 def _draw_part(
     image: np.ndarray, number: np.ndarray, part: _Part, tall: float, origin: np.ndarray, light: np.ndarray
 ) -> None:
-    """A capsule (or the trunk) with a dark rim and a lit side; the rim states limbs from the trunk behind them."""
+    """A capsule (or the trunk) with a dark rim and a lit side; the rim sets limbs off from the trunk behind them."""
     first, second = (np.atleast_2d(end) * tall + origin for end in part.ends)
     offset = -0.25 * light[:2]
     for grow, shift, gain in ((1.0, 0.0, 0.62), (0.8, 0.0, 0.92), (0.45, -1.0, 1.08)):

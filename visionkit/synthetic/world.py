@@ -122,7 +122,7 @@ def draw_surroundings(rng: np.random.Generator, camera: SceneCamera) -> Surround
     image = np.empty((height, width, 3), dtype=np.float32)
     image[:border] = _wall(rng, border, width) if indoors else _sky(rng, border, width)
     image[border:] = _floor(rng, camera, floor_depth, indoors)
-    if indoors:  # a skirting board, or the keypoint alone
+    if indoors:  # a skirting board, or the bare edge
         image[border - 1 : border + 1] *= rng.uniform(0.45, 0.8)
     return Surroundings(image, depth, label_map, farthest)
 

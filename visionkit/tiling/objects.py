@@ -20,7 +20,7 @@ _NEAR = 0.02
 """A box that ends within this fraction of a tile's side from its inner border is cut by it."""
 
 _INSIDE = 0.7
-"""A cut part that lies so far in a surer whole is a part of it."""
+"""A cut part that lies so far in a higher-scoring whole is a part of it."""
 
 
 def merge_tiles(parts: Sequence[Prediction], views: Sequence[View], overlap: float = 0.5, most: int = 0) -> Detections:
@@ -29,7 +29,7 @@ def merge_tiles(parts: Sequence[Prediction], views: Sequence[View], overlap: flo
     Args:
         parts: What was found in the whole image, then in each tile, in file pixels of the image.
         views: The tiles.
-        overlap: Overlap of two whole objects of one class that overlap by more, the one with the lower score is
+        overlap: Of two whole objects of one class that overlap by more, the one with the lower score is
             dropped.
         most: Objects that are kept, at most; 0 keeps all.
 

@@ -54,7 +54,7 @@ class Localizer(DetectionArchitecture):
 
 
 class LocalizerNetwork(nn.Module):
-    """Classification with localisation: what the one object of an image is, and where, from the whole image at once.
+    """Classification with localization: what the one object of an image is, and where, from the whole image at once.
 
     The box is regressed beside the classes, as in OverFeat (Sermanet et al., 2014), from maps brought to a fixed grid.
 
@@ -110,7 +110,7 @@ def _fractions(length: int, side: int) -> Tensor:
 def localizer_losses(outputs: DenseOutputs, objects: Objects) -> dict[str, Tensor]:
     """Cross entropy of the class and L1 loss of the box, as fractions of the image; of several objects the largest.
 
-    An image without an object teaches the background and no box.
+    An image without an object trains the background and no box.
 
     Args:
         outputs: (B, 1, ...) of `LocalizerNetwork`; its one anchor is the image.

@@ -27,9 +27,9 @@ _C3_READS = (
 class LeNet5(ClassicNet):
     """The network of the paper, its 60,000 trainable parameters included; a linear classifier replaces the RBF units.
 
-    Sub-sampling has a coefficient and a bias a map, C3 reads the paper's table, the squashing is 1.7159 tanh(2x/3). The
-    original's output units are not learned (84-pixel drawings of the characters) and exist for printable ASCII alone.
-    Convolutions are not padded, so the maps lose a border. Images from 32x32 up; what C5 gives of larger ones is
+    Sub-sampling has a coefficient and a bias per map, C3 reads the paper's table, the squashing is 1.7159 tanh(2x/3).
+    The original's output units are not learned (84-pixel drawings of the characters) and exist for printable ASCII
+    alone. Convolutions are not padded, so the maps lose a border. Images from 32x32 up; what C5 gives of larger ones is
     averaged.
 
     Args:
@@ -70,7 +70,7 @@ class _Squash(nn.Module):
 
 
 class _Subsample(nn.Module):
-    """Sum over 2x2, times a coefficient a map, plus a bias a map."""
+    """Sum over 2x2, times a coefficient, plus a bias, one of each per map."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ _BOTTLENECKS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (
 class MobileFaceNet(ClassicNet):
     """Inverted residuals with PReLU, and a global depthwise convolution in place of average pooling.
 
-    A place in the middle of a face states more than one in a corner, and the depthwise convolution learns how much. It
+    The middle of a face matters more than a corner, and the depthwise convolution learns how much. It
     makes the network one for images of one size.
 
     Args:

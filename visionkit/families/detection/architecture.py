@@ -28,8 +28,7 @@ class DetectionArchitecture:
 
     A subclass may also set these:
 
-    - `nms`: overlap from which the worse of two boxes of one class is dropped, where the task is not reported
-      otherwise.
+    - `nms`: overlap from which the worse of two boxes of one class is dropped, unless the task states another.
     - `one_object`: it finds one object per image, so images are not tiled.
     """
 

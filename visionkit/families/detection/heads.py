@@ -54,7 +54,7 @@ class DetectionHead(nn.Module):
         anchors: Number of anchors at one place.
         convs: Number of convolutions of each of the two towers.
         norm: See `ConvTower`.
-        centerness: Also state how far in the middle of its object a place lies; distances are then positive.
+        centerness: Also predict how far in the middle of its object a place lies; distances are then positive.
     """
 
     def __init__(

@@ -84,7 +84,7 @@ class RegionProposals(nn.Module):
 
     @torch.no_grad()
     def propose(self, said: RPNMaps, size: tuple[int, int]) -> Proposals:
-        """The best boxes, cut off at the image; a constant and later learning takes them for given."""
+        """The best boxes, cut off at the image; the second stage is trained on them as constants."""
         candidates, kept = (self.candidates[0], self.kept[0]) if self.training else (self.candidates[1], self.kept[1])
         boxes, scores = [], []
         start = 0
@@ -133,7 +133,7 @@ def proposal_losses(said: RPNMaps, objects: Objects, training: bool, count: int 
     """Cross entropy and smooth L1 loss over a sample of anchors, half of it positive at most.
 
     Args:
-        said: Outputs by the network.
+        said: Outputs of the network at every anchor.
         objects: Target objects of the batch.
         training: See `visionkit.families.detection.boxes.draw_sample`.
         count: Anchors per image.

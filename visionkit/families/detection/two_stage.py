@@ -1,8 +1,8 @@
 """R-CNN on a feature pyramid: proposals, a box head for each, and room for heads that process the final boxes.
 
 `forward` gives one type in every mode: what is stated at every anchor, the proposals, and what the box head states
-about each. The losses add the true boxes to the proposals by `read_boxes`, and heads for masks or keypoints are asked
-by `read_rois` once the final boxes are known, so thresholds stay free and an exported graph needs no training mode.
+about each. The losses add the true boxes to the proposals by `read_boxes`, and heads for masks or keypoints are run by
+`read_rois` once the final boxes are known, so thresholds stay free and an exported graph needs no training mode.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class TwoStageNetwork(nn.Module):
         neck: Brings it to one width; its finest levels, those of the backbone, are cut from.
         proposals: The first stage.
         box_head: The second.
-        roi_head: Asked with the final boxes: `(maps, rois (R, 5)) -> Tensor` with R rows.
+        roi_head: Run on the final boxes: `(maps, rois (R, 5)) -> Tensor` with R rows.
 
     Attributes:
         outputs: Type of what `forward` gives.

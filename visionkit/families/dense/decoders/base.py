@@ -36,7 +36,7 @@ class Needs:
     Attributes:
         strides: The maps, finest first.
         output_stride: Where the deepest stages are to be dilated.
-        taps: Taps, so many maps of one stride, evenly over a transformer's depth, in place of a pyramid.
+        taps: Number of maps of one stride, evenly over a transformer's depth, in place of a pyramid.
     """
 
     strides: tuple[int, ...] = ()

@@ -1,6 +1,6 @@
 """The decoders of segmentation-models-pytorch, fed with the maps of any timm backbone.
 
-The modules, their initialisation and their names are theirs, so the number of weights and the output equal those of
+The modules, their initialization and their names are theirs, so the number of weights and the output equal those of
 their own model. What is ours is which maps they get: by stride, not by position, and none where a backbone has none.
 """
 
@@ -89,7 +89,7 @@ class FPN(Decoder):
 
     Args:
         backbone: Backbone with maps of strides 4, 8, 16, 32.
-        pyramid_channels: Pyramid channels of the pyramid.
+        pyramid_channels: Number of channels of the pyramid's levels.
         channels: Number of channels of the branch of each level.
         dropout: Dropout probability of whole channels, in [0, 1).
         merge: `add` or `cat` the branches.
@@ -312,7 +312,7 @@ class DPT(Decoder):
     Args:
         backbone: Tapped four times, or with maps of strides 4, 8, 16, 32.
         channels: Number of channels of the fused maps and of the result.
-        intermediate_channels: Intermediate channels of the four maps before they are fused.
+        intermediate_channels: Number of channels of the four maps before they are fused.
         readout: What becomes of the class token: `cat`, `add` or `ignore`.
     """
 

@@ -12,7 +12,7 @@ def confusion_matrix(
 ) -> np.ndarray:
     """Counts of true by found class; the last row is found where nothing is, the last column is missed.
 
-    Objects are paired without processing their classes, the greatest overlap first, each at most once. Crowds are left
+    Objects are paired whatever their classes, the greatest overlap first, each at most once. Crowds are left
     out, and so is what lies in them.
 
     Args:

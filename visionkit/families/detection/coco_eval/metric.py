@@ -27,8 +27,8 @@ class DetectionMetrics(Metric):
 
     Takes predictions as they are served, in file pixels, and truth in file pixels, so sizes of objects are what the
     annotation states and nothing is rounded twice. Every process keeps its own images, masks as run lengths; `compute`
-    sends them to the first one, which measures and states the others: the same numbers everywhere, whatever the number
-    of processes, since images are put back into the order of the data set.
+    sends them to the first one, which measures and sends the result to the others: the same numbers everywhere,
+    whatever the number of processes, since images are put back into the order of the data set.
 
     `compute` gives scalars `box_ap`, `box_ap50`, `box_ap75`, `box_ap_small`, `box_ap_medium`, `box_ap_large`,
     `box_ar1`, `box_ar10`, `box_ar100`, `box_ar_small`, `box_ar_medium`, `box_ar_large`, the same as `mask_...` where

@@ -22,7 +22,7 @@ class VocAp(NamedTuple):
 
 
 def voc_ap50(found: Flat, true: Flat, classes: int, overlaps: object) -> VocAp:
-    """VOC's AP: a found object counts where its most overlapped true one is not taken by a surer one yet.
+    """VOC's AP: a found object counts where its most overlapped true one is not taken by a higher-scoring one yet.
 
     Unlike COCO's, an object whose best match is taken is wrong, even where another true one is near; crowds stand for
     VOC's difficult objects, which count neither way.
