@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 TITLE = "visionkit"
@@ -107,6 +107,11 @@ DEFECT = "Something went wrong on the server; its terminal shows the error."
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-.!|~:/$^=@])")
 _CARD_ROWS = {"summary": "What it does", "data": "Data", "terms": "Terms", "command": "Command", "seed": "Seed"}
+
+
+def further_inputs(missing: Sequence[str]) -> str:
+    """What is said where only some of the images that a model takes are there."""
+    return f"This model also needs: {plain(', '.join(missing))}."
 
 
 def plain(text: object) -> str:

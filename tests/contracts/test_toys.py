@@ -20,6 +20,8 @@ from tests.contracts.toy_pair import pair_of
 from tests.contracts.toys import TOYS, as_rank, build, data_of, installed, train, train_and_kill
 from tests.ranks import on_two_ranks
 from tests.tiny_training import end_state
+from tests.ui.browser import Watched, chromium, needs_chromium
+from tests.ui.conftest import served
 from ui.cli import main
 from visionkit.errors import CheckpointError, DataError, UsageError
 from visionkit.export import write_graph
@@ -383,3 +385,25 @@ def test_the_demo_has_a_page_of_each_with_one_image_per_input(bundles: Path, pai
         if further:
             shown = {each.elem_id: value for each, value in show(left, name, None, None, None).items()}
             assert not shown["vk-depth_map"]["visible"] and shown["vk-message"]["value"]
+
+
+@needs_chromium
+@pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("ignore::Warning:gradio.queueing")  # its use of pandas
+def test_a_visitor_gets_a_prediction_on_the_page_of_each(bundles: Path, pairs: Path, tmp_path: Path) -> None:
+    left, right = (pairs / name / "1.png" for name in ("left", "right"))
+    with served(bundles, tmp_path) as demo, chromium() as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        watched = Watched(page, demo.address)
+        for name in TOYS:
+            watched.open(name.replace("_", "-"))
+            watched.upload(left)
+            if name == "toy_pair":
+                page.get_by_text("This model also needs: Right.").first.wait_for()
+                watched.upload(right, "#vk-input-right")
+            watched.done()
+            watched.settled()
+            (kind,) = TOYS[name][0].kinds
+            assert page.locator(f"#vk-{kind}").is_visible()
+        watched.go("about:blank")
+        assert watched.faults == []

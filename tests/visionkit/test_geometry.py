@@ -118,8 +118,17 @@ def test_maps_move_with_the_image(seed):
         assert carried[tuple(at)] == (labels[math.floor(py), math.floor(px)] if inside else 255)
 
 
-@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_map_of_the_files_size_returns_bit_for_bit(flip):
+    """Nothing is resampled where the input is the image with a margin, so labels and scores stay what they are."""
+    geometry = Geometry.plan(InputSpec(size=(8, 12), resize_mode="letterbox"), (4, 12))._replace(flip=flip)
+    values = torch.rand(3, 8, 12)
+    inside = values[:, 2:6]
+    assert geometry.offset == (2, 0) and torch.equal(geometry.invert_map(values), inside.flip(2) if flip else inside)
+
+
 @pytest.mark.parametrize("source", [(61, 97), (97, 61), (20, 33), (1, 1), (1, 400), (130, 3)])
+@pytest.mark.parametrize("fit", FITS)
 def test_maps_return_in_file_size(fit, source):
     geometry = Geometry.plan(InputSpec(size=(48, 64), resize_mode=fit), source)
     values = torch.rand(2, *geometry.size)

@@ -117,8 +117,10 @@ def build(context: Context, views: Mapping[str, PredictionView], task: str | Non
         }
         needed = model_registry.inputs(name, opened=True, task=task)[1:]
         others = {each: sent for each, sent in zip(beside, further, strict=True) if each in needed}
-        if upload is None or None in others.values():
-            return {**hidden, message: gr.update(value=strings.EMPTY, visible=True)}
+        missing = [_label(each, True) for each, sent in others.items() if sent is None]
+        if upload is None or missing:
+            lacking = strings.EMPTY if upload is None else strings.further_inputs(missing)
+            return {**hidden, message: gr.update(value=lacking, visible=True)}
         try:
             result = job_queue.ask(
                 name,

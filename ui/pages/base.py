@@ -115,8 +115,12 @@ def failure(error: Exception) -> str:
 
 
 def offered(model_registry: ModelRegistry, task: str | None) -> list[ModelEntry]:
-    """Models of a task; of all tasks where none is given. A checkpoint that states its task when loaded is of any."""
-    return [entry for entry in model_registry.entries() if not task or entry.task in (task, "")]
+    """Models of a task; of all tasks where none is given. A checkpoint that states its task when loaded is of any.
+
+    Those that may be of another task come last, so that no page begins with one.
+    """
+    found = [entry for entry in model_registry.entries() if not task or entry.task in (task, "")]
+    return sorted(found, key=lambda entry: bool(task) and not entry.task)
 
 
 def choices(entries: Sequence[ModelEntry]) -> tuple[list[tuple[str, str]], str | None]:
