@@ -110,7 +110,7 @@ def segmentation(image: np.ndarray, quick: bool) -> dict[str, timing.Arm]:
     side = 128 if quick else 512
     task = SemanticSegmentationTask(
         "test_resnet" if quick else "resnet50",
-        decoder="fpn",
+        architecture="fpn",
         classes=_names(LABELS),
         input=InputSpec(size=(side, side), resize_mode="letterbox"),
     ).eval()

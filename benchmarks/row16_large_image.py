@@ -29,7 +29,7 @@ def run(options: Options) -> Report:
         torch.manual_seed(0)
         task = SemanticSegmentationTask(
             "test_resnet" if options.quick else "regnetx_002",
-            decoder_options={"channels": [96, 64, 48, 32, 16]},
+            unet={"channels": [96, 64, 48, 32, 16]},
             classes=[f"class {number}" for number in range(CLASSES)],
             input=InputSpec(size=(512, 512), resize_mode="native"),
         ).eval()

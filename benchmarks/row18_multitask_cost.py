@@ -53,11 +53,11 @@ HEADS: dict[str, Any] = {
         "task": "semantic_segmentation",
         "arguments": {
             "classes": list(SEMANTIC_CLASSES),
-            "decoder": "segformer",
-            "decoder_options": {"channels": 24},
+            "architecture": "segformer",
+            "segformer": {"channels": 24},
         },
     },
-    "depth": {"task": "depth", "arguments": {"decoder": "segformer", "decoder_options": {"channels": 24}}},
+    "depth": {"task": "depth", "arguments": {"architecture": "segformer", "segformer": {"channels": 24}}},
     "pose": {
         "task": "pose",
         "arguments": {

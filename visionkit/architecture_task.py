@@ -11,8 +11,17 @@ from visionkit.task import VisionTask
 class ArchitectureTask(VisionTask):
     """A task with a registry of architectures.
 
-    Its constructor takes `architecture`, the name, and `**shared`, in which each architecture has an argument under its
-    own name: `DetectionTask("resnet18", architecture="fcos", fcos={"convs": 2})`.
+    Each architecture has an argument under its own name, with its arguments as a mapping:
+    `DetectionTask("resnet18", architecture="fcos", fcos={"convs": 2})`. One on a backbone is a `BackboneTask` too:
+    `class DetectionTask(ArchitectureTask, BackboneTask)`.
+
+    Args:
+        *backbone: Name of the backbone, where the task has one.
+        architecture: Name of the architecture; its arguments are those under its name, `--model.<name>.<argument>`.
+        **shared: See the next base: `BackboneTask` or `VisionTask`.
+
+    Raises:
+        UsageError: An unknown architecture, or arguments that it does not have.
 
     Attributes:
         architectures: Architectures to choose from.
@@ -25,22 +34,11 @@ class ArchitectureTask(VisionTask):
     chosen: str
     architecture: Any
 
-    @classmethod
-    def pick(cls, name: str, arguments: dict[str, Any]) -> Any:
-        """Makes the chosen architecture, and takes the arguments of all of them out of those of the constructor.
-
-        Args:
-            name: Name of the architecture.
-            arguments: Arguments of the constructor; changed.
-
-        Raises:
-            UsageError: An unknown architecture, or arguments that it does not have.
-        """
-        return cls.architectures.choose(name, {each: arguments.pop(each, None) for each in cls.architectures})
-
-    def choose(self, name: str, architecture: Any) -> None:
-        """Remembers what was picked."""
-        self.chosen, self.architecture = name, architecture
+    def __init__(self, *backbone: str, architecture: str, **shared: Any) -> None:
+        given = {each: shared.pop(each, None) for each in self.architectures}
+        chosen = self.architectures.choose(architecture, given)
+        super().__init__(*backbone, **shared)
+        self.chosen, self.architecture = architecture, chosen
 
     def resolved(self) -> dict[str, Any]:
         return {**super().resolved(), self.chosen: self.architecture}

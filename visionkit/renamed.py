@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 FIRST = {
+    "depth": "unet",
     "detection": "fcos",
     "instance_segmentation": "mask_rcnn",
     "pose": "simple_baseline",
+    "semantic_segmentation": "unet",
     "super_resolution": "compact",
 }
 """The architecture of a model whose configuration does not name one."""
@@ -33,7 +35,12 @@ _TWO_STAGE = {
     "boxes_drawn": "box_batch_size_per_image",
 }
 
+_DENSE = {"decoder": ["architecture"], "decoder_options.width": [], "decoder_options": ["*"]}
+"""The width of a decoder was its number of outputs, which the task knows."""
+
 RENAMED: dict[str, dict[str, list[str]]] = {
+    "depth": _DENSE,
+    "semantic_segmentation": _DENSE,
     "detection": {
         **{f"rcnn.{old}": [f"faster_rcnn.{new}"] for old, new in _TWO_STAGE.items()},
         "rcnn": [],

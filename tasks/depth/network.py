@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visionkit.backbones import Features
+from visionkit.families.dense.architectures import DenseArchitecture
 from visionkit.families.dense.network import DenseNetwork
 
 Output = Literal["sigmoid", "bins"]
@@ -82,10 +83,10 @@ class DepthNetwork(DenseNetwork):
 
     @classmethod
     def with_output_layer(
-        cls, backbone: str, decoder: str, prediction: Bounded | Bins | Nearness, **options: Any
+        cls, backbone: str, architecture: DenseArchitecture, prediction: Bounded | Bins | Nearness, **options: Any
     ) -> DepthNetwork:
         """Builds the network; see `DenseNetwork.build` for the options."""
-        network = cls.build(backbone, decoder, prediction.channels, **options)
+        network = cls.build(backbone, architecture, prediction.channels, **options)
         assert isinstance(network, DepthNetwork)
         network.prediction = prediction
         # Begin in the middle of the range: from a decoder without normalization (FPN) the first steps would carry a

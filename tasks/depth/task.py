@@ -13,12 +13,14 @@ from tasks.depth.loss import DepthLoss
 from tasks.depth.metrics import CROPS, LEAST, Crop, build_metrics, crop_mask
 from tasks.depth.network import Bins, Bounded, DepthNetwork, DepthOutputs, Nearness, Output
 from tasks.depth.postprocess import to_predictions
+from visionkit.architecture_task import ArchitectureTask
+from visionkit.architectures import Architectures
+from visionkit.backbone_task import BackboneTask
 from visionkit.errors import UsageError, suggest
+from visionkit.families.dense.architectures import DenseArchitecture
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.nn.normalize import Normalize
-from visionkit.optim import OptimConfig
 from visionkit.predictions import Prediction
-from visionkit.task import VisionTask
 from visionkit.types import Batch
 
 log = logging.getLogger(__name__)
@@ -28,15 +30,11 @@ _MOST_BEYOND = 0.5
 DEFAULT_LOSSES = {False: {"silog": 1.0, "log_l1": 1.0, "gradient": 0.25}, True: {"scale_shift_invariant": 1.0}}
 
 
-class DepthTask(VisionTask):
+class DepthTask(ArchitectureTask, BackboneTask):
     """Estimates depth at every pixel from one image.
 
     Args:
-        backbone: Any timm backbone by name, or one of the classic networks.
-        decoder: `unet`, `fpn`, `pspnet`, `deeplabv3plus`, `upernet`, `segformer`, `dpt` or `fcn`.
-        decoder_options: Arguments of the decoder: `{"channels": [128, 64, 48, 32, 16]}`.
-        pretrained: Start the backbone from public weights: of the cache, of an installed package, or downloaded.
-        input: Size and fit; by default the whole image stretched to 240x320.
+        architecture: `unet`, `fpn`, `pspnet`, `deeplabv3plus`, `upernet`, `segformer`, `dpt` or `fcn`.
         relative: Predict inverse depth up to a scale and a shift, for data of mixed or unknown units; else meters.
         output: Output of metric depth: `sigmoid` bounded between `min_depth` and `max_depth`, or `bins` the mean over
             depths.
@@ -48,14 +46,12 @@ class DepthTask(VisionTask):
         loss_options: Arguments of the losses by name.
         eval_crop: Part of the image that metrics process: `none`, `eigen` (NYU), `eigen_kitti`, `garg`.
         alignment: Before measuring: `none`, `median` scale, or `least_squares` scale and shift (relative depth always).
-        dropout: Before the last convolution.
-        drop_path: Stochastic depth of the backbone, where its family has it.
-        optim: How the weights are trained.
-        compile_network: See `VisionTask`.
-        channels_last: See `VisionTask`.
+        dropout: Dropout probability before the last convolution.
+        **shared: See `BackboneTask`; each architecture has its arguments under its name. The input is by default the
+            whole image stretched to 240x320.
 
     Example:
-        >>> task = DepthTask("resnet18", decoder="unet")
+        >>> task = DepthTask("resnet18", architecture="unet")
         >>> task(torch.zeros(1, 3, 240, 320, dtype=torch.uint8)).depth.shape
         torch.Size([1, 240, 320])
     """
@@ -67,15 +63,14 @@ class DepthTask(VisionTask):
     monitor = ("val/abs_rel", "min")
     targets = ("depth",)
     outputs = DepthOutputs
+    architectures = Architectures[DenseArchitecture]("depth")
+    withheld = ("classes",)
 
     def __init__(
         self,
         backbone: str = "resnet18",
         *,
-        decoder: str = "unet",
-        decoder_options: Mapping[str, Any] | None = None,
-        pretrained: bool = False,
-        input: InputSpec | None = None,
+        architecture: str = "unet",
         relative: bool = False,
         output: Output = "sigmoid",
         bins: int = 64,
@@ -86,13 +81,9 @@ class DepthTask(VisionTask):
         eval_crop: Crop = "none",
         alignment: Alignment | None = None,
         dropout: float = 0.0,
-        drop_path: float = 0.0,
-        optim: OptimConfig | None = None,
-        compile_network: bool = False,
-        channels_last: bool = True,
+        **shared: Any,
     ) -> None:
-        spec = InputSpec.of(input, self.default_input(backbone))
-        super().__init__(input=spec, optim=optim, compile_network=compile_network, channels_last=channels_last)
+        super().__init__(backbone, architecture=architecture, **shared)
         if not LEAST <= min_depth < max_depth:
             raise UsageError(
                 f"model.min_depth {min_depth:g} and max_depth {max_depth:g}: give meters, from {LEAST:g} on, near first"
@@ -110,15 +101,7 @@ class DepthTask(VisionTask):
         else:
             prediction = Bounded(*self.bounds) if output == "sigmoid" else Bins(*self.bounds, bins)
         self.network = DepthNetwork.with_output_layer(
-            backbone,
-            decoder,
-            prediction,
-            options=decoder_options,
-            pretrained=pretrained,
-            in_chans=spec.channels,
-            image_size=spec.size if spec.resize_mode != "native" else None,
-            drop_path_rate=drop_path,
-            dropout=dropout,
+            backbone, self.architecture, prediction, dropout=dropout, **self.backbone_arguments
         )
         body = self.network.backbone
         self.normalize = Normalize(body.mean, body.std)
@@ -174,14 +157,8 @@ class DepthTask(VisionTask):
         self._warned = True
         if beyond > _MOST_BEYOND:
             log.warning(
-                "%.0f %% of the measured depth is beyond model.max_depth (%g m), is "
-                "not "
-                "used "
-                "for "
-                "training "
-                "and "
-                "counts in no "
-                "metric; set --model.max_depth to what the data has, or, %s",
+                "%.0f %% of the measured depth is beyond model.max_depth (%g m), is not used for training and counts "
+                "in no metric; set --model.max_depth to what the data has, or, %s",
                 *(100 * beyond, self.bounds[1], unit),
             )
         elif not self.relative and delta1 == 0 and abs_rel > 0:

@@ -22,7 +22,6 @@ class DetectionTask(DetectorTask):
     """Finds objects: a box, a class and a score for each.
 
     Args:
-        backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
         architecture: `fcos` (Tian et al., 2019), `retinanet` (Lin et al., 2017), `ssd` (Liu et al., 2016),
             `faster_rcnn` (Ren et al., 2015), or `localizer` for images of one object: its class and its box.
         **shared: See `DetectorTask`.

@@ -24,7 +24,6 @@ class InstanceSegmentationTask(DetectorTask):
     """Finds objects and outlines them.
 
     Args:
-        backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
         architecture: `mask_rcnn` (He et al., 2017), or one that another package brings.
         mask_threshold: Probability above which a pixel belongs to an object.
         **shared: See `DetectorTask`.

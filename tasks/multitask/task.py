@@ -58,7 +58,7 @@ class MultiTask(VisionTask):
 
     Example:
         >>> heads = {"what": {"task": "classification", "arguments": {"classes": ["cat", "dog"]}},
-        ...          "far": {"task": "depth", "arguments": {"decoder": "fpn"}}}
+        ...          "far": {"task": "depth", "arguments": {"architecture": "fpn"}}}
         >>> task = MultiTask("resnet18", heads=heads)
         >>> task(torch.zeros(1, 3, 256, 320, dtype=torch.uint8)).far_depth.shape
         torch.Size([1, 256, 320])

@@ -21,15 +21,16 @@ from tasks.pose.network import HeatmapOutputs
 from tasks.pose.postprocess import PoseCandidates, in_file, merge_crops, to_predictions
 from visionkit.architecture_task import ArchitectureTask
 from visionkit.architectures import Architectures
+from visionkit.backbone_task import BackboneTask
+from visionkit.backbones import Backbone
 from visionkit.crops import PersonCrop, whole_image_box
 from visionkit.errors import UsageError, suggest
-from visionkit.families.detection.task import build_backbone
 from visionkit.families.keypoints.heatmaps import Decoding
 from visionkit.families.keypoints.oks import PoseResults
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
 from visionkit.nn.normalize import Normalize
-from visionkit.nn.norms import Norm
+from visionkit.nn.norms import Norm, set_batch_norm
 from visionkit.predictions import Poses, Prediction
 from visionkit.report import PER_IMAGE
 from visionkit.run_report.charts import Bars, Chart
@@ -39,17 +40,15 @@ from visionkit.tiling import Located, MergeObjects, Plan, Views
 from visionkit.types import Batch, View
 
 
-class PoseTask(ArchitectureTask):
+class PoseTask(ArchitectureTask, BackboneTask):
     """Finds the keypoints of a skeleton: of one person per crop (top-down), or of all people of an image (bottom-up).
 
     Args:
-        backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
         architecture: `simple_baseline` (Xiao et al., 2018), `cpm` (Convolutional Pose Machine, Wei et al., 2016) and
             `deeppose` (Toshev and Szegedy, 2014) process one person per crop; `openpose` (part affinity fields, Cao et
             al., 2017) and `keypoint_rcnn` (He et al., 2017) a whole image.
         skeleton: A shipped name (`coco17`, `mpii16`, `lsp14`, `ap10k17`, `hand21`, `face5`), the path of a yaml file,
             or its content.
-        pretrained: Start from public weights: of the cache, of an installed package, or downloaded.
         crop: For networks of one person per crop, how the crop follows from a box; the data crops by it too.
         flip_tta: When it does not train, also process the flipped image and take the mean; takes twice as long.
         backbone_norm: Batch norms of the backbone: `batch` (trained), `frozen` (as the public network was trained) or
@@ -57,8 +56,7 @@ class PoseTask(ArchitectureTask):
         norm_eps: For `frozen`, what is added to the variance, where it is not the backbone's own.
         score_threshold: Score from which a person is shown.
         keypoint_threshold: Score from which a keypoint is shown as visible.
-        drop_path: Rate of stochastic depth of the backbone, where its family has it.
-        **shared: See `VisionTask`; each architecture has its arguments under its name.
+        **shared: See `BackboneTask`; each architecture has its arguments under its name.
 
     Example:
         >>> task = PoseTask("resnet18", skeleton="coco17")
@@ -85,20 +83,17 @@ class PoseTask(ArchitectureTask):
         *,
         architecture: str = "simple_baseline",
         skeleton: str | dict[str, Any] | None = None,
-        pretrained: bool = False,
         crop: PersonCrop | None = None,
         flip_tta: bool = False,
         backbone_norm: Norm = "batch",
         norm_eps: float | None = None,
         score_threshold: float = 0.3,
         keypoint_threshold: float = 0.3,
-        drop_path: float = 0.0,
         **shared: Any,
     ) -> None:
-        chosen = self.pick(architecture, shared)
-        spec = shared["input"] = InputSpec.of(shared.get("input"), self.default_input(backbone, architecture))
-        super().__init__(**shared)
-        self.choose(architecture, chosen)
+        shared["input"] = InputSpec.of(shared.get("input"), self.default_input(backbone, architecture))
+        super().__init__(backbone, architecture=architecture, **shared)
+        chosen = self.architecture
         self.skeleton = Skeleton.of("coco17" if skeleton is None else skeleton)
         self.classes = self.classes or (self.skeleton.subject,)
         if len(self.classes) != 1:
@@ -108,16 +103,9 @@ class PoseTask(ArchitectureTask):
             )
         self.crop = self._crop(crop)
         self.score_threshold, self.keypoint_threshold = score_threshold, keypoint_threshold
-        body = build_backbone(
-            backbone,
-            spec,
-            chosen.maps,
-            pretrained=pretrained,
-            norm=backbone_norm,
-            eps=norm_eps,
-            drop_path=drop_path,
-        )
-        self.network = chosen.build(body, self.skeleton, spec)
+        body = Backbone(backbone, strides=chosen.maps, use_final=False, **self.backbone_arguments)
+        body.model = set_batch_norm(body.model, backbone_norm, norm_eps)
+        self.network = chosen.build(body, self.skeleton, self.input)
         self.outputs = chosen.outputs  # type: ignore[misc]
         self.normalize = Normalize(body.mean, body.std)
         self.metrics = MetricCollection({"poses": PoseMetrics(self.skeleton)})

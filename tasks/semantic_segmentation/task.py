@@ -14,49 +14,43 @@ from tasks.semantic_segmentation.loss import Balance, SegmentationLoss
 from tasks.semantic_segmentation.metrics import build_metrics, class_table
 from tasks.semantic_segmentation.network import SegmentationNetwork, SegmentationOutputs
 from tasks.semantic_segmentation.postprocess import at_input_size, to_predictions
+from visionkit.architecture_task import ArchitectureTask
+from visionkit.architectures import Architectures
+from visionkit.backbone_task import BackboneTask
 from visionkit.backbones import backbone_facts
 from visionkit.confusion import LARGEST_TABLE, confusion_table
 from visionkit.errors import UsageError
+from visionkit.families.dense.architectures import DenseArchitecture
 from visionkit.families.dense.label_maps import best, labels_in_input
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
 from visionkit.nn.normalize import Normalize
-from visionkit.optim import OptimConfig
 from visionkit.predictions import LabelMap, Prediction
 from visionkit.run_report.charts import Bars, Chart
-from visionkit.task import VisionTask
 from visionkit.tiling import BlendMap, Located, Overlap, Plan, Views, architecture_reach, choose_overlap
 from visionkit.types import IGNORE, Batch
 
 log = logging.getLogger(__name__)
 
 
-class SemanticSegmentationTask(VisionTask):
+class SemanticSegmentationTask(ArchitectureTask, BackboneTask):
     """Gives every pixel a class.
 
     Args:
-        backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
-        decoder: `unet`, `fpn`, `pspnet`, `deeplabv3plus`, `upernet`, `segformer`, `dpt` or `fcn`.
-        decoder_options: Arguments of the decoder, see `visionkit.families.dense.decoders`: `{channels: [64, 48, 32, 24,
-            16]}`.
-        classes: Class names in label order.
-        pretrained: Start from public weights: of the cache, of an installed package, or downloaded.
-        input: Size and fit; by default the whole image in 512x512. With fit `native` every image keeps its size.
+        architecture: `unet`, `fpn`, `pspnet`, `deeplabv3plus`, `upernet`, `segformer`, `dpt` or `fcn`.
         losses: Weight of each loss by name: `cross_entropy`, `dice`, `jaccard`, `tversky`, `focal`, `lovasz`.
         loss_options: Arguments of each loss by its name: `{focal: {gamma: 2}}`.
         class_balance: Class weights from the frequencies that training has seen: `median`, `log` or `none`.
         class_weights: Fixed weights, one per class, in their place.
         reflect_padding: Extend the image by reflect padding of so many pixels on every side, as U-Net does at borders.
-        tile: Tile with fit `native`, images of more pixels than a square of this side are processed in overlapping
+        tile: With resize mode `native`, images of more pixels than a square of this side are processed in overlapping
             tiles of it; 0 processes every image whole.
-        dropout: Before the last convolution.
-        drop_path: Stochastic depth of the backbone, where its family has it.
-        optim: How the weights are trained.
-        compile_network: See `VisionTask`.
-        channels_last: See `VisionTask`.
+        dropout: Dropout probability before the last convolution.
+        **shared: See `BackboneTask`; each architecture has its arguments under its name. The input is by default the
+            whole image in 512x512; with resize mode `native` every image keeps its size.
 
     Example:
-        >>> task = SemanticSegmentationTask("resnet18", decoder="fpn", classes=["road", "sky"])
+        >>> task = SemanticSegmentationTask("resnet18", architecture="fpn", classes=["road", "sky"])
         >>> task(torch.zeros(1, 3, 64, 96, dtype=torch.uint8)).logits.shape
         torch.Size([1, 2, 16, 24])
     """
@@ -68,6 +62,7 @@ class SemanticSegmentationTask(VisionTask):
     monitor = ("val/mean_iou", "max")
     targets = ("label_map",)
     outputs = SegmentationOutputs
+    architectures = Architectures[DenseArchitecture]("semantic_segmentation")
 
     network: SegmentationNetwork
 
@@ -75,11 +70,7 @@ class SemanticSegmentationTask(VisionTask):
         self,
         backbone: str = "resnet18",
         *,
-        decoder: str = "unet",
-        decoder_options: dict[str, Any] | None = None,
-        classes: Sequence[str] = (),
-        pretrained: bool = False,
-        input: InputSpec | None = None,
+        architecture: str = "unet",
         losses: dict[str, float] | None = None,
         loss_options: dict[str, dict[str, Any]] | None = None,
         class_balance: Balance = "none",
@@ -87,30 +78,21 @@ class SemanticSegmentationTask(VisionTask):
         reflect_padding: int = 0,
         tile: int = 1024,
         dropout: float = 0.0,
-        drop_path: float = 0.0,
-        optim: OptimConfig | None = None,
-        compile_network: bool = False,
-        channels_last: bool = True,
+        **shared: Any,
     ) -> None:
-        spec = InputSpec.of(input, self.default_input(backbone, pretrained))
-        super().__init__(
-            input=spec, classes=classes, optim=optim, compile_network=compile_network, channels_last=channels_last
-        )
+        super().__init__(backbone, architecture=architecture, **shared)
         if not self.classes:
             raise UsageError("model.classes: at least one class is needed; give data.classes or let the data name them")
         self.network = SegmentationNetwork.build(
             backbone,
-            decoder,
+            self.architecture,
             len(self.classes),
-            options=decoder_options,
-            pretrained=pretrained,
-            in_chans=spec.channels,
-            image_size=spec.size if spec.resize_mode != "native" else None,
-            drop_path_rate=drop_path,
             dropout=dropout,
             full_size=False,
             reflect_padding=reflect_padding,
+            **self.backbone_arguments,
         )
+        spec = self.input
         if spec.resize_mode == "native" and spec.divisor % self.network.divisor:
             raise UsageError(
                 f"model.input.divisor {spec.divisor}: backbone {backbone!r} needs sides that are multiples of "

@@ -80,10 +80,8 @@ class SuperResolutionTask(ArchitectureTask):
         init_from: str | None = None,
         **shared: Any,
     ) -> None:
-        chosen = self.pick(architecture, shared)
-        spec = shared["input"] = InputSpec.of(shared.get("input"), self.default_input())
-        super().__init__(**shared)
-        self.choose(architecture, chosen)
+        super().__init__(architecture=architecture, **shared)
+        spec = self.input
         if spec.resize_mode != "native" or spec.divisor != 1 or spec.channels != 3:
             raise UsageError(
                 f"model.input: super-resolution takes images as they are, fit native with divisor 1 and channels 3, "
@@ -92,7 +90,7 @@ class SuperResolutionTask(ArchitectureTask):
         if not 2 <= scale <= LARGEST_SCALE:
             raise UsageError(f"model.scale {scale}: allowed are 2 to {LARGEST_SCALE}")
         self.scale = scale
-        self.network, self._reach = chosen.build(None, scale), None
+        self.network, self._reach = self.architecture.build(None, scale), None
         self._bicubic = Bicubic(scale)
         self.normalize = Normalize((0.0,) * 3, (1.0,) * 3)
         color = self.network.body.color

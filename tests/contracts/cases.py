@@ -94,7 +94,7 @@ CASES: dict[str, Case] = {
     ),
     "depth": Case(
         classes=(),
-        arguments={"decoder_options": {"channels": [32, 24, 16, 8, 8]}},
+        arguments={"unet": {"channels": [32, 24, 16, 8, 8]}},
         data=("--data.target", "depth", "--data.size", "[48,64]"),
         overfit=0.1,
         overfit_steps=90,
@@ -142,8 +142,8 @@ CASES: dict[str, Case] = {
     ),
     "semantic_segmentation": Case(
         classes=("background", "disc", "stripe"),
-        arguments={"decoder_options": {"channels": (16, 16, 8, 8, 8)}},
-        data=("--data.target", "label_map", "--model.decoder_options", "{channels: [16,16,8,8,8]}"),
+        arguments={"unet": {"channels": (16, 16, 8, 8, 8)}},
+        data=("--data.target", "label_map", "--model.unet.channels", "[16,16,8,8,8]"),
         overfit=0.8,
         overfit_steps=80,
         charts=frozenset({"confusion", "per-class"}),
@@ -159,7 +159,7 @@ CASES: dict[str, Case] = {
                 },
                 "far": {
                     "task": "depth",
-                    "arguments": {"decoder": "segformer", "decoder_options": {"channels": 16}},
+                    "arguments": {"architecture": "segformer", "segformer": {"channels": 16}},
                 },
             }
         },

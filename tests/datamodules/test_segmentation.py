@@ -330,7 +330,7 @@ def test_the_summary_of_a_painted_set_names_its_images_and_leaves_the_background
 def test_one_class_is_refused_before_training_and_measured_without_a_crash():
     from tasks.semantic_segmentation import SemanticSegmentationTask
 
-    task = SemanticSegmentationTask("test_resnet", decoder="fpn", classes=["cup"], input=InputSpec(size=(32, 32)))
+    task = SemanticSegmentationTask("test_resnet", architecture="fpn", classes=["cup"], input=InputSpec(size=(32, 32)))
     with pytest.raises(
         UsageError, match=r"one class alone \('cup'\).*'\[background, cup\]'.*--data\.background background"
     ):

@@ -29,7 +29,7 @@ FITS = ("stretch", "letterbox", "pad", "crop", "native")
 def tiny(**arguments) -> DepthTask:
     given = {
         "input": InputSpec(size=(64, 64), resize_mode="stretch"),
-        "decoder_options": {"channels": [16, 16, 8, 8, 8]},
+        "unet": {"channels": [16, 16, 8, 8, 8]},
     }
     return DepthTask("test_resnet", **{**given, **arguments})
 
@@ -287,10 +287,11 @@ def test_outputs_stay_within_their_bounds(prediction: nn.Module):
     assert float(depth.min()) < 1.0 and float(depth.max()) > 5.0, "all of the range can be stated"
 
 
-@pytest.mark.parametrize("decoder", ["unet", "fpn", "upernet", "segformer", "pspnet", "fcn"])
-def test_no_decoder_begins_or_ends_where_the_sigmoid_has_no_slope(decoder: str):
+@pytest.mark.parametrize("architecture", ["unet", "fpn", "upernet", "segformer", "pspnet", "fcn"])
+def test_no_decoder_begins_or_ends_where_the_sigmoid_has_no_slope(architecture: str):
     torch.manual_seed(0)
-    task = DepthTask("test_resnet", decoder=decoder, input=InputSpec(size=(64, 64), resize_mode="stretch")).train()
+    spec = InputSpec(size=(64, 64), resize_mode="stretch")
+    task = DepthTask("test_resnet", architecture=architecture, input=spec).train()
     image = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     truth = torch.linspace(1.0, 4.0, 64).expand(4, 64, 64)
     raw: list[torch.Tensor] = []
@@ -343,7 +344,7 @@ def test_all_unmeasured_is_reported_and_gives_no_nan(caplog):
         ({"alignment": "mean"}, "allowed are none, median, least_squares"),
         ({"relative": True, "alignment": "median"}, "use least_squares"),
         ({"bins": 1}, "at least 2"),
-        ({"decoder": "unett"}, "did you mean 'unet'"),
+        ({"architecture": "unett"}, "did you mean 'unet'"),
     ],
 )
 def test_what_cannot_be_is_refused_when_built(arguments, line):

@@ -35,7 +35,7 @@ from visionkit.synthetic import OBJECT_CLASSES, SEMANTIC_CLASSES
 
 SPEC = InputSpec(size=(64, 64), resize_mode="stretch")
 WHAT = {"task": "classification", "arguments": {"classes": list(OBJECT_CLASSES)}}
-FAR = {"task": "depth", "arguments": {"decoder": "segformer", "decoder_options": {"channels": 8}}}
+FAR = {"task": "depth", "arguments": {"architecture": "segformer", "segformer": {"channels": 8}}}
 OBJECTS = {
     "task": "detection",
     "arguments": {
@@ -308,7 +308,7 @@ RCNN = {
 }
 REGIONS = {
     "task": "semantic_segmentation",
-    "arguments": {"classes": list(SEMANTIC_CLASSES), "decoder": "segformer", "decoder_options": {"channels": 8}},
+    "arguments": {"classes": list(SEMANTIC_CLASSES), "architecture": "segformer", "segformer": {"channels": 8}},
 }
 
 
@@ -404,7 +404,7 @@ def apart() -> dict[str, Any]:
     """Two models on one frozen backbone, each of which reads another part of it."""
     torch.manual_seed(3)
     what = ClassificationTask("test_resnet", classes=["a", "b"], input=SPEC)
-    far = DepthTask("test_resnet", decoder="segformer", decoder_options={"channels": 8}, input=SPEC)
+    far = DepthTask("test_resnet", architecture="segformer", segformer={"channels": 8}, input=SPEC)
     far.network.backbone.load_state_dict(what.network.backbone.state_dict())
     return {"what": what.eval(), "far": far.eval()}
 

@@ -24,7 +24,7 @@ def test_the_example_models_network_overfits_four_images():
     spec = InputSpec(size=(128, 160), resize_mode="stretch")
     task = SemanticSegmentationTask(
         "regnetx_002",
-        decoder_options={"channels": [96, 64, 48, 32, 16]},
+        unet={"channels": [96, 64, 48, 32, 16]},
         classes=CLASSES,
         input=spec,
         losses={"cross_entropy": 1.0, "dice": 0.5},

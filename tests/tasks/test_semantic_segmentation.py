@@ -26,7 +26,8 @@ SMALL = {"channels": (8, 8, 8, 8, 8)}
 
 
 def build(**arguments):
-    defaults = {"decoder_options": SMALL, "classes": CLASSES, "input": InputSpec(size=(64, 64), resize_mode="stretch")}
+    own = {"unet": SMALL} if arguments.get("architecture", "unet") == "unet" else {}
+    defaults = {"classes": CLASSES, "input": InputSpec(size=(64, 64), resize_mode="stretch"), **own}
     return SemanticSegmentationTask("test_resnet", **{**defaults, **arguments})
 
 
@@ -115,7 +116,7 @@ def test_class_weights_follow_the_frequencies_that_were_seen():
         ({"class_weights": [1.0]}, "3 classes need as many weights"),
         ({"class_weights": [1.0, 1.0, 1.0], "class_balance": "log"}, "give one of them"),
         ({"classes": ()}, "at least one class"),
-        ({"decoder": "unett"}, "did you mean 'unet'"),
+        ({"architecture": "unett"}, "did you mean 'unet'"),
         ({"input": InputSpec(resize_mode="native", divisor=8)}, "multiples of 32"),
     ],
 )
@@ -253,10 +254,10 @@ def _images(number):
 
 
 @pytest.mark.parametrize("fit", ["crop", "letterbox", "stretch", "pad", "native"])
-@pytest.mark.parametrize("decoder", ["unet", "fpn"])
-def test_a_prediction_has_exactly_the_images_size(fit, decoder):
-    options = SMALL if decoder == "unet" else {"pyramid_channels": 16, "channels": 64}
-    task = build(decoder=decoder, decoder_options=options, input=InputSpec(size=(64, 64), resize_mode=fit)).eval()
+@pytest.mark.parametrize("name", ["unet", "fpn"])
+def test_a_prediction_has_exactly_the_images_size(fit, name):
+    own = {name: SMALL if name == "unet" else {"pyramid_channels": 16, "channels": 64}}
+    task = build(architecture=name, input=InputSpec(size=(64, 64), resize_mode=fit), **own).eval()
     predictor = Predictor(task)
     for size in ((1, 1), (37, 53), (64, 64), (97, 64), (3, 211)):
         labels = predictor(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)).labels

@@ -82,7 +82,7 @@ def test_pointing_shows_the_depth_and_dragging_turns_the_points(tmp_path: Path):
     from visionkit.predictor import load
 
     torch.manual_seed(0)
-    task = DepthTask("test_resnet", decoder="fpn", input=InputSpec(size=(64, 64), resize_mode="stretch"))
+    task = DepthTask("test_resnet", architecture="fpn", input=InputSpec(size=(64, 64), resize_mode="stretch"))
     save_bundle(task.eval(), tmp_path / "models" / "deep", card={"name": "Deep", "data": "noise"})
     rng = np.random.default_rng(0)
     photo = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((160, 120))

@@ -80,7 +80,7 @@ def test_every_task_refuses_when_it_is_built():
 @pytest.mark.parametrize("name", ["test_vit", "test_resnet"])
 def test_label_maps_take_any_size_because_they_are_continued(name):
     spec = InputSpec(size=(50, 70), resize_mode="stretch")
-    task = SemanticSegmentationTask(name, decoder="fpn", classes=["a", "b"], input=spec).eval()
+    task = SemanticSegmentationTask(name, architecture="fpn", classes=["a", "b"], input=spec).eval()
     with torch.no_grad():
         assert len(task(torch.zeros(1, 3, 50, 70, dtype=torch.uint8)).logits) == 1
 

@@ -21,14 +21,14 @@ NETWORKS = {
 }
 
 
-def build(decoder="unet", **arguments):
+def build(architecture="unet", **arguments):
     torch.manual_seed(0)
     task = SemanticSegmentationTask(
         "test_resnet",
-        decoder=decoder,
-        decoder_options=NETWORKS[decoder],
+        architecture=architecture,
         classes=CLASSES,
         input=InputSpec(size=(64, 64), resize_mode="native"),
+        **{architecture: NETWORKS[architecture]},
         **arguments,
     )
     return task.eval()
@@ -41,9 +41,9 @@ def photo(height, width):
     return (fine // 2 + rng.integers(0, 128, fine.shape, dtype=np.uint8)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("decoder", NETWORKS)
-def test_tiles_equal_the_whole_where_they_overlap_by_what_is_seen(decoder, monkeypatch):
-    task = build(decoder, tile=768)
+@pytest.mark.parametrize("architecture", NETWORKS)
+def test_tiles_equal_the_whole_where_they_overlap_by_what_is_seen(architecture, monkeypatch):
+    task = build(architecture, tile=768)
     source_image = photo(770, 901)
     tiles = task.plan(ImageSource(source_image)).reduce
     assert isinstance(tiles, BlendMap) and tiles.overlap.halo == architecture_reach(task.network, 3, 32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Self, cast
 
 import torch
@@ -11,8 +10,7 @@ from torch import Tensor, nn
 
 from visionkit.backbones import Backbone, Features, backbone_facts, declared_strides
 from visionkit.errors import UsageError
-from visionkit.families.dense.decoders import Decoder, build_decoder, decoder_needs
-from visionkit.families.dense.decoders.base import is_plain
+from visionkit.families.dense.architectures.base import Decoder, DenseArchitecture, is_plain
 
 
 class DenseMapHead(nn.Module):
@@ -36,8 +34,6 @@ class DenseMapHead(nn.Module):
         if decoder.head != "none":
             kernel = 3 if decoder.head == "3x3" else 1
             layers.append(nn.Conv2d(width, outputs, kernel, padding=kernel // 2))
-        elif width != outputs:
-            raise UsageError(f"decoder {decoder.name}: its width {width} must be the number of outputs, {outputs}")
         self.layers = nn.Sequential(*layers)
         for layer in layers:
             if isinstance(layer, nn.Conv2d):
@@ -56,7 +52,7 @@ class DenseNetwork(nn.Module):
     and the prediction cut back.
 
     Args:
-        backbone: Built with what `decoder_needs` states.
+        backbone: Built with what the architecture needs.
         decoder: Built for it.
         head: Built for that.
         full_size: Give the prediction at the image's size, enlarged bilinearly, corner on corner as the papers' code
@@ -84,47 +80,38 @@ class DenseNetwork(nn.Module):
         self.divisor, self._grid, exact = _grid(backbone.name)
         self.stride = 1 if full_size or not exact else decoder.stride
         if reflect_padding < 0:
-            raise UsageError(f"flip {reflect_padding}: at least 0 pixels")
+            raise UsageError(f"model.reflect_padding {reflect_padding}: at least 0 pixels")
         self.reflect_padding = -(-reflect_padding // self.divisor) * self.divisor
 
     @classmethod
     def build(
         cls,
         backbone: str,
-        decoder: str,
+        architecture: DenseArchitecture,
         outputs: int,
         *,
-        options: Mapping[str, Any] | None = None,
-        pretrained: bool = False,
-        in_chans: int = 3,
         image_size: tuple[int, int] | None = None,
-        drop_path_rate: float = 0.0,
         dropout: float = 0.0,
         full_size: bool = True,
         reflect_padding: int = 0,
+        **more: Any,
     ) -> Self:
-        """Puts the three together by name.
+        """Puts the three together.
 
         Args:
             backbone: Name of any backbone.
-            decoder: Name of a decoder.
+            architecture: The decoder with its arguments.
             outputs: Channels of the prediction.
-            options: Options of the decoder.
-            pretrained: See `Backbone`.
-            in_chans: See `Backbone`.
             image_size: Height and width of the images; None where every image has its own.
-            drop_path_rate: See `Backbone`.
             dropout: Before the last convolution.
             full_size: See the class.
             reflect_padding: See the class.
+            **more: See `Backbone`: `pretrained`, `in_chans`, `drop_path_rate`.
 
         Raises:
             UsageError: These cannot be put together; states why.
         """
-        given = dict(options or {})
-        if decoder == "fcn":
-            given.setdefault("width", outputs)
-        needs = decoder_needs(decoder, backbone, **given)
+        needs = architecture.needs(backbone)
         if backbone_facts(backbone).fixed_input_size and image_size is None:
             raise UsageError(
                 f"backbone {backbone!r}: is built for one size of image, so fit native cannot be; use letterbox, "
@@ -136,19 +123,16 @@ class DenseNetwork(nn.Module):
             image_size = tuple(-(-side // step) * step + border for side in image_size)  # type: ignore[assignment]
         body = Backbone(
             backbone,
-            pretrained=pretrained,
-            in_chans=in_chans,
             strides=needs.strides,
             output_stride=needs.output_stride,
             taps=needs.taps,
             image_size=image_size,
-            drop_path_rate=drop_path_rate,
             use_final=False,
+            **more,
         )
-        built = build_decoder(decoder, body, **given)
-        return cls(
-            body, built, DenseMapHead(built, outputs, dropout), full_size=full_size, reflect_padding=reflect_padding
-        )
+        decoder = architecture.build(body, outputs)
+        head = DenseMapHead(decoder, outputs, dropout)
+        return cls(body, decoder, head, full_size=full_size, reflect_padding=reflect_padding)
 
     def canvas(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width that the prediction to an image of that size covers: `stride` times its own."""
@@ -173,7 +157,7 @@ class DenseNetwork(nn.Module):
         size = size or seen
         if self.training and self.decoder.pools and self._count(features) == 1:
             raise UsageError(
-                f"decoder {self.decoder.name}: learns statistics over whole images, so a batch of one cannot train "
+                f"{type(self.decoder).__name__} learns statistics over whole images, so a batch of one cannot train "
                 "it; set data.batch_size to 2 or more"
             )
         grid = (-(-seen[0] // self._grid) * self._grid, -(-seen[1] // self._grid) * self._grid)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from visionkit.architecture_task import ArchitectureTask
+from visionkit.backbone_task import BackboneTask
 from visionkit.backbones import Backbone, backbone_facts
 from visionkit.errors import UsageError
 from visionkit.families.detection.architecture import DetectionArchitecture
@@ -25,30 +26,6 @@ from visionkit.tiling import Located, MergeObjects, Plan, Views, merge_tiles, ob
 from visionkit.types import Batch
 
 
-def build_backbone(
-    name: str,
-    spec: InputSpec,
-    strides: Sequence[int],
-    *,
-    pretrained: bool,
-    norm: Norm,
-    eps: float | None,
-    drop_path: float,
-) -> Backbone:
-    """A backbone as detectors need it: no final features, its batch norms as asked."""
-    body = Backbone(
-        name,
-        pretrained=pretrained,
-        in_chans=spec.channels,
-        strides=strides,
-        image_size=spec.size if spec.resize_mode != "native" else None,
-        drop_path_rate=drop_path,
-        use_final=False,
-    )
-    body.model = set_batch_norm(body.model, norm, eps)
-    return body
-
-
 def checked_tile(tile: int) -> int:
     """The side of the tiles.
 
@@ -60,15 +37,12 @@ def checked_tile(tile: int) -> int:
     return tile
 
 
-class DetectorTask(ArchitectureTask):
+class DetectorTask(ArchitectureTask, BackboneTask):
     """Base of detection and instance segmentation.
 
     A subclass names its `architectures` and sets `metrics`.
 
     Args:
-        backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
-        architecture: Name of the architecture; its arguments are those under its name, `--model.<name>.<argument>`.
-        pretrained: Start from public weights: of the cache, of an installed package, or downloaded.
         backbone_norm: Batch norms of the backbone: `batch` (trained), `frozen` (as public detectors were trained) or
             `group` (for small batches).
         norm_eps: For `frozen`, what is added to the variance, where it is not the backbone's own.
@@ -77,7 +51,8 @@ class DetectorTask(ArchitectureTask):
             worse is dropped; by default as published.
         max_detections: Maximum number of objects per image; with `tile`, of the whole and of each tile.
         tile: Images larger than this many pixels per side are also processed in overlapping tiles of it; 0 is off.
-        drop_path: Rate of stochastic depth of the backbone, where its family has it.
+        **shared: See `ArchitectureTask` and `BackboneTask`. The input is by default the whole image, its ratio kept, in
+            512x512.
 
     Attributes:
         limits: How predictions are selected where a call does not override it.
@@ -95,20 +70,16 @@ class DetectorTask(ArchitectureTask):
         backbone: str,
         *,
         architecture: str,
-        pretrained: bool = False,
         backbone_norm: Norm = "batch",
         norm_eps: float | None = None,
         score_threshold: float = 0.05,
         nms_threshold: float | None = None,
         max_detections: int = 100,
         tile: int = 0,
-        drop_path: float = 0.0,
         **shared: Any,
     ) -> None:
-        chosen = self.pick(architecture, shared)
-        spec = shared["input"] = InputSpec.of(shared.get("input"), self.default_input(backbone))
-        super().__init__(**shared)
-        self.choose(architecture, chosen)
+        super().__init__(backbone, architecture=architecture, **shared)
+        chosen = self.architecture
         if not self.classes:
             raise UsageError("model.classes: at least one class is needed; give data.classes or let the data name them")
         self.tile = checked_tile(tile)
@@ -118,15 +89,8 @@ class DetectorTask(ArchitectureTask):
                 raise UsageError(f"model.tile {tile}: {architecture} finds one object per image and uses no tiles")
         nms = chosen.nms if nms_threshold is None else nms_threshold
         self.limits = Thresholds().given(score_threshold, nms, max_detections)
-        body = build_backbone(
-            backbone,
-            spec,
-            tuple(chosen.strides),
-            pretrained=pretrained,
-            norm=backbone_norm,
-            eps=norm_eps,
-            drop_path=drop_path,
-        )
+        body = Backbone(backbone, strides=tuple(chosen.strides), use_final=False, **self.backbone_arguments)
+        body.model = set_batch_norm(body.model, backbone_norm, norm_eps)
         self.network = chosen.build(body, len(self.classes))
         self.outputs = chosen.outputs  # type: ignore[misc]
         self.normalize = Normalize(body.mean, body.std)

@@ -7,13 +7,12 @@ import pytest
 import torch
 
 from tasks.semantic_segmentation import SemanticSegmentationTask
-from tests.visionkit.families.dense.test_decoders import FAMILIES, REFUSED, SMALL, SWIN
+from tests.visionkit.families.dense.test_dense_architectures import FAMILIES, REFUSED, SMALL, SWIN
 from visionkit.engines import OnnxEngine
 from visionkit.export import TOLERANCE, compare, write_graph
-from visionkit.families.dense.decoders import DECODERS
 from visionkit.geometry import InputSpec
 
-PAIRS = [(name, family) for name in DECODERS for family in FAMILIES]
+PAIRS = [(name, family) for name in SMALL for family in FAMILIES]
 # What the contract suite leaves out and takes seconds: a decoder that reads tokens, one that pools to a grid.
 QUICK = [("dpt", "test_vit"), ("pspnet", "test_resnet")]
 
@@ -24,10 +23,10 @@ def check(name, family, folder):
     side = 224 if family == SWIN else 96
     task = SemanticSegmentationTask(
         family,
-        decoder=name,
-        decoder_options=options,
+        architecture=name,
         classes=("a", "b", "c"),
         input=InputSpec(size=(side, side - 32 if family != SWIN else side), resize_mode="stretch"),
+        **{name: options},
     )
     task.train()
     for _ in range(2):  # statistics of batch norms away from their beginnings

@@ -1,4 +1,4 @@
-"""Decoders: equal to segmentation-models-pytorch's own models, on every type of backbone, at odd sizes."""
+"""Dense architectures: equal to segmentation-models-pytorch's own models, on every type of backbone, at odd sizes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tasks.depth import DepthTask
+from tasks.semantic_segmentation import SemanticSegmentationTask
 from visionkit.backbones import declared_strides
 from visionkit.errors import UsageError
-from visionkit.families.dense.decoders import DECODERS, build_decoder, decoder_needs
-from visionkit.families.dense.decoders.fcn import enlarging
+from visionkit.families.dense.architectures.fcn import enlarging
+from visionkit.families.dense.architectures.fpn import FPN
 from visionkit.families.dense.network import DenseNetwork, continued
 
 SMP = {
@@ -35,6 +37,14 @@ SWIN = "swin_tiny_patch4_window7_224"
 FAMILIES = ("test_resnet", "test_convnext", "test_vit", "mobilenetv3_small_050", "test_efficientnet", SWIN)
 # timm cannot dilate them, so DeepLabV3+ needs its output_stride 32 there.
 REFUSED = {("deeplabv3plus", SWIN), ("deeplabv3plus", "mobilenetv3_small_050")}
+
+
+def chosen(name, **options):
+    return SemanticSegmentationTask.architectures.choose(name, {name: options})
+
+
+def small(name, **options):
+    return chosen(name, **SMALL[name], **options)
 
 
 def carry(source, target):
@@ -77,7 +87,7 @@ def test_weights_and_output_equal_smps_own_model(name, encoder):
         pytest.skip(f"smp's own {name} refuses {encoder}")
     if (name, encoder) in REFUSED:
         pytest.skip("smp dilates a stripped MobileNetV3, timm's whole one cannot be")
-    ours = DenseNetwork.build(encoder, name, 5)
+    ours = DenseNetwork.build(encoder, chosen(name), 5)
     image = torch.randn(2, 3, 96, 64)
     assert count(ours) == count_used(theirs, image)
     carry(theirs.encoder.model, ours.backbone.model)
@@ -92,7 +102,7 @@ def test_dpt_equals_smps_on_a_plain_transformer():
 
     torch.manual_seed(0)
     theirs = smp.DPT("tu-vit_tiny_patch16_224", encoder_weights=None, classes=5)
-    ours = DenseNetwork.build("vit_tiny_patch16_224", "dpt", 5, image_size=(224, 224))
+    ours = DenseNetwork.build("vit_tiny_patch16_224", chosen("dpt"), 5, image_size=(224, 224))
     carry(theirs.decoder, ours.decoder.decoder)
     carry(theirs.segmentation_head, ours.head)
     assert count(ours.decoder) == count(theirs.decoder) and count(ours.head) == count(theirs.segmentation_head)
@@ -104,15 +114,15 @@ def test_dpt_equals_smps_on_a_plain_transformer():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", SMALL)
 def test_every_decoder_on_every_family_at_odd_sizes(name, family):
     if (name, family) in REFUSED:
         with pytest.raises(UsageError, match=r"give it output_stride 32, or another backbone: .* it takes none"):
-            decoder_needs(name, family)
+            chosen(name).needs(family)
     torch.manual_seed(0)
     size = (65, 47)
-    options = SMALL[name] | ({"output_stride": 32} if (name, family) in REFUSED else {})
-    network = DenseNetwork.build(family, name, 3, options=options, image_size=size).train()
+    architecture = small(name, **({"output_stride": 32} if (name, family) in REFUSED else {}))
+    network = DenseNetwork.build(family, architecture, 3, image_size=size).train()
     prediction = network(torch.randn(2, 3, *size))
     assert prediction.shape == (2, 3, *size)
     prediction.square().mean().backward()
@@ -130,7 +140,7 @@ def test_every_decoder_on_every_family_at_odd_sizes(name, family):
 def test_patches_of_14_come_back_at_the_images_size():
     for name in ("fpn", "dpt"):
         network = DenseNetwork.build(
-            "vit_small_patch14_dinov2", name, 2, options=SMALL[name], image_size=(70, 50), full_size=False
+            "vit_small_patch14_dinov2", small(name), 2, image_size=(70, 50), full_size=False
         ).eval()
         assert network.stride == 1
         with torch.inference_mode():
@@ -139,8 +149,8 @@ def test_patches_of_14_come_back_at_the_images_size():
 
 def test_flipped_borders_are_cut_back_and_change_the_border_alone():
     torch.manual_seed(0)
-    plain = DenseNetwork.build("test_resnet", "unet", 2, options=SMALL["unet"]).eval()
-    flipped = DenseNetwork.build("test_resnet", "unet", 2, options=SMALL["unet"], reflect_padding=40).eval()
+    plain = DenseNetwork.build("test_resnet", small("unet"), 2).eval()
+    flipped = DenseNetwork.build("test_resnet", small("unet"), 2, reflect_padding=40).eval()
     flipped.load_state_dict(plain.state_dict())
     assert flipped.reflect_padding == 64, "rounded up to what the network needs"
     image = torch.randn(1, 3, 320, 320)
@@ -176,7 +186,7 @@ def test_enlarging_begins_as_bilinear():
     ("name", "backbone", "options", "message"),
     [
         ("unett", "test_resnet", {}, "did you mean"),
-        ("unet", "test_resnet", {"width": 3}, "no option 'width'; allowed are channels"),
+        ("unet", "test_resnet", {"width": 3}, "architecture unet has no such argument; it has channels"),
         ("unet", "resnet999", {}, "neither timm nor"),
         ("fpn", "lenet5", {}, "needs maps of strides 4, 8, 16, 32 and backbone 'lenet5' has"),
         ("deeplabv3plus", "test_resnet", {"output_stride": 7}, "allowed are 8, 16, 32"),
@@ -186,28 +196,37 @@ def test_enlarging_begins_as_bilinear():
 )
 def test_what_cannot_be_is_refused_with_the_reason(name, backbone, options, message):
     with pytest.raises(UsageError, match=message):
-        decoder_needs(name, backbone, **options)
+        chosen(name, **options).needs(backbone)
 
 
 def test_more_refusals_when_built():
     with pytest.raises(UsageError, match="as many numbers"):
-        DenseNetwork.build("test_resnet", "unet", 2, options={"channels": (8, 8)})
-    with pytest.raises(UsageError, match=r"decoder fpn: .*merge_policy"):
-        DenseNetwork.build("test_resnet", "fpn", 2, options={"merge": "maximum"})
+        DenseNetwork.build("test_resnet", chosen("unet", channels=(8, 8)), 2)
+    with pytest.raises(UsageError, match=r"model.fpn.merge: .* is not one of add, cat"):
+        chosen("fpn", merge="maximum")
+    with pytest.raises(UsageError, match=r"architecture fpn: .*merge_policy"):
+        DenseNetwork.build("test_resnet", FPN(merge="maximum"), 2)
     with pytest.raises(UsageError, match="multiples of 32 from 64 on"):
-        DenseNetwork.build("test_resnet", "fpn", 2, options={"channels": 32})
+        chosen("fpn", channels=32)
     with pytest.raises(UsageError, match="built for one size"):
-        DenseNetwork.build("vit_tiny_patch16_224", "fpn", 2)
+        DenseNetwork.build("vit_tiny_patch16_224", chosen("fpn"), 2)
     with pytest.raises(UsageError, match="batch of one"):
-        DenseNetwork.build("test_resnet", "upernet", 2, options=SMALL["upernet"]).train()(torch.randn(1, 3, 64, 64))
-    backbone_of_others = DenseNetwork.build("test_resnet", "pspnet", 2, options=SMALL["pspnet"]).backbone
+        DenseNetwork.build("test_resnet", small("upernet"), 2).train()(torch.randn(1, 3, 64, 64))
+    backbone_of_others = DenseNetwork.build("test_resnet", small("pspnet"), 2).backbone
     with pytest.raises(UsageError, match="not built with"):
-        build_decoder("fpn", backbone_of_others)
+        chosen("fpn").build(backbone_of_others, 2)
+
+
+def test_every_dense_task_has_every_one():
+    assert dict(SemanticSegmentationTask.architectures) == dict(DepthTask.architectures)
+    assert set(SemanticSegmentationTask.architectures) == set(SMALL)
+    for name, kind in DepthTask.architectures.items():
+        assert kind.name == name
 
 
 def test_strides_are_known_before_anything_is_built():
     assert declared_strides("resnet18") == (2, 4, 8, 16, 32)
     assert max(declared_strides("resnet18", 16)) == 16
-    assert decoder_needs("dpt", "vit_tiny_patch16_224").taps == 4
-    assert decoder_needs("unet", "convnext_atto").strides == (4, 8, 16, 32)
-    assert decoder_needs("deeplabv3plus", "resnet18").output_stride == 16
+    assert chosen("dpt").needs("vit_tiny_patch16_224").taps == 4
+    assert chosen("unet").needs("convnext_atto").strides == (4, 8, 16, 32)
+    assert chosen("deeplabv3plus").needs("resnet18").output_stride == 16
