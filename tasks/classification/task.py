@@ -12,26 +12,21 @@ from tasks.classification.metrics import build_metrics, class_table
 from tasks.classification.network import ClassificationHead, ClassificationNetwork, ClassificationOutputs
 from tasks.classification.postprocess import probabilities, to_predictions
 from tasks.classification.precision_recall import precision_recall_table
+from visionkit.backbone_task import BackboneTask
 from visionkit.backbones import Backbone, backbone_facts
 from visionkit.confusion import LARGEST_TABLE, confusion_table, largest_confusions
 from visionkit.errors import UsageError
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.nn.normalize import Normalize
-from visionkit.optim import OptimConfig
 from visionkit.predictions import Prediction
 from visionkit.run_report.charts import Chart, Curves
-from visionkit.task import VisionTask
 from visionkit.types import Batch
 
 
-class ClassificationTask(VisionTask):
+class ClassificationTask(BackboneTask):
     """Classifies whole images, one label each or several.
 
     Args:
-        backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
-        classes: Class names in label order.
-        pretrained: Start from public weights: of the cache, of an installed package, or downloaded.
-        input: Size and fit; by default what the backbone's weights were trained with.
         multilabel: Each class is judged by itself and several may hold.
         threshold: For `multilabel`, the probability from which a class holds.
         label_smoothing: Label smoothing in [0, 1).
@@ -40,10 +35,7 @@ class ClassificationTask(VisionTask):
         cutmix: Alpha of CutMix (Yun et al., 2019); 0 is off. Where both are on, each batch takes one of them.
         mix_probability: Fraction of batches that are mixed at all.
         dropout: Dropout probability of the pooled features.
-        drop_path: Stochastic depth of the backbone, where its family has it.
-        optim: How the weights are trained.
-        compile_network: See `VisionTask`.
-        channels_last: See `VisionTask`.
+        **shared: See `BackboneTask`. The input is by default what the backbone's weights were trained with.
 
     Example:
         >>> task = ClassificationTask("resnet18", classes=["cat", "dog"])
@@ -64,9 +56,6 @@ class ClassificationTask(VisionTask):
         self,
         backbone: str = "resnet18",
         *,
-        classes: Sequence[str] = (),
-        pretrained: bool = False,
-        input: InputSpec | None = None,
         multilabel: bool = False,
         threshold: float = 0.5,
         label_smoothing: float = 0.0,
@@ -75,29 +64,16 @@ class ClassificationTask(VisionTask):
         cutmix: float = 0.0,
         mix_probability: float = 1.0,
         dropout: float = 0.0,
-        drop_path: float = 0.0,
-        optim: OptimConfig | None = None,
-        compile_network: bool = False,
-        channels_last: bool = True,
+        **shared: Any,
     ) -> None:
-        spec = InputSpec.of(input, self.default_input(backbone, pretrained))
-        super().__init__(
-            input=spec, classes=classes, optim=optim, compile_network=compile_network, channels_last=channels_last
-        )
+        super().__init__(backbone, **shared)
         if not self.classes:
             raise UsageError("model.classes: at least one class is needed; give data.classes or let the data name them")
         if class_weights is not None and len(class_weights) != len(self.classes):
             raise UsageError(
                 f"model.class_weights: {len(self.classes)} classes need as many weights, not {len(class_weights)}"
             )
-        body = Backbone(
-            backbone,
-            pretrained=pretrained,
-            in_chans=spec.channels,
-            image_size=spec.size if spec.resize_mode != "native" else None,
-            drop_path_rate=drop_path,
-            num_classes=len(self.classes),
-        )
+        body = Backbone(backbone, num_classes=len(self.classes), **self.backbone_arguments)
         classifier = body.take_classifier()
         if classifier is None:
             raise UsageError(

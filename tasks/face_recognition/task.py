@@ -14,6 +14,7 @@ from tasks.face_recognition.loss import FaceLoss, LossName
 from tasks.face_recognition.metrics import build_metrics, curve_table, match_table
 from tasks.face_recognition.network import FaceNetwork, FaceOutputs, HeadKind
 from tasks.face_recognition.postprocess import joined, to_faces, unit
+from visionkit.backbone_task import BackboneTask
 from visionkit.backbones import Backbone, backbone_facts
 from visionkit.backbones.build import declared_maps
 from visionkit.errors import UsageError, suggest
@@ -21,11 +22,9 @@ from visionkit.finite import finite
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
 from visionkit.nn.normalize import Normalize
-from visionkit.optim import OptimConfig
 from visionkit.plain_values import plain
 from visionkit.predictions import Prediction
 from visionkit.run_report.charts import Chart, Curves
-from visionkit.task import VisionTask
 from visionkit.tiling import Located, MergeObjects, Plan, Views
 from visionkit.types import Batch
 
@@ -35,17 +34,14 @@ PAPER_WIDTH = 128
 FramingName = Literal["arcface", "head"]
 
 
-class FaceRecognitionTask(VisionTask):
+class FaceRecognitionTask(BackboneTask):
     """Trains an embedding of faces on images of many people.
 
     What is trained beside the network (one direction per person) stays in checkpoints of the training and is left out
     of what is handed out, as are the people's names everywhere.
 
     Args:
-        backbone: Any timm backbone by name, or one of the classic networks (`mobilefacenet`).
         identities: People of the training split; given by the data. 0 builds no training head.
-        pretrained: Start from public weights: of the cache, of an installed package, or downloaded.
-        input: Size and fit; 112x112, or the one size that the backbone is built for.
         head: `pool` the backbone's pooled features, normalized and mapped; `gdc` a global depthwise convolution over
             the last map; `own` what the backbone's pooling gives as it is (MobileFaceNet ends in an embedding).
         embedding: Width of the embedding: 128 by default, or for `own` what the backbone gives.
@@ -54,13 +50,10 @@ class FaceRecognitionTask(VisionTask):
         scale: Scale of the sphere on which the loss compares; the paper's by default. Few people need a small one.
         sub_centers: Directions per person, for `subcenter_arcface`.
         dropout: Dropout probability of the head.
-        drop_path: Stochastic depth of the backbone, where its family has it.
         flip_tta: In use, embed the flipped image too and add both up.
         framing: Where the five landmarks lie in an aligned image: `arcface`, the template of that paper; `head`, a
             wider one with the hair, as in the images of ORL.
-        optim: How the weights are trained.
-        compile_network: See `VisionTask`.
-        channels_last: See `VisionTask`.
+        **shared: See `BackboneTask`. The input is by default 112x112, or the one size that the backbone is built for.
 
     Example:
         >>> task = FaceRecognitionTask("mobilefacenet", identities=100, head="own")
@@ -75,14 +68,13 @@ class FaceRecognitionTask(VisionTask):
     monitor = ("val/accuracy", "max")
     targets = ("identity",)
     outputs = FaceOutputs
+    withheld = ("classes",)
 
     def __init__(
         self,
         backbone: str = "mobilefacenet",
         *,
         identities: int | None = None,
-        pretrained: bool = False,
-        input: InputSpec | None = None,
         head: HeadKind = "pool",
         embedding: int | None = None,
         loss: LossName = "arcface",
@@ -90,31 +82,27 @@ class FaceRecognitionTask(VisionTask):
         scale: float | None = None,
         sub_centers: int = 3,
         dropout: float = 0.0,
-        drop_path: float = 0.0,
         flip_tta: bool = True,
         framing: FramingName = "arcface",
-        optim: OptimConfig | None = None,
-        compile_network: bool = False,
-        channels_last: bool = True,
+        **shared: Any,
     ) -> None:
-        spec = InputSpec.of(input, self.default_input(backbone))
-        super().__init__(input=spec, optim=optim, compile_network=compile_network, channels_last=channels_last)
+        super().__init__(backbone, **shared)
         if head not in HEADS:
             raise UsageError(f"model.head {head!r}: allowed are {', '.join(HEADS)}{suggest(head, HEADS)}")
         if framing not in FRAMINGS:
             raise UsageError(
                 f"model.framing {framing!r}: allowed are {', '.join(FRAMINGS)}{suggest(framing, FRAMINGS)}"
             )
-        if spec.resize_mode == "native":
+        if self.input.resize_mode == "native":
             raise UsageError(
                 "model.input.resize_mode native: faces are compared at one size; take stretch or letterbox"
             )
-        body = self._backbone(backbone, head, spec, pretrained, drop_path)
+        body = self._backbone(backbone, head)
         width = body.num_features if head == "own" else PAPER_WIDTH
         if head == "own" and embedding not in (None, width):
             raise UsageError(f"model.embedding {embedding}: with head own, {backbone} gives {width}; leave it out")
         self.embedding = embedding or width
-        self.network = FaceNetwork(body, head, self.embedding, spec.size, dropout, flip_tta)
+        self.network = FaceNetwork(body, head, self.embedding, self.input.size, dropout, flip_tta)
         self.normalize = Normalize(body.mean, body.std)
         self.identities, self.framing = identities or 0, framing
         self.loss = (
@@ -122,18 +110,12 @@ class FaceRecognitionTask(VisionTask):
         )
         self.metrics = build_metrics()
 
-    @staticmethod
-    def _backbone(name: str, head: str, spec: InputSpec, pretrained: bool, drop_path: float) -> Backbone:
-        arguments: dict[str, Any] = {
-            "pretrained": pretrained,
-            "in_chans": spec.channels,
-            "image_size": spec.size,
-            "drop_path_rate": drop_path,
-        }
+    def _backbone(self, name: str, head: str) -> Backbone:
         if head != "gdc":
-            return Backbone(name, **arguments)
-        bare = Backbone(name, in_chans=spec.channels, image_size=spec.size)
-        return Backbone(name, strides=(declared_maps(bare.model)[-1][1],), use_final=False, **arguments)
+            return Backbone(name, **self.backbone_arguments)
+        bare = Backbone(name, **{**self.backbone_arguments, "pretrained": False})
+        strides = (declared_maps(bare.model)[-1][1],)
+        return Backbone(name, strides=strides, use_final=False, **self.backbone_arguments)
 
     @classmethod
     def default_input(cls, backbone: str = "mobilefacenet", **init_args: Any) -> InputSpec:
@@ -200,7 +182,7 @@ class FaceRecognitionTask(VisionTask):
         known = {key: target.get(key) for key in ("pair", "gallery", "camera")}
         self.metrics.update(decoded, target["identity"], batch["id"], **known)
 
-    def served(self) -> VisionTask:
+    def served(self) -> FaceRecognitionTask:
         """The same network without the training head and the number of people."""
         task = type(self).from_config({**plain(self.config), "identities": 0, "pretrained": False})
         task.load_state_dict({k: v for k, v in self.state_dict().items() if not k.startswith("loss.")})

@@ -17,6 +17,7 @@ from tasks.multitask.loss import HeadLog, fair_fractions, untouched, with_pcgrad
 from tasks.multitask.metrics import JointMetrics
 from tasks.multitask.network import HeadStage, JointNetwork, hand_over, read_shared
 from tasks.multitask.postprocess import batch_of, chosen_rows, labeled_predictions, to_predictions
+from visionkit.backbone_task import BackboneTask
 from visionkit.backbones import Backbone
 from visionkit.backbones.shared import share
 from visionkit.errors import UsageError, suggest
@@ -24,7 +25,7 @@ from visionkit.finite import finite
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.nn.normalize import Normalize
 from visionkit.nn.norms import Norm, set_batch_norm
-from visionkit.optim import OptimConfig, build_optimizer, build_scheduler
+from visionkit.optim import build_optimizer, build_scheduler
 from visionkit.optim import parameter_groups as sorted_parameters
 from visionkit.predictions import Prediction
 from visionkit.run_report.charts import Chart
@@ -32,18 +33,15 @@ from visionkit.task import VisionTask
 from visionkit.types import Batch
 
 
-class MultiTask(VisionTask):
+class MultiTask(BackboneTask):
     """Several heads on one backbone, each the existing task's network half, losses, predictions and metrics.
 
     An image may have labels for some heads alone: the others have no loss on it, and are not computed for it.
 
     Args:
-        backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
         heads: The heads by name, each with its `task`, the task's `arguments`, and how it is trained, see
             `tasks.multitask.heads.Head`.
         vocabulary: What the data states about each head (class names, skeleton); given by the data.
-        pretrained: Start from public weights: of the cache, of an installed package, or downloaded.
-        input: Size and fit, the same for all heads; by default the whole image in 256x320.
         balance: How the heads' losses are weighed: `fixed`, `uncertainty`, `gradnorm` or `dwa`.
         balance_options: Arguments of that method, see `tasks.multitask.balancing`.
         pcgrad: Remove from the heads' gradients at the backbone the parts that point against each other (PCGrad); costs
@@ -51,10 +49,8 @@ class MultiTask(VisionTask):
         monitor: The metric that chooses the best checkpoint, `<head>/<metric>`; by default the mean over the heads,
             see `tasks.multitask.metrics`.
         backbone_norm: `batch` (trained), `frozen` or `group` (for small batches), see `visionkit.nn.norms`.
-        drop_path: Stochastic depth of the backbone, where its family has it.
-        optim: How the weights are trained; a head may have some of it of its own.
-        compile_network: See `VisionTask`.
-        channels_last: See `VisionTask`.
+        **shared: See `BackboneTask`. The input is the same for all heads, by default the whole image in 256x320; a head
+            may have some settings of the optimizer of its own.
 
     Example:
         >>> heads = {"what": {"task": "classification", "arguments": {"classes": ["cat", "dog"]}},
@@ -71,6 +67,7 @@ class MultiTask(VisionTask):
     monitor = ("val/score", "max")
     targets = ("heads",)
     outputs = tuple
+    withheld = ("classes",)
 
     network: JointNetwork
 
@@ -80,20 +77,14 @@ class MultiTask(VisionTask):
         *,
         heads: dict[str, Head] | None = None,
         vocabulary: dict[str, Any] | None = None,
-        pretrained: bool = False,
-        input: InputSpec | None = None,
         balance: Balance = "fixed",
         balance_options: dict[str, float] | None = None,
         pcgrad: bool = False,
         monitor: str | None = None,
         backbone_norm: Norm = "batch",
-        drop_path: float = 0.0,
-        optim: OptimConfig | None = None,
-        compile_network: bool = False,
-        channels_last: bool = True,
+        **shared: Any,
     ) -> None:
-        spec = InputSpec.of(input, self.default_input(backbone))
-        super().__init__(input=spec, optim=optim, compile_network=compile_network, channels_last=channels_last)
+        super().__init__(backbone, **shared)
         if not heads:
             raise UsageError("model.heads: at least one is needed: {objects: {task: detection}}")
         known = vocabulary or {}
@@ -106,16 +97,12 @@ class MultiTask(VisionTask):
                     f"data names the head {name!r} and the model has {', '.join(heads)}{suggest(name, heads)}"
                 )
         tasks = {
-            name: each.build(name, backbone, spec, self.optim, channels_last)
+            name: each.build(name, backbone, self.input, self.optim, self.channels_last)
             for name, each in self.head_settings.items()
         }
-        check_sizes(tasks, spec, backbone)
+        check_sizes(tasks, self.input, backbone)
         body = share(
-            {name: cast(Backbone, task.network.backbone) for name, task in tasks.items()},
-            image_size=spec.size if spec.resize_mode != "native" else None,
-            pretrained=pretrained,
-            in_chans=spec.channels,
-            drop_path_rate=drop_path,
+            {name: cast(Backbone, task.network.backbone) for name, task in tasks.items()}, **self.backbone_arguments
         )
         body.model = set_batch_norm(body.model, backbone_norm, None)
         networks = {name: read_shared(body, task) for name, task in tasks.items()}

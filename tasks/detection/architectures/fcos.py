@@ -10,15 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
+from tasks.detection.architectures.one_stage import OneStage
 from tasks.detection.loss import gather, one_hot
-from visionkit.argument_types import at_least
 from visionkit.backbones import Backbone, Features
 from visionkit.families.detection.anchors import AnchorGrid
-from visionkit.families.detection.architecture import DetectionArchitecture
 from visionkit.families.detection.boxes import Objects, clip_boxes, decode_distances, gather_objects
-from visionkit.families.detection.fpn import Extra, FPNNeck
-from visionkit.families.detection.heads import DetectionHead, HeadNorm
-from visionkit.families.detection.select import SelectedBoxes, Thresholds, select_by_sigmoid
+from visionkit.families.detection.fpn import FPNNeck
+from visionkit.families.detection.heads import DetectionHead
+from visionkit.families.detection.select import SelectedBoxes, Thresholds
 
 
 class FCOSOutputs(NamedTuple):
@@ -42,45 +41,30 @@ class FCOSOutputs(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FCOS(DetectionArchitecture):
+class FCOS(OneStage):
     """FCOS (Tian et al., 2019).
 
     Attributes:
-        neck_channels: Channels of every level of the feature pyramid.
-        extra_levels: Coarser levels on top of the backbone's: `conv` two, `pool` one, or `none`.
-        convs: Number of convolutions in each of the head's two towers.
-        head_norm: Norm of the head's convolutions: `group`, or `none` as RetinaNet was published.
-        topk_candidates: Boxes per level that go into the non-maximum suppression.
         center_radius: A place is trained on an object whose center is nearer than so many strides.
     """
 
-    neck_channels: int = 256
-    extra_levels: Extra = "conv"
-    convs: int = 4
-    head_norm: HeadNorm = "group"
-    topk_candidates: int = 1000
     center_radius: float = 1.5
 
     nms: ClassVar[float] = 0.6
-
-    def __post_init__(self) -> None:
-        at_least("model.fcos", 1, neck_channels=self.neck_channels, topk_candidates=self.topk_candidates)
+    place: ClassVar[str] = "fcos"
 
     @property
     def outputs(self) -> type[tuple[Any, ...]]:
         return FCOSOutputs
 
     def build(self, backbone: Backbone, classes: int) -> nn.Module:
-        width, extra = self.neck_channels, self.extra_levels
-        return FCOSNetwork(backbone, classes, width=width, extra=extra, convs=self.convs, norm=self.head_norm)
+        return FCOSNetwork(backbone, classes, self)
 
     def losses(self, network: Any, outputs: Any, target: Any) -> dict[str, Tensor]:
         return fcos_losses(outputs, gather_objects(target, outputs.logits.device), self.center_radius)
 
     def decode(self, network: Any, outputs: Any, limits: Thresholds) -> list[SelectedBoxes]:
-        limits, counts = limits._replace(candidates=self.topk_candidates), outputs.counts.tolist()
-        rows = zip(outputs.logits, outputs.boxes, outputs.centerness, strict=True)
-        return [select_by_sigmoid(logits, boxes, counts, limits, middle) for logits, boxes, middle in rows]
+        return self.select(outputs, limits, outputs.centerness)
 
 
 class FCOSNetwork(nn.Module):
@@ -89,19 +73,14 @@ class FCOSNetwork(nn.Module):
     Args:
         backbone: Gives a pyramid.
         classes: K.
-        width: Channels of the levels.
-        extra: Coarser levels on top of the backbone's, see `FPNNeck`.
-        convs: Number of convolutions of each tower of the head.
-        norm: Normalization layers of the head.
+        options: Arguments of the architecture.
     """
 
-    def __init__(
-        self, backbone: Backbone, classes: int, *, width: int, extra: Extra, convs: int, norm: HeadNorm = "group"
-    ) -> None:
+    def __init__(self, backbone: Backbone, classes: int, options: FCOS) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.neck = FPNNeck(backbone.channels, width, extra)
-        self.head = DetectionHead(width, classes, convs=convs, norm=norm, centerness=True)
+        self.backbone, width = backbone, options.neck_channels
+        self.neck = FPNNeck(backbone.channels, width, options.extra_levels)
+        self.head = DetectionHead(width, classes, convs=options.convs, norm=options.head_norm, centerness=True)
         self.anchors = AnchorGrid([(stride,) for stride in self.neck.strides])
 
     def forward(self, image: Tensor) -> FCOSOutputs:

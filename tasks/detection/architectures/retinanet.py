@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
+from tasks.detection.architectures.one_stage import OneStage
 from tasks.detection.loss import gather, masked, one_hot
 from tasks.detection.network import DenseOutputs
-from visionkit.argument_types import at_least
 from visionkit.backbones import Backbone, Features
 from visionkit.families.detection.anchors import AnchorGrid
-from visionkit.families.detection.architecture import DetectionArchitecture
 from visionkit.families.detection.boxes import (
     Objects,
     Weights,
@@ -26,58 +24,39 @@ from visionkit.families.detection.boxes import (
     gather_objects,
     match,
 )
-from visionkit.families.detection.fpn import Extra, FPNNeck
-from visionkit.families.detection.heads import DetectionHead, HeadNorm
-from visionkit.families.detection.select import SelectedBoxes, Thresholds, select_by_sigmoid
+from visionkit.families.detection.fpn import FPNNeck
+from visionkit.families.detection.heads import DetectionHead
+from visionkit.families.detection.select import SelectedBoxes, Thresholds
 
 WEIGHTS: Weights = (1.0, 1.0, 1.0, 1.0)
+RATIOS = (0.5, 1.0, 2.0)
+"""Heights over widths of the anchors."""
 
 
 @dataclass(frozen=True)
-class RetinaNet(DetectionArchitecture):
+class RetinaNet(OneStage):
     """RetinaNet (Lin et al., 2017).
 
     Attributes:
-        neck_channels: Channels of every level of the feature pyramid.
-        extra_levels: Coarser levels on top of the backbone's: `conv` two, `pool` one, or `none`.
-        convs: Number of convolutions in each of the head's two towers.
-        head_norm: Norm of the head's convolutions: `group`, or `none` as RetinaNet was published.
-        topk_candidates: Boxes per level that go into the non-maximum suppression.
         anchor_scale: Side of a level's smallest anchor in strides.
     """
 
-    neck_channels: int = 256
-    extra_levels: Extra = "conv"
-    convs: int = 4
-    head_norm: HeadNorm = "group"
-    topk_candidates: int = 1000
     anchor_scale: float = 4.0
 
-    def __post_init__(self) -> None:
-        at_least("model.retinanet", 1, neck_channels=self.neck_channels, topk_candidates=self.topk_candidates)
+    place: ClassVar[str] = "retinanet"
 
     @property
     def outputs(self) -> type[tuple[Any, ...]]:
         return DenseOutputs
 
     def build(self, backbone: Backbone, classes: int) -> nn.Module:
-        return RetinaNetNetwork(
-            backbone,
-            classes,
-            width=self.neck_channels,
-            extra=self.extra_levels,
-            convs=self.convs,
-            norm=self.head_norm,
-            anchor_scale=self.anchor_scale,
-        )
+        return RetinaNetNetwork(backbone, classes, self)
 
     def losses(self, network: Any, outputs: Any, target: Any) -> dict[str, Tensor]:
         return retinanet_losses(outputs, gather_objects(target, outputs.logits.device))
 
     def decode(self, network: Any, outputs: Any, limits: Thresholds) -> list[SelectedBoxes]:
-        limits, counts = limits._replace(candidates=self.topk_candidates), outputs.counts.tolist()
-        rows = zip(outputs.logits, outputs.boxes, repeat(None), strict=False)
-        return [select_by_sigmoid(logits, boxes, counts, limits, middle) for logits, boxes, middle in rows]
+        return self.select(outputs, limits)
 
 
 class RetinaNetNetwork(nn.Module):
@@ -86,31 +65,15 @@ class RetinaNetNetwork(nn.Module):
     Args:
         backbone: Gives a pyramid.
         classes: K.
-        width: Channels of the levels.
-        extra: Coarser levels on top of the backbone's, see `FPNNeck`.
-        convs: Number of convolutions of each tower of the head.
-        norm: Normalization layers of the head; the published one has none.
-        anchor_scale: Side of the smallest anchor of a level, in strides.
-        ratios: Heights over widths of the anchors.
+        options: Arguments of the architecture.
     """
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        classes: int,
-        *,
-        width: int,
-        extra: Extra,
-        convs: int,
-        norm: HeadNorm,
-        anchor_scale: float = 4.0,
-        ratios: Sequence[float] = (0.5, 1.0, 2.0),
-    ) -> None:
+    def __init__(self, backbone: Backbone, classes: int, options: RetinaNet) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.neck = FPNNeck(backbone.channels, width, extra)
-        self.anchors = AnchorGrid(octaves(self.neck.strides, anchor_scale), ratios)
-        self.head = DetectionHead(width, classes, self.anchors.per_place, convs=convs, norm=norm)
+        self.backbone, width = backbone, options.neck_channels
+        self.neck = FPNNeck(backbone.channels, width, options.extra_levels)
+        self.anchors = AnchorGrid(octaves(self.neck.strides, options.anchor_scale), RATIOS)
+        self.head = DetectionHead(width, classes, self.anchors.per_place, convs=options.convs, norm=options.head_norm)
 
     def forward(self, image: Tensor) -> DenseOutputs:
         """(B, C, H, W) normalized images to outputs at every anchor."""

@@ -19,8 +19,8 @@ from visionkit.argument_types import at_least
 from visionkit.backbones import Backbone
 from visionkit.families.detection.architecture import TwoStage
 from visionkit.families.detection.select import Thresholds
-from visionkit.families.detection.two_stage import Pooling, RoIPyramid, TwoStageNetwork, two_stage_outputs
-from visionkit.nn.norms import HeadNorm, head_norm
+from visionkit.families.detection.two_stage import RoIPyramid, TwoStageNetwork, two_stage_outputs
+from visionkit.nn.norms import head_norm
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,7 @@ class MaskRCNN(TwoStage):
         return two_stage_outputs(tuple(sorted(self.strides)), True)  # type: ignore[no-any-return]
 
     def build(self, backbone: Backbone, classes: int) -> TwoStageNetwork:
-        size, norm = self.canonical_box_size, self.norm
-        strides, width = backbone.strides, self.neck_channels
-        masks = MaskHead(strides, width, classes, self.mask_hidden, self.pooling, size, norm)
-        return self.assemble(backbone, classes, masks)
+        return self.assemble(backbone, classes, MaskHead(backbone.strides, classes, self))
 
     def losses(self, network: Any, outputs: Any, target: Any) -> dict[str, Tensor]:
         return mask_rcnn_losses(network, outputs, target, self, self.mask_batch_size, network.training)
@@ -84,29 +81,17 @@ class MaskHead(nn.Module):
 
     Args:
         strides: Strides of the levels that boxes are cut from.
-        width: Their channels.
         classes: K.
-        hidden: Channels of the convolutions.
-        pooling: See `RoIPyramid`.
-        canonical: See `RoIPyramid`.
-        norm: Normalization layers of the convolutions, see `visionkit.nn.norms.head_norm`.
+        options: Arguments of the architecture.
     """
 
     side = 14
 
-    def __init__(
-        self,
-        strides: Sequence[int],
-        width: int,
-        classes: int,
-        hidden: int,
-        pooling: Pooling,
-        canonical: float,
-        norm: HeadNorm = "none",
-    ) -> None:
+    def __init__(self, strides: Sequence[int], classes: int, options: MaskRCNN) -> None:
         super().__init__()
-        self.pool = RoIPyramid(strides, self.side, pooling, canonical)
-        self.layers = MaskRCNNHeads(width, (hidden,) * 4, 1, head_norm(norm))
+        hidden = options.mask_hidden
+        self.pool = RoIPyramid(strides, self.side, options.pooling, options.canonical_box_size)
+        self.layers = MaskRCNNHeads(options.neck_channels, (hidden,) * 4, 1, head_norm(options.norm))
         self.predictor = MaskRCNNPredictor(hidden, hidden, classes)
 
     def forward(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from visionkit.families.detection.architecture import TwoStage
 from visionkit.families.detection.boxes import gather_objects
 from visionkit.families.detection.public import IMAGENET, convert, read_weights
 from visionkit.families.detection.select import Thresholds
-from visionkit.families.detection.two_stage import Pooling, RoIPyramid, TwoStageNetwork, two_stage_outputs, with_image
+from visionkit.families.detection.two_stage import RoIPyramid, TwoStageNetwork, two_stage_outputs, with_image
 from visionkit.families.detection.two_stage_loss import two_stage_losses
 from visionkit.geometry import InputSpec
 from visionkit.skeleton import Skeleton
@@ -39,21 +39,17 @@ class KeypointHead(nn.Module):
 
     Args:
         strides: Strides of the levels that boxes are cut from.
-        width: Their channels.
         keypoints: K.
-        hidden: Channels of the convolutions.
-        pooling: See `RoIPyramid`.
-        canonical: See `RoIPyramid`.
+        options: Arguments of the architecture.
     """
 
     side = 14
 
-    def __init__(
-        self, strides: Sequence[int], width: int, keypoints: int, hidden: int, pooling: Pooling, canonical: float
-    ) -> None:
+    def __init__(self, strides: Sequence[int], keypoints: int, options: KeypointRCNN) -> None:
         super().__init__()
-        self.pool = RoIPyramid(strides, self.side, pooling, canonical)
-        self.layers = KeypointRCNNHeads(width, (hidden,) * 8)
+        hidden = options.keypoint_hidden
+        self.pool = RoIPyramid(strides, self.side, options.pooling, options.canonical_box_size)
+        self.layers = KeypointRCNNHeads(options.neck_channels, (hidden,) * 8)
         self.predictor = KeypointRCNNPredictor(hidden, keypoints)
 
     def forward(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
@@ -86,9 +82,7 @@ class KeypointRCNN(TwoStage, PoseArchitecture):
     def build(  # type: ignore[override]
         self, backbone: Backbone, skeleton: Skeleton, spec: InputSpec
     ) -> TwoStageNetwork:
-        width, hidden, size = self.neck_channels, self.keypoint_hidden, self.canonical_box_size
-        head = KeypointHead(backbone.strides, width, len(skeleton), hidden, self.pooling, size)
-        network = self.assemble(backbone, 1, head)
+        network = self.assemble(backbone, 1, KeypointHead(backbone.strides, len(skeleton), self))
         network.keypoints = len(skeleton)
         return network
 
