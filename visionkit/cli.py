@@ -30,6 +30,7 @@ from visionkit.faults import as_fault, of_exit
 from visionkit.linking import LINKS, has_argument, link
 from visionkit.log_filters import hush_lightning
 from visionkit.measured import check_typed, early_arguments
+from visionkit.model_help import model_help
 from visionkit.option_order import in_order
 from visionkit.plain_values import plain
 from visionkit.registry import task_class, task_names, task_packages
@@ -54,6 +55,9 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
         The exit status; expected failures are raised as `VisionKitError`.
     """
     arguments = in_order(check_arguments(verb, argv))
+    if (page := model_help(arguments)) is not None:
+        print(page)
+        return 0
     checkpoint = option(arguments, "--ckpt_path")
     stored = None
     if verb != "fit" and checkpoint is not None:

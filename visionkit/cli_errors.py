@@ -50,7 +50,7 @@ def _reason(message: str, options: list[str]) -> str:
         shown = re.search(r"Given value: (.*)", message)
         if "Subtypes: [dict[" in message and shown is not None and "class_path" not in shown[1]:
             return f"{key}: {found[1]!r} is no mapping; its keys stand below it, or behind it with dots"
-        names = _class_names(key)
+        names = class_names(key)
         listed = f"; known are {', '.join(names)}" if names else ""
         return f"{key}: unknown class {found[1]!r}{listed}{suggest(found[1], names)}"
     if found := re.search(r"(Import path \S+ does not correspond[^\n]*|Importing '[^']+' is not allowed)", message):
@@ -136,15 +136,17 @@ def of_constructor(message: str) -> str | None:
     return own[-1] if own else None
 
 
-def _class_names(key: str) -> list[str]:
+def class_names(key: str) -> list[str]:
+    """The names that a class may be chosen by, for `model`, `data` and `data.augment`."""
     base = _BASES.get(key)
-    return sorted(cls.__name__ for cls in _subclasses(base) if _is_public(cls)) if base else []
+    return sorted(cls.__name__ for cls in subclasses(base) if _is_public(cls)) if base else []
 
 
 def _is_public(cls: type) -> bool:
     return not inspect.isabstract(cls) and not cls.__name__.startswith("_")
 
 
-def _subclasses(cls: type) -> set[type]:
+def subclasses(cls: type) -> set[type]:
+    """All imported subclasses, at any depth."""
     direct: set[type] = set(cls.__subclasses__())
-    return direct.union(*(_subclasses(each) for each in direct)) if direct else direct
+    return direct.union(*(subclasses(each) for each in direct)) if direct else direct

@@ -7,6 +7,7 @@ checkpoints, the heads of a joint model) sees all of them.
 from __future__ import annotations
 
 import inspect
+import sys
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -55,7 +56,15 @@ def complete(cls: Any) -> inspect.Signature:
     init.__signature__ = inspect.Signature(whole)
     init.__annotations__ = {name: hint for name, hint in hints.items() if name != "self"}
     init.completed = (state, cls)
+    _forget(cls)
     return init.__signature__  # type: ignore[no-any-return]
+
+
+def _forget(cls: Any) -> None:
+    """Drops the parser that jsonargparse keeps of a class whose arguments have changed."""
+    kept = getattr(sys.modules.get("jsonargparse._typehints"), "_cached_class_parsers", {})
+    for key in [each for each in kept if each[0] is cls]:
+        del kept[key]
 
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY

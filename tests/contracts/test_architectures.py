@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +15,6 @@ import yaml
 
 from tasks.detection import DetectionTask
 from tests.contracts.cases import CASES, build
-from tests.processes import SERVER
 from tests.toy_detector import Cells
 from ui.cli import main
 from visionkit import load
@@ -24,6 +22,7 @@ from visionkit.architecture_options import settle
 from visionkit.checkpoint import save_checkpoint
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
+from visionkit.model_help import blocks
 from visionkit.registry import task_class, task_names
 from visionkit.renamed import FIRST, RENAMED, renamed
 from visionkit.signatures import complete
@@ -45,8 +44,17 @@ def two(task: str) -> tuple[str, str, str]:
     return first, "", ""
 
 
-def _train_the_toy(folder: Path) -> None:
+def test_a_detector_in_one_file_is_trained_from_the_command_line(tmp_path: Path, capsys) -> None:
     DetectionTask.architectures.register("cells", Cells)
+    try:
+        _train_the_toy(tmp_path, capsys)
+    finally:
+        DetectionTask.architectures.unregister("cells")
+    assert main(["fit", "-c", "detection", *DATA, "--model.cells.largest_side", "48"]) == 2, "nothing remembers it"
+    assert "unknown option" in capsys.readouterr().err
+
+
+def _train_the_toy(folder: Path, capsys) -> None:
     run = folder / "run"
     options = ["--model.architecture", "cells", "--model.cells.largest_side", "48"]
     assert main(["fit", "-c", "detection", *DATA, *SMALL, *options, "--run", str(run)]) == 0
@@ -56,17 +64,11 @@ def _train_the_toy(folder: Path) -> None:
     assert isinstance(predictor.task.architecture, Cells) and predictor.task.architecture.largest_side == 48.0
     predictor(np.zeros((60, 70, 3), np.uint8), score_threshold=0.0)
     assert main(["fit", "-c", str(run / "config.yaml"), "--run", str(folder / "again")]) == 0
-    with contextlib.redirect_stderr(io.StringIO()) as printed:
-        assert main(["fit", "-c", str(run / "config.yaml"), "--model.cells.levels", "3"]) == 2
-    assert "cells.levels: Cells has no such argument; it has largest_side, strides" in printed.getvalue()
-
-
-def test_a_detector_in_one_file_is_trained_from_the_command_line(tmp_path: Path) -> None:
-    """In a process of its own: the parser keeps the arguments of a class that it has seen."""
-    process = SERVER.Process(target=_train_the_toy, args=(tmp_path,))
-    process.start()
-    process.join()
-    assert process.exitcode == 0
+    capsys.readouterr()
+    assert main(["fit", "-c", str(run / "config.yaml"), "--model.cells.levels", "3"]) == 2
+    assert "cells.levels: Cells has no such argument; it has largest_side, strides" in capsys.readouterr().err
+    assert main(["fit", "-c", "detection", "--model.cells.help"]) == 0
+    assert "--model.cells.largest_side" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -161,7 +163,41 @@ def test_every_argument_has_its_sentence(name: str) -> None:
             assert f"\n        {each.name}: " in documented, f"{other}.{each.name}"
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", task_names())
+def test_the_help_of_a_task_lists_every_argument_with_its_sentence(name: str, capsys) -> None:
+    """Those of its input, its optimizer and every architecture too."""
+    cls = task_class(name)
+    assert main(["fit", "--model.help", cls.__name__]) == 0
+    page = capsys.readouterr().out
+    inner = {**blocks(cls), **getattr(cls, "architectures", {})}
+    wanted = [key for key in complete(cls).parameters if key not in ("self", *inner)]
+    wanted += [f"{block}.{each.name}" for block, kind in inner.items() for each in dataclasses.fields(kind)]
+    described = {}
+    for entry in re.split(r"^(?=  --)", page, flags=re.MULTILINE)[1:]:
+        option, _, rest = entry.strip().removeprefix("--model.").partition(" ")
+        described[option.rstrip(",")] = rest.partition("(type: ")[0].split()
+    assert described.keys() == set(wanted)
+    assert not [key for key in wanted if len(described[key]) < 4], "a value and a sentence"
+    assert "Path to a configuration file" not in page and "See `" not in page
+    sizes = list(cls.default_input().size)
+    assert re.search(rf"--model\.input\.size.*?default:\s+\[{sizes[0]},\s+{sizes[1]}\]", page, re.DOTALL)
+
+
+def test_the_help_of_one_block_and_what_has_none(capsys) -> None:
+    assert main(["fit", "-c", "detection", "--model.fcos.help"]) == 0
+    page = capsys.readouterr().out
+    assert "--model.fcos.center_radius" in page and "--model.ssd" not in page and "--model.backbone" not in page
+    for options, message in (
+        (["--model.help"], "name a task"),
+        (["--model.help", "DetectionTas"], "did you mean 'DetectionTask'"),
+        (["-c", "detection", "--model.fco.help"], "did you mean 'fcos'"),
+        (["-c", "classification", "--model.fcos.help"], "of ClassificationTask there is --model.{input,optim}.help"),
+    ):
+        assert main(["fit", *options]) == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", task_names())
 def test_constructors_are_short(name: str) -> None:
     for base in task_class(name).__mro__:
         code = getattr(vars(base).get("__init__"), "__code__", None)
