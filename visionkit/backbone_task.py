@@ -37,6 +37,6 @@ class BackboneTask(VisionTask):
         }
 
     @classmethod
-    def default_input(cls, backbone: str = "", pretrained: bool = False, **init_args: Any) -> InputSpec:
+    def default_input(cls, backbone: str = "", **init_args: Any) -> InputSpec:
         """The input where none is configured, from the facts of the backbone; builds no network."""
         return InputSpec()

@@ -49,9 +49,9 @@ def model_help(arguments: Sequence[str]) -> str | None:
     block = next((found[1] for found in asked if found and found[1]), None)
     task = _task(json.loads(name).get("class_path", "") if name.startswith("{") else name)
     if block is not None and block not in (known := blocks(task)):
-        names = ",".join(known)
+        listed = ",".join(known)
         raise UsageError(
-            f"--model.{block}.help: of {task.__name__} there is --model.{{{names}}}.help{suggest(block, known)}"
+            f"--model.{block}.help: of {task.__name__} there is --model.{{{listed}}}.help{suggest(block, known)}"
         )
     return _page(task, block)
 
