@@ -48,7 +48,7 @@ def model_help(arguments: Sequence[str]) -> str | None:
         raise UsageError("--model.help: name a task, --model.help DetectionTask, or a configuration, -c detection")
     block = next((found[1] for found in asked if found and found[1]), None)
     task = _task(json.loads(name).get("class_path", "") if name.startswith("{") else name)
-    if block is not None and block not in (known := blocks(task)):
+    if block is not None and block not in (known := [each.partition(".")[0] for each in blocks(task)]):
         listed = ",".join(known)
         raise UsageError(
             f"--model.{block}.help: of {task.__name__} there is --model.{{{listed}}}.help{suggest(block, known)}"
@@ -57,13 +57,16 @@ def model_help(arguments: Sequence[str]) -> str | None:
 
 
 def blocks(task: Any) -> dict[str, type]:
-    """The arguments of a task whose values are objects with fields of their own: input, optimizer, architectures."""
+    """What has fields of its own among the arguments of a task: input, optimizer, architectures.
+
+    Those of a mapping, such as the heads of a joint model, stand under `<argument>.NAME`.
+    """
     complete(task)
-    found = {}
+    found: dict[str, type] = {}
     for name, hint in typing.get_type_hints(task.__init__).items():
-        kinds = [each for each in (typing.get_args(hint) or (hint,)) if dataclasses.is_dataclass(each)]
-        if len(kinds) == 1 and type(None) in typing.get_args(hint):
-            found[name] = typing.cast(type, kinds[0])
+        for each in typing.get_args(hint):
+            inner = [(name, each), *((f"{name}.NAME", kind) for kind in typing.get_args(each)[1:])]
+            found.update((key, typing.cast(type, kind)) for key, kind in inner if dataclasses.is_dataclass(kind))
     return found
 
 
@@ -78,12 +81,14 @@ def _task(name: str) -> Any:
 def _page(task: Any, only: str | None) -> str:
     parser, inner = ArgumentParser(add_help=False, usage=argparse.SUPPRESS), blocks(task)
     if only is None:
-        parser.add_class_arguments(task, "model", skip=set(inner))
+        parser.add_class_arguments(task, "model", skip={each for each in inner if "." not in each})
     for name, kind in inner.items():
-        if only in (None, name):
+        if only in (None, name.partition(".")[0]):
             parser.add_class_arguments(kind, f"model.{name}")
     if "input" in inner and only in (None, "input"):
         usual = plain(task.default_input())
         parser.set_defaults({f"model.input.{key}": value for key, value in usual.items()})
-    # Every group has a line for a file of its values, which an argument within a class does not take.
-    return re.sub(r"^  --\S+ CONFIG\s+Path to a configuration file\.\n", "", parser.format_help(), flags=re.MULTILINE)
+    # Every group has a line for a file of its values, which an argument within a class does not take, and a mapping one
+    # for a help that is part of this one.
+    foreign = r"^  --\S+( CONFIG\s+Path to a configuration file\.|\.help\s+Show the help for \w+ and exit\.)\n"
+    return re.sub(foreign, "", parser.format_help(), flags=re.MULTILINE)

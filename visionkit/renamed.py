@@ -128,6 +128,13 @@ def renamed(task: str, config: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def new_names(task: str, argument: str) -> list[str]:
+    """The names that a renamed argument of a task has today, for messages; empty where it has not been renamed."""
+    one = {old: [name] for old, name in {**EVERY_TASK, **ARGUMENTS.get(task, {})}.items()}
+    found = {**one, **RENAMED.get(task, {})}.get(argument, [])
+    return [f"model.{each.replace('*', '<architecture>')}" for each in found]
+
+
 def stored_names(task: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments under their oldest names: what identifies a model must not change when an argument is renamed.
 

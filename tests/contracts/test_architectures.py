@@ -146,6 +146,27 @@ def test_old_names_are_read_and_new_ones_stay(name: str, tmp_path: Path) -> None
     assert load(tmp_path / "a.ckpt").task.architecture == task.architecture
 
 
+def test_an_old_name_on_the_command_line_is_answered_with_the_new_one() -> None:
+    for task, old, new in (
+        ("semantic_segmentation", "decoder", "model.architecture"),
+        ("depth", "decoder_options", "model.<architecture>"),
+        ("detection", "width", "model.<architecture>.neck_channels"),
+        ("semantic_segmentation", "mirror", "model.reflect_padding"),
+    ):
+        with pytest.raises(UsageError, match=rf"model\.{old}: .* it is called {re.escape(new)} today"):
+            build(task, **{old: 1})
+
+
+def test_old_dense_networks_are_read() -> None:
+    old = {"decoder": "fcn", "decoder_options": {"width": 3, "finest": 4}, "mirror": 16, "dropout": 0.1}
+    found = renamed("semantic_segmentation", old)
+    assert found == {"architecture": "fcn", "fcn": {"finest": 4}, "reflect_padding": 16, "dropout": 0.1}
+    assert renamed("depth", {"decoder_options": None}) == {}
+    head = {"task": "depth", "arguments": {"decoder": "segformer", "decoder_options": {"channels": 8}}}
+    joint = renamed("multitask", {"heads": {"far": head}})["heads"]["far"]["arguments"]
+    assert joint == {"architecture": "segformer", "segformer": {"channels": 8}}
+
+
 def test_an_old_detector_is_read() -> None:
     old = {"architecture": "faster_rcnn", "width": 64, "extra": "conv", "strides": None, "levels": 6, "tile": 0}
     found = renamed("detection", {**old, "rcnn": {"canonical": 112.0, "candidates": 7}})
@@ -169,10 +190,11 @@ def test_the_help_of_a_task_lists_every_argument_with_its_sentence(name: str, ca
     cls = task_class(name)
     assert main(["fit", "--model.help", cls.__name__]) == 0
     page = capsys.readouterr().out
-    inner = {**blocks(cls), **getattr(cls, "architectures", {})}
+    inner = blocks(cls)
+    assert {"input", "optim", *getattr(cls, "architectures", ())} <= inner.keys()
     wanted = [key for key in complete(cls).parameters if key not in ("self", *inner)]
     wanted += [f"{block}.{each.name}" for block, kind in inner.items() for each in dataclasses.fields(kind)]
-    described = {}
+    described: dict[str, list[str]] = {}
     for entry in re.split(r"^(?=  --)", page, flags=re.MULTILINE)[1:]:
         option, _, rest = entry.strip().removeprefix("--model.").partition(" ")
         described[option.rstrip(",")] = rest.partition("(type: ")[0].split()
