@@ -14,10 +14,10 @@ import visionkit.families.detection.task
 from tasks.detection import DetectionTask
 from tasks.detection.architectures.localizer import area_pooled
 from tasks.instance_segmentation import InstanceSegmentationTask
+from visionkit.backbones import Backbone
 from visionkit.errors import UsageError
 from visionkit.export import export_bundle
 from visionkit.families.detection.select import Thresholds, select_by_class, select_by_sigmoid, select_by_softmax
-from visionkit.families.detection.task import build_backbone
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.predictor import Predictor, load
 
@@ -83,9 +83,8 @@ TARGETS = [target([[5, 5, 30, 40], [40, 10, 90, 60]], [0, 2]), target([], [])]
 @pytest.mark.parametrize("family", BACKBONES)
 def test_every_backbone_in_each_architecture(family: str, monkeypatch) -> None:
     """Forward and backward; the backbone, which takes the time to build, is shared."""
-    options = {"pretrained": False, "norm": "batch", "eps": None, "drop_path": 0.0}
-    body = build_backbone(BACKBONES[family], SPEC, (4, 8, 16, 32), **options)
-    monkeypatch.setattr(visionkit.families.detection.task, "build_backbone", lambda *args, **kwargs: body)
+    body = Backbone(BACKBONES[family], strides=(4, 8, 16, 32), image_size=SPEC.size, use_final=False)
+    monkeypatch.setattr(visionkit.families.detection.task, "Backbone", lambda *args, **kwargs: body)
     for architecture in ARCHITECTURES:
         body.zero_grad()
         task = build(architecture, BACKBONES[family]).train()
