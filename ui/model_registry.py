@@ -5,6 +5,7 @@ Finding reads `model.json` files and file names alone, so that a page can be sho
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import threading
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from visionkit.predictor import Predictor
 
 EXAMPLE_MODELS = Path(__file__).parent / "starters"
-"""`<task>/<name>/`, one bundle each."""
+"""`<task>/<name>/`: a bundle, or a `public.json` where an installed package holds the weights."""
+
+PUBLIC_FACTS = "public.json"
+"""Public name, task and model card of an example model that is no bundle."""
 
 MEMORY = 2 * 2**30
 """Bytes of weights that stay in memory where nobody asks for another budget."""
@@ -65,9 +69,16 @@ class ModelEntry:
 
 
 def find_example_models() -> list[ModelEntry]:
-    """The bundles that come with visionkit, by task and name."""
+    """What comes with visionkit: public models of installed packages, then bundles, by task and name."""
+    public = [json.loads(path.read_text("utf-8")) for path in sorted(EXAMPLE_MODELS.glob(f"*/*/{PUBLIC_FACTS}"))]
     folders = sorted(path.parent for path in EXAMPLE_MODELS.glob(f"*/*/{FACTS}"))
-    return [_bundle(folder, f"{folder.parent.name}/{folder.name}", example_model=True) for folder in folders]
+    return [
+        *(
+            ModelEntry(each["model"], each["model"], each["task"], each["card"]["name"], each["card"], {}, True)
+            for each in public
+        ),
+        *(_bundle(folder, f"{folder.parent.name}/{folder.name}", example_model=True) for folder in folders),
+    ]
 
 
 def find_models(folder: Path) -> list[ModelEntry]:

@@ -11,7 +11,14 @@ from torch import nn
 
 from tasks.depth import DepthTask
 from tasks.depth.alignment import least_squares
-from tasks.depth.loss import LOSSES, DepthLoss, GradientMatching, ScaleInvariantLog, ScaleShiftInvariant
+from tasks.depth.loss import (
+    LOSSES,
+    DepthLoss,
+    GradientMatching,
+    ScaleInvariantLog,
+    ScaleShiftInvariant,
+    matched_gradients,
+)
 from tasks.depth.metrics import CROPS, NAMES, DepthMeasures, crop_mask, measures
 from tasks.depth.network import Bins, Bounded
 from tests.ranks import on_two_ranks
@@ -211,6 +218,21 @@ def test_berhu_bends_at_a_fifth_of_the_largest_error():
     depth = torch.tensor([[[5.1, 5.2, 6.0]]])  # bend at 0.2
     expected = (0.1 + 0.2 + (1 + 0.04) / 0.4) / 3
     assert float(LOSSES["berhu"]()(depth, truth, truth > 0)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_berhu_bends_by_measured_errors_alone():
+    truth = torch.tensor([[[5.0, 5.0, 0.0]]])
+    depth = torch.tensor([[[5.01, 5.1, 9.0]]])  # bend at 0.02
+    expected = (0.01 + (0.01 + 0.0004) / 0.04) / 2
+    assert float(LOSSES["berhu"]()(depth, truth, truth > 0)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_single_pair_of_neighbors_counts_whole():
+    rest = torch.zeros(1, 4, 4)
+    rest[0, 0, 1] = 0.7
+    known = torch.zeros(1, 4, 4, dtype=torch.bool)
+    known[0, 0, :2] = True
+    assert float(matched_gradients(rest, known, 1)) == pytest.approx(0.7)
 
 
 def test_the_invariant_loss_does_not_see_scale_and_shift():

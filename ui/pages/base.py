@@ -198,6 +198,6 @@ def card_of(model_registry: ModelRegistry, name: str | None) -> str:
     entry = entry_of(model_registry, name)
     if entry is None:
         return ""
-    if not entry.config:
+    if not entry.card and not entry.config:
         return strings.no_card(entry.name, public=entry.path == entry.name)
     return strings.card(entry.title, entry.task, entry.card, entry.config)
