@@ -34,7 +34,9 @@ class Degradation:
     def __post_init__(self) -> None:
         for name, bounds, most in (("blur", self.blur, 20), ("noise", self.noise, 128), ("jpeg", self.jpeg, 100)):
             if len(bounds) != 2 or not 0 <= bounds[0] <= bounds[1] <= most:
-                raise UsageError(f"data.degradation.{name} {bounds}: give least and most, from 0 to {most}")
+                raise UsageError(
+                    f"data.degradation.{name} {bounds}: give the smallest and the largest, from 0 to {most}"
+                )
             object.__setattr__(self, name, tuple(bounds))
         if self.jpeg[1] and not self.jpeg[0]:
             raise UsageError(f"data.degradation.jpeg {self.jpeg}: quality begins at 1")

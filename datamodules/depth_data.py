@@ -300,13 +300,8 @@ def examine_samples(samples: DepthImages, split: str) -> DepthRange:
     looked = "" if len(chosen) == len(samples) else " processed"
     if empty:
         log.warning(
-            "%s: %d of %d images%s have no measured depth: %s; they are not used "
-            "for "
-            "training "
-            "and "
-            "no "
-            "metric "
-            "counts them",
+            "%s: %d of %d images%s have no measured depth: %s; they are not used for training and no metric counts "
+            "them",
             *(split, len(empty), len(chosen), looked, shorten(empty, 3)),
         )
     store, low, middle, high = samples.store, 0.0, 0.0, 0.0

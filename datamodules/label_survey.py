@@ -128,13 +128,8 @@ def names_of_binary(paths: Sequence[str], source: str) -> list[str]:
         return ["background", "foreground"]
     values = f"; the label files hold the values {shorten(map(str, sorted(found)), 12)}" if found else ""
     raise DataError(
-        f"{source}: no classes.txt states what the labels mean{values}; "
-        f"give "
-        f"--data.classes "
-        f"'[name "
-        f"of "
-        f"0, "
-        f"name of 1, ...]'"
+        f"{source}: no classes.txt states what the labels mean{values}; give --data.classes '[name of 0, name of 1, "
+        "...]'"
     )
 
 

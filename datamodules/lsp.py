@@ -77,9 +77,9 @@ def read_keypoints(path: Path, count: int, skeleton: str) -> tuple[np.ndarray, b
     try:
         keypoints = np.asarray(loadmat(str(path))["joints"], dtype=np.float64)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; give --data.root the folder that holds keypoints.mat") from None
+        raise DataError(f"{path}: no such file; give --data.root the folder that holds joints.mat") from None
     except KeyError:
-        raise DataError(f"{path}: it holds no variable 'keypoints'") from None
+        raise DataError(f"{path}: it holds no variable 'joints'") from None
     except Exception as error:  # scipy raises what the bytes happen to lead to
         raise DataError(f"{path}: cannot be read as a .mat file ({type(error).__name__})") from None
     if keypoints.ndim != 3 or sorted(keypoints.shape[:2]) != sorted((3, count)):

@@ -89,14 +89,8 @@ class MpiiData(PoseData):
             raise DataError(f"{place}: keypoints are pairs of numbers, center a pair and scale a number") from None
         if len(joints) != count or len(seen) != count:
             raise DataError(
-                f"{place}: it has {len(joints)} keypoints and skeleton "
-                f"{self.skeleton.name} "
-                f"has "
-                f"{count}; "
-                f"give "
-                f"the "
-                f"right "
-                "one with --data.skeleton"
+                f"{place}: it has {len(joints)} keypoints and skeleton {self.skeleton.name} has {count}; give the "
+                "right one with --data.skeleton"
             )
         if not np.isfinite(joints).all() or not all(map(math.isfinite, (x, y, scale))) or scale <= 0:
             raise DataError(

@@ -192,7 +192,7 @@ class YoloWriter(Writer):
             again = encode_polygons(polygons, (segment["size"][0], segment["size"][1]))
             self.losses.add("YOLO holds outlines without holes, so they are filled", int(again != segment))
         if len(polygons) > 1:
-            self.losses.add("YOLO holds one outline an object, so its parts are joined by lines")
+            self.losses.add("YOLO holds one outline per object, so its parts are joined by lines")
         return join_polygons(polygons) if polygons else None
 
     def close(self, parts: Mapping[Split, Sequence[AnnotatedImage]]) -> None:

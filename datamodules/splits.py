@@ -75,14 +75,8 @@ def by_split(paths: Iterable[Path], source: Path | str, *, whole: bool = True) -
             continue
         if split in found:
             raise DataError(
-                f"{source}: {found[split].name} and {path.name} both mean the {split} split; "
-                f"keep "
-                f"one "
-                f"of "
-                f"them, "
-                f"or "
-                f"state "
-                "which with an option of the data"
+                f"{source}: {found[split].name} and {path.name} both mean the {split} split; keep one of them, or "
+                "state which with an option of the data"
             )
         found[split] = path
     return {split: found[split] for split in SPLITS if split in found}

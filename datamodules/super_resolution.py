@@ -89,7 +89,8 @@ class SuperResolutionData(SplittingData):
         scale = 2 if scale is None else scale
         if scale < 1 or patch_size < 4 or patches_per_image < 1:
             raise UsageError(
-                f"data: scale {scale} and patches {patches_per_image} are at least 1, patch {patch_size} at least 4"
+                f"data: scale {scale} and patches_per_image {patches_per_image} are at least 1, patch_size "
+                f"{patch_size} at least 4"
             )
         if small not in get_args(Small):
             raise UsageError(f"data.small {small!r}: allowed are {', '.join(get_args(Small))}")
@@ -193,14 +194,9 @@ class SuperResolutionData(SplittingData):
             if min(height, width) < least:
                 fits = min(height, width) // self.scale
                 raise DataError(
-                    f"{path}: {width}x{height} is smaller than "
-                    f"a "
-                    f"patch "
-                    f"of "
-                    f"{least}x{least} "
-                    f"(data.patch_size "
-                    f"{self.patch_size} at "
-                    f"x{self.scale}); lower data.patch_size to {fits}, leave the image out, or set data.small reflect"
+                    f"{path}: {width}x{height} is smaller than a patch of {least}x{least} (data.patch_size "
+                    f"{self.patch_size} at x{self.scale}); lower data.patch_size to {fits}, leave the image out, or "
+                    "set data.small reflect"
                 )
 
 

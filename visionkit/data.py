@@ -74,7 +74,9 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
     ) -> None:
         super().__init__()
         if batch_size < 1 or num_workers < 0:
-            raise UsageError(f"data: batch_size {batch_size} must be at least 1 and workers {num_workers} at least 0")
+            raise UsageError(
+                f"data: batch_size {batch_size} must be at least 1 and num_workers {num_workers} at least 0"
+            )
         self.input = input
         self.classes: tuple[str, ...] = tuple(classes or ())
         if len(set(self.classes)) != len(self.classes):

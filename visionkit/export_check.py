@@ -173,6 +173,6 @@ def checked_int8(
         message = f", the same prediction on {found.same:.1%}" if found.same is not None else ""
         raise CheckpointError(
             f"{path.name}: not kept: on {found.images} images its outputs have a cosine of {found.cosine:.4f} with "
-            f"torch's{message}; requested are {INT8_COSINE:g} and {INT8_AGREEMENT:.0%}; try more calibration images"
+            f"torch's{message}; required are {INT8_COSINE:g} and {INT8_AGREEMENT:.0%}; try more calibration images"
         )
     return {**asdict(found), "tolerance": {"cosine": INT8_COSINE, "same": INT8_AGREEMENT}}

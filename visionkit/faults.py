@@ -94,9 +94,9 @@ def _of_process(kind: str, text: str) -> VisionKitError | None:
 def of_exit(end: SystemExit) -> VisionKitError | None:
     """The failure behind Lightning's own exits, which have the status 1 after Ctrl-C and 0 after SIGTERM."""
     if isinstance(end.__context__, KeyboardInterrupt):
-        return Interrupted("interrupted at once; the newest checkpoint stands")
+        return Interrupted("interrupted at once; the newest checkpoint remains")
     if type(end).__name__ == "SIGTERMException":
-        return Terminated("ended by SIGTERM; the newest checkpoint stands")
+        return Terminated("ended by SIGTERM; the newest checkpoint remains")
     return None
 
 

@@ -60,15 +60,12 @@ class InputSpec:
         if math.prod(self.size) > MAX_INPUT_PIXELS:
             raise UsageError(
                 f"input.size {self.size}: {math.prod(self.size):,} pixels; a network takes at most "
-                f"{MAX_INPUT_PIXELS:,} at a time. For larger images take fit native, or tiles"
+                f"{MAX_INPUT_PIXELS:,} at a time. For larger images take resize_mode native, or tiles"
             )
         if self.resize_mode not in get_args(Fit):
             allowed = get_args(Fit)
             raise UsageError(
-                f"input.resize_mode "
-                f"{self.resize_mode!r}: "
-                f"allowed "
-                f"are "
+                f"input.resize_mode {self.resize_mode!r}: allowed are "
                 f"{', '.join(allowed)}{suggest(self.resize_mode, allowed)}"
             )
         if self.interpolation not in get_args(Interpolation):

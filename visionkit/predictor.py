@@ -186,7 +186,7 @@ class Predictor:
         call = self._call(options, progress)
         size = batch_size or self.batch_size
         if size < 1 or num_workers < 0:
-            raise UsageError(f"batch_size {size} must be at least 1 and workers {num_workers} at least 0")
+            raise UsageError(f"batch_size {size} must be at least 1 and num_workers {num_workers} at least 0")
         return self._stream(sources, size, num_workers, call)
 
     def _stream(self, sources: Iterable[Given], size: int, num_workers: int, call: Call) -> Iterator[Result]:

@@ -166,7 +166,7 @@ class Skeleton:
         except DataError as error:
             raise UsageError(f"skeleton {error}") from None
         if not isinstance(found, Mapping):
-            raise UsageError(f"skeleton {path}: should hold name, keypoints, flipped, edges and sigmas")
+            raise UsageError(f"skeleton {path}: should hold name, keypoints, flip_pairs, edges and sigmas")
         return cls._from_mapping({"name": path.stem, **found}, f"skeleton {path}")
 
     @classmethod

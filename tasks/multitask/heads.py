@@ -155,7 +155,7 @@ class Head:
             ) from error
         if message := task.has_tta():
             raise UsageError(
-                f"model.heads.{name}: {message} needs the backbone to inspect another image than the other heads do; "
+                f"model.heads.{name}: {message} needs the backbone to process another image than the other heads do; "
                 "leave it out"
             )
         return task

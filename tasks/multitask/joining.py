@@ -148,13 +148,7 @@ def _norm(singles: Mapping[str, _Single]) -> str:
     for name in names[1:]:
         if found[name] != found[names[0]]:
             raise CheckpointError(
-                f"{name}: its backbone_norm is {found[name]} and that "
-                f"of "
-                f"{names[0]} "
-                f"is "
-                f"{found[names[0]]}; "
-                f"heads "
-                f"fraction "
+                f"{name}: its backbone_norm is {found[name]} and that of {names[0]} is {found[names[0]]}; heads share "
                 "the norms of one backbone"
             )
     return str(found[names[0]])

@@ -22,8 +22,8 @@ def check_flip_test(task: Any) -> None:
     skeleton, width, cell = task.skeleton, task.input.size[1], task.architecture.cell
     if getattr(task.network, "limbs", None) and flipped_limbs(skeleton.limbs, skeleton.flip_indices) is None:
         raise UsageError(
-            f"skeleton {skeleton.name}: flip_tta needs edges that are flipped counterparts, as its flipped "
-            "pairs state; add the missing ones or leave flip_tta out"
+            f"skeleton {skeleton.name}: flip_tta needs edges that are flipped counterparts, as its flip_pairs "
+            "state; add the missing ones or leave flip_tta out"
         )
     if cell and (width % cell or task.input.resize_mode == "native"):
         raise UsageError(f"model.flip_tta: needs an input width that is a multiple of {cell:g}, not {width}")

@@ -84,8 +84,8 @@ class SuperResolutionTask(ArchitectureTask):
         spec = self.input
         if spec.resize_mode != "native" or spec.divisor != 1 or spec.channels != 3:
             raise UsageError(
-                f"model.input: super-resolution takes images as they are, fit native with divisor 1 and channels 3, "
-                f"not {spec.resize_mode}, {spec.divisor} and {spec.channels}"
+                f"model.input: super-resolution takes images as they are, resize_mode native with divisor 1 and "
+                f"channels 3, not {spec.resize_mode}, {spec.divisor} and {spec.channels}"
             )
         if not 2 <= scale <= LARGEST_SCALE:
             raise UsageError(f"model.scale {scale}: allowed are 2 to {LARGEST_SCALE}")

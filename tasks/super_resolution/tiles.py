@@ -111,14 +111,8 @@ def grid_of(size: tuple[int, int], reach: TileMargins, tile: int | None) -> Grid
     side = -(-side // reach.align) * reach.align
     if side <= 2 * halo:
         raise UsageError(
-            f"tile {tile}: this network's receptive field reaches {halo} pixels to each "
-            f"side, "
-            f"so "
-            f"a "
-            f"tile "
-            f"has "
-            f"more than {2 * halo}; "
-            "0 takes the image whole"
+            f"tile {tile}: this network's receptive field reaches {halo} pixels to each side, so a tile has more than "
+            f"{2 * halo}; 0 takes the image whole"
         )
     # As few tiles as that side allows, and all alike: what neighbors share is processed twice.
     sides = (_even(size[0], side, halo, reach.align), _even(size[1], side, halo, reach.align))

@@ -106,7 +106,7 @@ def test_bad_lsp_files(tmp_path):
     with pytest.raises(DataError, match="3x16x4 do not fit skeleton lsp14"):
         LspData(str(tmp_path), input=SPEC).samples("train")
     savemat(tmp_path / "joints.mat", {"other": np.zeros((3, 14, 4))})
-    with pytest.raises(DataError, match="no variable 'keypoints'"):
+    with pytest.raises(DataError, match="no variable 'joints'"):
         LspData(str(tmp_path), input=SPEC).samples("train")
 
 

@@ -206,7 +206,7 @@ def test_degradations_are_drawn_for_each_patch_and_fixed_for_validation(folder):
     assert torch.equal(a["target"]["high_res"], b["target"]["high_res"])
     assert 1 < (a["inputs"]["image"].float() - b["inputs"]["image"].float()).abs().mean() < 40
     assert torch.equal(a["inputs"]["image"], next(iter(data.loader("val")))["inputs"]["image"])
-    with pytest.raises(UsageError, match="least and most"):
+    with pytest.raises(UsageError, match="the smallest and the largest"):
         Degradation(blur=(3.0, 1.0))
     with pytest.raises(UsageError, match="begins at 1"):
         Degradation(jpeg=(0, 50))
@@ -226,7 +226,7 @@ def test_blur_is_a_gaussian():
     [
         ({}, r"give their folder with --data\.root"),
         ({"root": "here", "pattern": "*.tif"}, "matches data.pattern"),
-        ({"root": "here", "patch_size": 2}, "patch 2 at least 4"),
+        ({"root": "here", "patch_size": 2}, "patch_size 2 at least 4"),
         ({"root": "here", "small": "pad"}, "refuse, reflect"),
     ],
 )

@@ -239,7 +239,7 @@ def test_weights_of_another_scale_can_be_the_beginning(tmp_path):
         ({"compact": {"blocks": "many"}}, "compact.blocks: 'many' is not a whole number"),
         ({"scale": 1}, "allowed are 2 to 8"),
         ({"loss": "l3"}, "allowed are l1, l2, charbonnier"),
-        ({"input": InputSpec(size=(48, 48))}, "fit native"),
+        ({"input": InputSpec(size=(48, 48))}, "resize_mode native"),
         ({"perceptual": -1.0}, "a weight above it"),
     ],
 )

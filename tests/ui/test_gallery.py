@@ -85,7 +85,7 @@ def test_the_whole_road(bundle: Path, faces: list[str], tmp_path: Path, capsys) 
         (["identify", people, faces[0], "--far", "0.0001", *model], 2, "supports no rate below"),
         (["remove", people, "--name", "Adda"], 2, "did you mean 'Ada'"),
         (["lst", people], 2, "did you mean 'list'"),
-        (["verify", faces[0], *model], 2, "two Images"),
+        (["verify", faces[0], *model], 2, "two IMAGEs"),
         (["verify", faces[0], faces[1], "--roc", "missing.json", *model], 3, "no such file"),
     ):
         assert main(["gallery", *arguments]) == status, arguments

@@ -41,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prediction-ending", default="", metavar="TEXT", help="the same of the predictions")
     parser.add_argument("--max-detections", type=int, metavar="N", help="boxes, masks: per image and class (100)")
     parser.add_argument("--skeleton", metavar="NAME|FILE", help="keypoints: in place of what the labels name")
-    parser.add_argument("--classes", metavar="FILE|N", help="label-maps: a name per line, or how many there are")
+    parser.add_argument(
+        "--classes", metavar="FILE|N", help="label-maps: file with one name per line, or the number of classes"
+    )
     parser.add_argument("--ignore", type=int, metavar="V", help="label-maps: value that is left out (255)")
     parser.add_argument("--truth-units", type=float, metavar="N", help="depth: numbers per meter (1000; floats 1)")
     parser.add_argument("--prediction-units", type=float, metavar="N", help="depth: the same of the predictions")

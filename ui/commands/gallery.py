@@ -214,7 +214,7 @@ def _identify(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     wanted = 1 if args.gallery else 2
     if len(args.items) != wanted or bool(args.gallery) != bool(args.name):
-        raise UsageError("gallery verify: two Images are required, or one with --gallery DIR and --name NAME")
+        raise UsageError("gallery verify: two IMAGEs are required, or one with --gallery DIR and --name NAME")
     chain, model = _chain(args)
     point = _point(args, model)
     faces = [chain.one(image, args.crop, args.face) for image in args.items]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from visionkit.model_files import check_model
 
-SUMMARY = "take a model with several heads apart, one checkpoint a head"
+SUMMARY = "take a model with several heads apart, one checkpoint per head"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

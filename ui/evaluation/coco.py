@@ -130,7 +130,7 @@ def measure_objects(labels: Path, results: Path, masks: bool, most: int = COUNTE
     what = "masks" if masks else "boxes"
     sizes = "" if not masks else ", of an unmatched prediction by its bbox where the results have one, as pycocotools"
     protocol = (
-        f"COCO AP/AR of {what} (IoU .50:.05:.95, 101 recall points, at most {most} an image and class, crowds left "
+        f"COCO AP/AR of {what} (IoU .50:.05:.95, 101 recall points, at most {most} per image and class, crowds left "
         f"out, small, medium and large by the annotation's area in file pixels{sizes}); "
         f"{counted(len(files.truth.images), 'image')}, {counted(len(true), 'object')}, "
         f"{counted(len(found), 'prediction')}; -1 where there is nothing to measure"

@@ -114,8 +114,8 @@ class DenseNetwork(nn.Module):
         needs = architecture.needs(backbone)
         if backbone_facts(backbone).fixed_input_size and image_size is None:
             raise UsageError(
-                f"backbone {backbone!r}: is built for one size of image, so fit native cannot be; use letterbox, "
-                "pad or stretch"
+                f"backbone {backbone!r}: is built for one size of image, so resize_mode native cannot be; use "
+                "letterbox, pad or stretch"
             )
         if image_size is not None:
             step, _, _ = _grid(backbone)
