@@ -18,7 +18,7 @@ from visionkit.errors import DataError
 from visionkit.images import ImageSource
 from visionkit.listing import list_images, resolve_listed
 from visionkit.names import checked_name
-from visionkit.text_files import flag, read_csv, real_number
+from visionkit.text_files import flag, is_number, read_csv, real_number
 
 _COLUMNS: dict[str, tuple[str, ...]] = {
     "path": (
@@ -246,7 +246,7 @@ def read_boxes(path: Path) -> Table:
     if not lines:
         raise DataError(f"{path}: the file is empty")
     head = [cell.strip().lower().replace(" ", "_") for cell in lines[0][1]]
-    if len(head) == len(_BARE) and _is_number(head[1]) and _is_number(head[4]):
+    if len(head) == len(_BARE) and is_number(head[1]) and is_number(head[4]):
         return Table(path, {what: place for place, what in enumerate(_BARE)}, lines, fractions=False)
     columns = {}
     for what, known in _COLUMNS.items():
@@ -260,14 +260,6 @@ def read_boxes(path: Path) -> Table:
             "ymin, xmax, ymax (or x, y, width, height)"
         )
     return Table(path, columns, lines[1:], fractions=all(name in head for name in _FRACTIONS))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _label(table: Table, line: int, cells: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from visionkit.errors import DataError, UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from ui.model_registry import ModelRegistry
+    from ui.model_registry import Loaded, ModelRegistry
     from visionkit.images import ImageSource
     from visionkit.novelty import Novelty
     from visionkit.predictions import Prediction
@@ -92,12 +92,7 @@ def predict(
     Raises:
         VisionKitError: No model or image, or one that cannot be used.
     """
-    if not model or not model.strip():
-        raise UsageError("choose a model first")
-    if upload is None:
-        raise UsageError("give an image first")
-    source = opened(upload, limits)
-    loaded = model_registry.get(model.strip())
+    source, loaded = _asked(model_registry, model, upload, limits)
     finds = model_registry.get(detector.strip()) if detector and detector.strip() else None
     if finds is loaded:
         raise UsageError("a model cannot find the boxes that it then runs on; choose another detector")
@@ -196,12 +191,7 @@ def explained(
     Raises:
         VisionKitError: No model or image, or one that cannot be used or explained.
     """
-    if not model or not model.strip():
-        raise UsageError("choose a model first")
-    if upload is None:
-        raise UsageError("give an image first")
-    source = opened(upload, limits)
-    loaded = model_registry.get(model.strip())
+    source, loaded = _asked(model_registry, model, upload, limits)
     from visionkit.drawing.activation import heat
     from visionkit.explain import explain
 
@@ -209,6 +199,17 @@ def explained(
         predictor = loaded.predictor()
         found = explain(predictor, source, name or None)
     return heat(found, source.read())
+
+
+def _asked(
+    model_registry: ModelRegistry, model: str | None, upload: Upload | ImageSource | None, limits: Limits | None
+) -> tuple[ImageSource, Loaded]:
+    """The image and the model that are asked for."""
+    if not model or not model.strip():
+        raise UsageError("choose a model first")
+    if upload is None:
+        raise UsageError("give an image first")
+    return opened(upload, limits), model_registry.get(model.strip())
 
 
 def opened(upload: Upload | ImageSource, limits: Limits | None = None) -> ImageSource:

@@ -288,6 +288,15 @@ def flag(value: Any, place: str, what: str) -> bool:
     raise DataError(f"{place}: {what} is {shown(value)}; allowed are 0 and 1")
 
 
+def is_number(text: str) -> bool:
+    """Whether a text is a number, `nan` and `inf` among them."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def object_at(value: Any, place: str, what: str = "entry") -> Mapping[str, Any]:
     """A json object.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ui.evaluation.measured import Measured
 from visionkit.errors import DataError
-from visionkit.text_files import read_csv
+from visionkit.text_files import is_number, read_csv
 
 TRUTH_COLUMNS = ("same", "issame", "label", "target", "match", "truth")
 SCORE_COLUMNS = ("score", "similarity", "cosine", "prediction")
@@ -93,7 +93,7 @@ def _read(path: Path) -> list[Row]:
                 f"{path}: its first line names no column; write `same` over the truth and `score` over the scores"
             )
         values = [row[0] for _, row in table]
-        return [{"": value} for value in (values if _is_number(head[0]) or head[0] in _YES | _NO else values[1:])]
+        return [{"": value} for value in (values if is_number(head[0]) or head[0] in _YES | _NO else values[1:])]
     for number, row in table[1:]:
         if len(row) != len(head):
             raise DataError(f"{path} line {number}: {len(row)} columns where the first line has {len(head)}")
@@ -108,14 +108,6 @@ def _column(rows: list[Row], names: tuple[str, ...], path: Path) -> list[tuple[i
     return [(number, row[name]) for number, row in enumerate(rows)]
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _flag(text: str, path: Path, row: int) -> bool:
     if text.lower() in _YES | _NO:
         return text.lower() in _YES
@@ -123,7 +115,7 @@ def _flag(text: str, path: Path, row: int) -> bool:
 
 
 def _number(text: str, path: Path, row: int) -> float:
-    if not _is_number(text) or not math.isfinite(float(text)):
+    if not is_number(text) or not math.isfinite(float(text)):
         raise DataError(f"{path} row {row + 1}: the score {text!r} is no finite number")
     return float(text)
 
