@@ -91,7 +91,7 @@ class Plain(LightningModule):
         return torch.stack(list(ten_terms(self.task.run(batch), batch["target"]).values())).sum()
 
     def configure_optimizers(self) -> Any:
-        optimizer, schedule = training.optimisation(self.task, int(self.trainer.estimated_stepping_batches))
+        optimizer, schedule = training.optimization(self.task, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 

@@ -145,7 +145,7 @@ def run(options: Options) -> Report:
         rate = timing.Quartiles.of([len(files) / seconds for seconds in times.seconds["ours"]])
         report.add("ours, images per second", rate, unit="/s")
         report.add("ours over independent processes", times.speed("ours", "independent"), Goal(0.93), times=times)
-        report.add("normalising to float in the workers", times.speed("float", "independent"))
+        report.add("normalizing to float in the workers", times.speed("float", "independent"))
     return report
 
 

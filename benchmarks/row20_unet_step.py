@@ -97,7 +97,7 @@ def arms(size: int, batch_size: int, steps: int, run: str) -> dict[str, timing.A
         model = Smp(copy.deepcopy(task.normalize), copy.deepcopy(theirs)).train()
         dice = smp.losses.DiceLoss("multiclass", ignore_index=255)
         cross_entropy = nn.CrossEntropyLoss(ignore_index=255)
-        optimizer, schedule = training.optimisation_of(model.network, task.optim, steps)
+        optimizer, schedule = training.optimization_of(model.network, task.optim, steps)
         for index, given in enumerate(plain):
             if index == WARM:
                 watch.start()

@@ -70,7 +70,7 @@ def tensors_of(batch: Batch) -> Any:
     return {"inputs": batch["inputs"], "target": batch["target"]}
 
 
-def synchronise() -> None:
+def synchronize() -> None:
     """Waits for the GPU, where there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
@@ -84,23 +84,23 @@ class Watch(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if batch_idx == WARM:
-            synchronise()
+            synchronize()
             self.watch.start()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if batch_idx == self.last:
-            synchronise()
+            synchronize()
             self.watch.stop()
 
 
-def optimisation(task: VisionTask, steps: int) -> tuple[torch.optim.Optimizer, dict[str, Any]]:
+def optimization(task: VisionTask, steps: int) -> tuple[torch.optim.Optimizer, dict[str, Any]]:
     """The task's optimizer and schedule, for arms that do not ask the task."""
-    return optimisation_of(task.network, task.optim, steps)
+    return optimization_of(task.network, task.optim, steps)
 
 
-def optimisation_of(
+def optimization_of(
     network: nn.Module, config: OptimConfig, steps: int
 ) -> tuple[torch.optim.Optimizer, dict[str, Any]]:
     """The same of any network."""
@@ -132,10 +132,10 @@ def bare(
     """
     model = model or task
     model.train()
-    optimizer, schedule = optimisation(task, len(batches))
+    optimizer, schedule = optimization(task, len(batches))
     for index, batch in enumerate(batches):
         if index == WARM:
-            synchronise()
+            synchronize()
             watch.start()
         image = batch["inputs"]["image"].to(device, non_blocking=True)
         target = {key: value.to(device, non_blocking=True) for key, value in batch["target"].items()}
@@ -145,7 +145,7 @@ def bare(
         loss.backward()
         optimizer.step()
         schedule["scheduler"].step()
-    synchronise()
+    synchronize()
     watch.stop()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("visionkit", "tasks", "datamodules", "ui")
+PACKAGES = ("visionkit", "tasks", "datamodules", "ui", "benchmarks")
 BANNED = {
     "picture": "image",
     "pictures": "images",
@@ -56,6 +56,18 @@ BANNED = {
     "normalised": "normalized",
     "normalisation": "normalization",
     "licence": "license",
+    "behaviour": "behavior",
+    "bevelled": "beveled",
+    "initialisation": "initialization",
+    "localisation": "localization",
+    "minimised": "minimized",
+    "normalisations": "normalizations",
+    "normalising": "normalizing",
+    "optimisation": "optimization",
+    "quantise": "quantize",
+    "recognising": "recognizing",
+    "relabelled": "relabeled",
+    "synchronise": "synchronize",
     "catalogue": "model registry",
     "start_from": "init_from",
 }
@@ -85,6 +97,7 @@ _PHRASE = re.compile("|".join(f"(?:{pattern})" for pattern in PHRASES), re.I)
 _CODE = re.compile(r"`[^`]*`|\]\([^)]*\)|<!--.*?-->|https?:\S+", re.S)
 _BLOCK = re.compile(r"^```.*?^```", re.S | re.M)
 _SPAN = re.compile(r"`[^`\n]+`|\]\([^)]*\)")
+_COMMENT = re.compile(r"(?:^|  )# (.*)$", re.M)
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _PARTS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z0-9]+|[A-Z0-9]+")
 _SCRIPT = re.compile(r"=>|document\.|querySelector|<script|<svg|<style|\bvk-")
@@ -113,8 +126,8 @@ def in_code(text: str, place: str) -> list[str]:
 
 
 def in_python(source: str, place: str) -> list[str]:
-    """Every name that is given, docstrings, and literals: as a text where they have a blank, else as a name."""
-    found: list[str] = []
+    """Every name that is given, comments, docstrings, and literals: as a text where they have a blank, else a name."""
+    found = [line for comment in _COMMENT.findall(source) for line in in_text(comment, place)]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found += in_name(node.name, place)
@@ -144,7 +157,12 @@ def test_python_speaks_the_fields_language():
 
 
 def test_pages_speak_the_fields_language():
-    pages = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("ui/starters/**/README.md")]
+    pages = [
+        ROOT / "README.md",
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("benchmarks/*.md"),
+        *ROOT.glob("ui/starters/**/README.md"),
+    ]
     found = [line for path in pages for line in in_page(path.read_text("utf-8"), str(path.relative_to(ROOT)))]
     assert not found, f"{len(found)} words of the dialect:\n" + "\n".join(found[:40])
 
@@ -184,6 +202,7 @@ def test_configurations_speak_the_fields_language():
         ('X = "Predicts one label an image."\n', "label an image"),
         ("class A:\n    def _f(self):\n        self.knobs = 1\n", "knobs"),
         ("taught = 1\n", "taught"),
+        ("x = 1  # the surest of them\n", "surest"),
         ('X = "vk-picture-file"\n', "picture"),
         ('X = "Writes `pictures/a.png` for all."\n', "pictures"),
     ],

@@ -93,7 +93,7 @@ class MappedVectors:
     def write(self, first: int, vectors: np.ndarray) -> np.ndarray:
         """See `VectorIndex`."""
         vectors = np.ascontiguousarray(vectors, dtype="<f4")
-        codes, remainder = quantise(vectors, self._step)
+        codes, remainder = quantize(vectors, self._step)
         _put(self.folder / FLOATS, first * self.width * 4, vectors.tobytes())
         _put(self.folder / CODES, first * self.width, codes.tobytes())
         return np.asarray(remainder > REMAINDER)
@@ -144,7 +144,7 @@ class MappedVectors:
         if count <= max(4 * _CHUNK, 2 * k):
             return [np.arange(count)] * len(queries)
         steps = np.abs(queries).max(axis=1) / 127 + 1e-12
-        asked, _ = quantise(queries, steps[:, None])
+        asked, _ = quantize(queries, steps[:, None])
         short = np.linalg.norm(queries - asked * steps[:, None], axis=1)
         error = np.linalg.norm(queries, axis=1) * REMAINDER + short * (1 + REMAINDER)
         # In units of the integer products. One more for what float rounding does to the bound.
@@ -189,7 +189,7 @@ class MappedVectors:
         return floats[:count].view(np.ndarray), codes[:count].view(np.ndarray)
 
 
-def quantise(vectors: np.ndarray, step: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def quantize(vectors: np.ndarray, step: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(n, D) float32 to (n, D) int8 of that step, and the (n,) lengths of what is left over."""
     codes = np.clip(np.rint(vectors / step), -127, 127).astype(np.int8)
     return codes, np.linalg.norm(vectors - codes * np.asarray(step, np.float32), axis=1)

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tasks.face_recognition.gallery import DATABASE, Gallery
-from tasks.face_recognition.vectors import CODES, FLOATS, MappedVectors, _multiply_in_float, quantise
+from tasks.face_recognition.vectors import CODES, FLOATS, MappedVectors, _multiply_in_float, quantize
 from tests.real_data import ROOT
 from visionkit.errors import CheckpointError, DataError, EnvironmentFault, UsageError
 
@@ -80,9 +80,9 @@ def test_the_product_in_float_is_the_int8_product(width):
 def test_the_bound_of_the_scan_holds():
     vectors, queries = units(4000, 128), units(50, 128, seed=3)
     step = 5 / np.sqrt(128) / 127
-    codes, remainder = quantise(vectors, step)
+    codes, remainder = quantize(vectors, step)
     steps = np.abs(queries).max(axis=1) / 127
-    asked, short = quantise(queries, steps[:, None])
+    asked, short = quantize(queries, steps[:, None])
     error = np.abs((asked * steps[:, None]) @ (codes * step).T - queries @ vectors.T)
     assert (error <= remainder[None] + short[:, None] * (1 + remainder[None]) + 1e-6).all()
     assert np.median(remainder) < 0.0125

@@ -96,7 +96,7 @@ def draw_shape(
     high = np.ceil(contours[0].max(axis=0) + center).astype(int) + 1
     width, height = high - low
     coverage = _coverage([contour + center - low for contour in contours], (int(height), int(width)))
-    # Distance from the rim makes it round: a ball for the circle, a bevelled slab for the rest.
+    # Distance from the rim makes it round: a ball for the circle, a beveled slab for the rest.
     solid = (coverage > 0.5).astype(np.uint8)
     rim = cv2.distanceTransform(solid, cv2.DIST_L2, 3)
     radius = max((0.5 if name == "circle" else 0.16) * side, 1.0)
