@@ -52,6 +52,7 @@ BANNED = {
     "labelled": "labeled",
     "neighbour": "neighbor",
     "neighbours": "neighbors",
+    "neighbourhood": "neighborhood",
     "optimiser": "optimizer",
     "normalised": "normalized",
     "normalisation": "normalization",

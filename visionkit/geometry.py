@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from visionkit.input_spec import MAX_INPUT_PIXELS as MAX_INPUT_PIXELS
-from visionkit.input_spec import Fit as Fit
 from visionkit.input_spec import InputSpec as InputSpec
 from visionkit.input_spec import Interpolation as Interpolation
+from visionkit.input_spec import ResizeMode as ResizeMode
+from visionkit.resize_modes import PLACEMENTS, without_far_ends
 from visionkit.types import View
 
 
@@ -68,9 +69,9 @@ class Geometry(NamedTuple):
                 x1, y1 = math.floor(cut[0] + 0.5), math.floor(cut[1] + 0.5)
                 cut = (x1, y1, max(x1 + 1, math.floor(cut[2] + 0.5)), max(y1 + 1, math.floor(cut[3] + 0.5)))
         elif spec.resize_mode == "crop":
-            cut = _without_far_ends(spec, source)
+            cut = without_far_ends(spec, source)
         height, width = cut[3] - cut[1], cut[2] - cut[0]
-        resized, offset, size = _FITS[spec.resize_mode](spec, height, width, view is not None)
+        resized, offset, size = PLACEMENTS[spec.resize_mode](spec, height, width, view is not None)
         flip, rotation = (view.flip, view.rotation) if view is not None else (False, 0.0)
         return cls(source, cut, resized, offset, size, flip, rotation, spec.interpolation, spec.fill)
 
@@ -233,7 +234,7 @@ class Geometry(NamedTuple):
         inside = inside & shown
         return rows.clamp(0, self.source[0] - 1), columns.clamp(0, self.source[1] - 1), inside
 
-    def _neighbourhood(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _neighborhood(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The part of the file that the canvas shows, with a border for the filter, and the matrix that starts in it.
 
         A face in a large photo must not cost a resize of the photo.
@@ -251,7 +252,7 @@ class Geometry(NamedTuple):
     def _warp(self, image: np.ndarray) -> Tensor:
         import cv2
 
-        image, matrix = self._neighbourhood(image)
+        image, matrix = self._neighborhood(image)
         sx, sy = self.scale
         if min(sx, sy) < 1:  # shrink antialiased first: warpAffine alone would alias
             height, width = image.shape[:2]
@@ -332,63 +333,3 @@ def _box(matrix: np.ndarray, boxes: np.ndarray | Tensor, limit: tuple[int, int, 
     least = torch.tensor(limit[:2], dtype=boxes.dtype, device=boxes.device)
     most = torch.tensor(limit[2:], dtype=boxes.dtype, device=boxes.device)
     return torch.cat([low.clamp(least, most), high.clamp(least, most)], dim=1)
-
-
-_FAR = 16
-"""Of an image that is longer than so many crops, only the middle is resized: a 30,000 x 1 one would take gigabytes."""
-
-
-def _without_far_ends(spec: InputSpec, source: tuple[int, int]) -> tuple[int, int, int, int]:
-    """x1, y1, x2, y2 of the middle of a file, whole unless it is extremely long."""
-    height, width = source
-    scale = max(spec.size[0] / height, spec.size[1] / width) / spec.crop_fraction
-    keep = []
-    for side, crop in ((height, spec.size[0]), (width, spec.size[1])):
-        least = min(side, math.ceil(_FAR * crop / scale))
-        keep.append(least + (side - least) % 2)  # the same on both ends, so the center stays
-    top, left = (height - keep[0]) // 2, (width - keep[1]) // 2
-    return left, top, left + keep[1], top + keep[0]
-
-
-_Plan = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]  # resized, offset, size
-
-
-def _stretch(spec: InputSpec, height: float, width: float, is_view: bool) -> _Plan:
-    return spec.size, (0, 0), spec.size
-
-
-def _crop(spec: InputSpec, height: float, width: float, is_view: bool) -> _Plan:
-    if is_view:
-        return spec.size, (0, 0), spec.size
-    # The protocol of the published ImageNet numbers: round the short side down, then the center.
-    want = (math.floor(spec.size[0] / spec.crop_fraction), math.floor(spec.size[1] / spec.crop_fraction))
-    if height / want[0] <= width / want[1]:
-        resized = (want[0], max(want[1], int(want[0] * width / height)))
-    else:
-        resized = (max(want[0], int(want[1] * height / width)), want[1])
-    offset = (-round((resized[0] - spec.size[0]) / 2), -round((resized[1] - spec.size[1]) / 2))
-    return resized, offset, spec.size
-
-
-def _letterbox(spec: InputSpec, height: float, width: float, is_view: bool, enlarge: bool = True) -> _Plan:
-    scale = min(spec.size[0] / height, spec.size[1] / width)
-    if not enlarge:
-        scale = min(scale, 1.0)
-    resized = (
-        min(spec.size[0], max(1, round(height * scale))),
-        min(spec.size[1], max(1, round(width * scale))),
-    )
-    return resized, ((spec.size[0] - resized[0]) // 2, (spec.size[1] - resized[1]) // 2), spec.size
-
-
-def _pad(spec: InputSpec, height: float, width: float, is_view: bool) -> _Plan:
-    return _letterbox(spec, height, width, is_view, enlarge=False)
-
-
-def _native(spec: InputSpec, height: float, width: float, is_view: bool) -> _Plan:
-    resized = (max(1, round(height)), max(1, round(width)))
-    size = (-(-resized[0] // spec.divisor) * spec.divisor, -(-resized[1] // spec.divisor) * spec.divisor)
-    return resized, (0, 0), size
-
-
-_FITS = {"stretch": _stretch, "crop": _crop, "letterbox": _letterbox, "pad": _pad, "native": _native}

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from visionkit.errors import UsageError, suggest
 
-Fit = Literal["crop", "letterbox", "stretch", "pad", "native"]
+ResizeMode = Literal["crop", "letterbox", "stretch", "pad", "native"]
 Interpolation = Literal["bilinear", "bicubic"]
 
 
@@ -41,7 +41,7 @@ class InputSpec:
     """
 
     size: tuple[int, int] = (224, 224)
-    resize_mode: Fit = "crop"
+    resize_mode: ResizeMode = "crop"
     crop_fraction: float = 0.875
     interpolation: Interpolation = "bilinear"
     channels: int = 3
@@ -62,8 +62,8 @@ class InputSpec:
                 f"input.size {self.size}: {math.prod(self.size):,} pixels; a network takes at most "
                 f"{MAX_INPUT_PIXELS:,} at a time. For larger images take resize_mode native, or tiles"
             )
-        if self.resize_mode not in get_args(Fit):
-            allowed = get_args(Fit)
+        if self.resize_mode not in get_args(ResizeMode):
+            allowed = get_args(ResizeMode)
             raise UsageError(
                 f"input.resize_mode {self.resize_mode!r}: allowed are "
                 f"{', '.join(allowed)}{suggest(self.resize_mode, allowed)}"

@@ -147,7 +147,7 @@ def test_sizes_that_differ_and_pairs_that_lack_are_errors(tmp_path):
     with pytest.raises(DataError, match=r"no depth for 1 of 2 images: 1\.jpg"):
         DepthFolderData(str(tmp_path / "b"), input=SPEC).samples("train")
     Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(tmp_path / "x.color.png")
-    with pytest.raises(DataError, match=r"no depth for 1 of 1 images: x\.color\.png"):
+    with pytest.raises(DataError, match=r"no depth for 1 of 1 image: x\.color\.png"):
         DepthFolderData(str(tmp_path), input=SPEC).samples("train")
     (tmp_path / "c").mkdir()
     with pytest.raises(DataError, match="no pairs"):

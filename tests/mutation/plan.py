@@ -12,6 +12,7 @@ from tests.real_data import ROOT
 _V, _T = "tests/visionkit", "tests/tasks"
 PLAN: dict[str, tuple[str, ...]] = {
     "visionkit/geometry.py": (f"{_V}/test_geometry.py", f"{_V}/test_preprocess.py"),
+    "visionkit/resize_modes.py": (f"{_V}/test_geometry.py", f"{_V}/test_preprocess.py"),
     "visionkit/preprocess.py": (f"{_V}/test_preprocess.py", f"{_V}/test_masks.py"),
     "visionkit/nn/normalize.py": (f"{_V}/nn",),
     "visionkit/images.py": (f"{_V}/test_images.py",),

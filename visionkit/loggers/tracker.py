@@ -10,13 +10,13 @@ import os
 import shlex
 import sys
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import WandbLogger
 from torch import nn
 
 from visionkit.errors import EnvironmentFault, Terminated
@@ -36,9 +36,6 @@ log = logging.getLogger(__name__)
 
 STEP = "trainer/global_step"
 """The x-axis of every curve."""
-
-CHECKPOINT_KEY = "wandb"
-"""Under which a checkpoint holds the id of the run that it was saved in."""
 
 
 class WandbTracker(WandbLogger):
@@ -355,29 +352,6 @@ class WandbTracker(WandbLogger):
         if run is not None:
             run.finish(exit_code=code)
             self._id = run.id
-
-
-def trackers(loggers: Iterable[Logger]) -> list[WandbTracker]:
-    """Those of the loggers that are W&B's."""
-    return [logger for logger in loggers if isinstance(logger, WandbTracker)]
-
-
-def continue_from(loggers: Iterable[Logger], checkpoint: str | Path) -> None:
-    """Lets the W&B run that a checkpoint was saved in go on; call it between building the trainer and training.
-
-    Args:
-        loggers: Loggers of the trainer.
-        checkpoint: The `.ckpt` that training goes on from.
-
-    Raises:
-        CheckpointError: The checkpoint cannot be read.
-    """
-    from visionkit.checkpoint import read_checkpoint
-
-    found = trackers(loggers)
-    if found and (stored := read_checkpoint(checkpoint, "meta").get(CHECKPOINT_KEY)):
-        for tracker in found:
-            tracker.continue_run(str(stored["id"]))
 
 
 _MISSING = object()
