@@ -1,5 +1,7 @@
 """Classification: known numbers, one label and many, mixing, public names."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -123,6 +125,14 @@ def test_losses_equal_torch():
         ClassificationLoss(multilabel=True)(logits, many),
         torch.nn.functional.binary_cross_entropy_with_logits(logits, many),
     )
+
+
+def test_smoothed_labels_that_may_all_hold_lie_symmetrically_between_no_and_yes():
+    labels = torch.tensor([[1.0, 0.0]])
+    logits = torch.logit(torch.tensor([[0.95, 0.05]]))
+    at_smoothed = ClassificationLoss(multilabel=True, smoothing=0.1)(logits, labels)
+    entropy = -(0.95 * math.log(0.95) + 0.05 * math.log(0.05))
+    assert float(at_smoothed) == pytest.approx(entropy, abs=1e-6), "0.95 and 0.05 are what is asked for"
 
 
 @pytest.mark.parametrize("kind", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.2, "cutmix": 1.0}])

@@ -144,18 +144,20 @@ def test_two_ranks_state_what_one_states():
         assert prediction == pytest.approx(wanted, rel=1e-6)
 
 
+@pytest.mark.parametrize(("crop", "top", "bottom"), [("eigen_kitti", 124, 342), ("garg", 153, 371)])
+def test_the_crops_of_kitti_are_those_of_its_evaluation(crop, top, bottom):
+    """Rows and columns that monodepth's evaluation code (Godard et al., 2017) cuts out of 375 x 1242 pixels."""
+    whole = Geometry.plan(InputSpec(size=(375, 1242), resize_mode="native"), (375, 1242))
+    expected = torch.zeros(375, 1242, dtype=torch.bool)
+    expected[top:bottom, 44:1197] = True
+    assert torch.equal(crop_mask([whole], (375, 1242), crop)[0], expected)
+
+
 def test_the_eigen_crop_is_that_of_the_paper_at_file_size():
     whole = Geometry.plan(InputSpec(size=(480, 640), resize_mode="stretch"), (480, 640))
     expected = torch.zeros(480, 640, dtype=torch.bool)
     expected[45:471, 41:601] = True
     assert torch.equal(crop_mask([whole], (480, 640), "eigen")[0], expected)
-
-
-def test_the_garg_crop_is_cut_to_whole_pixels_of_the_file():
-    whole = Geometry.plan(InputSpec(size=(375, 1242), resize_mode="stretch"), (375, 1242))
-    expected = torch.zeros(375, 1242, dtype=torch.bool)
-    expected[int(0.40810811 * 375) : int(0.99189189 * 375), int(0.03594771 * 1242) : int(0.96405229 * 1242)] = True
-    assert torch.equal(crop_mask([whole], (375, 1242), "garg")[0], expected)
 
 
 @pytest.mark.parametrize("crop", sorted(CROPS))
