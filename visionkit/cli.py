@@ -22,7 +22,7 @@ from visionkit.architecture_options import settle
 from visionkit.arguments import NOTHING, RESULTS, RUN_OPTIONS, check_arguments, option
 from visionkit.callbacks import RunReport
 from visionkit.checkpoint import StoredModel, read_checkpoint, read_model
-from visionkit.cli_errors import explain, of_constructor
+from visionkit.cli_errors import explain, of_constructor, subclasses
 from visionkit.configurations import quote_names
 from visionkit.data import VisionDataModule
 from visionkit.errors import UsageError, VisionKitError
@@ -34,6 +34,7 @@ from visionkit.model_help import model_help
 from visionkit.option_order import in_order
 from visionkit.plain_values import plain
 from visionkit.registry import task_class, task_names, task_packages
+from visionkit.renamed import renamed_run
 from visionkit.report import print_results, write_results
 from visionkit.run_report import summary
 from visionkit.runs import release, run_folder
@@ -323,8 +324,13 @@ _load_yaml = get_loader("yaml")
 
 
 def _load(text: str) -> Any:
-    """The parser's own reader of yaml, with class names as the text that they are."""
-    return _load_yaml(quote_names(text))
+    """The parser's own reader of yaml: class names as the text that they are, and what a run wrote in today's names."""
+    loaded = _load_yaml(quote_names(text))
+    if isinstance(loaded, dict) and loaded.get("run") and isinstance(loaded.get("model"), dict):
+        short = str(loaded["model"].get("class_path")).rpartition(".")[2]
+        for name in (each.name for each in subclasses(VisionTask) if each.__name__ == short):
+            renamed_run(loaded, name)
+    return loaded
 
 
 def _allow_imports() -> None:

@@ -10,13 +10,15 @@ import inspect
 import re
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from visionkit.augmentation import SampleAugment
 from visionkit.data import VisionDataModule
 from visionkit.errors import suggest
 from visionkit.signatures import unknown
 from visionkit.task import VisionTask
+
+Kind = TypeVar("Kind")
 
 _BASES: dict[str, type] = {"model": VisionTask, "data": VisionDataModule, "data.augment": SampleAugment}
 
@@ -146,7 +148,7 @@ def _is_public(cls: type) -> bool:
     return not inspect.isabstract(cls) and not cls.__name__.startswith("_")
 
 
-def subclasses(cls: type) -> set[type]:
+def subclasses(cls: type[Kind]) -> set[type[Kind]]:
     """All imported subclasses, at any depth."""
-    direct: set[type] = set(cls.__subclasses__())
+    direct: set[type[Kind]] = set(cls.__subclasses__())
     return direct.union(*(subclasses(each) for each in direct)) if direct else direct

@@ -96,6 +96,19 @@ ARGUMENTS: dict[str, dict[str, str]] = {
 """Old name to the new one, by task."""
 
 
+DATA = {
+    "workers": "num_workers",
+    "persons": "people",
+    "units_per_metre": "units_per_meter",
+    "known_pictures": "known_images",
+    "min_pictures": "min_images",
+    "colours": "colors",
+    "patches": "patches_per_image",
+    "patch": "patch_size",
+}
+"""Old name to the new one, of arguments of data."""
+
+
 def renamed(task: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a stored model under the names that the task has for them now.
 
@@ -125,6 +138,27 @@ def renamed(task: str, config: Mapping[str, Any]) -> dict[str, Any]:
     for head in (out.get("heads") or {}).values() if isinstance(out.get("heads"), Mapping) else ():
         if isinstance(head, dict) and isinstance(head.get("arguments"), Mapping):
             head["arguments"] = renamed(str(head.get("task")), head["arguments"])
+    return out
+
+
+def renamed_run(config: dict[str, Any], task: str) -> None:
+    """Gives the configuration that a run wrote today's names, so that an older run can be continued.
+
+    Args:
+        config: The configuration; changed.
+        task: Name of its task.
+    """
+    for side, today in (("model", lambda given: renamed(task, given)), ("data", _renamed_data)):
+        chosen = config.get(side)
+        if isinstance(chosen, dict) and isinstance(chosen.get("init_args"), Mapping):
+            chosen["init_args"] = today(chosen["init_args"])
+
+
+def _renamed_data(given: Mapping[str, Any]) -> dict[str, Any]:
+    out = {DATA.get(key, key): value for key, value in given.items()}
+    found, value = _take(out, "input.fit")
+    if found:
+        _put(out, "input.resize_mode", value)
     return out
 
 

@@ -10,15 +10,17 @@ from typing import Any
 
 from torch import nn
 
+from visionkit.backbone_task import BackboneTask
 from visionkit.errors import UsageError, suggest
 from visionkit.geometry import InputSpec
 from visionkit.optim import SCHEDULES, OptimConfig
 from visionkit.plain_values import plain
 from visionkit.registry import task_class, task_names
+from visionkit.signatures import complete
 from visionkit.skeleton import Skeleton
 from visionkit.task import VisionTask
 
-SHARED = ("backbone", "pretrained", "input", "drop_path", "compile_network", "channels_last", "optim")
+SHARED = tuple(name for name in complete(BackboneTask).parameters if name not in ("self", "classes"))
 """Arguments of a task that belong to all heads together."""
 
 OWN_OPTIM = ("lr", "weight_decay", "schedule", "warmup", "final_lr_scale")

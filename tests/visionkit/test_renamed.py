@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from visionkit.checkpoint import read_model
+from visionkit.cli import _load
 from visionkit.input_spec import InputSpec
+from visionkit.registry import task_class
 from visionkit.renamed import ARGUMENTS, EVERY_TASK, renamed, stored_names
 from visionkit.skeleton import Skeleton
 
@@ -53,3 +55,18 @@ def test_what_identifies_a_model_keeps_its_names():
     config = {"flip_tta": True, "input": {"resize_mode": "stretch"}, "embedding": 8}
     assert stored_names("face_recognition", config) == {"mirror": True, "input": {"fit": "stretch"}, "embedding": 8}
     assert renamed("face_recognition", stored_names("face_recognition", config)) == config
+
+
+def test_the_configuration_of_an_older_run_is_read_and_a_foreign_one_stays() -> None:
+    task = "tasks.semantic_segmentation.SemanticSegmentationTask"
+    model = (
+        f"model:\n  class_path: {task}\n  init_args: {{decoder: fpn, decoder_options: {{channels: 64}}, mirror: 16}}\n"
+    )
+    data = "data:\n  class_path: SceneData\n  init_args: {workers: 2, input: {fit: stretch}}\n"
+    task_class("semantic_segmentation")
+    read = _load(f"{model}{data}run: runs/a\n")
+    assert read["model"]["init_args"] == {"architecture": "fpn", "fpn": {"channels": 64}, "reflect_padding": 16}
+    assert read["data"]["init_args"] == {"num_workers": 2, "input": {"resize_mode": "stretch"}}
+    assert _load(model + data)["model"]["init_args"]["decoder"] == "fpn", "what somebody writes is refused by its name"
+    assert _load(f"{model}{data}run: runs/a\n".replace(task, "Other"))["model"]["init_args"]["decoder"] == "fpn"
+    assert _load("run: 1") == {"run": 1} and _load("[1]") == [1]
