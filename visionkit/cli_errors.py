@@ -10,15 +10,13 @@ import inspect
 import re
 import sys
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 from visionkit.augmentation import SampleAugment
 from visionkit.data import VisionDataModule
 from visionkit.errors import suggest
 from visionkit.signatures import unknown
 from visionkit.task import VisionTask
-
-Kind = TypeVar("Kind")
 
 _BASES: dict[str, type] = {"model": VisionTask, "data": VisionDataModule, "data.augment": SampleAugment}
 
@@ -148,7 +146,7 @@ def _is_public(cls: type) -> bool:
     return not inspect.isabstract(cls) and not cls.__name__.startswith("_")
 
 
-def subclasses(cls: type[Kind]) -> set[type[Kind]]:
+def subclasses(cls: type) -> set[Any]:
     """All imported subclasses, at any depth."""
-    direct: set[type[Kind]] = set(cls.__subclasses__())
+    direct: set[Any] = set(cls.__subclasses__())
     return direct.union(*(subclasses(each) for each in direct)) if direct else direct
