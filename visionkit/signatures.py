@@ -95,10 +95,10 @@ def check_known(cls: Any, arguments: Mapping[str, Any]) -> None:
 def unknown(cls: Any, argument: str) -> str:
     """Why a task does not have an argument, and where one of that name stands."""
     names = [name for name in complete(cls).parameters if name != "self"]
-    if today := new_names(getattr(cls, "name", ""), argument):
-        return f"{cls.__name__} has no such argument; it is called {' or '.join(today)} today"
     registry = getattr(cls, "architectures", None)
     if registry is not None and (owners := registry.owners(argument)):
         where = " or ".join(f"model.{name}.{argument}" for name in owners)
         return f"{cls.__name__} has no such argument; it belongs to an architecture: {where}"
+    if today := new_names(getattr(cls, "name", ""), argument):
+        return f"{cls.__name__} has no such argument; it is called {' or '.join(today)} today"
     return f"{cls.__name__} has no such argument{suggest(argument, names) or '; it has ' + ', '.join(sorted(names))}"
