@@ -90,6 +90,8 @@ class _Finder(ast.NodeVisitor):
         changed = copy.copy(node)
         for name, value in changes.items():
             setattr(changed, name, value)
+        if ast.unparse(changed) == ast.unparse(node):
+            return  # two equal arguments that changed places
         self._replace(node, kind, f"({ast.unparse(changed)})")
 
     # ------------------------------------------------------------ expressions

@@ -92,6 +92,44 @@ def test_the_margin_makes_it_harder():
     assert float(hard(embedding, identity)) > float(easy(embedding, identity))
 
 
+def angles_of(loss, embedding):
+    """Cosines and angles between embeddings (B, D) and the directions of people, and these directions (D, K)."""
+    (weights,) = loss.parameters()
+    directions = weights if weights.shape[0] == embedding.shape[1] else weights.T
+    cosine = torch.nn.functional.normalize(embedding) @ torch.nn.functional.normalize(directions, dim=0)
+    return cosine, torch.arccos(cosine), directions
+
+
+@pytest.mark.parametrize("name", ["cosface", "arcface", "sphereface", "l_softmax"])
+def test_a_margin_is_that_of_its_paper(name):
+    torch.manual_seed(0)
+    loss, embedding, identity = FaceLoss(name, 5, 8), torch.randn(6, 8), torch.arange(6) % 5
+    with torch.no_grad():
+        cosine, angle, directions = angles_of(loss, embedding)
+        own = torch.nn.functional.one_hot(identity, 5).bool()
+        folded = (4 * angle / math.pi).floor()
+        psi = (-1) ** folded * (4 * angle).cos() - 2 * folded  # Liu et al., 2016 and 2017
+        length, weight = embedding.norm(dim=1, keepdim=True), directions.norm(dim=0)
+        with_margin, scale = {
+            "cosface": (cosine - 0.35, 64.0),
+            "arcface": ((angle + math.radians(28.6)).cos(), 64.0),
+            "sphereface": (psi, length),
+            "l_softmax": (psi, length * weight),
+        }[name]
+        expected = torch.nn.functional.cross_entropy(scale * torch.where(own, with_margin, cosine), identity)
+        assert float(loss(embedding, identity)) == pytest.approx(float(expected), rel=1e-3)
+
+
+def test_a_factor_of_one_is_no_margin():
+    torch.manual_seed(0)
+    embedding, identity = torch.randn(6, 8), torch.arange(6) % 5
+    loss = FaceLoss("sphereface", 5, 8, margin=1)
+    with torch.no_grad():
+        cosine, _, _ = angles_of(loss, embedding)
+        plain = torch.nn.functional.cross_entropy(embedding.norm(dim=1, keepdim=True) * cosine, identity)
+        assert float(loss(embedding, identity)) == pytest.approx(float(plain), rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [({"name": "arcfase"}, "did you mean 'arcface'"), ({"name": "sphereface", "margin": 1.5}, "whole number")],
