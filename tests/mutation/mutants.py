@@ -65,6 +65,10 @@ def mutants(source: str) -> list[Mutant]:
     return sorted(set(found), key=lambda each: (each.start, each.kind, each.new))
 
 
+COMMUTATIVE = {"max", "min", "maximum", "minimum", "equal"}
+"""Functions whose two arguments may change places."""
+
+
 class _Finder(ast.NodeVisitor):
     def __init__(self, source: str) -> None:
         self.data = source.encode()
@@ -130,7 +134,12 @@ class _Finder(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
-        if len(node.args) >= 2 and not any(isinstance(each, ast.Starred) for each in node.args[:2]):
+        name = ast.unparse(node.func).rpartition(".")[2]
+        if (
+            len(node.args) >= 2
+            and name not in COMMUTATIVE
+            and not any(isinstance(each, ast.Starred) for each in node.args[:2])
+        ):
             self._expression(node, "arguments", args=[node.args[1], node.args[0], *node.args[2:]])
         self.generic_visit(node)
 

@@ -29,7 +29,7 @@ PLAN: dict[str, tuple[str, ...]] = {
     "tasks/depth/metrics.py": (f"{_T}/test_depth.py",),
     "tasks/detection/loss.py": (f"{_T}/test_detection.py",),
     "tasks/face_recognition/loss.py": (f"{_T}/test_face_recognition.py",),
-    "tasks/face_recognition/metrics.py": (f"{_T}/test_face_recognition.py",),
+    "tasks/face_recognition/metrics.py": (f"{_T}/test_face_metrics.py", f"{_T}/test_face_recognition.py"),
     "tasks/instance_segmentation/loss.py": (f"{_T}/test_instance_segmentation.py",),
     "tasks/multitask/loss.py": (f"{_T}/test_multitask.py",),
     "tasks/multitask/metrics.py": (f"{_T}/test_multitask.py",),

@@ -15,7 +15,7 @@ def part(a: int | None, b: float = 0.5) -> int:
     if a is None or not b:
         raise ValueError(f"{a + 1}")
     a += 2
-    print(max(a, b))
+    print(pow(a, b))
     return a * -3
 '''
 
@@ -31,8 +31,8 @@ def test_each_change_is_one_and_texts_and_types_are_left() -> None:
         ("a += 2", "a -= 2"),
         ("a += 2", "pass"),
         ("a += 2", "a += 3"),
-        ("print(max(a, b))", "print((max(b, a)))"),
-        ("print(max(a, b))", "pass"),
+        ("print(pow(a, b))", "print((pow(b, a)))"),
+        ("print(pow(a, b))", "pass"),
         ("return a * -3", "return (a / -3)"),
         ("return a * -3", "return a * (3)"),
         ("def part(a: int | None, b: float = 0.5) -> int:", "def part(a: int | None, b: float = 0.75) -> int:"),

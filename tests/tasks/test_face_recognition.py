@@ -12,10 +12,8 @@ from PIL import Image
 from tasks.face_recognition.alignment import FRAMINGS, face_view, similarity, template
 from tasks.face_recognition.identification import rank_all
 from tasks.face_recognition.loss import LOSSES, FaceLoss
-from tasks.face_recognition.metrics import FaceMetrics
 from tasks.face_recognition.task import FaceRecognitionTask
 from tasks.face_recognition.verification import Roc, deal, ten_fold
-from tests.ranks import on_two_ranks
 from visionkit.errors import UsageError
 from visionkit.geometry import Geometry, InputSpec
 
@@ -268,107 +266,6 @@ def test_the_open_set_by_hand():
     )
     # One stranger in ten may pass: the threshold is the second highest, 0.85; known above it are 1.0 and 0.9.
     assert ranking.open_set(0.1) == 0.2 and not ranking.supports(0.1)
-
-
-# ---------------------------------------------------------------------- the metric
-
-
-def embeddings(people=8, images=6, width=8, seed=0):
-    rng = np.random.default_rng(seed)
-    identity = np.repeat(np.arange(people), images)
-    values = rng.normal(size=(people, width))[identity] + 0.8 * rng.normal(size=(len(identity), width))
-    values /= np.linalg.norm(values, axis=1, keepdims=True)
-    return torch.tensor(values, dtype=torch.float32), torch.tensor(identity), [f"p{k}" for k in range(len(identity))]
-
-
-def measured(metric, rows, values, identity, names, **columns):
-    for some in np.array_split(np.asarray(rows), 3):
-        more = {key: column[some] for key, column in columns.items()}
-        metric.update(values[some], identity[some], [names[k] for k in some], **more)
-
-
-def test_the_order_of_images_and_the_number_of_ranks_change_nothing():
-    values, identity, names = embeddings()
-    one = FaceMetrics()
-    measured(one, range(len(names)), values, identity, names)
-    expected = one.compute()
-    assert {"accuracy", "eer", "tar_at_far_1e-1", "rank1", "rank5", "map", "roc", "cmc"} <= expected.keys()
-    ranks = []
-    for rank in range(2):
-        metric = FaceMetrics()
-        measured(metric, np.arange(rank, len(names), 2)[::-1].copy(), values, identity, names)
-        ranks.append(metric)
-    both = FaceMetrics()
-    both.embeddings = [torch.cat(list(each.embeddings)) for each in ranks]
-    both.facts = [torch.cat(list(each.facts)) for each in ranks]
-    both._update_count = 1
-    for key, value in both.compute().items():
-        assert torch.equal(value, expected[key]), key
-
-
-def _of_rank(rank):
-    values, identity, names = embeddings()
-    metric = FaceMetrics()
-    measured(metric, np.arange(rank, len(names), 2)[: 24 - 4 * rank], values, identity, names)
-    return {key: value.numpy() for key, value in metric.compute().items()}
-
-
-@pytest.mark.timeout(600)
-def test_two_processes_state_what_one_states():
-    """Of unequal numbers of images, which is what a sampler that repeats nothing leaves them."""
-    values, identity, names = embeddings()
-    rows = np.concatenate([np.arange(0, 48, 2), np.arange(1, 48, 2)[:20]])
-    one = FaceMetrics()
-    measured(one, rows, values, identity, names)
-    expected = one.compute()
-    for prediction in on_two_ranks(_of_rank):
-        assert prediction.keys() == expected.keys()
-        assert all(np.array_equal(prediction[key], value.numpy()) for key, value in expected.items())
-
-
-def test_where_the_data_lies_changes_nothing():
-    """Folds are dealt in an order of their own, in which the folder of all people has no state."""
-    values, identity, _ = embeddings()
-    found = []
-    for root in ("faces", "/somewhere/else/of/faces"):
-        metric = FaceMetrics()
-        metric.update(values, identity, [f"{root}/s{person}/{k}.pgm" for k, person in enumerate(identity.tolist())])
-        found.append(metric.compute())
-    assert all(torch.equal(value, found[1][key]) for key, value in found[0].items())
-
-
-def test_listed_pairs_are_what_is_verified():
-    values, identity, names = embeddings(people=40, images=2)
-    pair = torch.arange(80) // 2
-    other = identity.clone()
-    other[1::4] = 1000 + torch.arange(20)  # every second pair is of different people
-    metric = FaceMetrics()
-    metric.update(values, other, names, pair=pair)
-    found = metric.compute()
-    scores = (values[0::2].double() * values[1::2].double()).sum(1).numpy()
-    same = (other[0::2] == other[1::2]).numpy()
-    assert abs(float(found["eer"]) - Roc.of(scores, same).equal_error_rate) < 1e-6
-    assert "rank1" not in found, "a list of pairs is no gallery"
-    assert abs(float(found["accuracy"]) - ten_fold(scores, same, np.arange(40) * 10 // 40).mean) < 1e-6
-
-
-def test_a_gallery_is_not_verified():
-    values, identity, names = embeddings()
-    gallery = torch.tensor([k % 6 < 3 for k in range(48)]).long()
-    metric = FaceMetrics()
-    metric.update(values, identity, names, gallery=gallery)
-    alone = FaceMetrics()
-    probes = torch.nonzero(gallery == 0).flatten()
-    alone.update(values[probes], identity[probes], [names[k] for k in probes.tolist()])
-    assert torch.equal(metric.compute()["eer"], alone.compute()["eer"])
-    assert metric.compute()["rank1"] > 0.5
-
-
-def test_one_person_alone_gives_no_number():
-    values, identity, names = embeddings(people=1, images=4)
-    metric = FaceMetrics()
-    metric.update(values, identity, names)
-    assert torch.isnan(metric.compute()["accuracy"])
 
 
 # ---------------------------------------------------------------------- alignment
