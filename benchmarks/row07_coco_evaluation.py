@@ -136,7 +136,7 @@ def _one(report: Report, options: Options, clock: Any, flats: Any, kind: str, ov
 
     found, true = flats
     judge = _for_pycocotools(found, true, kind)
-    said, known = _for_torchmetrics(found, true, kind == "segm")
+    predicted, known = _for_torchmetrics(found, true, kind == "segm")
 
     def ours(watch: Stopwatch) -> Any:
         return list(evaluate(found, true, CLASSES, overlaps).numbers().values())
@@ -151,7 +151,7 @@ def _one(report: Report, options: Options, clock: Any, flats: Any, kind: str, ov
 
     def torchmetrics(watch: Stopwatch) -> Any:
         metric = MeanAveragePrecision(iou_type=kind, backend="faster_coco_eval")
-        metric.update(said, known)
+        metric.update(predicted, known)
         return float(metric.compute()["map"])
 
     mine = ours(Stopwatch(clock))

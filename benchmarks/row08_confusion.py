@@ -31,9 +31,9 @@ def run(options: Options) -> Report:
             truth = torch.randint(0, classes, (4, side // 16, side // 16), generator=generator)
             truth = truth.repeat_interleave(16, dim=1).repeat_interleave(16, dim=2)
             wrong = torch.rand(truth.shape, generator=generator) < 0.2
-            said = torch.where(wrong, torch.randint(0, classes, truth.shape, generator=generator), truth)
+            claimed = torch.where(wrong, torch.randint(0, classes, truth.shape, generator=generator), truth)
             truth[torch.rand(truth.shape, generator=generator) < 0.03] = 255
-            small = said.to(torch.uint8)
+            small = claimed.to(torch.uint8)
             theirs, unchecked = (
                 MulticlassConfusionMatrix(classes, ignore_index=255, validate_args=checked) for checked in (True, False)
             )
@@ -41,14 +41,14 @@ def run(options: Options) -> Report:
             def ours(watch: Stopwatch, small: Any = small, truth: Any = truth, classes: int = classes) -> Any:
                 return confusion(small, truth, classes)
 
-            def peer(watch: Stopwatch, said: Any = said, truth: Any = truth, theirs: Any = theirs) -> Any:
+            def peer(watch: Stopwatch, claimed: Any = claimed, truth: Any = truth, theirs: Any = theirs) -> Any:
                 theirs.reset()
-                theirs.update(said, truth)
+                theirs.update(claimed, truth)
                 return theirs.confmat
 
-            def bare(watch: Stopwatch, said: Any = said, truth: Any = truth, theirs: Any = unchecked) -> Any:
+            def bare(watch: Stopwatch, claimed: Any = claimed, truth: Any = truth, theirs: Any = unchecked) -> Any:
                 theirs.reset()
-                theirs.update(said, truth)
+                theirs.update(claimed, truth)
 
             assert torch.equal(ours(Stopwatch(clock)), peer(Stopwatch(clock)))
             times = timing.measure(

@@ -329,8 +329,8 @@ def unit_advice(median: float, used: float) -> str:
     numbers = median * used
     # Rooms are some meters deep, streets some ten; of several units that would do, the most common one is named.
     likely = next((name for name, unit in KNOWN_UNITS.items() if 0.3 <= numbers / unit <= 50), None)
-    said = f"the median depth is {median:,.4g} m with {used:g} for a meter, so that is most likely wrong"
+    doubt = f"the median depth is {median:,.4g} m with {used:g} for a meter, so that is most likely wrong"
     if likely is None:
-        return f"{said}; set --data.units_per_meter"
+        return f"{doubt}; set --data.units_per_meter"
     unit = KNOWN_UNITS[likely]
-    return f"{said}; {likely} would give {numbers / unit:.3g} m: set --data.units_per_meter {unit:g}"
+    return f"{doubt}; {likely} would give {numbers / unit:.3g} m: set --data.units_per_meter {unit:g}"

@@ -70,8 +70,8 @@ class JointData(VisionDataModule):
         super().__init__(augment=None, **base)
         self.augment = _JointAugment(composed(augment, *skeletons[:1]), self._own_augments())
         for name, part in self.parts.items():
-            said = (vocabulary or {}).get(self.serves[name]) or {}
-            part.classes = part.classes or tuple(said.get("classes") or ())
+            known = (vocabulary or {}).get(self.serves[name]) or {}
+            part.classes = part.classes or tuple(known.get("classes") or ())
 
     def _own_augments(self) -> dict[str, Any]:
         own = {}
@@ -216,20 +216,20 @@ def read_vocabulary(init_args: Mapping[str, Any]) -> dict[str, Any]:
         built_by = getattr(sys.modules[module], attribute)
         arguments = {key: value for key, value in (part.get("init_args") or {}).items() if value is not None}
         rest = {key: value for key, value in arguments.items() if key not in ("classes", "input")}
-        said = {
+        facts = {
             "classes": list(arguments.get("classes") or built_by.discover_classes(**rest)),
             "skeleton": built_by.settled("skeleton", arguments.get("skeleton"), **arguments)
             or built_by.linked("skeleton", **arguments),
         }
         head = serves.get(name, name)
-        message = {key: plain(value) for key, value in said.items() if value}
-        for key in message.keys() & out.get(head, {}).keys():
-            if message[key] != out[head][key]:
+        stated = {key: plain(value) for key, value in facts.items() if value}
+        for key in stated.keys() & out.get(head, {}).keys():
+            if stated[key] != out[head][key]:
                 raise UsageError(
                     f"data.parts.{name} and {origin[head]}: both serve the head {head}, and their {key} differ "
-                    f"({_first_difference(out[head][key], message[key])}); give both the same --data.parts.<name>.{key}"
+                    f"({_first_difference(out[head][key], stated[key])}); give both the same --data.parts.<name>.{key}"
                 )
-        out[head] = {**out.get(head, {}), **message}
+        out[head] = {**out.get(head, {}), **stated}
         origin.setdefault(head, name)
     return out
 

@@ -137,15 +137,15 @@ def clean(
         clipped += [entry.place] * int(moved.sum())
         dropped += [entry.place] * int((~keep).sum())
         out.append(replace(entry, boxes=boxes).take(keep))
-    message = []
+    parts = []
     if dropped and counts is not None:
         counts["objects without an area inside their image"] = len(dropped)
     if dropped:
-        message.append(f"{len(dropped)} without an area inside their image are left out ({_few(dropped)})")
+        parts.append(f"{len(dropped)} without an area inside their image are left out ({_few(dropped)})")
     if clipped:
-        message.append(f"{len(clipped)} that reach beyond it are clipped ({_few(clipped)})")
-    if message:
-        log.warning("%s: of %d objects %s", source, objects, " and ".join(message))
+        parts.append(f"{len(clipped)} that reach beyond it are clipped ({_few(clipped)})")
+    if parts:
+        log.warning("%s: of %d objects %s", source, objects, " and ".join(parts))
     return out
 
 

@@ -74,8 +74,8 @@ class PersonCrops(Sequence[Sample]):
                     flat += 1
                 else:
                     self.rows.append((number, k))
-        message = ((bare, "without a labeled keypoint"), (crowds, "that are crowd regions"), (flat, "without a box"))
-        left_out = [f"{count} {what}" for count, what in message if count]
+        reasons = ((bare, "without a labeled keypoint"), (crowds, "that are crowd regions"), (flat, "without a box"))
+        left_out = [f"{count} {what}" for count, what in reasons if count]
         if left_out:
             log.warning(
                 "%s: of %d people are left out %s", name, len(self.rows) + bare + crowds + flat, ", ".join(left_out)

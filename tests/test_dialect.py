@@ -28,6 +28,7 @@ BANNED = {
     "told": "reported",
     "tells": "states or shows",
     "says": "states",
+    "said": "stated or predicted",
     "anew": "again",
     "wants": "needs or requires",
     "surest": "highest-scoring",

@@ -84,25 +84,25 @@ def run(job_queue: JobQueue, model: str | None, uploads: Sequence[Upload], archi
                 table.writerow([name, "", "", "", str(error)])
                 yield Row(name, (0, 0), str(error), False, done, total)
                 continue
-            response, image = result.prediction, result.image
+            prediction, image = result.prediction, result.image
             stem = _stem(name, taken)
             height, width = image.shape[:2]
-            out.writestr(f"drawn/{stem}.jpg", jpeg(response.draw(image)), zipfile.ZIP_STORED)
+            out.writestr(f"drawn/{stem}.jpg", jpeg(prediction.draw(image)), zipfile.ZIP_STORED)
             files = []
-            for path in response.save(work / stem):
+            for path in prediction.save(work / stem):
                 out.write(path, f"files/{path.name}")
                 files.append(f"files/{path.name}")
                 path.unlink()
-            if response.coco_classes:
-                coco.add(Path(f"{stem}{Path(name).suffix}"), response, (height, width))
-            said = response.summary() if files else response.to_json()
-            record: dict[str, Any] = {"source": name, "size": [height, width], "prediction": said}
+            if prediction.coco_classes:
+                coco.add(Path(f"{stem}{Path(name).suffix}"), prediction, (height, width))
+            content = prediction.summary() if files else prediction.to_json()
+            record: dict[str, Any] = {"source": name, "size": [height, width], "prediction": content}
             if files:
                 record["files"] = files
             if result.novelty is not None:
                 record["out_of_distribution"] = result.novelty.to_json()
             records.write(json.dumps(record, ensure_ascii=False) + "\n")
-            message = response.text()
+            message = prediction.text()
             table.writerow([_cell(name), height, width, _cell(message), ""])
             yield Row(name, (height, width), message, True, done, total)
         out.writestr("predictions.jsonl", records.getvalue())

@@ -267,8 +267,8 @@ class Loaded:
         size: Bytes of its weights, 0 until it is loaded.
     """
 
-    def __init__(self, entry: ModelEntry, stamp: float, device: str, message: Callable[[Loaded], None]) -> None:
-        self.entry, self.stamp, self._device, self._message = entry, stamp, device, message
+    def __init__(self, entry: ModelEntry, stamp: float, device: str, when_loaded: Callable[[Loaded], None]) -> None:
+        self.entry, self.stamp, self._device, self._when_loaded = entry, stamp, device, when_loaded
         self.lock, self.size = threading.Lock(), 0
         self._predictor: Predictor | None = None
 
@@ -301,7 +301,7 @@ class Loaded:
             tensors = (*predictor.task.parameters(), *predictor.task.buffers())
             self.size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
             self._predictor = predictor
-            self._message(self)
+            self._when_loaded(self)
         return self._predictor
 
 

@@ -39,12 +39,12 @@ class Report:
         self.skipped += 1
         print(f"visionkit: skipped: {fault}", file=sys.stderr)
 
-    def note(self, path: Path, response: Prediction, novelty: Novelty | None = None) -> None:
+    def note(self, path: Path, prediction: Prediction, novelty: Novelty | None = None) -> None:
         self.done += 1
         marked = novelty is not None and novelty.unlike
         self.unlike, self.novelty = self.unlike + marked, novelty or self.novelty
         if self.done <= FEW:
-            self.few.append((path, response, marked))
+            self.few.append((path, prediction, marked))
 
     def close(self, out: Path | None, top: int | None) -> int:
         """Prints the table and the sum; returns the exit status."""
@@ -80,9 +80,10 @@ def print_table(rows: Sequence[tuple[Path, Prediction, bool]], top: int) -> None
     table = Table(box=None, pad_edge=False)
     table.add_column("image", overflow="fold")
     table.add_column("prediction", overflow="fold")
-    for path, response, marked in rows:
+    for path, prediction, marked in rows:
         name = path.resolve().relative_to(folder) if folder else path
-        table.add_row(escape(str(name)), escape(f"{response.text(top)}{' (unlike its own images)' if marked else ''}"))
+        text = f"{prediction.text(top)}{' (unlike its own images)' if marked else ''}"
+        table.add_row(escape(str(name)), escape(text))
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 10_000  # one line per image for the next program

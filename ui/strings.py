@@ -110,7 +110,7 @@ _CARD_ROWS = {"summary": "What it does", "data": "Data", "terms": "Terms", "comm
 
 
 def further_inputs(missing: Sequence[str]) -> str:
-    """What is said where only some of the images that a model takes are there."""
+    """What is shown where only some of the images that a model takes are there."""
     return f"This model also needs: {plain(', '.join(missing))}."
 
 

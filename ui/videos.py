@@ -67,8 +67,8 @@ def watch(
         for frame in reader.each(rate, limits.seconds):
             source = ImageSource(frame.pixels, f"{upload.name}, second {frame.seconds:.2f}")
             result = job_queue.patiently(model, source, "video", frames, frame.seconds)
-            response = result.prediction
-            drawn = drawing(response, result.image)
+            prediction = result.prediction
+            drawn = drawing(prediction, result.image)
             while last is not None and writer.count < round(frame.seconds * rate):
                 writer.write(last)  # a frame that lasts longer than others does so in what is written
             writer.write(drawn)
@@ -77,10 +77,10 @@ def watch(
                 "frame": frame.number,
                 "seconds": round(frame.seconds, 4),
                 "size": list(frame.pixels.shape[:2]),
-                "prediction": response.summary(),
+                "prediction": prediction.summary(),
             }
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            look = VideoProgress(drawn, response.text(), done, max(total, done), frame.seconds)
+            look = VideoProgress(drawn, prediction.text(), done, max(total, done), frame.seconds)
             yield look
         if look is None:
             raise DataError(f"{upload.name}: the video has no frame that can be read")

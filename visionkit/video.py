@@ -124,10 +124,10 @@ class VideoReader:
         """When the frame that was just grabbed is shown; by the mean rate where the file does not state."""
         import cv2
 
-        message = float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
-        if number and not (math.isfinite(message) and message > before):
+        stated = float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
+        if number and not (math.isfinite(stated) and stated > before):
             return max(before, number / self.rate)
-        return message if math.isfinite(message) and message > 0 else 0.0
+        return stated if math.isfinite(stated) and stated > 0 else 0.0
 
     def __enter__(self) -> VideoReader:
         return self

@@ -150,14 +150,14 @@ class MultilabelCounts(Metric):
         positive = truth > 0
         present = positive.any(dim=0).nonzero()[:, 0]
         precisions = [binary_average_precision(scores[:, k], truth[:, k]) for k in present]
-        said = scores >= self.threshold
-        hits, wrong = (said & positive).sum(dim=0), (said ^ positive).sum(dim=0)
+        claimed = scores >= self.threshold
+        hits, wrong = (claimed & positive).sum(dim=0), (claimed ^ positive).sum(dim=0)
         seen = hits + wrong > 0
         f1 = 2 * hits / (2 * hits + wrong).clamp(min=1)
         return {
             "map": torch.stack(precisions).mean() if precisions else scores.new_zeros(()),
             "f1_macro": f1[seen].mean() if seen.any() else scores.new_zeros(()),
-            "exact_match": (said == positive).all(dim=1).float().mean(),
+            "exact_match": (claimed == positive).all(dim=1).float().mean(),
         }
 
 
@@ -192,12 +192,12 @@ def class_table(confusion: Tensor, names: Sequence[str]) -> list[dict[str, Any]]
     return [
         {
             "class": name,
-            "precision": hits / said if said else 0.0,
+            "precision": hits / claimed if claimed else 0.0,
             "recall": hits / true if true else 0.0,
-            "f1": 2 * hits / (true + said) if true + said else 0.0,
+            "f1": 2 * hits / (true + claimed) if true + claimed else 0.0,
             "support": int(true),
         }
-        for name, hits, true, said in zip(names, correct.tolist(), support.tolist(), predicted.tolist(), strict=True)
+        for name, hits, true, claimed in zip(names, correct.tolist(), support.tolist(), predicted.tolist(), strict=True)
     ]
 
 

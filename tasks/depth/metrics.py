@@ -124,8 +124,8 @@ class DepthMeasures(Metric):
         self.pixels += torch.stack([(truth > self.cap).sum(), (truth > LEAST).sum()])
         if mask is not None:
             known &= mask
-        for said, real, there in zip(values, truth, known, strict=True):
-            some, goal = said[there].double(), real[there].double()
+        for ours, real, there in zip(values, truth, known, strict=True):
+            some, goal = ours[there].double(), real[there].double()
             if len(goal) == 0:
                 self.skipped += 1
                 continue

@@ -107,7 +107,7 @@ class Gallery:
             raise ValueError(f"embeddings of shape (n, {self.width}) are required, not {vectors.shape}")
         if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
             raise ValueError("embeddings are required of length 1 and finite")
-        message = [*sources, *[""] * len(vectors)][: len(vectors)]
+        origins = [*sources, *[""] * len(vectors)][: len(vectors)]
         with self.database.writing() as database:
             person = database.execute("SELECT id FROM people WHERE folded = ?", (folded(name),)).fetchone()
             if person and not add:
@@ -118,7 +118,7 @@ class Gallery:
             database.executemany(
                 "INSERT INTO vectors VALUES (?, ?, ?, ?, ?)",
                 [
-                    (first + k, number, message[k], zlib.crc32(vector.tobytes()), int(coarse[k]))
+                    (first + k, number, origins[k], zlib.crc32(vector.tobytes()), int(coarse[k]))
                     for k, vector in enumerate(vectors)
                 ],
             )
@@ -310,17 +310,17 @@ class Gallery:
         found: dict[str, float] = {}
         with self.database.guarded():
             for row, score, vector in zip(rows.tolist(), scores.tolist(), vectors, strict=True):
-                message = self.database.connection.execute(
+                stored = self.database.connection.execute(
                     "SELECT name, checksum FROM vectors JOIN people ON person = id WHERE row = ?", (row,)
                 ).fetchone()
-                if message is None:
+                if stored is None:
                     continue  # removed since
-                if zlib.crc32(vector.tobytes()) != message[1]:
+                if zlib.crc32(vector.tobytes()) != stored[1]:
                     raise DataError(
-                        f"{self.folder}: an embedding of {message[0]} is damaged; `visionkit gallery list --check` "
+                        f"{self.folder}: an embedding of {stored[0]} is damaged; `visionkit gallery list --check` "
                         "checks every file; restore a copy, or remove and enrol the person again"
                     )
-                found.setdefault(message[0], score)
+                found.setdefault(stored[0], score)
         return [Match(name, score) for name, score in found.items()]
 
     def _check_length(self) -> None:

@@ -46,9 +46,9 @@ def check_labels(name: str, task: VisionTask, target: Any) -> None:
     """
     known = (target[0] if isinstance(target, list) else target).keys()
     if any(key not in known for key in task.targets):
-        message = ", ".join(sorted(key for key in known if not key.startswith("file_"))) or "none"
+        there = ", ".join(sorted(key for key in known if not key.startswith("file_"))) or "none"
         raise UsageError(
-            f"model.heads.{name}: {task.name} trains on {', '.join(task.targets)} and its data has {message}; give it "
+            f"model.heads.{name}: {task.name} trains on {', '.join(task.targets)} and its data has {there}; give it "
             "a part with those labels"
         )
 

@@ -290,8 +290,8 @@ class MultiTask(BackboneTask):
 
     @property
     def protocol(self) -> str:
-        message = "; ".join(f"{name}: {task.protocol}" for name, task in self.tasks.items())
-        return f"score: {JointMetrics.PROTOCOL}; {message}"
+        protocols = "; ".join(f"{name}: {task.protocol}" for name, task in self.tasks.items())
+        return f"score: {JointMetrics.PROTOCOL}; {protocols}"
 
     # ------------------------------------------------------------------ predictions
 

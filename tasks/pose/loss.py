@@ -18,7 +18,7 @@ from visionkit.families.keypoints.heatmaps import draw_gaussians
 Targets = Sequence[dict[str, Tensor]]
 
 
-def single_people(target: Targets, found_keypoints: int, device: torch.device) -> Tensor:
+def single_people(target: Targets, number: int, device: torch.device) -> Tensor:
     """(B, K, 3) the one person of each crop; a crop without one has no visible keypoint.
 
     Raises:
@@ -27,22 +27,22 @@ def single_people(target: Targets, found_keypoints: int, device: torch.device) -
     rows = []
     for each in target:
         keypoints = each["keypoints"]
-        check_keypoint_count(keypoints, found_keypoints)
+        check_keypoint_count(keypoints, number)
         if len(keypoints) > 1:
             raise UsageError(
                 f"an image has {len(keypoints)} people, and this network processes one per crop: give the data a crop "
                 "(data.crop follows model.crop), or choose --model.architecture openpose"
             )
-        rows.append(keypoints[0] if len(keypoints) else keypoints.new_zeros(found_keypoints, 3))
+        rows.append(keypoints[0] if len(keypoints) else keypoints.new_zeros(number, 3))
     return torch.stack(rows).to(device)
 
 
-def check_keypoint_count(keypoints: Tensor, found_keypoints: int) -> None:
+def check_keypoint_count(keypoints: Tensor, number: int) -> None:
     """Refuses labels that were made for another skeleton."""
-    if keypoints.ndim != 3 or keypoints.shape[1] != found_keypoints:
+    if keypoints.ndim != 3 or keypoints.shape[1] != number:
         raise UsageError(
             f"the data has {keypoints.shape[1] if keypoints.ndim == 3 else '?'} keypoints per person and the skeleton "
-            f"{found_keypoints}: give both the same with --data.skeleton"
+            f"{number}: give both the same with --data.skeleton"
         )
 
 
@@ -96,19 +96,19 @@ def field_losses(
     """Squared error of maps and fields of each stage, except in regions where nobody is labeled one by one."""
     maps, fields = outputs.heatmaps.float(), outputs.fields.float()
     size = maps.shape[-2], maps.shape[-1]
-    found_keypoints = maps.shape[2]
+    number = maps.shape[2]
     wanted_maps, wanted_fields, known = [], [], []
     for each in target:
         keypoints = each["keypoints"].to(maps.device)
-        check_keypoint_count(keypoints, found_keypoints)
+        check_keypoint_count(keypoints, number)
         drawn = draw_gaussians(keypoints[..., :2], size, stride, sigma) * (keypoints[..., 2] > 0)[..., None, None]
-        wanted_maps.append(drawn.amax(dim=0) if len(keypoints) else maps.new_zeros(found_keypoints, *size))
+        wanted_maps.append(drawn.amax(dim=0) if len(keypoints) else maps.new_zeros(number, *size))
         wanted_fields.append(draw_fields(keypoints, limbs, size, stride, width))
         known.append(known_cells(each, keypoints, size, stride))
     mask = torch.stack(known)[:, None, None]
     count = sum(len(each["keypoints"]) for each in target)
     # A map of zeros costs about 1 per keypoint of a person, a field of zeros about 1 per limb.
-    unit_maps = math.pi * sigma**2 * max(1, count) * found_keypoints
+    unit_maps = math.pi * sigma**2 * max(1, count) * number
     drawn_fields = torch.stack(wanted_fields)
     unit_fields = (drawn_fields**2).sum().clamp(min=1.0)
     of_maps = (((maps - torch.stack(wanted_maps)[:, None]) ** 2) * mask).sum(dim=(0, 2, 3, 4)) / unit_maps

@@ -66,14 +66,14 @@ class PoseMetrics(Metric):
             self.true_rest.append(torch.from_numpy(rest))
 
     def compute(self) -> dict[str, Tensor]:
-        found_keypoints = len(self.skeleton)
+        number = len(self.skeleton)
         found = PoseResults(
             _numpy(self.found_image, np.int64),
-            _numpy(self.found_keypoints).reshape(-1, found_keypoints, 2),
+            _numpy(self.found_keypoints).reshape(-1, number, 2),
             _numpy(self.found_scores),
         )
         rest = _numpy(self.true_rest).reshape(-1, 6)
-        keypoints = _numpy(self.true_keypoints).reshape(-1, found_keypoints, 3)
+        keypoints = _numpy(self.true_keypoints).reshape(-1, number, 3)
         true = Truth(_numpy(self.true_image, np.int64), keypoints, rest[:, 0], rest[:, 1] > 0, rest[:, 2:])
         self.names = _of_all(self.names)
         measured = measure(found, true, self.skeleton, self.sigmas)

@@ -67,8 +67,8 @@ def read_offsets(maps: Tensor, offsets: Tensor, stride: float, sigma: float) -> 
     total = weight.sum(dim=(1, 2))
     found = []
     for axis, (at, alone) in enumerate(((x, cell % columns), (y, cell // columns))):
-        message = ways[index[:, None, None], axis, y, x] + at
-        mean = (message * weight).sum(dim=(1, 2)) / total.clamp(min=1e-6)
+        votes = ways[index[:, None, None], axis, y, x] + at
+        mean = (votes * weight).sum(dim=(1, 2)) / total.clamp(min=1e-6)
         found.append(torch.where(total > 1e-6, mean, alone.float()))
     return (torch.stack(found, dim=-1) + 0.5).reshape(*lead, 2) * stride, height.reshape(lead)
 

@@ -90,20 +90,20 @@ class SegmentationCounts(Metric):
         """
         self.confusion += confusion(predicted, truth, self.classes)
         counts = np.zeros((self.classes, 4), dtype=np.int64)
-        for said, known in zip(predicted.cpu().numpy(), truth.cpu().numpy(), strict=True):
-            counts += boundary_counts(said, known, self.classes, self.tolerance)
+        for claimed, known in zip(predicted.cpu().numpy(), truth.cpu().numpy(), strict=True):
+            counts += boundary_counts(claimed, known, self.classes, self.tolerance)
         self.boundary += torch.from_numpy(counts).to(self.boundary.device)
 
     def compute(self) -> dict[str, Tensor]:
         matrix = self.confusion.double()
-        hits, support, said = matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0)
-        union = support + said - hits
+        hits, support, claimed = matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0)
+        union = support + claimed - hits
         f1, has = boundary_f1(self.boundary)
         return {
             "mean_iou": _mean(hits / union.clamp(min=1), union > 0),
             "pixel_accuracy": (hits.sum() / matrix.sum().clamp(min=1)).float(),
             "mean_accuracy": _mean(hits / support.clamp(min=1), support > 0),
-            "dice": _mean(2 * hits / (support + said).clamp(min=1), union > 0),
+            "dice": _mean(2 * hits / (support + claimed).clamp(min=1), union > 0),
             "boundary_f1": _mean(f1, has),
             "confusion": self.confusion,
             "boundary": self.boundary,
@@ -134,10 +134,10 @@ def boundary_counts(predicted: np.ndarray, truth: np.ndarray, classes: int, tole
     out = np.zeros((classes, 4), dtype=np.int64)
     present = np.unique(np.concatenate([predicted[edges[0]], truth[edges[1]]]))
     for number in present[present < classes]:
-        said, real = (
+        claimed, real = (
             (edge & (labels == number)).astype(np.uint8) for edge, labels in zip(edges, (predicted, truth), strict=True)
         )
-        for column, (these, others) in ((0, (said, real)), (2, (real, said))):
+        for column, (these, others) in ((0, (claimed, real)), (2, (real, claimed))):
             out[number, column] = int(these.sum())
             if these.any() and others.any():
                 far = cv2.distanceTransform(1 - others, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
@@ -157,9 +157,9 @@ def _edges(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 def boundary_f1(counts: Tensor) -> tuple[Tensor, Tensor]:
     """(K, 4) counts to (K,) F1, and (K,) bool whether the class has a boundary at all."""
-    said, right, real, found = counts.double().unbind(dim=1)
-    precision, recall = right / said.clamp(min=1), found / real.clamp(min=1)
-    return 2 * precision * recall / (precision + recall).clamp(min=1e-12), (said + real) > 0
+    claimed, right, real, found = counts.double().unbind(dim=1)
+    precision, recall = right / claimed.clamp(min=1), found / real.clamp(min=1)
+    return 2 * precision * recall / (precision + recall).clamp(min=1e-12), (claimed + real) > 0
 
 
 def class_table(confusion: Tensor, boundary: Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -171,13 +171,13 @@ def class_table(confusion: Tensor, boundary: Tensor, names: Sequence[str]) -> li
         names: K class names.
     """
     matrix = confusion.double().cpu()
-    hits, support, said = matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0)
+    hits, support, claimed = matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0)
     f1, _ = boundary_f1(boundary.cpu())
     rows = zip(
         names,
-        (hits / (support + said - hits).clamp(min=1)).tolist(),
+        (hits / (support + claimed - hits).clamp(min=1)).tolist(),
         (hits / support.clamp(min=1)).tolist(),
-        (2 * hits / (support + said).clamp(min=1)).tolist(),
+        (2 * hits / (support + claimed).clamp(min=1)).tolist(),
         f1.tolist(),
         (support / support.sum().clamp(min=1)).tolist(),
         strict=True,

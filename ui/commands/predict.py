@@ -222,8 +222,8 @@ def run(args: argparse.Namespace) -> int:
                 continue
             prediction = result.prediction.with_options(options)
             written = _save(out / FILES / stems[path], prediction, image, camera) if out is not None else []
-            said = prediction.summary() if written else prediction.record(args.top)  # the pixels are in the files
-            record = {"source": str(path), "size": list(image.size), "prediction": said}
+            content = prediction.summary() if written else prediction.record(args.top)  # the pixels are in the files
+            record = {"source": str(path), "size": list(image.size), "prediction": content}
             if result.novelty is not None:
                 record["out_of_distribution"] = result.novelty.to_json()
             if out is not None and written:

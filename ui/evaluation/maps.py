@@ -17,10 +17,10 @@ from visionkit.listing import SUFFIXES
 _BINARY = 255  # of a mask beside 0
 
 
-def _same_size(name: str, said: Sequence[int], known: Sequence[int]) -> None:
-    if tuple(said) != tuple(known):
+def _same_size(name: str, ours: Sequence[int], known: Sequence[int]) -> None:
+    if tuple(ours) != tuple(known):
         raise DataError(
-            f"{name}: the prediction has {said[0]}x{said[1]} (height x width), the ground truth {known[0]}x{known[1]}"
+            f"{name}: the prediction has {ours[0]}x{ours[1]} (height x width), the ground truth {known[0]}x{known[1]}"
         )
 
 
@@ -54,31 +54,31 @@ def measure_label_maps(
 
     pairs, notes = _images(truth, prediction)
     there = _values(_labels(pair.truth) for pair in pairs)
-    said_there = _values(_labels(pair.prediction) for pair in pairs)
+    our_values = _values(_labels(pair.prediction) for pair in pairs)
     binary = ignore == _BINARY and there <= {0, _BINARY} and _BINARY in there and not classes
     if binary:
         notes.append("the ground truth holds 0 and 255 alone, so 255 is class 1 and not left out")
-        if said_there - {0, 1, _BINARY}:
+        if our_values - {0, 1, _BINARY}:
             raise DataError(f"{prediction.path}: the ground truth is masks of 0 and 255, and these hold other values")
-        there, said_there = {0, 1}, {0, 1}
+        there, our_values = {0, 1}, {0, 1}
     known = there - {ignore}
-    count = len(classes) or max(known | (said_there - {ignore}), default=0) + 1
-    for side, values in ((truth, known), (prediction, said_there)):
+    count = len(classes) or max(known | (our_values - {ignore}), default=0) + 1
+    for side, values in ((truth, known), (prediction, our_values)):
         if wrong := sorted(value for value in values if value >= count):
             raise DataError(
                 f"{side.path}: value {wrong[0]} is no class; there are {count}, from 0 on; set more with --classes, or "
                 "what means nothing in the ground truth with --ignore"
             )
     total, rows = SegmentationCounts(count, tolerance), []
-    for name, real_file, said_file in pairs:
-        real, said = _labels(real_file).astype(np.int64), _labels(said_file).astype(np.int64)
-        _same_size(name, said.shape, real.shape)
+    for name, real_file, our_file in pairs:
+        real, ours = _labels(real_file).astype(np.int64), _labels(our_file).astype(np.int64)
+        _same_size(name, ours.shape, real.shape)
         if binary:
-            real, said = (real == _BINARY).astype(np.int64), (said > 0).astype(np.int64)
+            real, ours = (real == _BINARY).astype(np.int64), (ours > 0).astype(np.int64)
         else:
             real = np.where(real == ignore, IGNORE, real)
         before = total.confusion.clone()
-        total.update(torch.from_numpy(said)[None], torch.from_numpy(real)[None])
+        total.update(torch.from_numpy(ours)[None], torch.from_numpy(real)[None])
         hits, union, support = _overlap(total.confusion - before)
         seen = union > 0
         mean = float((hits / union)[seen].mean()) if seen.any() else -1.0
@@ -120,8 +120,8 @@ def _labels(path: Path) -> np.ndarray:
 def _overlap(confusion: Any) -> tuple[Any, Any, Any]:
     """(K,) pixels that are right, in either of both, and in the ground truth."""
     matrix = confusion.double()
-    hits, support, said = matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0)
-    return hits, support + said - hits, support
+    hits, support, ours = matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0)
+    return hits, support + ours - hits, support
 
 
 def _values(maps: Any) -> set[int]:
@@ -176,18 +176,18 @@ def measure_depth(
     total = DepthMeasures(cap, alignment, relative)  # type: ignore[arg-type]
     rows: list[dict[str, Any]] = []
     unknown = 0
-    for name, real_file, said_file in pairs:
-        real, said = read_depth(real_file, truth_units), read_depth(said_file, prediction_units)
-        _same_size(name, said.shape, real.shape)
+    for name, real_file, our_file in pairs:
+        real, ours = read_depth(real_file, truth_units), read_depth(our_file, prediction_units)
+        _same_size(name, ours.shape, real.shape)
         height, width = real.shape
         top, left, bottom, right = CROPS[crop]
         mask = np.zeros(real.shape, dtype=bool)
         mask[int(top * height) : int(bottom * height), int(left * width) : int(right * width)] = True
         if not relative:  # 0 is a prediction that was not made
-            unknown += int((mask & (said <= 0) & (real > 0)).sum())
-            mask &= said > 0
+            unknown += int((mask & (ours <= 0) & (real > 0)).sum())
+            mask &= ours > 0
         before = total.total.clone()
-        total.update(torch.from_numpy(said)[None], torch.from_numpy(real)[None], torch.from_numpy(mask)[None])
+        total.update(torch.from_numpy(ours)[None], torch.from_numpy(real)[None], torch.from_numpy(mask)[None])
         if int(total.images) > len(rows):
             rows.append({"image": name, **dict(zip(NAMES, (total.total - before).tolist(), strict=True))})
     if unknown:
@@ -229,14 +229,14 @@ def measure_images(truth: Side, prediction: Side, border: int) -> Measured:
     pairs, notes = _images(truth, prediction)
     names = ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb")
     rows: list[dict[str, Any]] = []
-    for name, real_file, said_file in pairs:
+    for name, real_file, our_file in pairs:
         source = ImageSource(real_file)
-        said, real = ImageSource(said_file).read(), source.read()
-        height, width = said.shape[:2]
+        ours, real = ImageSource(our_file).read(), source.read()
+        height, width = ours.shape[:2]
         if height <= real.shape[0] < height + max(1, border) and width <= real.shape[1] < width + max(1, border):
             real = real[:height, :width]
-        _same_size(name, said.shape, real.shape)
-        tensors = [torch.from_numpy(np.array(each)).permute(2, 0, 1) for each in (said, real)]
+        _same_size(name, ours.shape, real.shape)
+        tensors = [torch.from_numpy(np.array(each)).permute(2, 0, 1) for each in (ours, real)]
         values = quality(tensors[0], tensors[1], border, source.is_gray, str(real_file))
         rows.append({"image": name, **dict(zip(names, values.tolist(), strict=True))})
     metrics = {name: float(np.mean([row[name] for row in rows])) for name in names}

@@ -75,10 +75,10 @@ def pair_files(
     for side in (truth, prediction):
         if side.path.is_file():
             raise DataError(f"{side.path}: is a file, and the other side is none; give two files or two folders")
-    known, said = _listed(truth, suffixes), _listed(prediction, suffixes)
-    notes = _keep_preferred(said, prefer)
+    known, predicted = _listed(truth, suffixes), _listed(prediction, suffixes)
+    notes = _keep_preferred(predicted, prefer)
     try:
-        paired = pair_by_name(known, said, "prediction", truth.key, prediction.key)
+        paired = pair_by_name(known, predicted, "prediction", truth.key, prediction.key)
     except DataError as error:
         raise DataError(
             f"{error}; where names end differently, state how with {truth.option} and {prediction.option}"

@@ -36,15 +36,15 @@ def measure_scores(truth: Path, scores: Path | None = None, distance: bool = Fal
     from tasks.face_recognition.verification import FALSE_ACCEPT_RATES, Roc, deal, ten_fold
 
     known = _read(truth)
-    said = known if scores is None else _read(scores)
+    rows = known if scores is None else _read(scores)
     same = np.array([_flag(value, truth, row) for row, value in _column(known, TRUTH_COLUMNS, truth)], dtype=bool)
-    named = [name for name in DISTANCE_COLUMNS if name in said[0]] if said else []
-    distance = distance or (bool(named) and not any(name in said[0] for name in SCORE_COLUMNS))
+    named = [name for name in DISTANCE_COLUMNS if name in rows[0]] if rows else []
+    distance = distance or (bool(named) and not any(name in rows[0] for name in SCORE_COLUMNS))
     source = truth if scores is None else scores
     columns = (*SCORE_COLUMNS, *DISTANCE_COLUMNS)
-    values = np.array([_number(value, source, row) for row, value in _column(said, columns, source)], dtype=np.float64)
-    if said is not known:
-        values = values[_order(known, said, truth, source)]
+    values = np.array([_number(value, source, row) for row, value in _column(rows, columns, source)], dtype=np.float64)
+    if rows is not known:
+        values = values[_order(known, rows, truth, source)]
     if distance:
         values = -values
     if not (same.any() and (~same).any()):
@@ -120,16 +120,16 @@ def _number(text: str, path: Path, row: int) -> float:
     return float(text)
 
 
-def _order(known: list[Row], said: list[Row], truth: Path, scores: Path) -> Any:
+def _order(known: list[Row], scored: list[Row], truth: Path, scores: Path) -> Any:
     """The row of scores for each row of the truth."""
     measured = {*TRUTH_COLUMNS, *SCORE_COLUMNS, *DISTANCE_COLUMNS, ""}
-    keys = [name for name in known[0] if name in said[0] and name not in measured] if known and said else []
+    keys = [name for name in known[0] if name in scored[0] and name not in measured] if known and scored else []
     if not keys:
-        if len(known) != len(said):
-            raise DataError(f"{scores}: {len(said)} scores for the {len(known)} pairs of {truth}")
+        if len(known) != len(scored):
+            raise DataError(f"{scores}: {len(scored)} scores for the {len(known)} pairs of {truth}")
         return np.arange(len(known))
     place: dict[tuple[str, ...], int] = {}
-    for number, row in enumerate(said):
+    for number, row in enumerate(scored):
         key = tuple(row[name] for name in keys)
         if key in place:
             raise DataError(f"{scores} row {number + 1}: duplicate pair {' '.join(key)}")

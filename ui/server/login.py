@@ -214,20 +214,20 @@ class Login:
         return True
 
     def _signed(self, name: str, until: int) -> str:
-        message = base64.urlsafe_b64encode(f"{until}:{name}".encode()).decode().rstrip("=")
-        return f"{message}.{hmac.digest(self._accounts.key, message.encode(), 'sha256').hex()}"
+        payload = base64.urlsafe_b64encode(f"{until}:{name}".encode()).decode().rstrip("=")
+        return f"{payload}.{hmac.digest(self._accounts.key, payload.encode(), 'sha256').hex()}"
 
     def _session(self, cookies: str) -> str | None:
         """Whose session it is."""
         for each in cookies.split(";"):
             key, _, value = each.strip().partition("=")
-            message, _, mark = value.partition(".")
+            payload, _, mark = value.partition(".")
             if key != COOKIE or not hmac.compare_digest(
-                hmac.digest(self._accounts.key, message.encode("latin-1", "replace"), "sha256").hex().encode(),
+                hmac.digest(self._accounts.key, payload.encode("latin-1", "replace"), "sha256").hex().encode(),
                 mark.encode("latin-1", "replace"),
             ):
                 continue
-            until, _, name = base64.urlsafe_b64decode(message + "=" * (-len(message) % 4)).decode().partition(":")
+            until, _, name = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)).decode().partition(":")
             if int(until) > time.time() and name in self._accounts:
                 return name
         return None
@@ -262,7 +262,7 @@ async def _form(receive: Receive) -> dict[str, list[str]]:
 
 def _page(root: str, target: str, fault: str) -> str:
     query = urllib.parse.urlencode({"next": target})
-    message = f'<p role="alert">{html.escape(fault)}</p>' if fault else ""
+    alert = f'<p role="alert">{html.escape(fault)}</p>' if fault else ""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="icon" href="data:,"><title>{html.escape(strings.TITLE)}</title><style>
@@ -271,7 +271,7 @@ body {{ display: grid; place-items: center; min-height: 90vh; margin: 1rem; }}
 form {{ display: grid; gap: .8rem; width: min(20rem, 100%); }}
 input, button {{ font: inherit; padding: .6rem; width: 100%; box-sizing: border-box; }}
 </style></head><body><form method="post" action="{html.escape(root)}/login?{html.escape(query)}">
-<h1>{html.escape(strings.TITLE)}</h1>{message}
+<h1>{html.escape(strings.TITLE)}</h1>{alert}
 <label>{html.escape(strings.LOGIN_NAME)} <input name="username" autocomplete="username" required autofocus></label>
 <label>{html.escape(strings.LOGIN_PASSWORD)}
 <input name="password" type="password" autocomplete="current-password" required></label>
@@ -287,11 +287,11 @@ async def _redirect(send: Send, target: str, headers: list[tuple[bytes, bytes]])
 
 async def _respond(send: Send, status: int, text: str, kind: str, headers: list[tuple[bytes, bytes]]) -> None:
     body = text.encode()
-    message = [
+    headers = [
         (b"content-type", f"{kind}; charset=utf-8".encode()),
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"no-store"),
         *headers,
     ]
-    await send({"type": "http.response.start", "status": status, "headers": message})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

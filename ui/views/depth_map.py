@@ -67,11 +67,11 @@ def _build(downloads: Downloads) -> list[Any]:
 
 
 def _show(prediction: DepthMap, image: np.ndarray, downloads: Downloads) -> list[Any]:
-    message = prediction.summary()
-    if message["median"] is None:
+    facts = prediction.summary()
+    if facts["median"] is None:
         words = "No depth is known."
     elif prediction.metric:
-        words = f"{message['min']:.2f} to {message['max']:.2f} m, half of it nearer than {message['median']:.2f} m"
+        words = f"{facts['min']:.2f} to {facts['max']:.2f} m, half of it nearer than {facts['median']:.2f} m"
         words += ". Meters hold for cameras like those of the training."
     else:
         words = "Relative: from near to far, with no unit."

@@ -44,9 +44,9 @@ def overlay(prediction: LabelMap, image: np.ndarray, opacity: float = OPACITY) -
         rows = slice(top, top + _ROWS)
         labels = prediction.labels[rows]
         blended = image[rows] * np.float32(1 - opacity) + table[labels] * np.float32(opacity)
-        said = labels != prediction.unknown
-        if not said.all():
-            blended[~said] = image[rows][~said] * 0.5
+        known = labels != prediction.unknown
+        if not known.all():
+            blended[~known] = image[rows][~known] * 0.5
         out[rows] = (blended + 0.5).astype(np.uint8)
     if opacity > 0:
         labels = prediction.labels

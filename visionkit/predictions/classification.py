@@ -97,13 +97,13 @@ class Classification(Prediction):
         return Classification(self.classes, held.astype(np.float32), self.multilabel, self.threshold)
 
     def row(self, truth: Prediction | None = None) -> dict[str, str | float | bool]:
-        said = [label.name for label in self.labels]
+        predicted = [label.name for label in self.labels]
         known: dict[str, str | float | bool] = {}
         verdict: dict[str, str | float | bool] = {}
         if isinstance(truth, Classification):
             names = [label.name for label in truth.labels]
-            known, verdict = {"truth": ", ".join(names)}, {"correct": set(names) == set(said)}
-        return {**known, "prediction": ", ".join(said), "probability": self.best.probability, **verdict}
+            known, verdict = {"truth": ", ".join(names)}, {"correct": set(names) == set(predicted)}
+        return {**known, "prediction": ", ".join(predicted), "probability": self.best.probability, **verdict}
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -95,27 +95,27 @@ class DepthMap(Prediction):
     def summary(self) -> dict[str, Any]:
         """The record without the map: nearest, median and farthest known value, the fraction of the image known, ..."""
         values = self.values[self.known]
-        message: dict[str, float | None] = {"min": None, "median": None, "max": None}
+        facts: dict[str, float | None] = {"min": None, "median": None, "max": None}
         if len(values):
-            message = {"min": float(values.min()), "median": float(np.median(values)), "max": float(values.max())}
+            facts = {"min": float(values.min()), "median": float(np.median(values)), "max": float(values.max())}
         return {
             "kind": self.kind,
             "metric": self.metric,
             "unit": "m" if self.metric else None,
             "size": list(self.size),
             "bounds": list(self.bounds) if self.bounds else None,
-            **message,
+            **facts,
             "known": len(values) / self.values.size,
             "step": self.step,
         }
 
     def text(self, top: int = 3) -> str:
-        message = self.summary()
-        if message["median"] is None:
+        facts = self.summary()
+        if facts["median"] is None:
             return "no depth"
         if not self.metric:
             return "relative depth, from near to far"
-        return f"{message['min']:.2f} to {message['max']:.2f} m, half of it nearer than {message['median']:.2f} m"
+        return f"{facts['min']:.2f} to {facts['max']:.2f} m, half of it nearer than {facts['median']:.2f} m"
 
     def difference(self, other: Prediction) -> Difference:
         """Largest difference as a part of the largest value; the same where the median pixel is within 1 %."""
@@ -175,16 +175,16 @@ class DepthMap(Prediction):
         return DepthMap(np.maximum(values, 0), bounds=self.bounds, shown=self.limits() if self.metric else None)
 
     def row(self, truth: Prediction | None = None) -> dict[str, str | float | bool]:
-        message = self.summary()
-        median = message["median"]
+        facts = self.summary()
+        median = facts["median"]
         row: dict[str, str | float | bool] = {} if median is None else {"median": median}
         if not (isinstance(truth, DepthMap) and truth.metric and self.metric and truth.size == self.size):
             return row
         both = truth.known & self.known
         if both.any():
-            said, real = self.values[both].astype(np.float64), truth.values[both].astype(np.float64)
-            row["abs_rel"] = float((np.abs(said - real) / real).mean())
-            row["delta1"] = float((np.maximum(said / real, real / said) < 1.25).mean())
+            ours, real = self.values[both].astype(np.float64), truth.values[both].astype(np.float64)
+            row["abs_rel"] = float((np.abs(ours - real) / real).mean())
+            row["delta1"] = float((np.maximum(ours / real, real / ours) < 1.25).mean())
         return row
 
     def to_json(self) -> dict[str, Any]:

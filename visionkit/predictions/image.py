@@ -84,11 +84,11 @@ class ImagePrediction(Prediction):
 
     def row(self, truth: Prediction | None = None) -> dict[str, str | float | bool]:
         height, width = self.size
-        said: dict[str, str | float | bool] = {"size": f"{width} x {height}", "scale": float(self.scale)}
+        row: dict[str, str | float | bool] = {"size": f"{width} x {height}", "scale": float(self.scale)}
         if isinstance(truth, ImagePrediction) and truth.size == self.size:
             error = np.square(self.rgb.astype(np.float32) - truth.rgb).mean()
-            said["psnr_rgb"] = float(10 * np.log10(255.0**2 / max(float(error), 1e-10)))
-        return said
+            row["psnr_rgb"] = float(10 * np.log10(255.0**2 / max(float(error), 1e-10)))
+        return row
 
     def summary(self) -> dict[str, Any]:
         height, width = self.size

@@ -115,12 +115,12 @@ class LabelMap(Prediction):
         return LabelMap(self.classes, np.where(known, labels, self.unknown).astype(self.labels.dtype))
 
     def row(self, truth: Prediction | None = None) -> dict[str, str | float | bool]:
-        said = ", ".join(f"{area.name} {area.fraction:.0%}" for area in self.areas()[:5])
+        largest = ", ".join(f"{area.name} {area.fraction:.0%}" for area in self.areas()[:5])
         if not isinstance(truth, LabelMap):
-            return {"prediction": said}
+            return {"prediction": largest}
         known = truth.labels != truth.unknown
         right = float((self.labels == truth.labels)[known].mean()) if known.any() else 0.0
-        return {"prediction": said, "pixel_accuracy": right}
+        return {"prediction": largest, "pixel_accuracy": right}
 
     def overlay(self, size: tuple[int, int]) -> Overlay | None:
         if self.labels.dtype != np.uint8:

@@ -73,8 +73,8 @@ class MultiTaskPrediction(Prediction, Mapping[str, Prediction]):
         """The right prediction of every head whose label is known."""
         known = target.get("heads", {})
         found = {name: part.truth(known[name]) for name, part in self.parts.items() if name in known}
-        message = {name: part for name, part in found.items() if part is not None}
-        return MultiTaskPrediction(message) if message else None
+        labeled = {name: part for name, part in found.items() if part is not None}
+        return MultiTaskPrediction(labeled) if labeled else None
 
     def row(self, truth: Prediction | None = None) -> dict[str, str | float | bool]:
         """The columns of every head, under its name."""

@@ -89,8 +89,8 @@ def _rates(series: Series) -> Panel:
             alike.setdefault(tuple(values), []).append(name.removeprefix("lr/"))
     lines = []
     for values, names in alike.items():
-        message = "all parameters" if len(alike) == 1 else ", ".join(names)
-        lines.append(Line(message, series[f"lr/{names[0]}"][0], values))
+        label = "all parameters" if len(alike) == 1 else ", ".join(names)
+        lines.append(Line(label, series[f"lr/{names[0]}"][0], values))
     positive = [value for line in lines for value in line.y if value > 0]
     log = bool(positive) and max(positive) > 1000 * min(positive) and len(positive) == sum(len(x.y) for x in lines)
     limits = None if log or not positive else (0.0, max(positive) * 1.05)

@@ -52,8 +52,8 @@ class Evaluation:
             row = prediction.row(truth)
             self.rows.append((index, {"image": name, **row}))
             if sample is not None and index in self.chosen:
-                known, said, _ = drawn_pair(sample, prediction)
-                self.drawn.append((index, (_reduced(known), _reduced(said)), caption(row) or Path(name).name))
+                known, predicted, _ = drawn_pair(sample, prediction)
+                self.drawn.append((index, (_reduced(known), _reduced(predicted)), caption(row) or Path(name).name))
 
     def gathered(self) -> Evaluation | None:
         """That of all processes, on the first one; None on the others."""

@@ -35,9 +35,9 @@ def versions() -> dict[str, str]:
 def data_text(trainer: Trainer, config: Mapping[str, Any] | None) -> str:
     """The data in one line: the class that reads it, the files and folders it was given, the number of images."""
     module: Any = trainer.datamodule  # type: ignore[attr-defined]
-    message = readable_config((config or {}).get("data") or {})
-    name = str(message.pop("class", "") or (type(module).__name__ if module is not None else "loaders of the caller"))
-    places = [f"{key} {value}" for key, value in message.items() if isinstance(value, str) and Path(value).exists()]
+    stated = readable_config((config or {}).get("data") or {})
+    name = str(stated.pop("class", "") or (type(module).__name__ if module is not None else "loaders of the caller"))
+    places = [f"{key} {value}" for key, value in stated.items() if isinstance(value, str) and Path(value).exists()]
     loaders: dict[str, Any] = {"training": trainer.train_dataloader, "validation": trainer.val_dataloaders}
     counts = [
         counted(len(each.dataset), f"{split} image") for split, each in loaders.items() if hasattr(each, "dataset")

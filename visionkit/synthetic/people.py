@@ -106,13 +106,13 @@ def draw_person(
         scale: Pixels per meter at this distance.
         light: (3,) unit vector to the light.
     """
-    found_keypoints = pose_skeleton(rng)
+    body = pose_skeleton(rng)
     back = rng.random() < 0.22
     yaw = np.deg2rad(rng.uniform(-45, 45) + (180 if back else 0))
     # Image plane: a person who faces the camera (yaw 0) has the left hand at the right.
-    right = found_keypoints[:, 0] * np.cos(yaw) + found_keypoints[:, 2] * np.sin(yaw)
-    near = found_keypoints[:, 2] * np.cos(yaw) - found_keypoints[:, 0] * np.sin(yaw)
-    flat = np.stack([right, -found_keypoints[:, 1]], axis=1)
+    right = body[:, 0] * np.cos(yaw) + body[:, 2] * np.sin(yaw)
+    near = body[:, 2] * np.cos(yaw) - body[:, 0] * np.sin(yaw)
+    flat = np.stack([right, -body[:, 1]], axis=1)
     parts = _dress(rng, identity, flat, near)
     places = flat * tall + (x, base)
     margin = 0.13 * tall + 2

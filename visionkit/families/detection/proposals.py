@@ -83,17 +83,17 @@ class RegionProposals(nn.Module):
         return RPNMaps(flat, torch.cat([rows(each, 4) for each in deltas], dim=1), anchors, counts)
 
     @torch.no_grad()
-    def propose(self, said: RPNMaps, size: tuple[int, int]) -> Proposals:
+    def propose(self, maps: RPNMaps, size: tuple[int, int]) -> Proposals:
         """The best boxes, cut off at the image; the second stage is trained on them as constants."""
         candidates, kept = (self.candidates[0], self.kept[0]) if self.training else (self.candidates[1], self.kept[1])
         boxes, scores = [], []
         start = 0
-        for count in said.counts:
+        for count in maps.counts:
             level = slice(start, start + count)
             start += count
-            value, index = said.logits[:, level].float().topk(min(candidates, count), dim=1)
-            deltas = said.deltas[:, level].gather(1, index[..., None].expand(-1, -1, 4))
-            box = clip_boxes(decode_boxes(deltas, said.anchors[level][index]), size)
+            value, index = maps.logits[:, level].float().topk(min(candidates, count), dim=1)
+            deltas = maps.deltas[:, level].gather(1, index[..., None].expand(-1, -1, 4))
+            box = clip_boxes(decode_boxes(deltas, maps.anchors[level][index]), size)
             thick = ((box[..., 2:] - box[..., :2]) >= SMALLEST_SIDE).all(dim=-1)
             keep = suppress(box, value, self.overlap, max(size)) & thick
             boxes.append(box)
@@ -129,22 +129,22 @@ def suppress(boxes: Tensor, scores: Tensor, overlap: float, side: int) -> Tensor
     return flat.index_fill(0, index, 1.0).reshape(batch, count) > 0
 
 
-def proposal_losses(said: RPNMaps, objects: Objects, training: bool, count: int = 256) -> dict[str, Tensor]:
+def proposal_losses(maps: RPNMaps, objects: Objects, training: bool, count: int = 256) -> dict[str, Tensor]:
     """Cross entropy and smooth L1 loss over a sample of anchors, half of it positive at most.
 
     Args:
-        said: Outputs of the network at every anchor.
+        maps: Outputs of the network at every anchor.
         objects: Target objects of the batch.
         training: See `visionkit.families.detection.boxes.draw_sample`.
         count: Anchors per image.
     """
-    found = match(objects, said.anchors, 0.7, 0.3, low_quality=True)
+    found = match(objects, maps.anchors, 0.7, 0.3, low_quality=True)
     positive, drawn = draw_sample(found, count, 0.5, training)
     total = drawn.sum().clamp(min=1)
     boxes = objects.boxes.gather(1, found.partner[..., None].expand(-1, -1, 4))
-    wanted = encode_boxes(boxes, said.anchors)
-    distance = F.smooth_l1_loss(said.deltas.float(), wanted, beta=1 / 9, reduction="none").sum(dim=-1)
-    entropy = F.binary_cross_entropy_with_logits(said.logits.float(), positive.float(), reduction="none")
+    wanted = encode_boxes(boxes, maps.anchors)
+    distance = F.smooth_l1_loss(maps.deltas.float(), wanted, beta=1 / 9, reduction="none").sum(dim=-1)
+    entropy = F.binary_cross_entropy_with_logits(maps.logits.float(), positive.float(), reduction="none")
     zero = torch.zeros((), device=entropy.device)
     return {
         "rpn_objects": torch.where(drawn, entropy, zero).sum() / total,

@@ -201,8 +201,8 @@ class TwoStageNetwork(nn.Module):
     def read(self, features: Features, size: tuple[int, int]) -> Any:
         """The half behind the backbone: a pass that other heads share is enough. `size` is the image's."""
         pyramid = self.neck(features.pyramid)
-        said: RPNMaps = self.proposals(list(pyramid.values()), size)
-        found = self.proposals.propose(said, size)
+        stated: RPNMaps = self.proposals(list(pyramid.values()), size)
+        found = self.proposals.propose(stated, size)
         maps = [pyramid[stride] for stride in self.neck.own]
         logits, deltas = self.box_head(maps, found.boxes)
         boxes = clip_boxes(decode_boxes(deltas.detach(), found.boxes[:, :, None], BOX_WEIGHTS), size)
@@ -212,9 +212,9 @@ class TwoStageNetwork(nn.Module):
             logits=logits,
             boxes=boxes,
             deltas=deltas,
-            anchor_logits=said.logits,
-            anchor_deltas=said.deltas,
-            anchors=said.anchors,
+            anchor_logits=stated.logits,
+            anchor_deltas=stated.deltas,
+            anchors=stated.anchors,
             **{f"map{stride}": map_ for stride, map_ in zip(self.neck.own, maps, strict=True)},
         )
 

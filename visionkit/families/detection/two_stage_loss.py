@@ -47,8 +47,8 @@ def two_stage_losses(
     Returns:
         The losses, and what was drawn, for the losses of further heads.
     """
-    said = RPNMaps(outputs.anchor_logits, outputs.anchor_deltas, outputs.anchors, [])
-    terms = proposal_losses(said, objects, training, anchors)
+    stated = RPNMaps(outputs.anchor_logits, outputs.anchor_deltas, outputs.anchors, [])
+    terms = proposal_losses(stated, objects, training, anchors)
     logits, deltas = network.read_boxes(outputs, objects.boxes)
     logits = torch.cat([outputs.logits, logits], dim=1).float()
     deltas = torch.cat([outputs.deltas, deltas], dim=1).float()

@@ -135,9 +135,9 @@ def _image(prediction: Detections, target: Mapping[str, Any], masks: bool) -> _I
     crowd = _numbers(target["iscrowd"], np.int64) > 0 if "iscrowd" in target else np.zeros(number, dtype=bool)
     areas = _numbers(target["area"], np.float64) if "area" in target else None
     known = MaskSet.unpack(target["file_masks"]).rles if masks else ()
-    said = prediction.masks if masks and isinstance(prediction, Instances) else ()
+    outlines = prediction.masks if masks and isinstance(prediction, Instances) else ()
     labels = _numbers(target["labels"], np.int64)
-    found = prediction.boxes, prediction.scores, prediction.labels, said
+    found = prediction.boxes, prediction.scores, prediction.labels, outlines
     return _Image(*found, boxes, labels, areas, crowd, known, extents)
 
 
@@ -258,8 +258,8 @@ def _coco_table(computed: Mapping[str, Tensor], kinds: Sequence[str]) -> list[di
 
 def _counts(computed: Mapping[str, Tensor]) -> list[int]:
     """How many objects of an image and class the recalls were taken over: 1, 10 and most often 100."""
-    said = [name.rsplit("_ar", 1)[1] for name in computed if "_ar" in name]
-    return sorted({int(count) for count in said if count.isdecimal()})
+    endings = [name.rsplit("_ar", 1)[1] for name in computed if "_ar" in name]
+    return sorted({int(count) for count in endings if count.isdecimal()})
 
 
 def _class_table(computed: Mapping[str, Tensor], kinds: Sequence[str], names: Sequence[str]) -> list[dict[str, Any]]:
