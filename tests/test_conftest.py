@@ -30,7 +30,7 @@ def test_an_outside_name_is_not_looked_up() -> None:
     conftest._attempts.clear()
 
 
-def test_this_machine_predictions(free_port: int) -> None:
+def test_this_machine_responds(free_port: int) -> None:
     with socket.create_server(("127.0.0.1", free_port)), socket.create_connection(("localhost", free_port)):
         pass
     assert not conftest._attempts

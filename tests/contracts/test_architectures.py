@@ -146,7 +146,7 @@ def test_old_names_are_read_and_new_ones_stay(name: str, tmp_path: Path) -> None
     assert load(tmp_path / "a.ckpt").task.architecture == task.architecture
 
 
-def test_an_old_name_on_the_command_line_is_answered_with_the_new_one() -> None:
+def test_an_old_name_on_the_command_line_gets_the_new_one() -> None:
     for task, old, new in (
         ("semantic_segmentation", "decoder", "model.architecture"),
         ("depth", "decoder_options", "model.<architecture>"),

@@ -257,7 +257,7 @@ def test_every_architecture_finds_nothing_for_an_image_of_nothing(architecture: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["retinanet", "ssd", "faster_rcnn", "localizer"])
-def test_graphs_predictions_as_torch_does(architecture: str, tmp_path) -> None:
+def test_graphs_predict_as_torch_does(architecture: str, tmp_path) -> None:
     torch.manual_seed(0)
     task = build(architecture).eval()
     export_bundle(task, tmp_path / "bundle", onnx=True)

@@ -333,7 +333,7 @@ REGIONS = {
     ],
     ids=["classification and localisation", "Mask R-CNN with keypoints", "segmentation and depth"],
 )
-def test_known_keypoint_models_train_are_measured_and_predictions(heads, tmp_path):
+def test_known_keypoint_models_train_are_measured_and_predict(heads, tmp_path):
     task, data = joint(heads), scenes(dict.fromkeys(heads, 8))
     batch = batch_of(data, [0, 1, 2, 3])
     task.train()
@@ -409,7 +409,7 @@ def apart() -> dict[str, Any]:
     return {"what": what.eval(), "far": far.eval()}
 
 
-def test_joined_models_predictions_as_they_did_apart(apart, tmp_path, capsys):
+def test_joined_models_predict_as_they_did_apart(apart, tmp_path, capsys):
     for name, task in apart.items():
         save_checkpoint(task, tmp_path / f"{name}.ckpt")
     files = [str(tmp_path / "what.ckpt"), f"distance={tmp_path / 'far.ckpt'}"]

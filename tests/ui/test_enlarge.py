@@ -88,7 +88,7 @@ def test_the_demo_keeps_what_a_file_is_and_shows_its_parts(models: Path, images:
     assert np.abs(before.astype(int) - np.asarray(bicubic)).max() <= 2
 
 
-def test_of_a_large_predictions_the_middle_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_large_prediction_the_middle_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image, "SIDE", 32)
     large = np.random.default_rng(0).integers(0, 256, (80, 60, 3), dtype=np.uint8)
     (before, after), _, words, _ = image.VIEW.show(ImagePrediction(large, 2), large[::2, ::2], Downloads(tmp_path))

@@ -57,7 +57,7 @@ def message(capsys: pytest.CaptureFixture[str]) -> str:
     return captured.out + captured.err
 
 
-def test_the_whole_road(bundle: Path, faces: list[str], tmp_path: Path, capsys) -> None:
+def test_enrol_to_remove(bundle: Path, faces: list[str], tmp_path: Path, capsys) -> None:
     model, people = ["--model", str(bundle), "--crop"], str(tmp_path / "people")
     assert main(["gallery", "enrol", people, faces[0], faces[1], "--name", "Ada", *model]) == 0
     assert main(["gallery", "enrol", people, faces[2], "--name", "Bo", *model]) == 0

@@ -113,7 +113,7 @@ def _until(ready, seconds: float = 10) -> None:
 # ---------------------------------------------------------------------- figures
 
 
-def test_the_figures_read_as_prometheus_requires_them() -> None:
+def test_the_metrics_read_as_prometheus_requires_them() -> None:
     metrics = Metrics()
     metrics.count("asked_total", "Requests.", model='a"b\\c\nd')
     metrics.count("asked_total", "Requests.", model='a"b\\c\nd')

@@ -77,7 +77,7 @@ def test_a_stream_skips_what_cannot_be_read(estimator, image, tmp_path):
     assert len(results[0].prediction) == 2 and results[1].prediction is None and results[1].error is not None
 
 
-def test_nobody_found_is_an_predictions(estimator, image):
+def test_nobody_found_is_a_prediction(estimator, image):
     chain = Chain(lambda _: Located(np.zeros((0, 4)), np.zeros(0)), estimator)
     assert len(chain(image)) == 0
 

@@ -214,7 +214,7 @@ def test_the_parts_of_a_prediction_are_timed():
     assert min(parts) > 0 and sum(parts) < took and result.prediction is not None
 
 
-def test_a_task_in_training_predictions_in_evaluation_mode_and_trains_on():
+def test_a_task_in_training_predicts_in_evaluation_mode_and_trains_on():
     learning = task(dropout=0.5).train()
     predictor = Predictor(learning)
     before = {key: value.clone() for key, value in learning.state_dict().items()}

@@ -90,7 +90,7 @@ def test_a_refused_connection_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -
     assert "refused" in _fault("test_resnet")
 
 
-def test_a_server_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_never_responds_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

@@ -103,7 +103,7 @@ def test_a_small_image_is_one_tile():
     assert grid.shape[0] == 1 and next(iter(grid)).rows == slice(0, 10)
 
 
-def test_faults_are_told():
+def test_faults_are_reported():
     with pytest.raises(UsageError, match="smaller than the tile"):
         Grid((100, 100), 32, 32)
     with pytest.raises(UsageError, match="at most half"):

@@ -43,7 +43,7 @@ def test_noise_moves_an_unbiased_peak_little():
 
 
 @pytest.mark.parametrize("how", ["dark", "quarter", "argmax"])
-def test_flat_and_tiny_maps_have_an_predictions(how):
+def test_flat_and_tiny_maps_have_a_peak(how):
     for maps in (torch.zeros(2, 3, 8, 8), torch.full((2, 3, 1, 2), 0.5), -torch.rand(1, 1, 4, 4)):
         places, heights = read_peaks(maps, 4.0, how)
         assert torch.isfinite(places).all() and torch.isfinite(heights).all()
@@ -78,7 +78,7 @@ def test_offsets_that_are_wrong_outside_of_the_disc_and_noisy_within_move_a_plac
     assert float((untold - places).norm(dim=1).mean()) > 1, "without offsets a place is that of a cell"
 
 
-def test_flat_and_tiny_discs_have_an_predictions():
+def test_flat_and_tiny_discs_have_a_peak():
     for maps in (torch.zeros(2, 3, 8, 8), torch.full((2, 3, 1, 2), 0.5), -torch.rand(1, 1, 4, 4)):
         places, heights = read_offsets(maps, torch.zeros(*maps.shape[:2], 2, *maps.shape[2:]), 4.0, 2.0)
         assert torch.isfinite(places).all() and places.shape == (*maps.shape[:2], 2) and heights.shape == maps.shape[:2]
