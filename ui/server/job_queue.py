@@ -38,8 +38,7 @@ class JobQueue:
     """Runs work for visitors in threads of its own.
 
     A network that has begun cannot be interrupted. So whoever waits too long gets an error, and the seat stays taken
-    until the
-    network is done: no more than `concurrency` ever run.
+    until the network is done: no more than `concurrency` ever run.
 
     Args:
         model_registry: The models.
@@ -146,12 +145,12 @@ class JobQueue:
                 others,
             )
 
-        message = self.run(work, model, channel)
+        found = self.run(work, model, channel)
         labels = self._labels(model)
         self.metrics.observe(
-            "visionkit_network_seconds", "Time in the network alone, by model.", message.network, **labels
+            "visionkit_network_seconds", "Time in the network alone, by model.", found.network, **labels
         )
-        return message
+        return found
 
     def patiently(
         self,

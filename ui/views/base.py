@@ -41,8 +41,8 @@ class PredictionView:
 
     Attributes:
         build: Makes the components, inside the column that is open; called once for a page. A control that redraws
-            without
-            running the network is wired here: a `gr.State` among the components takes what it needs from `show`.
+            without running the network is wired here: a `gr.State` among the components takes what it needs from
+            `show`.
         show: The values for these components, in their order, from a prediction and its image (h, w, 3) uint8 RGB.
         head: A file of html for the page's head, where a view brings a script. It may be run from there alone: the page
             forbids evaluated code.
