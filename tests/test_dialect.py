@@ -93,6 +93,10 @@ ALLOWED = {
     ("colour", "visionkit/renamed.py"): "an argument's name in older checkpoints",
     ("mirrored", "visionkit/renamed.py"): "an argument's name in older checkpoints",
     ("start_from", "visionkit/renamed.py"): "an argument's name in older checkpoints",
+    ("persons", "visionkit/renamed.py"): "an argument's name in older configurations",
+    ("metre", "visionkit/renamed.py"): "an argument's name in older configurations",
+    ("pictures", "visionkit/renamed.py"): "an argument's name in older configurations",
+    ("colours", "visionkit/renamed.py"): "an argument's name in older configurations",
 }
 _WORD = re.compile(r"\b(?:" + "|".join(sorted(BANNED, key=len, reverse=True)) + r")\b", re.I)
 _PHRASE = re.compile("|".join(f"(?:{pattern})" for pattern in PHRASES), re.I)

@@ -81,6 +81,11 @@ class Architectures(Mapping[str, type[Kind]], Generic[Kind]):
             raise UsageError(f"architecture {name!r}: needs a name of letters, digits and _ and a frozen dataclass")
         self._registered[name], self.version = kind, self.version + 1
 
+    def unregister(self, name: str) -> None:
+        """Takes back a registration."""
+        del self._registered[name]
+        self.version += 1
+
     @functools.cached_property
     def _installed(self) -> dict[str, type[Kind]]:
         found = {}
