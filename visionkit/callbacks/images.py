@@ -46,7 +46,7 @@ class ImageLogger(Callback):
         self._chosen: list[Sample] = []
         self._batch: Batch | None = None
         self._epoch = -1
-        self._message: set[str] = set()
+        self._warned: set[str] = set()
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Here the averaged weights are still in place, where they are used."""
@@ -136,8 +136,8 @@ class ImageLogger(Callback):
         return (Path(log_dir) if log_dir and root.resolve() == Path.cwd() else root) / "images"
 
     def _tell(self, about: str, message: str) -> None:
-        if about not in self._message:
-            self._message.add(about)
+        if about not in self._warned:
+            self._warned.add(about)
             log.warning("images: %s", message)
 
 
