@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from visionkit import configurations
+from visionkit.durations import seconds_of
 from visionkit.errors import DataError, UsageError, suggest
 from visionkit.model_files import CHECKPOINTS, check_checkpoint, check_model, find_checkpoint, is_bundle
 
@@ -40,6 +41,12 @@ class RunOption(NamedTuple):
 RUN_OPTIONS = (
     RunOption("run", str, None, "Folder of the run (default: runs/<task>-<time>)."),
     RunOption("init_from", str, None, "Begin with the weights of a trained model, where they fit."),
+    RunOption(
+        "max_time", str, None, "Train for a time, such as 10m or 1h30m: as many epochs as fit, with a full schedule."
+    ),
+    RunOption("find_lr", bool, False, "Only find a learning rate: plot the loss over it, suggest one, and end."),
+    RunOption("auto_batch_size", bool, False, "Train with the largest batch that fits into memory."),
+    RunOption("early_stopping", int, 0, "Stop after N validations without a better metric; 0 is off."),
     RunOption("ema", float, 0.0, "Decay of the weights' moving average; 0 is off."),
     RunOption("checkpoint_every", int, 0, "Also save every N steps, beside the end of each epoch."),
     RunOption("stop_after_nonfinite", int, 3, "Stop (status 6) after that many NaN or infinite losses."),
@@ -50,6 +57,9 @@ RUN_OPTIONS = (
 
 RESULTS = RunOption("results", str, None, "Write the metrics to this json file.")
 """Of the measuring commands alone."""
+
+_SWITCHES = frozenset(each.name for each in RUN_OPTIONS if each.type is bool)
+"""Options that may stand without a value, which then is true."""
 
 _LIGHTNING = ("config", "print_config", "seed_everything", "model", "data", "trainer", "ckpt_path", "weights_only")
 _GENERAL = ("help", "verbose")
@@ -72,7 +82,9 @@ def check_arguments(verb: str, arguments: Sequence[str]) -> list[str]:
         DataError: A folder of data that does not exist.
     """
     _check_options(verb, arguments)
-    arguments = _with_names(arguments)
+    if verb == "fit" and (max_time := option(arguments, "--max_time")) not in NOTHING:
+        seconds_of(str(max_time), "--max_time")
+    arguments = _with_names(_with_values(arguments))
     resolved = configurations.resolve_files(arguments)
     if verb != "fit":
         resolved = _with_run(resolved)
@@ -116,7 +128,7 @@ def _check_options(verb: str, arguments: Sequence[str]) -> None:
             raise UsageError(_unknown(name, everything, verb))
         if first == "trainer" and rest and trainer and rest[0] not in trainer:
             raise UsageError(_unknown(name, {f"--trainer.{each}" for each in trainer}, verb))
-        if value is None and first not in _FLAGS:
+        if value is None and first not in (*_FLAGS, *_SWITCHES):
             raise UsageError(f"{name}: a value is missing after it")
 
 
@@ -137,6 +149,12 @@ def trainer_options() -> frozenset[str]:
             if isinstance(node, ast.FunctionDef) and node.name == "__init__" and len(node.args.kwonlyargs) > 10:
                 return frozenset(each.arg for each in node.args.kwonlyargs)
     return frozenset()
+
+
+def _with_values(arguments: Sequence[str]) -> list[str]:
+    """`--find_lr` alone is `--find_lr=true`."""
+    bare = {name for name, value in given(arguments) if value is None and name.removeprefix("--") in _SWITCHES}
+    return [f"{each}=true" if each in bare else each for each in arguments]
 
 
 def _with_names(arguments: Sequence[str]) -> list[str]:

@@ -187,7 +187,8 @@ class VisionCLI(LightningCLI):
         if data_args.get("seed", 0) is None:
             data_args["seed"] = int(settings.seed_everything)
         self._task_name = task.name
-        check_trainer(settings.trainer, learning=self._verb == "fit")
+        learning = self._verb == "fit" and not settings.find_lr
+        check_trainer(settings.trainer, learning, timed=settings.max_time is not None)
         if self._verb == "fit":
             self._prepare_run()
         else:
@@ -249,6 +250,10 @@ class VisionCLI(LightningCLI):
             settings.report,
             settings.rank_timeout,
             self._command,
+            settings.early_stopping,
+            settings.max_time,
+            settings.find_lr,
+            settings.auto_batch_size,
         )
         given = {**settings.trainer.as_dict(), "plugins": self._get(self.config_init, "trainer").get("plugins")}
         options = trainer_options(self.model, self.run_settings, given, self.portable_config())
@@ -277,7 +282,7 @@ class VisionCLI(LightningCLI):
         found = Path(ckpt_path) if ckpt_path else None
         source = self.settings.init_from
         run = train(self.trainer, model, datamodule, self.run_settings, found, source, prepared=True, **kwargs)
-        if self.trainer.is_global_zero:
+        if self.trainer.is_global_zero and not self.run_settings.find_lr:
             there = [f"{name}: {path}" for name, path in (("best", run.best), ("last", run.last)) if path]
             print(f"run:  {self.run_folder}\n{there[0] if there else 'no checkpoint was saved'}")
             if there:

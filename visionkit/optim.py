@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -162,7 +162,8 @@ def build_scheduler(
     if math.isinf(total_steps) and (kind != "constant" or 0 < config.warmup < 1 or others):
         raise UsageError(
             f"optim.schedule {config.schedule} with optim.warmup {config.warmup:g} needs the length of training: give "
-            "trainer.max_epochs or trainer.max_steps, or optim.schedule constant and optim.warmup 0"
+            "trainer.max_epochs or trainer.max_steps, --max_time in place of trainer.max_time, or optim.schedule "
+            "constant and optim.warmup 0"
         )
     warmup = _warmup(config, total_steps)
     if kind == "constant" and warmup == 0 and not others:
@@ -172,6 +173,21 @@ def build_scheduler(
         names = [str(group.get("name", "")).partition(".")[0] for group in optimizer.param_groups]
         factor = [_factor(others.get(name, config), total_steps) for name in names]
     return {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor), "interval": "step", "frequency": 1}
+
+
+def set_total_steps(scheduler: Any, total_steps: float) -> None:
+    """Makes one of the named schedules end at another step; its warm-up and all other schedules stay as they are.
+
+    Args:
+        scheduler: Schedule of a training that goes on.
+        total_steps: Optimizer steps of the whole training.
+    """
+    if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
+        changed = [
+            replace(each, total=max(1, total_steps)) if isinstance(each, _Factor) else each
+            for each in scheduler.lr_lambdas
+        ]
+        scheduler.lr_lambdas = changed
 
 
 def _warmup(config: OptimConfig, total_steps: float) -> int:

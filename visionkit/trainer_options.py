@@ -23,12 +23,13 @@ _LEAST = {
 }
 
 
-def check_trainer(options: Any, learning: bool) -> None:
+def check_trainer(options: Any, learning: bool, timed: bool = False) -> None:
     """Refuses values that Lightning takes and then fails at, and fills in the number of epochs.
 
     Args:
         options: The parsed `trainer` part of the configuration; changed in place.
         learning: It is to train.
+        timed: The number of epochs is chosen by a time.
 
     Raises:
         UsageError: A value is out of range.
@@ -37,7 +38,9 @@ def check_trainer(options: Any, learning: bool) -> None:
         value = options.get(name)
         if isinstance(value, (int, float)) and (math.isnan(value) or value < least):
             raise UsageError(f"trainer.{name} {value}: must be at least {least}")
-    unlimited = options.get("max_steps") in (None, -1) and options.get("max_time") is None
+    if timed and options.get("max_time") is not None:
+        raise UsageError("max_time and trainer.max_time are both given; leave trainer.max_time out")
+    unlimited = not timed and options.get("max_steps") in (None, -1) and options.get("max_time") is None
     if learning and options.get("max_epochs") is None and unlimited and not options.get("fast_dev_run"):
         options["max_epochs"] = max(DEFAULT_EPOCHS, options.get("min_epochs") or 0)
         if is_first_rank():

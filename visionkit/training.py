@@ -20,11 +20,12 @@ from typing import Any
 from lightning import Trainer, seed_everything
 from lightning.pytorch.loggers import CSVLogger
 
-from visionkit.callbacks import Checkpointing, NoProfiler, default_callbacks
+from visionkit.callbacks import Checkpointing, LRRangeTest, NoProfiler, default_callbacks
 from visionkit.callbacks.loggers import track
 from visionkit.callbacks.run_report import report_best
 from visionkit.checkpoint import AtomicCheckpointIO, find_last
 from visionkit.data import VisionDataModule
+from visionkit.durations import duration_text, seconds_of
 from visionkit.elastic import join_restarted
 from visionkit.errors import CheckpointError, UsageError
 from visionkit.log_filters import hush_lightning
@@ -52,6 +53,10 @@ class RunSettings:
         report: Write figures, tables and a summary into the folder.
         rank_timeout: Seconds after which a process that does not respond ends the others.
         command: The command line, for the model card.
+        early_stopping: Stop after that many validations in a row without a better metric; 0 is off.
+        max_time: Train for that time, see `visionkit.callbacks.time_budget`.
+        find_lr: Find a learning rate in place of a training, see `visionkit.callbacks.lr_range`.
+        auto_batch_size: Train with the largest batch that fits, see `visionkit.callbacks.batch_size`.
     """
 
     folder: Path
@@ -61,6 +66,10 @@ class RunSettings:
     report: bool = True
     rank_timeout: float = 1800.0
     command: str = ""
+    early_stopping: int = 0
+    max_time: Any = None
+    find_lr: bool = False
+    auto_batch_size: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,9 +97,13 @@ def fit(
     *,
     run: str | Path | None = None,
     max_epochs: int | None = None,
+    max_time: str | timedelta | Mapping[str, float] | None = None,
     ckpt_path: str | Path | None = None,
     init_from: str | Path | None = None,
     seed: int = 0,
+    find_lr: bool = False,
+    auto_batch_size: bool = False,
+    early_stopping: int = 0,
     ema: float = 0.0,
     checkpoint_every: int = 0,
     stop_after_nonfinite: int = 3,
@@ -104,10 +117,17 @@ def fit(
         task: What is trained; it holds the weights of the last step afterwards (of the average, with `ema`).
         data: What it is trained on. Where it has no `input`, it takes the task's.
         run: Folder of the run; `runs/<task>-<time>` by default.
-        max_epochs: Epochs of training; see `trainer` for `max_steps` and `max_time`.
+        max_epochs: Epochs of training; with `max_time` at most that many.
+        max_time: Train for a time such as `10m` or `1h30m`: as many epochs as fit into it are chosen, so that the
+            schedule of the learning rate ends with them.
         ckpt_path: Go on from a checkpoint of this run: `last`, `best`, or its path.
         init_from: Begin with the weights of a trained model, where they fit.
         seed: Random seed of the weights' order, shuffling, augmentation and dropout.
+        find_lr: Train nothing: try growing learning rates, write `find_lr.png` and `find_lr.csv` into the run's folder,
+            and return the suggestion as the metric `suggested_lr`. The task's weights stay as they are.
+        auto_batch_size: Train with the largest batch that fits into memory, found before the first step; the learning
+            rate is not changed.
+        early_stopping: Stop after that many validations in a row without a better metric; 0 is off.
         ema: Decay of the weights' moving average; 0 is off.
         checkpoint_every: Also save every N steps, beside the end of each epoch.
         stop_after_nonfinite: Raise after that many NaN or infinite losses in a row; 0 is off.
@@ -137,13 +157,24 @@ def fit(
     seed_everything(seed, workers=True, verbose=False)
     _agree(task, data)
     trainer = {**TRAINER_DEFAULTS, **({} if max_epochs is None else {"max_epochs": max_epochs}), **trainer}
-    check_trainer(trainer, learning=True)
+    max_time = None if max_time is None else duration_text(seconds_of(max_time, "max_time"), exact=True)
+    check_trainer(trainer, learning=not find_lr, timed=max_time is not None)
     wanted = None if ckpt_path is None else str(ckpt_path)
     folder = run_folder(None if run is None else str(run), task.name, bool(wanted))
-    settings = RunSettings(folder, ema, checkpoint_every, stop_after_nonfinite, report, rank_timeout)
-    own = trainer.pop("callbacks", None) or []
-    callbacks = own if isinstance(own, list) else [own]
-    options = trainer_options(task, settings, trainer, _configuration(task, data, seed, trainer))
+    own: dict[str, Any] = {
+        **({} if max_time is None else {"max_time": max_time}),
+        "auto_batch_size": auto_batch_size,
+        "early_stopping": early_stopping,
+        "ema": ema,
+        "checkpoint_every": checkpoint_every,
+        "stop_after_nonfinite": stop_after_nonfinite,
+        "report": report,
+        "rank_timeout": rank_timeout,
+    }
+    settings = RunSettings(folder, **own, find_lr=find_lr)
+    more = trainer.pop("callbacks", None) or []
+    callbacks = more if isinstance(more, list) else [more]
+    options = trainer_options(task, settings, trainer, _configuration(task, data, seed, trainer, own))
     defaults = options.pop("callbacks")
     try:
         built = Trainer(default_root_dir=str(folder), **{**trainer, **options, "callbacks": [*defaults, *callbacks]})
@@ -169,18 +200,24 @@ def trainer_options(
     """
     bare = bool(given.get("barebones"))
     options: dict[str, Any] = {"log_every_n_steps": 0} if bare else {}
-    if given.get("logger") in (None, True):
+    if settings.find_lr:
+        options = {"logger": False, "num_sanity_val_steps": 0, "max_epochs": 1}
+    elif given.get("logger") in (None, True):
         options["logger"] = False if bare else CSVLogger(str(settings.folder), name="metrics")
     options["callbacks"] = default_callbacks(
         task,
         run=settings.folder,
-        config=config,
+        config=None if settings.find_lr else config,
         ema=settings.ema,
         checkpoint_every=settings.checkpoint_every,
         stop_after_nonfinite=settings.stop_after_nonfinite,
-        show_progress=given.get("enable_progress_bar") is not False and not bare,
+        early_stopping=settings.early_stopping,
+        max_time=None if settings.find_lr else settings.max_time,
+        find_lr=settings.find_lr,
+        auto_batch_size=settings.auto_batch_size,
+        show_progress=given.get("enable_progress_bar") is not False and not bare and not settings.find_lr,
         save=given.get("enable_checkpointing") is not False and not bare,
-        report=settings.report and not bare,
+        report=settings.report and not bare and not settings.find_lr,
         command=settings.command,
     )
     if given.get("profiler") is None and not bare:
@@ -227,6 +264,8 @@ def train(
         prepared: `prepare` was called already.
         **more: Further arguments of the trainer's `fit`.
     """
+    if settings.find_lr and ckpt_path is not None:
+        raise UsageError("find_lr tests the first steps of a training; give init_from in place of ckpt_path")
     if not prepared:
         prepare(trainer, settings.rank_timeout, ckpt_path)
     if init_from and ckpt_path is None:
@@ -235,6 +274,10 @@ def train(
         if trainer.is_global_zero:
             print(f"init_from {init_from}: {stated}", file=sys.stderr)
     trainer.fit(task, datamodule=data, ckpt_path=None if ckpt_path is None else str(ckpt_path), **more)
+    for each in trainer.callbacks:
+        if isinstance(each, LRRangeTest):
+            rate = each.found.suggested if each.found is not None else None
+            return Run(settings.folder, None, None, {} if rate is None else {"suggested_lr": rate})
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if value.numel() == 1}
     reason = summary.stopped_early(trainer) or ""
     if trainer.is_global_zero and reason:
@@ -286,10 +329,12 @@ def _agree(task: VisionTask, data: VisionDataModule) -> None:
         raise UsageError(differ.replace("the checkpoint", "the task").replace("train again or give", "give"))
 
 
-def _configuration(task: VisionTask, data: VisionDataModule, seed: int, trainer: Mapping[str, Any]) -> dict[str, Any]:
+def _configuration(
+    task: VisionTask, data: VisionDataModule, seed: int, trainer: Mapping[str, Any], own: Mapping[str, Any]
+) -> dict[str, Any]:
     """The run as a configuration of the command line, as far as it can be written down."""
     model = {"class_path": f"{type(task).__module__}.{type(task).__qualname__}", "init_args": task.config}
-    out: dict[str, Any] = {"seed_everything": seed, "model": model}
+    out: dict[str, Any] = {"seed_everything": seed, **own, "model": model}
     for name, value in (("data", data), ("trainer", dict(trainer))):
         try:
             out[name] = described(value)

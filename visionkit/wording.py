@@ -6,7 +6,14 @@ _IRREGULAR = {
     **{name: name for name in ("fish", "sheep", "deer", "aircraft", "series", "species", "moose", "bison", "scissors")},
     **{"person": "people", "child": "children", "mouse": "mice", "goose": "geese", "foot": "feet", "tooth": "teeth"},
     **{"ox": "oxen", "leaf": "leaves", "knife": "knives", "wolf": "wolves", "shelf": "shelves", "loaf": "loaves"},
-    **{"potato": "potatoes", "tomato": "tomatoes", "calf": "calves", "half": "halves", "bus": "buses"},
+    **{
+        "potato": "potatoes",
+        "tomato": "tomatoes",
+        "calf": "calves",
+        "half": "halves",
+        "bus": "buses",
+        "epoch": "epochs",
+    },
 }
 
 

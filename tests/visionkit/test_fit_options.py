@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from lightning import Callback
 
 from tests.tiny_training import tiny_task
@@ -180,6 +182,13 @@ def test_a_time_alone_gives_a_schedule_no_length(capsys: pytest.CaptureFixture[s
     timed = ["--trainer.max_time", "00:00:10:00", "--trainer.limit_train_batches", "1"]
     assert fit(*timed, epochs=None) == 2
     assert "optim.schedule cosine" in capsys.readouterr().err
+    assert fit("--max_time", "1s", *timed, epochs=None) == 2
+    assert "leave trainer.max_time out" in capsys.readouterr().err
+    assert fit("--max_time", "1s", epochs=None) == 0
+    message = capsys.readouterr().err
+    assert re.search(r"--max_time 1s: [\d,]+ (epoch|step)s?\b", message) and "not given" not in message
+    assert not yaml.safe_load(Path("r/config.yaml").read_text())["trainer"].get("max_epochs")
+    shutil.rmtree("r")
     constant = ["--model.optim.schedule", "constant", "--model.optim.warmup", "0", "--trainer.max_time", "00:00:00:01"]
     assert fit(*constant, epochs=None) == 0
 

@@ -68,6 +68,22 @@ def test_fit_leaves_a_run_that_the_command_line_repeats_and_goes_on_with(tmp_pat
     assert all(torch.equal(ours[name], other[name]) for name in ours)
 
 
+def test_early_stopping_watches_the_metric_that_chooses_the_best(tmp_path):
+    task, data = parts()
+    task.optim = OptimConfig(lr=1e-12, warmup=0)  # nothing improves
+    options = {"max_epochs": 9, "enable_progress_bar": False, "report": False}
+    run = fit(task, data, run=tmp_path / "a", early_stopping=2, **options)
+    assert run.stopped_early.startswith(f"stopped early after epoch 3 of 9: {task.monitor[0]} did not get better than ")
+    assert run.last is not None
+    # The checkpoint holds the count, so a resume within it stops at the same validation.
+    stored = read_checkpoint(run.last)["callbacks"]
+    (state,) = [state for name, state in stored.items() if name.startswith("EarlyStopping")]
+    assert state["wait_count"] == 2
+    assert yaml.safe_load((run.folder / "config.yaml").read_text())["early_stopping"] == 2
+    with pytest.raises(UsageError, match="early_stopping -1: 0 "):
+        fit(*parts(), run=tmp_path / "b", early_stopping=-1)
+
+
 def test_a_run_is_not_overwritten(tmp_path):
     fit(*parts(), run=tmp_path / "a", max_epochs=1, enable_progress_bar=False, report=False)
     with pytest.raises(UsageError, match="holds a run already"):

@@ -6,18 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from visionkit.callbacks.batch_size import AutoBatchSize
 from visionkit.callbacks.checkpointing import Checkpointing
 from visionkit.callbacks.config_saver import ConfigSaver
 from visionkit.callbacks.divergence import Divergence
+from visionkit.callbacks.early_stopping import early_stop
 from visionkit.callbacks.ema import EMA
 from visionkit.callbacks.fast_hooks import NoProfiler, without_empty_hooks
 from visionkit.callbacks.feature_statistics import FeatureStatisticsCollector
 from visionkit.callbacks.hints import Hints
 from visionkit.callbacks.interruption import Interruption
+from visionkit.callbacks.lr_range import LRRangeTest
 from visionkit.callbacks.monitors import CheckMonitors
 from visionkit.callbacks.progress import Bar, Lines, progress
 from visionkit.callbacks.run_report import RunReport
 from visionkit.callbacks.seeding import Seeding
+from visionkit.callbacks.time_budget import TimeBudget
 from visionkit.callbacks.unfreezing import Unfreezing
 from visionkit.runs import CHECKPOINTS
 
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EMA",
+    "AutoBatchSize",
     "Bar",
     "CheckMonitors",
     "Checkpointing",
@@ -36,10 +41,12 @@ __all__ = [
     "FeatureStatisticsCollector",
     "Hints",
     "Interruption",
+    "LRRangeTest",
     "Lines",
     "NoProfiler",
     "RunReport",
     "Seeding",
+    "TimeBudget",
     "Unfreezing",
     "default_callbacks",
     "progress",
@@ -54,6 +61,10 @@ def default_callbacks(
     ema: float = 0.0,
     checkpoint_every: int = 0,
     stop_after_nonfinite: int = 3,
+    early_stopping: int = 0,
+    max_time: Any = None,
+    find_lr: bool = False,
+    auto_batch_size: bool = False,
     seed: int | None = None,
     show_progress: bool = True,
     report: bool = True,
@@ -69,6 +80,10 @@ def default_callbacks(
         ema: Decay of the weights' moving average; 0 is off.
         checkpoint_every: Also save every N steps; 0 is off.
         stop_after_nonfinite: Stop after that many NaN or infinite losses in a row; 0 is off.
+        early_stopping: Stop after that many validations in a row without a better metric; 0 is off.
+        max_time: Train for that time, see `TimeBudget`.
+        find_lr: Find a learning rate in place of a training, see `LRRangeTest`.
+        auto_batch_size: Train with the largest batch that fits, see `AutoBatchSize`.
         seed: Random seed of dropout and mixup; the data module's by default.
         show_progress: A bar in a terminal, lines elsewhere.
         report: Write figures and a summary into the folder, see `RunReport`.
@@ -80,6 +95,12 @@ def default_callbacks(
     """
     metric, mode = task.monitor
     callbacks: list[Callback] = [Seeding(seed)]
+    if auto_batch_size:
+        callbacks.append(AutoBatchSize())
+    if find_lr:
+        callbacks.append(LRRangeTest(run, command))
+    if max_time is not None:
+        callbacks.append(TimeBudget(max_time, reported=report))
     if stop_after_nonfinite:
         callbacks.append(Divergence(stop_after_nonfinite))
     if ema:
@@ -94,6 +115,7 @@ def default_callbacks(
         Hints(),
         CheckMonitors(),
         *([progress()] if show_progress else []),
+        *([early_stop(metric, mode, early_stopping)] if early_stopping else []),
         *([Checkpointing(Path(run) / CHECKPOINTS, metric, mode, checkpoint_every)] if save else []),
     ]
     return without_empty_hooks(callbacks)

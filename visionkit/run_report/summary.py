@@ -84,7 +84,7 @@ def commands(before: str, now: str) -> str:
 
 
 def stopped_early(trainer: Trainer) -> str:
-    """Why an early-stopping callback ended the training, or ""."""
+    """Why an early-stopping callback, or the end of its time, ended the training before its length; or ""."""
     from lightning.pytorch.callbacks import EarlyStopping
 
     for each in trainer.callbacks:  # type: ignore[attr-defined]
@@ -94,6 +94,8 @@ def stopped_early(trainer: Trainer) -> str:
             if each.wait_count < each.patience:
                 reason = " ".join((each.stopping_reason_message or f"{each.monitor} met its bound").split())
             return f"stopped early after epoch {each.stopped_epoch + 1} of {trainer.max_epochs}: {reason}"
+        if reason := getattr(each, "stopped_early", ""):
+            return str(reason)
     return ""
 
 
