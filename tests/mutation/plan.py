@@ -20,6 +20,7 @@ PLAN: dict[str, tuple[str, ...]] = {
     "visionkit/loading.py": (
         f"{_V}/test_preprocess.py",
         f"{_V}/test_resume.py",
+        f"{_V}/test_sequences.py",
         "tests/datamodules/test_folders.py",
     ),
     "visionkit/families/detection/select.py": (f"{_V}/families/detection", f"{_T}/test_detection.py"),
@@ -50,10 +51,10 @@ PLAN: dict[str, tuple[str, ...]] = {
         f"{_V}/test_hostile_models.py",
         f"{_V}/test_resume.py",
     ),
-    "visionkit/resume.py": (f"{_V}/test_resume.py",),
-    "visionkit/predictor.py": (f"{_V}/test_predictor.py", f"{_V}/test_preprocess.py"),
-    "visionkit/forward_pass.py": (f"{_V}/test_predictor.py", f"{_V}/test_out_of_distribution.py"),
-    "visionkit/export.py": (f"{_V}/test_export.py",),
+    "visionkit/resume.py": (f"{_V}/test_resume.py", f"{_V}/callbacks", "tests/contracts/test_command_line.py"),
+    "visionkit/predictor.py": (f"{_V}/test_predictor.py", f"{_V}/test_preprocess.py", f"{_V}/tiling"),
+    "visionkit/forward_pass.py": (f"{_V}/test_predictor.py", f"{_V}/test_out_of_distribution.py", f"{_V}/tiling"),
+    "visionkit/export.py": (f"{_V}/test_export.py", "tests/contracts/test_every_task.py"),
 }
 """By module, the files and folders of tests; those that are slow, or need real data, are left out."""
 

@@ -373,3 +373,15 @@ def test_words_and_redrawing_ask_no_network():
     assert words.startswith("0 people") and table == [] and not np.array_equal(again, drawn)
     all_of_them = poses._redraw(kept, 0.0)
     assert all_of_them[1] == "2 people, 34 keypoints" and all_of_them[2][0][:2] == [1, "nose"]
+
+
+def test_about_a_labeled_keypoint_a_crowd_is_known():
+    """A crowd over the whole image, and a person inside it whose only keypoint lies in row 4, column 9 of the cells."""
+    keypoints = torch.tensor([[[0.0, 0.0, 0.0]], [[38.0, 18.0, 2.0]]])
+    target = {
+        "boxes": torch.tensor([[0.0, 0.0, 64.0, 48.0], [30.0, 10.0, 50.0, 40.0]]),
+        "iscrowd": torch.tensor([1, 0]),
+    }
+    expected = torch.zeros(12, 16)
+    expected[2:7, 7:12] = 1  # the cells whose centers are less than 3 cells away along both axes
+    assert torch.equal(known_cells(target, keypoints, (12, 16), 4.0), expected)

@@ -104,7 +104,8 @@ def test_class_weights_follow_the_frequencies_that_were_seen():
     logarithm.count(labels)
     assert logarithm.class_weights()[0].item() == pytest.approx(1 / np.log(1.02 + 0.6), rel=1e-5)
     assert "seen" in logarithm.state_dict(), "a resumed run goes on with what was counted"
-    assert "seen" not in SegmentationLoss(4, {"cross_entropy": 1.0}).state_dict()
+    fixed = SegmentationLoss(2, {"cross_entropy": 1.0}, class_weights=[1.0, 2.0])
+    assert fixed.state_dict() == {}, "fixed weights are configuration, and nothing was counted"
 
 
 @pytest.mark.parametrize(

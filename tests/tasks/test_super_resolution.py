@@ -115,6 +115,14 @@ def test_ssim_equals_torchmetrics():
     assert float(ssim(a[0], b[0])) == pytest.approx(float(whole[..., 5:-5, 5:-5].mean()), abs=1e-6)
 
 
+@pytest.mark.parametrize("brightest", [3, 20])
+def test_ssim_of_dark_images_is_that_of_its_paper(brightest):
+    """There the two constants decide; in the middle of flat images both sums of squares are known."""
+    a, b = torch.full((1, 11, 11), float(brightest)), torch.full((1, 11, 11), 1.0)
+    wanted = (2 * brightest + (0.01 * 255) ** 2) / (brightest**2 + 1 + (0.01 * 255) ** 2)
+    assert float(ssim(a, b)) == pytest.approx(wanted, abs=1e-9)
+
+
 def test_equal_images_are_a_hundred_decibels():
     image = torch.randint(0, 256, (3, 20, 20), dtype=torch.uint8)
     assert float(psnr(image, image)) == 100.0
@@ -201,6 +209,8 @@ def test_losses_are_what_they_are_called():
     edge = ours.clone()
     edge[..., 2:-2, 2:-2] = 0.2
     assert float(SuperResolutionLoss("l1", border=2)(edge, target)["l1"]) == pytest.approx(0, abs=1e-6)
+    assert float(SuperResolutionLoss("l1", border=1)(edge, target)["l1"]) == pytest.approx(0.3 * 20 / 36, abs=1e-6)
+    assert float(SuperResolutionLoss("l1")(edge, target)["l1"]) == pytest.approx(0.3 * 48 / 64, abs=1e-6)
 
 
 def test_perceptual_loss_compares_features_and_is_no_part_of_the_task():
@@ -213,6 +223,9 @@ def test_perceptual_loss_compares_features_and_is_no_part_of_the_task():
     value.backward()
     assert value.item() > 0 and a.grad is not None and a.grad.abs().sum() > 0
     assert not any(p.requires_grad for p in term._backbone.parameters())
+    assert PerceptualLoss("vgg11.tv_in1k", 4, weight=2.0).pretrained, "random features compare nothing"
+    bright = 1 + torch.rand(1, 3, 32, 32)
+    assert float(term(bright, torch.ones_like(bright))) == 0, "it compares what is served, which is at most white"
 
 
 # ---------------------------------------------------------------------- the task

@@ -82,3 +82,9 @@ def test_what_cannot_be_a_sequence_is_refused():
         ClipSamples(Frames(3), 0)
     with pytest.raises(DataError, match="1 sequences cannot be shared by 2 processes"):
         SequenceSampler(["a", "a"], world=2)
+
+
+def test_one_process_evaluates_every_sequence():
+    sampler = SequenceSampler(Frames(3, 2).sequences())
+    assert len(sampler) == 5 and [index for _, index in sampler] == [0, 1, 2, 3, 4]
+    assert (sampler.rank, sampler.world, sampler.shuffle) == (0, 1, False)
