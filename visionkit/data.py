@@ -169,7 +169,8 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         if stage == "fit":
             self._choose_white()
         if _rank_and_world()[0] == 0 and int(os.environ.get("RANK", 0)) == 0:
-            new = [split for split in _STAGES.get(stage, ()) if split not in self._reported]
+            without = {"val"} if getattr(self.trainer, "limit_val_batches", 1) == 0 else set()  # never asked for
+            new = [split for split in _STAGES.get(stage, ()) if split not in self._reported | without]
             self._reported.update(new)
             if new:
                 self.report(new)

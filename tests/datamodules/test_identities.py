@@ -7,6 +7,7 @@ import pickle
 import struct
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -82,6 +83,18 @@ def test_the_closed_set_has_a_gallery(people):
     assert len(test) == 60 and len(gallery) == 36
     with pytest.raises(UsageError, match="limit_val_batches"):
         data.samples("val")
+
+
+@pytest.mark.parametrize("split", [{"folds": 4, "fold": 0, "val_fraction": 0.0}, {"known_images": 3}])
+def test_a_training_without_validation_needs_no_validation_split(people, split, capsys):
+    data = IdentityData(str(people), input=SPEC, **split)
+    data.trainer = SimpleNamespace(limit_val_batches=0, lightning_module=None)
+    data.setup("fit")
+    assert "  train  " in (said := capsys.readouterr().out) and "  val  " not in said
+    data = IdentityData(str(people), input=SPEC, **split)
+    data.trainer = SimpleNamespace(limit_val_batches=1.0, lightning_module=None)
+    with pytest.raises(UsageError, match=r"limit_val_batches|val_fraction"):
+        data.setup("fit")
 
 
 def test_a_person_in_two_splits_is_refused(people, tmp_path):
