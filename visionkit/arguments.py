@@ -17,6 +17,7 @@ from visionkit import configurations
 from visionkit.durations import seconds_of
 from visionkit.errors import DataError, UsageError, suggest
 from visionkit.model_files import CHECKPOINTS, check_checkpoint, check_model, find_checkpoint, is_bundle
+from visionkit.renamed import new_key
 
 NOTHING = (None, "", "null")
 NAMED_CHECKPOINTS = ("last", "best")
@@ -133,7 +134,9 @@ def _check_options(verb: str, arguments: Sequence[str]) -> None:
 
 
 def _unknown(name: str, known: set[str], verb: str) -> str:
-    return f"unknown option {name}{suggest(name, known)} (visionkit {verb} --help lists the options)"
+    today = new_key(name.lstrip("-"))
+    hint = f"; it is called --{today} today" if today else suggest(name, known)
+    return f"unknown option {name}{hint} (visionkit {verb} --help lists the options)"
 
 
 @functools.lru_cache(maxsize=1)

@@ -15,6 +15,7 @@ from typing import Any
 from visionkit.augmentation import SampleAugment
 from visionkit.data import VisionDataModule
 from visionkit.errors import suggest
+from visionkit.renamed import new_key
 from visionkit.signatures import unknown
 from visionkit.task import VisionTask
 
@@ -43,6 +44,8 @@ def _reason(message: str, options: list[str]) -> str:
         if isinstance(cls, type) and issubclass(cls, VisionTask):
             return f"model.{found[1]}: {unknown(cls, found[1])}"
         whole = key if key.endswith(f".{found[1]}") else f"{key}.{found[1]}"
+        if today := new_key(whole):
+            return f"{whole}: {owner} has no such argument; it is called {today} today"
         if hasattr(cls, "decode"):  # the arguments of an architecture
             return f"{whole}: {owner} has no such argument{listed}{suggest(found[1], names)}"
         return f"{whole}: {owner} has no such argument{suggest(found[1], names) or listed}"
@@ -57,10 +60,10 @@ def _reason(message: str, options: list[str]) -> str:
         return f"{key}: {found[1]}"
     if found := re.search(r"(?i)unrecognized arguments: (.*)", message):
         first = found[1].split()[0].partition("=")[0]
-        return f"unknown option {first}{suggest(first, options)}"
+        return f"unknown option {first}{_now(first, options)}"
     if found := re.search(r"does not accept option '([^']+)'", message):
         known = {option.strip("-").split(".")[0] for option in options}
-        return f"unknown key {found[1]!r} in the configuration{suggest(found[1], known)}"
+        return f"unknown key {found[1]!r} in the configuration{_now(found[1], known)}"
     if found := re.search(r"arguments are required: (.*)", message):
         sides = [name.split(".")[-1] for name in re.split(r",\s*", found[1])]
         if set(sides) <= set(_BASES):
@@ -89,6 +92,13 @@ def _reason(message: str, options: list[str]) -> str:
     lines = [line.strip(" -") for line in re.sub(r'Parser key "[^"]+":', "", message).splitlines() if line.strip()]
     text = "; ".join(line for line in lines if not line.startswith(("Given value", "Subtypes", "Errors")))
     return f"{key}: {text[:300]}" if key else text[:300]
+
+
+def _now(name: str, known: Iterable[str]) -> str:
+    """What an unknown option is called now, or the nearest one that there is."""
+    dashes = "--" if name.startswith("--") else ""
+    today = new_key(name.strip("-"))
+    return f"; it is called {dashes}{today} today" if today else suggest(name, known)
 
 
 def _full_key(message: str) -> str:

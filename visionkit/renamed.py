@@ -169,6 +169,17 @@ def new_names(task: str, argument: str) -> list[str]:
     return [f"model.{each.replace('*', '<architecture>')}" for each in found]
 
 
+def new_key(key: str) -> str | None:
+    """What a whole key of a configuration or an option is called today; None where it has not been renamed.
+
+    Args:
+        key: Such as `model.input.fit`, `data.workers`, `start_from`.
+    """
+    table = {f"model.{old}": f"model.{name}" for old, name in EVERY_TASK.items()}
+    table |= {f"data.{old}": f"data.{name}" for old, name in {**DATA, "input.fit": "input.resize_mode"}.items()}
+    return {**table, "start_from": "init_from"}.get(key)
+
+
 def stored_names(task: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments under their oldest names: what identifies a model must not change when an argument is renamed.
 

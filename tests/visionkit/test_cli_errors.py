@@ -45,6 +45,9 @@ def _allow_toy_data(monkeypatch):
         ),
         (["--data.zzz", "1"], r"data\.zzz: ToyData has no such argument; it has .*batch_size"),
         (["--model.backbone", "resnet81"], "did you mean 'resnet18'"),
+        (["--model.input.fit", "crop"], r"model\.input\.fit: .* it is called model\.input\.resize_mode"),
+        (["--start_from", "a"], r"unknown option --start_from; it is called --init_from today"),
+        (["--data.workers", "0"], r"data\.workers: .* it is called data\.num_workers"),
     ],
 )
 def test_wrong_options(arguments, message, tmp_path, monkeypatch):
@@ -80,6 +83,12 @@ def test_what_a_dataclass_deep_inside_refuses_is_one_line(tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (
+            YAML[:-2] + ", input: {size: [8, 8], fit: crop}}\n",
+            r"model\.input\.fit: .* it is called model\.input\.resize_mode",
+        ),
+        (YAML.replace("Classification", "Depth")[:-2] + ", mirror: true}\n", "DepthTask has no such argument; it has"),
+        ("start_from: a\n", "unknown key 'start_from' in the configuration; it is called init_from today"),
         ("modle: 3\n", "unknown key 'modle' in the configuration; did you mean 'model'"),
         ("model: [\n", r"a\.yaml line 2 column 1: not valid yaml"),
         ("model: {class_path: builtins.eval, init_args: {source: '1'}}\n", "builtins.eval"),
