@@ -89,6 +89,8 @@ class LRRangeTest(Callback):
         self.found: RangeTest | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            print(f"find_lr: up to {STEPS} steps with a growing learning rate", flush=True)
         self.found = range_test(trainer)
         trainer.fit_loop.max_epochs = 0  # nothing is trained
         if trainer.is_global_zero:

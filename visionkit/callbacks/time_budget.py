@@ -70,7 +70,7 @@ class Pace:
     def plan(self, seconds: float) -> Plan:
         """As many whole epochs as fit, and where none does, as many steps before one validation; at least one."""
         epochs = int(seconds / self.epoch)
-        if epochs:
+        if epochs > 0:
             return Plan(epochs)
         steps = int((seconds - self.validation) / (self.batch * self.accumulate))
         return Plan(1, max(1, steps))
@@ -144,9 +144,10 @@ class TimeBudget(Timer):
             trainer.strategy.setup_optimizers(trainer)
             if trainer.is_global_zero:
                 print(f"{self.name}: {line}", file=sys.stderr, flush=True)
-        elif trainer.is_global_zero and self.time_elapsed() >= self.seconds:
-            print(f"{self.name}: this time is used up; give a longer one to go on", file=sys.stderr)
-        trainer.should_stop = trainer.should_stop or self._over(now=True)
+        elif self._over(now=True):  # a training that begins takes one step at least
+            trainer.should_stop = True
+            if trainer.is_global_zero:
+                print(f"{self.name}: this time is used up; give a longer one to go on", file=sys.stderr)
 
     def _chosen(self, pace: Pace, least: int) -> tuple[Plan, str]:
         """The plan within what was typed, and the line that states it."""

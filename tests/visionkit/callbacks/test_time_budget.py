@@ -65,6 +65,7 @@ def rates(trainer: Trainer) -> list[float]:
         (PACE, 32.9, Plan(2)),
         (PACE, 10.0, Plan(1, 9)),
         (PACE, 0.5, Plan(1, 1)),
+        (PACE, -40.0, Plan(1, 1)),
         (Pace(1.0, 1.0, 10, 0.5), 32.0, Plan(3)),
         (Pace(1.0, 1.0, 10, 2.0), 32.0, Plan(2)),
         (Pace(1.0, 1.0, 10, 1.0, accumulate=4), 10.0, Plan(1, 2)),
@@ -127,6 +128,18 @@ def test_the_end_of_the_time_is_the_end(tmp_path: Path, paced: Any) -> None:
     assert summary.stopped_early(trainer).endswith("--max_time 40s is over")
     last = find_last(tmp_path / "checkpoints")
     assert last is not None and read_checkpoint(last)["global_step"] == trainer.global_step
+
+
+def test_one_step_is_taken_where_measuring_uses_up_the_time(tmp_path: Path, paced: Any) -> None:
+    clock = Clock(0.1)
+
+    def asked() -> float:
+        clock.now += 1.0
+        return clock.now
+
+    clock.monotonic = asked  # type: ignore[method-assign]
+    assert paced(tmp_path, "1s", clock).global_step == 1
+    assert find_last(tmp_path / "checkpoints") is not None
 
 
 def test_measuring_leaves_no_trace(tmp_path: Path) -> None:
