@@ -290,9 +290,13 @@ def _results(results: Any) -> list[str]:
         return ["None were measured."]
     if not isinstance(results, Sequence) or not all(isinstance(row, Mapping) for row in results):
         raise UsageError('card.results: a list of {"metric", "value", "split", "protocol"} is expected')
-    lines = ["| metric | value | split | protocol |", "|---|---|---|---|"]
+    protocols = {str(row.get("protocol", "")) for row in results}
+    once = len(results) > 1 and len(protocols) == 1  # stated below the table, not in each of its rows
+    columns = ["metric", "value", "split", *(() if once else ("protocol",))]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for row in results:
         value = row.get("value")
         shown = "n/a" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
-        lines.append(f"| {row.get('metric', '')} | {shown} | {row.get('split', '')} | {row.get('protocol', '')} |")
-    return lines
+        cells = {name: str(row.get(name, "")) for name in columns} | {"value": shown}
+        lines.append(f"| {' | '.join(cells.values())} |")
+    return [*lines, *(["", f"Protocol: {protocols.pop()}"] if once and protocols != {""} else [])]

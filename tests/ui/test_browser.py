@@ -139,6 +139,23 @@ def test_the_watcher_informs_a_page_that_was_left_from_a_failed_request(chromium
     context.close()
 
 
+def test_a_long_class_name_keeps_its_percentage(watched: Watched, images: list[Path]) -> None:
+    page = watched.page
+    page.set_viewport_size({"width": 360, "height": 800})
+    watched.choose("Six things")
+    watched.upload(images[5])
+    page.locator("#vk-facts").wait_for()
+    labels = page.locator("#vk-classification .vk-labels").first
+    for name in ("n02086240_" * 12, "a name of many words that goes on " * 4):
+        labels.locator(".text, h2").evaluate_all(f"all => all.forEach(each => each.textContent = {json.dumps(name)})")
+        box = labels.bounding_box()
+        for each in labels.locator(".confidence").all():
+            place = each.bounding_box()
+            assert "%" in each.inner_text() and place["width"] > 10
+            assert box["x"] <= place["x"] and place["x"] + place["width"] <= box["x"] + box["width"] <= 360
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
 def test_without_a_browser_continuous_integration_fails(tmp_path: Path) -> None:
     missing = tmp_path / "chromium"
     assert browser.skipped({}, missing) and browser.skipped({"CI": ""}, missing)

@@ -103,6 +103,15 @@ def test_a_bundle_gives_the_same_task(task: Any, tmp_path: Path, half: bool) -> 
         assert size < 0.6 * (save_bundle(task, tmp_path / "full", card={}) / "model.safetensors").stat().st_size
 
 
+def test_a_protocol_of_all_results_is_stated_once(task: Any, tmp_path: Path) -> None:
+    rows = [{"metric": name, "value": None, "split": "test", "protocol": "one crop"} for name in ("top1", "top5")]
+    text = (save_bundle(task, tmp_path / "same", card={"results": rows}) / "README.md").read_text()
+    assert text.count("one crop") == 1 and "| top5 | n/a | test |\n\nProtocol: one crop\n" in text
+    rows[1]["protocol"] = "ten crops"
+    text = (save_bundle(task, tmp_path / "two", card={"results": rows}) / "README.md").read_text()
+    assert "| top1 | n/a | test | one crop |\n| top5 | n/a | test | ten crops |" in text
+
+
 def test_a_bundle_is_not_overwritten_unless_asked(task: Any, tmp_path: Path) -> None:
     save_bundle(task, tmp_path / "b", card={"data": "first"})
     with pytest.raises(UsageError, match="already exists"):
