@@ -7,6 +7,7 @@ afterwards: weights, statistics, running sums and all random states are what the
 from __future__ import annotations
 
 import copy
+import itertools
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,8 +103,9 @@ def to_device(trainer: Trainer, batch: Any) -> Any:
 
 
 def endless(trainer: Trainer, loader: Any) -> Iterator[Any]:
-    """Batches of a loader on the device, again from its first one after its last."""
-    while True:
+    """Batches of a loader on the device, epoch after epoch, as training shuffles and augments them."""
+    for epoch in itertools.count():
+        loader.sampler.set_epoch(epoch)
         for batch in loader:
             yield to_device(trainer, batch)
 
