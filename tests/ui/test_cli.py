@@ -206,7 +206,7 @@ def test_the_pages_of_the_training_verbs_name_options_that_exist() -> None:
                 field = option.name.removeprefix("--model.").split(".")[0]
                 assert field in ClassificationTask.__init__.__annotations__, option
             elif option.name.startswith("--data."):
-                assert option.name in ("--data.batch_size", "--data.num_workers")
+                assert option.name in ("--data.root", "--data.batch_size", "--data.num_workers")
             else:
                 assert option.name in known, option
 

@@ -29,12 +29,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", metavar="SOURCE", help="the folder of a data set, its label file, or a YOLO yaml file"
     )
-    parser.add_argument("--to", required=True, choices=WRITTEN, help="the format to write")
+    parser.add_argument(
+        "--to",
+        required=True,
+        choices=WRITTEN,
+        help="the format to write; maps: one image per image, whose values count its objects",
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="a new or empty folder")
     parser.add_argument("--from", dest="given", choices=READ, help="the format of SOURCE, where it is not clear")
     parser.add_argument("--labels", metavar="PATH", help="the label files, such as 'labels/{split}.json'")
     parser.add_argument("--images", metavar="DIR", help="the folder of the images, such as 'photos/{split}'")
-    skeleton = "which keypoints are meant: a category of a COCO json, or a skeleton"
+    skeleton = "keypoints to read: a category of the COCO json, a shipped skeleton (coco17) or a yaml file"
     parser.add_argument("--skeleton", "--data.skeleton", metavar="NAME", help=skeleton)
     for split in ("val", "test"):
         names = (f"--{split}_fraction", f"--{split}-fraction")
@@ -42,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(*names, type=float, default=0.0, metavar="X", help=what)
     seed = "chooses which images are split off (0)"
     parser.add_argument("--split_seed", "--split-seed", type=int, default=0, metavar="N", help=seed)
-    objects = "objects takes crowd regions as ordinary objects (CVAT marks painted masks so)"
+    objects = "objects makes crowd regions ordinary objects, as CVAT's masks are (default: ignore, they stay crowds)"
     parser.add_argument("--crowds", choices=("ignore", "objects"), default="ignore", help=objects)
 
 

@@ -40,7 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--truth-ending", default="", metavar="TEXT", help="what names of the ground truth end in")
     parser.add_argument("--prediction-ending", default="", metavar="TEXT", help="the same of the predictions")
     parser.add_argument("--max-detections", type=int, metavar="N", help="boxes, masks: per image and class (100)")
-    parser.add_argument("--skeleton", metavar="NAME|FILE", help="keypoints: in place of what the labels name")
+    parser.add_argument(
+        "--skeleton",
+        metavar="NAME|FILE",
+        help="keypoints: skeleton whose sigmas score them (default: that of the labels)",
+    )
     parser.add_argument(
         "--classes", metavar="FILE|N", help="label-maps: file with one name per line, or the number of classes"
     )

@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--half", action="store_true", help="store weights in 16 bit: half the size")
     parser.add_argument("--onnx", action="store_true", help="also write model.onnx, for ONNX Runtime")
     parser.add_argument(
-        "--int8", action="store_true", help="the graph in 8 bit, several times faster on CPUs; needs --calibrate"
+        "--int8",
+        action="store_true",
+        help="also write the ONNX graph in 8 bit, several times faster on CPUs; needs --calibrate",
     )
     parser.add_argument(
         "--calibrate",
@@ -40,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--held-out",
         metavar="DIR",
-        help="images like those the model was trained on, but not among them: lets it mark images unlike these",
+        help="images like the training images, not trained on; what is less like them than these is marked unusual",
     )
     parser.add_argument(
         "--card",

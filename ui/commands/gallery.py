@@ -48,11 +48,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", metavar="ACTION", help=", ".join(ACTIONS))
     parser.add_argument("items", metavar="GALLERY|IMAGE", nargs="+", help="as the action needs, see above")
     parser.add_argument("--model", metavar="MODEL", help="a .ckpt or a bundle folder (the face example model)")
-    parser.add_argument("--finder", metavar="MODEL", help="a detection or keypoint model that finds faces")
+    parser.add_argument(
+        "--finder",
+        metavar="MODEL",
+        help="detection or keypoint model that finds faces (default: scikit-image's cascade)",
+    )
     parser.add_argument("--crop", action="store_true", help="the images are faces already: nothing is searched")
     parser.add_argument("--name", metavar="NAME", help="who, for enrol, remove and verify")
     parser.add_argument("--add", action="store_true", help="enrol: further images of somebody who is there")
-    parser.add_argument("--face", type=int, metavar="N", help="which face of several, the largest being 1")
+    parser.add_argument(
+        "--face",
+        type=int,
+        metavar="N",
+        help="which face of several, the largest being 1 (default: several are refused)",
+    )
     parser.add_argument("--gallery", metavar="DIR", help="verify: compare with NAME in this gallery")
     parser.add_argument("--far", type=float, default=FAR, help="rate at which strangers may pass (%(default)s)")
     parser.add_argument("--threshold", type=float, help="similarity to count as known from, in place of --far")

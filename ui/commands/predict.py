@@ -145,7 +145,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     objects = parser.add_argument_group("for detection and instance segmentation")
     objects.add_argument(
-        "--tile", type=int, metavar="N", help="process images larger than N pixels in overlapping tiles of N pixels"
+        "--tile",
+        type=int,
+        metavar="N",
+        help="process images with a side above N pixels in overlapping tiles of N x N pixels (default: whole images)",
     )
     objects.add_argument(
         "--coco-results", action="store_true", help="also write DIR/coco_results.json in COCO's results format"
@@ -153,7 +156,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     objects.add_argument(
         "--coco-labels",
         metavar="FILE",
-        help="COCO annotation file from which --coco-results takes the ids of images and categories",
+        help="COCO annotation file whose ids --coco-results uses (default: images by their file names, classes from 1)",
     )
 
 

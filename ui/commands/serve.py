@@ -38,7 +38,9 @@ SUMMARY = "open the web demo"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what this verb takes."""
     parser.add_argument(
-        "--models", metavar="DIR", help="folder of your own bundles and checkpoints; sub-folders are searched too"
+        "--models",
+        metavar="DIR",
+        help="folder of your own bundles and checkpoints, with sub-folders (default: the example models alone)",
     )
     parser.add_argument("--gallery", metavar="DIR", help="keep the people who are enrolled on the page in this gallery")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine alone)")

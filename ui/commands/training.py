@@ -25,35 +25,44 @@ class Option(NamedTuple):
     meaning: str
 
 
-_WHAT = (
-    Option("-c", "FILE", "yaml configuration or name of a shipped one (classification); later ones win"),
-    Option("--model", "CLASS", "class of the task, such as ClassificationTask; --model.help CLASS explains it"),
-    Option("--model.backbone", "NAME", "any timm model or classic network; `visionkit models PATTERN` lists them"),
+_CONFIGURATION = Option(
+    "-c", "FILE", "yaml file, or name of a shipped one such as classification; repeatable, later win"
+)
+_MODEL = (
+    Option("--model", "CLASS", "class of the task: ClassificationTask, ...; required unless a file of -c names it"),
+    Option("--model.backbone", "NAME", "network by timm's name (default: resnet18); `visionkit models` lists them"),
     Option("--model.pretrained", "true|false", "start the backbone from its public weights (default: false)"),
-    Option("--model.input.size", "[H,W]", "height and width, in pixels, of the images that the network is given"),
-    Option("--data", "CLASS", "class that reads the data, such as FolderData; --data.help CLASS explains it"),
-    Option("--data.batch_size", "N", "images per step and process"),
+    Option("--model.input.size", "[H,W]", "height and width of the network's input in pixels (default: the task's)"),
+)
+_DATA_OPTIONS = (
+    Option("--data", "CLASS", "class of the data reader: FolderData, ...; required unless a file of -c names it"),
+    Option("--data.root", "DIR", "folder of the data; --data.help CLASS states what has to lie in it"),
+    Option("--data.batch_size", "N", "images per step on each device (default: 32)"),
     Option("--data.num_workers", "N", "processes that read images (default: 0); any number gives the same result"),
 )
 _MACHINE = (
     Option("--trainer.accelerator", "auto|cpu|gpu", "device to compute on (default: auto, a GPU where there is one)"),
-    Option("--trainer.devices", "N", "number of devices to use (default: all that there are; one CPU)"),
-    Option("--trainer.precision", "32-true|bf16-mixed", "number format of training; bf16-mixed takes less memory"),
+    Option("--trainer.devices", "N", "GPUs to use, or processes on the CPU (default: every GPU, or one process)"),
+    Option("--trainer.precision", "32-true|bf16-mixed", "bf16-mixed takes less memory (default: 32-true)"),
 )
 _FIT = (
-    Option("--model.optim.lr", "X", "highest learning rate of the schedule"),
-    Option("--model.optim.freeze", "backbone", "train the head alone and keep the backbone as it is (linear probe)"),
+    Option("--model.optim.lr", "X", "learning rate at its highest (default: 0.001)"),
+    Option("--model.optim.freeze", "backbone", "train the head alone; `none` trains everything (default: none)"),
     Option("--trainer.max_epochs", "N", "number of passes through the training images (default: 30)"),
     Option("--run", "DIR", "folder that everything is written to (default: runs/<task>-<time>)"),
-    Option("--ckpt_path", "last|best|FILE", "continue a stopped run from its last or best checkpoint, or from a file"),
-    Option("--init_from", "MODEL", "begin a new run with the task and the weights of a trained model"),
+    Option("--ckpt_path", "last|best|FILE", "continue a stopped run: its last or best checkpoint in --run, or a .ckpt"),
+    Option("--init_from", "MODEL", "begin with the task and weights of a .ckpt, bundle or public name"),
+    Option("--max_time", "10m|2h", "train for about so long, with as many epochs as fit (default: no limit)"),
+    Option("--find_lr", "", "only plot the loss over the learning rate, suggest one, and exit"),
+    Option("--auto_batch_size", "", "use the largest batch size that fits into memory"),
+    Option("--early_stopping", "N", "stop after N validations without a better metric (default: 0, off)"),
     Option("--ema", "DECAY", "use a moving average of the weights, such as 0.999 (default: 0, off)"),
-    Option("--checkpoint_every", "N", "save a checkpoint every N steps, besides at the end of each epoch"),
+    Option("--checkpoint_every", "N", "also save every N steps (default: 0, only at the end of each epoch)"),
     Option("--seed_everything", "N", "random seed (default: 0); the same seed gives the same run"),
     Option("--print_config", "", "print the complete configuration and exit without training"),
 )
 _MEASURE = (
-    Option("--ckpt_path", "MODEL", "model to measure: a run, .ckpt, bundle or public name; best|last of --run"),
+    Option("--ckpt_path", "MODEL", "model to measure: a run, .ckpt, bundle or public name; required"),
     Option("--results", "FILE", "also write the metrics, their protocol and the tables to this json file"),
 )
 _GENERAL = (
@@ -61,9 +70,9 @@ _GENERAL = (
     Option("--debug", "", "show the Python traceback of an error"),
 )
 OPTIONS = {
-    "fit": (*_WHAT, *_FIT, *_MACHINE, *_GENERAL),
-    "validate": (*_MEASURE, *_WHAT, *_MACHINE, *_GENERAL),
-    "test": (*_MEASURE, *_WHAT, *_MACHINE, *_GENERAL),
+    "fit": (_CONFIGURATION, *_MODEL, *_DATA_OPTIONS, *_FIT, *_MACHINE, *_GENERAL),
+    "validate": (*_MEASURE, _CONFIGURATION, *_DATA_OPTIONS, *_MACHINE, *_GENERAL),
+    "test": (*_MEASURE, _CONFIGURATION, *_DATA_OPTIONS, *_MACHINE, *_GENERAL),
 }
 
 _DATA = "--data FolderData --data.root photos"
