@@ -1,0 +1,41 @@
+"""The losses of several heads, each a mean over the steps in which it had one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tasks.multitask.loss import HeadLog
+
+
+def test_each_head_counts_the_steps_in_which_it_had_a_loss():
+    log = HeadLog()
+    log.add({"a/box": 0, "a/class": 0, "b/l1": 0}, torch.tensor([1.0, 2.0, 5.0]))
+    log.add({"a/box": 0, "a/class": 0}, torch.tensor([3.0, 4.0]))
+    wanted = {"loss": 10.0, "a/loss": 5.0, "a/loss_box": 2.0, "a/loss_class": 3.0, "b/loss": 5.0}
+    assert log.running() == wanted
+    assert {name: float(value) for name, value in log.flush().items()} == wanted
+    assert log.flush() == {} and log.running() == wanted, "the running means are those of the epoch"
+    log.begin_epoch()
+    assert log.running() == {}
+
+
+def test_images_weigh_where_they_are_counted():
+    log = HeadLog()
+    log.add({"a/l1": 0, "b/l1": 0}, torch.tensor([1.0, 1.0]), weights={"a": 3, "b": 1})
+    log.add({"a/l1": 0}, torch.tensor([5.0]), weights={"a": 1})
+    assert float(log.flush()["a/loss"]) == 2.0
+
+
+def test_a_training_step_waits_for_no_other_process(monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 1)
+    monkeypatch.setattr(
+        torch.distributed, "all_gather_object", lambda out, own: asked.append(own) or out.__setitem__(0, own)
+    )
+    log = HeadLog()
+    log.add({"a/l1": 0}, torch.tensor([1.0]))
+    assert float(log.flush()["loss"]) == 1.0 and asked == []
+    log.add({"a/l1": 0}, torch.tensor([2.0]))
+    assert float(log.flush(reduce=True)["loss"]) == 2.0 and len(asked) == 1
