@@ -17,6 +17,7 @@ class BackboneTask(VisionTask):
     Args:
         backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
         pretrained: Start from public weights: of the cache, of an installed package, or downloaded.
+        weights: Start the backbone from this file in place of public weights, see `Backbone`.
         drop_path: Rate of stochastic depth of the backbone, where its family has it.
         **shared: See `VisionTask`.
 
@@ -26,11 +27,20 @@ class BackboneTask(VisionTask):
 
     backbone_arguments: dict[str, Any]
 
-    def __init__(self, backbone: str, *, pretrained: bool = False, drop_path: float = 0.0, **shared: Any) -> None:
+    def __init__(
+        self,
+        backbone: str,
+        *,
+        pretrained: bool = False,
+        weights: str | None = None,
+        drop_path: float = 0.0,
+        **shared: Any,
+    ) -> None:
         spec = InputSpec.of(shared.pop("input", None), self.default_input(backbone, pretrained=pretrained))
         super().__init__(input=spec, **shared)
         self.backbone_arguments = {
             "pretrained": pretrained,
+            "weights": weights,
             "in_chans": spec.channels,
             "image_size": spec.size if spec.resize_mode != "native" else None,
             "drop_path_rate": drop_path,

@@ -23,7 +23,7 @@ from torch import Tensor
 from visionkit.atomic import atomic_folder
 from visionkit.construction import Justified
 from visionkit.errors import CheckpointError, UsageError
-from visionkit.model_facts import FORMAT, MAX_BYTES, WEIGHTS, read_facts, require_file
+from visionkit.model_facts import FORMAT, MAX_BYTES, WEIGHTS, file_hash, read_facts, require_file
 from visionkit.model_files import FACTS, is_bundle
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def save_bundle(
             raise UsageError(f"{target}: already exists and is no bundle; give another folder")
         if not overwrite:
             raise UsageError(f"{target}: a bundle already exists; give another folder or allow overwriting")
-    facts = {
+    facts: dict[str, Any] = {
         "format": FORMAT,
         "task": task.name,
         "inputs": list(task.inputs),
@@ -122,6 +122,7 @@ def save_bundle(
     }
     with atomic_folder(target) as part:
         _save_weights(_tensors(task, half), part / WEIGHTS)
+        facts["weights"]["sha256"] = file_hash(part / WEIGHTS)
         (part / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (part / CARD).write_text(render_card(facts, target.name), encoding="utf-8")
         (part / WEIGHTS).chmod((part / FACTS).stat().st_mode)  # safetensors lets its owner alone read what it writes

@@ -23,8 +23,9 @@ from visionkit.bundle import Bundle, justified, read_bundle, read_weights, save_
 from visionkit.checkpoint_files import AtomicCheckpointIO, first_line, header_of, open_checkpoint, read_checkpoint
 from visionkit.construction import Budget, Justified, WithoutInit
 from visionkit.errors import CheckpointError, EnvironmentFault, UsageError, suggest
+from visionkit.hub import local
 from visionkit.model_facts import shown
-from visionkit.model_files import public_name
+from visionkit.model_files import HUB, public_name
 from visionkit.out_of_distribution import FeatureStatistics, read_statistics
 from visionkit.registry import task_class, task_names
 
@@ -179,7 +180,7 @@ def _refuse_other_files(config: Mapping[str, Any]) -> None:
     """A stored model is whole: no argument of it may name another file of this machine, however deep it stands."""
     skeleton = config.get("skeleton")
     named = skeleton if isinstance(skeleton, str) and skeleton.endswith((".yaml", ".yml")) else None
-    for key in ("init_from", "checkpoint_path"):
+    for key in ("init_from", "weights"):
         named = named or config.get(key)
     if named is not None:
         raise CheckpointError(f"it names another file ({shown(named)}), which is not opened")
@@ -194,7 +195,8 @@ def load_task(path: str | Path, map_location: str | torch.device = "cpu") -> Vis
     """Builds the task that a checkpoint, a bundle or a public name holds, with its weights, in evaluation mode.
 
     Args:
-        path: A `.ckpt` file, a bundle folder or a public name such as `timm:resnet50`. Only the last may download.
+        path: A `.ckpt` file, a bundle folder or a public name such as `timm:resnet50` or `hf-hub:user/name`. Only the
+            last may download.
         map_location: Device of the task.
 
     Raises:
@@ -207,7 +209,7 @@ def load_task(path: str | Path, map_location: str | torch.device = "cpu") -> Vis
         >>> task.classes
         ('daisy', 'tulip')
     """
-    public = public_name(path)
+    public = public_name(path := local(path))
     task = _from_public(*public) if public else read_model(path).build()
     return task.eval().to(map_location)
 
@@ -218,7 +220,7 @@ def read_model(path: str | Path) -> StoredModel:
     Raises:
         CheckpointError, UsageError, EnvironmentFault: As `load_task`.
     """
-    public = public_name(path)
+    public = public_name(path := local(path))
     if public:
         task = _from_public(*public)
         return StoredModel(str(path), task.name, task.config, task.state_dict)
@@ -261,7 +263,7 @@ def _some(names: list[str]) -> str:
 def _from_public(scheme: str, name: str) -> VisionTask:
     """Asks the installed tasks that know the scheme, in order of name, until one has the model."""
     refusals: list[UsageError] = []
-    known: set[str] = set()
+    known: set[str] = {HUB}
     for task in map(task_class, task_names()):
         known.update(task.public_schemes)
         if scheme in task.public_schemes:

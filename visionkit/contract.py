@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -210,11 +209,9 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
 
     def resolved(self) -> dict[str, Any]:
         """Arguments that the constructor worked out (input, classes, ...), stored in place of what was given."""
-        own = inspect.signature(type(self).__init__).parameters.values()
-        found = {"input": self.input, "classes": self.classes, "optim": self.optim}
-        if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in own):
-            return found
-        return {each.name: found[each.name] for each in own if each.name in found}
+        # What a checkpoint holds does not depend on where its weights began.
+        found = {"input": self.input, "classes": self.classes, "optim": self.optim, "weights": None}
+        return {name: found[name] for name in complete(type(self)).parameters if name in found}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:

@@ -27,7 +27,7 @@ ADJUSTABLE = frozenset(
         ),
         *("input.size", "input.resize_mode", "input.crop_fraction", "input.interpolation", "input.divisor"),
         *("optim", "losses", "loss_options", "class_weights", "class_balance", "label_smoothing"),
-        *("compile_network", "channels_last", "pretrained"),
+        *("compile_network", "channels_last", "pretrained", "weights"),
     )
 )
 """Arguments of tasks and architectures that state how a model is measured or trained, not what it is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import stat
@@ -41,6 +42,12 @@ def require_file(path: Path) -> int:
     if not stat.S_ISREG(found.st_mode):
         raise CheckpointError(f"{path}: not an ordinary file (a folder, pipe or device); give the model's own file")
     return found.st_size
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

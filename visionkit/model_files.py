@@ -13,7 +13,10 @@ FACTS = "model.json"
 CHECKPOINTS = "checkpoints"
 """The folder of a run that holds its checkpoints."""
 
-_PUBLIC = re.compile(r"^([a-z][a-z0-9_]+):(?![\\/])(.+)$")  # two letters at least: C:\ is a drive
+HUB = "hf-hub"
+"""Scheme of the models in a repository of the Hugging Face hub: `hf-hub:user/name`."""
+
+_PUBLIC = re.compile(r"^([a-z][a-z0-9_-]+):(?![\\/])(.+)$")  # two letters at least: C:\ is a drive
 _ZIP = b"PK\x03\x04"
 
 

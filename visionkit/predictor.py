@@ -18,6 +18,7 @@ from visionkit.construction import WithoutInit
 from visionkit.engines import GRAPHS, Engine, EngineName, TorchEngine, check_engine, find_device, graph_engine
 from visionkit.errors import CheckpointError, DataError, UsageError, suggest
 from visionkit.forward_pass import decoded_outputs, novelty_of
+from visionkit.hub import local
 from visionkit.images import ImageLike, ImageSource
 from visionkit.inputs import Clip, Given, batch_of_one, check_names, last_frame
 from visionkit.loading import collate
@@ -345,8 +346,8 @@ def load(
     """Opens a model to predict with.
 
     Args:
-        path: A `.ckpt`, a bundle folder, or a public name such as `timm:resnet50`. The engines that run an exported
-            graph need a bundle that has one.
+        path: A `.ckpt`, a bundle folder, or a public name such as `timm:resnet50` or `hf-hub:user/name`. The engines
+            that run an exported graph need a bundle that has one.
         device: "cpu", "cuda", "cuda:1"; exported graphs run on the CPU.
         engine: "torch"; "onnx" or "onnx-int8" by ONNX Runtime; "openvino" in bfloat16 (an optional extra).
         threads: For the exported graphs; as many as torch uses by default.
@@ -360,6 +361,7 @@ def load(
         >>> load("model.ckpt")("photo.jpg").to_json()
     """
     check_engine(engine)
+    path = local(path)
     if engine == "torch":
         from visionkit.checkpoint import load_task
 

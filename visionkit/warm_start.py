@@ -6,7 +6,7 @@ import logging
 
 from torch import Tensor
 
-from visionkit.backbones.build import resampled
+from visionkit.backbones.own_weights import resampled
 from visionkit.checkpoint import read_model
 from visionkit.errors import UsageError
 from visionkit.task import VisionTask

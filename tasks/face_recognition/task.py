@@ -113,7 +113,7 @@ class FaceRecognitionTask(BackboneTask):
     def _backbone(self, name: str, head: str) -> Backbone:
         if head != "gdc":
             return Backbone(name, **self.backbone_arguments)
-        bare = Backbone(name, **{**self.backbone_arguments, "pretrained": False})
+        bare = Backbone(name, **{**self.backbone_arguments, "pretrained": False, "weights": None})
         strides = (declared_maps(bare.model)[-1][1],)
         return Backbone(name, strides=strides, use_final=False, **self.backbone_arguments)
 

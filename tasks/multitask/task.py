@@ -146,9 +146,9 @@ class MultiTask(BackboneTask):
         heads = {
             name: replace(each, arguments={k: v for k, v in self.tasks[name].config.items() if k in known})
             for name, each in self.head_settings.items()
-            for known in [{*each.arguments, *self.tasks[name].resolved()} - {"input", "optim"}]
+            for known in [{*each.arguments, *self.tasks[name].resolved()} - {"input", "optim", "weights"}]
         }
-        return {"input": self.input, "optim": self.optim, "heads": heads, "vocabulary": None}
+        return {"input": self.input, "optim": self.optim, "heads": heads, "vocabulary": None, "weights": None}
 
     # ------------------------------------------------------------------ learning
 

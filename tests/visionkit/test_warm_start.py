@@ -78,5 +78,5 @@ def test_positions_are_resampled_to_another_size(tmp_path):
     assert float(taken.std()) == pytest.approx(float(given[key].std()), rel=0.3)
     weights = {k.removeprefix("network.backbone.model."): v for k, v in given.items()}
     torch.save(weights, tmp_path / "weights.pt")
-    body = Backbone("test_vit", image_size=(96, 96), checkpoint_path=tmp_path / "weights.pt")
+    body = Backbone("test_vit", image_size=(96, 96), weights=tmp_path / "weights.pt")
     assert torch.equal(body.model.state_dict()["pos_embed"], taken)

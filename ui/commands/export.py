@@ -1,16 +1,20 @@
 """Exports a model as a bundle to hand out: weights that cannot run code, its facts, a model card, and a graph.
 
 MODEL is a .ckpt, a bundle folder or a public name (timm:resnet50). What is exported predicts as the checkpoint does;
-the graph of --onnx is kept only if its predictions on images match.
+the graph of --onnx is kept only if its predictions on images match. With --push the bundle is also published on the
+Hugging Face hub (HF_ENDPOINT; log in with `hf auth login` or HF_TOKEN), from where hf-hub:user/name takes it.
 
   visionkit export runs/flowers/checkpoints/last.ckpt --out models/flowers --half
   visionkit export models/flowers --out models/flowers-int8 --onnx --int8 --calibrate photos
+  visionkit export runs/flowers/checkpoints/last.ckpt --push user/flowers
 """
 
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ui.named_inputs import inputs_in
@@ -25,7 +29,11 @@ SUMMARY = "write a bundle to hand out: safetensors, model card, ONNX"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what this verb takes."""
     parser.add_argument("model", metavar="MODEL", help="a .ckpt, a bundle folder or a public name (timm:resnet50)")
-    parser.add_argument("--out", metavar="DIR", required=True, help="where the bundle shall be")
+    parser.add_argument("--out", metavar="DIR", help="where the bundle shall be; with --push it may be left out")
+    parser.add_argument(
+        "--push", metavar="USER/NAME", help="publish the bundle in this repository of the Hugging Face hub"
+    )
+    parser.add_argument("--private", action="store_true", help="a repository that --push makes is private")
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is there")
     parser.add_argument("--half", action="store_true", help="store weights in 16 bit: half the size")
     parser.add_argument("--onnx", action="store_true", help="also write model.onnx, for ONNX Runtime")
@@ -53,6 +61,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports and reports the result."""
+    if not args.push and not args.out:
+        raise UsageError("--out DIR states where the bundle shall be; --push USER/NAME publishes it")
+    if args.private and not args.push:
+        raise UsageError("--private: is for --push alone")
+    repository = None
+    if args.push:
+        from visionkit.hub import Repository, check_reachable
+
+        repository = Repository.of(args.push.removeprefix("hf-hub:"))
+        check_reachable(f"--push {args.push}")  # before minutes of export
+    with TemporaryDirectory() if args.out is None else nullcontext(args.out) as out:
+        folder = _export(args, Path(out) / "bundle" if args.out is None else Path(out))
+        if repository is not None:
+            from visionkit.hub_publish import publish
+
+            print(f"{publish(folder, repository, args.private)}  (visionkit predict {repository} IMAGES)")
+    return 0
+
+
+def _export(args: argparse.Namespace, out: Path) -> Path:
     if args.int8 and not args.calibrate:
         raise UsageError("--int8: name a folder of images like those to come with --calibrate DIR")
     if args.calibrate and not args.int8:
@@ -78,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
             task.statistics = statistics_from(task, inputs_in(task, args.held_out), progress)
         folder = export_bundle(
             task,
-            args.out,
+            out,
             card=card,
             half=args.half,
             onnx=args.onnx,
@@ -90,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     for path in sorted(folder.iterdir()):
         size = path.stat().st_size
         print(f"{path}  {size / 1e6:,.2f} MB" if size >= 1e5 else f"{path}  {size / 1e3:,.1f} kB")
-    return 0
+    return folder
 
 
 def read_card(path: Path) -> dict[str, Any]:

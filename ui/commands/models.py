@@ -2,25 +2,27 @@
 
 Without PATTERN it states where models come from and how many there are. PATTERN is text to look for or has wildcards
 (resnet*); every name listed under backbones can be trained on (--model.backbone NAME), and those with public weights
-for ImageNet can be used as they are (timm:NAME).
+for ImageNet can be used as they are (timm:NAME). A backbone's line has its parameters, the size of its input, the
+license of its weights and whether they are at hand: in the cache, or installed with a package. hf-hub:USER lists models
+of visionkit that somebody has published.
 
   visionkit models
   visionkit models convnext
   visionkit models 'vit_*_patch16_*' --weights
+  visionkit models hf-hub:user
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ui.known_models import Known, known
 from visionkit.errors import UsageError, suggest
+from visionkit.model_files import HUB
 
 if TYPE_CHECKING:
     from ui.model_registry import ModelEntry
@@ -47,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the lists."""
+    if args.pattern is not None and args.pattern.startswith(f"{HUB}:"):
+        return _published(args.pattern.removeprefix(f"{HUB}:"))
     from ui.model_registry import find_example_models, find_models
 
     folders = [Path(folder) for folder in args.models or [f for f in ("runs", "models") if Path(f).is_dir()]]
@@ -74,17 +78,9 @@ def run(args: argparse.Namespace) -> int:
     _list("example models", map(_described, example_models))
     _list("your own", map(_described, own))
     if args.weights or not networks:
-        _list("public weights", weights, most)
+        _list("public weights", (there.weights_line(name) for name in weights), most)
     else:
-        sets = {name: len(there.backbones[name]) for name in networks}
-        _list(
-            "backbones",
-            (
-                f"{name}  {f'{n} public weights' if n > 1 else 'public weights' if n else ''}".rstrip()
-                for name, n in sets.items()
-            ),
-            most,
-        )
+        _list("backbones", map(there.backbone_line, networks), most)
     return 0
 
 
@@ -93,65 +89,6 @@ def matches(name: str, pattern: str) -> bool:
     if not any(character in pattern for character in "*?["):
         pattern = f"*{pattern}*"
     return fnmatch(name.lower(), pattern.lower())
-
-
-@dataclass(frozen=True)
-class Known:
-    """What the installed packages offer.
-
-    Attributes:
-        backbones: Each name with the tags of its public weights.
-        schemes: Each source of public models (`timm`) with the tasks that take from it.
-    """
-
-    backbones: dict[str, list[str]]
-    schemes: dict[str, list[str]]
-
-
-def known() -> Known:
-    """Backbones and public names.
-
-    To ask for them takes seconds (timm and the tasks import torch), so the response is kept in the user's cache folder,
-    one file for each combination of versions.
-    """
-    from importlib.metadata import version
-
-    import visionkit
-    from visionkit.registry import task_names
-
-    classic = Path(str(visionkit.__file__)).parent / "backbones" / "classic"
-    changed = max((int(path.stat().st_mtime) for path in classic.glob("*.py")), default=0)
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    parts = (version("visionkit"), version("timm"), f"{changed:x}", "-".join(task_names()))
-    kept = home / "visionkit" / f"models-{'_'.join(parts)[:200]}.json"
-    try:
-        return Known(**json.loads(kept.read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        pass  # not kept yet, or spoiled: made again below
-    prediction = _ask()
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(asdict(prediction)), "utf-8")
-        part.replace(kept)
-    except OSError:
-        pass  # a cache that cannot be written costs seconds, nothing else
-    return prediction
-
-
-def _ask() -> Known:
-    from visionkit.backbones import backbone_names
-    from visionkit.registry import task_class, task_names
-
-    backbones: dict[str, list[str]] = {name: [] for name in backbone_names()}
-    for name in backbone_names(tags=True):
-        architecture, _, tag = name.partition(".")
-        backbones.setdefault(architecture, []).append(tag)
-    schemes: dict[str, list[str]] = {}
-    for task in task_names():
-        for scheme in task_class(task).public_schemes:
-            schemes.setdefault(scheme, []).append(task)
-    return Known(backbones, schemes)
 
 
 def _described(entry: ModelEntry) -> str:
@@ -174,6 +111,31 @@ def _overview(
     print("public names:")
     for scheme, tasks in there.schemes.items():
         print(f"  {scheme}:NAME  {', '.join(tasks)}, as it is: visionkit predict {scheme}:NAME photo.jpg")
+
+
+def _published(name: str) -> int:
+    """Lists the models that somebody has published on the hub, or the facts of one."""
+    from visionkit.hub import LIBRARY, Repository, asked, check_reachable
+
+    if "/" not in name:
+        what = f"{HUB}:{name}"
+        check_reachable(what)
+        found = asked(what, lambda api: list(api.list_models(author=name or None, filter=LIBRARY, limit=SHOWN)))
+        if not found:
+            raise UsageError(f"{what}: has published no model of {LIBRARY}")
+        _list("published", (f"{HUB}:{each.id}  {each.pipeline_tag or ''}".rstrip() for each in found))
+        return 0
+    repository = Repository.of(name)
+    check_reachable(str(repository))
+    info = asked(repository, lambda api: api.model_info(repository.id, revision=repository.revision, timeout=10))
+    facts = {"task": info.pipeline_tag, "library": info.library_name, "commit": info.sha, "tags": info.tags}
+    facts |= {"files": sorted(each.rfilename for each in info.siblings or ())}
+    print(repository)
+    for key, value in facts.items():
+        if value:
+            print(f"  {key}: {', '.join(value) if isinstance(value, list) else value}")
+    print(f"  visionkit predict {repository} IMAGES")
+    return 0
 
 
 def _list(title: str, rows: Iterable[str], most: int | None = None) -> None:

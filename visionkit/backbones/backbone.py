@@ -10,8 +10,9 @@ import torch
 from timm.layers.classifier import ClassifierHead
 from torch import Tensor, nn
 
-from visionkit.backbones.build import build_model, declared_maps, load_weights, lost_with_classifier, possible_strides
+from visionkit.backbones.build import build_model, declared_maps, lost_with_classifier, possible_strides
 from visionkit.backbones.facts import backbone_facts, channel_statistics
+from visionkit.backbones.own_weights import load_weights
 from visionkit.backbones.simple_pyramid import SimplePyramid
 from visionkit.backbones.sizes import check_image_size
 from visionkit.backbones.weights import find_weights
@@ -69,8 +70,8 @@ class Backbone(nn.Module):
         image_size: Height and width of the images that it will see; networks that are built for one size are built for
             it. Checked by a pass without weights.
         drop_path_rate: Stochastic depth of networks that have it.
-        checkpoint_path: Weights of the same network from a local file, safetensors or torch; loaded last. Weights of a
-            task's backbone are found by their prefix.
+        weights: Weights of the same network from a local file, safetensors or torch, or from a bundle, in place of
+            public ones. Those of a larger model's backbone are found by their prefix.
         num_classes: Outputs of the classifier, for `take_classifier`: 0 has none, None that of the public weights.
         use_final: Give `final`. Without it, what the pyramid does not need is cut off the network.
         taps: In place of a pyramid and of final features, so many maps evenly over the depth of a network whose maps
@@ -91,7 +92,7 @@ class Backbone(nn.Module):
         UsageError: Unknown name (the nearest is offered), a stride that the network does not have (its own are
             listed), an argument that it refuses.
         EnvironmentFault: Public weights are asked for, are not in the cache and cannot be downloaded.
-        CheckpointError: `checkpoint_path` does not hold weights of this network.
+        CheckpointError: `weights` does not hold weights of this network.
     """
 
     channels: dict[int, int]
@@ -106,12 +107,13 @@ class Backbone(nn.Module):
         output_stride: int | None = None,
         image_size: tuple[int, int] | None = None,
         drop_path_rate: float = 0.0,
-        checkpoint_path: str | os.PathLike[str] | None = None,
+        weights: str | os.PathLike[str] | None = None,
         num_classes: int | None = 0,
         use_final: bool = True,
         taps: int = 0,
     ) -> None:
         super().__init__()
+        pretrained = pretrained and weights is None
         facts = backbone_facts(name, pretrained)
         if in_chans < 1:
             raise UsageError(f"in_chans {in_chans}: at least 1 is needed")
@@ -140,8 +142,10 @@ class Backbone(nn.Module):
         self.crop_fraction = facts.crop_fraction
         self.model = build_model(name, arguments, find_weights(name) if pretrained else None)
         self.default_input_size = image_size if image_size is not None else facts.input_size
-        if checkpoint_path is not None:
-            load_weights(self.model, checkpoint_path)
+        if weights is not None:
+            statistics = load_weights(self.model, weights, name, lost_with_classifier(self.model))
+            if statistics is not None:
+                self.mean, self.std = (channel_statistics(values, in_chans) for values in statistics)
         declared = declared_maps(self.model)
         if output_stride is not None and max(stride for _, stride in declared) > output_stride:
             raise UsageError(f"backbone {name!r}: does not obey output_stride {output_stride}{possible_strides(name)}")

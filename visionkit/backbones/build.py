@@ -1,26 +1,20 @@
-"""Building a timm model from a name and a file, with refusals stated in one line."""
+"""Building a timm model from a name and its public weights, with refusals stated in one line."""
 
 from __future__ import annotations
 
 import copy
 import functools
 import itertools
-import logging
-import os
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import timm
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from visionkit.backbones.facts import pretrained_cfg
 from visionkit.backbones.sources import WeightSource
 from visionkit.errors import CheckpointError, UsageError
-
-log = logging.getLogger(__name__)
 
 
 def lost_with_classifier(model: nn.Module) -> set[str]:
@@ -30,68 +24,6 @@ def lost_with_classifier(model: nn.Module) -> set[str]:
     shell = copy.deepcopy(model, cast(Any, memo))
     cast(Any, shell).reset_classifier(0)
     return {name for name, _ in model.named_parameters()} - {name for name, _ in shell.named_parameters()}
-
-
-def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Loads a local file into a bare network; a classifier of another size is left out.
-
-    Args:
-        model: A timm model.
-        path: safetensors, or what `torch.load(weights_only=True)` takes; a task's checkpoint gives its backbone.
-
-    Raises:
-        CheckpointError: The file is missing, is no weights file, or its weights are another network's.
-    """
-    from timm.models import load_state_dict
-
-    try:
-        state = load_state_dict(str(path), weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"checkpoint_path {path}: no such file") from error
-    except Exception as error:  # torch and safetensors raise errors of many types
-        raise CheckpointError(
-            f"checkpoint_path {path}: not a file of weights ({str(error).splitlines()[0]})"
-        ) from error
-    for prefix in ("network.backbone.model.", "backbone.model.", "model."):
-        inner = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-        if inner:
-            state = inner
-            break
-    state = {**state, **resampled(model, state)}
-    own = model.state_dict()
-    classifier = lost_with_classifier(model)
-    wrong = [key for key in own if key not in classifier and (key not in state or state[key].shape != own[key].shape)]
-    if wrong:
-        kind = "shape" if wrong[0] in state else "absence"
-        raise CheckpointError(
-            f"checkpoint_path {path}: {len(wrong)} of {len(own)} weights of {type(model).__name__} do not fit it "
-            f"(first: {kind} of {wrong[0]!r})"
-        )
-    fitting = {key: state[key] for key in own if key in state and state[key].shape == own[key].shape}
-    model.load_state_dict(fitting, strict=False)
-
-
-def resampled(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights whose shape follows the input size, made to fit another size: positions of tokens, biases of windows.
-
-    Args:
-        model: A timm model, built for its size.
-        state: Weights of the same network at any size, by the model's own names.
-
-    Returns:
-        Those that did not fit and do now, resampled as timm does for public weights.
-    """
-    own = model.state_dict()
-    other = {name for name, value in own.items() if name in state and state[name].shape != value.shape}
-    convert = getattr(sys.modules.get(type(model).__module__), "checkpoint_filter_fn", None)
-    if not other or convert is None:
-        return {}
-    try:
-        converted = convert({name: value.clone() for name, value in state.items()}, model)
-    except Exception as error:  # made for files of many authors, and may fail at what it does not know
-        log.warning("weights for another input size cannot be resampled: %s", error)
-        return {}
-    return {name: converted[name] for name in other if name in converted and converted[name].shape == own[name].shape}
 
 
 def declared_maps(model: nn.Module) -> list[tuple[int, int]]:

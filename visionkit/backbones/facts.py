@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import timm
@@ -101,6 +103,11 @@ def backbone_names(pattern: str = "*", *, tags: bool = False) -> list[str]:
     if not any(character in pattern for character in "*?["):
         pattern = f"*{pattern}*"
     return list(list_pretrained(pattern) if tags else list_models(pattern))
+
+
+def parameter_counts() -> dict[str, int]:
+    """Parameters of the networks that `benchmarks/count_parameters.py` has counted, with their public classes."""
+    return dict(json.loads((Path(__file__).parent / "parameters.json").read_text("utf-8")))
 
 
 def pretrained_cfg(name: str) -> Any:

@@ -6,7 +6,6 @@ is found and never imported, so none of its code runs.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from visionkit.errors import CheckpointError
+from visionkit.model_facts import file_hash
 
 if TYPE_CHECKING:
     from visionkit.backbones.facts import BackboneFacts
@@ -138,8 +138,7 @@ class WeightSource:
         path = self.path()
         if path is None:
             raise CheckpointError(f"{self}: {self.file} is missing; install the package again")
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = file_hash(path)
         if found != self.sha256:
             raise CheckpointError(
                 f"{self}: {path} has changed (SHA-256 {found[:12]} instead of {self.sha256[:12]}); install the "

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +12,7 @@ from visionkit.backbones.cache import HUB_FILES, cached_weights, torch_file, tor
 from visionkit.backbones.facts import pretrained_cfg, source_in_place
 from visionkit.backbones.sources import WeightSource
 from visionkit.errors import EnvironmentFault, UsageError
-
-PROBE_SECONDS = 1.5
-"""How long the server of the weights may take to give its first response."""
+from visionkit.reachable import probe
 
 
 def find_weights(name: str) -> Path | WeightSource:
@@ -54,7 +49,7 @@ def _from_hub(name: str, hub_id: str, filename: str | None) -> Path:
     fault = _fault(name, files[0], f"{constants.ENDPOINT}/{repository}", constants.HF_HUB_CACHE)
     if constants.HF_HUB_OFFLINE:
         raise EnvironmentFault(f"{fault} (HF_HUB_OFFLINE is set)")
-    _probe(constants.ENDPOINT, fault)
+    _check_reachable(constants.ENDPOINT, fault)
     for file in files:
         try:
             return Path(hf_hub_download(repository, file, revision=revision or None, etag_timeout=5))
@@ -88,7 +83,7 @@ def download(address: str, filename: str, fault: Callable[[str], str]) -> Path:
     message = fault(str(folder))
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         raise EnvironmentFault(f"{message} (HF_HUB_OFFLINE is set)")
-    _probe(address, message)
+    _check_reachable(address, message)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(address, str(target), progress=False)
@@ -105,26 +100,9 @@ def _fault(name: str, file: str, address: str, cache: str) -> str:
     )
 
 
-def _probe(address: str, fault: str) -> None:
-    """Asks the server for any response; in a thread, because neither name resolution nor a proxy obeys a time limit."""
-    reason = [f"no response within {PROBE_SECONDS:g} s"]
-
-    def ask() -> None:
-        request = urllib.request.Request(address, method="HEAD")
-        try:
-            urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
-        except urllib.error.HTTPError:
-            pass  # a response, whatever it contains
-        except (OSError, ValueError) as error:
-            reason[0] = _first_line(error)
-            return
-        reason[0] = ""
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(PROBE_SECONDS)
-    if reason[0]:
-        raise EnvironmentFault(f"{fault} ({reason[0]})")
+def _check_reachable(address: str, fault: str) -> None:
+    if (why := probe(address)) is not None:
+        raise EnvironmentFault(f"{fault} ({why})")
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,8 +5,8 @@ wandb itself is imported here alone, when a run begins.
 
 from visionkit.loggers.content import LoggedImage, Rows, readable_config
 from visionkit.loggers.continuing import CHECKPOINT_KEY, continue_from, trackers
-from visionkit.loggers.server import probe
 from visionkit.loggers.tracker import WandbTracker
+from visionkit.reachable import probe
 
 __all__ = [
     "CHECKPOINT_KEY",

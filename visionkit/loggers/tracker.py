@@ -23,9 +23,9 @@ from visionkit.errors import EnvironmentFault, Terminated
 from visionkit.loggers.artifacts import log_checkpoints
 from visionkit.loggers.content import LoggedImage, Rows, readable_config, square
 from visionkit.loggers.overlays import overlaid
-from visionkit.loggers.server import probe
 from visionkit.loggers.state import exit_code, read_state, staging, write_state
 from visionkit.plain_values import plain
+from visionkit.reachable import probe
 from visionkit.runs import make_folder
 from visionkit.task import VisionTask
 

@@ -198,7 +198,7 @@ def test_weights_from_a_file_and_from_a_tasks_checkpoint(tmp_path: Path) -> None
     torch.save(donor.model.state_dict(), plain)
     torch.save({"state_dict": {f"network.backbone.{k}": v for k, v in donor.state_dict().items()}}, task)
     for path in (plain, task):
-        receiver = Backbone("test_resnet", num_classes=3, checkpoint_path=path)
+        receiver = Backbone("test_resnet", num_classes=3, weights=path)
         assert torch.equal(receiver.model.layer3[0].conv1.weight, donor.model.layer3[0].conv1.weight)
         assert receiver.model.fc.out_features == 3
 
@@ -207,12 +207,12 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     torch.save(Backbone("test_convnext").model.state_dict(), path)
     with pytest.raises(CheckpointError, match="do not fit"):
-        Backbone("test_resnet", checkpoint_path=path)
+        Backbone("test_resnet", weights=path)
     path.write_text("no weights")
     with pytest.raises(CheckpointError, match="not a file of weights"):
-        Backbone("test_resnet", checkpoint_path=path)
+        Backbone("test_resnet", weights=path)
     with pytest.raises(CheckpointError, match="no such file"):
-        Backbone("test_resnet", checkpoint_path=tmp_path / "absent.pt")
+        Backbone("test_resnet", weights=tmp_path / "absent.pt")
 
 
 def test_a_backbone_survives_pickling_and_reloading(tmp_path: Path) -> None:

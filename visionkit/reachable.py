@@ -1,4 +1,4 @@
-"""Whether a tracking server is there."""
+"""Whether a server is there: asked once, briefly, since the libraries underneath retry for most of a minute."""
 
 from __future__ import annotations
 
