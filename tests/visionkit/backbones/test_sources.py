@@ -13,7 +13,9 @@ import pytest
 import timm
 import torch
 from huggingface_hub import constants
+from PIL import Image
 from safetensors.torch import save_file
+from timm.data import create_transform
 
 from tasks.classification import ClassificationTask
 from tests.own_package import look_again, own_packages
@@ -21,6 +23,8 @@ from visionkit.backbones import Backbone, backbone_facts
 from visionkit.backbones.sources import find_source, weight_sources
 from visionkit.checkpoint import load_task, save_checkpoint
 from visionkit.errors import CheckpointError, EnvironmentFault
+from visionkit.export import example_photos
+from visionkit.predictor import load
 from visionkit.registry import task_class, task_names
 
 MEAN, STD = (0.3, 0.4, 0.5), (0.2, 0.25, 0.3)
@@ -204,3 +208,23 @@ def test_every_task_starts_from_the_embedded_backbone(name: str) -> None:
     assert source is not None
     assert torch.equal(task.network.backbone.model.conv_stem.weight, source.state_dict()["conv_stem.weight"])
     assert task.normalize.mean == pytest.approx((127 / 255,) * 3, abs=1e-6)
+
+
+def test_the_embedded_classifier_gives_what_timms_own_transform_gives() -> None:
+    """Exactly on equal pixels; Pillow rounds a resize otherwise than torch does, by 1 of 255 in some pixels."""
+    source = find_source("tf_efficientnet_lite0")
+    assert source is not None
+    network = timm.create_model("tf_efficientnet_lite0").eval()
+    network.load_state_dict(source.state_dict())
+    transform = create_transform((3, 224, 224), interpolation="bicubic", mean=source.mean, std=source.std)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (source.mean, source.std))
+    predictor = load("timm:tf_efficientnet_lite0")
+    for photo in example_photos()[:4]:
+        found = torch.tensor(predictor(photo).probabilities)
+        pixels = torch.as_tensor(predictor.prepare(photo)["inputs"]["image"]).reshape(3, 224, 224)
+        with Image.open(photo) as image, torch.no_grad():
+            published = network(transform(image.convert("RGB"))[None]).softmax(1)[0]
+            equal = network(((pixels.float() / 255 - mean) / std)[None]).softmax(1)[0]
+        torch.testing.assert_close(found, equal, atol=1e-4, rtol=0)
+        torch.testing.assert_close(found, published, atol=5e-3, rtol=0)
+        assert found.argmax() == published.argmax()
