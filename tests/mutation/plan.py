@@ -33,7 +33,7 @@ PLAN: dict[str, tuple[str, ...]] = {
     "tasks/face_recognition/metrics.py": (f"{_T}/test_face_metrics.py", f"{_T}/test_face_recognition.py"),
     "tasks/instance_segmentation/loss.py": (f"{_T}/test_instance_segmentation.py",),
     "tasks/multitask/loss.py": (f"{_T}/test_multitask_log.py", f"{_T}/test_multitask.py"),
-    "tasks/multitask/metrics.py": (f"{_T}/test_multitask.py",),
+    "tasks/multitask/metrics.py": (f"{_T}/test_multitask_log.py", f"{_T}/test_multitask.py"),
     "tasks/pose/loss.py": (
         f"{_T}/test_pose.py",
         f"{_V}/families/keypoints/test_heatmaps.py",

@@ -1,11 +1,15 @@
-"""The losses of several heads, each a mean over the steps in which it had one."""
+"""What several heads have learned in numbers: losses, each a mean over its own steps, and one score of all."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from torchmetrics import MeanMetric, MetricCollection
 
 from tasks.multitask.loss import HeadLog
+from tasks.multitask.metrics import JointMetrics
 
 
 def test_each_head_counts_the_steps_in_which_it_had_a_loss():
@@ -39,3 +43,19 @@ def test_a_training_step_waits_for_no_other_process(monkeypatch: pytest.MonkeyPa
     assert float(log.flush()["loss"]) == 1.0 and asked == []
     log.add({"a/l1": 0}, torch.tensor([2.0]))
     assert float(log.flush(reduce=True)["loss"]) == 2.0 and len(asked) == 1
+
+
+def test_the_score_is_a_mean_in_which_more_is_better():
+    heads = {
+        "a": SimpleNamespace(metrics=MetricCollection({"top1": MeanMetric()}), monitor=("val/top1", "max")),
+        "b": SimpleNamespace(metrics=MetricCollection({"abs_rel": MeanMetric()}), monitor=("val/abs_rel", "min")),
+    }
+    metrics = JointMetrics(heads)
+    for name, value in (("a", 0.5), ("b", 3.0)):
+        heads[name].metrics.update(torch.tensor(value))
+        metrics.seen(name)
+    assert {name: float(value) for name, value in metrics.compute().items()} == {
+        "a/top1": 0.5, "b/abs_rel": 3.0, "score": (0.5 + 1 / 4) / 2,
+    }  # fmt: skip
+    metrics.reset()
+    assert metrics.compute() == {} and not heads["a"].metrics["top1"].update_called, "the heads begin again too"
