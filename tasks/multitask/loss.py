@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.multitask.balancing import project_conflicts
+from visionkit.term_log import TermLog
 
 
 def fair_fractions(counts: Mapping[str, int], device: torch.device) -> dict[str, Tensor] | None:
@@ -66,15 +67,15 @@ def with_pcgrad(losses: Sequence[Tensor], shared: Sequence[nn.Parameter], step: 
     return total + (correction - correction.detach())
 
 
-class HeadLog:
+class HeadLog(TermLog):
     """Sums the losses of every head on the device, each over the steps in which it had one.
 
-    Terms are named `<head>/<term>`. It has the face of `visionkit.term_log.TermLog`.
+    Terms are named `<head>/<term>`. Everything is its own but the type, by which steps that are tried are taken back.
     """
 
     def __init__(self) -> None:
-        self._sums: dict[str, tuple[dict[str, Tensor], float]] = {}
-        self._flushed: _Sums = {}
+        self._sums: dict[str, tuple[dict[str, Tensor], float]] = {}  # type: ignore[assignment]
+        self._flushed: _Sums = {}  # type: ignore[assignment]
 
     def add(self, terms: Mapping[str, Tensor], values: Tensor, weights: Mapping[str, float] | float = 1.0) -> None:
         """Adds one step's terms; `values` are the same numbers stacked, detached."""

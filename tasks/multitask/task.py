@@ -116,8 +116,8 @@ class MultiTask(BackboneTask):
         self.pcgrad = pcgrad
         self.metrics = JointMetrics(self.tasks)  # type: ignore[assignment]
         self.monitor = self._monitor(monitor)  # type: ignore[misc]
-        self.step_log = HeadLog()  # type: ignore[assignment]
-        self._eval_log = HeadLog()  # type: ignore[assignment]
+        self.step_log = HeadLog()
+        self._eval_log = HeadLog()
 
     @classmethod
     def default_input(cls, backbone: str = "resnet18", **init_args: Any) -> InputSpec:

@@ -45,6 +45,20 @@ def test_a_training_step_waits_for_no_other_process(monkeypatch: pytest.MonkeyPa
     assert float(log.flush(reduce=True)["loss"]) == 2.0 and len(asked) == 1
 
 
+def test_steps_that_were_tried_are_taken_back():
+    """As before a training for a time, which measures its pace on real batches."""
+    from visionkit.callbacks.trial_steps import _put_back, _state
+
+    module = torch.nn.Module()
+    module.log = HeadLog()
+    module.log.add({"a/l1": 0}, torch.tensor([1.0]))
+    before = _state(module)
+    module.log.add({"a/l1": 0}, torch.tensor([9.0]))
+    module.log.flush()
+    _put_back(module, before)
+    assert float(module.log.flush()["loss"]) == 1.0
+
+
 def test_the_score_is_a_mean_in_which_more_is_better():
     heads = {
         "a": SimpleNamespace(metrics=MetricCollection({"top1": MeanMetric()}), monitor=("val/top1", "max")),
