@@ -66,8 +66,7 @@ class Geometry(NamedTuple):
         if view is not None:
             cut = view.box
             if view.rotation == 0:  # whole pixels keep the resample separable and exact
-                x1, y1 = math.floor(cut[0] + 0.5), math.floor(cut[1] + 0.5)
-                cut = (x1, y1, max(x1 + 1, math.floor(cut[2] + 0.5)), max(y1 + 1, math.floor(cut[3] + 0.5)))
+                cut = _whole_pixels(cut)
         elif spec.resize_mode == "crop":
             cut = without_far_ends(spec, source)
         height, width = cut[3] - cut[1], cut[2] - cut[0]
@@ -207,11 +206,9 @@ class Geometry(NamedTuple):
     def _for_draft(self, decoded: tuple[int, ...]) -> Geometry:
         """The same transform for an image decoded at a reduced scale; the cut moves with it, to whole pixels."""
         sy, sx = decoded[0] / self.source[0], decoded[1] / self.source[1]
-        cut: tuple[float, ...] = tuple(v * s for v, s in zip(self.cut, (sx, sy, sx, sy), strict=True))
-        if not self.rotation:
-            x1, y1 = math.floor(cut[0] + 0.5), math.floor(cut[1] + 0.5)
-            cut = (x1, y1, max(x1 + 1, math.floor(cut[2] + 0.5)), max(y1 + 1, math.floor(cut[3] + 0.5)))
-        return self._replace(source=(decoded[0], decoded[1]), cut=cut)  # type: ignore[arg-type]
+        x1, y1, x2, y2 = self.cut
+        cut = (x1 * sx, y1 * sy, x2 * sx, y2 * sy)
+        return self._replace(source=(decoded[0], decoded[1]), cut=cut if self.rotation else _whole_pixels(cut))
 
     def source_indices(self) -> tuple[Tensor, Tensor, Tensor]:
         """For every canvas pixel the file row and column under its center, and whether it shows a pixel of the file."""
@@ -290,6 +287,12 @@ def resize_image(image: np.ndarray, size: tuple[int, int], interpolation: str = 
     if image.shape[:2] == tuple(size):
         return tensor[0]
     return F.interpolate(tensor, size=size, mode=interpolation, antialias=True)[0]
+
+
+def _whole_pixels(box: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
+    """A box rounded to whole pixels, at least one of them each way."""
+    x1, y1, x2, y2 = (math.floor(value + 0.5) for value in box)
+    return x1, y1, max(x1 + 1, x2), max(y1 + 1, y2)
 
 
 def _cut_out(image: np.ndarray, cut: tuple[float, float, float, float], fill: int) -> np.ndarray:

@@ -61,15 +61,13 @@ def _has_one_scan(data: bytes) -> bool:
 
     To count scans takes a tenth of the time to decode.
     """
-    place, components = 2, 0
+    place, components = 2, 0  # of a progressive image, or another process of coding, they stay 0
     while data[place : place + 1] == b"\xff" and place + 9 < len(data):
         marker = data[place + 1]
         if marker == 0xDA:
             return data[place + 4] == components
         if marker in (0xC0, 0xC1):
             components = data[place + 9]
-        elif 0xC2 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return False  # progressive, or another process of coding
         place += 2 + data[place + 2] * 256 + data[place + 3]
     return False
 
