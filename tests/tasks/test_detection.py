@@ -32,14 +32,17 @@ TINY = {
     "rpn_batch_size_per_image": 64,
     "box_batch_size_per_image": 32,
 }
+QUERIES = {"channels": 32, "encoder_feedforward": 64, "feedforward": 64, "heads": 4}
 OWN = {
     "fcos": {"convs": 1},
     "retinanet": {"convs": 1},
     "faster_rcnn": TINY,
     "mask_rcnn": {**TINY, "mask_hidden": 16},
+    "dfine": {**QUERIES, "size": "n", "layers": 2},
+    "rtdetr": {**QUERIES, "size": "r18", "layers": 2},
 }
 """Arguments of the architectures that make them small."""
-ARCHITECTURES = ("fcos", "retinanet", "ssd", "faster_rcnn", "localizer", "mask_rcnn")
+ARCHITECTURES = ("fcos", "retinanet", "ssd", "faster_rcnn", "localizer", "dfine", "rtdetr", "mask_rcnn")
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 BACKBONES = {
     "ResNet": "test_resnet",
@@ -118,7 +121,7 @@ def test_a_validation_loss_is_the_same_again_and_crowds_are_left_out(architectur
         assert {key: pytest.approx(float(value), rel=1e-5) for key, value in other.items()} == first
 
 
-@pytest.mark.parametrize("architecture", ["retinanet", "ssd", "faster_rcnn"])  # the contract suite has the others
+@pytest.mark.parametrize("architecture", ["retinanet", "ssd", "faster_rcnn", "dfine"])  # the contract suite has others
 def test_one_image_can_be_overfit(architecture: str) -> None:
     torch.manual_seed(0)
     task = build(architecture, input=InputSpec(size=SIZE, resize_mode="stretch")).train()
@@ -256,7 +259,7 @@ def test_every_architecture_finds_nothing_for_an_image_of_nothing(architecture: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["retinanet", "ssd", "faster_rcnn", "localizer"])
+@pytest.mark.parametrize("architecture", ["retinanet", "ssd", "faster_rcnn", "localizer", "dfine", "rtdetr"])
 def test_graphs_predict_as_torch_does(architecture: str, tmp_path) -> None:
     torch.manual_seed(0)
     task = build(architecture).eval()

@@ -29,12 +29,14 @@ class DetectionArchitecture:
     A subclass may also set these:
 
     - `nms`: overlap from which the worse of two boxes of one class is dropped, unless the task states another.
+    - `tile_overlap`: overlap from which objects of two tiles are one, where that is not `nms`.
     - `one_object`: it finds one object per image, so images are not tiled.
     """
 
     strides: Sequence[int] = (8, 16, 32)
 
     nms: ClassVar[float] = 0.5
+    tile_overlap: ClassVar[float | None] = None
     one_object: ClassVar[bool] = False
 
     @property

@@ -151,7 +151,9 @@ class DetectorTask(ArchitectureTask, BackboneTask):
         if views is not None or found is not None or not tiles:
             return super().plan(image, views=views, found=found)
         overlap, most = options.get("nms_threshold"), options.get("max_detections")
-        overlap = self.limits.nms if overlap is None else overlap
+        if overlap is None:
+            own = self.architecture.tile_overlap
+            overlap = self.limits.nms if own is None else min(own, self.limits.nms)
         return Plan((None, *tiles), MergeObjects(partial(merge_tiles, views=tiles, overlap=overlap, most=most or 0)))
 
     def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:

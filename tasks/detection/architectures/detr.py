@@ -1,0 +1,176 @@
+"""What RT-DETR and D-FINE have in common as architectures: queries, losses and the selection of predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import batched_nms
+
+from visionkit.argument_types import at_least
+from visionkit.backbones import Backbone
+from visionkit.errors import UsageError, suggest
+from visionkit.families.detection.architecture import DetectionArchitecture
+from visionkit.families.detection.boxes import Objects, encode_fractions, gather_objects
+from visionkit.families.detection.detr.decoders import BoxDecoder, DecoderSizes, DistributionDecoder
+from visionkit.families.detection.detr.denoising import noisy_copies
+from visionkit.families.detection.detr.hybrid_encoder import Fusion, HybridEncoder
+from visionkit.families.detection.detr.layers import Seen
+from visionkit.families.detection.detr.loss import Stages, denoising_losses, matched_losses
+from visionkit.families.detection.detr.matching import MatchWeights
+from visionkit.families.detection.detr.network import DETRNetwork, DETROutputs
+from visionkit.families.detection.select import SelectedBoxes, Thresholds
+
+
+@dataclass(frozen=True)
+class DETR(DetectionArchitecture):
+    """A detector with queries, whose arguments are by default those of a published size.
+
+    Attributes:
+        size: Published size; arguments that are not given are its own.
+        strides: Strides of the backbone's maps that are used.
+        neck_channels: Channels of the encoder's maps, a multiple of `heads` and of 4.
+        encoder_feedforward: Width of the hidden layer of the encoder's attention.
+        encoder_blocks: Convolution blocks where the encoder fuses two maps.
+        encoder_expansion: Width of these blocks as a fraction of `neck_channels`.
+        channels: Channels of the queries, a multiple of `heads`.
+        feedforward: Width of the hidden layers of the decoder.
+        layers: Layers of the decoder.
+        points: Samples of an attention head on each map, one number per stride.
+        heads: Heads of every attention.
+        queries: Number of queries per image, hence of objects that can be found.
+        denoising: Noisy copies of true boxes that help in training; at least one per object is always made.
+        label_noise: Half of this fraction of the copies' labels is drawn again at random.
+        box_noise: How far the copies' corners move, as a part of half a side.
+    """
+
+    size: str = ""
+    strides: Sequence[int] = ()
+    neck_channels: int = 0
+    encoder_feedforward: int = 0
+    encoder_blocks: int = 0
+    encoder_expansion: float = 0.0
+    channels: int = 0
+    feedforward: int = 0
+    layers: int = 0
+    points: Sequence[int] = ()
+    heads: int = 8
+    queries: int = 300
+    denoising: int = 100
+    label_noise: float = 0.5
+    box_noise: float = 1.0
+
+    nms: ClassVar[float] = 1.0
+    tile_overlap: ClassVar[float] = 0.5
+    place: ClassVar[str]
+    sizes: ClassVar[Mapping[str, Mapping[str, Any]]]
+    """Arguments of each published size."""
+    fusion: ClassVar[Fusion]
+
+    def __post_init__(self) -> None:
+        place = f"model.{self.place}"
+        if self.size not in self.sizes:
+            raise UsageError(
+                f"{place}.size {self.size!r}: allowed are {', '.join(self.sizes)}{suggest(self.size, self.sizes)}"
+            )
+        own, fallback = self.sizes[self.size], {each.name: each.default for each in fields(self)}
+        for name, value in own.items():
+            if getattr(self, name) == fallback[name]:
+                object.__setattr__(self, name, value)
+        if len(self.points) != len(self.strides):
+            # Another pyramid than the published one: as many samples on every map as on the first.
+            object.__setattr__(self, "points", (tuple(self.points) * len(self.strides))[: len(self.strides)])
+        counted = ("encoder_feedforward", "feedforward", "layers", "heads", "queries", "encoder_blocks")
+        at_least(place, 1, **{name: getattr(self, name) for name in counted})
+        at_least(place, 1, **{f"points.{number}": count for number, count in enumerate(self.points)})
+        at_least(place, 0, denoising=self.denoising, label_noise=self.label_noise, box_noise=self.box_noise)
+        for name, step in (("neck_channels", 4), ("channels", 1)):
+            value = getattr(self, name)
+            if value < 1 or value % self.heads or value % step:
+                raise UsageError(
+                    f"{place}.{name} {value}: must be a multiple of heads ({self.heads})"
+                    + (f" and of {step}" if step > 1 else "")
+                )
+
+    @property
+    def outputs(self) -> type[tuple[Any, ...]]:
+        return DETROutputs
+
+    @property
+    def layers_used(self) -> int:
+        """Layers of the decoder that are run outside of training."""
+        return self.layers
+
+    def decoder(self, sizes: DecoderSizes, classes: int) -> BoxDecoder | DistributionDecoder:
+        """The decoder for K classes."""
+        raise NotImplementedError
+
+    def build(self, backbone: Backbone, classes: int) -> nn.Module:
+        encoder = HybridEncoder(
+            backbone.channels,
+            self.neck_channels,
+            self.heads,
+            self.encoder_feedforward,
+            self.fusion,
+            self.encoder_blocks,
+            self.encoder_expansion,
+        )
+        sizes = DecoderSizes(self.channels, self.heads, self.feedforward, self.points, self.layers, self.layers_used)
+        decoder = self.decoder(sizes, classes)
+        project = isinstance(decoder, BoxDecoder)
+        return DETRNetwork(
+            backbone, encoder, self.neck_channels, decoder, self.channels, classes, self.queries, project
+        )
+
+    def losses(self, network: Any, outputs: Any, target: Any) -> dict[str, Tensor]:
+        """Terms of the matched queries, summed over the stages, and in training one of the denoising queries."""
+        objects = fractions(gather_objects(target, outputs.logits.device), outputs.size)
+        bins, scale = getattr(network.decoder, "bins", None), getattr(network.decoder, "scale", 1.0)
+        stages = Stages(outputs.all_logits, outputs.all_boxes, outputs.corners, outputs.first)
+        terms, counts = matched_losses(stages, objects, MatchWeights(), bins, scale)
+        if outputs.keys is None:
+            return terms
+        count, classes = outputs.logits.shape[1], outputs.logits.shape[2]
+        copies = noisy_copies(objects, classes, count, self.denoising, self.label_noise, self.box_noise)
+        shapes = [(height, width) for height, width in outputs.shapes.tolist()]
+        queries = network.denoising_labels(copies.labels).to(outputs.memory.dtype)
+        seen = Seen(outputs.keys, outputs.values, copies.mask)
+        found = network.decoder(queries, copies.boxes, outputs.memory, shapes, seen)
+        logits, boxes = found.logits, found.boxes
+        if found.first_logits is not None:
+            logits = torch.cat([logits, found.first_logits[None]])
+            boxes = torch.cat([boxes, found.first_boxes[None]])
+        own = Stages(logits, boxes, found.corners, found.first)
+        terms["denoising"] = denoising_losses(own, objects, copies.objects, copies.groups, counts, bins, scale)
+        return terms
+
+    def decode(self, network: Any, outputs: Any, limits: Thresholds) -> list[SelectedBoxes]:
+        """The highest scores over queries and classes. The device is not waited for.
+
+        As many rows as there may be detections: those at or below the threshold have score 0 and a box without area,
+        which is no prediction.
+        """
+        scores = outputs.logits.float().sigmoid().flatten(1)
+        scores, index = scores.topk(min(limits.detections, scores.shape[1]), dim=1)
+        classes = outputs.logits.shape[-1]
+        rows, labels = index // classes, index % classes
+        boxes = outputs.boxes.gather(1, rows[..., None].expand(-1, -1, 4))
+        good = scores > limits.score
+        boxes, scores = torch.where(good[..., None], boxes, 0.0), torch.where(good, scores, 0.0)
+        found = [SelectedBoxes(*each) for each in zip(boxes, scores, labels, strict=True)]
+        return found if limits.nms >= 1 else [_suppressed(each, limits.nms) for each in found]
+
+
+def fractions(objects: Objects, size: Tensor) -> Objects:
+    """Objects whose boxes are center and sides as fractions of an image of `size` (2,) height and width."""
+    height, width = size.tolist()
+    whole = torch.tensor([[0.0, 0.0, width, height]], device=objects.boxes.device)
+    return objects._replace(boxes=encode_fractions(objects.boxes, whole))
+
+
+def _suppressed(found: SelectedBoxes, overlap: float) -> SelectedBoxes:
+    keep = batched_nms(found.boxes, found.scores, found.labels, overlap)
+    return SelectedBoxes(*(each[keep] for each in found))

@@ -1,0 +1,71 @@
+"""D-FINE (Peng et al., 2024): RT-DETR's queries with boxes refined as distributions of their sides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from tasks.detection.architectures.detr import DETR
+from visionkit.argument_types import at_least
+from visionkit.errors import UsageError
+from visionkit.families.detection.detr.decoders import DecoderSizes, DistributionDecoder
+from visionkit.families.detection.detr.hybrid_encoder import Fusion
+
+_LARGE: dict[str, Any] = {
+    "strides": (8, 16, 32),
+    "neck_channels": 256,
+    "encoder_feedforward": 1024,
+    "encoder_blocks": 3,
+    "encoder_expansion": 1.0,
+    "channels": 256,
+    "feedforward": 1024,
+    "layers": 6,
+    "points": (3, 6, 3),
+    "reg_scale": 4.0,
+}
+
+
+@dataclass(frozen=True)
+class DFINE(DETR):
+    """D-FINE (Peng et al., 2024, arXiv 2410.13842).
+
+    Attributes:
+        size: Published size `n`, `s`, `m`, `l` or `x`; arguments that are not given are its own.
+        bins: Steps between the offsets of a side, an even number.
+        reg_scale: Curvature of the offsets; larger is flatter in the middle and steeper outside.
+    """
+
+    size: str = "s"
+    bins: int = 32
+    reg_scale: float = 0.0
+
+    place: ClassVar[str] = "dfine"
+    fusion: ClassVar[Fusion] = "elan"
+    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "n": {
+            **_LARGE,
+            "strides": (16, 32),
+            "neck_channels": 128,
+            "encoder_feedforward": 512,
+            "encoder_blocks": 2,
+            "encoder_expansion": 0.34,
+            "channels": 128,
+            "feedforward": 512,
+            "layers": 3,
+            "points": (6, 6),
+        },
+        "s": {**_LARGE, "encoder_blocks": 1, "encoder_expansion": 0.5, "layers": 3},
+        "m": {**_LARGE, "encoder_blocks": 2, "layers": 4},
+        "l": _LARGE,
+        "x": {**_LARGE, "neck_channels": 384, "encoder_feedforward": 2048, "reg_scale": 8.0},
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("model.dfine", 4, bins=self.bins)
+        if self.bins % 2:
+            raise UsageError(f"model.dfine.bins {self.bins}: must be even")
+
+    def decoder(self, sizes: DecoderSizes, classes: int) -> DistributionDecoder:
+        return DistributionDecoder(sizes, classes, self.bins, self.reg_scale)
