@@ -79,6 +79,17 @@ class Slowly(Callback):
     on_validation_batch_start = on_train_batch_start
 
 
+class Killed(Callback):
+    """Ends a training within a step, as a fault does."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        if trainer.global_step == self.step:
+            raise RuntimeError("killed")
+
+
 def train(
     run: Path,
     *,

@@ -105,7 +105,7 @@ def save_bundle(
     from visionkit.plain_values import plain
 
     card, statistics = {**task.card, **card}, task.statistics
-    target, task = Path(folder), task.served()
+    target, task = Path(folder), task.merged().served()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         if not target.is_dir() or not is_bundle(target):
             raise UsageError(f"{target}: already exists and is no bundle; give another folder")

@@ -22,6 +22,7 @@ from torch import Tensor
 from visionkit.bundle import Bundle, justified, read_bundle, read_weights, save_bundle
 from visionkit.checkpoint_files import AtomicCheckpointIO, first_line, header_of, open_checkpoint, read_checkpoint
 from visionkit.construction import Budget, Justified, WithoutInit
+from visionkit.distillation import PREFIX
 from visionkit.errors import CheckpointError, EnvironmentFault, UsageError, suggest
 from visionkit.hub import local
 from visionkit.model_facts import shown
@@ -100,6 +101,8 @@ class StoredModel:
         config = dict(self.config)
         if "pretrained" in inspect.signature(built_by.__init__).parameters:
             config["pretrained"] = False
+        if "distill" in config:
+            config["distill"] = None  # a teacher belongs to training alone
         try:
             _refuse_other_files(config)
             with Budget(self.justified) if self.justified is not None else nullcontext():
@@ -137,7 +140,8 @@ class StoredModel:
         classes = self.config.get("classes")
         if classes is not None and tuple(classes) != task.classes:
             raise CheckpointError(f"{self.source}: {classes_differ(tuple(classes), task.classes)}")
-        own, state = task.state_dict(), self.weights()
+        own = task.state_dict()
+        state = {key: value for key, value in self.weights().items() if not str(key).startswith(PREFIX)}
         odd = [str(key) for key, value in state.items() if not _is_dense(value)]
         if odd:
             raise CheckpointError(f"{self.source}: what it holds as weights is no dense tensor: {_some(odd)}")

@@ -197,6 +197,9 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
 
     # ------------------------------------------------------------------ arguments
 
+    def constructed(self) -> None:
+        """Called once every constructor is through: a base changes here what subclasses built. By default nothing."""
+
     @property
     def config(self) -> dict[str, Any]:
         """The constructor's arguments in plain types: with the weights, all that is needed to build the task again."""

@@ -23,6 +23,8 @@ class RemembersArguments(ABCMeta):
         if task:
             check_known(cls, kwargs)
         built = super().__call__(*args, **kwargs)
+        if task:
+            built.constructed()
         signature = complete(cls) if task else inspect.signature(cls.__init__)  # type: ignore[misc]
         bound = signature.bind(built, *args, **kwargs)
         bound.apply_defaults()

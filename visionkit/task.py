@@ -225,6 +225,10 @@ class VisionTask(TaskContract):
 
     # ------------------------------------------------------------------ checkpoint
 
+    def merged(self) -> VisionTask:
+        """The task as an ordinary one, whose network has nothing that belongs to training alone; by default itself."""
+        return self
+
     def served(self) -> VisionTask:
         """The task as it is handed out, without what training alone needs; by default all of it is needed."""
         return self

@@ -6,6 +6,7 @@ import logging
 
 from torch import Tensor
 
+from visionkit.backbones.adapters import is_adapter, merged_state
 from visionkit.backbones.own_weights import resampled
 from visionkit.checkpoint import read_model
 from visionkit.errors import UsageError
@@ -34,7 +35,7 @@ def take_weights(task: VisionTask, source: str, option: str = "init_from") -> li
     stored = read_model(source)
     if stored.task != task.name:
         raise UsageError(f"{option} {source}: a model of {stored.task}, and this one is of {task.name}")
-    weights = _at_size(task, stored.weights())
+    weights = _at_size(task, merged_state(stored.weights()))
     wanted: dict[str, Tensor] = dict(task.named_parameters())
     for place, module in task.named_modules():
         if "running_mean" in module._buffers:  # scale and shift of a frozen one are buffers too
@@ -42,7 +43,7 @@ def take_weights(task: VisionTask, source: str, option: str = "init_from") -> li
     fitting = {
         name: weights[name] for name, value in wanted.items() if name in weights and weights[name].shape == value.shape
     }
-    network = {f"network.{name}" for name, _ in task.network.named_parameters()}
+    network = {f"network.{name}" for name, _ in task.network.named_parameters() if not is_adapter(name)}
     if 2 * len(network & fitting.keys()) < len(network):
         raise UsageError(
             f"{option} {source}: only {len(network & fitting.keys())} of {len(network)} weights fit; give a "
@@ -52,7 +53,9 @@ def take_weights(task: VisionTask, source: str, option: str = "init_from") -> li
     if classes is not None and tuple(classes) != tuple(task.classes):
         log.warning("%s %s: it was trained for other classes; a head for as many begins with theirs", option, source)
     task.load_state_dict(fitting, strict=False)
-    return sorted(name for name in wanted.keys() - fitting.keys() if not name.endswith("num_batches_tracked"))
+    task.source = source
+    new = (name for name in wanted.keys() - fitting.keys() if not is_adapter(name))
+    return sorted(name for name in new if not name.endswith("num_batches_tracked"))
 
 
 def _at_size(task: VisionTask, weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from timm.layers.classifier import ClassifierHead
 from torch import Tensor, nn
 
+from visionkit.backbones.adapters import AdapterConfig, adapt
 from visionkit.backbones.build import build_model, declared_maps, lost_with_classifier, possible_strides
 from visionkit.backbones.facts import backbone_facts, channel_statistics
 from visionkit.backbones.own_weights import load_weights
@@ -87,6 +88,7 @@ class Backbone(nn.Module):
         default_input_size: Height and width that the network is built for, or that its weights were tested at.
         interpolation: Interpolation of the resize that the weights were tested with.
         crop_fraction: Crop fraction of the center crop that the weights were tested with.
+        has_adapters: Low-rank adapters are trained in place of the network's own weights.
 
     Raises:
         UsageError: Unknown name (the nearest is offered), a stride that the network does not have (its own are
@@ -152,9 +154,10 @@ class Backbone(nn.Module):
         self.taps = _tapped(name, taps, declared) if taps else ()
         self.tap_channels = tuple(declared[number][0] for number in self.taps)
         self._choose(tuple(sorted(set(strides))), declared)
-        self._whole_head = self.classifier_taken = False
+        self._whole_head = self.classifier_taken = self.has_adapters = False
         if not use_final:
             self._prune(len(declared))
+        self._never_trained = frozenset(name for name, each in self.named_parameters() if not each.requires_grad)
 
     def _prune(self, maps: int) -> None:
         """Cuts off what the pyramid does not need, so that no parameter waits for a gradient that never comes."""
@@ -200,6 +203,17 @@ class Backbone(nn.Module):
             )
         self._indices = {stride: exist[stride] for stride in strides}
         self.channels = {stride: declared[exist[stride]][0] for stride in strides}
+
+    def give(self, strides: Sequence[int]) -> None:
+        """Makes a whole network give maps beside its final features; what it gave before is given as before.
+
+        Args:
+            strides: Some of those that the network has.
+
+        Raises:
+            UsageError: It has other strides.
+        """
+        self._choose(tuple(sorted(set(strides))), declared_maps(self.model))
 
     @property
     def keeps_head(self) -> bool:
@@ -289,6 +303,39 @@ class Backbone(nn.Module):
         # A classifier that pools by itself (SqueezeNet's) needs the map.
         model.reset_classifier(0, *([""] if getattr(classifier, "pools", False) else []))
         return _Pointwise(classifier) if isinstance(classifier, nn.Conv2d) else cast(nn.Module, classifier)
+
+    def adapt(self, config: AdapterConfig) -> None:
+        """Gives the layers low-rank adapters, which are trained from now on in place of the network's own weights.
+
+        What is not pretrained (a simple pyramid, a classifier that stays inside) is trained as it is.
+
+        Args:
+            config: See `visionkit.backbones.adapters`.
+
+        Raises:
+            UsageError: The network has no such layers, or the rank is too large for them.
+        """
+        own = lost_with_classifier(self.model) if self._whole_head else set()
+        trained = {f"model.{name}" for name in adapt(self.model, config, self.name, own) | own}
+        pretrained = {name for name, _ in self.named_parameters() if name.startswith("model.")}
+        self._never_trained |= pretrained - trained
+        self.has_adapters = True
+        self.requires_grad_(True)
+        self.train(self.training)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Sets which weights are trained; those that no map depends on, or that have adapters, never are."""
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(requires_grad and name not in self._never_trained)
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the mode; with adapters, the statistics of batch norms stay as they are."""
+        super().train(mode)
+        for module in self.model.modules() if self.has_adapters and mode else ():
+            if "running_mean" in module._buffers:
+                module.eval()
+        return self
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Trades a second forward pass for memory, where the network can.

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from visionkit.backbones.adapters import merged_state
 from visionkit.errors import CheckpointError
 from visionkit.hub import Repository, weights_file
 from visionkit.model_files import HUB, public_name
@@ -48,7 +49,7 @@ def load_weights(
     Raises:
         CheckpointError: The file is missing, is no weights file, or less than half of the network's weights fit.
     """
-    state = _read(path)
+    state = merged_state(_read(path))
     statistics = _statistics(state)
     own = model.state_dict()
     held = _under_best_prefix(own, state)

@@ -1,0 +1,108 @@
+"""Distillation, measured: a small student from scratch without a teacher, and with one of features, logits or both.
+
+`python -m benchmarks.distillation --data FOLDER --out distillation.jsonl --teachers FOLDER [--only SET ...]`
+
+The teacher of a set is `tf_efficientnet_lite0` fine-tuned on it as in `benchmarks.transfer_learning`; the student is
+`mobilenetv3_small_050` with random weights. All arms take the same number of steps at the same rate, and what is quoted
+is measured once, on the test part, with the weights of the last step. Nothing was tuned for an arm: the weights of the
+losses are 1, the temperature is that of Hinton et al. for small networks. Finished cells are kept; a rerun skips them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+STUDENT = "mobilenetv3_small_050"
+SETS = {"flowers17": 12, "cifar10": 6, "camvid": 24}
+"""Epochs of the student on each set."""
+
+ARMS: dict[str, dict[str, float] | None] = {
+    "no teacher": None,
+    "features": {"features": 1.0, "logits": 0.0},
+    "logits": {"features": 0.0, "logits": 1.0},
+    "both": {"features": 1.0, "logits": 1.0},
+}
+RATE, TEMPERATURE = 3e-3, 4.0
+
+
+def teacher(prepared: Any, name: str, folder: Path, out: Path) -> Path:
+    """The teacher of a set, trained where it is not there yet."""
+    from lightning import seed_everything
+
+    from benchmarks.experiments import keep, measure
+    from benchmarks.transfer_learning import BACKBONE, MODES
+    from visionkit.checkpoint import save_checkpoint
+    from visionkit.optim import OptimConfig
+
+    path = folder / f"{name}.ckpt"
+    if not path.exists():
+        seed_everything(1000, verbose=False)
+        optim = OptimConfig(lr=MODES["fine-tuned"]["lr"], weight_decay=0.05, warmup=0.1)
+        task = prepared.build(BACKBONE, optim=optim, pretrained=True)
+        found = measure(prepared, task, 1000)
+        save_checkpoint(task, path)
+        keep(out, {"set": name, "arm": "teacher", "seed": 1000, **found})
+    return path
+
+
+def cell(prepared: Any, arm: str, seed: int, taught_by: Path, epochs: int) -> dict[str, Any]:
+    """One student and what was measured."""
+    from lightning import seed_everything
+
+    from benchmarks.experiments import measure
+    from visionkit.distillation import DistillConfig
+    from visionkit.optim import OptimConfig
+
+    seed_everything(seed, verbose=False)
+    terms = ARMS[arm]
+    distill = None if terms is None else DistillConfig(str(taught_by), temperature=TEMPERATURE, **terms)
+    optim = OptimConfig(lr=RATE, weight_decay=0.05, warmup=0.1)
+    task = prepared.build(STUDENT, optim=optim, distill=distill)
+    return {"arm": arm, "seed": seed, **measure(prepared, task, seed, epochs=epochs)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the cells that are missing and prints the table."""
+    from benchmarks import experiments
+    from benchmarks.experiments import finished, keep, table
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the sets")
+    parser.add_argument("--out", type=Path, required=True, help="file of finished cells, a line of json for each")
+    parser.add_argument("--teachers", type=Path, required=True, help="folder of the teachers' checkpoints")
+    parser.add_argument("--only", nargs="+", choices=list(SETS), default=list(SETS), help="only these sets")
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS), help="only these arms")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
+    parser.add_argument("--epochs", type=int, help="in place of each set's own, to try the script")
+    given = parser.parse_args(argv)
+
+    import torch
+
+    torch.set_num_threads(given.threads)
+    there = {(each["set"], each["arm"], each["seed"]) for each in finished(given.out)}
+    prepared: dict[str, Any] = {}
+    for seed in given.seeds:
+        for name in given.only:
+            for arm in given.arms:
+                if (name, arm, seed) in there:
+                    continue
+                if name not in prepared:
+                    prepared[name] = experiments.SETS[name](given.data)
+                path = teacher(prepared[name], name, given.teachers, given.out)
+                found = {"set": name, **cell(prepared[name], arm, seed, path, given.epochs or SETS[name])}
+                keep(given.out, found)
+                print(
+                    f"{name}, {arm}, seed {seed}: {found['metric']} {found['value']:.4f} in {found['seconds']:.0f} s",
+                    flush=True,
+                )
+    shown = [each for each in finished(given.out) if each["set"] in given.only]
+    print("\n" + table(shown, ["teacher", *given.arms], "arm"))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,117 @@
+"""Transfer learning, measured: from scratch, frozen, fine-tuned and with adapters, on six small real sets.
+
+`python -m benchmarks.transfer_learning --data FOLDER --out transfer.jsonl [--only SET ...] [--seeds 0 1 2]`
+
+The backbone is `tf_efficientnet_lite0` with the ImageNet weights that an installed package brings, so nothing is
+downloaded. All modes of a set take the same number of steps on the same images at the same size; they differ in the
+learning rate, which `--choose` finds on the part of `flowers17` that chooses, and which then holds for all sets. What
+is quoted is measured once, on the test part, with the weights of the last step. `FOLDER` holds the sets as
+`classification/flowers17` and so on, see `benchmarks.experiments`. Finished cells are kept; a rerun skips them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+BACKBONE = "tf_efficientnet_lite0"
+
+MODES: dict[str, dict[str, Any]] = {
+    "scratch": {"lr": 3e-3, "pretrained": False},
+    "frozen": {"lr": 1e-2, "pretrained": True, "freeze": "backbone"},
+    "fine-tuned": {"lr": 1e-3, "pretrained": True},
+    "adapters": {"lr": 3e-3, "pretrained": True, "adapters": {"rank": 8, "alpha": 16.0}},
+}
+"""Learning rates as `--choose` found them."""
+
+RATES = (1e-3, 3e-3, 1e-2)
+
+
+def cell(prepared: Any, mode: str, seed: int, lr: float | None = None, **how: Any) -> dict[str, Any]:
+    """One training and what was measured.
+
+    Args:
+        prepared: The set, see `benchmarks.experiments.Prepared`.
+        mode: One of `MODES`.
+        seed: Seed of weights, order and augmentation.
+        lr: Learning rate in place of the mode's own.
+        **how: See `benchmarks.experiments.measure`.
+    """
+    from lightning import seed_everything
+
+    from benchmarks.experiments import measure
+    from visionkit.backbones import AdapterConfig
+    from visionkit.optim import OptimConfig
+
+    settings = dict(MODES[mode])
+    optim = OptimConfig(
+        lr=lr or settings.pop("lr"), weight_decay=0.05, warmup=0.1, freeze=settings.pop("freeze", "none")
+    )
+    settings.pop("lr", None)
+    if "adapters" in settings:
+        settings["adapters"] = AdapterConfig(**settings["adapters"])
+    seed_everything(seed, verbose=False)
+    task = prepared.build(BACKBONE, optim=optim, **settings)
+    return {"mode": mode, "seed": seed, "lr": optim.lr, **measure(prepared, task, seed, **how)}
+
+
+def choose(root: Path, out: Path) -> None:
+    """Measures each mode at each rate on the part of flowers17 that chooses, in half the steps."""
+    from benchmarks.experiments import finished, flowers17, keep
+
+    there = {(each["mode"], each["lr"]) for each in finished(out) if each["set"] == "choose flowers17"}
+    prepared = flowers17(root)
+    for mode in MODES:
+        for lr in RATES:
+            if (mode, lr) not in there:
+                found = cell(prepared, mode, 100, lr, split="val", epochs=prepared.epochs // 2)
+                keep(out, {"set": "choose flowers17", **found})
+                print(f"{mode} at {lr:g}: {found['metric']} {found['value']:.4f}", flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the cells that are missing and prints the table."""
+    from benchmarks.experiments import SETS, finished, keep, table
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the sets")
+    parser.add_argument("--out", type=Path, required=True, help="file of finished cells, a line of json for each")
+    parser.add_argument("--only", nargs="+", choices=list(SETS), default=list(SETS), help="only these sets")
+    parser.add_argument("--modes", nargs="+", choices=list(MODES), default=list(MODES), help="only these modes")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
+    parser.add_argument("--epochs", type=int, help="in place of each set's own, to try the script")
+    parser.add_argument("--choose", action="store_true", help="only measure the learning rates of each mode")
+    given = parser.parse_args(argv)
+
+    import torch
+
+    torch.set_num_threads(given.threads)
+    if given.choose:
+        choose(given.data, given.out)
+        return 0
+    there = {(each["set"], each["mode"], each["seed"]) for each in finished(given.out)}
+    changes = {} if given.epochs is None else {"epochs": given.epochs}
+    prepared: dict[str, Any] = {}
+    for seed in given.seeds:  # a whole table of one seed is of more use than a part of one of three
+        for name in given.only:
+            for mode in given.modes:
+                if (name, mode, seed) in there:
+                    continue
+                if name not in prepared:
+                    prepared[name] = SETS[name](given.data)
+                found = {"set": name, **cell(prepared[name], mode, seed, **changes)}
+                keep(given.out, found)
+                print(
+                    f"{name}, {mode}, seed {seed}: {found['metric']} {found['value']:.4f} in {found['seconds']:.0f} s",
+                    flush=True,
+                )
+    shown = [each for each in finished(given.out) if each["set"] in given.only]
+    print("\n" + table(shown, given.modes))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
