@@ -29,6 +29,7 @@ from tasks.classification.task import ClassificationTask
 from tasks.detection.task import DetectionTask
 from tasks.pose.task import PoseTask
 from tasks.semantic_segmentation.task import SemanticSegmentationTask
+from visionkit.augmentation import composed
 from visionkit.data import Split, VisionDataModule
 from visionkit.geometry import InputSpec
 from visionkit.task import VisionTask
@@ -122,7 +123,7 @@ def flowers17(root: Path) -> Prepared:
     read = FolderData(str(root / "classification" / "flowers17"), input=InputSpec(size=(96, 96)))
     train, val = held_out(read.samples("train"))
     parts: dict[Split, Sequence[Sample]] = {"train": train, "val": val, "test": read.samples("val")}
-    return _classification(parts, read.classes, 96, 8, 0.3)
+    return _classification(parts, read.classes, 96, 6, 0.3)
 
 
 def cifar10(root: Path) -> Prepared:
@@ -130,7 +131,7 @@ def cifar10(root: Path) -> Prepared:
     read = FolderData(str(root / "classification" / "cifar10_jpg.zip"), input=InputSpec(size=(96, 96)))
     train, val = held_out(some(read.samples("train"), 1250))
     parts: dict[Split, Sequence[Sample]] = {"train": train, "val": val, "test": some(read.samples("test"), 1000)}
-    return _classification(parts, read.classes, 96, 4, 0.4)
+    return _classification(parts, read.classes, 96, 3, 0.4)
 
 
 def blood_cells(root: Path) -> Prepared:
@@ -138,7 +139,7 @@ def blood_cells(root: Path) -> Prepared:
     read = VocData(str(root / "detection" / "bccd_voc"), input=InputSpec(size=(64, 64)))
     splits: tuple[Split, ...] = ("train", "val", "test")
     parts = {split: _crops(read.samples(split), len(read.classes), 200) for split in splits}
-    return _classification(parts, read.classes, 64, 5, 0.5)
+    return _classification(parts, read.classes, 64, 3, 0.5)
 
 
 def _crops(samples: Sequence[Sample], classes: int, most: int) -> list[Sample]:
@@ -165,7 +166,7 @@ def bccd(root: Path) -> Prepared:
         return DetectionTask(backbone, classes=read.classes, input=spec, fcos=arguments, **shared)
 
     data = {"batch_size": 8, "augment": ObjectAugment()}
-    return Prepared(build, {split: read.samples(split) for split in splits}, data, 8, "box_ap50")
+    return Prepared(build, {split: read.samples(split) for split in splits}, data, 6, "box_ap50")
 
 
 def camvid(root: Path) -> Prepared:
@@ -181,7 +182,7 @@ def camvid(root: Path) -> Prepared:
         return SemanticSegmentationTask(backbone, classes=CAMVID_CLASSES, input=spec, unet=unet, **shared)
 
     data = {"batch_size": 8, "augment": DenseAugment()}
-    return Prepared(build, {split: read.samples(split) for split in splits}, data, 24, "mean_iou")
+    return Prepared(build, {split: read.samples(split) for split in splits}, data, 16, "mean_iou")
 
 
 def coco_people(root: Path) -> Prepared:
@@ -208,7 +209,7 @@ def coco_people(root: Path) -> Prepared:
     def build(backbone: str, **shared: Any) -> VisionTask:
         return PoseTask(backbone, input=spec, simple_baseline={"width": 64}, **shared)
 
-    return Prepared(build, parts, {"batch_size": 32, "augment": PoseAugment()}, 3, "pck")
+    return Prepared(build, parts, {"batch_size": 32, "augment": composed(PoseAugment(), read.skeleton)}, 3, "pck")
 
 
 SETS: dict[str, Callable[[Path], Prepared]] = {
