@@ -213,13 +213,14 @@ def coco_people(root: Path) -> Prepared:
 
 
 SETS: dict[str, Callable[[Path], Prepared]] = {
-    "flowers17": flowers17,
-    "cifar10": cifar10,
     "blood_cells": blood_cells,
-    "bccd": bccd,
     "camvid": camvid,
+    "flowers17": flowers17,
+    "bccd": bccd,
+    "cifar10": cifar10,
     "coco_people": coco_people,
 }
+"""The sets by name, the quickest first."""
 
 
 def measure(

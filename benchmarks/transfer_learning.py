@@ -4,8 +4,8 @@
 
 The backbone is `tf_efficientnet_lite0` with the ImageNet weights that an installed package brings, so nothing is
 downloaded. All modes of a set take the same number of steps on the same images at the same size; they differ in the
-learning rate, which `--choose` finds on the part of `flowers17` that chooses, and which then holds for all sets. What
-is quoted is measured once, on the test part, with the weights of the last step. `FOLDER` holds the sets as
+learning rate, which was set beforehand by common practice and is the same for all sets; `--choose` measures rates on the
+part of `flowers17` that chooses. What is quoted is measured once, on the test part, with the weights of the last step. `FOLDER` holds the sets as
 `classification/flowers17` and so on, see `benchmarks.experiments`. Finished cells are kept; a rerun skips them.
 """
 
@@ -24,7 +24,7 @@ MODES: dict[str, dict[str, Any]] = {
     "fine-tuned": {"lr": 1e-3, "pretrained": True},
     "adapters": {"lr": 3e-3, "pretrained": True, "adapters": {"rank": 8, "alpha": 16.0}},
 }
-"""Learning rates as `--choose` found them."""
+"""What differs between the modes. Learning rates of AdamW: higher the fewer pretrained weights they move."""
 
 RATES = (1e-3, 3e-3, 1e-2)
 
