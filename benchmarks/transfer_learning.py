@@ -4,9 +4,10 @@
 
 The backbone is `tf_efficientnet_lite0` with the ImageNet weights that an installed package brings, so nothing is
 downloaded. All modes of a set take the same number of steps on the same images at the same size; they differ in the
-learning rate, which was set beforehand by common practice and is the same for all sets; `--choose` measures rates on the
-part of `flowers17` that chooses. What is quoted is measured once, on the test part, with the weights of the last step. `FOLDER` holds the sets as
-`classification/flowers17` and so on, see `benchmarks.experiments`. Finished cells are kept; a rerun skips them.
+learning rate, which was set beforehand by common practice and is the same for all sets; `--choose` measures rates on
+the part of `flowers17` that chooses. What is quoted is measured once, on the test part, with the weights of the last
+step. `FOLDER` holds the sets as `classification/flowers17` and so on, see `benchmarks.experiments`. Finished cells are
+kept; a rerun skips them.
 """
 
 from __future__ import annotations
