@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from visionkit.backbones.adapters import AdapterConfig, merged_state
+from visionkit.backbones.weights import are_at_hand
 from visionkit.construction import WithoutInit
 from visionkit.distillation import PREFIX, Distillation, DistillConfig, refusal
 from visionkit.errors import UsageError
@@ -28,7 +29,8 @@ class BackboneTask(VisionTask):
 
     Args:
         backbone: Any timm backbone by name, or one of the classic networks (`visionkit models PATTERN` lists them).
-        pretrained: Start from public weights: of the cache, of an installed package, or downloaded.
+        pretrained: Start from public weights: of the cache, of an installed package, or downloaded. `auto` takes those
+            of the cache or of a package, and random weights where there are none.
         weights: Start the backbone from this file in place of public weights, see `Backbone`.
         drop_path: Rate of stochastic depth of the backbone, where its family has it.
         adapters: Train low-rank adapters in place of the backbone's own weights, see `visionkit.backbones.adapters`.
@@ -46,13 +48,14 @@ class BackboneTask(VisionTask):
         self,
         backbone: str,
         *,
-        pretrained: bool = False,
+        pretrained: bool | Literal["auto"] = False,
         weights: str | None = None,
         drop_path: float = 0.0,
         adapters: AdapterConfig | None = None,
         distill: DistillConfig | None = None,
         **shared: Any,
     ) -> None:
+        pretrained = are_at_hand(backbone) if pretrained == "auto" else pretrained
         spec = InputSpec.of(shared.pop("input", None), self.default_input(backbone, pretrained=pretrained))
         super().__init__(input=spec, **shared)
         self.adapters = AdapterConfig(**adapters) if isinstance(adapters, Mapping) else adapters
@@ -82,7 +85,7 @@ class BackboneTask(VisionTask):
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
-            begun = any(self.backbone_arguments[each] for each in ("pretrained", "weights")) or self.source
+            begun = self.started_from or self.network.backbone.started_from or self.source
             if self.adapters is not None and not begun:
                 log.warning(
                     "model.adapters: the backbone has no pretrained weights, and adapters keep its random ones; give "
@@ -119,6 +122,9 @@ class BackboneTask(VisionTask):
         task.load_state_dict(merged_state(own))
         task.card, task.statistics, task.source = self.card, self.statistics, self.source
         return task.train(self.training)
+
+    def resolved(self) -> dict[str, Any]:
+        return {**super().resolved(), "pretrained": self.backbone_arguments["pretrained"]}
 
     @classmethod
     def default_input(cls, backbone: str = "", **init_args: Any) -> InputSpec:

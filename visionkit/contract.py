@@ -57,6 +57,7 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
         outputs: The NamedTuple that `forward` returns; its fields name the outputs of an exported graph. Fields with a
             default are for `losses` alone, and a graph leaves them out. Where it depends on the arguments, an
             instance sets its own.
+        started_from: What the weights were before this training, such as public weights by name; empty for random ones.
         source: Path or public name that its weights were read from, for messages; empty where they were not.
         latest: Mean losses of the epoch so far, and rates, as they were last logged, for whoever shows them.
         card: Facts for the model card, see `visionkit.bundle.save_bundle`; they travel in checkpoints and bundles.
@@ -100,9 +101,10 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
         self.statistics: FeatureStatistics | None = None
         self._eval_log = TermLog()
         self._tables: dict[str, list[dict[str, Any]]] = {}
-        self.source = ""
+        self.source = self.started_from = ""
         self._config: dict[str, Any] = {}
         self._backbone_frozen = self._logged = self._checked = False
+        self._kept_in_eval: tuple[nn.Module, ...] = ()
 
     # ------------------------------------------------------------------ what a task writes
 

@@ -28,7 +28,11 @@ class OptimConfig:
         momentum: Where the optimizer has one.
         backbone_lr_scale: The backbone's rate is `lr` times this; 0 is the same as `freeze: backbone`.
         layer_decay: The learning rate of each layer of the backbone is smaller by this factor than that of the one
-            above it (BEiT); 1 is off.
+            above it (BEiT); 1 is off. This and the two below are for a backbone that was trained before; one that
+            begins with random weights is trained whole, at one rate.
+        freeze_stride: The layers up to the backbone's map of this stride keep their weights and statistics: 4 is the
+            stem and the first stage of most networks, which half of a step goes into; 0 is off.
+        freeze_norm: The backbone's batch norms keep their statistics, as small batches need; their weights are trained.
         freeze: `backbone` keeps the backbone's weights and statistics: a linear probe.
         schedule: `cosine`, `linear` or `constant` by the step; `torch:<class>` of torch.optim.lr_scheduler;
             `timm:<name>`.
@@ -46,6 +50,8 @@ class OptimConfig:
     momentum: float = 0.9
     backbone_lr_scale: float = 1.0
     layer_decay: float = 1.0
+    freeze_stride: int = 0
+    freeze_norm: bool = False
     freeze: Literal["none", "backbone"] = "none"
     schedule: str = "cosine"
     warmup: float = 0.05
@@ -59,11 +65,18 @@ class OptimConfig:
             raise UsageError(f"optim.lr {self.lr}: must be above 0")
         if not 0 < self.layer_decay <= 1:
             raise UsageError(f"optim.layer_decay {self.layer_decay}: allowed is above 0 and at most 1 (1 is off)")
+        if self.freeze_stride < 0:
+            raise UsageError(f"optim.freeze_stride {self.freeze_stride}: allowed is 0 (off) or a stride, such as 4")
         if self.schedule not in SCHEDULES and not self.schedule.startswith(("torch:", "timm:")):
             raise UsageError(
                 f"optim.schedule {self.schedule!r}: allowed are {', '.join(SCHEDULES)}, torch:<class>, timm:<name>"
                 f"{suggest(self.schedule, SCHEDULES)}"
             )
+
+
+def for_random_weights(config: OptimConfig) -> OptimConfig:
+    """The same without what only a backbone that was trained before can do with."""
+    return replace(config, layer_decay=1.0, freeze_stride=0, freeze_norm=False)
 
 
 def parameter_groups(network: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:

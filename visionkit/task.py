@@ -9,11 +9,13 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 from torch.optim import Optimizer
 
+from visionkit.backbones import Backbone
 from visionkit.contract import TaskContract
 from visionkit.errors import DataError, UsageError
 from visionkit.finite import finite
 from visionkit.names import classes_differ
-from visionkit.optim import build_optimizer, build_scheduler, parameter_groups
+from visionkit.nn.norms import batch_norms
+from visionkit.optim import OptimConfig, build_optimizer, build_scheduler, for_random_weights, parameter_groups
 from visionkit.part_optimizers import PartOptimizers, build_part_optimizers, only
 from visionkit.plain_values import plain
 from visionkit.resume import epoch_ends
@@ -159,7 +161,12 @@ class VisionTask(TaskContract):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What is trained and at which rate: the network's weights; a task whose loss has weights adds them."""
-        return parameter_groups(self.network, self.optim)
+        return parameter_groups(self.network, self.effective_optim)
+
+    @property
+    def effective_optim(self) -> OptimConfig:
+        """`optim` as it applies to where the weights began: a random backbone is trained whole, at one rate."""
+        return self.optim if self.started_from else for_random_weights(self.optim)
 
     def configure_optimizers(self) -> Any:
         parts = self.parts()
@@ -204,8 +211,16 @@ class VisionTask(TaskContract):
         if self.channels_last:
             self.network.to(memory_format=torch.channels_last)
         if stage == "fit":
+            backbone = getattr(self.network, "backbone", None)
+            self.started_from = self.started_from or getattr(backbone, "started_from", "")
             frozen = self.optim.freeze == "backbone" or self.optim.backbone_lr_scale == 0
             self.freeze_backbone(frozen)
+            if isinstance(backbone, Backbone) and not frozen:
+                optim = self.effective_optim
+                early = backbone.freeze_to(optim.freeze_stride) if optim.freeze_stride else ()
+                norms = batch_norms(backbone) if optim.freeze_norm else ()
+                self._kept_in_eval = (*early, *norms)
+                self.train(self.training)
             if self.compile_network:
                 self.network.compile()
 
@@ -221,6 +236,8 @@ class VisionTask(TaskContract):
         super().train(mode)
         if self._backbone_frozen:
             self.network.get_submodule("backbone").eval()  # a frozen batch norm must not drift
+        for module in self._kept_in_eval if mode else ():
+            module.train(False)
         return self
 
     # ------------------------------------------------------------------ checkpoint

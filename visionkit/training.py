@@ -268,6 +268,8 @@ def train(
         raise UsageError("find_lr tests the first steps of a training; give init_from in place of ckpt_path")
     if not prepared:
         prepare(trainer, settings.rank_timeout, ckpt_path)
+    if init_from:
+        task.started_from = init_from  # of a training that goes on too: its optimizer was made for it
     if init_from and ckpt_path is None:
         new = take_weights(task, init_from)
         stated = f"{len(new)} tensors did not fit and are new, such as {new[0]}" if new else "all weights are taken"

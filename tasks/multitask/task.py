@@ -339,7 +339,7 @@ class MultiTask(BackboneTask):
         """The backbone at the rate of the whole, every head at its own, and the weights of the balancing."""
         holder = nn.Module()
         holder.backbone = self.network.backbone
-        groups = sorted_parameters(holder, self.optim)
+        groups = sorted_parameters(holder, self.effective_optim)
         for name, task in self.tasks.items():
             groups += [{**group, "name": f"{name}.{group['name']}"} for group in task.parameter_groups()]
         if trained := [p for p in self.balance.parameters() if p.requires_grad]:

@@ -16,6 +16,7 @@ from visionkit.backbones.facts import backbone_facts, channel_statistics
 from visionkit.backbones.own_weights import load_weights
 from visionkit.backbones.simple_pyramid import SimplePyramid
 from visionkit.backbones.sizes import check_image_size
+from visionkit.backbones.sources import WeightSource
 from visionkit.backbones.weights import find_weights
 from visionkit.construction import WithoutInit
 from visionkit.errors import UsageError
@@ -89,6 +90,7 @@ class Backbone(nn.Module):
         interpolation: Interpolation of the resize that the weights were tested with.
         crop_fraction: Crop fraction of the center crop that the weights were tested with.
         has_adapters: Low-rank adapters are trained in place of the network's own weights.
+        started_from: Where its first weights are from, for people; empty where they are random.
 
     Raises:
         UsageError: Unknown name (the nearest is offered), a stride that the network does not have (its own are
@@ -142,7 +144,12 @@ class Backbone(nn.Module):
         self.std = channel_statistics(facts.std, in_chans)
         self.interpolation = facts.interpolation
         self.crop_fraction = facts.crop_fraction
-        self.model = build_model(name, arguments, find_weights(name) if pretrained else None)
+        public = find_weights(name) if pretrained else None
+        self.model = build_model(name, arguments, public)
+        self.started_from = "" if weights is None else str(weights)
+        if public is not None:
+            kind = str(public) if isinstance(public, WeightSource) else f"public weights of {facts.name}"
+            self.started_from = f"{kind} ({facts.license})" if facts.license else kind
         self.default_input_size = image_size if image_size is not None else facts.input_size
         if weights is not None:
             statistics = load_weights(self.model, weights, name, lost_with_classifier(self.model))
@@ -166,13 +173,7 @@ class Backbone(nn.Module):
         if keep[-1] == maps - 1:
             return
         # Networks with parallel branches (HRNet, CoaT) keep the deep ones; what the maps do not depend on is frozen.
-        training = self.model.training
-        self.model.eval()
-        height, width = self.default_input_size
-        with torch.enable_grad():
-            image = torch.zeros(1, len(self.mean), height, width)
-            reached = _reached(self.model.forward_intermediates(image, indices=keep, intermediates_only=True))
-        self.model.train(training)
+        reached = self._needed_for(keep)
         for parameter in self.model.parameters():
             parameter.requires_grad_(parameter.requires_grad and parameter in reached)
 
@@ -214,6 +215,40 @@ class Backbone(nn.Module):
             UsageError: It has other strides.
         """
         self._choose(tuple(sorted(set(strides))), declared_maps(self.model))
+
+    def freeze_to(self, stride: int) -> list[nn.Module]:
+        """Stops the training of the layers that the map of a stride is computed from.
+
+        Args:
+            stride: The deepest map whose stride is at most this one is kept; nothing where there is none.
+
+        Returns:
+            The layers, whose statistics have to be kept too.
+        """
+        declared = declared_maps(self.model)
+        last = max(self._indices.values(), default=self.taps[-1] if self.taps else len(declared) - 1)
+        early = [index for index, (_, each) in enumerate(declared[: last + 1]) if each <= stride]
+        if not early:
+            return []
+        reached = self._needed_for([early[-1]])
+        for parameter in reached:
+            parameter.requires_grad_(False)
+        return [
+            module
+            for module in self.model.modules()
+            if (own := list(module.parameters(recurse=False))) and all(each in reached for each in own)
+        ]
+
+    def _needed_for(self, indices: list[int]) -> set[Tensor]:
+        """The parameters that some maps are computed from."""
+        training = self.model.training
+        self.model.eval()
+        height, width = self.default_input_size
+        with torch.enable_grad():
+            image = next(self.model.parameters()).new_zeros(1, len(self.mean), height, width)
+            reached = _reached(self.model.forward_intermediates(image, indices=indices, intermediates_only=True))
+        self.model.train(training)
+        return reached
 
     @property
     def keeps_head(self) -> bool:

@@ -40,6 +40,19 @@ def find_weights(name: str) -> Path | WeightSource:
     raise UsageError(f"backbone {name!r}: no public weights exist for it; set pretrained to false")
 
 
+def are_at_hand(name: str) -> bool:
+    """Whether the public weights of a backbone lie in the cache or in an installed package; asks no network.
+
+    Args:
+        name: Name, as in `Backbone`.
+
+    Raises:
+        UsageError: The name is unknown.
+    """
+    cfg = pretrained_cfg(name)
+    return cached_weights(cfg) is not None or source_in_place(name, cfg) is not None
+
+
 def _from_hub(name: str, hub_id: str, filename: str | None) -> Path:
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError

@@ -21,6 +21,7 @@ from visionkit.callbacks.monitors import CheckMonitors
 from visionkit.callbacks.progress import Bar, Lines, progress
 from visionkit.callbacks.run_report import RunReport
 from visionkit.callbacks.seeding import Seeding
+from visionkit.callbacks.starting_point import StartingPoint
 from visionkit.callbacks.time_budget import TimeBudget
 from visionkit.callbacks.unfreezing import Unfreezing
 from visionkit.runs import CHECKPOINTS
@@ -46,6 +47,7 @@ __all__ = [
     "NoProfiler",
     "RunReport",
     "Seeding",
+    "StartingPoint",
     "TimeBudget",
     "Unfreezing",
     "default_callbacks",
@@ -112,6 +114,7 @@ def default_callbacks(
     callbacks += [
         FeatureStatisticsCollector(),
         Interruption(),
+        StartingPoint(),
         Hints(),
         CheckMonitors(),
         *([progress()] if show_progress else []),

@@ -36,6 +36,9 @@ class ConfigSaver(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
+        arguments = self.config.get("model", {}).get("init_args", {})
+        if arguments.get("pretrained") == "auto":  # what it meant here, so that the run is the same elsewhere
+            arguments["pretrained"] = pl_module.config["pretrained"]  # type: ignore[index, operator]
         text = dump(self.config)
         path, number = self.folder / CONFIG, 2
         if any((self.folder / CHECKPOINTS).glob("*.ckpt")):

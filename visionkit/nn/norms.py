@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from timm.layers.norm_act import BatchNormAct2d, FrozenBatchNormAct2d, GroupNormAct, freeze_batch_norm_2d
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import FrozenBatchNorm2d
 
 from visionkit.errors import UsageError, suggest
@@ -70,6 +71,11 @@ def set_batch_norm(network: nn.Module, norm: Norm, eps: float | None = None) -> 
     elif norm == "group":
         _group(network)
     return network
+
+
+def batch_norms(network: nn.Module) -> list[nn.Module]:
+    """The batch norms of a network that have statistics of their own."""
+    return [module for module in network.modules() if isinstance(module, _BatchNorm)]
 
 
 def _group(module: nn.Module) -> None:
