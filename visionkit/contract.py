@@ -29,6 +29,9 @@ from visionkit.types import Batch
 if TYPE_CHECKING:
     from visionkit.task import VisionTask
 
+RANDOM = "random weights"
+"""What `started_from` is in words where it is empty."""
+
 
 class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
     """What a task states and writes; `visionkit.task.VisionTask` adds the steps of a training.

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from visionkit.backbones import Backbone
-from visionkit.contract import TaskContract
+from visionkit.contract import RANDOM, TaskContract
 from visionkit.errors import DataError, UsageError
 from visionkit.finite import finite
 from visionkit.names import classes_differ
@@ -251,6 +251,8 @@ class VisionTask(TaskContract):
         return self
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._trainer is not None and self.trainer.state.fn == "fit":
+            self.card = {**self.card, "started_from": self.started_from or RANDOM}
         if made := getattr(getattr(self._trainer, "datamodule", None), "splits_made", None):
             self.card = {**self.card, "splits": made}
         known = {"card": plain(self.card)} if self.card else {}

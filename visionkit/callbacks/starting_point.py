@@ -1,4 +1,4 @@
-"""What a training begins with: one line, and a fact for the model card."""
+"""What a training begins with."""
 
 from __future__ import annotations
 
@@ -7,19 +7,14 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from visionkit.backbones import Backbone, backbone_facts
-
-RANDOM = "random weights"
+from visionkit.contract import RANDOM
 
 
 class StartingPoint(Callback):
-    """States, when training begins, the weights that it begins with and how many of them are trained.
-
-    The model card gets it as `started_from`.
-    """
+    """States, when training begins, the weights that it begins with and how many of them are trained."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         task: Any = pl_module
-        task.card = {**task.card, "started_from": task.started_from or RANDOM}
         if not trainer.is_global_zero:
             return
         network = task.network

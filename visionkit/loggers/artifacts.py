@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionkit.bundle import render_card
+from visionkit.contract import RANDOM
 from visionkit.loggers.state import staging
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def model_card(task: VisionTask, name: str, config: Mapping[str, Any], metric: s
         metric: Metric that chose the checkpoint.
         score: Its value; None leaves the results out.
     """
-    card: dict[str, Any] = {"name": name}
+    card: dict[str, Any] = {"name": name, "started_from": task.started_from or RANDOM}
     data = config.get("data")
     if isinstance(data, Mapping):
         card["data"] = " ".join(str(data[key]) for key in ("class", "root", "path", "file") if data.get(key))
