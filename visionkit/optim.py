@@ -26,10 +26,11 @@ class OptimConfig:
         lr: Peak learning rate of the head, for the batch as it is: it is not scaled by the batch size.
         weight_decay: Not applied to biases, norms and what the backbone itself exempts.
         momentum: Where the optimizer has one.
-        backbone_lr_scale: The backbone's rate is `lr` times this; 0 is the same as `freeze: backbone`.
+        backbone_lr_scale: The backbone's rate is `lr` times this; 0 is the same as `freeze: backbone`. This and the
+            three below are for a backbone that was trained before; one that begins with random weights is trained
+            whole, at one rate.
         layer_decay: The learning rate of each layer of the backbone is smaller by this factor than that of the one
-            above it (BEiT); 1 is off. This and the two below are for a backbone that was trained before; one that
-            begins with random weights is trained whole, at one rate.
+            above it (BEiT); 1 is off.
         freeze_stride: The layers up to the backbone's map of this stride keep their weights and statistics: 4 is the
             stem and the first stage of most networks, which half of a step goes into; 0 is off.
         freeze_norm: The backbone's batch norms keep their statistics, as small batches need; their weights are trained.
@@ -76,7 +77,8 @@ class OptimConfig:
 
 def for_random_weights(config: OptimConfig) -> OptimConfig:
     """The same without what only a backbone that was trained before can do with."""
-    return replace(config, layer_decay=1.0, freeze_stride=0, freeze_norm=False)
+    scale = 1.0 if config.backbone_lr_scale else 0.0  # 0 is a freeze that somebody asked for
+    return replace(config, backbone_lr_scale=scale, layer_decay=1.0, freeze_stride=0, freeze_norm=False)
 
 
 def parameter_groups(network: nn.Module, config: OptimConfig) -> list[dict[str, Any]]:

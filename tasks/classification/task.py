@@ -17,6 +17,7 @@ from visionkit.backbones import Backbone, backbone_facts
 from visionkit.confusion import LARGEST_TABLE, confusion_table, largest_confusions
 from visionkit.errors import UsageError
 from visionkit.geometry import Geometry, InputSpec
+from visionkit.input_spec import Interpolation
 from visionkit.nn.normalize import Normalize
 from visionkit.predictions import Prediction
 from visionkit.run_report.charts import Chart, Curves
@@ -111,10 +112,10 @@ class ClassificationTask(BackboneTask):
             raise UsageError(
                 f"timm:{name}: nobody has recorded the class names of these weights, so they cannot be used as they are"
             )
-        facts = backbone_facts(
-            name, pretrained=True
-        )  # published numbers are at the test size, which may exceed the training size
-        spec = InputSpec(size=facts.input_size, interpolation=facts.interpolation, crop_fraction=facts.crop_fraction)
+        # Published numbers are Pillow's, at the test size, which may exceed the training size.
+        facts = backbone_facts(name, pretrained=True)
+        kernel: Interpolation = "pillow_bilinear" if facts.interpolation == "bilinear" else "pillow_bicubic"
+        spec = InputSpec(size=facts.input_size, interpolation=kernel, crop_fraction=facts.crop_fraction)
         task = cls(name, classes=names, input=spec, pretrained=True)
         task._config["pretrained"] = False
         return task

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -176,6 +177,8 @@ def test_resizing_is_pillows(interpolation, channels):
             planes = [Image.fromarray(image[..., c]).resize(size[::-1], PILLOW[interpolation]) for c in range(channels)]
             expected = np.stack([np.asarray(plane) for plane in planes], axis=2)
             assert_nearly(resize_image(image, size, interpolation), expected, interpolation)
+            exact = resize_image(image, size, f"pillow_{interpolation}")
+            assert np.array_equal(exact.permute(1, 2, 0).numpy(), expected)
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
@@ -190,6 +193,8 @@ def test_crop_is_the_published_imagenet_transform(interpolation, fraction):
             image = photo(*source)
             found = Geometry.plan(spec, source).apply_image(image)
             assert_nearly(found, np.asarray(transform(Image.fromarray(image))).transpose(1, 2, 0), interpolation)
+            exact = Geometry.plan(replace(spec, interpolation=f"pillow_{interpolation}"), source).apply_image(image)
+            assert np.array_equal(exact.numpy(), np.asarray(transform(Image.fromarray(image))))
             # And torchvision's own resize of tensors, to the last bit.
             whole = torch.from_numpy(image).permute(2, 0, 1)
             resized = tvf.resize(

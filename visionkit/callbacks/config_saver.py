@@ -38,7 +38,7 @@ class ConfigSaver(Callback):
             return
         arguments = self.config.get("model", {}).get("init_args", {})
         if arguments.get("pretrained") == "auto":  # what it meant here, so that the run is the same elsewhere
-            arguments["pretrained"] = pl_module.config["pretrained"]  # type: ignore[index, operator]
+            arguments["pretrained"] = pl_module.config["pretrained"]  # type: ignore[index]
         text = dump(self.config)
         path, number = self.folder / CONFIG, 2
         if any((self.folder / CHECKPOINTS).glob("*.ckpt")):
