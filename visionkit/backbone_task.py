@@ -85,7 +85,7 @@ class BackboneTask(VisionTask):
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
-            begun = self.started_from or self.network.backbone.started_from or self.source
+            begun = self.started_from or getattr(self.network.backbone, "started_from", "") or self.source
             if self.adapters is not None and not begun:
                 log.warning(
                     "model.adapters: the backbone has no pretrained weights, and adapters keep its random ones; give "

@@ -30,8 +30,16 @@ _CONFIGURATION = Option(
 )
 _MODEL = (
     Option("--model", "CLASS", "class of the task: ClassificationTask, ...; required unless a file of -c names it"),
-    Option("--model.backbone", "NAME", "network by timm's name (default: resnet18); `visionkit models` lists them"),
-    Option("--model.pretrained", "true|false|auto", "start the backbone from its public weights; auto where they are at hand (default: auto)"),
+    Option(
+        "--model.backbone",
+        "NAME",
+        "network by timm's name (default: tf_efficientnet_lite0); `visionkit models` lists them",
+    ),
+    Option(
+        "--model.pretrained",
+        "true|false|auto",
+        "start from public weights; auto: if they are at hand (default: auto)",
+    ),
     Option("--model.weights", "FILE", "start the backbone from this file: safetensors, .pth, .ckpt, or a bundle"),
     Option("--model.input.size", "[H,W]", "height and width of the network's input in pixels (default: the task's)"),
 )
