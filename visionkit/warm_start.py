@@ -40,6 +40,8 @@ def take_weights(task: VisionTask, source: str, option: str = "init_from") -> li
     for place, module in task.named_modules():
         if "running_mean" in module._buffers:  # scale and shift of a frozen one are buffers too
             wanted |= {f"{place}.{name}": value for name, value in module.named_buffers(recurse=False)}
+    # What the pixels are normalized with belongs to the weights that read them.
+    wanted |= {f"normalize.{name}": value for name, value in task.normalize.named_buffers()}
     fitting = {
         name: weights[name] for name, value in wanted.items() if name in weights and weights[name].shape == value.shape
     }

@@ -22,7 +22,9 @@ from visionkit.families.detection.detr.layers import Seen
 from visionkit.families.detection.detr.loss import Stages, denoising_losses, matched_losses
 from visionkit.families.detection.detr.matching import MatchWeights
 from visionkit.families.detection.detr.network import DETRNetwork, DETROutputs
+from visionkit.families.detection.detr.published import Published, load_published
 from visionkit.families.detection.select import SelectedBoxes, Thresholds
+from visionkit.task import VisionTask
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class DETR(DetectionArchitecture):
 
     nms: ClassVar[float] = 1.0
     tile_overlap: ClassVar[float] = 0.5
+    public: ClassVar[Mapping[str, Published]] = {}
     place: ClassVar[str]
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]]
     """Arguments of each published size."""
@@ -94,6 +97,10 @@ class DETR(DetectionArchitecture):
                     f"{place}.{name} {value}: must be a multiple of heads ({self.heads})"
                     + (f" and of {step}" if step > 1 else "")
                 )
+
+    @classmethod
+    def load_public(cls, task: type[VisionTask], name: str) -> VisionTask:
+        return load_published(task, cls.place, name, cls.public)
 
     @property
     def outputs(self) -> type[tuple[Any, ...]]:

@@ -11,6 +11,7 @@ from visionkit.argument_types import at_least
 from visionkit.errors import UsageError
 from visionkit.families.detection.detr.decoders import DecoderSizes, DistributionDecoder
 from visionkit.families.detection.detr.hybrid_encoder import Fusion
+from visionkit.families.detection.detr.published import Published
 
 _LARGE: dict[str, Any] = {
     "strides": (8, 16, 32),
@@ -24,6 +25,14 @@ _LARGE: dict[str, Any] = {
     "points": (3, 6, 3),
     "reg_scale": 4.0,
 }
+
+
+def _published(size: str, word: str, backbone: str, norm: str) -> Published:
+    return Published(
+        f"https://github.com/Peterande/storage/releases/download/dfinev1.0/dfine_{size}_coco.pth",
+        f"ustc-community/dfine-{word}-coco",
+        {"backbone": backbone, "backbone_norm": norm, "dfine": {"size": size}},
+    )
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,17 @@ class DFINE(DETR):
         "m": {**_LARGE, "encoder_blocks": 2, "layers": 4},
         "l": _LARGE,
         "x": {**_LARGE, "neck_channels": 384, "encoder_feedforward": 2048, "reg_scale": 8.0},
+    }
+
+    public: ClassVar[Mapping[str, Published]] = {
+        name: _published(name, *facts)
+        for name, facts in {
+            "n": ("nano", "hgnetv2_b0", "batch"),
+            "s": ("small", "hgnetv2_b0", "batch"),
+            "m": ("medium", "hgnetv2_b2", "batch"),
+            "l": ("large", "hgnetv2_b4", "frozen"),
+            "x": ("xlarge", "hgnetv2_b5", "frozen"),
+        }.items()
     }
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,6 +17,7 @@ from visionkit.families.detection.proposals import RegionProposals
 from visionkit.families.detection.select import SelectedBoxes, Thresholds, select_by_softmax
 from visionkit.families.detection.two_stage import BoxHead, Pooling, TwoStageNetwork, anchor_sizes, two_stage_outputs
 from visionkit.nn.norms import HeadNorm, head_norm
+from visionkit.task import VisionTask
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class DetectionArchitecture:
     - `nms`: overlap from which the worse of two boxes of one class is dropped, unless the task states another.
     - `tile_overlap`: overlap from which objects of two tiles are one, where that is not `nms`.
     - `one_object`: it finds one object per image, so images are not tiled.
+    - `public`: names of public weights, which `load_public` loads: `<architecture>:<name>` on the command line.
     """
 
     strides: Sequence[int] = (8, 16, 32)
@@ -38,6 +40,17 @@ class DetectionArchitecture:
     nms: ClassVar[float] = 0.5
     tile_overlap: ClassVar[float | None] = None
     one_object: ClassVar[bool] = False
+    public: ClassVar[Collection[str]] = ()
+
+    @classmethod
+    def load_public(cls, task: type[VisionTask], name: str) -> VisionTask:
+        """A task with public weights of this architecture.
+
+        Args:
+            task: Class of the task.
+            name: What the user gave; anything but one of `public` is refused.
+        """
+        raise UsageError(f"{cls.__name__}:{name}: this architecture has no public weights")
 
     @property
     @abstractmethod

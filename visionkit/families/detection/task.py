@@ -37,6 +37,14 @@ def checked_tile(tile: int) -> int:
     return tile
 
 
+class PublicSchemes:
+    """torchvision's detectors, and the architectures that have public weights of their own."""
+
+    def __get__(self, task: object, kind: type[DetectorTask]) -> tuple[str, ...]:
+        registry: Mapping[str, type[DetectionArchitecture]] = getattr(kind, "architectures", {})
+        return ("torchvision", *(name for name, each in registry.items() if each.public))
+
+
 class DetectorTask(ArchitectureTask, BackboneTask):
     """Base of detection and instance segmentation.
 
@@ -59,7 +67,7 @@ class DetectorTask(ArchitectureTask, BackboneTask):
         tile: Side of the tiles that large images are also processed in, in file pixels; 0 is off.
     """
 
-    public_schemes = ("torchvision",)
+    public_schemes = PublicSchemes()
 
     architecture: DetectionArchitecture
     limits: Thresholds
@@ -100,12 +108,15 @@ class DetectorTask(ArchitectureTask, BackboneTask):
 
     @classmethod
     def from_public(cls, scheme: str, name: str) -> VisionTask:
-        """One of torchvision's detectors with its COCO weights, such as `torchvision:fcos_resnet50_fpn`.
+        """A detector with COCO weights, such as `torchvision:fcos_resnet50_fpn` or `dfine:s`.
 
         Raises:
-            UsageError: torchvision has none of that name for this task.
+            UsageError: There is none of that name for this task.
             EnvironmentFault: The weights are not in the cache and cannot be brought.
         """
+        if scheme in cls.architectures:
+            kind: type[DetectionArchitecture] = cls.architectures[scheme]
+            return kind.load_public(cls, name)
         return load_public(cls, scheme, name)
 
     @classmethod
