@@ -146,9 +146,11 @@ class MultiTask(BackboneTask):
         heads = {
             name: replace(each, arguments={k: v for k, v in self.tasks[name].config.items() if k in known})
             for name, each in self.head_settings.items()
-            for known in [{*each.arguments, *self.tasks[name].resolved()} - {"input", "optim", "weights"}]
+            for known in [{*each.arguments, *self.tasks[name].resolved()} - {"input", "optim", "weights", "pretrained"}]
         }
-        return {"input": self.input, "optim": self.optim, "heads": heads, "vocabulary": None, "weights": None}
+        pretrained = self.backbone_arguments["pretrained"]
+        own = {"input": self.input, "optim": self.optim, "pretrained": pretrained, "weights": None}
+        return {**own, "heads": heads, "vocabulary": None}
 
     # ------------------------------------------------------------------ learning
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from visionkit.backbones.adapters import AdapterConfig, adapt
 from visionkit.backbones.build import build_model, declared_maps, lost_with_classifier, possible_strides
+from visionkit.backbones.dependencies import freeze, needed_for
 from visionkit.backbones.facts import backbone_facts, channel_statistics
 from visionkit.backbones.own_weights import load_weights
 from visionkit.backbones.simple_pyramid import SimplePyramid
@@ -228,27 +229,10 @@ class Backbone(nn.Module):
         declared = declared_maps(self.model)
         last = max(self._indices.values(), default=self.taps[-1] if self.taps else len(declared) - 1)
         early = [index for index, (_, each) in enumerate(declared[: last + 1]) if each <= stride]
-        if not early:
-            return []
-        reached = self._needed_for([early[-1]])
-        for parameter in reached:
-            parameter.requires_grad_(False)
-        return [
-            module
-            for module in self.model.modules()
-            if (own := list(module.parameters(recurse=False))) and all(each in reached for each in own)
-        ]
+        return freeze(self.model, self._needed_for([early[-1]])) if early else []
 
     def _needed_for(self, indices: list[int]) -> set[Tensor]:
-        """The parameters that some maps are computed from."""
-        training = self.model.training
-        self.model.eval()
-        height, width = self.default_input_size
-        with torch.enable_grad():
-            image = next(self.model.parameters()).new_zeros(1, len(self.mean), height, width)
-            reached = _reached(self.model.forward_intermediates(image, indices=indices, intermediates_only=True))
-        self.model.train(training)
-        return reached
+        return needed_for(self.model, indices, (len(self.mean), *self.default_input_size))
 
     @property
     def keeps_head(self) -> bool:
@@ -405,20 +389,3 @@ def _tapped(name: str, count: int, declared: list[tuple[int, int]]) -> tuple[int
             f"{', '.join(map(str, sorted({stride for _, stride in declared})))}"
         )
     return tuple(int(len(declared) / count * number) - 1 for number in range(1, count + 1))
-
-
-def _reached(maps: Sequence[Tensor]) -> set[Tensor]:
-    """The leaves that the maps were computed from, found in the graph without a backward pass."""
-    found: set[Tensor] = set()
-    waiting = [map_.grad_fn for map_ in maps if map_.grad_fn is not None]
-    seen = set(waiting)
-    while waiting:
-        node = waiting.pop()
-        variable = getattr(node, "variable", None)
-        if variable is not None:
-            found.add(variable)
-        for following, _ in node.next_functions:
-            if following is not None and following not in seen:
-                seen.add(following)
-                waiting.append(following)
-    return found
