@@ -181,7 +181,8 @@ def note(entry_fault: str, summary: str, terms: str) -> str:
 def card(name: str, task: str, facts_: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """The model card as Markdown."""
     rest = dict(facts_)
-    rest.pop("name", None)
+    for key in ("name", "figure"):
+        rest.pop(key, None)
     results = rest.pop("results", None)
     rows = {"Task": task, "Backbone": config.get("backbone")}
     spec = config.get("input")

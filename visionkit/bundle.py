@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import torch
 from torch import Tensor
@@ -87,7 +88,8 @@ def save_bundle(
         folder: Where it shall be.
         card: Facts in plain types, which win over those that the task has (`VisionTask.card`). Known keys are `name`,
             `summary`, `data`, `terms`, `command`, `seed` and `results`, a list of `{"metric", "value", "split",
-            "protocol"}`; others are kept and listed.
+            "protocol"}`, and `figure`, the name of an image in the folder with predictions on photographs that the
+            model has never seen; others are kept and listed.
         half: Store weights as float16, half the size; statistics and normalization stay float32. All are float32 again
             when read.
         overwrite: Replace a bundle that is there; anything else that is there is never replaced.
@@ -244,11 +246,14 @@ def render_card(facts: Mapping[str, Any], name: str) -> str:
         "Parameters": f"{facts['weights']['parameters']:,} ({facts['weights']['dtype']})",
     }
     results = card.pop("results", None)
+    figure = card.pop("figure", None)
     card.pop("splits", None)  # for `visionkit test`, not for people
     rows |= {title: card.pop(key, "not stated") for key, title in _CARD_TITLES.items()}
     rows |= {key.replace("_", " ").capitalize(): value for key, value in card.items()}
     lines += [f"- {title}: {_shown(value)}" for title, value in rows.items() if value is not None]
     lines += ["", "## Results", "", *_results(results)]
+    if isinstance(figure, str):
+        lines += ["", "## Photographs it has never seen", "", f"![predictions]({quote(figure)})"]
     classes = list(config.get("classes") or ())
     if classes:
         lines += ["", "## Classes", "", f"{len(classes)}: {', '.join(map(str, classes))}"]

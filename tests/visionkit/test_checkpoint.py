@@ -103,6 +103,14 @@ def test_a_bundle_gives_the_same_task(task: Any, tmp_path: Path, half: bool) -> 
         assert size < 0.6 * (save_bundle(task, tmp_path / "full", card={}) / "model.safetensors").stat().st_size
 
 
+def test_the_model_card_shows_its_figure(task: Any, tmp_path: Path) -> None:
+    save_bundle(task, tmp_path / "shown", card={"figure": "ten photos.jpg"})
+    text = (tmp_path / "shown" / "README.md").read_text("utf-8")
+    assert "![predictions](ten%20photos.jpg)" in text and "Figure" not in text
+    save_bundle(task, tmp_path / "bare", card={})
+    assert "![" not in (tmp_path / "bare" / "README.md").read_text("utf-8")
+
+
 def test_a_protocol_of_all_results_is_stated_once(task: Any, tmp_path: Path) -> None:
     rows = [{"metric": name, "value": None, "split": "test", "protocol": "one crop"} for name in ("top1", "top5")]
     text = (save_bundle(task, tmp_path / "same", card={"results": rows}) / "README.md").read_text()
