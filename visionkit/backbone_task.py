@@ -124,7 +124,9 @@ class BackboneTask(VisionTask):
         return task.train(self.training)
 
     def resolved(self) -> dict[str, Any]:
-        return {**super().resolved(), "pretrained": self.backbone_arguments["pretrained"]}
+        body: Any = self.network.backbone
+        own = {"backbone": body.name, "pretrained": self.backbone_arguments["pretrained"]}
+        return {**super().resolved(), **own}
 
     @classmethod
     def default_input(cls, backbone: str = "", **init_args: Any) -> InputSpec:

@@ -150,6 +150,7 @@ class MultiTask(BackboneTask):
         }
         pretrained = self.backbone_arguments["pretrained"]
         own = {"input": self.input, "optim": self.optim, "pretrained": pretrained, "weights": None}
+        own["backbone"] = self.network.backbone.name
         return {**own, "heads": heads, "vocabulary": None}
 
     # ------------------------------------------------------------------ learning

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,13 +13,17 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import constants
+from safetensors.torch import save
 
 from tasks.classification import ClassificationTask
+from tasks.detection import DetectionTask
 from tests.hub_server import TOKEN, Hub, serving
 from ui.cli import main
 from visionkit import load
+from visionkit.backbones import Backbone
+from visionkit.backbones.hub_names import hub_backbone
 from visionkit.bundle import save_bundle
-from visionkit.checkpoint import load_task
+from visionkit.checkpoint import load_task, save_checkpoint
 from visionkit.errors import CheckpointError, EnvironmentFault, UsageError, VisionKitError
 from visionkit.hub import Repository
 from visionkit.hub_publish import hub_card, publish
@@ -221,3 +226,73 @@ def test_a_backbone_starts_from_weights_of_the_hub(published: Hub, bundle: Path)
     own, given = task.network.backbone.state_dict(), load_task(bundle).network.backbone.state_dict()
     assert all(torch.equal(own[name], given[name]) for name in own)
     assert task.config["weights"] is None
+
+
+STATED = {
+    "architecture": "test_resnet",
+    "pretrained_cfg": {
+        "input_size": [3, 40, 48],
+        "mean": [0.1, 0.2, 0.3],
+        "std": [0.4, 0.5, 0.6],
+        "interpolation": "bilinear",
+        "crop_pct": 0.9,
+        "file": "/etc/passwd",
+        "license": "mit",
+        "unknown": 1,
+    },
+}
+
+
+def timm_repository(hub: Hub, name: str, stated: object) -> Backbone:
+    """A network as timm publishes it."""
+    torch.manual_seed(7)
+    backbone = Backbone("test_resnet")
+    files = {"model.safetensors": save(backbone.model.state_dict())}
+    if stated is not None:
+        files["config.json"] = json.dumps(stated).encode()
+    hub.repositories[name] = files
+    return backbone
+
+
+def test_a_backbone_is_named_by_a_repository_of_timm(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    published = timm_repository(hub, "timm/tiny", STATED)
+    task = ClassificationTask("hf-hub:timm/tiny", classes=["x", "y"])
+    own, given = task.network.backbone.model.state_dict(), published.model.state_dict()
+    assert all(torch.equal(own[name], given[name]) for name in own)
+    assert task.normalize.mean == pytest.approx((0.1, 0.2, 0.3)) and task.normalize.std == pytest.approx(
+        (0.4, 0.5, 0.6)
+    )
+    assert task.input.size == (40, 48) and task.input.interpolation == "bilinear"
+    assert task.network.backbone.started_from == "hf-hub:timm/tiny" and task.config["backbone"] == "test_resnet"
+    save_checkpoint(task, tmp_path / "tiny.ckpt")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
+    hub_backbone.cache_clear()
+    again = load_task(tmp_path / "tiny.ckpt")
+    assert again.normalize.mean == task.normalize.mean and again.input == task.input
+    with pytest.raises(EnvironmentFault, match="hf-hub:timm/tiny: cannot be brought"):
+        ClassificationTask("hf-hub:timm/tiny", classes=["x", "y"])
+
+
+def test_detectors_take_maps_of_a_network_of_the_hub(hub: Hub) -> None:
+    timm_repository(hub, "timm/maps", STATED)
+    task = DetectionTask("hf-hub:timm/maps", classes=["x"], input={"size": [64, 64]}, fcos={"neck_channels": 16})
+    assert task.config["backbone"] == "test_resnet" and task.network.backbone.channels
+
+
+@pytest.mark.parametrize(
+    ("stated", "reason"),
+    [
+        (None, "has no config.json as timm writes it"),
+        (["no mapping"], "names no network of timm (architecture: None)"),
+        ({"architecture": "my_secret_net"}, "names no network of timm (architecture: my_secret_net)"),
+        ({"architecture": "test_resnet", "pretrained_cfg": {"mean": ["a", 1, 2]}}, "states no input that a network"),
+        ({"architecture": "test_resnet", "pretrained_cfg": {"input_size": [3]}}, "states no input that a network"),
+        ({"architecture": "resnet18"}, "of resnet18 are in it"),
+    ],
+)
+def test_a_repository_that_describes_no_network_is_refused(hub: Hub, stated: object, reason: str) -> None:
+    hub_backbone.cache_clear()
+    timm_repository(hub, "timm/odd", stated)
+    with pytest.raises(CheckpointError, match=re.escape(reason)):
+        ClassificationTask("hf-hub:timm/odd", classes=["x", "y"])

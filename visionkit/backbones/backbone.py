@@ -14,6 +14,7 @@ from visionkit.backbones.adapters import AdapterConfig, adapt
 from visionkit.backbones.build import build_model, declared_maps, lost_with_classifier, possible_strides
 from visionkit.backbones.dependencies import freeze, needed_for
 from visionkit.backbones.facts import backbone_facts, channel_statistics
+from visionkit.backbones.hub_names import hub_backbone
 from visionkit.backbones.own_weights import load_weights
 from visionkit.backbones.simple_pyramid import SimplePyramid
 from visionkit.backbones.sizes import check_image_size
@@ -65,7 +66,8 @@ class Backbone(nn.Module):
         torch.Size([1, 512])
 
     Args:
-        name: A model of timm, with or without the tag of its weights (`resnet50.a1_in1k`), or a classic network.
+        name: A model of timm, with or without the tag of its weights (`resnet50.a1_in1k`), a classic network, or a
+            repository of the hub that holds a model of timm (`hf-hub:user/name`), whose weights are then taken.
         pretrained: Load the public weights: from the cache, else from an installed package, else downloaded.
         in_chans: Channels of the input; the first layer of public weights is adapted.
         strides: The maps to give, as strides in pixels. With none, there is only `final`.
@@ -118,8 +120,12 @@ class Backbone(nn.Module):
         taps: int = 0,
     ) -> None:
         super().__init__()
+        facts = backbone_facts(name, pretrained and weights is None)
+        source = "" if weights is None else str(weights)
+        if (published := hub_backbone(name)) is not None:
+            source, weights = source or name, weights or published.weights
+            name = published.architecture
         pretrained = pretrained and weights is None
-        facts = backbone_facts(name, pretrained)
         if in_chans < 1:
             raise UsageError(f"in_chans {in_chans}: at least 1 is needed")
         if not use_final and not strides and not taps:
@@ -147,7 +153,7 @@ class Backbone(nn.Module):
         self.crop_fraction = facts.crop_fraction
         public = find_weights(name) if pretrained else None
         self.model = build_model(name, arguments, public)
-        self.started_from = "" if weights is None else str(weights)
+        self.started_from = source
         if public is not None:
             kind = str(public) if isinstance(public, WeightSource) else f"public weights of {facts.name}"
             self.started_from = f"{kind} ({facts.license})" if facts.license else kind

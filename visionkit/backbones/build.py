@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from visionkit.backbones.facts import pretrained_cfg
+from visionkit.backbones.hub_names import architecture_of
 from visionkit.backbones.sources import WeightSource
 from visionkit.errors import CheckpointError, UsageError
 
@@ -44,6 +45,7 @@ def declared_strides(name: str, output_stride: int | None = None) -> tuple[int, 
         UsageError: The name is unknown, or the network refuses the output stride.
     """
     pretrained_cfg(name)  # an unknown name is reported with the nearest
+    name = architecture_of(name)
     arguments = {} if output_stride is None else {"output_stride": output_stride}
     with torch.device("meta"):
         return tuple(stride for _, stride in declared_maps(build_model(name, arguments, None)))

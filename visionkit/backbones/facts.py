@@ -15,6 +15,7 @@ from timm.models import get_pretrained_cfg, is_model, list_models, list_pretrain
 
 from visionkit.backbones import classic  # noqa: F401  (registers its networks with timm)
 from visionkit.backbones.cache import cached_weights
+from visionkit.backbones.hub_names import hub_backbone
 from visionkit.backbones.sources import WeightSource, find_source
 from visionkit.errors import UsageError, suggest
 
@@ -116,6 +117,8 @@ def pretrained_cfg(name: str) -> Any:
     Raises:
         UsageError: The name or its tag is unknown; the message offers the nearest.
     """
+    if (published := hub_backbone(name)) is not None:
+        return published.cfg
     architecture, _, tag = name.partition(".")
     if ":" in name or "/" in name or not is_model(architecture):
         raise UsageError(
