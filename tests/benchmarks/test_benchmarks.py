@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as every_row
-from benchmarks import row02_train_transform, row15_gpu_training, timing
+from benchmarks import experiments, row02_train_transform, row15_gpu_training, timing, transfer_learning
+from benchmarks.experiments import finished, interval, keep, table
 from benchmarks.sample_images import jpegs
 from benchmarks.timing import Goal, Options, Quartiles, Report, Stopwatch
 from visionkit.images import read_image
@@ -107,3 +108,41 @@ def test_images_without_real_data_are_scikit_images(tmp_path: Path, monkeypatch:
     files, message = jpegs((64, 48), 7)
     assert message == "scikit-image's photos" and len(files) == 7
     assert {read_image(data).shape for data in files} == {(48, 64, 3)}
+
+
+# ---------------------------------------------------------------------- experiments
+
+
+def test_an_interval_is_student_s() -> None:
+    mean, half = interval([1.0, 2.0, 3.0])
+    assert mean == 2.0 and half == pytest.approx(4.303 / 3**0.5, rel=1e-4)
+    assert interval([5.0])[0] == 5.0 and interval([5.0])[1] != interval([5.0])[1], "one value has no interval"
+
+
+def test_cells_are_kept_and_tabulated(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "cells.jsonl"
+    assert finished(file) == []
+    for seed, value in enumerate((0.5, 0.6, 0.7)):
+        keep(file, {"set": "a", "mode": "x", "seed": seed, "metric": "top1", "value": value})
+    keep(file, {"set": "a", "mode": "y", "seed": 0, "metric": "top1", "value": 0.25})
+    lines = table(finished(file), ["x", "y", "z"]).splitlines()
+    assert lines[0] == "| set | metric | seeds | x | y | z |"
+    assert lines[2] == "| a | top1 | 0 to 3 | 60.0 ± 24.8 | 25.0 |  |"
+
+
+def test_a_matrix_skips_what_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[tuple[str, int]] = []
+
+    def cell(prepared: object, mode: str, seed: int, **how: object) -> dict[str, object]:
+        made.append((mode, seed))
+        return {"mode": mode, "seed": seed, "metric": "top1", "value": 0.5, "seconds": 1.0}
+
+    monkeypatch.setattr(transfer_learning, "cell", cell)
+    monkeypatch.setattr(experiments, "SETS", {"flowers17": lambda root: None})
+    given = ["--data", str(tmp_path), "--out", str(tmp_path / "cells.jsonl"), "--seeds", "0"]
+    assert transfer_learning.main([*given, "--modes", "frozen"]) == 0
+    assert transfer_learning.main([*given, "--modes", "frozen", "adapters"]) == 0
+    assert made == [("frozen", 0), ("adapters", 0)]
+    assert "| flowers17 | top1 | 1 | 50.0 | 50.0 |" in capsys.readouterr().out

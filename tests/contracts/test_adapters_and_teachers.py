@@ -7,14 +7,17 @@ import pytest
 import torch
 
 from tests.contracts.cases import CASES, batch, build, images
+from ui.cli import main
 from visionkit.backbone_task import BackboneTask
 from visionkit.backbones import AdapterConfig
 from visionkit.checkpoint import load_task, save_bundle, save_checkpoint
 from visionkit.distillation import PREFIX, DistillConfig
 from visionkit.errors import UsageError
+from visionkit.geometry import InputSpec
 from visionkit.optim import OptimConfig, build_optimizer
 from visionkit.predictor import Predictor, load
 from visionkit.registry import task_class, task_names
+from visionkit.synthetic import OBJECT_CLASSES
 
 TASKS = [name for name in task_names() if issubclass(task_class(name), BackboneTask)]
 every_task = pytest.mark.parametrize("name", TASKS)
@@ -159,3 +162,42 @@ def test_tasks_without_such_logits_refuse_a_teacher_of_them(name, tmp_path):
     task = build(name, distill=DistillConfig(str(tmp_path / "teacher.ckpt"), logits=1.0))
     with pytest.raises(UsageError, match=r"no logits per image or pixel.*set features alone"):
         task.setup("fit")
+
+
+def test_the_command_line_takes_both_and_measures_without_the_teacher(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    teacher = build("classification", classes=OBJECT_CLASSES, input=InputSpec(size=(32, 32), resize_mode="stretch"))
+    save_checkpoint(teacher, tmp_path / "teacher.ckpt")
+    given = [
+        *("-c", "classification", "-c", "scenes", "--model.backbone", "test_resnet", "--model.input.size", "[32,32]"),
+        *("--data.count", "8", "--data.eval_count", "4", "--data.batch_size", "4", "--trainer.accelerator", "cpu"),
+        *("--model.adapters.rank", "2", "--model.adapters.layers", "convolution", "--run", "run"),
+        *("--model.distill.teacher", "teacher.ckpt", "--trainer.max_epochs", "1", "--report", "false"),
+    ]
+    assert main(["fit", *given]) == 0
+    said = capsys.readouterr()
+    assert "parameters are trained" in said.err
+    assert main(["fit", "-c", "run/config.yaml", "--ckpt_path", "last", "--trainer.max_epochs", "2"]) == 0
+    (tmp_path / "teacher.ckpt").unlink()
+    assert main(["validate", "--ckpt_path", "run"]) == 0
+    assert main(["export", "run/checkpoints/last.ckpt", "--out", "bundle", "--onnx"]) == 0
+    served = load(tmp_path / "bundle").task
+    assert served.config["adapters"] is None and served.config["distill"] is None
+    capsys.readouterr()
+    assert main(["fit", *given[:-6], "--run", "other", "--model.distill.teacher", "teacher.ckpt"]) == 4
+    assert capsys.readouterr().err.strip().splitlines()[-1].count("teacher.ckpt") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--model.adapters.rank", "0"), "model.adapters.rank 0: must be at least 1"),
+        (("--model.adapters.ranks", "4"), "ranks"),
+        (("--model.distill.features", "1"), "teacher"),
+    ],
+)
+def test_the_command_line_refuses_in_one_line(option, message, tmp_path, capsys):
+    given = ["-c", "classification", "-c", "scenes", "--model.backbone", "test_resnet", "--run", str(tmp_path / "run")]
+    assert main(["fit", *given, *option]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert message in said[-1] and not any("Traceback" in line for line in said)

@@ -57,6 +57,8 @@ _MACHINE = (
 _FIT = (
     Option("--model.optim.lr", "X", "learning rate at its highest (default: 0.001)"),
     Option("--model.optim.freeze", "backbone", "train the head alone; `none` trains everything (default: none)"),
+    Option("--model.adapters.rank", "N", "train low-rank adapters in place of the backbone's weights (default: none)"),
+    Option("--model.distill.teacher", "MODEL", "also learn from a .ckpt, bundle or timm:NAME (default: none)"),
     Option("--trainer.max_epochs", "N", "number of passes through the training images (default: 30)"),
     Option("--run", "DIR", "folder that everything is written to (default: runs/<task>-<time>)"),
     Option("--ckpt_path", "last|best|FILE", "continue a stopped run: its last or best checkpoint in --run, or a .ckpt"),
