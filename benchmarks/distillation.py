@@ -48,7 +48,7 @@ def teacher(prepared: Any, name: str, folder: Path, out: Path) -> Path:
     return path
 
 
-def cell(prepared: Any, arm: str, seed: int, taught_by: Path, epochs: int) -> dict[str, Any]:
+def cell(prepared: Any, arm: str, seed: int, source: Path, epochs: int) -> dict[str, Any]:
     """One student and what was measured."""
     from lightning import seed_everything
 
@@ -58,7 +58,7 @@ def cell(prepared: Any, arm: str, seed: int, taught_by: Path, epochs: int) -> di
 
     seed_everything(seed, verbose=False)
     terms = ARMS[arm]
-    distill = None if terms is None else DistillConfig(str(taught_by), temperature=TEMPERATURE, **terms)
+    distill = None if terms is None else DistillConfig(str(source), temperature=TEMPERATURE, **terms)
     optim = OptimConfig(lr=RATE, weight_decay=0.05, warmup=0.1)
     task = prepared.build(STUDENT, optim=optim, distill=distill)
     return {"arm": arm, "seed": seed, **measure(prepared, task, seed, epochs=epochs)}

@@ -150,11 +150,11 @@ class Distillation(nn.Module):
         student: Any = task.network
         with _features_of(student.backbone) as seen:
             outputs = task.run(batch)
-        with torch.no_grad(), _features_of(self.teacher.backbone) as taught:
+        with torch.no_grad(), _features_of(self.teacher.backbone) as shown:
             expected = self._teacher[0](*(batch["inputs"][name] for name in task.inputs))
         terms: dict[str, Tensor] = {}
         if self.config.features:
-            own, other = _maps(student.backbone, seen[0]), _maps(self.teacher.backbone, taught[0])
+            own, other = _maps(student.backbone, seen[0]), _maps(self.teacher.backbone, shown[0])
             parts = [_distance(each(own[name]), other[name]) for name, each in self._named(own, other)]
             terms["distill_features"] = self.config.features * torch.stack(parts).mean()
         if self.config.logits:
