@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -72,6 +72,7 @@ def split(joint: MultiTask) -> dict[str, VisionTask]:
     Args:
         joint: Joint with its weights.
     """
+    joint = cast(MultiTask, joint.merged())
     state = joint.state_dict()
     out = {}
     for name, settings in joint.head_settings.items():
@@ -103,7 +104,7 @@ def _singles(models: Mapping[str, VisionTask]) -> dict[str, _Single]:
     """Configuration, name of the task and weights of every head."""
     out: dict[str, _Single] = {}
     for name, model in models.items():
-        parts = split(model) if isinstance(model, MultiTask) else {name: model}
+        parts = split(model) if isinstance(model, MultiTask) else {name: model.merged()}
         for own, task in parts.items():
             if own in out:
                 raise UsageError(f"join: two heads are called {own}; give one of them another name, NAME=MODEL")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tasks.multitask.balancing import Balance, build_balance
 from tasks.multitask.head_checks import check_labels, check_served, check_sizes
-from tasks.multitask.heads import Head
+from tasks.multitask.heads import SHARED, Head
 from tasks.multitask.loss import HeadLog, fair_fractions, untouched, with_pcgrad
 from tasks.multitask.metrics import JointMetrics
 from tasks.multitask.network import HeadStage, JointNetwork, hand_over, read_shared
@@ -146,7 +146,7 @@ class MultiTask(BackboneTask):
         heads = {
             name: replace(each, arguments={k: v for k, v in self.tasks[name].config.items() if k in known})
             for name, each in self.head_settings.items()
-            for known in [{*each.arguments, *self.tasks[name].resolved()} - {"input", "optim", "weights", "pretrained"}]
+            for known in [{*each.arguments, *self.tasks[name].resolved()} - {*SHARED}]
         }
         pretrained = self.backbone_arguments["pretrained"]
         own = {"input": self.input, "optim": self.optim, "pretrained": pretrained, "weights": None}

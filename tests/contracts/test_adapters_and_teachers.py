@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tasks.multitask.joining import join, split
 from tests.contracts.cases import CASES, batch, build, images
 from ui.cli import main
 from visionkit.backbone_task import BackboneTask
@@ -88,6 +89,21 @@ def test_adapters_begin_as_the_network_itself(name):
     data = batch(plain)
     for a, b in zip(outputs_of(plain, data), outputs_of(adapted, data), strict=True):
         assert torch.equal(a, b)
+
+
+def test_heads_on_a_backbone_with_adapters_are_split_into_ordinary_models():
+    torch.manual_seed(0)
+    joint = build("multitask", adapters=AdapterConfig(rank=2)).eval()
+    for key, parameter in joint.named_parameters():
+        if key.endswith("adapter_up"):
+            torch.nn.init.normal_(parameter, std=0.1)
+    data = batch(joint)["inputs"]["image"]
+    parts = split(joint)
+    assert all(part.config["adapters"] is None for part in parts.values())
+    with torch.no_grad():
+        expected = joint(data)
+        assert torch.allclose(parts["what"](data).logits, expected.what_logits, atol=1e-4)
+        assert torch.allclose(join(parts)(data).far_depth, expected.far_depth, atol=1e-4)
 
 
 # ---------------------------------------------------------------------- teachers
