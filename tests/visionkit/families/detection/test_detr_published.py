@@ -10,10 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from tasks.detection import DetectionTask
-from visionkit.families.detection.detr.matching import corners_of
-from visionkit.families.detection.detr.published import with_published
-
-transformers = pytest.importorskip("transformers")
+from visionkit.checkpoint import load_task
+from visionkit.errors import CheckpointError, EnvironmentFault, UsageError
+from visionkit.families.detection.boxes import Objects
+from visionkit.families.detection.detr.distribution import offset_bins
+from visionkit.families.detection.detr.loss import Counts, Stages, stage_losses
+from visionkit.families.detection.detr.matching import MatchWeights, corners_of, match_queries
+from visionkit.families.detection.detr.published import (
+    authors_names,
+    fetch_published,
+    read_published,
+    rename,
+    with_published,
+)
+from visionkit.warm_start import take_weights
 
 SIZE = 160
 HGNET: dict[str, dict[str, Any]] = {
@@ -41,12 +51,18 @@ sizes = pytest.mark.parametrize(
 )
 
 
+def port() -> Any:
+    """The library that is compared with, where it is installed."""
+    return pytest.importorskip("transformers")
+
+
 def published(scheme: str, size: str) -> Any:
     return DetectionTask.architectures[scheme].public[size]
 
 
 def theirs(scheme: str, size: str, **changes: Any) -> Any:
     """Transformers' model of a published size."""
+    transformers = port()
     kind = DetectionTask.architectures[scheme](size=size)
     backbone = published(scheme, size).arguments["backbone"]
     shared = {
@@ -169,3 +185,175 @@ def test_the_published_number_of_parameters(scheme: str, size: str) -> None:
     norms = sum(b.numel() for k, b in task.network.named_buffers() if k.endswith(("weight", "bias")))  # frozen ones
     count = sum(parameter.numel() for parameter in task.network.parameters()) + norms
     assert round(count / 1e6) == pytest.approx(MILLIONS[size], abs=1)
+
+
+NAMES = {
+    "backbone.stages.1.blocks.0.layers.2.conv.weight": "backbone.model.stages.1.blocks.0.layers.2.conv.weight",
+    "backbone.conv1.conv1_2.norm.bias": "backbone.model.conv1.4.bias",
+    "backbone.conv1.conv1_3.norm.bias": "backbone.model.bn1.bias",
+    "backbone.res_layers.2.blocks.1.branch2c.norm.weight": "backbone.model.layer3.1.bn3.weight",
+    "backbone.res_layers.0.blocks.0.short.conv.weight": "backbone.model.layer1.0.downsample.1.weight",
+    "backbone.res_layers.1.blocks.0.short.conv.norm.weight": "backbone.model.layer2.0.downsample.2.weight",
+    "encoder.input_proj.2.norm.weight": "encoder.inputs.2.norm.weight",
+    "encoder.encoder.0.layers.0.self_attn.in_proj_weight": "encoder.attention.attention.in_proj_weight",
+    "encoder.encoder.0.layers.0.linear2.bias": "encoder.attention.linear2.bias",
+    "encoder.fpn_blocks.0.cv2.0.conv1.norm.bias": "encoder.top_down.0.stages.0.0.main.norm.bias",
+    "encoder.pan_blocks.0.bottlenecks.1.conv2.norm.bias": "encoder.bottom_up.0.blocks.1.narrow.norm.bias",
+    "encoder.pan_blocks.1.cv3.1.conv.weight": "encoder.bottom_up.1.stages.1.1.conv.weight",
+    "encoder.fpn_blocks.1.conv2.conv.weight": "encoder.top_down.1.shortcut.conv.weight",
+    "encoder.downsample_convs.0.0.cv2.conv.weight": "encoder.downsamples.0.1.conv.weight",
+    "encoder.downsample_convs.1.norm.bias": "encoder.downsamples.1.norm.bias",
+    "decoder.decoder.layers.2.cross_attn.sampling_offsets.bias": "decoder.layers.2.sampling.offsets.bias",
+    "decoder.decoder.layers.0.gateway.norm.bias": "decoder.layers.0.join.norm.bias",
+    "decoder.decoder.layers.0.norm2.bias": "decoder.layers.0.join.bias",
+    "decoder.decoder.layers.0.norm3.bias": "decoder.layers.0.norm2.bias",
+    "decoder.decoder.lqe_layers.1.reg_conf.layers.1.weight": "decoder.quality_heads.1.mlp.2.weight",
+    "decoder.dec_bbox_head.1.layers.2.weight": "decoder.corner_heads.1.4.weight",
+    "decoder.enc_output.norm.bias": "selection.1.bias",
+}  # fmt: skip
+
+
+def test_the_authors_names_are_ours() -> None:
+    """Some of each kind; constants are left out."""
+    state = {name: torch.zeros(1) for name in (*NAMES, "decoder.up", "decoder.anchors", "decoder.decoder.reg_scale")}
+    assert list(rename(state)) == list(NAMES.values())
+    alone = rename({"decoder.dec_bbox_head.1.layers.2.weight": torch.zeros(1)})
+    assert list(alone) == ["decoder.box_heads.1.4.weight"], "RT-DETR has no distributions"
+
+
+def old_port(name: str) -> str:
+    """Transformers' name of a weight as the files on Hugging Face have it, from before version 5."""
+    for new, old in (
+        (".aifi.", ".encoder."),
+        (".mlp.layers.0.", ".fc1."),
+        (".mlp.layers.1.", ".fc2."),
+        (".mlp.fc", ".fc"),
+        (".self_attn.o_proj.", ".self_attn.out_proj."),
+    ):
+        name = name.replace(new, old)
+    return name
+
+
+@pytest.mark.parametrize("scheme, size", QUICK)
+def test_weights_are_read_from_all_forms_of_files(scheme: str, size: str, monkeypatch, tmp_path) -> None:
+    """The authors' files with and without a moving average, and the ports of old and new names in their cache."""
+    from safetensors.torch import save_file
+
+    reference = with_opinions(theirs(scheme, size)).state_dict()
+    wanted = rename(reference)
+    constants = {"decoder.anchors": torch.zeros(1, 3, 4), "decoder.valid_mask": torch.ones(1, 3, 1)}
+    authors = {**authors_names(reference), **constants}
+    assert not set(authors) & set(wanted) - {"decoder.layers"}, "the test renames nothing"
+    torch.save({"model": authors, "epoch": 3, "last_epoch": 3}, tmp_path / "a.pth")
+    torch.save({"ema": {"module": authors, "updates": 3}, "model": {}}, tmp_path / "b.pth")
+    tied = {old_port(k): v.contiguous() for k, v in reference.items() if not k.startswith("model.decoder.class_embed")}
+    save_file({name: value.clone() for name, value in tied.items()}, tmp_path / "c.safetensors")
+    for name in ("a.pth", "b.pth", "c.safetensors"):
+        found = rename(read_published(tmp_path / name))
+        assert found.keys() == wanted.keys(), name
+        assert all(torch.equal(value, wanted[key]) for key, value in found.items()), name
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "a.pth").rename(tmp_path / "hub" / "checkpoints" / published(scheme, size).filename)
+    task: Any = load_task(f"{scheme}:{size}")
+    assert torch.equal(task.network.state_dict()["selection.0.weight"], wanted["selection.0.weight"])
+    assert task.input.size == (640, 640) and task.limits.detections == 300 and len(task.classes) == 80
+    assert task.normalize.mean == pytest.approx((0, 0, 0)) and task.normalize.std == pytest.approx((1, 1, 1))
+    # Fine-tuning to other classes: all but what states a class is kept, and the pixels' scale too.
+    arguments = {**task.config, "classes": ["cat"], "input": None}
+    mine: Any = DetectionTask(**arguments)
+    new = take_weights(mine, f"{scheme}:{size}")
+    assert {name.split(".")[1] for name in new} == {"selection_classes", "decoder", "denoising_labels"}
+    assert all("class" in name or "denoising_labels" in name for name in new)
+    assert mine.normalize.mean == pytest.approx((0, 0, 0))
+    assert torch.equal(mine.network.state_dict()["selection.0.weight"], wanted["selection.0.weight"])
+
+
+def test_unknown_names_missing_files_and_foreign_weights_are_one_line(monkeypatch, tmp_path) -> None:
+    with pytest.raises(UsageError, match=r"dfine:xx: known are n, s, m, l, x"):
+        load_task("dfine:xx")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    missing = (
+        r"dfine:s: its public weights \(dfine_s_coco\.pth\) are not in the cache .*checkpoints and cannot be "
+        r"downloaded: bring https://github\.com/.*/dfine_s_coco\.pth there, or ustc-community/dfine-small-coco into"
+    )
+    with pytest.raises(EnvironmentFault, match=missing):
+        load_task("dfine:s")
+    with pytest.raises(EnvironmentFault, match=r"rtdetr:r50m: .*rtdetrv2_r50vd_m_7x_coco_ema\.pth there \(HF_HUB"):
+        fetch_published("rtdetr", "r50m", published("rtdetr", "r50m"))
+    torch.save({"model": {"fc.weight": torch.zeros(3)}}, tmp_path / "other.pth")
+    state = read_published(tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="not the weights of dfine:n: Missing key"):
+        with_published(DetectionTask, "dfine", "n", published("dfine", "n"), state)
+    torch.save({"epoch": 3}, tmp_path / "none.pth")
+    with pytest.raises(CheckpointError, match="holds no weights of a detector"):
+        read_published(tmp_path / "none.pth")
+    (tmp_path / "torn.safetensors").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="not a file of weights"):
+        read_published(tmp_path / "torn.safetensors")
+
+
+def test_every_term_of_the_loss_and_its_gradient_are_transformers() -> None:
+    """Layer by layer, at the same matches.
+
+    Their sum is another one than the paper's: boxes train on the matches of one stage in place of all, and neither the
+    first boxes' terms nor the localization loss of the last layer are in it.
+    """
+    config = port().DFineConfig(num_labels=5, reg_scale=4.0)
+    from transformers.loss.loss_d_fine import DFineLoss
+
+    generator = torch.Generator().manual_seed(0)
+    layers, queries, classes = 3, 12, 5
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(layers, 2, queries, *shape, generator=generator)
+
+    logits, corners = random(classes).requires_grad_(), random(4 * 33).requires_grad_()
+    boxes = (random(4).sigmoid() * 0.3 + 0.25).requires_grad_()
+    first = random(4)[0].sigmoid() * 0.3 + 0.25
+    objects = Objects(
+        torch.rand(2, 3, 4, generator=generator) * 0.3 + 0.25,
+        torch.tensor([[0, 4, 2], [3, 0, 0]]),
+        torch.tensor([[True, True, True], [True, False, False]]),
+    )
+    targets = [
+        {"class_labels": labels[valid], "boxes": own[valid]}
+        for own, labels, valid in zip(objects.boxes, objects.labels, objects.valid, strict=True)
+    ]
+    judge = DFineLoss(config)
+    stages = Stages(logits, boxes, corners, first)
+    matched = match_queries(logits, boxes, objects, MatchWeights())
+    wanted: dict[str, Tensor] = {}
+    near = matched.stages[-1:].expand(layers, -1, -1)
+    for layer in range(layers):
+        outputs = {
+            "logits": logits[layer],
+            "pred_boxes": boxes[layer],
+            "pred_corners": corners[layer],
+            "ref_points": first,
+            "teacher_corners": corners[-1],
+            "teacher_logits": logits[-1].detach().clone(),
+        }
+        own = judge.matcher(outputs, targets)
+        for image, (rows, columns) in enumerate(own):
+            assert matched.stages[layer, image, rows].tolist() == columns.tolist()
+            assert int((matched.stages[layer, image] >= 0).sum()) == len(rows)
+        shared = judge.matcher({"logits": logits[-1], "pred_boxes": boxes[-1]}, targets)
+        for loss in ("vfl", "boxes", "local"):
+            for name, value in judge.get_loss(loss, outputs, targets, own if loss == "vfl" else shared, 4).items():
+                wanted[name] = wanted.get(name, torch.zeros(())) + value * judge.weight_dict[name]
+    four = torch.tensor(4)
+    counts = Counts(four, four, four, torch.tensor(2 * queries - 4))
+    found = stage_losses(stages, objects, matched.stages, near, counts, offset_bins(32, 4.0), 4.0)
+    names = {"classes": "vfl", "boxes": "bbox", "giou": "giou", "corners": "fgl", "distillation": "ddf"}
+    for name, their in names.items():
+        assert found[name].item() == pytest.approx(wanted[f"loss_{their}"].item(), rel=1e-4), name
+        assert found[name] > 1e-3
+        parts = [
+            torch.autograd.grad(each, (logits, boxes, corners), retain_graph=True, allow_unused=True)
+            for each in (found[name], wanted[f"loss_{their}"])
+        ]
+        for mine, other in zip(*parts, strict=True):
+            zero = torch.zeros(())
+            assert torch.allclose(zero if mine is None else mine, zero if other is None else other, atol=1e-5), name

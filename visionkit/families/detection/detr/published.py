@@ -268,23 +268,25 @@ def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Returns:
         What `network.load_state_dict` takes, `num_batches_tracked` included where it is there.
     """
-    named: dict[str, Tensor] = dict(state)
-    if any(name.startswith("model.") for name in named):
-        # The heads are tied, so they stand within `model`, outside of it, or there twice.
-        heads = {name: value for name, value in named.items() if name.startswith(("class_embed.", "bbox_embed."))}
-        named = {f"model.decoder.{name}": value for name, value in heads.items()} | named
-        elan = any(".csp_rep1." in name for name in named)
-        rules: Rules = [*_TRANSFORMERS]
-        if elan:
-            rules.append((_ELAN, lambda m: f"{m[1]}.{_ELAN_NAMES[m[2]]}."))
-        named = {_apply(name, rules): value for name, value in named.items() if name.startswith("model.")}
-        named = _joined(named)
-    named = {name: value for name, value in named.items() if not re.search(_CONSTANT, name)}
-    out = {_apply(name, _AUTHORS): value for name, value in named.items()}
-    distributions = any(name.startswith("decoder.quality_heads.") for name in out)
-    if distributions:
+    named = authors_names(state)
+    out = {_apply(name, _AUTHORS): value for name, value in named.items() if not re.search(_CONSTANT, name)}
+    if any(name.startswith("decoder.quality_heads.") for name in out):
         out = {name.replace("decoder.box_heads.", "decoder.corner_heads."): value for name, value in out.items()}
     return out
+
+
+def authors_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of transformers' ports under the authors' names; others as they are."""
+    if not any(name.startswith("model.") for name in state):
+        return dict(state)
+    # The heads are tied, so they stand within `model`, outside of it, or there twice.
+    heads = {name: value for name, value in state.items() if name.startswith(("class_embed.", "bbox_embed."))}
+    named = {f"model.decoder.{name}": value for name, value in heads.items()}
+    named |= {name: value for name, value in state.items() if name.startswith("model.")}
+    rules: Rules = [*_TRANSFORMERS]
+    if any(".csp_rep1." in name for name in named):
+        rules.append((_ELAN, lambda match: f"{match[1]}.{_ELAN_NAMES[match[2]]}."))
+    return _joined({_apply(name, rules): value for name, value in named.items()})
 
 
 def _apply(name: str, rules: Rules) -> str:
