@@ -47,6 +47,8 @@ _FENCE = re.compile(r"^ *```(.*)$")
 # What the slow blocks read, by the name that a reader's data has there, inside the folder of real data.
 DATA = {
     "bccd_voc": "detection/bccd_voc",
+    "coco_val2017_person": "pose/coco_val2017_person",
+    "ccp_person_parsing": "semantic_segmentation/ccp_person_parsing",
     "cifar10_jpg.zip": "classification/cifar10_jpg.zip",
     "dsb2018_nuclei": "instance_segmentation/dsb2018_nuclei",
     "orl_faces": "face_recognition/orl_faces",

@@ -343,12 +343,12 @@ def test_a_program_gives_options_of_the_call_and_is_warned_of_wrong_ones(demo: D
         address = f"{demo.address}/api/predict"
         return httpx.post(address, params={"model": model, **options}, content=images[0].read_bytes(), timeout=60)
 
-    few = ask("detection/bccd_fcos", max_detections=2, score_threshold=0.0)
+    few = ask("detection/people_and_things", max_detections=2, score_threshold=0.0)
     assert few.status_code == 200 and len(few.json()["objects"]) == 2
     for model, options, said in (
-        ("detection/bccd_fcos", {"nms_treshold": 0.3}, "did you mean 'nms_threshold'"),
-        ("detection/bccd_fcos", {"score_threshold": "high"}, "score_threshold 'high': a number from 0 to 1"),
-        ("detection/bccd_fcos", {"max_detections": 2.5}, "a whole number is required"),
+        ("detection/people_and_things", {"nms_treshold": 0.3}, "did you mean 'nms_threshold'"),
+        ("detection/people_and_things", {"score_threshold": "high"}, "score_threshold 'high': a number from 0 to 1"),
+        ("detection/people_and_things", {"max_detections": 2.5}, "a whole number is required"),
         ("super_resolution/x2", {"tile": 0}, "takes no options by request"),
     ):
         message = ask(model, **options)

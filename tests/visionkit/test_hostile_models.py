@@ -25,7 +25,7 @@ from visionkit.geometry import MAX_INPUT_PIXELS, InputSpec
 from visionkit.predictor import Predictor, load
 
 CLASSIFIER = EXAMPLE_MODELS / "classification" / "cifar10_resnet9"
-DETECTOR = EXAMPLE_MODELS / "detection" / "bccd_fcos"
+DETECTOR = EXAMPLE_MODELS / "detection" / "people_and_things"
 ALL = sorted(path.parent for path in EXAMPLE_MODELS.glob("*/*/model.json"))
 IMAGE = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
 
@@ -50,7 +50,7 @@ def changed(source: Path, folder: Path, **config: Any) -> Path:
     ("source", "config", "words"),
     [
         (CLASSIFIER, {"backbone": 5}, "backbone: 5 is not a text"),
-        (CLASSIFIER, {"backbone": "hf-hub:timm/resnet18"}, "neither timm nor"),
+        (CLASSIFIER, {"backbone": "hf-hub:timm/resnet18"}, "it names another file"),
         (CLASSIFIER, {"backbone": "vit_giant_patch14_224"}, "more memory than its weights"),
         (CLASSIFIER, {"classes": 10_000_000}, "config.classes: should be a list of names"),
         (CLASSIFIER, {"classes": ["a", 5]}, "config.classes: should be a list of names"),
