@@ -14,6 +14,7 @@ from visionkit.construction import WithoutInit
 from visionkit.distillation import PREFIX, Distillation, DistillConfig, refusal
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
+from visionkit.optim import OptimConfig, for_random_weights
 from visionkit.plain_values import plain
 from visionkit.task import VisionTask
 from visionkit.types import Batch
@@ -94,6 +95,11 @@ class BackboneTask(VisionTask):
             if self.distill is not None and self.distillation is None:
                 self.distillation = Distillation(self.distill, self).to(self.device)
         super().setup(stage)
+
+    @property
+    def effective_optim(self) -> OptimConfig:
+        """As in the base; adapters begin at nothing and are trained whole, at the rate of the head."""
+        return super().effective_optim if self.adapters is None else for_random_weights(self.optim)
 
     def training_losses(self, batch: Batch) -> dict[str, Tensor]:
         """The terms of a training step, those of the teacher included."""

@@ -1,4 +1,4 @@
-"""Reports how much of a network is trained, epochs of few steps, and images that no step takes."""
+"""Reports epochs of few steps, in which little is trained between two validations, and images that no step takes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,9 @@ FEW_STEPS = 10
 
 
 class Hints(Callback):
-    """Prints one line when training starts where a part of the network is frozen, and one where epochs are short.
-
-    In a short epoch of fewer than `FEW_STEPS` steps little is trained between two validations.
-    """
+    """Prints one line when training starts where an epoch has fewer than `FEW_STEPS` steps."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero:
-            _report_trained(pl_module)
         loop: Any = trainer
         steps = loop.num_training_batches
         loader = loop.train_dataloader
@@ -40,10 +35,3 @@ class Hints(Callback):
         advice = f"; --data.batch_size {smaller} gives {images // smaller}" if smaller < size else ""
         an_epoch = f"{counted(steps, 'step')} of {counted(min(size, images), 'image')}"
         print(f"an epoch has only {an_epoch}{left_out}{advice}", file=sys.stderr)
-
-
-def _report_trained(module: LightningModule) -> None:
-    whole = sum(each.numel() for each in module.parameters())
-    trained = sum(each.numel() for each in module.parameters() if each.requires_grad)
-    if trained < whole:
-        print(f"{trained:,} of {counted(whole, 'parameter')} are trained", file=sys.stderr)

@@ -13,7 +13,6 @@ from tests.visionkit.callbacks.test_callbacks import fit
 from visionkit.callbacks import Lines
 from visionkit.callbacks.hints import Hints
 from visionkit.geometry import InputSpec
-from visionkit.optim import OptimConfig
 
 OUT = "images out (--data.drop_last false takes them)"
 
@@ -57,12 +56,3 @@ def test_the_hint_counts_images_and_those_left_out(images: int, size: int, said:
     )
     Hints().on_train_start(SimpleNamespace(**vars(trainer), fast_dev_run=False, is_global_zero=True), None)
     assert capsys.readouterr().err.strip() == f"an epoch has {said}"
-
-
-def test_a_part_that_is_trained_is_stated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    task = tiny_task(optim=OptimConfig(freeze="backbone"))
-    head, whole = (sum(each.numel() for each in module.parameters()) for module in (task.network.head, task))
-    fit(tmp_path, [Hints()], task)
-    assert f"{head:,} of {whole:,} parameters are trained" in capsys.readouterr().err
-    fit(tmp_path, [Hints()], tiny_task())
-    assert "are trained" not in capsys.readouterr().err
