@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import cast
@@ -48,14 +49,12 @@ def sample_by_gather(
     queries = locations.shape[1]
     index, factor, start = [], [], 0
     for (height, wide), place in zip(shapes, locations.float().split(list(points), dim=-2), strict=True):
-        x, y = place[..., 0] * wide - 0.5, place[..., 1] * height - 0.5
-        left, top = x.floor(), y.floor()
-        for column, across in ((left, 1 - (x - left)), (left + 1, x - left)):
-            for row, down in ((top, 1 - (y - top)), (top + 1, y - top)):
-                inside = (column >= 0) & (column < wide) & (row >= 0) & (row < height)
-                factor.append(across * down * inside)
-                flat = row.clamp(0, height - 1) * wide + column.clamp(0, wide - 1)
-                index.append(flat.to(torch.int64) + start)
+        columns = _neighbors(place[..., 0] * wide - 0.5, wide)
+        for (row, down), (column, across) in itertools.product(
+            _neighbors(place[..., 1] * height - 0.5, height), columns
+        ):
+            factor.append(across * down)
+            index.append((row * wide + column).to(torch.int64) + start)
         start += height * wide
     # Corners of one map follow each other, so weights are repeated in the same order.
     parts = weights.float().split(list(points), dim=-1)
@@ -67,6 +66,14 @@ def sample_by_gather(
     taken = table.index_select(0, rows.flatten()).reshape(batch, heads, queries, 4 * sum(points), width)
     summed = (taken * factors.permute(0, 2, 1, 3)[..., None]).sum(dim=3)
     return summed.permute(0, 2, 1, 3).reshape(batch, queries, heads * width)
+
+
+def _neighbors(place: Tensor, count: int) -> list[tuple[Tensor, Tensor]]:
+    """The two pixels of a row or column around each place, with their weights; 0 for those outside of it."""
+    first = place.floor()
+    part = place - first
+    pixels = ((first, 1 - part), (first + 1, part))
+    return [(each.clamp(0, count - 1), weight * ((each >= 0) & (each < count))) for each, weight in pixels]
 
 
 class DeformableAttention(nn.Module):
