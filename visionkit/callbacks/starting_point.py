@@ -17,17 +17,13 @@ class StartingPoint(Callback):
         task: Any = pl_module
         if not trainer.is_global_zero:
             return
-        network = task.network
-        sizes = [(each.numel(), each.requires_grad) for each in network.parameters()]
-        trained, total = (sum(n for n, trains in sizes if trains or every) / 1e6 for every in (False, True))
-        backbone = getattr(network, "backbone", None)
-        name = backbone.name if isinstance(backbone, Backbone) else type(network).__name__
+        whole = sum(each.numel() for each in task.parameters())
+        trained = sum(each.numel() for each in task.parameters() if each.requires_grad)
+        backbone = getattr(task.network, "backbone", None)
+        name = backbone.name if isinstance(backbone, Backbone) else type(task.network).__name__
         advice = ""
         if isinstance(backbone, Backbone) and not task.started_from and backbone_facts(backbone.name).has_weights:
             advice = " (--model.pretrained true fetches public ones)"
-        kept = f" ({total - trained:.2f} M are kept as they are)" if trained < total else ""
-        print(
-            f"model ({type(task).__name__}):\n  {name} starts from {task.started_from or RANDOM}{advice}\n"
-            f"  {total:.2f} M parameters{kept}",
-            flush=True,
-        )
+        part = f"{trained:,} of {whole:,} parameters are trained" if trained < whole else f"{whole:,} parameters"
+        begins = f"{name} starts from {task.started_from or RANDOM}{advice}"
+        print(f"model ({type(task).__name__}):\n  {begins}\n  {part}", flush=True)

@@ -109,7 +109,7 @@ def test_terminal_and_model_card_state_it(own: bool, file: str, tmp_path: Path, 
     train(tmp_path / "run", task=task, max_epochs=1, limit_train_batches=1)
     said = capsys.readouterr().out
     begins = f"test_resnet starts from {file}\n" if own else "test_resnet starts from random weights ("
-    assert begins in said and ("are kept as they are" in said) == own
+    assert begins in said and ("parameters are trained" in said) == own
     stored = read_model(str(tmp_path / "run/checkpoints/last.ckpt"))
     assert stored.card["started_from"] == (file if own else "random weights")
     save_bundle(stored.build(), tmp_path / "bundle", card={})
@@ -136,3 +136,10 @@ def test_auto_is_stored_as_what_it_meant(there: bool, meant: bool, tmp_path: Pat
     saver = ConfigSaver(tmp_path / "run", {"model": {"init_args": {"pretrained": "auto"}}})
     train(tmp_path / "run", task=task, max_epochs=1, limit_train_batches=1, extra=[saver])
     assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["model"]["init_args"]["pretrained"] is meant
+
+
+def test_how_many_parameters_are_trained_is_counted(tmp_path: Path, capsys: Any) -> None:
+    task = tiny_task(optim=OptimConfig(freeze="backbone"))
+    head, whole = (sum(each.numel() for each in module.parameters()) for module in (task.network.head, task))
+    train(tmp_path, task=task, max_epochs=1, limit_train_batches=1)
+    assert f"  {head:,} of {whole:,} parameters are trained\n" in capsys.readouterr().out
