@@ -71,6 +71,20 @@ def detection(image: np.ndarray, quick: bool) -> dict[str, timing.Arm]:
     return _pair(lambda: task(ready), lambda: predictor(image, score_threshold=threshold))
 
 
+def queries(image: np.ndarray, quick: bool) -> dict[str, timing.Arm]:
+    """D-FINE of size s at 640x640, a hundred boxes of 300 queries."""
+    task = DetectionTask(
+        "test_resnet" if quick else "resnet50",
+        classes=_names(CLASSES),
+        architecture="dfine",
+        input=InputSpec(size=(128, 128) if quick else (640, 640), resize_mode="stretch"),
+        dfine={"size": "n", "strides": (8, 16, 32)} if quick else {"size": "s"},
+    ).eval()
+    predictor, ready = _ready(task, image)
+    assert len(predictor(image, score_threshold=0.0)) == BOXES, "the prediction is not what is to be timed"
+    return _pair(lambda: task(ready), lambda: predictor(image, score_threshold=0.0))
+
+
 def instances(image: np.ndarray, quick: bool) -> dict[str, timing.Arm]:
     """Mask R-CNN at 640x480, a hundred masks on a file of 1280x960."""
     task = InstanceSegmentationTask(
@@ -136,6 +150,7 @@ def depth(image: np.ndarray, quick: bool) -> dict[str, timing.Arm]:
 
 TASKS: dict[str, tuple[Callable[[np.ndarray, bool], dict[str, timing.Arm]], float]] = {
     "detection, 100 boxes": (detection, 1.05),
+    "detection with queries, 100 boxes": (queries, 1.05),
     "instance segmentation, 100 masks": (instances, 1.10),
     "semantic segmentation, 21 classes": (segmentation, 1.10),
     "depth": (depth, 1.05),

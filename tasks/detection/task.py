@@ -23,7 +23,8 @@ class DetectionTask(DetectorTask):
 
     Args:
         architecture: `fcos` (Tian et al., 2019), `retinanet` (Lin et al., 2017), `ssd` (Liu et al., 2016),
-            `faster_rcnn` (Ren et al., 2015), or `localizer` for images of one object: its class and its box.
+            `faster_rcnn` (Ren et al., 2015), `rtdetr` (Lv et al., 2024), `dfine` (Peng et al., 2024), or `localizer`
+            for images of one object: its class and its box.
         **shared: See `DetectorTask`.
 
     Example:
