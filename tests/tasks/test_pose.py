@@ -9,14 +9,11 @@ import torch
 from datamodules.scene_data import SceneData
 from tasks.pose import PoseTask
 from tasks.pose.fields import draw_fields, read_people
-from tasks.pose.loss import field_losses, heatmap_losses, known_cells, offset_losses, place_losses
-from tasks.pose.metrics import PoseMetrics, image_table, truth_of
 from tasks.pose.network import FieldOutputs, HeatmapOutputs, OffsetOutputs, PlaceOutputs, flipped_limbs
 from tasks.pose.offsets import draw_offsets
 from visionkit.crops import PersonCrop
 from visionkit.errors import UsageError
 from visionkit.families.keypoints.heatmaps import draw_gaussians
-from visionkit.families.keypoints.oks import PoseResults
 from visionkit.geometry import InputSpec
 from visionkit.predictions import Poses, Prediction
 from visionkit.predictor import Predictor
@@ -143,117 +140,6 @@ def test_drawn_maps_and_fields_are_read_back_as_the_same_people(count):
         assert distance[torch.arange(count), nearest].max() < 1.0
 
 
-def test_keypoints_that_nobody_labeled_cost_nothing():
-    generator = torch.Generator().manual_seed(0)
-    people = torch.rand(2, 17, 3, generator=generator) * 60
-    people[..., 2] = 2
-    people[:, ::2, 2] = 0
-    maps = torch.rand(2, 2, 17, 16, 16, generator=generator).requires_grad_()
-    sum(heatmap_losses(HeatmapOutputs(maps), people, 4.0, 2.0).values()).backward()
-    assert maps.grad[:, :, ::2].abs().max() == 0 and maps.grad[:, :, 1::2].abs().min() >= 0
-    assert maps.grad[:, :, 1::2].abs().max() > 0
-    places = torch.rand(2, 3, 17, 2, generator=generator).requires_grad_()
-    spread = torch.zeros(2, 17, requires_grad=True)
-    sum(place_losses(PlaceOutputs(places, spread), people, (64, 64)).values()).backward()
-    assert places.grad[:, :, ::2].abs().max() == 0 and spread.grad[:, ::2].abs().max() == 0
-    assert places.grad[:, :, 1::2].abs().max() > 0
-
-
-def test_crowds_are_masked_for_bottom_up():
-    target = {
-        "boxes": torch.tensor([[0.0, 0, 32, 64], [40.0, 8, 60, 60]]),
-        "iscrowd": torch.tensor([1, 0]),
-        "keypoints": torch.zeros(2, 17, 3),
-    }
-    target["keypoints"][1] = torch.tensor([50.0, 30, 2])
-    known = known_cells(target, target["keypoints"], (16, 16), 4.0)
-    assert known[:, :8].sum() == 0 and known[:, 8:].min() == 1
-    maps = torch.rand(1, 1, 17, 16, 16).requires_grad_()
-    fields = torch.rand(1, 1, 38, 16, 16).requires_grad_()
-    sum(field_losses(FieldOutputs(maps, fields), [target], COCO.limbs, 4.0, 1.5, 1.0).values()).backward()
-    for grad in (maps.grad, fields.grad):
-        assert grad[..., :8].abs().max() == 0 and grad[..., 8:].abs().max() > 0
-
-
-def test_perfect_maps_and_places_have_no_loss():
-    people = torch.rand(2, 17, 3) * 60
-    people[..., 2] = 1
-    maps = draw_gaussians(people[..., :2], (16, 16), 4.0, 2.0)[:, None]
-    assert float(sum(heatmap_losses(HeatmapOutputs(maps), people, 4.0, 2.0).values())) == pytest.approx(0, abs=1e-6)
-    assert float(sum(heatmap_losses(HeatmapOutputs(0 * maps), people, 4.0, 2.0).values())) < 1.01
-    discs, ways = draw_offsets(people[..., :2], (16, 16), 4.0, 1.0)
-    for fraction, cost in ((1, 0), (0, 2)):
-        outputs = OffsetOutputs(fraction * discs[:, None], fraction * ways.flatten(1, 2)[:, None])
-        terms = offset_losses(outputs, people, 4.0, 1.0)
-        assert set(terms) == {"heatmaps", "offsets"} and float(sum(terms.values())) == pytest.approx(cost, abs=0.6)
-    places = (people[..., :2] / 64)[:, None]
-    assert float(sum(place_losses(PlaceOutputs(places, torch.full((2, 17), -7.0)), people, (64, 64)).values())) < 1e-6
-
-
-def test_metric_of_crops_equals_metric_of_images():
-    task = tiny()
-    rng = np.random.default_rng(0)
-    whole, crops = PoseMetrics(COCO), PoseMetrics(COCO)
-    for number in range(3):
-        keypoints = torch.from_numpy(people_at([(60, 70), (150, 80)])).double()
-        boxes = torch.tensor([[30.0, 5, 90, 140], [120, 10, 180, 150]])
-        target = {"file_boxes": boxes, "file_area": torch.tensor([5e3, 1e4])}
-        found_keypoints = keypoints[..., :2].numpy() + rng.normal(0, 4, (2, 17, 2))
-        scores = rng.random(2)
-        name = f"image {number}"
-        truth = truth_of(target, keypoints, name)
-        whole.update([PoseResults(truth.image, found_keypoints, scores)], [truth])
-        for k in range(2):
-            one = truth_of({key: value[k : k + 1] for key, value in target.items()}, keypoints[k : k + 1], name)
-            crops.update([PoseResults(one.image, found_keypoints[k : k + 1], scores[k : k + 1])], [one])
-    ours, theirs = whole.compute(), crops.compute()
-    assert 0 < ours["ap"] < 1
-    for key, value in ours.items():
-        assert torch.allclose(value, theirs[key]), key
-    assert task.monitor[0] == "val/ap"
-
-
-def test_values_of_each_image_go_to_the_results_file_by_name():
-    skeleton = Skeleton.of("face5")
-    keypoints = torch.tensor([[[20.0, 30, 2], [60, 30, 2], [40, 50, 2], [25, 70, 2], [55, 70, 0]]])
-    metric = PoseMetrics(skeleton)
-    for name, shift in (("b.png", 0.0), ("a.png", 4.0)):
-        truth = truth_of({"file_boxes": torch.tensor([[0.0, 0, 80, 80]])}, keypoints, name)
-        metric.update([PoseResults(truth.image, truth.keypoints[..., :2] + (shift, 0), np.ones(1))], [truth])
-    computed = metric.compute()
-    table = image_table(computed["images"], metric.names)
-    assert [(row["image"], row["people"]) for row in table] == [("a.png", 1), ("b.png", 1)]
-    assert [row["EPE"] for row in table] == [4, 0] and [row["NME"] for row in table] == [pytest.approx(0.1), 0]
-    assert float(computed["epe"]) == 2 and float(computed["nme"]) == pytest.approx(0.05)
-    assert float(computed["nme_box"]) == pytest.approx(0.025) and float(computed["auc"]) == 0.5
-    metric.reset()
-    assert metric.names == {}
-
-
-def test_pck_by_hand():
-    metric = PoseMetrics(COCO)
-    keypoints = torch.from_numpy(people_at([(100, 100)], height=100)).double()
-    torso = float((keypoints[0, 5, :2] - keypoints[0, 12, :2]).norm())
-    found_keypoints = keypoints[..., :2].numpy().copy()
-    found_keypoints[0, 0] += (0.19 * torso, 0)  # right
-    found_keypoints[0, 1] += (0.21 * torso, 0)  # wrong
-    truth = truth_of({}, keypoints, "a")
-    metric.update([PoseResults(truth.image, found_keypoints, np.ones(1))], [truth])
-    values = metric.compute()
-    assert float(values["pck"]) == pytest.approx(16 / 17)
-    assert values["keypoints"][:3, 0].tolist() == [1, 0, 1]
-    mpii = Skeleton.of("mpii16")
-    metric = PoseMetrics(mpii)
-    places = torch.rand(1, 16, 3).double() * 100
-    places[..., 2] = 1
-    places[0, 8, :2], places[0, 9, :2] = torch.tensor([50.0, 50]), torch.tensor([50.0, 30])  # a head of 20 pixels
-    found_keypoints = places[..., :2].numpy().copy()
-    found_keypoints[0, 3] += (0, 10.5)
-    truth = truth_of({}, places, "a")
-    metric.update([PoseResults(truth.image, found_keypoints, np.ones(1))], [truth])
-    assert float(metric.compute()["pckh"]) == pytest.approx(15 / 16)
-
-
 @pytest.mark.parametrize("architecture", CODINGS)
 def test_ground_truth_through_each_network_s_own_coding_gives_ap_1(architecture):
     if architecture == "openpose":
@@ -373,15 +259,3 @@ def test_words_and_redrawing_ask_no_network():
     assert words.startswith("0 people") and table == [] and not np.array_equal(again, drawn)
     all_of_them = poses._redraw(kept, 0.0)
     assert all_of_them[1] == "2 people, 34 keypoints" and all_of_them[2][0][:2] == [1, "nose"]
-
-
-def test_about_a_labeled_keypoint_a_crowd_is_known():
-    """A crowd over the whole image, and a person inside it whose only keypoint lies in row 4, column 9 of the cells."""
-    keypoints = torch.tensor([[[0.0, 0.0, 0.0]], [[38.0, 18.0, 2.0]]])
-    target = {
-        "boxes": torch.tensor([[0.0, 0.0, 64.0, 48.0], [30.0, 10.0, 50.0, 40.0]]),
-        "iscrowd": torch.tensor([1, 0]),
-    }
-    expected = torch.zeros(12, 16)
-    expected[2:7, 7:12] = 1  # the cells whose centers are less than 3 cells away along both axes
-    assert torch.equal(known_cells(target, keypoints, (12, 16), 4.0), expected)

@@ -21,6 +21,7 @@ from tasks.pose.network import FieldOutputs, HeatmapOutputs, OffsetOutputs, Plac
 from tasks.pose.offsets import draw_offsets
 from visionkit.errors import UsageError
 from visionkit.families.keypoints.heatmaps import draw_gaussians
+from visionkit.skeleton import Skeleton
 
 SIZE, STRIDE, SIGMA = (48, 64), 4.0, 3.0
 # Two people of three keypoints far from the borders: labeled and hidden, labeled and seen, not labeled.
@@ -112,6 +113,7 @@ def test_the_spread_moves_no_place():
 
 
 LIMBS = ((0, 1), (1, 2))
+COCO = Skeleton.of("coco17")
 
 
 def test_maps_and_fields_of_zeros_cost_1_and_each_stage_is_judged_by_itself():
@@ -173,3 +175,62 @@ def test_a_crop_without_a_person_has_keypoints_that_nobody_labeled():
     assert torch.equal(single_people(one, 3, torch.device("cpu")), torch.stack([PEOPLE[0], torch.zeros(3, 3)]))
     with pytest.raises(UsageError, match=r"the data has \? keypoints per person and the skeleton 3"):
         single_people([{"keypoints": torch.zeros(3, 3)}], 3, torch.device("cpu"))
+
+
+def test_keypoints_that_nobody_labeled_cost_nothing():
+    generator = torch.Generator().manual_seed(0)
+    people = torch.rand(2, 17, 3, generator=generator) * 60
+    people[..., 2] = 2
+    people[:, ::2, 2] = 0
+    maps = torch.rand(2, 2, 17, 16, 16, generator=generator).requires_grad_()
+    sum(heatmap_losses(HeatmapOutputs(maps), people, 4.0, 2.0).values()).backward()
+    assert maps.grad[:, :, ::2].abs().max() == 0 and maps.grad[:, :, 1::2].abs().min() >= 0
+    assert maps.grad[:, :, 1::2].abs().max() > 0
+    places = torch.rand(2, 3, 17, 2, generator=generator).requires_grad_()
+    spread = torch.zeros(2, 17, requires_grad=True)
+    sum(place_losses(PlaceOutputs(places, spread), people, (64, 64)).values()).backward()
+    assert places.grad[:, :, ::2].abs().max() == 0 and spread.grad[:, ::2].abs().max() == 0
+    assert places.grad[:, :, 1::2].abs().max() > 0
+
+
+def test_crowds_are_masked_for_bottom_up():
+    target = {
+        "boxes": torch.tensor([[0.0, 0, 32, 64], [40.0, 8, 60, 60]]),
+        "iscrowd": torch.tensor([1, 0]),
+        "keypoints": torch.zeros(2, 17, 3),
+    }
+    target["keypoints"][1] = torch.tensor([50.0, 30, 2])
+    known = known_cells(target, target["keypoints"], (16, 16), 4.0)
+    assert known[:, :8].sum() == 0 and known[:, 8:].min() == 1
+    maps = torch.rand(1, 1, 17, 16, 16).requires_grad_()
+    fields = torch.rand(1, 1, 38, 16, 16).requires_grad_()
+    sum(field_losses(FieldOutputs(maps, fields), [target], COCO.limbs, 4.0, 1.5, 1.0).values()).backward()
+    for grad in (maps.grad, fields.grad):
+        assert grad[..., :8].abs().max() == 0 and grad[..., 8:].abs().max() > 0
+
+
+def test_perfect_maps_and_places_have_no_loss():
+    people = torch.rand(2, 17, 3) * 60
+    people[..., 2] = 1
+    maps = draw_gaussians(people[..., :2], (16, 16), 4.0, 2.0)[:, None]
+    assert float(sum(heatmap_losses(HeatmapOutputs(maps), people, 4.0, 2.0).values())) == pytest.approx(0, abs=1e-6)
+    assert float(sum(heatmap_losses(HeatmapOutputs(0 * maps), people, 4.0, 2.0).values())) < 1.01
+    discs, ways = draw_offsets(people[..., :2], (16, 16), 4.0, 1.0)
+    for fraction, cost in ((1, 0), (0, 2)):
+        outputs = OffsetOutputs(fraction * discs[:, None], fraction * ways.flatten(1, 2)[:, None])
+        terms = offset_losses(outputs, people, 4.0, 1.0)
+        assert set(terms) == {"heatmaps", "offsets"} and float(sum(terms.values())) == pytest.approx(cost, abs=0.6)
+    places = (people[..., :2] / 64)[:, None]
+    assert float(sum(place_losses(PlaceOutputs(places, torch.full((2, 17), -7.0)), people, (64, 64)).values())) < 1e-6
+
+
+def test_about_a_labeled_keypoint_a_crowd_is_known():
+    """A crowd over the whole image, and a person inside it whose only keypoint lies in row 4, column 9 of the cells."""
+    keypoints = torch.tensor([[[0.0, 0.0, 0.0]], [[38.0, 18.0, 2.0]]])
+    target = {
+        "boxes": torch.tensor([[0.0, 0.0, 64.0, 48.0], [30.0, 10.0, 50.0, 40.0]]),
+        "iscrowd": torch.tensor([1, 0]),
+    }
+    expected = torch.zeros(12, 16)
+    expected[2:7, 7:12] = 1  # the cells whose centers are less than 3 cells away along both axes
+    assert torch.equal(known_cells(target, keypoints, (12, 16), 4.0), expected)
