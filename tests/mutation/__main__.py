@@ -178,8 +178,10 @@ def judge(module: str, sample: Sequence[Mutant], tree: Tree, source: str) -> lis
                 verdicts[-1] = Verdict(mutant, "timeout")
             elif result.get("code") not in (0, NO_TESTS):
                 verdicts[-1] = Verdict(mutant, "killed", result.get("killer") or result.get("error", "")[-200:])
-            if verdicts[-1].status != "survived":
-                break
+            if verdicts[-1].status != "survived" or (
+                result == {"code": 0, "killer": ""} and len(near) == len(found["seconds"])
+            ):
+                break  # killed, or every test has run
     tree.write(module, source)
     return verdicts
 

@@ -11,13 +11,19 @@ from tests.real_data import ROOT
 
 _V, _T = "tests/visionkit", "tests/tasks"
 PLAN: dict[str, tuple[str, ...]] = {
-    "visionkit/geometry.py": (f"{_V}/test_geometry.py", f"{_V}/test_geometry_exact.py", f"{_V}/test_preprocess.py"),
+    "visionkit/geometry.py": (
+        f"{_V}/test_geometry.py",
+        f"{_V}/test_geometry_exact.py",
+    ),
     "visionkit/resize_modes.py": (f"{_V}/test_geometry.py", f"{_V}/test_geometry_exact.py"),
     "visionkit/preprocess.py": (f"{_V}/test_preprocess.py", f"{_V}/test_masks.py"),
     "visionkit/nn/normalize.py": (f"{_V}/nn",),
     "visionkit/images.py": (f"{_V}/test_images.py", f"{_V}/test_jpeg.py"),
     "visionkit/jpeg.py": (f"{_V}/test_images.py", f"{_V}/test_jpeg.py"),
-    "visionkit/loading.py": (f"{_V}/test_loading.py", f"{_V}/test_preprocess.py", f"{_V}/test_sequences.py"),
+    "visionkit/loading.py": (
+        f"{_V}/test_loading.py",
+        f"{_V}/test_sequences.py",
+    ),
     "visionkit/families/detection/select.py": (f"{_V}/families/detection", f"{_T}/test_detection.py"),
     "tasks/classification/loss.py": (f"{_T}/test_classification.py",),
     "tasks/classification/metrics.py": (f"{_T}/test_classification.py",),
@@ -38,13 +44,13 @@ PLAN: dict[str, tuple[str, ...]] = {
     "tasks/semantic_segmentation/metrics.py": (f"{_T}/test_segmentation_measures.py",),
     "tasks/super_resolution/loss.py": (f"{_T}/test_super_resolution.py",),
     "tasks/super_resolution/metrics.py": (f"{_T}/test_super_resolution.py", f"{_T}/test_super_resolution_files.py"),
-    "visionkit/callbacks/ema.py": (f"{_V}/callbacks/test_ema.py", f"{_V}/callbacks/test_callbacks.py"),
+    "visionkit/callbacks/ema.py": (f"{_V}/callbacks/test_ema.py",),
     "visionkit/checkpoint.py": (f"{_V}/test_checkpoint.py", f"{_V}/test_warm_start.py"),
-    "visionkit/checkpoint_files.py": (f"{_V}/test_checkpoint.py", f"{_V}/test_hostile_models.py"),
+    "visionkit/checkpoint_files.py": (f"{_V}/test_checkpoint_files.py",),
     "visionkit/resume.py": (f"{_V}/test_positions.py",),
-    "visionkit/predictor.py": (f"{_V}/test_predictor.py", f"{_V}/test_preprocess.py", f"{_V}/tiling"),
-    "visionkit/forward_pass.py": (f"{_V}/test_forward_pass.py", f"{_V}/test_out_of_distribution.py"),
-    "visionkit/export.py": (f"{_V}/test_export.py", "tests/contracts/test_every_task.py"),
+    "visionkit/predictor.py": (f"{_V}/test_predictor_parts.py",),
+    "visionkit/forward_pass.py": (f"{_V}/test_forward_pass.py",),
+    "visionkit/export.py": (f"{_V}/test_export_parts.py",),
 }
 """By module, the files and folders of tests; those that are slow, or need real data, are left out."""
 

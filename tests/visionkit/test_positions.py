@@ -99,3 +99,42 @@ def test_the_last_batch_of_an_epoch_or_of_the_training_ends_it() -> None:
     notes = Notes()
     run(notes, limit_train_batches=3, max_steps=5, max_epochs=-1)
     assert notes.ends == [False, False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("position", "epochs", "batches", "validation"),
+    [
+        (Position(2, 0), (2, 2, 2, 2), 0, 0),
+        (Position(2, 5), (3, 3, 2, 2), 5, 0),
+        (Position(2, 5, True, True), (3, 3, 2, 2), 5, 1),
+        (Position(0, 0), (0, 0, 0, 0), 0, 0),
+    ],
+)
+def test_the_counters_state_one_of_three_places(
+    position: Position, epochs: tuple[int, ...], batches: int, validation: int
+) -> None:
+    """Before an epoch, within one, and before a validation that is due; the loader's state is the data module's."""
+    names = ("ready", "started", "processed", "completed")
+
+    def counter(value: int, *begun: int) -> dict[str, int]:
+        return dict(zip(names, begun or (value,) * 4, strict=True))
+
+    def progress() -> dict[str, Any]:
+        return {"total": counter(0, 9, 8, 7, 6), "current": counter(0, 4, 3, 2, 1), "is_last_batch": True}
+
+    state: dict[str, Any] = {
+        "state_dict": {"combined_loader": [{}]},
+        "epoch_progress": {"total": counter(4), "current": counter(4)},
+        "epoch_loop.batch_progress": progress(),
+        "epoch_loop.val_loop.batch_progress": progress(),
+    }
+    settle(state, position)
+    settle(state, position)  # a second time changes nothing but the validations that were begun
+    assert state["state_dict"] == {}
+    assert state["epoch_progress"] == dict.fromkeys(("total", "current"), counter(0, *epochs))
+    trained, validated = state["epoch_loop.batch_progress"], state["epoch_loop.val_loop.batch_progress"]
+    assert trained == {"total": counter(7), "current": counter(batches), "is_last_batch": position.epoch_done}
+    begun = counter(0, validation, validation, 0, 0)
+    assert validated == {
+        "total": counter(0, 6 + validation, 6 + validation, 6, 6), "current": begun, "is_last_batch": False,
+    }  # fmt: skip
