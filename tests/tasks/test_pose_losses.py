@@ -234,3 +234,15 @@ def test_about_a_labeled_keypoint_a_crowd_is_known():
     expected = torch.zeros(12, 16)
     expected[2:7, 7:12] = 1  # the cells whose centers are less than 3 cells away along both axes
     assert torch.equal(known_cells(target, keypoints, (12, 16), 4.0), expected)
+
+
+def test_in_a_crowd_only_keypoints_that_somebody_labeled_of_a_person_are_known():
+    """Not where an absent keypoint is written down, and not where a crowd has keypoints of its own."""
+    keypoints = torch.tensor([[[50.0, 30.0, 2.0], [30.0, 10.0, 0.0]], [[38.0, 18.0, 2.0], [0.0, 0.0, 0.0]]])
+    target = {
+        "boxes": torch.tensor([[0.0, 0.0, 64.0, 48.0], [30.0, 10.0, 50.0, 40.0]]),
+        "iscrowd": torch.tensor([1, 0]),
+    }
+    expected = torch.zeros(12, 16)
+    expected[2:7, 7:12] = 1
+    assert torch.equal(known_cells(target, keypoints, (12, 16), 4.0), expected)

@@ -252,7 +252,8 @@ class Stage(nn.Module):
 
     inputs = ("map4", "rois")
 
-    def forward(self, maps: Tensor, rois: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Tensor:
+        maps, rois = inputs
         chosen = maps[rois[:, 0].long()]
         return (chosen * (torch.arange(maps.shape[3]) < rois[:, 3, None])[:, None, None]).sum((1, 2, 3))
 
@@ -291,7 +292,12 @@ def test_a_second_stage_takes_any_number_of_images_and_rows(
     assert (seen["input_names"], seen["output_names"]) == (["map4", "rois"], ["values"])
     values, boxes = seen["example"]
     assert values.shape == (2, 3, 8, 16) and boxes.shape[1] == 5 and not values.requires_grad
-    assert boxes[:, 0].max() < 2 and (boxes[:, 3:] > boxes[:, 1:3]).all() and boxes[:, 3].max() <= 16
+    assert (
+        boxes[:, 0].max() < 2
+        and (boxes[:, 3:] > boxes[:, 1:3]).all()
+        and boxes[:, 3].max() <= 16
+        and boxes[:, 4].max() <= 8
+    )
 
 
 def test_the_graph_of_a_second_stage_computes_what_it_does(tmp_path: Path):
