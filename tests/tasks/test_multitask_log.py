@@ -73,3 +73,26 @@ def test_the_score_is_a_mean_in_which_more_is_better():
     }  # fmt: skip
     metrics.reset()
     assert metrics.compute() == {} and not heads["a"].metrics["top1"].update_called, "the heads begin again too"
+
+
+def test_what_another_process_has_measured_is_computed_here_too(monkeypatch: pytest.MonkeyPatch):
+    """Every process must ask for the same heads in the same order, or they wait for each other for ever."""
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+
+    def gather(out: list[list[str]], own: list[str]) -> None:
+        out[:] = [own, ["a"]]
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    asked = []
+
+    def head(name: str) -> SimpleNamespace:
+        compute = lambda: asked.append(name) or {"top1": torch.tensor(0.25)}  # noqa: E731
+        return SimpleNamespace(metrics=SimpleNamespace(compute=compute), monitor=("val/top1", "max"))
+
+    metrics = JointMetrics({name: head(name) for name in ("a", "b", "c")})
+    metrics.seen("b")
+    assert {name: float(value) for name, value in metrics.compute().items()} == {
+        "a/top1": 0.25, "b/top1": 0.25, "score": 0.25,
+    }  # fmt: skip
+    assert asked == ["a", "b"], "nobody measured the third"

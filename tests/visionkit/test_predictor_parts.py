@@ -35,6 +35,9 @@ class Halves(ClassificationTask):
         own = [None, View((width // 2, 0, width, height))][: 1 + half]
         return Plan(own if views is None else views, MergeObjects(lambda parts: parts[0]), crops=self.crops)
 
+    def decode(self, outputs: Any, temperature: float = 1.0) -> Tensor:
+        return super().decode(type(outputs)(outputs.logits / temperature))
+
 
 def task(kind: type[ClassificationTask] = ClassificationTask, **arguments: Any) -> Any:
     torch.manual_seed(0)
@@ -137,6 +140,7 @@ def test_a_call_has_the_options_of_plan_and_decode_and_no_others():
     predictor = Predictor(task(Halves))
     assert predictor.options[0] == "half" and not {"views", "found", "second", "image"} & set(predictor.options)
     assert predictor(images(1)[0], half=False) == predictor(images(1)[0])
+    assert predictor(images(1)[0], temperature=1e6).best.probability == pytest.approx(0.5, abs=1e-3)
     with pytest.raises(UsageError, match=r"halv: no option of classification; allowed are half.*did you mean 'half'"):
         predictor(images(1)[0], halv=True)
 
