@@ -269,3 +269,14 @@ def test_graphs_predict_as_torch_does(architecture: str, tmp_path) -> None:
     for ours, other in zip(Predictor(task)(several), graph(several), strict=True):
         assert len(ours) == len(other)
         assert np.allclose(ours.scores, other.scores, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", BACKBONES)
+def test_queries_on_every_backbone_export(family: str, tmp_path) -> None:
+    """The graph is kept only where its predictions on real images are torch's."""
+    torch.manual_seed(0)
+    task = build("dfine", BACKBONES[family], own={"layers": 1, "strides": (8, 16, 32)}).eval()
+    photos = [np.random.default_rng(k).integers(0, 256, (60, 80, 3), dtype=np.uint8) for k in range(2)]
+    export_bundle(task, tmp_path / "bundle", onnx=True, images=photos)
+    assert (tmp_path / "bundle" / "model.onnx").is_file()
