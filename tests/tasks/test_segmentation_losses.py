@@ -153,6 +153,7 @@ def test_a_loss_of_no_name_no_weight_or_no_kind_is_refused():
     for arguments, line in (
         (({},), "at least one loss"),
         (({"dice": -1.0},), "above 0"),
+        (({"dice": 0.0},), "above 0"),
         (({"dice": 1.0}, {"dize": {}}), "'dize'.*did you mean 'dice'"),
         (({"dice": 1.0}, None, "mean"), "class_balance 'mean': allowed are none, median, log"),
     ):
