@@ -186,8 +186,8 @@ def _refuse_other_files(config: Mapping[str, Any]) -> None:
     named = skeleton if isinstance(skeleton, str) and skeleton.endswith((".yaml", ".yml")) else None
     for key in ("init_from", "weights"):
         named = named or config.get(key)
-    if str(config.get("backbone")).startswith(f"{HUB}:"):
-        named = config["backbone"]  # a stored model names the architecture
+    for value in config.values():  # a stored model names architectures, never repositories
+        named = value if isinstance(value, str) and value.startswith(f"{HUB}:") else named
     if named is not None:
         raise CheckpointError(f"it names another file ({shown(named)}), which is not opened")
     if config.get("pretrained"):

@@ -212,7 +212,9 @@ class VisionTask(TaskContract):
             self.network.to(memory_format=torch.channels_last)
         if stage == "fit":
             backbone = getattr(self.network, "backbone", None)
-            self.started_from = self.started_from or getattr(backbone, "started_from", "")
+            stated = self.card.get("started_from", "")
+            known = self.started_from or getattr(backbone, "started_from", "")
+            self.started_from = known or ("" if stated == RANDOM else str(stated)) or self.source
             frozen = self.optim.freeze == "backbone" or self.optim.backbone_lr_scale == 0
             self.freeze_backbone(frozen)
             if isinstance(backbone, Backbone) and not frozen:

@@ -269,7 +269,8 @@ def train(
     if not prepared:
         prepare(trainer, settings.rank_timeout, ckpt_path)
     if init_from:
-        task.started_from = init_from  # of a training that goes on too: its optimizer was made for it
+        # Of a training that goes on too: its optimizer was made for it.
+        task.started_from = Path(init_from).name if Path(init_from).exists() else init_from
     if init_from and ckpt_path is None:
         new = take_weights(task, init_from)
         stated = f"{len(new)} tensors did not fit and are new, such as {new[0]}" if new else "all weights are taken"

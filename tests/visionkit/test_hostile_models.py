@@ -50,6 +50,7 @@ def changed(source: Path, folder: Path, **config: Any) -> Path:
     ("source", "config", "words"),
     [
         (CLASSIFIER, {"backbone": 5}, "backbone: 5 is not a text"),
+        (CLASSIFIER, {"color": {"net": "hf-hub:user/two"}}, "names another file"),
         (CLASSIFIER, {"backbone": "hf-hub:timm/resnet18"}, "it names another file"),
         (CLASSIFIER, {"backbone": "vit_giant_patch14_224"}, "more memory than its weights"),
         (CLASSIFIER, {"classes": 10_000_000}, "config.classes: should be a list of names"),

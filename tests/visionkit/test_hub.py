@@ -288,6 +288,9 @@ def test_detectors_take_maps_of_a_network_of_the_hub(hub: Hub) -> None:
         ({"architecture": "my_secret_net"}, "names no network of timm (architecture: my_secret_net)"),
         ({"architecture": "test_resnet", "pretrained_cfg": {"mean": ["a", 1, 2]}}, "states no input that a network"),
         ({"architecture": "test_resnet", "pretrained_cfg": {"input_size": [3]}}, "states no input that a network"),
+        ({"architecture": "test_resnet.r160_in1k"}, "names no network of timm"),
+        ({"architecture": "test_resnet", "pretrained_cfg": {"std": [0, 1, 1]}}, "states no input that a network"),
+        ({"architecture": "test_resnet", "pretrained_cfg": {"input_size": [3, 10**9, 1]}}, "states no input"),
         ({"architecture": "resnet18"}, "of resnet18 are in it"),
     ],
 )

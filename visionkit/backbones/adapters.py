@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from visionkit.errors import UsageError
+from visionkit.errors import CheckpointError, UsageError
 
 _DOWN, _UP, _SCALE = "adapter_down", "adapter_up", "adapter_scale"
 _KINDS: dict[str, tuple[type[nn.Module], ...]] = {
@@ -152,6 +152,9 @@ def merged_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         place, _, last = name.rpartition(".")
         weight, up, scale = (f"{place}.{each}" for each in ("weight", _UP, _SCALE))
         if last == _DOWN and {weight, up, scale} <= state.keys():
-            own = state[weight]
+            own, rows = state[weight], state[weight].shape[0] if state[weight].ndim else 0
+            fits = own.ndim >= 2 and down.ndim == 2 and state[up].shape == (rows, len(down)) and len(down) <= rows
+            if not fits or down.shape[1] * rows != own.numel() or state[scale].numel() != 1:
+                raise CheckpointError(f"{place}: its adapter does not fit its weight {tuple(own.shape)}")
             merged[weight] = own + change(down.to(own), state[up].to(own), state[scale].to(own), own.shape)
     return merged

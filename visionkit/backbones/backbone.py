@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 
 import torch
@@ -121,7 +122,8 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         facts = backbone_facts(name, pretrained and weights is None)
-        source = "" if weights is None else str(weights)
+        # Cards are published, so a path of this machine is left out.
+        source = "" if weights is None else Path(weights).name if Path(weights).exists() else str(weights)
         if (published := hub_backbone(name)) is not None:
             source, weights = source or name, weights or published.weights
             name = published.architecture

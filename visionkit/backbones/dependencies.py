@@ -31,11 +31,11 @@ def freeze(model: nn.Module, parameters: Collection[Tensor]) -> list[nn.Module]:
     """Stops the training of some parameters.
 
     Returns:
-        The layers that have no others, whose statistics have to be kept too.
+        The layers that hold no others, however deep, whose statistics have to be kept too.
     """
     for parameter in parameters:
         parameter.requires_grad_(False)
-    owned = ((module, list(module.parameters(recurse=False))) for module in model.modules())
+    owned = ((module, list(module.parameters())) for module in model.modules())
     return [module for module, own in owned if own and all(each in parameters for each in own)]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -56,7 +57,7 @@ def hub_backbone(name: str) -> HubBackbone | None:
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{name}: it has no {CONFIG} as timm writes it, so its network is not known") from error
     architecture = facts.get("architecture") if isinstance(facts, dict) else None
-    if not isinstance(architecture, str) or not is_model(architecture):
+    if not isinstance(architecture, str) or "." in architecture or not is_model(architecture):
         raise CheckpointError(f"{name}: its {CONFIG} names no network of timm (architecture: {str(architecture)[:60]})")
     return HubBackbone(architecture, weights, _cfg(name, facts.get("pretrained_cfg")))
 
@@ -76,7 +77,13 @@ def _cfg(name: str, stated: Any) -> PretrainedCfg:
     try:
         cfg = PretrainedCfg(**given)
         numbers = (*cfg.input_size, *cfg.mean, *cfg.std, cfg.crop_pct)
-        if len(cfg.input_size) != 3 or not all(isinstance(each, (int, float)) and each >= 0 for each in numbers):
+        sound = all(isinstance(each, (int, float)) and 0 <= each < math.inf for each in numbers)
+        if (
+            len(cfg.input_size) != 3
+            or not sound
+            or not all(1 <= side <= 4096 for side in cfg.input_size)
+            or 0 in cfg.std
+        ):
             raise ValueError("input_size, mean, std or crop_pct")
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{name}: its {CONFIG} states no input that a network could have ({error})") from error

@@ -29,6 +29,9 @@ class ConfigSaver(Callback):
         self.folder, self.config = Path(folder), without_marks(config)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        arguments = self.config.get("model", {}).get("init_args", {})
+        if arguments.get("pretrained") == "auto":  # what it meant here, so that the run is the same elsewhere
+            arguments["pretrained"] = pl_module.config["pretrained"]  # type: ignore[index]
         if stage == "fit" and trainer.is_global_zero:
             for logger in trainer.loggers:
                 logger.log_hyperparams(self.config)
@@ -36,9 +39,6 @@ class ConfigSaver(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        arguments = self.config.get("model", {}).get("init_args", {})
-        if arguments.get("pretrained") == "auto":  # what it meant here, so that the run is the same elsewhere
-            arguments["pretrained"] = pl_module.config["pretrained"]  # type: ignore[index]
         text = dump(self.config)
         path, number = self.folder / CONFIG, 2
         if any((self.folder / CHECKPOINTS).glob("*.ckpt")):

@@ -29,6 +29,12 @@ class Unfreezing(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         modules = dict(pl_module.network.named_modules())  # type: ignore[union-attr]
+        kept = getattr(getattr(pl_module, "effective_optim", None), "freeze_stride", 0)
+        if kept or getattr(getattr(pl_module.network, "backbone", None), "has_adapters", False):
+            what = f"optim.freeze_stride {kept}" if kept else "model.adapters"
+            raise UsageError(
+                f"unfreezing: {what} keeps layers as they are, and unfreezing would train them; leave one out"
+            )
         for parts in self.epochs.values():
             for part in parts:
                 if part not in modules or not part:
@@ -49,3 +55,5 @@ class Unfreezing(Callback):
                 learns = epoch >= begins
                 modules[part].requires_grad_(learns)
                 modules[part].train(learns)
+        for module in getattr(pl_module, "_kept_in_eval", ()):  # by optim.freeze_norm
+            module.train(False)

@@ -13,7 +13,7 @@ from tests.contracts.cases import batch, build
 from visionkit.backbones import AdapterConfig, Backbone
 from visionkit.backbones.adapters import merged_state
 from visionkit.checkpoint import save_checkpoint
-from visionkit.errors import UsageError
+from visionkit.errors import CheckpointError, UsageError
 from visionkit.optim import OptimConfig
 from visionkit.warm_start import take_weights
 
@@ -165,3 +165,15 @@ def test_a_training_with_adapters_goes_on_bit_for_bit(tmp_path: object) -> None:
         tiny_training.train(parts, task=task(), max_epochs=2, extra=[tiny_training.Killed(7)])  # type: ignore[arg-type]
     tiny_training.train(parts, task=task(), max_epochs=2)  # type: ignore[arg-type]
     assert tiny_training.end_state(whole) == tiny_training.end_state(parts)
+
+
+def test_an_adapter_that_does_not_fit_its_weight_is_refused_before_it_is_multiplied() -> None:
+    """Two long vectors would make a matrix of gigabytes."""
+    state = {
+        "layer.weight": torch.zeros(4, 4),
+        "layer.adapter_down": torch.zeros(1, 10**6),
+        "layer.adapter_up": torch.zeros(10**6, 1),
+        "layer.adapter_scale": torch.ones(()),
+    }
+    with pytest.raises(CheckpointError, match=r"layer: its adapter does not fit its weight \(4, 4\)"):
+        merged_state(state)

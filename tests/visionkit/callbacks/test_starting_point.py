@@ -14,8 +14,8 @@ from tasks.classification.task import ClassificationTask
 from tests.tiny_training import tiny_task, train
 from visionkit.backbones import Backbone, weights
 from visionkit.bundle import save_bundle
-from visionkit.callbacks import ConfigSaver
-from visionkit.checkpoint import read_model
+from visionkit.callbacks import ConfigSaver, Unfreezing
+from visionkit.checkpoint import load_task, read_model
 from visionkit.errors import UsageError
 from visionkit.nn.norms import batch_norms
 from visionkit.optim import OptimConfig
@@ -66,6 +66,35 @@ def test_a_network_without_so_fine_a_map_keeps_nothing() -> None:
     assert backbone.freeze_to(4) == [] and all(each.requires_grad for each in backbone.model.parameters())
 
 
+def test_a_network_with_parameters_of_its_own_is_not_kept_whole() -> None:
+    """Hiera's root holds its positions, which the finest map needs."""
+    backbone = Backbone("hiera_tiny_224", strides=(8, 16), use_final=False, image_size=(224, 224))
+    kept = backbone.freeze_to(4)
+    assert kept and backbone.model not in kept
+    assert all(not each.requires_grad for layer in kept for each in layer.parameters())
+
+
+def test_a_loaded_model_that_is_trained_further_is_no_random_one(file: str, tmp_path: Path) -> None:
+    task = tiny_task(weights=file, optim=FINE_TUNED)
+    rates = [group["initial_lr"] for group in train(tmp_path / "a", task=task, max_epochs=1).optimizers[0].param_groups]
+    loaded = load_task(tmp_path / "a/checkpoints/last.ckpt")
+    again = train(tmp_path / "b", task=loaded, max_epochs=1)  # type: ignore[arg-type]
+    assert loaded.started_from == "own.safetensors"
+    assert [group["initial_lr"] for group in again.optimizers[0].param_groups] == rates and len(set(rates)) > 1
+
+
+@pytest.mark.parametrize("kept", [{"freeze_stride": 4}, {}])
+def test_unfreezing_does_not_undo_what_is_kept(kept: dict[str, int], file: str, tmp_path: Path) -> None:
+    task = tiny_task(weights=file, optim=OptimConfig(freeze_norm=True, **kept))  # type: ignore[arg-type]
+    options: dict[str, Any] = {"task": task, "max_epochs": 2, "extra": [Unfreezing({1: ["backbone"]})]}
+    if kept:
+        with pytest.raises(UsageError, match=r"unfreezing: optim.freeze_stride 4 keeps layers as they are"):
+            train(tmp_path, **options)
+        return
+    train(tmp_path, **options)
+    assert not any(norm.training for norm in batch_norms(task.network.backbone))
+
+
 def test_a_negative_stride_is_refused() -> None:
     with pytest.raises(UsageError, match=r"optim.freeze_stride -1: allowed is 0 \(off\) or a stride"):
         OptimConfig(freeze_stride=-1)
@@ -108,10 +137,10 @@ def test_terminal_and_model_card_state_it(own: bool, file: str, tmp_path: Path, 
     task = tiny_task(**({"weights": file, "optim": FINE_TUNED} if own else {}))
     train(tmp_path / "run", task=task, max_epochs=1, limit_train_batches=1)
     said = capsys.readouterr().out
-    begins = f"test_resnet starts from {file}\n" if own else "test_resnet starts from random weights ("
+    begins = "test_resnet starts from own.safetensors\n" if own else "test_resnet starts from random weights ("
     assert begins in said and ("parameters are trained" in said) == own
     stored = read_model(str(tmp_path / "run/checkpoints/last.ckpt"))
-    assert stored.card["started_from"] == (file if own else "random weights")
+    assert stored.card["started_from"] == ("own.safetensors" if own else "random weights")
     save_bundle(stored.build(), tmp_path / "bundle", card={})
     assert "- Started from: " in (tmp_path / "bundle/README.md").read_text()
 

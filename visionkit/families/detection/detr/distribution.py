@@ -30,7 +30,9 @@ def offset_bins(bins: int, scale: float) -> Tensor:
 
 def expected_offsets(logits: Tensor, bins: Tensor) -> Tensor:
     """(..., 4 * (bins + 1)) logits to the means of the four distributions, (..., 4)."""
-    return cast(Tensor, logits.float().unflatten(-1, (4, len(bins))).softmax(dim=-1) @ bins)
+    probabilities = logits.float().unflatten(-1, (4, len(bins))).softmax(dim=-1)
+    # Under autocast a product of matrices would be taken in 16 bits.
+    return cast(Tensor, (probabilities * bins).sum(dim=-1))
 
 
 def moved_boxes(first: Tensor, offsets: Tensor, scale: float) -> Tensor:

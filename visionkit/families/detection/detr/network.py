@@ -105,8 +105,9 @@ class DETRNetwork(nn.Module):
         all_logits, all_boxes = (torch.cat(each) for each in zip(*stages, strict=True))
         last = decoded.boxes[-1].detach()
         center, half = last[..., :2], last[..., 2:] / 2
-        scale = torch.tensor([size[1], size[0]] * 2, dtype=torch.float32, device=memory.device)
-        boxes = clip_boxes(torch.cat([center - half, center + half], dim=-1) * scale, size)
+        sides = torch.cat([center - half, center + half], dim=-1).unbind(-1)
+        boxes = torch.stack([side * size[1 - axis % 2] for axis, side in enumerate(sides)], dim=-1)
+        boxes = clip_boxes(boxes, size)
         trained = self.training
         return DETROutputs(
             decoded.logits[-1],
