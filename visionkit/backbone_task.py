@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from visionkit.backbones import Backbone
 from visionkit.backbones.adapters import AdapterConfig, merged_state
 from visionkit.backbones.weights import are_at_hand
 from visionkit.construction import WithoutInit
@@ -130,9 +131,9 @@ class BackboneTask(VisionTask):
         return task.train(self.training)
 
     def resolved(self) -> dict[str, Any]:
-        body: Any = self.network.backbone
-        own = {"backbone": body.name, "pretrained": self.backbone_arguments["pretrained"]}
-        return {**super().resolved(), **own}
+        body = getattr(self.network, "backbone", None)
+        named = {"backbone": body.name} if isinstance(body, Backbone) else {}
+        return {**super().resolved(), **named, "pretrained": self.backbone_arguments["pretrained"]}
 
     @classmethod
     def default_input(cls, backbone: str = "", **init_args: Any) -> InputSpec:

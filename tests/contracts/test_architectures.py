@@ -213,7 +213,10 @@ def test_the_help_of_one_block_and_what_has_none(capsys) -> None:
         (["--model.help"], "name a task"),
         (["--model.help", "DetectionTas"], "did you mean 'DetectionTask'"),
         (["-c", "detection", "--model.fco.help"], "did you mean 'fcos'"),
-        (["-c", "classification", "--model.fcos.help"], "of ClassificationTask there is --model.{input,optim}.help"),
+        (
+            ["-c", "classification", "--model.fcos.help"],
+            "of ClassificationTask there is --model.{adapters,distill,input,optim}.help",
+        ),
     ):
         assert main(["fit", *options]) == 2
         assert message in capsys.readouterr().err

@@ -138,7 +138,7 @@ def test_pruning_leaves_nothing_behind_the_deepest_map() -> None:
     [
         ({"name": "resnet51x"}, "resnet50"),
         ({"name": "resnet50.a1_in22k"}, "a1_in1k"),
-        ({"name": "hf-hub:timm/resnet18.a1_in1k"}, "neither timm nor the classic networks"),
+        ({"name": "local-dir:resnet18"}, "neither timm nor the classic networks"),
         ({"name": "test_resnet", "strides": (8, 64)}, "no map of stride 64; it has strides 2, 4, 8, 16, 32"),
         (
             {"name": "swin_tiny_patch4_window7_224", "strides": (2, 4)},

@@ -70,6 +70,7 @@ def test_find_lr_writes_a_plot_and_trains_nothing(
 
     monkeypatch.setattr(lr_range, "_step", watched)
     task = tiny_task(optim=OptimConfig(lr=1e-3, backbone_lr_scale=0.1), mixup=0.0)
+    task.started_from = "weights of yesterday"  # random ones are all trained at one rate
     before = {name: value.clone() for name, value in task.state_dict().items()}
     data = NoiseData(input=task.input, classes=task.classes, batch_size=8)
     run = fit(task, data, run=tmp_path, find_lr=True, accelerator="cpu")
