@@ -95,7 +95,7 @@ class Prepared:
 
 
 def some(samples: Sequence[Sample], count: int) -> Chosen:
-    """So many samples, always the same."""
+    """A number of samples, always the same ones."""
     order = np.random.default_rng(0).permutation(len(samples))
     return Chosen(samples, sorted(order[:count]))
 
@@ -278,20 +278,20 @@ def keep(path: Path, cell: Mapping[str, Any]) -> None:
         file.write(json.dumps(cell) + "\n")
 
 
-_T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
-"""Student's t for 95 % on both sides, by the number of values."""
-
-
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """Mean, and half the width of its 95 % interval by Student's t; NaN of a single value.
 
     Example:
         >>> interval([1.0, 2.0, 3.0])
-        (2.0, 2.4843381...)
+        (2.0, 2.4841377...)
     """
     if len(values) < 2:
         return statistics.fmean(values), math.nan
-    return statistics.fmean(values), _T95[len(values)] * statistics.stdev(values) / math.sqrt(len(values))
+    from scipy.stats import t
+
+    return statistics.fmean(values), float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(
+        values
+    ) ** 0.5
 
 
 def table(cells: Sequence[Mapping[str, Any]], columns: Sequence[str], title: str = "mode") -> str:

@@ -18,6 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.experiments import CAMVID_CLASSES
+
 SETS: dict[str, tuple[str, list[str], str]] = {
     "classification": ("classification/flowers17", ["--data", "FolderData"], "top1"),
     "detection": ("detection/bccd_voc", ["--data", "VocData"], "box_ap50"),
@@ -26,7 +28,7 @@ SETS: dict[str, tuple[str, list[str], str]] = {
         [
             *("--data", "LabelMapData", "--data.images", "{split}", "--data.labels", "{split}annot"),
             *("--data.ignore", "[11]", "--data.classes"),
-            "[sky,building,pole,road,pavement,tree,sign,fence,car,pedestrian,bicyclist]",
+            f"[{','.join(CAMVID_CLASSES)}]",
         ],
         "mean_iou",
     ),

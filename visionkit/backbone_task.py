@@ -86,16 +86,14 @@ class BackboneTask(VisionTask):
             raise UsageError(f"model.distill: {reason}")
 
     def setup(self, stage: str) -> None:
-        if stage == "fit":
-            begun = self.started_from or getattr(self.network.backbone, "started_from", "") or self.source
-            if self.adapters is not None and not begun:
-                log.warning(
-                    "model.adapters: the backbone has no pretrained weights, and adapters keep its random ones; give "
-                    "--model.pretrained true, --model.weights or --init_from"
-                )
-            if self.distill is not None and self.distillation is None:
-                self.distillation = Distillation(self.distill, self).to(self.device)
+        if stage == "fit" and self.distill is not None and self.distillation is None:
+            self.distillation = Distillation(self.distill, self).to(self.device)
         super().setup(stage)
+        if stage == "fit" and self.adapters is not None and not self.started_from:
+            log.warning(
+                "model.adapters: the backbone has no pretrained weights, and adapters keep its random ones; give "
+                "--model.pretrained true, --model.weights or --init_from"
+            )
 
     @property
     def effective_optim(self) -> OptimConfig:

@@ -41,7 +41,9 @@ def find_weights(name: str) -> Path | WeightSource:
 
 
 def are_at_hand(name: str) -> bool:
-    """Whether the public weights of a backbone lie in the cache or in an installed package; asks no network.
+    """Whether the public weights of a backbone lie in the cache or in an installed package.
+
+    Asks no network, unless the name is one of the hub, which is brought.
 
     Args:
         name: Name, as in `Backbone`.

@@ -26,6 +26,18 @@ from visionkit.families.detection.detr.published import Published, load_publishe
 from visionkit.families.detection.select import SelectedBoxes, Thresholds
 from visionkit.task import VisionTask
 
+LARGE: dict[str, Any] = {
+    "strides": (8, 16, 32),
+    "neck_channels": 256,
+    "encoder_feedforward": 1024,
+    "encoder_blocks": 3,
+    "encoder_expansion": 1.0,
+    "channels": 256,
+    "feedforward": 1024,
+    "layers": 6,
+}
+"""What the large sizes of both published networks agree on."""
+
 
 @dataclass(frozen=True)
 class DETR(DetectionArchitecture):
@@ -174,7 +186,9 @@ class DETR(DetectionArchitecture):
 def fractions(objects: Objects, size: Tensor) -> Objects:
     """Objects whose boxes are center and sides as fractions of an image of `size` (2,) height and width."""
     height, width = size.tolist()
-    whole = torch.tensor([[0.0, 0.0, width, height]], device=objects.boxes.device)
+    whole = objects.boxes.new_zeros(1, 4)  # filled in place: a tensor of Python numbers would wait for the device
+    whole[:, 2].fill_(width)
+    whole[:, 3].fill_(height)
     return objects._replace(boxes=encode_fractions(objects.boxes, whole))
 
 

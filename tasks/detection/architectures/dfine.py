@@ -6,25 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tasks.detection.architectures.detr import DETR
+from tasks.detection.architectures.detr import DETR, LARGE
 from visionkit.argument_types import at_least
 from visionkit.errors import UsageError
 from visionkit.families.detection.detr.decoders import DecoderSizes, DistributionDecoder
 from visionkit.families.detection.detr.hybrid_encoder import Fusion
 from visionkit.families.detection.detr.published import Published
 
-_LARGE: dict[str, Any] = {
-    "strides": (8, 16, 32),
-    "neck_channels": 256,
-    "encoder_feedforward": 1024,
-    "encoder_blocks": 3,
-    "encoder_expansion": 1.0,
-    "channels": 256,
-    "feedforward": 1024,
-    "layers": 6,
-    "points": (3, 6, 3),
-    "reg_scale": 4.0,
-}
+_LARGE: dict[str, Any] = {**LARGE, "points": (3, 6, 3), "reg_scale": 4.0}
 
 
 def _published(size: str, word: str, backbone: str, norm: str) -> Published:

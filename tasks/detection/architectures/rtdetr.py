@@ -9,24 +9,14 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from tasks.detection.architectures.detr import DETR
+from tasks.detection.architectures.detr import DETR, LARGE
 from visionkit.backbones import Backbone
 from visionkit.errors import UsageError
 from visionkit.families.detection.detr.decoders import BoxDecoder, DecoderSizes
 from visionkit.families.detection.detr.hybrid_encoder import Fusion
 from visionkit.families.detection.detr.published import Published
 
-_R50: dict[str, Any] = {
-    "strides": (8, 16, 32),
-    "neck_channels": 256,
-    "encoder_feedforward": 1024,
-    "encoder_blocks": 3,
-    "encoder_expansion": 1.0,
-    "channels": 256,
-    "feedforward": 1024,
-    "layers": 6,
-    "points": (4, 4, 4),
-}
+_R50: dict[str, Any] = {**LARGE, "points": (4, 4, 4)}
 
 
 def _published(release: str, file: str, size: str, port: str, backbone: str, norm: str) -> Published:
