@@ -22,10 +22,13 @@ BACKBONE = "tf_efficientnet_lite0"
 MODES: dict[str, dict[str, Any]] = {
     "scratch": {"lr": 3e-3, "pretrained": False},
     "frozen": {"lr": 1e-2, "pretrained": True, "freeze": "backbone"},
-    "fine-tuned": {"lr": 1e-3, "pretrained": True},
-    "adapters": {"lr": 3e-3, "pretrained": True, "adapters": {"rank": 8, "alpha": 16.0}},
+    "fine-tuned": {"lr": 1e-3, "pretrained": True, "backbone_lr_scale": 0.3, "freeze_norm": True},
+    "adapters": {"lr": 3e-3, "pretrained": True, "adapters": {"rank": 8, "alpha": 16.0}, "freeze_norm": True},
 }
 """What differs between the modes. Learning rates of AdamW: higher the fewer pretrained weights they move."""
+
+OF_OPTIM = ("freeze", "freeze_norm", "backbone_lr_scale")
+"""The settings of a mode that belong to its optimizer."""
 
 RATES = (1e-3, 3e-3, 1e-2)
 
@@ -47,10 +50,9 @@ def cell(prepared: Any, mode: str, seed: int, lr: float | None = None, **how: An
     from visionkit.optim import OptimConfig
 
     settings = dict(MODES[mode])
-    optim = OptimConfig(
-        lr=lr or settings.pop("lr"), weight_decay=0.05, warmup=0.1, freeze=settings.pop("freeze", "none")
-    )
-    settings.pop("lr", None)
+    own = settings.pop("lr")
+    of_optim = {key: settings.pop(key) for key in OF_OPTIM if key in settings}
+    optim = OptimConfig(lr=lr or own, weight_decay=0.05, warmup=0.1, **of_optim)
     if "adapters" in settings:
         settings["adapters"] = AdapterConfig(**settings["adapters"])
     seed_everything(seed, verbose=False)

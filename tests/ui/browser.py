@@ -104,6 +104,7 @@ class Watched:
     def _arrived(self, frame: Any) -> None:
         if frame == self.page.main_frame:
             self.leaving = False
+            self._waiting.clear()  # of what the page before still asked for, the browser may tell nothing more
 
     def _asked(self, request: Any) -> None:
         url = request.url
