@@ -4,8 +4,8 @@
 
 The backbone is `tf_efficientnet_lite0` with the ImageNet weights that an installed package brings, so nothing is
 downloaded. All modes of a set take the same number of steps on the same images at the same size; they differ in the
-learning rate, which was set beforehand by common practice and is the same for all sets; `--choose` measures rates on
-the part of `flowers17` that chooses. What is quoted is measured once, on the test part, with the weights of the last
+learning rates, which are the same for all sets and were chosen beforehand with `--choose`, on the parts of the sets
+that are neither trained on nor quoted. What is quoted is measured once, on the test part, with the weights of the last
 step. `FOLDER` holds the sets as `classification/flowers17` and so on, see `benchmarks.experiments`. Finished cells are
 kept; a rerun skips them.
 """
@@ -13,7 +13,7 @@ kept; a rerun skips them.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +27,30 @@ MODES: dict[str, dict[str, Any]] = {
 }
 """What differs between the modes. Learning rates of AdamW: higher the fewer pretrained weights they move."""
 
-OF_OPTIM = ("freeze", "freeze_norm", "backbone_lr_scale")
+OF_OPTIM = ("lr", "freeze", "freeze_norm", "backbone_lr_scale")
 """The settings of a mode that belong to its optimizer."""
 
-RATES = (1e-3, 3e-3, 1e-2)
+CHOICES: dict[str, list[dict[str, Any]]] = {
+    "scratch": [{"lr": lr} for lr in (1e-3, 3e-3, 1e-2)],
+    "frozen": [{"lr": lr} for lr in (3e-3, 1e-2, 3e-2)],
+    "fine-tuned": [
+        {"lr": lr, "backbone_lr_scale": scale, "freeze_norm": norm}
+        for lr, scale in ((1e-3, 0.3), (3e-3, 0.1), (1e-2, 0.03), (1e-2, 0.1))
+        for norm in (True, False)
+    ],
+    "adapters": [{"lr": lr} for lr in (3e-4, 1e-3, 3e-3)],
+}
+"""What `--choose` tries in place of a mode's own settings."""
 
 
-def cell(prepared: Any, mode: str, seed: int, lr: float | None = None, **how: Any) -> dict[str, Any]:
+def cell(prepared: Any, mode: str, seed: int, changed: Mapping[str, Any] | None = None, **how: Any) -> dict[str, Any]:
     """One training and what was measured.
 
     Args:
         prepared: The set, see `benchmarks.experiments.Prepared`.
         mode: One of `MODES`.
         seed: Seed of weights, order and augmentation.
-        lr: Learning rate in place of the mode's own.
+        changed: Settings in place of the mode's own.
         **how: See `benchmarks.experiments.measure`.
     """
     from lightning import seed_everything
@@ -49,29 +59,29 @@ def cell(prepared: Any, mode: str, seed: int, lr: float | None = None, **how: An
     from visionkit.backbones import AdapterConfig
     from visionkit.optim import OptimConfig
 
-    settings = dict(MODES[mode])
-    own = settings.pop("lr")
+    settings = {**MODES[mode], **(changed or {})}
     of_optim = {key: settings.pop(key) for key in OF_OPTIM if key in settings}
-    optim = OptimConfig(lr=lr or own, weight_decay=0.05, warmup=0.1, **of_optim)
     if "adapters" in settings:
         settings["adapters"] = AdapterConfig(**settings["adapters"])
     seed_everything(seed, verbose=False)
-    task = prepared.build(BACKBONE, optim=optim, **settings)
-    return {"mode": mode, "seed": seed, "lr": optim.lr, **measure(prepared, task, seed, **how)}
+    task = prepared.build(BACKBONE, optim=OptimConfig(weight_decay=0.05, warmup=0.1, **of_optim), **settings)
+    return {"mode": mode, "seed": seed, **of_optim, **measure(prepared, task, seed, **how)}
 
 
-def choose(root: Path, out: Path) -> None:
-    """Measures each mode at each rate on the part of flowers17 that chooses, in half the steps."""
-    from benchmarks.experiments import finished, flowers17, keep
+def choose(root: Path, out: Path, sets: Sequence[str], modes: Sequence[str]) -> None:
+    """Measures each mode with each of `CHOICES` on the part of the sets that chooses."""
+    from benchmarks.experiments import SETS, finished, keep
 
-    there = {(each["mode"], each["lr"]) for each in finished(out) if each["set"] == "choose flowers17"}
-    prepared = flowers17(root)
-    for mode in MODES:
-        for lr in RATES:
-            if (mode, lr) not in there:
-                found = cell(prepared, mode, 100, lr, split="val", epochs=prepared.epochs // 2)
-                keep(out, {"set": "choose flowers17", **found})
-                print(f"{mode} at {lr:g}: {found['metric']} {found['value']:.4f}", flush=True)
+    there = [(each["set"], each["mode"], each["changed"]) for each in finished(out) if "changed" in each]
+    for name in sets:
+        prepared = SETS[name](root)
+        for mode in modes:
+            for changed in CHOICES[mode]:
+                if (f"choose {name}", mode, changed) in there:
+                    continue
+                found = cell(prepared, mode, 100, changed, split="val")
+                keep(out, {"set": f"choose {name}", "changed": changed, **found})
+                print(f"{name}, {mode}, {changed}: {found['metric']} {found['value']:.4f}", flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,14 +96,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
     parser.add_argument("--epochs", type=int, help="in place of each set's own, to try the script")
-    parser.add_argument("--choose", action="store_true", help="only measure the learning rates of each mode")
+    parser.add_argument("--choose", action="store_true", help="only measure what each mode could be set to")
     given = parser.parse_args(argv)
 
     import torch
 
     torch.set_num_threads(given.threads)
     if given.choose:
-        choose(given.data, given.out)
+        choose(given.data, given.out, given.only, given.modes)
         return 0
     there = {(each["set"], each["mode"], each["seed"]) for each in finished(given.out)}
     changes = {} if given.epochs is None else {"epochs": given.epochs}
