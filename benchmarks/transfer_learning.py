@@ -32,13 +32,14 @@ OF_OPTIM = ("lr", "freeze", "freeze_norm", "backbone_lr_scale")
 
 CHOICES: dict[str, list[dict[str, Any]]] = {
     "scratch": [{"lr": lr} for lr in (1e-3, 3e-3, 1e-2)],
-    "frozen": [{"lr": lr} for lr in (3e-3, 1e-2, 3e-2)],
+    "frozen": [{"lr": lr} for lr in (1e-2, 3e-2)],
     "fine-tuned": [
-        {"lr": lr, "backbone_lr_scale": scale, "freeze_norm": norm}
-        for lr, scale in ((1e-3, 0.3), (3e-3, 0.1), (1e-2, 0.03), (1e-2, 0.1))
-        for norm in (True, False)
+        {"lr": 1e-3, "backbone_lr_scale": 0.3, "freeze_norm": True},
+        {"lr": 3e-3, "backbone_lr_scale": 0.1, "freeze_norm": True},
+        {"lr": 1e-2, "backbone_lr_scale": 0.03, "freeze_norm": True},
+        {"lr": 3e-3, "backbone_lr_scale": 0.1, "freeze_norm": False},
     ],
-    "adapters": [{"lr": lr} for lr in (3e-4, 1e-3, 3e-3)],
+    "adapters": [{"lr": lr} for lr in (3e-4, 1e-3)],
 }
 """What `--choose` tries in place of a mode's own settings."""
 

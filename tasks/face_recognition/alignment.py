@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from visionkit.predictions.faces import POINTS
 from visionkit.types import View
 
 
@@ -73,6 +75,35 @@ def similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, float, np
     scale, angle = math.hypot(along, across) / spread, math.atan2(across, along)
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     return scale, angle, target.mean(axis=0) - scale * turn @ source.mean(axis=0)
+
+
+def named_landmarks(names: Sequence[str], keypoints: np.ndarray) -> np.ndarray | None:
+    """The five landmarks of faces out of keypoints that have names.
+
+    Where no corners of the mouth are among them, an average face is laid over eyes and nose. `left_ear` says that left
+    and right are the person's own, as in COCO; without ears they are those of the image.
+
+    Args:
+        names: K names, such as those of the skeletons `face5` and `head5`.
+        keypoints: (N, K, 2) x, y.
+
+    Returns:
+        (N, 5, 2), see `visionkit.predictions.faces.POINTS`; None where eyes or nose are not among the names.
+    """
+    order = ("right_eye", "left_eye", "nose") if "left_ear" in names else POINTS
+    if not set(order) <= set(names):
+        return None
+    found = np.asarray(keypoints, np.float64)[:, [list(names).index(name) for name in order]]
+    if len(order) == len(POINTS):
+        return np.asarray(found, np.float32)
+    average = template()
+    out = np.empty((len(found), len(POINTS), 2), np.float32)
+    for number, points in enumerate(found):
+        scale, angle, shift = similarity(average[: len(order)], points)
+        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        out[number] = scale * average @ turn.T + shift
+        out[number, : len(order)] = points
+    return out
 
 
 def face_view(landmarks: np.ndarray, framing: str = "arcface") -> View:

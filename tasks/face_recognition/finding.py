@@ -13,9 +13,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tasks.face_recognition.alignment import similarity
+from tasks.face_recognition.alignment import named_landmarks, similarity
 from visionkit.errors import UsageError
 from visionkit.geometry import resize_image
+from visionkit.predictions import Poses
 from visionkit.tiling import Located
 
 PLACES = np.array([(0.27, 0.36), (0.73, 0.36), (0.50, 0.63), (0.31, 0.84), (0.69, 0.84)])
@@ -122,7 +123,7 @@ def _shared(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarr
 class DetectionFinder:
     """Any model of visionkit that predicts detections or with poses finds the faces.
 
-    Poses of five keypoints are taken for the landmarks too.
+    Keypoints of eyes and nose are taken for the landmarks too, see `named_landmarks`.
 
     Args:
         predictor: Gives `Detections`, or `Poses`.
@@ -151,10 +152,9 @@ class DetectionFinder:
         labels = getattr(prediction, "labels", np.zeros(len(prediction.boxes)))
         keep = np.flatnonzero((prediction.scores >= self.threshold) & (labels == self.number))
         keep = keep[suppressed(np.asarray(prediction.boxes)[keep], np.asarray(prediction.scores)[keep])]
-        keypoints = getattr(prediction, "keypoints", None)
         landmarks = None
-        if keypoints is not None and keypoints.shape[1:2] == (5,):
-            landmarks = np.asarray(keypoints[keep][..., :2], np.float32)
+        if isinstance(prediction, Poses):
+            landmarks = named_landmarks(prediction.skeleton.keypoints, prediction.keypoints[keep][..., :2])
         return Located(
             np.asarray(prediction.boxes[keep], np.float32), np.asarray(prediction.scores[keep], np.float32), landmarks
         )

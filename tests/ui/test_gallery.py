@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.face_recognition.alignment import face_view, template
+from tasks.face_recognition.alignment import face_view, named_landmarks, template
 from tasks.face_recognition.chain import FaceChain, fingerprint
 from tasks.face_recognition.finding import CascadeFinder, DetectionFinder, EyePlacer, suppressed
 from tasks.face_recognition.task import FaceRecognitionTask
@@ -23,6 +23,7 @@ from visionkit.bundle import save_bundle
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
 from visionkit.predictions import Detections, Prediction
+from visionkit.predictions.faces import POINTS
 from visionkit.predictor import Predictor, load
 from visionkit.synthetic import draw_face
 from visionkit.tiling import Located
@@ -261,6 +262,19 @@ def test_a_detection_model_finds_faces(bundle: Path) -> None:
     assert not np.isnan(prediction.landmarks).any()
     with pytest.raises(UsageError, match="none is 'dog'"):
         DetectionFinder(_Finds(), label="dog")
+
+
+def test_landmarks_are_taken_by_the_names_of_keypoints() -> None:
+    face = np.array([(40, 40), (60, 40), (50, 55), (43, 66), (57, 66)], np.float32)  # as seen
+    assert np.array_equal(named_landmarks(POINTS, face[None])[0], face)
+    own = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")  # the person's own left is the image's right
+    head = np.array([(50, 55), (60, 40), (40, 40), (70, 44), (30, 44)], np.float32)
+    found = named_landmarks(own, head[None])[0]
+    assert np.array_equal(found[:3], face[:3])
+    assert 40 < found[3, 0] < 50 < found[4, 0] < 60 and (found[3:, 1] > 60).all() and (found[3:, 1] < 75).all()
+    upside_down = named_landmarks(own, (100 - head)[None])[0]
+    assert np.allclose(upside_down, 100 - found, atol=1e-3)
+    assert named_landmarks(("left_wrist", "right_wrist"), face[None, :2]) is None
 
 
 def test_several_faces_are_refused_until_one_is_named(bundle: Path) -> None:

@@ -33,7 +33,7 @@ OWN = {
 @pytest.mark.parametrize(
     ("name", "count"),
     [
-        *(("coco17", 17), ("mpii16", 16), ("lsp14", 14), ("ap10k17", 17), ("hand21", 21), ("face5", 5)),
+        *(("coco17", 17), ("mpii16", 16), ("lsp14", 14), ("ap10k17", 17), ("hand21", 21), ("face5", 5), ("head5", 5)),
         *(("crowdpose14", 14), ("aic14", 14), ("jhmdb15", 15), ("posetrack18", 17), ("h36m17", 17), ("mhp16", 16)),
         *(("wholebody133", 133), ("300w68", 68), ("wflw98", 98), ("cofw29", 29)),
     ],
