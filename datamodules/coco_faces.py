@@ -41,6 +41,7 @@ class CocoFaceData(PoseData):
         labels: See `CocoKeypointData`.
         images: See `CocoKeypointData`.
         smallest: Side of the smallest face, in file pixels.
+        skeleton: `head5`, which no label file has to name.
         **base: See `datamodules.pose_data.PoseData`.
 
     Example:
@@ -56,9 +57,10 @@ class CocoFaceData(PoseData):
         labels: str | None = None,
         images: str | None = None,
         smallest: float = 10.0,
+        skeleton: str | dict[str, Any] | None = None,
         **base: Any,
     ) -> None:
-        super().__init__(**{"skeleton": "head5", **base})
+        super().__init__(skeleton="head5" if skeleton is None else skeleton, **base)
         if self.skeleton.name != "head5":
             raise DataError(
                 f"data.skeleton {self.skeleton.name}: faces of people have the skeleton head5; leave it out"
@@ -89,12 +91,12 @@ class CocoFaceData(PoseData):
 
     def _faces(self, entry: AnnotatedImage, rows: list[int]) -> AnnotatedImage:
         keypoints = entry.more["keypoints"][:, rows]
-        labeled = keypoints[..., 2] > 0
+        labeled = np.asarray(keypoints[..., 2] > 0)
         boxes = face_boxes(keypoints)
         whole = labeled[:, NOSE] & labeled[:, [LEFT_EYE, RIGHT_EYE]].any(axis=1)
         seen = whole & (boxes[:, 2] - boxes[:, 0] >= self.smallest) & ~entry.crowded
         faces = replace(entry, boxes=boxes, area=None, crowd=~seen, more={"keypoints": keypoints})
-        return faces.take(labeled.any(axis=1))
+        return faces.take(np.asarray(labeled.any(axis=1)))
 
 
 def face_boxes(keypoints: np.ndarray) -> np.ndarray:
@@ -106,7 +108,7 @@ def face_boxes(keypoints: np.ndarray) -> np.ndarray:
     Returns:
         (N, 4) float64 x1, y1, x2, y2; without an area where no keypoint is labeled.
     """
-    places, labeled = keypoints[..., :2].astype(np.float64), keypoints[..., 2] > 0
+    places, labeled = keypoints[..., :2].astype(np.float64), np.asarray(keypoints[..., 2] > 0)
     side = np.full(len(keypoints), 4.0)
     for (first, second), times in _SIDE.items():
         apart = np.hypot(*(places[:, first] - places[:, second]).T) * times
@@ -119,7 +121,7 @@ def face_boxes(keypoints: np.ndarray) -> np.ndarray:
     some, every = labeled[:, LEFT_EAR:].any(axis=1), labeled[:, LEFT_EAR:].all(axis=1)
     center = np.where(labeled[:, :3].any(axis=1)[:, None], front, ears)
     turned = some & ~every & labeled[:, NOSE]
-    center[turned, 0] = (0.6 * front + 0.4 * ears)[turned, 0]
+    center[:, 0] = np.where(turned, 0.6 * front[:, 0] + 0.4 * ears[:, 0], center[:, 0])
     center[:, 1] += _DOWN * side
     half = side[:, None] / 2
     return np.concatenate([center - half, center + half], axis=1)
