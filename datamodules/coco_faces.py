@@ -118,9 +118,9 @@ def face_boxes(keypoints: np.ndarray) -> np.ndarray:
     eyes = _mean(places[:, LEFT_EYE : RIGHT_EYE + 1], labeled[:, LEFT_EYE : RIGHT_EYE + 1])
     front = _mean(np.stack([eyes, places[:, NOSE]], 1), np.stack([labeled[:, 1:3].any(1), labeled[:, NOSE]], 1))
     ears = _mean(places[:, LEFT_EAR:], labeled[:, LEFT_EAR:])
-    some, every = labeled[:, LEFT_EAR:].any(axis=1), labeled[:, LEFT_EAR:].all(axis=1)
-    center = np.where(labeled[:, :3].any(axis=1)[:, None], front, ears)
-    turned = some & ~every & labeled[:, NOSE]
+    known = labeled[:, LEFT_EAR:].sum(axis=1)
+    center = np.where((labeled[:, :3].sum(axis=1) > 0)[:, None], front, ears)
+    turned = (known == 1) & labeled[:, NOSE]
     center[:, 0] = np.where(turned, 0.6 * front[:, 0] + 0.4 * ears[:, 0], center[:, 0])
     center[:, 1] += _DOWN * side
     half = side[:, None] / 2
