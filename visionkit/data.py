@@ -254,7 +254,10 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
             )
         if self.num_workers:
             shorten_sockets()
-        dataset = SampleDataset(samples, Preprocessor(self.input), self.seed, self.augment if training else None)
+        task: Any = self.trainer.lightning_module if self.trainer is not None else None
+        views = task.evaluation_views() if not training and hasattr(task, "evaluation_views") else None
+        augment = self.augment if training else None
+        dataset = SampleDataset(samples, Preprocessor(self.input), self.seed, augment, views)
         sampler = self.sampler(split, rank, world)
         sampler.frozen = getattr(self.trainer, "overfit_batches", 0) > 0
         batch_size = self.batch_size if training else self.eval_batch_size

@@ -71,6 +71,10 @@ class Geometry(NamedTuple):
         elif spec.resize_mode == "crop":
             cut = without_far_ends(spec, source)
         height, width = cut[3] - cut[1], cut[2] - cut[0]
+        if view is not None and view.input_scale != 1:
+            spec = spec.scaled(view.input_scale)
+            if spec.resize_mode == "native":
+                height, width = height * view.input_scale, width * view.input_scale
         resized, offset, size = PLACEMENTS[spec.resize_mode](spec, height, width, view is not None)
         flip, rotation = (view.flip, view.rotation) if view is not None else (False, 0.0)
         return cls(source, cut, resized, offset, size, flip, rotation, spec.interpolation, spec.fill)

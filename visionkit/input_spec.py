@@ -88,6 +88,15 @@ class InputSpec:
         if self.white is not None and not 0 < self.white < math.inf:
             raise UsageError(f"input.white {self.white}: allowed is a number above 0, such as 4095 for 12 bits")
 
+    def scaled(self, scale: float) -> InputSpec:
+        """The same at another size, whose sides are multiples of `divisor`.
+
+        Args:
+            scale: Factor on both sides.
+        """
+        height, width = (max(1, round(side * scale / self.divisor)) * self.divisor for side in self.size)
+        return replace(self, size=(height, width))
+
     @classmethod
     def of(cls, value: InputSpec | Mapping[str, Any] | None, usual: InputSpec | None = None) -> InputSpec:
         """Builds the spec from a mapping of its fields, as checkpoints and bundles hold it.

@@ -21,7 +21,9 @@ from visionkit.augmentation import SampleAugment
 from visionkit.errors import DataError
 from visionkit.preprocess import Preprocessor
 from visionkit.sequences import fractions_of
+from visionkit.streams import batches
 from visionkit.targets import field_of
+from visionkit.tiling.plan import ViewsOf
 from visionkit.types import Batch, Example, HeadTarget, Sample
 from visionkit.workers import STOPPING
 
@@ -45,7 +47,7 @@ def collate(examples: Sequence[Example]) -> Batch:
     with one shape per image are stacked; targets that count objects stay a list of dicts.
     """
     fill = examples[0]["geometry"].fill
-    return {
+    batch: Batch = {
         "inputs": {
             name: _stack([example["inputs"][name] for example in examples], fill) for name in examples[0]["inputs"]
         },
@@ -55,6 +57,21 @@ def collate(examples: Sequence[Example]) -> Batch:
         "sequence": [example.get("sequence", "") for example in examples],
         "frame": [example.get("frame", 0) for example in examples],
     }
+    if any("views" in example for example in examples):
+        batch["views"] = [example.get("views", []) for example in examples]
+    return batch
+
+
+def of_equal_size(examples: Sequence[Example], most: int) -> Iterator[list[int]]:
+    """Numbers of the examples that share a batch in inference, at most so many of them.
+
+    Only equal sizes do: padded to its neighbors' size, an image's prediction would depend on them.
+    """
+    groups: dict[tuple[torch.Size, ...], list[int]] = {}
+    for index, example in enumerate(examples):
+        groups.setdefault(tuple(each.shape for each in example["inputs"].values()), []).append(index)
+    for indices in groups.values():
+        yield from batches(indices, most)
 
 
 def collate_targets(targets: Sequence[Any]) -> Any:
@@ -90,12 +107,25 @@ def _stack(tensors: list[Tensor], fill: float) -> Tensor:
 
 
 class SampleDataset(Dataset[Example]):
-    """Samples with augmentation and preprocessing; an item is asked for by (epoch, index)."""
+    """Samples with augmentation and preprocessing; an item is asked for by (epoch, index).
+
+    Args:
+        samples: The samples of a split.
+        preprocessor: Brings them to the input.
+        seed: Random seed of the augmentation.
+        augment: Changes training samples.
+        views: Further views that an evaluation runs on.
+    """
 
     def __init__(
-        self, samples: Sequence[Sample], preprocessor: Preprocessor, seed: int = 0, augment: Augment | None = None
+        self,
+        samples: Sequence[Sample],
+        preprocessor: Preprocessor,
+        seed: int = 0,
+        augment: Augment | None = None,
+        views: ViewsOf | None = None,
     ) -> None:
-        self.samples, self.preprocessor, self.seed = samples, preprocessor, seed
+        self.samples, self.preprocessor, self.seed, self.views = samples, preprocessor, seed, views
         # Parts that mix samples draw the others by themselves, from the generator of the item.
         self.augment = augment.with_samples(_Raw(self)) if isinstance(augment, SampleAugment) else augment
 
@@ -112,7 +142,13 @@ class SampleDataset(Dataset[Example]):
         sample = self.raw(index)
         if self.augment is not None:
             sample = self.augment(sample, rng_for(self.seed, epoch, index))
-        return self.preprocessor(sample)
+        views = self.views(sample.image.size) if self.views is not None else ()
+        if not views:
+            return self.preprocessor(sample)
+        sample = sample.map_images(self.preprocessor.decoded)  # decoded once for all views
+        example = self.preprocessor(sample)
+        example["views"] = [self.preprocessor(sample.changed(target={}, view=view)) for view in views]
+        return example
 
 
 class _Raw(Sequence[Sample]):

@@ -20,7 +20,7 @@ ADJUSTABLE = frozenset(
             "pre_nms_top_n",
             "post_nms_top_n",
             "flip_tta",
-            "flip_tta",
+            "tta_scales",
             "decoding",
             "eval_crop",
             "alignment",

@@ -21,7 +21,7 @@ from visionkit.forward_pass import decoded_outputs, novelty_of
 from visionkit.hub import local
 from visionkit.images import ImageLike, ImageSource
 from visionkit.inputs import Clip, Given, batch_of_one, check_names, last_frame
-from visionkit.loading import collate
+from visionkit.loading import collate, of_equal_size
 from visionkit.model_errors import names_the_model
 from visionkit.predictions import Prediction
 from visionkit.preprocess import Preprocessor
@@ -58,10 +58,7 @@ class Predictor:
 
     def decoded(self, image: ImageLike) -> ImageSource:
         """The image with its pixels in memory, decoded once as this predictor needs them."""
-        source = self.preprocessor.source(image)
-        if self.task.input.bits == 16:  # depth and transparency are kept for a task that returns images
-            return ImageSource(source.read_as_is(), source.name)
-        return ImageSource(source.read(self.task.input.channels), source.name)
+        return self.preprocessor.decoded(image)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -293,24 +290,19 @@ class Predictor:
         self, examples: Sequence[Example], call: Call, seen: dict[int, torch.Tensor] | None = None
     ) -> list[Prediction]:
         """One prediction per example; `seen` takes the features of each, where the model knows what they state."""
-        # Only equal sizes share a batch: padded to its neighbors' size, an image's prediction would depend on them.
-        groups: dict[tuple[torch.Size, ...], list[int]] = {}
-        for index, example in enumerate(examples):
-            groups.setdefault(tuple(each.shape for each in example["inputs"].values()), []).append(index)
         predictions: dict[int, Prediction] = {}
-        for indices in groups.values():
-            for some in batches(indices, self.batch_size):
-                inputs = (
-                    batch_of_one(examples[some[0]])
-                    if len(some) == 1
-                    else tuple(collate([examples[i] for i in some])["inputs"].values())
-                )
-                decoded = decoded_outputs(self.task, self.engine, inputs, call)
-                with call.times.of("decode"):
-                    restored = self.task.restore(decoded, [examples[i]["geometry"] for i in some])
-                predictions.update(zip(some, restored, strict=True))
-                if seen is not None and call.features is not None:
-                    seen.update(zip(some, call.features, strict=True))
+        for some in of_equal_size(examples, self.batch_size):
+            inputs = (
+                batch_of_one(examples[some[0]])
+                if len(some) == 1
+                else tuple(collate([examples[i] for i in some])["inputs"].values())
+            )
+            decoded = decoded_outputs(self.task, self.engine, inputs, call)
+            with call.times.of("decode"):
+                restored = self.task.restore(decoded, [examples[i]["geometry"] for i in some])
+            predictions.update(zip(some, restored, strict=True))
+            if seen is not None and call.features is not None:
+                seen.update(zip(some, call.features, strict=True))
         return [predictions[index] for index in range(len(examples))]
 
     @property

@@ -35,6 +35,13 @@ class Preprocessor:
         """The image, read with the white that the task was trained with."""
         return ImageSource(image, white=self.spec.white)
 
+    def decoded(self, image: ImageLike) -> ImageSource:
+        """The image with its pixels in memory, as the network's input is made of them."""
+        source = self.source(image)
+        if self.spec.bits == 16:  # depth and transparency are kept for a task that returns images
+            return ImageSource(source.read_as_is(), source.name)
+        return ImageSource(source.read(self.spec.channels), source.name)
+
     def prepare(self, image: ImageLike) -> tuple[Tensor, Geometry]:
         """One image to its input tensor (C, H, W) uint8 and the way back."""
         return self._image(self.source(image), Sample({}), None)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
 
 from visionkit.errors import UsageError
 from visionkit.images import ImageSource
+from visionkit.predictions import Prediction
 from visionkit.session import Session
-from visionkit.tiling import Located, Plan, Single, Views
+from visionkit.tiling import Located, Plan, Single, Views, ViewsOf
 
 if TYPE_CHECKING:
     from visionkit.predictor import Predictor
@@ -53,6 +54,23 @@ class Served:
         if found is not None:
             raise UsageError(f"{self.name}: this model takes whole images and no boxes; leave the detector out")
         return Plan((None,) if views is None else tuple(views), Single())
+
+    def evaluation_views(self) -> ViewsOf | None:
+        """The views that an evaluation runs on beside the whole image, so that it measures what is served.
+
+        None for none, which is the default. It travels to the processes that load images; a task that states views
+        writes `merge_views` too.
+        """
+        return None
+
+    def merge_views(self, parts: Sequence[Prediction], size: tuple[int, int]) -> Prediction:
+        """One prediction of those on the whole image and on its `evaluation_views`, in file pixels.
+
+        Args:
+            parts: Predictions, that on the whole image first.
+            size: Height and width of the image.
+        """
+        raise NotImplementedError(f"{self.name}: evaluation_views() states views, and merge_views is not written")
 
     def augmented(self, run: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         """Test-time augmentation: how the network is run for these options; by default once on the input as it is.

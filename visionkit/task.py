@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, Self
 
 import torch
@@ -13,11 +14,13 @@ from visionkit.backbones import Backbone
 from visionkit.contract import RANDOM, TaskContract
 from visionkit.errors import DataError, UsageError
 from visionkit.finite import finite
+from visionkit.loading import collate, of_equal_size
 from visionkit.names import classes_differ
 from visionkit.nn.norms import batch_norms
 from visionkit.optim import OptimConfig, build_optimizer, build_scheduler, for_random_weights, parameter_groups
 from visionkit.part_optimizers import PartOptimizers, build_part_optimizers, only
 from visionkit.plain_values import plain
+from visionkit.predictions import Prediction
 from visionkit.resume import epoch_ends
 from visionkit.target_check import check_targets
 from visionkit.types import Batch
@@ -105,8 +108,25 @@ class VisionTask(TaskContract):
         terms = self.losses(outputs, batch["target"])
         self._eval_log.add(terms, torch.stack(list(terms.values())).detach(), weight=len(batch["id"]))
         decoded = self.decode(finite(outputs))
+        if "views" in batch:
+            batch["predictions"] = self._with_views(decoded, batch)
         self.measure(decoded, batch)
         return decoded
+
+    def _with_views(self, decoded: Any, batch: Batch) -> list[Prediction]:
+        """What is served of the images of a batch: predictions on the whole and on further views, merged."""
+        whole = self.restore(decoded, batch["geometry"])
+        examples = [example for views in batch["views"] for example in views]
+        found: dict[int, Prediction] = {}
+        for some in of_equal_size(examples, max(1, len(whole))):
+            part = self.transfer_batch_to_device(collate([examples[k] for k in some]), self.device, 0)
+            each = self.decode(finite(self.run(part)))
+            found.update(zip(some, self.restore(each, part["geometry"]), strict=True))
+        rest = (found[k] for k in range(len(examples)))
+        return [
+            self.merge_views([first, *islice(rest, len(views))], geometry.source) if views else first
+            for first, views, geometry in zip(whole, batch["views"], batch["geometry"], strict=True)
+        ]
 
     def on_validation_epoch_end(self) -> None:
         self._log_epoch("val")

@@ -103,11 +103,14 @@ class View(NamedTuple):
         box: x1, y1, x2, y2 in file pixels; may reach outside the file, where the fill value is taken.
         flip: Flip left and right after the cut.
         rotation: Degrees, counter-clockwise as seen, about the center of the box.
+        input_scale: Factor by which the input that it becomes is larger than the network's own (test-time
+            augmentation).
     """
 
     box: tuple[float, float, float, float]
     flip: bool = False
     rotation: float = 0.0
+    input_scale: float = 1.0
 
 
 Photometric = Callable[[np.ndarray], np.ndarray]
@@ -214,6 +217,7 @@ class Example(TypedDict):
     id: str
     sequence: NotRequired[str]  # as in the sample: a task with state begins again where `frame` is 0
     frame: NotRequired[int]
+    views: NotRequired[list[Example]]  # in evaluation: further views of the image, whose predictions the task merges
 
 
 class Batch(TypedDict):
@@ -225,3 +229,5 @@ class Batch(TypedDict):
     id: list[str]
     sequence: NotRequired[list[str]]
     frame: NotRequired[list[int]]
+    views: NotRequired[list[list[Example]]]
+    predictions: NotRequired[list[Any]]  # what is served of the image and its further views, once they were run on

@@ -134,7 +134,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     poses.add_argument(
         "--flip-tta",
         action="store_true",
-        help="also run on the horizontally flipped crop and average the two (test-time augmentation)",
+        help="also run on the horizontally flipped crop and average the two (test-time augmentation); of objects on "
+        "the flipped image, and fuse the boxes",
     )
     depth = parser.add_argument_group("for metric depth")
     depth.add_argument(
@@ -149,6 +150,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="process images with a side above N pixels in overlapping tiles of N x N pixels (default: whole images)",
+    )
+    objects.add_argument(
+        "--tta-scales",
+        metavar="S,S",
+        help="also run at these multiples of the input size and fuse the boxes (test-time augmentation), such as "
+        "0.75,1.25",
     )
     objects.add_argument(
         "--coco-results", action="store_true", help="also write DIR/coco_results.json in COCO's results format"
@@ -205,8 +212,12 @@ def run(args: argparse.Namespace) -> int:
         predictors = chained(predictors, detectors, args.boxes, args.subject, args.box_score)
     if args.flip_tta:
         if "flip_tta" not in predictors[0].options:
-            raise UsageError(f"--flip-tta: is for models of poses, and this one is of {predictors[0].task.name}")
+            raise UsageError(
+                f"--flip-tta: is for models of poses and objects, and this one is of {predictors[0].task.name}"
+            )
         options["flip_tta"] = True
+    if args.tta_scales is not None:
+        options["tta_scales"] = _scales(predictors[0], args.tta_scales)
     if args.tile is not None:
         options["tile"] = _tile(predictors[0], args.tile)
     report = Report()
@@ -255,11 +266,28 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tile(predictor: Predictor, tile: int) -> int:
-    from visionkit.families.detection.task import DetectorTask, checked_tile
+    from visionkit.families.detection.views import checked_tile
+
+    _check_objects(predictor, "--tile")
+    return checked_tile(tile)
+
+
+def _scales(predictor: Predictor, given: str) -> tuple[float, ...]:
+    from visionkit.families.detection.views import checked_scales
+
+    _check_objects(predictor, "--tta-scales")
+    try:
+        scales = [float(each) for each in given.split(",")]
+    except ValueError:
+        raise UsageError(f"--tta-scales {given}: give numbers between commas, such as 0.75,1.25") from None
+    return checked_scales(scales)
+
+
+def _check_objects(predictor: Predictor, option: str) -> None:
+    from visionkit.families.detection.task import DetectorTask
 
     if not isinstance(predictor.task, DetectorTask):
-        raise UsageError(f"--tile: is for models of objects, and this one is of {predictor.task.name}")
-    return checked_tile(tile)
+        raise UsageError(f"{option}: is for models of objects, and this one is of {predictor.task.name}")
 
 
 def _options(given: Sequence[str]) -> dict[str, Any]:

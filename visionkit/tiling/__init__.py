@@ -7,7 +7,7 @@
 from visionkit.tiling.grid import Grid, Tile, object_tiles
 from visionkit.tiling.maps import BlendMap, MapReducer, Merger, Overlap, PasteImage
 from visionkit.tiling.objects import merge_tiles
-from visionkit.tiling.plan import Located, MergeObjects, Plan, Single, Views
+from visionkit.tiling.plan import Located, MergeObjects, Plan, Single, Views, ViewsOf
 from visionkit.tiling.receptive_field import architecture_reach, choose_overlap, receptive_field
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Single",
     "Tile",
     "Views",
+    "ViewsOf",
     "architecture_reach",
     "choose_overlap",
     "merge_tiles",

@@ -15,6 +15,8 @@ from visionkit.tiling.maps import MapReducer
 from visionkit.types import View
 
 Views = Sequence[View | None]
+ViewsOf = Callable[[tuple[int, int]], Sequence[View]]
+"""The further views of an image of a height and width."""
 
 
 class Located(NamedTuple):

@@ -104,7 +104,7 @@ def test_a_predictor_uses_tiles_of_large_images():
     counts = [len(Predictor(task)(image, nms_threshold=value)) for value in (0.1, 0.6, 1.0)]
     assert counts[0] < counts[1] == len(found) < counts[2], "the call's overlap holds across tiles too"
     assert len(Predictor(task)(image, max_detections=5)) == 5
-    assert "without the tiles" in task.protocol
+    assert "overlapping tiles of 100" in task.protocol
     assert len(Predictor(task)(image, tile=0)) == len(Predictor(task)(image, views=[None])) and task.tile == 100
     with pytest.raises(UsageError, match=r"tile 3: give 0"):
         Predictor(task)(image, tile=3)

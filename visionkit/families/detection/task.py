@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,25 +16,16 @@ from visionkit.families.detection.architecture import DetectionArchitecture
 from visionkit.families.detection.coco_eval import detection_tables
 from visionkit.families.detection.public import load_public
 from visionkit.families.detection.select import Thresholds
+from visionkit.families.detection.views import DetectorViews, checked_scales, checked_tile
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
 from visionkit.nn.normalize import Normalize
 from visionkit.nn.norms import Norm, set_batch_norm
+from visionkit.predictions import Prediction
 from visionkit.run_report.charts import Bars, Chart, Curves
 from visionkit.task import VisionTask
-from visionkit.tiling import Located, MergeObjects, Plan, Views, merge_tiles, object_tiles
+from visionkit.tiling import Located, MergeObjects, Plan, Views, ViewsOf
 from visionkit.types import Batch
-
-
-def checked_tile(tile: int) -> int:
-    """The side of the tiles.
-
-    Raises:
-        UsageError: Below 0, or too small to hold anything.
-    """
-    if tile < 0 or 0 < tile < 64:
-        raise UsageError(f"model.tile {tile}: give 0 for none, or a side of at least 64 pixels")
-    return tile
 
 
 class PublicSchemes:
@@ -58,13 +49,17 @@ class DetectorTask(ArchitectureTask, BackboneTask):
         nms_threshold: IoU threshold of non-maximum suppression: of two boxes of one class that overlap by more, the
             worse is dropped; by default as published.
         max_detections: Maximum number of objects per image; with `tile`, of the whole and of each tile.
-        tile: Images larger than this many pixels per side are also processed in overlapping tiles of it; 0 is off.
+        tile: Images larger than this many pixels per side are also processed in overlapping tiles of it, in use and in
+            evaluation; 0 is off.
+        flip_tta: In use and in evaluation, also process the flipped image and fuse both; takes twice as long.
+        tta_scales: In use and in evaluation, also process the image at these multiples of the input size, such as
+            [0.75, 1.25], and fuse all.
         **shared: See `ArchitectureTask` and `BackboneTask`. The input is by default the whole image, its ratio kept, in
             512x512.
 
     Attributes:
         limits: How predictions are selected where a call does not override it.
-        tile: Side of the tiles that large images are also processed in, in file pixels; 0 is off.
+        views: Which views of an image are processed where a call does not override it.
     """
 
     public_schemes = PublicSchemes()
@@ -84,13 +79,15 @@ class DetectorTask(ArchitectureTask, BackboneTask):
         nms_threshold: float | None = None,
         max_detections: int = 100,
         tile: int = 0,
+        flip_tta: bool = False,
+        tta_scales: Sequence[float] = (),
         **shared: Any,
     ) -> None:
         super().__init__(backbone, architecture=architecture, **shared)
         chosen = self.architecture
         if not self.classes:
             raise UsageError("model.classes: at least one class is needed; give data.classes or let the data name them")
-        self.tile = checked_tile(tile)
+        self.views = DetectorViews(checked_tile(tile), flip_tta, checked_scales(tta_scales))
         if chosen.one_object:
             max_detections = 1  # a property of the network, so the protocol and the model card shall state this
             if tile:
@@ -102,6 +99,7 @@ class DetectorTask(ArchitectureTask, BackboneTask):
         self.network = chosen.build(body, len(self.classes))
         self.outputs = chosen.outputs  # type: ignore[misc]
         self.normalize = Normalize(body.mean, body.std)
+        self._check_views(self.views, "model.")
 
     def losses(self, outputs: Any, target: Any) -> dict[str, Tensor]:
         return self.architecture.losses(self.network, outputs, target)
@@ -137,8 +135,26 @@ class DetectorTask(ArchitectureTask, BackboneTask):
             f"COCO AP and AR over IoU .50:.05:.95, 101 recall points, at most {self.counted} objects per image and "
             "class, crowds left out, small, medium and large by the annotation's area in file pixels; predictions from "
             f"score {limits.score:g} on, NMS {limits.nms:g}, at most {limits.detections} per image"
-            + ("; measured on whole images, without the tiles that `tile` adds in prediction" if self.tile else "")
+            + self.views.protocol()
         )
+
+    @property
+    def tile(self) -> int:
+        """Side of the tiles that large images are also processed in, in file pixels; 0 is off."""
+        return self.views.tile
+
+    def has_tta(self) -> str:
+        used = {"tile": self.views.tile, "flip_tta": self.views.flip, "tta_scales": self.views.scales}
+        return next((name for name, value in used.items() if value), "")
+
+    def _check_views(self, views: DetectorViews, prefix: str = "") -> None:
+        """Refuses test-time augmentation that the network or its input cannot take."""
+        if len(views.passes) > 1 and self.input.resize_mode == "crop":
+            name = "flip_tta" if views.flip else "tta_scales"
+            raise UsageError(f"{prefix}{name}: needs whole images; input.resize_mode crop shows the center alone")
+        name = self.network.backbone.name
+        if views.scales and backbone_facts(name).fixed_input_size:
+            raise UsageError(f"{prefix}tta_scales: {name} takes inputs of one size alone; leave it out")
 
     def plan(
         self,
@@ -147,25 +163,51 @@ class DetectorTask(ArchitectureTask, BackboneTask):
         views: Views | None = None,
         found: Located | None = None,
         tile: int | None = None,
+        flip_tta: bool | None = None,
+        tta_scales: Sequence[float] | None = None,
         **options: Any,
     ) -> Plan:
-        """The whole image, and tiles of a large one; objects of all of them, each once.
+        """The whole image, tiles of a large one, and both again for test-time augmentation; every object once.
 
         Args:
             image: See `VisionTask.plan`.
             views: See `VisionTask.plan`.
             found: See `VisionTask.plan`.
             tile: Tile that replaces the task's own.
+            flip_tta: Whether the flipped image is processed too, in place of the task's own choice.
+            tta_scales: Scales that replace the task's own.
             **options: See `VisionTask.plan`.
         """
-        tiles = object_tiles(image.size, self.tile if tile is None else checked_tile(tile))
-        if views is not None or found is not None or not tiles:
+        chosen = self.views.given(tile, flip_tta, tta_scales)
+        self._check_views(chosen)
+        further = chosen(image.size)
+        if views is not None or found is not None or not further:
             return super().plan(image, views=views, found=found)
-        overlap, most = options.get("nms_threshold"), options.get("max_detections")
+        return Plan((None, *further), MergeObjects(partial(self._merged, views=chosen, size=image.size, **options)))
+
+    def _merged(
+        self,
+        parts: Sequence[Prediction],
+        *,
+        views: DetectorViews,
+        size: tuple[int, int],
+        nms_threshold: float | None = None,
+        score_threshold: float | None = None,
+        max_detections: int | None = None,
+        **options: Any,
+    ) -> Prediction:
+        overlap = nms_threshold
         if overlap is None:
             own = self.architecture.tile_overlap
             overlap = self.limits.nms if own is None else min(own, self.limits.nms)
-        return Plan((None, *tiles), MergeObjects(partial(merge_tiles, views=tiles, overlap=overlap, most=most or 0)))
+        score = self.limits.score if score_threshold is None else score_threshold
+        return views.merge(parts, size, overlap, score, max_detections or 0)
+
+    def evaluation_views(self) -> ViewsOf | None:
+        return self.views if self.views != DetectorViews() else None
+
+    def merge_views(self, parts: Sequence[Prediction], size: tuple[int, int]) -> Prediction:
+        return self._merged(parts, views=self.views, size=size)
 
     def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
         return detection_tables(computed, self.classes)
@@ -176,4 +218,4 @@ class DetectorTask(ArchitectureTask, BackboneTask):
 
     def measure(self, decoded: Any, batch: Batch) -> None:
         """Measures the predictions as they are served, in file pixels."""
-        self.metrics.update(self.restore(decoded, batch["geometry"]), batch["target"])
+        self.metrics.update(self.predictions(decoded, batch), batch["target"])
