@@ -21,8 +21,8 @@ from visionkit.augmentation import Augmentation
 from visionkit.data import Split, VisionDataModule
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
-from visionkit.loading import EpochSampler
 from visionkit.names import normalized
+from visionkit.sampling import EpochSampler
 from visionkit.types import Sample
 from visionkit.wording import counted
 

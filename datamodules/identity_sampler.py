@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from visionkit.errors import UsageError
-from visionkit.loading import EpochSampler
+from visionkit.sampling import EpochSampler
 
 
 class IdentitySampler(EpochSampler):

@@ -140,6 +140,12 @@ class LabeledImages(StoredImages[ImageStore]):
         numbers = np.bincount(self.labels, minlength=len(classes)).tolist()
         return dict(zip(classes, numbers, strict=True)), "image"
 
+    def classes_of(self) -> Sequence[np.ndarray]:
+        """The class of each image; of several labels all of them."""
+        if self.labels.ndim > 1:
+            return [np.flatnonzero(row) for row in self.labels]
+        return list(self.labels.reshape(-1, 1))
+
     def target(self, index: int, image: ImageSource) -> Any:
         """Its label."""
         return {"labels": self.labels[index]}

@@ -12,8 +12,8 @@ import numpy as np
 from visionkit.augmentation import Augmentation, composed
 from visionkit.data import Split, VisionDataModule
 from visionkit.errors import DataError, UsageError, suggest
-from visionkit.loading import EpochSampler
 from visionkit.plain_values import plain
+from visionkit.sampling import EpochSampler
 from visionkit.types import Sample
 
 Mix = Literal["shuffled", "round_robin", "proportional", "temperature"]

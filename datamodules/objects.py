@@ -50,6 +50,10 @@ class ObjectImages(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.entries)
 
+    def classes_of(self) -> Sequence[np.ndarray]:
+        """Classes of the objects of each image, crowds left out."""
+        return [entry.labels[~entry.crowded] for entry in self.entries]
+
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[k] for k in range(*index.indices(len(self)))]

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
 
 class SampleAugment(ABC, metaclass=RemembersArguments):
-    """A change of training samples that data modules take by short name on the command line."""
+    """A change of training samples that data modules take by short name on the command line.
+
+    Attributes:
+        mixes: Other samples are taken in, which `data.close_mosaic` ends for the last epochs.
+    """
+
+    mixes = False
 
     @abstractmethod
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
@@ -43,6 +49,10 @@ class SampleAugment(ABC, metaclass=RemembersArguments):
             samples: All training samples, as they are before any augmentation.
         """
         return self
+
+    def without_mixing(self) -> SampleAugment:
+        """The same change without what mixes several samples, for the last epochs; itself where nothing does."""
+        return Compose([], draft=False) if self.mixes else self
 
 
 Augmentation = SampleAugment | list[SampleAugment]
@@ -67,6 +77,7 @@ class Compose(SampleAugment):
                 f"augment: {wrong[0]!r} is not an augmentation; give objects such as RandomHorizontalFlip()"
             )
         self.parts, self.draft = tuple(parts), draft
+        self.mixes = any(isinstance(part, SampleAugment) and part.mixes for part in parts)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if self.draft:
@@ -81,9 +92,13 @@ class Compose(SampleAugment):
     def with_samples(self, samples: Sequence[Sample]) -> SampleAugment:
         return self._each(lambda part: part.with_samples(samples))
 
+    def without_mixing(self) -> SampleAugment:
+        return self._each(lambda part: part.without_mixing()) if self.mixes else self
+
     def _each(self, change: Callable[[SampleAugment], SampleAugment]) -> SampleAugment:
         out = copy.copy(self)
         out.parts = tuple(change(part) if isinstance(part, SampleAugment) else part for part in self.parts)
+        out.mixes = any(isinstance(part, SampleAugment) and part.mixes for part in out.parts)
         return out
 
 

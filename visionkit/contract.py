@@ -147,6 +147,10 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
         """Feeds the metrics with what would be served."""
         self.metrics.update(decoded, batch["target"])
 
+    def one_size(self) -> str:
+        """Why the network is not trained at other input sizes (`data.multi_scale`); empty where it is."""
+        return f"{self.name} is trained at one input size"
+
     def train_batch(self, batch: Batch) -> Batch:
         """Changes a training batch on its device (mixup and the like); by default nothing."""
         return batch

@@ -28,10 +28,19 @@ from visionkit.data_summary import (
 from visionkit.errors import DataError, UsageError, VisionKitError
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
-from visionkit.loading import Augment, EpochSampler, ResumableLoader, SampleDataset, SequenceSampler, collate
+from visionkit.loading import Augment, ResumableLoader, SampleDataset, collate
 from visionkit.preprocess import Preprocessor
 from visionkit.remembered import RemembersArguments
-from visionkit.resume import position_of
+from visionkit.resume import epochs_of, position_of
+from visionkit.sampling import (
+    EpochSampler,
+    RepeatFactorSampler,
+    SequenceSampler,
+    check_sampling,
+    check_scales,
+    classes_of,
+    repeat_factors,
+)
 from visionkit.sequences import ClipSamples, SequencedSamples
 from visionkit.types import Example, Sample
 from visionkit.wording import counted
@@ -55,6 +64,12 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         num_workers: Processes that load images; 0 loads in the training process.
         seed: Random seed of shuffling and augmentation; the run's own seed by default.
         augment: Changes training samples: a preset such as `ClassificationAugment`, or a list of parts.
+        close_mosaic: Number of last epochs that train without the parts of `augment` that mix images, such as `Mosaic`,
+            `MixUp` and `CopyPaste`; the first epoch never does.
+        multi_scale: Smallest and largest multiple of the input size, such as [0.75, 1.25]: each training batch has a
+            size between them, in steps of the input's `divisor`.
+        repeat_threshold: Images of rare classes are repeated: those of a class that fewer than this fraction of the
+            images show, the rarer the more often (Gupta et al., 2019); 0 is off.
         drop_last: Leave out the last training batch where it is not full (batch norm dislikes a batch of one).
         pin_memory: Page-locked batches for faster copies to a GPU; by default where one is there.
     """
@@ -69,6 +84,9 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         num_workers: int = 0,
         seed: int | None = None,
         augment: Augment | Augmentation | None = None,
+        close_mosaic: int = 0,
+        multi_scale: Sequence[float] | None = None,
+        repeat_threshold: float = 0.0,
         drop_last: bool = True,
         pin_memory: bool | None = None,
     ) -> None:
@@ -83,7 +101,9 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
             raise UsageError("data.classes: a class name is duplicated")
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_workers, self.seed, self.augment = num_workers, seed or 0, composed(augment)
+        self.close_mosaic, self.multi_scale, self.repeat_threshold = close_mosaic, multi_scale, repeat_threshold
         self.drop_last, self.pin_memory = drop_last, pin_memory
+        check_sampling(close_mosaic, getattr(self.augment, "mixes", False), multi_scale, repeat_threshold)
         self._samples: dict[Split, Sequence[Sample]] = {}
         self._resume: dict[str, int] | None = None
         self._reported: set[Split] = set()
@@ -239,6 +259,9 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         """Chooses the order of a split for one rank; training is shuffled, and a sequence is evaluated by one rank."""
         if split != "train" and isinstance(samples := self.samples(split), SequencedSamples):
             return SequenceSampler(samples.sequences(), seed=self.seed, rank=rank, world=world)
+        if split == "train" and self.repeat_threshold:
+            factors = repeat_factors(classes_of(self.samples(split)), self.repeat_threshold)
+            return RepeatFactorSampler(factors, seed=self.seed, rank=rank, world=world)
         return EpochSampler(len(self.samples(split)), shuffle=split == "train", seed=self.seed, rank=rank, world=world)
 
     def loader(self, split: Split) -> DataLoader[Example]:
@@ -259,6 +282,8 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         augment = self.augment if training else None
         dataset = SampleDataset(samples, Preprocessor(self.input), self.seed, augment, views)
         sampler = self.sampler(split, rank, world)
+        if training:
+            self._set_drawing(sampler, task)
         sampler.frozen = getattr(self.trainer, "overfit_batches", 0) > 0
         batch_size = self.batch_size if training else self.eval_batch_size
         loader = ResumableLoader(
@@ -283,6 +308,17 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
                 )
             loader.load_state_dict(resume)
         return loader
+
+    def _set_drawing(self, sampler: EpochSampler, task: Any) -> None:
+        """Has the sampler state what differs between training items: sizes, repetitions, the last epochs."""
+        sampler.batch_size = self.batch_size
+        if self.multi_scale is not None:
+            check_scales(self.multi_scale, self.input, task)
+            sampler.scales = (self.multi_scale[0], self.multi_scale[1])
+        if self.repeat_threshold and not isinstance(sampler, RepeatFactorSampler):
+            raise UsageError(f"data.repeat_threshold: {type(self).__name__} orders its images by itself; leave it out")
+        if self.close_mosaic and (trainer := self.trainer) is not None:
+            sampler.is_closing = lambda epoch: epoch >= max(1, epochs_of(trainer) - self.close_mosaic)
 
     def state_dict(self) -> dict[str, int]:
         """Which batches are finished, for the checkpoint."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
@@ -161,6 +161,7 @@ class OnnxEngine:
         self.second = _second(path, threads)
         self.outputs, self.inputs = outputs, inputs
         given = self.session.get_inputs()
+        self.sizes = {each.name: tuple(each.shape[-2:]) for each in given}
         _check_names(path, [i.name for i in given], inputs, [o.name for o in self.session.get_outputs()], outputs)
         for each in given:
             if each.type != "tensor(uint8)":
@@ -170,7 +171,7 @@ class OnnxEngine:
                 )
 
     def __call__(self, *inputs: Tensor) -> Any:
-        values = self.session.run(list(served_fields(self.outputs)), _feed(self.inputs, inputs))
+        values = self.session.run(list(served_fields(self.outputs)), _feed(self.inputs, inputs, self.sizes))
         return self.outputs(*map(torch.from_numpy, values))
 
 
@@ -215,12 +216,16 @@ class OpenVinoEngine:
         except Exception as error:
             raise _unusable(path, error) from error
         self.outputs, self.second, self.inputs = outputs, _second(path, threads), inputs
+        self.sizes = {
+            each.get_any_name(): tuple(side.get_length() if side.is_static else "" for side in each.partial_shape[-2:])
+            for each in self.model.inputs
+        }
         found = [each.get_any_name() for each in self.model.outputs]
         _check_names(path, [each.get_any_name() for each in self.model.inputs], inputs, found, outputs)
 
     def __call__(self, *inputs: Tensor) -> Any:
         # A request of its own each time: the model's shared one belongs to one thread at a time.
-        values = self.model.create_infer_request().infer(_feed(self.inputs, inputs))
+        values = self.model.create_infer_request().infer(_feed(self.inputs, inputs, self.sizes))
         # The result's memory is the runtime's own and is used again by the next call.
         return self.outputs(*(torch.from_numpy(values[name].copy()) for name in served_fields(self.outputs)))
 
@@ -266,9 +271,20 @@ def served_fields(outputs: type[tuple[Any, ...]]) -> tuple[str, ...]:
     return tuple(name for name in outputs._fields if name not in outputs._field_defaults)  # type: ignore[attr-defined]
 
 
-def _feed(names: tuple[str, ...], inputs: tuple[Tensor, ...]) -> dict[str, np.ndarray]:
+def _feed(
+    names: tuple[str, ...], inputs: tuple[Tensor, ...], sizes: Mapping[str, tuple[Any, ...]]
+) -> dict[str, np.ndarray]:
+    """Inputs by name; `sizes` are height and width in the graph, numbers where they are fixed."""
     if any(each.dtype != torch.uint8 for each in inputs):
         raise UsageError("an exported graph takes images of 8 bit; use engine torch for 16 bit")
+    for name, each in zip(names, inputs, strict=True):
+        fixed = sizes[name]
+        if any(isinstance(want, int) and want != side for want, side in zip(fixed, each.shape[-2:], strict=True)):
+            given = f"{each.shape[-2]}x{each.shape[-1]}"
+            raise UsageError(
+                f"the exported graph takes images of {fixed[0]}x{fixed[1]}, not {given}; leave tta_scales out or use "
+                "engine torch"
+            )
     return {name: each.cpu().contiguous().numpy() for name, each in zip(names, inputs, strict=True)}
 
 

@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
+from torch.utils.data import DataLoader, Dataset
 
 from visionkit.augmentation import SampleAugment
-from visionkit.errors import DataError
 from visionkit.preprocess import Preprocessor
-from visionkit.sequences import fractions_of
+from visionkit.sampling import Drawn
 from visionkit.streams import batches
 from visionkit.targets import field_of
 from visionkit.tiling.plan import ViewsOf
@@ -33,11 +32,11 @@ Augment = Callable[[Sample, np.random.Generator], Sample]
 """Changes a training sample; draws all its randomness from the generator it is given. Must be picklable."""
 
 
-def rng_for(seed: int, epoch: int, index: int) -> np.random.Generator:
+def rng_for(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.Generator:
     """The random generator of one item in one epoch: counter-based, so no state has to be kept or restored."""
     # The index goes into a high word: the low ones count the draws, where neighbors would share all but four numbers.
     key = (seed & 0xFFFFFFFF) << 32 | (epoch & 0xFFFFFFFF)
-    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, index, 0]))
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, repeat, index, 0]))
 
 
 def collate(examples: Sequence[Example]) -> Batch:
@@ -107,7 +106,7 @@ def _stack(tensors: list[Tensor], fill: float) -> Tensor:
 
 
 class SampleDataset(Dataset[Example]):
-    """Samples with augmentation and preprocessing; an item is asked for by (epoch, index).
+    """Samples with augmentation and preprocessing; an item is asked for by (epoch, index), and `Drawn` if need be.
 
     Args:
         samples: The samples of a split.
@@ -128,6 +127,8 @@ class SampleDataset(Dataset[Example]):
         self.samples, self.preprocessor, self.seed, self.views = samples, preprocessor, seed, views
         # Parts that mix samples draw the others by themselves, from the generator of the item.
         self.augment = augment.with_samples(_Raw(self)) if isinstance(augment, SampleAugment) else augment
+        self.closing = self.augment.without_mixing() if isinstance(self.augment, SampleAugment) else augment
+        self._scaled: dict[float, Preprocessor] = {1.0: preprocessor}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -137,14 +138,22 @@ class SampleDataset(Dataset[Example]):
         sample = self.samples[index]
         return sample if self.preprocessor.spec.white is None else sample.map_images(self.preprocessor.source)
 
-    def __getitem__(self, item: int | tuple[int, int]) -> Example:
-        epoch, index = (0, item) if isinstance(item, int) else item
+    def at_scale(self, scale: float) -> Preprocessor:
+        """The preprocessor to another input size."""
+        if scale not in self._scaled:
+            self._scaled[scale] = Preprocessor(self.preprocessor.spec.scaled(scale))
+        return self._scaled[scale]
+
+    def __getitem__(self, item: int | tuple[int, int] | tuple[int, int, Drawn]) -> Example:
+        epoch, index, *how = (0, item) if isinstance(item, int) else item
+        drawn = how[0] if how else Drawn()
         sample = self.raw(index)
-        if self.augment is not None:
-            sample = self.augment(sample, rng_for(self.seed, epoch, index))
+        augment = self.closing if drawn.closing else self.augment
+        if augment is not None:
+            sample = augment(sample, rng_for(self.seed, epoch, index, drawn.repeat))
         views = self.views(sample.image.size) if self.views is not None else ()
         if not views:
-            return self.preprocessor(sample)
+            return self.at_scale(drawn.scale)(sample)
         sample = sample.map_images(self.preprocessor.decoded)  # decoded once for all views
         example = self.preprocessor(sample)
         example["views"] = [self.preprocessor(sample.changed(target={}, view=view)) for view in views]
@@ -160,90 +169,6 @@ class _Raw(Sequence[Sample]):
 
     def __getitem__(self, index: Any) -> Any:
         return self.dataset.raw(index)
-
-
-class EpochSampler(DistributedSampler[Any], SequentialSampler):
-    """Yields (epoch, index) for one rank; skips what an interrupted epoch has already seen.
-
-    It calls itself a DistributedSampler because Lightning wraps any other sampler in one that pads and repeats, and a
-    SequentialSampler because Lightning's `overfit_batches` replaces any other by one that knows no epochs.
-
-    Args:
-        length: Number of samples.
-        shuffle: Permute by (seed, epoch); training also drops or repeats to give every rank the same number.
-        seed: Random seed of the permutation.
-        rank: This process.
-        world: Number of processes.
-    """
-
-    def __init__(self, length: int, *, shuffle: bool, seed: int = 0, rank: int = 0, world: int = 1) -> None:
-        super().__init__(range(length), world, rank, shuffle, seed)  # type: ignore[arg-type]  # only its length counts
-        self.length, self.world = length, world
-        self.frozen = False
-        """Every epoch is the first one again, with the same order and augmentation: `overfit_batches`."""
-        self.skip = 0
-        """Items of this rank that are left out at the start of the next epoch: those seen before an interruption."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer before each epoch."""
-        if epoch != self.epoch:
-            self.skip = 0  # an epoch with nothing left to do never asks for an item
-        self.epoch = epoch
-
-    @property
-    def drawn_epoch(self) -> int:
-        """The epoch that order and augmentation are drawn for."""
-        return 0 if self.frozen else self.epoch
-
-    def order(self, rng: np.random.Generator) -> np.ndarray:
-        """The order of one epoch over all ranks, (length,) int; rank r takes every `world`-th from the r-th on."""
-        return rng.permutation(self.length)
-
-    def _indices(self) -> np.ndarray:
-        if not self.shuffle:
-            return np.arange(self.rank, self.length, self.world)
-        counter = [0, 0, 0, self.drawn_epoch + 1]  # a word that no item uses, see `rng_for`
-        order = self.order(np.random.Generator(np.random.Philox(key=self.seed & 0xFFFFFFFF, counter=counter)))
-        # Every rank must take the same number of steps, or the last collective waits for ever.
-        total = -(-self.length // self.world) * self.world
-        return np.resize(order, total)[self.rank :: self.world]
-
-    def __iter__(self) -> Iterator[Any]:
-        skip, self.skip = self.skip, 0
-        for index in self._indices()[skip:]:
-            yield self.drawn_epoch, int(index)
-
-    def __len__(self) -> int:
-        if self.shuffle:
-            return -(-self.length // self.world)
-        return len(range(self.rank, self.length, self.world))
-
-
-class SequenceSampler(EpochSampler):
-    """Evaluation of videos: every sequence is on one rank, in order of time, so that state can be carried along.
-
-    Args:
-        names: The name of its sequence for each sample, see `visionkit.sequences`.
-        seed: See `EpochSampler`.
-        rank: This process.
-        world: Number of processes.
-    """
-
-    def __init__(self, names: Sequence[str], *, seed: int = 0, rank: int = 0, world: int = 1) -> None:
-        super().__init__(len(names), shuffle=False, seed=seed, rank=rank, world=world)
-        fractions = fractions_of(names, world)
-        if not all(map(len, fractions)):
-            raise DataError(
-                f"{sum(map(bool, map(len, fractions)))} sequences cannot be shared by {world} processes, since each is "
-                "evaluated by one; use fewer processes"
-            )
-        self._fraction = fractions[rank]
-
-    def _indices(self) -> np.ndarray:
-        return self._fraction
-
-    def __len__(self) -> int:
-        return len(self._fraction)
 
 
 class ResumableLoader(DataLoader[Example]):

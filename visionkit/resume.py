@@ -9,6 +9,7 @@ stores the same position for its sampler. All randomness is counted from (seed, 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -55,6 +56,15 @@ def position_of(trainer: Trainer) -> Position:
 def epoch_ends(trainer: Trainer, batch_idx: int) -> bool:
     """Whether that training batch is the last of its epoch, or of the training."""
     return batch_idx + 1 >= trainer.num_training_batches or trainer.global_step == trainer.max_steps
+
+
+def epochs_of(trainer: Trainer) -> float:
+    """How many epochs a training has, as far as is known when one begins; infinity for no limit."""
+    limits = [float(trainer.max_epochs)] if trainer.max_epochs not in (None, -1) else []
+    if trainer.max_steps > 0 and trainer.num_training_batches:
+        per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        limits.append(math.ceil(trainer.max_steps / per_epoch))
+    return min(limits, default=math.inf)
 
 
 def settle(fit_loop: dict[str, Any], position: Position) -> None:

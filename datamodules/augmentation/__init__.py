@@ -1,5 +1,6 @@
 """Augmentation of training samples: parts with torchvision v2's names, and a preset of them per kind of data."""
 
+from datamodules.augmentation.geometric import LargeScaleJitter as LargeScaleJitter
 from datamodules.augmentation.geometric import RandomAffine as RandomAffine
 from datamodules.augmentation.geometric import RandomCrop as RandomCrop
 from datamodules.augmentation.geometric import RandomHalfBody as RandomHalfBody
@@ -13,6 +14,7 @@ from datamodules.augmentation.library import AutoAugment as AutoAugment
 from datamodules.augmentation.library import RandAugment as RandAugment
 from datamodules.augmentation.library import TrivialAugmentWide as TrivialAugmentWide
 from datamodules.augmentation.mixing import CopyPaste as CopyPaste
+from datamodules.augmentation.mixing import MixUp as MixUp
 from datamodules.augmentation.mixing import Mosaic as Mosaic
 from datamodules.augmentation.photometric import ColorJitter as ColorJitter
 from datamodules.augmentation.photometric import CutOut as CutOut

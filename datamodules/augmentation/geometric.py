@@ -124,7 +124,7 @@ class RandomCrop(GeometricPart):
 
 @dataclass(frozen=True)
 class ScaleJitter(GeometricPart):
-    """Shows a random part of the image, or the image with a border (large-scale jitter, Ghiasi et al., 2021).
+    """Shows a random part of the image, or the image with a border.
 
     The part lies anywhere inside of the image; one that is larger has the image anywhere inside of it.
 
@@ -158,9 +158,13 @@ class ScaleJitter(GeometricPart):
                 break
         return moved
 
+    def zoom(self, rng: np.random.Generator) -> float:
+        """The zoom of one sample, evenly on a logarithmic scale."""
+        return _between(self.scale, rng)
+
     def _part(self, view: View, rng: np.random.Generator) -> View:
         width, height = view.box[2] - view.box[0], view.box[3] - view.box[1]
-        zoom, ratio = _between(self.scale, rng), math.sqrt(_between(self.aspect_ratio, rng))
+        zoom, ratio = self.zoom(rng), math.sqrt(_between(self.aspect_ratio, rng))
         tall, wide = self.crop_size or (height, width)
         w, h = max(wide / zoom * ratio, 1.0), max(tall / zoom / ratio, 1.0)
         return cut(view, self._start(w, width, rng), self._start(h, height, rng), w, h)
@@ -168,6 +172,25 @@ class ScaleJitter(GeometricPart):
     def _start(self, part: float, whole: float, rng: np.random.Generator) -> float:
         low, high = sorted((0.0, whole - part))
         return float(rng.uniform(low - self.translate * part, high + self.translate * part))
+
+
+@dataclass(frozen=True)
+class LargeScaleJitter(ScaleJitter):
+    """Scale jitter as wide as published: the zoom is drawn evenly from 0.1 to 2 (Ghiasi et al., 2021).
+
+    Args:
+        scale: Smallest and largest zoom: 2 shows half of each side, 0.1 is mostly border.
+        aspect_ratio: See `ScaleJitter`.
+        translate: See `ScaleJitter`.
+        crop_size: See `ScaleJitter`.
+        min_visibility: See `ScaleJitter`.
+    """
+
+    scale: tuple[float, float] = (0.1, 2.0)
+    min_visibility: float = 0.3
+
+    def zoom(self, rng: np.random.Generator) -> float:
+        return float(rng.uniform(*self.scale))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.augmentation.checks import check, check_p, check_range
-from datamodules.augmentation.geometric import rows, visible
+from datamodules.augmentation.geometric import rows, view_of, visible
 from visionkit.augmentation import SampleAugment
 from visionkit.errors import UsageError
 from visionkit.geometry import Geometry
@@ -30,6 +30,7 @@ FILL = 114
 class MixingPart(SampleAugment):
     """Base of the parts that mix samples: draws others, and refuses what cannot be mixed."""
 
+    mixes = True
     _samples: Sequence[Sample] | None = None
 
     def with_samples(self, samples: Sequence[Sample]) -> SampleAugment:
@@ -45,9 +46,15 @@ class MixingPart(SampleAugment):
             )
         return self._checked(self._samples[int(rng.integers(len(self._samples)))])
 
-    def _checked(self, sample: Sample) -> Sample:
+    def _checked(self, sample: Sample, view: View | None = None) -> Sample:
+        """The sample, where it can be mixed.
+
+        Args:
+            sample: Sample of the data set.
+            view: The one view that it may have.
+        """
         name = type(self).__name__
-        if sample.view is not None:
+        if sample.view != view:
             raise UsageError(f"augment: {name} mixes whole images: put it before the parts that move, and give no crop")
         if len(sample.inputs) > 1:
             raise UsageError(f"augment: {name} mixes single images, and a sample has {', '.join(sample.inputs)}")
@@ -61,12 +68,13 @@ class MixingPart(SampleAugment):
 class Mosaic(MixingPart):
     """Puts four samples around a random point of a canvas of twice the size (Bochkovskiy et al., 2020).
 
-    A `ScaleJitter` with a `scale` of 1 to 2 behind it shows a part of the canvas, where objects keep their size.
+    The middle of the canvas is shown, where objects keep their size; a `ScaleJitter` behind it shows another part, or
+    with a `scale` below 1 more of the canvas, and drops the objects that it cuts off.
 
     Args:
         p: Probability of a mosaic.
         size: Height and width in pixels that each image is fitted into; the sample's own by default.
-        min_visibility: Smallest fraction of its box that an object keeps to be a target.
+        min_visibility: Smallest fraction of its box that an object keeps on the canvas to be a target.
     """
 
     p: float = 1.0
@@ -98,7 +106,55 @@ class Mosaic(MixingPart):
             pixels, more = _on_canvas(member, place, self.min_visibility, sample.draft)
             image[shown] = pixels[shown]
             target = more if target is None else merged(target, more, shown)
-        return sample.with_image(ImageSource(image, sample.image.name), target=target)
+        top, left = height // 2, width // 2
+        view = View((left, top, left + width, top + height))
+        return sample.with_image(ImageSource(image, sample.image.name), target=target, view=view)
+
+
+@dataclass(frozen=True)
+class MixUp(MixingPart):
+    """Lays a second sample over the image, half transparent; the objects of both are targets (Zhang et al., 2019).
+
+    Args:
+        p: Probability that two samples are mixed.
+        alpha: Of the beta distribution that the weight of the first image is drawn from: the larger, the nearer to
+            one half, where the objects of both can be seen.
+    """
+
+    p: float = 0.5
+    alpha: float = 32.0
+
+    def __post_init__(self) -> None:
+        check_p(self)
+        check_range(alpha=(self.alpha, self.alpha))
+
+    def _checked(self, sample: Sample, view: View | None = None) -> Sample:
+        maps = sorted(name for name in placed(sample.target) if not field_of(name).per_instance)
+        if maps:
+            raise UsageError(f"augment: MixUp mixes objects; of {', '.join(maps)} there is no mixture, so use Mosaic")
+        return super()._checked(sample, view)
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        if not (self.p and rng.random() < self.p):
+            return sample
+        frame = _frame(sample)
+        own, other = self._checked(sample, sample.view and View(frame)), self.another(rng)
+        weight = np.float32(rng.beta(self.alpha, self.alpha))
+        (x1, y1, x2, y2), (h, w) = frame, other.image.size
+        fit = min((y2 - y1) / h, (x2 - x1) / w)
+        resized = (max(1, round(h * fit)), max(1, round(w * fit)))
+        offset = (
+            y1 + int(rng.integers(max(0, y2 - y1 - resized[0]) + 1)),
+            x1 + int(rng.integers(max(0, x2 - x1 - resized[1]) + 1)),
+        )
+        place = Geometry((h, w), (0, 0, w, h), resized, offset, own.image.size)
+        pixels, more = _on_canvas(other, place, 0.0, sample.draft)
+        image = own.image.read(3).copy()
+        left, top, right, bottom = place.content
+        part = image[top:bottom, left:right]
+        part[:] = np.rint(weight * part + (1 - weight) * pixels[top:bottom, left:right]).astype(np.uint8)
+        target = merged(own.target, more, np.zeros(0, dtype=bool))
+        return own.with_image(ImageSource(image, own.image.name), target=target)
 
 
 @dataclass(frozen=True)
@@ -123,16 +179,17 @@ class CopyPaste(MixingPart):
         check_range(scale=self.scale)
         check(0, 1, fraction=self.fraction, min_visibility=self.min_visibility)
 
-    def _checked(self, sample: Sample) -> Sample:
+    def _checked(self, sample: Sample, view: View | None = None) -> Sample:
         if not {"boxes", "masks"} <= sample.target.keys():
             raise UsageError("augment: CopyPaste cuts objects out by their masks; set data.target masks, or use Mosaic")
-        return super()._checked(sample)
+        return super()._checked(sample, view)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         if not (self.p and rng.random() < self.p):
             return sample
-        own, other = self._checked(sample), self.another(rng)
-        (height, width), (h, w) = own.image.size, other.image.size
+        frame = _frame(sample)
+        own, other = self._checked(sample, sample.view and View(frame)), self.another(rng)
+        (height, width), (h, w) = (frame[3] - frame[1], frame[2] - frame[0]), other.image.size
         low, high = math.log(self.scale[0]), math.log(self.scale[1])
         zoom = math.exp(low + (high - low) * rng.random())
         resized = (max(1, round(h * zoom)), max(1, round(w * zoom)))
@@ -141,8 +198,11 @@ class CopyPaste(MixingPart):
             for whole, part in zip((height, width), resized, strict=True)
         )
         chosen = rng.random(len(other.target["boxes"])) < self.fraction
+        if "iscrowd" in other.target:
+            chosen = chosen & (np.asarray(other.target["iscrowd"]) == 0)  # a region of many is no object
         other = replace(other, target=rows(other.target, chosen))
-        place = Geometry((h, w), (0, 0, w, h), resized, (top, left), (height, width))
+        offset = (frame[1] + top, frame[0] + left)
+        place = Geometry((h, w), (0, 0, w, h), resized, offset, own.image.size)
         pixels, more = _on_canvas(other, place, self.min_visibility, sample.draft)
         if not len(more["masks"]):
             return sample
@@ -162,7 +222,23 @@ class CopyPaste(MixingPart):
                 down, across = masks[row].any(axis=1).nonzero()[0], masks[row].any(axis=0).nonzero()[0]
                 boxes[row] = across[0], down[0], across[-1] + 1, down[-1] + 1
         keep = (left == areas) | ((left > 0) & (left >= self.min_visibility * areas))
-        return rows({**target, "masks": masks, "boxes": boxes}, keep)  # type: ignore[no-any-return]
+        changed = {**target, "masks": masks, "boxes": boxes}
+        if "keypoints" in target:
+            changed["keypoints"] = _hidden(np.array(target["keypoints"], dtype=np.float32), shown)
+        return rows(changed, keep)  # type: ignore[no-any-return]
+
+
+def _hidden(keypoints: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """(N, K, 3) keypoints, those under what is pasted as hidden ones."""
+    x, y = (np.floor(keypoints[..., k]).astype(int).clip(0, shown.shape[1 - k] - 1) for k in range(2))
+    keypoints[..., 2] = np.where(shown[y, x], keypoints[..., 2].clip(max=1), keypoints[..., 2])
+    return keypoints
+
+
+def _frame(sample: Sample) -> tuple[int, int, int, int]:
+    """x1, y1, x2, y2 of what is shown: the whole image, or the middle of a mosaic."""
+    x1, y1, x2, y2 = (int(side) for side in view_of(sample).box)
+    return x1, y1, x2, y2
 
 
 def merged(target: Any, other: Any, shown: np.ndarray) -> dict[str, Any]:

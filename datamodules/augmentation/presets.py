@@ -20,6 +20,7 @@ from datamodules.augmentation.geometric import (
     ScaleJitter,
 )
 from datamodules.augmentation.library import AutoAugment, RandAugment, TrivialAugmentWide
+from datamodules.augmentation.mixing import CopyPaste, MixUp, Mosaic
 from datamodules.augmentation.photometric import ColorJitter, CutOut, RandomErasing, RandomLight
 from datamodules.augmentation.policies import Policy
 from visionkit.augmentation import Compose, SampleAugment
@@ -143,8 +144,9 @@ class DenseAugment(Compose):
 class ObjectAugment(Compose):
     """Augmentation for boxes, masks and whatever else belongs to objects.
 
-    A part of the image, or more than the image, is cut at random and becomes the input (large-scale jitter, Ghiasi
-    et al., 2021). An object of which too little is left loses its row in every key.
+    A part of the image, or more than the image, is cut at random and becomes the input. An object of which too little
+    is left loses its row in every key. `copy_paste`, `mosaic` and `mixup` take other images of the data in, in this
+    order; `data.close_mosaic` trains the last epochs without them.
 
     Args:
         scale: Smallest and largest zoom: 1 is the whole image, 2 shows its half, 0.5 gives it a border of fill.
@@ -161,6 +163,9 @@ class ObjectAugment(Compose):
         contrast: Factor from 1 - c to 1 + c, about middle gray (128).
         saturation: Factor from 1 - s to 1 + s.
         hue: Largest turn of the hue, as a fraction of the circle (at most 0.5).
+        mosaic: Probability that the image becomes one of four around a point, see `Mosaic`.
+        mixup: Probability that another image is laid over it, see `MixUp`.
+        copy_paste: Probability that objects of another image are pasted by their masks, see `CopyPaste`.
         draft: Decode JPEG files at a reduced scale where that still exceeds the input.
 
     Example:
@@ -183,11 +188,17 @@ class ObjectAugment(Compose):
         contrast: float = 0.0,
         saturation: float = 0.0,
         hue: float = 0.0,
+        mosaic: float = 0.0,
+        mixup: float = 0.0,
+        copy_paste: float = 0.0,
         draft: bool = True,
     ) -> None:
-        check(0, 1, horizontal_flip=horizontal_flip)
+        check(0, 1, horizontal_flip=horizontal_flip, mosaic=mosaic, mixup=mixup, copy_paste=copy_paste)
         super().__init__(
             [
+                *([CopyPaste(copy_paste, min_visibility=min_visibility)] if copy_paste else []),
+                *([Mosaic(mosaic, min_visibility=min_visibility)] if mosaic else []),
+                *([MixUp(mixup)] if mixup else []),
                 RandomHorizontalFlip(horizontal_flip),
                 *([RandomQuarterTurn()] if quarter_turns else []),
                 ScaleJitter(scale, aspect_ratio, translate, crop_size, min_visibility),

@@ -1,4 +1,4 @@
-"""Mosaic and copy-paste: what lands where, against hand-made expectations, whatever the number of workers."""
+"""Mosaic, mixup and copy-paste: what lands where, against hand-made expectations, whatever the number of workers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datamodules.augmentation import CopyPaste, Mosaic, RandomHorizontalFlip, ScaleJitter
+from datamodules.augmentation import (
+    CopyPaste,
+    LargeScaleJitter,
+    MixUp,
+    Mosaic,
+    ObjectAugment,
+    RandomHorizontalFlip,
+    ScaleJitter,
+)
 from datamodules.scene_data import SceneData
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
 from visionkit.loading import rng_for
+from visionkit.masks import MaskSet
 from visionkit.types import Sample, View
 
 
@@ -49,12 +58,25 @@ class Fixed:
     def integers(self, *limits: int) -> int:
         return int(self.draws.pop(0))
 
+    def beta(self, a: float, b: float) -> float:
+        return float(self.draws.pop(0))
+
+
+def objects(number: int, size: tuple[int, int] = (40, 60), keypoints: bool = True) -> Sample:
+    """One of `plain` without maps, and with a flag of crowds."""
+    sample = plain(number, size)
+    target: Any = {key: value for key, value in sample.target.items() if key not in ("label_map", "depth")}
+    if not keypoints:
+        del target["keypoints"]
+    return Sample.of(sample.image, {**target, "iscrowd": np.array([0])}, sample.id)  # type: ignore[typeddict-item]
+
 
 def test_a_mosaic_is_what_its_draws_state() -> None:
     draws = Fixed(0.0, 1, 2, 3, (0.25, 0.75))  # mixed; the others; a point at (30, 75) of the canvas of 80 x 120
     mixed = Mosaic(min_visibility=0.0).with_samples(SAMPLES)(SAMPLES[0], draws)  # type: ignore[arg-type]
     image, target = mixed.image.read(3)[..., 0], mixed.target
-    assert image.shape == (80, 120) and mixed.view is None and mixed.id == "0"
+    assert image.shape == (80, 120) and mixed.id == "0"
+    assert mixed.view == View((30, 20, 90, 60)), "the middle, as large as the image was"
     wanted = np.full((80, 120), 114)
     labels, depth = np.full((80, 120), 255), np.zeros((80, 120))
     for number, (top, left) in enumerate([(-10, 15), (-10, 75), (30, 15), (30, 75)]):
@@ -110,6 +132,94 @@ def test_pasted_objects_cover_what_lies_under_them() -> None:
     assert strict.target["labels"].tolist() == [1], "too little is left of the covered one"
     nothing = CopyPaste(p=1.0, fraction=0.0).with_samples(samples)(samples[0], rng_for(0, 0, 0))
     assert nothing is samples[0]
+
+
+def test_mixup_lays_one_image_over_another_with_the_objects_of_both() -> None:
+    samples = [objects(0, (50, 70)), objects(1, (40, 60))]
+    draws = Fixed(0.0, 1, 0.25, 3, 0)  # mixed; with the other; a quarter of the first; 3 pixels down (70 wide: no way)
+    mixed = MixUp().with_samples(samples)(samples[0], draws)  # type: ignore[arg-type]
+    image, target = mixed.image.read(3)[..., 0].astype(int), mixed.target
+    first = samples[0].image.read(3)[..., 0].astype(int)
+    assert image.shape == (50, 70)
+    assert (image[:3] == first[:3]).all(), "beside the other image it stays as it was"
+    assert image[3 + 40, 5] == round(0.25 * 10 + 0.75 * 20)
+    assert target["labels"].tolist() == [0, 1] and target["iscrowd"].tolist() == [0, 0]
+    factor = 70 / 60
+    assert target["boxes"][0].tolist() == [17, 12, 35, 25]
+    assert np.allclose(target["boxes"][1], [15 * factor, 3 + 10 * factor, 30 * factor, 3 + 20 * factor], atol=0.2)
+    own, laid = np.asarray(target["masks"])
+    assert own.sum() == 13 * 18 and laid[20, 25] and own[20, 25], "both are there where they overlap"
+    assert image[20, 25] == round(0.25 * 200 + 0.75 * 201)
+    assert target["keypoints"].shape == (2, 1, 3)
+    with pytest.raises(UsageError, match="of depth, label_map there is no mixture"):
+        MixUp(p=1.0).with_samples(SAMPLES)(SAMPLES[0], rng_for(0, 0, 0))
+
+
+def test_parts_behind_a_mosaic_fill_what_is_shown() -> None:
+    samples = [objects(number) for number in range(4)]
+    mosaic = Mosaic().with_samples(samples)(samples[0], rng_for(0, 0, 3))
+    assert mosaic.view is not None
+    x1, y1, x2, y2 = (int(side) for side in mosaic.view.box)
+    mixed = MixUp(p=1.0).with_samples(samples)(mosaic, rng_for(0, 0, 4))
+    before, after = mosaic.image.read(3), mixed.image.read(3)
+    changed = (before != after).any(axis=-1)
+    assert mixed.view == mosaic.view and changed[y1:y2, x1:x2].any()
+    changed[y1:y2, x1:x2] = False
+    assert not changed.any()
+    pasted = CopyPaste(p=1.0, fraction=1.0).with_samples(samples)(mosaic, rng_for(0, 0, 4))
+    box = pasted.target["boxes"][-1]
+    assert box[0] >= x1 and box[1] >= y1 and box[2] <= x2 and box[3] <= y2
+    flipped = RandomHorizontalFlip(p=1.0, flip_pairs=())(mosaic, rng_for(0, 0, 0))
+    with pytest.raises(UsageError, match="before the parts that move"):
+        MixUp(p=1.0).with_samples(samples)(flipped, rng_for(0, 0, 0))
+
+
+def test_crowds_are_not_pasted_and_covered_keypoints_are_hidden() -> None:
+    samples = [objects(0, (50, 70)), objects(1)]
+    draws = Fixed(0.0, 1, 0.5, 5, 0, (0.0,))
+    mixed = CopyPaste(scale=(0.5, 2.0), min_visibility=0.0).with_samples(samples)(samples[0], draws)  # type: ignore[arg-type]
+    # The keypoint of the first lies at (18, 13), what is pasted from (15, 15) to (30, 25).
+    assert mixed.target["keypoints"][:, 0, 2].tolist() == [2, 2]
+    draws = Fixed(0.0, 1, 0.5, 1, 0, (0.0,))
+    mixed = CopyPaste(scale=(0.5, 2.0), min_visibility=0.0).with_samples(samples)(samples[0], draws)  # type: ignore[arg-type]
+    assert mixed.target["keypoints"][:, 0, 2].tolist() == [1, 2], "from (15, 11) on it is covered"
+    crowd = Sample.of(samples[1].image, {**samples[1].target, "iscrowd": np.array([1])}, "1")  # type: ignore[typeddict-item]
+    pasted = CopyPaste(p=1.0, fraction=1.0).with_samples([crowd])(samples[0], rng_for(0, 0, 0))
+    assert pasted is samples[0]
+
+
+def test_images_without_objects_are_mixed_too() -> None:
+    empty: Any = {
+        "boxes": np.zeros((0, 4), np.float32),
+        "labels": np.zeros(0, np.int64),
+        "masks": MaskSet((40, 60), []),
+        "iscrowd": np.zeros(0, np.int64),
+    }
+    nothing = Sample.of(plain(5).image, empty, "5")
+    some = objects(1, keypoints=False)
+    for first, second in ((nothing, some), (some, nothing), (nothing, nothing)):
+        for part in (Mosaic(), MixUp(p=1.0), CopyPaste(p=1.0, fraction=1.0)):
+            mixed = part.with_samples([second])(first, rng_for(0, 0, 1))
+            assert len({len(mixed.target[key]) for key in empty}) == 1  # type: ignore[literal-required]
+
+
+def test_the_jitter_of_the_paper_draws_zooms_evenly() -> None:
+    sample = objects(0)
+    views = [LargeScaleJitter(min_visibility=0)(sample, rng_for(0, 0, k)).view for k in range(400)]
+    zooms = np.array([60 / (view.box[2] - view.box[0]) for view in views if view is not None])
+    assert 0.1 <= zooms.min() < 0.15 and 1.9 < zooms.max() <= 2.0 and abs(zooms.mean() - 1.05) < 0.08
+
+
+def test_a_preset_has_each_of_them_in_one_line_and_the_last_epochs_go_without() -> None:
+    augment = ObjectAugment(mosaic=1.0, mixup=0.5, copy_paste=0.5)
+    assert [type(part).__name__ for part in augment.parts][:3] == ["CopyPaste", "Mosaic", "MixUp"]
+    assert augment.mixes and not ObjectAugment().mixes
+    last = augment.without_mixing()
+    assert not last.mixes and augment.mixes
+    sample, plainly = objects(0), ObjectAugment(horizontal_flip=0)
+    closing = ObjectAugment(mosaic=1.0, horizontal_flip=0).with_samples([sample]).without_mixing()
+    assert closing(sample, rng_for(0, 0, 7)).view == plainly(sample, rng_for(0, 0, 7)).view
+    assert Mosaic().without_mixing()(sample, rng_for(0, 0, 0)) is sample
 
 
 def test_what_cannot_be_mixed_is_refused() -> None:

@@ -20,6 +20,7 @@ PLAN: dict[str, tuple[str, ...]] = {
     "visionkit/nn/normalize.py": (f"{_V}/nn",),
     "visionkit/images.py": (f"{_V}/test_images.py", f"{_V}/test_jpeg.py"),
     "visionkit/jpeg.py": (f"{_V}/test_images.py", f"{_V}/test_jpeg.py"),
+    "visionkit/sampling.py": (f"{_V}/test_loading.py", f"{_V}/test_sampling.py", f"{_V}/test_sequences.py"),
     "visionkit/loading.py": (
         f"{_V}/test_loading.py",
         f"{_V}/test_sequences.py",

@@ -19,7 +19,7 @@ from tests.toy_data import ToyData
 from ui.cli import main
 from visionkit.checkpoint import describe
 from visionkit.errors import UsageError
-from visionkit.loading import EpochSampler
+from visionkit.sampling import EpochSampler
 from visionkit.trainer_options import DEFAULT_EPOCHS, check_trainer
 
 TOY = [

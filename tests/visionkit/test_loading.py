@@ -11,16 +11,9 @@ import torch
 
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
-from visionkit.loading import (
-    EpochSampler,
-    ResumableLoader,
-    SampleDataset,
-    SequenceSampler,
-    collate,
-    collate_targets,
-    rng_for,
-)
+from visionkit.loading import ResumableLoader, SampleDataset, collate, collate_targets, rng_for
 from visionkit.preprocess import Preprocessor
+from visionkit.sampling import EpochSampler, SequenceSampler
 from visionkit.types import Example, Sample
 from visionkit.workers import STOPPING
 

@@ -13,8 +13,8 @@ from lightning import Callback, Trainer
 from tests.kill_resume import finish, trial
 from tests.real_data import ROOT
 from tests.tiny_training import NoiseData, end_state, tiny_task, train
-from visionkit.loading import EpochSampler
 from visionkit.resume import Position, position_of, settle
+from visionkit.sampling import EpochSampler
 
 
 class Died(Exception):

@@ -11,7 +11,7 @@ import pytest
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
 from visionkit.inputs import Clip
-from visionkit.loading import SequenceSampler
+from visionkit.sampling import SequenceSampler
 from visionkit.sequences import ClipSamples, fractions_of
 from visionkit.types import Sample
 

@@ -152,9 +152,12 @@ class DetectorTask(ArchitectureTask, BackboneTask):
         if len(views.passes) > 1 and self.input.resize_mode == "crop":
             name = "flip_tta" if views.flip else "tta_scales"
             raise UsageError(f"{prefix}{name}: needs whole images; input.resize_mode crop shows the center alone")
+        if views.scales and (reason := self.one_size()):
+            raise UsageError(f"{prefix}tta_scales: {reason}; leave it out")
+
+    def one_size(self) -> str:
         name = self.network.backbone.name
-        if views.scales and backbone_facts(name).fixed_input_size:
-            raise UsageError(f"{prefix}tta_scales: {name} takes inputs of one size alone; leave it out")
+        return f"{name} takes inputs of one size alone" if backbone_facts(name).fixed_input_size else ""
 
     def plan(
         self,
