@@ -60,7 +60,8 @@ def fuse_boxes(
 
 def _clusters(boxes: np.ndarray, scores: np.ndarray, iou: float) -> tuple[np.ndarray, ...]:
     """Of one class by falling score: mean boxes, sums of scores, numbers of members, row of the first member."""
-    means, sums, counts, first = np.zeros_like(boxes), np.zeros(len(boxes)), np.zeros(len(boxes)), []
+    means, sums, counts = np.zeros_like(boxes), np.zeros(len(boxes)), np.zeros(len(boxes))
+    first: list[int] = []
     for row, (box, score) in enumerate(zip(boxes, scores, strict=True)):
         here = len(first)
         known = means[:here]
@@ -89,8 +90,9 @@ def fuse_detections(
         most: Objects that are kept, at most; 0 keeps all.
         iou: See `fuse_boxes`.
     """
-    joined = (np.concatenate([getattr(part, name) for part in parts]) for name in ("boxes", "scores", "labels"))
-    fused = fuse_boxes(*joined, passes=len(parts), iou=iou)
+    boxes = np.concatenate([part.boxes for part in parts])
+    scores, labels = (np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "labels"))
+    fused = fuse_boxes(boxes, scores, labels, len(parts), iou)
     kept = slice(most or None)
     good = np.flatnonzero(fused.scores >= score)[kept]
     like = parts[0]
