@@ -31,7 +31,7 @@ OF_OPTIM = ("lr", "freeze", "freeze_norm", "backbone_lr_scale")
 """The settings of a mode that belong to its optimizer."""
 
 CHOICES: dict[str, list[dict[str, Any]]] = {
-    "scratch": [{"lr": lr} for lr in (1e-3, 3e-3, 1e-2)],
+    "scratch": [{"lr": lr} for lr in (3e-3, 1e-2)],
     "frozen": [{"lr": lr} for lr in (1e-2, 3e-2)],
     "fine-tuned": [
         {"lr": 1e-3, "backbone_lr_scale": 0.3, "freeze_norm": True},
@@ -39,7 +39,7 @@ CHOICES: dict[str, list[dict[str, Any]]] = {
         {"lr": 1e-2, "backbone_lr_scale": 0.03, "freeze_norm": True},
         {"lr": 3e-3, "backbone_lr_scale": 0.1, "freeze_norm": False},
     ],
-    "adapters": [{"lr": lr} for lr in (3e-4, 1e-3)],
+    "adapters": [{"lr": 1e-2, "backbone_lr_scale": scale} for scale in (0.03, 0.1, 0.3)],
 }
 """What `--choose` tries in place of a mode's own settings."""
 

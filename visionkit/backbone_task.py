@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from torch import Tensor
@@ -97,8 +98,10 @@ class BackboneTask(VisionTask):
 
     @property
     def effective_optim(self) -> OptimConfig:
-        """As in the base; adapters begin at nothing and are trained whole, at the rate of the head."""
-        return super().effective_optim if self.adapters is None else for_random_weights(self.optim)
+        """As in the base; adapters are in all layers and trained in all, at the backbone's rate."""
+        if self.adapters is None:
+            return super().effective_optim
+        return replace(for_random_weights(self.optim), backbone_lr_scale=self.optim.backbone_lr_scale)
 
     def training_losses(self, batch: Batch) -> dict[str, Tensor]:
         """The terms of a training step, those of the teacher included."""

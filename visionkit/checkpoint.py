@@ -20,7 +20,15 @@ import torch
 from torch import Tensor
 
 from visionkit.bundle import Bundle, justified, read_bundle, read_weights, save_bundle
-from visionkit.checkpoint_files import AtomicCheckpointIO, first_line, header_of, open_checkpoint, read_checkpoint
+from visionkit.checkpoint_files import (
+    AtomicCheckpointIO,
+    first_line,
+    header_of,
+    misfit,
+    open_checkpoint,
+    read_checkpoint,
+    some_of,
+)
 from visionkit.construction import Budget, Justified, WithoutInit
 from visionkit.distillation import PREFIX
 from visionkit.errors import CheckpointError, EnvironmentFault, UsageError, suggest
@@ -144,19 +152,9 @@ class StoredModel:
         state = {key: value for key, value in self.weights().items() if not str(key).startswith(PREFIX)}
         odd = [str(key) for key, value in state.items() if not _is_dense(value)]
         if odd:
-            raise CheckpointError(f"{self.source}: what it holds as weights is no dense tensor: {_some(odd)}")
-        for what, keys in (("lacks", own.keys() - state.keys()), ("has unknown", state.keys() - own.keys())):
-            if keys:
-                raise CheckpointError(
-                    f"{self.source}: its weights do not fit the {task.name} task: it {what} {_some(sorted(keys))}"
-                )
-        shapes = [
-            f"{key} is {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-            for key in own
-            if isinstance(own[key], Tensor) and own[key].shape != state[key].shape
-        ]
-        if shapes:
-            raise CheckpointError(f"{self.source}: its weights do not fit the {task.name} task: {_some(shapes)}")
+            raise CheckpointError(f"{self.source}: what it holds as weights is no dense tensor: {some_of(odd)}")
+        if why := misfit(own, state):
+            raise CheckpointError(f"{self.source}: its weights do not fit the {task.name} task: {why}")
         parameters = {name for name, _ in task.named_parameters()}
         broken = [
             key
@@ -165,7 +163,7 @@ class StoredModel:
         ]
         if broken:
             raise CheckpointError(
-                f"{self.source}: its weights are not finite: {_some(broken)} hold NaN or infinity; the training "
+                f"{self.source}: its weights are not finite: {some_of(broken)} hold NaN or infinity; the training "
                 "diverged, so take an earlier checkpoint"
             )
         task.load_state_dict(state)
@@ -260,10 +258,6 @@ def _state(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: it holds no weights (`state_dict`)")
     return state
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _from_public(scheme: str, name: str) -> VisionTask:

@@ -125,3 +125,26 @@ def first_line(error: BaseException) -> str:
     """The first sentence of what another library reports, to stand in a line of ours."""
     text = str(error).strip().splitlines()
     return text[0].split(". ")[0][:200] if text else type(error).__name__
+
+
+def misfit(own: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+    """Why stored weights cannot be loaded strictly; empty where they can.
+
+    Args:
+        own: The `state_dict` of the task.
+        state: What is stored.
+    """
+    for what, keys in (("lacks", own.keys() - state.keys()), ("has unknown", state.keys() - own.keys())):
+        if keys:
+            return f"it {what} {some_of(sorted(keys))}"
+    shapes = [
+        f"{key} is {tuple(state[key].shape)} instead of {tuple(value.shape)}"
+        for key, value in own.items()
+        if isinstance(value, torch.Tensor) and value.shape != state[key].shape
+    ]
+    return some_of(shapes) if shapes else ""
+
+
+def some_of(names: list[str]) -> str:
+    """At most four of the names, and how many more there are."""
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from visionkit.backbones import Backbone
+from visionkit.checkpoint_files import misfit
 from visionkit.contract import RANDOM, TaskContract
-from visionkit.errors import DataError, UsageError
+from visionkit.errors import CheckpointError, DataError, UsageError
 from visionkit.finite import finite
 from visionkit.loading import collate, of_equal_size
 from visionkit.names import classes_differ
@@ -288,6 +289,15 @@ class VisionTask(TaskContract):
         stored = header.get("config", {}).get("classes")
         if stored is not None and tuple(stored) != self.classes:
             raise UsageError(classes_differ(tuple(stored), self.classes))
+        state = checkpoint.get("state_dict")
+        if state is not None and (why := misfit(self.state_dict(), state)):
+            then, now = header.get("config", {}), plain(self.config)
+            keys = sorted(key for key in {**then, **now} if then.get(key) != now.get(key))
+            differ = f" (different now: {', '.join(f'model.{key}' for key in keys)})" if keys and then else ""
+            raise CheckpointError(
+                f"the checkpoint's weights do not fit this model: {why}{differ}; go on with the settings of its run, "
+                "or begin a new training from its weights with --model.init_from"
+            )
         trainer: Any = self._trainer
         data: Any = getattr(trainer, "datamodule", None)
         made = (header.get("card") or {}).get("splits")

@@ -23,7 +23,7 @@ from ui.model_registry import ModelRegistry
 from ui.pages import ask, batch, compare, people, video
 from ui.pages.base import Context
 from ui.server.face_routes import add_face_routes
-from ui.server.gradio_hardening import Page, is_closed, speak
+from ui.server.gradio_hardening import Page, is_closed, speak, whole_files
 from ui.server.job_queue import JobQueue
 from ui.server.limits import MB, Limits
 from ui.server.login import Accounts, Login
@@ -118,6 +118,7 @@ def application(settings: Settings, host: str = "127.0.0.1", names: Sequence[str
         favicon_path=str(Path(__file__).with_name("favicon.png")),
     )
     speak(app)
+    whole_files()
     behind: Application = _below(settings.root_path, app) if settings.root_path else app
     if settings.accounts:
         behind = Login(behind, settings.accounts, settings.root_path)

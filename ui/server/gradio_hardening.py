@@ -2,13 +2,16 @@
 
 Gradio checks that a file of a request was uploaded only where its own `launch()` runs it; mounted in another
 application, it opens every path that somebody names. Its routes raise on much that can be sent, and what they raise
-reaches the sender with paths of the server in it.
+reaches the sender with paths of the server in it. And it writes an image anew where the same one is being served.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import gradio as gr
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from gradio import processing_utils
 from gradio.exceptions import Error
 from gradio.route_utils import FnIndexInferError
 from gradio.utils import get_upload_folder
@@ -97,6 +101,39 @@ def speak(app: FastAPI) -> None:
         each.add_exception_handler(RequestValidationError, unfit)
         for kind in (*_REQUEST, OSError, MemoryError, Exception):
             each.add_exception_handler(kind, broken)
+
+
+def whole_files() -> None:
+    """Makes gradio's cache hold whole files alone, at every moment.
+
+    The name of a cached file follows from its content, and gradio writes it in place, again for everybody who gets the
+    same image: whoever is being served it at that moment gets a broken one.
+    """
+    for name in ("save_pil_to_cache", "save_bytes_to_cache", "save_base64_to_cache", "save_audio_to_cache"):
+        save = getattr(processing_utils, name, None)
+        if save is not None and not hasattr(save, "in_place"):
+            setattr(processing_utils, name, _whole(save))
+
+
+def _whole(save: Callable[..., str]) -> Callable[..., str]:
+    """The same function; what it writes comes into the cache by a rename."""
+    signature = inspect.signature(save)
+
+    @functools.wraps(save)
+    def saved(*args: Any, **kwargs: Any) -> str:
+        given = signature.bind(*args, **kwargs)
+        cache = Path(given.arguments["cache_dir"])
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".") as own:
+            given.arguments["cache_dir"] = own
+            made = Path(save(*given.args, **given.kwargs)).resolve()
+            target = cache.resolve() / made.relative_to(Path(own).resolve())
+            target.parent.mkdir(exist_ok=True)
+            made.replace(target)
+        return str(target)
+
+    saved.in_place = save  # type: ignore[attr-defined]
+    return saved
 
 
 def _paths(value: Any) -> Iterator[str]:
