@@ -10,7 +10,6 @@ losses are 1, the temperature is that of Hinton et al. for small networks. Finis
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -67,40 +66,16 @@ def cell(prepared: Any, arm: str, seed: int, source: Path, epochs: int) -> dict[
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the cells that are missing and prints the table."""
     from benchmarks import experiments
-    from benchmarks.experiments import finished, keep, table
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the sets")
-    parser.add_argument("--out", type=Path, required=True, help="file of finished cells, a line of json for each")
+    parser = experiments.options(__doc__, list(SETS), list(ARMS))
     parser.add_argument("--teachers", type=Path, required=True, help="folder of the teachers' checkpoints")
-    parser.add_argument("--only", nargs="+", choices=list(SETS), default=list(SETS), help="only these sets")
-    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS), help="only these arms")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
-    parser.add_argument("--epochs", type=int, help="in place of each set's own, to try the script")
     given = parser.parse_args(argv)
 
-    import torch
+    def one(name: str, prepared: Any, arm: str, seed: int) -> dict[str, Any]:
+        path = teacher(prepared, name, given.teachers, given.out)
+        return cell(prepared, arm, seed, path, given.epochs or SETS[name])
 
-    torch.set_num_threads(given.threads)
-    there = {(each["set"], each["arm"], each["seed"]) for each in finished(given.out)}
-    prepared: dict[str, Any] = {}
-    for seed in given.seeds:
-        for name in given.only:
-            for arm in given.arms:
-                if (name, arm, seed) in there:
-                    continue
-                if name not in prepared:
-                    prepared[name] = experiments.SETS[name](given.data)
-                path = teacher(prepared[name], name, given.teachers, given.out)
-                found = {"set": name, **cell(prepared[name], arm, seed, path, given.epochs or SETS[name])}
-                keep(given.out, found)
-                print(
-                    f"{name}, {arm}, seed {seed}: {found['metric']} {found['value']:.4f} in {found['seconds']:.0f} s",
-                    flush=True,
-                )
-    shown = [each for each in finished(given.out) if each["set"] in given.only]
-    print("\n" + table(shown, ["teacher", *given.arms], "arm"))
+    experiments.run_matrix(given, experiments.SETS, one, columns=["teacher", *given.arms])
     return 0
 
 

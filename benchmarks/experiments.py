@@ -1,42 +1,31 @@
-"""What committed experiments share: small real sets, cells that are kept as they finish, and a table with intervals.
+"""What committed experiments share: cells that are kept as they finish, their options, and a table with intervals.
 
-An experiment is a matrix of cells. Each finished cell is a line of a json file, and a rerun skips those that are there.
+An experiment is a matrix of sets (see `benchmarks.sets`), arms and seeds. Each finished cell is a line of a json file,
+and a rerun skips those that are there.
 """
 
 from __future__ import annotations
 
-import atexit
+import argparse
 import json
 import math
-import shutil
 import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from lightning import Callback, Trainer
 
-from datamodules.augmentation import ClassificationAugment, DenseAugment, ObjectAugment, PoseAugment
-from datamodules.coco_keypoints import CocoKeypointData
-from datamodules.folders import FolderData
-from datamodules.segmentation import LabelMapData
-from datamodules.voc import VocData
-from tasks.classification.task import ClassificationTask
-from tasks.detection.task import DetectionTask
-from tasks.pose.task import PoseTask
-from tasks.semantic_segmentation.task import SemanticSegmentationTask
-from visionkit.augmentation import composed
-from visionkit.data import Split, VisionDataModule
-from visionkit.geometry import InputSpec
+from benchmarks.sets import SETS as SETS
+from benchmarks.sets import Parts, Prepared
+from visionkit.data import Split
 from visionkit.task import VisionTask
 from visionkit.training import fit
-from visionkit.types import Sample, View
 
-CAMVID_CLASSES = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "person", "bicyclist")
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
     "devices": 1,
@@ -46,185 +35,24 @@ QUIET: dict[str, Any] = {
 }
 
 
-class Parts(VisionDataModule):
-    """Samples that are listed already, by split.
+class _Steps(Callback):
+    """Counts the steps of a training."""
 
-    Args:
-        parts: The samples of each split.
-        **base: See `VisionDataModule`.
-    """
+    count = 0
 
-    def __init__(self, parts: Mapping[Split, Sequence[Sample]], **base: Any) -> None:
-        super().__init__(**base)
-        self.parts = parts
-
-    def dataset(self, split: Split) -> Sequence[Sample]:
-        return self.parts[split]
-
-
-class Chosen(Sequence[Sample]):
-    """Some of the samples of a list, which are made when they are asked for."""
-
-    def __init__(self, samples: Sequence[Sample], rows: Iterable[int]) -> None:
-        self.samples, self.rows = samples, [int(row) for row in rows]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.samples[self.rows[index]]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A set, ready for cells.
-
-    Attributes:
-        build: Makes the task from the arguments that differ between cells: backbone, pretrained, optim and others.
-        parts: Samples by split: `val` is what choices are made on, `test` what is quoted.
-        data: Arguments of the data module.
-        epochs: Length of a training.
-        metric: What is quoted, without its split.
-    """
-
-    build: Callable[..., VisionTask]
-    parts: Mapping[Split, Sequence[Sample]]
-    data: Mapping[str, Any]
-    epochs: int
-    metric: str
-
-
-def some(samples: Sequence[Sample], count: int) -> Chosen:
-    """A number of samples, always the same ones."""
-    order = np.random.default_rng(0).permutation(len(samples))
-    return Chosen(samples, sorted(order[:count]))
-
-
-def held_out(samples: Sequence[Sample], every: int = 5) -> tuple[Chosen, Chosen]:
-    """The samples without every fifth one, and those."""
-    rows = np.arange(len(samples))
-    return Chosen(samples, rows[rows % every != 0]), Chosen(samples, rows[rows % every == 0])
-
-
-def _classification(
-    parts: Mapping[Split, Sequence[Sample]], classes: Sequence[str], side: int, epochs: int, area: float
-) -> Prepared:
-    spec = InputSpec(size=(side, side), resize_mode="stretch", interpolation="bicubic")
-
-    def build(backbone: str, **shared: Any) -> VisionTask:
-        return ClassificationTask(backbone, classes=classes, input=spec, label_smoothing=0.1, **shared)
-
-    augment = ClassificationAugment(crop="resized", area=(area, 1.0))
-    return Prepared(build, parts, {"batch_size": 32, "augment": augment}, epochs, "top1")
-
-
-def flowers17(root: Path) -> Prepared:
-    """17 flowers: all training images, the folder `val` is the test part, a fifth of the training images chooses."""
-    read = FolderData(str(root / "classification" / "flowers17"), input=InputSpec(size=(96, 96)))
-    train, val = held_out(read.samples("train"))
-    parts: dict[Split, Sequence[Sample]] = {"train": train, "val": val, "test": read.samples("val")}
-    return _classification(parts, read.classes, 96, 6, 0.3)
-
-
-def cifar10(root: Path) -> Prepared:
-    """CIFAR-10 enlarged to 96 pixels: 1,000 training images, 1,000 test images."""
-    read = FolderData(str(root / "classification" / "cifar10_jpg.zip"), input=InputSpec(size=(96, 96)))
-    train, val = held_out(some(read.samples("train"), 1250))
-    parts: dict[Split, Sequence[Sample]] = {"train": train, "val": val, "test": some(read.samples("test"), 1000)}
-    return _classification(parts, read.classes, 96, 3, 0.4)
-
-
-def blood_cells(root: Path) -> Prepared:
-    """Crops of blood cells by their boxes: 3 classes, at most 200 of each in every split of the set."""
-    read = VocData(str(root / "detection" / "bccd_voc"), input=InputSpec(size=(64, 64)))
-    splits: tuple[Split, ...] = ("train", "val", "test")
-    parts = {split: _crops(read.samples(split), len(read.classes), 200) for split in splits}
-    return _classification(parts, read.classes, 64, 3, 0.5)
-
-
-def _crops(samples: Sequence[Sample], classes: int, most: int) -> list[Sample]:
-    found: list[list[Sample]] = [[] for _ in range(classes)]
-    for sample in samples:
-        for box, label in zip(sample.target["boxes"], sample.target["labels"], strict=True):
-            x1, y1, x2, y2 = (float(value) for value in box)
-            margin = 0.1 * max(x2 - x1, y2 - y1)
-            if x2 - x1 > 4 and y2 - y1 > 4:
-                view = View((x1 - margin, y1 - margin, x2 + margin, y2 + margin))
-                made = Sample.of(sample.image, {"labels": np.int64(label)}, f"{sample.id} {len(found[label])}", view)
-                found[label].append(made)
-    return [each for one in found for each in some(one, most)]
-
-
-def bccd(root: Path) -> Prepared:
-    """Detection of blood cells, its own splits, 160x128 pixels."""
-    spec = InputSpec(size=(128, 160), resize_mode="letterbox")
-    read = VocData(str(root / "detection" / "bccd_voc"), input=spec)
-    splits: tuple[Split, ...] = ("train", "val", "test")
-
-    def build(backbone: str, **shared: Any) -> VisionTask:
-        arguments = {"strides": (4, 8, 16), "extra_levels": "none", "neck_channels": 48, "convs": 1}
-        return DetectionTask(backbone, classes=read.classes, input=spec, fcos=arguments, **shared)
-
-    data = {"batch_size": 8, "augment": ObjectAugment()}
-    return Prepared(build, {split: read.samples(split) for split in splits}, data, 6, "box_ap50")
-
-
-def camvid(root: Path) -> Prepared:
-    """Segmentation of street images, its own splits, 160x128 pixels."""
-    spec = InputSpec(size=(128, 160), resize_mode="letterbox")
-    folder = root / "semantic_segmentation" / "camvid_subset"
-    names = {"images": "{split}", "labels": "{split}annot"}
-    read = LabelMapData(str(folder), classes=CAMVID_CLASSES, ignore=[11], input=spec, **names)
-    splits: tuple[Split, ...] = ("train", "val", "test")
-
-    def build(backbone: str, **shared: Any) -> VisionTask:
-        unet = {"channels": (64, 48, 32, 24, 16)}
-        return SemanticSegmentationTask(backbone, classes=CAMVID_CLASSES, input=spec, unet=unet, **shared)
-
-    data = {"batch_size": 8, "augment": DenseAugment()}
-    return Prepared(build, {split: read.samples(split) for split in splits}, data, 16, "mean_iou")
-
-
-def coco_people(root: Path) -> Prepared:
-    """Keypoints of people, crops of 96x128: 1,500 of the training part; image ids that end in 0 choose, in 1 test."""
-    spec = InputSpec(size=(128, 96), resize_mode="stretch")
-    source = root / "pose" / "coco_val2017_person"
-    labels = json.loads((source / "person_keypoints.json").read_text(encoding="utf-8"))
-    folder = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)  # images are read when they are asked for
-    (folder / "images").symlink_to(source.resolve() / "images")
-    for split, digits in (("train", range(2, 10)), ("val", (0,)), ("test", (1,))):
-        part = dict(labels)
-        part["images"] = [each for each in labels["images"] if each["id"] % 10 in digits]
-        part["annotations"] = [each for each in labels["annotations"] if each["image_id"] % 10 in digits]
-        (folder / f"{split}.json").write_text(json.dumps(part), encoding="utf-8")
-    crop = PoseTask("test_resnet", input=spec).crop
-    read = CocoKeypointData(str(folder), labels="{split}.json", images="images", crop=crop, input=spec)
-    parts: dict[Split, Sequence[Sample]] = {
-        "train": some(read.samples("train"), 1500),
-        "val": read.samples("val"),
-        "test": read.samples("test"),
-    }
-
-    def build(backbone: str, **shared: Any) -> VisionTask:
-        return PoseTask(backbone, input=spec, simple_baseline={"width": 64}, **shared)
-
-    return Prepared(build, parts, {"batch_size": 32, "augment": composed(PoseAugment(), read.skeleton)}, 3, "pck")
-
-
-SETS: dict[str, Callable[[Path], Prepared]] = {
-    "blood_cells": blood_cells,
-    "camvid": camvid,
-    "flowers17": flowers17,
-    "bccd": bccd,
-    "cifar10": cifar10,
-    "coco_people": coco_people,
-}
-"""The sets by name, the quickest first."""
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self.count = trainer.global_step
 
 
 def measure(
-    prepared: Prepared, task: VisionTask, seed: int, *, split: Split = "test", **changes: Any
+    prepared: Prepared,
+    task: VisionTask,
+    seed: int,
+    *,
+    split: Split = "test",
+    max_time: str | None = None,
+    trainer: Mapping[str, Any] | None = None,
+    **changes: Any,
 ) -> dict[str, Any]:
     """Trains a task on a set and measures it once, with the weights of the last step.
 
@@ -233,29 +61,30 @@ def measure(
         task: The task, built after `seed_everything`.
         seed: Seed of the training.
         split: What is measured: `test` to quote, `val` to choose. Neither is trained on.
+        max_time: Train for that time in place of the epochs of the set, such as `10m`.
+        trainer: Further options of the trainer.
         **changes: Replace attributes of the set, such as `epochs`.
     """
-    from lightning import Trainer
-
     warnings.filterwarnings("ignore")
     prepared = replace(prepared, **changes)
     parts = dict(prepared.parts)
     parts["test"] = parts[split]
     data = Parts(parts, input=task.input, classes=task.classes or None, seed=seed, **prepared.data)
     began = time.process_time()
+    length: dict[str, Any] = {"max_epochs": prepared.epochs} if max_time is None else {"max_time": max_time}
+    options = {**QUIET, "limit_val_batches": 0, "callbacks": [steps := _Steps()], **(trainer or {})}
     with tempfile.TemporaryDirectory() as folder:
-        fit(task, data, run=folder, seed=seed, max_epochs=prepared.epochs, report=False, limit_val_batches=0, **QUIET)
+        fit(task, data, run=folder, seed=seed, report=False, **length, **options)
     seconds = time.process_time() - began
     options = {**QUIET, "enable_model_summary": False, "use_distributed_sampler": False}
     found = Trainer(**options).test(task, datamodule=data, verbose=False)[0]
     metrics = {key.removeprefix("test/"): value for key, value in found.items()}
     trained = sum(each.numel() for each in task.parameters() if each.requires_grad)
-    steps = prepared.epochs * (len(parts["train"]) // int(prepared.data["batch_size"]))
     return {
         "metric": prepared.metric,
         "value": metrics[prepared.metric],
         "seconds": round(seconds, 1),
-        "steps": steps,
+        "steps": steps.count,
         "trained_parameters": trained,
         "metrics": metrics,
     }
@@ -314,3 +143,70 @@ def table(cells: Sequence[Mapping[str, Any]], columns: Sequence[str], title: str
         seeds = str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
         lines.append(f"| {name} | {own[0]['metric']} | {seeds} | {' | '.join(shown)} |")
     return "\n".join(lines)
+
+
+Cell = Callable[[str, Any, str, int], Mapping[str, Any]]
+"""Name of the set, what was prepared of it, arm and seed to what was measured."""
+
+
+def options(
+    description: str | None, sets: Sequence[str], arms: Sequence[str], title: str = "arm"
+) -> argparse.ArgumentParser:
+    """The options that every matrix has.
+
+    Args:
+        description: What the experiment is.
+        sets: Names of the sets.
+        arms: Names of the arms.
+        title: What an arm is called.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the sets")
+    parser.add_argument("--out", type=Path, required=True, help="file of finished cells, a line of json for each")
+    parser.add_argument("--only", nargs="+", choices=list(sets), default=list(sets), help="only these sets")
+    parser.add_argument(
+        f"--{title}s", dest="arms", nargs="+", choices=list(arms), default=list(arms), help=f"only these {title}s"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
+    parser.add_argument("--epochs", type=int, help="in place of each set's own, to try the script")
+    return parser
+
+
+def run_matrix(
+    given: argparse.Namespace,
+    sets: Mapping[str, Callable[[Path], Any]],
+    cell: Cell,
+    title: str = "arm",
+    *,
+    arms_of: Callable[[str], Sequence[str]] | None = None,
+    columns: Sequence[str] | None = None,
+) -> None:
+    """Runs the cells that are missing and prints the table.
+
+    Args:
+        given: What `options` parsed.
+        sets: Prepares each set from the folder of the sets.
+        cell: Trains and measures one cell.
+        title: The key of a cell that names its arm.
+        arms_of: The arms that a set has; all by default.
+        columns: Columns of the table; the arms by default.
+    """
+    import torch
+
+    torch.set_num_threads(given.threads)
+    there = {(each["set"], each[title], each["seed"]) for each in finished(given.out)}
+    prepared: dict[str, Any] = {}
+    for seed in given.seeds:  # a whole table of one seed is of more use than a part of one of three
+        for name in given.only:
+            for arm in given.arms:
+                if (name, arm, seed) in there or (arms_of is not None and arm not in arms_of(name)):
+                    continue
+                if name not in prepared:
+                    prepared[name] = sets[name](given.data)
+                found = {"set": name, title: arm, "seed": seed, **cell(name, prepared[name], arm, seed)}
+                keep(given.out, found)
+                metric, value = found["metric"], found["value"]
+                print(f"{name}, {arm}, seed {seed}: {metric} {value:.4f} in {found['seconds']:.0f} s", flush=True)
+    shown = [each for each in finished(given.out) if each["set"] in given.only]
+    print("\n" + table(shown, columns or given.arms, title))

@@ -6,13 +6,12 @@ The backbone is `tf_efficientnet_lite0` with the ImageNet weights that an instal
 downloaded. All modes of a set take the same number of steps on the same images at the same size; they differ in the
 learning rates, which are the same for all sets and were chosen beforehand with `--choose`, on the parts of the sets
 that are neither trained on nor quoted. What is quoted is measured once, on the test part, with the weights of the last
-step. `FOLDER` holds the sets as `classification/flowers17` and so on, see `benchmarks.experiments`. Finished cells are
+step. `FOLDER` holds the sets as `classification/flowers17` and so on, see `benchmarks.sets`. Finished cells are
 kept; a rerun skips them.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,7 @@ def cell(prepared: Any, mode: str, seed: int, changed: Mapping[str, Any] | None 
     """One training and what was measured.
 
     Args:
-        prepared: The set, see `benchmarks.experiments.Prepared`.
+        prepared: The set, see `benchmarks.sets.Prepared`.
         mode: One of `MODES`.
         seed: Seed of weights, order and augmentation.
         changed: Settings in place of the mode's own.
@@ -87,43 +86,23 @@ def choose(root: Path, out: Path, sets: Sequence[str], modes: Sequence[str]) -> 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the cells that are missing and prints the table."""
-    from benchmarks.experiments import SETS, finished, keep, table
+    from benchmarks import experiments
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the sets")
-    parser.add_argument("--out", type=Path, required=True, help="file of finished cells, a line of json for each")
-    parser.add_argument("--only", nargs="+", choices=list(SETS), default=list(SETS), help="only these sets")
-    parser.add_argument("--modes", nargs="+", choices=list(MODES), default=list(MODES), help="only these modes")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
-    parser.add_argument("--epochs", type=int, help="in place of each set's own, to try the script")
-    parser.add_argument("--choose", action="store_true", help="only measure what each mode could be set to")
+    parser = experiments.options(__doc__, list(experiments.SETS), list(MODES), "mode")
+    parser.add_argument("--choose", action="store_true", help="only measure the learning rates of each mode")
     given = parser.parse_args(argv)
-
-    import torch
-
-    torch.set_num_threads(given.threads)
     if given.choose:
-        choose(given.data, given.out, given.only, given.modes)
+        import torch
+
+        torch.set_num_threads(given.threads)
+        choose(given.data, given.out)
         return 0
-    there = {(each["set"], each["mode"], each["seed"]) for each in finished(given.out)}
     changes = {} if given.epochs is None else {"epochs": given.epochs}
-    prepared: dict[str, Any] = {}
-    for seed in given.seeds:  # a whole table of one seed is of more use than a part of one of three
-        for name in given.only:
-            for mode in given.modes:
-                if (name, mode, seed) in there:
-                    continue
-                if name not in prepared:
-                    prepared[name] = SETS[name](given.data)
-                found = {"set": name, **cell(prepared[name], mode, seed, **changes)}
-                keep(given.out, found)
-                print(
-                    f"{name}, {mode}, seed {seed}: {found['metric']} {found['value']:.4f} in {found['seconds']:.0f} s",
-                    flush=True,
-                )
-    shown = [each for each in finished(given.out) if each["set"] in given.only]
-    print("\n" + table(shown, given.modes))
+
+    def one(name: str, prepared: Any, mode: str, seed: int) -> dict[str, Any]:
+        return cell(prepared, mode, seed, **changes)
+
+    experiments.run_matrix(given, experiments.SETS, one, "mode")
     return 0
 
 

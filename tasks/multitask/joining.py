@@ -138,9 +138,11 @@ def _common(states: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _own_arguments(task: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a head is configured by; what belongs to all of them is left out."""
+    """What a head is configured by; what belongs to all of them is left out, and tiles, which a joint model has not."""
     known = inspect.signature(task_class(task).__init__).parameters
-    return {key: value for key, value in config.items() if key in known and key not in (*SHARED, "backbone_norm")}
+    return {
+        key: value for key, value in config.items() if key in known and key not in (*SHARED, "backbone_norm", "tile")
+    }
 
 
 def _norm(singles: Mapping[str, _Single]) -> str:

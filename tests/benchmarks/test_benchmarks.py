@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as every_row
-from benchmarks import experiments, row02_train_transform, row15_gpu_training, timing, transfer_learning
+from benchmarks import (
+    augmentation_ablation,
+    detectors_compared,
+    experiments,
+    row02_train_transform,
+    row15_gpu_training,
+    sets,
+    timing,
+    transfer_learning,
+)
 from benchmarks.experiments import finished, interval, keep, table
 from benchmarks.sample_images import jpegs
 from benchmarks.timing import Goal, Options, Quartiles, Report, Stopwatch
@@ -146,3 +155,34 @@ def test_a_matrix_skips_what_is_finished(
     assert transfer_learning.main([*given, "--modes", "frozen", "adapters"]) == 0
     assert made == [("frozen", 0), ("adapters", 0)]
     assert "| flowers17 | top1 | 1 | 50.0 | 50.0 |" in capsys.readouterr().out
+
+
+def test_a_set_has_the_arms_that_suit_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[tuple[object, ...]] = []
+
+    def cell(*given: object, **how: object) -> dict[str, object]:
+        made.append(given)
+        return {"metric": "ap50", "value": 0.5, "seconds": 1.0}
+
+    for name in ("bccd", "nuclei", "scenes", "penn_fudan"):
+        monkeypatch.setattr(sets, name, lambda root: None)
+    for module in (augmentation_ablation, detectors_compared):
+        monkeypatch.setattr(module, "cell", cell)
+    given = ["--data", str(tmp_path), "--seeds", "0"]
+    assert augmentation_ablation.main([*given, "--out", str(tmp_path / "a.jsonl"), "--epochs", "1"]) == 0
+    assert [(each[0], each[2]) for each in made] == [
+        (name, arm) for name, arms in augmentation_ablation.ARMS.items() for arm in arms
+    ]
+    assert "| nuclei | ap50 | 0 to 1 | 50.0 |  |  |  | 50.0 |" in capsys.readouterr().out
+    made.clear()
+    arguments = [*given, "--out", str(tmp_path / "d.jsonl"), "--minutes", "1.5", "--only", "bccd"]
+    assert detectors_compared.main(arguments) == 0
+    assert made == [(None, arm, 0, "90s", None) for arm in ("fcos", "faster_rcnn", "dfine")]
+
+
+def test_arms_of_the_ablation_are_augmentations() -> None:
+    for name, arms in augmentation_ablation.ARMS.items():
+        assert tuple(augmentation_ablation.AUGMENT[name]()) == arms
+    assert set(detectors_compared.ARMS) == set(sets.DETECTORS)

@@ -16,6 +16,7 @@ from datamodules.scene_data import SceneData
 from tasks.classification.task import ClassificationTask
 from tasks.detection.task import DetectionTask
 from tests.tiny_training import Killed, fingerprint
+from visionkit.callbacks import batch_size
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
 from visionkit.resume import epochs_of
@@ -83,6 +84,16 @@ def test_every_detector_trains_at_other_sizes(architecture: str) -> None:
     for size in ((96, 96), (160, 192)):
         batch: Any = {"inputs": {"image": torch.zeros(1, 3, *size, dtype=torch.uint8)}, "target": target, "id": ["a"]}
         sum(task.losses(task.run(batch), target).values()).backward()  # type: ignore[union-attr]
+
+
+def test_a_search_for_the_batch_size_tries_the_largest_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory: Any = object.__new__(batch_size._Memory)
+    memory.trainer, memory.device, memory.needed, memory._before = None, torch.device("cpu"), 0, 0
+    seen: list[Any] = []
+    monkeypatch.setattr(batch_size._Memory, "_step", lambda self, batch: seen.append(batch["inputs"]["image"].shape))
+    monkeypatch.setattr(batch_size, "to_device", lambda trainer, batch: batch)
+    assert memory.fits(scenes(multi_scale=[0.5, 2.0]), 2)
+    assert seen == [(2, 3, 128, 192)] * 2
 
 
 # ---------------------------------------------------------------------- repeated images

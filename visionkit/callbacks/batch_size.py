@@ -136,6 +136,8 @@ class _Memory:
     def fits(self, data: Any, size: int) -> bool:
         """Whether two steps on one batch of that size can be taken."""
         loader = data.train_dataloader()
+        if loader.sampler.scales is not None:  # the largest of the sizes has to fit
+            loader.sampler.scales = (loader.sampler.scales[1],) * 2
         dataset, order = loader.dataset, itertools.islice(iter(loader.sampler), size)
         if self.device.type == "cuda":
             gc.collect()
