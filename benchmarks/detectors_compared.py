@@ -2,11 +2,11 @@
 
 `python -m benchmarks.detectors_compared --data FOLDER --out detectors.jsonl [--minutes 10] [--seeds 0 1 2]`
 
-The backbone is `tf_efficientnet_lite0` with the ImageNet weights that an installed package brings. All networks have the
-same input size, augmentation and batches; those with anchors or points read maps of strides 4, 8 and 16, D-FINE of 8, 16
-and 32. Each trains for the same time by the clock (`max_time`, so the schedule ends with it; run it on a machine that
-does nothing else) at a rate that was set beforehand by common practice. What is quoted is AP50, measured once, on the
-test part, with the weights of the last step. Finished cells are kept; a rerun skips them.
+The backbone is `tf_efficientnet_lite0` with the ImageNet weights that an installed package brings. All networks have
+the same input size, augmentation and batches; those with anchors or points read maps of strides 4, 8 and 16, D-FINE
+of 8, 16 and 32. Each trains for the same time by the clock (`max_time`, so the schedule ends with it; run it on a
+machine that does nothing else) at a rate that was set beforehand by common practice. What is quoted is AP50, measured
+once, on the test part, with the weights of the last step. Finished cells are kept; a rerun skips them.
 """
 
 from __future__ import annotations
