@@ -167,6 +167,18 @@ def test_fused_boxes_by_hand() -> None:
     assert [len(part) for part in empty] == [0, 0, 0, 0]
 
 
+def test_fused_boxes_are_those_of_the_authors_implementation() -> None:
+    # The example of their documentation, with equal weights and the published overlap, as their version 1.0.9 fuses it.
+    first = [[0, 51, 81, 91], [10, 31, 71, 61], [1, 32, 83, 93], [2, 53, 11, 94], [3, 24, 12, 35]]
+    second = [[4, 56, 84, 92], [12, 33, 72, 64], [38, 66, 79, 95], [8, 49, 21, 89]]
+    scores = np.array([0.9, 0.8, 0.2, 0.4, 0.7, 0.5, 0.8, 0.7, 0.3])
+    fused = fuse_boxes(np.array(first + second) / 100, scores, np.array([0, 1, 0, 1, 1, 1, 1, 1, 0]), passes=2)
+    assert np.allclose(fused.boxes[0], [0.11, 0.32, 0.715, 0.625])
+    assert np.allclose(fused.boxes[1], [0.001818, 0.475455, 0.813636, 0.913636], atol=1e-6)
+    assert np.allclose(fused.scores, [0.8, 0.55, 0.35, 0.35, 0.25, 0.2, 0.15])
+    assert fused.labels.tolist() == [1, 0, 1, 1, 1, 1, 0]
+
+
 def test_a_fused_object_has_the_mask_of_its_highest_scoring_member() -> None:
     small, large = np.zeros((2, 1, 20, 20), bool)
     small[0, :10, :10], large[0, :12, :10] = True, True
