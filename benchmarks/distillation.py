@@ -29,18 +29,13 @@ RATE, TEMPERATURE = 3e-3, 4.0
 
 def teacher(prepared: Any, name: str, folder: Path, out: Path) -> Path:
     """The teacher of a set, trained where it is not there yet."""
-    from lightning import seed_everything
-
     from benchmarks.experiments import keep, measure
-    from benchmarks.transfer_learning import BACKBONE, MODES
+    from benchmarks.transfer_learning import begun
     from visionkit.checkpoint import save_checkpoint
-    from visionkit.optim import OptimConfig
 
     path = folder / f"{name}.ckpt"
     if not path.exists():
-        seed_everything(1000, verbose=False)
-        optim = OptimConfig(lr=MODES["fine-tuned"]["lr"], weight_decay=0.05, warmup=0.1)
-        task = prepared.build(BACKBONE, optim=optim, pretrained=True)
+        task = begun(prepared, "fine-tuned", 1000)
         found = measure(prepared, task, 1000)
         save_checkpoint(task, path)
         keep(out, {"set": name, "arm": "teacher", "seed": 1000, **found})

@@ -73,6 +73,7 @@ class Prepared:
         data: Arguments of the data module.
         epochs: Length of a training.
         metric: What is quoted, without its split.
+        lr: Learning rate of the head, by AdamW.
     """
 
     build: Callable[..., VisionTask]
@@ -80,6 +81,7 @@ class Prepared:
     data: Mapping[str, Any]
     epochs: int
     metric: str
+    lr: float = 3e-3
 
 
 def some(samples: Sequence[Sample], count: int) -> Chosen:
@@ -103,7 +105,7 @@ def _classification(
         return ClassificationTask(backbone, classes=classes, input=spec, label_smoothing=0.1, **shared)
 
     augment = ClassificationAugment(crop="resized", area=(area, 1.0))
-    return Prepared(build, parts, {"batch_size": 32, "augment": augment}, epochs, "top1")
+    return Prepared(build, parts, {"batch_size": 32, "augment": augment}, epochs, "top1", 1e-2)
 
 
 def flowers17(root: Path) -> Prepared:
