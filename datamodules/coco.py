@@ -13,7 +13,7 @@ import numpy as np
 
 from datamodules.class_names import index_classes, shorten
 from datamodules.coco_places import any_label_file, find_image_folder, image_file, label_file
-from datamodules.object_entries import AnnotatedImage, Segment
+from datamodules.object_entries import AnnotatedImage, Segment, known_scores
 from datamodules.objects import ObjectData
 from datamodules.splits import split_in
 from visionkit.data import Split
@@ -198,6 +198,7 @@ def coco_entry(coco: CocoFile, image: dict[str, Any], file: str, labels: Mapping
         area=np.array(areas, dtype=np.float64),
         crowd=np.array(crowd, dtype=bool),
         segments=segments,
+        scores=known_scores([each.get("score") for each in objects]),
         more={"file_xywh": sides},
     )
 

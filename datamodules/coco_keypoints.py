@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,7 +28,7 @@ from visionkit.families.keypoints.skeleton_names import (
     plain_name,
 )
 from visionkit.plain_values import plain
-from visionkit.skeleton import shipped, subject_areas
+from visionkit.skeleton import Skeleton, shipped, subject_areas
 from visionkit.text_files import read_json, shown
 
 log = logging.getLogger(__name__)
@@ -121,12 +122,7 @@ class CocoKeypointData(PoseData):
         self, coco: CocoFile, image: dict[str, Any], folder: Path, orders: dict[Any, list[int]]
     ) -> AnnotatedImage:
         entry = coco_entry(coco, image, image_file(folder, image), dict.fromkeys(orders, 0))
-        rows = [
-            _keypoints(each, len(self.skeleton), self.skeleton.name, coco.path)[orders[each["category_id"]]]
-            for each in coco.annotations.get(image["id"], [])
-            if each["category_id"] in orders
-        ]
-        keypoints = np.array(rows, dtype=np.float32).reshape(-1, len(self.skeleton), 3)
+        keypoints = annotated_keypoints(coco, image, orders, self.skeleton)
         area = subject_areas(entry.area, entry.boxes)  # of the box as it is written, before it is clipped
         return replace(entry, segments=None, area=area, more={**entry.more, "keypoints": keypoints})
 
@@ -213,6 +209,25 @@ class CocoKeypointData(PoseData):
             if each["score"] >= self.box_score and min(width, height) > 0:
                 out.setdefault(files[image], []).append([x, y, x + width, y + height, each["score"]])
         return {file: np.array(rows, dtype=np.float64) for file, rows in out.items()}
+
+
+def annotated_keypoints(
+    coco: CocoFile, image: dict[str, Any], orders: Mapping[Any, list[int]], skeleton: Skeleton
+) -> np.ndarray:
+    """(N, K, 3) keypoints of the objects of an image.
+
+    Args:
+        coco: The file.
+        image: One of its images.
+        orders: The skeleton's keypoints in the file, by category id; objects of other categories are left out.
+        skeleton: Skeleton of the keypoints.
+    """
+    rows = [
+        _keypoints(each, len(skeleton), skeleton.name, coco.path)[orders[each["category_id"]]]
+        for each in coco.annotations.get(image["id"], [])
+        if each["category_id"] in orders
+    ]
+    return np.array(rows, dtype=np.float32).reshape(-1, len(skeleton), 3)
 
 
 def _lacks_box(annotation: dict[str, Any]) -> bool:

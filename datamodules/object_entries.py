@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +36,8 @@ class AnnotatedImage:
             that of the outline or the box.
         crowd: (N,) bool: COCO's crowd regions, VOC's difficult objects, which are not counted.
         segments: N outlines, or None where the format has none.
+        scores: (N,) float64 of predictions that were written as labels, NaN for other objects; None where none has one.
+            Training and metrics do without them.
         more: Further rows of objects by key of `visionkit.types.Target`, such as keypoints. Keys that begin with
             `file_` are for the metric, and training does without them.
     """
@@ -46,6 +50,7 @@ class AnnotatedImage:
     area: np.ndarray | None = None
     crowd: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
     segments: list[Segment] | None = None
+    scores: np.ndarray | None = None
     more: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -73,6 +78,7 @@ class AnnotatedImage:
             segments=None
             if self.segments is None
             else [s for s, kept in zip(self.segments, rows, strict=True) if kept],
+            scores=None if self.scores is None else self.scores[rows],
             more={key: values[rows] for key, values in self.more.items()},
         )
 
@@ -167,6 +173,21 @@ def check_files(entries: Sequence[AnnotatedImage], source: str) -> None:
             raise DataError(
                 f"{source}: {len(listed)} of {counted(len(entries), 'image')} are {what}: {shorten(listed, 2)}"
             )
+
+
+def known_scores(values: Sequence[Any]) -> np.ndarray | None:
+    """(N,) float64 scores of objects as a file has them, NaN where there is no number; None where there is none."""
+    scores = np.array([_score(value) for value in values], dtype=np.float64)
+    return None if np.isnan(scores).all() else scores
+
+
+def _score(value: Any) -> float:
+    """Some tools use the word for something else, so whatever is no finite number is passed over."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 def _few(places: Sequence[str]) -> str:

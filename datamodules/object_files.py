@@ -85,13 +85,13 @@ def _write(
     for split, entries in parts.items():
         taken = taken if one_folder else set()
         for entry in entries:
-            add(split, _free_name(Path(entry.file), taken), entry, ImageSource(entry.file).size)
+            add(split, free_name(Path(entry.file), taken), entry, ImageSource(entry.file).size)
             done += 1
             if progress is not None:
                 progress(done)
 
 
-def _free_name(image: Path, taken: set[str]) -> str:
+def free_name(image: Path, taken: set[str]) -> str:
     """The image's own name; folders that are left behind can make two of them equal."""
     name, number = image.name, 1
     while Path(name).stem.lower() in taken:

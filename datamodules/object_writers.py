@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,12 +60,16 @@ class Writer:
     def close(self, parts: Mapping[Split, Sequence[AnnotatedImage]]) -> None:
         """Writes what is written once."""
 
-    def lose(self, entry: AnnotatedImage, what: str, outlines: bool = True, keypoints: bool = True) -> None:
-        """Counts the outlines and keypoints of an entry that a format has no place for."""
+    def lose(
+        self, entry: AnnotatedImage, what: str, outlines: bool = True, keypoints: bool = True, scores: bool = True
+    ) -> None:
+        """Counts the outlines, keypoints and scores of an entry that a format has no place for."""
         if outlines and entry.segments is not None:
             self.losses.add(f"{what} no outlines", sum(each is not None for each in entry.segments))
         if keypoints and "keypoints" in entry.more:
             self.losses.add(f"{what} no keypoints", len(entry))
+        if scores and entry.scores is not None:
+            self.losses.add(f"{what} no scores", int(np.isfinite(entry.scores).sum()))
 
     @staticmethod
     def copy(entry: AnnotatedImage, to: Path) -> None:
@@ -86,36 +91,50 @@ class CocoWriter(Writer):
         images, annotations = self.images.setdefault(split, []), self.annotations.setdefault(split, [])
         number = len(images) + 1
         images.append({"id": number, "file_name": name, "height": size[0], "width": size[1]})
-        for k, box in enumerate(entry.boxes.tolist()):
-            segment = entry.segments[k] if entry.segments is not None else None
-            each: dict[str, Any] = {
-                "id": len(annotations) + 1,
-                "image_id": number,
-                "category_id": int(entry.labels[k]) + 1,
-            }
-            each |= {"bbox": _xywh(entry, k, box), "area": _area_of(entry, k, segment, size)}
-            each |= {"iscrowd": int(entry.crowded[k])}
-            if segment is not None:
-                each["segmentation"] = segment
-            if "keypoints" in entry.more:
-                rows = entry.more["keypoints"][k].astype(float)
-                each |= {"keypoints": _plain(rows.ravel()), "num_keypoints": int((rows[:, 2] > 0).sum())}
-            annotations.append(each)
+        for row in coco_rows(entry, size):
+            annotations.append({"id": len(annotations) + 1, "image_id": number, **row})
 
     def close(self, parts: Mapping[Split, Sequence[AnnotatedImage]]) -> None:
         folder = self.out / "annotations"
         folder.mkdir(exist_ok=True)
-        categories: list[dict[str, Any]] = [{"id": k + 1, "name": name} for k, name in enumerate(self.classes)]
-        if self.skeleton is not None:
-            limbs = [[a + 1, b + 1] for a, b in self.skeleton.limbs]
-            categories = [
-                {**each, "keypoints": list(self.skeleton.keypoints), "skeleton": limbs} for each in categories
-            ]
-        stem = "instances" if self.skeleton is None else "person_keypoints"
+        categories = coco_categories(self.classes, self.skeleton)
         for split in parts:
             images, annotations = self.images.get(split, []), self.annotations.get(split, [])
             whole = {"images": images, "annotations": annotations, "categories": categories}
-            (folder / f"{stem}_{split}.json").write_text(json.dumps(whole, ensure_ascii=False), encoding="utf-8")
+            path = folder / coco_name(split, self.skeleton)
+            path.write_text(json.dumps(whole, ensure_ascii=False), encoding="utf-8")
+
+
+def coco_name(split: Split, skeleton: Skeleton | None) -> str:
+    """Name of the label file of a split."""
+    return f"{'instances' if skeleton is None else 'person_keypoints'}_{split}.json"
+
+
+def coco_categories(classes: Sequence[str], skeleton: Skeleton | None) -> list[dict[str, Any]]:
+    """Categories of a COCO file, numbered from 1 in label order."""
+    categories: list[dict[str, Any]] = [{"id": k + 1, "name": name} for k, name in enumerate(classes)]
+    if skeleton is None:
+        return categories
+    limbs = [[a + 1, b + 1] for a, b in skeleton.limbs]
+    return [{**each, "keypoints": list(skeleton.keypoints), "skeleton": limbs} for each in categories]
+
+
+def coco_rows(entry: AnnotatedImage, size: tuple[int, int]) -> list[dict[str, Any]]:
+    """The objects of an image of that height and width as annotations of a COCO file, without their ids."""
+    rows = []
+    for k, box in enumerate(entry.boxes.tolist()):
+        segment = entry.segments[k] if entry.segments is not None else None
+        each: dict[str, Any] = {"category_id": int(entry.labels[k]) + 1, "bbox": _xywh(entry, k, box)}
+        each |= {"area": _area_of(entry, k, segment, size), "iscrowd": int(entry.crowded[k])}
+        if segment is not None:
+            each["segmentation"] = segment
+        if "keypoints" in entry.more:
+            points = entry.more["keypoints"][k].astype(float)
+            each |= {"keypoints": _plain(points.ravel()), "num_keypoints": int((points[:, 2] > 0).sum())}
+        if (score := _score(entry, k)) is not None:
+            each["score"] = score
+        rows.append(each)
+    return rows
 
 
 class VocWriter(Writer):
@@ -123,34 +142,41 @@ class VocWriter(Writer):
 
     def add(self, split: Split, name: str, entry: AnnotatedImage, size: tuple[int, int]) -> None:
         self.copy(entry, self.out / "JPEGImages" / name)
-        self.lose(entry, "VOC's xml holds")
-        objects = "".join(
-            _VOC_OBJECT.format(
-                escape(self.classes[label]), int(crowd), *map(_number, (box[0] + 1, box[1] + 1, box[2], box[3]))
-            )
-            for label, crowd, box in zip(entry.labels, entry.crowded, entry.boxes.tolist(), strict=True)
-        )
+        self.lose(entry, "VOC's xml holds", scores=False)
         folder = self.out / "Annotations"
         folder.mkdir(exist_ok=True)
-        text = _VOC_FILE.format(escape(name), size[1], size[0], objects)
-        (folder / f"{_stem(name)}.xml").write_text(text, encoding="utf-8")
+        text = voc_text(name, entry, size, self.classes)
+        (folder / f"{stem_of(name)}.xml").write_text(text, encoding="utf-8")
         lists = self.out / "ImageSets" / "Main"
         lists.mkdir(parents=True, exist_ok=True)
         with (lists / f"{split}.txt").open("a", encoding="utf-8") as file:
-            file.write(f"{_stem(name)}\n")
+            file.write(f"{stem_of(name)}\n")
 
 
 _VOC_FILE = """<annotation>
   <filename>{}</filename>
   <size><width>{}</width><height>{}</height><depth>3</depth></size>
-{}</annotation>
+{}{}</annotation>
 """
 _VOC_OBJECT = """  <object>
     <name>{}</name>
     <difficult>{}</difficult>
-    <bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>
+    <bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>{}
   </object>
 """
+
+
+def voc_text(
+    name: str, entry: AnnotatedImage, size: tuple[int, int], classes: Sequence[str], reviewed: bool = False
+) -> str:
+    """The xml file of an image of that name, height and width; marked where a person has reviewed it."""
+    objects = ""
+    for k, (x1, y1, x2, y2) in enumerate(entry.boxes.tolist()):
+        score = _score(entry, k)
+        corners = map(_number, (x1 + 1, y1 + 1, x2, y2))
+        scored = "" if score is None else f"\n    <score>{_number(score)}</score>"
+        objects += _VOC_OBJECT.format(escape(classes[entry.labels[k]]), int(entry.crowded[k]), *corners, scored)
+    return _VOC_FILE.format(escape(name), size[1], size[0], "  <reviewed>1</reviewed>\n" * reviewed, objects)
 
 
 class YoloWriter(Writer):
@@ -158,51 +184,58 @@ class YoloWriter(Writer):
 
     def add(self, split: Split, name: str, entry: AnnotatedImage, size: tuple[int, int]) -> None:
         self.copy(entry, self.out / "images" / split / name)
-        crowded = entry.crowded
-        self.losses.add("YOLO holds no crowds, so they are left out", int(crowded.sum()))
-        height, width = size
-        lines = []
-        for k in np.flatnonzero(~crowded):
-            segment = entry.segments[k] if entry.segments is not None else None
-            outline = self._outline(segment)
-            if outline is None:
-                values = self._box(entry, int(k), size)
-            else:
-                values = (np.array(outline).reshape(-1, 2) / (width, height)).ravel().tolist()
-            if "keypoints" in entry.more:
-                values = [
-                    *self._box(entry, int(k), size),
-                    *(entry.more["keypoints"][k] / (width, height, 1)).ravel().tolist(),
-                ]
-            lines.append(f"{int(entry.labels[k])} {' '.join(map(_number, values))}\n")
         folder = self.out / "labels" / split
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{_stem(name)}.txt").write_text("".join(lines))
-
-    @staticmethod
-    def _box(entry: AnnotatedImage, k: int, size: tuple[int, int]) -> list[float]:
-        x1, y1, x2, y2 = (entry.boxes[k] / (size[1], size[0], size[1], size[0])).tolist()
-        return [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
-
-    def _outline(self, segment: Segment) -> list[float] | None:
-        if segment is None:
-            return None
-        polygons = segment if isinstance(segment, list) else mask_polygons(segment)
-        if not isinstance(segment, list) and polygons:
-            again = encode_polygons(polygons, (segment["size"][0], segment["size"][1]))
-            self.losses.add("YOLO holds outlines without holes, so they are filled", int(again != segment))
-        if len(polygons) > 1:
-            self.losses.add("YOLO holds one outline per object, so its parts are joined by lines")
-        return join_polygons(polygons) if polygons else None
+        (folder / f"{stem_of(name)}.txt").write_text(yolo_text(entry, size, self.losses))
 
     def close(self, parts: Mapping[Split, Sequence[AnnotatedImage]]) -> None:
-        lines = ["path: .", *(f"{split}: images/{split}" for split in parts)]
-        if self.skeleton is not None:
-            lines += [f"kpt_shape: [{len(self.skeleton)}, 3]", f"flip_idx: {list(self.skeleton.flip_indices)}"]
-            lines += [f"kpt_names: {{0: {json.dumps(list(self.skeleton.keypoints), ensure_ascii=False)}}}"]
-        # In quotes: no, 1e3 and 12:30 are no text for every reader of yaml.
-        names = (f"  {k}: {json.dumps(name, ensure_ascii=False)}" for k, name in enumerate(self.classes))
-        (self.out / "data.yaml").write_text("\n".join([*lines, "names:", *names, ""]), encoding="utf-8")
+        scored = any(entry.scores is not None for entries in parts.values() for entry in entries)
+        text = yolo_description(list(parts), self.classes, self.skeleton, scored)
+        (self.out / "data.yaml").write_text(text, encoding="utf-8")
+
+
+def yolo_text(entry: AnnotatedImage, size: tuple[int, int], losses: Losses) -> str:
+    """The label file of an image of that height and width; counts what it cannot hold."""
+    crowded = entry.crowded
+    losses.add("YOLO holds no crowds, so they are left out", int(crowded.sum()))
+    height, width = size
+    lines = []
+    for k in map(int, np.flatnonzero(~crowded)):
+        outline = _outline(entry.segments[k] if entry.segments is not None else None, losses)
+        x1, y1, x2, y2 = (entry.boxes[k] / (width, height, width, height)).tolist()
+        values = [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
+        if "keypoints" in entry.more:
+            values += (entry.more["keypoints"][k] / (width, height, 1)).ravel().tolist()
+        elif outline is not None:
+            values = (np.array(outline).reshape(-1, 2) / (width, height)).ravel().tolist()
+        if (score := _score(entry, k)) is not None:
+            values.append(score)
+        lines.append(f"{int(entry.labels[k])} {' '.join(map(_number, values))}\n")
+    return "".join(lines)
+
+
+def yolo_description(splits: Sequence[Split], classes: Sequence[str], skeleton: Skeleton | None, scored: bool) -> str:
+    """The yaml file of a set, whose label files may hold scores."""
+    lines = ["path: .", *(f"{split}: images/{split}" for split in splits)]
+    lines += ["scores: true  # a last column of label files: those of predictions"] * scored
+    if skeleton is not None:
+        lines += [f"kpt_shape: [{len(skeleton)}, 3]", f"flip_idx: {list(skeleton.flip_indices)}"]
+        lines += [f"kpt_names: {{0: {json.dumps(list(skeleton.keypoints), ensure_ascii=False)}}}"]
+    # In quotes: no, 1e3 and 12:30 are no text for every reader of yaml.
+    names = (f"  {k}: {json.dumps(name, ensure_ascii=False)}" for k, name in enumerate(classes))
+    return "\n".join([*lines, "names:", *names, ""])
+
+
+def _outline(segment: Segment, losses: Losses) -> list[float] | None:
+    if segment is None:
+        return None
+    polygons = segment if isinstance(segment, list) else mask_polygons(segment)
+    if not isinstance(segment, list) and polygons:
+        again = encode_polygons(polygons, (segment["size"][0], segment["size"][1]))
+        losses.add("YOLO holds outlines without holes, so they are filled", int(again != segment))
+    if len(polygons) > 1:
+        losses.add("YOLO holds one outline per object, so its parts are joined by lines")
+    return join_polygons(polygons) if polygons else None
 
 
 class CsvWriter(Writer):
@@ -256,7 +289,7 @@ class MapWriter(Writer):
         )
         folder = self.out / split / "labels"
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(values).save(folder / f"{_stem(name)}.png")
+        Image.fromarray(values).save(folder / f"{stem_of(name)}.png")
 
 
 WRITERS: dict[str, type[Writer]] = {
@@ -301,7 +334,7 @@ def _plain(values: np.ndarray) -> list[float]:
     return [int(value) if value == int(value) else round(float(value), 4) for value in values]
 
 
-def _stem(name: str) -> str:
+def stem_of(name: str) -> str:
     """Of an image's name; one without a known ending keeps all of it."""
     return Path(name).stem if is_image_name(name) else name
 
@@ -314,6 +347,12 @@ def _area_of(entry: AnnotatedImage, k: int, segment: Segment, size: tuple[int, i
         return float(mask_areas([rle])[0])
     x1, y1, x2, y2 = entry.boxes[k].tolist()
     return float((x2 - x1) * (y2 - y1))
+
+
+def _score(entry: AnnotatedImage, k: int) -> float | None:
+    """The score of an object that has one."""
+    score = math.nan if entry.scores is None else float(entry.scores[k])
+    return None if math.isnan(score) else score
 
 
 def _number(value: float) -> str:

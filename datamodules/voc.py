@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datamodules.class_names import index_classes
-from datamodules.object_entries import AnnotatedImage
+from datamodules.object_entries import AnnotatedImage, known_scores
 from datamodules.objects import ObjectData
 from datamodules.splits import SPLITS
 from datamodules.voc_places import Annotated, VocPlaces
@@ -97,6 +97,7 @@ class VocData(ObjectData):
             labels=np.array([numbers[label] for label in parsed.names], dtype=np.int64),
             size=parsed.size,
             crowd=parsed.difficult,
+            scores=parsed.scores,
         )
 
 
@@ -110,6 +111,7 @@ class VocImage(NamedTuple):
         names: N class names.
         boxes: (N, 4) float64 x1, y1, x2, y2 in file pixels, x2 and y2 exclusive.
         difficult: (N,) bool.
+        scores: (N,) float64 of predictions, see `datamodules.object_entries.AnnotatedImage`.
     """
 
     path: Path
@@ -118,6 +120,7 @@ class VocImage(NamedTuple):
     names: list[str]
     boxes: np.ndarray
     difficult: np.ndarray
+    scores: np.ndarray | None = None
 
 
 def parse_xml(path: Path, limit: int = 1 << 26) -> Any:
@@ -169,7 +172,8 @@ def parse_voc(path: Path) -> VocImage:
     stated = (int(sides[0]), int(sides[1])) if len(sides) == 2 and min(sides) >= 1 else None
     filename = (top.findtext("filename") or "").strip()
     corner_rows = np.array(boxes, dtype=np.float64).reshape(-1, 4)
-    return VocImage(path, filename, stated, names, corner_rows, np.array(difficult, dtype=bool))
+    scores = known_scores([each.findtext("score") for each in top.findall("object")])
+    return VocImage(path, filename, stated, names, corner_rows, np.array(difficult, dtype=bool), scores)
 
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datamodules.class_names import shorten
-from datamodules.object_entries import AnnotatedImage, Segment
+from datamodules.object_entries import AnnotatedImage, Segment, known_scores
 from datamodules.objects import ObjectData
 from datamodules.yolo_description import Described, describe, find_listed
 from visionkit.data import Split
 from visionkit.errors import DataError, suggest
 from visionkit.images import ImageSource
 from visionkit.listing import is_image_name, list_files, list_images, resolve_listed
-from visionkit.text_files import read_lines
+from visionkit.text_files import read_lines, real_number
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,8 @@ class YoloData(ObjectData):
 
     The yaml holds `path`, `train`, `val`, `test` (folders of images, or txt files that list them) and `names`. The
     labels of `images/a.jpg` are in `labels/a.txt` or beside it; an image without such a file has no objects. Where the
-    yaml has `kpt_shape`, the boxes of its keypoint labels are read; `YoloPoseData` reads the keypoints too.
+    yaml has `kpt_shape`, the boxes of its keypoint labels are read; `YoloPoseData` reads the keypoints too. With
+    `scores: true` in it, lines may end in one more column, the score of a prediction.
 
     Args:
         yaml: The file; relative paths in it are below its `path`, which is below its own folder.
@@ -132,6 +133,8 @@ class Row(NamedTuple):
         box: x1, y1, x2, y2.
         polygon: x1, y1, x2, y2, ..., or None where the line has a box alone.
         keypoints: x, y or x, y, visibility of each, or None where the set has none.
+        sides: Width and height as the file has them, or None.
+        score: Score of a prediction, or None.
     """
 
     label: int
@@ -139,6 +142,7 @@ class Row(NamedTuple):
     polygon: list[float] | None
     keypoints: list[float] | None = None
     sides: tuple[float, float] | None = None
+    score: float | None = None
 
     @property
     def extent(self) -> tuple[float, float, float, float]:
@@ -153,7 +157,7 @@ def yolo_entry(image: Path, path: Path, described: Described) -> AnnotatedImage:
     Raises:
         DataError: A line with a wrong number of columns, no numbers, or a class that is not there; names file and line.
     """
-    rows = list(yolo_rows(path, len(described.names), described.columns))
+    rows = list(yolo_rows(path, len(described.names), described.columns, described.scores))
     size = ImageSource(image).size if rows else None
     height, width = size or (1, 1)
     scale = np.array([width, height, width, height], dtype=np.float64)
@@ -175,23 +179,32 @@ def yolo_entry(image: Path, path: Path, described: Described) -> AnnotatedImage:
         labels=np.array([row.label for row in rows], dtype=np.int64),
         size=size,
         segments=segments,
+        scores=known_scores([row.score for row in rows]),
         more=more,
     )
 
 
-def yolo_rows(path: Path, classes: int, keypoint_columns: int = 0) -> Iterator[Row]:
+def yolo_rows(path: Path, classes: int, keypoint_columns: int = 0, scored: bool = False) -> Iterator[Row]:
     """The lines of a label file; none where there is no file.
 
     Args:
         path: The txt file.
         classes: Number of classes.
         keypoint_columns: How many of its columns are keypoints.
+        scored: A line may end in one more column, its score.
     """
     if not path.exists():
         return
     for number, line in read_lines(path, "label file"):
         cells = line.split()
         place = f"{path} line {number}"
+        score = None
+        if scored and (
+            len(cells) == 6 + keypoint_columns if keypoint_columns else len(cells) >= 6 and not len(cells) % 2
+        ):
+            score = real_number(cells.pop(), place, "score")
+            if not 0 <= score <= 1:
+                raise DataError(f"{place}: the score {score:g} in its last column is not from 0 to 1")
         if keypoint_columns and len(cells) != 5 + keypoint_columns:
             raise DataError(
                 f"{place}: {len(cells)} columns; by kpt_shape it has {5 + keypoint_columns}: class cx cy w h and "
@@ -200,7 +213,8 @@ def yolo_rows(path: Path, classes: int, keypoint_columns: int = 0) -> Iterator[R
         if not keypoint_columns and len(cells) != 5 and (len(cells) < 7 or len(cells) % 2 == 0):
             raise DataError(
                 f"{place}: {len(cells)} columns; a box has 5 (class cx cy w h), a polygon 7, 9, 11, ... "
-                "(class x1 y1 x2 y2 x3 y3 ...), and keypoints need kpt_shape in the yaml"
+                "(class x1 y1 x2 y2 x3 y3 ...); keypoints need kpt_shape in the yaml, a last column of scores "
+                "needs scores: true"
             )
         try:
             values = [float(cell) for cell in cells]
@@ -217,9 +231,10 @@ def yolo_rows(path: Path, classes: int, keypoint_columns: int = 0) -> Iterator[R
             raise DataError(f"{place}: {shorten(cells[1:], 6)}: coordinates are fractions of the image, from 0 to 1")
         if len(values) == 4:
             x, y, w, h = values
-            yield Row(label, (x - w / 2, y - h / 2, x + w / 2, y + h / 2), None, keypoints, (w, h))
+            yield Row(label, (x - w / 2, y - h / 2, x + w / 2, y + h / 2), None, keypoints, (w, h), score)
         else:
-            yield Row(label, (min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])), values)
+            corners = (min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2]))
+            yield Row(label, corners, values, score=score)
 
 
 def label_file(image: Path) -> Path:

@@ -12,7 +12,7 @@ from visionkit.data import Split
 from visionkit.errors import DataError, suggest
 from visionkit.listing import resolve_listed
 from visionkit.names import checked_name
-from visionkit.text_files import read_lines, read_yaml, whole_number
+from visionkit.text_files import flag, read_lines, read_yaml, whole_number
 
 _NOTHING = ("", "null", "~", "none")
 YAML = (".yaml", ".yml")
@@ -30,6 +30,7 @@ class Described(NamedTuple):
         keypoints: Their number, and 2 or 3 columns for each; None where there are none.
         flips: Number of the flipped counterpart of each keypoint, or empty.
         keypoint_names: Keypoint names in label order, or empty.
+        scores: The lines of its label files may end in one more column, the score of a prediction.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class Described(NamedTuple):
     keypoints: tuple[int, int] | None = None
     flips: tuple[int, ...] = ()
     keypoint_names: tuple[str, ...] = ()
+    scores: bool = False
 
     @property
     def columns(self) -> int:
@@ -74,6 +76,7 @@ def describe(path: Path) -> Described:
         keypoints,
         _flips(top, path, keypoints),
         _keypoint_names(top, path, keypoints),
+        flag(top.get("scores"), str(path), "scores"),
     )
 
 

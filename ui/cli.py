@@ -24,6 +24,7 @@ from visionkit.faults import as_fault
 
 VERBS = (
     "predict",
+    "label",
     "export",
     "evaluate",
     "join",

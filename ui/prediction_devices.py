@@ -50,6 +50,7 @@ def predictions(
     options: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
     gather: Gather | None = None,
+    features: bool = False,
 ) -> Iterator[Predicted]:
     """Runs a model on every image, in order, decoding ahead of the network; one that cannot be read gives its fault.
 
@@ -60,6 +61,7 @@ def predictions(
         options: Options of the task, see `Predictor`.
         progress: Called with the tiles of an image that are done and all of them.
         gather: Puts the inputs of one prediction together; by default the image alone.
+        features: Results have the pooled features of the backbone too.
 
     Yields:
         The path, the image, which knows its size, and the result.
@@ -72,7 +74,7 @@ def predictions(
         images = [ImageSource(path) for path in some]
         predictor = predictors[number % len(predictors)]
         given = images if gather is None else [gather(*each) for each in zip(some, images, strict=True)]
-        results = predictor.stream(given, batch_size, readers, progress, **(options or {}))
+        results = predictor.stream(given, batch_size, readers, progress, features, **(options or {}))
         return zip(some, images, results, strict=True)
 
     if predictors[0].task.has_state:

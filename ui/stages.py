@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from visionkit.durations import duration_text
+
 FIRST, NEXT = 2.0, 10.0
 """Seconds after which a stage is named where nobody watches a terminal, and between two lines about it."""
 
@@ -47,7 +49,7 @@ def stages(first: float = FIRST, following: float = NEXT) -> Iterator[Callable[.
             due, known = (due, known) if stage == known else (first, stage)
             if (lasted := time.monotonic() - started) < due:
                 continue
-            counted = f": {done} of {total}" if total else ""
+            counted = f": {done} of {total}{_left(done, total, lasted)}" if total else ""
             since = f", {lasted:.0f} s so far" if due > first else ""
             print(f"visionkit: {stage}{counted}{since} ...", file=out, flush=True)
             due = lasted + following
@@ -59,6 +61,13 @@ def stages(first: float = FIRST, following: float = NEXT) -> Iterator[Callable[.
     finally:
         ended.set()
         thread.join()
+
+
+def _left(done: int, total: int, lasted: float) -> str:
+    """The time that the rest of the parts takes at the pace so far; empty before it can be judged."""
+    if not 0 < done < total or lasted < 1:
+        return ""
+    return f", about {duration_text(lasted / done * (total - done))} left"
 
 
 @contextmanager
@@ -77,9 +86,11 @@ def _live() -> Iterator[Callable[..., None]]:
         redirect_stderr=False,
     )
     task = shown.add_task("")
+    begun: dict[str, float] = {}
 
     def begin(stage: str, done: int = 0, total: int = 0) -> None:
-        shown.update(task, description=f"{stage}: {done} of {total}" if total else stage)
+        left = _left(done, total, time.monotonic() - begun.setdefault(stage, time.monotonic()))
+        shown.update(task, description=f"{stage}: {done} of {total}{left}" if total else stage)
 
     with shown:
         yield begin

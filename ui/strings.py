@@ -12,6 +12,12 @@ LEAD = (
     "Choose a model, give it an image, read what it shows. Everything is computed on the machine that runs this page."
 )
 
+REVIEW = "Review of labels"
+REVIEW_LEAD = (
+    "Accept what the model found, change its class, delete it, or draw what is missing. Every change is saved at once."
+)
+REVIEW_END = "All images are reviewed. Train on them:"
+
 HOME = "All tasks"
 TASK = "Task"
 ANY_TASK = "all tasks"

@@ -90,14 +90,16 @@ class Chain(Predictor):
         if self.detector is None:
             yield from super()._stream(sources, size, num_workers, call)
             return
-        for result in self.detector.stream(sources, size, num_workers):  # which has batches of its own
+        # The detector has batches of its own, and it alone runs on the whole image.
+        more: dict[str, Any] = {"features": True} if call.keeps_features else {}
+        for result in self.detector.stream(sources, size, num_workers, **more):
             if result.prediction is None:
                 yield result
                 continue
             pixels = self.decoded(self.sample(result.source).image)
             plan = self._cropped(pixels, self._chosen(result.prediction), call.options)
-            prediction, novelty = self._predict([self._planned(self.sample(pixels), plan, call)], call)[0]
-            yield Result(result.source, prediction, None, novelty)
+            known = self._predict([self._planned(self.sample(pixels), plan, call)], call)[0]
+            yield Result(result.source, known.prediction, None, known.novelty, features=result.features)
 
     def _cropped(self, image: ImageSource, found: Located, options: Mapping[str, Any]) -> Plan:
         """The plan of the task for the highest-scoring boxes that lie in an image."""

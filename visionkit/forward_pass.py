@@ -41,7 +41,8 @@ def decoded_outputs(task: VisionTask, engine: Engine, inputs: tuple[torch.Tensor
 
 def _outputs(task: VisionTask, engine: Engine, call: Call, *inputs: torch.Tensor) -> Any:
     """Runs the network, and refuses outputs that are no numbers: decoded, they would look like a prediction."""
-    tap = tap_of(task.network) if task.statistics is not None and call.features is None else None
+    wanted = call.keeps_features or task.statistics is not None
+    tap = tap_of(task.network) if wanted and call.features is None else None
     with tap or nullcontext():
         outputs = engine(*inputs)
     if tap is not None:

@@ -147,8 +147,8 @@ class Predictor:
             UsageError: An option that the task does not have.
         """
         call = self._call(options, progress)
-        prediction, novelty = self._predict([self._job(image, call)], call)[0]
-        return Result(image, prediction, None, novelty, call.times)
+        known = self._predict([self._job(image, call)], call)[0]
+        return Result(image, known.prediction, None, known.novelty, call.times)
 
     def session(self, **options: Any) -> Session:
         """Predicts on the frames of one video in their order, see `visionkit.session`; stateless but for some tasks.
@@ -168,6 +168,7 @@ class Predictor:
         batch_size: int | None = None,
         num_workers: int = 0,
         progress: Progress | None = None,
+        features: bool = False,
         **options: Any,
     ) -> Iterator[Result]:
         """Predicts on any number of images in order, holding only a few at a time.
@@ -179,9 +180,11 @@ class Predictor:
             batch_size: Images that go through the network together.
             num_workers: Threads that decode ahead of the network; 0 decodes in between.
             progress: Progress, as in a call.
+            features: Results have the pooled features of the backbone too.
             **options: Options, as in a call.
         """
         call = self._call(options, progress)
+        call.keeps_features = features
         size = batch_size or self.batch_size
         if size < 1 or num_workers < 0:
             raise UsageError(f"batch_size {size} must be at least 1 and num_workers {num_workers} at least 0")
@@ -203,7 +206,7 @@ class Predictor:
                     continue
                 try:  # maps are large, so each is made when it is taken; its image is decoded only now
                     one = self._by_tile(job, call) if isinstance(job.plan.reduce, MapReducer) else next(known)
-                    yield Result(source, one.prediction, None, one.novelty)
+                    yield Result(source, one.prediction, None, one.novelty, features=one.features)
                 except DataError as error:
                     yield Result(source, None, error)
 
@@ -254,7 +257,8 @@ class Predictor:
             with call.times.of("decode"):
                 prediction = job.plan.reduce.prediction(parts[at : at + len(job.examples)])
             whole = None if job.plan.crops else seen.get(at)  # the first view is that of the whole
-            out.append(Known(prediction, novelty_of(self.task, [whole])))
+            kept = whole.float().cpu().numpy() if call.keeps_features and whole is not None else None
+            out.append(Known(prediction, novelty_of(self.task, [whole]), kept))
             at += len(job.examples)
         return out
 

@@ -16,6 +16,7 @@ from visionkit.tiling import Plan
 from visionkit.types import Example, Sample
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 Progress = Callable[[int, int], None]
@@ -56,6 +57,7 @@ class Result(NamedTuple):
         error: Why it could not be read, or None.
         novelty: How far the image is from those of the model's own data, or None where the model does not know.
         times: What its parts took, of `Predictor.examine` alone.
+        features: (D,) float32 pooled features of the backbone on the whole image, where the call asked for them.
     """
 
     source: Given
@@ -63,6 +65,7 @@ class Result(NamedTuple):
     error: DataError | None
     novelty: Novelty | None = None
     times: Times | None = None
+    features: np.ndarray | None = None
 
 
 class Known(NamedTuple):
@@ -70,6 +73,7 @@ class Known(NamedTuple):
 
     prediction: Prediction
     novelty: Novelty | None
+    features: np.ndarray | None = None
 
 
 class Job(NamedTuple):
@@ -90,6 +94,7 @@ class Call:
         progress: Called with the views done and all of them.
         times: What the call took so far.
         features: Features of the batch that the network ran on last, where the model knows what they state.
+        keeps_features: They are asked for, whatever the model knows.
     """
 
     options: dict[str, Any]
@@ -97,3 +102,4 @@ class Call:
     progress: Progress | None = None
     times: Times = field(default_factory=Times)
     features: torch.Tensor | None = None
+    keeps_features: bool = False

@@ -27,10 +27,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ui.server.limits import add_limits, limits_of
 from visionkit.errors import EnvironmentFault, Interrupted, Terminated, UsageError, VisionKitError
+
+if TYPE_CHECKING:
+    from ui.server.security_middleware import Guard
 
 SUMMARY = "open the web demo"
 
@@ -74,13 +77,13 @@ def run(args: argparse.Namespace) -> int:
     if args.add_user is not None:
         return _add_user(args)
     check(args)
-    if not (args.auth_file or _is_local(args.host)):
+    if not (args.auth_file or is_local(args.host)):
         print(
             f"visionkit: --host {args.host}: everybody who reaches it may use the demo; --auth-file asks for a login",
             file=sys.stderr,
         )
     with (
-        _stopped_by_signal() as check_stopped,
+        stopped_by_signal() as check_stopped,
         contextlib.closing(listen(args.host, args.port)) as door,
         tempfile.TemporaryDirectory(prefix="visionkit-") as scratch,
     ):
@@ -89,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _stopped_by_signal() -> Iterator[Callable[[], None]]:
+def stopped_by_signal() -> Iterator[Callable[[], None]]:
     """Ends what it surrounds by `Interrupted` or `Terminated`, and yields what raises them again where they got lost.
 
     By default SIGTERM would end the process at once, and what visitors sent would stay on the disk. An exception
@@ -163,7 +166,7 @@ def split_root(root: str) -> tuple[str, str]:
     return found[1] or "", found[2]
 
 
-def _is_local(host: str) -> bool:
+def is_local(host: str) -> bool:
     """Whether only this machine reaches an address."""
     if host == "localhost":
         return True
@@ -222,15 +225,44 @@ def listen(host: str, port: int) -> socket.socket:
 def _serve(door: socket.socket, args: argparse.Namespace, scratch: Path, check_stopped: Callable[[], None]) -> None:
     from ui.server.factory import build, prepare
 
-    prepare(scratch, args)
+    prepare(scratch, args.megapixels)
+    address = address_of(args.host, door, bool(args.ssl_certfile)) + split_root(args.root_path)[1]
+    app, warm = build(args, address, scratch)
+    encryption = (args.ssl_certfile, args.ssl_keyfile)
+    run_server(app, door, address, check_stopped, warm, encryption=encryption, debug=args.debug)
+
+
+def address_of(host: str, door: socket.socket, encrypted: bool = False) -> str:
+    """The address by which a browser of this machine reaches what listens there."""
+    shown = host if host not in ("", "0.0.0.0", "::") else "127.0.0.1"
+    return f"{'https' if encrypted else 'http'}://{f'[{shown}]' if ':' in shown else shown}:{door.getsockname()[1]}"
+
+
+def run_server(
+    app: Guard,
+    door: socket.socket,
+    address: str,
+    check_stopped: Callable[[], None],
+    warm: Callable[[], None] = lambda: None,
+    *,
+    title: str = "demo",
+    encryption: tuple[str | None, str | None] = (None, None),
+    debug: bool = False,
+) -> None:
+    """Serves an application until the process is interrupted.
+
+    Args:
+        app: The application.
+        door: Socket that listens.
+        address: Address that is printed once it can be used.
+        check_stopped: Raises again what ended the process while something was imported, see `stopped_by_signal`.
+        warm: What is done in the background once it listens.
+        title: What the printed line calls it.
+        encryption: Certificate and its key.
+        debug: A failure of `warm` is raised, and not printed alone.
+    """
     import uvicorn
 
-    shown = args.host if args.host not in ("", "0.0.0.0", "::") else "127.0.0.1"
-    scheme = "https" if args.ssl_certfile else "http"
-    address = (
-        f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{door.getsockname()[1]}{split_root(args.root_path)[1]}"
-    )
-    app, warm = build(args, address, scratch)
     from ui.server.connections import limited_protocol, most_connections
 
     class Server(uvicorn.Server):
@@ -249,22 +281,23 @@ def _serve(door: socket.socket, args: argparse.Namespace, scratch: Path, check_s
         timeout_graceful_shutdown=2,
         timeout_keep_alive=65,  # longer than those of browsers and proxies, so that no request meets a closing line
         lifespan="on",
-        ssl_certfile=args.ssl_certfile,
-        ssl_keyfile=args.ssl_keyfile,
+        ssl_certfile=encryption[0],
+        ssl_keyfile=encryption[1],
     )
     server = Server(config)
     check_stopped()
-    threading.Thread(target=_warm, args=(server, warm, address, args.debug), daemon=True).start()
+    line = f"visionkit {title}: {address}  (Ctrl+C ends it)"
+    threading.Thread(target=_warm, args=(server, warm, line, debug), daemon=True).start()
     server.run(sockets=[door])
 
 
-def _warm(server: Any, warm: Callable[[], None], address: str, debug: bool) -> None:
+def _warm(server: Any, warm: Callable[[], None], line: str, debug: bool) -> None:
     """Once the page is there, imports what is heavy and loads the first model, so that no visitor waits for it."""
     while not server.started:
         if server.should_exit:
             return
         time.sleep(0.01)
-    print(f"visionkit demo: {address}  (Ctrl+C ends it)", flush=True)
+    print(line, flush=True)
     try:
         warm()
     except Exception as error:

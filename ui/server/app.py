@@ -35,6 +35,9 @@ from visionkit.registry import task_pages
 
 SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
 MONO_FONTS = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+BARE = {"docs_url": None, "redoc_url": None, "openapi_url": None}
+"""Pages about the interface load scripts from elsewhere."""
+
 SECTIONS = "visionkit.sections"
 """Entry points of what the page of a task has below the prediction on one image, by the task's name."""
 
@@ -81,7 +84,6 @@ def application(settings: Settings, host: str = "127.0.0.1", names: Sequence[str
         host: The address that is listened on.
         names: Further names that browsers may use.
     """
-    bare = {"docs_url": None, "redoc_url": None, "openapi_url": None}  # their pages load scripts from elsewhere
     limits = settings.limits
     job_queue = JobQueue(settings.model_registry, limits)
     blocks = pages(settings, job_queue)
@@ -94,35 +96,49 @@ def application(settings: Settings, host: str = "127.0.0.1", names: Sequence[str
         yield
         sweeper.stop()
 
-    app = FastAPI(**bare, lifespan=life)  # type: ignore[arg-type]
+    app = FastAPI(**BARE, lifespan=life)  # type: ignore[arg-type]
     add_routes(app, job_queue, settings.scratch, settings.ready)
     add_face_routes(app, people.People(job_queue, gallery), settings.scratch, is_readable=settings.gallery is not None)
+    heads = [view.head for view in views().values() if view.head]
+    mount(app, blocks, heads, limits.upload_mb * MB, settings.origin + settings.root_path)
+    behind: Application = _below(settings.root_path, app) if settings.root_path else app
+    if settings.accounts:
+        behind = Login(behind, settings.accounts, settings.root_path)
+    return Guard(behind, host, names, limits.upload_mb * MB, closed=is_closed)
+
+
+def mount(app: FastAPI, blocks: Page, heads: Sequence[Path], largest: int, root: str = "") -> None:
+    """Puts pages into an application, which then reports its faults in words.
+
+    Args:
+        app: The application.
+        blocks: The pages.
+        heads: Files with scripts and styles of the pages.
+        largest: Bytes of a file that is sent.
+        root: Under which address a proxy shows it.
+    """
     # Gradio warns that pages cannot be rendered on the server, though nobody asks for that.
     warnings.filterwarnings("ignore", "SSR mode is not supported", UserWarning)
     gr.mount_gradio_app(
         app,
         blocks,
         path="/",
-        app_kwargs=dict(bare),
+        app_kwargs=dict(BARE),
         footer_links=[],
         run_history=False,
         show_error=True,
-        max_file_size=limits.upload_mb * MB,
-        root_path=settings.origin + settings.root_path or None,
+        max_file_size=largest,
+        root_path=root or None,
         ssr_mode=False,
         enable_monitoring=False,
         mcp_server=False,
         theme=theme(),
         css_paths=Path(__file__).with_name("page.css"),
-        head_paths=[view.head for view in views().values() if view.head],
+        head_paths=list(heads),
         favicon_path=str(Path(__file__).with_name("favicon.png")),
     )
     speak(app)
     whole_files()
-    behind: Application = _below(settings.root_path, app) if settings.root_path else app
-    if settings.accounts:
-        behind = Login(behind, settings.accounts, settings.root_path)
-    return Guard(behind, host, names, limits.upload_mb * MB, closed=is_closed)
 
 
 def _below(root: str, application: Application) -> Application:

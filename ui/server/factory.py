@@ -42,7 +42,7 @@ def create_app() -> Application:
     check(args)
     scratch = Path(tempfile.mkdtemp(prefix="visionkit-"))
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)
-    prepare(scratch, args)
+    prepare(scratch, args.megapixels)
     app, warm = build(args, f"http://{args.host}:{args.port}{split_root(args.root_path)[1]}", scratch)
 
     def later() -> None:
@@ -57,12 +57,12 @@ def create_app() -> Application:
     return app
 
 
-def prepare(scratch: Path, args: argparse.Namespace) -> None:
+def prepare(scratch: Path, megapixels: int = 0) -> None:
     """Sets what gradio, the hub's client and the decoder read once, when they are imported."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["GRADIO_TEMP_DIR"] = str(scratch / "cache")
-    os.environ.setdefault("VISIONKIT_MAX_PIXELS", str(max(args.megapixels * 10**6, 150_000_000)))
+    os.environ.setdefault("VISIONKIT_MAX_PIXELS", str(max(megapixels * 10**6, 150_000_000)))
 
 
 def build(args: argparse.Namespace, address: str, scratch: Path) -> tuple[Guard, Callable[[], None]]:
