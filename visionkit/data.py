@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -214,6 +215,17 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
             UsageError: They were split off in another way than in training.
         """
 
+    def _repeats(self) -> list[str]:
+        """What `repeat_threshold` makes of an epoch, in one line."""
+        if not self.repeat_threshold:
+            return []
+        factors = repeat_factors(classes_of(self.samples("train")), self.repeat_threshold)
+        images, more = math.ceil(factors.sum()), int((factors > 1).sum())
+        return [
+            f"repeat_threshold {self.repeat_threshold:g}: an epoch shows {counted(images, 'image')}, {more} of the "
+            f"{len(factors)} more than once (at most {factors.max():.1f} times)"
+        ]
+
     def _files_of(self, split: Split) -> Sequence[str] | None:
         """Paths of the images of a split, or None where it is not there."""
         with contextlib.suppress(VisionKitError):
@@ -239,9 +251,8 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         """
         summaries = [self.summary(split) for split in splits]  # read first: an error has no header before it
         lines = [line for summary in summaries for line in summary.lines()]
-        print(
-            "\n".join([f"data ({type(self).__name__}):", *lines, *map("  {}".format, self.common_notes())]), flush=True
-        )
+        notes = [*self.common_notes(), *(self._repeats() if "train" in splits else ())]
+        print("\n".join([f"data ({type(self).__name__}):", *lines, *map("  {}".format, notes)]), flush=True)
         for summary in summaries:
             if summary.split == "train":
                 warn_of_absent_classes(summary)

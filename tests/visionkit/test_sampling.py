@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -131,6 +132,8 @@ def test_an_epoch_holds_every_image_as_often_as_its_factor_rounded() -> None:
 
 def test_a_repeated_image_is_augmented_otherwise_and_the_same_for_any_workers() -> None:
     data = scenes(repeat_threshold=1.0, augment=ObjectAugment(), people=0.1)
+    (note,) = data._repeats()
+    assert re.fullmatch(r"repeat_threshold 1: an epoch shows \d+ images, 8 of the 8 more than once \(at .*\)", note)
     alone = epoch_of(data, 0)
     names = [name for names, _, _ in alone for name in names]
     images = [image for _, batch, _ in alone for image in batch]

@@ -12,6 +12,7 @@ import torch
 from datamodules.scene_data import SceneData
 from tasks.detection.task import DetectionTask
 from tasks.instance_segmentation.task import InstanceSegmentationTask
+from visionkit.engines import _feed
 from visionkit.errors import UsageError
 from visionkit.families.detection.fusion import fuse_boxes, fuse_detections
 from visionkit.families.detection.views import DetectorViews
@@ -146,6 +147,13 @@ def test_calls_choose_views_and_bad_ones_are_refused() -> None:
                 DetectionTask("test_vit", classes=CLASSES, fcos={"neck_channels": 16, "convs": 1}, **arguments)
             else:
                 detector(**arguments)
+
+
+def test_a_graph_of_one_size_refuses_another() -> None:
+    image = torch.zeros(1, 3, 32, 64, dtype=torch.uint8)
+    assert _feed(("image",), (image,), {"image": ("height", 64)})["image"].shape == (1, 3, 32, 64)
+    with pytest.raises(UsageError, match="takes images of 64x64, not 32x64; leave tta_scales out or use engine torch"):
+        _feed(("image",), (image,), {"image": (64, 64)})
 
 
 def test_fused_boxes_by_hand() -> None:
