@@ -5,6 +5,7 @@
   evaluate depth TRUTH PREDICTIONS               folders of depth, png, tiff or npy
   evaluate images TRUTH PREDICTIONS --border 2   folders of images: PSNR and SSIM
   evaluate verification PAIRS.csv [SCORES]       columns `same` and `score`
+  evaluate tracks --gt GT.txt --pred TRACKS.txt  MOTChallenge's texts, or folders with those of several sequences
 
 Files of two folders belong together by their path, without the ending; --truth-ending _HR and --prediction-ending _SR
 state what else their names end in.
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
 
 SUMMARY = "measure given predictions against ground truth"
 
-KINDS = ("boxes", "masks", "keypoints", "label-maps", "depth", "images", "verification")
+KINDS = ("boxes", "masks", "keypoints", "label-maps", "depth", "images", "verification", "tracks")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what this verb takes."""
     parser.add_argument("kind", metavar="KIND", help=", ".join(KINDS))
-    parser.add_argument("truth", metavar="TRUTH", help="the ground truth: a file or a folder, see above")
+    parser.add_argument("truth", metavar="TRUTH", nargs="?", help="the ground truth: a file or a folder, see above")
     parser.add_argument("predictions", metavar="PREDICTIONS", nargs="?", help="the predictions: a file or a folder")
     parser.add_argument(
         "--results", metavar="FILE", help="write metrics, protocol, tables and per-image values as json"
@@ -57,6 +58,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--relative", action="store_true", help="depth: predictions are inverse depth without a scale")
     parser.add_argument("--border", type=int, metavar="N", help="images: pixels left out on every side (0)")
     parser.add_argument("--distance", action="store_true", help="verification: scores are distances")
+    parser.add_argument(
+        "--gt", nargs="+", metavar="PATH", help="tracks: ground truth, one text per sequence or a folder"
+    )
+    parser.add_argument("--pred", nargs="+", metavar="PATH", help="tracks: the predicted tracks, in the same order")
+    parser.add_argument(
+        "--benchmark", metavar="NAME", help="tracks: mot15, mot16, mot17 or mot20 (by the truth's columns)"
+    )
+    parser.add_argument(
+        "--class", dest="labels", type=int, nargs="+", metavar="N", help="tracks: classes that count (1)"
+    )
+    parser.add_argument(
+        "--ignore-class",
+        dest="regions",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="tracks: classes that are ignore regions",
+    )
+    parser.add_argument("--min-visibility", type=float, metavar="V", help="tracks: least visibility that counts (0)")
+    parser.add_argument(
+        "--convention", metavar="NAME", help="tracks: trackeval or motmetrics, where these tools differ (trackeval)"
+    )
 
 
 _OPTIONS = {
@@ -74,8 +97,18 @@ _OPTIONS = {
     "distance": ("verification",),
     "truth_ending": ("label-maps", "depth", "images"),
     "prediction_ending": ("label-maps", "depth", "images"),
+    "gt": ("tracks",),
+    "pred": ("tracks",),
+    "benchmark": ("tracks",),
+    "labels": ("tracks",),
+    "regions": ("tracks",),
+    "min_visibility": ("tracks",),
+    "convention": ("tracks",),
 }
 """Which types know an option."""
+
+_SPELLED = {"labels": "class", "regions": "ignore-class"}
+"""Options whose name is a word of Python, or a longer one."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -83,11 +116,13 @@ def run(args: argparse.Namespace) -> int:
     kind = args.kind.replace("_", "-")
     if kind not in KINDS:
         raise UsageError(f"evaluate: unknown type {args.kind!r}; allowed are {', '.join(KINDS)}{suggest(kind, KINDS)}")
-    if args.predictions is None and kind != "verification":
-        raise UsageError(f"evaluate {kind}: TRUTH and PREDICTIONS are needed")
     for name, kinds in _OPTIONS.items():
         if getattr(args, name) not in (None, False, "") and kind not in kinds:
-            raise UsageError(f"--{name.replace('_', '-')}: is for {' and '.join(kinds)}, not for {kind}")
+            option = _SPELLED.get(name, name.replace("_", "-"))
+            raise UsageError(f"--{option}: is for {' and '.join(kinds)}, not for {kind}")
+    needed = (args.truth,) if kind == "verification" else (args.truth, args.predictions)
+    if None in needed and kind != "tracks":
+        raise UsageError(f"evaluate {kind}: {'TRUTH is' if len(needed) == 1 else 'TRUTH and PREDICTIONS are'} needed")
     measured = _measure(kind, args)
     from visionkit.report import print_record, write_record
 
@@ -101,6 +136,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(kind: str, args: argparse.Namespace) -> Measured:
+    if kind == "tracks":
+        return _measure_tracks(args)
     truth = Path(args.truth)
     if kind == "verification":
         from ui.evaluation.scores import measure_scores
@@ -135,6 +172,26 @@ def _measure(kind: str, args: argparse.Namespace) -> Measured:
             raise UsageError("--cap, --truth-units and --prediction-units: numbers above 0 are needed")
         return maps.measure_depth(*sides, relative=args.relative, **known)
     return maps.measure_images(*sides, args.border or 0)
+
+
+def _measure_tracks(args: argparse.Namespace) -> Measured:
+    from ui.evaluation.tracks import TrackOptions, measure_tracks
+
+    truth = [*filter(None, [args.truth]), *(args.gt or ())]
+    predictions = [*filter(None, [args.predictions]), *(args.pred or ())]
+    if not truth or not predictions:
+        raise UsageError("evaluate tracks: --gt GT.txt and --pred TRACKS.txt are needed")
+    visibility = args.min_visibility or 0.0
+    if not 0 <= visibility <= 1:
+        raise UsageError(f"--min-visibility {visibility:g}: allowed are fractions from 0 to 1")
+    options = TrackOptions(
+        args.benchmark,
+        tuple(args.labels or ()),
+        tuple(args.regions or ()),
+        visibility,
+        args.convention or "trackeval",
+    )
+    return measure_tracks([Path(each) for each in truth], [Path(each) for each in predictions], options)
 
 
 def _classes(given: str | None) -> list[str]:
