@@ -14,6 +14,7 @@ from visionkit.predictions.image import ImagePrediction
 from visionkit.predictions.label_map import Area, LabelMap
 from visionkit.predictions.multitask import MultiTaskPrediction
 from visionkit.predictions.poses import Poses
+from visionkit.predictions.tracks import Tracks
 
 __all__ = [
     "Area",
@@ -30,4 +31,5 @@ __all__ = [
     "Overlay",
     "Poses",
     "Prediction",
+    "Tracks",
 ]

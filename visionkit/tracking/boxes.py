@@ -19,7 +19,8 @@ def box_ious(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """
     overlap, areas = _overlaps(boxes, others)
     unions = areas[:, None] + _areas(others)[None] - overlap
-    return np.divide(overlap, unions, out=np.zeros_like(overlap), where=(unions > _LEAST) & (overlap > 0))
+    ious: np.ndarray = np.divide(overlap, unions, out=np.zeros_like(overlap), where=(unions > _LEAST) & (overlap > 0))
+    return ious
 
 
 def covered_fractions(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
@@ -33,7 +34,10 @@ def covered_fractions(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
         (N, M) float64; 0 for a box without area.
     """
     overlap, areas = _overlaps(boxes, regions)
-    return np.divide(overlap, areas[:, None], out=np.zeros_like(overlap), where=areas[:, None] > _LEAST)
+    fractions: np.ndarray = np.divide(
+        overlap, areas[:, None], out=np.zeros_like(overlap), where=areas[:, None] > _LEAST
+    )
+    return fractions
 
 
 def _overlaps(boxes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

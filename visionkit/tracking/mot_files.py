@@ -85,10 +85,10 @@ def read_records(path: str | Path) -> TrackRows:
             box = found.get("box")
             if not isinstance(box, list) or len(box) != 4:
                 raise DataError(f"{place}: box is a list of x1, y1, x2, y2")
-            values = [real_number(value, place, "box") for value in box]
+            corners = [real_number(value, place, "box") for value in box]
             score = real_number(found.get("score", 1), place, "score")
             label = whole_number(found.get("label", 0), place, "label") + 1
-            table.append((frame, whole_number(found.get("id"), place, "id"), *values, score, label))
+            table.append((frame, whole_number(found.get("id"), place, "id"), *corners, score, label))
     values = np.array(table, np.float64).reshape(-1, 8)
     frames, ids, labels = (values[:, column].astype(np.int64) for column in (0, 1, 7))
     return TrackRows(frames, ids, values[:, 2:6], values[:, 6], labels, name=str(path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -46,7 +46,8 @@ class Clear(NamedTuple):
 
     def plus(self, other: Clear) -> Clear:
         """The counts of both."""
-        return Clear(*(a + b for a, b in zip(self[:-1], other[:-1], strict=True)))
+        sums: list[Any] = [a + b for a, b in zip(self[:-1], other[:-1], strict=True)]
+        return Clear(*sums)
 
     def values(self, convention: Convention) -> dict[str, float]:
         """MOTA, MOTP (mean IoU of matched boxes), recall, precision and the counts."""
