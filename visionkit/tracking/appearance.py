@@ -56,7 +56,8 @@ class Appearance:
         apart = (1 - tracks @ features.T) / 2
         allowed = overlaps >= 0.5 if distances is None else distances <= _GATE
         alike = np.where(allowed & (apart <= self.max_distance), 1 - apart, 0.0)
-        return np.maximum(overlaps, alike)
+        fit: np.ndarray = np.maximum(overlaps, alike)
+        return fit
 
     def mixed(self, tracks: np.ndarray, features: np.ndarray) -> np.ndarray:
         """The embeddings of tracks once a new one of each was seen."""
@@ -65,4 +66,5 @@ class Appearance:
 
 def _unit(features: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.maximum(lengths, 1e-12)
+    unit: np.ndarray = features / np.maximum(lengths, 1e-12)
+    return unit

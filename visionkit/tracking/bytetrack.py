@@ -86,10 +86,12 @@ class ByteTrack(Tracker):
         gone = np.zeros(len(state), bool)
         gone[young[third.free_rows]] = True
         self.tracks.keep(~gone)
-        return left[third.free_columns]
+        rest_of_high: np.ndarray = left[third.free_columns]
+        return rest_of_high
 
     def _weighed(self, rows: np.ndarray, found: Objects) -> np.ndarray:
-        return self.fit(rows, found) * found["score"][None]
+        weighed: np.ndarray = self.fit(rows, found) * found["score"][None]
+        return weighed
 
     def _places(self, rows: np.ndarray, found: Objects) -> np.ndarray:
         """Overlap alone: what is half hidden does not look like itself."""

@@ -71,7 +71,8 @@ class BoxFilter(ABC):
         return distances
 
     def _measured(self, means: np.ndarray, covariances: np.ndarray) -> np.ndarray:
-        return covariances[:, :OBSERVED, :OBSERVED] + _diagonal(self.errors(means))
+        spread: np.ndarray = covariances[:, :OBSERVED, :OBSERVED] + _diagonal(self.errors(means))
+        return spread
 
 
 class AreaFilter(BoxFilter):
