@@ -114,7 +114,7 @@ def face_boxes(keypoints: np.ndarray) -> np.ndarray:
         apart = np.hypot(*(places[:, first] - places[:, second]).T) * times
         side = np.maximum(side, np.where(labeled[:, first] & labeled[:, second], apart, 0))
     side = side * labeled.any(axis=1)
-    # Of a profile, one ear says where the back of the head is: the center lies between it and the nose.
+    # Of a profile, one ear shows where the back of the head is: the center lies between it and the nose.
     eyes = _mean(places[:, LEFT_EYE : RIGHT_EYE + 1], labeled[:, LEFT_EYE : RIGHT_EYE + 1])
     front = _mean(np.stack([eyes, places[:, NOSE]], 1), np.stack([labeled[:, 1:3].any(1), labeled[:, NOSE]], 1))
     ears = _mean(places[:, LEFT_EAR:], labeled[:, LEFT_EAR:])

@@ -80,7 +80,7 @@ def similarity(source: np.ndarray, target: np.ndarray) -> tuple[float, float, np
 def named_landmarks(names: Sequence[str], keypoints: np.ndarray) -> np.ndarray | None:
     """The five landmarks of faces out of keypoints that have names.
 
-    Where no corners of the mouth are among them, an average face is laid over eyes and nose. `left_ear` says that left
+    Where no corners of the mouth are among them, an average face is laid over eyes and nose. `left_ear` means that left
     and right are the person's own, as in COCO; without ears they are those of the image.
 
     Args:

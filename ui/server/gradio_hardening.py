@@ -2,7 +2,7 @@
 
 Gradio checks that a file of a request was uploaded only where its own `launch()` runs it; mounted in another
 application, it opens every path that somebody names. Its routes raise on much that can be sent, and what they raise
-reaches the sender with paths of the server in it. And it writes an image anew where the same one is being served.
+reaches the sender with paths of the server in it. And it writes an image again while the same one is being served.
 """
 
 from __future__ import annotations
