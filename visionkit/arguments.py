@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from visionkit import configurations
 from visionkit.durations import seconds_of
 from visionkit.errors import DataError, UsageError, suggest
-from visionkit.model_files import CHECKPOINTS, check_checkpoint, check_model, find_checkpoint, is_bundle
+from visionkit.model_files import CHECKPOINTS, check_checkpoint, check_model, find_checkpoint, of_run
 from visionkit.renamed import new_key
 
 NOTHING = (None, "", "null")
@@ -188,9 +188,9 @@ def _with_run(arguments: Sequence[str]) -> list[str]:
     run = _run_of(arguments) if named else Path(str(given))
     if run is None:
         raise UsageError(f"--ckpt_path {given}: name its run with --run RUN, or give --ckpt_path RUN")
-    if not named and (not run.is_dir() or is_bundle(run) or not (run / CHECKPOINTS).is_dir()):
+    path = find_checkpoint(run, str(given)) if named else of_run(run)
+    if path == run:
         return list(arguments)
-    path = find_checkpoint(run, str(given) if named else None)
     resolved = [*arguments, "--ckpt_path", str(path)]
     if not configurations.files(arguments) and option(arguments, "--data") is None:
         written = sorted(run.glob("config*.yaml"), key=lambda each: each.stat().st_mtime)

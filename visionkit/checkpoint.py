@@ -199,8 +199,8 @@ def load_task(path: str | Path, map_location: str | torch.device = "cpu") -> Vis
     """Builds the task that a checkpoint, a bundle or a public name holds, with its weights, in evaluation mode.
 
     Args:
-        path: A `.ckpt` file, a bundle folder or a public name such as `timm:resnet50` or `hf-hub:user/name`. Only the
-            last may download.
+        path: A `.ckpt` file, the folder of a run (its best checkpoint) or of a bundle, or a public name such as
+            `timm:resnet50` or `hf-hub:user/name`. Only the last may download.
         map_location: Device of the task.
 
     Raises:

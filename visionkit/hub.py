@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionkit.errors import CheckpointError, EnvironmentFault, UsageError
 from visionkit.model_facts import MAX_BYTES, WEIGHTS, file_hash, read_facts
-from visionkit.model_files import FACTS, HUB, public_name
+from visionkit.model_files import FACTS, HUB, of_run, public_name
 from visionkit.reachable import probe
 
 if TYPE_CHECKING:
@@ -65,13 +65,15 @@ class Repository:
 
 
 def local(source: str | Path) -> str | Path:
-    """A model of the hub as the folder that it was brought to; every other source as it is.
+    """A model of the hub as the folder that it was brought to, a run as its best checkpoint; others as they are.
 
     Raises:
         UsageError, CheckpointError, EnvironmentFault: As `fetch`.
     """
     public = public_name(source)
-    return fetch(Repository.of(public[1])) if public and public[0] == HUB else source
+    if public:
+        return fetch(Repository.of(public[1])) if public[0] == HUB else source
+    return of_run(Path(source))
 
 
 def fetch(repository: Repository) -> Path:

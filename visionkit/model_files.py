@@ -50,6 +50,16 @@ def find_checkpoint(run: Path, name: str | None = None) -> Path:
     return found[-1]
 
 
+def of_run(path: Path) -> Path:
+    """The best checkpoint of a run whose folder is given, or the last where none is best; any other path as it is.
+
+    Raises:
+        CheckpointError: The run has no checkpoint.
+    """
+    is_run = not is_bundle(path) and (path / CHECKPOINTS).is_dir()
+    return find_checkpoint(path) if is_run else path
+
+
 def check_model(source: str | Path) -> None:
     """Checks a checkpoint, a bundle folder or a public name as far as that is possible without torch.
 
@@ -58,7 +68,7 @@ def check_model(source: str | Path) -> None:
     """
     if public_name(source):
         return
-    path = Path(source)
+    path = of_run(Path(source))
     if path.is_dir():
         check_bundle_folder(path)
     else:

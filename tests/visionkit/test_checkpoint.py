@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from tests.tiny_training import SIZE, tiny_task
+from ui.cli import main
 from visionkit.atomic import atomic_file, atomic_folder, beside, remove_leftovers
 from visionkit.checkpoint import (
     AtomicCheckpointIO,
@@ -23,8 +24,11 @@ from visionkit.checkpoint import (
     read_bundle,
     read_model,
     save_bundle,
+    save_checkpoint,
 )
 from visionkit.errors import CheckpointError, EnvironmentFault, UsageError
+from visionkit.model_files import check_model
+from visionkit.predictor import load
 
 IMAGES = torch.randint(0, 256, (2, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -235,6 +239,20 @@ def test_damaged_checkpoints_are_refused_in_one_line(saved: Path, tmp_path: Path
         assert words in refusal(path), name
     assert "did you mean 'model.ckpt'" in refusal(tmp_path / "modl.ckpt")
     assert "a folder of checkpoints" in refusal(tmp_path)
+
+
+def test_a_run_is_its_best_checkpoint_everywhere(task: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    assert "no best or last checkpoint" in refusal(tmp_path / "run")
+    save_checkpoint(task, folder / "last.ckpt")
+    assert read_model(tmp_path / "run").source == str(folder / "last.ckpt")
+    save_checkpoint(task, folder / "best-step000002.ckpt")
+    assert read_model(tmp_path / "run").source == str(folder / "best-step000002.ckpt")
+    assert load(tmp_path / "run").task.config == task.config
+    check_model(tmp_path / "run")
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "bundle")]) == 0
+    assert (tmp_path / "bundle" / "model.safetensors").is_file()
 
 
 def test_foreign_and_newer_checkpoints_are_refused_in_one_line(task: Any, tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Exports a model as a bundle to hand out: weights that cannot run code, its facts, a model card, and a graph.
 
-MODEL is a .ckpt, a bundle folder or a public name (timm:resnet50). What is exported predicts as the checkpoint does;
-the graph of --onnx is kept only if its predictions on images match. With --push the bundle is also published on the
-Hugging Face hub (HF_ENDPOINT; log in with `hf auth login` or HF_TOKEN), from where hf-hub:user/name takes it.
+MODEL is a run (its best checkpoint), a .ckpt, a bundle folder or a public name (timm:resnet50). What is exported predicts
+as the checkpoint does; the graph of --onnx is kept only if its predictions on images match. With --push the bundle is
+also published on the Hugging Face hub (HF_ENDPOINT; log in with `hf auth login` or HF_TOKEN), from where
+hf-hub:user/name takes it.
 
-  visionkit export runs/flowers/checkpoints/last.ckpt --out models/flowers --half
+  visionkit export runs/flowers --out models/flowers --half
   visionkit export models/flowers --out models/flowers-int8 --onnx --int8 --calibrate photos
-  visionkit export runs/flowers/checkpoints/last.ckpt --push user/flowers
+  visionkit export runs/flowers --push user/flowers
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ SUMMARY = "write a bundle to hand out: safetensors, model card, ONNX"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what this verb takes."""
-    parser.add_argument("model", metavar="MODEL", help="a .ckpt, a bundle folder or a public name (timm:resnet50)")
+    parser.add_argument("model", metavar="MODEL", help="a run, .ckpt, bundle folder or public name (timm:resnet50)")
     parser.add_argument("--out", metavar="DIR", help="where the bundle shall be; with --push it may be left out")
     parser.add_argument(
         "--push", metavar="USER/NAME", help="publish the bundle in this repository of the Hugging Face hub"

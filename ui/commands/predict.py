@@ -1,7 +1,7 @@
 """Predicts on images: files, folders (with all sub-folders) or patterns.
 
-MODEL is a .ckpt, a bundle folder or a public name (timm:resnet50). With --out, DIR/predictions.jsonl gets one record
-per image, {"source", "size": [height, width], "prediction"}; without it the records go to the standard output.
+MODEL is a run (its best checkpoint), a .ckpt, a bundle folder or a public name (timm:resnet50). With --out,
+DIR/predictions.jsonl gets one record per image, {"source", "size": [height, width], "prediction"}; without it the records go to the standard output.
 Predictions that are images themselves (label maps, enlarged images) are also written to DIR/files/, which the record
 names as "files". An image that cannot be read is reported, skipped and counted; the rest is done, and the exit status
 is then 3.
@@ -50,7 +50,7 @@ FILES = "files"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what this command takes."""
     parser.add_argument(
-        "model", metavar="MODEL", help="checkpoint (.ckpt), bundle folder, or public name such as timm:resnet50"
+        "model", metavar="MODEL", help="run, checkpoint (.ckpt), bundle folder, or public name such as timm:resnet50"
     )
     parser.add_argument(
         "sources", metavar="SOURCE", nargs="*", help="image files, folders (with all sub-folders) or patterns"
