@@ -1,8 +1,8 @@
 """Exports a model as a bundle to hand out: weights that cannot run code, its facts, a model card, and a graph.
 
-MODEL is a run (its best checkpoint), a .ckpt, a bundle folder or a public name (timm:resnet50). What is exported predicts
-as the checkpoint does; the graph of --onnx is kept only if its predictions on images match. With --push the bundle is
-also published on the Hugging Face hub (HF_ENDPOINT; log in with `hf auth login` or HF_TOKEN), from where
+MODEL is a run (its best checkpoint), a .ckpt, a bundle folder or a public name (timm:resnet50). What is exported
+predicts as the checkpoint does; the graph of --onnx is kept only if its predictions on images match. With --push the
+bundle is also published on the Hugging Face hub (HF_ENDPOINT; log in with `hf auth login` or HF_TOKEN), from where
 hf-hub:user/name takes it.
 
   visionkit export runs/flowers --out models/flowers --half

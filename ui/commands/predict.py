@@ -1,7 +1,8 @@
 """Predicts on images: files, folders (with all sub-folders) or patterns.
 
 MODEL is a run (its best checkpoint), a .ckpt, a bundle folder or a public name (timm:resnet50). With --out,
-DIR/predictions.jsonl gets one record per image, {"source", "size": [height, width], "prediction"}; without it the records go to the standard output.
+DIR/predictions.jsonl gets one record per image, {"source", "size": [height, width], "prediction"}; without it the
+records go to the standard output.
 Predictions that are images themselves (label maps, enlarged images) are also written to DIR/files/, which the record
 names as "files". An image that cannot be read is reported, skipped and counted; the rest is done, and the exit status
 is then 3.
