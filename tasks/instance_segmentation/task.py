@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from tasks.instance_segmentation.architectures.mask_rcnn import MaskRCNN
+from tasks.instance_segmentation.architecture import MaskArchitecture
 from tasks.instance_segmentation.postprocess import FoundMasks, to_predictions
 from visionkit.architectures import Architectures
 from visionkit.errors import UsageError
@@ -24,7 +24,8 @@ class InstanceSegmentationTask(DetectorTask):
     """Finds objects and outlines them.
 
     Args:
-        architecture: `mask_rcnn` (He et al., 2017), or one that another package brings.
+        architecture: `mask_rcnn` (He et al., 2017), `rtdetr` (Lv et al., 2024) or `dfine` (Peng et al., 2024); the last
+            two have masks of queries (Li et al., 2023).
         mask_threshold: Probability above which a pixel belongs to an object.
         **shared: See `DetectorTask`.
 
@@ -41,9 +42,9 @@ class InstanceSegmentationTask(DetectorTask):
     monitor = ("val/mask_ap", "max")
     targets = ("boxes", "labels", "masks")
     outputs = two_stage_outputs((4, 8, 16, 32), True)
-    architectures = Architectures[MaskRCNN]("instance_segmentation")
+    architectures = Architectures[MaskArchitecture]("instance_segmentation")
 
-    architecture: MaskRCNN
+    architecture: MaskArchitecture
 
     def __init__(
         self,
@@ -85,14 +86,14 @@ class InstanceSegmentationTask(DetectorTask):
             nms_threshold: NMS threshold that replaces the task's own.
             max_detections: Number of objects that replaces the task's own.
             mask_threshold: Mask threshold that replaces the task's own.
-            second: The engine of the second stage, in place of the network's own.
+            second: For `mask_rcnn`, the engine of the second stage in place of the network's own.
         """
         limits = self.limits.given(score_threshold, nms_threshold, max_detections)
         threshold = self.mask_threshold if mask_threshold is None else check_fraction("mask_threshold", mask_threshold)
-        return self.architecture.decode(self.network, outputs, limits, second or self.second_stage(), threshold)
+        return self.architecture.decode(self.network, outputs, limits, threshold, second)
 
     def second_stage(self) -> Any:
-        return self.network.second_stage()
+        return self.network.second_stage() if hasattr(self.network, "second_stage") else None
 
     def restore(self, decoded: Sequence[FoundMasks], geometry: Sequence[Geometry]) -> list[Prediction]:
         return list(to_predictions(decoded, geometry, self.classes))

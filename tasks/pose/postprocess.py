@@ -66,14 +66,21 @@ def _one_each(places: Tensor, keypoint_scores: Tensor) -> list[PoseCandidates]:
 
 
 def in_file(found: PoseCandidates, geometry: Geometry, skeleton: Skeleton) -> PoseCandidates:
-    """The same people in file pixels, in float64 on the CPU; a flipped view's left and right change places."""
+    """The same people in file pixels, in float64 on the CPU; a flipped view's left and right change places.
+
+    Where the network finds boxes, one without area is no person.
+    """
     places = geometry.invert_points(found.places.detach().cpu().double())
     keypoint_scores = found.keypoint_scores.detach().cpu()
     if geometry.flip:
         order = list(skeleton.flip_indices)
         places, keypoint_scores = places[:, order], keypoint_scores[:, order]
-    boxes = None if found.boxes is None else geometry.invert_boxes(found.boxes.detach().cpu().float())
-    return PoseCandidates(places, keypoint_scores, found.scores.detach().cpu(), boxes)
+    there = PoseCandidates(places, keypoint_scores, found.scores.detach().cpu())
+    if found.boxes is None:
+        return there
+    boxes = geometry.invert_boxes(found.boxes.detach().cpu().float())
+    real = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    return PoseCandidates(*(each[real] for each in (*there[:3], boxes)))
 
 
 def to_predictions(

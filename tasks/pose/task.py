@@ -46,7 +46,7 @@ class PoseTask(ArchitectureTask, BackboneTask):
     Args:
         architecture: `simple_baseline` (Xiao et al., 2018), `cpm` (Convolutional Pose Machine, Wei et al., 2016) and
             `deeppose` (Toshev and Szegedy, 2014) process one person per crop; `openpose` (part affinity fields, Cao et
-            al., 2017) and `keypoint_rcnn` (He et al., 2017) a whole image.
+            al., 2017), `keypoint_rcnn` (He et al., 2017) and `dfine` (Peng et al., 2024) a whole image.
         skeleton: A shipped name (`coco17`, `mpii16`, `lsp14`, `ap10k17`, `hand21`, `face5`), the path of a yaml file,
             or its content.
         crop: For networks of one person per crop, how the crop follows from a box; the data crops by it too.

@@ -46,6 +46,7 @@ class Case:
         overfit_images: How many there are, where two carry no information.
         loader: Name of the file in `configs/data`, and options that make it small.
         charts: What a run's report draws of the tables of a split.
+        architectures: Arguments that make further architectures tiny; each stands in for a network of that name.
         labels: Makes a value of a target from the number of a sample and its image, where none here suits the task.
     """
 
@@ -63,6 +64,7 @@ class Case:
     overfit_images: int = 2
     loader: tuple[str, ...] = ("scenes", "--data.count", "8", "--data.eval_count", "5")
     charts: frozenset[str] = frozenset()
+    architectures: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     labels: Mapping[str, Callable[[int, np.ndarray], Any]] = field(default_factory=dict)
 
 
@@ -80,6 +82,20 @@ _MASK_RCNN = {
     "box_batch_size_per_image": 64,
 }
 
+_QUERIES = {
+    "strides": (16, 32),
+    "neck_channels": 32,
+    "channels": 32,
+    "encoder_feedforward": 32,
+    "encoder_blocks": 1,
+    "feedforward": 32,
+    "heads": 4,
+    "layers": 2,
+    "queries": 20,
+    "denoising": 4,
+}
+_MASKS = {**_QUERIES, "mask_stride": 8, "mask_channels": 8, "mask_side": 16, "mask_grid": 8}
+
 _OF_OBJECTS = frozenset({"confusion", "precision-recall", "per-class"})
 
 CASES: dict[str, Case] = {
@@ -88,6 +104,7 @@ CASES: dict[str, Case] = {
         classes=("person",),
         arguments={"simple_baseline": {"width": 32}},
         data=("--data.target", "keypoints", "--data.size", "[64,80]", "--model.simple_baseline.width", "16"),
+        architectures={"dfine": _QUERIES},
         overfit=0.9,
         overfit_steps=80,
         charts=frozenset({"per-keypoint"}),
@@ -132,6 +149,7 @@ CASES: dict[str, Case] = {
     "instance_segmentation": Case(
         classes=OBJECT_CLASSES,
         arguments={"mask_rcnn": _MASK_RCNN},
+        architectures={"dfine": _MASKS, "rtdetr": _MASKS},
         data=(
             *("--data.target", "masks"),
             *(part for name, value in _MASK_RCNN.items() for part in (f"--model.mask_rcnn.{name}", str(value))),
@@ -199,12 +217,20 @@ for _path in sorted((Path(__file__).parents[1] / "tasks").glob("case_*.py")):
 
 
 def build(name: str, network: str = "", **arguments: Any) -> VisionTask:
-    """The task with a tiny network, the first of its case where none is named, and random weights."""
+    """The task with a tiny network or architecture of its case, the first where none is named, and random weights."""
     case = CASES[name]
-    classes = {"classes": case.classes} if case.classes else {}
-    return task_class(name)(
-        network or case.networks[0], **{**classes, "input": case.input, **case.arguments, **arguments}
-    )
+    given = {"classes": case.classes} if case.classes else {}
+    if network in case.architectures:
+        given |= {"architecture": network, network: case.architectures[network], "input": case.input}
+    else:
+        given |= {"input": case.input, **case.arguments}
+    return task_class(name)(backbone_of(name, network), **{**given, **arguments})
+
+
+def backbone_of(name: str, network: str = "") -> str:
+    """The backbone of a network that `build` takes."""
+    case = CASES[name]
+    return case.networks[0] if network in ("", *case.architectures) else network
 
 
 def images(count: int, seed: int = 0) -> list[np.ndarray]:
@@ -250,6 +276,10 @@ def samples(name: str, count: int, seed: int = 0) -> list[Sample]:
     for k, image in enumerate(shown):
         objects = _object(k, image, classes) if "boxes" in wanted else {}
         target = {key: objects[key] if key in objects else targets[key](k, image) for key in wanted}
+        if "keypoints" in target:
+            places = target["keypoints"][..., :2]
+            target["boxes"] = np.concatenate([places.min(axis=1), places.max(axis=1)], axis=1)
+            target["labels"] = np.zeros(len(places), np.int64)
         out.append(Sample.of(ImageSource(image, name=f"image-{k}"), target, f"image-{k}"))
     return out
 

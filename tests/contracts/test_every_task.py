@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
-from tests.contracts.cases import CASES, batch, build, images, samples
+from tests.contracts.cases import CASES, backbone_of, batch, build, images, samples
 from visionkit.checkpoint import AtomicCheckpointIO, load_task, save_bundle
 from visionkit.export import export_bundle
 from visionkit.loading import SampleDataset
@@ -25,7 +25,13 @@ from visionkit.registry import task_names
 TASKS = task_names()
 every_task = pytest.mark.parametrize("name", TASKS)
 every_network = pytest.mark.parametrize(
-    ("name", "network"), [(name, network) for name in TASKS if name in CASES for network in CASES[name].networks]
+    ("name", "network"),
+    [
+        (name, network)
+        for name in TASKS
+        if name in CASES
+        for network in (*CASES[name].networks, *CASES[name].architectures)
+    ],
 )
 
 
@@ -49,8 +55,11 @@ def test_forward_returns_one_type_in_every_mode(name, network):
 def test_the_network_sees_the_values_of_timms_own_transform(name, network):
     """Nothing is scaled, shifted or reordered on the way from a served image to the network, save as timm does it."""
     task = build(name, network).eval()
-    known = timm.is_model(network)
-    statistics = resolve_data_config(model=timm.create_model(network)) if known else {"mean": (0,) * 3, "std": (1,) * 3}
+    backbone = backbone_of(name, network)
+    known = timm.is_model(backbone)
+    statistics = (
+        resolve_data_config(model=timm.create_model(backbone)) if known else {"mean": (0,) * 3, "std": (1,) * 3}
+    )
     size = (3, *task.input.size)
     transform = create_transform(size, mean=statistics["mean"], std=statistics["std"], crop_pct=1.0)
     image = np.random.default_rng(0).integers(0, 256, (*task.input.size, 3), dtype=np.uint8)

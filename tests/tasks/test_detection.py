@@ -15,8 +15,9 @@ from tasks.detection import DetectionTask
 from tasks.detection.architectures.localizer import area_pooled
 from tasks.instance_segmentation import InstanceSegmentationTask
 from visionkit.backbones import Backbone
+from visionkit.engines import OpenVinoEngine, served_fields
 from visionkit.errors import UsageError
-from visionkit.export import export_bundle
+from visionkit.export import export_bundle, write_graph
 from visionkit.families.detection.select import Thresholds, select_by_class, select_by_sigmoid, select_by_softmax
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.predictor import Predictor, load
@@ -42,7 +43,9 @@ OWN = {
     "rtdetr": {**QUERIES, "size": "r18", "layers": 2},
 }
 """Arguments of the architectures that make them small."""
-ARCHITECTURES = ("fcos", "retinanet", "ssd", "faster_rcnn", "localizer", "dfine", "rtdetr", "mask_rcnn")
+MASKED = {"mask_rcnn": "mask_rcnn", "mask_dfine": "dfine", "mask_rtdetr": "rtdetr"}
+"""Architectures of instance segmentation by the names that they have here."""
+ARCHITECTURES = ("fcos", "retinanet", "ssd", "faster_rcnn", "localizer", "dfine", "rtdetr", "mask_rcnn", "mask_dfine")
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 BACKBONES = {
     "ResNet": "test_resnet",
@@ -58,7 +61,8 @@ BACKBONES = {
 
 
 def build(architecture: str, backbone: str = "test_resnet", own: dict[str, Any] | None = None, **arguments: Any) -> Any:
-    kind = InstanceSegmentationTask if architecture == "mask_rcnn" else DetectionTask
+    kind = InstanceSegmentationTask if architecture in MASKED else DetectionTask
+    architecture = MASKED.get(architecture, architecture)
     small = {"neck_channels": 32, "strides": (4, 8, 16, 32), **OWN.get(architecture, {}), **(own or {})}
     given = {"classes": ("a", "b", "c"), "input": SPEC, architecture: small, **arguments}
     return kind(backbone, architecture=architecture, **given)
@@ -259,7 +263,9 @@ def test_every_architecture_finds_nothing_for_an_image_of_nothing(architecture: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["retinanet", "ssd", "faster_rcnn", "localizer", "dfine", "rtdetr"])
+@pytest.mark.parametrize(
+    "architecture", ["retinanet", "ssd", "faster_rcnn", "localizer", "dfine", "rtdetr", "mask_dfine", "mask_rtdetr"]
+)
 def test_graphs_predict_as_torch_does(architecture: str, tmp_path) -> None:
     torch.manual_seed(0)
     task = build(architecture).eval()
@@ -269,6 +275,22 @@ def test_graphs_predict_as_torch_does(architecture: str, tmp_path) -> None:
     for ours, other in zip(Predictor(task)(several), graph(several), strict=True):
         assert len(ours) == len(other)
         assert np.allclose(ours.scores, other.scores, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["dfine", "mask_dfine"])
+def test_openvino_samples_as_torch_does(architecture: str, tmp_path) -> None:
+    pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    task = build(architecture, own={"strides": (8, 16, 32)}).eval()
+    write_graph(task, tmp_path / "model.onnx")
+    engine = OpenVinoEngine(tmp_path / "model.onnx", task.outputs, 1, "float32")
+    with torch.no_grad():
+        wanted = task(images())
+    found = engine(images())
+    for name in served_fields(task.outputs):
+        ours, other = getattr(wanted, name), getattr(found, name)
+        assert (ours - other).abs().max() < 1e-4 * max(1.0, float(ours.abs().max())), name
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
+from tasks.instance_segmentation.architecture import MaskArchitecture
 from tasks.instance_segmentation.loss import mask_rcnn_losses
 from tasks.instance_segmentation.postprocess import FoundMasks
 from visionkit.argument_types import at_least
@@ -24,7 +25,7 @@ from visionkit.nn.norms import head_norm
 
 
 @dataclass(frozen=True)
-class MaskRCNN(TwoStage):
+class MaskRCNN(TwoStage, MaskArchitecture):
     """Mask R-CNN (He et al., 2017) on a feature pyramid.
 
     Attributes:
@@ -52,23 +53,19 @@ class MaskRCNN(TwoStage):
         return mask_rcnn_losses(network, outputs, target, self, self.mask_batch_size, network.training)
 
     def decode(  # type: ignore[override]  # its task needs masks too
-        self, network: Any, outputs: Any, limits: Thresholds, ask: Callable[..., Tensor], threshold: float
+        self,
+        network: Any,
+        outputs: Any,
+        limits: Thresholds,
+        threshold: float,
+        second: Callable[..., Tensor] | None = None,
     ) -> list[FoundMasks]:
-        """Boxes and small masks in input pixels, highest-scoring first.
-
-        Args:
-            network: Network that `build` made.
-            outputs: What it returned.
-            limits: Which boxes are returned.
-            ask: Runs the mask head, wherever it runs.
-            threshold: A pixel belongs to an object above it.
-        """
         found = self.select(outputs, limits)
         rois = torch.cat(
             [torch.cat([torch.full_like(each.boxes[:, :1], k), each.boxes], 1) for k, each in enumerate(found)]
         )
         labels = torch.cat([each.labels for each in found])
-        logits = ask(*network.maps_of(outputs), rois)
+        logits = (second or network.second_stage())(*network.maps_of(outputs), rois)
         # Of the K masks of a box only that of its class is required: the others need no exponential.
         side = logits.shape[-1]
         masks = logits.gather(1, labels[:, None, None, None].expand(-1, 1, side, side))[:, 0].float().sigmoid()

@@ -53,13 +53,18 @@ class DetectionArchitecture:
         raise UsageError(f"{cls.__name__}:{name}: this architecture has no public weights")
 
     @property
+    def maps(self) -> tuple[int, ...]:
+        """Strides of the maps that the backbone gives: those of `strides`, unless a head needs further ones."""
+        return tuple(self.strides)
+
+    @property
     @abstractmethod
     def outputs(self) -> type[tuple[Any, ...]]:
         """The NamedTuple that the network returns."""
 
     @abstractmethod
     def build(self, backbone: Backbone, classes: int) -> nn.Module:
-        """The network on a backbone with maps of `strides`.
+        """The network on a backbone with `maps`.
 
         Args:
             backbone: Gives the maps.

@@ -94,7 +94,7 @@ class DetectorTask(ArchitectureTask, BackboneTask):
                 raise UsageError(f"model.tile {tile}: {architecture} finds one object per image and uses no tiles")
         nms = chosen.nms if nms_threshold is None else nms_threshold
         self.limits = Thresholds().given(score_threshold, nms, max_detections)
-        body = Backbone(backbone, strides=tuple(chosen.strides), use_final=False, **self.backbone_arguments)
+        body = Backbone(backbone, strides=chosen.maps, use_final=False, **self.backbone_arguments)
         body.model = set_batch_norm(body.model, backbone_norm, norm_eps)
         self.network = chosen.build(body, len(self.classes))
         self.outputs = chosen.outputs  # type: ignore[misc]

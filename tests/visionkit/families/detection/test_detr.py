@@ -12,9 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import visionkit.families.detection.detr.deformable as deformable
 from tasks.detection import DetectionTask
-from tasks.detection.architectures.detr import fractions
 from visionkit.errors import UsageError
 from visionkit.families.detection.boxes import Objects, gather_objects
+from visionkit.families.detection.detr.architecture import fractions
 from visionkit.families.detection.detr.deformable import DeformableAttention, sample_by_gather, sample_by_grid
 from visionkit.families.detection.detr.denoising import noisy_copies
 from visionkit.families.detection.detr.distribution import bins_of, localization_loss, moved_boxes, offset_bins
@@ -180,23 +180,38 @@ def test_a_query_is_trained_on_its_box_of_all_stages_and_its_class_of_one() -> N
     objects = known([[0.5, 0.5, 0.2, 0.2]], [0])
     boxes = torch.tensor([[0.5, 0.5, 0.2, 0.2], [0.2, 0.2, 0.1, 0.1]])
     stages = Stages(torch.zeros(2, 1, 2, 1), torch.stack([boxes, boxes.flip(0)])[:, None].requires_grad_())
-    terms, counts = matched_losses(stages, objects, MatchWeights(), None, 1.0)
+    matched = match_queries(stages.logits, stages.boxes, objects, MatchWeights())
+    terms, counts = matched_losses(stages, objects, matched, None, 1.0)
     assert terms["boxes"] == 0 and counts.boxes == 1, "each stage by itself is right"
-    terms, counts = matched_losses(stages, objects, MatchWeights(), offset_bins(4, 4.0), 4.0)
+    terms, counts = matched_losses(stages, objects, matched, offset_bins(4, 4.0), 4.0)
     assert counts.boxes == 2 and terms["boxes"].item() == pytest.approx(5 * 2 * 0.8 / 2)
 
 
-class _Waits(TorchDispatchMode):
+def test_objects_count_the_same_on_every_process(monkeypatch) -> None:
+    """The sum over all ranks is divided by the objects of all ranks, once gradients are averaged."""
+    objects = known([[0.5, 0.5, 0.2, 0.2]], [0])
+    stages = Stages(torch.zeros(1, 1, 2, 1), torch.rand(1, 1, 2, 4))
+    matched = match_queries(*stages[:2], objects, MatchWeights())
+    alone = matched_losses(stages, objects, matched, None, 1.0, shared=True)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor.add_(5))  # the other one has five
+    terms, counts = matched_losses(stages, objects, matched, None, 1.0, shared=True)
+    assert counts.classes == counts.boxes == 3
+    assert all(terms[name] * 3 == pytest.approx(float(alone[0][name])) for name in terms)
+    assert matched_losses(stages, objects, matched, None, 1.0)[1].classes == 1, "a validation asks no other process"
+
+
+class Waits(TorchDispatchMode):
     """Counts what would wait for a device: values that become Python numbers, and shapes that depend on values."""
 
-    seen: list[str]
-
-    def __init__(self) -> None:
+    def __init__(self, *words: str) -> None:
         super().__init__()
-        self.seen = []
+        self.seen: list[str] = []
+        self.words = words or ("_local_scalar", "nonzero", "masked_select", "unique", "nms", "to_copy")
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if any(word in str(func) for word in ("_local_scalar", "nonzero", "masked_select", "unique", "nms", "to_copy")):
+        if any(word in str(func) for word in self.words):
             self.seen.append(str(func))
         return func(*args, **(kwargs or {}))
 
@@ -206,7 +221,7 @@ def test_decoding_does_not_wait_and_drops_what_is_below_the_threshold() -> None:
     task = tiny().eval()
     outputs = task(torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8))
     outputs = outputs._replace(logits=torch.randn(outputs.logits.shape))
-    with _Waits() as waits:
+    with Waits() as waits:
         found = task.architecture.decode(task.network, outputs, Thresholds(0.8, 1.0, 50))
     assert waits.seen == []
     wanted = outputs.logits[0].sigmoid()
@@ -245,11 +260,22 @@ def test_a_size_gives_what_is_not_given() -> None:
     assert (small.layers, small.neck_channels, small.points) == (3, 256, (3, 6, 3))
     assert (large.layers, large.neck_channels, large.reg_scale) == (2, 384, 8.0)
     assert kinds.choose("dfine", {"dfine": {"size": "n", "strides": (4, 8, 16)}}).points == (6, 6, 6)
+    lighter = [kinds.choose("rtdetr", {"rtdetr": {"size": "r50m", **own}}) for own in ({}, {"used_layers": 0})]
+    assert [each.layers_used for each in lighter] == [3, 6], "a 0 that is given is no preset"
     for own, message in (
         ({"size": "xl"}, r"model\.dfine\.size 'xl': allowed are n, s, m, l, x"),
         ({"channels": 100}, r"model\.dfine\.channels 100: must be a multiple of heads \(8\)"),
         ({"bins": 7}, r"model\.dfine\.bins 7: must be even"),
         ({"queries": 0}, r"model\.dfine\.queries 0: must be at least 1"),
+        ({"points": (3, 6)}, r"model\.dfine\.points \[3, 6\]: one number per stride is needed, .* \[8, 16, 32\]"),
+        ({"strides": ()}, r"model\.dfine\.strides: at least one is needed"),
+        ({"layers": 0}, r"model\.dfine\.layers 0: must be at least 1"),
+        ({"neck_channels": 0}, r"model\.dfine\.neck_channels 0: must be a multiple of heads"),
+        ({"encoder_blocks": 0}, r"model\.dfine\.encoder_blocks 0: must be at least 1"),
+        ({"encoder_expansion": 0}, r"model\.dfine\.encoder_expansion 0: leaves no channel of 256"),
+        ({"encoder_expansion": 0.001}, r"model\.dfine\.encoder_expansion 0\.001: leaves no channel of 256"),
+        ({"reg_scale": 0}, r"model\.dfine\.reg_scale 0: must be above 0"),
+        ({"reg_scale": -1.5}, r"model\.dfine\.reg_scale -1\.5: must be above 0"),
     ):
         with pytest.raises(UsageError, match=message):
             kinds.choose("dfine", {"dfine": own})

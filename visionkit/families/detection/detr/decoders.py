@@ -95,7 +95,7 @@ class BoxDecoder(_Decoder):
             # The layer before is trained by this one's boxes too ("look forward twice": Zhang et al., 2023).
             found.append(moved if before is None else (moves + inverse_sigmoid(before)).sigmoid())
             before, boxes = moved, moved.detach()
-        return Decoded(torch.stack(logits), torch.stack(found), torch.stack(keys), torch.stack(values))
+        return Decoded(torch.stack(logits), torch.stack(found), torch.stack(keys), torch.stack(values), queries)
 
 
 class QualityHead(nn.Module):
@@ -169,4 +169,5 @@ class DistributionDecoder(_Decoder):
             sides.append(corners)
             before, boxes = queries.detach(), located.detach()
         all_logits, all_boxes, all_keys, all_values, all_sides = map(torch.stack, (logits, found, keys, values, sides))
-        return Decoded(all_logits, all_boxes, all_keys, all_values, all_sides, first, first_logits, first_boxes)
+        stated = queries, all_sides, first, first_logits, first_boxes
+        return Decoded(all_logits, all_boxes, all_keys, all_values, *stated)

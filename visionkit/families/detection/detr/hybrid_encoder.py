@@ -130,6 +130,11 @@ def sine_positions(height: int, width: int, channels: int, device: torch.device)
     return torch.cat([down, across], dim=-1).flatten(0, 1)
 
 
+def branch_width(fusion: Fusion, width: int, expansion: float) -> int:
+    """Channels of the branches that fuse two maps; arguments as of `HybridEncoder`."""
+    return round(expansion * width // 2) if fusion == "elan" else int(expansion * width)
+
+
 class HybridEncoder(nn.Module):
     """Hybrid encoder (RT-DETR: Zhao et al., 2024): all maps of one width, each informed of all others.
 
@@ -141,6 +146,9 @@ class HybridEncoder(nn.Module):
         fusion: What fuses two maps: `csp` as RT-DETR, `elan` as D-FINE.
         blocks: Number of convolution blocks in a fusion.
         expansion: Width of a fusion's branches as a fraction of `width`.
+
+    Attributes:
+        strides: Strides of the maps, finest first.
     """
 
     def __init__(
@@ -155,13 +163,13 @@ class HybridEncoder(nn.Module):
     ) -> None:
         super().__init__()
         elan, between = fusion == "elan", len(channels) - 1
+        self.strides = tuple(channels)
         self.inputs = nn.ModuleList(ConvNorm(count, width, 1, act=False) for count in channels.values())
         self.attention = EncoderLayer(width, heads, feedforward)
 
         def fuse() -> nn.Module:
-            if elan:
-                return ELANBlock(2 * width, width, blocks, round(expansion * width // 2))
-            return CSPBlock(2 * width, width, blocks, int(expansion * width))
+            kind = ELANBlock if elan else CSPBlock
+            return kind(2 * width, width, blocks, branch_width(fusion, width, expansion))
 
         def halve() -> nn.Module:
             if elan:

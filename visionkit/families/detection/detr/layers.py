@@ -138,7 +138,8 @@ class Decoded(NamedTuple):
         logits: (L, B, Q, K).
         boxes: (L, B, Q, 4) float32 center and sides as fractions of the image.
         keys: (L, B, Q, width) of each layer's self-attention.
-        values: (L, B, Q, width), likewise.
+        values: (L, B, Q, width), likewise; the queries that each layer is given.
+        queries: (B, Q, width) that the last layer gives.
         corners: (L, B, Q, 4 * (bins + 1)) logits of the sides' offsets; D-FINE's alone, as is what follows.
         first: (B, Q, 4) boxes that the offsets begin at; no gradient reaches them.
         first_logits: (B, Q, K) stated with them.
@@ -149,6 +150,7 @@ class Decoded(NamedTuple):
     boxes: Tensor
     keys: Tensor
     values: Tensor
+    queries: Tensor
     corners: Tensor | None = None
     first: Tensor | None = None
     first_logits: Tensor | None = None

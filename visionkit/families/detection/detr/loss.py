@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
 from visionkit.families.detection.boxes import Objects
 from visionkit.families.detection.detr.distribution import bins_of, distillation_loss, localization_loss
-from visionkit.families.detection.detr.matching import MatchWeights, corners_of, match_queries, overlaps
+from visionkit.families.detection.detr.matching import Matched, corners_of, overlaps
 
 ALPHA, GAMMA = 0.75, 2.0
 """Of the varifocal loss (Zhang et al., 2021)."""
@@ -40,8 +41,8 @@ class Counts(NamedTuple):
     """What the losses of a set of queries are divided by.
 
     Attributes:
-        classes: Objects, for the classes.
-        boxes: Matched queries, for the boxes.
+        classes: Objects, at least 1, for the classes.
+        boxes: Matched queries, at least 1, for the boxes.
         matched: Matched queries and others of the distillation.
         rest: The others.
     """
@@ -53,26 +54,27 @@ class Counts(NamedTuple):
 
 
 def matched_losses(
-    stages: Stages, objects: Objects, weights: MatchWeights, bins: Tensor | None, scale: float
+    stages: Stages, objects: Objects, matched: Matched, bins: Tensor | None, scale: float, shared: bool = False
 ) -> tuple[dict[str, Tensor], Counts]:
     """Losses of queries that are matched with the objects, summed over the stages.
 
     Args:
         stages: What they state.
         objects: (B, N) objects; their boxes are center and sides as fractions of the image.
-        weights: What the parts of the matching's cost count.
+        matched: Which object each query stands for.
         bins: Offsets of D-FINE's distributions, which also make boxes train on the matches of all stages; None for
             RT-DETR's losses.
         scale: Curvature of the bins.
+        shared: Divide by the mean numbers of all processes, which only a training may ask for: all of them must call.
 
     Returns:
         Named terms, already weighted, and their divisors.
     """
-    matched = match_queries(stages.logits, stages.boxes, objects, weights)
     near = matched.stages if bins is None else matched.union[None].expand_as(matched.stages)
     there = (matched.union >= 0).sum()
-    classes = objects.valid.sum().clamp(min=1)
-    boxes = classes if bins is None else there.clamp(min=1)
+    number = torch.stack([objects.valid.sum(), there]).float()
+    classes, near_count = (mean_of_processes(number) if shared else number).clamp(min=1)
+    boxes = classes if bins is None else near_count
     counts = Counts(classes, boxes, there, matched.union.numel() - there)
     return stage_losses(stages, objects, matched.stages, near, counts, bins, scale), counts
 
@@ -92,8 +94,17 @@ def denoising_losses(
         scale: See `matched_losses`.
     """
     known = restored[None].expand(stages.logits.shape[:3])
-    each = counts._replace(classes=counts.classes * groups, boxes=objects.valid.sum().clamp(min=1) * groups)
+    each = counts._replace(classes=counts.classes * groups, boxes=counts.classes * groups)
     return torch.stack(list(stage_losses(stages, objects, known, known, each, bins, scale).values())).sum()
+
+
+def mean_of_processes(number: Tensor) -> Tensor:
+    """The mean of a tensor over all processes, so that each object weighs the same wherever it lies."""
+    if not dist.is_available() or not dist.is_initialized():
+        return number
+    number = number.clone()
+    dist.all_reduce(number)
+    return number / dist.get_world_size()
 
 
 def stage_losses(

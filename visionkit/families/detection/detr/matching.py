@@ -37,10 +37,12 @@ class Matched(NamedTuple):
         stages: (S, B, Q) int64, of each stage by itself; -1 for none.
         union: (B, Q) int64, the object that a query was matched with most often, over all stages (GO-LSD: Peng et al.,
             2024); -1 for none.
+        pairs: (M, 2 + S) int64 on the CPU: image, object and its query in each stage, of objects that have one in all.
     """
 
     stages: Tensor
     union: Tensor
+    pairs: Tensor
 
 
 def corners_of(boxes: Tensor) -> Tensor:
@@ -82,19 +84,36 @@ def matching_cost(logits: Tensor, boxes: Tensor, objects: Objects, weights: Matc
 
 
 @torch.no_grad()
-def match_queries(logits: Tensor, boxes: Tensor, objects: Objects, weights: MatchWeights) -> Matched:
-    """The matching of least cost, of every stage and image; arguments as of `matching_cost`."""
-    cost = matching_cost(logits, boxes, objects, weights).cpu().numpy()
+def match_queries(
+    logits: Tensor, boxes: Tensor, objects: Objects, weights: MatchWeights, more: Tensor | None = None
+) -> Matched:
+    """The matching of least cost, of every stage and image.
+
+    Args:
+        logits: See `matching_cost`.
+        boxes: See `matching_cost`.
+        objects: See `matching_cost`.
+        weights: See `matching_cost`.
+        more: (L, B, Q, N) further cost in the first L stages.
+    """
+    table = matching_cost(logits, boxes, objects, weights)
+    if more is not None:
+        table[: len(more)] += more
+    cost = table.cpu().numpy()
     stages, batch, queries, number = cost.shape
     found = np.full((stages + 1, batch, queries), -1, np.int64)
+    owners = np.full((stages, batch, number), -1, np.int64)
     for image in range(batch):
         real = np.flatnonzero(np.isfinite(cost[0, image, 0]))
         votes = np.zeros((queries, number), np.int32)
         for stage in range(stages):
             rows, columns = linear_sum_assignment(cost[stage, image][:, real])
             found[stage, image, rows] = real[columns]
+            owners[stage, image, real[columns]] = rows
             votes[rows, real[columns]] += 1
         taken = votes.any(axis=1)
         found[-1, image, taken] = votes[taken].argmax(axis=1)
     sent = torch.from_numpy(found).to(logits.device, non_blocking=True)
-    return Matched(sent[:-1], sent[-1])
+    images, rows = np.nonzero((owners >= 0).all(axis=0))
+    pairs = torch.from_numpy(np.stack([images, rows, *owners[:, images, rows]], axis=1))
+    return Matched(sent[:-1], sent[-1], pairs)

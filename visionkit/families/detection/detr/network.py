@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from abc import abstractmethod
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,8 @@ class DETROutputs(NamedTuple):
         corners: (L, B, Q, 4 * (bins + 1)) logits of the sides' offsets, D-FINE's.
         first: (B, Q, 4) boxes that these offsets begin at.
         keys: (L, B, Q, width) of each layer's self-attention, which denoising queries see; in training alone.
-        values: (L, B, Q, width), likewise.
+        values: (L, B, Q, width), likewise, the queries that each layer is given; also where there is a further head.
+        queries: (B, Q, width) that the last layer gives.
         memory: (B, A, width) positions of all maps; in training alone.
         shapes: (M, 2) int64, height and width of each map.
         size: (2,) int64, height and width of the image.
@@ -43,9 +45,47 @@ class DETROutputs(NamedTuple):
     first: Tensor | None = None
     keys: Tensor | None = None
     values: Tensor | None = None
+    queries: Tensor | None = None
     memory: Tensor | None = None
     shapes: Tensor | None = None
     size: Tensor | None = None
+
+
+def outputs_with(name: str, *further: str) -> Any:
+    """The type of the outputs of a network whose queries have a further head.
+
+    Args:
+        name: Name of the type.
+        *further: Fields that the head gives; they are part of an exported graph, as logits and boxes are.
+    """
+    trained = DETROutputs._fields[2:]
+    made = NamedTuple(name, [(each, Any) for each in (*DETROutputs._fields[:2], *further, *trained)])  # type: ignore[misc]
+    made.__new__.__defaults__ = (None,) * len(trained)
+    made._field_defaults = dict.fromkeys(trained)
+    return made
+
+
+class QueryHead(nn.Module):
+    """Predicts more of every query than class and box."""
+
+    @abstractmethod
+    def read(
+        self, queries: Tensor, boxes: Tensor, features: Features, maps: list[Tensor], size: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """What is predicted of the queries, by the names of fields of the outputs.
+
+        Args:
+            queries: (B, Q, width) that the last layer gives.
+            boxes: (B, Q, 4) their center and sides as fractions of the image.
+            features: The backbone's.
+            maps: The encoder's maps, finest first.
+            size: Height and width of the image.
+        """
+
+
+def layers_of(outputs: Any) -> Tensor:
+    """(L, B, Q, width): the queries that each layer gives."""
+    return torch.cat([outputs.values[1:], outputs.queries[None]])
 
 
 class DETRNetwork(nn.Module):
@@ -60,6 +100,8 @@ class DETRNetwork(nn.Module):
         classes: K.
         queries: Number of queries; fewer where the maps have fewer positions.
         project: Project the encoder's maps even where they have the queries' width, as RT-DETR does.
+        head: What else is predicted of every query.
+        outputs: Type of what `forward` gives.
     """
 
     def __init__(
@@ -72,12 +114,15 @@ class DETRNetwork(nn.Module):
         classes: int,
         queries: int,
         project: bool,
+        head: QueryHead | None = None,
+        outputs: Any = DETROutputs,
     ) -> None:
         super().__init__()
         self.backbone, self.encoder, self.decoder, self.queries = backbone, encoder, decoder, queries
+        self.head, self.outputs = head, outputs
         direct = encoder_width == width and not project
         self.projections = nn.ModuleList(
-            nn.Identity() if direct else _Projection(encoder_width, width) for _ in backbone.channels
+            nn.Identity() if direct else _Projection(encoder_width, width) for _ in encoder.strides
         )
         self.selection = nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width))
         nn.init.xavier_uniform_(cast(nn.Linear, self.selection[0]).weight)
@@ -86,14 +131,14 @@ class DETRNetwork(nn.Module):
         # One row more, of zeros, for the denoising queries that pad a batch.
         self.denoising_labels = nn.Embedding(classes + 1, width, padding_idx=classes)
 
-    def forward(self, image: Tensor) -> DETROutputs:
+    def forward(self, image: Tensor) -> Any:
         """(B, C, H, W) normalized images to outputs of every query."""
         return self.read(self.backbone(image), (image.shape[-2], image.shape[-1]))
 
-    def read(self, features: Features, size: tuple[int, int]) -> DETROutputs:
+    def read(self, features: Features, size: tuple[int, int]) -> Any:
         """The head's half: a backbone pass that other heads share is enough. `size` is the image's."""
-        maps = self.encoder(list(features.pyramid.values()))
-        maps = [layer(map_) for layer, map_ in zip(self.projections, maps, strict=True)]
+        fused = self.encoder([features.pyramid[stride] for stride in self.encoder.strides])
+        maps = [layer(map_) for layer, map_ in zip(self.projections, fused, strict=True)]
         shapes = [(map_.shape[-2], map_.shape[-1]) for map_ in maps]
         memory = torch.cat([map_.flatten(2).transpose(1, 2) for map_ in maps], dim=1)
         queries, start, chosen_logits = self._select(memory, shapes)
@@ -108,19 +153,21 @@ class DETRNetwork(nn.Module):
         sides = torch.cat([center - half, center + half], dim=-1).unbind(-1)
         boxes = torch.stack([side * size[1 - axis % 2] for axis, side in enumerate(sides)], dim=-1)
         boxes = clip_boxes(boxes, size)
-        trained = self.training
-        return DETROutputs(
-            decoded.logits[-1],
-            boxes,
-            all_logits,
-            all_boxes,
-            decoded.corners,
-            decoded.first,
-            decoded.keys if trained else None,
-            decoded.values if trained else None,
-            memory if trained else None,
-            torch.tensor(shapes),
-            torch.tensor(size),
+        further = {} if self.head is None else self.head.read(decoded.queries, last, features, fused, size)
+        if self.training or self.head is not None:
+            further |= {"values": decoded.values, "queries": decoded.queries}
+        if self.training:
+            further |= {"keys": decoded.keys, "memory": memory}
+        return self.outputs(
+            logits=decoded.logits[-1],
+            boxes=boxes,
+            all_logits=all_logits,
+            all_boxes=all_boxes,
+            corners=decoded.corners,
+            first=decoded.first,
+            shapes=torch.tensor(shapes),
+            size=torch.tensor(size),
+            **further,
         )
 
     def _select(self, memory: Tensor, shapes: Shapes) -> tuple[Tensor, Tensor, Tensor]:

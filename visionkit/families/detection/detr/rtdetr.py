@@ -5,18 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from torch import nn
 
-from tasks.detection.architectures.detr import DETR, LARGE
 from visionkit.backbones import Backbone
 from visionkit.errors import UsageError
+from visionkit.families.detection.detr.architecture import DETR, LARGE
 from visionkit.families.detection.detr.decoders import BoxDecoder, DecoderSizes
 from visionkit.families.detection.detr.hybrid_encoder import Fusion
 from visionkit.families.detection.detr.published import Published
 
-_R50: dict[str, Any] = {**LARGE, "points": (4, 4, 4)}
+_R50: dict[str, Any] = {**LARGE, "points": (4, 4, 4), "used_layers": 0}
 
 
 def _published(release: str, file: str, size: str, port: str, backbone: str, norm: str) -> Published:
@@ -40,7 +40,7 @@ class RTDETR(DETR):
     """
 
     size: str = "r18"
-    used_layers: int = 0
+    used_layers: int | None = None
     first_shortcut: bool = False
 
     place: ClassVar[str] = "rtdetr"
@@ -68,7 +68,8 @@ class RTDETR(DETR):
 
     @property
     def layers_used(self) -> int:
-        return min(self.used_layers or self.layers, self.layers)
+        own = self.settled
+        return cast(int, min(own.used_layers or own.layers, own.layers))
 
     def decoder(self, sizes: DecoderSizes, classes: int) -> BoxDecoder:
         return BoxDecoder(sizes, classes)

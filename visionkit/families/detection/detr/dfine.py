@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tasks.detection.architectures.detr import DETR, LARGE
 from visionkit.argument_types import at_least
 from visionkit.errors import UsageError
+from visionkit.families.detection.detr.architecture import DETR, LARGE
 from visionkit.families.detection.detr.decoders import DecoderSizes, DistributionDecoder
 from visionkit.families.detection.detr.hybrid_encoder import Fusion
 from visionkit.families.detection.detr.published import Published
@@ -36,7 +36,7 @@ class DFINE(DETR):
 
     size: str = "s"
     bins: int = 32
-    reg_scale: float = 0.0
+    reg_scale: float | None = None
 
     place: ClassVar[str] = "dfine"
     fusion: ClassVar[Fusion] = "elan"
@@ -75,6 +75,8 @@ class DFINE(DETR):
         at_least("model.dfine", 4, bins=self.bins)
         if self.bins % 2:
             raise UsageError(f"model.dfine.bins {self.bins}: must be even")
+        if self.settled.reg_scale <= 0:
+            raise UsageError(f"model.dfine.reg_scale {self.reg_scale:g}: must be above 0")
 
     def decoder(self, sizes: DecoderSizes, classes: int) -> DistributionDecoder:
-        return DistributionDecoder(sizes, classes, self.bins, self.reg_scale)
+        return DistributionDecoder(sizes, classes, self.bins, self.settled.reg_scale)

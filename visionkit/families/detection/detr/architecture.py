@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,11 @@ from visionkit.families.detection.architecture import DetectionArchitecture
 from visionkit.families.detection.boxes import Objects, encode_fractions, gather_objects
 from visionkit.families.detection.detr.decoders import BoxDecoder, DecoderSizes, DistributionDecoder
 from visionkit.families.detection.detr.denoising import noisy_copies
-from visionkit.families.detection.detr.hybrid_encoder import Fusion, HybridEncoder
+from visionkit.families.detection.detr.hybrid_encoder import Fusion, HybridEncoder, branch_width
 from visionkit.families.detection.detr.layers import Seen
 from visionkit.families.detection.detr.loss import Stages, denoising_losses, matched_losses
-from visionkit.families.detection.detr.matching import MatchWeights
-from visionkit.families.detection.detr.network import DETRNetwork, DETROutputs
+from visionkit.families.detection.detr.matching import Matched, MatchWeights, match_queries
+from visionkit.families.detection.detr.network import DETRNetwork, DETROutputs, QueryHead
 from visionkit.families.detection.detr.published import Published, load_published
 from visionkit.families.detection.select import SelectedBoxes, Thresholds
 from visionkit.task import VisionTask
@@ -37,6 +37,24 @@ LARGE: dict[str, Any] = {
     "layers": 6,
 }
 """What the large sizes of both published networks agree on."""
+
+
+class SelectedQueries(NamedTuple):
+    """The highest scores of one image, as many rows as there may be detections.
+
+    Rows at or below the threshold have score 0 and a box without area, which is no prediction.
+
+    Attributes:
+        boxes: (N, 4) float32 in input pixels.
+        scores: (N,) float32 in [0, 1].
+        labels: (N,) int64, 0-based without background.
+        rows: (N,) int64, the query of each.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    rows: Tensor
 
 
 @dataclass(frozen=True)
@@ -62,15 +80,15 @@ class DETR(DetectionArchitecture):
     """
 
     size: str = ""
-    strides: Sequence[int] = ()
-    neck_channels: int = 0
-    encoder_feedforward: int = 0
-    encoder_blocks: int = 0
-    encoder_expansion: float = 0.0
-    channels: int = 0
-    feedforward: int = 0
-    layers: int = 0
-    points: Sequence[int] = ()
+    strides: Sequence[int] | None = None  # type: ignore[assignment]  # never None once it is made
+    neck_channels: int | None = None
+    encoder_feedforward: int | None = None
+    encoder_blocks: int | None = None
+    encoder_expansion: float | None = None
+    channels: int | None = None
+    feedforward: int | None = None
+    layers: int | None = None
+    points: Sequence[int] | None = None
     heads: int = 8
     queries: int = 300
     denoising: int = 100
@@ -91,16 +109,23 @@ class DETR(DetectionArchitecture):
             raise UsageError(
                 f"{place}.size {self.size!r}: allowed are {', '.join(self.sizes)}{suggest(self.size, self.sizes)}"
             )
-        own, fallback = self.sizes[self.size], {each.name: each.default for each in fields(self)}
-        for name, value in own.items():
-            if getattr(self, name) == fallback[name]:
+        points = self.points
+        for name, value in self.sizes[self.size].items():
+            if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        if len(self.points) != len(self.strides):
+        own = self.settled
+        if not own.strides:
+            raise UsageError(f"{place}.strides: at least one is needed")
+        if points is None:
             # Another pyramid than the published one: as many samples on every map as on the first.
-            object.__setattr__(self, "points", (tuple(self.points) * len(self.strides))[: len(self.strides)])
+            object.__setattr__(self, "points", (tuple(own.points) * len(own.strides))[: len(own.strides)])
+        elif len(points) != len(own.strides):
+            raise UsageError(
+                f"{place}.points {list(points)}: one number per stride is needed, and strides are {list(own.strides)}"
+            )
         counted = ("encoder_feedforward", "feedforward", "layers", "heads", "queries", "encoder_blocks")
-        at_least(place, 1, **{name: getattr(self, name) for name in counted})
-        at_least(place, 1, **{f"points.{number}": count for number, count in enumerate(self.points)})
+        at_least(place, 1, **{name: getattr(own, name) for name in counted})
+        at_least(place, 1, **{f"points.{number}": count for number, count in enumerate(own.points)})
         at_least(place, 0, denoising=self.denoising, label_noise=self.label_noise, box_noise=self.box_noise)
         for name, step in (("neck_channels", 4), ("channels", 1)):
             value = getattr(self, name)
@@ -109,6 +134,15 @@ class DETR(DetectionArchitecture):
                     f"{place}.{name} {value}: must be a multiple of heads ({self.heads})"
                     + (f" and of {step}" if step > 1 else "")
                 )
+        if branch_width(self.fusion, own.neck_channels, own.encoder_expansion) < 1:
+            raise UsageError(
+                f"{place}.encoder_expansion {self.encoder_expansion:g}: leaves no channel of {self.neck_channels}"
+            )
+
+    @property
+    def settled(self) -> Any:
+        """Itself, all of whose arguments are set, by the user or else by the size."""
+        return self
 
     @classmethod
     def load_public(cls, task: type[VisionTask], name: str) -> VisionTask:
@@ -121,27 +155,40 @@ class DETR(DetectionArchitecture):
     @property
     def layers_used(self) -> int:
         """Layers of the decoder that are run outside of training."""
-        return self.layers
+        return cast(int, self.layers)
 
     def decoder(self, sizes: DecoderSizes, classes: int) -> BoxDecoder | DistributionDecoder:
         """The decoder for K classes."""
         raise NotImplementedError
 
     def build(self, backbone: Backbone, classes: int) -> nn.Module:
+        return self.assemble(backbone, classes)
+
+    def assemble(self, backbone: Backbone, classes: int, head: QueryHead | None = None) -> DETRNetwork:
+        """The network on a backbone; `head` predicts more of every query than class and box, see `outputs`."""
+        own = self.settled
         encoder = HybridEncoder(
-            backbone.channels,
-            self.neck_channels,
+            {stride: backbone.channels[stride] for stride in sorted(own.strides)},
+            own.neck_channels,
             self.heads,
-            self.encoder_feedforward,
+            own.encoder_feedforward,
             self.fusion,
-            self.encoder_blocks,
-            self.encoder_expansion,
+            own.encoder_blocks,
+            own.encoder_expansion,
         )
-        sizes = DecoderSizes(self.channels, self.heads, self.feedforward, self.points, self.layers, self.layers_used)
+        sizes = DecoderSizes(own.channels, self.heads, own.feedforward, own.points, own.layers, self.layers_used)
         decoder = self.decoder(sizes, classes)
-        project = isinstance(decoder, BoxDecoder)
         return DETRNetwork(
-            backbone, encoder, self.neck_channels, decoder, self.channels, classes, self.queries, project
+            backbone,
+            encoder,
+            own.neck_channels,
+            decoder,
+            own.channels,
+            classes,
+            self.queries,
+            isinstance(decoder, BoxDecoder),
+            head,
+            self.outputs,
         )
 
     def losses(self, network: Any, outputs: Any, target: Any) -> dict[str, Tensor]:
@@ -149,7 +196,10 @@ class DETR(DetectionArchitecture):
         objects = fractions(gather_objects(target, outputs.logits.device), outputs.size)
         bins, scale = getattr(network.decoder, "bins", None), getattr(network.decoder, "scale", 1.0)
         stages = Stages(outputs.all_logits, outputs.all_boxes, outputs.corners, outputs.first)
-        terms, counts = matched_losses(stages, objects, MatchWeights(), bins, scale)
+        more = self.further_cost(network, outputs, target)
+        matched = match_queries(stages.logits, stages.boxes, objects, MatchWeights(), more)
+        terms, counts = matched_losses(stages, objects, matched, bins, scale, network.training)
+        terms |= self.further_losses(network, outputs, target, objects, matched)
         if outputs.keys is None:
             return terms
         count, classes = outputs.logits.shape[1], outputs.logits.shape[2]
@@ -166,12 +216,18 @@ class DETR(DetectionArchitecture):
         terms["denoising"] = denoising_losses(own, objects, copies.objects, copies.groups, counts, bins, scale)
         return terms
 
-    def decode(self, network: Any, outputs: Any, limits: Thresholds) -> list[SelectedBoxes]:
-        """The highest scores over queries and classes. The device is not waited for.
+    def further_cost(self, network: Any, outputs: Any, target: Any) -> Tensor | None:
+        """(L, B, Q, N) what matching a query of a layer with an object costs beside its class and box."""
+        return None
 
-        As many rows as there may be detections: those at or below the threshold have score 0 and a box without area,
-        which is no prediction.
-        """
+    def further_losses(
+        self, network: Any, outputs: Any, target: Any, objects: Objects, matched: Matched
+    ) -> dict[str, Tensor]:
+        """Terms of what else is predicted of every query."""
+        return {}
+
+    def select(self, outputs: Any, limits: Thresholds) -> list[SelectedQueries]:
+        """The highest scores over queries and classes. The device is not waited for."""
         scores = outputs.logits.float().sigmoid().flatten(1)
         scores, index = scores.topk(min(limits.detections, scores.shape[1]), dim=1)
         classes = outputs.logits.shape[-1]
@@ -179,8 +235,11 @@ class DETR(DetectionArchitecture):
         boxes = outputs.boxes.gather(1, rows[..., None].expand(-1, -1, 4))
         good = scores > limits.score
         boxes, scores = torch.where(good[..., None], boxes, 0.0), torch.where(good, scores, 0.0)
-        found = [SelectedBoxes(*each) for each in zip(boxes, scores, labels, strict=True)]
+        found = [SelectedQueries(*each) for each in zip(boxes, scores, labels, rows, strict=True)]
         return found if limits.nms >= 1 else [_suppressed(each, limits.nms) for each in found]
+
+    def decode(self, network: Any, outputs: Any, limits: Thresholds) -> list[SelectedBoxes]:
+        return [SelectedBoxes(*each[:3]) for each in self.select(outputs, limits)]
 
 
 def fractions(objects: Objects, size: Tensor) -> Objects:
@@ -192,6 +251,6 @@ def fractions(objects: Objects, size: Tensor) -> Objects:
     return objects._replace(boxes=encode_fractions(objects.boxes, whole))
 
 
-def _suppressed(found: SelectedBoxes, overlap: float) -> SelectedBoxes:
+def _suppressed(found: SelectedQueries, overlap: float) -> SelectedQueries:
     keep = batched_nms(found.boxes, found.scores, found.labels, overlap)
-    return SelectedBoxes(*(each[keep] for each in found))
+    return SelectedQueries(*(each[keep] for each in found))
