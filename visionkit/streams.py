@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,3 +42,50 @@ def ahead(work: Callable[[T], R], items: Iterable[T], num_workers: int, window: 
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+_END = object()
+
+
+def in_background(items: Iterable[T], depth: int, newest: bool = False) -> Iterator[T]:
+    """The items, made by a thread of their own, at most `depth` ahead of who takes them.
+
+    Args:
+        items: Made in that thread; what they raise is raised here.
+        depth: Items that wait.
+        newest: Of items that nobody takes in time the oldest is left out, as live images need.
+    """
+    waiting: queue.Queue[object] = queue.Queue(depth)
+    ended = threading.Event()
+
+    def put(item: object, drops: bool = False) -> None:
+        while not ended.is_set():
+            with contextlib.suppress(queue.Full):
+                return waiting.put(item, block=not drops, timeout=0.1)
+            if drops:
+                with contextlib.suppress(queue.Empty):
+                    waiting.get_nowait()
+
+    def work() -> None:
+        try:
+            for item in items:
+                put((item, None), newest)
+                if ended.is_set():
+                    return
+        except BaseException as error:  # raised again where the items are taken
+            put((None, error))
+        put((_END, None))
+
+    thread = threading.Thread(target=work, name="ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = waiting.get()  # type: ignore[misc]
+            if error is not None:
+                raise error
+            if item is _END:
+                return
+            yield item
+    finally:
+        ended.set()
+        thread.join(timeout=5)

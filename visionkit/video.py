@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -55,10 +55,13 @@ class VideoReader:
         size: (height, width) as the header states it.
         frames: Number of frames as the header states it, or 0 where it does not.
         is_cut_off: The frames ended long before the header states they do; known once `each` has come to its end.
+        is_live: Frames come when they come, from a camera or a stream.
 
     Raises:
         DataError: Not such a video, or too large.
     """
+
+    is_live = False
 
     def __init__(self, path: str | Path, name: str | None = None, max_pixels: int = 50_000_000) -> None:
         self.name = name or Path(path).name
@@ -69,9 +72,22 @@ class VideoReader:
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         import cv2
 
-        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        self._begin(capture, "the video is damaged, or of a codec that this machine cannot read", max_pixels)
+
+    def _begin(self, capture: Any, fault: str, max_pixels: int) -> None:
+        """Reads what the header states.
+
+        Args:
+            capture: OpenCV's reader.
+            fault: What is wrong where it could not be opened.
+            max_pixels: Maximum number of pixels of a frame.
+        """
+        import cv2
+
+        self._capture = capture
         if not self._capture.isOpened():
-            raise DataError(f"{self.name}: the video is damaged, or of a codec that this machine cannot read")
+            raise DataError(f"{self.name}: {fault}")
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
         self.rate = rate if _RATES[0] <= rate <= _RATES[1] else 25.0
         self.size = (self._whole(cv2.CAP_PROP_FRAME_HEIGHT), self._whole(cv2.CAP_PROP_FRAME_WIDTH))
@@ -91,12 +107,18 @@ class VideoReader:
         """Length as the header states it; 0 where it does not."""
         return self.frames / self.rate
 
-    def each(self, rate: float | None = None, seconds: float | None = None) -> Iterator[Frame]:
+    def each(
+        self,
+        rate: float | None = None,
+        seconds: float | None = None,
+        on_fault: Callable[[str], None] | None = None,
+    ) -> Iterator[Frame]:
         """The frames.
 
         Args:
             rate: Frames per second that are given, at most; those between are passed over without being converted.
             seconds: Where to end.
+            on_fault: Called with what is wrong with a frame that is passed over.
         """
         import cv2
 
@@ -111,9 +133,10 @@ class VideoReader:
                 while round(wanted) <= place:
                     wanted += step
                 there, pixels = self._capture.retrieve()
-                if not there:
-                    break
-                yield Frame(number, now, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+                if there:
+                    yield Frame(number, now, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+                elif on_fault is not None:
+                    on_fault(f"{self.name}: frame {number} cannot be decoded")
             number += 1
         if number == 0:
             raise DataError(f"{self.name}: the video has no frame that can be read")

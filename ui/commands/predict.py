@@ -14,6 +14,10 @@ A pose model that takes one person per crop gets the crops from a detector or fr
 whole image is taken as one person.
 
   visionkit predict POSE_MODEL photos --detector DETECTION_MODEL --out results --draw
+
+With --track the objects of a video keep their ids from frame to frame:
+
+  visionkit predict DETECTION_MODEL video.mp4 --track bytetrack --out results --draw
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ from ui.paths import check_exists
 from ui.prediction_devices import open_predictors, predictions
 from ui.prediction_records import RECORDS, cannot_write, records_of
 from ui.prediction_report import DRAWN, Report, show_progress
+from ui.tracked import add_track_arguments, check_track
 from visionkit.errors import DataError, UsageError
 from visionkit.model_files import check_model
 from visionkit.wording import counted
@@ -166,6 +171,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="COCO annotation file whose ids --coco-results uses (default: images by their file names, classes from 1)",
     )
+    add_track_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -180,9 +186,15 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--coco-results: name a folder for the file with --out DIR")
     if args.camera and not args.out:
         raise UsageError("--camera: name a folder for the points with --out DIR")
+    check_track(args)
     options = _options(args.options)
-    for model in filter(None, (args.model, args.detector)):
+    for model in filter(None, (args.model, args.detector, args.reid)):
         check_model(model)
+    if args.track is not None:
+        from ui.tracked import track
+
+        out = _prepare(Path(args.out), args.overwrite) if args.out else None
+        return track(args, options, _options(args.tracker_set, "--tracker-set", "max_age=60"), out)
     check_exists(filter(None, [args.boxes]), "--boxes")
     check_exists(filter(None, [args.coco_labels]), "--coco-labels")
     check_exists(filter(None, [args.pairs]), "--pairs")
@@ -291,13 +303,13 @@ def _check_objects(predictor: Predictor, option: str) -> None:
         raise UsageError(f"{option}: is for models of objects, and this one is of {predictor.task.name}")
 
 
-def _options(given: Sequence[str]) -> dict[str, Any]:
+def _options(given: Sequence[str], option: str = "--set", example: str = "score_threshold=0.3") -> dict[str, Any]:
     """`NAME=VALUE` as keyword arguments; a value is json where it can be read as such, otherwise text."""
     options: dict[str, Any] = {}
     for each in given:
         name, equals, value = each.partition("=")
         if not equals or not name.isidentifier():
-            raise UsageError(f"--set {each}: give NAME=VALUE, such as score_threshold=0.3")
+            raise UsageError(f"{option} {each}: give NAME=VALUE, such as {example}")
         try:
             options[name] = json.loads(value)
         except json.JSONDecodeError:

@@ -44,4 +44,4 @@ def draw(prediction: Tracks, image: ImageLike) -> np.ndarray:
         pen.rectangle((place[0], place[1], place[2] - 1, place[3] - 1), fill=color)
         ink = (255, 255, 255) if _luma(color) < 150 else (16, 18, 24)
         pen.text((place[0] + size // 4, place[1] + round(1.02 * size)), text, font=letters, fill=ink, anchor="ls")
-    return np.asarray(sheet)
+    return np.array(sheet)

@@ -121,14 +121,14 @@ class Tracker(ABC):
         seen = self.tracks.take(shown) if len(self.tracks) else None
         if seen is None or not len(seen):
             empty = np.zeros(0)
-            return Tracks(detections.classes, detections.size, empty, empty, empty, ids=empty)
+            return Tracks(detections.classes, detections.size, empty, empty, empty, 0.0, ids=empty)
         return Tracks(
             detections.classes,
             detections.size,
             self.shown_boxes(seen).astype(np.float32),
             seen["score"],
             seen["label"],
-            detections.threshold if (seen["score"] >= detections.threshold).all() else 0.0,
+            0.0,  # the tracker has chosen what is shown
             ids=seen["id"],
         )
 

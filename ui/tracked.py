@@ -1,0 +1,350 @@
+"""`visionkit predict --track`: objects of videos with ids, as records, MOTChallenge's text, video and counts."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import re
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from ui.prediction_devices import open_predictors
+from ui.prediction_records import RECORDS, cannot_write, records_of
+from ui.prediction_report import DRAWN, show_progress
+from visionkit.errors import DataError, Interrupted, UsageError
+from visionkit.wording import counted
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from visionkit.frame_sources import FrameSource
+    from visionkit.predictions import Tracks
+    from visionkit.predictor import Predictor
+    from visionkit.tracking.appearance import Appearance
+    from visionkit.tracking.counts import TrackCounts
+    from visionkit.video import Frame
+
+TEXTS = "tracks"
+"""Folder of MOTChallenge's texts, below that of the results."""
+COUNTS = "counts.json"
+SIDE = 1920
+"""Longer side of a drawn video, at most."""
+
+_AHEAD = 8
+_LINE = (255, 214, 0)
+
+
+def add_track_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what following objects takes."""
+    tracks = parser.add_argument_group(
+        "for videos: SOURCE is a video file, a folder of frames, a camera (camera:0) or an address (rtsp://...)"
+    )
+    tracks.add_argument(
+        "--track",
+        metavar="TRACKER",
+        help=f"follow the objects: sort, bytetrack or ocsort; --out gets {RECORDS}, {TEXTS}/ in MOTChallenge's format "
+        f"and {COUNTS}, with --draw also the drawn video",
+    )
+    tracks.add_argument(
+        "--tracker-set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="set an argument of the tracker, such as max_age=60; repeatable; a wrong name lists those it has",
+    )
+    tracks.add_argument(
+        "--reid", metavar="MODEL", help="model whose features compare what objects look like, beside where they are"
+    )
+    tracks.add_argument(
+        "--line",
+        dest="lines",
+        metavar="X1,Y1,X2,Y2",
+        action="append",
+        default=[],
+        help="count the objects that cross this line, in pixels of the video, by class and direction; repeatable",
+    )
+    tracks.add_argument("--rate", type=float, metavar="N", help="process at most N frames per second (default: all)")
+
+
+def check_track(args: argparse.Namespace) -> None:
+    """Checks the arguments before anything heavy is imported.
+
+    Raises:
+        UsageError: They contradict each other.
+    """
+    if args.track is None:
+        for name in ("tracker_set", "reid", "lines", "rate"):
+            if getattr(args, name) not in (None, []):
+                raise UsageError(f"--{'line' if name == 'lines' else name.replace('_', '-')}: needs --track TRACKER")
+        return
+    others = {"--detector": args.detector, "--boxes": args.boxes, "--pairs": args.pairs, "--input": args.inputs}
+    others |= {"--coco-results": args.coco_results, "--camera": args.camera, "--top": args.top}
+    for option, value in others.items():
+        if value:
+            raise UsageError(f"{option}: is not for --track")
+    if not args.sources:
+        raise UsageError("--track: give a SOURCE: a video file, a folder of frames, camera:0 or rtsp://...")
+    if args.rate is not None and not args.rate > 0:
+        raise UsageError(f"--rate {args.rate:g}: allowed are numbers above 0")
+
+
+def track(args: argparse.Namespace, options: dict[str, Any], tracker_options: dict[str, Any], out: Path | None) -> int:
+    """Follows the objects of each source; returns the exit status.
+
+    Args:
+        args: The parsed command line.
+        options: Options of the prediction.
+        tracker_options: Arguments of the tracker.
+        out: Folder of the results.
+    """
+    from visionkit.families.detection.task import DetectorTask
+    from visionkit.frame_sources import open_frames
+    from visionkit.tracking.counts import TrackCounts
+    from visionkit.tracking.tracker import make_tracker
+
+    lines = [_line(each) for each in args.lines]
+    make_tracker(args.track, tracker_options)  # a wrong name is reported before a model is opened
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(open_frames(args.sources[0]))
+        predictor = open_predictors(args.model, args.devices, args.engine)[0]
+        if not isinstance(predictor.task, DetectorTask):
+            raise UsageError(f"--track: is for models of objects, and this one is of {predictor.task.name}")
+        if args.tile is not None:
+            from visionkit.families.detection.views import checked_tile
+
+            options["tile"] = checked_tile(args.tile)
+        appearance = _appearance(args.reid, args.devices) if args.reid else None
+        file = stack.enter_context(records_of(out))
+        counts: dict[str, Any] = {}
+        report = _Report()
+        stems = _stems(args.sources)
+        for number, source in enumerate(args.sources):
+            frames = first if number == 0 else stack.enter_context(open_frames(source))
+            count, tracker = TrackCounts(lines), make_tracker(args.track, tracker_options, appearance)
+            with _Results(out, stems[number], args.draw, args.rate, frames) as results:
+                try:
+                    for frame, tracks in _followed(frames, predictor, tracker.update, args, options, report):
+                        count.update(tracks)
+                        results.write(frame, tracks, count)
+                        file.write(json.dumps(_record(frames, frame, tracks), ensure_ascii=False) + "\n")
+                        if frames.is_live or out is None:
+                            file.flush()
+                except KeyboardInterrupt:
+                    counts[frames.name] = count.to_json()
+                    _write_counts(out, counts)
+                    done = counted(count.frames, "frame")
+                    raise Interrupted(f"interrupted after {done} of {frames.name}; what was done is kept") from None
+            if frames.is_cut_off:
+                report.fault(f"{frames.name}: cut off: its frames end before its header states; what is there was used")
+            if not count.frames:
+                raise DataError(f"{frames.name}: the video has no frame that can be read")
+            counts[frames.name] = count.to_json()
+    _write_counts(out, counts)
+    return report.close(out, counts)
+
+
+class _Report:
+    """What was wrong, and the sum at the end."""
+
+    def __init__(self) -> None:
+        self.faults = 0
+
+    def fault(self, message: str) -> None:
+        self.faults += 1
+        print(f"visionkit: skipped: {message}", file=sys.stderr)
+
+    def close(self, out: Path | None, counts: Mapping[str, Any]) -> int:
+        for name, each in counts.items():
+            objects = ", ".join(f"{number} {kind}" for kind, number in each["objects"].items()) or "no objects"
+            print(f"{name}: {counted(each['frames'], 'frame')}, {objects}", file=sys.stderr)
+            for line in each.get("lines", ()):
+                ways = (sum(line[way].values()) for way in ("left_to_right", "right_to_left"))
+                place = ",".join(f"{value:g}" for value in line["line"])
+                print("  line {}: {} left to right, {} right to left".format(place, *ways), file=sys.stderr)
+        if out is not None:
+            print(f"results: {out}", file=sys.stderr)
+        return DataError.status if self.faults else 0
+
+
+class _Results:
+    """The files of one video: MOTChallenge's text, and the drawn video."""
+
+    def __init__(self, out: Path | None, stem: str, draw: bool, rate: float | None, frames: FrameSource) -> None:
+        from visionkit.video import VideoWriter
+
+        self.out, self.stem, self.is_live = out, stem, frames.is_live
+        self.rate = min(rate or frames.rate, frames.rate)
+        self.text: IO[str] | None = None
+        self.video: VideoWriter | None = None
+        self.last: np.ndarray | None = None
+        if out is None:
+            return
+        path = out / TEXTS / f"{stem}.txt"
+        try:
+            for folder in (path.parent, *([out / DRAWN] if draw else [])):
+                folder.mkdir(parents=True, exist_ok=True)
+            self.text = path.open("w", encoding="utf-8")
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        if draw:
+            self.video = VideoWriter(out / DRAWN / f"{stem}.mp4", self.rate, SIDE)
+
+    def write(self, frame: Frame, tracks: Tracks, count: TrackCounts) -> None:
+        if self.text is not None:
+            self.text.writelines(f"{line}\n" for line in _mot_lines(frame, tracks))
+            if self.is_live:
+                self.text.flush()
+        if self.video is not None:
+            while self.last is not None and not self.is_live and self.video.count < round(frame.seconds * self.rate):
+                self.video.write(self.last)  # a frame that lasts longer than others does so in what is written
+            self.last = _drawn(frame, tracks, count)
+            self.video.write(self.last)
+
+    def __enter__(self) -> _Results:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.text is not None:
+            self.text.close()
+        if self.video is not None:
+            self.video.__exit__(None, None, None)  # a video that is cut short can be played too
+
+
+def _followed(
+    frames: FrameSource,
+    predictor: Predictor,
+    update: Callable[..., Tracks],
+    args: argparse.Namespace,
+    options: dict[str, Any],
+    report: _Report,
+) -> Iterator[tuple[Frame, Tracks]]:
+    """Frames and their objects: decoding runs ahead of the network, which runs ahead of nothing."""
+    from visionkit.images import ImageSource
+    from visionkit.streams import in_background
+
+    waiting: deque[Frame] = deque()
+    depth = 1 if frames.is_live else _AHEAD
+    source = in_background(frames.each(args.rate, on_fault=report.fault), depth, newest=frames.is_live)
+
+    def images() -> Iterator[ImageSource]:
+        for frame in source:
+            waiting.append(frame)
+            yield ImageSource(frame.pixels, f"{frames.name}, frame {frame.number}")
+
+    size = args.batch_size if predictor.task.device.type == "cuda" and not frames.is_live else 1
+    results = predictor.stream(images(), size, 0 if frames.is_live else 1, **options)
+    total = 0 if args.rate else frames.frames
+    with contextlib.closing(source), contextlib.closing(results), show_progress(total) as (advance, _):
+        for result in results:
+            frame = waiting.popleft()
+            advance()
+            if result.prediction is None:
+                report.fault(str(result.error))
+                continue
+            yield frame, update(result.prediction, frame.pixels)
+
+
+def _appearance(model: str, devices: int | None) -> Appearance:
+    """Compares crops of objects by a model's pooled features."""
+    import numpy as np
+
+    from visionkit.images import ImageSource
+    from visionkit.tracking.appearance import Appearance
+
+    predictor = open_predictors(model, devices, "torch")[0]
+
+    def embed(pixels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        height, width = pixels.shape[:2]
+        crops = []
+        for x1, y1, x2, y2 in np.rint(boxes).astype(int).tolist():
+            left, top = min(max(x1, 0), width - 2), min(max(y1, 0), height - 2)
+            crop = pixels[top : max(min(y2, height), top + 2), left : max(min(x2, width), left + 2)]
+            crops.append(ImageSource(np.ascontiguousarray(crop), "object"))
+        found = [result.features for result in predictor.stream(crops, features=True)]
+        if any(each is None for each in found):
+            raise UsageError(f"--reid {model}: this model gives no features of a whole image; give one on a backbone")
+        return np.stack([np.asarray(each).reshape(-1) for each in found])
+
+    return Appearance(embed)
+
+
+def _record(frames: FrameSource, frame: Frame, tracks: Tracks) -> dict[str, Any]:
+    return {
+        "source": frames.name,
+        "frame": frame.number,
+        "seconds": round(frame.seconds, 4),
+        "size": list(frame.pixels.shape[:2]),
+        "prediction": tracks.to_json(),
+    }
+
+
+def _mot_lines(frame: Frame, tracks: Tracks) -> Iterator[str]:
+    import numpy as np
+
+    from visionkit.tracking.mot_files import mot_lines
+    from visionkit.tracking.rows import TrackRows
+
+    order = np.argsort(tracks.ids)
+    number = np.full(len(tracks), frame.number + 1)
+    rows = TrackRows(number, tracks.ids[order], tracks.boxes[order], tracks.scores[order], tracks.labels[order] + 1)
+    yield from mot_lines(rows)
+
+
+def _drawn(frame: Frame, tracks: Tracks, count: TrackCounts) -> np.ndarray:
+    """The frame with its objects, and the lines with what crossed them."""
+    import cv2
+
+    drawn = tracks.draw(frame.pixels)
+    factor = drawn.shape[1] / frame.pixels.shape[1]
+    wide = max(1, round(min(drawn.shape[:2]) / 300))
+    for line in count.lines:
+        x1, y1, x2, y2 = (round(value * factor) for value in line.line)
+        cv2.line(drawn, (x1, y1), (x2, y2), _LINE, wide, cv2.LINE_AA)
+        text = f"{sum(line.right.values())} / {sum(line.left.values())}"
+        where = (min(x1, x2) + 4 * wide, max(min(y1, y2) - 4 * wide, 14))
+        cv2.putText(drawn, text, where, cv2.FONT_HERSHEY_SIMPLEX, 0.5 * wide, _LINE, wide, cv2.LINE_AA)
+    return drawn
+
+
+def _line(given: str) -> tuple[float, ...]:
+    import math
+
+    from visionkit.text_files import is_number
+
+    cells = given.split(",")
+    if len(cells) != 4 or not all(map(is_number, cells)) or not all(math.isfinite(float(cell)) for cell in cells):
+        raise UsageError(f"--line {given}: give x1,y1,x2,y2 in pixels, such as --line 0,200,640,200")
+    values = tuple(float(cell) for cell in cells)
+    if values[:2] == values[2:]:
+        raise UsageError(f"--line {given}: both ends are one point")
+    return values
+
+
+def _stems(sources: Sequence[str]) -> list[str]:
+    """Names of files, one per source."""
+    stems: list[str] = []
+    for source in sources:
+        path = Path(source)
+        name = path.absolute().name if path.is_dir() else path.stem if path.exists() else source.split("@")[-1]
+        stem = first = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:80] or "video"
+        number = 1
+        while stem in stems:
+            number += 1
+            stem = f"{first}-{number}"
+        stems.append(stem)
+    return stems
+
+
+def _write_counts(out: Path | None, counts: Mapping[str, Any]) -> None:
+    from visionkit.atomic import write_whole
+
+    if out is None:
+        return
+    try:
+        write_whole(out / COUNTS, (json.dumps(counts, indent=2, ensure_ascii=False) + "\n").encode())
+    except OSError as error:
+        raise cannot_write(out / COUNTS, error) from error

@@ -1,0 +1,167 @@
+"""Where the frames of a video come from: a file, a folder of images, a camera or a stream."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from visionkit.errors import DataError
+from visionkit.images import ImageSource
+from visionkit.listing import list_images
+from visionkit.video import SUFFIXES, Frame, VideoReader
+
+_STREAM = re.compile(r"(rtsps?|https?)://\S+", re.I)
+_CAMERA = re.compile(r"(?:camera:)?(\d{1,2})")
+_FOLDER_RATE = 25.0
+_MAX_PIXELS = 50_000_000
+
+
+class FrameSource(Protocol):
+    """The frames of one video, to be used in a `with` block.
+
+    Attributes:
+        name: Name for messages.
+        rate: Frames per second.
+        frames: Number of frames, or 0 where nobody knows.
+        is_live: Frames come when they come.
+        is_cut_off: See `VideoReader`.
+    """
+
+    name: str
+    rate: float
+    frames: int
+    is_live: bool
+    is_cut_off: bool
+
+    def each(
+        self,
+        rate: float | None = None,
+        seconds: float | None = None,
+        on_fault: Callable[[str], None] | None = None,
+    ) -> Iterator[Frame]:
+        """The frames, see `VideoReader.each`."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class FolderFrames:
+    """The images of a folder as the frames of a video, in the order of their names.
+
+    Args:
+        folder: The folder.
+        rate: Frames per second; by default what a `seqinfo.ini` in the folder or above it states, otherwise 25.
+    """
+
+    is_live = False
+    is_cut_off = False
+
+    def __init__(self, folder: Path, rate: float | None = None) -> None:
+        from visionkit.tracking.seqinfo import INFO, read_info
+
+        stated = [read_info(each) for each in (folder, folder.absolute().parent) if (each / INFO).is_file()]
+        images = folder / stated[0].folder if stated and (folder / INFO).is_file() else folder
+        self.name = str(folder)
+        self.paths = list_images(images).files
+        if not self.paths:
+            raise DataError(f"{images}: no images in this folder")
+        self.rate = rate or (stated[0].rate if stated else _FOLDER_RATE)
+        self.frames = len(self.paths)
+
+    def each(
+        self,
+        rate: float | None = None,
+        seconds: float | None = None,
+        on_fault: Callable[[str], None] | None = None,
+    ) -> Iterator[Frame]:
+        """The frames; an image that cannot be read is passed over."""
+        step, wanted = max(1.0, self.rate / rate) if rate else 1.0, 0.0
+        for number, path in enumerate(self.paths):
+            now = number / self.rate
+            if seconds is not None and now >= seconds:
+                return
+            if number < round(wanted):
+                continue
+            wanted += step
+            try:
+                yield Frame(number, now, ImageSource(path).read())
+            except DataError as error:
+                if on_fault is not None:
+                    on_fault(str(error))
+
+    def __enter__(self) -> FolderFrames:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+class LiveReader(VideoReader):
+    """The frames of a camera or of a stream; times count from the first one.
+
+    Args:
+        source: `camera:0`, or an address that begins with rtsp:// or http://.
+
+    Raises:
+        DataError: Nothing there that gives images.
+    """
+
+    is_live = True
+
+    def __init__(self, source: str, max_pixels: int = _MAX_PIXELS) -> None:
+        import cv2
+
+        camera = _CAMERA.fullmatch(source)
+        # A password in the address is for no message.
+        self.name = f"camera {camera[1]}" if camera else re.sub(r"//[^/@\s]*@", "//", source)
+        if camera:
+            capture = cv2.VideoCapture(int(camera[1]))
+        else:
+            os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "protocol_whitelist;rtsp,rtp,udp,tcp,tls,http,https"
+            os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+            capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG)
+        what = "there is no such camera, or another program uses it" if camera else "nothing there that gives images"
+        self._begin(capture, what, max_pixels)
+        self.frames = 0
+        self._started: float | None = None
+
+    def _time(self, number: int, before: float) -> float:
+        now = time.monotonic()
+        self._started = now if self._started is None else self._started
+        return now - self._started
+
+
+def is_live(source: str) -> bool:
+    """Whether a source is an address or a camera, not a file of that name."""
+    return bool(_STREAM.fullmatch(source) or _CAMERA.fullmatch(source)) and not Path(source).exists()
+
+
+def is_video(source: str) -> bool:
+    """Whether a source is a video file by its name, an address or a camera."""
+    return is_live(source) or Path(source).suffix.lower() in SUFFIXES
+
+
+def open_frames(source: str) -> FrameSource:
+    """The frames of a video file, of a folder of images, of a camera (`camera:0`) or of a stream (`rtsp://...`).
+
+    Raises:
+        DataError: Nothing there, or not of these.
+    """
+    if is_live(source):
+        return LiveReader(source)
+    path = Path(source)
+    if path.is_dir():
+        return FolderFrames(path)
+    if not path.exists():
+        raise DataError(f"{source}: no such video file, folder of images, camera (camera:0) or address (rtsp://...)")
+    return VideoReader(path, str(source))
