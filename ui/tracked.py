@@ -238,7 +238,7 @@ def _followed(
     size = args.batch_size if predictor.task.device.type == "cuda" and not frames.is_live else 1
     results = predictor.stream(images(), size, 0 if frames.is_live else 1, **options)
     total = 0 if args.rate else frames.frames
-    with contextlib.closing(source), contextlib.closing(results), show_progress(total) as (advance, _):
+    with contextlib.closing(source), show_progress(total) as (advance, _):
         for result in results:
             frame = waiting.popleft()
             advance()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol
 
 from visionkit.errors import DataError
 from visionkit.images import ImageSource
@@ -46,7 +46,7 @@ class FrameSource(Protocol):
     ) -> Iterator[Frame]:
         """The frames, see `VideoReader.each`."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Any: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

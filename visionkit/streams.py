@@ -6,9 +6,9 @@ import contextlib
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -47,7 +47,7 @@ def ahead(work: Callable[[T], R], items: Iterable[T], num_workers: int, window: 
 _END = object()
 
 
-def in_background(items: Iterable[T], depth: int, newest: bool = False) -> Iterator[T]:
+def in_background(items: Iterable[T], depth: int, newest: bool = False) -> Generator[T, None, None]:
     """The items, made by a thread of their own, at most `depth` ahead of who takes them.
 
     Args:
@@ -55,10 +55,10 @@ def in_background(items: Iterable[T], depth: int, newest: bool = False) -> Itera
         depth: Items that wait.
         newest: Of items that nobody takes in time the oldest is left out, as live images need.
     """
-    waiting: queue.Queue[object] = queue.Queue(depth)
+    waiting: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(depth)
     ended = threading.Event()
 
-    def put(item: object, drops: bool = False) -> None:
+    def put(item: tuple[Any, BaseException | None], drops: bool = False) -> None:
         while not ended.is_set():
             with contextlib.suppress(queue.Full):
                 return waiting.put(item, block=not drops, timeout=0.1)
@@ -80,7 +80,7 @@ def in_background(items: Iterable[T], depth: int, newest: bool = False) -> Itera
     thread.start()
     try:
         while True:
-            item, error = waiting.get()  # type: ignore[misc]
+            item, error = waiting.get()
             if error is not None:
                 raise error
             if item is _END:
