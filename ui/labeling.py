@@ -49,6 +49,8 @@ def description_for(task: VisionTask, form: str | None, classes: Sequence[str] |
             "classification"
         )
     target = TARGETS[kinds.pop()]
+    if form == "voc" and target == "masks":
+        target = "boxes"  # all that VOC's xml holds of them
     formats = CLASSES if target == "classes" else OBJECTS
     if form is None:
         form = LabelFolder(out).description.format if (out / JOURNAL).is_file() else formats[0]
@@ -73,12 +75,15 @@ TARGETS = {Instances.kind: "masks", Detections.kind: "boxes", Poses.kind: "keypo
 """What is annotated, by type of prediction."""
 
 
-def entry_of(prediction: Prediction, path: Path, classes: Sequence[str], min_score: float | None) -> AnnotatedImage:
+def entry_of(
+    prediction: Prediction, path: Path, size: tuple[int, int], classes: Sequence[str], min_score: float | None
+) -> AnnotatedImage:
     """A prediction as the annotations of its image, with their scores.
 
     Args:
         prediction: Boxes, masks or poses.
         path: Path of the image.
+        size: Its height and width, which cut boxes off; a keypoint outside is not labeled.
         classes: Classes that are kept, in label order.
         min_score: Score from which an object is kept; that from which the model itself would show one by default.
     """
@@ -96,19 +101,23 @@ def entry_of(prediction: Prediction, path: Path, classes: Sequence[str], min_sco
         labels = np.array([numbers[name] for name in found.names], dtype=np.int64)
     else:
         labels = np.zeros(len(found), dtype=np.int64)
+    corner = np.array(size[::-1], dtype=np.float64)
+    boxes = np.clip(np.asarray(found.boxes, dtype=np.float64).round(3), 0, np.tile(corner, 2))
     more = {}
     if isinstance(found, Poses):
-        seen = found.visible[..., None]
+        inside = ((found.keypoints >= 0) & (found.keypoints <= corner)).all(axis=-1)
+        seen = (found.visible & inside)[..., None]
         more["keypoints"] = np.concatenate([found.keypoints * seen, 2.0 * seen], axis=-1).astype(np.float32)
-    return AnnotatedImage(
+    entry = AnnotatedImage(
         file=str(path),
         place=str(path),
-        boxes=np.asarray(found.boxes, dtype=np.float64).round(3),
+        boxes=boxes,
         labels=labels,
         segments=[dict(mask) for mask in found.masks] if isinstance(found, Instances) else None,  # type: ignore[misc]
         scores=np.asarray(found.scores, dtype=np.float64).round(5),
         more=more,
     )
+    return entry.take(np.all(boxes[:, 2:] > boxes[:, :2], axis=1))
 
 
 def uncertainty_of(prediction: Prediction) -> float:
@@ -216,8 +225,11 @@ def fit_command(folder: LabelFolder, model: str | None = None) -> str:
         "csv": ("--data", "CsvData", "--data.csv", str(folder.out / "labels.csv")),
         "folders": ("--data", "FolderData", "--data.root", str(folder.out)),
     }
-    words = ["visionkit", "fit", "--init_from", model, *place[about.format]]
-    if about.target == "masks" and about.format != "voc":
+    begin = ["--init_from", model]
+    if about.task == "instance_segmentation" and about.target == "boxes":
+        begin = ["-c", "detection"]  # whose models need no outlines
+    words = ["visionkit", "fit", *begin, *place[about.format]]
+    if about.target == "masks":
         words += ["--data.target", "masks"]
     if about.format in ("voc", *CLASSES):  # which name their classes in alphabetical order, and only those that occur
         words += ["--data.classes", json.dumps(list(about.classes), ensure_ascii=False)]

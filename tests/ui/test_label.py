@@ -23,7 +23,7 @@ from tests.ui.labels import CLASSES, draw_images, save_detector
 from ui.cli import main
 from ui.label_options import OBJECTS
 from ui.label_selection import Scanned, select
-from ui.labeling import entry_of, uncertainty_of
+from ui.labeling import description_for, entry_of, fit_command, uncertainty_of
 from visionkit.masks import encode_masks
 from visionkit.predictions import Detections, Instances, Poses
 from visionkit.skeleton import Skeleton
@@ -223,9 +223,35 @@ def test_masks_and_poses_survive() -> None:
     found = Instances(
         ("a", "b"), (20, 30), boxes, np.array([0.9, 0.6]), np.array([1, 0]), masks=tuple(encode_masks(bitmaps))
     )
-    entry = entry_of(found, Path("a.png"), ("b", "a"), 0.5)
+    entry = entry_of(found, Path("a.png"), (20, 30), ("b", "a"), 0.5)
     assert entry.labels.tolist() == [0, 1] and entry.segments == [*found.masks]
-    assert len(entry_of(found, Path("a.png"), ("b",), None)) == 1
+    assert len(entry_of(found, Path("a.png"), (20, 30), ("b",), None)) == 1
+
+
+def test_what_lies_outside_is_cut_off() -> None:
+    skeleton = Skeleton.of("coco17")
+    places = np.full((2, 17, 2), 10.0)
+    places[0, 3] = -4, 10
+    boxes = np.array([[-5, -5, 40, 15], [40, 2, 50, 9]])
+    poses = Poses(skeleton, places, np.ones((2, 17)), np.array([0.9, 0.8]), boxes)
+    entry = entry_of(poses, Path("a.png"), (20, 30), ("person",), None)
+    assert entry.boxes.tolist() == [[0, 0, 30, 15]] and entry.scores is not None and len(entry.scores) == 1
+    assert (entry.more["keypoints"][0, :, 2] > 0).sum() == 16
+
+
+def test_outlines_become_boxes_in_voc(tmp_path: Path) -> None:
+    from tasks.instance_segmentation import InstanceSegmentationTask
+
+    task = InstanceSegmentationTask("test_resnet", classes=("cell",), input={"size": [64, 64]})
+    about = description_for(task, "voc", None, tmp_path / "out")
+    assert about.target == "boxes"
+    with LabelFolder(tmp_path / "out", about) as folder:
+        command = fit_command(folder, "model")
+    assert (
+        command
+        == f"visionkit fit -c detection --data VocData --data.root {tmp_path / 'out'} --data.classes '[\"cell\"]'"
+    )
+    assert description_for(task, "yolo", None, tmp_path / "none").target == "masks"
 
 
 @pytest.mark.parametrize("form", ["coco", "yolo"])
@@ -236,7 +262,7 @@ def test_masks_and_keypoints_are_read_again(form: str, tmp_path: Path) -> None:
     box, score, label_ = np.array([[20, 10, 60, 40]]), np.array([0.75]), np.array([0])
     found = Instances(("cell",), (72, 96), box, score, label_, masks=tuple(encode_masks(bitmaps)))
     with LabelFolder(tmp_path / "masks", Description(form, "instance_segmentation", "masks", ("cell",))) as folder:
-        folder.add(photo, entry_of(found, photo, ("cell",), None), (72, 96), "m")
+        folder.add(photo, entry_of(found, photo, (72, 96), ("cell",), None), (72, 96), "m")
         folder.flush()
         assert not folder.is_corrected("000.png")
         again = folder.store.read("000.png")
@@ -257,7 +283,7 @@ def test_masks_and_keypoints_are_read_again(form: str, tmp_path: Path) -> None:
 
     about = Description(form, "pose", "keypoints", ("person",), plain(skeleton))
     with LabelFolder(tmp_path / "pose", about) as folder:
-        folder.add(photo, entry_of(poses, photo, ("person",), None), (72, 96), "m")
+        folder.add(photo, entry_of(poses, photo, (72, 96), ("person",), None), (72, 96), "m")
     with LabelFolder(tmp_path / "pose") as folder:
         again = folder.store.read("000.png")
     root = tmp_path / "pose"

@@ -32,13 +32,18 @@ def entry(**more: Any) -> AnnotatedImage:
     return AnnotatedImage("a.png", "", boxes, np.array([0, 1, 2]), scores=np.array([0.9, 0.8, 0.7]), **more)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[LabelFolder]:
-    photos = draw_images(tmp_path / "photos", 2)
-    with LabelFolder(tmp_path / "out", Description("coco", "detection", "boxes", CLASSES)) as made:
+def filled(path: Path) -> LabelFolder:
+    """A folder with two labeled images."""
+    photos = draw_images(path / "photos", 2)
+    with LabelFolder(path / "out", Description("coco", "detection", "boxes", CLASSES)) as made:
         for photo in photos:
             made.add(photo, entry(), SIZE, "model")
-        made.flush()
+    return LabelFolder(path / "out")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[LabelFolder]:
+    with filled(tmp_path) as made:
         yield made
 
 
@@ -282,3 +287,44 @@ def test_labels_are_corrected_in_the_browser_and_trained_on(tmp_path: Path, caps
     assert main([*command, *more]) == 0
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
     assert CocoData(str(out)).classes == CLASSES
+
+
+def test_the_command_serves_until_it_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The routes as programs may use them, and what is printed in the end."""
+    from starlette.testclient import TestClient
+
+    from visionkit.errors import Interrupted
+
+    seen: dict[str, Any] = {}
+
+    def run_server(app: Any, door: Any, address: str, *more: Any, **options: Any) -> None:
+        client = TestClient(app, base_url=address)
+        seen["page"] = client.get("/").text
+        seen["image"] = client.get("/api/review/image?name=000.png")
+        first = client.get("/api/review/objects?name=000.png").json()
+        seen["absent"] = client.get("/api/review/objects?name=../label.jsonl").status_code
+        body = json.dumps({"version": first["version"], "objects": [], "reviewed": True})
+        elsewhere = {"origin": "http://outside.example", "sec-fetch-site": "cross-site"}
+        ways: dict[str, Any] = {"json": "{", "list": "[1]", "old": json.dumps({"version": "x", "objects": []})}
+        for name, content in ways.items():
+            seen[name] = client.post("/api/review?name=000.png", content=content).status_code
+        seen["outside"] = client.post("/api/review?name=000.png", content=body, headers=elsewhere).status_code
+        seen["host"] = client.get("/api/review", headers={"host": "outside.example"}).status_code
+        seen["saved"] = client.post("/api/review?name=000.png", content=body).json()["reviewed"]
+        raise Interrupted("interrupted")
+
+    monkeypatch.setattr("ui.server.review.run_server", run_server)
+    with filled(tmp_path) as folder:
+        pass
+    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY", "VISIONKIT_MAX_PIXELS"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # which serving sets for good
+        monkeypatch.delenv(name)
+    assert main(["label", "--out", str(folder.out), "--review", "--port", "0"]) == 0
+    assert "http://" not in seen["page"].replace("http://127.0.0.1", "").replace("http://www.w3.org", "")
+    assert seen["image"].headers["content-type"] == "image/jpeg" and seen["saved"] is True
+    known = {name: seen[name] for name in ("absent", "json", "list", "old", "outside", "host")}
+    assert known == {"absent": 404, "json": 400, "list": 400, "old": 409, "outside": 403, "host": 421}
+    said = capsys.readouterr().out
+    assert "1 of 2 images reviewed" in said and "train on them: visionkit fit --init_from model" in said

@@ -186,7 +186,7 @@ def _label(
                 if result.prediction is None:
                     labeled.skipped.append(str(result.error))
                     continue
-                entry = entry_of(result.prediction, path, folder.description.classes, args.min_score)
+                entry = entry_of(result.prediction, path, image.size, folder.description.classes, args.min_score)
                 if folder.description.target == "classes" and not len(entry):
                     labeled.unlabeled += 1
                     continue
