@@ -186,6 +186,29 @@ def test_what_is_no_video_is_reported(model: str, tmp_path: Path, capsys) -> Non
         open_frames("camera:77")
 
 
+def test_a_video_without_a_tracker_is_an_error_that_names_one(model: str, video: Path, capsys) -> None:
+    for source in (str(video), "rtsp://host/x"):
+        assert main(["predict", model, source]) == 2
+        assert "a video; follow its objects with --track" in capsys.readouterr().err
+
+
+def test_a_frame_that_cannot_be_decoded_is_passed_over(video: Path) -> None:
+    faults: list[str] = []
+    with VideoReader(video) as reader:
+        capture, calls = reader._capture, iter(range(100))
+
+        class Broken:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(capture, name)
+
+            def retrieve(self) -> Any:
+                return (False, None) if next(calls) == 3 else capture.retrieve()
+
+        reader._capture = Broken()
+        numbers = [each.number for each in reader.each(on_fault=faults.append)]
+    assert numbers == [0, 1, 2, *range(4, 40)] and faults == ["walk.mp4: frame 3 cannot be decoded"]
+
+
 def test_addresses_and_cameras_are_known_and_show_no_password(tmp_path: Path, monkeypatch) -> None:
     assert is_live("rtsp://u:p@host/stream") and is_live("camera:0") and is_live("0") and not is_live("walk.mp4")
     monkeypatch.chdir(tmp_path)

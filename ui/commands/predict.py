@@ -201,6 +201,10 @@ def run(args: argparse.Namespace) -> int:
     others = parse_inputs(args.inputs)
     if bool(args.sources) == bool(args.pairs) or (others and args.pairs):
         raise UsageError("give SOURCE images (with --input NAME=PATH for further inputs), or --pairs FILE")
+    from visionkit.frame_sources import is_video
+
+    for source in filter(is_video, args.sources):
+        raise UsageError(f"{source}: a video; follow its objects with --track, such as --track bytetrack")
     from ui.coco_results import CocoResults
     from visionkit.camera import CameraIntrinsics
 
