@@ -184,14 +184,13 @@ class LabelFolder:
         """
         name = self.name_of(source) or free_name(source, self._stems)
         image = self.store.image(name)
-        if not image.exists():
-            part = image.with_name(f".{name}.part")
-            try:
-                image.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, part)
-                part.replace(image)
-            except OSError as error:
-                raise EnvironmentFault(f"{image}: cannot be written ({error.strerror or error})") from error
+        part = image.with_name(f".{name}.part")
+        try:
+            image.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, part)  # also where there is a copy: the source may have changed since
+            part.replace(image)
+        except OSError as error:
+            raise EnvironmentFault(f"{image}: cannot be written ({error.strerror or error})") from error
         facts = {"image": name, "source": str(source.resolve()), "model": model}
         facts |= {"digest": self.store.put(name, entry, size, reviewed=False)}
         self._note({**facts, **({} if uncertainty is None else {"uncertainty": round(uncertainty, 6)})})
@@ -238,6 +237,8 @@ class LabelFolder:
             self.selected = [str(each) for each in line["selected"]]
             return
         name = line["image"]
+        if not isinstance(name, str) or Path(name).name != name or "\\" in name or name in ("", ".", ".."):
+            raise DataError(f"{self.path}: {shown(name)} is no name of an image in this folder")
         state = self.images.setdefault(name, ImageState())
         if "source" in line:
             state.source = line["source"]

@@ -167,6 +167,12 @@ class CocoStore(LabelStore):
         if stamp is not None:
             self._coco = read_coco(self.path)
             index_classes(dict.fromkeys(self._coco.categories.values(), f"{self.path} categories"), self.classes)
+            there = set(self._coco.categories.values())
+            free = 1 + max(map(_number, self._coco.categories), default=0)
+            for each in coco_categories(self.classes, self.skeleton):
+                if each["name"] not in there:  # programs leave out categories that no object has
+                    self._coco.categories[free], self._coco.details[free] = each["name"], {**each, "id": free}
+                    free += 1
         else:
             details = coco_categories(self.classes, self.skeleton)
             names = {each["id"]: each["name"] for each in details}

@@ -143,7 +143,8 @@ class MotData(ObjectData):
         rows = read_mot(path)
         rows.check_ids()
         images = self._images(folder, info)
-        self._truth[info.name] = path
+        if self._truth.setdefault(info.name, path) != path:
+            raise DataError(f"{path}: its sequence has the name {info.name}, and so has {self._truth[info.name]}")
         classes = has_classes(path)
         numbers = {label: number for number, name in enumerate(self.classes) if (label := self._number(name))}
         kept = np.isin(rows.classes, list(numbers)) if classes else np.full(len(rows), 1 in numbers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,8 @@ class Scan:
                     None if features is None else np.frombuffer(base64.b64decode(features), "<f2").astype(np.float32)
                 )
                 self.known[_key(record["image"], record["file"])] = Scanned(record["uncertainty"], values)
+            whole = path.read_bytes().rfind(b"\n") + 1
+            os.truncate(path, whole)  # a record that a full disk or a killed process left unfinished
             self._file = path.open("a", encoding="utf-8")
         except OSError as error:
             raise EnvironmentFault(f"{path}: cannot be written ({error.strerror or error})") from error

@@ -49,11 +49,11 @@ def description_for(task: VisionTask, form: str | None, classes: Sequence[str] |
             "classification"
         )
     target = TARGETS[kinds.pop()]
-    if form == "voc" and target == "masks":
-        target = "boxes"  # all that VOC's xml holds of them
     formats = CLASSES if target == "classes" else OBJECTS
     if form is None:
         form = LabelFolder(out).description.format if (out / JOURNAL).is_file() else formats[0]
+    if form == "voc" and target == "masks":
+        target = "boxes"  # all that VOC's xml holds of them
     if form not in formats:
         raise UsageError(f"--format {form}: labels of {task.name} are written as {', '.join(formats)}")
     if getattr(task, "multilabel", False):
@@ -170,8 +170,13 @@ def to_do(folder: LabelFolder, paths: Sequence[Path], overwrite: bool, labeled: 
     left = []
     for path in paths:
         name = folder.name_of(path)
-        if name is None or not folder.is_done(name):
+        if name is None:
             left.append(path)
+        elif not folder.is_done(name):
+            if folder.images[name].reviewed:  # what a person has deleted stays so
+                labeled.corrected += 1
+            else:
+                left.append(path)
         elif not overwrite:
             labeled.before += 1
         elif folder.is_corrected(name):

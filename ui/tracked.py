@@ -83,6 +83,7 @@ def check_track(args: argparse.Namespace) -> None:
         return
     others = {"--detector": args.detector, "--boxes": args.boxes, "--pairs": args.pairs, "--input": args.inputs}
     others |= {"--coco-results": args.coco_results, "--camera": args.camera, "--top": args.top}
+    others |= {"--flip-tta": args.flip_tta, "--tta-scales": args.tta_scales, "--coco-labels": args.coco_labels}
     for option, value in others.items():
         if value:
             raise UsageError(f"{option}: is not for --track")

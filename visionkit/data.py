@@ -329,6 +329,11 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         if self.repeat_threshold and not isinstance(sampler, RepeatFactorSampler):
             raise UsageError(f"data.repeat_threshold: {type(self).__name__} orders its images by itself; leave it out")
         if self.close_mosaic and (trainer := self.trainer) is not None:
+            if trainer.max_epochs in (None, -1) and trainer.max_steps <= 0:
+                raise UsageError(
+                    "data.close_mosaic: a training without a number of epochs or steps has no last epochs; give "
+                    "trainer.max_epochs, or --max_time in place of trainer.max_time"
+                )
             sampler.is_closing = lambda epoch: epoch >= max(1, epochs_of(trainer) - self.close_mosaic)
 
     def state_dict(self) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from typing import Any, Protocol
 from visionkit.errors import DataError
 from visionkit.images import ImageSource
 from visionkit.listing import list_images
-from visionkit.video import SUFFIXES, Frame, VideoReader
+from visionkit.video import SUFFIXES, Frame, VideoReader, open_capture
 
 _STREAM = re.compile(r"(rtsps?|https?)://\S+", re.I)
 _CAMERA = re.compile(r"(?:camera:)?(\d{1,2})")
@@ -73,6 +72,10 @@ class FolderFrames:
         self.paths = list_images(images).files
         if not self.paths:
             raise DataError(f"{images}: no images in this folder")
+        self._numbers = list(range(len(self.paths)))
+        if stated and all(path.stem.isdecimal() for path in self.paths):
+            # A sequence of MOTChallenge counts frames by their names, from 1 on, also where one is missing.
+            self._numbers = [max(0, int(path.stem) - 1) for path in self.paths]
         self.rate = rate or (stated[0].rate if stated else _FOLDER_RATE)
         self.frames = len(self.paths)
 
@@ -84,7 +87,7 @@ class FolderFrames:
     ) -> Iterator[Frame]:
         """The frames; an image that cannot be read is passed over."""
         step, wanted = max(1.0, self.rate / rate) if rate else 1.0, 0.0
-        for number, path in enumerate(self.paths):
+        for number, path in zip(self._numbers, self.paths, strict=True):
             now = number / self.rate
             if seconds is not None and now >= seconds:
                 return
@@ -127,9 +130,7 @@ class LiveReader(VideoReader):
         if camera:
             capture = cv2.VideoCapture(int(camera[1]))
         else:
-            os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "protocol_whitelist;rtsp,rtp,udp,tcp,tls,http,https"
-            os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-            capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG)
+            capture = open_capture(source, "rtsp,rtp,udp,tcp,tls,http,https")
         what = "there is no such camera, or another program uses it" if camera else "nothing there that gives images"
         self._begin(capture, what, max_pixels)
         self.frames = 0

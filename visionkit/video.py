@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,8 @@ SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")
 
 CODEC = "vp09"
 
+_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_OPENING = threading.Lock()
 _RATES = (0.1, 1000.0)  # frames per second that a header may state
 
 
@@ -37,6 +40,29 @@ class Frame(NamedTuple):
     number: int
     seconds: float
     pixels: np.ndarray
+
+
+def open_capture(source: str, protocols: str) -> Any:
+    """OpenCV's reader of a file or an address, by FFmpeg, which may open nothing else in turn.
+
+    Args:
+        source: Path or address.
+        protocols: The protocols that FFmpeg may use, with commas; what the environment states itself goes first.
+    """
+    import cv2
+
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    with _OPENING:  # OpenCV takes the options from the environment whenever it opens something
+        stated = os.environ.get(_OPTIONS)
+        own = () if stated and "protocol_whitelist" in stated else (f"protocol_whitelist;{protocols}",)
+        os.environ[_OPTIONS] = "|".join([*([stated] if stated else []), *own])
+        try:
+            return cv2.VideoCapture(source, cv2.CAP_FFMPEG)
+        finally:
+            if stated is None:
+                del os.environ[_OPTIONS]
+            else:
+                os.environ[_OPTIONS] = stated
 
 
 class VideoReader:
@@ -67,12 +93,7 @@ class VideoReader:
         self.name = name or Path(path).name
         if not _is_video(Path(path), self.name):
             raise DataError(f"{self.name}: not a video that can be read (mp4, mov, webm, mkv and avi can be)")
-        # Read once by OpenCV's part for FFmpeg, when it opens its first file.
-        os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "protocol_whitelist;file")
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        import cv2
-
-        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        capture = open_capture(str(path), "file")
         self._begin(capture, "the video is damaged, or of a codec that this machine cannot read", max_pixels)
 
     def _begin(self, capture: Any, fault: str, max_pixels: int) -> None:

@@ -228,7 +228,8 @@ def _select(
             scan.add(path, Scanned(uncertainty_of(result.prediction), result.features))
         free = [path for path in to_do(folder, paths, False, labeled) if scan.get(path) is not None]
         known = [scan.get(path) for path in free]
-        there = [scan.get(path) for path in paths if path not in set(free)]
+        left = set(free)
+        there = [scan.get(path) for path in paths if path not in left]
         features = [each.features for each in there if each is not None and each.features is not None]
         chosen = [free[k] for k in select([each for each in known if each], args.select, by, features)]
     finally:

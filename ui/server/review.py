@@ -62,7 +62,7 @@ def add_review_routes(app: FastAPI, review: Review) -> None:
             status, words = status_of(error)
             return JSONResponse({"error": words}, status)
         if isinstance(found, bytes):
-            return Response(found, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"})
+            return Response(found, media_type="image/jpeg", headers={"cache-control": "no-store"})
         return JSONResponse(found)
 
     @app.get("/api/review")

@@ -92,6 +92,8 @@ class DetectorTask(ArchitectureTask, BackboneTask):
             max_detections = 1  # a property of the network, so the protocol and the model card shall state this
             if tile:
                 raise UsageError(f"model.tile {tile}: {architecture} finds one object per image and uses no tiles")
+            if flip_tta or tta_scales:
+                raise UsageError(f"model.flip_tta, tta_scales: {architecture} finds one object; leave them out")
         nms = chosen.nms if nms_threshold is None else nms_threshold
         self.limits = Thresholds().given(score_threshold, nms, max_detections)
         body = Backbone(backbone, strides=chosen.maps, use_final=False, **self.backbone_arguments)
@@ -204,7 +206,10 @@ class DetectorTask(ArchitectureTask, BackboneTask):
             own = self.architecture.tile_overlap
             overlap = self.limits.nms if own is None else min(own, self.limits.nms)
         score = self.limits.score if score_threshold is None else score_threshold
-        return views.merge(parts, size, overlap, score, max_detections or 0)
+        most = max_detections
+        if most is None:  # a large image in tiles has as many objects as are found
+            most = 0 if views.tile else self.limits.detections
+        return views.merge(parts, size, overlap, score, most)
 
     def evaluation_views(self) -> ViewsOf | None:
         return self.views if self.views != DetectorViews() else None

@@ -96,7 +96,7 @@ class DetectorViews:
         """What the views are, for the protocol of metrics; empty where there are none."""
         out = ""
         if self.tile:
-            out += f"; images above {self.tile} pixels a side also in overlapping tiles of {self.tile}, merged"
+            out += f"; images above {self.tile} pixels a side also in overlapping tiles of {self.tile}, all merged"
         if len(self.passes) > 1:
             what = [*(["flipped"] if self.flip else []), *([f"at {self._shown()} of the input"] if self.scales else [])]
             out += (

@@ -132,7 +132,7 @@ def test_calls_choose_views_and_bad_ones_are_refused() -> None:
     assert {"tile", "flip_tta", "tta_scales"} <= set(predictor.options)
     plain, flipped = predictor(image), predictor(image, flip_tta=True)
     mirrored = Predictor(task)(image, views=[View((0, 0, 80, 60), True)])
-    assert same(flipped, fuse_detections([plain, mirrored], most=0)) and not same(plain, flipped)
+    assert same(flipped, fuse_detections([plain, mirrored], most=task.limits.detections)) and not same(plain, flipped)
     assert len(predictor(image, flip_tta=True, max_detections=3)) == 3
     assert (predictor(image, flip_tta=True, score_threshold=0.0105).scores >= 0.0105).all()
     assert task.has_tta() == "" and detector(tta_scales=[2]).has_tta() == "tta_scales"

@@ -98,7 +98,7 @@ def match_queries(
     """
     table = matching_cost(logits, boxes, objects, weights)
     if more is not None:
-        table[: len(more)] += more
+        table[: len(more)] += torch.where(more.isnan(), 1.0, more)  # a diverged prediction is reported by its loss
     cost = table.cpu().numpy()
     stages, batch, queries, number = cost.shape
     found = np.full((stages + 1, batch, queries), -1, np.int64)
