@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,10 +15,11 @@ from datamodules.scene_data import SceneData
 from tasks.pose import PoseTask
 from tests.visionkit.families.detection.test_detr import QUERIES, Waits
 from visionkit.errors import UsageError
+from visionkit.export import export_bundle
 from visionkit.families.detection.detr.keypoints import KeypointHead, keypoint_cost, keypoint_losses, similarities
 from visionkit.families.keypoints.oks import oks
 from visionkit.geometry import Geometry, InputSpec
-from visionkit.predictor import Predictor
+from visionkit.predictor import Predictor, load
 
 SIZE = (64, 96)
 SPEC = InputSpec(size=SIZE, resize_mode="stretch")
@@ -136,3 +138,14 @@ def test_whoever_is_below_the_threshold_is_not_reported() -> None:
     one, nobody = task.restore(task.decode(outputs._replace(logits=logits, boxes=boxes)), geometry)
     assert len(nobody) == 0 and one.boxes.tolist() == [[48.0, 32.0, 144.0, 96.0]]
     assert np.allclose(one.keypoints[0], outputs.places[0, 5] * 2, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_graph_finds_the_same_people(tmp_path: Path) -> None:
+    """The graph is kept only where its predictions on images are torch's."""
+    task = tiny(layers=1).eval()
+    photos = [np.random.default_rng(k).integers(0, 256, (60, 80, 3), dtype=np.uint8) for k in range(2)]
+    export_bundle(task, tmp_path / "bundle", onnx=True, images=photos)
+    graph = load(tmp_path / "bundle", engine="onnx")
+    for ours, other in zip(Predictor(task)(photos), graph(photos), strict=True):
+        assert len(ours) == len(other) and np.allclose(ours.scores, other.scores, atol=1e-5)
