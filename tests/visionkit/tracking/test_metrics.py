@@ -55,6 +55,33 @@ def test_by_hand() -> None:
     assert (values["mt"], values["pt"], values["ml"]) == (0, 1, 0)
 
 
+# What trackeval gave for `random_tracks` of two seeds.
+BY_TRACKEVAL = {
+    5: {
+        "hota": 0.30261268378666467,
+        "deta": 0.36982951873715636,
+        "assa": 0.2491426978585963,
+        "loca": 0.761256728657505,
+        "mota": 0.37037037037037035,
+        "idf1": 0.46689895470383275,
+    },
+    8: {
+        "hota": 0.29536768961583953,
+        "deta": 0.42229844620714,
+        "assa": 0.20851678336515256,
+        "loca": 0.8013955447919948,
+        "mota": 0.2692307692307692,
+        "idf1": 0.3333333333333333,
+    },
+}
+
+
+@pytest.mark.parametrize("seed", BY_TRACKEVAL)
+def test_numbers_of_trackeval(seed: int) -> None:
+    values = measure(TrackPair.of(*random_tracks(seed))).values()
+    assert {name: values[name] for name in BY_TRACKEVAL[seed]} == pytest.approx(BY_TRACKEVAL[seed], abs=1e-9)
+
+
 @pytest.mark.parametrize("where", ["truth", "predicted"])
 def test_a_duplicate_id_is_an_error(where: str) -> None:
     twice = rows([(3, 4, 0, 0, 10, 10), (3, 5, 0, 0, 10, 10), (3, 4, 30, 0, 40, 10)], "res.txt")
