@@ -128,7 +128,7 @@ class SampleDataset(Dataset[Example]):
         # Parts that mix samples draw the others by themselves, from the generator of the item.
         self.augment = augment.with_samples(_Raw(self)) if isinstance(augment, SampleAugment) else augment
         self.closing = self.augment.without_mixing() if isinstance(self.augment, SampleAugment) else augment
-        self._scaled: dict[tuple[int, int], Preprocessor] = {preprocessor.spec.size: preprocessor}
+        self._scaled: dict[tuple[int, int], Preprocessor] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -140,6 +140,8 @@ class SampleDataset(Dataset[Example]):
 
     def at_scale(self, scale: float) -> Preprocessor:
         """The preprocessor to another input size."""
+        if scale == 1:
+            return self.preprocessor
         spec = self.preprocessor.spec.scaled(scale)
         if spec.size not in self._scaled:  # there are few sizes, and as many scales as batches
             self._scaled[spec.size] = Preprocessor(spec)

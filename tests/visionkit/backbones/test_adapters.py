@@ -93,13 +93,14 @@ def test_a_frozen_backbone_has_no_use_for_them() -> None:
             build("classification", adapters=AdapterConfig(rank=2), optim=optim)
 
 
-def test_adapters_are_trained_at_the_rate_of_the_head_whatever_the_backbone_s_is() -> None:
+def test_adapters_are_trained_in_all_layers_at_the_rate_of_the_backbone() -> None:
     optim = OptimConfig(lr=1e-2, backbone_lr_scale=0.1, layer_decay=0.5, freeze_stride=4)
     task = build("classification", adapters=AdapterConfig(rank=2), optim=optim)
     task.started_from = "public weights"
     task.setup("fit")
     groups = task.parameter_groups()
-    assert {group["lr"] for group in groups} == {1e-2}
+    rates = {group["name"].split("/")[0]: group["lr"] for group in groups}
+    assert rates == {"backbone": pytest.approx(1e-3), "head": 1e-2}
     trained = sum(len(group["params"]) for group in groups)
     adapters = [name for name, _ in task.named_parameters() if "adapter_" in name]
     assert trained == len(adapters) + len(list(task.network.head.parameters()))

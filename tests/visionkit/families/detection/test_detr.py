@@ -22,6 +22,7 @@ from visionkit.families.detection.detr.layers import Seen
 from visionkit.families.detection.detr.loss import Stages, matched_losses
 from visionkit.families.detection.detr.matching import MatchWeights, corners_of, match_queries, matching_cost, overlaps
 from visionkit.families.detection.select import Thresholds
+from visionkit.families.detection.views import DetectorViews
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
 
@@ -247,10 +248,13 @@ def task_geometry(task: Any) -> Any:
     return Geometry.plan(task.input, task.input.size)
 
 
-def test_objects_of_tiles_are_joined_though_nothing_is_suppressed() -> None:
+def test_objects_of_tiles_are_joined_though_nothing_is_suppressed(monkeypatch: pytest.MonkeyPatch) -> None:
     task = tiny()
     plan = task.plan(ImageSource(torch.zeros(300, 400, 3, dtype=torch.uint8).numpy()), tile=128)
-    assert plan.reduce.merge.keywords["overlap"] == 0.5 and task.limits.nms == 1.0
+    given: list[Any] = []
+    monkeypatch.setattr(DetectorViews, "merge", lambda self, parts, size, overlap, score, most: given.append(overlap))
+    plan.reduce.merge([])
+    assert given == [0.5] and task.limits.nms == 1.0
     assert "NMS 1" in task.protocol
 
 
