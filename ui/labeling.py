@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FLOOR = 0.1
 """Score from which an object counts for how uncertain a model is of an image."""
 
-_PAUSE, _FACTOR = 2.0, 10.0  # labels are brought to the disk after these seconds, and after so many times what it took
+_PAUSE, _FACTOR = 2.0, 10.0  # seconds after which labels are brought to the disk, and multiples of what that took
 
 
 def description_for(task: VisionTask, form: str | None, classes: Sequence[str] | None, out: Path) -> Description:

@@ -62,7 +62,7 @@ def collate(examples: Sequence[Example]) -> Batch:
 
 
 def of_equal_size(examples: Sequence[Example], most: int) -> Iterator[list[int]]:
-    """Numbers of the examples that share a batch in inference, at most so many of them.
+    """Numbers of the examples that share a batch in inference, at most `most` of them.
 
     Only equal sizes do: padded to its neighbors' size, an image's prediction would depend on them.
     """

@@ -296,7 +296,7 @@ class VisionTask(TaskContract):
             differ = f" (different now: {', '.join(f'model.{key}' for key in keys)})" if keys and then else ""
             raise CheckpointError(
                 f"the checkpoint's weights do not fit this model: {why}{differ}; go on with the settings of its run, "
-                "or begin a new training from its weights with --model.init_from"
+                "or begin a new training from its weights with --init_from"
             )
         trainer: Any = self._trainer
         data: Any = getattr(trainer, "datamodule", None)

@@ -37,7 +37,7 @@ def test_settings_that_change_the_network_are_named(
         return
     with pytest.raises(CheckpointError, match=words) as caught:
         task.on_load_checkpoint(checkpoint)
-    assert "--model.init_from" in str(caught.value)
+    assert "with --init_from" in str(caught.value)
 
 
 def test_what_does_not_fit_is_named() -> None:

@@ -101,7 +101,7 @@ class OcSort(Tracker):
         tracks = self.tracks
         lost = tracks["age"][rows] > 1
         self._bridge(rows[lost], found["box"][lost])
-        before, _ = self._before(rows)
+        before = self._before(rows)
         tracks["velocity"][rows] = _directions(before, found["box"])
         self.see(rows, found)
         slot = self.frame % (self.span + 1)
@@ -126,8 +126,8 @@ class OcSort(Tracker):
             means[between], covariances[between] = self.filter.update(means[between], covariances[between], line)
         tracks["mean"][rows], tracks["covariance"][rows] = means, covariances
 
-    def _before(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(N, 4) the box of `span` frames ago, or the first one after; (N,) whether there is more than one box.
+    def _before(self, rows: np.ndarray) -> np.ndarray:
+        """(N, 4) the box of `span` frames ago, or the first one after.
 
         Where none of these frames has one, it is the box that was seen last.
         """
@@ -136,14 +136,13 @@ class OcSort(Tracker):
         ago = self.frame - times
         valid = (times >= 0) & (ago >= 1) & (ago <= self.span)
         slot = np.where(valid, ago, -1).argmax(axis=1)
-        any_of = valid.any(axis=1)
-        boxes = np.where(any_of[:, None], tracks["past"][rows, slot], tracks["seen"][rows])
-        return boxes, any_of
+        boxes: np.ndarray = np.where(valid.any(axis=1)[:, None], tracks["past"][rows, slot], tracks["seen"][rows])
+        return boxes
 
     def _direction(self, found: Objects) -> np.ndarray:
         """(N, M) how far the direction to each detection agrees with that of the motion so far, weighed."""
         tracks = self.tracks
-        before, _ = self._before(np.arange(len(tracks)))
+        before = self._before(np.arange(len(tracks)))
         towards = _directions(before[:, None], found["box"][None])
         cosines = (tracks["velocity"][:, None] * towards).sum(axis=-1).clip(-1, 1)
         agrees = 0.5 - np.arccos(cosines) / np.pi
