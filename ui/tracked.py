@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import re
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ui.prediction_devices import open_predictors
 from ui.prediction_records import RECORDS, cannot_write, records_of
 from ui.prediction_report import DRAWN, show_progress
-from visionkit.errors import DataError, Interrupted, UsageError
+from ui.video_results import DrawnVideo, SkippedFrames, read_ahead, video_stems
+from visionkit.errors import Interrupted, UsageError
 from visionkit.wording import counted
 
 if TYPE_CHECKING:
@@ -31,10 +31,6 @@ if TYPE_CHECKING:
 TEXTS = "tracks"
 """Folder of MOTChallenge's texts, below that of the results."""
 COUNTS = "counts.json"
-SIDE = 1920
-"""Longer side of a drawn video, at most."""
-
-_AHEAD = 8
 _LINE = (255, 214, 0)
 
 
@@ -121,14 +117,14 @@ def track(args: argparse.Namespace, options: dict[str, Any], tracker_options: di
         appearance = _appearance(args.reid, args.devices) if args.reid else None
         file = stack.enter_context(records_of(out))
         counts: dict[str, Any] = {}
-        report = _Report()
-        stems = _stems(args.sources)
+        skipped = SkippedFrames()
+        stems = video_stems(args.sources)
         for number, source in enumerate(args.sources):
             frames = first if number == 0 else stack.enter_context(open_frames(source))
             count, tracker = TrackCounts(lines), make_tracker(args.track, tracker_options, appearance)
             with _Results(out, stems[number], args.draw, args.rate, frames) as results:
                 try:
-                    for frame, tracks in _followed(frames, predictor, tracker.update, args, options, report):
+                    for frame, tracks in _followed(frames, predictor, tracker.update, args, options, skipped):
                         count.update(tracks)
                         results.write(frame, tracks, count)
                         file.write(json.dumps(_record(frames, frame, tracks), ensure_ascii=False) + "\n")
@@ -139,71 +135,46 @@ def track(args: argparse.Namespace, options: dict[str, Any], tracker_options: di
                     _write_counts(out, counts)
                     done = counted(count.frames, "frame")
                     raise Interrupted(f"interrupted after {done} of {frames.name}; what was done is kept") from None
-            if frames.is_cut_off:
-                report.fault(f"{frames.name}: cut off: its frames end before its header states; what is there was used")
-            if not count.frames:
-                raise DataError(f"{frames.name}: the video has no frame that can be read")
+            skipped.check_end(frames, count.frames)
             counts[frames.name] = count.to_json()
     _write_counts(out, counts)
-    return report.close(out, counts)
+    _print_counts(out, counts)
+    return skipped.status
 
 
-class _Report:
-    """What was wrong, and the sum at the end."""
-
-    def __init__(self) -> None:
-        self.faults = 0
-
-    def fault(self, message: str) -> None:
-        self.faults += 1
-        print(f"visionkit: skipped: {message}", file=sys.stderr)
-
-    def close(self, out: Path | None, counts: Mapping[str, Any]) -> int:
-        for name, each in counts.items():
-            objects = ", ".join(f"{number} {kind}" for kind, number in each["objects"].items()) or "no objects"
-            print(f"{name}: {counted(each['frames'], 'frame')}, {objects}", file=sys.stderr)
-            for line in each.get("lines", ()):
-                ways = (sum(line[way].values()) for way in ("left_to_right", "right_to_left"))
-                place = ",".join(f"{value:g}" for value in line["line"])
-                print("  line {}: {} left to right, {} right to left".format(place, *ways), file=sys.stderr)
-        if out is not None:
-            print(f"results: {out}", file=sys.stderr)
-        return DataError.status if self.faults else 0
+def _print_counts(out: Path | None, counts: Mapping[str, Any]) -> None:
+    for name, each in counts.items():
+        objects = ", ".join(f"{number} {kind}" for kind, number in each["objects"].items()) or "no objects"
+        print(f"{name}: {counted(each['frames'], 'frame')}, {objects}", file=sys.stderr)
+        for line in each.get("lines", ()):
+            ways = (sum(line[way].values()) for way in ("left_to_right", "right_to_left"))
+            place = ",".join(f"{value:g}" for value in line["line"])
+            print("  line {}: {} left to right, {} right to left".format(place, *ways), file=sys.stderr)
+    if out is not None:
+        print(f"results: {out}", file=sys.stderr)
 
 
 class _Results:
     """The files of one video: MOTChallenge's text, and the drawn video."""
 
     def __init__(self, out: Path | None, stem: str, draw: bool, rate: float | None, frames: FrameSource) -> None:
-        from visionkit.video import VideoWriter
-
-        self.out, self.stem, self.is_live = out, stem, frames.is_live
-        self.rate = min(rate or frames.rate, frames.rate)
+        self.is_live = frames.is_live
         self.text: IO[str] | None = None
-        self.video: VideoWriter | None = None
-        self.last: np.ndarray | None = None
-        if out is None:
-            return
-        path = out / TEXTS / f"{stem}.txt"
-        try:
-            for folder in (path.parent, *([out / DRAWN] if draw else [])):
-                folder.mkdir(parents=True, exist_ok=True)
-            self.text = path.open("w", encoding="utf-8")
-        except OSError as error:
-            raise cannot_write(path, error) from error
-        if draw:
-            self.video = VideoWriter(out / DRAWN / f"{stem}.mp4", self.rate, SIDE)
+        if out is not None:
+            path = out / TEXTS / f"{stem}.txt"
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self.text = path.open("w", encoding="utf-8")
+            except OSError as error:
+                raise cannot_write(path, error) from error
+        self.video = DrawnVideo(out / DRAWN / f"{stem}.mp4" if out is not None and draw else None, frames, rate)
 
     def write(self, frame: Frame, tracks: Tracks, count: TrackCounts) -> None:
         if self.text is not None:
             self.text.writelines(f"{line}\n" for line in _mot_lines(frame, tracks))
             if self.is_live:
                 self.text.flush()
-        if self.video is not None:
-            while self.last is not None and not self.is_live and self.video.count < round(frame.seconds * self.rate):
-                self.video.write(self.last)  # a frame that lasts longer than others does so in what is written
-            self.last = _drawn(frame, tracks, count)
-            self.video.write(self.last)
+        self.video.write(frame, lambda: _drawn(frame, tracks, count))
 
     def __enter__(self) -> _Results:
         return self
@@ -211,8 +182,7 @@ class _Results:
     def __exit__(self, *_: object) -> None:
         if self.text is not None:
             self.text.close()
-        if self.video is not None:
-            self.video.__exit__(None, None, None)  # a video that is cut short can be played too
+        self.video.__exit__()
 
 
 def _followed(
@@ -221,15 +191,13 @@ def _followed(
     update: Callable[..., Tracks],
     args: argparse.Namespace,
     options: dict[str, Any],
-    report: _Report,
+    skipped: SkippedFrames,
 ) -> Iterator[tuple[Frame, Tracks]]:
     """Frames and their objects: decoding runs ahead of the network, which runs ahead of nothing."""
     from visionkit.images import ImageSource
-    from visionkit.streams import in_background
 
     waiting: deque[Frame] = deque()
-    depth = 1 if frames.is_live else _AHEAD
-    source = in_background(frames.each(args.rate, on_fault=report.fault), depth, newest=frames.is_live)
+    source = read_ahead(frames, args.rate, skipped.fault)
 
     def images() -> Iterator[ImageSource]:
         for frame in source:
@@ -244,7 +212,7 @@ def _followed(
             frame = waiting.popleft()
             advance()
             if result.prediction is None:
-                report.fault(str(result.error))
+                skipped.fault(str(result.error))
                 continue
             yield frame, update(result.prediction, frame.pixels)
 
@@ -323,21 +291,6 @@ def _line(given: str) -> tuple[float, ...]:
     if values[:2] == values[2:]:
         raise UsageError(f"--line {given}: both ends are one point")
     return values
-
-
-def _stems(sources: Sequence[str]) -> list[str]:
-    """Names of files, one per source."""
-    stems: list[str] = []
-    for source in sources:
-        path = Path(source)
-        name = path.absolute().name if path.is_dir() else path.stem if path.exists() else source.split("@")[-1]
-        stem = first = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:80] or "video"
-        number = 1
-        while stem in stems:
-            number += 1
-            stem = f"{first}-{number}"
-        stems.append(stem)
-    return stems
 
 
 def _write_counts(out: Path | None, counts: Mapping[str, Any]) -> None:

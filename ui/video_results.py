@@ -1,0 +1,132 @@
+"""What the commands that go through a video share: frames read ahead, the drawn video, and what was skipped."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ui.prediction_records import cannot_write
+from visionkit.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from visionkit.frame_sources import FrameSource
+    from visionkit.video import Frame, VideoWriter
+
+SIDE = 1920
+"""Longer side of a drawn video, at most."""
+
+_AHEAD = 8
+
+
+class SkippedFrames:
+    """Reports what is wrong with frames that are passed over, and counts them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def fault(self, message: str) -> None:
+        """Reports one."""
+        self.count += 1
+        print(f"visionkit: skipped: {message}", file=sys.stderr)
+
+    def check_end(self, frames: FrameSource, done: int) -> None:
+        """Checks how a video ended.
+
+        Args:
+            frames: The video, once its frames have come to their end.
+            done: Frames that could be used.
+
+        Raises:
+            DataError: None could.
+        """
+        if frames.is_cut_off:
+            self.fault(f"{frames.name}: cut off: its frames end before its header states; what is there was used")
+        if not done:
+            raise DataError(f"{frames.name}: the video has no frame that can be read")
+
+    @property
+    def status(self) -> int:
+        """The exit status."""
+        return DataError.status if self.count else 0
+
+
+def read_ahead(
+    frames: FrameSource, rate: float | None, on_fault: Callable[[str], None]
+) -> Generator[Frame, None, None]:
+    """The frames, decoded in the background; of a live source the newest. To be closed where not all are taken.
+
+    Args:
+        frames: The video.
+        rate: Frames per second, at most; all by default.
+        on_fault: Called with what is wrong with a frame that is passed over.
+    """
+    from visionkit.streams import in_background
+
+    depth = 1 if frames.is_live else _AHEAD
+    return in_background(frames.each(rate, on_fault=on_fault), depth, newest=frames.is_live)
+
+
+class DrawnVideo:
+    """Writes drawn frames as a video that can be played wherever it ends; to be used in a `with` block.
+
+    Args:
+        path: Ending in `.mp4`; None writes nothing.
+        frames: The video that they are drawn on.
+        rate: Frames per second that are taken of it, at most.
+    """
+
+    def __init__(self, path: Path | None, frames: FrameSource, rate: float | None = None) -> None:
+        from visionkit.video import VideoWriter
+
+        self.is_live = frames.is_live
+        self.rate = min(rate or frames.rate, frames.rate)
+        self.video: VideoWriter | None = None
+        self._last: np.ndarray | None = None
+        if path is None:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        self.video = VideoWriter(path, self.rate, SIDE)
+
+    def write(self, frame: Frame, draw: Callable[[], np.ndarray]) -> None:
+        """Appends a frame; one that lasts longer than others does so in what is written.
+
+        Args:
+            frame: The frame, whose time counts.
+            draw: Gives the pixels; not called where nothing is written.
+        """
+        if self.video is None:
+            return
+        while self._last is not None and not self.is_live and self.video.count < round(frame.seconds * self.rate):
+            self.video.write(self._last)
+        self._last = draw()
+        self.video.write(self._last)
+
+    def __enter__(self) -> DrawnVideo:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.video is not None:
+            self.video.__exit__(None, None, None)
+
+
+def video_stems(sources: Sequence[str]) -> list[str]:
+    """Names of files without a suffix, one per source."""
+    stems: list[str] = []
+    for source in sources:
+        path = Path(source)
+        name = path.absolute().name if path.is_dir() else path.stem if path.exists() else source.split("@")[-1]
+        stem = first = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:80] or "video"
+        number = 1
+        while stem in stems:
+            number += 1
+            stem = f"{first}-{number}"
+        stems.append(stem)
+    return stems
