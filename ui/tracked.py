@@ -14,8 +14,10 @@ from typing import IO, TYPE_CHECKING, Any
 from ui.prediction_devices import open_predictors
 from ui.prediction_records import RECORDS, cannot_write, records_of
 from ui.prediction_report import DRAWN, show_progress
+from ui.stopping import stopped_by_signal
+from ui.track_results import drawn_tracks, frame_record, mot_text
 from ui.video_results import DrawnVideo, SkippedFrames, read_ahead, video_stems
-from visionkit.errors import Interrupted, UsageError
+from visionkit.errors import Interrupted, Terminated, UsageError
 from visionkit.wording import counted
 
 if TYPE_CHECKING:
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 TEXTS = "tracks"
 """Folder of MOTChallenge's texts, below that of the results."""
 COUNTS = "counts.json"
-_LINE = (255, 214, 0)
 
 
 def add_track_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,6 +107,7 @@ def track(args: argparse.Namespace, options: dict[str, Any], tracker_options: di
     lines = [_line(each) for each in args.lines]
     make_tracker(args.track, tracker_options)  # a wrong name is reported before a model is opened
     with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(stopped_by_signal())
         first = stack.enter_context(open_frames(args.sources[0]))
         predictor = open_predictors(args.model, args.devices, args.engine)[0]
         if not isinstance(predictor.task, DetectorTask):
@@ -125,16 +127,20 @@ def track(args: argparse.Namespace, options: dict[str, Any], tracker_options: di
             with _Results(out, stems[number], args.draw, args.rate, frames) as results:
                 try:
                     for frame, tracks in _followed(frames, predictor, tracker.update, args, options, skipped):
-                        count.update(tracks)
-                        results.write(frame, tracks, count)
-                        file.write(json.dumps(_record(frames, frame, tracks), ensure_ascii=False) + "\n")
-                        if frames.is_live or out is None:
-                            file.flush()
-                except KeyboardInterrupt:
+                        record = {"source": frames.name, **frame_record(frame, tracks.to_json())}
+                        with stop.held():  # all files end with the same frame
+                            count.update(tracks)
+                            results.write(frame, tracks, count)
+                            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                            if frames.is_live or out is None:
+                                file.flush()
+                except (KeyboardInterrupt, Interrupted, Terminated) as error:
                     counts[frames.name] = count.to_json()
                     _write_counts(out, counts)
-                    done = counted(count.frames, "frame")
-                    raise Interrupted(f"interrupted after {done} of {frames.name}; what was done is kept") from None
+                    done = f"after {counted(count.frames, 'frame')} of {frames.name}; what was done is kept"
+                    if isinstance(error, Terminated):
+                        raise Terminated(f"terminated {done}") from None
+                    raise Interrupted(f"interrupted {done}") from None
             skipped.check_end(frames, count.frames)
             counts[frames.name] = count.to_json()
     _write_counts(out, counts)
@@ -171,10 +177,10 @@ class _Results:
 
     def write(self, frame: Frame, tracks: Tracks, count: TrackCounts) -> None:
         if self.text is not None:
-            self.text.writelines(f"{line}\n" for line in _mot_lines(frame, tracks))
+            self.text.write(mot_text(frame, tracks))
             if self.is_live:
                 self.text.flush()
-        self.video.write(frame, lambda: _drawn(frame, tracks, count))
+        self.video.write(frame, lambda: drawn_tracks(frame.pixels, tracks, count))
 
     def __enter__(self) -> _Results:
         return self
@@ -239,44 +245,6 @@ def _appearance(model: str, devices: int | None) -> Appearance:
         return np.stack([np.asarray(each).reshape(-1) for each in found])
 
     return Appearance(embed)
-
-
-def _record(frames: FrameSource, frame: Frame, tracks: Tracks) -> dict[str, Any]:
-    return {
-        "source": frames.name,
-        "frame": frame.number,
-        "seconds": round(frame.seconds, 4),
-        "size": list(frame.pixels.shape[:2]),
-        "prediction": tracks.to_json(),
-    }
-
-
-def _mot_lines(frame: Frame, tracks: Tracks) -> Iterator[str]:
-    import numpy as np
-
-    from visionkit.tracking.mot_files import mot_lines
-    from visionkit.tracking.rows import TrackRows
-
-    order = np.argsort(tracks.ids)
-    number = np.full(len(tracks), frame.number + 1)
-    rows = TrackRows(number, tracks.ids[order], tracks.boxes[order], tracks.scores[order], tracks.labels[order] + 1)
-    yield from mot_lines(rows)
-
-
-def _drawn(frame: Frame, tracks: Tracks, count: TrackCounts) -> np.ndarray:
-    """The frame with its objects, and the lines with what crossed them."""
-    import cv2
-
-    drawn = tracks.draw(frame.pixels)
-    factor = drawn.shape[1] / frame.pixels.shape[1]
-    wide = max(1, round(min(drawn.shape[:2]) / 300))
-    for line in count.lines:
-        x1, y1, x2, y2 = (round(value * factor) for value in line.line)
-        cv2.line(drawn, (x1, y1), (x2, y2), _LINE, wide, cv2.LINE_AA)
-        text = f"{sum(line.right.values())} / {sum(line.left.values())}"
-        where = (min(x1, x2) + 4 * wide, max(min(y1, y2) - 4 * wide, 14))
-        cv2.putText(drawn, text, where, cv2.FONT_HERSHEY_SIMPLEX, 0.5 * wide, _LINE, wide, cv2.LINE_AA)
-    return drawn
 
 
 def _line(given: str) -> tuple[float, ...]:

@@ -83,10 +83,9 @@ class DrawnVideo:
     def __init__(self, path: Path | None, frames: FrameSource, rate: float | None = None) -> None:
         from visionkit.video import VideoWriter
 
-        self.is_live = frames.is_live
+        self.name, self.is_live = frames.name, frames.is_live
         self.rate = min(rate or frames.rate, frames.rate)
         self.video: VideoWriter | None = None
-        self._last: np.ndarray | None = None
         if path is None:
             return
         try:
@@ -104,10 +103,10 @@ class DrawnVideo:
         """
         if self.video is None:
             return
-        while self._last is not None and not self.is_live and self.video.count < round(frame.seconds * self.rate):
-            self.video.write(self._last)
-        self._last = draw()
-        self.video.write(self._last)
+        if self.is_live:
+            self.video.write(draw())
+        else:
+            self.video.show(draw(), frame.seconds)
 
     def __enter__(self) -> DrawnVideo:
         return self
@@ -115,6 +114,9 @@ class DrawnVideo:
     def __exit__(self, *_: object) -> None:
         if self.video is not None:
             self.video.__exit__(None, None, None)
+            if self.video.left_out:
+                missing = f"the drawn video is shorter by {self.video.left_out:.0f} seconds"
+                print(f"visionkit: {self.name}: its time stamps jump; {missing}", file=sys.stderr)
 
 
 def video_stems(sources: Sequence[str]) -> list[str]:

@@ -65,6 +65,7 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
         latest: Mean losses of the epoch so far, and rates, as they were last logged, for whoever shows them.
         card: Facts for the model card, see `visionkit.bundle.save_bundle`; they travel in checkpoints and bundles.
         statistics: What the features of its own images are like, see `visionkit.out_of_distribution`; they travel too.
+        further_protocols: How callbacks measured what they log beside the task's own metrics, by what it is.
         withheld: Arguments of the base that this task does not take.
         public_schemes: Sources of public weights that `from_public` knows: `("timm",)`.
     """
@@ -104,6 +105,7 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
         self.statistics: FeatureStatistics | None = None
         self._eval_log = TermLog()
         self._tables: dict[str, list[dict[str, Any]]] = {}
+        self.further_protocols: dict[str, str] = {}
         self.source = self.started_from = ""
         self._config: dict[str, Any] = {}
         self._backbone_frozen = self._logged = self._checked = False
@@ -181,6 +183,11 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
     def protocol(self) -> str:
         """How the metrics are measured, in one sentence, logged with every run."""
         return ""
+
+    @property
+    def whole_protocol(self) -> str:
+        """`protocol` and `further_protocols`, as results state them."""
+        return "; ".join(filter(None, (self.protocol, *self.further_protocols.values())))
 
     @classmethod
     def default_input(cls, **init_args: Any) -> InputSpec:

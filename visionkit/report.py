@@ -22,7 +22,7 @@ def results_record(task: VisionTask, results: Mapping[str, float], part: str | N
     """Metrics, protocol and tables as plain json types."""
     return {
         "task": task.name,
-        "protocol": task.protocol,
+        "protocol": task.whole_protocol,
         **({"part": part} if part else {}),
         "metrics": {name: float(value) for name, value in results.items()},
         "tables": task.tables(),

@@ -23,6 +23,9 @@ SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi")
 
 CODEC = "vp09"
 
+HELD = 10.0
+"""Seconds that a written frame is shown at most: the time stamps of some files jump by hours."""
+
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _OPENING = threading.Lock()
 _RATES = (0.1, 1000.0)  # frames per second that a header may state
@@ -106,7 +109,7 @@ class VideoReader:
         """
         import cv2
 
-        self._capture = capture
+        self._capture, self._using, self._closed = capture, threading.Lock(), False
         if not self._capture.isOpened():
             raise DataError(f"{self.name}: {fault}")
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
@@ -145,19 +148,27 @@ class VideoReader:
 
         step = max(1.0, self.rate / rate) if rate else 1.0
         number, wanted, now = 0, 0.0, 0.0
-        while self._capture.grab():
-            now = self._time(number, now)
-            if seconds is not None and now >= seconds:
-                return
-            place = round(now * self.rate, 3)  # in frames of mean length
-            if place >= round(wanted) or rate is None:
-                while round(wanted) <= place:
-                    wanted += step
-                there, pixels = self._capture.retrieve()
-                if there:
-                    yield Frame(number, now, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
-                elif on_fault is not None:
-                    on_fault(f"{self.name}: frame {number} cannot be decoded")
+        while True:
+            pixels, wrong = None, False
+            with self._using:
+                if self._closed:
+                    return
+                if not self._capture.grab():
+                    break
+                now = self._time(number, now)
+                if seconds is not None and now >= seconds:
+                    return
+                place = round(now * self.rate, 3)  # in frames of mean length
+                if place >= round(wanted) or rate is None:
+                    wanted += step * max(0, math.floor((place - wanted) / step))
+                    while round(wanted) <= place:
+                        wanted += step
+                    there, pixels = self._capture.retrieve()
+                    wrong = not there
+            if wrong and on_fault is not None:
+                on_fault(f"{self.name}: frame {number} cannot be decoded")
+            elif not wrong and pixels is not None:
+                yield Frame(number, now, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
             number += 1
         if number == 0:
             raise DataError(f"{self.name}: the video has no frame that can be read")
@@ -179,7 +190,12 @@ class VideoReader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._capture.release()
+        # FFmpeg crashes where a reader is released in the middle of its work. A thread that still waits for the next
+        # frame, of a stream that has stalled, ends with it; the reader is then freed with the thread.
+        self._closed = True
+        if self._using.acquire(blocking=False):
+            self._capture.release()
+            self._using.release()
 
 
 class VideoWriter:
@@ -189,13 +205,18 @@ class VideoWriter:
         path: Ending in `.mp4`.
         rate: Frames per second.
         side: The longer side of what is written, at most.
+
+    Attributes:
+        count: Number of frames so far.
+        left_out: Seconds by which the video is shorter than its frames state, see `show`.
     """
 
     def __init__(self, path: Path, rate: float, side: int = 1280) -> None:
         self.path, self.rate, self.side = path, rate, side
-        self.count = 0
+        self.count, self.left_out = 0, 0.0
         self._writer: Any = None
         self._size = (0, 0)
+        self._last: np.ndarray | None = None
 
     def write(self, pixels: np.ndarray) -> None:
         """Appends a frame, (h, w, 3) uint8 RGB; one of another shape is resized to that of the first.
@@ -216,8 +237,26 @@ class VideoWriter:
                 raise EnvironmentFault(f"{self.path.name}: this build of OpenCV cannot write VP9 in mp4")
         if pixels.shape[1::-1] != self._size:
             pixels = cv2.resize(pixels, self._size, interpolation=cv2.INTER_AREA)
-        self._writer.write(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+        self._last = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+        self._writer.write(self._last)
         self.count += 1
+
+    def show(self, pixels: np.ndarray, seconds: float) -> None:
+        """Appends a frame that is shown from a time on; the one before it lasts until then, at most `HELD` seconds.
+
+        Args:
+            pixels: As `write` takes them.
+            seconds: The time in the video that the frame comes from.
+        """
+        missing = round((seconds - self.left_out) * self.rate) - self.count
+        most = round(HELD * self.rate)
+        if missing > most:
+            self.left_out += (missing - most) / self.rate
+        if self._last is not None:
+            for _ in range(min(missing, most)):
+                self._writer.write(self._last)
+                self.count += 1
+        self.write(pixels)
 
     def __enter__(self) -> VideoWriter:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tests.ui.test_tracked import frame
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
 from visionkit.predictions import Detections
+from visionkit.report import write_results
 from visionkit.sequences import fractions_of
 from visionkit.tracking.metrics import TrackPair, measure
 from visionkit.tracking.mot_files import read_mot
@@ -105,7 +107,7 @@ def test_tracks_are_measured_as_those_of_files(root: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.filterwarnings("ignore:You called")
-def test_testing_a_detector_logs_tracks(root: Path, capsys) -> None:
+def test_testing_a_detector_logs_tracks(root: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     data = MotData(str(root), test_fraction=1, batch_size=4, tracker="sort", input=INPUT)
     task = DetectionTask(
@@ -115,7 +117,10 @@ def test_testing_a_detector_logs_tracks(root: Path, capsys) -> None:
     (values,) = trainer.test(task, data, verbose=False)
     assert {"test/track_hota", "test/track_mota", "test/track_idf1", "test/box_ap"} <= values.keys()
     assert 0 <= values["test/track_fn"] <= 13
-    assert "tracks of Sort: MOT16: IoU at least 0.5; class 1" in capsys.readouterr().out
+    write_results(tmp_path / "results.json", task, values)
+    stated = json.loads((tmp_path / "results.json").read_text())["protocol"]
+    assert stated.startswith(task.protocol)
+    assert "tracks of Sort: MOT16: IoU at least 0.5; class 1" in stated and "2 sequences" in stated
     assert sum(isinstance(each, TrackEvaluation) for each in trainer.callbacks) == 1
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from visionkit.results import Result
 from visionkit.streams import in_background
 from visionkit.tracking.counts import LineCounter
 from visionkit.tracking.mot_files import read_tracks
-from visionkit.video import VideoReader, VideoWriter
+from visionkit.video import HELD, VideoReader, VideoWriter
 
 SIZE = (96, 160)
 
@@ -142,21 +145,71 @@ def test_several_videos_begin_anew_and_a_rate_leaves_frames_out(
     assert set(read_tracks(out / "tracks" / "walk-2.txt").ids) == {1, 2}
 
 
-def test_an_interruption_leaves_what_was_done(model: str, video: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_what_was_done(
+    model: str, video: Path, tmp_path: Path, capsys, monkeypatch, number: int, status: int
+) -> None:
     update = ui.tracked._Results.write
+    before = signal.getsignal(number)
 
     def write(self, shown, tracks, count) -> None:
-        if shown.number == 12:
-            raise KeyboardInterrupt
+        if shown.number == 11:
+            os.kill(os.getpid(), number)  # in the middle of a frame, whose files are written to their end
         update(self, shown, tracks, count)
 
     monkeypatch.setattr(ui.tracked._Results, "write", write)
     out = tmp_path / "out"
-    assert main(["predict", model, str(video), "--track", "sort", "--out", str(out), "--draw"]) == 130
-    assert "interrupted after" in capsys.readouterr().err
+    assert main(["predict", model, str(video), "--track", "sort", "--out", str(out), "--draw"]) == status
+    assert "after 12 frames of" in capsys.readouterr().err and signal.getsignal(number) == before
     with VideoReader(out / "drawn" / "walk.mp4") as drawn:
         assert len(list(drawn.each())) == 12
     assert len(records(out)) == 12 and read_tracks(out / "tracks" / "walk.txt").frames.max() == 12
+    assert json.loads((out / "counts.json").read_text())[str(video)]["frames"] == 12
+
+
+def test_a_stream_that_stalls_is_not_released_while_it_is_read(video: Path) -> None:
+    grabs, go_on, entered = iter(range(100)), threading.Event(), threading.Event()
+    with VideoReader(video) as reader:
+        capture, calls = reader._capture, []
+
+        class Stalls:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(capture, name)
+
+            def grab(self) -> bool:
+                if next(grabs) == 3:
+                    entered.set()
+                    go_on.wait(10)
+                    calls.append("grabbed")
+                return capture.grab()
+
+            def release(self) -> None:
+                calls.append("released")
+                capture.release()
+
+        reader._capture, frames = Stalls(), []
+        thread = threading.Thread(target=lambda: frames.extend(reader.each()))
+        thread.start()
+        entered.wait(10)
+    assert calls == []  # OpenCV would crash the process
+    go_on.set()
+    thread.join(10)
+    assert calls == ["grabbed"] and len(frames) <= 4 and list(reader.each()) == []
+
+
+def test_time_stamps_that_jump_make_no_endless_video(video: Path, tmp_path: Path) -> None:
+    with VideoReader(video) as reader:
+        reader._time = lambda number, before: number / 10 + (1e9 if number >= 20 else 0)  # type: ignore[method-assign]
+        kept = [each.number for each in reader.each(rate=5)]
+    assert kept == list(range(0, 40, 2))
+    with VideoWriter(tmp_path / "out.mp4", 10) as writer:
+        for number, seconds in enumerate((0, 0.1, 0.5, 3600, 3600.1, 7200)):
+            writer.show(frame(number), seconds)
+        assert writer.left_out == pytest.approx(7200 - 0.5 - 0.1 - 2 * HELD, abs=0.2)
+    with VideoReader(tmp_path / "out.mp4") as drawn:
+        pixels = [each.pixels for each in drawn.each()]
+    assert len(pixels) == writer.count == pytest.approx(6 + 2 * 10 * HELD, abs=6)
+    assert np.abs(pixels[3].astype(int) - frame(1)).mean() < 4 < np.abs(pixels[6].astype(int) - frame(1)).mean()
 
 
 @pytest.mark.parametrize(

@@ -19,18 +19,18 @@ import argparse
 import contextlib
 import ipaddress
 import re
-import signal
 import socket
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from ui.server.limits import add_limits, limits_of
-from visionkit.errors import EnvironmentFault, Interrupted, Terminated, UsageError, VisionKitError
+from ui.stopping import stopped_by_signal
+from visionkit.errors import EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
     from ui.server.security_middleware import Guard
@@ -89,37 +89,6 @@ def run(args: argparse.Namespace) -> int:
     ):
         _serve(door, args, Path(scratch), check_stopped)
     return 0
-
-
-@contextlib.contextmanager
-def stopped_by_signal() -> Iterator[Callable[[], None]]:
-    """Ends what it surrounds by `Interrupted` or `Terminated`, and yields what raises them again where they got lost.
-
-    By default SIGTERM would end the process at once, and what visitors sent would stay on the disk. An exception
-    that is raised while an extension module is imported may be replaced by an ImportError or dropped: it is kept here.
-    """
-    stops: list[VisionKitError] = []
-
-    def stop(number: int, frame: object) -> NoReturn:
-        stops.append(Interrupted("interrupted") if number == signal.SIGINT else Terminated("terminated"))
-        raise stops[0]
-
-    def check() -> None:
-        if stops:
-            raise stops[0]
-
-    numbers = [signal.SIGTERM]
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # of a shell's background job, which Ctrl-C passes over
-        numbers.append(signal.SIGINT)
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield check
-    except BaseException:
-        check()
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def check(args: argparse.Namespace) -> None:

@@ -15,12 +15,13 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from datamodules.label_folder import LabelFolder
-from ui.commands.serve import address_of, is_local, listen, run_server, stopped_by_signal
+from ui.commands.serve import address_of, is_local, listen, run_server
 from ui.review import Changed, Review
 from ui.server.factory import prepare
 from ui.server.faults import status_of
 from ui.server.login import Accounts, Login
 from ui.server.security_middleware import Application, Guard
+from ui.stopping import stopped_by_signal
 from visionkit.errors import Interrupted
 
 

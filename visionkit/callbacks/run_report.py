@@ -235,7 +235,7 @@ class RunReport(Callback):
                 "step": task.card.get("step"),
                 "images": len(whole.rows),
                 "images_of_split": whole.total,
-                "protocol": task.protocol,
+                "protocol": task.whole_protocol,
                 "metrics": metrics,
             },
         }
@@ -267,7 +267,7 @@ class RunReport(Callback):
         facts["trained_with"] = ", ".join(f"{name} {number}" for name, number in summary.versions().items())
         facts["step"] = trainer.global_step
         stale = "" if self._measured_at == trainer.global_step else f" (at step {self._measured_at})"
-        facts["results"] = summary.result_rows(self._measured, task.protocol, stale)
+        facts["results"] = summary.result_rows(self._measured, task.whole_protocol, stale)
         return facts
 
     def _try(self, work: Callable[[], None]) -> None:

@@ -11,10 +11,12 @@ from lightning import Callback, LightningModule, Trainer
 
 from visionkit.errors import DataError, UsageError
 from visionkit.predictions import Detections
+from visionkit.task import VisionTask
 from visionkit.tracking.metrics import TrackMeasures, combine, measure
 from visionkit.tracking.protocols import TrackProtocol
 from visionkit.tracking.rows import TrackRows
 from visionkit.tracking.tracker import Tracker, make_tracker
+from visionkit.wording import counted
 
 
 class TrackEvaluation(Callback):
@@ -132,7 +134,7 @@ class TrackEvaluation(Callback):
 
     def _log(self, task: LightningModule, split: str) -> None:
         values = {f"{split}/track_{name}": value for name, value in self.values().items()}
-        if values and task.global_rank == 0:
-            count = f"{len(self.sequences)} sequence{'s' * (len(self.sequences) != 1)}"
-            print(f"tracks of {type(self._tracker).__name__}: {self.protocol.text()}; {count}", flush=True)
+        if values and isinstance(task, VisionTask):
+            name, count = type(self._tracker).__name__, counted(len(self.sequences), "sequence")
+            task.further_protocols["tracks"] = f"tracks of {name}: {self.protocol.text()}; {count}"
         task.log_dict({name: torch.tensor(value) for name, value in values.items()}, sync_dist=False)
