@@ -228,18 +228,30 @@ def make_tracker(
     if name not in known:
         raise UsageError(f"tracker {name!r}: allowed are {', '.join(known)}{suggest(name, known)}")
     kind: Any = _registered[name] if name in _registered else _installed()[name].load()
-    fields = {each.name: each for each in dataclasses.fields(kind)}
+    tracker: Tracker = kind(**checked_arguments(f"tracker {name}", kind, arguments or {}))
+    tracker.appearance = appearance
+    return tracker
+
+
+def checked_arguments(name: str, kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a dataclass that are numbers, as people give them.
+
+    Args:
+        name: Names the dataclass in messages.
+        kind: The dataclass.
+        given: The arguments.
+
+    Raises:
+        UsageError: An unknown argument, or a value of the wrong type.
+    """
+    fields = {each.name: each for each in dataclasses.fields(kind) if isinstance(each.default, (int, float))}
     values: dict[str, Any] = {}
-    for key, value in (arguments or {}).items():
+    for key, value in given.items():
         if key not in fields:
-            raise UsageError(
-                f"{key}: tracker {name} has no such argument; it has {', '.join(fields)}{suggest(key, fields)}"
-            )
+            raise UsageError(f"{key}: {name} has no such argument; it has {', '.join(fields)}{suggest(key, fields)}")
         whole = isinstance(fields[key].default, int)
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or value < 0:
             what = "a whole number" if whole else "a number"
-            raise UsageError(f"{key}: {value!r} is not {what} from 0 on, as tracker {name} needs")
+            raise UsageError(f"{key}: {value!r} is not {what} from 0 on, as {name} needs")
         values[key] = value
-    tracker: Tracker = kind(**values)
-    tracker.appearance = appearance
-    return tracker
+    return values
