@@ -31,16 +31,29 @@ def open_predictors(model: str, devices: int | None, engine: EngineName) -> list
     Raises:
         EnvironmentFault: This machine has fewer GPUs.
     """
-    import torch
-
     from visionkit.predictor import load
+
+    return [load(model, device=device, engine=engine) for device in device_names(devices, engine)]
+
+
+def device_names(devices: int | None, engine: EngineName = "torch") -> list[str]:
+    """Names of the devices that a model is opened on.
+
+    Args:
+        devices: Number of GPUs; 0 for the CPU; by default one GPU where there is one.
+        engine: What runs the network.
+
+    Raises:
+        EnvironmentFault: This machine has fewer GPUs.
+    """
+    import torch
 
     there = torch.cuda.device_count() if engine == "torch" else 0
     wanted = min(1, there) if devices is None else devices
     if wanted > there:
         why = f"this machine has {there}" if engine == "torch" else f"the {engine} engine computes on the CPU"
         raise EnvironmentFault(f"--devices {wanted}: {why}; give --devices {there} or leave it out")
-    return [load(model, device=f"cuda:{index}" if wanted else "cpu", engine=engine) for index in range(wanted or 1)]
+    return [f"cuda:{index}" if wanted else "cpu" for index in range(wanted or 1)]
 
 
 def predictions(

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from visionkit.errors import EnvironmentFault
+from visionkit.errors import EnvironmentFault, UsageError
 
 RECORDS = "predictions.jsonl"
 
@@ -16,6 +16,27 @@ RECORDS = "predictions.jsonl"
 def cannot_write(path: Path, error: OSError) -> EnvironmentFault:
     """The failure for a result that could not be written."""
     return EnvironmentFault(f"{path}: cannot be written ({error.strerror})")
+
+
+def prepare_folder(out: Path, overwrite: bool) -> Path:
+    """Makes the folder of the results.
+
+    Args:
+        out: The folder.
+        overwrite: Records that are there are replaced.
+
+    Raises:
+        UsageError: It has records.
+        EnvironmentFault: It cannot be made.
+    """
+    records = out / RECORDS
+    if records.exists() and not overwrite:
+        raise UsageError(f"{records}: already exists; name another folder, or replace it with --overwrite")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    return out
 
 
 @contextmanager

@@ -65,3 +65,14 @@ def stopped_by_signal() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def ended_after(error: BaseException, done: str) -> VisionKitError:
+    """What ends a command whose results so far are kept.
+
+    Args:
+        error: `KeyboardInterrupt`, `Interrupted` or `Terminated`.
+        done: What was done: "3 frames of walk.mp4".
+    """
+    kind, word = (Terminated, "terminated") if isinstance(error, Terminated) else (Interrupted, "interrupted")
+    return kind(f"{word} after {done}; what was done is kept")

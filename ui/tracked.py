@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ui.prediction_devices import open_predictors
 from ui.prediction_records import RECORDS, cannot_write, records_of
 from ui.prediction_report import DRAWN, show_progress
-from ui.stopping import stopped_by_signal
+from ui.stopping import ended_after, stopped_by_signal
 from ui.track_results import drawn_tracks, frame_record, mot_text
 from ui.video_results import DrawnVideo, SkippedFrames, read_ahead, video_stems
 from visionkit.errors import Interrupted, Terminated, UsageError
@@ -137,10 +137,8 @@ def track(args: argparse.Namespace, options: dict[str, Any], tracker_options: di
                 except (KeyboardInterrupt, Interrupted, Terminated) as error:
                     counts[frames.name] = count.to_json()
                     _write_counts(out, counts)
-                    done = f"after {counted(count.frames, 'frame')} of {frames.name}; what was done is kept"
-                    if isinstance(error, Terminated):
-                        raise Terminated(f"terminated {done}") from None
-                    raise Interrupted(f"interrupted {done}") from None
+                    done = f"{counted(count.frames, 'frame')} of {frames.name}"
+                    raise ended_after(error, done) from None
             skipped.check_end(frames, count.frames)
             counts[frames.name] = count.to_json()
     _write_counts(out, counts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -52,32 +52,24 @@ class FrameSource(Protocol):
     ) -> None: ...
 
 
-class FolderFrames:
-    """The images of a folder as the frames of a video, in the order of their names.
+class ImageFrames:
+    """Image files as the frames of a video.
 
     Args:
-        folder: The folder.
-        rate: Frames per second; by default what a `seqinfo.ini` in the folder or above it states, otherwise 25.
+        name: Name for messages.
+        paths: The images, in order.
+        rate: Frames per second; 25 by default.
+        numbers: Number of each frame; from 0 on by default.
     """
 
     is_live = False
     is_cut_off = False
 
-    def __init__(self, folder: Path, rate: float | None = None) -> None:
-        from visionkit.tracking.seqinfo import INFO, read_info
-
-        stated = [read_info(each) for each in (folder, folder.absolute().parent) if (each / INFO).is_file()]
-        images = folder / stated[0].folder if stated and (folder / INFO).is_file() else folder
-        self.name = str(folder)
-        self.paths = list_images(images).files
-        if not self.paths:
-            raise DataError(f"{images}: no images in this folder")
-        self._numbers = list(range(len(self.paths)))
-        if stated and all(path.stem.isdecimal() for path in self.paths):
-            # A sequence of MOTChallenge counts frames by their names, from 1 on, also where one is missing.
-            self._numbers = [max(0, int(path.stem) - 1) for path in self.paths]
-        self.rate = rate or (stated[0].rate if stated else _FOLDER_RATE)
-        self.frames = len(self.paths)
+    def __init__(
+        self, name: str, paths: Sequence[Path], rate: float | None = None, numbers: Sequence[int] | None = None
+    ) -> None:
+        self.name, self.paths, self.frames, self.rate = name, list(paths), len(paths), rate or _FOLDER_RATE
+        self._numbers = list(range(len(paths)) if numbers is None else numbers)
 
     def each(
         self,
@@ -100,13 +92,36 @@ class FolderFrames:
                 if on_fault is not None:
                     on_fault(str(error))
 
-    def __enter__(self) -> FolderFrames:
+    def __enter__(self) -> ImageFrames:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         return None
+
+
+class FolderFrames(ImageFrames):
+    """The images of a folder as the frames of a video, in the order of their names.
+
+    Args:
+        folder: The folder.
+        rate: Frames per second; by default what a `seqinfo.ini` in the folder or above it states, otherwise 25.
+    """
+
+    def __init__(self, folder: Path, rate: float | None = None) -> None:
+        from visionkit.tracking.seqinfo import INFO, read_info
+
+        stated = [read_info(each) for each in (folder, folder.absolute().parent) if (each / INFO).is_file()]
+        images = folder / stated[0].folder if stated and (folder / INFO).is_file() else folder
+        paths = list_images(images).files
+        if not paths:
+            raise DataError(f"{images}: no images in this folder")
+        numbers = None
+        if stated and all(path.stem.isdecimal() for path in paths):
+            # A sequence of MOTChallenge counts frames by their names, from 1 on, also where one is missing.
+            numbers = [max(0, int(path.stem) - 1) for path in paths]
+        super().__init__(str(folder), paths, rate or (stated[0].rate if stated else None), numbers)
 
 
 class LiveReader(VideoReader):

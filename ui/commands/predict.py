@@ -28,13 +28,14 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ui.file_names import drawing_names, file_stems
 from ui.named_inputs import check_several, gathering, pair_with, parse_inputs, read_pairs
+from ui.option_values import named_values
 from ui.paths import check_exists
 from ui.prediction_devices import open_predictors, predictions
-from ui.prediction_records import RECORDS, cannot_write, records_of
+from ui.prediction_records import RECORDS, cannot_write, prepare_folder, records_of
 from ui.prediction_report import DRAWN, Report, show_progress
 from ui.tracked import add_track_arguments, check_track
 from visionkit.errors import DataError, UsageError
@@ -187,14 +188,14 @@ def run(args: argparse.Namespace) -> int:
     if args.camera and not args.out:
         raise UsageError("--camera: name a folder for the points with --out DIR")
     check_track(args)
-    options = _options(args.options)
+    options = named_values(args.options, "--set", "score_threshold=0.3")
     for model in filter(None, (args.model, args.detector, args.reid)):
         check_model(model)
     if args.track is not None:
         from ui.tracked import track
 
-        out = _prepare(Path(args.out), args.overwrite) if args.out else None
-        return track(args, options, _options(args.tracker_set, "--tracker-set", "max_age=60"), out)
+        out = prepare_folder(Path(args.out), args.overwrite) if args.out else None
+        return track(args, options, named_values(args.tracker_set, "--tracker-set", "max_age=60"), out)
     check_exists(filter(None, [args.boxes]), "--boxes")
     check_exists(filter(None, [args.coco_labels]), "--coco-labels")
     check_exists(filter(None, [args.pairs]), "--pairs")
@@ -210,7 +211,7 @@ def run(args: argparse.Namespace) -> int:
 
     camera = CameraIntrinsics.parse(args.camera) if args.camera else None
     paths, missing = find_sources(args.sources, Path(args.out) if args.out else None) if args.sources else ([], [])
-    out = _prepare(Path(args.out), args.overwrite) if args.out else None
+    out = prepare_folder(Path(args.out), args.overwrite) if args.out else None
     predictors = open_predictors(args.model, args.devices, args.engine)
     task = predictors[0].task
     pairs = None
@@ -307,20 +308,6 @@ def _check_objects(predictor: Predictor, option: str) -> None:
         raise UsageError(f"{option}: is for models of objects, and this one is of {predictor.task.name}")
 
 
-def _options(given: Sequence[str], option: str = "--set", example: str = "score_threshold=0.3") -> dict[str, Any]:
-    """`NAME=VALUE` as keyword arguments; a value is json where it can be read as such, otherwise text."""
-    options: dict[str, Any] = {}
-    for each in given:
-        name, equals, value = each.partition("=")
-        if not equals or not name.isidentifier():
-            raise UsageError(f"{option} {each}: give NAME=VALUE, such as {example}")
-        try:
-            options[name] = json.loads(value)
-        except json.JSONDecodeError:
-            options[name] = value
-    return options
-
-
 # ---------------------------------------------------------------------- what to read and where to write
 
 
@@ -356,17 +343,6 @@ def _is_result(path: Path, source: Path, out: Path | None) -> bool:
     """Whether an image was written by an earlier run, and nobody named its folder."""
     written = [] if out is None else [out.resolve() / name for name in (DRAWN, FILES)]
     return any(path.is_relative_to(folder) and not source.is_relative_to(folder) for folder in written)
-
-
-def _prepare(out: Path, overwrite: bool) -> Path:
-    records = out / RECORDS
-    if records.exists() and not overwrite:
-        raise UsageError(f"{records}: already exists; name another folder, or replace it with --overwrite")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(out, error) from error
-    return out
 
 
 def _save(stem: Path, prediction: Prediction, image: ImageSource, camera: CameraIntrinsics | None) -> list[Path]:

@@ -39,7 +39,7 @@ def overlaps(boxes: np.ndarray, frames) -> np.ndarray:
 
 
 def test_the_trackers_are_installed() -> None:
-    assert {"kcf"} <= set(NAMES)
+    assert {"hcf", "kcf"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

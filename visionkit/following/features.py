@@ -1,0 +1,116 @@
+"""Maps of any backbone as features of a window: fine ones for the place, coarse ones for what the object is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from timm.models import is_model
+from torch import Tensor
+
+from visionkit.backbones import Backbone, backbone_facts, declared_strides
+from visionkit.checkpoint import read_model
+from visionkit.engines import find_device
+from visionkit.errors import UsageError
+from visionkit.hub import local
+from visionkit.model_files import HUB, public_name
+from visionkit.nn.normalize import Normalize
+
+SIDE = 224
+"""Height and width that a window is shown to the network in."""
+
+_LEVELS = 3
+_COARSEST = 16
+"""Coarsest stride that is taken where the network has three maps up to it: the object has some cells in each map."""
+
+
+class FeatureMaps:
+    """Gives three maps of a window with one pass of a network, the coarsest first.
+
+    These are the maps of the three coarsest strides up to 16 (4, 8 and 16 of most networks), or of three depths of a
+    network whose maps all have one stride.
+
+    Args:
+        backbone: Built for these maps.
+        device: Where it runs.
+    """
+
+    def __init__(self, backbone: Backbone, device: str | torch.device = "cpu") -> None:
+        self.device = find_device(device)
+        self.backbone = backbone.eval().requires_grad_(False).to(self.device)
+        self.normalize = Normalize(backbone.mean, backbone.std).to(self.device)
+
+    @classmethod
+    def of(cls, model: str, device: str | torch.device = "cpu") -> FeatureMaps:
+        """Opens a backbone with its public weights, or the backbone of a trained model.
+
+        Args:
+            model: `timm:resnet18`, `resnet18`, `hf-hub:user/name`, a checkpoint, a run or a bundle folder.
+            device: Where it runs.
+
+        Raises:
+            UsageError: An unknown name, or a model without a backbone.
+            CheckpointError: The file cannot be used.
+            EnvironmentFault: Public weights are not at hand and cannot be brought.
+        """
+        name, arguments = _backbone_of(model)
+        strides = sorted(set(declared_strides(name)))
+        if len(strides) == 1:
+            arguments["taps"] = min(_LEVELS, len(declared_strides(name)))
+        else:
+            fine = [each for each in strides if each <= _COARSEST]
+            arguments["strides"] = fine[-_LEVELS:] if len(fine) >= _LEVELS else strides[:_LEVELS]
+        if backbone_facts(name).fixed_input_size:
+            arguments["image_size"] = (SIDE, SIDE)
+        return cls(Backbone(name, use_final=False, **arguments), device)
+
+    @torch.inference_mode()
+    def __call__(self, pixels: np.ndarray) -> list[Tensor]:
+        """Three maps (C, h, w) of an image, the coarsest first.
+
+        Args:
+            pixels: (h, w, 3) uint8 RGB of any size.
+        """
+        image = torch.tensor(pixels, device=self.device).permute(2, 0, 1)[None].float()
+        if len(self.backbone.mean) == 1:
+            image = image.mean(dim=1, keepdim=True)
+        image = torch.nn.functional.interpolate(image, (SIDE, SIDE), mode="bilinear", antialias=True)
+        features = self.backbone(self.normalize(image))
+        maps = [tap.map for tap in features.final] if self.backbone.taps else list(features.pyramid.values())
+        return [each[0].float() for each in reversed(maps)]
+
+
+def _backbone_of(model: str) -> tuple[str, dict[str, Any]]:
+    """Name of the backbone, and the arguments that bring its weights."""
+    public = public_name(model)
+    if public is not None and public[0] == "timm":
+        return public[1], {"pretrained": True}
+    if public is None and is_model(model.partition(".")[0]) and not Path(model).exists():
+        return model, {"pretrained": True}
+    if public is not None and public[0] == HUB and _is_network(model):
+        return model, {"pretrained": True}
+    path = local(model)
+    stored = read_model(path)
+    name = stored.config.get("backbone")
+    if not isinstance(name, str):
+        raise UsageError(
+            f"{model}: a model of {stored.task} without a backbone; give one on a backbone, or a network's name such "
+            "as timm:resnet18"
+        )
+    channels = (stored.config.get("input") or {}).get("channels", 3)
+    if channels not in (1, 3):
+        raise UsageError(f"{model}: its images have {channels} channels, and those of a video have 3")
+    return name, {"weights": path, "in_chans": channels}
+
+
+def _is_network(model: str) -> bool:
+    """Whether a repository of the hub holds a network of timm, and not a model of visionkit."""
+    from visionkit.backbones.hub_names import hub_backbone
+    from visionkit.errors import CheckpointError
+
+    try:
+        return hub_backbone(model) is not None
+    except CheckpointError:
+        return False
