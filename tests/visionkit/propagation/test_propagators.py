@@ -1,0 +1,118 @@
+"""Every registered method on drawn clips: what it must find, that it repeats itself, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.visionkit.propagation.disks import SIZE, clip, iou
+from visionkit.errors import DataError, UsageError
+from visionkit.propagation.label_propagation import LabelPropagation, propagate
+from visionkit.propagation.propagator import Propagator, make_propagator, propagator_names, register
+
+SMALL: dict[str, dict[str, Any]] = {"label_propagation": {"short_side": 256}}
+"""Arguments by which a method takes little time on the clips; methods of other packages have their defaults."""
+METHODS = propagator_names()
+
+
+def make(name: str, **more: Any) -> Propagator:
+    return make_propagator(name, arguments={**SMALL.get(name, {}), **more})
+
+
+def followed(propagator: Propagator, images: list[np.ndarray], mask: np.ndarray) -> list[np.ndarray]:
+    return [propagator.begin(images[0], mask), *(propagator.update(image) for image in images[1:])]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_disk_is_followed_alike_each_time_and_in_gray(name: str) -> None:
+    images, masks = clip(5)
+    propagator = make(name)
+    found = followed(propagator, images, masks[0])
+    assert np.array_equal(found[0], masks[0])
+    assert all(each.dtype == np.uint8 and each.shape == SIZE for each in found)
+    assert min(iou(a, b) for a, b in zip(found, masks, strict=True)) > 0.8
+    again = followed(propagator, images, masks[0])  # begins again, with nothing of the clip before
+    assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
+    gray = [image.mean(axis=2).astype(np.uint8) for image in images]
+    assert np.array_equal(propagator.begin(gray[0], 255 * masks[0]), masks[0])
+    assert iou(propagator.update(gray[1]), masks[1]) > 0.6
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_two_objects_keep_their_numbers(name: str) -> None:
+    images, masks = clip(4, objects=2)
+    given = np.array([0, 7, 3], np.uint8)[masks[0]]
+    found = followed(make(name), images, given)
+    assert all(set(np.unique(each)) == {0, 3, 7} for each in found)
+    for each, truth in zip(found, masks, strict=True):
+        assert iou(each == 7, truth == 1) > 0.75 and iou(each == 3, truth == 2) > 0.75
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_frame_of_another_size_is_refused_and_the_next_is_not(name: str) -> None:
+    images, masks = clip(2)
+    propagator = make(name)
+    with pytest.raises(UsageError, match="call begin with the first frame"):
+        propagator.update(images[0])
+    propagator.begin(images[0], masks[0])
+    with pytest.raises(DataError, match="128x90 pixels; the first one has 128x96"):
+        propagator.update(images[1][:90])
+    assert iou(propagator.update(images[1]), masks[1]) > 0.7
+
+
+def test_labels_come_from_the_most_similar_places_near_by() -> None:
+    features = torch.nn.functional.normalize(torch.randn(5, 9, 12, generator=torch.manual_seed(0)), dim=0)
+    labels = torch.rand(2, 3, 9, 12)
+    shifted = torch.stack([features.roll((1, 2), (1, 2)), features.roll((5, 5), (1, 2))])
+    found = propagate(features, shifted, labels, radius=3, top_k=1, temperature=0.1)
+    # Where the shifted place is inside and near, its label is taken whole; the second frame has it too far away.
+    assert torch.allclose(found[:, :8, :10], labels[0][:, 1:, 2:])
+    every = propagate(features, shifted[:1], labels[:1], radius=20, top_k=10**6, temperature=1e6)
+    assert torch.allclose(every, labels[0].mean((1, 2))[:, None, None].expand_as(every), atol=1e-4)
+
+
+def test_memory_holds_the_first_frame_and_the_last_ones() -> None:
+    images, masks = clip(5)
+    propagator = LabelPropagation(short_side=64, context=2)
+    followed(propagator, images, masks[0])
+    assert len(propagator._recent) == 2
+
+
+def test_wrong_names_and_values_are_reported_at_once() -> None:
+    with pytest.raises(UsageError, match="did you mean 'label_propagation'"):
+        make_propagator("label_propagations")
+    with pytest.raises(UsageError, match="did you mean 'top_k'"):
+        make_propagator("label_propagation", arguments={"topk": 3})
+    with pytest.raises(UsageError, match="temperature: 'warm' is not a number"):
+        make_propagator("label_propagation", arguments={"temperature": "warm"})
+    with pytest.raises(UsageError, match="radius 0: allowed are numbers from 1 to 100"):
+        make_propagator("label_propagation", arguments={"radius": 0})
+    images, masks = clip(1)
+    with pytest.raises(UsageError, match="has no map of stride 7; it has strides 2, 4, 8, 16, 32"):
+        make_propagator("label_propagation", arguments={"strides": [7]}).begin(images[0], masks[0])
+    with pytest.raises(UsageError, match="did you mean"):
+        make_propagator("label_propagation", "tf_efficientnet_lite00").begin(images[0], masks[0])
+
+
+def test_another_package_brings_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("visionkit.propagation.propagator._registered", {})
+
+    @dataclasses.dataclass
+    class Still(Propagator):
+        def open(self, size: Any) -> Any:
+            return size
+
+        def start(self, frame: Any, image: Any, masks: np.ndarray, progress: Any) -> None:
+            self.scores = torch.from_numpy(np.eye(2, dtype=np.float32)[masks].transpose(2, 0, 1))
+
+        def step(self, image: Any) -> Any:
+            return self.scores
+
+    register("test_only", Still)
+    images, masks = clip(2)
+    found = followed(make_propagator("test_only", arguments={"short_side": 96}), images, masks[0])
+    assert np.array_equal(found[1], masks[0]) and "test_only" in propagator_names()

@@ -1,0 +1,132 @@
+"""Normalized features of whole frames on one fine grid, from maps of any backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.models import is_model
+from torch import Tensor
+
+from visionkit.backbones import Backbone, backbone_facts, declared_strides
+from visionkit.errors import UsageError
+from visionkit.model_files import public_name
+from visionkit.nn.normalize import Normalize
+
+Size = tuple[int, int]
+
+
+class FrameFeatures:
+    """Gives features of a frame whose products are mean cosine similarities of the maps.
+
+    Args:
+        model: Name of a backbone (`resnet50`, `timm:resnet50`), whose public weights are taken, or a run, a checkpoint
+            or a bundle, whose backbone is.
+        strides: Strides of the maps; none takes those of `usual` that the network has. A plain transformer has one
+            stride alone.
+        size: Height and width that the frames are to have.
+        device: Where the network runs.
+        usual: See `strides`.
+
+    Attributes:
+        strides: Strides of the maps, finest first; the finest is that of the features.
+        size: Height and width that the frames have to have: multiples of what the network needs.
+
+    Raises:
+        UsageError: An unknown backbone, a stride that it does not have (its own are listed), or a model without one.
+        CheckpointError: The model cannot be opened.
+        EnvironmentFault: Public weights are not at hand and cannot be brought.
+    """
+
+    def __init__(
+        self, model: str, strides: Sequence[int], *, size: Size, device: str = "cpu", usual: Sequence[int] = (8, 16)
+    ) -> None:
+        name, arguments = backbone_of(model)
+        declared = declared_strides(name)
+        missing = [stride for stride in strides if stride not in declared]
+        if missing:
+            raise UsageError(
+                f"strides: backbone {name!r} has no map of stride {', '.join(map(str, missing))}; it has strides "
+                f"{', '.join(map(str, sorted(set(declared))))}"
+            )
+        chosen = set(strides) or ({*usual} & {*declared}) or {min(declared)}
+        self.strides = tuple(sorted(chosen))
+        self.size = rounded(size, max(declared))
+        self._plain = len(set(declared)) == 1
+        if not self._plain:
+            arguments |= {"strides": self.strides, "use_final": False}
+        if backbone_facts(name).fixed_input_size:
+            arguments["image_size"] = self.size
+        body = Backbone(name, **arguments)
+        self._channels = len(body.mean)
+        self._body = body.eval().requires_grad_(False).to(device)
+        self._normalize = Normalize(body.mean, body.std).to(device)
+        self.device = torch.device(device)
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor) -> Tensor:
+        """(C, h, w) features of a frame, of length 1 at each place.
+
+        Args:
+            image: (3, H, W) pixels of 0 to 255, of `size`.
+        """
+        pixels = image.to(self.device)[None].float()
+        if self._channels == 1:
+            pixels = pixels.mean(dim=1, keepdim=True)
+        maps = self._maps(self._normalize(pixels))
+        grid = maps[0].shape[-2:]
+        scale = len(maps) ** -0.5
+        unit = []
+        for each in maps:
+            if each.shape[-2:] != grid:
+                each = F.interpolate(each, size=grid, mode="bilinear", align_corners=False)
+            unit.append(F.normalize(each[0].float(), dim=0) * scale)
+        return torch.cat(unit)
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        if not self._plain:
+            return list(self._body(images).pyramid.values())
+        model: Any = self._body.model
+        found: list[Tensor] = model.forward_intermediates(
+            images, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True
+        )
+        return found
+
+
+def rounded(size: Size, divisor: int) -> Size:
+    """The nearest size whose sides are multiples of a number, at least one of it."""
+    height, width = (max(1, round(side / divisor)) * divisor for side in size)
+    return height, width
+
+
+def is_backbone(model: str) -> bool:
+    """Whether a model is meant as a name of timm, not as a trained model of visionkit."""
+    public = public_name(model)
+    if public is not None:
+        return public[0] == "timm"
+    return is_model(model.partition(".")[0]) or not (Path(model).exists() or set(model) & set("/\\"))
+
+
+def backbone_of(model: str) -> tuple[str, dict[str, Any]]:
+    """Name of the backbone that a model is, or is on, and the arguments of `Backbone` that bring its weights."""
+    if is_backbone(model):
+        public = public_name(model)
+        return public[1] if public else model, {"pretrained": True}
+    from visionkit.checkpoint import read_model
+    from visionkit.hub import local
+
+    path = local(model)
+    stored = read_model(path)
+    name = stored.config.get("backbone")
+    if not isinstance(name, str):
+        raise UsageError(
+            f"{model}: a model of {stored.task} without a backbone; give one on a backbone, or a network's name such "
+            "as timm:resnet18"
+        )
+    channels = (stored.config.get("input") or {}).get("channels", 3)
+    if channels not in (1, 3):
+        raise UsageError(f"{model}: its images have {channels} channels, and those of a video have 3")
+    return name, {"weights": str(path), "in_chans": channels}
