@@ -39,7 +39,7 @@ def _bccd() -> dict[str, list[Any]]:
 def _nuclei() -> dict[str, list[Any]]:
     from datamodules.augmentation import ObjectAugment
 
-    side = {"crop_size": (192, 192), "scale": (1, 1), "aspect_ratio": (1, 1), "quarter_turns": True}
+    side: dict[str, Any] = {"crop_size": (192, 192), "scale": (1, 1), "aspect_ratio": (1, 1), "quarter_turns": True}
     return {"none": [ObjectAugment(**side)], "copy-paste": [ObjectAugment(**side, copy_paste=0.5)]}
 
 

@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,15 +49,16 @@ def baseline(root: Path, fold: int) -> dict[str, float]:
 
     from datamodules.identities import IdentityData
     from tasks.face_recognition.metrics import FaceMetrics
+    from visionkit.data import Split
     from visionkit.geometry import InputSpec
     from visionkit.preprocess import Preprocessor
 
     spec = InputSpec(size=(56, 48), resize_mode="stretch", channels=1)
-    split = {"folds": FOLDS, "fold": fold} if fold >= 0 else {"known_images": 5}
+    split: dict[str, Any] = {"folds": FOLDS, "fold": fold} if fold >= 0 else {"known_images": 5}
     data = IdentityData(str(root), val_fraction=0.0, input=spec, **split)
     prepare = Preprocessor(spec)
 
-    def pixels(name: str) -> tuple[np.ndarray, list[dict[str, int]], list[str]]:
+    def pixels(name: Split) -> tuple[np.ndarray, list[dict[str, int]], list[str]]:
         examples = [prepare(sample) for sample in data.samples(name)]
         rows = np.stack([example["inputs"]["image"].numpy().ravel() for example in examples]).astype(np.float64)
         targets = [{key: int(value) for key, value in example["target"].items()} for example in examples]

@@ -40,7 +40,7 @@ def _names(count: int) -> list[str]:
     return [f"class {index}" for index in range(count)]
 
 
-def _ready(task: VisionTask, image: np.ndarray) -> tuple[Predictor, Tensor]:
+def _ready(task: VisionTask, image: np.ndarray) -> tuple[Any, Tensor]:
     task.setup("predict")
     predictor = Predictor(task)
     return predictor, predictor.prepare(image)["inputs"]["image"][None]
@@ -104,7 +104,7 @@ def instances(image: np.ndarray, quick: bool) -> dict[str, timing.Arm]:
         (found,) = decode(outputs, **controls)
         return [found._replace(boxes=boxes, masks=maps)]
 
-    task.decode = with_drawn  # type: ignore[method-assign]
+    task.decode = with_drawn  # type: ignore[method-assign, assignment]
     with torch.inference_mode():
         out: Any = task(ready)
         scores = out.logits.float().softmax(dim=-1)[..., 1:].flatten()

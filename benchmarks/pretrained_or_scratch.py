@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.experiments import CAMVID_CLASSES
+from benchmarks.sets import CAMVID_CLASSES
 
 SETS: dict[str, tuple[str, list[str], str]] = {
     "classification": ("classification/flowers17", ["--data", "FolderData"], "top1"),

@@ -65,7 +65,7 @@ class Ours(ClassificationTask):
             optim=OptimConfig(lr=1e-4),
         )
         if not backbone:
-            self.network = Smallest()  # type: ignore[assignment]
+            self.network = Smallest()
         self.top1 = TermLog()
 
     def losses(self, outputs: Any, target: Any) -> dict[str, Tensor]:
@@ -77,6 +77,7 @@ class Ours(ClassificationTask):
         super().on_train_batch_end(outputs, batch, batch_idx)
         if self.trainer.global_step % LOG_EVERY == 0:
             value = float(self.top1.flush()["loss"])
+            assert self.trainer.logger is not None
             self.trainer.logger.log_metrics({"train/top1": value}, self.trainer.global_step)
 
 

@@ -99,8 +99,8 @@ def arms(files: list[bytes]) -> dict[str, timing.Arm]:
 
     def albumentation(watch: Stopwatch) -> Any:
         for file in files:
-            image = cv2.cvtColor(cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-            compose(image=image)
+            pixels: Any = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR)
+            compose(image=cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
 
     return {"decode": decode, "ours": ours, "torchvision": torchvision, "albumentations": albumentation}
 

@@ -43,10 +43,10 @@ class Images(VisionDataModule):
         super().__init__(
             input=InputSpec(size=(SIDE, SIDE)), classes=["one"], batch_size=BATCH, num_workers=WORKERS, **kwargs
         )
-        self.files = files
+        self.jpegs = files
 
     def dataset(self, split: Split) -> Sequence[Sample]:
-        return Samples(self.files)
+        return Samples(self.jpegs)
 
 
 def augment() -> ClassificationAugment:

@@ -37,7 +37,7 @@ def arms(backbone: str, source_image: np.ndarray, times: int) -> dict[str, timin
     names = [f"class {index}" for index in range(CLASSES)]
     task = ClassificationTask(backbone, classes=names).eval()
     task.setup("predict")
-    predictor = Predictor(task)
+    predictor: Any = Predictor(task)
     ready = predictor.prepare(source_image)["inputs"]["image"][None]
     spec, normalize = task.input, task.normalize
     short = int(spec.size[0] / spec.crop_fraction)

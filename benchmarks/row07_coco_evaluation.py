@@ -106,7 +106,7 @@ def _for_torchmetrics(found: Flat, true: Flat, masks: bool) -> tuple[list[Any], 
             rows = np.flatnonzero(flat.image == image)
             entry = {"labels": torch.from_numpy(flat.labels[rows])}
             if masks:
-                entry["masks"] = torch.from_numpy(decode_masks([flat.masks[row] for row in rows], SIZE))
+                entry["masks"] = torch.from_numpy(decode_masks([flat.masks[int(row)] for row in rows], SIZE))
             else:
                 entry["boxes"] = torch.from_numpy(flat.boxes[rows]).float()
             if len(flat.scores):
@@ -150,7 +150,7 @@ def _one(report: Report, options: Options, clock: Any, flats: Any, kind: str, ov
         return list(judge.stats)
 
     def torchmetrics(watch: Stopwatch) -> Any:
-        metric = MeanAveragePrecision(iou_type=kind, backend="faster_coco_eval")
+        metric = MeanAveragePrecision(iou_type="segm" if kind == "segm" else "bbox", backend="faster_coco_eval")
         metric.update(predicted, known)
         return float(metric.compute()["map"])
 

@@ -39,7 +39,7 @@ from visionkit.types import Sample
 CALIBRATION = 16
 
 
-def build(backbone: str, options: Options) -> tuple[ClassificationTask, list[Tensor]]:
+def build(backbone: str, options: Options) -> tuple[ClassificationTask, list[dict[str, Tensor]]]:
     """A task whose batch norms have seen images, and those images as input tensors."""
     torch.manual_seed(0)
     task = ClassificationTask(backbone, classes=[str(index) for index in range(1000)])
@@ -53,10 +53,10 @@ def build(backbone: str, options: Options) -> tuple[ClassificationTask, list[Ten
             module.momentum = None  # the mean of what it sees
     with torch.no_grad():
         task.train()(batch)
-    return task.eval(), [example["inputs"]["image"] for example in examples]
+    return task.eval(), [example["inputs"] for example in examples]
 
 
-def engines(task: ClassificationTask, images: list[Tensor], folder: Path, quick: bool) -> dict[str, Any]:
+def engines(task: ClassificationTask, images: list[dict[str, Tensor]], folder: Path, quick: bool) -> dict[str, Any]:
     """Everything at hand that runs the network."""
     out: dict[str, Any] = {"eager": TorchEngine(task)}
     graph = folder / GRAPHS["onnx"]
@@ -89,8 +89,8 @@ def run(options: Options) -> Report:
     with timing.watched(report), tempfile.TemporaryDirectory() as folder:
         task, images = build("test_resnet" if options.quick else "resnet50", options)
         found = engines(task, images, Path(folder), options.quick)
-        batch = torch.stack(images[:4])
-        one = images[0][None]
+        batch = torch.stack([each["image"] for each in images[:4]])
+        one = images[0]["image"][None]
         if "compile" in found:
             began = time.perf_counter()
             found["compile"](one)

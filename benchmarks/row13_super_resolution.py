@@ -43,8 +43,9 @@ def task(quick: bool) -> SuperResolutionTask:
         "compact", scale=SCALE, compact={**EXAMPLE_MODEL, **({"width": 8} if quick else {})}
     ).eval()
     made.setup("predict")
+    tail: Any = made.network.body.tail
     with torch.no_grad():
-        made.network.body.tail[0].weight.mul_(20)
+        tail[0].weight.mul_(20)
     return made
 
 
@@ -60,7 +61,7 @@ def grown(size: tuple[int, int], quick: bool) -> tuple[float, float]:
 
 def _child(width: int, height: int, quick: bool) -> None:
     torch.set_num_threads(1)
-    predictor = Predictor(task(quick))
+    predictor: Any = Predictor(task(quick))
     rng = np.random.default_rng(0)
     predictor(rng.integers(0, 256, (300, 300, 3), dtype=np.uint8))  # what libraries keep for good
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -74,7 +75,7 @@ def run(options: Options) -> Report:
     report = Report(13, "super-resolution: tiles against the whole image, x2", clock)
     rounds, attempts = options.rounds or (2 if quick else 5), 1 if quick else 3
     with timing.watched(report):
-        ours = Predictor(task(quick))
+        ours: Any = Predictor(task(quick))
         side = (400, 300) if quick else (1280, 960)
         image = read_image(jpegs(side, 1, options.data)[0][0])
 

@@ -85,7 +85,7 @@ def _block(options: Options, clock: timing.Clock, rounds: int, steps: int) -> Ti
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         given = (port, options.quick, rounds, steps, clock, folder)
-        torch.multiprocessing.spawn(_process, given, WORLD)
+        torch.multiprocessing.spawn(_process, given, WORLD)  # type: ignore[attr-defined]
         return Times(json.loads((Path(folder) / "seconds.json").read_text("utf-8")))
 
 

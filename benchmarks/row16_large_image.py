@@ -6,6 +6,8 @@ The peak is that of this process, the decoded image (288 MB) and the libraries (
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -37,7 +39,8 @@ def run(options: Options) -> Report:
         coarse = np.random.default_rng(0).integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8)
         image = coarse.repeat(16, axis=0).repeat(16, axis=1)
         watch = timing.Stopwatch(clock)
-        labels = Predictor(task)(image).labels
+        prediction: Any = Predictor(task)(image)
+        labels = prediction.labels
         seconds = watch.stop()
         assert labels.shape == (height, width) and labels.max() < CLASSES
         tiles = task.plan(ImageSource(image)).reduce

@@ -76,7 +76,7 @@ def build(quick: bool) -> tuple[MultiTask, str]:
         return task, "the weights are the example model's"
     torch.manual_seed(0)
     name = "test_resnet" if quick else "regnetx_002"
-    return MultiTask(name, heads=HEADS, input={"size": SIZE, "resize_mode": "stretch"}).eval(), "the weights are random"  # type: ignore[arg-type]
+    return MultiTask(name, heads=HEADS, input={"size": SIZE, "resize_mode": "stretch"}).eval(), "the weights are random"
 
 
 def over_dearest(times: Times, names: list[str]) -> Quartiles:
@@ -114,7 +114,7 @@ def run(options: Options) -> Report:
         if not options.quick:
             report.note(f"and on {LARGE}, the weights random: there the backbone is most of the network")
             torch.manual_seed(0)
-            large = MultiTask(LARGE, heads=HEADS, input={"size": SIZE, "resize_mode": "stretch"}).eval()  # type: ignore[arg-type]
+            large = MultiTask(LARGE, heads=HEADS, input={"size": SIZE, "resize_mode": "stretch"}).eval()
             compare(report, options, large, ("network",), 1, f"{LARGE}, ")
     return report
 

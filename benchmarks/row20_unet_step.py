@@ -45,7 +45,7 @@ def tensors(module: nn.Module) -> list[Tensor]:
     return [value for value in module.state_dict().values() if value.dtype.is_floating_point]
 
 
-def pairs(task: SemanticSegmentationTask, theirs: nn.Module) -> list[tuple[Tensor, Tensor]]:
+def pairs(task: SemanticSegmentationTask, theirs: Any) -> list[tuple[Tensor, Tensor]]:
     """Ours and theirs, part by part; stages of the encoder that nothing depends on are left out of ours."""
     ours: Any = task.network
     encoder = zip(tensors(ours.backbone.model), tensors(theirs.encoder.model), strict=False)
@@ -60,7 +60,9 @@ def batch_of(task: SemanticSegmentationTask, batch_size: int) -> Batch:
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, CLASSES, (batch_size, height // 16, width // 16), generator=generator)
     return {
-        "image": torch.randint(0, 256, (batch_size, 3, height, width), dtype=torch.uint8, generator=generator),
+        "inputs": {
+            "image": torch.randint(0, 256, (batch_size, 3, height, width), dtype=torch.uint8, generator=generator)
+        },
         "target": {"label_map": labels.repeat_interleave(16, 1).repeat_interleave(16, 2)},
         "geometry": [Geometry.plan(task.input, (height, width))] * batch_size,
         "id": [str(index) for index in range(batch_size)],
@@ -101,7 +103,7 @@ def arms(size: int, batch_size: int, steps: int, run: str) -> dict[str, timing.A
         for index, given in enumerate(plain):
             if index == WARM:
                 watch.start()
-            logits, labels = model(given["image"]), given["target"]["label_map"]
+            logits, labels = model(given["inputs"]["image"]), given["target"]["label_map"]
             loss = cross_entropy(logits, labels) + dice(logits, labels)
             optimizer.zero_grad()
             loss.backward()

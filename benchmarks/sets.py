@@ -236,7 +236,7 @@ def camvid(root: Path) -> Prepared:
     """Segmentation of street images, its own splits, 160x128 pixels."""
     spec = InputSpec(size=(128, 160), resize_mode="letterbox")
     folder = root / "semantic_segmentation" / "camvid_subset"
-    names = {"images": "{split}", "labels": "{split}annot"}
+    names: dict[str, Any] = {"images": "{split}", "labels": "{split}annot"}
     read = LabelMapData(str(folder), classes=CAMVID_CLASSES, ignore=[11], input=spec, **names)
     splits: tuple[Split, ...] = ("train", "val", "test")
 

@@ -53,6 +53,18 @@ Split = Literal["train", "val", "test"]
 _STAGES: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 
 
+def usual_batch_size(input: InputSpec | None) -> int:
+    """Images of a batch where nobody states a number: as many pixels for every input, since memory follows them.
+
+    Returns:
+        A power of 2 from 2 to 32: 32 of 256 x 256 pixels, 8 of 512 x 512, 4 of 640 x 640.
+    """
+    if input is None:
+        return 32
+    fit = 32 * 256 * 256 / (input.size[0] * input.size[1] * input.frames)
+    return int(2 ** min(5, max(1, math.floor(math.log2(fit)))))
+
+
 class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
     """Base of every data module: a subclass lists samples, the base makes loaders of them.
 
@@ -60,8 +72,9 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         input: What the network takes. Linked from the model by the command line; a task used from Python gives
             `task.input`.
         classes: Class names in label order. Left out on the command line, they are read from the data.
-        batch_size: Images per step and process.
-        eval_batch_size: Images per step and process in validation and test; `batch_size` by default.
+        batch_size: Images per step and process; by default 32 of up to 256 x 256 input pixels and fewer of larger ones,
+            see `usual_batch_size`.
+        eval_batch_size: Images per step and process in validation and test; what `batch_size` states by default.
         num_workers: Processes that load images; 0 loads in the training process.
         seed: Random seed of shuffling and augmentation; the run's own seed by default.
         augment: Changes training samples: a preset such as `ClassificationAugment`, or a list of parts.
@@ -80,7 +93,7 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         *,
         input: InputSpec | None = None,
         classes: Sequence[str] | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         eval_batch_size: int | None = None,
         num_workers: int = 0,
         seed: int | None = None,
@@ -92,7 +105,7 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         pin_memory: bool | None = None,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or num_workers < 0:
+        if (batch_size is not None and batch_size < 1) or num_workers < 0:
             raise UsageError(
                 f"data: batch_size {batch_size} must be at least 1 and num_workers {num_workers} at least 0"
             )
@@ -100,7 +113,7 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         self.classes: tuple[str, ...] = tuple(classes or ())
         if len(set(self.classes)) != len(self.classes):
             raise UsageError("data.classes: a class name is duplicated")
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self._batch_size, self._eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_workers, self.seed, self.augment = num_workers, seed or 0, composed(augment)
         self.close_mosaic, self.multi_scale, self.repeat_threshold = close_mosaic, multi_scale, repeat_threshold
         self.drop_last, self.pin_memory = drop_last, pin_memory
@@ -112,6 +125,20 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         self.trained: Mapping[str, Any] = {}
         """`splits_made` of the training of the model that is evaluated, as far as the model states it."""
         self._apart: dict[str, str] = {}
+
+    @property
+    def batch_size(self) -> int:
+        """Images per step and process."""
+        return self._batch_size or usual_batch_size(self.input)
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        self._batch_size = size
+
+    @property
+    def eval_batch_size(self) -> int:
+        """Images per step and process in validation and test."""
+        return self._eval_batch_size or usual_batch_size(self.input)
 
     @classmethod
     def discover_classes(cls, **init_args: Any) -> list[str]:

@@ -186,3 +186,10 @@ def test_arms_of_the_ablation_are_augmentations() -> None:
     for name, arms in augmentation_ablation.ARMS.items():
         assert tuple(augmentation_ablation.AUGMENT[name]()) == arms
     assert set(detectors_compared.ARMS) == set(sets.DETECTORS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("number", sorted(every_row.rows()))
+def test_every_row_runs(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert every_row.main(["--rows", str(number), "--quick"]) == 0, capsys.readouterr().err

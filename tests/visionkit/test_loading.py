@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.sets import Parts
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
 from visionkit.loading import ResumableLoader, SampleDataset, collate, collate_targets, rng_for
@@ -25,6 +26,26 @@ def example(image: torch.Tensor, **more: Any) -> Example:
 
 
 # ---------------------------------------------------------------------- batches
+
+
+@pytest.mark.parametrize(
+    ("size", "images"),
+    [
+        ((28, 28), 32),
+        ((256, 256), 32),
+        ((256, 192), 32),
+        ((240, 320), 16),
+        ((512, 512), 8),
+        ((640, 640), 4),
+        ((1024, 2048), 2),
+    ],
+)
+def test_where_no_batch_size_is_stated_larger_inputs_take_fewer_images(size: tuple[int, int], images: int) -> None:
+    data = Parts({}, input=InputSpec(size=size))
+    assert data.batch_size == data.eval_batch_size == images
+    data.batch_size = 3  # what --auto_batch_size does
+    assert (data.batch_size, data.eval_batch_size) == (3, images)
+    assert Parts({}, input=InputSpec(size=size), batch_size=5).eval_batch_size == 5
 
 
 def test_smaller_images_are_filled_up_on_the_right_and_at_the_bottom():
