@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import torch
-from timm.models import is_model
 from torch import Tensor
 
 from visionkit.backbones import Backbone, backbone_facts, declared_strides
-from visionkit.checkpoint import read_model
+from visionkit.backbones.of_models import backbone_of
 from visionkit.engines import find_device
-from visionkit.errors import UsageError
-from visionkit.hub import local
-from visionkit.model_files import HUB, public_name
 from visionkit.nn.normalize import Normalize
 
 SIDE = 224
@@ -55,7 +48,7 @@ class FeatureMaps:
             CheckpointError: The file cannot be used.
             EnvironmentFault: Public weights are not at hand and cannot be brought.
         """
-        name, arguments = _backbone_of(model)
+        name, arguments = backbone_of(model)
         strides = sorted(set(declared_strides(name)))
         if len(strides) == 1:
             arguments["taps"] = min(_LEVELS, len(declared_strides(name)))
@@ -80,37 +73,3 @@ class FeatureMaps:
         features = self.backbone(self.normalize(image))
         maps = [tap.map for tap in features.final] if self.backbone.taps else list(features.pyramid.values())
         return [each[0].float() for each in reversed(maps)]
-
-
-def _backbone_of(model: str) -> tuple[str, dict[str, Any]]:
-    """Name of the backbone, and the arguments that bring its weights."""
-    public = public_name(model)
-    if public is not None and public[0] == "timm":
-        return public[1], {"pretrained": True}
-    if public is None and is_model(model.partition(".")[0]) and not Path(model).exists():
-        return model, {"pretrained": True}
-    if public is not None and public[0] == HUB and _is_network(model):
-        return model, {"pretrained": True}
-    path = local(model)
-    stored = read_model(path)
-    name = stored.config.get("backbone")
-    if not isinstance(name, str):
-        raise UsageError(
-            f"{model}: a model of {stored.task} without a backbone; give one on a backbone, or a network's name such "
-            "as timm:resnet18"
-        )
-    channels = (stored.config.get("input") or {}).get("channels", 3)
-    if channels not in (1, 3):
-        raise UsageError(f"{model}: its images have {channels} channels, and those of a video have 3")
-    return name, {"weights": path, "in_chans": channels}
-
-
-def _is_network(model: str) -> bool:
-    """Whether a repository of the hub holds a network of timm, and not a model of visionkit."""
-    from visionkit.backbones.hub_names import hub_backbone
-    from visionkit.errors import CheckpointError
-
-    try:
-        return hub_backbone(model) is not None
-    except CheckpointError:
-        return False

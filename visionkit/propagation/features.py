@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.models import is_model
 from torch import Tensor
 
 from visionkit.backbones import Backbone, backbone_facts, declared_strides
+from visionkit.backbones.of_models import backbone_of
 from visionkit.errors import UsageError
-from visionkit.model_files import public_name
 from visionkit.nn.normalize import Normalize
 
 Size = tuple[int, int]
@@ -100,33 +98,3 @@ def rounded(size: Size, divisor: int) -> Size:
     """The nearest size whose sides are multiples of a number, at least one of it."""
     height, width = (max(1, round(side / divisor)) * divisor for side in size)
     return height, width
-
-
-def is_backbone(model: str) -> bool:
-    """Whether a model is meant as a name of timm, not as a trained model of visionkit."""
-    public = public_name(model)
-    if public is not None:
-        return public[0] == "timm"
-    return is_model(model.partition(".")[0]) or not (Path(model).exists() or set(model) & set("/\\"))
-
-
-def backbone_of(model: str) -> tuple[str, dict[str, Any]]:
-    """Name of the backbone that a model is, or is on, and the arguments of `Backbone` that bring its weights."""
-    if is_backbone(model):
-        public = public_name(model)
-        return public[1] if public else model, {"pretrained": True}
-    from visionkit.checkpoint import read_model
-    from visionkit.hub import local
-
-    path = local(model)
-    stored = read_model(path)
-    name = stored.config.get("backbone")
-    if not isinstance(name, str):
-        raise UsageError(
-            f"{model}: a model of {stored.task} without a backbone; give one on a backbone, or a network's name such "
-            "as timm:resnet18"
-        )
-    channels = (stored.config.get("input") or {}).get("channels", 3)
-    if channels not in (1, 3):
-        raise UsageError(f"{model}: its images have {channels} channels, and those of a video have 3")
-    return name, {"weights": str(path), "in_chans": channels}
