@@ -18,7 +18,7 @@ from visionkit.tracking.mot_files import has_classes, read_mot
 from visionkit.tracking.protocols import PROTOCOLS, TrackProtocol
 from visionkit.tracking.rows import TrackRows
 from visionkit.tracking.seqinfo import SequenceInfo, read_info
-from visionkit.tracking.track_evaluation import TrackEvaluation
+from visionkit.tracking.track_evaluation import measure_tracks
 from visionkit.types import Sample
 
 CLASSES = {
@@ -93,12 +93,10 @@ class MotData(ObjectData):
     def setup(self, stage: str) -> None:
         """Also adds the evaluation of tracks to the trainer."""
         super().setup(stage)
-        trainer: Any = self.trainer
-        if trainer is None or not self.tracker or stage not in ("validate", "test"):
+        if not self.tracker or stage not in ("validate", "test"):
             return
         self.samples("val" if stage == "validate" else "test")  # other processes have read nothing yet
-        if not any(isinstance(each, TrackEvaluation) for each in trainer.callbacks):
-            trainer.callbacks.append(TrackEvaluation(self.tracker, self.truth, self.protocol, self._number))
+        measure_tracks(self.trainer, self.tracker, self.truth, self.protocol, self._number)
 
     def truth(self, sequence: str) -> TrackRows:
         """The ground truth of a sequence, distractors included."""

@@ -49,6 +49,8 @@ class Target(TypedDict, total=False):
         file_xywh: (N, 4) float64, x, y, width and height as a COCO file has them, not clipped: x + w - x loses a
             bit. Evaluation examples of COCO data have them.
         file_masks: (B,) uint8, the masks in the same sense, packed by `visionkit.masks.MaskSet.pack`.
+        file_motion: (N,) float64, mean IoU of an object of a video with itself in the frames around it, NaN where it
+            is in none; evaluation examples have it, see `visionkit.families.detection.motion_speed`.
         high_res: (3, s*h, s*w) uint8, target of super-resolution.
         gray: () bool, the file of `high_res` has one channel, which is Y as it is.
         identity: () int64, index of the person; people of validation and test count on where those of training end.
@@ -70,6 +72,7 @@ class Target(TypedDict, total=False):
     file_boxes: Any
     file_xywh: Any
     file_masks: Any
+    file_motion: Any
     depth: Any
     flow: Any
     disparity: Any

@@ -1,4 +1,4 @@
-"""`visionkit scenes`: writes the scene generator's data set, in the formats that people have."""
+"""`visionkit scenes`: writes the scene generator's data set, images or clips, in the formats that people have."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from ui.paths import check_new_folder
+from visionkit.errors import UsageError
 from visionkit.wording import counted
 
 SUMMARY = "write a drawn data set with labels for every task"
@@ -32,30 +33,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("H", "W"),
         help="let every image have its own size, up to this",
     )
+    clips = parser.add_argument_group("for videos")
+    clips.add_argument(
+        "--clips",
+        type=int,
+        metavar="N",
+        help="write N drawn clips in place of scenes, as MOTChallenge, DAVIS and ImageNet VID have theirs",
+    )
+    clips.add_argument("--clip-length", type=int, default=10, metavar="T", help="frames of a clip (default: 10)")
+    clips.add_argument(
+        "--clip-blur", type=float, default=0.0, metavar="B", help="longest exposure of a frame, in frames (default: 0)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the scenes and reports the result. Returns the exit status."""
     check_new_folder(args.out)
+    if args.clips is not None and (args.max_size is not None or args.count != 200):
+        raise UsageError("--clips: writes clips in place of scenes; leave --count and --max-size out")
     from rich.console import Console
     from rich.progress import Progress
 
-    from visionkit.synthetic.files import write_scenes
-
+    kind = "scene" if args.clips is None else "clip"
+    count = args.count if args.clips is None else args.clips
     max_size = None if args.max_size is None else tuple(args.max_size)
     # Progress goes to standard error, so that what is printed can be read by another program.
     with Progress(console=Console(file=sys.stderr), transient=True) as bar:
-        task = bar.add_task("scenes", total=args.count)
-        numbers = write_scenes(
-            args.out,
-            args.count,
-            args.seed,
-            tuple(args.size),
-            max_size,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+        task = bar.add_task(f"{kind}s", total=count)
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        if args.clips is None:
+            from visionkit.synthetic.files import write_scenes
+
+            numbers = write_scenes(args.out, count, args.seed, tuple(args.size), max_size, progress=progress)
+        else:
+            from visionkit.synthetic import ClipSettings
+            from visionkit.synthetic.clip_files import write_clips
+
+            settings = ClipSettings(size=tuple(args.size), length=args.clip_length, blur=args.clip_blur)
+            numbers = write_clips(args.out, count, args.seed, settings, progress=progress)
     fractions = ", ".join(f"{number} {split}" for split, number in numbers.items())
-    print(
-        f"{counted(sum(numbers.values()), 'scene')} in {args.out} ({fractions}); what is where: {args.out}/README.txt"
-    )
+    print(f"{counted(sum(numbers.values()), kind)} in {args.out} ({fractions}); what is where: {args.out}/README.txt")
     return 0

@@ -3,6 +3,8 @@
 The embedded default data: what tests, demonstrations and first steps stand on where no other data is at hand.
 """
 
+from visionkit.synthetic.clip_world import ClipSettings
+from visionkit.synthetic.clips import ClipFrame, ClipObject, DrawnClip, make_clip
 from visionkit.synthetic.faces import FaceImage, draw_face, make_identity
 from visionkit.synthetic.generate import DEFAULT_SIZE, IDENTITIES, make_scene
 from visionkit.synthetic.people import KEYPOINTS, SKELETON
@@ -15,11 +17,16 @@ __all__ = [
     "OBJECT_CLASSES",
     "SEMANTIC_CLASSES",
     "SKELETON",
+    "ClipFrame",
+    "ClipObject",
+    "ClipSettings",
+    "DrawnClip",
     "FaceImage",
     "Scene",
     "SceneObject",
     "TargetKey",
     "draw_face",
+    "make_clip",
     "make_identity",
     "make_scene",
 ]

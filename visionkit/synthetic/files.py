@@ -24,7 +24,8 @@ FACES_EACH = 8
 """Images of every person."""
 
 _FIRST_PERSON = {"train": 0, "val": 500, "test": 1000}
-_FIRST = {"train": 0, "val": 1_000_000_000, "test": 2_000_000_000}
+FIRST: Mapping[str, int] = {"train": 0, "val": 1_000_000_000, "test": 2_000_000_000}
+"""Number of the first scene or clip of each split."""
 _README = """Drawn scenes with the labels of eight vision tasks: {count} images, seed {seed}.
 
 They were made by `visionkit scenes --count {count} --seed {seed}`.
@@ -72,16 +73,16 @@ def write_scenes(
         EnvironmentFault: It cannot be written.
     """
     folder = Path(out)
-    unknown = [name for name in splits if name not in _FIRST]
+    unknown = [name for name in splits if name not in FIRST]
     if unknown or not splits or min(splits.values()) <= 0:
-        raise UsageError(f"splits {dict(splits)}: give fractions above 0 of {', '.join(_FIRST)}")
+        raise UsageError(f"splits {dict(splits)}: give fractions above 0 of {', '.join(FIRST)}")
     if count < len(splits):
         raise UsageError(f"--count {count}: at least {len(splits)} scenes are needed, one per split")
     if min(size) < 32 or (max_size is not None and (max_size[0] < size[0] or max_size[1] < size[1])):
         raise UsageError(f"--size {size[0]} {size[1]}: at least 32, and at most the largest size given")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"--out {folder}: holds something already; give a new or empty folder")
-    numbers = _fraction_out(count, splits)
+    numbers = fraction_out(count, splits)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         done = 0
@@ -89,9 +90,9 @@ def write_scenes(
         for split, number in numbers.items():
             coco = _Coco()
             for k in range(number):
-                scene = make_scene(seed, _FIRST[split] + k, size, max_size)
+                scene = make_scene(seed, FIRST[split] + k, size, max_size)
                 _write_one(folder, split, f"{k:06d}", scene, coco)
-                double = make_scene(seed, _FIRST[split] + k, (2 * size[0], 2 * size[1]))
+                double = make_scene(seed, FIRST[split] + k, (2 * size[0], 2 * size[1]))
                 _save(folder / "high_res" / split / f"{k:06d}.png", double.image)
                 rows.append((f"images/{split}/{k:06d}.jpg", split, _without_pixels(scene)))
                 done += 1
@@ -112,7 +113,8 @@ def write_scenes(
     return numbers
 
 
-def _fraction_out(count: int, splits: Mapping[str, float]) -> dict[str, int]:
+def fraction_out(count: int, splits: Mapping[str, float]) -> dict[str, int]:
+    """A count by the fractions of splits, each at least one."""
     total = sum(splits.values())
     numbers = {name: max(1, round(count * fraction / total)) for name, fraction in splits.items()}
     largest = max(numbers, key=lambda name: numbers[name])

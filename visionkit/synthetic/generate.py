@@ -116,7 +116,7 @@ class _Stage:
         if label == _PERSON:
             person = int(rng.integers(IDENTITIES))
             tall = scale * rng.uniform(1.55, 1.9) * (1.15 if main else 1.0)
-            return draw_person(rng, _identity(self.seed, person), x, base, tall, scale, self.light), person
+            return draw_person(rng, identity_of(self.seed, person), x, base, tall, scale, self.light), person
         small = self.subject_area == 0 and not main  # before the subject only small things stand
         side = scale * (rng.uniform(1.2, 1.65) if main else rng.uniform(0.3, 0.45) if small else rng.uniform(0.5, 1.1))
         return draw_shape(rng, OBJECT_CLASSES[label], x, base, side, scale, self.light), None
@@ -202,5 +202,6 @@ def _measured(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=1024)
-def _identity(seed: int, person: int) -> Identity:
+def identity_of(seed: int, person: int) -> Identity:
+    """The looks of a person of one seed."""
     return make_identity(seed, person)

@@ -120,14 +120,15 @@ def draw_surroundings(rng: np.random.Generator, camera: SceneCamera) -> Surround
     label_map = np.full((height, width), FLOOR, dtype=np.uint8)
     label_map[:border] = WALL if indoors else SKY
     image = np.empty((height, width, 3), dtype=np.float32)
-    image[:border] = _wall(rng, border, width) if indoors else _sky(rng, border, width)
+    image[:border] = wall_texture(rng, border, width) if indoors else _sky(rng, border, width)
     image[border:] = _floor(rng, camera, floor_depth, indoors)
     if indoors:  # a skirting board, or the bare edge
         image[border - 1 : border + 1] *= rng.uniform(0.45, 0.8)
     return Surroundings(image, depth, label_map, farthest)
 
 
-def _wall(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+def wall_texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """(h, w, 3) float32 of a wall: plain, with stripes, bricks or panels."""
     base = color(rng, (0.02, 0.25), (0.55, 0.95))
     shade = 1 + 0.05 * clouds(rng, (height, width)) + np.linspace(0.06, -0.08, height, dtype=np.float32)[:, None]
     kind = rng.integers(4)

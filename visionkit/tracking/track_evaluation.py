@@ -19,6 +19,26 @@ from visionkit.tracking.tracker import Tracker, make_tracker
 from visionkit.wording import counted
 
 
+def measure_tracks(
+    trainer: Any,
+    tracker: str,
+    truth: Callable[[str], TrackRows],
+    protocol: TrackProtocol,
+    number: Callable[[str], int] = lambda name: 1,
+) -> None:
+    """Has a trainer measure tracks too; called by the data module once it is set up.
+
+    Args:
+        trainer: The trainer, or None; one that measures tracks already is left as it is.
+        tracker: See `TrackEvaluation`.
+        truth: See `TrackEvaluation`.
+        protocol: See `TrackEvaluation`.
+        number: See `TrackEvaluation`.
+    """
+    if trainer is not None and not any(isinstance(each, TrackEvaluation) for each in trainer.callbacks):
+        trainer.callbacks.append(TrackEvaluation(tracker, truth, protocol, number))
+
+
 class TrackEvaluation(Callback):
     """Logs HOTA, CLEAR MOT and identity of validation or test as `<split>/track_<name>`.
 

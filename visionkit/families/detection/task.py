@@ -226,4 +226,5 @@ class DetectorTask(ArchitectureTask, BackboneTask):
 
     def measure(self, decoded: Any, batch: Batch) -> None:
         """Measures the predictions as they are served, in file pixels."""
-        self.metrics.update(self.predictions(decoded, batch), batch["target"])
+        places = list(zip(batch["sequence"], batch["frame"], strict=True)) if any(batch.get("sequence", ())) else None
+        self.metrics.update(self.predictions(decoded, batch), batch["target"], places=places)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from visionkit.families.detection.coco_eval.accumulate import COUNTED, RECALL_PO
 from visionkit.families.detection.coco_eval.confusion import confusion_matrix
 from visionkit.families.detection.coco_eval.flat import Flat, box_areas, box_pairs, mask_pairs
 from visionkit.families.detection.coco_eval.voc import voc_ap50
+from visionkit.families.detection.motion_speed import SPEEDS, of_speed
 from visionkit.masks import MaskSet, Rle, mask_areas
 from visionkit.predictions.detections import Detections, Instances
 
@@ -33,7 +35,9 @@ class DetectionMetrics(Metric):
     `compute` gives scalars `box_ap`, `box_ap50`, `box_ap75`, `box_ap_small`, `box_ap_medium`, `box_ap_large`,
     `box_ar1`, `box_ar10`, `box_ar100`, `box_ar_small`, `box_ar_medium`, `box_ar_large`, the same as `mask_...` where
     masks are measured, `voc_ap50` (area) and `voc_ap50_11` (eleven points) of boxes; -1 where there is no object to
-    measure. Further tensors are for `tables`.
+    measure. Where the truth states how objects move (`file_motion`), `voc_ap50_slow`, `voc_ap50_medium` and
+    `voc_ap50_fast` are those of objects of one speed, in which the others count neither way. Further tensors are for
+    `tables`.
 
     Args:
         classes: Number of classes K.
@@ -60,20 +64,29 @@ class DetectionMetrics(Metric):
         super().reset()
         self._images = []
 
-    def update(self, predictions: Sequence[Detections], targets: Sequence[Mapping[str, Any]]) -> None:
+    def update(
+        self,
+        predictions: Sequence[Detections],
+        targets: Sequence[Mapping[str, Any]],
+        places: Sequence[tuple[str, int]] | None = None,
+    ) -> None:
         """Adds images.
 
         Args:
             predictions: Predictions in file pixels; `Instances` where masks are measured.
             targets: Truth of the same images as evaluation batches carry it: `labels`, `file_boxes` (N, 4) float64,
                 or `file_xywh` where the file states x, y, width and height; `area` and `iscrowd` where it has them,
-                and `file_masks` packed by `MaskSet.pack`.
+                `file_motion` of objects of videos, and `file_masks` packed by `MaskSet.pack`.
+            places: Sequence and frame of images of videos, whose processes each have whole sequences: images are then
+                measured in this order.
         """
-        for prediction, target in zip(predictions, targets, strict=True):
-            self._images.append(_image(prediction, target, self.masks))
+        for prediction, target, place in zip(predictions, targets, places or [("", 0)] * len(targets), strict=True):
+            self._images.append(_image(prediction, target, self.masks)._replace(place=place))
 
     def compute(self) -> dict[str, Tensor]:
         images = _on_first(self._images)
+        if images is not None and any(each.place[0] for each in images):
+            images = sorted(images, key=lambda each: each.place)
         measured = None if images is None else self._measure(images)
         return {name: torch.from_numpy(np.asarray(value)) for name, value in _from_first(measured).items()}
 
@@ -84,6 +97,11 @@ class DetectionMetrics(Metric):
         out = _named("box", boxes)
         out["voc_ap50"], out["voc_ap50_11"] = (_mean(each) for each in voc)
         out["voc_per_class"] = np.column_stack([voc.area, voc.points11])
+        if any(each.motion is not None for each in images):
+            motion = np.concatenate([_motion(each) for each in images])
+            for speed in SPEEDS:
+                counted = replace(true, crowd=true.crowd | ~of_speed(motion, speed))
+                out[f"voc_ap50_{speed}"] = _mean(voc_ap50(found, counted, self.classes, box_pairs).area)
         shared = found, true, self.classes
         kind: Overlaps = box_pairs
         if self.masks:
@@ -122,6 +140,12 @@ class _Image(NamedTuple):
     crowd: np.ndarray
     true_masks: tuple[Rle, ...]
     true_extents: np.ndarray
+    motion: np.ndarray | None = None
+    place: tuple[str, int] = ("", 0)
+
+
+def _motion(image: _Image) -> np.ndarray:
+    return np.full(len(image.true_boxes), np.nan) if image.motion is None else image.motion
 
 
 def _image(prediction: Detections, target: Mapping[str, Any], masks: bool) -> _Image:
@@ -138,7 +162,8 @@ def _image(prediction: Detections, target: Mapping[str, Any], masks: bool) -> _I
     outlines = prediction.masks if masks and isinstance(prediction, Instances) else ()
     labels = _numbers(target["labels"], np.int64)
     found = prediction.boxes, prediction.scores, prediction.labels, outlines
-    return _Image(*found, boxes, labels, areas, crowd, known, extents)
+    motion = _numbers(target["file_motion"], np.float64) if "file_motion" in target else None
+    return _Image(*found, boxes, labels, areas, crowd, known, extents, motion)
 
 
 def _numbers(values: Any, kind: Any) -> np.ndarray:
@@ -222,8 +247,9 @@ def detection_tables(computed: Mapping[str, Tensor], names: Sequence[str]) -> di
         names: K class names.
 
     Returns:
-        `COCO` (the twelve numbers as papers print them), `per class`, `precision-recall` (precision at overlap .50 by
-        recall, one column a class) and `confusion` (truth by row; `nothing` is a miss, or found where nothing is).
+        `COCO` (the twelve numbers as papers print them), `per class`, `motion` (by speed, of videos),
+        `precision-recall` (precision at overlap .50 by recall, one column a class) and `confusion` (truth by row;
+        `nothing` is a miss, or found where nothing is).
     """
     kinds = [kind for kind in ("box", "mask") if f"{kind}_ap" in computed]
     tables = {"COCO": _coco_table(computed, kinds), "per class": _class_table(computed, kinds, names)}
@@ -232,6 +258,8 @@ def detection_tables(computed: Mapping[str, Tensor], names: Sequence[str]) -> di
         {"recall": round(float(recall), 2), **{name: curve[k] for name, curve in zip(names, curves, strict=True)}}
         for k, recall in enumerate(RECALL_POINTS)
     ]
+    if "voc_ap50_slow" in computed:
+        tables["motion"] = [{"speed": speed, "VOC AP50": float(computed[f"voc_ap50_{speed}"])} for speed in SPEEDS]
     if "confusion" in computed:
         everything = [*names, "nothing"]
         rows = computed["confusion"].tolist()
