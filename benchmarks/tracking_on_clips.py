@@ -54,7 +54,7 @@ def detector(seed: int, epochs: int, count: int) -> Any:
     spec = InputSpec(size=SIZE, resize_mode="letterbox")
     data = clip_data(count, TRAINED["length"], input=spec, batch_size=8, seed=seed, augment=ObjectAugment())
     optim = OptimConfig(lr=1e-3, backbone_lr_scale=0.3, weight_decay=0.05, warmup=0.1)
-    own = {"architecture": "faster_rcnn", "faster_rcnn": DETECTORS["faster_rcnn"]}
+    own: dict[str, Any] = {"architecture": "faster_rcnn", "faster_rcnn": DETECTORS["faster_rcnn"]}
     task = DetectionTask("tf_efficientnet_lite0", classes=data.classes, input=spec, optim=optim, pretrained=True, **own)
     options = {**QUIET, "limit_val_batches": 0, "gradient_clip_val": 5.0}
     with tempfile.TemporaryDirectory() as folder:

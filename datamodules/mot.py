@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from datamodules.frames import Frames, check_whole
 from datamodules.object_entries import AnnotatedImage
 from datamodules.objects import ObjectData, ObjectImages
 from visionkit.data import Split
-from visionkit.errors import DataError, UsageError, suggest
+from visionkit.errors import DataError, suggest
 from visionkit.listing import list_images
 from visionkit.tracking.mot_files import has_classes, read_mot
 from visionkit.tracking.protocols import PROTOCOLS, TrackProtocol
@@ -59,12 +59,7 @@ class MotData(ObjectData):
         **base: Any,
     ) -> None:
         super().__init__(val_fraction=val_fraction, **base)
-        for split, fraction in self.fractions.items():
-            if fraction not in (0, 1):
-                raise UsageError(
-                    f"data.{split}_fraction {fraction:g}: frames of one sequence are alike, so none are split off; "
-                    f"name whole ones with data.{split}_sequences, or give 1 to take all"
-                )
+        check_whole(self.fractions, "name whole ones with data.{split}_sequences")
         self.root, self.tracker = Path(root), tracker
         self.chosen: dict[Split, tuple[str, ...]] = {"val": tuple(val_sequences), "test": tuple(test_sequences)}
         self.classes = self.classes or (CLASSES[1][0],)
@@ -183,27 +178,3 @@ class MotData(ObjectData):
         if not images:
             raise DataError(f"{folder / info.folder}: no images of sequence {info.name}")
         return images
-
-
-class Frames(ObjectImages):
-    """Samples that state their sequence and position.
-
-    Args:
-        places: Sequence and position of each.
-        images: The samples.
-    """
-
-    def __init__(self, places: Sequence[tuple[str, int]], images: ObjectImages) -> None:
-        super().__init__(images.entries, images.target, images.store, images.cache)
-        self.places = places
-
-    def sequences(self) -> Sequence[str]:
-        """See `visionkit.sequences.SequencedSamples`."""
-        return [sequence for sequence, _ in self.places]
-
-    def __getitem__(self, index: Any) -> Any:
-        sample = super().__getitem__(index)
-        if isinstance(index, slice):
-            return sample
-        sequence, frame = self.places[range(len(self))[index]]
-        return replace(sample, sequence=sequence, frame=frame)

@@ -147,13 +147,17 @@ def parse_xml(path: Path, limit: int = 1 << 26) -> Any:
         raise DataError(f"{path}: not readable as xml ({' '.join(str(error).split())[:120]})") from None
 
 
-def parse_voc(path: Path) -> VocImage:
+def parse_voc(path: Path, top: Any = None) -> VocImage:
     """Reads one xml file.
+
+    Args:
+        path: The file.
+        top: Its top element, where it was parsed already.
 
     Raises:
         DataError: See `parse_xml`; an object without a name or a box. Names file and object.
     """
-    top = parse_xml(path)
+    top = parse_xml(path) if top is None else top
     names: list[str] = []
     boxes: list[list[float]] = []
     difficult: list[bool] = []
