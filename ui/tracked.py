@@ -6,17 +6,17 @@ import argparse
 import contextlib
 import json
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from ui.detected_frames import check_detector, check_video, detected_frames
 from ui.prediction_devices import open_predictors
 from ui.prediction_records import RECORDS, cannot_write, records_of
-from ui.prediction_report import DRAWN, show_progress
+from ui.prediction_report import DRAWN
 from ui.stopping import ended_after, stopped_by_signal
 from ui.track_results import drawn_tracks, frame_record, mot_text
-from ui.video_results import DrawnVideo, SkippedFrames, read_ahead, video_stems
+from ui.video_results import DrawnVideo, SkippedFrames, video_stems
 from visionkit.errors import Interrupted, Terminated, UsageError
 from visionkit.wording import counted
 
@@ -35,8 +35,8 @@ TEXTS = "tracks"
 COUNTS = "counts.json"
 
 
-def add_track_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what following objects takes."""
+def add_track_arguments(parser: argparse.ArgumentParser) -> Any:
+    """Adds what following objects takes; returns the group of options for videos."""
     tracks = parser.add_argument_group(
         "for videos: SOURCE is a video file, a folder of frames, a camera (camera:0) or an address (rtsp://...)"
     )
@@ -65,6 +65,7 @@ def add_track_arguments(parser: argparse.ArgumentParser) -> None:
         help="count the objects that cross this line, in pixels of the video, by class and direction; repeatable",
     )
     tracks.add_argument("--rate", type=float, metavar="N", help="process at most N frames per second (default: all)")
+    return tracks
 
 
 def check_track(args: argparse.Namespace) -> None:
@@ -75,19 +76,10 @@ def check_track(args: argparse.Namespace) -> None:
     """
     if args.track is None:
         for name in ("tracker_set", "reid", "lines", "rate"):
-            if getattr(args, name) not in (None, []):
+            if getattr(args, name) not in (None, []) and not (name == "rate" and args.rescore):
                 raise UsageError(f"--{'line' if name == 'lines' else name.replace('_', '-')}: needs --track TRACKER")
         return
-    others = {"--detector": args.detector, "--boxes": args.boxes, "--pairs": args.pairs, "--input": args.inputs}
-    others |= {"--coco-results": args.coco_results, "--camera": args.camera, "--top": args.top}
-    others |= {"--flip-tta": args.flip_tta, "--tta-scales": args.tta_scales, "--coco-labels": args.coco_labels}
-    for option, value in others.items():
-        if value:
-            raise UsageError(f"{option}: is not for --track")
-    if not args.sources:
-        raise UsageError("--track: give a SOURCE: a video file, a folder of frames, camera:0 or rtsp://...")
-    if args.rate is not None and not args.rate > 0:
-        raise UsageError(f"--rate {args.rate:g}: allowed are numbers above 0")
+    check_video(args, "--track")
 
 
 def track(args: argparse.Namespace, options: dict[str, Any], tracker_options: dict[str, Any], out: Path | None) -> int:
@@ -99,7 +91,6 @@ def track(args: argparse.Namespace, options: dict[str, Any], tracker_options: di
         tracker_options: Arguments of the tracker.
         out: Folder of the results.
     """
-    from visionkit.families.detection.task import DetectorTask
     from visionkit.frame_sources import open_frames
     from visionkit.tracking.counts import TrackCounts
     from visionkit.tracking.tracker import make_tracker
@@ -110,12 +101,7 @@ def track(args: argparse.Namespace, options: dict[str, Any], tracker_options: di
         stop = stack.enter_context(stopped_by_signal())
         first = stack.enter_context(open_frames(args.sources[0]))
         predictor = open_predictors(args.model, args.devices, args.engine)[0]
-        if not isinstance(predictor.task, DetectorTask):
-            raise UsageError(f"--track: is for models of objects, and this one is of {predictor.task.name}")
-        if args.tile is not None:
-            from visionkit.families.detection.views import checked_tile
-
-            options["tile"] = checked_tile(args.tile)
+        check_detector(predictor, "--track", args, options)
         appearance = _appearance(args.reid, args.devices) if args.reid else None
         file = stack.enter_context(records_of(out))
         counts: dict[str, Any] = {}
@@ -197,28 +183,9 @@ def _followed(
     options: dict[str, Any],
     skipped: SkippedFrames,
 ) -> Iterator[tuple[Frame, Tracks]]:
-    """Frames and their objects: decoding runs ahead of the network, which runs ahead of nothing."""
-    from visionkit.images import ImageSource
-
-    waiting: deque[Frame] = deque()
-    source = read_ahead(frames, args.rate, skipped.fault)
-
-    def images() -> Iterator[ImageSource]:
-        for frame in source:
-            waiting.append(frame)
-            yield ImageSource(frame.pixels, f"{frames.name}, frame {frame.number}")
-
-    size = args.batch_size if predictor.task.device.type == "cuda" and not frames.is_live else 1
-    results = predictor.stream(images(), size, 0 if frames.is_live else 1, **options)
-    total = 0 if args.rate else frames.frames
-    with contextlib.closing(source), show_progress(total) as (advance, _):
-        for result in results:
-            frame = waiting.popleft()
-            advance()
-            if result.prediction is None:
-                skipped.fault(str(result.error))
-                continue
-            yield frame, update(result.prediction, frame.pixels)
+    """Frames and their objects."""
+    for frame, found in detected_frames(frames, predictor, args, options, skipped):
+        yield frame, update(found, frame.pixels)
 
 
 def _appearance(model: str, devices: int | None) -> Appearance:

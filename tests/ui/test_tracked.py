@@ -315,3 +315,55 @@ def test_lines_are_crossed_between_their_ends(way, right: int, left: int) -> Non
     for center in way:
         line.update(tracks_at(center))
     assert (line.right["a"], line.left["a"]) == (right, left)
+
+
+def test_rescoring_goes_through_the_whole_video(
+    model: str, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ui.rescored.open_predictors", lambda *_: [Fading()])
+    out = tmp_path / "out"
+    assert main(["predict", model, str(video), "--rescore", "seq-nms", "--out", str(out), "--draw"]) == 0
+    found = records(out)
+    assert [each["frame"] for each in found] == list(range(40)) and found[0]["size"] == list(SIZE)
+    scores = {each["class"]: set() for each in found[0]["prediction"]["objects"]}
+    for record in found:
+        assert record["prediction"]["kind"] == "detections"
+        for each in record["prediction"]["objects"]:
+            scores[each["class"]].add(round(each["score"], 4))
+    assert scores == {"red": {0.7}, "green": {0.7}}  # .9 and .5 by turns
+    with VideoReader(out / "drawn" / "walk.mp4") as drawn:
+        assert sum(1 for _ in drawn.each()) == 40
+    assert "40 frames, 80 objects" in capsys.readouterr().err
+    assert main(["predict", model, str(video), "--rescore", "tubelets", "--rate", "5"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rescore", "seqnms"], "did you mean 'seq-nms'"),
+        (["--rescore", "seq-nms", "--track", "sort"], "is not for --track"),
+        (["--rescore", "seq-nms", "--camera", "1,1,1,1", "--out", "o"], "--camera: is not for --rescore"),
+        (["--rescore", "seq-nms", "--rate", "0"], "--rate 0"),
+    ],
+)
+def test_what_contradicts_rescoring_is_refused(
+    model: str, video: Path, arguments: list[str], message: str, capsys
+) -> None:
+    assert main(["predict", model, str(video), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_camera_has_no_whole_video_to_rescore(model: str, capsys) -> None:
+    assert main(["predict", model, "camera:0", "--rescore", "seq-nms"]) == 2
+    assert "has no end; record it first" in capsys.readouterr().err
+
+
+class Fading(Colors):
+    """Scores .9 and .5 by turns."""
+
+    def stream(self, images: Any, batch_size: int, num_workers: int, **options: Any) -> Any:
+        for number, result in enumerate(super().stream(images, batch_size, num_workers, **options)):
+            found = result.prediction
+            scores = np.full(len(found), 0.5 if number % 2 else 0.9)
+            yield result._replace(prediction=Detections(found.classes, found.size, found.boxes, scores, found.labels))

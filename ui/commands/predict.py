@@ -18,6 +18,10 @@ whole image is taken as one person.
 With --track the objects of a video keep their ids from frame to frame:
 
   visionkit predict DETECTION_MODEL video.mp4 --track bytetrack --out results --draw
+
+With --rescore the detections of a whole video are rescored by the frames around each:
+
+  visionkit predict DETECTION_MODEL video.mp4 --rescore seq-nms --out results
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ from ui.paths import check_exists
 from ui.prediction_devices import open_predictors, predictions
 from ui.prediction_records import RECORDS, cannot_write, prepare_folder, records_of
 from ui.prediction_report import DRAWN, Report, show_progress
+from ui.rescored import add_rescore_arguments, check_rescore
 from ui.tracked import add_track_arguments, check_track
 from visionkit.errors import DataError, UsageError
 from visionkit.model_files import check_model
@@ -172,7 +177,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="COCO annotation file whose ids --coco-results uses (default: images by their file names, classes from 1)",
     )
-    add_track_arguments(parser)
+    add_rescore_arguments(add_track_arguments(parser))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -188,6 +193,7 @@ def run(args: argparse.Namespace) -> int:
     if args.camera and not args.out:
         raise UsageError("--camera: name a folder for the points with --out DIR")
     check_track(args)
+    check_rescore(args)
     options = named_values(args.options, "--set", "score_threshold=0.3")
     for model in filter(None, (args.model, args.detector, args.reid)):
         check_model(model)
@@ -196,6 +202,10 @@ def run(args: argparse.Namespace) -> int:
 
         out = prepare_folder(Path(args.out), args.overwrite) if args.out else None
         return track(args, options, named_values(args.tracker_set, "--tracker-set", "max_age=60"), out)
+    if args.rescore is not None:
+        from ui.rescored import rescore
+
+        return rescore(args, options, prepare_folder(Path(args.out), args.overwrite) if args.out else None)
     check_exists(filter(None, [args.boxes]), "--boxes")
     check_exists(filter(None, [args.coco_labels]), "--coco-labels")
     check_exists(filter(None, [args.pairs]), "--pairs")
@@ -205,7 +215,8 @@ def run(args: argparse.Namespace) -> int:
     from visionkit.frame_sources import is_video
 
     for source in filter(is_video, args.sources):
-        raise UsageError(f"{source}: a video; follow its objects with --track, such as --track bytetrack")
+        how = "follow its objects with --track, such as --track bytetrack, or give --rescore seq-nms"
+        raise UsageError(f"{source}: a video; {how}")
     from ui.coco_results import CocoResults
     from visionkit.camera import CameraIntrinsics
 
