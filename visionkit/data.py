@@ -42,7 +42,7 @@ from visionkit.sampling import (
     classes_of,
     repeat_factors,
 )
-from visionkit.sequences import ClipSamples, SequencedSamples
+from visionkit.sequences import ClipSamples, ReferencedSamples, SequencedSamples
 from visionkit.types import Example, Sample
 from visionkit.wording import counted
 from visionkit.workers import init_worker, shorten_sockets
@@ -61,7 +61,7 @@ def usual_batch_size(input: InputSpec | None) -> int:
     """
     if input is None:
         return 32
-    fit = 32 * 256 * 256 / (input.size[0] * input.size[1] * input.frames)
+    fit = 32 * 256 * 256 / (input.size[0] * input.size[1] * (input.frames + input.reference_frames))
     return int(2 ** min(5, max(1, math.floor(math.log2(fit)))))
 
 
@@ -184,10 +184,25 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
             samples = self.dataset(split)
             if self.input is not None and self.input.frames > 1 and len(samples):
                 samples = ClipSamples(samples, self.input.frames, self.input.frame_stride)
+            if self.input is not None and (count := self._references(split)) and len(samples):
+                spread = self.input.references == "sequence"
+                samples = ReferencedSamples(samples, count, self.input.frame_stride, spread)
             if len(samples) == 0:
                 raise DataError(f"{type(self).__name__}: the {split} split holds no images")
             self._samples[split] = samples
         return self._samples[split]
+
+    def _references(self, split: Split) -> int:
+        """Reference frames of a sample of one split."""
+        spec = self.input
+        if spec is None or not spec.reference_frames:
+            return 0
+        if split == "train" and getattr(self.augment, "mixes", False):
+            raise UsageError(
+                f"data.augment: mixes images, which input.reference_frames {spec.reference_frames} cannot follow; "
+                "leave mosaic, mixup and copy_paste out"
+            )
+        return spec.reference_frames if split == "train" else spec.references_in_use
 
     def summary(self, split: Split) -> SplitSummary:
         """What one split holds, for the lines at the start of a command; readers state more than the number of images.
@@ -318,7 +333,7 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         task: Any = self.trainer.lightning_module if self.trainer is not None else None
         views = task.evaluation_views() if not training and hasattr(task, "evaluation_views") else None
         augment = self.augment if training else None
-        dataset = SampleDataset(samples, Preprocessor(self.input), self.seed, augment, views)
+        dataset = SampleDataset(samples, Preprocessor(self.input), self.seed, augment, views, training)
         sampler = self.sampler(split, rank, world)
         if training:
             self._set_drawing(sampler, task)

@@ -113,10 +113,14 @@ class TorchEngine:
         moved = [each.to(device, non_blocking=True) for each in inputs]
         with self._evaluating():
             if self.precision == "float32":
-                return self.task(*moved)
+                return self.forward(*moved)
             with torch.autocast(device.type, dtype=getattr(torch, self.precision)):
-                outputs = self.task(*moved)
+                outputs = self.forward(*moved)
         return type(outputs)(*(v.float() if v.is_floating_point() else v for v in outputs))
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """The pass itself, on inputs that are on the device."""
+        return self.task(*inputs)
 
     @contextlib.contextmanager
     def _evaluating(self) -> Iterator[None]:

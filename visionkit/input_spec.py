@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from visionkit.errors import UsageError, suggest
 
 ResizeMode = Literal["crop", "letterbox", "stretch", "pad", "native"]
+Choice = Literal["before", "sequence"]
 Interpolation = Literal["bilinear", "bicubic", "pillow_bilinear", "pillow_bicubic"]
 
 
@@ -37,6 +38,11 @@ class InputSpec:
         white: The value that is white in images of other than 8 bits; None: see `visionkit.images.ImageSource`.
         frames: Frames of a clip, which are prepared alike; 1 is a single image.
         frame_stride: Frames of the video from one frame of a clip to the next.
+        reference_frames: Other frames of its video that a sample of training and evaluation brings before its own, for
+            a network that aggregates them. Training draws them from all of the video at random.
+        eval_reference_frames: Their number in evaluation and in use, where it is not the same.
+        references: Which frames they are in evaluation: those `before` it, `frame_stride` apart, as in use, or evenly
+            spread over the whole `sequence`.
         tied: Several inputs have one size, one view and one geometry, as the two images of stereo and optical flow;
             otherwise only the reference is cut by a view, and each is brought to the input size by itself.
     """
@@ -52,6 +58,9 @@ class InputSpec:
     white: float | None = None
     frames: int = 1
     frame_stride: int = 1
+    reference_frames: int = 0
+    eval_reference_frames: int | None = None
+    references: Choice = "before"
     tied: bool = True
 
     def __post_init__(self) -> None:
@@ -85,8 +94,28 @@ class InputSpec:
             raise UsageError(
                 f"input.frames {self.frames}: allowed are 1 to 1024; input.frame_stride {self.frame_stride}: at least 1"
             )
+        if not 0 <= self.reference_frames <= 1024 or not 0 <= (self.eval_reference_frames or 0) <= 1024:
+            raise UsageError(
+                f"input.reference_frames {self.reference_frames}, eval_reference_frames {self.eval_reference_frames}: "
+                "allowed are 0 to 1024"
+            )
+        if self.reference_frames and self.frames > 1:
+            raise UsageError(
+                f"input.reference_frames {self.reference_frames}: is not for clips of {self.frames} frames"
+            )
+        if self.references not in get_args(Choice):
+            allowed = get_args(Choice)
+            raise UsageError(
+                f"input.references {self.references!r}: allowed are {', '.join(allowed)}"
+                f"{suggest(self.references, allowed)}"
+            )
         if self.white is not None and not 0 < self.white < math.inf:
             raise UsageError(f"input.white {self.white}: allowed is a number above 0, such as 4095 for 12 bits")
+
+    @property
+    def references_in_use(self) -> int:
+        """Reference frames in evaluation and in use."""
+        return self.reference_frames if self.eval_reference_frames is None else self.eval_reference_frames
 
     def scaled(self, scale: float) -> InputSpec:
         """The same at another size, whose sides are multiples of `divisor`.

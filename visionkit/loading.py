@@ -32,11 +32,15 @@ Augment = Callable[[Sample, np.random.Generator], Sample]
 """Changes a training sample; draws all its randomness from the generator it is given. Must be picklable."""
 
 
-def rng_for(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.Generator:
+REFERENCES = 1 << 32
+"""What is drawn besides the augmentation, see `rng_for`; beyond the epochs, which samplers have in this word."""
+
+
+def rng_for(seed: int, epoch: int, index: int, repeat: int = 0, purpose: int = 0) -> np.random.Generator:
     """The random generator of one item in one epoch: counter-based, so no state has to be kept or restored."""
     # The index goes into a high word: the low ones count the draws, where neighbors would share all but four numbers.
     key = (seed & 0xFFFFFFFF) << 32 | (epoch & 0xFFFFFFFF)
-    return np.random.Generator(np.random.Philox(key=key, counter=[0, repeat, index, 0]))
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, repeat, index, purpose]))
 
 
 def collate(examples: Sequence[Example]) -> Batch:
@@ -114,6 +118,7 @@ class SampleDataset(Dataset[Example]):
         seed: Random seed of the augmentation.
         augment: Changes training samples.
         views: Further views that an evaluation runs on.
+        training: Reference frames of videos are drawn at random.
     """
 
     def __init__(
@@ -123,7 +128,9 @@ class SampleDataset(Dataset[Example]):
         seed: int = 0,
         augment: Augment | None = None,
         views: ViewsOf | None = None,
+        training: bool = False,
     ) -> None:
+        self.training = training
         self.samples, self.preprocessor, self.seed, self.views = samples, preprocessor, seed, views
         # Parts that mix samples draw the others by themselves, from the generator of the item.
         self.augment = augment.with_samples(_Raw(self)) if isinstance(augment, SampleAugment) else augment
@@ -133,9 +140,15 @@ class SampleDataset(Dataset[Example]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def raw(self, index: int) -> Sample:
-        """One sample as its data module made it, before any augmentation."""
-        sample = self.samples[index]
+    def raw(self, index: int, rng: np.random.Generator | None = None) -> Sample:
+        """One sample as its data module made it, before any augmentation.
+
+        Args:
+            index: Number of the sample.
+            rng: Draws its reference frames, where it has some and they are drawn.
+        """
+        samples = self.samples
+        sample = samples[index] if rng is None or not hasattr(samples, "drawn") else samples.drawn(index, rng)
         return sample if self.preprocessor.spec.white is None else sample.map_images(self.preprocessor.source)
 
     def at_scale(self, scale: float) -> Preprocessor:
@@ -150,7 +163,7 @@ class SampleDataset(Dataset[Example]):
     def __getitem__(self, item: int | tuple[int, int] | tuple[int, int, Drawn]) -> Example:
         epoch, index, *how = (0, item) if isinstance(item, int) else item
         drawn = how[0] if how else Drawn()
-        sample = self.raw(index)
+        sample = self.raw(index, rng_for(self.seed, epoch, index, drawn.repeat, REFERENCES) if self.training else None)
         augment = self.closing if drawn.closing else self.augment
         if augment is not None:
             sample = augment(sample, rng_for(self.seed, epoch, index, drawn.repeat))

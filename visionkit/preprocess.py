@@ -57,7 +57,12 @@ class Preprocessor:
         reference: Geometry | None = None
         for name, given in sample.inputs.items():
             frames = given.frames if isinstance(given, Clip) else (given,)
-            if len(frames) != self.spec.frames and (self.spec.frames > 1 or isinstance(given, Clip)):
+            with_references = isinstance(given, Clip) and self.spec.reference_frames > 0
+            if (
+                len(frames) != self.spec.frames
+                and not with_references
+                and (self.spec.frames > 1 or isinstance(given, Clip))
+            ):
                 raise UsageError(f"{name}: {len(frames)} frames; the network takes {self.spec.frames}")
             # Without a tie, the view belongs to the reference alone.
             how = sample if reference is None or self.spec.tied else replace(sample, view=None)

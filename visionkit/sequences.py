@@ -24,31 +24,26 @@ class SequencedSamples(Protocol):
         """The name of its sequence for each sample; an empty name is a sample of its own."""
 
 
-class ClipSamples(Sequence[Sample]):
-    """Turns single frames into clips that end with them: `frames` consecutive ones of one sequence.
+class FramesOfSequences(Sequence[Sample]):
+    """Samples whose reference input has further frames of their sequence, and that end with their own.
 
-    The sample keeps the target, the name and the id of its last frame. Where a sequence has not begun so long ago, its
-    first frame is repeated, so every frame is evaluated.
+    A sample keeps the target, the name and the id of its own frame.
 
     Args:
         samples: Frames, in order of time within each sequence.
-        frames: Length of a clip, at least 1.
-        stride: Frames from one frame of a clip to the next.
 
     Raises:
-        UsageError: A length or stride below 1, or samples that state no sequences.
+        UsageError: The samples state no sequences.
     """
 
-    def __init__(self, samples: Sequence[Sample], frames: int, stride: int = 1) -> None:
-        if frames < 1 or stride < 1:
-            raise UsageError(f"clips of {frames} frames with stride {stride}: both must be at least 1")
+    def __init__(self, samples: Sequence[Sample]) -> None:
         if not isinstance(samples, SequencedSamples):
             raise UsageError(
                 f"{type(samples).__name__}: these samples are no sequences, so no clips can be made of them"
             )
-        self.samples, self.frames, self.stride = samples, frames, stride
+        self.samples = samples
         self._names = samples.sequences()
-        self._first = _first_of_each(self._names)
+        self._first = first_of_each(self._names)
 
     def sequences(self) -> Sequence[str]:
         """See `SequencedSamples`."""
@@ -72,11 +67,85 @@ class ClipSamples(Sequence[Sample]):
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         index = range(len(self))[index]
-        numbers = [max(self._first[index], index - k * self.stride) for k in reversed(range(self.frames))]
+        return self.clip([*self.before(index), index])
+
+    def before(self, index: int) -> Sequence[int]:
+        """Numbers of the samples whose frames go before that of a sample."""
+        raise NotImplementedError
+
+    def clip(self, numbers: Sequence[int]) -> Sample:
+        """The last of some samples, with the frames of the others before its own."""
         shown = [self.samples[number] for number in numbers]
         name = next(iter(shown[-1].inputs))
         clip = Clip([last_frame(each.inputs[name]) for each in shown])
         return replace(shown[-1], inputs={**shown[-1].inputs, name: clip})
+
+
+class ClipSamples(FramesOfSequences):
+    """Turns single frames into clips that end with them: `frames` consecutive ones of one sequence.
+
+    Where a sequence has not begun so long ago, its first frame is repeated, so every frame is evaluated.
+
+    Args:
+        samples: Frames, in order of time within each sequence.
+        frames: Length of a clip, at least 1.
+        stride: Frames from one frame of a clip to the next.
+
+    Raises:
+        UsageError: A length or stride below 1, or samples that state no sequences.
+    """
+
+    def __init__(self, samples: Sequence[Sample], frames: int, stride: int = 1) -> None:
+        if frames < 1 or stride < 1:
+            raise UsageError(f"clips of {frames} frames with stride {stride}: both must be at least 1")
+        super().__init__(samples)
+        self.frames, self.stride = frames, stride
+
+    def before(self, index: int) -> Sequence[int]:
+        return [max(self._first[index], index - k * self.stride) for k in reversed(range(1, self.frames))]
+
+
+class ReferencedSamples(ClipSamples):
+    """Frames with reference frames of their sequence before them: at random in training, see `drawn`.
+
+    Args:
+        samples: Frames, in order of time within each sequence.
+        count: Number of reference frames.
+        stride: Frames from one reference frame to the next.
+        spread: Take them evenly from the whole sequence in place of those before.
+    """
+
+    def __init__(self, samples: Sequence[Sample], count: int, stride: int = 1, spread: bool = False) -> None:
+        super().__init__(samples, count + 1, stride)
+        self.spread = spread
+        self._ends = np.append(np.flatnonzero(np.diff(self._first, append=-1)) + 1, len(self))
+
+    def before(self, index: int) -> Sequence[int]:
+        if not self.spread:
+            return super().before(index)
+        first, end = self._extent(index)
+        count = self.frames - 1
+        return [first + int((k + 0.5) * (end - first) / count) for k in range(count)]
+
+    def drawn(self, index: int, rng: np.random.Generator) -> Sample:
+        """A sample with other frames of its sequence, drawn at random; more often than once where it has too few.
+
+        Args:
+            index: Number of the sample.
+            rng: Draws them.
+        """
+        first, end = self._extent(index)
+        others = np.delete(np.arange(first, end), index - first)
+        if not len(others):
+            others = np.array([index])
+        count = self.frames - 1
+        chosen = rng.choice(others, count, replace=count > len(others))
+        return self.clip([*chosen.tolist(), index])
+
+    def _extent(self, index: int) -> tuple[int, int]:
+        """The first sample of the sequence that a sample is of, and the first after it."""
+        first = self._first[index]
+        return first, int(self._ends[np.searchsorted(self._ends, first, side="right")])
 
 
 def fractions_of(names: Sequence[str], world: int) -> list[np.ndarray]:
@@ -89,7 +158,7 @@ def fractions_of(names: Sequence[str], world: int) -> list[np.ndarray]:
     Returns:
         For each process the indices of its samples, ascending within a sequence.
     """
-    first = np.asarray(_first_of_each(names))
+    first = np.asarray(first_of_each(names))
     starts, lengths = np.unique(first, return_counts=True)
     loads, fractions = [0] * world, [[] for _ in range(world)]  # type: ignore[var-annotated]
     # The longest first, each to the process that has the least: the usual bound of 4/3 of the best division.
@@ -100,7 +169,7 @@ def fractions_of(names: Sequence[str], world: int) -> list[np.ndarray]:
     return [np.concatenate(sorted(each, key=lambda some: some[0])) if each else np.arange(0) for each in fractions]
 
 
-def _first_of_each(names: Sequence[str]) -> list[int]:
+def first_of_each(names: Sequence[str]) -> list[int]:
     """The index of the first sample of its sequence, for each sample."""
     first: list[int] = []
     seen: dict[str, int] = {}

@@ -15,6 +15,7 @@ from lightning import LightningModule
 from PIL import Image
 
 import ui.tracked
+from tests.toy_detector import Cells
 from ui.cli import main
 from visionkit.errors import DataError
 from visionkit.families.detection.task import DetectorTask
@@ -53,6 +54,7 @@ class Colors:
     def __init__(self) -> None:
         self.task = ColorTask.__new__(ColorTask)  # without a network
         LightningModule.__init__(self.task)
+        self.task.architecture = Cells()
 
     def stream(self, images: Any, batch_size: int, num_workers: int, **options: Any) -> Any:
         for image in images:

@@ -20,7 +20,7 @@ from visionkit.argument_types import at_least
 from visionkit.backbones import Backbone
 from visionkit.families.detection.architecture import TwoStage
 from visionkit.families.detection.select import Thresholds
-from visionkit.families.detection.two_stage import RoIPyramid, TwoStageNetwork, two_stage_outputs
+from visionkit.families.detection.two_stage import RoIPyramid, TwoStageNetwork
 from visionkit.nn.norms import head_norm
 
 
@@ -44,7 +44,7 @@ class MaskRCNN(TwoStage, MaskArchitecture):
 
     @property
     def outputs(self) -> type[tuple[Any, ...]]:
-        return two_stage_outputs(tuple(sorted(self.strides)), True)  # type: ignore[no-any-return]
+        return self.outputs_of(True)
 
     def build(self, backbone: Backbone, classes: int) -> TwoStageNetwork:
         return self.assemble(backbone, classes, MaskHead(backbone.strides, classes, self))

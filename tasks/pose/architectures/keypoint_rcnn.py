@@ -24,7 +24,7 @@ from visionkit.families.detection.architecture import TwoStage
 from visionkit.families.detection.boxes import gather_objects
 from visionkit.families.detection.public import IMAGENET, convert, read_weights
 from visionkit.families.detection.select import Thresholds
-from visionkit.families.detection.two_stage import RoIPyramid, TwoStageNetwork, two_stage_outputs, with_image
+from visionkit.families.detection.two_stage import RoIPyramid, TwoStageNetwork, with_image
 from visionkit.families.detection.two_stage_loss import two_stage_losses
 from visionkit.geometry import InputSpec
 from visionkit.skeleton import Skeleton
@@ -77,7 +77,7 @@ class KeypointRCNN(TwoStage, PoseArchitecture):
 
     @property
     def outputs(self) -> type[tuple[Any, ...]]:
-        return two_stage_outputs(tuple(sorted(self.strides)), True)  # type: ignore[no-any-return]
+        return self.outputs_of(True)
 
     def build(  # type: ignore[override]
         self, backbone: Backbone, skeleton: Skeleton, spec: InputSpec

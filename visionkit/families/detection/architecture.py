@@ -107,6 +107,8 @@ class TwoStage(DetectionArchitecture):
         train_post_nms_top_n: What `post_nms_top_n` is in training.
         rpn_batch_size_per_image: Anchors per image that the first stage is trained on.
         box_batch_size_per_image: Boxes per image that the second stage is trained on.
+        aggregate: Best proposals of each other frame of a video that the box head aggregates by their similarity
+            (SELSA, Wu et al., 2019); 0 processes frames by themselves. Training needs `input.reference_frames`.
     """
 
     strides: Sequence[int] = (4, 8, 16, 32)
@@ -123,6 +125,7 @@ class TwoStage(DetectionArchitecture):
     train_post_nms_top_n: int = 1000
     rpn_batch_size_per_image: int = 256
     box_batch_size_per_image: int = 512
+    aggregate: int = 0
 
     place: ClassVar[str] = "faster_rcnn"
     """Names the architecture in messages."""
@@ -130,7 +133,7 @@ class TwoStage(DetectionArchitecture):
     def __post_init__(self) -> None:
         counts = ("hidden", "pre_nms_top_n", "post_nms_top_n", "train_pre_nms_top_n", "train_post_nms_top_n")
         at_least(f"model.{self.place}", 1, **{name: getattr(self, name) for name in counts})
-        at_least(f"model.{self.place}", 0, convs=self.convs)
+        at_least(f"model.{self.place}", 0, convs=self.convs, aggregate=self.aggregate)
         head_norm(self.norm)
         for name in ("canonical_box_size", "anchor_scale"):
             if getattr(self, name) <= 0:
@@ -138,7 +141,15 @@ class TwoStage(DetectionArchitecture):
 
     @property
     def outputs(self) -> type[tuple[Any, ...]]:
-        return two_stage_outputs(tuple(sorted(self.strides)), False)  # type: ignore[no-any-return]
+        return self.outputs_of(False)
+
+    def outputs_of(self, maps_served: bool) -> type[tuple[Any, ...]]:
+        """The type of the outputs, see `two_stage_outputs`.
+
+        Args:
+            maps_served: Whether the maps are needed to predict.
+        """
+        return two_stage_outputs(tuple(sorted(self.strides)), maps_served, self.aggregate > 0)  # type: ignore[no-any-return]
 
     def build(self, backbone: Backbone, classes: int) -> TwoStageNetwork:
         return self.assemble(backbone, classes)
@@ -167,8 +178,9 @@ class TwoStage(DetectionArchitecture):
             self.canonical_box_size,
             self.convs,
             self.norm,
+            self.aggregate > 0,
         )
-        return TwoStageNetwork(backbone, neck, first, second, roi_head)
+        return TwoStageNetwork(backbone, neck, first, second, roi_head, self.aggregate)
 
     def select(self, outputs: Any, limits: Thresholds) -> list[SelectedBoxes]:
         """The final boxes of each image of a batch."""

@@ -11,10 +11,12 @@ from torch import Tensor
 from visionkit.architecture_task import ArchitectureTask
 from visionkit.backbone_task import BackboneTask
 from visionkit.backbones import Backbone, backbone_facts
+from visionkit.engines import TorchEngine
 from visionkit.errors import UsageError
 from visionkit.families.detection.architecture import DetectionArchitecture
 from visionkit.families.detection.coco_eval import detection_tables
 from visionkit.families.detection.public import load_public
+from visionkit.families.detection.reference_session import ReferenceSession
 from visionkit.families.detection.select import Thresholds
 from visionkit.families.detection.views import DetectorViews, checked_scales, checked_tile
 from visionkit.geometry import InputSpec
@@ -22,7 +24,9 @@ from visionkit.images import ImageSource
 from visionkit.nn.normalize import Normalize
 from visionkit.nn.norms import Norm, set_batch_norm
 from visionkit.predictions import Prediction
+from visionkit.predictor import Predictor
 from visionkit.run_report.charts import Bars, Chart, Curves
+from visionkit.session import Session
 from visionkit.task import VisionTask
 from visionkit.tiling import Located, MergeObjects, Plan, Views, ViewsOf
 from visionkit.types import Batch
@@ -100,6 +104,11 @@ class DetectorTask(ArchitectureTask, BackboneTask):
         body.model = set_batch_norm(body.model, backbone_norm, norm_eps)
         self.network = chosen.build(body, len(self.classes))
         self.outputs = chosen.outputs  # type: ignore[misc]
+        if self.input.reference_frames and not self._aggregates:
+            raise UsageError(
+                f"model.input.reference_frames {self.input.reference_frames}: {architecture} aggregates no frames; set "
+                "model.faster_rcnn.aggregate, or leave it out"
+            )
         self.normalize = Normalize(body.mean, body.std)
         self._check_views(self.views, "model.")
 
@@ -141,6 +150,21 @@ class DetectorTask(ArchitectureTask, BackboneTask):
         )
 
     @property
+    def has_state(self) -> bool:
+        """A network that aggregates processes a frame with those before it."""
+        return self._aggregates > 0
+
+    @property
+    def _aggregates(self) -> int:
+        return getattr(self.architecture, "aggregate", 0)
+
+    def session(self, predictor: Predictor, **options: Any) -> Session:
+        """Frames of a video, with a queue of reference proposals where the network aggregates them."""
+        # An exported graph has no inputs for them and processes each frame by itself.
+        kind = ReferenceSession if self._aggregates and isinstance(predictor.engine, TorchEngine) else Session
+        return kind(predictor, **options)
+
+    @property
     def tile(self) -> int:
         """Side of the tiles that large images are also processed in, in file pixels; 0 is off."""
         return self.views.tile
@@ -151,6 +175,10 @@ class DetectorTask(ArchitectureTask, BackboneTask):
 
     def _check_views(self, views: DetectorViews, prefix: str = "") -> None:
         """Refuses test-time augmentation that the network or its input cannot take."""
+        if self._aggregates and views != DetectorViews():
+            raise UsageError(
+                f"{prefix}tile, flip_tta, tta_scales: a network that aggregates frames takes whole ones alone"
+            )
         if len(views.passes) > 1 and self.input.resize_mode == "crop":
             name = "flip_tta" if views.flip else "tta_scales"
             raise UsageError(f"{prefix}{name}: needs whole images; input.resize_mode crop shows the center alone")

@@ -18,9 +18,10 @@ from torchvision.ops import roi_align, roi_pool
 
 from visionkit.backbones import Backbone, Features
 from visionkit.errors import UsageError, suggest
+from visionkit.families.detection.aggregation import ProposalAggregation, References
 from visionkit.families.detection.boxes import Weights, clip_boxes, decode_boxes
 from visionkit.families.detection.fpn import FPNNeck
-from visionkit.families.detection.proposals import RegionProposals, RPNMaps
+from visionkit.families.detection.proposals import Proposals, RegionProposals, RPNMaps
 from visionkit.families.detection.roi_align import align_regions
 from visionkit.nn.norms import HeadNorm, head_norm
 
@@ -100,6 +101,7 @@ class BoxHead(nn.Module):
         canonical: See `RoIPyramid`.
         convs: Convolutions before one hidden layer, in place of two hidden layers where 0.
         norm: Normalization layers of the convolutions, see `visionkit.nn.norms.head_norm`.
+        aggregate: Behind each hidden layer, take in what proposals of other frames show.
     """
 
     side = 7
@@ -114,6 +116,7 @@ class BoxHead(nn.Module):
         canonical: float,
         convs: int = 0,
         norm: HeadNorm = "none",
+        aggregate: bool = False,
     ) -> None:
         super().__init__()
         self.pool = RoIPyramid(strides, self.side, pooling, canonical)
@@ -124,13 +127,55 @@ class BoxHead(nn.Module):
         )
         self.predictor = FastRCNNPredictor(hidden, 1 + classes)
         self.classes = classes
+        self.aggregations = nn.ModuleList(ProposalAggregation(hidden) for _ in self._hidden()[1]) if aggregate else None
 
-    def forward(self, maps: Sequence[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes (B, P, 4) to logits (B, P, 1 + K), background first, and deltas (B, P, K, 4)."""
+    def forward(
+        self, maps: Sequence[Tensor], boxes: Tensor, references: References | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Boxes (B, P, 4) to logits (B, P, 1 + K), background first, and deltas (B, P, K, 4).
+
+        Args:
+            maps: (B, C, h, w) of each stride.
+            boxes: (B, P, 4) in input pixels.
+            references: For a head that aggregates, proposals of other frames.
+        """
         batch, count = boxes.shape[:2]
-        logits, deltas = self.predictor(self.layers(self.pool(maps, with_image(boxes))))
+        cut = self.pool(maps, with_image(boxes))
+        hidden = self.layers(cut) if references is None else self._aggregated(cut, references, (batch, count))
+        logits, deltas = self.predictor(hidden)
         deltas = deltas.reshape(batch, count, 1 + self.classes, 4)[:, :, 1:]
         return logits.reshape(batch, count, 1 + self.classes), deltas
+
+    def describe(self, maps: Sequence[Tensor], boxes: Tensor, valid: Tensor) -> References:
+        """Boxes as references for those of other frames.
+
+        Args:
+            maps: (B, C, h, w) of each stride.
+            boxes: (B, P, 4) in input pixels.
+            valid: (B, P) bool.
+        """
+        before, layers = self._hidden()
+        values, found = before(self.pool(maps, with_image(boxes))), []
+        for layer in layers:
+            found.append(layer(values))
+            values = found[-1].relu()
+        return References(torch.stack(found, dim=1).unflatten(0, tuple(boxes.shape[:2])), valid)
+
+    def _aggregated(self, cut: Tensor, references: References, shape: tuple[int, int]) -> Tensor:
+        assert self.aggregations is not None
+        before, layers = self._hidden()
+        values: Tensor = before(cut)
+        for number, (layer, aggregation) in enumerate(zip(layers, self.aggregations, strict=True)):
+            own = layer(values).unflatten(0, shape)
+            values = aggregation(own, references.features[:, :, number], references.valid).flatten(0, 1).relu()
+        return values
+
+    def _hidden(self) -> tuple[nn.Module, list[nn.Module]]:
+        """What comes before the hidden layers, and these, each of which ReLU follows."""
+        if isinstance(self.layers, TwoMLPHead):
+            return nn.Flatten(), [self.layers.fc6, self.layers.fc7]
+        *body, last, _ = cast(nn.Sequential, self.layers)
+        return nn.Sequential(*body), [last]
 
 
 def with_image(boxes: Tensor) -> Tensor:
@@ -140,7 +185,7 @@ def with_image(boxes: Tensor) -> Tensor:
 
 
 @functools.lru_cache
-def two_stage_outputs(strides: tuple[int, ...], maps_served: bool) -> Any:
+def two_stage_outputs(strides: tuple[int, ...], maps_served: bool, aggregate: bool = False) -> Any:
     """The type of the outputs: one field for each map that a head cuts from.
 
     Fields with a default are for the losses alone and not part of an exported graph; the maps are among them unless a
@@ -149,14 +194,17 @@ def two_stage_outputs(strides: tuple[int, ...], maps_served: bool) -> Any:
     Args:
         strides: Strides of the maps.
         maps_served: Whether the maps are needed to predict.
+        aggregate: Whether the box head aggregates proposals of other frames.
 
     Returns:
         A NamedTuple of `proposals` (B, P, 4) and `proposal_scores` (B, P); `logits` (B, P, 1 + K), background first;
         `boxes` (B, P, K, 4) in input pixels, cut off at the image; `map4`, `map8`, ... (B, C, h, w); `deltas`
-        (B, P, K, 4); `anchor_logits` (B, A); `anchor_deltas` (B, A, 4); `anchors` (A, 4).
+        (B, P, K, 4); `anchor_logits` (B, A); `anchor_deltas` (B, A, 4); `anchors` (A, 4); where it aggregates,
+        `reference_features` (B, R, L, D) and `reference_valid` (B, R), see `References`.
     """
     served = ["proposals", "proposal_scores", "logits", "boxes"]
     trained = ["deltas", "anchor_logits", "anchor_deltas", "anchors"]
+    trained += ["reference_features", "reference_valid"] if aggregate else []
     maps = [f"map{stride}" for stride in strides]
     served, trained = (served + maps, trained) if maps_served else (served, maps + trained)
     made = NamedTuple("TwoStageOutputs", [(name, Any) for name in served + trained])  # type: ignore[misc]
@@ -174,6 +222,7 @@ class TwoStageNetwork(nn.Module):
         proposals: The first stage.
         box_head: The second.
         roi_head: Run on the final boxes: `(maps, rois (R, 5)) -> Tensor` with R rows.
+        aggregate: Best proposals of each other frame that the box head aggregates; 0 for a head that does not.
 
     Attributes:
         outputs: Type of what `forward` gives.
@@ -187,25 +236,66 @@ class TwoStageNetwork(nn.Module):
         proposals: RegionProposals,
         box_head: BoxHead,
         roi_head: nn.Module | None = None,
+        aggregate: int = 0,
     ) -> None:
         super().__init__()
         self.backbone, self.neck, self.proposals, self.box_head = backbone, neck, proposals, box_head
-        self.roi_head = roi_head
-        self.outputs = two_stage_outputs(neck.own, roi_head is not None)
+        self.roi_head, self.aggregate = roi_head, aggregate
+        self.outputs = two_stage_outputs(neck.own, roi_head is not None, aggregate > 0)
         self.keypoints = 0
 
-    def forward(self, image: Tensor) -> Any:
-        """(B, C, H, W) normalized images to the outputs of both stages."""
-        return self.read(self.backbone(image), (image.shape[-2], image.shape[-1]))
+    def forward(self, image: Tensor, references: References | None = None) -> Any:
+        """(B, C, H, W) normalized images, or clips (B, T, C, H, W), to the outputs of both stages.
 
-    def read(self, features: Features, size: tuple[int, int]) -> Any:
+        Args:
+            image: Of a clip the last frame is predicted on; the others are references of a head that aggregates.
+            references: Such references, where they are known already.
+        """
+        size = (image.shape[-2], image.shape[-1])
+        if image.dim() == 4:
+            return self.read(self.backbone(image), size, references)
+        if not self.aggregate:
+            raise UsageError("clips: this detector takes single frames; set aggregate, or leave reference_frames out")
+        batch, frames = image.shape[:2]
+        pyramid, stated, found = self._propose(self.backbone(image.flatten(0, 1)), size)
+        own, others = ([each.unflatten(0, (batch, frames))[:, part] for each in pyramid] for part in (-1, slice(-1)))
+        others = [each.flatten(0, 1) for each in others]
+        boxes, scores = (each.unflatten(0, (batch, frames)) for each in found)
+        if frames > 1:
+            best = boxes[:, :-1, : self.aggregate], scores[:, :-1, : self.aggregate]
+            known = self.box_head.describe(others, best[0].flatten(0, 1), best[1].flatten(0, 1) >= 0)
+            references = References(*(each.unflatten(0, (batch, frames - 1)).flatten(1, 2) for each in known))
+        stated = stated._replace(
+            logits=stated.logits.unflatten(0, (batch, frames))[:, -1],
+            deltas=stated.deltas.unflatten(0, (batch, frames))[:, -1],
+        )
+        return self._decide(own, stated, Proposals(boxes[:, -1], scores[:, -1]), size, references)
+
+    def read(self, features: Features, size: tuple[int, int], references: References | None = None) -> Any:
         """The half behind the backbone: a pass that other heads share is enough. `size` is the image's."""
+        return self._decide(*self._propose(features, size), size, references)
+
+    def _propose(self, features: Features, size: tuple[int, int]) -> tuple[list[Tensor], RPNMaps, Proposals]:
         pyramid = self.neck(features.pyramid)
         stated: RPNMaps = self.proposals(list(pyramid.values()), size)
         found = self.proposals.propose(stated, size)
-        maps = [pyramid[stride] for stride in self.neck.own]
-        logits, deltas = self.box_head(maps, found.boxes)
+        return [pyramid[stride] for stride in self.neck.own], stated, found
+
+    def _decide(
+        self,
+        maps: list[Tensor],
+        stated: RPNMaps,
+        found: Proposals,
+        size: tuple[int, int],
+        references: References | None,
+    ) -> Any:
+        if self.aggregate and references is None:  # a frame without others is its own reference
+            references = self._described(maps, found)
+        logits, deltas = self.box_head(maps, found.boxes, references)
         boxes = clip_boxes(decode_boxes(deltas.detach(), found.boxes[:, :, None], BOX_WEIGHTS), size)
+        known = (
+            {} if references is None else dict(zip(("reference_features", "reference_valid"), references, strict=True))
+        )
         return self.outputs(
             proposals=found.boxes,
             proposal_scores=found.scores,
@@ -216,7 +306,16 @@ class TwoStageNetwork(nn.Module):
             anchor_deltas=stated.deltas,
             anchors=stated.anchors,
             **{f"map{stride}": map_ for stride, map_ in zip(self.neck.own, maps, strict=True)},
+            **known,
         )
+
+    def _described(self, maps: Sequence[Tensor], found: Proposals) -> References:
+        boxes, scores = found.boxes[:, : self.aggregate], found.scores[:, : self.aggregate]
+        return self.box_head.describe(maps, boxes, scores >= 0)
+
+    def described(self, outputs: Any) -> References:
+        """The best proposals of images, as references for other frames."""
+        return self._described(self.maps_of(outputs), Proposals(outputs.proposals, outputs.proposal_scores))
 
     def maps_of(self, outputs: Any) -> list[Tensor]:
         """The maps that heads cut from."""
@@ -224,7 +323,8 @@ class TwoStageNetwork(nn.Module):
 
     def read_boxes(self, outputs: Any, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """What the box head states about other boxes (B, N, 4) of the same images, as `BoxHead.forward`."""
-        return cast(tuple[Tensor, Tensor], self.box_head(self.maps_of(outputs), boxes))
+        known = References(outputs.reference_features, outputs.reference_valid) if self.aggregate else None
+        return cast(tuple[Tensor, Tensor], self.box_head(self.maps_of(outputs), boxes, known))
 
     def read_rois(self, outputs: Any, rois: Tensor) -> Tensor:
         """What the last head states about boxes (R, 5), the number of the image first."""
