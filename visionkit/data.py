@@ -42,7 +42,7 @@ from visionkit.sampling import (
     classes_of,
     repeat_factors,
 )
-from visionkit.sequences import ClipSamples, ReferencedSamples, SequencedSamples
+from visionkit.sequences import SequencedSamples, with_frames
 from visionkit.types import Example, Sample
 from visionkit.wording import counted
 from visionkit.workers import init_worker, shorten_sockets
@@ -182,27 +182,12 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         """The samples of one split, kept after the first call."""
         if split not in self._samples:
             samples = self.dataset(split)
-            if self.input is not None and self.input.frames > 1 and len(samples):
-                samples = ClipSamples(samples, self.input.frames, self.input.frame_stride)
-            if self.input is not None and (count := self._references(split)) and len(samples):
-                spread = self.input.references == "sequence"
-                samples = ReferencedSamples(samples, count, self.input.frame_stride, spread)
+            if self.input is not None and len(samples):
+                samples = with_frames(samples, self.input, split == "train", getattr(self.augment, "mixes", False))
             if len(samples) == 0:
                 raise DataError(f"{type(self).__name__}: the {split} split holds no images")
             self._samples[split] = samples
         return self._samples[split]
-
-    def _references(self, split: Split) -> int:
-        """Reference frames of a sample of one split."""
-        spec = self.input
-        if spec is None or not spec.reference_frames:
-            return 0
-        if split == "train" and getattr(self.augment, "mixes", False):
-            raise UsageError(
-                f"data.augment: mixes images, which input.reference_frames {spec.reference_frames} cannot follow; "
-                "leave mosaic, mixup and copy_paste out"
-            )
-        return spec.reference_frames if split == "train" else spec.references_in_use
 
     def summary(self, split: Split) -> SplitSummary:
         """What one split holds, for the lines at the start of a command; readers state more than the number of images.

@@ -9,6 +9,7 @@ from typing import Protocol, overload, runtime_checkable
 import numpy as np
 
 from visionkit.errors import UsageError
+from visionkit.input_spec import InputSpec
 from visionkit.inputs import Clip, last_frame
 from visionkit.types import Sample
 
@@ -146,6 +147,31 @@ class ReferencedSamples(ClipSamples):
         """The first sample of the sequence that a sample is of, and the first after it."""
         first = self._first[index]
         return first, int(self._ends[np.searchsorted(self._ends, first, side="right")])
+
+
+def with_frames(samples: Sequence[Sample], spec: InputSpec, training: bool, mixes: bool) -> Sequence[Sample]:
+    """Samples as a network takes them: clips, frames with reference frames, or single ones as they are.
+
+    Args:
+        samples: Samples of a data module.
+        spec: What the network takes.
+        training: They are trained on.
+        mixes: Their augmentation mixes images.
+
+    Raises:
+        UsageError: They are no sequences, or are mixed and have reference frames.
+    """
+    if spec.frames > 1:
+        return ClipSamples(samples, spec.frames, spec.frame_stride)
+    if not spec.reference_frames:
+        return samples
+    if training and mixes:
+        raise UsageError(
+            f"data.augment: mixes images, which input.reference_frames {spec.reference_frames} cannot follow; leave "
+            "mosaic, mixup and copy_paste out"
+        )
+    count = spec.reference_frames if training else spec.references_in_use
+    return ReferencedSamples(samples, count, spec.frame_stride, spec.references == "sequence") if count else samples
 
 
 def fractions_of(names: Sequence[str], world: int) -> list[np.ndarray]:
