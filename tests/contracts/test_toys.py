@@ -15,6 +15,7 @@ import torch
 from lightning import Trainer
 from PIL import Image
 
+from tests import tiny_clips
 from tests.contracts import toy_clip
 from tests.contracts.toy_pair import pair_of
 from tests.contracts.toys import TOYS, as_rank, build, data_of, installed, train, train_and_kill
@@ -154,9 +155,19 @@ def _check_evaluation(name: str, folder: Path) -> None:
         assert found == pytest.approx(wanted, rel=1e-5)
 
 
+def _sequences(rank: int | None, folder: str) -> list[dict[str, float]]:
+    detected = tiny_clips.evaluated({"accelerator": "cpu"} if rank is None else as_rank(rank), folder)
+    return [_evaluated(rank, "toy_clip", folder), detected]
+
+
 def test_two_ranks_evaluate_sequences_as_one(tmp_path: Path) -> None:
-    """A frame that comes after another than the one before it fails in the toy itself."""
-    _check_evaluation("toy_clip", tmp_path)
+    """A frame that comes after another than the one before it fails in the toy itself; detections are tracked."""
+    alone, ranks = _sequences(None, str(tmp_path)), on_two_ranks(_sequences, str(tmp_path))
+    for wanted, *parts in zip(alone, *ranks, strict=True):
+        assert sum(found.pop("samples") for found in parts) == wanted.pop("samples")
+        for found in parts:
+            assert found == pytest.approx(wanted, rel=1e-5)
+    assert all(0.1 < alone[1][f"val/{name}"] < 0.95 for name in ("box_ap", "box_ap50", "voc_ap50", "track_hota"))
 
 
 @pytest.mark.slow

@@ -12,32 +12,14 @@ import torch
 
 from datamodules.clip_data import ClipData
 from tasks.detection.task import DetectionTask
+from tests.tiny_clips import CLIP, INPUT, detector, train
+from tests.tiny_training import Killed, end_state
 from visionkit.errors import UsageError
 from visionkit.families.detection.aggregation import ProposalAggregation, References
 from visionkit.geometry import InputSpec
 from visionkit.inputs import Clip
 from visionkit.predictor import Predictor
 from visionkit.sequences import ReferencedSamples
-from visionkit.synthetic import OBJECT_CLASSES, ClipSettings
-
-CLIP = ClipSettings(size=(48, 64), length=6, objects=(3, 4), speed=0.06)
-INPUT = InputSpec(size=(48, 64), resize_mode="stretch", reference_frames=2)
-SMALL = {
-    "strides": (8, 16), "neck_channels": 16, "hidden": 32, "canonical_box_size": 56, "pre_nms_top_n": 50,
-    "post_nms_top_n": 20, "train_pre_nms_top_n": 50, "train_post_nms_top_n": 20, "rpn_batch_size_per_image": 16,
-    "box_batch_size_per_image": 16,
-}  # fmt: skip
-
-
-def detector(aggregate: int = 8, input: InputSpec = INPUT, **own: Any) -> DetectionTask:
-    torch.manual_seed(0)
-    arguments = {**SMALL, "aggregate": aggregate, **own}
-    task = DetectionTask("test_resnet", architecture="faster_rcnn", classes=OBJECT_CLASSES, input=input,
-                         faster_rcnn=arguments, score_threshold=0.0)  # fmt: skip
-    if aggregate:  # otherwise the aggregation has not begun to matter
-        for each in task.network.box_head.aggregations:
-            torch.nn.init.normal_(each.out.weight, std=0.5)
-    return task.eval()
 
 
 def frames(count: int = 6) -> list[np.ndarray]:
@@ -169,6 +151,14 @@ def _rng(seed: int, epoch: int, index: int) -> np.random.Generator:
     from visionkit.loading import REFERENCES, rng_for
 
     return rng_for(seed, epoch, index, 0, REFERENCES)
+
+
+def test_a_training_on_clips_that_was_killed_ends_bit_for_bit_as_an_uninterrupted_one(tmp_path: Path) -> None:
+    train(tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="killed"):
+        train(tmp_path / "killed", extra=[Killed(6)])
+    train(tmp_path / "killed")
+    assert end_state(tmp_path / "killed", "ClipData") == end_state(tmp_path / "whole", "ClipData")
 
 
 # ---------------------------------------------------------------------- what is refused
