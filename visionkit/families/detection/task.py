@@ -30,6 +30,7 @@ from visionkit.session import Session
 from visionkit.task import VisionTask
 from visionkit.tiling import Located, MergeObjects, Plan, Views, ViewsOf
 from visionkit.types import Batch
+from visionkit.wording import counted
 
 
 class PublicSchemes:
@@ -147,7 +148,16 @@ class DetectorTask(ArchitectureTask, BackboneTask):
             "class, crowds left out, small, medium and large by the annotation's area in file pixels; predictions from "
             f"score {limits.score:g} on, NMS {limits.nms:g}, at most {limits.detections} per image"
             + self.views.protocol()
+            + self._reference_protocol()
         )
+
+    def _reference_protocol(self) -> str:
+        count = self.input.references_in_use if self._aggregates else 0
+        if not count:
+            return ""
+        spread, stride = self.input.references == "sequence", self.input.frame_stride
+        where = "spread over its sequence" if spread else f"before it, {stride} apart" if stride > 1 else "before it"
+        return f"; each frame with {counted(count, 'frame')} {where}"
 
     @property
     def has_state(self) -> bool:

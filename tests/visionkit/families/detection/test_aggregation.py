@@ -111,6 +111,7 @@ def test_a_session_predicts_as_evaluation_does() -> None:
         there, served = predictor({"image": clip}), session.step(sample.image)
         np.testing.assert_allclose(served.scores, there.scores, atol=1e-5)
         np.testing.assert_allclose(served.boxes, there.boxes, atol=1e-2)
+    assert task.protocol.endswith("; each frame with 3 frames before it, 2 apart")
     alone = predictor(samples[5].image)
     assert np.abs(alone.scores[:20] - served.scores[:20]).max() > 1e-4
 
