@@ -25,6 +25,7 @@ HOMES = {
         "ui/server/gradio_hardening.py",
         "ui/server/routes.py",
         "ui/server/face_routes.py",
+        "ui/server/video_routes.py",
         "ui/server/review.py",
     },
     "albumentations": {"datamodules/augmentation/library.py"},

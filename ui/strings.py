@@ -82,13 +82,24 @@ BATCH_RESULT = "Results (zip)"
 BATCH_COLUMNS = ["image", "size", "prediction"]
 STOP = "Stop"
 VIDEO = "Video"
-VIDEO_LEAD = "A video, frame by frame, through one model; or what a camera sees now."
+VIDEO_LEAD = "Follow the objects of a video, or run any model on its frames; or on what a camera sees now."
 VIDEO_FILE = "A file"
 VIDEO_INPUT = "Video (mp4, mov, webm, mkv, avi)"
-VIDEO_RATE = "Frames per second to inspect"
+VIDEO_TRACKER = "Tracking"
+VIDEO_TRACKER_HINT = "Every object gets a number and a color that it keeps"
+VIDEO_TRACKERS = {"bytetrack": "ByteTrack", "ocsort": "OC-SORT", "sort": "SORT"}
+VIDEO_NO_TRACKER = "none: each frame by itself"
+VIDEO_LINES = "Lines to count at"
+VIDEO_LINES_HINT = "Click two points on the frame above, or type x1, y1, x2, y2 in pixels, one line per row"
+VIDEO_RATE = "Frames per second to process"
 VIDEO_RUN = "Process the video"
 VIDEO_DRAWN = "The drawn video (mp4)"
-VIDEO_RECORDS = "A record per frame (jsonl)"
+VIDEO_RECORDS = "Records (jsonl)"
+VIDEO_TEXT = "Tracks (MOT text)"
+VIDEO_SUMMARY = "Counts and timeline (json)"
+VIDEO_FRAME = "The first frame, on which lines are drawn; the field below takes them as numbers"
+VIDEO_CLEAR = "Remove all lines"
+VIDEO_STOPPED = "Stopped; what was done until then is kept."
 VIDEO_LIVE = "Camera"
 VIDEO_LIVE_INPUT = "Camera"
 VIDEO_LIVE_NOTE = (
@@ -246,6 +257,8 @@ def program(address: str) -> str:
             "",
             f"The faces of an image, and who they are by the gallery that this server was started with: "
             f"`{address}/api/find` and `{address}/api/identify`, sent in the same way",
+            "",
+            f"The objects of a video, followed: `curl --data-binary @video.mp4 '{address}/api/track?model=NAME'`",
             "",
             f"As tools of an assistant that speaks MCP, by streamable HTTP: `{address}/mcp`",
             "",

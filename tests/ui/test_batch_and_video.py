@@ -211,9 +211,9 @@ def test_frames_have_their_own_times(uneven: Path) -> None:
 
 
 def test_a_video_of_uneven_frames_is_drawn_in_true_time(job_queue: JobQueue, uneven: Path, tmp_path: Path) -> None:
-    from ui.videos import watch
+    from ui.videos import VideoRequest, watch
 
-    looks = list(watch(job_queue, "good", Upload(str(uneven), "uneven.mp4"), 5, tmp_path))
+    looks = list(watch(job_queue, VideoRequest("good", Upload(str(uneven), "uneven.mp4"), 5), tmp_path))
     with VideoReader(tmp_path / "video.mp4") as reader:
         written = len(list(reader.each()))
     assert written == pytest.approx(looks[-1].seconds * min(5, reader.rate), abs=1.5)
@@ -222,7 +222,7 @@ def test_a_video_of_uneven_frames_is_drawn_in_true_time(job_queue: JobQueue, une
 
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.85])
 def test_a_file_that_is_cut_off_is_reported_as_such(models: Path, clip: Path, tmp_path: Path, part: float) -> None:
-    from ui.videos import watch
+    from ui.videos import VideoRequest, watch
 
     whole = clip.read_bytes()
     kinds = dict.fromkeys([b"moov", b"mdat"])
@@ -241,7 +241,7 @@ def test_a_file_that_is_cut_off_is_reported_as_such(models: Path, clip: Path, tm
     if len(frames) < 27:
         assert reader.is_cut_off
         patient = JobQueue(ModelRegistry(models), Limits(seconds=60))
-        looks = list(watch(patient, "good", Upload(str(path), "cut.mp4"), 5, tmp_path))
+        looks = list(watch(patient, VideoRequest("good", Upload(str(path), "cut.mp4"), 5), tmp_path))
         assert "cut off" in looks[-1].fault and not any(look.fault for look in looks[:-1])
     path.write_bytes(whole[:cut])
     with pytest.raises(DataError, match="damaged"):
@@ -269,10 +269,10 @@ def test_what_is_no_video_is_reported(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_video_gives_what_each_frame_gives(job_queue: JobQueue, models: Path, clip: Path, tmp_path: Path) -> None:
-    from ui.videos import watch
+    from ui.videos import VideoRequest, watch
     from visionkit.predictor import load
 
-    looks = list(watch(job_queue, "good", Upload(str(clip), "clip.mp4"), 5, tmp_path))
+    looks = list(watch(job_queue, VideoRequest("good", Upload(str(clip), "clip.mp4"), 5), tmp_path))
     assert [look.done for look in looks] == list(range(1, 11)) and {look.total for look in looks} == {10}, "2 s at 5"
     records = [json.loads(line) for line in (tmp_path / "frames.jsonl").read_text("utf-8").splitlines()]
     assert [record["frame"] for record in records] == list(range(0, 20, 2))
@@ -285,4 +285,4 @@ def test_a_video_gives_what_each_frame_gives(job_queue: JobQueue, models: Path, 
         assert reader.rate == pytest.approx(5) and len(list(reader.each())) == 10
         assert reader.size == looks[0].drawn.shape[:2]
     with pytest.raises(UsageError, match="give a video"):
-        list(watch(job_queue, "good", None, 5, tmp_path))
+        list(watch(job_queue, VideoRequest("good", None, 5), tmp_path))

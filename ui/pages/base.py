@@ -21,6 +21,9 @@ from visionkit.errors import UsageError
 from visionkit.predictions import Detections, Instances
 from visionkit.registry import task_pages
 
+STAGE = Path(__file__).with_name("stage.html")
+"""What pages on whose images something is drawn share; goes into the page's head before their own scripts."""
+
 BOXES = {Detections.kind, Instances.kind}
 """Types of predictions that crops can be taken from."""
 
@@ -158,10 +161,15 @@ def detectors(model_registry: ModelRegistry, opened: bool = False) -> list[tuple
         model_registry: Model registry of the models.
         opened: Checkpoints too, of which only the file states; that imports torch.
     """
-    finders = {name for name, page in task_pages().items() if page.kinds and BOXES.issuperset(page.kinds)}
     entries = [model_registry.known(entry) if opened else entry for entry in model_registry.entries()]
-    found = [entry for entry in entries if entry.task in finders and not entry.fault]
+    found = [entry for entry in entries if finds_boxes(entry) and not entry.fault]
     return [(strings.NO_DETECTOR, ""), *((entry.title, entry.name) for entry in found)]
+
+
+def finds_boxes(entry: ModelEntry) -> bool:
+    """Whether a model finds objects, as far as its task is known."""
+    page = task_pages().get(entry.task)
+    return page is not None and bool(page.kinds) and BOXES.issuperset(page.kinds)
 
 
 def takes_crops(model_registry: ModelRegistry, name: str | None, opened: bool = False) -> bool:

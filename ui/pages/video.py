@@ -1,25 +1,44 @@
-"""The page for videos: a file frame by frame, and a camera."""
+"""The page for videos: a file whose objects are followed, or frame by frame, and a camera."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import io
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 from gradio.data_classes import ImageData
 
-from ui import strings, videos
+from ui import strings
 from ui.batch import uploads_of
 from ui.inference import Upload
-from ui.pages.base import Context, ImageInput, attempt, failure, model_choice, note_of
+from ui.pages import timeline
+from ui.pages.base import (
+    Context,
+    ImageInput,
+    attempt,
+    entry_of,
+    failure,
+    finds_boxes,
+    model_choice,
+    note_of,
+    offered,
+)
 from ui.pages.batch import LONG
+from ui.videos import RECORDS, SUMMARY, TEXT, VIDEO, VideoProgress, VideoRequest, first_frame, read_lines, watch
 from ui.views import drawing, drawing_component
+from ui.views.base import as_sent
 from visionkit.video import SUFFIXES
+
+SCRIPT = Path(__file__).with_name("video.html")
+"""Runs in the page: lines on the first frame, and the timeline."""
 
 EVERY = 0.4
 """Seconds between two images that are sent while a video is processed."""
@@ -50,69 +69,243 @@ class CameraInput(ImageInput):
             raise gr.Error("send the image as it is", print_exception=False) from None
 
 
+REMEMBERED = 1000
+"""Visitors whose video can be ended; those who have begun theirs longest ago are forgotten."""
+
+
+class Stops:
+    """Visitors who have asked that their video ends where it is."""
+
+    def __init__(self) -> None:
+        self._events: dict[str, threading.Event] = {}
+
+    def begin(self, request: gr.Request) -> None:
+        """Begins a video."""
+        self._events[str(request.session_hash)] = threading.Event()
+        while len(self._events) > REMEMBERED:
+            self._events.pop(next(iter(self._events)))
+
+    def stop(self, request: gr.Request) -> None:
+        """Ends it."""
+        event = self._events.get(str(request.session_hash))
+        if event is not None:
+            event.set()
+
+    def take(self, request: gr.Request) -> threading.Event:
+        """Set once the video shall end."""
+        return self._events.setdefault(str(request.session_hash), threading.Event())
+
+    def end(self, request: gr.Request) -> None:
+        """Forgets it."""
+        self._events.pop(str(request.session_hash), None)
+
+
 def build(context: Context) -> None:
     """Makes the page inside the block that is open."""
-    limits = context.limits
-    allowed = strings.limits(limits.images, limits.image_mb, limits.upload_mb, limits.seconds, limits.keep_minutes)
     gr.Markdown(f"# {strings.VIDEO}\n{strings.VIDEO_LEAD}", elem_classes="vk-head")
-    model, note = model_choice(context, None, elem_id="vk-model")
+    entries = offered(context.model_registry, None)
+    first = next((each.name for each in entries if finds_boxes(each) and not each.fault), None)
+    chosen = {"value": first} if first else {}
+    model, note = model_choice(context, None, elem_id="vk-model", **chosen)
     private: dict[str, Any] = {"api_visibility": "private"}
     model.change(lambda name: note_of(context.model_registry, name), model, note, show_progress="hidden", **private)
     with gr.Tabs():
-        with gr.Tab(strings.VIDEO_FILE), gr.Row(equal_height=False):
-            with gr.Column():
-                file = gr.File(
-                    file_types=list(SUFFIXES), label=strings.VIDEO_INPUT, height=160, elem_id="vk-video-file"
-                )
-                rate = gr.Slider(0.5, 30, 5, step=0.5, label=strings.VIDEO_RATE, elem_id="vk-video-rate")
-                gr.Markdown(allowed, elem_classes="vk-facts")
-                with gr.Row():
-                    start = gr.Button(strings.VIDEO_RUN, variant="primary", elem_id="vk-video-run")
-                    stop = gr.Button(strings.STOP, elem_id="vk-video-stop")
-            with gr.Column():
-                message = gr.Markdown(strings.EMPTY, elem_id="vk-message")
-                seen = drawing_component("jpeg")
-                drawn = gr.Video(label=strings.VIDEO_DRAWN, visible=False, interactive=False, elem_id="vk-video-drawn")
-                records = gr.DownloadButton(strings.VIDEO_RECORDS, visible=False, size="sm", elem_id="vk-video-records")
+        with gr.Tab(strings.VIDEO_FILE):
+            _build_file(context, model)
         with gr.Tab(strings.VIDEO_LIVE), gr.Row(equal_height=False):
-            with gr.Column():
-                gr.Markdown(strings.VIDEO_LIVE_NOTE)
-                camera = CameraInput(
-                    type="filepath",
-                    format="jpeg",
-                    image_mode=None,
-                    label=strings.VIDEO_LIVE_INPUT,
-                    sources=["webcam"],
-                    streaming=True,
-                    elem_id="vk-camera",
-                    webcam_options=gr.WebcamOptions(mirror=False),
-                )
-            with gr.Column():
-                live_message = gr.Markdown(strings.EMPTY, elem_id="vk-live-words")
-                live = drawing_component("jpeg")
+            _build_camera(context, model)
 
-    def work(path: str | None, name: str | None, rate: float) -> Iterator[tuple[Any, ...]]:
-        hidden = gr.update(visible=False)
-        folder = Path(tempfile.mkdtemp(dir=context.scratch))
+
+def _build_file(context: Context, model: Any) -> None:
+    """A file and what becomes of it."""
+    limits, stops = context.limits, Stops()
+    private: dict[str, Any] = {"api_visibility": "private"}
+    allowed = strings.limits(limits.images, limits.image_mb, limits.upload_mb, limits.seconds, limits.keep_minutes)
+    plain: dict[str, Any] = {"sanitize_html": False, "latex_delimiters": [], "container": False}
+    with gr.Row(equal_height=False, elem_classes="vk-video"):
+        with gr.Column():
+            file = gr.File(file_types=list(SUFFIXES), label=strings.VIDEO_INPUT, height=130, elem_id="vk-video-file")
+            frame = gr.Markdown(visible=False, elem_id="vk-video-frame", **plain)
+            tracker = gr.Dropdown(**tracker_choice(context, model.value), elem_id="vk-video-tracker")
+            lines = gr.Textbox(
+                label=strings.VIDEO_LINES,
+                info=strings.VIDEO_LINES_HINT,
+                lines=1,
+                max_lines=4,
+                visible=False,
+                elem_id="vk-video-lines",
+            )
+            rate = gr.Slider(0.5, 30, 5, step=0.5, label=strings.VIDEO_RATE, elem_id="vk-video-rate")
+            with gr.Row():
+                start = gr.Button(strings.VIDEO_RUN, variant="primary", elem_id="vk-video-run")
+                stop = gr.Button(strings.STOP, elem_id="vk-video-stop")
+            gr.Markdown(allowed, elem_classes="vk-facts")
+        with gr.Column():
+            message = gr.Markdown(strings.EMPTY, elem_id="vk-message")
+            progress = gr.Markdown(visible=False, elem_id="vk-video-progress", **plain)
+            seen = drawing_component("jpeg", visible=False)
+            drawn = gr.Video(
+                label=strings.VIDEO_DRAWN,
+                show_label=False,
+                visible=False,
+                interactive=False,
+                buttons=["download"],
+                elem_id="vk-video-drawn",
+            )
+            with gr.Row():
+                files = {
+                    name: gr.DownloadButton(label, visible=False, size="sm", elem_id=f"vk-video-{elem}")
+                    for name, label, elem in (
+                        (RECORDS, strings.VIDEO_RECORDS, "records"),
+                        (TEXT, strings.VIDEO_TEXT, "text"),
+                        (SUMMARY, strings.VIDEO_SUMMARY, "summary"),
+                    )
+                }
+    followed = gr.Markdown(visible=False, elem_id="vk-video-followed", **plain)
+
+    hidden = gr.update(visible=False)
+    rest = [gr.update(visible=False)] * (2 + len(files))
+
+    def work(
+        path: str | None, name: str | None, follows: str | None, text: str, rate: float, request: gr.Request
+    ) -> Iterator[tuple[Any, ...]]:
+        folder, stopped = Path(tempfile.mkdtemp(dir=context.scratch)), stops.take(request)
+        last: VideoProgress | None = None
         sent = 0.0
-        done, fault = 0, ""
         try:
             upload = next(iter(uploads_of([path] if path else [])), None)
-            for look in videos.watch(context.job_queue, name, upload, float(rate), folder):
-                done, fault = look.done, look.fault
+            if not tracker_choice(context, name, opened=True)["visible"]:
+                follows = None  # a model that was chosen a moment ago
+            asked = VideoRequest(name, upload, float(rate), follows or None, read_lines(text) if follows else ())
+            for last in watch(context.job_queue, asked, folder, stopped.is_set):
                 if time.monotonic() - sent > EVERY:
                     sent = time.monotonic()
-                    words = strings.plain(f"{look.seconds:.1f} s: {look.message}")
-                    yield f"{strings.seen(look.done, look.total, 'frames')}  \n{words}", look.drawn, hidden, hidden
+                    now = strings.plain(f"{last.seconds:.1f} s: {last.message}")
+                    yield now, bar(last), gr.update(value=last.drawn, visible=True), *rest
         except Exception as error:
-            yield failure(error), None, hidden, hidden
-        else:
-            yield (
-                strings.seen(done, done, "frames") + (f"  \n{strings.fault(fault)}" if fault else ""),
-                gr.skip(),
-                gr.update(value=str(folder / "video.mp4"), visible=True),
-                gr.update(value=str(folder / "frames.jsonl"), visible=True),
-            )
+            yield failure(error), hidden, hidden, *rest
+            return
+        finally:
+            stops.end(request)
+        assert last is not None
+        is_short = stopped.is_set()
+        words = [strings.seen(last.done, last.total if is_short else last.done, "frames")]
+        words += [strings.VIDEO_STOPPED] if is_short else []
+        words += [strings.fault(last.fault)] if last.fault else []
+        there = [
+            gr.update(value=str(folder / each), visible=True) if (folder / each).exists() else hidden for each in files
+        ]
+        summary = gr.update(value=timeline.markup(last.followed), visible=True) if last.followed else hidden
+        film = gr.update(value=str(folder / VIDEO), visible=True)
+        yield "  \n".join(words), hidden, hidden, film, *there, summary
+
+    def begun(path: str | None) -> tuple[Any, ...]:
+        if not path:
+            return hidden, "", gr.skip()
+        upload = next(iter(uploads_of([path])))
+        pixels, fault = attempt(first_frame, upload, limits.megapixels)
+        if pixels is None:
+            return hidden, "", fault
+        return gr.update(value=frame_markup(pixels), visible=True), "", strings.EMPTY
+
+    def shown(path: str | None, follows: str | None) -> Any:
+        return gr.update(visible=bool(path and follows))
+
+    file.change(begun, file, [frame, lines, message], show_progress="hidden", **private).then(
+        shown, [file, tracker], lines, show_progress="hidden", **private
+    )
+    tracker.change(shown, [file, tracker], lines, show_progress="hidden", **private)
+    model.change(
+        lambda name: gr.update(**tracker_choice(context, name, opened=True)),
+        model,
+        tracker,
+        show_progress="hidden",
+        **private,
+    )
+    start.click(stops.begin, None, None, queue=False, **private).then(
+        work,
+        [file, model, tracker, lines, rate],
+        [message, progress, seen, drawn, *files.values(), followed],
+        concurrency_id="long",
+        concurrency_limit=LONG,
+        show_progress="hidden",
+        **private,
+    )
+    stop.click(stops.stop, None, None, queue=False, **private)
+
+
+def tracker_choice(context: Context, name: str | None, opened: bool = False) -> dict[str, Any]:
+    """The dropdown of trackers for the chosen model: hidden where it finds no objects.
+
+    Args:
+        context: Context of the page.
+        name: Name of the model.
+        opened: Whether a checkpoint may be opened to know of its task, which imports torch.
+    """
+    from visionkit.tracking.tracker import tracker_names
+
+    entry = entry_of(context.model_registry, name)
+    if entry is not None and opened:
+        entry = context.model_registry.known(entry)
+    found = entry is not None and finds_boxes(entry)
+    known = [each for each in strings.VIDEO_TRACKERS if each in tracker_names()]
+    names = [*known, *(each for each in tracker_names() if each not in known)]
+    choices = [(strings.VIDEO_TRACKERS.get(each, each), each) for each in names]
+    return {
+        "choices": [*choices, (strings.VIDEO_NO_TRACKER, "")],
+        "value": names[0] if found else "",
+        "label": strings.VIDEO_TRACKER,
+        "info": strings.VIDEO_TRACKER_HINT,
+        "visible": found or (entry is not None and not entry.task),
+    }
+
+
+def frame_markup(pixels: np.ndarray) -> str:
+    """The first frame for the script of the page, which draws lines on it in pixels of the video.
+
+    Args:
+        pixels: (h, w, 3) uint8 RGB.
+    """
+    from PIL import Image
+
+    height, width = pixels.shape[:2]
+    buffer = io.BytesIO()
+    Image.fromarray(as_sent(pixels)).save(buffer, "JPEG", quality=85)
+    url = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return (
+        f'<div class="vk-frame" data-height="{height}" data-width="{width}"><div class="vk-frame-stage">'
+        f'<img alt="" src="{url}"><canvas tabindex="0" role="img" aria-label="{strings.VIDEO_FRAME}"></canvas></div>'
+        f'<p><span role="status"></span><button type="button" hidden>{strings.VIDEO_CLEAR}</button></p></div>'
+    )
+
+
+def bar(look: VideoProgress) -> Any:
+    """How far a video is."""
+    words = strings.seen(look.done, look.total, "frames")
+    markup = (
+        f'<div class="vk-progress"><progress max="{look.total}" value="{look.done}" aria-label="Progress"></progress>'
+        f"<small>{words}</small></div>"
+    )
+    return gr.update(value=markup, visible=True)
+
+
+def _build_camera(context: Context, model: Any) -> None:
+    """What a camera sees now."""
+    with gr.Column():
+        gr.Markdown(strings.VIDEO_LIVE_NOTE)
+        camera = CameraInput(
+            type="filepath",
+            format="jpeg",
+            image_mode=None,
+            label=strings.VIDEO_LIVE_INPUT,
+            sources=["webcam"],
+            streaming=True,
+            elem_id="vk-camera",
+            webcam_options=gr.WebcamOptions(mirror=False),
+        )
+    with gr.Column():
+        live_message = gr.Markdown(strings.EMPTY, elem_id="vk-live-words")
+        live = drawing_component("jpeg")
 
     def look(given: Upload | Any, name: str | None) -> tuple[Any, str]:
         if given is None:
@@ -122,16 +315,6 @@ def build(context: Context) -> None:
             return None, fault
         return drawing(found.prediction, found.image), strings.plain(found.prediction.text(5))
 
-    running = start.click(
-        work,
-        [file, model, rate],
-        [message, seen, drawn, records],
-        concurrency_id="long",
-        concurrency_limit=LONG,
-        show_progress_on=[message],
-        **private,
-    )
-    stop.click(None, cancels=[running], **private)
     camera.stream(
         look,
         [camera, model],
@@ -141,5 +324,5 @@ def build(context: Context) -> None:
         concurrency_id="camera",
         concurrency_limit=4,
         show_progress="hidden",
-        **private,
+        api_visibility="private",
     )

@@ -21,7 +21,7 @@ from ui import strings
 from ui.downloads import Downloads
 from ui.model_registry import ModelRegistry
 from ui.pages import ask, batch, compare, people, video
-from ui.pages.base import Context
+from ui.pages.base import STAGE, Context
 from ui.server.face_routes import add_face_routes
 from ui.server.gradio_hardening import Page, is_closed, speak, whole_files
 from ui.server.job_queue import JobQueue
@@ -30,6 +30,7 @@ from ui.server.login import Accounts, Login
 from ui.server.routes import add_routes
 from ui.server.security_middleware import Application, Guard, Receive, Scope, Send
 from ui.server.temp_cleanup import Sweeper
+from ui.server.video_routes import add_video_routes
 from ui.views import views, views_of
 from visionkit.registry import task_pages
 
@@ -99,7 +100,8 @@ def application(settings: Settings, host: str = "127.0.0.1", names: Sequence[str
     app = FastAPI(**BARE, lifespan=life)  # type: ignore[arg-type]
     add_routes(app, job_queue, settings.scratch, settings.ready)
     add_face_routes(app, people.People(job_queue, gallery), settings.scratch, is_readable=settings.gallery is not None)
-    heads = [view.head for view in views().values() if view.head]
+    add_video_routes(app, job_queue, settings.scratch)
+    heads = [*(view.head for view in views().values() if view.head), STAGE, video.SCRIPT]
     mount(app, blocks, heads, limits.upload_mb * MB, settings.origin + settings.root_path)
     behind: Application = _below(settings.root_path, app) if settings.root_path else app
     if settings.accounts:

@@ -33,13 +33,14 @@ def review_application(review: Review, host: str = "127.0.0.1", accounts: Accoun
         host: The address that is listened on.
         accounts: Who may log in; everybody may use the page by default.
     """
+    from ui.pages.base import STAGE
     from ui.pages.review import SCRIPT, page
     from ui.server.app import BARE, mount
     from ui.server.gradio_hardening import is_closed
 
     app = FastAPI(**BARE)  # type: ignore[arg-type]
     add_review_routes(app, review)
-    mount(app, page(), [SCRIPT], 1)
+    mount(app, page(), [STAGE, SCRIPT], 1)
     behind: Application = Login(app, accounts, "") if accounts else app
     return Guard(behind, host, closed=is_closed)
 

@@ -220,42 +220,46 @@ def input_names(job_queue: JobQueue, model: str | None) -> tuple[str, ...]:
     return job_queue.model_registry.inputs(model, opened=True)
 
 
-async def receive(request: Request, file: Any, most: int) -> str:
-    """Writes the image of a request into a file, bare or as a part of a form, and gives its name.
+async def receive(request: Request, file: Any, most: int, what: str = "image") -> str:
+    """Writes the image or the video of a request into a file, bare or as a part of a form, and gives its name.
 
     Args:
         request: Request with the image as its body, or as a file of its form.
         file: Open for writing.
-        most: Megabytes that the image may have.
+        most: Megabytes that it may have.
+        what: "image" or "video".
 
     Raises:
-        UsageError: No image was sent.
+        UsageError: None was sent.
         DataError: It is too large.
     """
+    example = "photo.jpg" if what == "image" else "video.mp4"
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         form = await request.form(max_files=1, max_fields=10)
         try:
             part = next((each for each in form.values() if not isinstance(each, str)), None)
             if part is None:
-                raise UsageError("send the image as a file: curl -F image=@photo.jpg")
-            name = Path(part.filename or "image").name
+                raise UsageError(f"send the {what} as a file: curl -F {what}=@{example}")
+            name = Path(part.filename or what).name
             while chunk := await part.read(MB):
-                _write(file, chunk, most)
+                _write(file, chunk, most, what)
         finally:
             await form.close()
     else:
-        name = "image"
+        name = what
         async for chunk in request.stream():
-            _write(file, chunk, most)
+            _write(file, chunk, most, what)
     if not file.tell():
-        raise UsageError("send an image: curl --data-binary @photo.jpg 'ADDRESS/api/predict?model=NAME'")
+        route = "predict" if what == "image" else "track"
+        article = "an" if what == "image" else "a"
+        raise UsageError(f"send {article} {what}: curl --data-binary @{example} 'ADDRESS/api/{route}?model=NAME'")
     file.flush()
     return name
 
 
-def _write(file: Any, chunk: bytes, most: int) -> None:
+def _write(file: Any, chunk: bytes, most: int, what: str = "image") -> None:
     if file.tell() + len(chunk) > most * MB:
-        raise DataError(f"an image may have {most} MB")
+        raise DataError(f"{'an' if what == 'image' else 'a'} {what} may have {most} MB")
     file.write(chunk)
 
 

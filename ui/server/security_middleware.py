@@ -33,7 +33,7 @@ BROKEN = "there is nothing of that name here, or something went wrong"
 OVERHEAD = 2**16
 """Bytes around a file in its request."""
 
-FILE_ROUTES = ("/gradio_api/upload", "/api/predict", "/api/find", "/api/identify", "/mcp")
+FILE_ROUTES = ("/gradio_api/upload", "/api/predict", "/api/track", "/api/find", "/api/identify", "/mcp")
 """Where files are sent."""
 
 IDLE, SLOWEST = 60.0, 1000.0

@@ -59,13 +59,14 @@ class PredictionView:
     option: CallOption | None = None
 
 
-def drawing_component(image_format: str) -> Any:
+def drawing_component(image_format: str, visible: bool = True) -> Any:
     """An image that can be processed and saved; png where single pixels matter, jpeg otherwise."""
     return gr.Image(
         label="Drawn",
         show_label=False,
         format=image_format,
         interactive=False,
+        visible=visible,
         buttons=["download", "fullscreen"],
         elem_classes="vk-drawn",
         alt_text="The image with the prediction drawn on it",

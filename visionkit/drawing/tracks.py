@@ -16,6 +16,12 @@ _COLORS = 36
 """Colors of objects; the next one begins with the first color again."""
 
 
+def track_color(number: int) -> tuple[int, int, int]:
+    """The color of an object, red, green and blue."""
+    red, green, blue = (int(value) for value in palette(_COLORS)[number % _COLORS])
+    return red, green, blue
+
+
 def draw(prediction: Tracks, image: ImageLike) -> np.ndarray:
     """The objects from `threshold` on with their ids, and their class where there are several."""
     source_image = read_image(image)
