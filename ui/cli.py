@@ -24,6 +24,7 @@ from visionkit.faults import as_fault
 
 VERBS = (
     "predict",
+    "follow",
     "label",
     "export",
     "evaluate",

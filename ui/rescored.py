@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ui.detected_frames import check_detector, check_video, detected_frames
 from ui.prediction_devices import open_predictors
 from ui.prediction_records import RECORDS, cannot_write, records_of
@@ -62,6 +60,8 @@ def rescore(args: argparse.Namespace, options: dict[str, Any], out: Path | None)
         options: Options of the prediction.
         out: Folder of the results.
     """
+    import numpy as np
+
     from visionkit.frame_sources import is_live, open_frames
     from visionkit.tracking.rescoring import RESCORINGS
 

@@ -6,6 +6,7 @@
   evaluate images TRUTH PREDICTIONS --border 2   folders of images: PSNR and SSIM
   evaluate verification PAIRS.csv [SCORES]       columns `same` and `score`
   evaluate tracks --gt GT.txt --pred TRACKS.txt  MOTChallenge's texts, or folders with those of several sequences
+  evaluate following --gt GT.txt --pred BOXES.txt  OTB's texts of one object, or folders with those of several sequences
 
 Files of two folders belong together by their path, without the ending; --truth-ending _HR and --prediction-ending _SR
 state what else their names end in.
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "measure given predictions against ground truth"
 
-KINDS = ("boxes", "masks", "keypoints", "label-maps", "depth", "images", "verification", "tracks")
+KINDS = ("boxes", "masks", "keypoints", "label-maps", "depth", "images", "verification", "tracks", "following")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,9 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--border", type=int, metavar="N", help="images: pixels left out on every side (0)")
     parser.add_argument("--distance", action="store_true", help="verification: scores are distances")
     parser.add_argument(
-        "--gt", nargs="+", metavar="PATH", help="tracks: ground truth, one text per sequence or a folder"
+        "--gt", nargs="+", metavar="PATH", help="tracks, following: ground truth, one text per sequence or a folder"
     )
-    parser.add_argument("--pred", nargs="+", metavar="PATH", help="tracks: the predicted tracks, in the same order")
+    parser.add_argument(
+        "--pred", nargs="+", metavar="PATH", help="tracks, following: the predictions, in the same order"
+    )
     parser.add_argument(
         "--benchmark", metavar="NAME", help="tracks: mot15, mot16, mot17 or mot20 (by the truth's columns)"
     )
@@ -78,7 +81,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--min-visibility", type=float, metavar="V", help="tracks: least visibility that counts (0)")
     parser.add_argument(
-        "--convention", metavar="NAME", help="tracks: trackeval or motmetrics, where these tools differ (trackeval)"
+        "--convention",
+        metavar="NAME",
+        help="tracks: trackeval or motmetrics, where these tools differ (trackeval); following: otb, whose code leaves "
+        "frames out, or stored, which takes all (otb)",
     )
 
 
@@ -97,13 +103,13 @@ _OPTIONS = {
     "distance": ("verification",),
     "truth_ending": ("label-maps", "depth", "images"),
     "prediction_ending": ("label-maps", "depth", "images"),
-    "gt": ("tracks",),
-    "pred": ("tracks",),
+    "gt": ("tracks", "following"),
+    "pred": ("tracks", "following"),
     "benchmark": ("tracks",),
     "labels": ("tracks",),
     "regions": ("tracks",),
     "min_visibility": ("tracks",),
-    "convention": ("tracks",),
+    "convention": ("tracks", "following"),
 }
 """Which types know an option."""
 
@@ -121,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
             option = _SPELLED.get(name, name.replace("_", "-"))
             raise UsageError(f"--{option}: is for {' and '.join(kinds)}, not for {kind}")
     needed = (args.truth,) if kind == "verification" else (args.truth, args.predictions)
-    if None in needed and kind != "tracks":
+    if None in needed and kind not in ("tracks", "following"):
         raise UsageError(f"evaluate {kind}: {'TRUTH is' if len(needed) == 1 else 'TRUTH and PREDICTIONS are'} needed")
     measured = _measure(kind, args)
     from visionkit.report import print_record, write_record
@@ -136,8 +142,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(kind: str, args: argparse.Namespace) -> Measured:
-    if kind == "tracks":
-        return _measure_tracks(args)
+    if kind in ("tracks", "following"):
+        return _measure_videos(kind, args)
     truth = Path(args.truth)
     if kind == "verification":
         from ui.evaluation.scores import measure_scores
@@ -174,13 +180,18 @@ def _measure(kind: str, args: argparse.Namespace) -> Measured:
     return maps.measure_images(*sides, args.border or 0)
 
 
-def _measure_tracks(args: argparse.Namespace) -> Measured:
-    from ui.evaluation.tracks import TrackOptions, measure_tracks
-
+def _measure_videos(kind: str, args: argparse.Namespace) -> Measured:
     truth = [*filter(None, [args.truth]), *(args.gt or ())]
     predictions = [*filter(None, [args.predictions]), *(args.pred or ())]
     if not truth or not predictions:
-        raise UsageError("evaluate tracks: --gt GT.txt and --pred TRACKS.txt are needed")
+        name = "TRACKS" if kind == "tracks" else "BOXES"
+        raise UsageError(f"evaluate {kind}: --gt GT.txt and --pred {name}.txt are needed")
+    if kind == "following":
+        from ui.evaluation.following import measure_following
+
+        return measure_following([Path(each) for each in truth], [Path(each) for each in predictions], args.convention)
+    from ui.evaluation.tracks import TrackOptions, measure_tracks
+
     visibility = args.min_visibility or 0.0
     if not 0 <= visibility <= 1:
         raise UsageError(f"--min-visibility {visibility:g}: allowed are fractions from 0 to 1")

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from visionkit.errors import DataError
+from visionkit.images import ImageSource
+
+if TYPE_CHECKING:
+    from visionkit.following.otb_files import OtbSequence
+    from visionkit.following.visual_tracker import VisualTracker
 
 Convention = Literal["otb", "stored"]
 """What counts. `otb` is what the benchmark's own code does: the first box is that of the ground truth, a box of no size
@@ -92,6 +97,28 @@ def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     unions = boxes[:, 2:].prod(axis=1) + others[:, 2:].prod(axis=1) - shared
     ratios: np.ndarray = np.divide(shared, unions, out=np.zeros(len(shared)), where=shared > 0)
     return ratios
+
+
+def follow(tracker: VisualTracker, sequence: OtbSequence) -> np.ndarray:
+    """(N, 4) left, top, width, height of the object in each frame, in the numbers of its ground truth.
+
+    Args:
+        tracker: Begins with the first true box.
+        sequence: Its images are read one after the other.
+
+    Raises:
+        DataError: An image cannot be read, or has another size than the first.
+    """
+    boxes = []
+    for number, (path, first) in enumerate(zip(sequence.images, sequence.corners, strict=True)):
+        frame = ImageSource(path).read()
+        if number:
+            box = tracker.update(frame).box
+        else:
+            tracker.begin(frame, first)
+            box = tracker.box
+        boxes.append([*(box[:2] + 1), *(box[2:] - box[:2])])
+    return np.array(boxes)
 
 
 def mean_values(parts: Sequence[OnePass]) -> dict[str, float]:
