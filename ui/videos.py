@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ui.inference import Frames, InferenceResult, Upload
 from ui.server.job_queue import JobQueue
-from ui.track_results import drawn_tracks, frame_record, mot_text
-from ui.views.base import SIDE, as_sent, drawing
+from ui.track_results import drawn_tracks, frame_record
+from ui.video_files import SUMMARY, TEXT, ShownFrame, VideoFiles
+from ui.views.base import as_sent, drawing
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
 from visionkit.video import VideoReader, VideoWriter
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from visionkit.tracking.timeline import Timeline
     from visionkit.tracking.tracker import Tracker
     from visionkit.video import Frame
-
-VIDEO, RECORDS, TEXT, SUMMARY = "video.mp4", "frames.jsonl", "tracks.txt", "summary.json"
-"""Files of a video; the last two where it is tracked."""
 
 MOST_LINES = 8
 """Lines that one video is counted at."""
@@ -139,40 +137,6 @@ def read_lines(text: str | None) -> list[tuple[float, ...]]:
     return found
 
 
-@dataclass
-class VideoFiles:
-    """The files of one video, whole wherever it ends; to be used in a `with` block.
-
-    Args:
-        folder: Folder for them.
-        rate: Frames per second of the drawn video.
-        tracked: Whether there are tracks.
-    """
-
-    folder: Path
-    rate: float
-    tracked: bool
-    _open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-
-    def __enter__(self) -> VideoFiles:
-        with contextlib.ExitStack() as stack:
-            self.records = stack.enter_context((self.folder / RECORDS).open("w", encoding="utf-8"))
-            self.video = stack.enter_context(VideoWriter(self.folder / VIDEO, self.rate, SIDE))
-            self.text = stack.enter_context((self.folder / TEXT).open("w", encoding="utf-8")) if self.tracked else None
-            self._open = stack.pop_all()
-        return self
-
-    def write(self, frame: Frame, drawn: np.ndarray, record: dict[str, Any], tracks: Tracks | None) -> None:
-        """Appends a frame."""
-        self.video.show(drawn, frame.seconds)
-        self.records.write(json.dumps(record, ensure_ascii=False) + "\n")
-        if self.text is not None and tracks is not None:
-            self.text.write(mot_text(frame, tracks))
-
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
-
-
 def watch(
     job_queue: JobQueue, asked: VideoRequest, folder: Path, is_stopped: Callable[[], bool] = lambda: False
 ) -> Generator[VideoProgress, None, None]:
@@ -189,36 +153,75 @@ def watch(
     Raises:
         VisionKitError: No video, or no model, or one of them cannot be used.
     """
-    upload = asked.upload
-    if upload is None:
+    if asked.upload is None:
         raise UsageError("give a video first")
+
+    def begin(rate: float) -> _Predicted:
+        return _Predicted(job_queue, asked, _followed(asked, rate))
+
+    yield from go_through(job_queue, asked.upload, asked.rate, folder, is_stopped, begin)
+
+
+class FrameWork(Protocol):
+    """What is done with the frames of one video.
+
+    Attributes:
+        parts: See `VideoFiles`.
+        followed: What was followed so far, where a tracker does.
+    """
+
+    parts: Collection[str]
+
+    @property
+    def followed(self) -> Followed | None: ...
+
+    def step(self, frame: Frame) -> ShownFrame:
+        """Takes the next frame."""
+
+
+def go_through(
+    job_queue: JobQueue,
+    upload: Upload,
+    rate: float,
+    folder: Path,
+    is_stopped: Callable[[], bool],
+    begin: Callable[[float], FrameWork],
+) -> Generator[VideoProgress, None, None]:
+    """Goes through the frames of a video and writes what becomes of them; one frame is in memory at a time.
+
+    Args:
+        job_queue: Whose limits hold.
+        upload: The video.
+        rate: Frames per second, at most.
+        folder: For the files.
+        is_stopped: Asked before each frame.
+        begin: Is given the frames per second that come, and begins the work.
+
+    Raises:
+        VisionKitError: No video, or the work fails.
+    """
     limits = job_queue.limits
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(VideoReader(upload.path, upload.name, int(limits.megapixels * 1e6)))
-        rate = min(asked.rate, reader.rate)
-        followed = _followed(asked, rate)
-        files = stack.enter_context(VideoFiles(folder, rate, followed is not None))
-        look, frames = None, Frames()
+        rate = min(rate, reader.rate)
+        work = begin(rate)
+        files = stack.enter_context(VideoFiles(folder, rate, work.parts))
+        look = None
         total = round(min(reader.seconds, limits.seconds) * rate)
         for done, frame in enumerate(reader.each(rate, limits.seconds), 1):
             if is_stopped():
                 break
-            source = ImageSource(frame.pixels, f"{upload.name}, second {frame.seconds:.2f}")
-            result = job_queue.patiently(asked.model, source, "video", frames, frame.seconds)
-            tracks = None if followed is None else _follow(followed, result, frame)
-            shown = result.prediction if tracks is None else tracks
-            if tracks is None or followed is None:
-                drawn = drawing(shown, result.image)
-            else:
-                drawn = as_sent(drawn_tracks(result.image, tracks, followed.counts))
-            record = frame_record(frame, shown.summary())
-            files.write(frame, drawn, record, tracks)
-            look = VideoProgress(drawn, shown.text(), done, max(total, done), frame.seconds, record, followed)
+            shown = work.step(frame)
+            record = frame_record(frame, shown.prediction)
+            files.write(frame, shown, record)
+            look = VideoProgress(
+                shown.drawn, shown.message, done, max(total, done), frame.seconds, record, work.followed
+            )
             yield look
         if look is None:
             raise DataError(f"{upload.name}: {'stopped before its first frame' if is_stopped() else _NO_FRAME}")
-        if followed is not None:
-            (folder / SUMMARY).write_text(json.dumps(followed.to_json(), indent=1, ensure_ascii=False), "utf-8")
+        if work.followed is not None:
+            (folder / SUMMARY).write_text(json.dumps(work.followed.to_json(), indent=1, ensure_ascii=False), "utf-8")
         if fault := _fault(reader, files.video, look, is_stopped()):
             yield look._replace(fault=f"{upload.name}: {fault}")
 
@@ -246,6 +249,26 @@ def _followed(asked: VideoRequest, rate: float) -> Followed | None:
     from visionkit.tracking.tracker import make_tracker
 
     return Followed(make_tracker(asked.tracker), TrackCounts(asked.lines), Timeline(1 / rate))
+
+
+class _Predicted:
+    """A model on each frame, and a tracker behind it where one is asked for."""
+
+    def __init__(self, job_queue: JobQueue, asked: VideoRequest, followed: Followed | None) -> None:
+        self.job_queue, self.asked, self.followed = job_queue, asked, followed
+        self.parts: Collection[str] = () if followed is None else (TEXT,)
+        self._frames = Frames()
+
+    def step(self, frame: Frame) -> ShownFrame:
+        name = self.asked.upload.name if self.asked.upload else "video"
+        source = ImageSource(frame.pixels, f"{name}, second {frame.seconds:.2f}")
+        result = self.job_queue.patiently(self.asked.model, source, "video", self._frames, frame.seconds)
+        found = result.prediction
+        if self.followed is None:
+            return ShownFrame(drawing(found, result.image), found.text(), found.summary())
+        tracks = _follow(self.followed, result, frame)
+        drawn = as_sent(drawn_tracks(result.image, tracks, self.followed.counts))
+        return ShownFrame(drawn, tracks.text(), tracks.summary(), tracks)
 
 
 def _follow(followed: Followed, result: InferenceResult, frame: Frame) -> Tracks:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,19 +15,22 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from PIL import Image
 
 import ui.server.job_queue
 from tests.ui.browser import Watched, chromium, needs_chromium
 from tests.ui.conftest import served
 from tests.ui.test_tracked import SIZE, Colors, frame, tracks_at
+from ui import strings
 from ui.inference import InferenceResult, Upload
 from ui.model_registry import ModelEntry, ModelRegistry
+from ui.one_object import ObjectRequest, box_under, follow, grab_cut, mask_in, read_place
 from ui.pages import timeline
 from ui.server.job_queue import JobQueue
 from ui.server.limits import Limits
 from ui.server.security_middleware import FILE_ROUTES
 from ui.server.video_routes import add_video_routes
-from ui.videos import VideoRequest, read_lines, watch
+from ui.videos import VideoRequest, first_frame, read_lines, watch
 from visionkit.errors import UsageError
 from visionkit.predictions import Classification
 from visionkit.tracking.counts import TrackCounts
@@ -119,6 +124,52 @@ def test_what_is_no_line_is_refused(text: str) -> None:
     assert read_lines(" 1, 2 3,4 ;\n\n5 6 7 8") == [(1, 2, 3, 4), (5, 6, 7, 8)] and read_lines(None) == []
 
 
+class Green:
+    """Stands for a propagator: the object is what is green."""
+
+    def begin(self, frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        assert mask.any() and mask.shape == frame.shape[:2]
+        return self.update(frame)
+
+    def update(self, frame: np.ndarray) -> np.ndarray:
+        return (frame[..., 1].astype(int) - frame[..., 0] > 80).astype(np.uint8)
+
+
+def test_one_object_is_found_outlined_followed_and_cut_out(
+    job_queue: JobQueue, walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visionkit.propagation.propagator.make_propagator", lambda *_, **__: Green())
+    upload = Upload(str(walk), "walk.mp4")
+    pixels = first_frame(upload, 1)
+    box = box_under(job_queue, "m", pixels, (100, 70))
+    assert box == pytest.approx((94, 55, 118, 85), abs=1.5) and box_under(job_queue, "m", pixels, (5, 5)) is None
+    assert box_under(job_queue, "classes", pixels, (100, 70)) is None
+    wide = (84.0, 45.0, 128.0, 95.0)  # a box that somebody has drawn around it
+    mask = mask_in(job_queue, "m", pixels, wide)
+    assert mask[57:83, 96:116].all() and mask.sum() == pytest.approx(24 * 30, rel=0.1)
+    assert grab_cut(np.full((40, 60, 3), 128, np.uint8), (10, 10, 30, 30)).sum() == 400, "a box of nothing is filled"
+    assert grab_cut(pixels, (0, 0, 160, 96)).any()
+    kcf = list(follow(job_queue, ObjectRequest(upload, box, method="kcf"), tmp_path))
+    tracks = read_tracks(tmp_path / "tracks.txt")
+    assert len(kcf) == 6 and set(tracks.ids) == {1}
+    assert np.abs(tracks.boxes[-1] - (np.array(box) - [50, 0, 50, 0])).max() < 8, "it went 50 pixels to the left"
+    (tmp_path / "cut").mkdir()
+    cut = list(follow(job_queue, ObjectRequest(upload, box, "m"), tmp_path / "cut"))
+    assert cut[-1].record["prediction"]["box"] == pytest.approx([44, 55, 68, 85], abs=2)
+    with zipfile.ZipFile(tmp_path / "cut" / "masks.zip") as archive:
+        assert archive.namelist() == [f"{number:06}.png" for number in range(6)]
+        last = np.asarray(Image.open(io.BytesIO(archive.read("000005.png"))))
+    assert last.shape == SIZE and set(np.unique(last)) == {0, 255} and last[70, 56] == 255
+    assert (cut[-1].drawn[5, 5] < 120).all() and not (tmp_path / "cut" / "tracks.txt").exists()
+    for wrong in ((), (300, 10, 330, 40)):
+        with pytest.raises(UsageError, match=r"mark the object|outside of the frame"):
+            list(follow(job_queue, ObjectRequest(upload, wrong), tmp_path))
+    assert read_place("") == () and read_place("30 9, 10 40") == (10, 9, 30, 40) and read_place("@5,6") == (5, 6)
+    for text in ("1,2", "1,2,2,9", "@a,b", "@1,2,3,4"):
+        with pytest.raises(UsageError, match="object"):
+            read_place(text)
+
+
 @pytest.fixture
 def client(job_queue: JobQueue, tmp_path: Path) -> TestClient:
     app = FastAPI()
@@ -190,7 +241,10 @@ def address(found: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 @needs_chromium
 @pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore::Warning:gradio.queueing")
-def test_a_video_is_tracked_on_a_phone(address: str, walk: Path, tmp_path: Path) -> None:
+def test_a_video_is_tracked_on_a_phone(
+    address: str, walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visionkit.propagation.propagator.make_propagator", lambda *_, **__: Green())
     with chromium() as browser:
         phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
         page = browser.new_context(**phone, accept_downloads=True, reduced_motion="reduce").new_page()
@@ -227,4 +281,18 @@ def test_a_video_is_tracked_on_a_phone(address: str, walk: Path, tmp_path: Path)
         assert read_tracks(tmp_path / "tracks.txt").frames.max() == 6
         page.locator(".vk-frame button").tap()
         watched.until(lambda: not field.input_value(), "the line is still there")
+
+        # One object: what the detector finds under the finger is outlined, and followed by another method.
+        page.get_by_role("radio", name=strings.VIDEO_CUT).tap()
+        marked = page.locator("#vk-video-object").locator("input, textarea").first
+        marked.wait_for()
+        canvas.scroll_into_view_if_needed()
+        place = canvas.bounding_box()
+        page.touchscreen.tap(place["x"] + place["width"] * 106 / SIZE[1], place["y"] + place["height"] * 70 / SIZE[0])
+        page.locator(".vk-object").wait_for(state="attached")
+        assert np.allclose([float(each) for each in marked.input_value().split(",")], [94, 55, 118, 85], atol=1.5)
+        assert len(json.loads(page.locator(".vk-object").get_attribute("data-outlines"))) == 1
+        page.locator("#vk-video-run").tap()
+        page.locator("#vk-video-masks").wait_for()
+        assert not page.locator(".vk-timeline").is_visible() and not page.locator("#vk-video-text").is_visible()
         assert watched.faults == []

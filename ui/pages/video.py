@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import html
 import io
+import json
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from gradio.data_classes import ImageData
 from ui import strings
 from ui.batch import uploads_of
 from ui.inference import Upload
+from ui.one_object import ObjectRequest, box_under, follow, mask_in, read_place
 from ui.pages import timeline
 from ui.pages.base import (
     Context,
@@ -32,7 +36,8 @@ from ui.pages.base import (
     offered,
 )
 from ui.pages.batch import LONG
-from ui.videos import RECORDS, SUMMARY, TEXT, VIDEO, VideoProgress, VideoRequest, first_frame, read_lines, watch
+from ui.video_files import MASKS, RECORDS, SUMMARY, TEXT, VIDEO
+from ui.videos import VideoProgress, VideoRequest, first_frame, read_lines, watch
 from ui.views import drawing, drawing_component
 from ui.views.base import as_sent
 from visionkit.video import SUFFIXES
@@ -68,6 +73,10 @@ class CameraInput(ImageInput):
         except binascii.Error:
             raise gr.Error("send the image as it is", print_exception=False) from None
 
+
+WHAT = [(strings.VIDEO_TRACK, "track"), (strings.VIDEO_FOLLOW, "follow"), (strings.VIDEO_CUT, "cut")]
+RATES = {"track": 5, "follow": 15, "cut": 5}
+"""What can be done with a video, and how many frames per second it takes by default."""
 
 REMEMBERED = 1000
 """Visitors whose video can be ended; those who have begun theirs longest ago are forgotten."""
@@ -126,6 +135,7 @@ def _build_file(context: Context, model: Any) -> None:
         with gr.Column():
             file = gr.File(file_types=list(SUFFIXES), label=strings.VIDEO_INPUT, height=130, elem_id="vk-video-file")
             frame = gr.Markdown(visible=False, elem_id="vk-video-frame", **plain)
+            what = gr.Radio(WHAT, value="track", label=strings.VIDEO_WHAT, elem_id="vk-video-what")
             tracker = gr.Dropdown(**tracker_choice(context, model.value), elem_id="vk-video-tracker")
             lines = gr.Textbox(
                 label=strings.VIDEO_LINES,
@@ -135,6 +145,20 @@ def _build_file(context: Context, model: Any) -> None:
                 visible=False,
                 elem_id="vk-video-lines",
             )
+            methods = [
+                (strings.VIDEO_METHODS.get(each, each), each) for each in sorted(_names("visionkit.visual_trackers"))
+            ]
+            method = gr.Dropdown(
+                methods, value="hcf", label=strings.VIDEO_METHOD, visible=False, elem_id="vk-video-method"
+            )
+            place = gr.Textbox(
+                label=strings.VIDEO_OBJECT,
+                info=strings.VIDEO_OBJECT_HINT,
+                max_lines=1,
+                visible=False,
+                elem_id="vk-video-object",
+            )
+            preview = gr.Markdown("", elem_id="vk-video-preview", **plain)
             rate = gr.Slider(0.5, 30, 5, step=0.5, label=strings.VIDEO_RATE, elem_id="vk-video-rate")
             with gr.Row():
                 start = gr.Button(strings.VIDEO_RUN, variant="primary", elem_id="vk-video-run")
@@ -159,6 +183,7 @@ def _build_file(context: Context, model: Any) -> None:
                         (RECORDS, strings.VIDEO_RECORDS, "records"),
                         (TEXT, strings.VIDEO_TEXT, "text"),
                         (SUMMARY, strings.VIDEO_SUMMARY, "summary"),
+                        (MASKS, strings.VIDEO_MASKS, "masks"),
                     )
                 }
     followed = gr.Markdown(visible=False, elem_id="vk-video-followed", **plain)
@@ -166,18 +191,28 @@ def _build_file(context: Context, model: Any) -> None:
     hidden = gr.update(visible=False)
     rest = [gr.update(visible=False)] * (2 + len(files))
 
-    def work(
-        path: str | None, name: str | None, follows: str | None, text: str, rate: float, request: gr.Request
-    ) -> Iterator[tuple[Any, ...]]:
+    def looks(
+        folder: Path, stopped: threading.Event, path: str | None, name: str | None, kind: str, *given: Any
+    ) -> Iterator[VideoProgress]:
+        follows, text, by, where, rate = given
+        upload = next(iter(uploads_of([path] if path else [])), None)
+        if kind != "track":
+            box = read_place(where)
+            asked = ObjectRequest(upload, box, name, by if kind == "follow" else None, float(rate))
+            return follow(context.job_queue, asked, folder, stopped.is_set)
+        if not tracker_choice(context, name, opened=True)["visible"]:
+            follows = None  # a model that was chosen a moment ago
+        lines = read_lines(text) if follows else ()
+        return watch(
+            context.job_queue, VideoRequest(name, upload, float(rate), follows or None, lines), folder, stopped.is_set
+        )
+
+    def work(request: gr.Request, *given: Any) -> Iterator[tuple[Any, ...]]:
         folder, stopped = Path(tempfile.mkdtemp(dir=context.scratch)), stops.take(request)
         last: VideoProgress | None = None
         sent = 0.0
         try:
-            upload = next(iter(uploads_of([path] if path else [])), None)
-            if not tracker_choice(context, name, opened=True)["visible"]:
-                follows = None  # a model that was chosen a moment ago
-            asked = VideoRequest(name, upload, float(rate), follows or None, read_lines(text) if follows else ())
-            for last in watch(context.job_queue, asked, folder, stopped.is_set):
+            for last in looks(folder, stopped, *given):
                 if time.monotonic() - sent > EVERY:
                     sent = time.monotonic()
                     now = strings.plain(f"{last.seconds:.1f} s: {last.message}")
@@ -201,30 +236,48 @@ def _build_file(context: Context, model: Any) -> None:
 
     def begun(path: str | None) -> tuple[Any, ...]:
         if not path:
-            return hidden, "", gr.skip()
+            return hidden, "", "", "", gr.skip()
         upload = next(iter(uploads_of([path])))
         pixels, fault = attempt(first_frame, upload, limits.megapixels)
         if pixels is None:
-            return hidden, "", fault
-        return gr.update(value=frame_markup(pixels), visible=True), "", strings.EMPTY
+            return hidden, "", "", "", fault
+        return gr.update(value=frame_markup(pixels), visible=True), "", "", "", strings.EMPTY
 
-    def shown(path: str | None, follows: str | None) -> Any:
-        return gr.update(visible=bool(path and follows))
+    def controls(path: str | None, kind: str, name: str | None, follows: str | None) -> tuple[Any, ...]:
+        tracks = kind == "track"
+        choice = tracks and tracker_choice(context, name, opened=True)["visible"]
+        shown = [choice, path and tracks and choice and follows, kind == "follow", path and not tracks]
+        return tuple(gr.update(visible=bool(each)) for each in shown)
 
-    file.change(begun, file, [frame, lines, message], show_progress="hidden", **private).then(
-        shown, [file, tracker], lines, show_progress="hidden", **private
+    def marked(path: str | None, kind: str, name: str | None, text: str) -> tuple[Any, ...]:
+        is_whole = text.startswith("@") or len(text.replace(",", " ").split()) == 4  # nobody is still typing
+        if not path or kind == "track" or not is_whole:
+            return gr.skip(), "", gr.skip()
+        found, fault = attempt(_marked, context, path, kind, name, text)
+        if found is None:
+            return gr.skip(), "", fault
+        words, outline = found
+        if not words:
+            return "", "", strings.VIDEO_NOTHING_THERE
+        return (gr.skip() if words == text else words), outline, strings.EMPTY if outline else gr.skip()
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", **private}
+    asked_for = [file, what, model, tracker]
+    varying = [tracker, lines, method, place]
+    marking = {"fn": marked, "inputs": [file, what, model, place], "outputs": [place, preview, message], **quiet}
+    file.change(begun, file, [frame, lines, place, preview, message], **quiet).then(
+        controls, asked_for, varying, **quiet
     )
-    tracker.change(shown, [file, tracker], lines, show_progress="hidden", **private)
-    model.change(
-        lambda name: gr.update(**tracker_choice(context, name, opened=True)),
-        model,
-        tracker,
-        show_progress="hidden",
-        **private,
+    what.change(controls, asked_for, varying, **quiet).then(**marking)
+    what.change(RATES.get, what, rate, **quiet)
+    tracker.change(controls, asked_for, varying, **quiet)
+    place.change(**marking, trigger_mode="always_last")
+    model.change(lambda name: gr.update(**tracker_choice(context, name, opened=True)), model, tracker, **quiet).then(
+        controls, asked_for, varying, **quiet
     )
     start.click(stops.begin, None, None, queue=False, **private).then(
         work,
-        [file, model, tracker, lines, rate],
+        [file, model, what, tracker, lines, method, place, rate],
         [message, progress, seen, drawn, *files.values(), followed],
         concurrency_id="long",
         concurrency_limit=LONG,
@@ -258,6 +311,37 @@ def tracker_choice(context: Context, name: str | None, opened: bool = False) -> 
         "info": strings.VIDEO_TRACKER_HINT,
         "visible": found or (entry is not None and not entry.task),
     }
+
+
+def _names(group: str) -> list[str]:
+    """Names of a registry, without importing what they name."""
+    return [point.name for point in entry_points(group=group)]
+
+
+def _marked(context: Context, path: str, kind: str, name: str | None, text: str) -> tuple[str, str]:
+    """The box of what the visitor has marked, as text, and its outline as markup; of a point the box alone.
+
+    Empty where nothing was found under the point.
+    """
+    from visionkit.masks import encode_masks, mask_polygons
+
+    upload = next(iter(uploads_of([path])))
+    pixels = first_frame(upload, context.limits.megapixels)
+    box = read_place(text)
+    if len(box) == 2:
+        found = box_under(context.job_queue, name, pixels, box)
+        return (_written(found), "") if found else ("", "")
+    outlines = []
+    if kind == "cut":
+        mask = mask_in(context.job_queue, name, pixels, box)
+        outlines = mask_polygons(encode_masks(mask[None])[0])
+    data = html.escape(json.dumps(outlines))
+    words = html.escape(" ".join(text.split()))
+    return text, f'<div class="vk-object" data-box="{words}" data-outlines="{data}"></div>'
+
+
+def _written(box: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in box)
 
 
 def frame_markup(pixels: np.ndarray) -> str:

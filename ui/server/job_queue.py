@@ -166,10 +166,21 @@ class JobQueue:
             Busy: There was no room for as long as a response may take.
             VisionKitError: As `ask`.
         """
+        return self._with_patience(lambda: self.ask(model, upload, channel=channel, frames=frames, seconds=seconds))
+
+    def in_turn(self, work: Callable[[], T], channel: str) -> T:
+        """Does one part of something long when it is its turn, as `patiently`; the work needs no model of the list.
+
+        Raises:
+            Busy: There was no room for as long as a response may take.
+        """
+        return self._with_patience(lambda: self.run(lambda check: work(), None, channel))
+
+    def _with_patience(self, attempt: Callable[[], T]) -> T:
         end = time.monotonic() + self.limits.timeout
         while True:
             try:
-                return self.ask(model, upload, channel=channel, frames=frames, seconds=seconds)
+                return attempt()
             except Busy:
                 if time.monotonic() > end:
                     raise

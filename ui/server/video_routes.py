@@ -26,7 +26,8 @@ from ui.server.job_queue import Busy, JobQueue
 from ui.server.limits import MB
 from ui.server.routes import receive, refused
 from ui.server.security_middleware import Receive, Scope, Send
-from ui.videos import TEXT, VIDEO, VideoProgress, VideoRequest, read_lines, watch
+from ui.video_files import TEXT, VIDEO
+from ui.videos import VideoProgress, VideoRequest, read_lines, watch
 from visionkit.errors import UsageError, suggest
 
 FORMATS = {"jsonl": "application/x-ndjson", "mot": "text/plain; charset=utf-8", "mp4": "video/mp4"}
