@@ -40,7 +40,7 @@ class FrameFeatures:
     """
 
     def __init__(
-        self, model: str, strides: Sequence[int], *, size: Size, device: str = "cpu", usual: Sequence[int] = (8, 16)
+        self, model: str, strides: Sequence[int], *, size: Size, device: str = "cpu", usual: Sequence[int] = (4, 8, 16)
     ) -> None:
         name, arguments = backbone_of(model)
         declared = declared_strides(name)

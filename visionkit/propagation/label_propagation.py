@@ -28,7 +28,7 @@ class LabelPropagation(Propagator):
     """Propagates soft masks by similarities of features, from the first frame and the last ones.
 
     Attributes:
-        strides: Strides of the maps whose features are compared, joined on the finest; none takes 8 and 16 where the
+        strides: Strides of the maps whose features are compared, joined on the finest; none takes 4, 8 and 16 where the
             backbone has them. A plain transformer has one stride alone.
         context: Number of last frames that labels come from, beside the first one.
         radius: Farthest that an object moves between two of these frames, in cells of the finest stride.
