@@ -25,6 +25,7 @@ from visionkit.faults import as_fault
 VERBS = (
     "predict",
     "follow",
+    "propagate",
     "label",
     "export",
     "evaluate",

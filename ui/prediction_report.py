@@ -91,8 +91,15 @@ def print_table(rows: Sequence[tuple[Path, Prediction, bool]], top: int) -> None
 
 
 @contextmanager
-def show_progress(total: int) -> Iterator[tuple[Callable[[], None], Callable[[int, int], None]]]:
-    """A bar over the images, and one over the tiles of an image that has several."""
+def show_progress(
+    total: int, part: str = "this image"
+) -> Iterator[tuple[Callable[[], None], Callable[[int, int], None]]]:
+    """A bar over the images, and one over the tiles of an image that has several.
+
+    Args:
+        total: Number of images.
+        part: What the second bar is of.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -100,7 +107,7 @@ def show_progress(total: int) -> Iterator[tuple[Callable[[], None], Callable[[in
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("predicting", total=total, visible=total > 1)
-        parts = progress.add_task("this image", total=None, visible=False)
+        parts = progress.add_task(part, total=None, visible=False)
         yield (
             lambda: progress.advance(task),
             lambda done, tiles: progress.update(parts, completed=done, total=tiles, visible=tiles > 1),

@@ -71,6 +71,11 @@ class ImageFrames:
         self.name, self.paths, self.frames, self.rate = name, list(paths), len(paths), rate or _FOLDER_RATE
         self._numbers = list(range(len(paths)) if numbers is None else numbers)
 
+    def names(self) -> dict[int, str]:
+        """Names of the images without their suffix, by number of the frame; none where two have the same."""
+        stems = [path.stem for path in self.paths]
+        return dict(zip(self._numbers, stems, strict=True)) if len(set(stems)) == len(stems) else {}
+
     def each(
         self,
         rate: float | None = None,

@@ -11,7 +11,7 @@ LARGEST = 254
 """Largest number of an object; 255 is a pixel of which nothing is known."""
 
 _FEW = 32
-"""So many numbers may have gaps between them; more are gray levels of an image."""
+"""So many numbers may have gaps between them, or 255 beside them; more are gray levels of an image."""
 
 
 def checked_mask(mask: np.ndarray, size: tuple[int, int] | None = None, name: str = "mask") -> np.ndarray:
@@ -53,8 +53,8 @@ def checked_mask(mask: np.ndarray, size: tuple[int, int] | None = None, name: st
     if mask.dtype == bool or labels.tolist() == [IGNORE]:
         return np.asarray(mask != 0, np.uint8)
     objects = labels[labels != IGNORE]
-    without_gaps = bool(objects[-1] == len(objects))
-    if not without_gaps and (len(objects) < len(labels) or len(objects) > _FEW):
+    has_gaps, is_many, has_unknown = objects[-1] != len(objects), len(objects) > _FEW, len(objects) < len(labels)
+    if (has_gaps and (has_unknown or is_many)) or (has_unknown and is_many):
         raise DataError(
             f"{name}: {len(values)} gray levels ({', '.join(map(str, values[:4]))}, ... {values[-1]}), so its borders "
             "are blended or compressed; give a png with 0 and 255 alone, or with one number per object"

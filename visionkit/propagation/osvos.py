@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visionkit.backbones import backbone_facts, declared_strides
+from visionkit.backbones.of_models import backbone_of
 from visionkit.errors import UsageError
 from visionkit.families.dense.architectures.unet import UNet
 from visionkit.families.dense.network import DenseMapHead, DenseNetwork
@@ -23,7 +24,7 @@ from visionkit.images import ImageSource
 from visionkit.input_spec import InputSpec
 from visionkit.nn.normalize import Normalize
 from visionkit.preprocess import Preprocessor
-from visionkit.propagation.features import Size, backbone_of, is_backbone, rounded
+from visionkit.propagation.features import Size, rounded
 from visionkit.propagation.propagator import Propagator
 from visionkit.results import Progress
 from visionkit.types import IGNORE, Sample, View
@@ -188,8 +189,8 @@ class Parent:
         Raises:
             UsageError: A model without a map at every pixel, or of other than 3 channels.
         """
-        if is_backbone(model):
-            name, arguments = backbone_of(model)
+        name, arguments = backbone_of(model)
+        if "weights" not in arguments:
             fixed = backbone_facts(name).fixed_input_size
             size = rounded(size, max(32, *declared_strides(name)))
             network = DenseNetwork.build(name, UNet(), 1, image_size=size if fixed else None, **arguments)

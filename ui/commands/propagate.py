@@ -1,0 +1,219 @@
+"""Follows objects to the pixel through a video, their mask given in the first frame (video object segmentation).
+
+SOURCE is a video file or a folder of frames. --mask is a png of the first frame's size: 0 is the background and each
+object has a number of its own, from 1 on; 0 and 255 alone are one object. MODEL is a backbone with public weights
+(timm:resnet18), a run, a checkpoint or a bundle; by default the backbone whose weights are installed with visionkit.
+
+  visionkit propagate video.mp4 --mask first.png --out results --draw
+  visionkit propagate video.mp4 --mask first.png --method osvos --out results
+  visionkit propagate SEGMENTATION_MODEL frames --mask first.png --method osvos --set steps=300 --out results
+
+DIR/Annotations/NAME/ gets an indexed png per frame in the layout and the colors of DAVIS, DIR/predictions.jsonl a
+record per frame, and with --draw DIR/drawn/NAME.mp4 the drawn video. A frame that cannot be read is reported and
+skipped, and the exit status is then 3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from ui.option_values import named_values
+from ui.paths import check_exists
+from ui.prediction_devices import device_names
+from ui.prediction_records import RECORDS, cannot_write, prepare_folder, records_of
+from ui.prediction_report import DRAWN, show_progress
+from ui.stopping import Stop, ended_after, stopped_by_signal
+from ui.track_results import frame_record
+from ui.video_results import DrawnVideo, SkippedFrames, read_ahead, video_stems
+from visionkit.errors import DataError, Interrupted, Terminated, UsageError
+from visionkit.model_files import check_model
+from visionkit.wording import counted
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from visionkit.frame_sources import FrameSource
+    from visionkit.propagation.propagator import Propagator
+    from visionkit.video import Frame
+
+SUMMARY = "segment objects through a video, their mask given in the first frame"
+
+MASKS = "Annotations"
+"""Folder of the masks, below that of the results: DAVIS's name for it."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what this command takes."""
+    parser.add_argument("model", metavar="MODEL", nargs="?", help="backbone or model, see above")
+    parser.add_argument("source", metavar="SOURCE", help="video file or folder of frames")
+    parser.add_argument("--mask", metavar="PNG", required=True, help="mask of the first frame, see above")
+    parser.add_argument(
+        "--method",
+        default="label_propagation",
+        metavar="NAME",
+        help="label_propagation, by similar features and without training, or osvos, which fine-tunes a segmentation "
+        "network on the first frame (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--set",
+        dest="arguments",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="set an argument of the method, such as steps=300; repeatable; a wrong name lists those it has",
+    )
+    parser.add_argument("--out", metavar="DIR", required=True, help=f"folder for {RECORDS} and {MASKS}/")
+    parser.add_argument("--draw", action="store_true", help=f"also write the drawn video into DIR/{DRAWN}/")
+    parser.add_argument(
+        "--overwrite", action="store_true", help=f"replace an existing DIR/{RECORDS} and the masks of this video"
+    )
+    parser.add_argument(
+        "--devices",
+        type=int,
+        choices=(0, 1),
+        metavar="N",
+        help="1 uses a GPU, 0 the CPU (default: a GPU if there is one, otherwise the CPU)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Propagates, writes and prints; returns the exit status."""
+    from visionkit.frame_sources import is_live, open_frames
+
+    if is_live(args.source):
+        raise UsageError(f"{args.source}: its first frame is not known before; record it, and give the file")
+    check_exists([args.mask], "--mask")
+    check_given_model(args.model)
+    arguments = named_values(args.arguments, "--set", "steps=300")
+    mask = read_mask(Path(args.mask))
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(stopped_by_signal())
+        frames = stack.enter_context(open_frames(args.source))
+        from visionkit.propagation.propagator import DEFAULT_BACKBONE, make_propagator
+
+        device = device_names(args.devices)[0]
+        propagator = make_propagator(args.method, args.model or DEFAULT_BACKBONE, arguments, device)
+        out = prepare_folder(Path(args.out), args.overwrite)
+        stem = video_stems([args.source])[0]
+        file = stack.enter_context(records_of(out))
+        results = stack.enter_context(_Results(out, stem, args.draw, frames, file))
+        skipped = SkippedFrames()
+        try:
+            _propagate(frames, propagator, mask, args.mask, results, skipped, stop)
+        except (KeyboardInterrupt, Interrupted, Terminated) as error:
+            raise ended_after(error, f"{counted(results.done, 'frame')} of {frames.name}") from None
+    print(f"{frames.name}: {counted(results.done, 'frame')}", file=sys.stderr)
+    print(f"results: {out}", file=sys.stderr)
+    return skipped.status
+
+
+def check_given_model(model: str | None) -> None:
+    """Checks what is a path without torch; whether a word names a network is known to timm alone."""
+    path = Path(model or "")
+    if model is not None and (path.exists() or path.suffix == ".ckpt" or len(path.parts) > 1):
+        check_model(model)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """The mask of a first frame, from a file.
+
+    Raises:
+        DataError: Not readable, without an object, or not of numbers.
+    """
+    from datamodules.value_files import read_values
+    from visionkit.propagation.first_mask import checked_mask
+
+    return checked_mask(read_values(path, "mask").array, name=str(path))
+
+
+def _propagate(
+    frames: FrameSource,
+    propagator: Propagator,
+    mask: np.ndarray,
+    name: str,
+    results: _Results,
+    skipped: SkippedFrames,
+    stop: Stop,
+) -> None:
+    from visionkit.propagation.first_mask import checked_mask
+
+    source = read_ahead(frames, None, skipped.fault)
+    with contextlib.closing(source), show_progress(frames.frames, "first frame") as (advance, part):
+        for frame in source:
+            if not results.done:
+                if frame.number and skipped.count:
+                    raise DataError(f"{frames.name}: the first frame, to which the mask belongs, cannot be read")
+                size = (frame.pixels.shape[0], frame.pixels.shape[1])
+                labels = propagator.begin(frame.pixels, checked_mask(mask, size, name), part)
+                part(1, 1)
+            else:
+                try:
+                    labels = propagator.update(frame.pixels)
+                except DataError as error:
+                    skipped.fault(f"{frames.name}, frame {frame.number}: {error}")
+                    continue
+            with stop.held():  # all files end with the same frame
+                results.write(frame, labels)
+            advance()
+    skipped.check_end(frames, results.done)
+
+
+class _Results:
+    """The files of one video: masks, records, and the drawn video."""
+
+    def __init__(self, out: Path, stem: str, draw: bool, frames: FrameSource, file: IO[str]) -> None:
+        from visionkit.drawing.object_masks import davis_palette
+        from visionkit.frame_sources import ImageFrames
+
+        self.out, self.folder, self.file, self.source = out, out / MASKS / stem, file, frames.name
+        self.names = frames.names() if isinstance(frames, ImageFrames) else {}
+        self.palette, self.done = davis_palette(), 0
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for path in self.folder.glob("*.png"):  # of an earlier run, which may have had more frames
+                path.unlink()
+        except OSError as error:
+            raise cannot_write(self.folder, error) from error
+        self.video = DrawnVideo(out / DRAWN / f"{stem}.mp4" if draw else None, frames)
+
+    def write(self, frame: Frame, labels: np.ndarray) -> None:
+        """Takes a frame in."""
+        from visionkit.atomic import write_whole
+        from visionkit.drawing.object_masks import draw_objects
+        from visionkit.predictions import LabelMap
+
+        path = self.folder / f"{self.names.get(frame.number, f'{frame.number:05}')}.png"
+        try:
+            write_whole(path, LabelMap((), labels).png(self.palette))
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        record = {"source": self.source, **frame_record(frame, _prediction(labels))}
+        record["files"] = [str(path.relative_to(self.out))]
+        self.file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        self.video.write(frame, lambda: draw_objects(frame.pixels, labels))
+        self.done += 1
+
+    def __enter__(self) -> _Results:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.video.__exit__()
+
+
+def _prediction(labels: np.ndarray) -> dict[str, Any]:
+    """What a record states of the objects; their pixels are in the file."""
+    import numpy as np
+
+    from visionkit.drawing.object_masks import object_numbers
+
+    objects = []
+    for number in object_numbers(labels):
+        y, x = np.nonzero(labels == number)
+        box = [int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1]
+        objects.append({"id": number, "pixels": len(x), "box": box})
+    return {"kind": "object_masks", "objects": objects}
