@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from visionkit.errors import DataError, UsageError, suggest
+from visionkit.model_files import check_model
 
 
 def check_exists(paths: Iterable[str], option: str = "") -> None:
@@ -34,3 +35,14 @@ def check_new_folder(folder: str, option: str = "--out") -> None:
     path = Path(folder)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UsageError(f"{option} {folder}: not an empty folder; name a new one")
+
+
+def check_model_or_backbone(model: str) -> None:
+    """Checks what is a path without torch; whether a word names a network is known to timm alone.
+
+    Raises:
+        CheckpointError: It is a path, and no model is there.
+    """
+    path = Path(model)
+    if path.exists() or path.suffix == ".ckpt" or len(path.parts) > 1:
+        check_model(model)

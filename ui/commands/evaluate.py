@@ -6,6 +6,7 @@
   evaluate images TRUTH PREDICTIONS --border 2   folders of images: PSNR and SSIM
   evaluate verification PAIRS.csv [SCORES]       columns `same` and `score`
   evaluate tracks --gt GT.txt --pred TRACKS.txt  MOTChallenge's texts, or folders with those of several sequences
+  evaluate video-masks TRUTH PREDICTIONS         DAVIS's J and F: folders with a png per frame, or of such folders
   evaluate following --gt GT.txt --pred BOXES.txt  OTB's texts of one object, or folders with those of several sequences
 
 Files of two folders belong together by their path, without the ending; --truth-ending _HR and --prediction-ending _SR
@@ -28,7 +29,18 @@ if TYPE_CHECKING:
 
 SUMMARY = "measure given predictions against ground truth"
 
-KINDS = ("boxes", "masks", "keypoints", "label-maps", "depth", "images", "verification", "tracks", "following")
+KINDS = (
+    "boxes",
+    "masks",
+    "keypoints",
+    "label-maps",
+    "depth",
+    "images",
+    "verification",
+    "tracks",
+    "following",
+    "video-masks",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,10 +72,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--border", type=int, metavar="N", help="images: pixels left out on every side (0)")
     parser.add_argument("--distance", action="store_true", help="verification: scores are distances")
     parser.add_argument(
-        "--gt", nargs="+", metavar="PATH", help="tracks, following: ground truth, one text per sequence or a folder"
+        "--gt",
+        nargs="+",
+        metavar="PATH",
+        help="tracks, following, video-masks: ground truth, one text per sequence or a folder",
     )
     parser.add_argument(
-        "--pred", nargs="+", metavar="PATH", help="tracks, following: the predictions, in the same order"
+        "--pred", nargs="+", metavar="PATH", help="tracks, following, video-masks: the predictions, in the same order"
+    )
+    parser.add_argument(
+        "--all-frames", action="store_true", help="video-masks: also count the first and the last frame of a sequence"
     )
     parser.add_argument(
         "--benchmark", metavar="NAME", help="tracks: mot15, mot16, mot17 or mot20 (by the truth's columns)"
@@ -103,8 +121,9 @@ _OPTIONS = {
     "distance": ("verification",),
     "truth_ending": ("label-maps", "depth", "images"),
     "prediction_ending": ("label-maps", "depth", "images"),
-    "gt": ("tracks", "following"),
-    "pred": ("tracks", "following"),
+    "gt": ("tracks", "following", "video-masks"),
+    "pred": ("tracks", "following", "video-masks"),
+    "all_frames": ("video-masks",),
     "benchmark": ("tracks",),
     "labels": ("tracks",),
     "regions": ("tracks",),
@@ -112,6 +131,9 @@ _OPTIONS = {
     "convention": ("tracks", "following"),
 }
 """Which types know an option."""
+
+_OF_VIDEOS = ("tracks", "following", "video-masks")
+"""Types whose files may be given by --gt and --pred."""
 
 _SPELLED = {"labels": "class", "regions": "ignore-class"}
 """Options whose name is a word of Python, or a longer one."""
@@ -127,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
             option = _SPELLED.get(name, name.replace("_", "-"))
             raise UsageError(f"--{option}: is for {' and '.join(kinds)}, not for {kind}")
     needed = (args.truth,) if kind == "verification" else (args.truth, args.predictions)
-    if None in needed and kind not in ("tracks", "following"):
+    if None in needed and kind not in _OF_VIDEOS:
         raise UsageError(f"evaluate {kind}: {'TRUTH is' if len(needed) == 1 else 'TRUTH and PREDICTIONS are'} needed")
     measured = _measure(kind, args)
     from visionkit.report import print_record, write_record
@@ -142,7 +164,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(kind: str, args: argparse.Namespace) -> Measured:
-    if kind in ("tracks", "following"):
+    if kind in _OF_VIDEOS:
         return _measure_videos(kind, args)
     truth = Path(args.truth)
     if kind == "verification":
@@ -184,8 +206,14 @@ def _measure_videos(kind: str, args: argparse.Namespace) -> Measured:
     truth = [*filter(None, [args.truth]), *(args.gt or ())]
     predictions = [*filter(None, [args.predictions]), *(args.pred or ())]
     if not truth or not predictions:
-        name = "TRACKS" if kind == "tracks" else "BOXES"
-        raise UsageError(f"evaluate {kind}: --gt GT.txt and --pred {name}.txt are needed")
+        names = {"tracks": "GT.txt TRACKS.txt", "following": "GT.txt BOXES.txt", "video-masks": "TRUTH PREDICTIONS"}
+        raise UsageError("evaluate {}: --gt {} and --pred {} are needed".format(kind, *names[kind].split()))
+    if kind == "video-masks":
+        from ui.evaluation.video_masks import measure_video_masks
+
+        if len(truth) > 1 or len(predictions) > 1:
+            raise UsageError("evaluate video-masks: give one folder of ground truth and one of predictions")
+        return measure_video_masks(Path(truth[0]), Path(predictions[0]), args.all_frames)
     if kind == "following":
         from ui.evaluation.following import measure_following
 

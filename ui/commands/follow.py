@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from ui.option_values import named_values
+from ui.paths import check_model_or_backbone
 from ui.prediction_devices import device_names
 from ui.prediction_records import RECORDS, cannot_write, prepare_folder, records_of
 from ui.prediction_report import DRAWN, show_progress
@@ -37,7 +38,6 @@ from ui.stopping import Stop, ended_after, stopped_by_signal
 from ui.track_results import frame_record
 from ui.video_results import DrawnVideo, SkippedFrames, read_ahead, video_stems
 from visionkit.errors import DataError, Interrupted, Terminated, UsageError
-from visionkit.model_files import check_model
 from visionkit.text_files import is_number
 from visionkit.wording import counted
 
@@ -138,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
     arguments = named_values(args.tracker_set, "--tracker-set", "padding=2")
     kind = visual_tracker_class(args.tracker)
     if args.model is not None and kind.needs_model:
-        _check_given_model(args.model)
+        check_model_or_backbone(args.model)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(stopped_by_signal())
         objects = _objects(args.source, box)
@@ -155,13 +155,6 @@ def run(args: argparse.Namespace) -> int:
     if objects[0].truth is not None:
         _measure(objects, found, args, out)
     return skipped.status
-
-
-def _check_given_model(model: str) -> None:
-    """Checks what is a path without torch; whether a word names a network is known to timm alone."""
-    path = Path(model)
-    if path.exists() or path.suffix == ".ckpt" or len(path.parts) > 1:
-        check_model(model)
 
 
 def _box(given: str) -> tuple[float, ...]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ui.option_values import named_values
-from ui.paths import check_exists
+from ui.paths import check_exists, check_model_or_backbone
 from ui.prediction_devices import device_names
 from ui.prediction_records import RECORDS, cannot_write, prepare_folder, records_of
 from ui.prediction_report import DRAWN, show_progress
@@ -31,7 +31,6 @@ from ui.stopping import Stop, ended_after, stopped_by_signal
 from ui.track_results import frame_record
 from ui.video_results import DrawnVideo, SkippedFrames, read_ahead, video_stems
 from visionkit.errors import DataError, Interrupted, Terminated, UsageError
-from visionkit.model_files import check_model
 from visionkit.wording import counted
 
 if TYPE_CHECKING:
@@ -88,7 +87,8 @@ def run(args: argparse.Namespace) -> int:
     if is_live(args.source):
         raise UsageError(f"{args.source}: its first frame is not known before; record it, and give the file")
     check_exists([args.mask], "--mask")
-    check_given_model(args.model)
+    if args.model is not None:
+        check_model_or_backbone(args.model)
     arguments = named_values(args.arguments, "--set", "steps=300")
     mask = read_mask(Path(args.mask))
     with contextlib.ExitStack() as stack:
@@ -110,13 +110,6 @@ def run(args: argparse.Namespace) -> int:
     print(f"{frames.name}: {counted(results.done, 'frame')}", file=sys.stderr)
     print(f"results: {out}", file=sys.stderr)
     return skipped.status
-
-
-def check_given_model(model: str | None) -> None:
-    """Checks what is a path without torch; whether a word names a network is known to timm alone."""
-    path = Path(model or "")
-    if model is not None and (path.exists() or path.suffix == ".ckpt" or len(path.parts) > 1):
-        check_model(model)
 
 
 def read_mask(path: Path) -> np.ndarray:

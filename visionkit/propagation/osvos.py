@@ -220,8 +220,9 @@ class Parent:
         if decoder.head == "none":
             raise UsageError(f"{type(decoder).__name__}: has no last layer that objects could have outputs of")
         head = DenseMapHead(decoder, objects)
-        if not self.is_new and own.head.layers[-1].weight.shape[0] == 2:
-            _begin_as_second_class(head.layers[-1], own.head.layers[-1])
+        trained: Any = own.head.layers[-1]
+        if not self.is_new and trained.out_channels == 2:
+            _begin_as_second_class(head.layers[-1], trained)
         return DenseNetwork(deepcopy(own.backbone), decoder, head, reflect_padding=own.reflect_padding)
 
 
