@@ -132,7 +132,7 @@ class Times:
 
 @contextmanager
 def _collected() -> Iterator[None]:
-    """What is alive now is looked at once and not before every run, which costs half a second in a large process."""
+    """Objects that are alive now are examined once and not before every run, which costs half a second in a large process."""
     gc.collect()
     gc.freeze()
     try:
