@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import argparse
 import gc
-import importlib.metadata
 import json
 import os
-import platform
 import random
 import resource
 import statistics
@@ -30,6 +28,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+from benchmarks.machine import machine
 
 Clock = Literal["wall", "cpu"]
 SPREAD = 0.10
@@ -132,7 +132,7 @@ class Times:
 
 @contextmanager
 def _collected() -> Iterator[None]:
-    """Objects that are alive now are examined once and not before every run, which costs half a second in a large process."""
+    """Objects that are alive now are examined once, and not again before every run."""
     gc.collect()
     gc.freeze()
     try:
@@ -361,25 +361,6 @@ def _busy() -> tuple[float, float] | None:
     tick = os.sysconf("SC_CLK_TCK")
     idle = fields[3] + fields[4]
     return (sum(fields) - idle) / tick, sum(fields) / tick
-
-
-def machine() -> dict[str, str]:
-    """Processor, accelerator and versions."""
-    import torch
-
-    name = platform.processor()
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass  # not Linux: the platform's own word will do
-    out = {"cpu": f"{name}, {os.cpu_count()} cores", "threads": os.environ.get("OMP_NUM_THREADS", "?")}
-    if torch.cuda.is_available():
-        out["gpu"] = torch.cuda.get_device_name()
-    out["python"] = platform.python_version()
-    for package in ("torch", "torchvision", "lightning", "timm", "onnxruntime", "simplejpeg", "pillow"):
-        out[package] = importlib.metadata.version(package)
-    return out
 
 
 # -------------------------------------------------------------------- the command line of a row

@@ -36,6 +36,7 @@ from ui.pages.base import (
     offered,
 )
 from ui.pages.batch import LONG
+from ui.pages.stops import Stops
 from ui.video_files import MASKS, RECORDS, SUMMARY, TEXT, VIDEO
 from ui.videos import VideoProgress, VideoRequest, first_frame, read_lines, watch
 from ui.views import drawing, drawing_component
@@ -77,36 +78,6 @@ class CameraInput(ImageInput):
 WHAT = [(strings.VIDEO_TRACK, "track"), (strings.VIDEO_FOLLOW, "follow"), (strings.VIDEO_CUT, "cut")]
 RATES = {"track": 5, "follow": 15, "cut": 5}
 """What can be done with a video, and how many frames per second it takes by default."""
-
-REMEMBERED = 1000
-"""Visitors whose video can be ended; those who have begun theirs longest ago are forgotten."""
-
-
-class Stops:
-    """Visitors who have asked that their video ends where it is."""
-
-    def __init__(self) -> None:
-        self._events: dict[str, threading.Event] = {}
-
-    def begin(self, request: gr.Request) -> None:
-        """Begins a video."""
-        self._events[str(request.session_hash)] = threading.Event()
-        while len(self._events) > REMEMBERED:
-            self._events.pop(next(iter(self._events)))
-
-    def stop(self, request: gr.Request) -> None:
-        """Ends it."""
-        event = self._events.get(str(request.session_hash))
-        if event is not None:
-            event.set()
-
-    def take(self, request: gr.Request) -> threading.Event:
-        """Set once the video shall end."""
-        return self._events.setdefault(str(request.session_hash), threading.Event())
-
-    def end(self, request: gr.Request) -> None:
-        """Forgets it."""
-        self._events.pop(str(request.session_hash), None)
 
 
 def build(context: Context) -> None:
