@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -60,6 +60,15 @@ class Hcf(VisualTracker):
     """
 
     needs_model: ClassVar[bool] = True
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
+        **dict.fromkeys(("padding", "padding_large", "padding_tall"), (0, 8)),
+        "label_sigma": (0.001, 1),
+        "regularization": (1e-9, 1),
+        "learning_rate": (0, 1),
+        "scales": (1, 199),
+        "scale_step": (1.001, 1.2),
+        "scale_learning_rate": (0, 1),
+    }
 
     model: str = "timm:tf_efficientnet_lite0"
     device: str | torch.device = "cpu"
@@ -74,6 +83,7 @@ class Hcf(VisualTracker):
     scale_learning_rate: float = 0.025
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._maps = FeatureMaps.of(self.model, self.device)
 
     def start(self, frame: np.ndarray) -> None:

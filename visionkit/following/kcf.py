@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 
@@ -32,6 +34,14 @@ class Kcf(VisualTracker):
         regularization: Weight of the regularization.
         learning_rate: Fraction that each frame has in the running averages.
     """
+
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "padding": (0, 8),
+        "kernel_sigma": (0.001, 100),
+        "label_sigma": (0.001, 1),
+        "regularization": (1e-9, 1),
+        "learning_rate": (0, 1),
+    }
 
     padding: float = 1.5
     kernel_sigma: float = 0.2

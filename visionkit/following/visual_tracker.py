@@ -49,15 +49,22 @@ class VisualTracker(ABC):
 
     Attributes:
         needs_model: The tracker sees by the features of a network, its field `model`.
+        ranges: Smallest and greatest value of arguments, by name.
         center: Center of the object, x and y in file pixels.
         sides: Width and height of the object.
         frame_size: Height and width of the frames.
     """
 
     needs_model: ClassVar[bool] = False
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
     center: tuple[float, float]
     sides: tuple[float, float]
     frame_size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in self.ranges.items():
+            if not low <= getattr(self, name) <= high:
+                raise UsageError(f"{name} {getattr(self, name):g}: allowed is {low:g} to {high:g}")
 
     @abstractmethod
     def start(self, frame: np.ndarray) -> None:
@@ -133,7 +140,7 @@ class VisualTracker(ABC):
 
 
 def _pixels(frame: np.ndarray) -> np.ndarray:
-    pixels = np.asarray(frame)
+    pixels = np.ascontiguousarray(frame)  # a frame of another library's order may be a view backwards
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:

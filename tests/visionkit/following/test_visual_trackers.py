@@ -58,6 +58,13 @@ def test_a_gray_video_is_followed(name: str, made, frames) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_frames_that_are_views_backwards_are_taken(name: str, made, frames) -> None:
+    made[name].begin(frames[0][0][..., ::-1], frames[0][1])
+    box, _ = made[name].update(frames[1][0][..., ::-1])
+    assert box_ious(box[None], frames[1][1][None])[0, 0] > 0.8
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_an_object_of_a_few_pixels_is_followed(name: str, made) -> None:
     small = clip(lambda t: moving(t, 6), 10)
     boxes, _ = followed(made[name], small)
@@ -110,6 +117,9 @@ def test_mistakes_are_named() -> None:
         make_visual_tracker("kcff")
     with pytest.raises(UsageError, match="did you mean 'padding'"):
         make_visual_tracker("kcf", {"paddin": 2})
+    for name, values in (("kcf", {"kernel_sigma": 0}), ("kcf", {"learning_rate": 2}), ("hcf", {"scales": 10**9})):
+        with pytest.raises(UsageError, match=f"{next(iter(values))} .*: allowed is"):
+            make_visual_tracker(name, values)
     with pytest.raises(UsageError, match="takes no model"):
         make_visual_tracker("kcf", model="timm:resnet18")
 
