@@ -49,7 +49,7 @@ class LabeledFiles:
     passed_over: Mapping[str, int]
 
 
-class _PairedData(VisionDataModule):
+class PairedData(VisionDataModule):
     """Images with label files beside them; a subclass lists the pairs of each split.
 
     Args:
@@ -143,7 +143,7 @@ class _PairedData(VisionDataModule):
         return [self._note] if self._note else []
 
 
-class LabelMapData(_PairedData, SplittingData):
+class LabelMapData(PairedData, SplittingData):
     """Folders of images and of label files with the same paths below them.
 
     Args:
@@ -285,7 +285,7 @@ def _no_folder(root: Path, split: Split, labels: str, images: str) -> DataError:
     return DataError("; ".join([*lacking, *([f"folders there: {shorten(there, 8)}"] if there else [])]))
 
 
-class VocSegmentationData(_PairedData):
+class VocSegmentationData(PairedData):
     """Pascal VOC's segmentation: `JPEGImages`, `SegmentationClass`, `ImageSets/Segmentation/{train,val,test}.txt`.
 
     Args:
