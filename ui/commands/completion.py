@@ -8,6 +8,7 @@ fish:  visionkit completion fish | source
 from __future__ import annotations
 
 import argparse
+import re
 
 SUMMARY = "print a completion script for bash, zsh or fish"
 
@@ -33,6 +34,8 @@ def script(shell: str) -> str:
     commands = next(action for action in whole._actions if isinstance(action, argparse._SubParsersAction))
     for parser in commands.choices.values():
         for action in parser._actions:
+            if action.help:  # a shell shows what fits beside the name; `--help` shows the rest
+                action.help = re.split(r"; | \(default", action.help)[0]
             if action.nargs != 0 and action.choices is None:
                 action.complete = shtab.FILE
     loaded = "autoload -Uz compinit && compinit -u\n" if shell == "zsh" else ""
