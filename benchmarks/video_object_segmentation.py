@@ -2,8 +2,8 @@
 
 `python -m benchmarks.video_object_segmentation --data DAVIS --out video_object_segmentation.jsonl [--sequences NAME]`
 
-Both methods see by `tf_efficientnet_lite0`, whose weights are installed with visionkit, with their defaults, which were
-chosen on drawn clips, not on DAVIS. OSVOS has no parent that saw DAVIS: it fine-tunes a U-Net on these weights. The
+Both methods see by `tf_efficientnet_lite0`, whose weights are installed with visionkit, with their defaults, none
+of which was chosen on DAVIS. OSVOS has no parent that saw DAVIS: it fine-tunes a U-Net on these weights. The
 semi-supervised protocol leaves the first and the last frame out. Frames lie in memory; frames per second are those of
 `update` alone, and seconds to begin those of `begin`, both by the processor's clock, in one thread. Finished cells are
 kept; a rerun skips them.
