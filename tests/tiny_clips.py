@@ -47,7 +47,7 @@ def train(run: Path, *, extra: Sequence[Callback] = (), **options: Any) -> Train
     """Trains on two drawn clips, from the newest whole checkpoint in `run` where there is one."""
     lightning.seed_everything(5, verbose=False)
     torch.use_deterministic_algorithms(True)
-    task = detector()
+    task = detector().train()
     data = ClipData(count=2, eval_count=1, clip=CLIP, input=INPUT, batch_size=3, seed=5, augment=ObjectAugment())
     given: dict[str, Any] = {
         "max_epochs": 2, "accelerator": "cpu", "logger": False, "enable_model_summary": False,

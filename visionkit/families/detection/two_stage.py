@@ -289,8 +289,9 @@ class TwoStageNetwork(nn.Module):
         size: tuple[int, int],
         references: References | None,
     ) -> Any:
-        if self.aggregate and references is None:  # a frame without others is its own reference
-            references = self._described(maps, found)
+        if self.aggregate:  # a frame is among its own references
+            own = self._described(maps, found)
+            references = own if references is None else References.joined([references, own])
         logits, deltas = self.box_head(maps, found.boxes, references)
         boxes = clip_boxes(decode_boxes(deltas.detach(), found.boxes[:, :, None], BOX_WEIGHTS), size)
         known = (

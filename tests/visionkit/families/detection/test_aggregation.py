@@ -12,7 +12,8 @@ import torch
 
 from datamodules.clip_data import ClipData
 from tasks.detection.task import DetectionTask
-from tests.tiny_clips import CLIP, INPUT, detector, train
+from tasks.instance_segmentation.task import InstanceSegmentationTask
+from tests.tiny_clips import CLIP, INPUT, SMALL, detector, train
 from tests.tiny_training import Killed, end_state
 from visionkit.errors import UsageError
 from visionkit.families.detection.aggregation import ProposalAggregation, References
@@ -20,6 +21,8 @@ from visionkit.geometry import InputSpec
 from visionkit.inputs import Clip
 from visionkit.predictor import Predictor
 from visionkit.sequences import ReferencedSamples
+from visionkit.session import Session
+from visionkit.synthetic import OBJECT_CLASSES
 
 
 def frames(count: int = 6) -> list[np.ndarray]:
@@ -34,16 +37,18 @@ def test_a_proposal_takes_in_the_references_that_are_like_it() -> None:
     layer = ProposalAggregation(2)
     for each in (layer.query, layer.key, layer.value, layer.out):
         torch.nn.init.eye_(each.weight)
+    torch.nn.init.constant_(layer.log_factor, np.log(2.0))
     own = torch.tensor([[[4.0, 0.0]]])
-    references = torch.tensor([[[3.0, 0.0], [0.0, 5.0], [100.0, 0.0]]])
+    references = torch.tensor([[[3.0, 0.0], [3.0, 4.0], [100.0, 0.0]]])  # cosines 1 and .6, and one that is filling
     valid = torch.tensor([[True, True, False]])
-    weights = torch.tensor([4 * 3.0, 0.0]).div(2**0.5).softmax(0)
+    weights = torch.tensor([2 * 1.0, 2 * 0.6]).softmax(0)
     wanted = own[0, 0] + weights[0] * references[0, 0] + weights[1] * references[0, 1]
     torch.testing.assert_close(layer(own, references, valid)[0, 0], wanted)
 
 
 def test_it_begins_with_what_the_proposals_were_and_fillers_give_no_nan() -> None:
     layer = ProposalAggregation(128)
+    assert torch.equal(layer.query.weight, layer.key.weight)
     assert layer.heads == 2 and ProposalAggregation(96).heads == 1
     own = torch.randn(2, 3, 128)
     assert torch.equal(layer(own, torch.randn(2, 5, 128), torch.ones(2, 5, dtype=torch.bool)), own)
@@ -78,11 +83,11 @@ def test_a_clip_predicts_on_its_last_frame_with_the_proposals_of_the_others(conv
         parts = [task.network.described(each) for each in alone[:2]]
         by_hand = task.network(task.normalize(shown[-1:]), References.joined(parts))
     torch.testing.assert_close(clip.proposals[:1], one.proposals, atol=1e-3, rtol=1e-4)
-    assert clip.reference_features.shape[1:] == (16, 2 - convs, 32)
+    assert clip.reference_features.shape[1:] == (24, 2 - convs, 32)
     torch.testing.assert_close(clip.logits[:1], by_hand.logits)
     assert not torch.allclose(clip.logits[:1], one.logits, atol=1e-3)
     torch.testing.assert_close(clip.anchor_logits[:1], one.anchor_logits)
-    # A frame alone is its own reference.
+    # A frame is among its own references, once or twice.
     own = task.network(task.normalize(shown[-1:]), task.network.described(one))
     torch.testing.assert_close(one.logits, own.logits)
 
@@ -97,6 +102,19 @@ def test_losses_of_a_clip_are_finite_and_train_what_the_references_pass_through(
     gradients = [each.grad for each in task.network.box_head.aggregations.parameters()]
     assert torch.isfinite(loss) and all(each is not None and torch.isfinite(each).all() for each in gradients)
     assert all(each.abs().sum() > 0 for each in gradients[:1])
+
+
+def test_masks_are_those_of_the_last_frame() -> None:
+    torch.manual_seed(0)
+    task = InstanceSegmentationTask(
+        "test_resnet", classes=OBJECT_CLASSES, input=INPUT, mask_rcnn={**SMALL, "aggregate": 8, "mask_hidden": 8}
+    )
+    data = ClipData("masks", count=2, clip=CLIP, input=INPUT, batch_size=2)
+    batch = next(iter(data.loader("train")))
+    loss = sum(task.train().losses(task.run(batch), batch["target"]).values())
+    assert torch.isfinite(loss)
+    session = Predictor(task.eval()).session(score_threshold=0.0)
+    assert len(session.step(frames(1)[0]).masks) and session.step(frames(2)[1]).size == (48, 64)
 
 
 def test_a_session_predicts_as_evaluation_does() -> None:
@@ -201,3 +219,4 @@ def test_the_graph_is_that_of_single_frames(tmp_path: Path) -> None:
     image = torch.from_numpy(frames(1)[0]).permute(2, 0, 1)[None]
     with torch.no_grad():
         torch.testing.assert_close(engine(image).logits, task(image).logits, atol=1e-3, rtol=1e-3)
+    assert type(Predictor(task, engine).session()) is Session
