@@ -26,9 +26,9 @@ def propagated(name: str, sequence: Any, most: int | None) -> dict[str, Any]:
     import numpy as np
     from PIL import Image
 
+    from visionkit.families.propagation.metrics import SequenceScores, combine
+    from visionkit.families.propagation.propagator import make_propagator
     from visionkit.images import ImageSource
-    from visionkit.propagation.metrics import SequenceScores, combine
-    from visionkit.propagation.propagator import make_propagator
 
     frames = [ImageSource(path).read() for path in sequence.images[:most]]
     truth = [np.asarray(Image.open(path)) for path in sequence.masks[:most]]
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from benchmarks.experiments import finished, keep
     from datamodules.davis import davis_sequences
-    from visionkit.propagation.propagator import propagator_names
+    from visionkit.families.propagation.propagator import propagator_names
 
     torch.set_num_threads(1)
     there = {(each["method"], each["sequence"]) for each in finished(given.out)}

@@ -18,9 +18,9 @@ from visionkit.errors import UsageError
 from visionkit.images import ImageSource
 
 if TYPE_CHECKING:
+    from visionkit.families.propagation.propagator import Propagator
     from visionkit.following.visual_tracker import VisualTracker
     from visionkit.predictions import Detections
-    from visionkit.propagation.propagator import Propagator
     from visionkit.video import Frame
 
 OBJECT = "object"
@@ -263,7 +263,7 @@ class CutObject:
         return ShownFrame(as_sent(cut_out(frame.pixels, mask)), message, record, mask=mask)
 
     def _begun(self, frame: Frame, mask: np.ndarray) -> np.ndarray:
-        from visionkit.propagation.propagator import make_propagator
+        from visionkit.families.propagation.propagator import make_propagator
 
         self._propagator = make_propagator(PROPAGATOR, arguments={"short_side": CUT_SIDE})
         found: np.ndarray = self._propagator.begin(frame.pixels, mask) > 0

@@ -72,8 +72,8 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         input: What the network takes. Linked from the model by the command line; a task used from Python gives
             `task.input`.
         classes: Class names in label order. Left out on the command line, they are read from the data.
-        batch_size: Images per step and process; by default 32 of up to 256 x 256 input pixels and fewer of larger ones,
-            see `usual_batch_size`.
+        batch_size: Images per step and process; 0, the default, takes 32 of up to 256 x 256 input pixels and fewer of
+            larger ones, see `usual_batch_size`.
         eval_batch_size: Images per step and process in validation and test; what `batch_size` states by default.
         num_workers: Processes that load images; 0 loads in the training process.
         seed: Random seed of shuffling and augmentation; the run's own seed by default.
@@ -93,7 +93,7 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         *,
         input: InputSpec | None = None,
         classes: Sequence[str] | None = None,
-        batch_size: int | None = None,
+        batch_size: int = 0,
         eval_batch_size: int | None = None,
         num_workers: int = 0,
         seed: int | None = None,
@@ -105,10 +105,8 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
         pin_memory: bool | None = None,
     ) -> None:
         super().__init__()
-        if (batch_size is not None and batch_size < 1) or num_workers < 0:
-            raise UsageError(
-                f"data: batch_size {batch_size} must be at least 1 and num_workers {num_workers} at least 0"
-            )
+        if min(batch_size, num_workers) < 0:
+            raise UsageError(f"data: batch_size {batch_size} and num_workers {num_workers} must be at least 0")
         self.input = input
         self.classes: tuple[str, ...] = tuple(classes or ())
         if len(set(self.classes)) != len(self.classes):

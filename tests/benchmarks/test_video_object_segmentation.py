@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import video_object_segmentation
-from tests.visionkit.propagation.disks import clip
+from tests.visionkit.families.propagation.disks import clip
 
 
 class Still:
@@ -29,8 +29,8 @@ def test_cells_are_kept_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyP
         folder.mkdir(parents=True)
         for number, pixels in enumerate(frames):
             Image.fromarray(pixels).save(folder / f"{number:05}.png")
-    monkeypatch.setattr("visionkit.propagation.propagator.propagator_names", lambda: ["still"])
-    monkeypatch.setattr("visionkit.propagation.propagator.make_propagator", lambda name, arguments: Still())
+    monkeypatch.setattr("visionkit.families.propagation.propagator.propagator_names", lambda: ["still"])
+    monkeypatch.setattr("visionkit.families.propagation.propagator.make_propagator", lambda name, arguments: Still())
     out = tmp_path / "cells.jsonl"
     arguments = ["--data", str(tmp_path), "--out", str(out)]
     assert video_object_segmentation.main(arguments) == 0 == video_object_segmentation.main(arguments)

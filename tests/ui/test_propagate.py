@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.visionkit.propagation.disks import SIZE, clip, iou
+from tests.visionkit.families.propagation.disks import SIZE, clip, iou
 from ui.cli import main
 from visionkit.drawing.object_masks import davis_palette
-from visionkit.propagation.propagator import Propagator, register
+from visionkit.families.propagation.propagator import Propagator, register
 from visionkit.video import VideoReader, VideoWriter
 
 
@@ -42,7 +42,7 @@ class Red(Propagator):
 
 @pytest.fixture(autouse=True)
 def red(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("visionkit.propagation.propagator._registered", {})
+    monkeypatch.setattr("visionkit.families.propagation.propagator._registered", {})
     register("red", Red)
 
 

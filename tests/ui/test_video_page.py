@@ -138,7 +138,7 @@ class Green:
 def test_one_object_is_found_outlined_followed_and_cut_out(
     job_queue: JobQueue, walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("visionkit.propagation.propagator.make_propagator", lambda *_, **__: Green())
+    monkeypatch.setattr("visionkit.families.propagation.propagator.make_propagator", lambda *_, **__: Green())
     upload = Upload(str(walk), "walk.mp4")
     pixels = first_frame(upload, 1)
     box = box_under(job_queue, "m", pixels, (100, 70))
@@ -244,7 +244,7 @@ def address(found: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 def test_a_video_is_tracked_on_a_phone(
     address: str, walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("visionkit.propagation.propagator.make_propagator", lambda *_, **__: Green())
+    monkeypatch.setattr("visionkit.families.propagation.propagator.make_propagator", lambda *_, **__: Green())
     with chromium() as browser:
         phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
         page = browser.new_context(**phone, accept_downloads=True, reduced_motion="reduce").new_page()

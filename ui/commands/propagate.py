@@ -36,8 +36,8 @@ from visionkit.wording import counted
 if TYPE_CHECKING:
     import numpy as np
 
+    from visionkit.families.propagation.propagator import Propagator
     from visionkit.frame_sources import FrameSource
-    from visionkit.propagation.propagator import Propagator
     from visionkit.video import Frame
 
 SUMMARY = "segment objects through a video, their mask given in the first frame"
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(stopped_by_signal())
         frames = stack.enter_context(open_frames(args.source))
-        from visionkit.propagation.propagator import DEFAULT_BACKBONE, make_propagator
+        from visionkit.families.propagation.propagator import DEFAULT_BACKBONE, make_propagator
 
         device = device_names(args.devices)[0]
         propagator = make_propagator(args.method, args.model or DEFAULT_BACKBONE, arguments, device)
@@ -119,7 +119,7 @@ def read_mask(path: Path) -> np.ndarray:
         DataError: Not readable, without an object, or not of numbers.
     """
     from datamodules.value_files import read_values
-    from visionkit.propagation.first_mask import checked_mask
+    from visionkit.families.propagation.first_mask import checked_mask
 
     return checked_mask(read_values(path, "mask").array, name=str(path))
 
@@ -133,7 +133,7 @@ def _propagate(
     skipped: SkippedFrames,
     stop: Stop,
 ) -> None:
-    from visionkit.propagation.first_mask import checked_mask
+    from visionkit.families.propagation.first_mask import checked_mask
 
     source = read_ahead(frames, None, skipped.fault)
     with contextlib.closing(source), show_progress(frames.frames, "first frame") as (advance, part):

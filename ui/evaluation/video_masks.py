@@ -25,7 +25,7 @@ def measure_video_masks(truth: Path, predictions: Path, all_frames: bool = False
     Raises:
         DataError: A file is missing or cannot be read, sizes differ, or a first frame marks no object.
     """
-    from visionkit.propagation.metrics import ObjectScores, SequenceScores, Statistics, combine
+    from visionkit.families.propagation.metrics import ObjectScores, SequenceScores, Statistics, combine
 
     sequences, notes = _sequences(truth, predictions)
     objects: list[ObjectScores] = []

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from visionkit.errors import DataError
-from visionkit.propagation.first_mask import checked_mask
+from visionkit.families.propagation.first_mask import checked_mask
 
 
 def mask(*values: int, kind: type = np.uint8) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.real_data import real_data
-from visionkit.propagation.metrics import (
+from visionkit.families.propagation.metrics import (
     SequenceScores,
     Statistics,
     boundary,

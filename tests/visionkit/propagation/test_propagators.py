@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.visionkit.propagation.disks import SIZE, clip, iou
+from tests.visionkit.families.propagation.disks import SIZE, clip, iou
 from visionkit.errors import DataError, UsageError
-from visionkit.propagation.label_propagation import LabelPropagation, propagate
-from visionkit.propagation.propagator import Propagator, make_propagator, propagator_names, register
+from visionkit.families.propagation.label_propagation import LabelPropagation, propagate
+from visionkit.families.propagation.propagator import Propagator, make_propagator, propagator_names, register
 
 SMALL: dict[str, dict[str, Any]] = {
     "label_propagation": {"short_side": 256},
@@ -92,7 +92,7 @@ def test_wrong_names_and_values_are_reported_at_once() -> None:
 
 
 def test_another_package_brings_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("visionkit.propagation.propagator._registered", {})
+    monkeypatch.setattr("visionkit.families.propagation.propagator._registered", {})
 
     @dataclasses.dataclass
     class Still(Propagator):

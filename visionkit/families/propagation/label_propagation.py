@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from visionkit.propagation.features import FrameFeatures, Size
-from visionkit.propagation.propagator import Propagator
+from visionkit.families.propagation.features import FrameFeatures, Size
+from visionkit.families.propagation.propagator import Propagator
 from visionkit.results import Progress
 
 _BLOCK = 8

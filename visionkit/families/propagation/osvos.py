@@ -20,12 +20,12 @@ from visionkit.backbones.of_models import backbone_of
 from visionkit.errors import UsageError
 from visionkit.families.dense.architectures.unet import UNet
 from visionkit.families.dense.network import DenseMapHead, DenseNetwork
+from visionkit.families.propagation.features import Size, rounded
+from visionkit.families.propagation.propagator import Propagator
 from visionkit.images import ImageSource
 from visionkit.input_spec import InputSpec
 from visionkit.nn.normalize import Normalize
 from visionkit.preprocess import Preprocessor
-from visionkit.propagation.features import Size, rounded
-from visionkit.propagation.propagator import Propagator
 from visionkit.results import Progress
 from visionkit.types import IGNORE, Sample, View
 

@@ -19,10 +19,10 @@ from torch import Tensor
 from visionkit.argument_types import check_arguments
 from visionkit.errors import DataError, UsageError, suggest
 from visionkit.families.dense.label_maps import labels_in_file
+from visionkit.families.propagation.features import Size
+from visionkit.families.propagation.first_mask import checked_mask
 from visionkit.input_spec import InputSpec
 from visionkit.preprocess import Preprocessor
-from visionkit.propagation.features import Size
-from visionkit.propagation.first_mask import checked_mask
 from visionkit.results import Progress
 from visionkit.types import IGNORE
 
@@ -104,7 +104,7 @@ class Propagator(ABC):
 
         Args:
             frame: (h, w, 3) uint8 RGB, or (h, w) gray.
-            mask: (h, w) which object each pixel belongs to, see `visionkit.propagation.first_mask.checked_mask`.
+            mask: (h, w) which object each pixel belongs to, see `first_mask.checked_mask`.
             progress: Called with the steps done and all of them, by methods that train on the first frame.
 
         Returns:
