@@ -42,7 +42,7 @@ class Red(Propagator):
 
 @pytest.fixture(autouse=True)
 def red(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("visionkit.families.propagation.propagator._registered", {})
+    monkeypatch.setattr("visionkit.families.propagation.propagator.PROPAGATORS._registered", {})
     register("red", Red)
 
 

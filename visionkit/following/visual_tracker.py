@@ -10,23 +10,18 @@ A visual tracker is a dataclass whose fields are its arguments. A package brings
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from visionkit.errors import DataError, UsageError, suggest
+from visionkit.errors import DataError, UsageError
+from visionkit.plugins import Plugins
 from visionkit.tracking.tracker import checked_arguments
 
 if TYPE_CHECKING:
     import torch
-
-GROUP = "visionkit.visual_trackers"
-_registered: dict[str, type[VisualTracker]] = {}
 
 
 class Followed(NamedTuple):
@@ -164,39 +159,12 @@ def _box(box: Sequence[float] | np.ndarray, size: tuple[int, ...]) -> list[float
 # ---------------------------------------------------------------------- visual trackers by name
 
 
-def register(name: str, kind: type[VisualTracker]) -> None:
-    """Adds a visual tracker, or replaces one.
-
-    Args:
-        name: What `visionkit follow --tracker` takes.
-        kind: A dataclass that subclasses `VisualTracker`.
-    """
-    if not name.isidentifier() or not dataclasses.is_dataclass(kind):
-        raise UsageError(f"visual tracker {name!r}: needs a name of letters, digits and _ and a dataclass")
-    _registered[name] = kind
-
-
-@cache
-def _installed() -> dict[str, Any]:
-    return {point.name: point for point in sorted(entry_points(group=GROUP))}
-
-
-def visual_tracker_names() -> list[str]:
-    """Names of all visual trackers; imports none of them."""
-    return sorted({*_registered, *_installed()})
-
-
-def visual_tracker_class(name: str) -> type[VisualTracker]:
-    """Imports the visual tracker of that name.
-
-    Raises:
-        UsageError: There is none.
-    """
-    known = visual_tracker_names()
-    if name not in known:
-        raise UsageError(f"visual tracker {name!r}: allowed are {', '.join(known)}{suggest(name, known)}")
-    kind: type[VisualTracker] = _registered[name] if name in _registered else _installed()[name].load()
-    return kind
+VISUAL_TRACKERS: Plugins[VisualTracker] = Plugins("visionkit.visual_trackers", "visual tracker")
+register, visual_tracker_names, visual_tracker_class = (
+    VISUAL_TRACKERS.register,
+    VISUAL_TRACKERS.names,
+    VISUAL_TRACKERS.load,
+)
 
 
 def make_visual_tracker(

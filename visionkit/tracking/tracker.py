@@ -9,20 +9,16 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from functools import cache
-from importlib.metadata import entry_points
 from typing import Any
 
 import numpy as np
 
 from visionkit.errors import UsageError, suggest
+from visionkit.plugins import Plugins
 from visionkit.predictions import Detections, Tracks
 from visionkit.tracking.appearance import Appearance
 from visionkit.tracking.boxes import box_ious
 from visionkit.tracking.kalman import BoxFilter
-
-GROUP = "visionkit.trackers"
-_registered: dict[str, type[Tracker]] = {}
 
 
 class Objects:
@@ -189,26 +185,8 @@ class Tracker(ABC):
         self.tracks.append(Objects(**found.columns, id=ids, mean=means, covariance=covariances, **rest))
 
 
-def register(name: str, kind: type[Tracker]) -> None:
-    """Adds a tracker, or replaces one.
-
-    Args:
-        name: What `--track` takes.
-        kind: A dataclass that subclasses `Tracker`.
-    """
-    if not name.isidentifier() or not dataclasses.is_dataclass(kind):
-        raise UsageError(f"tracker {name!r}: needs a name of letters, digits and _ and a dataclass")
-    _registered[name] = kind
-
-
-@cache
-def _installed() -> dict[str, Any]:
-    return {point.name: point for point in sorted(entry_points(group=GROUP))}
-
-
-def tracker_names() -> list[str]:
-    """Names of all trackers; imports none of them."""
-    return sorted({*_registered, *_installed()})
+TRACKERS: Plugins[Tracker] = Plugins("visionkit.trackers", "tracker")
+register, tracker_names = TRACKERS.register, TRACKERS.names
 
 
 def make_tracker(
@@ -224,10 +202,7 @@ def make_tracker(
     Raises:
         UsageError: An unknown name or argument, or a value of the wrong type.
     """
-    known = tracker_names()
-    if name not in known:
-        raise UsageError(f"tracker {name!r}: allowed are {', '.join(known)}{suggest(name, known)}")
-    kind: Any = _registered[name] if name in _registered else _installed()[name].load()
+    kind = TRACKERS.load(name)
     tracker: Tracker = kind(**checked_arguments(f"tracker {name}", kind, arguments or {}))
     tracker.appearance = appearance
     return tracker

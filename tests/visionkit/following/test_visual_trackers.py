@@ -132,7 +132,7 @@ def test_another_package_brings_one(monkeypatch) -> None:
         def step(self, frame: np.ndarray) -> float:
             return 2.0
 
-    monkeypatch.setattr(visual_tracker, "_registered", {})
+    monkeypatch.setattr(visual_tracker.VISUAL_TRACKERS, "_registered", {})
     register("still", Still)
     tracker = make_visual_tracker("still")
     tracker.begin(drawn(0, moving(0)), moving(0))

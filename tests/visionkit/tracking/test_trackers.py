@@ -163,7 +163,7 @@ def test_a_new_tracker_is_one_class() -> None:
         assert [list(each) for each in shown] == [[1], [2]]
         assert np.allclose(shown[0][1], [1, 2, 30, 40])
     finally:
-        trackers._registered.pop("still")
+        trackers.TRACKERS._registered.pop("still")
 
 
 @pytest.mark.parametrize(

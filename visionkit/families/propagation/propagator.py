@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from functools import cache
-from importlib.metadata import entry_points
 from typing import Any
 
 import numpy as np
@@ -22,16 +20,15 @@ from visionkit.families.dense.label_maps import labels_in_file
 from visionkit.families.propagation.features import Size
 from visionkit.families.propagation.first_mask import checked_mask
 from visionkit.input_spec import InputSpec
+from visionkit.plugins import Plugins
 from visionkit.preprocess import Preprocessor
 from visionkit.results import Progress
 from visionkit.types import IGNORE
 
-GROUP = "visionkit.propagators"
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 """Its weights come with an installed package, so they are at hand everywhere."""
 
 _OWN = ("model", "device")
-_registered: dict[str, type[Propagator]] = {}
 
 
 @dataclasses.dataclass
@@ -166,26 +163,8 @@ def _checked_frame(frame: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(frame)
 
 
-def register(name: str, kind: type[Propagator]) -> None:
-    """Adds a method, or replaces one.
-
-    Args:
-        name: What `--method` takes.
-        kind: A dataclass that subclasses `Propagator`.
-    """
-    if not name.isidentifier() or not dataclasses.is_dataclass(kind):
-        raise UsageError(f"propagator {name!r}: needs a name of letters, digits and _ and a dataclass")
-    _registered[name] = kind
-
-
-@cache
-def _installed() -> dict[str, Any]:
-    return {point.name: point for point in sorted(entry_points(group=GROUP))}
-
-
-def propagator_names() -> list[str]:
-    """Names of all methods; imports none of them."""
-    return sorted({*_registered, *_installed()})
+PROPAGATORS: Plugins[Propagator] = Plugins("visionkit.propagators", "method")
+register, propagator_names = PROPAGATORS.register, PROPAGATORS.names
 
 
 def make_propagator(
@@ -202,10 +181,7 @@ def make_propagator(
     Raises:
         UsageError: An unknown name or argument, or a value that is not allowed.
     """
-    known = propagator_names()
-    if name not in known:
-        raise UsageError(f"method {name!r}: allowed are {', '.join(known)}{suggest(name, known)}")
-    kind: type[Propagator] = _registered[name] if name in _registered else _installed()[name].load()
+    kind: Any = PROPAGATORS.load(name)
     fields = [each.name for each in dataclasses.fields(kind) if each.name not in _OWN]
     values = dict(arguments or {})
     for key in values:
@@ -214,4 +190,5 @@ def make_propagator(
                 f"{key}: method {name} has no such argument; it has {', '.join(fields)}{suggest(key, fields)}"
             )
     check_arguments(kind, values, "")
-    return kind(model=model, device=device, **values)
+    made: Propagator = kind(model=model, device=device, **values)
+    return made

@@ -92,7 +92,7 @@ def test_wrong_names_and_values_are_reported_at_once() -> None:
 
 
 def test_another_package_brings_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("visionkit.families.propagation.propagator._registered", {})
+    monkeypatch.setattr("visionkit.families.propagation.propagator.PROPAGATORS._registered", {})
 
     @dataclasses.dataclass
     class Still(Propagator):
