@@ -65,7 +65,7 @@ def records_of(out: Path | None) -> Iterator[IO[str]]:
         raise cannot_write(target, error) from error
     try:
         yield file
-        _close(file, target)
+        close_whole(file, target)
     except BaseException:
         with suppress(OSError):  # what is left in its buffer fails again, and would hide the failure before it
             file.close()
@@ -80,7 +80,12 @@ def records_of(out: Path | None) -> Iterator[IO[str]]:
             part.unlink(missing_ok=True)
 
 
-def _close(file: IO[str], target: Path) -> None:
+def close_whole(file: IO[str], target: Path) -> None:
+    """Closes a file, whose last lines reach the disk only now.
+
+    Raises:
+        EnvironmentFault: They cannot be written.
+    """
     try:
         file.close()
     except OSError as error:

@@ -14,8 +14,9 @@ from ui.detected_frames import check_detector, check_video, detected_frames
 from ui.prediction_devices import open_predictors
 from ui.prediction_records import RECORDS, cannot_write, records_of
 from ui.prediction_report import DRAWN
+from ui.stopping import stopped_by_signal
 from ui.track_results import frame_record
-from ui.video_results import DrawnVideo, SkippedFrames, read_ahead, video_stems
+from ui.video_results import DrawnVideo, SkippedFrames, check_free, read_ahead, video_stems
 from visionkit.errors import UsageError, suggest
 from visionkit.wording import counted
 
@@ -68,10 +69,14 @@ def rescore(args: argparse.Namespace, options: dict[str, Any], out: Path | None)
     for source in filter(is_live, args.sources):
         raise UsageError(f"{source}: --rescore needs the whole video, and this one has no end; record it first")
     with contextlib.ExitStack() as stack:
+        stack.enter_context(stopped_by_signal())
         first = stack.enter_context(open_frames(args.sources[0]))
         predictor = open_predictors(args.model, args.devices, args.engine)[0]
         check_detector(predictor, "--rescore", args, options)
-        file, skipped, stems = stack.enter_context(records_of(out)), SkippedFrames(), video_stems(args.sources)
+        stems = video_stems(args.sources)
+        if out is not None and args.draw:
+            check_free((out / DRAWN / f"{stem}.mp4" for stem in stems), args.overwrite)
+        file, skipped = stack.enter_context(records_of(out)), SkippedFrames()
         for number, source in enumerate(args.sources):
             frames = first if number == 0 else stack.enter_context(open_frames(source))
             places: list[Frame] = []

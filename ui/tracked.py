@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from ui.detected_frames import check_detector, check_video, detected_frames
 from ui.prediction_devices import open_predictors
@@ -16,7 +16,7 @@ from ui.prediction_records import RECORDS, cannot_write, records_of
 from ui.prediction_report import DRAWN
 from ui.stopping import ended_after, stopped_by_signal
 from ui.track_results import drawn_tracks, frame_record, mot_text
-from ui.video_results import DrawnVideo, SkippedFrames, video_stems
+from ui.video_results import ObjectFiles, SkippedFrames, check_free, video_stems
 from visionkit.errors import Interrupted, Terminated, UsageError
 from visionkit.wording import counted
 
@@ -107,16 +107,17 @@ def track(args: argparse.Namespace, options: dict[str, Any], tracker_options: di
         counts: dict[str, Any] = {}
         skipped = SkippedFrames()
         stems = video_stems(args.sources)
+        check_free((path for stem in stems for path in _files(out, stem, args.draw) if path), args.overwrite)
         for number, source in enumerate(args.sources):
             frames = first if number == 0 else stack.enter_context(open_frames(source))
             count, tracker = TrackCounts(lines), make_tracker(args.track, tracker_options, appearance)
-            with _Results(out, stems[number], args.draw, args.rate, frames) as results:
+            with ObjectFiles(*_files(out, stems[number], args.draw), frames, args.rate) as results:
                 try:
                     for frame, tracks in _followed(frames, predictor, tracker.update, args, options, skipped):
                         record = {"source": frames.name, **frame_record(frame, tracks.to_json())}
                         with stop.held():  # all files end with the same frame
                             count.update(tracks)
-                            results.write(frame, tracks, count)
+                            results.write(frame, mot_text(frame, tracks), _drawn(frame, tracks, count))
                             file.write(json.dumps(record, ensure_ascii=False) + "\n")
                             if frames.is_live or out is None:
                                 file.flush()
@@ -144,35 +145,15 @@ def _print_counts(out: Path | None, counts: Mapping[str, Any]) -> None:
         print(f"results: {out}", file=sys.stderr)
 
 
-class _Results:
-    """The files of one video: MOTChallenge's text, and the drawn video."""
+def _files(out: Path | None, stem: str, draw: bool) -> tuple[Path | None, Path | None]:
+    """MOTChallenge's text of a video, and the drawn video."""
+    if out is None:
+        return None, None
+    return out / TEXTS / f"{stem}.txt", out / DRAWN / f"{stem}.mp4" if draw else None
 
-    def __init__(self, out: Path | None, stem: str, draw: bool, rate: float | None, frames: FrameSource) -> None:
-        self.is_live = frames.is_live
-        self.text: IO[str] | None = None
-        if out is not None:
-            path = out / TEXTS / f"{stem}.txt"
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self.text = path.open("w", encoding="utf-8")
-            except OSError as error:
-                raise cannot_write(path, error) from error
-        self.video = DrawnVideo(out / DRAWN / f"{stem}.mp4" if out is not None and draw else None, frames, rate)
 
-    def write(self, frame: Frame, tracks: Tracks, count: TrackCounts) -> None:
-        if self.text is not None:
-            self.text.write(mot_text(frame, tracks))
-            if self.is_live:
-                self.text.flush()
-        self.video.write(frame, lambda: drawn_tracks(frame.pixels, tracks, count))
-
-    def __enter__(self) -> _Results:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.text is not None:
-            self.text.close()
-        self.video.__exit__()
+def _drawn(frame: Frame, tracks: Tracks, count: TrackCounts) -> Callable[[], np.ndarray]:
+    return lambda: drawn_tracks(frame.pixels, tracks, count)
 
 
 def _followed(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-from ui.prediction_records import cannot_write
-from visionkit.errors import DataError
+from ui.prediction_records import cannot_write, close_whole
+from visionkit.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,6 +118,72 @@ class DrawnVideo:
             if self.video.left_out:
                 missing = f"the drawn video is shorter by {self.video.left_out:.0f} seconds"
                 print(f"visionkit: {self.name}: its time stamps jump; {missing}", file=sys.stderr)
+
+
+class ObjectFiles:
+    """The text and the drawn video of one video, to be used in a `with` block.
+
+    Both begin with the first frame that is written, so what an earlier run left stays until then, and each is whole
+    wherever the video ends.
+
+    Args:
+        text: File of the text; None writes none.
+        drawn: See `DrawnVideo`.
+        frames: The video.
+        rate: See `DrawnVideo`.
+    """
+
+    def __init__(self, text: Path | None, drawn: Path | None, frames: FrameSource, rate: float | None = None) -> None:
+        self._path, self._is_live = text, frames.is_live
+        self._text: IO[str] | None = None
+        self._open = contextlib.ExitStack()
+        self._video = self._open.enter_context(DrawnVideo(drawn, frames, rate))
+
+    def write(self, frame: Frame, lines: str, draw: Callable[[], np.ndarray]) -> None:
+        """Appends a frame.
+
+        Args:
+            frame: The frame, whose time counts.
+            lines: Its lines of the text, each with its end.
+            draw: Gives the pixels; not called where nothing is drawn.
+        """
+        if self._path is not None:
+            if self._text is None:
+                self._text = self._opened(self._path)
+            self._text.write(lines)
+            if self._is_live:
+                self._text.flush()
+        self._video.write(frame, draw)
+
+    def _opened(self, path: Path) -> IO[str]:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("w", encoding="utf-8")
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        self._open.callback(close_whole, file, path)
+        return file
+
+    def __enter__(self) -> ObjectFiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+
+def check_free(paths: Iterable[Path], overwrite: bool) -> None:
+    """Checks that the files of a video replace nothing without being asked to.
+
+    Args:
+        paths: Files, and folders that get files.
+        overwrite: They may be replaced.
+
+    Raises:
+        UsageError: There is such a file, or such a folder has files.
+    """
+    for path in paths:
+        if not overwrite and path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError(f"{path}: already exists; name another folder, or replace it with --overwrite")
 
 
 def video_stems(sources: Sequence[str]) -> list[str]:

@@ -78,6 +78,19 @@ def test_a_video_gives_records_text_and_a_drawn_video(video: Path, tmp_path: Pat
     assert "8 frames" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["boxes/walk.txt", "drawn/walk.mp4"])
+def test_what_lies_where_results_go_is_kept(name: str, video: Path, tmp_path: Path, capsys) -> None:
+    there = tmp_path / "out" / name
+    there.parent.mkdir(parents=True)
+    there.write_text("mine")
+    arguments = ["--tracker", "kcf", "--draw", "--out", str(tmp_path / "out")]
+    assert main(["follow", str(video), "--box", BOX, *arguments]) == 2 and "already exists" in one_line(capsys)
+    assert main(["follow", str(video), "--box", "900,10,20,20", *arguments, "--overwrite"]) == 2
+    assert there.read_text() == "mine"  # nothing was followed, so nothing is replaced
+    assert main(["follow", str(video), "--box", BOX, *arguments, "--overwrite"]) == 0
+    assert there.read_bytes() != b"mine"
+
+
 def test_without_a_folder_records_are_printed(video: Path, capsys) -> None:
     assert main(["follow", str(video), "--box", BOX, "--tracker", "kcf", "--tracker-set", "padding=2"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == COUNT
@@ -112,14 +125,14 @@ def test_a_frame_that_cannot_be_read_keeps_its_line(otb: Path, tmp_path: Path, c
 
 
 def test_an_interruption_leaves_what_was_done(video: Path, tmp_path: Path, capsys, monkeypatch) -> None:
-    write = command._Results.write
+    write = command.ObjectFiles.write
 
-    def interrupted(self, frame, followed, gap) -> None:
+    def interrupted(self, frame, lines, draw) -> None:
         if frame.number == 5:
             raise KeyboardInterrupt
-        write(self, frame, followed, gap)
+        write(self, frame, lines, draw)
 
-    monkeypatch.setattr(command._Results, "write", interrupted)
+    monkeypatch.setattr(command.ObjectFiles, "write", interrupted)
     out = tmp_path / "out"
     assert main(["follow", str(video), "--box", BOX, "--tracker", "kcf", "--out", str(out), "--draw"]) == 130
     assert "interrupted after 5 frames" in one_line(capsys)

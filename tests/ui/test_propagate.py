@@ -85,6 +85,23 @@ def test_a_folder_gives_masks_records_and_a_drawn_video(folder: Path, capsys: An
     assert run(folder, "--overwrite") == 0 and len(list((out / "Annotations" / "disk").iterdir())) == 4
 
 
+def test_what_lies_where_masks_go_is_kept(folder: Path, capsys: Any) -> None:
+    """The layout of DAVIS and YouTube-VOS: results next to true masks would replace them."""
+    truth = folder.parent / "out" / "Annotations" / "disk"
+    truth.mkdir(parents=True)
+    for name in ("0001.png", "0005.png"):
+        Image.fromarray(clip(5)[1][0]).save(truth / name)
+    before = {each.name: each.read_bytes() for each in truth.iterdir()}
+    assert run(folder) == 2 and "already exists" in capsys.readouterr().err
+    for arguments in ((), ("--overwrite",)):
+        assert run(folder, *arguments, mask=truth / "0001.png") == 2
+        assert "would replace --mask" in capsys.readouterr().err
+    Image.new("L", (7, 5), 1).save(folder.parent / "small.png")
+    assert run(folder, "--overwrite", mask=folder.parent / "small.png") == 3  # found once the first frame is there
+    assert {each.name: each.read_bytes() for each in truth.iterdir()} == before
+    assert run(folder, "--overwrite") == 0 and len(list(truth.iterdir())) == 5
+
+
 def test_what_was_done_stays_at_ctrl_c(folder: Path, capsys: Any) -> None:
     video = folder.parent / "disk.mp4"
     with VideoWriter(video, 10) as writer:

@@ -151,15 +151,15 @@ def test_several_videos_begin_anew_and_a_rate_leaves_frames_out(
 def test_a_signal_leaves_what_was_done(
     model: str, video: Path, tmp_path: Path, capsys, monkeypatch, number: int, status: int
 ) -> None:
-    update = ui.tracked._Results.write
+    update = ui.tracked.ObjectFiles.write
     before = signal.getsignal(number)
 
-    def write(self, shown, tracks, count) -> None:
+    def write(self, shown, lines, draw) -> None:
         if shown.number == 11:
             os.kill(os.getpid(), number)  # in the middle of a frame, whose files are written to their end
-        update(self, shown, tracks, count)
+        update(self, shown, lines, draw)
 
-    monkeypatch.setattr(ui.tracked._Results, "write", write)
+    monkeypatch.setattr(ui.tracked.ObjectFiles, "write", write)
     out = tmp_path / "out"
     assert main(["predict", model, str(video), "--track", "sort", "--out", str(out), "--draw"]) == status
     assert "after 12 frames of" in capsys.readouterr().err and signal.getsignal(number) == before

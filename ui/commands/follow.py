@@ -26,17 +26,18 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from ui.option_values import named_values
 from ui.paths import check_model_or_backbone
 from ui.prediction_devices import device_names
-from ui.prediction_records import RECORDS, cannot_write, prepare_folder, records_of
+from ui.prediction_records import RECORDS, prepare_folder, records_of
 from ui.prediction_report import DRAWN, show_progress
 from ui.stopping import Stop, ended_after, stopped_by_signal
 from ui.track_results import frame_record
-from ui.video_results import DrawnVideo, SkippedFrames, read_ahead, video_stems
+from ui.video_results import ObjectFiles, SkippedFrames, check_free, read_ahead, video_stems
 from visionkit.errors import DataError, Interrupted, Terminated, UsageError
 from visionkit.text_files import is_number
 from visionkit.wording import counted
@@ -147,6 +148,7 @@ def run(args: argparse.Namespace) -> int:
         device = device_names(args.devices)[0] if kind.needs_model else "cpu"
         tracker = make_visual_tracker(args.tracker, arguments, args.model, device)
         out = prepare_folder(Path(args.out), args.overwrite) if args.out else None
+        check_free((path for each in objects for path in _files(out, each.stem, args.draw) if path), args.overwrite)
         file = stack.enter_context(records_of(out))
         skipped = SkippedFrames()
         found = {each.stem: _follow(each, tracker, file, out, args.draw, skipped, stop) for each in objects}
@@ -203,11 +205,12 @@ def _follow(
     stop: Stop,
 ) -> list[np.ndarray | None]:
     """Follows the object of one video; the box of each frame, None of those that could not be read."""
+    from visionkit.following.otb_files import box_line
     from visionkit.following.visual_tracker import Followed
 
     boxes: list[np.ndarray | None] = []
     faults = skipped.count
-    with given.frames as frames, _Results(given, out, draw) as results:
+    with given.frames as frames, ObjectFiles(*_files(out, given.stem, draw), given.frames) as results:
         first, done = 0, 0
         try:
             for frame in _shown(frames, skipped):
@@ -223,7 +226,8 @@ def _follow(
                 gap = frame.number - first - len(boxes)
                 with stop.held():  # all files end with the same frame
                     boxes += [*[None] * gap, followed.box]
-                    results.write(frame, followed, gap)
+                    lines = f"{_NO_BOX}\n" * gap + f"{box_line(followed.box, given.origin)}\n"
+                    results.write(frame, lines, partial(_drawn, frame, followed))
                     file.write(json.dumps(record, ensure_ascii=False) + "\n")
                     if frames.is_live or out is None:
                         file.flush()
@@ -270,39 +274,16 @@ def _prediction(frame: Frame, followed: Followed) -> Any:
     return Tracks((OBJECT,), size, followed.box[None], [followed.score], [0], 0.0, ids=[1])  # type: ignore[arg-type]
 
 
-class _Results:
-    """The files of one object: a line of text per frame, and the drawn video."""
+def _drawn(frame: Frame, followed: Followed) -> np.ndarray:
+    pixels: np.ndarray = _prediction(frame, followed).draw(frame.pixels)
+    return pixels
 
-    def __init__(self, given: GivenObject, out: Path | None, draw: bool) -> None:
-        self.origin, self.is_live = given.origin, given.frames.is_live
-        self.text: IO[str] | None = None
-        if out is not None:
-            path = out / BOXES / f"{given.stem}.txt"
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self.text = path.open("w", encoding="utf-8")
-            except OSError as error:
-                raise cannot_write(path, error) from error
-        drawn = out / DRAWN / f"{given.stem}.mp4" if out is not None and draw else None
-        self.video = DrawnVideo(drawn, given.frames)
 
-    def write(self, frame: Frame, followed: Followed, gap: int) -> None:
-        """Takes a frame in, behind so many that could not be read."""
-        from visionkit.following.otb_files import box_line
-
-        if self.text is not None:
-            self.text.write(f"{_NO_BOX}\n" * gap + f"{box_line(followed.box, self.origin)}\n")
-            if self.is_live:
-                self.text.flush()
-        self.video.write(frame, lambda: _prediction(frame, followed).draw(frame.pixels))
-
-    def __enter__(self) -> _Results:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.text is not None:
-            self.text.close()
-        self.video.__exit__()
+def _files(out: Path | None, stem: str, draw: bool) -> tuple[Path | None, Path | None]:
+    """The text of an object, and the drawn video."""
+    if out is None:
+        return None, None
+    return out / BOXES / f"{stem}.txt", out / DRAWN / f"{stem}.mp4" if draw else None
 
 
 def _measure(

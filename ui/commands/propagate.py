@@ -29,7 +29,7 @@ from ui.prediction_records import RECORDS, cannot_write, prepare_folder, records
 from ui.prediction_report import DRAWN, show_progress
 from ui.stopping import Stop, ended_after, stopped_by_signal
 from ui.track_results import frame_record
-from ui.video_results import DrawnVideo, SkippedFrames, read_ahead, video_stems
+from ui.video_results import DrawnVideo, SkippedFrames, check_free, read_ahead, video_stems
 from visionkit.errors import DataError, Interrupted, Terminated, UsageError
 from visionkit.wording import counted
 
@@ -100,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
         propagator = make_propagator(args.method, args.model or DEFAULT_BACKBONE, arguments, device)
         out = prepare_folder(Path(args.out), args.overwrite)
         stem = video_stems([args.source])[0]
+        _check_files(args, out, stem)
         file = stack.enter_context(records_of(out))
         results = stack.enter_context(_Results(out, stem, args.draw, frames, file))
         skipped = SkippedFrames()
@@ -110,6 +111,19 @@ def run(args: argparse.Namespace) -> int:
     print(f"{frames.name}: {counted(results.done, 'frame')}", file=sys.stderr)
     print(f"results: {out}", file=sys.stderr)
     return skipped.status
+
+
+def _drawn_file(out: Path, stem: str, draw: bool) -> Path | None:
+    return out / DRAWN / f"{stem}.mp4" if draw else None
+
+
+def _check_files(args: argparse.Namespace, out: Path, stem: str) -> None:
+    """Checks that neither what is read nor anything else that is not to be replaced lies where masks are written."""
+    folder = out / MASKS / stem
+    for option, path in (("--mask", Path(args.mask).parent), ("SOURCE", Path(args.source))):
+        if path.resolve() == folder.resolve():
+            raise UsageError(f"--out {args.out}: the masks would replace {option} in {folder}; name another folder")
+    check_free(filter(None, (folder, _drawn_file(out, stem, args.draw))), args.overwrite)
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -166,13 +180,7 @@ class _Results:
         self.out, self.folder, self.file, self.source = out, out / MASKS / stem, file, frames.name
         self.names = frames.names() if isinstance(frames, ImageFrames) else {}
         self.palette, self.done = davis_palette(), 0
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for path in self.folder.glob("*.png"):  # of an earlier run, which may have had more frames
-                path.unlink()
-        except OSError as error:
-            raise cannot_write(self.folder, error) from error
-        self.video = DrawnVideo(out / DRAWN / f"{stem}.mp4" if draw else None, frames)
+        self.video = DrawnVideo(_drawn_file(out, stem, draw), frames)
 
     def write(self, frame: Frame, labels: np.ndarray) -> None:
         """Takes a frame in."""
@@ -180,6 +188,8 @@ class _Results:
         from visionkit.drawing.object_masks import draw_objects
         from visionkit.predictions import LabelMap
 
+        if not self.done:
+            self._make_folder()
         path = self.folder / f"{self.names.get(frame.number, f'{frame.number:05}')}.png"
         try:
             write_whole(path, LabelMap((), labels).png(self.palette))
@@ -190,6 +200,15 @@ class _Results:
         self.file.write(json.dumps(record, ensure_ascii=False) + "\n")
         self.video.write(frame, lambda: draw_objects(frame.pixels, labels))
         self.done += 1
+
+    def _make_folder(self) -> None:
+        """Takes the masks of an earlier run away, which may have had more frames, now that there are new ones."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for path in self.folder.glob("*.png"):
+                path.unlink()
+        except OSError as error:
+            raise cannot_write(self.folder, error) from error
 
     def __enter__(self) -> _Results:
         return self

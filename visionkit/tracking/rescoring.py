@@ -8,6 +8,7 @@ one, and only share their scores.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -94,9 +95,7 @@ RESCORINGS: Mapping[str, Callable[[Sequence[Detections]], list[Detections]]] = {
 
 
 def _rescored(found: Detections, scores: np.ndarray, kept: np.ndarray) -> Detections:
-    return Detections(
-        found.classes, found.size, found.boxes[kept], scores[kept], found.labels[kept], threshold=found.threshold
-    )
+    return replace(found.chosen(kept), scores=scores[kept])
 
 
 class _Chain:
