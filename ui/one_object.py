@@ -60,14 +60,14 @@ def read_place(text: str | None) -> tuple[float, ...]:
     Raises:
         UsageError: Neither.
     """
-    from visionkit.text_files import is_number
+    from visionkit.text_files import finite_numbers
 
     words = (text or "").strip()
-    cells = words.removeprefix("@").replace(",", " ").split()
-    allowed = (2,) if words.startswith("@") else (0, 4)
-    if len(cells) not in allowed or not all(map(is_number, cells)) or not np.isfinite([*map(float, cells)]).all():
+    if not words:
+        return ()
+    values = finite_numbers(words.removeprefix("@"))
+    if len(values) != (2 if words.startswith("@") else 4):
         raise UsageError(f"object {words[:60]!r}: give x1,y1,x2,y2 of its box in pixels")
-    values = tuple(float(cell) for cell in cells)
     if len(values) == 4:
         x1, x2, y1, y2 = *sorted(values[::2]), *sorted(values[1::2])
         if x2 - x1 < 2 or y2 - y1 < 2:

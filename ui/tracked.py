@@ -194,14 +194,11 @@ def _appearance(model: str, devices: int | None) -> Appearance:
 
 
 def _line(given: str) -> tuple[float, ...]:
-    import math
+    from visionkit.text_files import finite_numbers
 
-    from visionkit.text_files import is_number
-
-    cells = given.split(",")
-    if len(cells) != 4 or not all(map(is_number, cells)) or not all(math.isfinite(float(cell)) for cell in cells):
+    values = finite_numbers(given)
+    if len(values) != 4:
         raise UsageError(f"--line {given}: give x1,y1,x2,y2 in pixels, such as --line 0,200,640,200")
-    values = tuple(float(cell) for cell in cells)
     if values[:2] == values[2:]:
         raise UsageError(f"--line {given}: both ends are one point")
     return values

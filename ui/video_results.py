@@ -147,13 +147,21 @@ class ObjectFiles:
             lines: Its lines of the text, each with its end.
             draw: Gives the pixels; not called where nothing is drawn.
         """
+        self.write_text(lines)
+        self._video.write(frame, draw)
+
+    def write_text(self, lines: str) -> None:
+        """Appends to the text alone.
+
+        Args:
+            lines: See `write`.
+        """
         if self._path is not None:
             if self._text is None:
                 self._text = self._opened(self._path)
             self._text.write(lines)
             if self._is_live:
                 self._text.flush()
-        self._video.write(frame, draw)
 
     def _opened(self, path: Path) -> IO[str]:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,15 +118,14 @@ def read_lines(text: str | None) -> list[tuple[float, ...]]:
     Raises:
         UsageError: One that is none, or too many.
     """
-    from visionkit.text_files import is_number
+    from visionkit.text_files import finite_numbers
 
     found: list[tuple[float, ...]] = []
     for line in (text or "").replace(";", "\n").splitlines():
-        cells = line.replace(",", " ").split()
-        if not cells:
+        if not line.replace(",", "").strip():
             continue
-        values = tuple(float(cell) if is_number(cell) else math.nan for cell in cells)
-        if len(values) != 4 or not all(map(math.isfinite, values)) or values[:2] == values[2:]:
+        values = finite_numbers(line)
+        if len(values) != 4 or values[:2] == values[2:]:
             raise UsageError(
                 f"line {line.strip()[:60]!r}: give x1,y1,x2,y2 of two points in pixels, such as 0,200,640,200"
             )

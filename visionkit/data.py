@@ -53,15 +53,20 @@ Split = Literal["train", "val", "test"]
 _STAGES: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 
 
-def usual_batch_size(input: InputSpec | None) -> int:
+def usual_batch_size(input: InputSpec | None, training: bool) -> int:
     """Images of a batch where nobody states a number: as many pixels for every input, since memory follows them.
+
+    Args:
+        input: What the network takes.
+        training: Batches are trained on; in evaluation samples may have another number of reference frames.
 
     Returns:
         A power of 2 from 2 to 32: 32 of 256 x 256 pixels, 8 of 512 x 512, 4 of 640 x 640.
     """
     if input is None:
         return 32
-    fit = 32 * 256 * 256 / (input.size[0] * input.size[1] * (input.frames + input.reference_frames))
+    frames = input.frames + input.reference_count(training)
+    fit = 32 * 256 * 256 / (input.size[0] * input.size[1] * frames)
     return int(2 ** min(5, max(1, math.floor(math.log2(fit)))))
 
 
@@ -127,7 +132,7 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
     @property
     def batch_size(self) -> int:
         """Images per step and process."""
-        return self._batch_size or usual_batch_size(self.input)
+        return self._batch_size or usual_batch_size(self.input, training=True)
 
     @batch_size.setter
     def batch_size(self, size: int) -> None:
@@ -136,7 +141,7 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
     @property
     def eval_batch_size(self) -> int:
         """Images per step and process in validation and test."""
-        return self._eval_batch_size or usual_batch_size(self.input)
+        return self._eval_batch_size or usual_batch_size(self.input, training=False)
 
     @classmethod
     def discover_classes(cls, **init_args: Any) -> list[str]:

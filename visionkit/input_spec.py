@@ -99,7 +99,7 @@ class InputSpec:
                 f"input.reference_frames {self.reference_frames}, eval_reference_frames {self.eval_reference_frames}: "
                 "allowed are 0 to 1024"
             )
-        if self.reference_frames and self.frames > 1:
+        if (self.reference_frames or self.references_in_use) and self.frames > 1:
             raise UsageError(
                 f"input.reference_frames {self.reference_frames}: is not for clips of {self.frames} frames"
             )
@@ -116,6 +116,14 @@ class InputSpec:
     def references_in_use(self) -> int:
         """Reference frames in evaluation and in use."""
         return self.reference_frames if self.eval_reference_frames is None else self.eval_reference_frames
+
+    def reference_count(self, training: bool) -> int:
+        """Reference frames of a sample.
+
+        Args:
+            training: It is trained on.
+        """
+        return self.reference_frames if training else self.references_in_use
 
     def scaled(self, scale: float) -> InputSpec:
         """The same at another size, whose sides are multiples of `divisor`.

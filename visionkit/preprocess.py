@@ -57,7 +57,7 @@ class Preprocessor:
         reference: Geometry | None = None
         for name, given in sample.inputs.items():
             frames = given.frames if isinstance(given, Clip) else (given,)
-            with_references = isinstance(given, Clip) and self.spec.reference_frames > 0
+            with_references = isinstance(given, Clip) and any(map(self.spec.reference_count, (True, False)))
             if (
                 len(frames) != self.spec.frames
                 and not with_references

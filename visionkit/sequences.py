@@ -163,15 +163,15 @@ def with_frames(samples: Sequence[Sample], spec: InputSpec, training: bool, mixe
     """
     if spec.frames > 1:
         return ClipSamples(samples, spec.frames, spec.frame_stride)
-    if not spec.reference_frames:
+    count = spec.reference_count(training)
+    if not count:
         return samples
     if training and mixes:
         raise UsageError(
             f"data.augment: mixes images, which input.reference_frames {spec.reference_frames} cannot follow; leave "
             "mosaic, mixup and copy_paste out"
         )
-    count = spec.reference_frames if training else spec.references_in_use
-    return ReferencedSamples(samples, count, spec.frame_stride, spec.references == "sequence") if count else samples
+    return ReferencedSamples(samples, count, spec.frame_stride, spec.references == "sequence")
 
 
 def fractions_of(names: Sequence[str], world: int) -> list[np.ndarray]:

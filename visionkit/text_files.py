@@ -297,6 +297,13 @@ def is_number(text: str) -> bool:
     return True
 
 
+def finite_numbers(text: str) -> tuple[float, ...]:
+    """Numbers with commas or spaces between them; none where one of them is no finite number."""
+    cells = text.replace(",", " ").split()
+    numbers = tuple(float(cell) for cell in cells if is_number(cell))
+    return numbers if len(numbers) == len(cells) and all(map(math.isfinite, numbers)) else ()
+
+
 def object_at(value: Any, place: str, what: str = "entry") -> Mapping[str, Any]:
     """A json object.
 

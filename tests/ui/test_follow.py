@@ -119,6 +119,12 @@ def test_a_frame_that_cannot_be_read_keeps_its_line(otb: Path, tmp_path: Path, c
     assert "skipped: " in capsys.readouterr().err
     boxes = read_boxes(out / "boxes" / "Walk.txt")
     assert len(boxes) == COUNT and np.isnan(boxes[3]).all() and np.isfinite(np.delete(boxes, 3, 0)).all()
+    Image.new("RGB", (50, 40)).save(otb / "Walk" / "img" / "0006.png")  # of another size
+    (otb / "Walk" / "img" / f"{COUNT:04}.png").write_bytes(b"\x89PNG broken")
+    assert main(["follow", str(otb), "--tracker", "kcf", "--out", str(out), "--overwrite"]) == 3
+    assert "frame 5: a frame of 50 x 40 pixels" in capsys.readouterr().err
+    boxes = read_boxes(out / "boxes" / "Walk.txt")
+    assert np.flatnonzero(np.isnan(boxes).any(axis=1)).tolist() == [3, 5, 7] and len(boxes) == COUNT
     (otb / "Walk" / "img" / "0001.png").write_bytes(b"\x89PNG broken")
     assert main(["follow", str(otb / "Walk"), "--tracker", "kcf"]) == 3
     assert "the first frame, to which the box belongs" in capsys.readouterr().err
@@ -166,14 +172,10 @@ def test_what_is_no_video_or_model_is_one_line(video: Path, tmp_path: Path, fram
     (tmp_path / "a.mp4").write_text("no video")
     with VideoWriter(tmp_path / "one.mp4", 10) as writer:
         writer.write(frames[0])
-    (tmp_path / "sizes").mkdir()
-    for number, frame in enumerate((frames[0], frames[1][:64])):
-        Image.fromarray(frame).save(tmp_path / "sizes" / f"{number}.png")
     for given, status, message in (
         ([str(tmp_path / "a.mp4")], 3, "not a video that can be read"),
         ([str(tmp_path / "b.mp4")], 3, "no such video file"),
         ([str(tmp_path / "one.mp4")], 3, "one frame; an object is followed through at least two"),
-        ([str(tmp_path / "sizes")], 3, "frame 1: a frame of 128 x 64 pixels in a video of 128 x 96"),
         (["timm:resnet18", str(video)], 2, "takes no model"),
     ):
         assert main(["follow", *given, "--box", BOX, "--tracker", "kcf"]) == status

@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -39,7 +38,7 @@ from ui.stopping import Stop, ended_after, stopped_by_signal
 from ui.track_results import frame_record
 from ui.video_results import ObjectFiles, SkippedFrames, check_free, read_ahead, video_stems
 from visionkit.errors import DataError, Interrupted, Terminated, UsageError
-from visionkit.text_files import is_number
+from visionkit.text_files import finite_numbers
 from visionkit.wording import counted
 
 if TYPE_CHECKING:
@@ -134,17 +133,17 @@ def run(args: argparse.Namespace) -> int:
     if args.draw and not args.out:
         raise UsageError("--draw: name a folder for the video with --out DIR")
     box = _box(args.box) if args.box is not None else None
-    from visionkit.following.visual_tracker import make_visual_tracker, visual_tracker_class
-
     arguments = named_values(args.tracker_set, "--tracker-set", "padding=2")
-    kind = visual_tracker_class(args.tracker)
-    if args.model is not None and kind.needs_model:
-        check_model_or_backbone(args.model)
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(stopped_by_signal())
         objects = _objects(args.source, box)
         if args.results and objects[0].truth is None:
             raise UsageError("--results: is for data of OTB without --box, whose true boxes are known")
+        from visionkit.following.visual_tracker import make_visual_tracker, visual_tracker_class
+
+        kind = visual_tracker_class(args.tracker)
+        if args.model is not None and kind.needs_model:
+            check_model_or_backbone(args.model)
         device = device_names(args.devices)[0] if kind.needs_model else "cpu"
         tracker = make_visual_tracker(args.tracker, arguments, args.model, device)
         out = prepare_folder(Path(args.out), args.overwrite) if args.out else None
@@ -160,10 +159,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _box(given: str) -> tuple[float, ...]:
-    cells = given.split(",")
-    if len(cells) != 4 or not all(map(is_number, cells)) or not all(math.isfinite(float(cell)) for cell in cells):
+    box = finite_numbers(given)
+    if len(box) != 4:
         raise UsageError(f"--box {given}: give left,top,width,height in pixels, such as --box 120,80,60,40")
-    box = tuple(float(cell) for cell in cells)
     if min(box[2:]) < 1:
         raise UsageError(f"--box {given}: width and height are at least 1 pixel")
     return box
@@ -204,14 +202,15 @@ def _follow(
     skipped: SkippedFrames,
     stop: Stop,
 ) -> list[np.ndarray | None]:
-    """Follows the object of one video; the box of each frame, None of those that could not be read."""
+    """Follows the object of one video; where its truth is known, the box of each frame, None of those without one."""
     from visionkit.following.otb_files import box_line
     from visionkit.following.visual_tracker import Followed
+    from visionkit.frame_sources import ImageFrames
 
     boxes: list[np.ndarray | None] = []
     faults = skipped.count
     with given.frames as frames, ObjectFiles(*_files(out, given.stem, draw), given.frames) as results:
-        first, done = 0, 0
+        first, lines, done = 0, 0, 0
         try:
             for frame in _shown(frames, skipped):
                 if not done:
@@ -221,19 +220,27 @@ def _follow(
                     _begin(tracker, given, frame)
                     followed = Followed(tracker.box, 1.0)
                 else:
-                    followed = _updated(tracker, frames.name, frame)
+                    try:
+                        followed = tracker.update(frame.pixels)
+                    except DataError as error:
+                        skipped.fault(f"{frames.name}, frame {frame.number}: {error}")
+                        continue
                 record = {"source": frames.name, **frame_record(frame, _prediction(frame, followed).to_json())}
-                gap = frame.number - first - len(boxes)
+                gap = frame.number - first - lines
                 with stop.held():  # all files end with the same frame
-                    boxes += [*[None] * gap, followed.box]
-                    lines = f"{_NO_BOX}\n" * gap + f"{box_line(followed.box, given.origin)}\n"
-                    results.write(frame, lines, partial(_drawn, frame, followed))
+                    if given.truth is not None:
+                        boxes += [*[None] * gap, followed.box]
+                    text = f"{_NO_BOX}\n" * gap + f"{box_line(followed.box, given.origin)}\n"
+                    results.write(frame, text, partial(_drawn, frame, followed))
+                    lines += gap + 1
                     file.write(json.dumps(record, ensure_ascii=False) + "\n")
                     if frames.is_live or out is None:
                         file.flush()
                     done += 1
         except (KeyboardInterrupt, Interrupted, Terminated) as error:
             raise ended_after(error, f"{counted(done, 'frame')} of {frames.name}") from None
+        if done and isinstance(frames, ImageFrames):  # whose number of frames is known
+            results.write_text(f"{_NO_BOX}\n" * (frames.frames - first - lines))
         skipped.check_end(frames, done)
         if done < 2:
             raise DataError(f"{frames.name}: one frame; an object is followed through at least two")
@@ -258,13 +265,6 @@ def _begin(tracker: VisualTracker, given: GivenObject, frame: Frame) -> None:
         what = f"--box {box}" if given.truth is None else f"{given.stem}: the first true box {box}"
         raise UsageError(f"{what}: lies outside of the first frame, which has {width} x {height} pixels")
     tracker.begin(frame.pixels, given.corners)
-
-
-def _updated(tracker: VisualTracker, name: str, frame: Frame) -> Followed:
-    try:
-        return tracker.update(frame.pixels)
-    except DataError as error:
-        raise DataError(f"{name}, frame {frame.number}: {error}") from None
 
 
 def _prediction(frame: Frame, followed: Followed) -> Any:

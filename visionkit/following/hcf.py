@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from visionkit.errors import UsageError
 from visionkit.following.features import FeatureMaps
 from visionkit.following.scale_filter import ScaleFilter
 from visionkit.following.visual_tracker import VisualTracker
@@ -24,6 +25,8 @@ _REACH = 12
 """Cells, rows and columns added up, that the maximum may move where a finer response is added."""
 _LARGE = 0.05
 """Fraction of the frame from which an object is large."""
+_LARGEST_SCALE = 4.0
+"""How much an object can grow from one frame to the next."""
 _LEAST = 24
 """Smallest side of a window in pixels."""
 
@@ -84,6 +87,12 @@ class Hcf(VisualTracker):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        largest = self.scale_step ** (self.scales // 2)
+        if self.scales % 2 == 0 or largest > _LARGEST_SCALE:
+            raise UsageError(
+                f"scales {self.scales} with scale_step {self.scale_step:g}: an odd number is needed, and the largest "
+                f"scale, {largest:.3g}, is at most {_LARGEST_SCALE:g}"
+            )
         self._maps = FeatureMaps.of(self.model, self.device)
 
     def start(self, frame: np.ndarray) -> None:

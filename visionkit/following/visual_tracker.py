@@ -82,7 +82,8 @@ class VisualTracker(ABC):
 
         Args:
             frame: (h, w, 3) uint8 RGB; (h, w) where it is gray.
-            box: x1, y1, x2, y2 in file pixels; may reach outside the frame.
+            box: x1, y1, x2, y2 in file pixels; may reach outside the frame. A side that is longer than the frame's is
+                cut off at the frame.
 
         Raises:
             UsageError: Not such a frame, or a box of zero size or outside of the frame.
@@ -90,6 +91,7 @@ class VisualTracker(ABC):
         pixels = _pixels(frame)
         size = pixels.shape[:2]
         x1, y1, x2, y2 = _box(box, size)
+        (x1, x2), (y1, y2) = _shortened(x1, x2, size[1]), _shortened(y1, y2, size[0])
         self.center, self.sides = ((x1 + x2) / 2, (y1 + y2) / 2), (x2 - x1, y2 - y1)
         self.frame_size = (size[0], size[1])
         self.start(pixels)
@@ -154,6 +156,13 @@ def _box(box: Sequence[float] | np.ndarray, size: tuple[int, ...]) -> list[float
     if x1 >= size[1] or y1 >= size[0] or x2 <= 0 or y2 <= 0:
         raise UsageError(f"box {place}: lies outside of the frame of {size[1]} x {size[0]} pixels")
     return [x1, y1, x2, y2]
+
+
+def _shortened(first: float, end: float, length: int) -> tuple[float, float]:
+    """A side of a box, cut off where it is longer than the frame: a window about it would fill the memory."""
+    if end - first <= length:
+        return first, end
+    return min(max(first, 0.0), length - 1.0), max(min(end, float(length)), 1.0)
 
 
 # ---------------------------------------------------------------------- visual trackers by name

@@ -96,6 +96,15 @@ def test_an_object_as_large_as_the_frame_and_one_without_texture_do_no_harm(name
     assert np.isfinite(box).all() and 0 <= score <= 1
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("box", [(0, 0, 1e6, 1e6), (-1e6, 40, 20, 60), (127.9, -1e6, 1e6, 0.1)])
+def test_a_box_far_beyond_the_frame_is_cut_off_at_it(name: str, box: tuple[float, ...], made) -> None:
+    frame = drawn(0, moving(0))
+    made[name].begin(frame, box)
+    x1, y1, x2, y2 = made[name].update(frame).box
+    assert x2 - x1 <= 128 * 1.1 and y2 - y1 <= 96 * 1.1
+
+
 def test_mistakes_are_named() -> None:
     tracker, frame = make_visual_tracker("kcf"), drawn(0, moving(0))
     with pytest.raises(UsageError, match="call begin"):
@@ -120,6 +129,9 @@ def test_mistakes_are_named() -> None:
     for name, values in (("kcf", {"kernel_sigma": 0}), ("kcf", {"learning_rate": 2}), ("hcf", {"scales": 10**9})):
         with pytest.raises(UsageError, match=f"{next(iter(values))} .*: allowed is"):
             make_visual_tracker(name, values)
+    for values in ({"scales": 32}, {"scales": 199, "scale_step": 1.2}):  # even, and too far
+        with pytest.raises(UsageError, match=r"scales .*an odd number is needed, and the largest scale"):
+            make_visual_tracker("hcf", values)
     with pytest.raises(UsageError, match="takes no model"):
         make_visual_tracker("kcf", model="timm:resnet18")
 

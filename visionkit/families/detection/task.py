@@ -105,9 +105,9 @@ class DetectorTask(ArchitectureTask, BackboneTask):
         body.model = set_batch_norm(body.model, backbone_norm, norm_eps)
         self.network = chosen.build(body, len(self.classes))
         self.outputs = chosen.outputs  # type: ignore[misc]
-        if self.input.reference_frames and not self._aggregates:
+        if (references := max(map(self.input.reference_count, (True, False)))) and not self._aggregates:
             raise UsageError(
-                f"model.input.reference_frames {self.input.reference_frames}: {architecture} aggregates no frames; set "
+                f"model.input.reference_frames {references}: {architecture} aggregates no frames; set "
                 "model.faster_rcnn.aggregate, or leave it out"
             )
         self.normalize = Normalize(body.mean, body.std)

@@ -117,8 +117,9 @@ def test_masks_are_those_of_the_last_frame() -> None:
     assert len(session.step(frames(1)[0]).masks) and session.step(frames(2)[1]).size == (48, 64)
 
 
-def test_a_session_predicts_as_evaluation_does() -> None:
-    spec = replace(INPUT, eval_reference_frames=3, frame_stride=2)
+@pytest.mark.parametrize("trained_with", [2, 0])
+def test_a_session_predicts_as_evaluation_does(trained_with: int) -> None:
+    spec = replace(INPUT, reference_frames=trained_with, eval_reference_frames=3, frame_stride=2)
     task = detector(input=spec)
     data = ClipData(eval_count=1, clip=CLIP, input=spec)
     samples, predictor = data.samples("val"), Predictor(task)
