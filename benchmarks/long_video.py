@@ -92,7 +92,7 @@ def observe(command: Sequence[str], stop_at: Path | None = None, size: int = 0) 
 
     Args:
         command: What is run.
-        stop_at: A file; the command gets SIGINT once it has so many bytes.
+        stop_at: A file; the command gets SIGINT once it has that size.
         size: These bytes.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

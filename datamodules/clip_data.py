@@ -26,6 +26,9 @@ Extent = Literal["visible", "whole"]
 
 _FIRST: dict[Split, int] = {"train": 0, "val": 1_000_000_000, "test": 2_000_000_000}
 
+_KEPT_BYTES = 1 << 29
+"""Bytes of the images of clips that a process keeps."""
+
 
 class ClipData(VisionDataModule):
     """Clips drawn on the way, the same ones for the same seed; their frames are samples, each clip a sequence.
@@ -171,11 +174,18 @@ class ClipFrames(Sequence[Sample]):
             if self.target != "depth":
                 self._add_motion(targets)
             name = self._name(clip)
+            self._make_room(frames)
             self.kept[clip] = [
                 Sample.of(ImageSource(frame.image, f"{name}/{k}"), target, f"{name}/{k}", sequence=name, frame=k)
                 for k, (frame, target) in enumerate(zip(frames, targets, strict=True))
             ]
         return self.kept[clip]
+
+    def _make_room(self, frames: Sequence[ClipFrame]) -> None:
+        """Drops the clips that were drawn longest ago, where all of them would take too much memory."""
+        most = max(1, _KEPT_BYTES // sum(each.image.nbytes for each in frames))
+        while len(self.kept) >= most:
+            self.kept.pop(next(iter(self.kept)))
 
     def _objects(self, frame: ClipFrame) -> Any:
         height, width = frame.ids.shape

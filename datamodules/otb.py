@@ -14,7 +14,7 @@ from datamodules.objects import ObjectData, ObjectImages
 from visionkit.data import Split
 from visionkit.errors import DataError, UsageError, suggest
 from visionkit.following.one_pass import OnePass, follow, measure
-from visionkit.following.otb_files import OtbSequence, read_sequence, truth_files
+from visionkit.following.otb_files import OtbSequence, frame_number, read_sequence, truth_files
 from visionkit.following.visual_tracker import VisualTracker
 from visionkit.types import Sample
 
@@ -135,7 +135,7 @@ class OtbData(ObjectData):
                 is_box = bool(np.isfinite(stored).all() and (stored[2:] > 0).all())
                 rows.setdefault(image, []).extend([(number, box)] * is_box)
         entries = []
-        for position, image in enumerate(sorted(rows)):
+        for position, image in enumerate(sorted(rows, key=frame_number)):
             self._places[str(image)] = (name, position)
             found = rows[image]
             entries.append(

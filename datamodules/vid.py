@@ -108,6 +108,8 @@ class VidData(ObjectData):
 
     def _entries(self, snippet: Snippet, split: Split) -> list[AnnotatedImage]:
         numbers = sorted(snippet.chosen or snippet.images)
+        if not numbers:
+            raise DataError(f"{snippet.name}: a snippet without a frame in {self.root}")
         if split == "train" and 0 < self.frames_per_snippet < len(numbers):
             rows = (np.arange(self.frames_per_snippet) + 0.5) * len(numbers) / self.frames_per_snippet
             numbers = [numbers[int(row)] for row in rows]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ui.prediction_report import show_progress
-from ui.video_results import SkippedFrames, read_ahead
+from ui.video_results import RATES, SkippedFrames, read_ahead
 from visionkit.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def check_video(args: argparse.Namespace, option: str) -> None:
             raise UsageError(f"--{'input' if name == 'inputs' else name.replace('_', '-')}: is not for {option}")
     if not args.sources:
         raise UsageError(f"{option}: give a SOURCE: a video file, a folder of frames, camera:0 or rtsp://...")
-    if args.rate is not None and not args.rate > 0:
-        raise UsageError(f"--rate {args.rate:g}: allowed are numbers above 0")
+    if args.rate is not None and not RATES[0] <= args.rate <= RATES[1]:
+        raise UsageError(f"--rate {args.rate:g}: allowed are numbers from {RATES[0]:g} to {RATES[1]:g}")
 
 
 def check_detector(predictor: Predictor, option: str, args: argparse.Namespace, options: dict[str, Any]) -> None:

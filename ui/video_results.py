@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 SIDE = 1920
 """Longer side of a drawn video, at most."""
 
+RATES = (0.01, 1000.0)
+"""Frames per second that can be asked for."""
+
+RATE = 60.0
+"""Frames per second of a drawn video, at most: headers of recordings from browsers state 1000."""
+
 _AHEAD = 8
 
 
@@ -85,7 +91,7 @@ class DrawnVideo:
         from visionkit.video import VideoWriter
 
         self.name, self.is_live = frames.name, frames.is_live
-        self.rate = min(rate or frames.rate, frames.rate)
+        self.rate = min(rate or frames.rate, frames.rate, RATE)
         self.video: VideoWriter | None = None
         if path is None:
             return

@@ -19,6 +19,7 @@ from ui.views.base import as_sent, drawing
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
 from visionkit.video import VideoReader, VideoWriter
+from visionkit.wording import counted
 
 if TYPE_CHECKING:
     from visionkit.predictions import Tracks
@@ -204,9 +205,9 @@ def go_through(
         rate = min(rate, reader.rate)
         work = begin(rate)
         files = stack.enter_context(VideoFiles(folder, rate, work.parts))
-        look = None
+        look, faults = None, list[str]()
         total = round(min(reader.seconds, limits.seconds) * rate)
-        for done, frame in enumerate(reader.each(rate, limits.seconds), 1):
+        for done, frame in enumerate(reader.each(rate, limits.seconds, faults.append), 1):
             if is_stopped():
                 break
             shown = work.step(frame)
@@ -220,15 +221,17 @@ def go_through(
             raise DataError(f"{upload.name}: {'stopped before its first frame' if is_stopped() else _NO_FRAME}")
         if work.followed is not None:
             (folder / SUMMARY).write_text(json.dumps(work.followed.to_json(), indent=1, ensure_ascii=False), "utf-8")
-        if fault := _fault(reader, files.video, look, is_stopped()):
+        if fault := _fault(reader, files.video, look, is_stopped(), len(faults)):
             yield look._replace(fault=f"{upload.name}: {fault}")
 
 
 _NO_FRAME = "the video has no frame that can be read"
 
 
-def _fault(reader: VideoReader, video: VideoWriter, look: VideoProgress, is_stopped: bool) -> str:
+def _fault(reader: VideoReader, video: VideoWriter, look: VideoProgress, is_stopped: bool, broken: int) -> str:
     """What is wrong with a file that was read to its end."""
+    if broken:
+        return f"{counted(broken, 'frame')} could not be decoded and {'is' if broken == 1 else 'are'} missing"
     if reader.is_cut_off and not is_stopped:
         return (
             f"cut off: its header states {reader.seconds:.1f} seconds, and its frames end after {look.seconds:.1f}; "

@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning import Trainer
 
+from datamodules import clip_data
 from datamodules.clip_data import ClipData
 from tasks.detection.task import DetectionTask
 from visionkit.errors import UsageError
@@ -39,6 +40,15 @@ def test_frames_are_those_of_the_generator_in_order() -> None:
     numbers = np.repeat(np.arange(5), [len(each.target["boxes"]) for each in samples[5:]])
     found = np.concatenate([each.target["file_motion"] for each in samples[5:]])
     np.testing.assert_allclose(found, motion_ious(numbers, ids, every))
+
+
+def test_clips_are_drawn_again_where_they_would_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = ClipData(count=3, clip=CLIP).samples("train")
+    first = frames[0].image.read()
+    monkeypatch.setattr(clip_data, "_KEPT_BYTES", 2 * CLIP.length * first.nbytes)
+    for number in (0, CLIP.length, 2 * CLIP.length):
+        frames[number]
+    assert sorted(frames.kept) == [1, 2] and np.array_equal(frames[0].image.read(), first)
 
 
 def test_training_leaves_out_what_is_hardly_seen() -> None:

@@ -122,6 +122,17 @@ def test_testing_a_detector_logs_tracks(root: Path, tmp_path: Path) -> None:
     assert stated.startswith(task.protocol)
     assert "tracks of Sort: MOT16: IoU at least 0.5; class 1" in stated and "2 sequences" in stated
     assert sum(isinstance(each, TrackEvaluation) for each in trainer.callbacks) == 1
+    # Other data on the same trainer is measured by its own truth and tracker.
+    other = MotData(str(root), test_fraction=1, batch_size=4, tracker="ocsort", input=INPUT)
+    other.trainer = trainer
+    other.setup("test")
+    (evaluation,) = (each for each in trainer.callbacks if isinstance(each, TrackEvaluation))
+    assert type(evaluation._tracker).__name__ == "OcSort"
+    # One that somebody gave to the trainer stays.
+    own = TrackEvaluation("sort", read_mot, PROTOCOLS["mot15"])
+    trainer.callbacks = [own]
+    other.setup("test")
+    assert trainer.callbacks == [own]
 
 
 def test_a_wrong_tracker_is_reported_at_once(root: Path) -> None:

@@ -12,6 +12,7 @@ from datamodules.otb import OtbData
 from tests.real_data import real_data
 from tests.visionkit.following.drawn_clips import drawn, moving
 from visionkit.errors import DataError, UsageError
+from visionkit.following.otb_files import images_of
 from visionkit.following.visual_tracker import make_visual_tracker
 from visionkit.geometry import InputSpec
 
@@ -40,6 +41,15 @@ def test_frames_are_read_in_order_with_boxes_in_file_pixels(root: Path) -> None:
     sample = samples[COUNT + 1]
     assert (sample.sequence, sample.frame) == ("B", 1)
     assert np.allclose(sample.target["boxes"], [moving(1)]) and sample.target["track_ids"].tolist() == [1]
+
+
+def test_frames_are_in_the_order_of_their_numbers(root: Path) -> None:
+    images = root / "B" / "img"
+    for t in reversed(range(COUNT)):
+        (images / f"{t + 1:04}.png").rename(images / f"frame{8 + t}.png")  # 8, 9, 10, 11: another order as text
+    samples = OtbData(str(root / "B"), input=INPUT).samples("train")
+    assert [each.target["boxes"].tolist() for each in samples] == [[list(moving(t))] for t in range(COUNT)]
+    assert [path.name for path in images_of(images)] == [f"frame{8 + t}.png" for t in range(COUNT)]
 
 
 def test_a_split_takes_whole_sequences(root: Path) -> None:

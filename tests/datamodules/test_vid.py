@@ -116,6 +116,11 @@ def _broken(root: Path, what: str) -> None:
         path.write_text(path.read_text().replace("<trackid>1<", "<trackid>0<").replace("<trackid>2<", "<trackid>0<"))
     elif what == "list":
         (root / "ImageSets/VID/train.txt").write_text("nowhere 1\n")
+    elif what == "empty":
+        (root / "ImageSets/VID/train.txt").write_text("train_0000 1\n")
+        for folder in ("Annotations", "Data"):
+            shutil.rmtree(root / folder / "VID/train/train_0000")
+            (root / folder / "VID/train/train_0000").mkdir()
     else:
         shutil.rmtree(root / "Annotations")
 
@@ -128,6 +133,7 @@ def _broken(root: Path, what: str) -> None:
         ("trackid", "no trackid, as objects of ImageNet VID have"),
         ("twice", "duplicate trackid"),
         ("list", r"train\.txt line 1: no snippet nowhere"),
+        ("empty", "train_0000: a snippet without a frame"),
         ("folder", "no folder Annotations/VID"),
     ],
 )

@@ -99,6 +99,23 @@ def test_a_video_is_tracked_and_stops_where_it_is_asked_to(job_queue: JobQueue, 
         list(watch(job_queue, asked(walk, tracker=None), tmp_path))
 
 
+def test_frames_that_cannot_be_decoded_are_stated_at_the_end(
+    job_queue: JobQueue, walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each = VideoReader.each
+
+    def broken(self: VideoReader, rate: Any = None, seconds: Any = None, on_fault: Any = None) -> Any:
+        for count, one in enumerate(each(self, rate, seconds, on_fault)):
+            if count in (1, 3):
+                on_fault(f"frame {one.number} cannot be decoded")
+            else:
+                yield one
+
+    monkeypatch.setattr(VideoReader, "each", broken)
+    looks = list(watch(job_queue, asked(walk), tmp_path))
+    assert looks[-1].fault.endswith("2 frames could not be decoded and are missing") and looks[-1].done == 4
+
+
 def test_a_timeline_knows_breaks_and_ends(tmp_path: Path) -> None:
     whole = Timeline(0.5, most=2)
     for number, centers in enumerate([[(9, 9)], [(9, 9), (50, 50)], [], [(9, 9)], [(9, 9), (50, 50), (80, 80)]]):

@@ -169,13 +169,14 @@ def _box(given: str) -> tuple[float, ...]:
 
 def _objects(source: str, box: tuple[float, ...] | None) -> list[GivenObject]:
     """What is followed, one object after the other."""
-    from visionkit.following.otb_files import IMAGES, find_truth, read_sequence, truth_files
+    from visionkit.following.otb_files import IMAGES, find_truth, images_of, read_sequence, truth_files
     from visionkit.frame_sources import ImageFrames, open_frames
 
     path = Path(source)
     if box is not None:
         is_sequence = path.is_dir() and bool(truth_files(path)) and (path / IMAGES).is_dir()
-        return [GivenObject(video_stems([source])[0], open_frames(str(path / IMAGES) if is_sequence else source), box)]
+        frames = ImageFrames(source, images_of(path / IMAGES)) if is_sequence else open_frames(source)
+        return [GivenObject(video_stems([source])[0], frames, box)]
     if not path.is_dir():
         open_frames(source).__exit__(None, None, None)  # what is no video is reported before a missing box
         raise UsageError("--box: give the object's box in the first frame, such as --box 120,80,60,40")

@@ -40,9 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="write N drawn clips in place of scenes, as MOTChallenge, DAVIS and ImageNet VID have theirs",
     )
-    clips.add_argument("--clip-length", type=int, default=10, metavar="T", help="frames of a clip (default: 10)")
+    clips.add_argument("--clip-length", type=int, metavar="T", help="frames of a clip (default: 10)")
     clips.add_argument(
-        "--clip-blur", type=float, default=0.0, metavar="B", help="longest exposure of a frame, in frames (default: 0)"
+        "--clip-blur", type=float, metavar="B", help="longest exposure of a frame, in frames (default: 0)"
     )
 
 
@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
     check_new_folder(args.out)
     if args.clips is not None and (args.max_size is not None or args.count != 200):
         raise UsageError("--clips: writes clips in place of scenes; leave --count and --max-size out")
+    if args.clips is None and (args.clip_length is not None or args.clip_blur is not None):
+        raise UsageError("--clip-length, --clip-blur: are for clips; give their number with --clips N")
     from rich.console import Console
     from rich.progress import Progress
 
@@ -72,7 +74,8 @@ def run(args: argparse.Namespace) -> int:
             from visionkit.synthetic import ClipSettings
             from visionkit.synthetic.clip_files import write_clips
 
-            settings = ClipSettings(size=tuple(args.size), length=args.clip_length, blur=args.clip_blur)
+            length, blur = 10 if args.clip_length is None else args.clip_length, args.clip_blur or 0.0
+            settings = ClipSettings(size=tuple(args.size), length=length, blur=blur)
             numbers = write_clips(args.out, count, args.seed, settings, progress=progress)
     fractions = ", ".join(f"{number} {split}" for split, number in numbers.items())
     print(f"{counted(sum(numbers.values()), kind)} in {args.out} ({fractions}); what is where: {args.out}/README.txt")

@@ -27,6 +27,7 @@ from ui.server.limits import MB
 from ui.server.routes import receive, refused
 from ui.server.security_middleware import Receive, Scope, Send
 from ui.video_files import TEXT, VIDEO
+from ui.video_results import RATES
 from ui.videos import VideoProgress, VideoRequest, read_lines, watch
 from visionkit.errors import UsageError, suggest
 
@@ -140,8 +141,8 @@ def _asked(query: QueryParams) -> tuple[dict[str, Any], str]:
         rate = float(given)
     except ValueError:
         rate = 0.0
-    if not 0 < rate <= 1000:
-        raise UsageError(f"rate={given[:40]}: allowed are frames per second, above 0")
+    if not RATES[0] <= rate <= RATES[1]:
+        raise UsageError(f"rate={given[:40]}: allowed are frames per second, from {RATES[0]:g} to {RATES[1]:g}")
     tracker = query.get("tracker", "bytetrack")
     if tracker == NO_TRACKER and kind == "mot":
         raise UsageError("format=mot: there are tracks only with a tracker")

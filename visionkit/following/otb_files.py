@@ -138,14 +138,28 @@ def read_sequence(name: str, truth: Path, starts: Mapping[str, int] | None = Non
     return OtbSequence(name, truth, tuple(images[number] for number in range(start, start + count)), boxes)
 
 
+def frame_number(image: Path) -> int:
+    """The last number in the name of an image.
+
+    Raises:
+        DataError: There is none.
+    """
+    digits = re.findall(r"\d+", image.stem)
+    if not digits:
+        raise DataError(f"{image}: its name states no frame; names are numbers, such as 0001.jpg")
+    return int(digits[-1])
+
+
+def images_of(folder: Path) -> list[Path]:
+    """The images of a sequence in the order of their numbers."""
+    return [image for _, image in sorted(_numbered(folder).items())]
+
+
 def _numbered(folder: Path) -> dict[int, Path]:
     """Images by the number in their name."""
     images: dict[int, Path] = {}
     for each in list_images(folder).files:
-        digits = re.findall(r"\d+", each.stem)
-        if not digits:
-            raise DataError(f"{each}: its name states no frame; names are numbers, such as 0001.jpg")
-        number = int(digits[-1])
+        number = frame_number(each)
         if number in images:
             raise DataError(f"{each}: a duplicate of frame {number}, {images[number].name}")
         images[number] = each

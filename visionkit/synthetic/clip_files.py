@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
@@ -10,10 +9,11 @@ from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 import numpy as np
 from PIL import Image
 
+from visionkit.drawing.object_masks import davis_palette
 from visionkit.errors import EnvironmentFault, UsageError
 from visionkit.synthetic.clip_world import ClipSettings
 from visionkit.synthetic.clips import ClipFrame, make_clip
-from visionkit.synthetic.files import FIRST, SPLITS, fraction_out
+from visionkit.synthetic.files import FIRST, SPLITS, check_empty, fraction_out
 from visionkit.synthetic.scene import OBJECT_CLASSES
 
 RATE = 10
@@ -63,8 +63,7 @@ def write_clips(
     folder, settings = Path(out), settings or ClipSettings()
     if count < len(splits):
         raise UsageError(f"--clips {count}: at least {len(splits)} clips are needed, one per split")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"--out {folder}: holds something already; give a new or empty folder")
+    check_empty(folder)
     numbers, done = fraction_out(count, splits), 0
     try:
         for split, number in numbers.items():
@@ -120,8 +119,7 @@ def write_davis_sequence(root: Path, name: str, frames: Sequence[ClipFrame]) -> 
         name: Name of the sequence.
         frames: Its frames.
     """
-    hues = (colorsys.hsv_to_rgb(0.61803 * number % 1, 0.8, 1.0) for number in range(1, 101))
-    palette = [0, 0, 0, *(round(255 * value) for hue in hues for value in hue)]
+    palette = davis_palette().ravel().tolist()
     for number, frame in enumerate(frames):
         _save(root / "JPEGImages/480p" / name / f"{number:05d}.jpg", frame.image)
         path = root / "Annotations/480p" / name / f"{number:05d}.png"

@@ -45,6 +45,16 @@ high_res/<split>/NNNNNN.png                     scenes of twice the size, for su
 """
 
 
+def check_empty(folder: Path) -> None:
+    """Checks that nothing is replaced.
+
+    Raises:
+        UsageError: The folder is a file or has files.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"--out {folder}: holds something already; give a new or empty folder")
+
+
 def write_scenes(
     out: str | Path,
     count: int = 200,
@@ -80,8 +90,7 @@ def write_scenes(
         raise UsageError(f"--count {count}: at least {len(splits)} scenes are needed, one per split")
     if min(size) < 32 or (max_size is not None and (max_size[0] < size[0] or max_size[1] < size[1])):
         raise UsageError(f"--size {size[0]} {size[1]}: at least 32, and at most the largest size given")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"--out {folder}: holds something already; give a new or empty folder")
+    check_empty(folder)
     numbers = fraction_out(count, splits)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -29,14 +29,18 @@ def measure_tracks(
     """Has a trainer measure tracks too; called by the data module once it is set up.
 
     Args:
-        trainer: The trainer, or None; one that measures tracks already is left as it is.
+        trainer: The trainer, or None; one that was given a `TrackEvaluation` is left as it is, and one that
+            another data module has added is replaced.
         tracker: See `TrackEvaluation`.
         truth: See `TrackEvaluation`.
         protocol: See `TrackEvaluation`.
         number: See `TrackEvaluation`.
     """
-    if trainer is not None and not any(isinstance(each, TrackEvaluation) for each in trainer.callbacks):
-        trainer.callbacks.append(TrackEvaluation(tracker, truth, protocol, number))
+    if trainer is None:
+        return
+    trainer.callbacks = [each for each in trainer.callbacks if not isinstance(each, _OfData)]
+    if not any(isinstance(each, TrackEvaluation) for each in trainer.callbacks):
+        trainer.callbacks.append(_OfData(tracker, truth, protocol, number))
 
 
 class TrackEvaluation(Callback):
@@ -158,3 +162,7 @@ class TrackEvaluation(Callback):
             name, count = type(self._tracker).__name__, counted(len(self.sequences), "sequence")
             task.further_protocols["tracks"] = f"tracks of {name}: {self.protocol.text()}; {count}"
         task.log_dict({name: torch.tensor(value) for name, value in values.items()}, sync_dist=False)
+
+
+class _OfData(TrackEvaluation):
+    """The evaluation that a data module has added, for as long as its data is measured."""

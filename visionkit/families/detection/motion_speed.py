@@ -26,19 +26,22 @@ def motion_ious(frames: np.ndarray, ids: np.ndarray, boxes: np.ndarray, reach: i
         >>> motion_ious(np.array([0, 1]), np.array([5, 5]), np.array([[0, 0, 10, 10], [0, 0, 10, 5]]))
         array([0.5, 0.5])
     """
-    out = np.full(len(frames), np.nan)
-    for number in np.unique(ids):
-        rows = np.flatnonzero(ids == number)
-        own = boxes[rows].astype(np.float64)
-        shared = np.minimum(own[:, None, 2:], own[None, :, 2:]) - np.maximum(own[:, None, :2], own[None, :, :2])
+    sums, counts = np.zeros(len(frames)), np.zeros(len(frames), np.int64)
+    order = np.lexsort((frames, ids))
+    areas = (boxes[:, 2:].astype(np.float64) - boxes[:, :2]).prod(axis=-1)
+    for step in range(1, reach + 1):  # in this order, an object in the next frames is at most so far behind
+        first, second = order[:-step], order[step:]
+        apart = frames[second] - frames[first]
+        near = (ids[first] == ids[second]) & (apart > 0) & (apart <= reach)
+        first, second = first[near], second[near]
+        one, other = boxes[first].astype(np.float64), boxes[second].astype(np.float64)
+        shared = np.minimum(one[:, 2:], other[:, 2:]) - np.maximum(one[:, :2], other[:, :2])
         overlap = shared.clip(min=0).prod(axis=-1)
-        areas = (own[:, 2:] - own[:, :2]).prod(axis=-1)
-        ious = overlap / np.maximum(areas[:, None] + areas[None] - overlap, 1e-9)
-        apart = np.abs(frames[rows][:, None] - frames[rows][None])
-        near = (apart > 0) & (apart <= reach)
-        counts = near.sum(axis=1)
-        out[rows] = np.where(counts > 0, (ious * near).sum(axis=1) / np.maximum(counts, 1), np.nan)
-    return out
+        ious = overlap / np.maximum(areas[first] + areas[second] - overlap, 1e-9)
+        for rows in (first, second):
+            np.add.at(sums, rows, ious)
+            np.add.at(counts, rows, 1)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
 def of_speed(motion: np.ndarray, speed: str) -> np.ndarray:

@@ -18,6 +18,7 @@ from torch import Tensor
 from visionkit.families.propagation.features import FrameFeatures, Size
 from visionkit.families.propagation.propagator import Propagator
 from visionkit.results import Progress
+from visionkit.types import IGNORE
 
 _BLOCK = 8
 """Side of the blocks of places that are compared at a time: most of what a block is compared with, all of it needs."""
@@ -61,11 +62,13 @@ class LabelPropagation(Propagator):
         assert self._features is not None
         features = self._features(image)
         height, width = features.shape[-2:]
-        objects = range(1, int(masks[masks < 255].max()) + 1)
+        objects = range(1, int(masks[masks != IGNORE].max()) + 1)
         soft = [
             cv2.resize((masks == k).astype(np.float32), (width, height), interpolation=cv2.INTER_AREA) for k in objects
         ]
-        labels = torch.from_numpy(np.stack([1 - sum(soft), *soft])).to(features.device)
+        # What is not known has no label of its own: such places take no part, not even as background.
+        unknown = cv2.resize((masks == IGNORE).astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+        labels = torch.from_numpy(np.stack([1 - sum(soft) - unknown, *soft])).to(features.device)
         self._first = features, labels
         self._recent: deque[tuple[Tensor, Tensor]] = deque(maxlen=self.context)
 
@@ -87,7 +90,7 @@ def propagate(features: Tensor, keys: Tensor, labels: Tensor, radius: int, top_k
         features: (C, h, w) of length 1 at each place.
         keys: (T, C, h, w) those of other frames.
         labels: (T, K, h, w) their soft labels.
-        radius: Places up to so many rows and columns away are compared.
+        radius: Rows and columns from a place to the farthest that it is compared with.
         top_k: Number of places that count.
         temperature: Of the softmax over their similarities.
 

@@ -7,6 +7,7 @@ A method is a dataclass whose fields are its arguments. A package brings one wit
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +20,7 @@ from visionkit.errors import DataError, UsageError, suggest
 from visionkit.families.dense.label_maps import labels_in_file
 from visionkit.families.propagation.features import Size
 from visionkit.families.propagation.first_mask import checked_mask
-from visionkit.input_spec import InputSpec
+from visionkit.input_spec import MAX_INPUT_PIXELS, InputSpec
 from visionkit.plugins import Plugins
 from visionkit.preprocess import Preprocessor
 from visionkit.results import Progress
@@ -45,7 +46,7 @@ class Propagator(ABC):
     Attributes:
         model: Name of a backbone whose public weights are taken, or a run, a checkpoint or a bundle.
         device: Where the network runs.
-        short_side: Frames are processed with a short side of about so many pixels.
+        short_side: Short side that frames are processed with, in pixels, about.
     """
 
     model: str = DEFAULT_BACKBONE
@@ -120,6 +121,12 @@ class Propagator(ABC):
         numbers[IGNORE] = IGNORE
         scale = self.short_side / min(size)
         height, width = (max(1, round(side * scale)) for side in size)
+        if height * width > MAX_INPUT_PIXELS:
+            fits = math.floor(self.short_side * math.sqrt(MAX_INPUT_PIXELS / (height * width)))
+            raise UsageError(
+                f"short_side {self.short_side}: frames of {size[1]}x{size[0]} pixels would be processed at "
+                f"{width}x{height}; at most {fits} fits them"
+            )
         spec = InputSpec(size=self.open((height, width)), resize_mode="stretch")
         self._preprocessor, self._size = Preprocessor(spec), size
         self._labels = np.array([0, *objects], np.uint8)

@@ -8,6 +8,7 @@ import pytest
 from visionkit.families.detection.coco_eval import DetectionMetrics, detection_tables
 from visionkit.families.detection.motion_speed import motion_ious, of_speed
 from visionkit.predictions import Detections
+from visionkit.tracking.boxes import box_ious
 
 
 def test_the_mean_overlap_is_taken_over_the_frames_around() -> None:
@@ -22,6 +23,21 @@ def test_the_mean_overlap_is_taken_over_the_frames_around() -> None:
     assert np.isnan(found[4:]).all()  # 12 frames apart are none of the ten around, and a lone one has no neighbor
     np.testing.assert_allclose(motion_ious(frames, ids, boxes, reach=1)[[0, 1]], [one, one])
     np.testing.assert_allclose(motion_ious(frames, ids, boxes, reach=12)[4:6], 1)
+
+
+def test_rows_in_any_order_and_gaps_give_what_all_pairs_give() -> None:
+    rng = np.random.default_rng(0)
+    frames, ids = np.repeat(np.arange(0, 40, 2), 3), np.tile([7, 1, 4], 20)
+    there = rng.random(60) < 0.7
+    frames, ids = frames[there], ids[there]
+    corners = rng.uniform(0, 9, (len(ids), 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(5, 20, (len(ids), 2))], axis=1)
+    order = rng.permutation(len(ids))
+    expected = []
+    for row in order:
+        near = (ids == ids[row]) & (np.abs(frames - frames[row]) <= 10) & (frames != frames[row])
+        expected.append(np.mean(box_ious(boxes[[row]], boxes[near])) if near.any() else np.nan)
+    np.testing.assert_allclose(motion_ious(frames[order], ids[order], boxes[order]), expected)
 
 
 def test_borders_of_speeds_are_medium() -> None:

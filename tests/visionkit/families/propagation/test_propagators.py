@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -75,6 +76,19 @@ def test_memory_holds_the_first_frame_and_the_last_ones() -> None:
     assert len(propagator._recent) == 2
 
 
+def test_what_is_not_known_takes_no_part() -> None:
+    """A rim of 255 about the object must not eat into it as background would."""
+    images, masks = clip(2)
+    rim = masks[0].copy()
+    rim[cv2.dilate(masks[0], np.ones((13, 13), np.uint8)) > masks[0]] = 255
+    propagator = LabelPropagation(short_side=96)
+    found = followed(propagator, images, rim)[1]
+    assert (found == 1)[masks[1] == 1].mean() > 0.9
+    background, own = propagator._first[1].numpy()
+    known = cv2.resize((rim != 255).astype(np.float32), background.shape[::-1], interpolation=cv2.INTER_AREA)
+    assert (known == 0).any() and np.allclose(background + own, known, atol=1e-6)
+
+
 def test_wrong_names_and_values_are_reported_at_once() -> None:
     with pytest.raises(UsageError, match="did you mean 'label_propagation'"):
         make_propagator("label_propagations")
@@ -87,6 +101,8 @@ def test_wrong_names_and_values_are_reported_at_once() -> None:
     images, masks = clip(1)
     with pytest.raises(UsageError, match="has no map of stride 7; it has strides 2, 4, 8, 16, 32"):
         make_propagator("label_propagation", arguments={"strides": [7]}).begin(images[0], masks[0])
+    with pytest.raises(UsageError, match=r"short_side 4096: .* at most 1254 fits them"):
+        make_propagator("label_propagation", arguments={"short_side": 4096}).begin(images[0], masks[0])
     with pytest.raises(UsageError, match="did you mean"):
         make_propagator("label_propagation", "tf_efficientnet_lite00").begin(images[0], masks[0])
 
