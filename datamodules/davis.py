@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from datamodules.class_names import shorten
+from datamodules.frames import OfSequences
 from datamodules.label_maps import LabeledMaps, LabelReader
 from datamodules.segmentation import LabeledFiles, PairedData
 from visionkit.data import Split
@@ -176,8 +177,8 @@ class DavisData(PairedData):
         return SequencedMaps(maps, places)
 
 
-class SequencedMaps(LabeledMaps):
-    """Samples that state their sequence and position.
+class SequencedMaps(OfSequences, LabeledMaps):
+    """Frames with label maps.
 
     Args:
         maps: The samples.
@@ -187,14 +188,3 @@ class SequencedMaps(LabeledMaps):
     def __init__(self, maps: LabeledMaps, places: Sequence[tuple[str, int]]) -> None:
         super().__init__(maps.store, maps.labels, maps.rows, maps.cache, maps.label_cache, maps.weigh)
         self.places = places
-
-    def sequences(self) -> Sequence[str]:
-        """See `visionkit.sequences.SequencedSamples`."""
-        return [sequence for sequence, _ in self.places]
-
-    def __getitem__(self, index: Any) -> Any:
-        sample = super().__getitem__(index)
-        if isinstance(index, slice):
-            return sample
-        sequence, frame = self.places[range(len(self))[index]]
-        return replace(sample, sequence=sequence, frame=frame)

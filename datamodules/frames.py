@@ -8,10 +8,32 @@ from typing import Any
 
 from datamodules.objects import ObjectImages
 from visionkit.errors import UsageError
+from visionkit.types import Sample
 
 
-class Frames(ObjectImages):
-    """Samples that state their sequence and position.
+class OfSequences(Sequence[Sample]):
+    """What samples that state their sequence and position have; goes before the class that reads them.
+
+    Attributes:
+        places: Sequence and position of each sample.
+    """
+
+    places: Sequence[tuple[str, int]]
+
+    def sequences(self) -> Sequence[str]:
+        """See `visionkit.sequences.SequencedSamples`."""
+        return [sequence for sequence, _ in self.places]
+
+    def __getitem__(self, index: Any) -> Any:
+        sample: Any = super().__getitem__(index)
+        if isinstance(index, slice):
+            return sample
+        sequence, frame = self.places[range(len(self))[index]]
+        return replace(sample, sequence=sequence, frame=frame)
+
+
+class Frames(OfSequences, ObjectImages):
+    """Frames with objects.
 
     Args:
         places: Sequence and position of each.
@@ -21,17 +43,6 @@ class Frames(ObjectImages):
     def __init__(self, places: Sequence[tuple[str, int]], images: ObjectImages) -> None:
         super().__init__(images.entries, images.target, images.store, images.cache)
         self.places = places
-
-    def sequences(self) -> Sequence[str]:
-        """See `visionkit.sequences.SequencedSamples`."""
-        return [sequence for sequence, _ in self.places]
-
-    def __getitem__(self, index: Any) -> Any:
-        sample = super().__getitem__(index)
-        if isinstance(index, slice):
-            return sample
-        sequence, frame = self.places[range(len(self))[index]]
-        return replace(sample, sequence=sequence, frame=frame)
 
 
 def check_whole(fractions: Mapping[Any, float], how: str) -> None:

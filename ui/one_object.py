@@ -11,6 +11,7 @@ import numpy as np
 
 from ui.inference import Upload
 from ui.server.job_queue import JobQueue
+from ui.track_results import OBJECT, object_tracks
 from ui.video_files import MASKS, TEXT, ShownFrame
 from ui.videos import VideoProgress, first_frame, go_through
 from ui.views.base import as_sent
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from visionkit.predictions import Detections
     from visionkit.video import Frame
 
-OBJECT = "object"
-"""Class of what is followed, in records."""
 PROPAGATOR = "label_propagation"
 """The method that cuts out."""
 
@@ -212,12 +211,8 @@ class FollowedObject:
 
     def step(self, frame: Frame) -> ShownFrame:
         """The object in the next frame."""
-        from visionkit.predictions import Tracks
-
         box, score = self.job_queue.in_turn(lambda: self._found(frame), "video")
-        size = (frame.pixels.shape[0], frame.pixels.shape[1])
-        zero = np.zeros(1, np.int64)
-        tracks = Tracks((OBJECT,), size, box[None], np.array([score]), zero, 0.0, ids=zero + 1)
+        tracks = object_tracks(frame, box, score)
         message = f"{OBJECT} at {', '.join(f'{value:.0f}' for value in box)}, match {score:.2f}"
         return ShownFrame(as_sent(tracks.draw(frame.pixels)), message, tracks.to_json(), tracks)
 

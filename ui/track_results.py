@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 LINE_COLOR = (255, 214, 0)
 
+OBJECT = "object"
+"""Class of the one object that is followed, in records."""
+
 
 def frame_record(frame: Frame, prediction: dict[str, Any]) -> dict[str, Any]:
     """The record of a frame.
@@ -28,6 +31,22 @@ def frame_record(frame: Frame, prediction: dict[str, Any]) -> dict[str, Any]:
         "size": list(frame.pixels.shape[:2]),
         "prediction": prediction,
     }
+
+
+def object_tracks(frame: Frame, box: np.ndarray, score: float) -> Tracks:
+    """One object that is followed, as the tracks of a frame.
+
+    Args:
+        frame: The frame.
+        box: (4,) x1, y1, x2, y2 in its pixels.
+        score: How well the place matches.
+    """
+    import numpy as np
+
+    from visionkit.predictions import Tracks
+
+    size, number = (frame.pixels.shape[0], frame.pixels.shape[1]), np.ones(1, np.int64)
+    return Tracks((OBJECT,), size, box[None], np.array([score]), number - 1, 0.0, ids=number)
 
 
 def mot_text(frame: Frame, tracks: Tracks) -> str:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from visionkit.tracking.tracker import Tracker
     from visionkit.video import Frame
 
-MOST_LINES = 8
+MAX_LINES = 8
 """Lines that one video is counted at."""
 
 
@@ -131,8 +131,8 @@ def read_lines(text: str | None) -> list[tuple[float, ...]]:
                 f"line {line.strip()[:60]!r}: give x1,y1,x2,y2 of two points in pixels, such as 0,200,640,200"
             )
         found.append(values)
-    if len(found) > MOST_LINES:
-        raise UsageError(f"{len(found)} lines; allowed are {MOST_LINES}")
+    if len(found) > MAX_LINES:
+        raise UsageError(f"{len(found)} lines; allowed are {MAX_LINES}")
     return found
 
 

@@ -117,7 +117,7 @@ def test_frames_that_cannot_be_decoded_are_stated_at_the_end(
 
 
 def test_a_timeline_knows_breaks_and_ends(tmp_path: Path) -> None:
-    whole = Timeline(0.5, most=2)
+    whole = Timeline(0.5, max_objects=2)
     for number, centers in enumerate([[(9, 9)], [(9, 9), (50, 50)], [], [(9, 9)], [(9, 9), (50, 50), (80, 80)]]):
         whole.update(tracks_at(*centers), number / 2)
     assert [each.spans for each in whole.objects.values()] == [[[0, 1], [1.5, 2.5]], [[0.5, 1], [2, 2.5]]]

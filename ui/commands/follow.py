@@ -27,7 +27,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from ui.option_values import named_values
 from ui.paths import check_model_or_backbone
@@ -35,7 +35,7 @@ from ui.prediction_devices import device_names
 from ui.prediction_records import RECORDS, prepare_folder, records_of
 from ui.prediction_report import DRAWN, show_progress
 from ui.stopping import Stop, ended_after, stopped_by_signal
-from ui.track_results import frame_record
+from ui.track_results import frame_record, object_tracks
 from ui.video_results import ObjectFiles, SkippedFrames, check_free, read_ahead, video_stems
 from visionkit.errors import DataError, Interrupted, Terminated, UsageError
 from visionkit.text_files import finite_numbers
@@ -52,8 +52,6 @@ SUMMARY = "follow one object, its box given in the first frame"
 
 BOXES = "boxes"
 """Folder of the texts, below that of the results."""
-OBJECT = "object"
-"""Class of what is followed, in records."""
 
 _NO_BOX = "NaN,NaN,NaN,NaN"
 
@@ -226,7 +224,7 @@ def _follow(
                     except DataError as error:
                         skipped.fault(f"{frames.name}, frame {frame.number}: {error}")
                         continue
-                record = {"source": frames.name, **frame_record(frame, _prediction(frame, followed).to_json())}
+                record = {"source": frames.name, **frame_record(frame, object_tracks(frame, *followed).to_json())}
                 gap = frame.number - first - lines
                 with stop.held():  # all files end with the same frame
                     if given.truth is not None:
@@ -268,15 +266,8 @@ def _begin(tracker: VisualTracker, given: GivenObject, frame: Frame) -> None:
     tracker.begin(frame.pixels, given.corners)
 
 
-def _prediction(frame: Frame, followed: Followed) -> Any:
-    from visionkit.predictions import Tracks
-
-    size = (frame.pixels.shape[0], frame.pixels.shape[1])
-    return Tracks((OBJECT,), size, followed.box[None], [followed.score], [0], 0.0, ids=[1])  # type: ignore[arg-type]
-
-
 def _drawn(frame: Frame, followed: Followed) -> np.ndarray:
-    pixels: np.ndarray = _prediction(frame, followed).draw(frame.pixels)
+    pixels: np.ndarray = object_tracks(frame, *followed).draw(frame.pixels)
     return pixels
 
 

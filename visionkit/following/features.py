@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from visionkit.backbones import Backbone, backbone_facts, declared_strides
+from visionkit.backbones.frozen import FrozenBackbone
 from visionkit.backbones.of_models import backbone_of
-from visionkit.engines import find_device
-from visionkit.nn.normalize import Normalize
 
 SIDE = 224
 """Height and width that a window is shown to the network in."""
@@ -31,9 +30,8 @@ class FeatureMaps:
     """
 
     def __init__(self, backbone: Backbone, device: str | torch.device = "cpu") -> None:
-        self.device = find_device(device)
-        self.backbone = backbone.eval().requires_grad_(False).to(self.device)
-        self.normalize = Normalize(backbone.mean, backbone.std).to(self.device)
+        self.backbone = FrozenBackbone(backbone, device)
+        self.device = self.backbone.device
 
     @classmethod
     def of(cls, model: str, device: str | torch.device = "cpu") -> FeatureMaps:
@@ -67,9 +65,7 @@ class FeatureMaps:
             pixels: (h, w, 3) uint8 RGB of any size.
         """
         image = torch.tensor(pixels, device=self.device).permute(2, 0, 1)[None].float()
-        if len(self.backbone.mean) == 1:
-            image = image.mean(dim=1, keepdim=True)
         image = torch.nn.functional.interpolate(image, (SIDE, SIDE), mode="bilinear", antialias=True)
-        features = self.backbone(self.normalize(image))
-        maps = [tap.map for tap in features.final] if self.backbone.taps else list(features.pyramid.values())
+        features = self.backbone(image)
+        maps = [tap.map for tap in features.final] if self.backbone.body.taps else list(features.pyramid.values())
         return [each[0].float() for each in reversed(maps)]

@@ -8,7 +8,7 @@ CELL = 4
 """Pixels of a side of a cell."""
 
 _BINS = 18
-_MOST = 0.2
+_CUT_OFF = 0.2
 """Where normalized values are cut off."""
 
 
@@ -38,7 +38,7 @@ def gradient_histograms(images: np.ndarray) -> np.ndarray:
     blocks = energy[:, :-1, :-1] + energy[:, 1:, :-1] + energy[:, :-1, 1:] + energy[:, 1:, 1:]
     around = [blocks[:, top : top + rows, left : left + columns] for top in (0, 1) for left in (0, 1)]
     factors = [1 / np.sqrt(each + 1e-8)[..., None] for each in around]
-    signed_cut = sum(np.minimum(signed * each, _MOST) for each in factors)
-    unsigned_each = [np.minimum(unsigned * each, _MOST) for each in factors]
+    signed_cut = sum(np.minimum(signed * each, _CUT_OFF) for each in factors)
+    unsigned_each = [np.minimum(unsigned * each, _CUT_OFF) for each in factors]
     energies = np.stack([each.sum(axis=-1) for each in unsigned_each], axis=-1)
     return np.concatenate([0.5 * signed_cut, 0.5 * sum(unsigned_each), energies / np.sqrt(_BINS)], axis=-1)

@@ -27,7 +27,7 @@ _LARGE = 0.05
 """Fraction of the frame from which an object is large."""
 _LARGEST_SCALE = 4.0
 """How much an object can grow from one frame to the next."""
-_LEAST = 24
+_MIN_WINDOW = 24
 """Smallest side of a window in pixels."""
 
 
@@ -144,7 +144,7 @@ class Hcf(VisualTracker):
             down = 1 + self.padding_tall
         elif width * height > _LARGE * math.prod(self.frame_size):
             across = down = 1 + self.padding_large
-        return max(across, _LEAST / width), max(down, _LEAST / height)
+        return max(across, _MIN_WINDOW / width), max(down, _MIN_WINDOW / height)
 
     def _window(self) -> Window:
         """The window about the object."""

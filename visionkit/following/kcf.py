@@ -15,7 +15,7 @@ from visionkit.following.windows import Window, cosine_taper, gaussian_label, lu
 
 _LARGE = 100
 """Mean side of an object, in pixels, from which the image is taken at half its size, at a third from twice that on."""
-_LEAST = 16
+_MIN_WINDOW = 16
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Kcf(VisualTracker):
     def start(self, frame: np.ndarray) -> None:
         mean_side = math.sqrt(math.prod(self.sides))
         self._step = step = 1 + int(mean_side // _LARGE)
-        width, height = (max(round(side * (1 + self.padding) / step), _LEAST) for side in self.sides)
+        width, height = (max(round(side * (1 + self.padding) / step), _MIN_WINDOW) for side in self.sides)
         self._size = (height, width)
         self._taper = cosine_taper((height, width))
         self._label = np.fft.rfft2(gaussian_label((height, width), max(self.label_sigma * mean_side / step, 0.3)))

@@ -13,9 +13,9 @@ import numpy as np
 from visionkit.following.gradients import CELL, gradient_histograms
 from visionkit.following.windows import Window, luminance, peak
 
-_MOST = 512
+_MAX_PIXELS = 512
 """Pixels of what is cut out, at most."""
-_LEAST = 4.0
+_MIN_SIDE = 4.0
 """Shortest side of an object, in pixels, unless it began smaller."""
 _REGULARIZATION = 0.01
 
@@ -46,10 +46,10 @@ class ScaleFilter:
         self._taper = np.hanning(count + 2)[1:-1]
         self._middle = middle
         shown = [side + 2 * CELL for side in sides]  # with some of what is about it
-        shrink = min(1.0, math.sqrt(_MOST / math.prod(shown)))
+        shrink = min(1.0, math.sqrt(_MAX_PIXELS / math.prod(shown)))
         width, height = (max(int(side * shrink) // CELL, 2) * CELL for side in shown)
         self._shown, self._model_size = (shown[0], shown[1]), (height, width)
-        self._least = min(1.0, max(_LEAST / side for side in sides))
+        self._least = min(1.0, max(_MIN_SIDE / side for side in sides))
         self._most = max(1.0, min(length / side for length, side in zip(reversed(frame_size), sides, strict=True)))
 
     def begin(self, frame: np.ndarray, center: tuple[float, float]) -> None:

@@ -19,7 +19,7 @@ from visionkit.synthetic.scene import OBJECT_CLASSES
 RATE = 10
 """Frames per second that the clips state."""
 
-LEAST_SEEN = 0.1
+MIN_VISIBILITY = 0.1
 """Objects that are seen less are left out of MOTChallenge's count; nobody could find them."""
 
 _README = """Drawn clips: {count} of {length} frames, {height} x {width} pixels (height x width), seed {seed}.
@@ -101,7 +101,7 @@ def write_mot_sequence(folder: Path, frames: Sequence[ClipFrame]) -> None:
         _save(folder / "img1" / f"{number:06d}.jpg", frame.image)
         for each in frame.objects:
             x1, y1, x2, y2 = each.whole.tolist()
-            counted = int(each.visibility >= LEAST_SEEN)
+            counted = int(each.visibility >= MIN_VISIBILITY)
             place = f"{x1 + 1:g},{y1 + 1:g},{x2 - x1:g},{y2 - y1:g}"
             lines.append(f"{number},{each.id},{place},{counted},1,{each.visibility:.4f}")
     _write(folder / "gt/gt.txt", lines)

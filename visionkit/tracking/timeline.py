@@ -37,7 +37,7 @@ class Timeline:
 
     Args:
         step: Seconds from one frame to the next.
-        most: Objects that are listed; of more only the number is kept.
+        max_objects: Objects that are listed; of more only the number is kept.
 
     Attributes:
         objects: Objects by id, in the order in which they appear.
@@ -45,8 +45,8 @@ class Timeline:
         seconds: End of the last frame.
     """
 
-    def __init__(self, step: float, most: int = 1000) -> None:
-        self.step, self.most = step, most
+    def __init__(self, step: float, max_objects: int = 1000) -> None:
+        self.step, self.max_objects = step, max_objects
         self.objects: dict[int, Visible] = {}
         self.seconds = 0.0
         self._shown: set[int] = set()
@@ -66,7 +66,7 @@ class Timeline:
         before, self._shown = self._shown, set()
         for name, number in zip(tracks.names, tracks.ids.tolist(), strict=True):
             if number not in self.objects:
-                if len(self.objects) >= self.most:
+                if len(self.objects) >= self.max_objects:
                     self._further.add(number)
                     continue
                 self.objects[number] = Visible(number, name)

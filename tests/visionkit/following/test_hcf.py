@@ -77,7 +77,7 @@ def test_a_trained_model_gives_its_backbone(tmp_path) -> None:
     path = save_checkpoint(task, tmp_path / "model.ckpt")
     maps = FeatureMaps.of(str(path))
     own = dict(task.network.backbone.state_dict())
-    assert all(torch.equal(value, own[name]) for name, value in maps.backbone.state_dict().items())
+    assert all(torch.equal(value, own[name]) for name, value in maps.backbone.body.state_dict().items())
     frames = clip(lambda t: growing(t, 1), 3)
     tracker = make_visual_tracker("hcf", model=str(path))
     tracker.begin(*frames[0])

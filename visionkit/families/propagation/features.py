@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from visionkit.backbones import Backbone, backbone_facts, declared_strides
+from visionkit.backbones.frozen import FrozenBackbone
 from visionkit.backbones.of_models import backbone_of
 from visionkit.errors import UsageError
-from visionkit.nn.normalize import Normalize
 
 Size = tuple[int, int]
 
@@ -58,11 +58,8 @@ class FrameFeatures:
             arguments |= {"strides": self.strides, "use_final": False}
         if backbone_facts(name).fixed_input_size:
             arguments["image_size"] = self.size
-        body = Backbone(name, **arguments)
-        self._channels = len(body.mean)
-        self._body = body.eval().requires_grad_(False).to(device)
-        self._normalize = Normalize(body.mean, body.std).to(device)
-        self.device = torch.device(device)
+        self._backbone = FrozenBackbone(Backbone(name, **arguments), device)
+        self.device = self._backbone.device
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> Tensor:
@@ -71,10 +68,7 @@ class FrameFeatures:
         Args:
             image: (3, H, W) pixels of 0 to 255, of `size`.
         """
-        pixels = image.to(self.device)[None].float()
-        if self._channels == 1:
-            pixels = pixels.mean(dim=1, keepdim=True)
-        maps = self._maps(self._normalize(pixels))
+        maps = self._maps(image.to(self.device)[None].float())
         grid = maps[0].shape[-2:]
         scale = len(maps) ** -0.5
         unit = []
@@ -86,10 +80,10 @@ class FrameFeatures:
 
     def _maps(self, images: Tensor) -> list[Tensor]:
         if not self._plain:
-            return list(self._body(images).pyramid.values())
-        model: Any = self._body.model
+            return list(self._backbone(images).pyramid.values())
+        model: Any = self._backbone.body.model
         found: list[Tensor] = model.forward_intermediates(
-            images, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True
+            self._backbone.normalized(images), indices=1, norm=True, output_fmt="NCHW", intermediates_only=True
         )
         return found
 
