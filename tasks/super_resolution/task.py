@@ -10,15 +10,17 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from tasks.super_resolution.architectures import SuperResolutionArchitecture
-from tasks.super_resolution.loss import PixelLoss, SuperResolutionLoss
-from tasks.super_resolution.metrics import PROTOCOL, ImageQuality
+from tasks.super_resolution.loss import SuperResolutionLoss
+from tasks.super_resolution.metrics import ImageQuality
 from tasks.super_resolution.network import SuperResolutionNetwork, SuperResolutionOutputs
-from tasks.super_resolution.postprocess import to_images
-from tasks.super_resolution.tiles import TILE, TileMargins, check_size, ensembled, find_reach, grid_of
 from visionkit.architecture_task import ArchitectureTask
 from visionkit.architectures import Architectures
 from visionkit.errors import UsageError
 from visionkit.families.restoration.bicubic import Bicubic
+from visionkit.families.restoration.images import to_images
+from visionkit.families.restoration.pixel_losses import PixelLoss
+from visionkit.families.restoration.quality import PROTOCOL
+from visionkit.families.restoration.tiles import TILE, TileMargins, check_size, ensembled, find_reach, grid_of
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
 from visionkit.nn.normalize import Normalize
@@ -159,7 +161,7 @@ class SuperResolutionTask(ArchitectureTask):
 
     def augmented(self, run: Callable[..., Any], *, ensemble: bool = False, **options: Any) -> Callable[..., Any]:
         """With `ensemble`, the mean over the eight flipped and turned forms; takes eight times as long."""
-        return ensembled(run) if ensemble else run
+        return ensembled(run, "high_res") if ensemble else run
 
     def _enlarge_alpha(self, alpha: Tensor) -> Tensor:
         values: Tensor = self._bicubic(alpha.to(self._bicubic.weight.device))

@@ -45,6 +45,8 @@ PLAN: dict[str, tuple[str, ...]] = {
     "tasks/semantic_segmentation/metrics.py": (f"{_T}/test_segmentation_measures.py",),
     "tasks/super_resolution/loss.py": (f"{_T}/test_super_resolution.py",),
     "tasks/super_resolution/metrics.py": (f"{_T}/test_super_resolution.py", f"{_T}/test_super_resolution_files.py"),
+    "visionkit/families/restoration/quality.py": (f"{_T}/test_super_resolution.py",),
+    "visionkit/families/restoration/tiles.py": (f"{_T}/test_super_resolution_files.py", f"{_V}/families/restoration"),
     "visionkit/callbacks/ema.py": (f"{_V}/callbacks/test_ema.py",),
     "visionkit/checkpoint.py": (f"{_V}/test_checkpoint.py", f"{_V}/test_warm_start.py"),
     "visionkit/checkpoint_files.py": (f"{_V}/test_checkpoint_files.py",),

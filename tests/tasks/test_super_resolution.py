@@ -8,13 +8,15 @@ from torch.nn.functional import interpolate
 
 from datamodules.degradation import modulo_crop
 from tasks.super_resolution import SuperResolutionTask
-from tasks.super_resolution.loss import PerceptualLoss, SuperResolutionLoss
-from tasks.super_resolution.metrics import ImageQuality, psnr, ssim
+from tasks.super_resolution.loss import SuperResolutionLoss
+from tasks.super_resolution.metrics import ImageQuality
 from tests.real_data import real_data
 from visionkit.checkpoint import load_task, save_bundle
 from visionkit.errors import DataError, UsageError
 from visionkit.families.restoration.bicubic import Bicubic
 from visionkit.families.restoration.color import luma
+from visionkit.families.restoration.perceptual import PerceptualLoss
+from visionkit.families.restoration.quality import psnr, ssim
 from visionkit.geometry import InputSpec
 from visionkit.images import read_image
 
@@ -222,8 +224,8 @@ def test_perceptual_loss_compares_features_and_is_no_part_of_the_task():
     value = term(a, torch.rand(1, 3, 32, 32))
     value.backward()
     assert value.item() > 0 and a.grad is not None and a.grad.abs().sum() > 0
-    assert not any(p.requires_grad for p in term._backbone.parameters())
-    assert PerceptualLoss("vgg11.tv_in1k", 4, weight=2.0).pretrained, "random features compare nothing"
+    assert not any(p.requires_grad for p in term.features._backbone.parameters())
+    assert PerceptualLoss("vgg11.tv_in1k", 4, weight=2.0).features.pretrained, "random features compare nothing"
     bright = 1 + torch.rand(1, 3, 32, 32)
     assert float(term(bright, torch.ones_like(bright))) == 0, "it compares what is served, which is at most white"
 

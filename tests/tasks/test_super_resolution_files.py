@@ -8,10 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.super_resolution import SuperResolutionTask, tiles
-from tasks.super_resolution.tiles import TileMargins, grid_of
+from tasks.super_resolution import SuperResolutionTask
 from tests.tasks.test_super_resolution import tiny
 from visionkit.errors import DataError, UsageError
+from visionkit.families.restoration import tiles
+from visionkit.families.restoration.tiles import TileMargins, grid_of
 from visionkit.images import ImageSource
 from visionkit.predictions import ImagePrediction, Prediction
 from visionkit.predictions.image import decode_png, encode_png

@@ -10,13 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.super_resolution import SuperResolutionTask, tiles
+from tasks.super_resolution import SuperResolutionTask
 from ui.cli import main
 from ui.downloads import Downloads
 from ui.inference import Upload, predict
 from ui.model_registry import ModelRegistry, find_example_models
 from ui.views import image, views
 from visionkit.checkpoint import save_bundle
+from visionkit.families.restoration import tiles
 from visionkit.predictions import ImagePrediction
 from visionkit.predictor import load
 

@@ -222,7 +222,7 @@ def measure_images(truth: Side, prediction: Side, border: int) -> Measured:
     """
     import torch
 
-    from tasks.super_resolution.metrics import PROTOCOL, quality
+    from visionkit.families.restoration.quality import PROTOCOL, quality
 
     if border < 0:
         raise UsageError(f"--border {border}: pixels are 0 or more")

@@ -1,4 +1,4 @@
-"""The tiles in which a large image is enlarged, and the limit of its size.
+"""The tiles in which a large image is processed, the limit of its size, and the mean over its flipped and turned forms.
 
 A tile has as much around its own part as the network sees, so the result is that of the whole image.
 """
@@ -23,7 +23,7 @@ The environment variable VISIONKIT_MAX_OUTPUT_PIXELS moves it.
 """
 
 TILE = 384
-"""Largest side of a tile in low-resolution pixels, with its surroundings, where the network does not look too far."""
+"""Largest side of a tile in pixels of the input, with its surroundings, where the network does not look too far."""
 
 _UNSEEN = 32  # around a forced tile of a network that processes the whole image, where no width would be enough
 
@@ -33,7 +33,7 @@ class TileMargins:
     """How far the receptive field of a network reaches.
 
     Attributes:
-        halo: Low-resolution pixels to each side, or None for all of the image.
+        halo: Pixels of the input to each side, or None for all of the image.
         align: Tiles begin at multiples of it.
     """
 
@@ -41,12 +41,13 @@ class TileMargins:
     align: int = 1
 
 
-def find_reach(network: nn.Module, align: int = 1) -> TileMargins:
+def find_reach(network: nn.Module, align: int = 1, channels: int = 3) -> TileMargins:
     """Finds by gradients how far the receptive field of a network reaches; nothing of it is typed in.
 
     Args:
         network: It is changed: its weights become positive, so that no path is dead and none hides another.
-        align: Side of its attention windows, 1 for convolutions.
+        align: Side of its attention windows, or the stride of its coarsest features; 1 for plain convolutions.
+        channels: Channels of its input.
     """
     if any(isinstance(module, nn.AdaptiveAvgPool2d) for module in network.modules()):
         return TileMargins(None, align)
@@ -58,7 +59,7 @@ def find_reach(network: nn.Module, align: int = 1) -> TileMargins:
                 fraction = torch.rand(parameter.shape, generator=generator, dtype=torch.float64) + 0.5
                 parameter.copy_(fraction / parameter[0].numel())
     for limit in (16, 32, 64, 128, 256):
-        found = receptive_field(_Bright(network), limit=limit, align=align)
+        found = receptive_field(_Bright(network), channels, limit, align)
         if found is not None:
             # One more, since other phases of a low-resolution pixel may look one further; and wherever it lies in its
             # attention window.
@@ -78,7 +79,7 @@ class _Bright(nn.Module):
         return self.network(image + 1.0)
 
 
-def check_size(size: tuple[int, int], scale: int, name: str) -> None:
+def check_size(size: tuple[int, int], scale: int = 1, name: str = "an image") -> None:
     """Refuses a prediction above the limit, from the header alone.
 
     Raises:
@@ -97,7 +98,7 @@ def grid_of(size: tuple[int, int], reach: TileMargins, tile: int | None) -> Grid
     """The tiles, or None where the image is processed whole.
 
     Args:
-        size: Height and width of the low resolution.
+        size: Height and width of the input.
         reach: Receptive field of the network.
         tile: Largest side of a tile; 0 for the whole image, None as it suits.
 
@@ -127,20 +128,25 @@ def _even(length: int, most: int, halo: int, align: int) -> int:
     return -(-side // align) * align
 
 
-def ensembled(run: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
-    """The network with the mean over an image's eight flipped and turned forms, each turned back (Lim et al., 2017)."""
+def ensembled(run: Callable[..., Any], field: str) -> Callable[..., Any]:
+    """The network with the mean over an image's eight flipped and turned forms, each turned back (Lim et al., 2017).
 
-    def wrapped(image: Tensor) -> Any:
+    Args:
+        run: Takes (B, C, h, w) inputs of one size, which are flipped and turned together, and returns a NamedTuple.
+        field: The output that the mean is taken of, (B, C, H, W) float about [0, 1], clipped first; the other outputs
+            are those of the last form.
+    """
+
+    def wrapped(*inputs: Tensor) -> Any:
         total: Tensor | None = None
         for turns in range(4):
             for flipped in (False, True):
-                form = torch.rot90(image, turns, (2, 3))
-                form = form.flip(3) if flipped else form
-                outputs = run(form.contiguous())
-                high = outputs.high_res.float().clamp(0.0, 1.0)
-                high = torch.rot90(high.flip(3) if flipped else high, -turns, (2, 3))
-                total = high if total is None else total + high
+                forms = (torch.rot90(each, turns, (2, 3)) for each in inputs)
+                outputs = run(*((each.flip(3) if flipped else each).contiguous() for each in forms))
+                values = getattr(outputs, field).float().clamp(0.0, 1.0)
+                values = torch.rot90(values.flip(3) if flipped else values, -turns, (2, 3))
+                total = values if total is None else total + values
         assert total is not None
-        return outputs._replace(high_res=total / 8)
+        return outputs._replace(**{field: total / 8})
 
     return wrapped
