@@ -16,7 +16,7 @@ import numpy as np
 from datamodules.class_names import shorten
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
-from visionkit.listing import SUFFIXES, Listing
+from visionkit.listing import SUFFIXES, Listing, find_images, list_images
 from visionkit.wording import counted
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,30 @@ class Paired(NamedTuple):
 
     pairs: list[tuple[Path, Path]]
     alone: list[Path]
+
+
+def list_matching(root: str, pattern: str, option: str) -> Listing:
+    """The images of a folder, or of a glob, whose names match a pattern.
+
+    Args:
+        root: The folder, searched deeply, a file or a glob.
+        pattern: Pattern of the names.
+        option: What the pattern was given with, for the message.
+
+    Raises:
+        DataError: Nothing there that matches.
+    """
+    path = Path(root)
+    listing = list_images(path) if path.is_dir() else Listing(path.parent, find_images(root))
+    kept = Listing(listing.root, passed_over=dict(listing.passed_over))
+    for file in listing.files:
+        if file.match(pattern):
+            kept.files.append(file)
+        else:
+            kept.pass_over(f"not {pattern}", file)
+    if not kept.files:
+        raise DataError(f"{root}: no image of this folder matches data.{option} {pattern!r}")
+    return kept
 
 
 def pair_by_name(

@@ -8,34 +8,10 @@ from pathlib import Path
 
 from datamodules.pairing import pair_by_name
 from visionkit.errors import DataError
-from visionkit.listing import Listing, find_images, list_images
+from visionkit.listing import Listing
 
 _HIGH = r"([-_.]|(?<=\d))(HR|GT)$"
 _LOW = r"([-_.]?[xX]SCALE|([-_.]|(?<=\d))LR([-_]?[xX]?SCALE)?)$"
-
-
-def list_matching(root: str, pattern: str, option: str) -> Listing:
-    """The images of a folder, or of a glob, whose names match a pattern.
-
-    Args:
-        root: The folder, searched deeply, a file or a glob.
-        pattern: Pattern of the names.
-        option: What the pattern was given with, for the message.
-
-    Raises:
-        DataError: Nothing there that matches.
-    """
-    path = Path(root)
-    listing = list_images(path) if path.is_dir() else Listing(path.parent, find_images(root))
-    kept = Listing(listing.root, passed_over=dict(listing.passed_over))
-    for file in listing.files:
-        if file.match(pattern):
-            kept.files.append(file)
-        else:
-            kept.pass_over(f"not {pattern}", file)
-    if not kept.files:
-        raise DataError(f"{root}: no image of this folder matches data.{option} {pattern!r}")
-    return kept
 
 
 def pair_resolutions(high: Listing, low: Listing, scale: int) -> list[tuple[Path, Path]]:

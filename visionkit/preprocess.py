@@ -32,8 +32,9 @@ class Preprocessor:
         self.spec = spec
 
     def source(self, image: ImageLike) -> ImageSource:
-        """The image, read with the white that the task was trained with."""
-        return ImageSource(image, white=self.spec.white)
+        """The image, read with the white that the task was trained with, unless it states its own."""
+        own = image.white if isinstance(image, ImageSource) else None
+        return ImageSource(image, white=own or self.spec.white)
 
     def decoded(self, image: ImageLike) -> ImageSource:
         """The image with its pixels in memory, as the network's input is made of them."""

@@ -1,0 +1,133 @@
+"""The base of what degrades an image, and several of them one after the other.
+
+Every draw comes from the generator that is handed in, so a degraded image depends on (seed, epoch, index) alone.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from visionkit.errors import UsageError
+from visionkit.remembered import RemembersArguments
+
+Range = float | tuple[float, float]
+"""A number, or the smallest and the largest of those that one is drawn from evenly."""
+
+
+class Degraded(NamedTuple):
+    """A degraded image, and what is known of its degradation.
+
+    Attributes:
+        image: (h, w, C) float32 on a scale of 0 to 255, which noise may leave.
+        mask: (h, w) bool, where the image is missing, or None.
+        noise_level: (h, w) float32, standard deviation of the noise in gray levels of 255, or None.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray | None = None
+    noise_level: np.ndarray | None = None
+
+
+class DegradationPart(ABC, metaclass=RemembersArguments):
+    """One thing that degrades an image.
+
+    Attributes:
+        condition: The further input that it makes known, `mask` or `noise_level`, or None.
+        grid: Its blocks begin at multiples of it.
+        wraps: The image goes on beyond its border with its other side.
+    """
+
+    condition: str | None = None
+    grid: int = 1
+    wraps: bool = False
+
+    @abstractmethod
+    def __call__(self, degraded: Degraded, rng: np.random.Generator) -> Degraded:
+        """Degrades an image; draws from `rng` alone and writes to no array that it is given."""
+
+    @property
+    def reach(self) -> int:
+        """Pixels around a patch that its result depends on: cut with so many, a patch is that of the whole image."""
+        return 0
+
+    @property
+    def margin(self) -> int:
+        """Pixels of each border of the image that are not valid afterwards and are left out."""
+        return 0
+
+    def leaves_levels(self, whole: bool) -> bool:
+        """Whether pixels are whole numbers from 0 to 255 afterwards, given whether they were before."""
+        return whole
+
+
+class DegradationChain:
+    """Applies parts in order.
+
+    Args:
+        parts: The parts.
+        option: Option that they were given with, for messages.
+
+    Raises:
+        UsageError: Something else than parts.
+    """
+
+    def __init__(self, parts: Sequence[DegradationPart], option: str = "data.degradations") -> None:
+        if wrong := [part for part in parts if not isinstance(part, DegradationPart)]:
+            raise UsageError(f"{option}: {wrong[0]!r} is not a degradation; give objects such as GaussianNoise(25)")
+        self.parts = tuple(parts)
+        self.reach = sum(part.reach for part in self.parts)
+        self.margin = sum(part.margin for part in self.parts)
+        self.grid = math.lcm(*(part.grid for part in self.parts))
+        self.wraps = any(part.wraps for part in self.parts)
+        self.conditions = frozenset(part.condition for part in self.parts if part.condition is not None)
+
+    def __bool__(self) -> bool:
+        return bool(self.parts)
+
+    def leaves_levels(self, whole: bool) -> bool:
+        """See `DegradationPart.leaves_levels`."""
+        for part in self.parts:
+            whole = part.leaves_levels(whole)
+        return whole
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> Degraded:
+        """Degrades an image.
+
+        Args:
+            image: (h, w, C) uint8, or float32 on a scale of 0 to 255.
+            rng: Where all draws come from.
+        """
+        degraded = Degraded(np.ascontiguousarray(image, dtype=np.float32))
+        for part in self.parts:
+            degraded = part(degraded, rng)
+        return degraded
+
+
+def bounds_of(value: Range, low: float, high: float, name: str) -> tuple[float, float]:
+    """The smallest and the largest of an option that is a number or a range.
+
+    Args:
+        value: The option.
+        low: Smallest allowed value.
+        high: Largest allowed value.
+        name: Names it in the message: "GaussianNoise.sigma".
+
+    Raises:
+        UsageError: No range, or outside of what is allowed.
+    """
+    pair = tuple(value) if isinstance(value, (list, tuple)) else (value, value)
+    if len(pair) != 2 or not low <= pair[0] <= pair[1] <= high:
+        raise UsageError(
+            f"{name} {value}: give a number, or the smallest and the largest of a range, from {low:g} to {high:g}"
+        )
+    return float(pair[0]), float(pair[1])
+
+
+def drawn(bounds: tuple[float, float], rng: np.random.Generator) -> float:
+    """A number drawn evenly between two bounds; where they are equal, nothing is drawn."""
+    return bounds[0] if bounds[0] == bounds[1] else float(rng.uniform(*bounds))

@@ -1,0 +1,309 @@
+"""Images for restoration: the degraded image is made on the way, or lies beside the clean one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.degradations import DegradationChain, DegradationPart, Degraded
+from datamodules.image_store import FileStore, PixelCache
+from datamodules.pairing import list_matching, warn_of_turned
+from datamodules.patch_data import PatchData
+from datamodules.patches import FileSamples, cut_with_surroundings, filled, place_patch, turned
+from datamodules.restoration_pairs import pair_degraded
+from visionkit.augmentation import SampleAugment
+from visionkit.data import Split
+from visionkit.errors import DataError, UsageError, suggest
+from visionkit.images import ImageSource
+from visionkit.listing import Listing
+from visionkit.loading import rng_for
+from visionkit.types import Sample
+
+CONDITIONS = ("mask", "noise_level")
+"""The further inputs that a network may take."""
+
+
+class RestorationData(PatchData):
+    """Folders of clean images; patches in training, whole images in validation and test.
+
+    Images are degraded on the way by `degradations`, or their degraded form is read from a folder of its own. What is
+    drawn depends on (seed, epoch, index) alone, and in validation and test not on the epoch. Images become gray where
+    the network is, before anything else is done to them. The target is `clean`; the image is on the same scale of 0 to
+    255, in floating point where it is not of whole gray levels.
+
+    Args:
+        root: Folder of the clean training images, searched deeply.
+        degradations: What is done to clean images, in order: a list of parts such as `GaussianNoise`.
+        eval_degradations: The same for validation and test; by default as in training.
+        degraded: Folder with the degraded training images; made by `degradations` by default. A file belongs to the
+            clean one of the same path, but for what states which of the two it is, see `pair_degraded`.
+        val_degraded: The same for `val_root`.
+        test_degraded: The same for `test_root`.
+        degraded_pattern: Pattern of the names of degraded files.
+        conditions: Further inputs of the network, `mask` or `noise_level`; by default those that the model takes.
+        flips: Flip and rotate clean patches by quarters, the eight ways alike, before they are degraded.
+        **base: See `PatchData`.
+
+    Example:
+        >>> data = RestorationData("photos", degradations=[GaussianNoise(25)], input=task.input)
+        >>> data.samples("val")[0].target["clean"].shape
+        (3, 321, 481)
+    """
+
+    partner = "degraded images"
+
+    def __init__(
+        self,
+        root: str = "",
+        *,
+        degradations: list[DegradationPart] | None = None,
+        eval_degradations: list[DegradationPart] | None = None,
+        degraded: str | None = None,
+        val_degraded: str | None = None,
+        test_degraded: str | None = None,
+        degraded_pattern: str = "*",
+        conditions: list[str] | None = None,
+        flips: bool = True,
+        **base: Any,
+    ) -> None:
+        super().__init__(root, **base)
+        if self.augment is not None:
+            raise UsageError("data.augment: RestorationData brings its own; set data.flips and data.degradations")
+        if unknown := [name for name in conditions or () if name not in CONDITIONS]:
+            raise UsageError(
+                f"data.conditions {unknown[0]!r}: allowed are {', '.join(CONDITIONS)}{suggest(unknown[0], CONDITIONS)}"
+            )
+        train = DegradationChain(degradations or ())
+        evaluated = (
+            train if eval_degradations is None else DegradationChain(eval_degradations, "data.eval_degradations")
+        )
+        self.chains: dict[Split, DegradationChain] = {"train": train, "val": evaluated, "test": evaluated}
+        self.partner_roots = {"train": degraded, "val": val_degraded, "test": test_degraded}
+        self.degraded_pattern, self.flips, self._given_conditions = degraded_pattern, flips, conditions
+        self.margin = train.margin
+        self.augment = PatchAugment(self.patch_size, flips, train)
+
+    def setup(self, stage: str) -> None:
+        self._samples.clear()  # what was asked for before did not know the model's inputs
+        super().setup(stage)
+
+    def dataset(self, split: Split) -> Sequence[Sample]:
+        """Training: every image `patches_per_image` times, to be cut. Validation and test: whole images."""
+        channels = 3 if self.input is None else self.input.channels
+        white = None if self.input is None else self.input.white
+        chain, conditions = self.chains[split], self.conditions
+        stores = self.stores(split, channels)
+        paired = stores[2] is not None
+        if not paired and not chain:
+            option = "eval_degradations" if split != "train" and self.chains["train"] else "degradations"
+            folder = "degraded" if split == "train" else f"{split}_degraded"
+            raise UsageError(
+                f"data: nothing degrades the {split} images; give --data.{option} [GaussianNoise] or others, or a "
+                f"folder of degraded images with --data.{folder}"
+            )
+        made = frozenset[str]() if paired else chain.conditions
+        if lacking := [name for name in conditions if name not in made]:
+            part = {"mask": "a part that makes holes", "noise_level": "a part that adds noise"}[lacking[0]]
+            raise UsageError(
+                f"data: the network takes the input {lacking[0]}, and the {split} images come without one; add {part} "
+                "to data.degradations"
+            )
+        if split == "train":
+            self.augment = PatchAugment(self.patch_size, self.flips, chain, conditions)
+            return _Training(*stores, channels, white, self.patches_per_image)
+        return _Whole(*stores, channels, white, chain, conditions, self.seed)
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Further inputs of the samples: those given, those of the model, or a mask where there are holes."""
+        if self._given_conditions is not None:
+            return tuple(self._given_conditions)
+        task: Any = self.trainer.lightning_module if self.trainer is not None else None
+        if task is not None:
+            return tuple(name for name in task.inputs if name in CONDITIONS)
+        return tuple(name for name in ("mask",) if name in self.chains["train"].conditions)
+
+    def made(self) -> str:
+        names = " and ".join(type(part).__name__ for part in self.chains["train"].parts)
+        return f"made by {names}" if names else "made"
+
+    def partners(self, images: Listing, root: str) -> list[tuple[Path, Path]]:
+        """Each clean image with its degraded one, of the same size by its header."""
+        pairs = pair_degraded(images, list_matching(root, self.degraded_pattern, "degraded_pattern"))
+        sources = [ImageSource(clean) for clean, _ in pairs]
+        for clean, (_, path) in zip(sources, pairs, strict=True):
+            (height, width), (h, w) = clean.size, ImageSource(path).size
+            if (height, width) != (h, w):
+                raise DataError(
+                    f"{path}: {w}x{h} pixels, and the clean image {clean.name} has {width}x{height}; a pair needs "
+                    "one size"
+                )
+        warn_of_turned(zip(sources, (str(path) for _, path in pairs), strict=True), root, "degraded image")
+        return pairs
+
+
+# ---------------------------------------------------------------------- samples
+
+
+class _Images(FileSamples):
+    """Clean images, decoded to the channels that are needed, and degraded ones where they lie beside them."""
+
+    def __init__(
+        self,
+        store: FileStore,
+        cache: PixelCache | None,
+        partners: FileStore | None,
+        channels: int,
+        white: float | None,
+        times: int = 1,
+    ) -> None:
+        super().__init__(store, cache, partners, times)
+        self.channels, self.white = channels, white
+
+    def image(self, number: int) -> np.ndarray:
+        if self.cache is not None:
+            return self.cache.source(self.store, number, number).read(self.channels)
+        return levels_of(ImageSource(self.store.source(number), white=self.white), self.channels)
+
+    def partner(self, number: int) -> np.ndarray | None:
+        if self.partners is None:
+            return None
+        return levels_of(ImageSource(self.partners.source(number), white=self.white), self.channels)
+
+
+class _Training(_Images):
+    """Each image as often as patches are cut out of it; `PatchAugment` cuts and degrades them."""
+
+    def sample(self, number: int) -> Sample:
+        name = self.store.name(number)
+        clean, degraded = self.image(number), self.partner(number)
+        if degraded is None:
+            return Sample.of(_source(clean, name), {}, name)
+        target: Any = {"clean": clean.transpose(2, 0, 1)}
+        return Sample.of(_source(degraded, name), target, name)
+
+
+class _Whole(_Images):
+    """Whole images; what degrades them is the same in every epoch."""
+
+    def __init__(
+        self,
+        store: FileStore,
+        cache: PixelCache | None,
+        partners: FileStore | None,
+        channels: int,
+        white: float | None,
+        chain: DegradationChain,
+        conditions: tuple[str, ...],
+        seed: int,
+    ) -> None:
+        super().__init__(store, cache, partners, channels, white)
+        self.chain, self.conditions, self.seed = chain, conditions, seed
+
+    def sample(self, number: int) -> Sample:
+        name = self.store.name(number)
+        clean, partner = self.image(number), self.partner(number)
+        target: Any = {"clean": _planes(clean), "gray": np.bool_(self.store.source(number).is_gray)}
+        if partner is not None:
+            return Sample.of(_source(partner, name), target, name)
+        degraded = self.chain(clean, rng_for(self.seed, 0, number))
+        if m := self.chain.margin:
+            height, width = clean.shape[:2]
+            if min(height, width) <= 2 * m:
+                raise DataError(
+                    f"{name}: {width}x{height} pixels, of which {m} on every side are left out by the blur; nothing "
+                    "is left"
+                )
+            target["clean"] = _planes(clean[m : height - m, m : width - m])
+            degraded = _inner(degraded, m, m, height - 2 * m, width - 2 * m)
+        whole = self.chain.leaves_levels(clean.dtype == np.uint8)
+        return Sample(_inputs(degraded, whole, self.conditions, name), target, name)
+
+
+class PatchAugment(SampleAugment):
+    """Cuts a patch out of a training sample, flips and rotates it, and degrades it.
+
+    A sample without a target is a clean image: its patch is degraded with as much around it as the degradations
+    process, so it is that of the whole image, flipped.
+
+    Args:
+        patch_size: Side in pixels.
+        flips: Flip and rotate by quarters, the eight ways alike.
+        chain: Degrades clean patches.
+        conditions: Further inputs of the network.
+    """
+
+    def __init__(
+        self,
+        patch_size: int,
+        flips: bool = True,
+        chain: DegradationChain | None = None,
+        conditions: Sequence[str] = (),
+    ) -> None:
+        self.patch_size, self.flips = patch_size, flips
+        self.chain, self.conditions = chain or DegradationChain([]), tuple(conditions)
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        p, ways = self.patch_size, int(rng.integers(8)) if self.flips else 0
+        image = filled(turned(_pixels(sample.image), ways), p + 2 * self.chain.margin)
+        name = sample.image.name
+        known: Any = sample.target
+        if "clean" in known:
+            clean = filled(turned(np.asarray(known["clean"]).transpose(1, 2, 0), ways), p)
+            top, left = place_patch(image.shape, p, rng)
+            patch, clean = (each[top : top + p, left : left + p] for each in (image, clean))
+            target: Any = {"clean": _planes(clean)}
+            return sample.changed(inputs={"image": _source(np.ascontiguousarray(patch), name)}, target=target)
+        m = self.chain.margin
+        top, left = (m + start for start in place_patch(image.shape, p + 2 * m, rng))
+        tile, y, x = cut_with_surroundings(image, top, left, p, self.chain.reach, self.chain.grid, self.chain.wraps)
+        degraded = _inner(self.chain(tile, rng), y, x, p, p)
+        whole = self.chain.leaves_levels(image.dtype == np.uint8)
+        target = {"clean": _planes(image[top : top + p, left : left + p])}
+        return sample.changed(inputs=_inputs(degraded, whole, self.conditions, name), target=target)
+
+
+def _inner(degraded: Degraded, top: int, left: int, height: int, width: int) -> Degraded:
+    """A part of a degraded image."""
+    if degraded.image.shape[:2] == (height, width):
+        return degraded
+    rows, columns = slice(top, top + height), slice(left, left + width)
+    mask, level = (None if each is None else each[rows, columns] for each in degraded[1:])
+    return Degraded(degraded.image[rows, columns], mask, level)
+
+
+def _inputs(degraded: Degraded, whole: bool, conditions: Sequence[str], name: str) -> Mapping[str, ImageSource]:
+    """The inputs of a sample; `whole` states that the image is of whole gray levels."""
+    pixels = np.ascontiguousarray(degraded.image)
+    inputs = {"image": _source(pixels.astype(np.uint8) if whole else pixels, name)}
+    for condition in conditions:
+        known = getattr(degraded, condition)
+        assert known is not None
+        values = known.astype(np.uint8) * 255 if condition == "mask" else known
+        inputs[condition] = _source(np.ascontiguousarray(values[:, :, None]), name)
+    return inputs
+
+
+def _source(pixels: np.ndarray, name: str) -> ImageSource:
+    return ImageSource(pixels, name, white=None if pixels.dtype == np.uint8 else 255.0)
+
+
+def _pixels(source: ImageSource) -> np.ndarray:
+    """The array of a sample that was made here."""
+    values = source.undecoded_values()
+    return source.read_as_is() if values is None else values
+
+
+def _planes(image: np.ndarray) -> np.ndarray:
+    """(h, w, C) as (C, h, w), copied: what the cache holds is not to be written to, and a tensor can be."""
+    return np.array(image, order="C").transpose(2, 0, 1)
+
+
+def levels_of(source: ImageSource, channels: int) -> np.ndarray:
+    """Decodes an image to (h, w, channels): uint8, or float32 on a scale of 0 to 255 where the file has more depth."""
+    if source.is_deep:
+        return source.read(channels, bits=16).astype(np.float32) / np.float32(257)
+    return source.read(channels)
