@@ -41,6 +41,7 @@ PLAN: dict[str, tuple[str, ...]] = {
     "tasks/multitask/metrics.py": (f"{_T}/test_multitask_log.py",),
     "tasks/pose/loss.py": (f"{_T}/test_pose_losses.py",),
     "tasks/pose/metrics.py": (f"{_T}/test_pose_metrics.py",),
+    "tasks/restoration/loss.py": (f"{_T}/test_restoration_losses.py",),
     "tasks/semantic_segmentation/loss.py": (f"{_T}/test_segmentation_losses.py",),
     "tasks/semantic_segmentation/metrics.py": (f"{_T}/test_segmentation_measures.py",),
     "tasks/super_resolution/loss.py": (f"{_T}/test_super_resolution.py",),

@@ -17,8 +17,15 @@ from visionkit.families.restoration.color import luma
 IDENTICAL = 100.0
 """Decibels that stand for two equal images, whose PSNR is infinite."""
 
-_WINDOW, _SIGMA = 11, 1.5
-_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+SSIM_SIDE = 11
+"""Pixels a side that an image needs at least for its SSIM."""
+
+_WINDOW, _SIGMA = SSIM_SIDE, 1.5
+_K1, _K2 = 0.01, 0.03
+_SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+
+MS_SSIM_SIDE = SSIM_SIDE * 2 ** (len(_SCALES) - 1)
+"""Pixels a side that an image needs at least for its MS-SSIM."""
 
 
 def to_levels(image: Tensor) -> Tensor:
@@ -49,17 +56,58 @@ def ssim(ours: Tensor, truth: Tensor) -> Tensor:
         ours: (C, H, W) on a scale of 255, at least 11 pixels a side.
         truth: The same shape.
     """
-    place = torch.arange(_WINDOW, dtype=torch.float64, device=ours.device) - _WINDOW // 2
+    return similarity(ours.double()[None], truth.double()[None])[0][0]
+
+
+def similarity(ours: Tensor, truth: Tensor, top: float = 255.0) -> tuple[Tensor, Tensor]:
+    """Structural similarity of a batch, and its part without luminance; both can be differentiated.
+
+    Args:
+        ours: (B, C, H, W) float in [0, top], at least 11 pixels a side.
+        truth: The same shape.
+        top: White: 1 or 255.
+
+    Returns:
+        (B,) SSIM and (B,) contrast times structure, each the mean over channels and the valid region.
+    """
+    place = torch.arange(_WINDOW, dtype=ours.dtype, device=ours.device) - _WINDOW // 2
     line = torch.exp(-(place**2) / (2 * _SIGMA**2))
     line = line / line.sum()
-    a, b = ours.double()[:, None], truth.double()[:, None]
+    a, b = (each.flatten(0, 1)[:, None] for each in (ours, truth))
     stack = torch.cat([a, b, a * a, b * b, a * b])
     stack = F.conv2d(F.conv2d(stack, line.view(1, 1, -1, 1)), line.view(1, 1, 1, -1))
     mean_a, mean_b, square_a, square_b, product = stack.chunk(5)
     variance_a, variance_b = square_a - mean_a**2, square_b - mean_b**2
     covariance = product - mean_a * mean_b
-    top = (2 * mean_a * mean_b + _C1) * (2 * covariance + _C2)
-    return (top / ((mean_a**2 + mean_b**2 + _C1) * (variance_a + variance_b + _C2))).mean()
+    c1, c2 = (_K1 * top) ** 2, (_K2 * top) ** 2
+    structure = (2 * covariance + c2) / (variance_a + variance_b + c2)
+    whole = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1) * structure
+    batch = ours.shape[0]
+    return whole.reshape(batch, -1).mean(dim=1), structure.reshape(batch, -1).mean(dim=1)
+
+
+def ms_ssim(ours: Tensor, truth: Tensor, top: float = 255.0) -> Tensor:
+    """Structural similarity at five scales, each half as large as the one before (Wang et al., 2003).
+
+    Contrast and structure are compared at every scale, luminance at the coarsest. A scale whose value is below 0 counts
+    as 0. It can be differentiated.
+
+    Args:
+        ours: (B, C, H, W) float in [0, top], at least `MS_SSIM_SIDE` pixels a side.
+        truth: The same shape.
+        top: White: 1 or 255.
+
+    Returns:
+        (B,) values of at most 1.
+    """
+    product = torch.ones(ours.shape[0], dtype=ours.dtype, device=ours.device)
+    for number, weight in enumerate(_SCALES):
+        whole, structure = similarity(ours, truth, top)
+        value = whole if number == len(_SCALES) - 1 else structure
+        # A power below 1 has no slope at 0.
+        product = product * torch.where(value > 0, value.clamp(min=1e-12) ** weight, torch.zeros_like(value))
+        ours, truth = F.avg_pool2d(ours, 2), F.avg_pool2d(truth, 2)
+    return product
 
 
 def to_y(image: Tensor, gray: bool = False) -> Tensor:

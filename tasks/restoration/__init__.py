@@ -1,0 +1,1 @@
+"""Restoration: denoising, deblurring, deblocking and inpainting."""
