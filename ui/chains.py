@@ -1,10 +1,11 @@
-"""Models that work together: a detector, or a file of boxes, before a model that processes one person per crop."""
+"""Models that work together: a detector, or a file of boxes, before a model that processes one person or face per crop."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ui.inference import FACES
 from visionkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def chained(
 
     Args:
         estimators: One for each device.
-        detectors: Detectors: as many, or none.
+        detectors: Detectors: as many, or none. Before a face recognition model, whatever `DetectionFinder` takes.
         boxes: Path of a file of boxes.
         subject: Class of the detector that is cropped.
         score: Score from which a box is cropped.
@@ -39,5 +40,10 @@ def chained(
         return [Chain(file, each, score=score) for each in estimators]
     if detectors:
         pairs = zip(estimators, detectors, strict=True)
+        if estimators[0].task.name == FACES:
+            from tasks.face_recognition.chain import FaceChain
+            from tasks.face_recognition.finding import DetectionFinder
+
+            return [FaceChain(each, DetectionFinder(detector, subject or "", score)) for each, detector in pairs]
         return [Chain(detector, each, subject=subject, score=score) for each, detector in pairs]
     return list(estimators)

@@ -146,27 +146,30 @@ class Frames:
 
 
 def runner(predictor: Predictor, detector: Predictor | None, options: dict[str, Any]) -> Predictor:
-    """What runs on an image: the model, behind a detector or, of faces, behind a search as in `visionkit gallery`.
+    """What runs on an image: the model, behind a detector, or a face model behind the search of `visionkit gallery`.
 
     Args:
         predictor: Predictor of the model.
-        detector: Finds the boxes, or None.
+        detector: Finds the boxes; of faces None is the built-in finder.
         options: Options of the call; `crop`, by which an image is one face already, is taken out.
     """
-    if detector is not None:
+    if predictor.task.name != FACES:
+        if detector is None:
+            return predictor
         from visionkit.chain import Chain
 
         return Chain(detector, predictor)
-    if predictor.task.name != FACES:
-        return predictor
     from tasks.face_recognition.chain import FaceChain
+    from tasks.face_recognition.finding import DetectionFinder
 
     crop = options.pop("crop", False)
     if crop not in (True, False):
         raise UsageError(f"crop {crop!r}: allowed are 0, search for faces, and 1, the image is one face already")
     if options:
         raise UsageError(f"{', '.join(options)}: no option of face_recognition; allowed is crop")
-    return predictor if crop else FaceChain(predictor, whole=True)
+    if crop:
+        return predictor
+    return FaceChain(predictor, None if detector is None else DetectionFinder(detector), whole=True)
 
 
 def explained(

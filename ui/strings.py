@@ -31,6 +31,7 @@ OVERLAP_NOTE = (
 )
 AS_THE_MODEL = "the model's own value"
 NO_DETECTOR = "none: the image shows one"
+BUILT_IN_FINDER = "built in: frontal faces"
 IMAGE = "Image"
 DROP = "# Drop an image here\nor paste it, or click to choose one"
 EXAMPLES = "Or try one of these"

@@ -145,13 +145,16 @@ class DetectionFinder:
         self.predictor, self.number, self.threshold = predictor, names.index(label) if names else 0, threshold
 
     def __call__(self, image: np.ndarray) -> Located:
-        """See `FaceFinder`."""
+        """See `FaceFinder`; the larger faces come first."""
         prediction = self.predictor(image)
         if prediction.kind not in ("detections", "instances", "poses"):
             raise UsageError(f"the face finder predicts {prediction.kind}; a detection or keypoint model is required")
         labels = getattr(prediction, "labels", np.zeros(len(prediction.boxes)))
         keep = np.flatnonzero((prediction.scores >= self.threshold) & (labels == self.number))
-        keep = keep[suppressed(np.asarray(prediction.boxes)[keep], np.asarray(prediction.scores)[keep])]
+        boxes = np.asarray(prediction.boxes)[keep]
+        kept = suppressed(boxes, np.asarray(prediction.scores)[keep])
+        sides = boxes[kept, 2:] - boxes[kept, :2]
+        keep = keep[kept[np.argsort(-sides.prod(axis=1), kind="stable")]]
         landmarks = None
         if isinstance(prediction, Poses):
             landmarks = named_landmarks(prediction.skeleton.keypoints, prediction.keypoints[keep][..., :2])

@@ -124,7 +124,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number of classes to print and to record, most probable first (default: print 3, record all)",
     )
     poses = parser.add_argument_group("for pose models that take one person per crop")
-    poses.add_argument("--detector", metavar="MODEL", help="detection model that finds the people to crop")
+    poses.add_argument("--detector", metavar="MODEL", help="model that finds the people, or faces, to crop")
     poses.add_argument(
         "--boxes",
         metavar="FILE",

@@ -20,6 +20,7 @@ from ui.pages.base import (
     card_of,
     choices,
     detector_choice,
+    detector_of,
     detectors,
     entry_of,
     failure,
@@ -59,7 +60,7 @@ def build(context: Context, views: Mapping[str, PredictionView], task: str | Non
                 chosen = gr.State(task)
             model, note = model_choice(context, task, elem_id="vk-model")
             detector = gr.Dropdown(
-                detectors(model_registry),
+                detectors(model_registry, model.value),
                 value="",
                 label=strings.DETECTOR,
                 info=strings.DETECTOR_HINT,
@@ -125,7 +126,7 @@ def build(context: Context, views: Mapping[str, PredictionView], task: str | Non
             result = job_queue.ask(
                 name,
                 upload,
-                finds if finds and takes_crops(model_registry, name, opened=True) else None,
+                detector_of(model_registry, name, finds),
                 lambda done, total: progress((done, total), unit="parts"),
                 options={option.name: float(value)}
                 if option and value and _takes(model_registry, name, option)
@@ -200,7 +201,7 @@ def build(context: Context, views: Mapping[str, PredictionView], task: str | Non
     gr.on(
         [model.change, blocks.load],
         partial(detector_choice, model_registry),
-        model,
+        [model, detector],
         detector,
         show_progress="hidden",
         **private,

@@ -12,7 +12,7 @@ from gradio.data_classes import ImageData
 
 from ui import strings
 from ui.downloads import Downloads
-from ui.inference import Upload
+from ui.inference import FACES, Upload
 from ui.model_registry import ModelEntry, ModelRegistry
 from ui.server.faults import status_of
 from ui.server.job_queue import JobQueue
@@ -154,16 +154,23 @@ def model_choice(context: Context, task: str | None, label: str = strings.MODEL,
     return model, note
 
 
-def detectors(model_registry: ModelRegistry, opened: bool = False) -> list[tuple[str, str]]:
-    """Models that find boxes, after the choice of none.
+def detectors(model_registry: ModelRegistry, name: str | None = None, opened: bool = False) -> list[tuple[str, str]]:
+    """Models that find what a model processes, after the choice of none.
 
     Args:
         model_registry: Model registry of the models.
+        name: Name of the model; before one of face recognition, models that find faces.
         opened: Checkpoints too, of which only the file states; that imports torch.
     """
+    entry = entry_of(model_registry, name)
+    if entry is not None and opened:
+        entry = model_registry.known(entry)
+    faces = entry is not None and entry.task == FACES
+    finds = finds_faces if faces else finds_boxes
     entries = [model_registry.known(entry) if opened else entry for entry in model_registry.entries()]
-    found = [entry for entry in entries if finds_boxes(entry) and not entry.fault]
-    return [(strings.NO_DETECTOR, ""), *((entry.title, entry.name) for entry in found)]
+    found = [entry for entry in entries if finds(entry) and not entry.fault]
+    none = strings.BUILT_IN_FINDER if faces else strings.NO_DETECTOR
+    return [(none, ""), *((entry.title, entry.name) for entry in found)]
 
 
 def finds_boxes(entry: ModelEntry) -> bool:
@@ -172,19 +179,34 @@ def finds_boxes(entry: ModelEntry) -> bool:
     return page is not None and bool(page.kinds) and BOXES.issuperset(page.kinds)
 
 
+def finds_faces(entry: ModelEntry) -> bool:
+    """Whether a model finds faces in whole images: objects of a class of that name, or their keypoints."""
+    skeleton = entry.config.get("skeleton")
+    subjects = [skeleton.get("subject")] if isinstance(skeleton, dict) and not entry.config.get("crop") else []
+    return "face" in (*subjects, *((entry.config.get("classes") or ()) if finds_boxes(entry) else ()))
+
+
 def takes_crops(model_registry: ModelRegistry, name: str | None, opened: bool = False) -> bool:
     """Whether a model runs on one crop at a time, for which a detector can be chosen; `opened` as in `detectors`."""
     entry = entry_of(model_registry, name)
     if entry is not None and opened:
         entry = model_registry.known(entry)
-    return entry is not None and bool(entry.config.get("crop"))
+    return entry is not None and (bool(entry.config.get("crop")) or entry.task == FACES)
 
 
-def detector_choice(model_registry: ModelRegistry, name: str | None) -> Any:
-    """The dropdown of detectors for the chosen model: hidden where it takes none."""
+def detector_choice(model_registry: ModelRegistry, name: str | None, chosen: str | None = None) -> Any:
+    """The dropdown of detectors for the chosen model: hidden where it takes none; one that still fits stays chosen."""
     if not takes_crops(model_registry, name, opened=True):
         return gr.update(visible=False)
-    return gr.update(choices=detectors(model_registry, opened=True), visible=True)
+    choices = detectors(model_registry, name, opened=True)
+    value = chosen if chosen in dict(choices).values() else ""
+    return gr.update(choices=choices, value=value, visible=True)
+
+
+def detector_of(model_registry: ModelRegistry, name: str | None, chosen: str | None) -> str | None:
+    """The chosen detector where the model takes it: it may have been chosen for the model before."""
+    fits = chosen and takes_crops(model_registry, name, opened=True)
+    return chosen if fits and chosen in dict(detectors(model_registry, name, opened=True)).values() else None
 
 
 def entry_of(model_registry: ModelRegistry, name: str | None) -> ModelEntry | None:
