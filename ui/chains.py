@@ -1,4 +1,4 @@
-"""Models that work together: a detector, or a file of boxes, before a model that processes one person or face per crop."""
+"""Models that work together: a detector, or a file of boxes, before a model of one person or face per crop."""
 
 from __future__ import annotations
 
