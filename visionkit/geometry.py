@@ -40,7 +40,7 @@ class Geometry(NamedTuple):
         flip: Flipped horizontally.
         rotation: Degrees, counter-clockwise as seen.
         interpolation: Interpolation of images; label maps and depth take the nearest value.
-        fill: Value of pixels outside the file.
+        fill: Value of pixels outside the file; None repeats the pixel at its edge.
     """
 
     source: tuple[int, int]
@@ -51,7 +51,7 @@ class Geometry(NamedTuple):
     flip: bool = False
     rotation: float = 0.0
     interpolation: str = "bilinear"
-    fill: int = 114
+    fill: int | None = 114
 
     @classmethod
     def plan(cls, spec: InputSpec, source: tuple[int, int], view: View | None = None) -> Geometry:
@@ -266,10 +266,13 @@ class Geometry(NamedTuple):
         # OpenCV counts pixel centers from 0, we from 0.5.
         matrix[:, 2] += matrix[:, :2] @ np.array([0.5, 0.5]) - 0.5
         flags = cv2.INTER_CUBIC if self.interpolation.endswith("bicubic") else cv2.INTER_LINEAR
+        if self.fill is None:
+            out = cv2.warpAffine(image, matrix, self.size[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
+            return torch.from_numpy(out.reshape(*self.size, -1)).permute(2, 0, 1)
         border = (self.fill,) * 4
         out = cv2.warpAffine(image, matrix, self.size[::-1], flags=flags, borderValue=border)
         x1, y1, x2, y2 = self.content
-        out[:y1], out[y2:], out[:, :x1], out[:, x2:] = (self.fill,) * 4
+        out[:y1], out[y2:], out[:, :x1], out[:, x2:] = border
         return torch.from_numpy(out.reshape(*self.size, -1)).permute(2, 0, 1)
 
 
@@ -310,25 +313,30 @@ def _whole_pixels(box: tuple[float, float, float, float]) -> tuple[int, int, int
     return x1, y1, max(x1 + 1, x2), max(y1 + 1, y2)
 
 
-def _cut_out(image: np.ndarray, cut: tuple[float, float, float, float], fill: int) -> np.ndarray:
+def _cut_out(image: np.ndarray, cut: tuple[float, float, float, float], fill: int | None) -> np.ndarray:
     height, width = image.shape[:2]
     x1, y1, x2, y2 = (int(v) for v in cut)
     inner = image[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)]
     if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
         return inner
+    if fill is None:
+        return image[np.arange(y1, y2).clip(0, height - 1)][:, np.arange(x1, x2).clip(0, width - 1)]
     out = np.full((y2 - y1, x2 - x1, image.shape[2]), fill, dtype=image.dtype)
     top, left = max(-y1, 0), max(-x1, 0)
     out[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
     return out
 
 
-def _place(image: Tensor, offset: tuple[int, int], size: tuple[int, int], fill: int) -> Tensor:
+def _place(image: Tensor, offset: tuple[int, int], size: tuple[int, int], fill: int | None) -> Tensor:
     if tuple(image.shape[1:]) == size and offset == (0, 0):
         return image
     top, left = offset
     part = image[:, max(-top, 0) : size[0] - top, max(-left, 0) : size[1] - left]
     if tuple(part.shape[1:]) == size:
         return part
+    if fill is None:
+        rows, columns = (torch.arange(s) - max(o, 0) for s, o in zip(size, offset, strict=True))
+        return part[:, rows.clamp(0, part.shape[1] - 1)][:, :, columns.clamp(0, part.shape[2] - 1)]
     canvas = torch.full((size[0], size[1], image.shape[0]), fill, dtype=image.dtype).permute(2, 0, 1)
     top, left = max(top, 0), max(left, 0)
     canvas[:, top : top + part.shape[1], left : left + part.shape[2]] = part

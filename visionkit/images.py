@@ -105,18 +105,20 @@ class ImageSource:
             channels: 3 for RGB, 1 for gray, 4 for RGBA.
             min_scale: For training: a JPEG may be decoded faster and a little different in its pixels, at 1/2, 1/4 or
                 1/8 of its size as long as the result is at least this fraction of it. None decodes exactly.
-            bits: 16 keeps the depth of an image that has it.
+            bits: 16 keeps the depth of an image that has it; 32 keeps floats as well.
 
         Returns:
-            (h, w, channels) uint8, or uint16 of a deep image where `bits` is 16; EXIF rotation applied, transparency
-            over white where `channels` is not 4.
+            (h, w, channels) uint8, or uint16 of a deep image where `bits` is above 8, or float32 of an image of floats
+            where it is 32, see `read_floats`; EXIF rotation applied, transparency over white where `channels` is not 4.
 
         Raises:
             DataError: Not an image, truncated, or larger than `MAX_PIXELS`.
         """
-        if (bits == 16 or self.white is not None) and self.is_deep:
+        if bits == 32 and (floats := self.read_floats()) is not None:
+            return with_channels(floats, channels)
+        if (bits > 8 or self.white is not None) and self.is_deep:
             pixels = with_channels(self.read_as_is(), channels)
-            return pixels if bits == 16 else _scaled(pixels, 65535)
+            return pixels if bits > 8 else _scaled(pixels, 65535)
         if isinstance(self._source, np.ndarray):
             return _from_array(self._source, channels, self.name, self.white)
         source = self._bytes() if isinstance(self._source, Path) else self._source
@@ -184,6 +186,23 @@ class ImageSource:
                 return upright(as_is(image), orientation)
             except Exception as error:  # as in `_decode`
                 raise DataError(f"{self.name}: the image is truncated or damaged ({_reason(error)})") from error
+
+    def read_floats(self) -> np.ndarray | None:
+        """The pixels of an image of floats as they are, below black and above white too.
+
+        Returns:
+            (h, w, C) float32 with `white` at 255, what is not finite at 0; None for an image of whole numbers.
+
+        Raises:
+            DataError: As `read`.
+        """
+        values = self.undecoded_values()
+        if values is None or values.dtype.kind != "f":
+            return None
+        _array_size(values, self.name)
+        values = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        white = self.white or usual_white(float(values.max()))
+        return (values if values.ndim == 3 else values[:, :, None]) * np.float32(255 / white)
 
     def _whitened(self, pixels: np.ndarray) -> np.ndarray:
         """(h, w, C) uint16 with `white` at 65535."""

@@ -74,18 +74,19 @@ def as_is(image: Image.Image) -> np.ndarray:
 
 
 def with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
-    """(h, w, 1 to 4) uint16 as 1 gray, 3 RGB (transparency over white) or 4 RGBA channels."""
-    have = pixels.shape[2]
+    """(h, w, 1 to 4) uint16, or float32 on a scale of 255, as 1 gray, 3 RGB (transparency over white) or 4 RGBA."""
+    have, is_float = pixels.shape[2], pixels.dtype == np.float32
+    white, half = (np.float32(255), 0.0) if is_float else (np.float32(65535), 0.5)
     colors = pixels[:, :, :1] if have < 3 else pixels[:, :, :3]
     alpha = pixels[:, :, -1:] if have in (2, 4) else None
     if alpha is not None and channels != 4:
-        fraction = alpha.astype(np.float32) / 65535
-        colors = (colors * fraction + 65535 * (1 - fraction) + 0.5).astype(np.uint16)
+        fraction = alpha.astype(np.float32) / white
+        colors = (colors * fraction + white * (1 - fraction) + half).astype(pixels.dtype)
     if channels == 1:
         if colors.shape[2] == 3:
-            colors = (colors @ _LUMA + 0.5).astype(np.uint16)[:, :, None]
+            colors = (colors @ _LUMA + half).astype(pixels.dtype)[:, :, None]
         return np.ascontiguousarray(colors)
     colors = colors.repeat(3, axis=2) if colors.shape[2] == 1 else np.ascontiguousarray(colors)
     if channels == 3:
         return colors
-    return np.concatenate([colors, np.full_like(colors[:, :, :1], 65535) if alpha is None else alpha], axis=2)
+    return np.concatenate([colors, np.full_like(colors[:, :, :1], white) if alpha is None else alpha], axis=2)

@@ -33,8 +33,9 @@ class InputSpec:
             the last bit, with which timm's numbers were measured, at several times the cost.
         channels: 1 gray, 3 RGB, 4 RGBA.
         divisor: For `native`, both sides are padded to a multiple of it.
-        fill: Value of border pixels, 0 to 255.
-        bits: 8, or 16 where images of more than 8 bit keep it: they come as float32 on the same scale of 0 to 255.
+        fill: Value of border pixels, 0 to 255; None repeats the pixel at the edge.
+        bits: 8, or 16 where images of more than 8 bit keep it: they come as float32 on the same scale of 0 to 255; with
+            32 floats keep what lies below black and above white too, such as noise that nobody clipped.
         white: The value that is white in images of other than 8 bits; None: see `visionkit.images.ImageSource`.
         frames: Frames of a clip, which are prepared alike; 1 is a single image.
         frame_stride: Frames of the video from one frame of a clip to the next.
@@ -53,7 +54,7 @@ class InputSpec:
     interpolation: Interpolation = "bilinear"
     channels: int = 3
     divisor: int = 32
-    fill: int = 114
+    fill: int | None = 114
     bits: int = 8
     white: float | None = None
     frames: int = 1
@@ -86,10 +87,10 @@ class InputSpec:
             raise UsageError(f"input.crop_fraction {self.crop_fraction}: allowed is above 0 and at most 1")
         if self.channels not in (1, 3, 4):
             raise UsageError(f"input.channels {self.channels}: allowed are 1 (gray), 3 (RGB), 4 (RGBA)")
-        if not 1 <= self.divisor <= 1024 or not 0 <= self.fill <= 255:
+        if not 1 <= self.divisor <= 1024 or not 0 <= (self.fill or 0) <= 255:
             raise UsageError("input.divisor must be from 1 to 1024 and input.fill between 0 and 255")
-        if self.bits not in (8, 16):
-            raise UsageError(f"input.bits {self.bits}: allowed are 8 and 16")
+        if self.bits not in (8, 16, 32):
+            raise UsageError(f"input.bits {self.bits}: allowed are 8, 16 and 32")
         if not 1 <= self.frames <= 1024 or self.frame_stride < 1:
             raise UsageError(
                 f"input.frames {self.frames}: allowed are 1 to 1024; input.frame_stride {self.frame_stride}: at least 1"

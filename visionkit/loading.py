@@ -95,7 +95,7 @@ def _collate_heads(targets: Sequence[Mapping[str, Any]]) -> dict[str, HeadTarget
     return out
 
 
-def _stack(tensors: list[Tensor], fill: float) -> Tensor:
+def _stack(tensors: list[Tensor], fill: float | None) -> Tensor:
     first = tensors[0].shape
     if all(t.shape == first for t in tensors):
         if tensors[0].dim() == 3 and tensors[0].stride(0) == 1:
@@ -103,6 +103,9 @@ def _stack(tensors: list[Tensor], fill: float) -> Tensor:
             return torch.stack([t.permute(1, 2, 0) for t in tensors]).permute(0, 3, 1, 2)
         return torch.stack(tensors)
     height, width = max(t.shape[-2] for t in tensors), max(t.shape[-1] for t in tensors)
+    if fill is None:  # the pixel at the edge is repeated
+        rows, columns = torch.arange(height)[:, None], torch.arange(width)
+        return torch.stack([t[..., rows.clamp(max=t.shape[-2] - 1), columns.clamp(max=t.shape[-1] - 1)] for t in tensors])
     out = tensors[0].new_full((len(tensors), *first[:-2], height, width), fill)
     for row, tensor in zip(out, tensors, strict=True):
         row[..., : tensor.shape[-2], : tensor.shape[-1]] = tensor

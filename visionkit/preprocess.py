@@ -39,7 +39,9 @@ class Preprocessor:
     def decoded(self, image: ImageLike) -> ImageSource:
         """The image with its pixels in memory, as the network's input is made of them."""
         source = self.source(image)
-        if self.spec.bits == 16:  # depth and transparency are kept for a task that returns images
+        if self.spec.bits == 32 and (floats := source.read_floats()) is not None:
+            return ImageSource(floats, source.name, white=255.0)
+        if self.spec.bits > 8:  # depth and transparency are kept for a task that returns images
             return ImageSource(source.read_as_is(), source.name)
         return ImageSource(source.read(self.spec.channels), source.name)
 
@@ -101,7 +103,7 @@ class Preprocessor:
                 f"{source.name}: {width}x{height} pixels, and the other images of the same sample have "
                 f"{second}x{first}; they need one size"
             )
-        image = geometry.apply_image(pixels if pixels.dtype == np.uint8 else to_scale(pixels))
+        image = geometry.apply_image(to_scale(pixels) if pixels.dtype == np.uint16 else pixels)
         if sample.photometric is not None:
             changed = sample.photometric(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
             image = torch.from_numpy(np.ascontiguousarray(changed)).permute(2, 0, 1)

@@ -387,3 +387,19 @@ def test_an_array_is_read_as_it_is(shape):
     found = ImageSource(pixels).read_as_is()
     assert found.shape == (4, 5, 1 if len(shape) == 2 else shape[2])
     assert np.array_equal(found.reshape(shape), pixels)
+
+
+def test_floats_keep_what_lies_beyond_black_and_white():
+    noisy = np.linspace(-40, 300, 12, dtype=np.float32).reshape(3, 4)
+    source = ImageSource(noisy, white=255)
+    assert np.array_equal(source.read(1, bits=32)[..., 0], noisy)
+    assert np.array_equal(source.read(bits=32), noisy[..., None].repeat(3, axis=2))
+    assert source.read(1, bits=16).dtype == np.uint8 and source.read(1).max() == 255
+    colors = np.stack([noisy, noisy + 1, noisy + 2], axis=2) / 255
+    assert np.allclose(ImageSource(colors, white=1).read(1, bits=32)[..., 0], noisy + 0.587 + 2 * 0.114, atol=1e-3)
+    file = encoded(Image.fromarray(noisy / 255), "TIFF")
+    assert np.allclose(ImageSource(file).read(1, bits=32)[..., 0], noisy, atol=1e-3)
+    whole = photo()
+    assert ImageSource(whole).read_floats() is None and ImageSource(whole).read(bits=32).dtype == np.uint8
+    deep = whole[..., 0].astype(np.uint16) * 257
+    assert ImageSource(deep).read(bits=32).dtype == np.uint16
