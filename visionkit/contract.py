@@ -55,7 +55,8 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
         kinds: `kind` of the predictions that `restore` gives; a page without them is ready for all types.
         monitor: The metric that chooses the best checkpoint, and "min" or "max".
         inputs: Names of what a sample holds and the network takes, in order. The first is the reference: predictions
-            are about its pixels. A single image is the case of one name.
+            are about its pixels. A single image is the case of one name. Where they depend on the arguments, an
+            instance sets its own.
         targets: Keys of `visionkit.types.Target` that training needs.
         outputs: The NamedTuple that `forward` returns; its fields name the outputs of an exported graph. Fields with a
             default are for `losses` alone, and a graph leaves them out. Where it depends on the arguments, an
@@ -75,7 +76,7 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
     question: ClassVar[str] = ""
     kinds: ClassVar[tuple[str, ...]] = ()
     monitor: ClassVar[tuple[str, str]]
-    inputs: ClassVar[tuple[str, ...]] = ("image",)
+    inputs: tuple[str, ...] = ("image",)
     targets: ClassVar[tuple[str, ...]]
     outputs: ClassVar[type[tuple[Any, ...]]]
     withheld: ClassVar[tuple[str, ...]] = ()

@@ -320,7 +320,8 @@ def _cut_out(image: np.ndarray, cut: tuple[float, float, float, float], fill: in
     if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
         return inner
     if fill is None:
-        return image[np.arange(y1, y2).clip(0, height - 1)][:, np.arange(x1, x2).clip(0, width - 1)]
+        rows, columns = np.arange(y1, y2).clip(0, height - 1), np.arange(x1, x2).clip(0, width - 1)
+        return np.asarray(image[rows[:, None], columns])
     out = np.full((y2 - y1, x2 - x1, image.shape[2]), fill, dtype=image.dtype)
     top, left = max(-y1, 0), max(-x1, 0)
     out[top : top + inner.shape[0], left : left + inner.shape[1]] = inner

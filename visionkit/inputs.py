@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visionkit.errors import DataError, UsageError, suggest
 from visionkit.images import ImageLike, ImageSource
@@ -12,6 +12,7 @@ from visionkit.images import ImageLike, ImageSource
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from visionkit.task import VisionTask
     from visionkit.types import Example
 
 
@@ -37,6 +38,36 @@ class Clip:
 Given = ImageLike | Clip | Mapping[str, ImageLike | Clip | Sequence[ImageLike]]
 """What a predictor is called with: an image (path, bytes, PIL image or array), a `Clip`, or a mapping of a task's
 inputs by name, each of them an image, a `Clip` or a list of images."""
+
+
+def complete_inputs(
+    task: VisionTask, given: Given, source: Callable[[ImageLike], ImageSource], options: Mapping[str, Any]
+) -> dict[str, ImageSource | Clip]:
+    """The inputs of one call by name, in the order of the task.
+
+    Args:
+        task: Task of the model; some of its options stand for an input, see `VisionTask.completed`.
+        given: What a predictor was called with.
+        source: Opens one image.
+        options: Options of the call.
+
+    Raises:
+        UsageError: Inputs that the task does not have, or too few of them.
+    """
+
+    def opened(each: Any) -> ImageSource | Clip:
+        if isinstance(each, Clip):
+            return Clip([source(frame) for frame in each.frames], each.times)
+        if isinstance(each, (list, tuple)):
+            return Clip([source(frame) for frame in each])
+        return source(each)
+
+    named = given if isinstance(given, Mapping) else {task.inputs[0]: given}
+    inputs = task.completed({name: opened(each) for name, each in named.items()}, **options)
+    if len(inputs) < len(task.inputs) and not isinstance(given, Mapping):
+        raise UsageError(f"{task.name} needs several images; give them by name: {', '.join(task.inputs)}")
+    check_names(list(inputs), task.inputs, task.name)
+    return {name: inputs[name] for name in task.inputs}
 
 
 def last_frame(given: ImageSource | Clip) -> ImageSource:

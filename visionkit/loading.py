@@ -105,7 +105,9 @@ def _stack(tensors: list[Tensor], fill: float | None) -> Tensor:
     height, width = max(t.shape[-2] for t in tensors), max(t.shape[-1] for t in tensors)
     if fill is None:  # the pixel at the edge is repeated
         rows, columns = torch.arange(height)[:, None], torch.arange(width)
-        return torch.stack([t[..., rows.clamp(max=t.shape[-2] - 1), columns.clamp(max=t.shape[-1] - 1)] for t in tensors])
+        lasts = [(t.shape[-2] - 1, t.shape[-1] - 1) for t in tensors]
+        filled = (t[..., rows.clamp(max=y), columns.clamp(max=x)] for t, (y, x) in zip(tensors, lasts, strict=True))
+        return torch.stack(list(filled))
     out = tensors[0].new_full((len(tensors), *first[:-2], height, width), fill)
     for row, tensor in zip(out, tensors, strict=True):
         row[..., : tensor.shape[-2], : tensor.shape[-1]] = tensor

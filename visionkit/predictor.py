@@ -7,11 +7,12 @@ network. Decoding, preprocessing, `task.decode` and `task.restore` are one code,
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+import numpy as np
 import torch
 
 from visionkit.construction import WithoutInit
@@ -20,7 +21,7 @@ from visionkit.errors import CheckpointError, DataError, UsageError, suggest
 from visionkit.forward_pass import decoded_outputs, novelty_of
 from visionkit.hub import local
 from visionkit.images import ImageLike, ImageSource
-from visionkit.inputs import Clip, Given, batch_of_one, check_names, last_frame
+from visionkit.inputs import Given, batch_of_one, complete_inputs, last_frame
 from visionkit.loading import collate, of_equal_size
 from visionkit.model_errors import names_the_model
 from visionkit.predictions import Prediction
@@ -69,25 +70,17 @@ class Predictor:
         """How an image is predicted on, see `VisionTask.plan`."""
         return self.task.plan(image, views=views, **options)
 
-    def sample(self, given: Given) -> Sample:
+    def sample(self, given: Given, **options: Any) -> Sample:
         """What a call is given, as a sample: the task's inputs by name.
+
+        Args:
+            given: See `Given`.
+            **options: Options, as in a call; some stand for an input, see `VisionTask.completed`.
 
         Raises:
             UsageError: Inputs that the task does not have, or too few of them.
         """
-        if isinstance(given, Mapping):
-            check_names(list(given), self.task.inputs, self.task.name)
-            return Sample({name: self._input(given[name]) for name in self.task.inputs})
-        if len(self.task.inputs) > 1:
-            raise UsageError(f"{self.task.name} needs several images; give them by name: {', '.join(self.task.inputs)}")
-        return Sample({self.task.inputs[0]: self._input(given)})
-
-    def _input(self, given: Any) -> ImageSource | Clip:
-        if isinstance(given, Clip):
-            return Clip([self.preprocessor.source(frame) for frame in given.frames], given.times)
-        if isinstance(given, (list, tuple)):
-            return Clip([self.preprocessor.source(frame) for frame in given])
-        return self.preprocessor.source(given)
+        return Sample(complete_inputs(self.task, given, self.preprocessor.source, options))
 
     @overload
     def __call__(
@@ -219,7 +212,7 @@ class Predictor:
             **options: Options, as in a call.
         """
         call = self._call(options)
-        return self._run(self._prepared(self.sample(image), views, call), call)
+        return self._run(self._prepared(self.sample(image, **options), views, call), call)
 
     def prepare(self, image: Given, view: View | None = None) -> Example:
         """What the network is shown of an image: the very tensor that validation sees."""
@@ -227,7 +220,7 @@ class Predictor:
 
     @names_the_model
     def _job(self, image: Given, call: Call, views: Views | None = None) -> Job:
-        sample = self.sample(image)
+        sample = self.sample(image, **call.options)
         return self._planned(sample, self.plan(sample.image, views, **call.options), call)
 
     def _planned(self, sample: Sample, plan: Plan, call: Call) -> Job:
@@ -269,15 +262,17 @@ class Predictor:
         reduce, views, seen = job.plan.reduce, job.plan.views, list[torch.Tensor | None]()
         assert isinstance(reduce, MapReducer)
         with call.times.of("read"):
-            channels = self.task.input.channels
-            name, pixels = job.sample.image.name, reduce.open(job.sample.image, channels)
+            channels, bits = self.task.input.channels, self.task.input.bits
+            name, pixels = job.sample.image.name, reduce.open(job.sample.image, channels, bits)
             first, *others = job.sample.inputs
-            whole = {first: pixels, **{each: last_frame(job.sample.inputs[each]).read(channels) for each in others}}
+            further = {each: last_frame(job.sample.inputs[each]) for each in others}
+            whole = {first: pixels, **{each: image.read(channels, bits=bits) for each, image in further.items()}}
+            white = {each: 255.0 if values.dtype == np.float32 else None for each, values in whole.items()}
         for number, view in enumerate(views, 1):
             assert view is not None
             with call.times.of("prepare"):
                 x1, y1, x2, y2 = (int(side) for side in view.box)
-                tile = {each: ImageSource(values[y1:y2, x1:x2], name) for each, values in whole.items()}
+                tile = {each: ImageSource(values[y1:y2, x1:x2], name, white[each]) for each, values in whole.items()}
                 example = self.preprocessor(Sample(tile))
             decoded = decoded_outputs(self.task, self.engine, batch_of_one(example), call)
             seen.append(None if call.features is None else call.features[0])
@@ -311,9 +306,10 @@ class Predictor:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Names of what a call can be given beside the image: options of the task's `plan`, `augmented`, `decode`."""
+        """Names of what a call can be given beside the image: options of how the task is served, and of `decode`."""
         task = self.task
-        names = [*_named(task.plan, 1), *_named(task.augmented, 1), *self.decode_options]
+        methods = (task.plan, task.completed, task.augmented)
+        names = [*(name for method in methods for name in _named(method, 1)), *self.decode_options]
         return tuple(dict.fromkeys(name for name in names if name not in ("views", "found")))
 
     @property

@@ -9,6 +9,7 @@ from torch import nn
 
 from visionkit.errors import UsageError
 from visionkit.images import ImageSource
+from visionkit.inputs import Clip
 from visionkit.predictions import Prediction
 from visionkit.session import Session
 from visionkit.tiling import Located, Plan, Single, Views, ViewsOf
@@ -54,6 +55,15 @@ class Served:
         if found is not None:
             raise UsageError(f"{self.name}: this model takes whole images and no boxes; leave the detector out")
         return Plan((None,) if views is None else tuple(views), Single())
+
+    def completed(self, inputs: dict[str, ImageSource | Clip], **options: Any) -> dict[str, ImageSource | Clip]:
+        """The inputs of one call with those that it may leave out, such as a noise level that an option gives.
+
+        Args:
+            inputs: What the call was given, by name.
+            **options: Options, as in `plan`.
+        """
+        return inputs
 
     def evaluation_views(self) -> ViewsOf | None:
         """The views that an evaluation runs on beside the whole image, so that it measures what is served.

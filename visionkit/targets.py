@@ -223,5 +223,6 @@ for _field in (
     TargetField("disparity", _disparity),
     TargetField("valid", _valid),
     TargetField("high_res"),
+    TargetField("clean"),
 ):
     register(_field)

@@ -52,7 +52,8 @@ class Target(TypedDict, total=False):
         file_motion: (N,) float64, mean IoU of an object of a video with itself in the frames around it, NaN where it
             is in none; evaluation examples have it, see `visionkit.families.detection.motion_speed`.
         high_res: (3, s*h, s*w) uint8, target of super-resolution.
-        gray: () bool, the file of `high_res` has one channel, which is Y as it is.
+        clean: (C, h, w) uint8 or float32 on a scale of 255, target of restoration, as large as the image.
+        gray: () bool, the file of `high_res` or `clean` has one channel, which is Y as it is.
         identity: () int64, index of the person; people of validation and test count on where those of training end.
         pair: () int64, verification by a list of pairs: the number of the pair that the image is one half of.
         gallery: () int64, identification: 1 for what is known, 0 for what is asked.
@@ -79,6 +80,7 @@ class Target(TypedDict, total=False):
     valid: Any
     track_ids: Any
     high_res: Any
+    clean: Any
     gray: Any
     identity: Any
     pair: Any

@@ -450,7 +450,8 @@ def test_a_border_can_repeat_the_pixel_at_the_edge():
     assert geometry.size == (8, 8) and geometry.fill is None
     expected = np.pad(image, ((0, 3), (0, 1), (0, 0)), mode="edge")
     assert np.array_equal(geometry.apply_image(image).permute(1, 2, 0).numpy(), expected)
-    beyond = Geometry.plan(InputSpec(size=(8, 8), resize_mode="native", divisor=1, fill=None), (5, 7), View((-2, -1, 8, 7)))
+    spec = InputSpec(size=(8, 8), resize_mode="native", divisor=1, fill=None)
+    beyond = Geometry.plan(spec, (5, 7), View((-2, -1, 8, 7)))
     expected = np.pad(image, ((1, 2), (2, 1), (0, 0)), mode="edge")
     assert np.array_equal(beyond.apply_image(image).permute(1, 2, 0).numpy(), expected)
     box = InputSpec(size=(10, 6), resize_mode="letterbox", fill=None)

@@ -130,7 +130,8 @@ def test_inputs_are_given_by_their_names():
     assert isinstance(clip, Clip) and len(clip.frames) == 2 and clip.times == ()
     timed = predictor.sample({"image": Clip([image], (0.5,))}).inputs["image"]  # type: ignore[list-item]
     assert isinstance(timed, Clip) and timed.times == (0.5,) and isinstance(timed.frames[0], ImageSource)
-    two: Any = SimpleNamespace(inputs=("left", "right"), name="pair", input=InputSpec())
+    asked: Any = {"completed": lambda inputs, **_: inputs}
+    two: Any = SimpleNamespace(inputs=("left", "right"), name="pair", input=InputSpec(), **asked)
     with pytest.raises(UsageError, match="pair needs several images; give them by name: left, right"):
         Predictor(two, lambda *_: None).sample(image)
     assert list(Predictor(two, lambda *_: None).sample({"right": image, "left": image}).inputs) == ["left", "right"]

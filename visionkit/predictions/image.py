@@ -21,7 +21,7 @@ _SHAPES = "(h, w) or (h, w, 1) gray, (h, w, 2) gray with alpha, (h, w, 3) RGB, (
 
 @dataclass(frozen=True, eq=False)
 class ImagePrediction(Prediction):
-    """An image `scale` times as large as the file.
+    """An image `scale` times as large as the file; restored images are as large as it.
 
     Attributes:
         pixels: (H, W, C) uint8 or uint16 with 1 gray, 2 gray and alpha, 3 RGB or 4 RGBA channels.
@@ -65,7 +65,7 @@ class ImagePrediction(Prediction):
 
     def text(self, top: int = 3) -> str:
         height, width = self.size
-        return f"{width} x {height} pixels, {self.scale} times the file"
+        return f"{width} x {height} pixels" + (f", {self.scale} times the file" if self.scale > 1 else "")
 
     def draw(self, image: ImageLike) -> np.ndarray:
         from visionkit.drawing.image import draw
@@ -77,10 +77,12 @@ class ImagePrediction(Prediction):
         yield stem.with_name(stem.name + ".png"), self.png()
 
     def truth(self, target: Mapping[str, Any]) -> ImagePrediction | None:
-        if "high_res" not in target:
+        known = next((target[name] for name in ("high_res", "clean") if name in target), None)
+        if known is None:
             return None
-        pixels = np.ascontiguousarray(np.asarray(target["high_res"]).transpose(1, 2, 0))
-        return ImagePrediction(pixels, self.scale)
+        pixels = np.asarray(known).transpose(1, 2, 0)
+        pixels = pixels if pixels.dtype == np.uint8 else (pixels + 0.5).clip(0, 255).astype(np.uint8)
+        return ImagePrediction(np.ascontiguousarray(pixels), self.scale)
 
     def row(self, truth: Prediction | None = None) -> dict[str, str | float | bool]:
         height, width = self.size

@@ -37,8 +37,8 @@ class MapReducer(ABC):
     views: tuple[View, ...]
 
     @abstractmethod
-    def open(self, image: ImageSource, channels: int) -> np.ndarray:
-        """Decodes the image; tiles are cut from what this returns, (h, w, C)."""
+    def open(self, image: ImageSource, channels: int, bits: int) -> np.ndarray:
+        """Decodes the image; tiles are cut from what this returns, (h, w, C); see `ImageSource.read`."""
 
     @abstractmethod
     def add(self, decoded: Any) -> None:
@@ -101,8 +101,8 @@ class BlendMap(MapReducer):
         self.views = tuple(view_of(each, self._spans[number][0]) for number, each in self._steps)
         self._added, self._whole = 0, torch.empty(0)
 
-    def open(self, image: ImageSource, channels: int) -> np.ndarray:
-        return image.read(channels)
+    def open(self, image: ImageSource, channels: int, bits: int) -> np.ndarray:
+        return image.read(channels, bits=bits)
 
     def add(self, decoded: Any) -> None:
         number, tile = self._steps[self._added]
@@ -210,10 +210,16 @@ class PasteImage(MapReducer):
         size: Height and width of the image.
         scale: The result is so many times larger.
         grid: The tiles, or None for the whole image.
-        alpha: Enlarges transparency: (1, 1, h, w) float to (1, 1, scale * h, scale * w).
+        alpha: Enlarges transparency: (1, 1, h, w) float to (1, 1, scale * h, scale * w); by default it stays.
     """
 
-    def __init__(self, size: tuple[int, int], scale: int, grid: Grid | None, alpha: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self,
+        size: tuple[int, int],
+        scale: int = 1,
+        grid: Grid | None = None,
+        alpha: Callable[[Tensor], Tensor] = lambda alpha: alpha,
+    ) -> None:
         self.size, self.scale = size, scale
         whole = Tile(slice(0, size[0]), slice(0, size[1]), (0, 0))
         self._tiles = [(each, grid.core(each)) for each in grid] if grid is not None else [(whole, whole[:2])]
@@ -221,19 +227,26 @@ class PasteImage(MapReducer):
         self._alpha, self._added = alpha, 0
         self._pixels = self._out = np.empty((0, 0, 3), np.uint8)
 
-    def open(self, image: ImageSource, channels: int) -> np.ndarray:
-        """The colors alone, (h, w, 1 or 3): transparency does not go through the network."""
-        self._pixels = image.read_as_is()
+    def open(self, image: ImageSource, channels: int, bits: int) -> np.ndarray:
+        """The colors alone, (h, w, 1 or 3): transparency does not go through the network.
+
+        A network of one channel makes colors gray. The result of floats has 16 bit.
+        """
+        floats = image.read_floats() if bits == 32 else None
+        self._pixels = image.read_as_is() if floats is None else floats
+        if channels == 1 and self._pixels.shape[2] > 2:
+            self._pixels = _gray(self._pixels)
         height, width, count = self._pixels.shape
-        self._out = np.empty((height * self.scale, width * self.scale, count), self._pixels.dtype)
+        kept = self._pixels.dtype if floats is None else np.uint16
+        self._out = np.empty((height * self.scale, width * self.scale, count), kept)
         return self._pixels[:, :, :1] if count < 3 else self._pixels[:, :, :3]
 
     def add(self, decoded: Tensor) -> None:
-        """Takes (1, 3, scale * h, scale * w) on a scale of 255."""
+        """Takes (1, 1 or 3, scale * h, scale * w) on a scale of 255."""
         tile, (rows, columns) = self._tiles[self._added]
         self._added += 1
         s, count, values = self.scale, self._pixels.shape[2], decoded[0].float().cpu()
-        if count < 3:  # a network of three channels may color a gray image by a trace
+        if count < 3 and len(values) == 3:  # a network of three channels may color a gray image by a trace
             values = (values * _GRAY.view(3, 1, 1)).sum(dim=0, keepdim=True)
         if count in (2, 4):
             clear = np.ascontiguousarray(self._pixels[tile.rows, tile.columns, -1]).astype(np.float32)
@@ -248,3 +261,10 @@ class PasteImage(MapReducer):
 
     def prediction(self) -> Prediction:
         return ImagePrediction(self._out, self.scale)
+
+
+def _gray(pixels: np.ndarray) -> np.ndarray:
+    """(h, w, 3 or 4) of any depth as gray, or gray and alpha."""
+    white = 255.0 if pixels.dtype == np.float32 else None
+    gray = ImageSource(np.ascontiguousarray(pixels[:, :, :3]), white=white).read(1, bits=32)
+    return np.concatenate([gray, pixels[:, :, 3:]], axis=2)
