@@ -442,18 +442,3 @@ def test_only_the_middle_of_an_extremely_long_file_is_resized():
     assert Geometry.plan(spec, (515, 32)).cut == (0, 1, 32, 514), "as much is left out on both ends"
     assert Geometry.plan(spec, (1001, 64)).cut == (0, 0, 64, 1001)
     assert Geometry.plan(InputSpec(size=(32, 64), crop_fraction=0.5), (32, 3000)).cut == (1244, 0, 1756, 32)
-
-
-def test_a_border_can_repeat_the_pixel_at_the_edge():
-    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    geometry = Geometry.plan(InputSpec(size=(8, 8), resize_mode="native", divisor=8, fill=None), (5, 7))
-    assert geometry.size == (8, 8) and geometry.fill is None
-    expected = np.pad(image, ((0, 3), (0, 1), (0, 0)), mode="edge")
-    assert np.array_equal(geometry.apply_image(image).permute(1, 2, 0).numpy(), expected)
-    spec = InputSpec(size=(8, 8), resize_mode="native", divisor=1, fill=None)
-    beyond = Geometry.plan(spec, (5, 7), View((-2, -1, 8, 7)))
-    expected = np.pad(image, ((1, 2), (2, 1), (0, 0)), mode="edge")
-    assert np.array_equal(beyond.apply_image(image).permute(1, 2, 0).numpy(), expected)
-    box = InputSpec(size=(10, 6), resize_mode="letterbox", fill=None)
-    shown = Geometry.plan(box, (6, 6)).apply_image(image[:, :6].repeat(2, axis=0)[:6])
-    assert torch.equal(shown[:, 0], shown[:, 2]) and torch.equal(shown[:, -1], shown[:, 7])

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tasks.classification import ClassificationTask
 from visionkit.data import VisionDataModule
-from visionkit.geometry import InputSpec
+from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
 from visionkit.loading import collate
 from visionkit.predictor import Predictor
@@ -234,3 +234,25 @@ def test_images_of_different_sizes_fraction_a_batch():
     batch = collate(examples)
     assert batch["inputs"]["image"].shape == (2, 3, 48, 64)
     assert (batch["inputs"]["image"][0, :, 20:] == 9).all() and (batch["inputs"]["image"][1, :, :, 16:] == 9).all()
+
+
+def test_a_border_can_repeat_the_pixel_at_the_edge():
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    geometry = Geometry.plan(InputSpec(size=(8, 8), resize_mode="native", divisor=8, fill=None), (5, 7))
+    assert geometry.size == (8, 8) and geometry.fill is None
+    expected = np.pad(image, ((0, 3), (0, 1), (0, 0)), mode="edge")
+    assert np.array_equal(geometry.apply_image(image).permute(1, 2, 0).numpy(), expected)
+    spec = InputSpec(size=(8, 8), resize_mode="native", divisor=1, fill=None)
+    beyond = Geometry.plan(spec, (5, 7), View((-2, -1, 8, 7)))
+    expected = np.pad(image, ((1, 2), (2, 1), (0, 0)), mode="edge")
+    assert np.array_equal(beyond.apply_image(image).permute(1, 2, 0).numpy(), expected)
+    box = InputSpec(size=(10, 6), resize_mode="letterbox", fill=None)
+    shown = Geometry.plan(box, (6, 6)).apply_image(image[:, :6].repeat(2, axis=0)[:6])
+    assert torch.equal(shown[:, 0], shown[:, 2]) and torch.equal(shown[:, -1], shown[:, 7])
+    two = [
+        {**Preprocessor(InputSpec(resize_mode="native", divisor=1, fill=None))(Sample.of(ImageSource(each), {}))}
+        for each in (image, image[:3])
+    ]
+    assert np.array_equal(
+        collate(two)["inputs"]["image"][1].permute(1, 2, 0), np.pad(image[:3], ((0, 2), (0, 0), (0, 0)), "edge")
+    )
