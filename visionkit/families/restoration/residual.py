@@ -12,8 +12,8 @@ from visionkit.families.restoration.body import Body
 _DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 
 
-def _conv(before: int, after: int, kernel: int = 3) -> nn.Conv2d:
-    return nn.Conv2d(before, after, kernel, padding=kernel // 2)
+def _conv(before: int, after: int, kernel: int = 3, bias: bool = True) -> nn.Conv2d:
+    return nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=bias)
 
 
 class Upsampler(nn.Sequential):
@@ -28,11 +28,19 @@ class Upsampler(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions without normalization, their sum scaled (Lim et al., 2017)."""
+    """Two convolutions without normalization, their sum scaled (Lim et al., 2017).
 
-    def __init__(self, width: int, residual_scale: float = 1.0) -> None:
+    Args:
+        width: Channels.
+        residual_scale: Factor of what is added.
+        kernel: Side of the kernels; odd.
+        bias: The convolutions have biases.
+    """
+
+    def __init__(self, width: int, residual_scale: float = 1.0, kernel: int = 3, bias: bool = True) -> None:
         super().__init__()
-        self.layers = nn.Sequential(_conv(width, width), nn.ReLU(), _conv(width, width))
+        first, second = (_conv(width, width, kernel, bias) for _ in range(2))
+        self.layers = nn.Sequential(first, nn.ReLU(), second)
         self.residual_scale = residual_scale
 
     def forward(self, x: Tensor) -> Tensor:
