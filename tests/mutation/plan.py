@@ -42,6 +42,7 @@ PLAN: dict[str, tuple[str, ...]] = {
     "tasks/pose/loss.py": (f"{_T}/test_pose_losses.py",),
     "tasks/pose/metrics.py": (f"{_T}/test_pose_metrics.py",),
     "tasks/restoration/loss.py": (f"{_T}/test_restoration_losses.py",),
+    "tasks/restoration/metrics.py": (f"{_T}/test_restoration_measures.py",),
     "tasks/semantic_segmentation/loss.py": (f"{_T}/test_segmentation_losses.py",),
     "tasks/semantic_segmentation/metrics.py": (f"{_T}/test_segmentation_measures.py",),
     "tasks/super_resolution/loss.py": (f"{_T}/test_super_resolution.py",),

@@ -44,7 +44,11 @@ _GRAY = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
 
 def psnr(ours: Tensor, truth: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of (C, H, W) images on a scale of 255."""
-    error = (ours.double() - truth.double()).square().mean()
+    return psnr_of((ours.double() - truth.double()).square().mean())
+
+
+def psnr_of(error: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB of a mean squared error on a scale of 255; `IDENTICAL` of none."""
     ratio = 10 * torch.log10(255.0**2 / error.clamp(min=1e-12))
     return torch.where(error == 0, torch.full_like(ratio, IDENTICAL), ratio)
 
@@ -114,11 +118,13 @@ def to_y(image: Tensor, gray: bool = False) -> Tensor:
     """(3, H, W) RGB on a scale of 255 to its rounded (1, H, W) Y.
 
     Args:
-        image: Whole gray levels.
+        image: Whole gray levels; (1, H, W) gray is Y as it is.
         gray: The image is of a file with one channel, which is Y as it is; Set14 has one, and mapping it to studio
             range would raise the mean of the set by .09 dB. What a network colors by a trace becomes gray as it is
             served.
     """
+    if len(image) == 1:
+        return image.double().round()
     if not gray:
         return luma(image, 255).round()
     return (image.double() * _GRAY.to(image.device).view(3, 1, 1)).sum(dim=0, keepdim=True).round()
