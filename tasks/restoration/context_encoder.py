@@ -83,5 +83,5 @@ class ContextEncoder(Body):
         x = torch.cat([(image - 0.5) * known, condition], 1)
         whole = (self.size, self.size)
         x = F.interpolate(x, size=whole, mode="bilinear", antialias=True)
-        x = self.decoder(self.bottleneck(self.encoder(x)))
+        x = self.decoder(self.bottleneck(self.encoder(x))).float()  # resizing on CPUs knows no bfloat16
         return F.interpolate(x, size=image.shape[-2:], mode="bilinear", antialias=True) + 0.5

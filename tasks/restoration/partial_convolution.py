@@ -26,15 +26,12 @@ class PartialConvolution(nn.Module):
         bias: Add a bias where anything is known.
     """
 
-    window: Tensor
-
     def __init__(self, before: Sequence[int], after: int, kernel: int, stride: int = 1, bias: bool = False) -> None:
         super().__init__()
-        self.stride, self.padding = stride, kernel // 2
+        self.kernel, self.stride = kernel, stride
+        self.parts = [channels / sum(before) for channels in before]
         self.conv = nn.Conv2d(sum(before), after, kernel, stride, kernel // 2, bias=False)
         self.bias = nn.Parameter(torch.zeros(1, after, 1, 1)) if bias else None
-        part = torch.tensor(before, dtype=torch.float32).view(1, -1, 1, 1) / (sum(before) * kernel * kernel)
-        self.register_buffer("window", part.repeat(1, 1, kernel, kernel), persistent=False)
 
     def forward(self, inputs: Sequence[Tensor], masks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Features and what of them is known.
@@ -47,9 +44,9 @@ class PartialConvolution(nn.Module):
             (B, after, h', w'), 0 where nothing in the window was known, and (B, 1, h', w') float.
         """
         x = self.conv(torch.cat([each * mask for each, mask in zip(inputs, masks, strict=True)], 1))
-        ratio = F.conv2d(torch.cat(list(masks), 1).to(self.window.dtype), self.window, None, self.stride, self.padding)
-        # Half of the smallest ratio above 0 separates it from rounding.
-        known = (ratio > 0.5 * float(self.window.min())).to(x.dtype)
+        mask = torch.stack([part * each for part, each in zip(self.parts, masks, strict=True)]).sum(0)
+        ratio = F.avg_pool2d(mask, self.kernel, self.stride, self.kernel // 2)  # 0 beyond the border counts too
+        known = (ratio > 0).to(x.dtype)
         x = x / (ratio.to(x.dtype) * known + (1 - known))
         if self.bias is not None:
             x = x + self.bias
