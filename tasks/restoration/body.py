@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ class Body(nn.Module):
         divisor: Both sides of its input are multiples of it.
     """
 
-    condition: ClassVar[Condition | None] = None
+    condition: Condition | None = None
     divisor: int = 1
 
     def forward(self, image: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -36,3 +36,8 @@ class Body(nn.Module):
     def scales(self, image: Tensor, condition: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The restored image, and for the loss alone the same at coarser scales; by default there are none."""
         return self(image, condition), ()
+
+    @staticmethod
+    def given(image: Tensor, condition: Tensor | None) -> Tensor:
+        """The condition; where there is none, that of an image without noise or holes, which is 0."""
+        return image.new_zeros(image[:, :1].shape) if condition is None else condition

@@ -78,7 +78,7 @@ class ContextEncoder(Body):
         )
 
     def forward(self, image: Tensor, condition: Tensor | None = None) -> Tensor:
-        assert condition is not None
+        condition = self.given(image, condition)
         known = 1 - condition
         x = torch.cat([(image - 0.5) * known, condition], 1)
         whole = (self.size, self.size)

@@ -46,7 +46,7 @@ class DRUNet(Body):
         self.tail = nn.Conv2d(widths[0], channels, 3, padding=1, bias=False)
 
     def forward(self, image: Tensor, condition: Tensor | None = None) -> Tensor:
-        assert condition is not None
+        condition = self.given(image, condition)
         maps = [self.head(torch.cat([image, condition], 1))]
         for down in self.down:
             maps.append(down(maps[-1]))

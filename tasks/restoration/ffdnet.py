@@ -41,6 +41,6 @@ class FFDNet(Body):
                     nn.init.zeros_(layer.bias)
 
     def forward(self, image: Tensor, condition: Tensor | None = None) -> Tensor:
-        assert condition is not None
+        condition = self.given(image, condition)
         x = torch.cat([F.pixel_unshuffle(image, 2), F.avg_pool2d(condition, 2)], 1)
         return F.pixel_shuffle(self.layers(x), 2)

@@ -8,7 +8,7 @@ import torch
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
-from tasks.restoration.body import Body
+from tasks.restoration.body import Body, Condition
 
 
 class _LocalMean(nn.Module):
@@ -93,6 +93,7 @@ class NAFNet(Body):
         decoder: Number of blocks after each doubling, the coarsest first.
         pool: Side, in pixels of the image, of the square whose mean the channel attention takes in inference; about one
             and a half times the side of the training patches (Chu et al., 2022). None for the whole image.
+        condition: A further input beside the image, `mask` or `noise_level`; none in the paper.
     """
 
     def __init__(
@@ -103,8 +104,10 @@ class NAFNet(Body):
         middle: int = 2,
         decoder: Sequence[int] = (1, 1, 1),
         pool: int | None = None,
+        condition: Condition | None = None,
     ) -> None:
         super().__init__()
+        self.condition = condition
         if len(encoder) != len(decoder):
             raise ValueError(f"encoder has {len(encoder)} numbers and decoder {len(decoder)}: give as many to both")
         if pool is not None and pool < 1:
@@ -116,7 +119,7 @@ class NAFNet(Body):
             side = None if pool is None else max(1, pool >> level)
             return nn.Sequential(*(_Block(width << level, side) for _ in range(count)))
 
-        self.head = nn.Conv2d(channels, width, 3, padding=1)
+        self.head = nn.Conv2d(channels + (condition is not None), width, 3, padding=1)
         self.tail = nn.Conv2d(width, channels, 3, padding=1)
         self.encoder = nn.ModuleList(blocks(level, count) for level, count in enumerate(encoder))
         self.down = nn.ModuleList(nn.Conv2d(width << level, width << (level + 1), 2, 2) for level in range(levels))
@@ -129,7 +132,8 @@ class NAFNet(Body):
         self.decoder = nn.ModuleList(blocks(level, count) for level, count in zip(coarse_first, decoder, strict=True))
 
     def forward(self, image: Tensor, condition: Tensor | None = None) -> Tensor:
-        x, maps = self.head(image), []
+        seen = image if self.condition is None else torch.cat([image, self.given(image, condition)], 1)
+        x, maps = self.head(seen), []
         for blocks, down in zip(self.encoder, self.down, strict=True):
             maps.append(blocks(x))
             x = down(maps[-1])

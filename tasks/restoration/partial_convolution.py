@@ -117,7 +117,7 @@ class PartialConvolutionUNet(Body):
         return [each for each in self.encoder.modules() if isinstance(each, nn.BatchNorm2d)]
 
     def forward(self, image: Tensor, condition: Tensor | None = None) -> Tensor:
-        assert condition is not None
+        condition = self.given(image, condition)
         mask = 1 - condition
         x, known = image * mask, mask
         maps = [(x, known)]

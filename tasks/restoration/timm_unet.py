@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tasks.restoration.body import Body
+from tasks.restoration.body import Body, Condition
 from visionkit.backbones import Backbone, Features, backbone_facts
 from visionkit.families.dense.architectures.unet import UNet
 
@@ -24,6 +24,7 @@ class TimmUNet(Body):
         backbone: Any timm backbone by name.
         decoder: Channels of the decoder's maps, the coarsest first; the last five, or as many as there are doublings.
         window: Side of those windows in pixels.
+        condition: A further input beside the image, `mask` or `noise_level`.
         **more: See `Backbone`: `pretrained`, `weights`, `drop_path_rate`.
     """
 
@@ -36,21 +37,24 @@ class TimmUNet(Body):
         backbone: str = "resnet18",
         decoder: Sequence[int] = (256, 128, 64, 32, 16),
         window: int = 128,
+        condition: Condition | None = None,
         **more: Any,
     ) -> None:
         super().__init__()
+        self.condition = condition
+        seen = channels + (condition is not None)
         architecture = UNet(channels=decoder)
         strides = architecture.needs(backbone).strides
         self.window = window if backbone_facts(backbone).fixed_input_size else None
         self.divisor = max(strides) if self.window is None else self.window
         size = None if self.window is None else (self.window, self.window)
-        self.backbone = Backbone(backbone, strides=strides, in_chans=channels, image_size=size, use_final=False, **more)
+        self.backbone = Backbone(backbone, strides=strides, in_chans=seen, image_size=size, use_final=False, **more)
         self.decoder = architecture.build(self.backbone, channels)
         for name, values in (("mean", self.backbone.mean), ("std", self.backbone.std)):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
         width = self.decoder.channels
         self.tail = nn.Sequential(
-            nn.Conv2d(width + channels, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, channels, 3, padding=1)
+            nn.Conv2d(width + seen, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, channels, 3, padding=1)
         )
         last = self.tail[-1]
         assert isinstance(last, nn.Conv2d) and last.bias is not None
@@ -58,7 +62,8 @@ class TimmUNet(Body):
         nn.init.zeros_(last.bias)
 
     def forward(self, image: Tensor, condition: Tensor | None = None) -> Tensor:
-        x = (image - self.mean) / self.std
+        x = image if self.condition is None else torch.cat([image, self.given(image, condition)], 1)
+        x = (x - self.mean) / self.std
         features = self.backbone(x) if self.window is None else self._windowed(x, self.window)
         maps = self.decoder(features, (image.shape[-2], image.shape[-1]))
         out: Tensor = image + self.tail(torch.cat([maps, x], 1))

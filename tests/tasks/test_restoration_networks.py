@@ -25,12 +25,14 @@ TINY = {
     "drunet": lambda c=3: DRUNet(c, (8, 12, 16), 1),
     "nafnet": lambda c=3: NAFNet(c, 8, (1, 1), 1, (1, 1)),
     "nafnet with local means": lambda c=3: NAFNet(c, 8, (1, 1), 1, (1, 1), pool=12),
+    "nafnet with a mask": lambda c=3: NAFNet(c, 8, (1, 1), 1, (1, 1), condition="mask"),
     "deep_deblur": lambda c=3: DeepDeblur(c, 8, 1),
-    "partial_convolution": lambda c=3: PartialConvolutionUNet(c, 8, 3),
+    "partial_convolution": lambda c=3: PartialConvolutionUNet(c, 8, 2),
     "context_encoder": lambda c=3: ContextEncoder(c, 32, 8),
     "unet on test_resnet": lambda c=3: TimmUNet(c, "test_resnet", _THIN),
     "unet on test_convnext": lambda c=3: TimmUNet(c, "test_convnext", _THIN),
     "unet on test_vit": lambda c=3: TimmUNet(c, "test_vit", _THIN, window=32),
+    "unet with a noise level": lambda c=3: TimmUNet(c, "test_resnet", _THIN, condition="noise_level"),
 }
 
 
@@ -208,8 +210,8 @@ def test_graphs_of_any_size_equal_torch(name, tmp_path):
 # ---------------------------------------------------------------------- what is particular
 
 
-def test_noise_level_decides_what_denoisers_give():
-    for name in ("ffdnet", "drunet"):
+def test_a_condition_decides_what_networks_give():
+    for name in ("ffdnet", "drunet", "unet with a noise level"):
         body = tiny(name)
         image, level = shown(body)
         assert (body(image, level) - body(image, 3 * level)).abs().max() > 1e-3
