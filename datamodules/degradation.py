@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 
+from datamodules.degradations.jpeg import through_jpeg
 from visionkit.errors import UsageError
 from visionkit.geometry import resize_image
 
@@ -64,10 +63,7 @@ class Degradation:
             noisy = image + rng.normal(0.0, 1.0, image.shape).astype(np.float32) * level
             image = np.clip(noisy + 0.5, 0, 255).astype(np.uint8)
         if self.jpeg[1]:
-            file = io.BytesIO()
-            quality = int(rng.integers(self.jpeg[0], self.jpeg[1] + 1))
-            Image.fromarray(image).save(file, "JPEG", quality=quality)
-            image = np.array(Image.open(file, formats=["JPEG"]))
+            image = through_jpeg(image, int(rng.integers(self.jpeg[0], self.jpeg[1] + 1)))
         return image
 
 

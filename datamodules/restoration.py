@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.degradations import DegradationChain, DegradationPart, Degraded
+from datamodules.degradations import DegradationChain, Degradations, Degraded
 from datamodules.image_store import FileStore, PixelCache
 from datamodules.pairing import list_matching, warn_of_turned
 from datamodules.patch_data import PatchData
@@ -20,6 +20,7 @@ from visionkit.errors import DataError, UsageError, suggest
 from visionkit.images import ImageSource
 from visionkit.listing import Listing
 from visionkit.loading import rng_for
+from visionkit.preprocess import to_scale
 from visionkit.types import Sample
 
 CONDITIONS = ("mask", "noise_level")
@@ -36,7 +37,7 @@ class RestorationData(PatchData):
 
     Args:
         root: Folder of the clean training images, searched deeply.
-        degradations: What is done to clean images, in order: a list of parts such as `GaussianNoise`.
+        degradations: What is done to clean images, in order: a part such as `GaussianNoise`, or a list of them.
         eval_degradations: The same for validation and test; by default as in training.
         degraded: Folder with the degraded training images; made by `degradations` by default. A file belongs to the
             clean one of the same path, but for what states which of the two it is, see `pair_degraded`.
@@ -59,8 +60,8 @@ class RestorationData(PatchData):
         self,
         root: str = "",
         *,
-        degradations: list[DegradationPart] | None = None,
-        eval_degradations: list[DegradationPart] | None = None,
+        degradations: Degradations | None = None,
+        eval_degradations: Degradations | None = None,
         degraded: str | None = None,
         val_degraded: str | None = None,
         test_degraded: str | None = None,
@@ -76,7 +77,7 @@ class RestorationData(PatchData):
             raise UsageError(
                 f"data.conditions {unknown[0]!r}: allowed are {', '.join(CONDITIONS)}{suggest(unknown[0], CONDITIONS)}"
             )
-        train = DegradationChain(degradations or ())
+        train = DegradationChain(degradations)
         evaluated = (
             train if eval_degradations is None else DegradationChain(eval_degradations, "data.eval_degradations")
         )
@@ -304,6 +305,5 @@ def _planes(image: np.ndarray) -> np.ndarray:
 
 def levels_of(source: ImageSource, channels: int) -> np.ndarray:
     """Decodes an image to (h, w, channels): uint8, or float32 on a scale of 0 to 255 where the file has more depth."""
-    if source.is_deep:
-        return source.read(channels, bits=16).astype(np.float32) / np.float32(257)
-    return source.read(channels)
+    pixels = source.read(channels, bits=32)
+    return to_scale(pixels) if pixels.dtype == np.uint16 else pixels

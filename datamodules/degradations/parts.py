@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,13 +37,9 @@ class DegradationPart(ABC, metaclass=RemembersArguments):
 
     Attributes:
         condition: The further input that it makes known, `mask` or `noise_level`, or None.
-        grid: Its blocks begin at multiples of it.
-        wraps: The image goes on beyond its border with its other side.
     """
 
     condition: str | None = None
-    grid: int = 1
-    wraps: bool = False
 
     @abstractmethod
     def __call__(self, degraded: Degraded, rng: np.random.Generator) -> Degraded:
@@ -60,23 +55,38 @@ class DegradationPart(ABC, metaclass=RemembersArguments):
         """Pixels of each border of the image that are not valid afterwards and are left out."""
         return 0
 
+    @property
+    def grid(self) -> int:
+        """Its blocks begin at multiples of so many pixels."""
+        return 1
+
+    @property
+    def wraps(self) -> bool:
+        """Whether the image goes on beyond its border with its other side."""
+        return False
+
     def leaves_levels(self, whole: bool) -> bool:
         """Whether pixels are whole numbers from 0 to 255 afterwards, given whether they were before."""
         return whole
+
+
+Degradations = DegradationPart | list[DegradationPart]
+"""What an option of a data module takes: a part, or a list of parts."""
 
 
 class DegradationChain:
     """Applies parts in order.
 
     Args:
-        parts: The parts.
+        parts: The parts; None for none of them.
         option: Option that they were given with, for messages.
 
     Raises:
         UsageError: Something else than parts.
     """
 
-    def __init__(self, parts: Sequence[DegradationPart], option: str = "data.degradations") -> None:
+    def __init__(self, parts: Degradations | None, option: str = "data.degradations") -> None:
+        parts = parts if isinstance(parts, (list, tuple)) else [] if parts is None else [parts]
         if wrong := [part for part in parts if not isinstance(part, DegradationPart)]:
             raise UsageError(f"{option}: {wrong[0]!r} is not a degradation; give objects such as GaussianNoise(25)")
         self.parts = tuple(parts)
