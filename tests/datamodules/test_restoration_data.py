@@ -11,7 +11,7 @@ from tests.real_data import real_data
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
 
-SPEC = InputSpec(size=(32, 32), resize_mode="native", divisor=1, bits=16)
+SPEC = InputSpec(size=(32, 32), resize_mode="native", divisor=1, bits=32)
 
 
 def photo(height, width, seed=0, channels=3):
@@ -77,7 +77,7 @@ def test_noise_is_that_of_the_epoch_in_training_and_always_the_same_in_validatio
 
 
 def test_gray_networks_get_gray_images(folder):
-    gray = InputSpec(size=(32, 32), resize_mode="native", divisor=1, channels=1, bits=16)
+    gray = InputSpec(size=(32, 32), resize_mode="native", divisor=1, channels=1, bits=32)
     data = data_of(folder, input=gray)
     assert next(iter(data.loader("train")))["target"]["clean"].shape == (4, 1, 16, 16)
     sample = data.samples("val")[0]
@@ -87,7 +87,7 @@ def test_gray_networks_get_gray_images(folder):
 
 def test_noise_of_the_protocol():
     for name, known in (("set12", 20.17), ("bsd68", 20.18)):
-        gray = InputSpec(size=(32, 32), resize_mode="native", divisor=1, channels=1, bits=16)
+        gray = InputSpec(size=(32, 32), resize_mode="native", divisor=1, channels=1, bits=32)
         data = data_of(real_data(f"restoration/{name}"), val_fraction=1, input=gray)
         assert np.mean([psnr(sample) for sample in data.samples("val")]) == pytest.approx(known, abs=0.05)
 
