@@ -221,7 +221,7 @@ def convolved(image: np.ndarray, kernel: np.ndarray, boundary: Boundary) -> np.n
     import cv2
 
     if kernel.size == 1:
-        return np.multiply(image, kernel[0, 0], dtype=np.float32)
+        return np.asarray(image * kernel[0, 0], dtype=np.float32)
     rows, columns = kernel.shape[0] // 2, kernel.shape[1] // 2
     mode: Literal["wrap", "symmetric"] = "wrap" if boundary == "circular" else "symmetric"
     padded = np.pad(image, ((rows, rows), (columns, columns), (0, 0)), mode=mode)

@@ -85,10 +85,6 @@ def test_every_part_draws_from_its_generator_alone_and_leaves_what_it_is_given(m
             assert known is None or known.shape == image.shape[:2]
     no_parts = {"DegradationChain", "DegradationPart", "Degraded", "Degradations", "LevinKernels"}
     exported = {name for name in vars(degradations) if name[0].isupper()} - no_parts
-        "DegradationChain",
-        "Degraded",
-        "Degradations",
-    }
     assert {type(part).__name__ for part in parts(masks)} == exported
 
 
