@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from datamodules.degradations import DegradationChain, Degradations, Degraded
+from datamodules.degradations import DegradationChain, Degradations
+from datamodules.degraded_samples import (
+    CONDITIONS,
+    check_conditions,
+    conditions_of,
+    inner,
+    inputs_of,
+    pixels_of,
+    planes,
+    source_of,
+)
 from datamodules.image_store import FileStore, PixelCache
 from datamodules.pairing import list_matching, warn_of_turned
 from datamodules.patch_data import PatchData
@@ -22,9 +32,6 @@ from visionkit.listing import Listing
 from visionkit.loading import rng_for
 from visionkit.preprocess import to_scale
 from visionkit.types import Sample
-
-CONDITIONS = ("mask", "noise_level")
-"""The further inputs that a network may take."""
 
 
 class RestorationData(PatchData):
@@ -106,12 +113,7 @@ class RestorationData(PatchData):
                 f"folder of degraded images with --data.{folder}"
             )
         made = frozenset[str]() if paired else chain.conditions
-        if lacking := [name for name in conditions if name not in made]:
-            part = {"mask": "a part that makes holes", "noise_level": "a part that adds noise"}[lacking[0]]
-            raise UsageError(
-                f"data: the network takes the input {lacking[0]}, and the {split} images come without one; add {part} "
-                "to data.degradations"
-            )
+        check_conditions(conditions, made, split)
         if split == "train":
             self.augment = PatchAugment(self.patch_size, self.flips, chain, conditions)
             return _Training(*stores, channels, white, self.patches_per_image)
@@ -122,10 +124,7 @@ class RestorationData(PatchData):
         """Further inputs of the samples: those given, those of the model, or a mask where there are holes."""
         if self._given_conditions is not None:
             return tuple(self._given_conditions)
-        task: Any = self.trainer.lightning_module if self.trainer is not None else None
-        if task is not None:
-            return tuple(name for name in task.inputs if name in CONDITIONS)
-        return tuple(name for name in ("mask",) if name in self.chains["train"].conditions)
+        return conditions_of(self.trainer, self.chains["train"])
 
     def made(self) -> str:
         names = " and ".join(type(part).__name__ for part in self.chains["train"].parts)
@@ -182,9 +181,9 @@ class _Training(_Images):
         name = self.store.name(number)
         clean, degraded = self.image(number), self.partner(number)
         if degraded is None:
-            return Sample.of(_source(clean, name), {}, name)
+            return Sample.of(source_of(clean, name), {}, name)
         target: Any = {"clean": clean.transpose(2, 0, 1)}
-        return Sample.of(_source(degraded, name), target, name)
+        return Sample.of(source_of(degraded, name), target, name)
 
 
 class _Whole(_Images):
@@ -207,9 +206,9 @@ class _Whole(_Images):
     def sample(self, number: int) -> Sample:
         name = self.store.name(number)
         clean, partner = self.image(number), self.partner(number)
-        target: Any = {"clean": _planes(clean), "gray": np.bool_(self.store.source(number).is_gray)}
+        target: Any = {"clean": planes(clean), "gray": np.bool_(self.store.source(number).is_gray)}
         if partner is not None:
-            return Sample.of(_source(partner, name), target, name)
+            return Sample.of(source_of(partner, name), target, name)
         degraded = self.chain(clean, rng_for(self.seed, 0, number))
         if m := self.chain.margin:
             height, width = clean.shape[:2]
@@ -218,10 +217,10 @@ class _Whole(_Images):
                     f"{name}: {width}x{height} pixels, of which {m} on every side are left out by the blur; nothing "
                     "is left"
                 )
-            target["clean"] = _planes(clean[m : height - m, m : width - m])
-            degraded = _inner(degraded, m, m, height - 2 * m, width - 2 * m)
+            target["clean"] = planes(clean[m : height - m, m : width - m])
+            degraded = inner(degraded, m, m, height - 2 * m, width - 2 * m)
         whole = self.chain.leaves_levels(clean.dtype == np.uint8)
-        return Sample(_inputs(degraded, whole, self.conditions, name), target, name)
+        return Sample(inputs_of(degraded, whole, self.conditions, name), target, name)
 
 
 class PatchAugment(SampleAugment):
@@ -249,58 +248,22 @@ class PatchAugment(SampleAugment):
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         p, ways = self.patch_size, int(rng.integers(8)) if self.flips else 0
-        image = filled(turned(_pixels(sample.image), ways), p + 2 * self.chain.margin)
+        image = filled(turned(pixels_of(sample.image), ways), p + 2 * self.chain.margin)
         name = sample.image.name
         known: Any = sample.target
         if "clean" in known:
             clean = filled(turned(np.asarray(known["clean"]).transpose(1, 2, 0), ways), p)
             top, left = place_patch(image.shape, p, rng)
             patch, clean = (each[top : top + p, left : left + p] for each in (image, clean))
-            target: Any = {"clean": _planes(clean)}
-            return sample.changed(inputs={"image": _source(np.ascontiguousarray(patch), name)}, target=target)
+            target: Any = {"clean": planes(clean)}
+            return sample.changed(inputs={"image": source_of(np.ascontiguousarray(patch), name)}, target=target)
         m = self.chain.margin
         top, left = (m + start for start in place_patch(image.shape, p + 2 * m, rng))
         tile, y, x = cut_with_surroundings(image, top, left, p, self.chain.reach, self.chain.grid, self.chain.wraps)
-        degraded = _inner(self.chain(tile, rng), y, x, p, p)
+        degraded = inner(self.chain(tile, rng), y, x, p, p)
         whole = self.chain.leaves_levels(image.dtype == np.uint8)
-        target = {"clean": _planes(image[top : top + p, left : left + p])}
-        return sample.changed(inputs=_inputs(degraded, whole, self.conditions, name), target=target)
-
-
-def _inner(degraded: Degraded, top: int, left: int, height: int, width: int) -> Degraded:
-    """A part of a degraded image."""
-    if degraded.image.shape[:2] == (height, width):
-        return degraded
-    rows, columns = slice(top, top + height), slice(left, left + width)
-    mask, level = (None if each is None else each[rows, columns] for each in degraded[1:])
-    return Degraded(degraded.image[rows, columns], mask, level)
-
-
-def _inputs(degraded: Degraded, whole: bool, conditions: Sequence[str], name: str) -> Mapping[str, ImageSource]:
-    """The inputs of a sample; `whole` states that the image is of whole gray levels."""
-    pixels = np.ascontiguousarray(degraded.image)
-    inputs = {"image": _source(pixels.astype(np.uint8) if whole else pixels, name)}
-    for condition in conditions:
-        known = getattr(degraded, condition)
-        assert known is not None
-        values = known.astype(np.uint8) * 255 if condition == "mask" else known
-        inputs[condition] = _source(np.ascontiguousarray(values[:, :, None]), name)
-    return inputs
-
-
-def _source(pixels: np.ndarray, name: str) -> ImageSource:
-    return ImageSource(pixels, name, white=None if pixels.dtype == np.uint8 else 255.0)
-
-
-def _pixels(source: ImageSource) -> np.ndarray:
-    """The array of a sample that was made here."""
-    values = source.undecoded_values()
-    return source.read_as_is() if values is None else values
-
-
-def _planes(image: np.ndarray) -> np.ndarray:
-    """(h, w, C) as (C, h, w), copied: what the cache holds is not to be written to, and a tensor can be."""
-    return np.array(image, order="C").transpose(2, 0, 1)
+        target = {"clean": planes(image[top : top + p, left : left + p])}
+        return sample.changed(inputs=inputs_of(degraded, whole, self.conditions, name), target=target)
 
 
 def levels_of(source: ImageSource, channels: int) -> np.ndarray:

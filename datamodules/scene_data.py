@@ -11,12 +11,15 @@ import numpy as np
 from PIL import Image
 
 from datamodules.class_names import index_classes
+from datamodules.degradations import DegradationChain, Degradations, GaussianNoise
+from datamodules.degraded_samples import check_conditions, conditions_of, inputs_of, planes
 from datamodules.person_crops import PersonCrops
 from visionkit.augmentation import Augmentation, composed
 from visionkit.crops import PersonCrop
 from visionkit.data import Split, VisionDataModule
 from visionkit.errors import UsageError, suggest
 from visionkit.images import ImageSource
+from visionkit.loading import rng_for
 from visionkit.skeleton import Skeleton
 from visionkit.synthetic import (
     DEFAULT_SIZE,
@@ -41,6 +44,7 @@ _CLASSES: dict[str, tuple[str, ...]] = {
     "keypoints": ("person",),
     "depth": (),
     "high_res": (),
+    "clean": (),
     "identity": _PEOPLE,
 }
 
@@ -50,13 +54,15 @@ class SceneData(VisionDataModule):
 
     Args:
         target: Target of the task: `labels` (class of the object of which most is seen), `presence` (multi-label),
-            `boxes`, `masks`, `label_map`, `keypoints`, `depth`, `high_res` (super-resolution) or `identity` (faces).
+            `boxes`, `masks`, `label_map`, `keypoints`, `depth`, `high_res` (super-resolution), `clean` (restoration) or
+            `identity` (faces).
         count: Training scenes.
         eval_count: Scenes of validation and of test, each.
         size: Height and width in pixels.
         max_size: Where given, every image has a size of its own between `size` and this.
         scale: For `high_res`, how many times smaller the image is than its target; the command line takes the
             model's. 2 by default.
+        degradations: For `clean`, what is done to the image; noise of 25 gray levels, rounded, by default.
         scene_seed: Another one gives other scenes; the run's seed does not change them.
         people: Fraction of the scenes whose subject is a person; the other classes take turns in the rest. Left out it
             is 1 for `keypoints`, and for all else every class has its turn. Data sets of one fraction show the same
@@ -82,6 +88,7 @@ class SceneData(VisionDataModule):
         size: tuple[int, int] = DEFAULT_SIZE,
         max_size: tuple[int, int] | None = None,
         scale: int | None = None,
+        degradations: Degradations | None = None,
         scene_seed: int = 0,
         people: float | None = None,
         skeleton: str | dict[str, Any] | None = None,
@@ -103,6 +110,9 @@ class SceneData(VisionDataModule):
         if people is not None and not 0 <= people <= 1:
             raise UsageError(f"data.people {people:g}: a fraction of the scenes, 0 to 1")
         self.scale, self.scene_seed, self.people = scale, scene_seed, people
+        if degradations is not None and target != "clean":
+            raise UsageError(f"data.degradations: are for the target clean, not for {target}; leave them out")
+        self.chain = DegradationChain(GaussianNoise(25, quantize=True) if degradations is None else degradations)
         self.classes = self.classes or _CLASSES[target]
         index_classes(dict.fromkeys(_CLASSES[target], f"SceneData target {target!r}"), self.classes)
 
@@ -146,7 +156,10 @@ class _Scenes(Sequence[Sample]):
     def __init__(self, data: SceneData, split: Split) -> None:
         self.target, self.size, self.max_size = data.target, data.size, data.max_size
         self.seed, self.scale, self.split = data.scene_seed, data.scale, split
-        self.people = data.people
+        self.people, self.chain = data.people, data.chain
+        self.channels = 3 if data.input is None else data.input.channels
+        self.conditions = conditions_of(data.trainer, data.chain) if data.target == "clean" else ()
+        check_conditions(self.conditions, self.chain.conditions, split)
         names = _CLASSES[data.target]
         numbers = {name: number for number, name in enumerate(data.classes)}
         # Names may be configured in another order than ours; 255 stays what it is.
@@ -165,7 +178,7 @@ class _Scenes(Sequence[Sample]):
 
     def _number(self, index: int) -> int:
         number = _FIRST[self.split] + index
-        if self.target in ("identity", "high_res"):
+        if self.target in ("identity", "high_res", "clean"):
             return number
         if self.people is not None:
             return _with_people(number, self.people)
@@ -191,6 +204,8 @@ class _Scenes(Sequence[Sample]):
             return self._sample(face.image, {"identity": np.int64(identity)}, f"face-{number}")
         if self.target == "high_res":
             return self._pair(number)
+        if self.target == "clean":
+            return self._degraded(number)
         scene = _scene(self.seed, number, self.size, self.max_size)
         target: dict[str, Any] = scene.target(self.target)
         if self.target == "presence":
@@ -211,6 +226,14 @@ class _Scenes(Sequence[Sample]):
         image = np.ascontiguousarray(image[: height * self.scale, : width * self.scale])
         small = np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
         return self._sample(small, {"high_res": np.ascontiguousarray(image.transpose(2, 0, 1))}, f"scene-{number}")
+
+    def _degraded(self, number: int) -> Sample:
+        """The scene as the target, and what its degradations leave of it as the image."""
+        name = f"scene-{number}"
+        clean = ImageSource(make_scene(self.seed, number, self.size, self.max_size).image).read(self.channels)
+        degraded = self.chain(clean, rng_for(self.seed, 0, number))
+        target: Any = {"clean": planes(clean)}
+        return Sample(inputs_of(degraded, self.chain.leaves_levels(True), self.conditions, name), target, name)
 
     @staticmethod
     def _sample(image: np.ndarray, target: dict[str, Any], name: str) -> Sample:

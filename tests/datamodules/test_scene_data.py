@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.degradations import BoxHoles
 from datamodules.scene_data import SceneData
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
@@ -14,7 +15,7 @@ SPEC = InputSpec((64, 64), resize_mode="letterbox")
 
 @pytest.mark.parametrize("target", get_args(TargetKey))
 def test_every_target_makes_batches(target: TargetKey) -> None:
-    spec = InputSpec(resize_mode="native") if target == "high_res" else SPEC
+    spec = InputSpec(resize_mode="native") if target in ("high_res", "clean") else SPEC
     data = SceneData(target, count=6, eval_count=3, size=(48, 64), input=spec, batch_size=3)
     batch = next(iter(data.loader("train")))
     assert batch["inputs"]["image"].dtype == torch.uint8 and len(batch["inputs"]["image"]) == 3
@@ -61,7 +62,19 @@ def test_super_resolution_pairs_fit() -> None:
     assert np.abs(large - sample.image.read()).mean() < 6
 
 
+def test_clean_scenes_are_degraded_as_stated() -> None:
+    sample = SceneData("clean", count=1, size=(64, 80)).samples("train")[0]
+    assert sample.image.size == (64, 80) and sample.target["clean"].shape == (3, 64, 80)
+    assert 15 < np.abs(sample.image.read() - sample.target["clean"].transpose(1, 2, 0).astype(float)).mean() < 21
+    holes = SceneData("clean", count=1, size=(64, 80), degradations=[BoxHoles(0.5)]).samples("train")[0]
+    mask = holes.inputs["mask"].read(1)[:, :, 0] > 0
+    assert mask.sum() == 32 * 40 and (holes.image.read()[mask] == 128).all()
+    assert np.array_equal(holes.image.read()[~mask], holes.target["clean"].transpose(1, 2, 0)[~mask])
+
+
 def test_mistakes() -> None:
+    with pytest.raises(UsageError, match="for the target clean, not for boxes"):
+        SceneData("boxes", degradations=[BoxHoles()])
     with pytest.raises(UsageError, match="did you mean 'boxes'"):
         SceneData("boxs")  # type: ignore[arg-type]
     with pytest.raises(DataError, match=r"'person' is not among data\.classes \(cat\)"):

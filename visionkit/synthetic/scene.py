@@ -15,7 +15,9 @@ OBJECT_CLASSES = ("person", *SHAPES)
 SEMANTIC_CLASSES = ("sky", "wall", "floor", *OBJECT_CLASSES)
 """Classes of the label map: the surroundings, then the objects."""
 
-TargetKey = Literal["labels", "presence", "boxes", "masks", "label_map", "keypoints", "depth", "high_res", "identity"]
+TargetKey = Literal[
+    "labels", "presence", "boxes", "masks", "label_map", "keypoints", "depth", "high_res", "clean", "identity"
+]
 """What a scene is asked for; see `Scene.target`."""
 
 
