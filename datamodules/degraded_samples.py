@@ -1,4 +1,4 @@
-"""What a sample of restoration holds: the degraded image, what the network is told of it, and the clean one."""
+"""What a sample of restoration holds: the degraded image, what else the network takes, and the clean one."""
 
 from __future__ import annotations
 
