@@ -17,6 +17,7 @@ FIRST = {
     "pose": "simple_baseline",
     "semantic_segmentation": "unet",
     "super_resolution": "compact",
+    "restoration": "nafnet",
 }
 """The architecture of a model whose configuration does not name one."""
 

@@ -1,1 +1,5 @@
 """Restoration: denoising, deblurring, deblocking and inpainting."""
+
+from tasks.restoration.task import RestorationTask
+
+__all__ = ["RestorationTask"]

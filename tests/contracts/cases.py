@@ -221,15 +221,18 @@ def build(name: str, network: str = "", **arguments: Any) -> VisionTask:
     case = CASES[name]
     given = {"classes": case.classes} if case.classes else {}
     if network in case.architectures:
-        given |= {"architecture": network, network: case.architectures[network], "input": case.input}
+        by_name = {} if case.choice == "architecture" else {"architecture": network}
+        given |= {**by_name, network: case.architectures[network], "input": case.input}
     else:
         given |= {"input": case.input, **case.arguments}
     return task_class(name)(backbone_of(name, network), **{**given, **arguments})
 
 
 def backbone_of(name: str, network: str = "") -> str:
-    """The backbone of a network that `build` takes."""
+    """The first argument of the task for a network that `build` takes: a backbone, or the architecture itself."""
     case = CASES[name]
+    if case.choice == "architecture" and network in case.architectures:
+        return network
     return case.networks[0] if network in ("", *case.architectures) else network
 
 

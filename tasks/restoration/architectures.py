@@ -1,0 +1,127 @@
+"""The architectures of restoration: which body, with which arguments; `pyproject.toml` registers them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from torch import Tensor
+
+from tasks.restoration import dncnn, ffdnet, nafnet
+from tasks.restoration.body import Body, Condition
+from tasks.restoration.network import RestorationNetwork, RestorationOutputs
+from visionkit.errors import UsageError
+
+
+@dataclass(frozen=True)
+class RestorationArchitecture:
+    """One network that restores images: its fields are its arguments, and those of its body.
+
+    Attributes:
+        kind: The body; it takes the channels and the fields.
+        narrowest: Fields that make it as narrow as it can be without seeing less far.
+    """
+
+    kind: ClassVar[type[Body]]
+    narrowest: ClassVar[dict[str, Any]] = {}
+
+    @property
+    def outputs(self) -> type[tuple[Any, ...]]:
+        """The NamedTuple that the network returns."""
+        return RestorationOutputs
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the images that it takes."""
+        condition = getattr(self, "condition", self.kind.condition)
+        return ("image",) if condition is None else ("image", condition)
+
+    def build(self, backbone: None, channels: int) -> RestorationNetwork:
+        """The network with its first weights, for images of so many channels."""
+        given = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        try:
+            return RestorationNetwork(self.kind(channels, **given))
+        except (TypeError, ValueError, ZeroDivisionError, RuntimeError) as error:
+            raise UsageError(f"model: {type(self).__name__} cannot be built of {given} ({error})") from error
+
+    def thin(self) -> Self:
+        """The same with as few channels as it can have: it sees as far, and is quick to measure."""
+        return dataclasses.replace(self, **self.narrowest)
+
+    def stored(self) -> Self:
+        """What a checkpoint keeps of it: nothing is fetched again when it is opened."""
+        return self
+
+    def losses(self, network: Any, outputs: RestorationOutputs, target: Any, loss: Any) -> dict[str, Tensor]:
+        """Terms of the loss that the task was configured with."""
+        image, mask = outputs.composed_of or (None, None)
+        terms: dict[str, Tensor] = loss(
+            outputs.restored, target["clean"], coarser=outputs.coarser, mask=mask, image=image
+        )
+        return terms
+
+    def decode(self, network: Any, outputs: RestorationOutputs, limits: None = None) -> Tensor:
+        """(B, C, h, w) float32 on a scale of 255, clipped."""
+        return (outputs.restored.float() * 255.0).clamp(0.0, 255.0)
+
+
+@dataclass(frozen=True)
+class DnCNN(RestorationArchitecture):
+    """DnCNN (Zhang et al., 2017), which estimates the noise.
+
+    Attributes:
+        width: Channels of the layers.
+        depth: Number of convolutions; 17 for one noise level (DnCNN-S), 20 for all of them (DnCNN-B).
+    """
+
+    width: int = 64
+    depth: int = 17
+
+    kind: ClassVar[type[Body]] = dncnn.DnCNN
+    narrowest: ClassVar[dict[str, Any]] = {"width": 4}
+
+
+@dataclass(frozen=True)
+class FFDNet(RestorationArchitecture):
+    """FFDNet (Zhang et al., 2018), which is given the noise level and works at half the resolution.
+
+    Attributes:
+        width: Channels of the layers; 64 for gray images, 96 for color.
+        depth: Number of convolutions; 15 for gray images, 12 for color.
+        batch_norm: Batch norms between the layers, as the paper describes it; the released networks have none.
+    """
+
+    width: int = 64
+    depth: int = 15
+    batch_norm: bool = False
+
+    kind: ClassVar[type[Body]] = ffdnet.FFDNet
+    narrowest: ClassVar[dict[str, Any]] = {"width": 4}
+
+
+@dataclass(frozen=True)
+class NAFNet(RestorationArchitecture):
+    """NAFNet (Chen et al., 2022) without activations; by default a small one for CPUs.
+
+    Attributes:
+        width: Channels at full resolution; 32 in the paper.
+        encoder: Number of blocks at each resolution on the way down; (2, 2, 4, 8) for noise in the paper, (1, 1, 1, 28)
+            for blur.
+        middle: Number of blocks at the lowest resolution; 12 for noise in the paper, 1 for blur.
+        decoder: Number of blocks at each resolution on the way up; (2, 2, 2, 2) and (1, 1, 1, 1) in the paper.
+        pool: Side of the window whose mean its attention takes in use, in pixels of the image (Chu et al., 2022); by
+            default that of the whole image.
+        condition: A further input, `mask` or `noise_level`; by default none.
+    """
+
+    width: int = 16
+    encoder: Sequence[int] = (1, 1, 1)
+    middle: int = 2
+    decoder: Sequence[int] = (1, 1, 1)
+    pool: int | None = None
+    condition: Condition | None = None
+
+    kind: ClassVar[type[Body]] = nafnet.NAFNet
+    narrowest: ClassVar[dict[str, Any]] = {"width": 4}

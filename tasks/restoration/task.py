@@ -1,0 +1,249 @@
+"""Restoration: the image as it was before noise, blur, compression or holes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from tasks.restoration.architectures import RestorationArchitecture
+from tasks.restoration.loss import RestorationLoss
+from tasks.restoration.metrics import RestorationQuality
+from tasks.restoration.network import RestorationNetwork, RestorationOutputs
+from visionkit.architecture_task import ArchitectureTask
+from visionkit.architectures import Architectures
+from visionkit.errors import UsageError
+from visionkit.families.restoration.images import to_images
+from visionkit.families.restoration.tiles import TILE, TileMargins, check_size, ensembled, find_reach, grid_of
+from visionkit.geometry import Geometry, InputSpec
+from visionkit.images import ImageSource
+from visionkit.inputs import Clip
+from visionkit.nn.normalize import Normalize
+from visionkit.predictions import Prediction
+from visionkit.tiling import Located, PasteImage, Plan, Views
+from visionkit.types import Batch
+from visionkit.warm_start import take_weights
+
+log = logging.getLogger(__name__)
+
+
+class RestorationTask(ArchitectureTask):
+    """Denoises, deblurs, deblocks or fills in images: which of them follows from what it was trained on.
+
+    Args:
+        architecture: Name of the network. It determines the inputs: some take a `mask` of the missing pixels, others
+            the `noise_level`.
+        losses: Weight of each term of the loss by name, see `RestorationLoss`; by default `l1` alone, and of networks
+            with a mask `hole` 6 and `valid` 1.
+        perceptual_backbone: A timm model with public weights for the terms `perceptual` and `style`.
+        perceptual_strides: Strides of its features that are compared.
+        border: Pixels at the border of an image that the measures leave out.
+        luma: Measure the luma too, as papers of deblocking do.
+        lpips: Measure LPIPS by this network where its weights are at hand: `alex`, `vgg` or `squeeze`.
+        noise_levels: Smallest and largest deviation of the noise, in gray levels, that it was trained on; what is
+            outside gives a warning in use. Networks with a noise level take it from the call.
+        init_from: A checkpoint or bundle of the same network to begin with its weights.
+        **shared: See `VisionTask`; each architecture has its arguments under its name. Of the input `channels` is 3, or
+            1 for a network of gray images, which makes other images gray; `size` is only that of an example.
+
+    Example:
+        >>> task = RestorationTask("dncnn", input={"channels": 1})
+        >>> task(torch.zeros(1, 1, 32, 48, dtype=torch.uint8)).restored.shape
+        torch.Size([1, 1, 32, 48])
+    """
+
+    name = "restoration"
+    title = "Restoration"
+    question = "The same image without noise, blur or holes."
+    kinds = ("image",)
+    monitor = ("val/psnr", "max")
+    targets = ("clean",)
+    outputs = RestorationOutputs
+    architectures = Architectures[RestorationArchitecture]("restoration")
+    withheld = ("classes",)
+
+    architecture: RestorationArchitecture
+    network: RestorationNetwork
+    _reach: TileMargins | None
+
+    def __init__(
+        self,
+        architecture: str = "nafnet",
+        *,
+        losses: Mapping[str, float] | None = None,
+        perceptual_backbone: str = "vgg16.tv_in1k",
+        perceptual_strides: Sequence[int] = (2, 4, 8),
+        border: int = 0,
+        luma: bool = False,
+        lpips: str | None = None,
+        noise_levels: tuple[float, float] | None = None,
+        init_from: str | None = None,
+        **shared: Any,
+    ) -> None:
+        super().__init__(architecture=architecture, **shared)
+        self.network, self._reach = self.architecture.build(None, self.input.channels), None
+        self.inputs = self.architecture.inputs
+        self.input = self._checked_input(self.input)
+        self.normalize = Normalize((0.0,), (1.0,))
+        self.noise_levels = noise_levels
+        has_mask = "mask" in self.inputs
+        terms = losses or ({"hole": 6.0, "valid": 1.0} if has_mask else {"l1": 1.0})
+        self.loss = RestorationLoss(terms, perceptual_backbone, perceptual_strides, has_mask)
+        self.metrics = MetricCollection({"quality": RestorationQuality(border, luma, has_mask, lpips)})
+        if init_from is not None:
+            take_weights(self, init_from, "model.init_from")
+
+    @classmethod
+    def default_input(cls, **init_args: Any) -> InputSpec:
+        """Images at their own size, whose borders repeat the pixel at the edge."""
+        return InputSpec(size=(64, 64), resize_mode="native", divisor=1, fill=None, bits=32)
+
+    def _checked_input(self, spec: InputSpec) -> InputSpec:
+        """The input with the divisor of the network."""
+        if spec.resize_mode != "native" or spec.channels not in (1, 3):
+            raise UsageError(
+                f"model.input: restoration takes images as they are, resize_mode native with channels 1 or 3, not "
+                f"{spec.resize_mode} and {spec.channels}"
+            )
+        divisor = self.network.body.divisor
+        size = tuple(-(-side // divisor) * divisor for side in spec.size)
+        return InputSpec.of({"divisor": divisor, "size": size}, spec)
+
+    def resolved(self) -> dict[str, Any]:
+        # What a checkpoint holds does not depend on where its weights began.
+        return {**super().resolved(), self.chosen: self.architecture.stored(), "init_from": None}
+
+    def losses(self, outputs: RestorationOutputs, target: Any) -> dict[str, Tensor]:
+        return self.architecture.losses(self.network, _without_padding(outputs, target["clean"]), target, self.loss)
+
+    def decode(self, outputs: RestorationOutputs) -> Tensor:
+        """(B, C, H, W) float32 on a scale of 255, clipped; it is rounded when it becomes an image."""
+        return self.architecture.decode(self.network, outputs)
+
+    def restore(self, decoded: Tensor, geometry: Sequence[Geometry]) -> list[Prediction]:
+        return list(to_images(decoded, geometry))
+
+    def completed(
+        self, inputs: dict[str, ImageSource | Clip], *, noise_level: float | None = None, **options: Any
+    ) -> dict[str, ImageSource | Clip]:
+        """The inputs of one call, with the noise level as an image where a number is given.
+
+        Args:
+            inputs: What the call was given.
+            noise_level: Deviation of the noise in gray levels, 0 to 255, for networks that take it.
+            **options: See `VisionTask.completed`.
+
+        Raises:
+            UsageError: A noise level that is missing, out of range or given twice, or one for a network without it.
+        """
+        if "noise_level" not in self.inputs:
+            if noise_level is not None:
+                raise UsageError(f"noise_level {noise_level:g}: this network finds the noise by itself; leave it out")
+            return inputs
+        if "noise_level" in inputs:
+            if noise_level is not None:
+                raise UsageError("noise_level: is given as a number and as an image; leave one of them out")
+            return inputs
+        if noise_level is None:
+            raise UsageError(
+                "this network takes the noise level: give its deviation in gray levels (--set noise_level=25), or an "
+                "image of it as the input noise_level"
+            )
+        if not 0 <= noise_level <= 255:
+            raise UsageError(f"noise_level {noise_level:g}: allowed are 0 to 255 gray levels")
+        low, high = self.noise_levels or (0.0, 255.0)
+        if not low <= noise_level <= high:
+            log.warning(
+                "noise_level %g: the network was trained on %g to %g, and its result may be poor",
+                noise_level,
+                low,
+                high,
+            )
+        image = inputs.get("image")
+        if not isinstance(image, ImageSource):
+            return inputs
+        level = np.broadcast_to(np.float32(noise_level), image.size)
+        return {**inputs, "noise_level": ImageSource(level, f"noise level {noise_level:g}", white=255.0)}
+
+    def plan(
+        self,
+        image: ImageSource,
+        *,
+        views: Views | None = None,
+        found: Located | None = None,
+        tile: int | None = None,
+        **options: Any,
+    ) -> Plan:
+        """The tiles of an image of any size; gray, transparency and 16 bit are kept.
+
+        Args:
+            image: The file; an exported graph takes 8 bit alone.
+            views: See `VisionTask.plan`.
+            found: See `VisionTask.plan`.
+            tile: Largest side in file pixels of the tiles of a large image; 0 takes it whole. The result is the same,
+                but for a network that sees the whole image, which is taken whole by default.
+            **options: See `VisionTask.plan`.
+
+        Raises:
+            DataError: The image has more pixels than VISIONKIT_MAX_OUTPUT_PIXELS.
+            UsageError: The tile is smaller than what the network sees.
+        """
+        if views is not None or found is not None:
+            return super().plan(image, views=views, found=found)
+        check_size(image.size, 1, image.name)
+        small = tile is None and max(image.size) <= TILE
+        tiles = PasteImage(image.size, grid=None if small else grid_of(image.size, self.reach, tile))
+        return Plan(tiles.views, tiles)
+
+    def augmented(self, run: Callable[..., Any], *, ensemble: bool = False, **options: Any) -> Callable[..., Any]:
+        """With `ensemble`, the mean over the eight flipped and turned forms; takes eight times as long."""
+        return ensembled(run, "restored") if ensemble else run
+
+    @property
+    def reach(self) -> TileMargins:
+        """How far the receptive field of the network reaches, found once."""
+        if self._reach is None:
+            network = self.architecture.thin().build(None, self.input.channels)
+            with torch.inference_mode(False):
+                self._reach = find_reach(network.body, network.body.divisor, self.input.channels)
+        return self._reach
+
+    def measure(self, decoded: Tensor, batch: Batch) -> None:
+        sizes = {each.resized for each in batch["geometry"]}
+        if len(sizes) > 1:
+            raise UsageError(
+                "images of different sizes are measured one at a time, as they are served; set data.eval_batch_size 1"
+            )
+        height, width = sizes.pop()
+        given, target = batch["inputs"], batch["target"]
+        mask = given["mask"][:, :1, :height, :width] > 127 if "mask" in given else None
+        self.metrics.update(
+            decoded[..., :height, :width],
+            target["clean"],
+            given["image"][..., :height, :width],
+            mask,
+            target.get("gray", ()),
+        )
+
+    @property
+    def protocol(self) -> str:
+        quality = self.metrics["quality"]
+        assert isinstance(quality, RestorationQuality)
+        return str(quality.protocol)
+
+
+def _without_padding(outputs: RestorationOutputs, clean: Tensor) -> RestorationOutputs:
+    """The outputs of an image that was padded to the divisor of the network, as large as its target."""
+    height, width = clean.shape[-2:]
+    if outputs.restored.shape[-2:] == clean.shape[-2:]:
+        return outputs
+    given = outputs.composed_of
+    return outputs._replace(
+        restored=outputs.restored[..., :height, :width],
+        composed_of=None if given is None else (given[0][..., :height, :width], given[1][..., :height, :width]),
+    )
