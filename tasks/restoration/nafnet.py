@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
@@ -26,6 +27,11 @@ class _LocalMean(nn.Module):
         """(B, C, h, w) to (B, C, 1, 1) in training, to (B, C, h, w) otherwise."""
         if self.training:
             return x.mean((2, 3), keepdim=True)
+        if torch.is_grad_enabled():  # of sums, rounding would leave a gradient where `find_reach` looks for none
+            before, behind = self.side // 2, (self.side - 1) // 2
+            around = (before, behind, before, behind)
+            total, share = (F.avg_pool2d(F.pad(each, around), self.side, 1) for each in (x, torch.ones_like(x[:1, :1])))
+            return total / share
         # Sums up to a place, and the difference of two of them: the cost does not depend on the side.
         return self._along(self._along(x.float(), 2), 3).to(x.dtype)
 

@@ -1,0 +1,144 @@
+"""Restoration: any image in tiles, depth and transparency kept, a mask or a noise level beside the image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tasks.restoration import RestorationTask
+from tasks.restoration.network import RestorationNetwork
+from visionkit.errors import DataError, UsageError
+from visionkit.images import ImageSource
+from visionkit.predictor import Predictor
+
+NAFNET = {"width": 4, "encoder": (1, 1), "middle": 1, "decoder": (1, 1)}
+
+
+def shown(height: int = 60, width: int = 44, channels: int = 3, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def trained(architecture: str, channels: int = 3, **arguments: Any) -> RestorationTask:
+    """A task that changes images visibly, as a trained one would."""
+    torch.manual_seed(0)
+    task = RestorationTask(architecture, input={"channels": channels}, **{architecture: arguments}).eval()
+    for each in task.network.parameters():
+        torch.nn.init.normal_(each, std=0.1)
+    return task
+
+
+def test_dncnn_has_the_published_number_of_parameters():
+    def count(**given: Any) -> int:
+        task = RestorationTask("dncnn", input={"channels": given.pop("channels", 1)}, dncnn=given)
+        return sum(each.numel() for each in task.parameters())
+
+    assert count() == 556_032 and count(depth=20) == 667_008
+    assert count(depth=20, channels=3) == 667_008 + 2 * 2 * 9 * 64
+
+
+@pytest.mark.parametrize(
+    "architecture, arguments", [("dncnn", {"width": 4, "depth": 4}), ("nafnet", {**NAFNET, "pool": 8})]
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_tiles_equal_the_whole(architecture, arguments, channels):
+    predictor = Predictor(trained(architecture, channels, **arguments))
+    image = shown(301, 205, channels)
+    halo = predictor.task.reach.halo  # type: ignore[attr-defined]
+    whole, tiled = predictor(image, tile=0), predictor(image, tile=2 * halo + 40)
+    assert whole.pixels.shape == image.shape and not np.array_equal(whole.pixels, image)
+    assert np.abs(whole.pixels.astype(int) - tiled.pixels).max() <= 1, "rounding alone"
+    assert np.mean(whole.pixels != tiled.pixels) < 1e-3
+
+
+def test_gray_deep_clear_and_float_images_stay_what_they_are():
+    color = Predictor(trained("dncnn", 3, width=4, depth=3))
+    for channels in (1, 2, 3, 4):
+        image = shown(channels=channels)
+        source = (
+            ImageSource(image)
+            if channels != 2
+            else ImageSource(np.concatenate([image[..., :1]] * 3 + [image[..., 1:]], 2))
+        )
+        found = color(source)
+        assert found.pixels.shape[2] == (4 if channels == 2 else channels) and found.pixels.dtype == np.uint8
+        if channels in (2, 4):
+            assert np.array_equal(found.pixels[..., -1], image[..., -1]), "transparency is not restored"
+    deep = color(shown()[..., 0].astype(np.uint16) * 257)
+    assert deep.pixels.dtype == np.uint16 and deep.pixels.shape == (60, 44, 1)
+    flat = color(shown()[..., 0])
+    assert np.abs(deep.pixels / 257 - flat.pixels).max() <= 0.51, "the same image, but for rounding"
+
+
+def test_a_gray_network_makes_images_gray():
+    gray = Predictor(trained("dncnn", 1, width=4, depth=3))
+    image = shown(channels=4)
+    found = gray(image)
+    assert found.pixels.shape == (60, 44, 2) and np.array_equal(found.pixels[..., 1], image[..., 3])
+    assert np.array_equal(found.pixels[..., :1], gray(ImageSource(np.ascontiguousarray(image[..., :3])).read(1)).pixels)
+
+
+def test_noise_beyond_black_and_white_reaches_the_network():
+    task = trained("dncnn", 1, width=4, depth=3)
+    noisy = np.linspace(-80, 330, 60 * 44, dtype=np.float32).reshape(60, 44)
+    seen: list[torch.Tensor] = []
+    task.network.body.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    found = Predictor(task)(ImageSource(noisy, white=255))
+    assert torch.allclose(seen[0][0, 0], torch.from_numpy(noisy) / 255, atol=1e-6)
+    assert found.pixels.dtype == np.uint16, "floats come back with 16 bit"
+
+
+def test_a_noise_level_is_a_number_or_an_image(caplog):
+    task = trained("ffdnet", 1, width=4, depth=3)
+    task.noise_levels = (0.0, 50.0)
+    predictor = Predictor(task)
+    assert task.inputs == ("image", "noise_level") and "noise_level" in predictor.options
+    image = shown(channels=1)
+    number = predictor(image, noise_level=25)
+    level = np.full(image.shape[:2], 25, np.uint8)
+    assert number == predictor({"image": image, "noise_level": level}) != predictor(image, noise_level=26)
+    assert not caplog.records
+    assert predictor(image, noise_level=60) is not None and "trained on 0 to 50" in caplog.text
+    for given, options, words in (
+        (image, {}, "noise_level=25"),
+        (image, {"noise_level": -1}, "noise_level -1: allowed are 0 to 255"),
+        ({"image": image, "noise_level": level}, {"noise_level": 25}, "given as a number and as an image"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            predictor(given, **options)
+    with pytest.raises(UsageError, match="finds the noise by itself"):
+        Predictor(trained("dncnn", 1, width=4, depth=3))(image, noise_level=25)
+
+
+def test_only_what_is_missing_is_filled_in():
+    predictor = Predictor(trained("nafnet", 3, **NAFNET, condition="mask"))
+    image, mask = shown(), np.zeros((60, 44), np.uint8)
+    mask[20:40, 10:30] = 255
+    found = predictor({"image": image, "mask": mask}).pixels
+    assert np.array_equal(found[mask == 0], image[mask == 0]) and not np.array_equal(found[mask > 0], image[mask > 0])
+    other = np.where(mask[..., None] > 0, 7, image).astype(np.uint8)
+    assert np.array_equal(found, predictor({"image": other, "mask": mask}).pixels), "what lies in a hole is not seen"
+    with pytest.raises(UsageError, match="give them by name: image, mask"):
+        predictor(image)
+    with pytest.raises(DataError, match="they need one size"):
+        predictor({"image": image, "mask": mask[:-1]})
+
+
+def test_training_compares_known_pixels_of_a_network_with_a_mask_too():
+    network = trained("nafnet", 3, **NAFNET, condition="mask").network
+    assert isinstance(network, RestorationNetwork)
+    image, mask = torch.rand(1, 3, 16, 16), torch.zeros(1, 3, 16, 16)
+    mask[..., 4:8, 4:8] = 1
+    known = (mask[:, :1] == 0).expand(-1, 3, -1, -1)
+    assert torch.equal(network.eval()(image, mask).restored[known], image[known])
+    assert not torch.equal(network.train()(image, mask).restored[known], image[known])
+
+
+def test_what_it_takes_is_checked():
+    with pytest.raises(UsageError, match="resize_mode native with channels 1 or 3, not crop and 3"):
+        RestorationTask(input={"resize_mode": "crop"})
+    with pytest.raises(UsageError, match="channels 1 or 3, not native and 4"):
+        RestorationTask(input={"channels": 4})
+    assert RestorationTask(nafnet=NAFNET, input={"size": (50, 50)}).input.size == (52, 52), "a multiple of its divisor"
