@@ -154,10 +154,23 @@ class VerbParser(argparse.ArgumentParser):
                 break
             if re.match(r"--\w", argument) and name not in options:
                 raise UsageError(f"unknown option {name} (`{self.prog} --help` lists them){suggest(name, options)}")
-        known, extra = self.parse_known_intermixed_args(arguments)
+        known, extra = self.parse_known_intermixed_args(self._joined(arguments))
         if extra:
             raise UsageError(f"unexpected argument {extra[0]!r} (`{self.prog} --help` lists what is)")
         return known
+
+    def _joined(self, arguments: Sequence[str]) -> list[str]:
+        """`--box -5,20,80,60` as `--box=-5,20,80,60`: argparse takes numbers that begin with a minus for options."""
+        single = {name for action in self._actions if action.nargs is None for name in action.option_strings}
+        joined: list[str] = []
+        for place, argument in enumerate(arguments):
+            if argument == "--":
+                return [*joined, *arguments[place:]]
+            if joined and joined[-1] in single and re.match(r"-[\d.]", argument):
+                joined[-1] += f"={argument}"
+            else:
+                joined.append(argument)
+        return joined
 
     def error(self, message: str) -> NoReturn:
         """Raises what argparse would print and end the process with."""

@@ -15,7 +15,7 @@ from visionkit.errors import DataError, UsageError
 if TYPE_CHECKING:
     from visionkit.frame_sources import FrameSource
     from visionkit.images import ImageSource
-    from visionkit.predictions import Prediction
+    from visionkit.predictions import Detections, Prediction
     from visionkit.predictor import Predictor
     from visionkit.video import Frame
 
@@ -69,7 +69,7 @@ def detected_frames(
     args: argparse.Namespace,
     options: Mapping[str, Any],
     skipped: SkippedFrames,
-) -> Iterator[tuple[Frame, Prediction]]:
+) -> Iterator[tuple[Frame, Detections]]:
     """Frames and what was found in them; a model that keeps state over the frames does so here.
 
     Args:
@@ -80,6 +80,7 @@ def detected_frames(
         skipped: Takes the frames that are passed over.
     """
     from visionkit.images import ImageSource
+    from visionkit.predictions import Detections
 
     waiting: deque[Frame] = deque()
     source = read_ahead(frames, args.rate, skipped.fault)
@@ -110,4 +111,5 @@ def detected_frames(
             if prediction is None:
                 skipped.fault(str(error))
                 continue
+            assert isinstance(prediction, Detections)  # see `check_detector`
             yield frame, prediction

@@ -70,7 +70,7 @@ def predict(
     limits: Limits | None = None,
     options: Mapping[str, Any] | None = None,
     strict: bool = False,
-    frames: Frames | None = None,
+    frames: FrameSession | None = None,
     seconds: float | None = None,
     others: Mapping[str, Upload] | None = None,
 ) -> InferenceResult:
@@ -133,7 +133,7 @@ def _known(predictor: Predictor, options: Mapping[str, Any], strict: bool) -> di
     return {name: value for name, value in options.items() if strict or name in chosen}
 
 
-class Frames:
+class FrameSession:
     """The frames of one video, which go through one session of its model."""
 
     def __init__(self) -> None:

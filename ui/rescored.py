@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from ui.detected_frames import check_detector, check_video, detected_frames
 from ui.prediction_devices import open_predictors
-from ui.prediction_records import RECORDS, cannot_write, records_of
+from ui.prediction_records import RECORDS, records_of
 from ui.prediction_report import DRAWN
 from ui.stopping import stopped_by_signal
-from ui.track_results import frame_record
-from ui.video_results import DrawnVideo, SkippedFrames, check_free, read_ahead, video_stems
+from ui.video_results import DrawnVideo, SkippedFrames, VideoRecords, check_free, read_ahead, video_stems
 from visionkit.errors import UsageError, suggest
 from visionkit.wording import counted
 
@@ -69,7 +67,7 @@ def rescore(args: argparse.Namespace, options: dict[str, Any], out: Path | None)
     for source in filter(is_live, args.sources):
         raise UsageError(f"{source}: --rescore needs the whole video, and this one has no end; record it first")
     with contextlib.ExitStack() as stack:
-        stack.enter_context(stopped_by_signal())
+        stop = stack.enter_context(stopped_by_signal())
         first = stack.enter_context(open_frames(args.sources[0]))
         predictor = open_predictors(args.model, args.devices, args.engine)[0]
         check_detector(predictor, "--rescore", args, options)
@@ -80,22 +78,15 @@ def rescore(args: argparse.Namespace, options: dict[str, Any], out: Path | None)
         for number, source in enumerate(args.sources):
             frames = first if number == 0 else stack.enter_context(open_frames(source))
             places: list[Frame] = []
-            found: list[Any] = []
-            for frame, prediction in detected_frames(frames, predictor, args, options, skipped):
-                # Boxes of a whole video fit into memory, its pixels do not.
-                places.append(frame._replace(pixels=np.broadcast_to(np.uint8(0), frame.pixels.shape)))
-                found.append(prediction)
-            skipped.check_end(frames, len(found))
-            rescored: list[Detections] = RESCORINGS[args.rescore](found)
-            rescored = [each.with_options(options) for each in rescored]
-            try:
+            found: list[Detections] = []
+            with VideoRecords(file, frames, skipped, stop) as records:
+                for frame, prediction in detected_frames(frames, predictor, args, options, skipped):
+                    # Boxes of a whole video fit into memory, its pixels do not.
+                    places.append(frame._replace(pixels=np.broadcast_to(np.uint8(0), frame.pixels.shape)))
+                    found.append(prediction)
+                rescored = [each.with_options(options) for each in RESCORINGS[args.rescore](found)]
                 for frame, each in zip(places, rescored, strict=True):
-                    record = {"source": frames.name, **frame_record(frame, each.to_json())}
-                    file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            except OSError as error:
-                if out is None:
-                    raise
-                raise cannot_write(out / RECORDS, error) from error
+                    records.write(frame, each.to_json())
             if out is not None and args.draw:
                 by_number = {frame.number: each for frame, each in zip(places, rescored, strict=True)}
                 with open_frames(source) as again:

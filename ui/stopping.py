@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from visionkit.errors import Interrupted, Terminated, VisionKitError
+from visionkit.wording import counted
 
 
 class Stop:
@@ -67,12 +68,15 @@ def stopped_by_signal() -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
-def ended_after(error: BaseException, done: str) -> VisionKitError:
+def ended_after(error: BaseException, done: int, name: str) -> VisionKitError:
     """What ends a command whose results so far are kept.
 
     Args:
         error: `KeyboardInterrupt`, `Interrupted` or `Terminated`.
-        done: What was done: "3 frames of walk.mp4".
+        done: Frames whose results are written.
+        name: Name of the video.
     """
     kind, word = (Terminated, "terminated") if isinstance(error, Terminated) else (Interrupted, "interrupted")
-    return kind(f"{word} after {done}; what was done is kept")
+    if not done:
+        return kind(f"{word} before a frame of {name} was written")
+    return kind(f"{word} after {counted(done, 'frame')} of {name}; what was done is kept")

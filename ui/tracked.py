@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +14,16 @@ from ui.detected_frames import check_detector, check_video, detected_frames
 from ui.prediction_devices import open_predictors
 from ui.prediction_records import RECORDS, cannot_write, records_of
 from ui.prediction_report import DRAWN
-from ui.stopping import ended_after, stopped_by_signal
-from ui.track_results import drawn_tracks, frame_record, mot_text
-from ui.video_results import ObjectFiles, SkippedFrames, check_free, video_stems
-from visionkit.errors import Interrupted, Terminated, UsageError
+from ui.stopping import stopped_by_signal
+from ui.track_results import drawn_tracks, mot_text
+from ui.video_results import ObjectFiles, SkippedFrames, VideoRecords, check_free, video_stems
+from visionkit.errors import UsageError
 from visionkit.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from visionkit.frame_sources import FrameSource
     from visionkit.predictions import Tracks
-    from visionkit.predictor import Predictor
     from visionkit.tracking.appearance import Appearance
     from visionkit.tracking.counts import TrackCounts
     from visionkit.video import Frame
@@ -111,38 +109,33 @@ def track(args: argparse.Namespace, options: dict[str, Any], tracker_options: di
         for number, source in enumerate(args.sources):
             frames = first if number == 0 else stack.enter_context(open_frames(source))
             count, tracker = TrackCounts(lines), make_tracker(args.track, tracker_options, appearance)
-            with ObjectFiles(*_files(out, stems[number], args.draw), frames, args.rate) as results:
-                try:
-                    for frame, tracks in _followed(frames, predictor, tracker.update, args, options, skipped):
-                        record = {"source": frames.name, **frame_record(frame, tracks.to_json())}
-                        with stop.held():  # all files end with the same frame
+            records = VideoRecords(file, frames, skipped, stop)
+            try:
+                with ObjectFiles(*_files(out, stems[number], args.draw), frames, args.rate) as results, records:
+                    for frame, found in detected_frames(frames, predictor, args, options, skipped):
+                        tracks = tracker.update(found, frame.pixels)
+                        with records.frame(frame, tracks.to_json()):
                             count.update(tracks)
                             results.write(frame, mot_text(frame, tracks), _drawn(frame, tracks, count))
-                            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-                            if frames.is_live or out is None:
-                                file.flush()
-                except (KeyboardInterrupt, Interrupted, Terminated) as error:
+            finally:  # what was counted until an interruption is kept, too
+                if records.done:
                     counts[frames.name] = count.to_json()
                     _write_counts(out, counts)
-                    done = f"{counted(count.frames, 'frame')} of {frames.name}"
-                    raise ended_after(error, done) from None
-            skipped.check_end(frames, count.frames)
-            counts[frames.name] = count.to_json()
-    _write_counts(out, counts)
-    _print_counts(out, counts)
+            _print_counts(frames.name, counts[frames.name])
+            if hint := tracker.hint():
+                print(f"  {hint}; --tracker-set {tracker.begins_by}=VALUE changes that", file=sys.stderr)
+    if out is not None:
+        print(f"results: {out}", file=sys.stderr)
     return skipped.status
 
 
-def _print_counts(out: Path | None, counts: Mapping[str, Any]) -> None:
-    for name, each in counts.items():
-        objects = ", ".join(f"{number} {kind}" for kind, number in each["objects"].items()) or "no objects"
-        print(f"{name}: {counted(each['frames'], 'frame')}, {objects}", file=sys.stderr)
-        for line in each.get("lines", ()):
-            ways = (sum(line[way].values()) for way in ("left_to_right", "right_to_left"))
-            place = ",".join(f"{value:g}" for value in line["line"])
-            print("  line {}: {} left to right, {} right to left".format(place, *ways), file=sys.stderr)
-    if out is not None:
-        print(f"results: {out}", file=sys.stderr)
+def _print_counts(name: str, counts: Mapping[str, Any]) -> None:
+    objects = ", ".join(f"{number} {kind}" for kind, number in counts["objects"].items()) or "no objects"
+    print(f"{name}: {counted(counts['frames'], 'frame')}, {objects}", file=sys.stderr)
+    for line in counts.get("lines", ()):
+        ways = (sum(line[way].values()) for way in ("left_to_right", "right_to_left"))
+        place = ",".join(f"{value:g}" for value in line["line"])
+        print("  line {}: {} left to right, {} right to left".format(place, *ways), file=sys.stderr)
 
 
 def _files(out: Path | None, stem: str, draw: bool) -> tuple[Path | None, Path | None]:
@@ -154,19 +147,6 @@ def _files(out: Path | None, stem: str, draw: bool) -> tuple[Path | None, Path |
 
 def _drawn(frame: Frame, tracks: Tracks, count: TrackCounts) -> Callable[[], np.ndarray]:
     return lambda: drawn_tracks(frame.pixels, tracks, count)
-
-
-def _followed(
-    frames: FrameSource,
-    predictor: Predictor,
-    update: Callable[..., Tracks],
-    args: argparse.Namespace,
-    options: dict[str, Any],
-    skipped: SkippedFrames,
-) -> Iterator[tuple[Frame, Tracks]]:
-    """Frames and their objects."""
-    for frame, found in detected_frames(frames, predictor, args, options, skipped):
-        yield frame, update(found, frame.pixels)
 
 
 def _appearance(model: str, devices: int | None) -> Appearance:

@@ -1,16 +1,19 @@
-"""What the commands that go through a video share: frames read ahead, the drawn video, and what was skipped."""
+"""What the commands that go through a video share: frames read ahead, records, the drawn video, what was skipped."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import sys
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from ui.prediction_records import cannot_write, close_whole
-from visionkit.errors import DataError, UsageError
+from ui.stopping import Stop, ended_after
+from ui.track_results import frame_record
+from visionkit.errors import DataError, Interrupted, Terminated, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,6 +63,65 @@ class SkippedFrames:
     def status(self) -> int:
         """The exit status."""
         return DataError.status if self.count else 0
+
+
+class VideoRecords:
+    """Writes a record per frame of one video and reports how the video ended, to be used in a `with` block.
+
+    Args:
+        file: File of the records.
+        frames: The video.
+        skipped: Takes what is wrong with its end.
+        stop: Holds a signal back until all files have a frame.
+
+    Attributes:
+        done: Number of frames so far.
+
+    Raises:
+        Interrupted: Ctrl-C; what was done is kept.
+        Terminated: SIGTERM, likewise.
+        DataError: No frame could be used.
+    """
+
+    def __init__(self, file: IO[str], frames: FrameSource, skipped: SkippedFrames, stop: Stop) -> None:
+        self.file, self.frames, self.skipped, self.stop = file, frames, skipped, stop
+        self.done, self._flushes = 0, frames.is_live or file is sys.stdout
+
+    def write(self, frame: Frame, prediction: dict[str, Any], **more: Any) -> None:
+        """Appends the record of a frame.
+
+        Args:
+            frame: The frame.
+            prediction: What was predicted on it, as json has it.
+            **more: What else the record has.
+        """
+        record = {"source": self.frames.name, **frame_record(frame, prediction), **more}
+        self.file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        if self._flushes:
+            self.file.flush()
+        self.done += 1
+
+    @contextlib.contextmanager
+    def frame(self, frame: Frame, prediction: dict[str, Any], **more: Any) -> Iterator[None]:
+        """Writes the record behind what it surrounds, the other files of the frame; all end with the same one.
+
+        Args:
+            frame: See `write`.
+            prediction: See `write`.
+            **more: See `write`.
+        """
+        with self.stop.held():
+            yield
+            self.write(frame, prediction, **more)
+
+    def __enter__(self) -> VideoRecords:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, KeyboardInterrupt | Interrupted | Terminated):
+            raise ended_after(error, self.done, self.frames.name) from None
+        if error is None:
+            self.skipped.check_end(self.frames, self.done)
 
 
 def read_ahead(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ui.inference import Frames, InferenceResult, Upload
+from ui.inference import FrameSession, InferenceResult, Upload
 from ui.server.job_queue import JobQueue
 from ui.track_results import drawn_tracks, frame_record
 from ui.video_files import SUMMARY, TEXT, ShownFrame, VideoFiles
@@ -52,7 +52,7 @@ class VideoRequest:
 
 
 @dataclass
-class Followed:
+class VideoTracks:
     """The objects of a video that were followed so far.
 
     Attributes:
@@ -90,7 +90,7 @@ class VideoProgress(NamedTuple):
     total: int
     seconds: float
     record: dict[str, Any]
-    followed: Followed | None = None
+    followed: VideoTracks | None = None
     fault: str = ""
 
 
@@ -172,7 +172,7 @@ class FrameWork(Protocol):
     parts: Collection[str]
 
     @property
-    def followed(self) -> Followed | None: ...
+    def followed(self) -> VideoTracks | None: ...
 
     def step(self, frame: Frame) -> ShownFrame:
         """Takes the next frame."""
@@ -240,7 +240,7 @@ def _fault(reader: VideoReader, video: VideoWriter, look: VideoProgress, is_stop
     return f"its time stamps jump; the drawn video is shorter by {video.left_out:.0f} seconds" if video.left_out else ""
 
 
-def _followed(asked: VideoRequest, rate: float) -> Followed | None:
+def _followed(asked: VideoRequest, rate: float) -> VideoTracks | None:
     if not asked.tracker:
         if asked.lines:
             raise UsageError("lines are crossed by objects that are tracked: choose a tracker")
@@ -249,16 +249,16 @@ def _followed(asked: VideoRequest, rate: float) -> Followed | None:
     from visionkit.tracking.timeline import Timeline
     from visionkit.tracking.tracker import make_tracker
 
-    return Followed(make_tracker(asked.tracker), TrackCounts(asked.lines), Timeline(1 / rate))
+    return VideoTracks(make_tracker(asked.tracker), TrackCounts(asked.lines), Timeline(1 / rate))
 
 
 class _Predicted:
     """A model on each frame, and a tracker behind it where one is asked for."""
 
-    def __init__(self, job_queue: JobQueue, asked: VideoRequest, followed: Followed | None) -> None:
+    def __init__(self, job_queue: JobQueue, asked: VideoRequest, followed: VideoTracks | None) -> None:
         self.job_queue, self.asked, self.followed = job_queue, asked, followed
         self.parts: Collection[str] = () if followed is None else (TEXT,)
-        self._frames = Frames()
+        self._frames = FrameSession()
 
     def step(self, frame: Frame) -> ShownFrame:
         name = self.asked.upload.name if self.asked.upload else "video"
@@ -272,7 +272,7 @@ class _Predicted:
         return ShownFrame(drawn, tracks.text(), tracks.summary(), tracks)
 
 
-def _follow(followed: Followed, result: InferenceResult, frame: Frame) -> Tracks:
+def _follow(followed: VideoTracks, result: InferenceResult, frame: Frame) -> Tracks:
     from visionkit.predictions import Detections
 
     found = result.prediction

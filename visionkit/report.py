@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from visionkit.errors import EnvironmentFault
-from visionkit.task import VisionTask
+
+if TYPE_CHECKING:
+    from visionkit.task import VisionTask
 
 PER_IMAGE = "per image"
 """A table of this name is for the file: nobody reads a row per image on the terminal."""

@@ -85,6 +85,28 @@ def test_usage_errors_are_one_line(arguments: list[str], nearest: str, capsys: p
 
 
 @pytest.mark.parametrize(
+    ("verb", "line", "option", "value"),
+    [
+        ("follow", "MODEL --box -5,20,80,60 VIDEO", "box", "-5,20,80,60"),
+        ("follow", "MODEL VIDEO --box -.5,20,80,60 --draw", "box", "-.5,20,80,60"),
+        ("propagate", "MODEL --mask a.png --out b VIDEO", "mask", "a.png"),
+        ("predict", "MODEL --track sort --rate -1 VIDEO", "rate", -1.0),
+        ("evaluate", "tracks --gt a --pred b --min-visibility -1", "min_visibility", -1.0),
+    ],
+)
+def test_options_stand_anywhere_and_numbers_may_be_negative(verb: str, line: str, option: str, value: object) -> None:
+    args = cli.build_parser(verb).parse(line.split())
+    assert getattr(args, option) == value
+    if "VIDEO" in line:
+        assert args.model == "MODEL" and (args.sources == ["VIDEO"] if verb == "predict" else args.source == "VIDEO")
+
+
+def test_what_follows_two_dashes_is_no_option() -> None:
+    args = cli.build_parser("predict").parse(["MODEL", "--top", "3", "--", "-5.jpg"])
+    assert args.sources == ["-5.jpg"] and args.top == 3
+
+
+@pytest.mark.parametrize(
     ("error", "status", "said"),
     [
         (UsageError("a"), 2, "visionkit: error: a"),

@@ -1,4 +1,4 @@
-"""A wrong argument or path costs no imports: torch is not touched before every command's own are checked."""
+"""A wrong argument or path costs no imports, and neither does what needs no network: torch is not touched."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import os
 import subprocess
 import sys
 
-WRONG = [
+import numpy as np
+from PIL import Image
+
+LINES = [
     (2, "fit -c nope.yaml"),
     (2, "fit -c classification --trainer.max_epoch 3"),
     (3, "fit -c classification --data FolderData --data.root nofolder"),
@@ -29,18 +32,31 @@ WRONG = [
     (4, "gallery verify a.jpg b.jpg --model nope"),
     (2, "models --models nope"),
     (2, "serve --models nope"),
+    (2, "follow here --box 1,2,3"),
+    (3, "follow here --box 1,2,3,4 --tracker kcf"),
+    (3, "propagate here --mask nope.png --out a"),
+    (2, "predict timm:resnet18 here --track srot"),
+    (2, "predict timm:resnet18 here --rescore nope"),
+    (0, "evaluate tracks tracks.txt tracks.txt"),
+    (0, "evaluate following gt.txt gt.txt"),
+    (0, "evaluate video-masks masks masks"),
     (0, "--help"),
     (0, "fit --help"),
     (0, "predict --help"),
 ]
 
 
-def test_wrong_arguments_are_refused_before_torch_is_imported(tmp_path):
+def test_torch_is_imported_where_it_is_needed_alone(tmp_path):
     (tmp_path / "here").write_text("")
+    (tmp_path / "gt.txt").write_text("1,1,10,10\n2,1,12,10\n3,1,14,10\n")
+    (tmp_path / "tracks.txt").write_text("1,1,10,10,40,80,1,-1,-1,-1\n2,1,12,10,40,80,1,-1,-1,-1\n")
+    (tmp_path / "masks").mkdir()
+    for number in range(3):
+        Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "masks" / f"{number:05}.png")
     code = (
         "import sys\n"
         "from ui.cli import main\n"
-        f"for status, line in {WRONG!r}:\n"
+        f"for status, line in {LINES!r}:\n"
         "    got = main(line.split())\n"
         "    heavy = [name for name in ('torch', 'lightning', 'timm', 'gradio') if name in sys.modules]\n"
         "    if got != status or heavy:\n"
@@ -57,4 +73,4 @@ def test_wrong_arguments_are_refused_before_torch_is_imported(tmp_path):
     assert message.returncode == 0, message.stderr
     assert "WRONG" not in message.stdout, message.stdout
     lines = message.stderr.strip().splitlines()
-    assert len(lines) == sum(1 for status, _ in WRONG if status), message.stderr
+    assert len(lines) == sum(1 for status, _ in LINES if status), message.stderr

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 import ui.tracked
 from tests.toy_detector import Cells
 from ui.cli import main
+from ui.video_results import RATE, DrawnVideo
 from visionkit.errors import DataError
 from visionkit.families.detection.task import DetectorTask
 from visionkit.frame_sources import FolderFrames, is_live, open_frames
@@ -25,7 +27,7 @@ from visionkit.results import Result
 from visionkit.streams import in_background
 from visionkit.tracking.counts import LineCounter
 from visionkit.tracking.mot_files import read_tracks
-from visionkit.video import HELD, VideoReader, VideoWriter
+from visionkit.video import HELD, Frame, VideoReader, VideoWriter
 
 SIZE = (96, 160)
 
@@ -222,13 +224,54 @@ def test_time_stamps_that_jump_make_no_endless_video(video: Path, tmp_path: Path
         (["--track", "sort", "--tracker-set", "max_agee=3"], 2, "did you mean 'max_age'"),
         (["--track", "sort", "--boxes", "b.json"], 2, "--boxes: is not for --track"),
         (["--line", "1,2,3,4"], 2, "--line: needs --track"),
-        (["--track", "sort", "--rate", "0"], 2, "--rate 0"),
+        (["--track", "sort", "--rate", "0"], 2, "--rate 0: allowed are numbers from 0.01 to 1000"),
+        (["--track", "sort", "--rate", "0.009"], 2, "--rate 0.009"),
+        (["--track", "sort", "--rate", "1000.1"], 2, "--rate 1000.1"),
+        (["--track", "sort", "--rate", "-5"], 2, "--rate -5"),
+        (["--track", "sort", "--rate", "nan"], 2, "--rate nan"),
+        (["--track", "sort", "--line", "-1,2,3"], 2, "--line -1,2,3: give x1,y1,x2,y2"),
     ],
 )
 def test_mistakes_are_one_line(model: str, video: Path, capsys, arguments, status: int, message: str) -> None:
     assert main(["predict", model, str(video), *arguments]) == status
     shown = capsys.readouterr().err
     assert message in shown and shown.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["tracks/walk.txt", "drawn/walk.mp4", "predictions.jsonl"])
+def test_what_lies_where_results_go_is_kept(name: str, model: str, video: Path, tmp_path: Path, capsys) -> None:
+    there = tmp_path / "out" / name
+    there.parent.mkdir(parents=True)
+    there.write_text("mine")
+    arguments = ["--track", "sort", "--draw", "--rate", "1", "--out", str(tmp_path / "out")]
+    assert main(["predict", model, str(video), *arguments]) == 2
+    shown = capsys.readouterr().err
+    assert f"{there}: already exists" in shown and shown.count("\n") == 1 and there.read_text() == "mine"
+    assert main(["predict", model, str(video), *arguments, "--overwrite"]) == 0
+    assert there.read_bytes() != b"mine"
+
+
+def test_what_was_found_but_not_followed_is_stated(model: str, video: Path, capsys) -> None:
+    arguments = ["--rate", "1", "--tracker-set"]
+    assert main(["predict", model, str(video), "--track", "bytetrack", *arguments, "new_score=0.95"]) == 0
+    shown = capsys.readouterr().err
+    assert "4 frames, no objects" in shown
+    assert (
+        "tracks begin at a score of 0.95 (new_score), and the highest one found was 0.90; --tracker-set new_" in shown
+    )
+    assert main(["predict", model, str(video), "--track", "bytetrack", *arguments, "new_score=0.85"]) == 0
+    assert "tracks begin" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("stated", "asked", "written"), [(1000.0, None, RATE), (25.0, None, 25.0), (25.0, 5.0, 5.0)])
+def test_a_drawn_video_has_60_frames_per_second_at_most(stated, asked, written, tmp_path: Path) -> None:
+    """Headers of recordings from browsers state 1000, and players would have to be that fast."""
+    source = SimpleNamespace(name="a.webm", rate=stated, is_live=False)
+    with DrawnVideo(tmp_path / "a.mp4", source, asked) as video:  # type: ignore[arg-type]
+        for number in range(2):
+            video.write(Frame(number, number / written, frame(number)), lambda: frame(0))
+    with VideoReader(tmp_path / "a.mp4") as reader:
+        assert reader.rate == pytest.approx(written)
 
 
 def test_what_is_no_video_is_reported(model: str, tmp_path: Path, capsys) -> None:
@@ -317,55 +360,3 @@ def test_lines_are_crossed_between_their_ends(way, right: int, left: int) -> Non
     for center in way:
         line.update(tracks_at(center))
     assert (line.right["a"], line.left["a"]) == (right, left)
-
-
-def test_rescoring_goes_through_the_whole_video(
-    model: str, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("ui.rescored.open_predictors", lambda *_: [Fading()])
-    out = tmp_path / "out"
-    assert main(["predict", model, str(video), "--rescore", "seq-nms", "--out", str(out), "--draw"]) == 0
-    found = records(out)
-    assert [each["frame"] for each in found] == list(range(40)) and found[0]["size"] == list(SIZE)
-    scores = {each["class"]: set() for each in found[0]["prediction"]["objects"]}
-    for record in found:
-        assert record["prediction"]["kind"] == "detections"
-        for each in record["prediction"]["objects"]:
-            scores[each["class"]].add(round(each["score"], 4))
-    assert scores == {"red": {0.7}, "green": {0.7}}  # .9 and .5 by turns
-    with VideoReader(out / "drawn" / "walk.mp4") as drawn:
-        assert sum(1 for _ in drawn.each()) == 40
-    assert "40 frames, 80 objects" in capsys.readouterr().err
-    assert main(["predict", model, str(video), "--rescore", "tubelets", "--rate", "5"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 20
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--rescore", "seqnms"], "did you mean 'seq-nms'"),
-        (["--rescore", "seq-nms", "--track", "sort"], "is not for --track"),
-        (["--rescore", "seq-nms", "--camera", "1,1,1,1", "--out", "o"], "--camera: is not for --rescore"),
-        (["--rescore", "seq-nms", "--rate", "0"], "--rate 0"),
-    ],
-)
-def test_what_contradicts_rescoring_is_refused(
-    model: str, video: Path, arguments: list[str], message: str, capsys
-) -> None:
-    assert main(["predict", model, str(video), *arguments]) == 2
-    assert message in capsys.readouterr().err
-
-
-def test_a_camera_has_no_whole_video_to_rescore(model: str, capsys) -> None:
-    assert main(["predict", model, "camera:0", "--rescore", "seq-nms"]) == 2
-    assert "has no end; record it first" in capsys.readouterr().err
-
-
-class Fading(Colors):
-    """Scores .9 and .5 by turns."""
-
-    def stream(self, images: Any, batch_size: int, num_workers: int, **options: Any) -> Any:
-        for number, result in enumerate(super().stream(images, batch_size, num_workers, **options)):
-            found = result.prediction
-            scores = np.full(len(found), 0.5 if number % 2 else 0.9)
-            yield result._replace(prediction=Detections(found.classes, found.size, found.boxes, scores, found.labels))

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -34,10 +33,10 @@ from ui.paths import check_model_or_backbone
 from ui.prediction_devices import device_names
 from ui.prediction_records import RECORDS, prepare_folder, records_of
 from ui.prediction_report import DRAWN, show_progress
-from ui.stopping import Stop, ended_after, stopped_by_signal
-from ui.track_results import frame_record, object_tracks
-from ui.video_results import ObjectFiles, SkippedFrames, check_free, read_ahead, video_stems
-from visionkit.errors import DataError, Interrupted, Terminated, UsageError
+from ui.stopping import Stop, stopped_by_signal
+from ui.track_results import object_tracks
+from ui.video_results import ObjectFiles, SkippedFrames, VideoRecords, check_free, read_ahead, video_stems
+from visionkit.errors import DataError, UsageError
 from visionkit.text_files import finite_numbers
 from visionkit.wording import counted
 
@@ -209,10 +208,10 @@ def _follow(
     boxes: list[np.ndarray | None] = []
     faults = skipped.count
     with given.frames as frames, ObjectFiles(*_files(out, given.stem, draw), given.frames) as results:
-        first, lines, done = 0, 0, 0
-        try:
+        first, lines = 0, 0
+        with VideoRecords(file, frames, skipped, stop) as records:
             for frame in _shown(frames, skipped):
-                if not done:
+                if not records.done:
                     first = frame.number
                     if first and skipped.count > faults and not frames.is_live:
                         raise DataError(f"{frames.name}: the first frame, to which the box belongs, cannot be read")
@@ -224,26 +223,18 @@ def _follow(
                     except DataError as error:
                         skipped.fault(f"{frames.name}, frame {frame.number}: {error}")
                         continue
-                record = {"source": frames.name, **frame_record(frame, object_tracks(frame, *followed).to_json())}
                 gap = frame.number - first - lines
-                with stop.held():  # all files end with the same frame
+                with records.frame(frame, object_tracks(frame, *followed).to_json()):
                     if given.truth is not None:
                         boxes += [*[None] * gap, followed.box]
                     text = f"{_NO_BOX}\n" * gap + f"{box_line(followed.box, given.origin)}\n"
                     results.write(frame, text, partial(_drawn, frame, followed))
                     lines += gap + 1
-                    file.write(json.dumps(record, ensure_ascii=False) + "\n")
-                    if frames.is_live or out is None:
-                        file.flush()
-                    done += 1
-        except (KeyboardInterrupt, Interrupted, Terminated) as error:
-            raise ended_after(error, f"{counted(done, 'frame')} of {frames.name}") from None
-        if done and isinstance(frames, ImageFrames):  # whose number of frames is known
+        if isinstance(frames, ImageFrames):  # whose number of frames is known
             results.write_text(f"{_NO_BOX}\n" * (frames.frames - first - lines))
-        skipped.check_end(frames, done)
-        if done < 2:
+        if records.done < 2:
             raise DataError(f"{frames.name}: one frame; an object is followed through at least two")
-    print(f"{frames.name}: {counted(done, 'frame')}", file=sys.stderr)
+    print(f"{frames.name}: {counted(records.done, 'frame')}", file=sys.stderr)
     return boxes
 
 

@@ -17,20 +17,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from ui.option_values import named_values
 from ui.paths import check_exists, check_model_or_backbone
 from ui.prediction_devices import device_names
 from ui.prediction_records import RECORDS, cannot_write, prepare_folder, records_of
 from ui.prediction_report import DRAWN, show_progress
-from ui.stopping import Stop, ended_after, stopped_by_signal
-from ui.track_results import frame_record
-from ui.video_results import DrawnVideo, SkippedFrames, check_free, read_ahead, video_stems
-from visionkit.errors import DataError, Interrupted, Terminated, UsageError
+from ui.stopping import stopped_by_signal
+from ui.video_results import DrawnVideo, SkippedFrames, VideoRecords, check_free, read_ahead, video_stems
+from visionkit.errors import DataError, UsageError
 from visionkit.wording import counted
 
 if TYPE_CHECKING:
@@ -94,21 +92,19 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(stopped_by_signal())
         frames = stack.enter_context(open_frames(args.source))
+        out = prepare_folder(Path(args.out), args.overwrite)
+        stem = video_stems([args.source])[0]
+        _check_files(args, out, stem)
         from visionkit.families.propagation.propagator import DEFAULT_BACKBONE, make_propagator
 
         device = device_names(args.devices)[0]
         propagator = make_propagator(args.method, args.model or DEFAULT_BACKBONE, arguments, device)
-        out = prepare_folder(Path(args.out), args.overwrite)
-        stem = video_stems([args.source])[0]
-        _check_files(args, out, stem)
         file = stack.enter_context(records_of(out))
-        results = stack.enter_context(_Results(out, stem, args.draw, frames, file))
         skipped = SkippedFrames()
-        try:
-            _propagate(frames, propagator, mask, args.mask, results, skipped, stop)
-        except (KeyboardInterrupt, Interrupted, Terminated) as error:
-            raise ended_after(error, f"{counted(results.done, 'frame')} of {frames.name}") from None
-    print(f"{frames.name}: {counted(results.done, 'frame')}", file=sys.stderr)
+        results = stack.enter_context(_Results(out, stem, args.draw, frames))
+        with VideoRecords(file, frames, skipped, stop) as records:
+            _propagate(propagator, mask, args.mask, results, records)
+    print(f"{frames.name}: {counted(records.done, 'frame')}", file=sys.stderr)
     print(f"results: {out}", file=sys.stderr)
     return skipped.status
 
@@ -138,21 +134,14 @@ def read_mask(path: Path) -> np.ndarray:
     return checked_mask(read_values(path, "mask").array, name=str(path))
 
 
-def _propagate(
-    frames: FrameSource,
-    propagator: Propagator,
-    mask: np.ndarray,
-    name: str,
-    results: _Results,
-    skipped: SkippedFrames,
-    stop: Stop,
-) -> None:
+def _propagate(propagator: Propagator, mask: np.ndarray, name: str, results: _Results, records: VideoRecords) -> None:
     from visionkit.families.propagation.first_mask import checked_mask
 
+    frames, skipped = records.frames, records.skipped
     source = read_ahead(frames, None, skipped.fault)
     with contextlib.closing(source), show_progress(frames.frames, "first frame") as (advance, part):
         for frame in source:
-            if not results.done:
+            if not records.done:
                 if frame.number and skipped.count:
                     raise DataError(f"{frames.name}: the first frame, to which the mask belongs, cannot be read")
                 size = (frame.pixels.shape[0], frame.pixels.shape[1])
@@ -164,23 +153,26 @@ def _propagate(
                 except DataError as error:
                     skipped.fault(f"{frames.name}, frame {frame.number}: {error}")
                     continue
-            with stop.held():  # all files end with the same frame
+            with records.frame(frame, _prediction(labels), files=[str(results.place(frame).relative_to(results.out))]):
                 results.write(frame, labels)
             advance()
-    skipped.check_end(frames, results.done)
 
 
 class _Results:
-    """The files of one video: masks, records, and the drawn video."""
+    """The files of one video beside its records: masks, and the drawn video."""
 
-    def __init__(self, out: Path, stem: str, draw: bool, frames: FrameSource, file: IO[str]) -> None:
+    def __init__(self, out: Path, stem: str, draw: bool, frames: FrameSource) -> None:
         from visionkit.drawing.object_masks import davis_palette
         from visionkit.frame_sources import ImageFrames
 
-        self.out, self.folder, self.file, self.source = out, out / MASKS / stem, file, frames.name
+        self.out, self.folder, self._is_new = out, out / MASKS / stem, True
         self.names = frames.names() if isinstance(frames, ImageFrames) else {}
-        self.palette, self.done = davis_palette(), 0
+        self.palette = davis_palette()
         self.video = DrawnVideo(_drawn_file(out, stem, draw), frames)
+
+    def place(self, frame: Frame) -> Path:
+        """The file of a frame's mask."""
+        return self.folder / f"{self.names.get(frame.number, f'{frame.number:05}')}.png"
 
     def write(self, frame: Frame, labels: np.ndarray) -> None:
         """Takes a frame in."""
@@ -188,18 +180,14 @@ class _Results:
         from visionkit.drawing.object_masks import draw_objects
         from visionkit.predictions import LabelMap
 
-        if not self.done:
+        if self._is_new:
             self._make_folder()
-        path = self.folder / f"{self.names.get(frame.number, f'{frame.number:05}')}.png"
+        path = self.place(frame)
         try:
             write_whole(path, LabelMap((), labels).png(self.palette))
         except OSError as error:
             raise cannot_write(path, error) from error
-        record = {"source": self.source, **frame_record(frame, _prediction(labels))}
-        record["files"] = [str(path.relative_to(self.out))]
-        self.file.write(json.dumps(record, ensure_ascii=False) + "\n")
         self.video.write(frame, lambda: draw_objects(frame.pixels, labels))
-        self.done += 1
 
     def _make_folder(self) -> None:
         """Takes the masks of an earlier run away, which may have had more frames, now that there are new ones."""
@@ -209,6 +197,7 @@ class _Results:
                 path.unlink()
         except OSError as error:
             raise cannot_write(self.folder, error) from error
+        self._is_new = False
 
     def __enter__(self) -> _Results:
         return self

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from visionkit.drawing.tracks import track_color
 
 if TYPE_CHECKING:
-    from ui.videos import Followed
+    from ui.videos import VideoTracks
     from visionkit.tracking.counts import LineCounter
     from visionkit.tracking.timeline import Timeline, Visible
 
@@ -18,7 +18,7 @@ ROWS = 200
 """Objects that are listed on the page, at most; the files to download hold all."""
 
 
-def markup(followed: Followed) -> str:
+def markup(followed: VideoTracks) -> str:
     """The counts and the timeline, on one line so that Markdown leaves it as it is.
 
     Args:

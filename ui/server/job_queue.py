@@ -12,7 +12,7 @@ from concurrent.futures import TimeoutError as Late
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ui.inference import Frames, InferenceResult, Upload, explained, predict
+from ui.inference import FrameSession, InferenceResult, Upload, explained, predict
 from ui.model_registry import ModelRegistry
 from ui.server.limits import Limits
 from ui.server.metrics import Metrics
@@ -101,7 +101,7 @@ class JobQueue:
         channel: str = "page",
         options: Mapping[str, Any] | None = None,
         strict: bool = False,
-        frames: Frames | None = None,
+        frames: FrameSession | None = None,
         seconds: float | None = None,
         others: Mapping[str, Upload] | None = None,
     ) -> InferenceResult:
@@ -157,7 +157,7 @@ class JobQueue:
         model: str | None,
         upload: Upload | ImageSource | None,
         channel: str,
-        frames: Frames | None = None,
+        frames: FrameSession | None = None,
         seconds: float | None = None,
     ) -> InferenceResult:
         """As `ask`, for one image of many: where as many wait as may, it waits until there is room.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -29,6 +30,7 @@ class ByteTrack(Tracker):
         duplicate: Overlap from which a tracked and a lost track are one object.
     """
 
+    begins_by: ClassVar[str] = "new_score"
     high_score: float = 0.5
     low_score: float = 0.1
     new_score: float = 0.6
@@ -44,6 +46,9 @@ class ByteTrack(Tracker):
 
     def least_score(self) -> float:
         return self.low_score
+
+    def compared_score(self) -> float:
+        return self.high_score  # what is half hidden does not look like itself
 
     def advance(self) -> None:
         self.tracks["mean"][self.tracks["state"] != _TRACKED, 7] = 0  # nobody knows how a lost object grows
@@ -94,7 +99,7 @@ class ByteTrack(Tracker):
         return weighed
 
     def _places(self, rows: np.ndarray, found: Objects) -> np.ndarray:
-        """Overlap alone: what is half hidden does not look like itself."""
+        """Overlap alone, see `compared_score`."""
         return self.fit(rows, found, self.tracks["box"][rows])
 
     def _see(self, rows: np.ndarray, found: Objects) -> None:

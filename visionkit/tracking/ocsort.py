@@ -8,6 +8,7 @@ filter is run again over the gap on a straight line.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -29,6 +30,7 @@ class OcSort(Tracker):
         inertia: Weight of the direction beside the overlap.
     """
 
+    begins_by: ClassVar[str] = "min_score"
     min_score: float = 0.5
     min_iou: float = 0.3
     max_age: int = 30

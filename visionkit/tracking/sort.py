@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,6 +23,7 @@ class Sort(Tracker):
         min_hits: Detections in a row before a track is shown; the first frames of a video show all.
     """
 
+    begins_by: ClassVar[str] = "min_score"
     min_score: float = 0.5
     min_iou: float = 0.3
     max_age: int = 1

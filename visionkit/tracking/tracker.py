@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -63,15 +63,19 @@ class Tracker(ABC):
     for one another.
 
     Attributes:
+        begins_by: Name of the argument that states the score from which a detection begins a track, where there is one.
         appearance: Compares what objects look like too; None compares places alone.
         tracks: Columns of all tracks that may go on; every one has `id`, `label`, `score`, `mean`, `covariance`, `box`.
         frame: Number of frames so far.
+        best_score: Highest score of a detection so far.
     """
 
+    begins_by: ClassVar[str] = ""
     appearance: Appearance | None = None
     filter: BoxFilter
     tracks: Objects
     frame: int
+    best_score: float
 
     def __post_init__(self) -> None:
         self.reset()
@@ -79,6 +83,7 @@ class Tracker(ABC):
     def reset(self) -> None:
         """Forgets all objects; ids begin with 1 again."""
         self.tracks, self.frame, self._ids = Objects(id=np.zeros(0, np.int64)), 0, 0
+        self.best_score = 0.0
 
     @abstractmethod
     def step(self, found: Objects) -> np.ndarray:
@@ -92,6 +97,20 @@ class Tracker(ABC):
         """Score from which a detection is of use."""
         return 0.0
 
+    def compared_score(self) -> float:
+        """Score from which a detection is compared by what it looks like, which costs a pass of a network."""
+        return self.least_score()
+
+    def hint(self) -> str:
+        """Why nothing was followed although detections were given, in a sentence; empty otherwise."""
+        if self._ids or not self.best_score or not self.begins_by:
+            return ""
+        begins = getattr(self, self.begins_by)
+        return (
+            f"tracks begin at a score of {begins:g} ({self.begins_by}), and the highest one found was "
+            f"{self.best_score:.2f}"
+        )
+
     def update(self, detections: Detections, frame: np.ndarray | None = None) -> Tracks:
         """Follows the objects into the next frame.
 
@@ -102,6 +121,7 @@ class Tracker(ABC):
         Raises:
             UsageError: An appearance without a frame.
         """
+        self.best_score = max(self.best_score, float(detections.scores.max(initial=0)))
         used = detections.above(self.least_score())
         found = Objects(
             box=used.boxes.astype(np.float64), score=used.scores.astype(np.float64), label=used.labels.copy()
@@ -109,7 +129,7 @@ class Tracker(ABC):
         if self.appearance is not None:
             if frame is None:
                 raise UsageError("a tracker with an appearance needs each frame beside its detections")
-            found["feature"] = self.appearance.features(frame, found["box"])
+            found["feature"] = self._features(self.appearance, frame, found)
         self.frame += 1
         if len(self.tracks):
             self.advance()
@@ -127,6 +147,16 @@ class Tracker(ABC):
             0.0,  # the tracker has chosen what is shown
             ids=seen["id"],
         )
+
+    def _features(self, appearance: Appearance, frame: np.ndarray, found: Objects) -> np.ndarray:
+        """(N, D) what the detections look like, NaN where that is not compared."""
+        compared = found["score"] >= self.compared_score()
+        some = appearance.features(frame, found["box"][compared])
+        width = some.shape[1] or (self.tracks["feature"].shape[1] if len(self.tracks) else 0)
+        features = np.full((len(found), width), np.nan)
+        if len(some):
+            features[compared] = some
+        return features
 
     def shown_boxes(self, tracks: Objects) -> np.ndarray:
         """(N, 4) the boxes that are given out: those of the filter."""
@@ -168,7 +198,9 @@ class Tracker(ABC):
         )
         tracks["score"][rows] = found["score"]
         if self.appearance is not None:
-            tracks["feature"][rows] = self.appearance.mixed(tracks["feature"][rows], found["feature"])
+            known = np.isfinite(found["feature"]).all(axis=1)
+            rows, features = rows[known], found["feature"][known]
+            tracks["feature"][rows] = self.appearance.mixed(tracks["feature"][rows], features)
 
     def begin(self, found: Objects, **columns: Any) -> None:
         """Begins a track with each detection.

@@ -134,6 +134,33 @@ def test_appearance_finds_an_object_that_place_alone_loses() -> None:
         tracker.update(detections([[0, 0, 9, 9]]))
 
 
+def test_only_what_may_begin_a_track_is_looked_at() -> None:
+    """Each look costs a pass of a network, and detectors give a hundred boxes of low score."""
+    seen: list[int] = []
+
+    def embed(pixels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        seen.append(len(boxes))
+        return np.tile([1.0, 0.0], (len(boxes), 1))
+
+    tracker, frame = make_tracker("bytetrack", {}, Appearance(embed)), np.zeros((*SIZE, 3), np.uint8)
+    boxes = [[20, 20, 60, 100], [120, 20, 160, 100], [220, 20, 260, 100]]
+    ids = [tracker.update(detections(boxes, [score, 0.2, 0.3]), frame).ids.tolist() for score in (0.9, 0.3, 0.3, 0.9)]
+    assert ids == [[1]] * 4 and seen == [1, 1]  # a low score goes on with the track by its place
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_why_nothing_was_followed_is_known(name: str) -> None:
+    tracker = make_tracker(name)
+    tracker.update(detections([[20, 20, 60, 100]], [0.45]))
+    argument = "new_score" if name == "bytetrack" else "min_score"
+    begins = getattr(tracker, argument)
+    assert tracker.hint() == (f"tracks begin at a score of {begins:g} ({argument}), and the highest one found was 0.45")
+    tracker.update(detections([[20, 20, 60, 100]], [0.9]))
+    assert tracker.hint() == ""
+    tracker.reset()
+    assert tracker.hint() == ""
+
+
 @pytest.mark.parametrize("gate", ["motion", "overlap"])
 def test_what_does_not_look_alike_is_matched_by_place_alone(gate) -> None:
     appearance = Appearance(lambda frame, boxes: np.eye(2)[: len(boxes)], gate=gate)
