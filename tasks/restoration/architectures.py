@@ -9,7 +9,16 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
-from tasks.restoration import dncnn, ffdnet, nafnet
+from tasks.restoration import (
+    context_encoder,
+    deep_deblur,
+    dncnn,
+    drunet,
+    ffdnet,
+    nafnet,
+    partial_convolution,
+    timm_unet,
+)
 from tasks.restoration.body import Body, Condition
 from tasks.restoration.network import RestorationNetwork, RestorationOutputs
 from visionkit.errors import UsageError
@@ -125,3 +134,102 @@ class NAFNet(RestorationArchitecture):
 
     kind: ClassVar[type[Body]] = nafnet.NAFNet
     narrowest: ClassVar[dict[str, Any]] = {"width": 4}
+
+
+@dataclass(frozen=True)
+class DRUNet(RestorationArchitecture):
+    """DRUNet (Zhang et al., 2021), which is given the noise level: a U-Net of residual blocks without biases.
+
+    Attributes:
+        widths: Channels at every scale, the finest first.
+        blocks: Number of residual blocks at every scale, before and again after the coarsest.
+    """
+
+    widths: Sequence[int] = (64, 128, 256, 512)
+    blocks: int = 4
+
+    kind: ClassVar[type[Body]] = drunet.DRUNet
+
+    def thin(self) -> Self:
+        return dataclasses.replace(self, widths=(4,) * len(self.widths))
+
+
+@dataclass(frozen=True)
+class DeepDeblur(RestorationArchitecture):
+    """DeepDeblur (Nah et al., 2017): one network per scale, from coarse to fine.
+
+    Attributes:
+        width: Channels of the residual blocks.
+        blocks: Number of residual blocks per scale.
+        levels: Number of scales; each has half the side of the next.
+    """
+
+    width: int = 64
+    blocks: int = 19
+    levels: int = 3
+
+    kind: ClassVar[type[Body]] = deep_deblur.DeepDeblur
+    narrowest: ClassVar[dict[str, Any]] = {"width": 4}
+
+
+@dataclass(frozen=True)
+class PartialConvolution(RestorationArchitecture):
+    """A U-Net of partial convolutions (Liu et al., 2018) for inpainting.
+
+    Attributes:
+        width: Channels of the first layer; they double until they are eight times as many.
+        levels: Number of halvings; the sides of its input are multiples of 2 to this power.
+        freeze_encoder_norm: Keep the batch norms of the encoder as they are, for fine-tuning.
+    """
+
+    width: int = 64
+    levels: int = 8
+    freeze_encoder_norm: bool = False
+
+    kind: ClassVar[type[Body]] = partial_convolution.PartialConvolutionUNet
+    narrowest: ClassVar[dict[str, Any]] = {"width": 4}
+
+
+@dataclass(frozen=True)
+class ContextEncoder(RestorationArchitecture):
+    """A context encoder (Pathak et al., 2016) for inpainting, trained by its reconstruction alone.
+
+    Attributes:
+        size: Side of the images that it processes, a multiple of 32; others are resized to it and back.
+        width: Channels of the first convolution.
+    """
+
+    size: int = 128
+    width: int = 64
+
+    kind: ClassVar[type[Body]] = context_encoder.ContextEncoder
+    narrowest: ClassVar[dict[str, Any]] = {"width": 4}
+
+
+@dataclass(frozen=True)
+class TimmUNet(RestorationArchitecture):
+    """Any timm backbone as the encoder of a U-Net, whose output is added to the image.
+
+    Attributes:
+        backbone: Any timm backbone by name, or one of the classic networks.
+        decoder: Channels of the decoder's maps, the coarsest first; the last five, or as many as there are doublings.
+        window: Side in pixels of the windows in which a backbone that is built for one size sees the image.
+        condition: A further input, `mask` or `noise_level`; by default none.
+        pretrained: Begin with the public weights of the backbone: of the cache, of an installed package, or downloaded.
+        drop_path: Rate of stochastic depth of the backbone, where its family has it.
+    """
+
+    backbone: str = "resnet18"
+    decoder: Sequence[int] = (256, 128, 64, 32, 16)
+    window: int = 128
+    condition: Condition | None = None
+    pretrained: bool = False
+    drop_path: float = 0.0
+
+    kind: ClassVar[type[Body]] = timm_unet.TimmUNet
+
+    def stored(self) -> Self:
+        return dataclasses.replace(self, pretrained=False)
+
+    def thin(self) -> Self:
+        return dataclasses.replace(self, decoder=(4,) * len(self.decoder), pretrained=False)

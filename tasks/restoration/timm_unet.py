@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,8 @@ class TimmUNet(Body):
         decoder: Channels of the decoder's maps, the coarsest first; the last five, or as many as there are doublings.
         window: Side of those windows in pixels.
         condition: A further input beside the image, `mask` or `noise_level`.
-        **more: See `Backbone`: `pretrained`, `weights`, `drop_path_rate`.
+        pretrained: Begin with the public weights of the backbone.
+        drop_path: Rate of stochastic depth of the backbone, where its family has it.
     """
 
     mean: Tensor
@@ -38,7 +38,8 @@ class TimmUNet(Body):
         decoder: Sequence[int] = (256, 128, 64, 32, 16),
         window: int = 128,
         condition: Condition | None = None,
-        **more: Any,
+        pretrained: bool = False,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         self.condition = condition
@@ -48,10 +49,18 @@ class TimmUNet(Body):
         self.window = window if backbone_facts(backbone).fixed_input_size else None
         self.divisor = max(strides) if self.window is None else self.window
         size = None if self.window is None else (self.window, self.window)
-        self.backbone = Backbone(backbone, strides=strides, in_chans=seen, image_size=size, use_final=False, **more)
+        self.backbone = Backbone(
+            backbone,
+            strides=strides,
+            in_chans=seen,
+            image_size=size,
+            use_final=False,
+            pretrained=pretrained,
+            drop_path_rate=drop_path,
+        )
         self.decoder = architecture.build(self.backbone, channels)
         for name, values in (("mean", self.backbone.mean), ("std", self.backbone.std)):
-            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
+            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1))
         width = self.decoder.channels
         self.tail = nn.Sequential(
             nn.Conv2d(width + seen, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, channels, 3, padding=1)

@@ -19,7 +19,10 @@ CASE = Case(
     input=InputSpec(size=SIZE, resize_mode="native", divisor=1, fill=None, bits=32),
     steered="network.body.",
     one_size=True,
-    architectures={"dncnn": {"width": 8, "depth": 4}},
+    architectures={
+        "dncnn": {"width": 8, "depth": 4},
+        "timm_unet": {"backbone": "test_resnet", "decoder": (8, 8, 4, 4, 4)},
+    },
     # Something that the image itself is far from and a small network can overfit: half as bright.
     labels={"clean": lambda k, image: (image // 2).transpose(2, 0, 1)},
 )
