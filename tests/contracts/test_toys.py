@@ -26,6 +26,7 @@ from tests.ui.conftest import served
 from ui.cli import main
 from visionkit.errors import CheckpointError, DataError, UsageError
 from visionkit.export import write_graph
+from visionkit.predictions import Prediction
 from visionkit.predictor import load
 
 
@@ -239,12 +240,18 @@ def test_a_name_of_an_input_and_an_output_is_refused_at_export(monkeypatch: Any,
 # ---------------------------------------------------------------------- from Python
 
 
+def alike(one: Prediction, other: Prediction) -> bool:
+    """Whether two predictions are equal but for the rounding by which convolutions differ with the size of a batch."""
+    return one.difference(other).largest < 1e-4
+
+
 def test_a_pair_is_a_mapping(bundles: Path) -> None:
     predictor = load(bundles / "toy_pair")
     left, right, _ = pair_of(1)
     one = predictor({"left": left, "right": right})
     assert one.size == left.shape[:2]
-    assert [one, one] == predictor([{"left": left, "right": right}, {"right": right, "left": left}])
+    for other in predictor([{"left": left, "right": right}, {"right": right, "left": left}]):
+        assert alike(other, one)
     for given, words in (
         (left, "toy_pair needs several images; give them by name: left, right"),
         ({"left": left}, "toy_pair needs the input right"),
@@ -284,7 +291,7 @@ def test_predict_takes_pairs(bundles: Path, pairs: Path, capsys: pytest.CaptureF
     predictor = load(model)
     for number, record in enumerate(records):
         images = pair_of(number)
-        assert record["prediction"] == predictor({"left": images[0], "right": images[1]}).to_json()
+        assert alike(Prediction.from_json(record["prediction"]), predictor({"left": images[0], "right": images[1]}))
     assert len(records) == 3
     assert main(["predict", model, "--pairs", str(pairs / "pairs.csv")]) == 0
     assert [each["prediction"] for each in _records(capsys.readouterr().out)] == [r["prediction"] for r in records]
