@@ -51,6 +51,7 @@ class InferenceResult:
         network: Seconds in the network alone.
         total: Seconds from the file to the prediction, without loading the model or waiting for others who use it.
         novelty: How far the image is from those of the model's own data, where the model knows.
+        cautions: Sentences about options that the model was not made for.
     """
 
     prediction: Prediction
@@ -59,6 +60,7 @@ class InferenceResult:
     network: float
     total: float
     novelty: Novelty | None = None
+    cautions: tuple[str, ...] = ()
 
 
 def predict(
@@ -120,12 +122,19 @@ def predict(
         end = time.perf_counter()
     assert found.prediction is not None and found.times is not None
     total = decoded - start + end - begin
-    return InferenceResult(found.prediction, pixels.read(), decoded - start, found.times.network, total, found.novelty)
+    cautions = task.cautions(**known)
+    return InferenceResult(
+        found.prediction, pixels.read(), decoded - start, found.times.network, total, found.novelty, cautions
+    )
 
 
 def _known(predictor: Predictor, options: Mapping[str, Any], strict: bool) -> dict[str, Any]:
     """The options that a request may choose: how the network is run is a matter of the server's memory and time."""
-    chosen = (*predictor.decode_options, *(("crop",) if predictor.task.name == FACES else ()))
+    chosen = (
+        *predictor.decode_options,
+        *predictor.task.input_options,
+        *(("crop",) if predictor.task.name == FACES else ()),
+    )
     for name in options if strict else ():
         if name in predictor.options and name not in chosen:
             allowed = f"only {', '.join(chosen)}" if chosen else "no options"

@@ -51,6 +51,7 @@ class ModelEntry:
         config: The task's arguments from `model.json`.
         example_model: Comes with visionkit.
         fault: Why it cannot be used, or empty.
+        inputs: Names of its inputs, the reference first; empty where it does not state them.
     """
 
     name: str
@@ -61,6 +62,7 @@ class ModelEntry:
     config: dict[str, Any] = field(default_factory=dict)
     example_model: bool = False
     fault: str = ""
+    inputs: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -120,7 +122,8 @@ def _bundle(folder: Path, name: str, example_model: bool = False) -> ModelEntry:
         return ModelEntry(name, str(folder), title=name, example_model=example_model, fault=fault)
     task, config, card = facts["task"], facts["config"], facts["card"]
     fault = "" if (folder / WEIGHTS).is_file() else f"it has no {WEIGHTS}"
-    return ModelEntry(name, str(folder), task, str(card.get("name") or name), card, config, example_model, fault)
+    title, inputs = str(card.get("name") or name), tuple(facts["inputs"] or ())
+    return ModelEntry(name, str(folder), task, title, card, config, example_model, fault, inputs)
 
 
 class ModelRegistry:
@@ -139,7 +142,9 @@ class ModelRegistry:
         self._folder, self._device, self.memory, self.public = folder, device, memory, public
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
         self._lock = threading.Lock()
-        self._read: dict[str, tuple[float, str, dict[str, Any]]] = {}  # what checkpoints state of themselves
+        self._read: dict[
+            str, tuple[float, str, dict[str, Any], tuple[str, ...]]
+        ] = {}  # what checkpoints state of themselves
 
     def entries(self) -> list[ModelEntry]:
         """Every model that can be chosen: example models first, then the user's own."""
@@ -167,21 +172,29 @@ class ModelRegistry:
         )
 
     def inputs(self, name: str | None, opened: bool = False, task: str | None = None) -> tuple[str, ...]:
-        """The names of a model's inputs, the reference first; a single image where nothing is known.
+        """The names of a model's inputs, the reference first; those of its task where it does not state its own.
 
         Args:
             name: Name of the model.
             opened: Whether a checkpoint may be opened, which imports torch.
             task: Name of its task where the model itself does not state it.
+
+        Returns:
+            A single image where nothing is known.
         """
+        loaded = self.loaded(name.strip()) if name else None
+        if loaded is not None:
+            return loaded.inputs
         entry = next((each for each in self.entries() if name and each.name == name.strip()), None)
         if entry is not None and opened:
             entry = self.known(entry)
+        if entry is not None and entry.inputs:
+            return entry.inputs
         page = task_pages().get((entry.task if entry is not None else "") or task or "")
         return page.inputs if page is not None else ("image",)
 
     def known(self, entry: ModelEntry) -> ModelEntry:
-        """An entry with its task and arguments; those of a checkpoint are read from the file, which imports torch.
+        """An entry with its task, arguments and inputs; a checkpoint's are read from the file, which imports torch.
 
         Args:
             entry: Entry of `entries`. One that cannot be read, or a public name, stays as it is.
@@ -197,11 +210,11 @@ class ModelRegistry:
         if found is None or found[0] != stamp:
             try:
                 model = read_model(entry.path)
-                found = stamp, model.task, model.config
+                found = stamp, model.task, model.config, tuple(model.inputs or ())
             except (VisionKitError, OSError):  # whoever asks for the model itself is reported
-                found = stamp, "", {}
+                found = stamp, "", {}, ()
             self._read[entry.path] = found
-        return replace(entry, task=found[1], config=found[2])
+        return replace(entry, task=found[1], config=found[2], inputs=found[3])
 
     def get(self, name: str) -> Loaded:
         """The model, loaded if it is not yet; two who ask at once wait for the same loading.
@@ -282,6 +295,12 @@ class Loaded:
         """Name of its task; empty where only loading would show and it is not loaded."""
         predictor = self._predictor
         return self.entry.task or (predictor.task.name if predictor is not None else "")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of its inputs, the reference first; empty until it is loaded."""
+        predictor = self._predictor
+        return tuple(predictor.task.inputs) if predictor is not None else ()
 
     def predictor(self) -> Predictor:
         """The predictor; call it with `lock` held.

@@ -6,7 +6,7 @@ visionkit predict STEREO_MODEL --pairs pairs.csv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,21 +116,30 @@ def pair_with(paths: Sequence[Path], others: Mapping[str, Path], names: Sequence
     return found
 
 
-def gathering(task: VisionTask, paths: Sequence[Path], pairs: Mapping[Path, Mapping[str, Path]] | None) -> Gather:
+def gathering(
+    task: VisionTask,
+    paths: Sequence[Path],
+    pairs: Mapping[Path, Mapping[str, Path]] | None,
+    options: Collection[str] = (),
+) -> Gather:
     """How the inputs of one prediction are put together.
 
     Args:
         task: Task of the model.
         paths: All reference images, in order; those of one folder are the frames of one video for a task of clips.
-        pairs: The other inputs of each reference image; None where the model has one input.
+        pairs: The other inputs of each reference image; None where there are none.
+        options: Names of the options of the call; one of an input's name stands for it.
 
     Raises:
         UsageError: The model needs further inputs.
     """
-    names, spec = task.inputs, task.input
+    spec = task.input
+    given = {name for row in (pairs or {}).values() for name in row}
+    names = tuple(name for name in task.inputs if name not in options or name in given)
     if len(names) > 1 and pairs is None:
         others = " ".join(f"--input {name}=PATH" for name in names[1:])
-        raise UsageError(f"{task.name} needs the inputs {', '.join(names)}: give {others}, or --pairs FILE")
+        values = "".join(f", --set {name}=VALUE" for name in names[1:] if name in task.input_options)
+        raise UsageError(f"{task.name} needs the inputs {', '.join(names)}: give {others}{values}, or --pairs FILE")
     position = {path: index for index, path in enumerate(paths)}
     begin: list[int] = []  # the first image of its folder, for each image
     for index, path in enumerate(paths):

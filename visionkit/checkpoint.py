@@ -240,7 +240,9 @@ def read_model(path: str | Path) -> StoredModel:
     header, state = header_of(checkpoint, path), checkpoint.get("state_dict")
     size = Justified(path.stat().st_size, len(state) if isinstance(state, dict) else 0)
     known = _known(header, path)
-    return StoredModel(str(path), header["task"], header["config"], partial(_state, path), size, *known)
+    return StoredModel(
+        str(path), header["task"], header["config"], partial(_state, path), size, *known, header["inputs"]
+    )
 
 
 def _known(header: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], FeatureStatistics | None]:

@@ -61,6 +61,9 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
         outputs: The NamedTuple that `forward` returns; its fields name the outputs of an exported graph. Fields with a
             default are for `losses` alone, and a graph leaves them out. Where it depends on the arguments, an
             instance sets its own.
+        also_inputs: What some of its models take beside the reference, each with how the demo asks for it: `image`, a
+            file; `mask`, painted on the reference, or a file; or three numbers, the least, the most and the first value
+            of a slider, which is sent as the option of that name, see `Served.completed`.
         started_from: What the weights were before this training, such as public weights by name; empty for random ones.
         source: Path or public name that its weights were read from, for messages; empty where they were not.
         latest: Mean losses of the epoch so far, and rates, as they were last logged, for whoever shows them.
@@ -77,6 +80,7 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
     kinds: ClassVar[tuple[str, ...]] = ()
     monitor: ClassVar[tuple[str, str]]
     inputs: tuple[str, ...] = ("image",)
+    also_inputs: ClassVar[Mapping[str, str | tuple[float, float, float]]] = {}
     targets: ClassVar[tuple[str, ...]]
     outputs: ClassVar[type[tuple[Any, ...]]]
     withheld: ClassVar[tuple[str, ...]] = ()

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import threading
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
@@ -21,6 +23,8 @@ from visionkit.errors import CheckpointError, EnvironmentFault, UsageError, sugg
 
 if TYPE_CHECKING:
     from visionkit.task import VisionTask
+
+log = logging.getLogger(__name__)
 
 EngineName = Literal["torch", "onnx", "onnx-int8", "openvino"]
 
@@ -278,9 +282,15 @@ def served_fields(outputs: type[tuple[Any, ...]]) -> tuple[str, ...]:
 def _feed(
     names: tuple[str, ...], inputs: tuple[Tensor, ...], sizes: Mapping[str, tuple[Any, ...]]
 ) -> dict[str, np.ndarray]:
-    """Inputs by name; `sizes` are height and width in the graph, numbers where they are fixed."""
-    if any(each.dtype != torch.uint8 for each in inputs):
+    """Inputs by name; `sizes` are height and width in the graph, numbers where they are fixed.
+
+    The image itself is of 8 bit. What stands beside it, such as a noise level, is rounded to whole gray levels.
+    """
+    if inputs[0].dtype != torch.uint8:
         raise UsageError("an exported graph takes images of 8 bit; use engine torch for 16 bit")
+    inputs = tuple(
+        each if each.dtype == torch.uint8 else _rounded(name, each) for name, each in zip(names, inputs, strict=True)
+    )
     for name, each in zip(names, inputs, strict=True):
         fixed = sizes[name]
         if any(isinstance(want, int) and want != side for want, side in zip(fixed, each.shape[-2:], strict=True)):
@@ -290,6 +300,18 @@ def _feed(
                 "engine torch"
             )
     return {name: each.cpu().contiguous().numpy() for name, each in zip(names, inputs, strict=True)}
+
+
+def _rounded(name: str, values: Tensor) -> Tensor:
+    whole = values.round().clamp(0, 255)
+    if not torch.equal(whole, values):
+        _note_rounding(name)
+    return whole.to(torch.uint8)
+
+
+@cache  # once, not for every tile
+def _note_rounding(name: str) -> None:
+    log.warning("%s is rounded to whole gray levels, which is what an exported graph takes", name)
 
 
 def _check_names(

@@ -81,9 +81,6 @@ def read_facts(folder: Path) -> dict[str, Any]:
             raise CheckpointError(f"{path}: {key}: should be an object, not {shown(facts[key])}")
         facts[key] = facts.get(key) or {}
     check_plain(facts["card"], f"{path}: card")
-    inputs = facts.setdefault("inputs", None)
-    if inputs is not None and not (isinstance(inputs, list) and inputs and all(isinstance(n, str) for n in inputs)):
-        raise CheckpointError(f"{path}: inputs: should be a list of names, not {shown(inputs)}")
     facts["versions"] = {key: str(value)[:64] for key, value in facts["versions"].items()}
     return facts
 
@@ -91,7 +88,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
 def check_header(header: dict[str, Any], path: Path) -> None:
     """Refuses a description without a task and a configuration of plain values, or of a format unknown here.
 
-    The arguments of an older version get their names of today.
+    The arguments of an older version get their names of today, and `inputs` that it does not state are None.
 
     Raises:
         CheckpointError: The line states which entry is wrong.
@@ -110,6 +107,9 @@ def check_header(header: dict[str, Any], path: Path) -> None:
     classes = config.get("classes")
     if classes is not None and not (isinstance(classes, (list, tuple)) and all(isinstance(c, str) for c in classes)):
         raise CheckpointError(f"{path}: config.classes: should be a list of names, not {shown(classes)}")
+    inputs = header.setdefault("inputs", None)
+    if inputs is not None and not (isinstance(inputs, list) and inputs and all(isinstance(n, str) for n in inputs)):
+        raise CheckpointError(f"{path}: inputs: should be a list of names, not {shown(inputs)}")
     header["config"] = renamed(header["task"], config)
 
 

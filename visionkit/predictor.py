@@ -6,7 +6,7 @@ network. Decoding, preprocessing, `task.decode` and `task.restore` are one code,
 
 from __future__ import annotations
 
-import inspect
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +25,10 @@ from visionkit.inputs import Given, batch_of_one, complete_inputs, last_frame
 from visionkit.loading import collate, of_equal_size
 from visionkit.model_errors import names_the_model
 from visionkit.predictions import Prediction
-from visionkit.preprocess import Preprocessor
+from visionkit.preprocess import Preprocessor, require_one_size
 from visionkit.results import Call, Job, Known, Progress
 from visionkit.results import Result as Result
+from visionkit.serving import named_options
 from visionkit.session import Session
 from visionkit.streams import ahead, batches
 from visionkit.tiling import MapReducer, Plan, Views
@@ -35,6 +36,8 @@ from visionkit.types import Example, Sample, View
 
 if TYPE_CHECKING:
     from visionkit.task import VisionTask
+
+log = logging.getLogger(__name__)
 
 
 class Predictor:
@@ -267,6 +270,8 @@ class Predictor:
             first, *others = job.sample.inputs
             further = {each: last_frame(job.sample.inputs[each]) for each in others}
             whole = {first: pixels, **{each: image.read(channels, bits=bits) for each, image in further.items()}}
+            for each in others:
+                require_one_size(further[each].name, whole[each].shape[:2], pixels.shape[:2])
             white = {each: 255.0 if values.dtype == np.float32 else None for each, values in whole.items()}
         for number, view in enumerate(views, 1):
             assert view is not None
@@ -308,14 +313,13 @@ class Predictor:
     def options(self) -> tuple[str, ...]:
         """Names of what a call can be given beside the image: options of how the task is served, and of `decode`."""
         task = self.task
-        methods = (task.plan, task.completed, task.augmented)
-        names = [*(name for method in methods for name in _named(method, 1)), *self.decode_options]
+        names = [*named_options(task.plan), *task.input_options, *named_options(task.augmented), *self.decode_options]
         return tuple(dict.fromkeys(name for name in names if name not in ("views", "found")))
 
     @property
     def decode_options(self) -> tuple[str, ...]:
         """Those among them that choose from what was found; the others state how the network is run."""
-        return tuple(name for name in _named(self.task.decode, 1) if name != "second")
+        return tuple(name for name in named_options(self.task.decode) if name != "second")
 
     def _call(self, options: dict[str, Any], progress: Progress | None = None) -> Call:
         known = self.options if options else ()
@@ -323,13 +327,10 @@ class Predictor:
             if name not in known:
                 allowed = f"allowed are {', '.join(known)}" if known else f"{self.task.name} has none"
                 raise UsageError(f"{name}: no option of {self.task.name}; {allowed}{suggest(name, known)}")
+        for caution in self.task.cautions(**options):
+            log.warning("%s", caution)
         decoding = self.decode_options if options else ()
         return Call(options, {name: value for name, value in options.items() if name in decoding}, progress)
-
-
-def _named(method: Callable[..., Any], skipped: int) -> tuple[str, ...]:
-    parameters = list(inspect.signature(method).parameters.values())[skipped:]
-    return tuple(each.name for each in parameters if each.kind is not each.VAR_KEYWORD)
 
 
 def load(

@@ -97,17 +97,31 @@ class Preprocessor:
             pixels = source.read(self.spec.channels, bits=self.spec.bits)
             size = (pixels.shape[0], pixels.shape[1])
             geometry = geometry or Geometry.plan(self.spec, size, sample.view)
-        if size != geometry.source:
-            (height, width), (first, second) = size, geometry.source
-            raise DataError(
-                f"{source.name}: {width}x{height} pixels, and the other images of the same sample have "
-                f"{second}x{first}; they need one size"
-            )
+        require_one_size(source.name, size, geometry.source)
         image = geometry.apply_image(to_scale(pixels) if pixels.dtype == np.uint16 else pixels)
         if sample.photometric is not None:
             changed = sample.photometric(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
             image = torch.from_numpy(np.ascontiguousarray(changed)).permute(2, 0, 1)
         return image, geometry
+
+
+def require_one_size(name: str, size: tuple[int, ...], other: tuple[int, ...]) -> None:
+    """Refuses an image of another size than the one that it belongs to.
+
+    Args:
+        name: Name of the image.
+        size: Its height and width in file pixels.
+        other: Those of the other image.
+
+    Raises:
+        DataError: With both sizes.
+    """
+    if size != other:
+        (height, width), (first, second) = size, other
+        raise DataError(
+            f"{name}: {width}x{height} pixels, and the other images of the same sample have {second}x{first}; they "
+            "need one size"
+        )
 
 
 def to_scale(pixels: np.ndarray) -> np.ndarray:

@@ -6,7 +6,8 @@ What a page needs to know of a task is read from the source of its class: the de
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -31,12 +32,15 @@ class TaskPage:
         question: The question that the task's models are for, in a sentence.
         kinds: Types of predictions that its models give; empty where the task does not state them.
         inputs: Names of its inputs, the reference first.
+        also: What some or all of its models take beside the reference, with how a page asks for it, see
+            `VisionTask.also_inputs`.
     """
 
     title: str
     question: str = ""
     kinds: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ("image",)
+    also: Mapping[str, str | tuple[float, float, float]] = field(default_factory=dict)
 
 
 def _found() -> dict[str, EntryPoint]:
@@ -76,7 +80,9 @@ def task_pages() -> dict[str, TaskPage]:
     for name, point in _found().items():
         stated = {"title": name.replace("_", " ").capitalize(), **_stated(point.module, point.attr)}
         inputs = tuple(stated.get("inputs", ("image",)))
-        pages[name] = TaskPage(stated["title"], stated.get("question", ""), tuple(stated.get("kinds", ())), inputs)
+        also = dict.fromkeys(inputs[1:], "image") | stated.get("also_inputs", {})
+        kinds = tuple(stated.get("kinds", ()))
+        pages[name] = TaskPage(stated["title"], stated.get("question", ""), kinds, inputs, also)
     return dict(sorted(pages.items(), key=lambda item: item[1].title))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +17,12 @@ from visionkit.tiling import Located, Plan, Single, Views, ViewsOf
 
 if TYPE_CHECKING:
     from visionkit.predictor import Predictor
+
+
+def named_options(method: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of the options that a method of a task has in its signature, behind its first argument."""
+    parameters = list(inspect.signature(method).parameters.values())[1:]
+    return tuple(each.name for each in parameters if each.kind is not each.VAR_KEYWORD)
 
 
 class Served:
@@ -64,6 +71,19 @@ class Served:
             **options: Options, as in `plan`.
         """
         return inputs
+
+    @property
+    def input_options(self) -> tuple[str, ...]:
+        """Names of the options that stand for an input, as `completed` takes them."""
+        return named_options(self.completed)
+
+    def cautions(self, **options: Any) -> tuple[str, ...]:
+        """Sentences about options that are allowed and yet none that the model was made for; by default none.
+
+        Args:
+            **options: Options, as in `plan`.
+        """
+        return ()
 
     def evaluation_views(self) -> ViewsOf | None:
         """The views that an evaluation runs on beside the whole image, so that it measures what is served.

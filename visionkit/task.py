@@ -281,7 +281,13 @@ class VisionTask(TaskContract):
         known = {"card": plain(self.card)} if self.card else {}
         if self.statistics is not None:
             known["features"] = self.statistics.to_json()
-        checkpoint["visionkit"] = {"format": 1, "task": self.name, "config": self.config, **known}
+        checkpoint["visionkit"] = {
+            "format": 1,
+            "task": self.name,
+            "inputs": list(self.inputs),
+            "config": self.config,
+            **known,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses weights that were trained for other classes, or on images that are used for evaluation now."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,8 +27,6 @@ from visionkit.predictions import Prediction
 from visionkit.tiling import Located, PasteImage, Plan, Views
 from visionkit.types import Batch
 from visionkit.warm_start import take_weights
-
-log = logging.getLogger(__name__)
 
 
 class RestorationTask(ArchitectureTask):
@@ -66,6 +63,7 @@ class RestorationTask(ArchitectureTask):
     outputs = RestorationOutputs
     architectures = Architectures[RestorationArchitecture]("restoration")
     withheld = ("classes",)
+    also_inputs = {"mask": "mask", "noise_level": (0, 75, 25)}  # noqa: RUF012  (as the class states its other facts)
 
     architecture: RestorationArchitecture
     network: RestorationNetwork
@@ -143,7 +141,7 @@ class RestorationTask(ArchitectureTask):
         """
         if "noise_level" not in self.inputs:
             if noise_level is not None:
-                raise UsageError(f"noise_level {noise_level:g}: this network finds the noise by itself; leave it out")
+                raise UsageError(f"noise_level {noise_level}: this network finds the noise by itself; leave it out")
             return inputs
         if "noise_level" in inputs:
             if noise_level is not None:
@@ -154,21 +152,26 @@ class RestorationTask(ArchitectureTask):
                 "this network takes the noise level: give its deviation in gray levels (--set noise_level=25), or an "
                 "image of it as the input noise_level"
             )
-        if not 0 <= noise_level <= 255:
-            raise UsageError(f"noise_level {noise_level:g}: allowed are 0 to 255 gray levels")
-        low, high = self.noise_levels or (0.0, 255.0)
-        if not low <= noise_level <= high:
-            log.warning(
-                "noise_level %g: the network was trained on %g to %g, and its result may be poor",
-                noise_level,
-                low,
-                high,
-            )
+        noise_level = _number(noise_level)
         image = inputs.get("image")
         if not isinstance(image, ImageSource):
             return inputs
-        level = np.broadcast_to(np.float32(noise_level), image.size)
-        return {**inputs, "noise_level": ImageSource(level, f"noise level {noise_level:g}", white=255.0)}
+        # Whole gray levels are of 8 bit, which exported graphs take as they are.
+        is_whole = noise_level == int(noise_level)
+        level = np.broadcast_to(np.uint8(noise_level) if is_whole else np.float32(noise_level), image.size)
+        white = None if is_whole else 255.0
+        return {**inputs, "noise_level": ImageSource(level, f"noise level {noise_level:g}", white)}
+
+    def cautions(self, *, noise_level: float | None = None, **options: Any) -> tuple[str, ...]:
+        """A noise level that the network was not trained on."""
+        if noise_level is None or self.noise_levels is None or "noise_level" not in self.inputs:
+            return ()
+        low, high = self.noise_levels
+        if low <= _number(noise_level) <= high:
+            return ()
+        return (
+            f"noise_level {noise_level:g}: the network was trained on {low:g} to {high:g}, and its result may be poor",
+        )
 
     def plan(
         self,
@@ -235,6 +238,18 @@ class RestorationTask(ArchitectureTask):
         quality = self.metrics["quality"]
         assert isinstance(quality, RestorationQuality)
         return str(quality.protocol)
+
+
+def _number(noise_level: Any) -> float:
+    """The noise level of a call, which may come from a person or a program.
+
+    Raises:
+        UsageError: No number of gray levels.
+    """
+    is_number = isinstance(noise_level, (int, float)) and not isinstance(noise_level, bool)
+    if not is_number or not 0 <= noise_level <= 255:
+        raise UsageError(f"noise_level {noise_level}: allowed are 0 to 255 gray levels")
+    return float(noise_level)
 
 
 def _without_padding(outputs: RestorationOutputs, clean: Tensor) -> RestorationOutputs:

@@ -233,7 +233,7 @@ def run(args: argparse.Namespace) -> int:
         paths = list(pairs)
     elif others:
         pairs = pair_with(paths, others, task.inputs)
-    gather = gathering(task, paths, pairs)
+    gather = gathering(task, paths, pairs, options)
     if args.detector or args.boxes:
         from ui.chains import chained
 

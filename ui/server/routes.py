@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def add_routes(app: FastAPI, job_queue: JobQueue, folder: Path, ready: Callable[
                     uploads = await receive_all(request, file_for_one, job_queue.limits.image_mb)
 
                 def work() -> InferenceResult:
-                    upload, others = by_input(uploads, input_names(job_queue, asked.get("model")))
+                    upload, others = by_input(uploads, input_names(job_queue, asked.get("model")), options)
                     detector = asked.get("detector")
                     return job_queue.ask(
                         asked.get("model"),
@@ -88,6 +88,8 @@ def add_routes(app: FastAPI, job_queue: JobQueue, folder: Path, ready: Callable[
                 # Beside the record, which is the same whoever asks.
                 novelty = result.novelty
                 headers = {"x-out-of-distribution": f"{novelty.score:.3f}"} if novelty is not None else {}
+                if result.cautions:
+                    headers["x-caution"] = "; ".join(result.cautions)
                 return JSONResponse(result.prediction.to_json(), headers=headers)
             drawn = await anyio.to_thread.run_sync(lambda: _drawn(result), limiter=limiter)
         except (HTTPException, MultiPartException):
@@ -196,16 +198,20 @@ async def receive_all(request: Request, file_for_one: Callable[[], Any], most: i
     return uploads
 
 
-def by_input(uploads: dict[str, Upload], names: tuple[str, ...]) -> tuple[Upload, dict[str, Upload]]:
+def by_input(
+    uploads: dict[str, Upload], names: tuple[str, ...], options: Collection[str] = ()
+) -> tuple[Upload, dict[str, Upload]]:
     """The reference image and the further inputs.
 
     Args:
         uploads: Uploads by the names of the parts; a single image may have any name.
         names: Names of the model's inputs.
+        options: Names of the options of the call; one of an input's name stands for it.
 
     Raises:
         UsageError: Inputs that the model does not have, or too few of them.
     """
+    names = tuple(name for name in names if name not in options)
     if len(uploads) == 1 and len(names) == 1:
         return next(iter(uploads.values())), {}
     if "" in uploads:
