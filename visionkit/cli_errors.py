@@ -10,11 +10,12 @@ import inspect
 import re
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from visionkit.augmentation import SampleAugment
 from visionkit.data import VisionDataModule
 from visionkit.errors import suggest
+from visionkit.remembered import RemembersArguments
 from visionkit.renamed import new_key
 from visionkit.signatures import unknown
 from visionkit.task import VisionTask
@@ -53,7 +54,7 @@ def _reason(message: str, options: list[str]) -> str:
         shown = re.search(r"Given value: (.*)", message)
         if "Subtypes: [dict[" in message and shown is not None and "class_path" not in shown[1]:
             return f"{key}: {found[1]!r} is no mapping; its keys stand below it, or behind it with dots"
-        names = class_names(key)
+        names = class_names(key, _class(class_paths[-1]) if class_paths else None)
         listed = f"; known are {', '.join(names)}" if names else ""
         return f"{key}: unknown class {found[1]!r}{listed}{suggest(found[1], names)}"
     if found := re.search(r"(Import path \S+ does not correspond[^\n]*|Importing '[^']+' is not allowed)", message):
@@ -146,10 +147,27 @@ def of_constructor(message: str) -> str | None:
     return own[-1] if own else None
 
 
-def class_names(key: str) -> list[str]:
-    """The names that a class may be chosen by, for `model`, `data` and `data.augment`."""
-    base = _BASES.get(key)
-    return sorted(cls.__name__ for cls in subclasses(base) if _is_public(cls)) if base else []
+def class_names(key: str, owner: Any = None) -> list[str]:
+    """The names that a class may be chosen by, for `model`, `data` and arguments that take objects or lists of them.
+
+    Args:
+        key: The argument, in full.
+        owner: Class whose argument it is.
+    """
+    bases = [_BASES[key]] if key in _BASES else _taken_by(owner, key.rpartition(".")[2])
+    return sorted({cls.__name__ for base in bases for cls in subclasses(base) if _is_public(cls)})
+
+
+def _taken_by(owner: Any, name: str) -> list[type]:
+    """The classes whose objects an argument takes, in lists too."""
+    for base in getattr(owner, "__mro__", ()):
+        constructor = vars(base).get("__init__")
+        if constructor is not None and name in inspect.signature(constructor).parameters:
+            hints = [get_type_hints(constructor).get(name)]
+            while any(map(get_args, hints)):
+                hints = [part for hint in hints for part in get_args(hint) or [hint]]
+            return [hint for hint in hints if isinstance(hint, RemembersArguments)]
+    return []
 
 
 def _is_public(cls: type) -> bool:

@@ -5,6 +5,7 @@ import yaml
 
 import datamodules.augmentation
 import datamodules.folders
+import datamodules.restoration
 import datamodules.scene_data  # noqa: F401
 import tasks.classification
 import tasks.depth  # noqa: F401  (short class names resolve)
@@ -33,6 +34,10 @@ def _allow_toy_data(monkeypatch):
         (
             ["--data", "SceneData", "--data.augment", "Mosaik"],
             r"unknown class 'Mosaik'; known are .*did you mean 'Mosaic'",
+        ),
+        (
+            ["--data", "RestorationData", "--data.degradations+", "GausianNoise"],
+            r"unknown class 'GausianNoise'; known are .*JPEG.*did you mean 'GaussianNoise'",
         ),
         (
             ["--data", "SceneData", "--data.augment", OVERDONE.replace("p:", "q:")],
