@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -111,7 +112,7 @@ class PatchData(SplittingData):
         """
         images, partners = self.pairs(split)
         if split == "train" and self.small == "refuse":
-            self._check_sizes(images)
+            self.check_sizes((str(path), ImageSource(path).size) for path in images)
         store = FileStore(Path(), [str(path) for path in images])
         cache = PixelCache.for_images(store, np.arange(len(images)), channels, self.cache_mb)
         return store, cache, None if partners is None else FileStore(Path(), [str(path) for path in partners])
@@ -152,17 +153,23 @@ class PatchData(SplittingData):
             pairs = [pairs[int(row)] for row in rows]
         return [pair[0] for pair in pairs], None if partner_root is None else [pair[1] for pair in pairs]
 
-    def _check_sizes(self, images: list[Path]) -> None:
-        """Refuses images that no patch fits into."""
+    def check_sizes(self, sizes: Iterable[tuple[str, tuple[int, int]]]) -> None:
+        """Refuses images that no patch fits into.
+
+        Args:
+            sizes: Name, and height and width, of each training image.
+
+        Raises:
+            DataError: One is smaller than a patch.
+        """
         least = self.patch_size * self.scale + 2 * self.margin
-        for path in images:
-            height, width = ImageSource(path).size
+        for name, (height, width) in sizes:
             if min(height, width) < least:
                 fits = (min(height, width) - 2 * self.margin) // self.scale
                 at = f" at x{self.scale}" if self.scale > 1 else ""
                 beside = f" and {self.margin} pixels beside it" if self.margin else ""
                 raise DataError(
-                    f"{path}: {width}x{height} is smaller than a patch of {least}x{least} (data.patch_size "
+                    f"{name}: {width}x{height} is smaller than a patch of {least}x{least} (data.patch_size "
                     f"{self.patch_size}{at}{beside}); lower data.patch_size to {fits}, leave the image out, or "
                     "set data.small reflect"
                 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.image_store import FileStore, PixelCache
+from datamodules.image_store import ImageStore, PixelCache
 from visionkit.types import Sample
 
 
@@ -22,7 +22,9 @@ class FileSamples(Sequence[Sample]):
         times: How often an image is there: as many patches are cut out of it in an epoch.
     """
 
-    def __init__(self, store: FileStore, cache: PixelCache | None, partners: FileStore | None, times: int = 1) -> None:
+    def __init__(
+        self, store: ImageStore, cache: PixelCache | None, partners: ImageStore | None, times: int = 1
+    ) -> None:
         self.store, self.cache, self.partners, self.times = store, cache, partners, times
 
     def __len__(self) -> int:

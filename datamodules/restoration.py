@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from datamodules.degraded_samples import (
     planes,
     source_of,
 )
-from datamodules.image_store import FileStore, PixelCache
+from datamodules.image_store import ImageStore, PixelCache
 from datamodules.pairing import list_matching, warn_of_turned
 from datamodules.patch_data import PatchData
 from datamodules.patches import FileSamples, cut_with_surroundings, filled, place_patch, turned
@@ -100,24 +100,42 @@ class RestorationData(PatchData):
 
     def dataset(self, split: Split) -> Sequence[Sample]:
         """Training: every image `patches_per_image` times, to be cut. Validation and test: whole images."""
+        chain, conditions = self.chain_of(split), self.conditions
+        check_conditions(conditions, chain.conditions, split)
         channels = 3 if self.input is None else self.input.channels
         white = None if self.input is None else self.input.white
-        chain, conditions = self.chains[split], self.conditions
-        stores = self.stores(split, channels)
-        paired = stores[2] is not None
-        if not paired and not chain:
+        if split == "train":
+            self.margin = chain.margin
+            self.augment = PatchAugment(self.patch_size, self.flips, chain, conditions)
+            return _Training(self.sources(split, channels), channels, white, self.patches_per_image)
+        return _Whole(self.sources(split, channels), channels, white, chain, conditions, self.seed)
+
+    def chain_of(self, split: Split) -> DegradationChain:
+        """What is done to the images of a split; nothing where their degraded form lies in a folder.
+
+        Raises:
+            UsageError: Nothing is.
+        """
+        chain = self.chains[split]
+        if self._roots(split)[1] is not None:
+            return DegradationChain(None)
+        if not chain:
             option = "eval_degradations" if split != "train" and self.chains["train"] else "degradations"
             folder = "degraded" if split == "train" else f"{split}_degraded"
             raise UsageError(
-                f"data: nothing degrades the {split} images; give --data.{option} [GaussianNoise] or others, or a "
+                f"data: nothing degrades the {split} images; give --data.{option} GaussianNoise or another, or a "
                 f"folder of degraded images with --data.{folder}"
             )
-        made = frozenset[str]() if paired else chain.conditions
-        check_conditions(conditions, made, split)
-        if split == "train":
-            self.augment = PatchAugment(self.patch_size, self.flips, chain, conditions)
-            return _Training(*stores, channels, white, self.patches_per_image)
-        return _Whole(*stores, channels, white, chain, conditions, self.seed)
+        return chain
+
+    def sources(self, split: Split, channels: int) -> Sources:
+        """Where the images of a split come from."""
+        store, cache, partners = self.stores(split, channels)
+        if partners is None:
+            return Sources(store, cache)
+        return Sources(
+            store, cache, partners, PixelCache.for_images(partners, np.arange(len(partners)), channels, self.cache_mb)
+        )
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -148,30 +166,39 @@ class RestorationData(PatchData):
 # ---------------------------------------------------------------------- samples
 
 
+class Sources(NamedTuple):
+    """Where the images of a split come from.
+
+    Attributes:
+        images: The clean images.
+        cache: Decoded clean images, or None.
+        partners: Degraded images, in the same order, or None where they are made of the clean ones.
+        partner_cache: Decoded degraded images, or None.
+    """
+
+    images: ImageStore
+    cache: PixelCache | None = None
+    partners: ImageStore | None = None
+    partner_cache: PixelCache | None = None
+
+
 class _Images(FileSamples):
     """Clean images, decoded to the channels that are needed, and degraded ones where they lie beside them."""
 
-    def __init__(
-        self,
-        store: FileStore,
-        cache: PixelCache | None,
-        partners: FileStore | None,
-        channels: int,
-        white: float | None,
-        times: int = 1,
-    ) -> None:
-        super().__init__(store, cache, partners, times)
-        self.channels, self.white = channels, white
+    def __init__(self, sources: Sources, channels: int, white: float | None, times: int = 1) -> None:
+        super().__init__(sources.images, sources.cache, sources.partners, times)
+        self.partner_cache, self.channels, self.white = sources.partner_cache, channels, white
 
     def image(self, number: int) -> np.ndarray:
-        if self.cache is not None:
-            return self.cache.source(self.store, number, number).read(self.channels)
-        return levels_of(ImageSource(self.store.source(number), white=self.white), self.channels)
+        return self._decoded(self.store, self.cache, number)
 
     def partner(self, number: int) -> np.ndarray | None:
-        if self.partners is None:
-            return None
-        return levels_of(ImageSource(self.partners.source(number), white=self.white), self.channels)
+        return None if self.partners is None else self._decoded(self.partners, self.partner_cache, number)
+
+    def _decoded(self, store: ImageStore, cache: PixelCache | None, number: int) -> np.ndarray:
+        if cache is not None:
+            return cache.source(store, number, number).read(self.channels)
+        return levels_of(ImageSource(store.source(number), white=self.white), self.channels)
 
 
 class _Training(_Images):
@@ -191,48 +218,45 @@ class _Whole(_Images):
 
     def __init__(
         self,
-        store: FileStore,
-        cache: PixelCache | None,
-        partners: FileStore | None,
+        sources: Sources,
         channels: int,
         white: float | None,
         chain: DegradationChain,
         conditions: tuple[str, ...],
         seed: int,
     ) -> None:
-        super().__init__(store, cache, partners, channels, white)
+        super().__init__(sources, channels, white)
         self.chain, self.conditions, self.seed = chain, conditions, seed
 
     def sample(self, number: int) -> Sample:
         name = self.store.name(number)
         clean, partner = self.image(number), self.partner(number)
-        target: Any = {"clean": planes(clean), "gray": np.bool_(self.store.source(number).is_gray)}
-        if partner is not None:
-            return Sample.of(source_of(partner, name), target, name)
-        degraded = self.chain(clean, rng_for(self.seed, 0, number))
-        if m := self.chain.margin:
+        given = clean if partner is None else partner
+        degraded, m = self.chain(given, rng_for(self.seed, 0, number)), self.chain.margin
+        if m:
             height, width = clean.shape[:2]
             if min(height, width) <= 2 * m:
                 raise DataError(
                     f"{name}: {width}x{height} pixels, of which {m} on every side are left out by the blur; nothing "
                     "is left"
                 )
-            target["clean"] = planes(clean[m : height - m, m : width - m])
+            clean = clean[m : height - m, m : width - m]
             degraded = inner(degraded, m, m, height - 2 * m, width - 2 * m)
-        whole = self.chain.leaves_levels(clean.dtype == np.uint8)
-        return Sample(inputs_of(degraded, whole, self.conditions, name), target, name)
+        inputs = inputs_of(degraded, self.chain.leaves_levels(given.dtype == np.uint8), self.conditions, name)
+        target: Any = {"clean": planes(clean), "gray": np.bool_(self.store.source(number).is_gray)}
+        return Sample(inputs, target, name)
 
 
 class PatchAugment(SampleAugment):
     """Cuts a patch out of a training sample, flips and rotates it, and degrades it.
 
-    A sample without a target is a clean image: its patch is degraded with as much around it as the degradations
-    process, so it is that of the whole image, flipped.
+    A sample without a target is the clean image itself. The patch is degraded with as much around it as the
+    degradations process, so it is that of the whole image, flipped.
 
     Args:
         patch_size: Side in pixels.
         flips: Flip and rotate by quarters, the eight ways alike.
-        chain: Degrades clean patches.
+        chain: Degrades patches.
         conditions: Further inputs of the network.
     """
 
@@ -247,23 +271,18 @@ class PatchAugment(SampleAugment):
         self.chain, self.conditions = chain or DegradationChain([]), tuple(conditions)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        p, ways = self.patch_size, int(rng.integers(8)) if self.flips else 0
-        image = filled(turned(pixels_of(sample.image), ways), p + 2 * self.chain.margin)
-        name = sample.image.name
-        known: Any = sample.target
+        p, m, known = self.patch_size, self.chain.margin, cast(Any, sample.target)
+        ways = int(rng.integers(8)) if self.flips else 0
+        given = filled(turned(pixels_of(sample.image), ways), p + 2 * m)
+        clean = given
         if "clean" in known:
-            clean = filled(turned(np.asarray(known["clean"]).transpose(1, 2, 0), ways), p)
-            top, left = place_patch(image.shape, p, rng)
-            patch, clean = (each[top : top + p, left : left + p] for each in (image, clean))
-            target: Any = {"clean": planes(clean)}
-            return sample.changed(inputs={"image": source_of(np.ascontiguousarray(patch), name)}, target=target)
-        m = self.chain.margin
-        top, left = (m + start for start in place_patch(image.shape, p + 2 * m, rng))
-        tile, y, x = cut_with_surroundings(image, top, left, p, self.chain.reach, self.chain.grid, self.chain.wraps)
+            clean = filled(turned(np.asarray(known["clean"]).transpose(1, 2, 0), ways), p + 2 * m)
+        top, left = (m + start for start in place_patch(given.shape, p + 2 * m, rng))
+        tile, y, x = cut_with_surroundings(given, top, left, p, self.chain.reach, self.chain.grid, self.chain.wraps)
         degraded = inner(self.chain(tile, rng), y, x, p, p)
-        whole = self.chain.leaves_levels(image.dtype == np.uint8)
-        target = {"clean": planes(image[top : top + p, left : left + p])}
-        return sample.changed(inputs=inputs_of(degraded, whole, self.conditions, name), target=target)
+        whole = self.chain.leaves_levels(given.dtype == np.uint8)
+        target: Any = {"clean": planes(clean[top : top + p, left : left + p])}
+        return sample.changed(inputs=inputs_of(degraded, whole, self.conditions, sample.image.name), target=target)
 
 
 def levels_of(source: ImageSource, channels: int) -> np.ndarray:

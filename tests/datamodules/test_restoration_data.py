@@ -1,15 +1,20 @@
 """Clean and degraded images: made or read, whole or in patches, the same for the same seed."""
 
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from datamodules.degradations import GaussianNoise
+from datamodules.degradations import Blur, BoxHoles, GaussianNoise
 from datamodules.restoration import RestorationData
 from tests.real_data import real_data
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
+from visionkit.loading import rng_for
 
 SPEC = InputSpec(size=(32, 32), resize_mode="native", divisor=1, bits=32)
 
@@ -90,6 +95,91 @@ def test_noise_of_the_protocol():
         gray = InputSpec(size=(32, 32), resize_mode="native", divisor=1, channels=1, bits=32)
         data = data_of(real_data(f"restoration/{name}"), val_fraction=1, input=gray)
         assert np.mean([psnr(sample) for sample in data.samples("val")]) == pytest.approx(known, abs=0.05)
+
+
+def test_a_blurred_patch_is_that_of_its_image(folder):
+    kernel = np.random.default_rng(1).random((7, 7)).tolist()
+    for boundary in ("reflect", "valid"):
+        data = data_of(folder, degradations=Blur(kernel, boundary=boundary), flips=False, val_root=str(folder))
+        margin = 3 if boundary == "valid" else 0
+        wholes = {sample.id: (pixels(sample), sample.target["clean"]) for sample in data.samples("val")}
+        for index, sample in enumerate(data.samples("train")):
+            patch = data.augment(sample, rng_for(0, 0, index))
+            blurred, clean = wholes[patch.id]
+            assert blurred.shape[:2] == clean.shape[1:] == tuple(side - 2 * margin for side in sample.image.size)
+            hits = [
+                (y, x)
+                for y in range(clean.shape[1] - 15)
+                for x in range(clean.shape[2] - 15)
+                if np.array_equal(clean[:, y, x : x + 16], patch.target["clean"][:, 0])
+            ]
+            ((y, x),) = hits
+            assert np.array_equal(clean[:, y : y + 16, x : x + 16], patch.target["clean"])
+            assert np.abs(blurred[y : y + 16, x : x + 16] - pixels(patch)).max() < 2e-3
+
+
+def test_further_inputs_are_those_that_are_asked_for(folder):
+    both = [GaussianNoise((5, 50)), BoxHoles(0.5)]
+    assert list(data_of(folder, degradations=both).samples("val")[0].inputs) == ["image", "mask"], "by default"
+    data = data_of(folder, degradations=both, conditions=["noise_level"])
+    batch = next(iter(data.loader("train")))
+    assert list(batch["inputs"]) == ["image", "noise_level"]
+    assert 5 <= batch["inputs"]["noise_level"].min() < batch["inputs"]["noise_level"].max() <= 50
+    mask = next(iter(data_of(folder, degradations=both).loader("train")))["inputs"]["mask"]
+    assert sorted(mask.unique().tolist()) == [0, 255] and mask.float().mean() / 255 == pytest.approx(0.25)
+    blind = data_of(folder, degradations=both)
+    blind.trainer = SimpleNamespace(lightning_module=SimpleNamespace(inputs=("image",)))
+    assert list(blind.samples("val")[0].inputs) == ["image"], "as the model takes them"
+
+
+@pytest.mark.parametrize(
+    ("clean", "degraded"),
+    [
+        (("sharp/1.png", "sharp/2.png"), ("blur/1.png", "blur/2.png")),  # GoPro
+        (("a/GT_SRGB_010.PNG", "b/GT_SRGB_010.PNG"), ("a/NOISY_SRGB_010.PNG", "b/NOISY_SRGB_010.PNG")),  # SIDD
+        (("0001_GT_SRGB_010.PNG", "0002_GT_SRGB_010.PNG"), ("0001_NOISY_SRGB_010.PNG", "0002_NOISY_SRGB_010.PNG")),
+        (("norain-1.png", "norain-12.png"), ("rain-1.png", "rain-12.png")),  # Rain100
+        (("target/1.png", "target/2.png"), ("input/1.png", "input/2.png")),
+    ],
+)
+def test_pairs_of_published_sets(tmp_path, clean, degraded):
+    for number in range(2):
+        for side, name, level in (("clean", clean[number], 100), ("degraded", degraded[number], 50)):
+            path = tmp_path / side / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((20, 24, 3), level + number, np.uint8)).save(path)
+    roots = [str(tmp_path / "clean"), str(tmp_path / "degraded")]
+    if clean[0].startswith(("sharp/", "target/")):
+        roots = [f"{root}/{Path(names[0]).parent}" for root, names in zip(roots, (clean, degraded), strict=True)]
+    folders = {"degraded": roots[1], "val_root": roots[0], "val_degraded": roots[1]}
+    data = data_of(roots[0], degradations=None, val_fraction=0, **folders)
+    for split in ("train", "val"):
+        for index, sample in enumerate(data.samples(split)):
+            sample = data.augment(sample, rng_for(0, 0, index)) if split == "train" else sample
+            assert pixels(sample).dtype == np.uint8 and (pixels(sample) + 50 == sample.target["clean"][0, 0, 0]).all()
+    batch = next(iter(data.loader("train")))
+    assert batch["inputs"]["image"].shape == (4, 3, 16, 16) and batch["inputs"]["image"].dtype == torch.uint8
+
+
+def test_pairs_that_do_not_fit(folder, tmp_path):
+    other = tmp_path / "noisy"
+    shutil.copytree(folder, other)
+    Image.fromarray(photo(40, 50)).save(other / "3.png")
+    with pytest.raises(DataError, match=r"noisy/3\.png: 50x40 pixels, and the clean image .*clean/3\.png has 67x64"):
+        data_of(folder, degraded=str(other)).samples("train")
+    (other / "3.png").unlink()
+    with pytest.raises(DataError, match=r"no degraded image for 1 of 5 images: 3\.png"):
+        data_of(folder, degraded=str(other)).samples("train")
+
+
+def test_images_of_16_bit_keep_their_depth(tmp_path):
+    values = np.random.default_rng(0).integers(0, 65536, (40, 48)).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    gray = InputSpec(size=(32, 32), resize_mode="native", divisor=1, channels=1, bits=32)
+    sample = data_of(tmp_path, val_fraction=1, input=gray, degradations=GaussianNoise(0)).samples("val")[0]
+    assert sample.target["clean"].dtype == np.float32
+    assert np.abs(sample.target["clean"][0] - values / 257).max() < 1e-4
+    assert np.array_equal(pixels(sample)[:, :, 0], sample.target["clean"][0])
 
 
 @pytest.mark.parametrize(
