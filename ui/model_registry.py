@@ -70,6 +70,14 @@ class ModelEntry:
         return str(self.card.get("summary", ""))
 
 
+def finds_boxes(entry: ModelEntry) -> bool:
+    """Whether a model finds objects, as far as its task is known."""
+    from visionkit.predictions import Detections, Instances
+
+    page = task_pages().get(entry.task)
+    return page is not None and bool(page.kinds) and {Detections.kind, Instances.kind}.issuperset(page.kinds)
+
+
 def find_example_models() -> list[ModelEntry]:
     """What comes with visionkit: public models of installed packages, then bundles, by task and name."""
     public = [json.loads(path.read_text("utf-8")) for path in sorted(EXAMPLE_MODELS.glob(f"*/*/{PUBLIC_FACTS}"))]

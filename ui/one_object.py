@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ui.inference import Upload
+from ui.model_registry import finds_boxes
 from ui.server.job_queue import JobQueue
 from ui.track_results import OBJECT, object_tracks
 from ui.video_files import MASKS, TEXT, ShownFrame
@@ -160,7 +161,10 @@ def _objects(job_queue: JobQueue, model: str | None, pixels: np.ndarray) -> Dete
     """What a model finds, from its threshold on; None where it finds no objects."""
     from visionkit.predictions import Detections
 
-    if not model:
+    registry = job_queue.model_registry
+    entry = next((each for each in registry.entries() if model and each.name == model.strip()), None)
+    known = registry.known(entry) if entry is not None else None
+    if not model or (known is not None and known.task and not finds_boxes(known)):
         return None
     found = job_queue.ask(model, ImageSource(pixels, "first frame"), channel="video").prediction
     return found.above() if isinstance(found, Detections) else None

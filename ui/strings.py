@@ -153,6 +153,16 @@ def fault(text: str) -> str:
     return f"**This did not work.** {plain(text)}"
 
 
+def incomplete(text: str) -> str:
+    """What is missing of a result that is there, and why."""
+    return f"**Not all of it is there.** {plain(text)}"
+
+
+def nothing_followed(hint: str) -> str:
+    """Why a tracker followed nothing, and what can be done."""
+    return f"**Nothing was followed:** {plain(hint)}. Other trackers begin at other scores."
+
+
 def remarks(nothing: str, unlike: str) -> str:
     """What stands above a prediction: that there is nothing in it, that the image is unlike the model's own; often "".
 

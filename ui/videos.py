@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -66,8 +66,10 @@ class VideoTracks:
     timeline: Timeline
 
     def to_json(self) -> dict[str, Any]:
-        """Counts and timeline."""
-        return {**self.counts.to_json(), "timeline": self.timeline.to_json(), "unlisted": self.timeline.unlisted}
+        """Counts and timeline, and why nothing was followed where that is so."""
+        hint = self.tracker.hint()
+        found = {**self.counts.to_json(), "timeline": self.timeline.to_json(), "unlisted": self.timeline.unlisted}
+        return {**found, **({"hint": hint} if hint else {})}
 
 
 class VideoProgress(NamedTuple):
@@ -81,7 +83,7 @@ class VideoProgress(NamedTuple):
         seconds: Place in the video.
         record: Record of the frame, as it is written.
         followed: What was followed so far, where a tracker does.
-        fault: What is wrong with the file, or empty; known at its end.
+        fault: What is missing of the result and why, or empty; known at its end.
     """
 
     drawn: np.ndarray
@@ -205,13 +207,19 @@ def go_through(
         rate = min(rate, reader.rate)
         work = begin(rate)
         files = stack.enter_context(VideoFiles(folder, rate, work.parts))
-        look, faults = None, list[str]()
+        look, faults, done = None, list[str](), 0
         total = round(min(reader.seconds, limits.seconds) * rate)
-        for done, frame in enumerate(reader.each(rate, limits.seconds, faults.append), 1):
+        for frame in reader.each(rate, limits.seconds, faults.append):
             if is_stopped():
                 break
-            shown = work.step(frame)
-            record = frame_record(frame, shown.prediction)
+            try:
+                shown = work.step(frame)
+            except DataError as error:  # of this frame alone, such as another size than the first one's
+                if look is None:
+                    raise
+                faults.append(f"frame {frame.number}: {error}")
+                continue
+            record, done = frame_record(frame, shown.prediction), done + 1
             files.write(frame, shown, record)
             look = VideoProgress(
                 shown.drawn, shown.message, done, max(total, done), frame.seconds, record, work.followed
@@ -221,23 +229,30 @@ def go_through(
             raise DataError(f"{upload.name}: {'stopped before its first frame' if is_stopped() else _NO_FRAME}")
         if work.followed is not None:
             (folder / SUMMARY).write_text(json.dumps(work.followed.to_json(), indent=1, ensure_ascii=False), "utf-8")
-        if fault := _fault(reader, files.video, look, is_stopped(), len(faults)):
-            yield look._replace(fault=f"{upload.name}: {fault}")
+        if parts := list(_missing(reader, files.video, look, is_stopped(), faults, limits.seconds)):
+            yield look._replace(fault=f"{upload.name}: {'; '.join(parts)}")
 
 
 _NO_FRAME = "the video has no frame that can be read"
 
 
-def _fault(reader: VideoReader, video: VideoWriter, look: VideoProgress, is_stopped: bool, broken: int) -> str:
-    """What is wrong with a file that was read to its end."""
-    if broken:
-        return f"{counted(broken, 'frame')} could not be decoded and {'is' if broken == 1 else 'are'} missing"
+def _missing(
+    reader: VideoReader, video: VideoWriter, look: VideoProgress, is_stopped: bool, faults: Sequence[str], most: float
+) -> Iterator[str]:
+    """What is missing of the result, and why."""
+    if faults:
+        first = faults[0].removeprefix(f"{reader.name}: ")
+        are = "is" if len(faults) == 1 else "are"
+        yield f"{counted(len(faults), 'frame')} could not be used and {are} missing ({first})"
+    if reader.is_shortened:
+        yield f"this server processes {most:g} seconds of a video, and this one goes on"
     if reader.is_cut_off and not is_stopped:
-        return (
+        yield (
             f"cut off: its header states {reader.seconds:.1f} seconds, and its frames end after {look.seconds:.1f}; "
             "what there is was processed"
         )
-    return f"its time stamps jump; the drawn video is shorter by {video.left_out:.0f} seconds" if video.left_out else ""
+    if video.left_out:
+        yield f"its time stamps jump; the drawn video is shorter by {video.left_out:.0f} seconds"
 
 
 def _followed(asked: VideoRequest, rate: float) -> VideoTracks | None:

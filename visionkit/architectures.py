@@ -10,14 +10,14 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Iterator, Mapping
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from torch import Tensor, nn
 
 from visionkit.argument_types import check_arguments
 from visionkit.errors import UsageError, suggest
 from visionkit.plain_values import plain
+from visionkit.plugins import Registered
 
 if TYPE_CHECKING:
     from visionkit.backbones import Backbone
@@ -56,7 +56,7 @@ class Architecture(Protocol[Classes, Limits]):
 Kind = TypeVar("Kind")
 
 
-class Architectures(Mapping[str, type[Kind]], Generic[Kind]):
+class Architectures(Registered[Kind], Mapping[str, type[Kind]]):
     """The architectures of a task by name.
 
     Args:
@@ -67,8 +67,8 @@ class Architectures(Mapping[str, type[Kind]], Generic[Kind]):
     """
 
     def __init__(self, task: str) -> None:
-        self.group, self.version = f"visionkit.architectures.{task}", 0
-        self._registered: dict[str, type[Kind]] = {}
+        super().__init__(f"visionkit.architectures.{task}", "architecture")
+        self.version = 0
 
     def register(self, name: str, kind: type[Kind]) -> None:
         """Adds an architecture, or replaces one.
@@ -76,10 +76,12 @@ class Architectures(Mapping[str, type[Kind]], Generic[Kind]):
         Args:
             name: What `--model.architecture` takes, and where its arguments stand: `--model.<name>.<argument>`.
             kind: A frozen dataclass that satisfies `Architecture`.
+
+        Raises:
+            UsageError: See `Registered.register`.
         """
-        if not name.isidentifier() or not dataclasses.is_dataclass(kind):
-            raise UsageError(f"architecture {name!r}: needs a name of letters, digits and _ and a frozen dataclass")
-        self._registered[name], self.version = kind, self.version + 1
+        super().register(name, kind)
+        self.version += 1
 
     def unregister(self, name: str) -> None:
         """Takes back a registration."""
@@ -89,7 +91,7 @@ class Architectures(Mapping[str, type[Kind]], Generic[Kind]):
     @functools.cached_property
     def _installed(self) -> dict[str, type[Kind]]:
         found = {}
-        for point in sorted(entry_points(group=self.group)):
+        for point in self._points.values():
             try:
                 found[point.name] = cast(type[Kind], point.load())
             except Exception as error:  # a broken package must not break those that work

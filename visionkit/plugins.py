@@ -1,7 +1,4 @@
-"""Classes that packages bring by entry points, chosen by name: trackers, visual trackers, propagators.
-
-Only the one that is chosen is imported.
-"""
+"""Classes that packages bring by entry points, chosen by name: trackers, visual trackers, propagators, architectures."""
 
 from __future__ import annotations
 
@@ -15,8 +12,8 @@ from visionkit.errors import UsageError, suggest
 Kind = TypeVar("Kind")
 
 
-class Plugins(Generic[Kind]):
-    """The classes of one group by name.
+class Registered(Generic[Kind]):
+    """The dataclasses of one group of entry points, and those that are added by `register`.
 
     Args:
         group: Group of the entry points, such as `visionkit.trackers`.
@@ -28,7 +25,7 @@ class Plugins(Generic[Kind]):
         self._registered: dict[str, type[Kind]] = {}
 
     @cached_property
-    def _installed(self) -> dict[str, EntryPoint]:
+    def _points(self) -> dict[str, EntryPoint]:
         return {point.name: point for point in sorted(entry_points(group=self.group))}
 
     def register(self, name: str, kind: type[Kind]) -> None:
@@ -45,9 +42,13 @@ class Plugins(Generic[Kind]):
             raise UsageError(f"{self.what} {name!r}: needs a name of letters, digits and _ and a dataclass")
         self._registered[name] = kind
 
+
+class Plugins(Registered[Kind]):
+    """Classes by name, of which only the one that is chosen is imported."""
+
     def names(self) -> list[str]:
         """All names, sorted; imports none of the classes."""
-        return sorted({*self._registered, *self._installed})
+        return sorted({*self._registered, *self._points})
 
     def load(self, name: str) -> type[Kind]:
         """Imports the class of that name.
@@ -60,4 +61,4 @@ class Plugins(Generic[Kind]):
             raise UsageError(f"{self.what} {name!r}: allowed are {', '.join(known)}{suggest(name, known)}")
         if name in self._registered:
             return self._registered[name]
-        return cast(type[Kind], self._installed[name].load())
+        return cast(type[Kind], self._points[name].load())

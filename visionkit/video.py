@@ -83,6 +83,7 @@ class VideoReader:
         rate: Frames per second.
         size: (height, width) as the header states it.
         frames: Number of frames as the header states it, or 0 where it does not.
+        is_shortened: `each` has ended at its `seconds`, and the video goes on.
         is_cut_off: The frames ended long before the header states they do; known once `each` has come to its end.
         is_live: Frames come when they come, from a camera or a stream.
 
@@ -116,7 +117,7 @@ class VideoReader:
         self.rate = rate if _RATES[0] <= rate <= _RATES[1] else 25.0
         self.size = (self._whole(cv2.CAP_PROP_FRAME_HEIGHT), self._whole(cv2.CAP_PROP_FRAME_WIDTH))
         self.frames = self._whole(cv2.CAP_PROP_FRAME_COUNT)
-        self.is_cut_off = False
+        self.is_cut_off = self.is_shortened = False
         if math.prod(self.size) > max_pixels:
             self._capture.release()
             height, width = self.size
@@ -157,6 +158,7 @@ class VideoReader:
                     break
                 now = self._time(number, now)
                 if seconds is not None and now >= seconds:
+                    self.is_shortened = True
                     return
                 place = round(now * self.rate, 3)  # in frames of mean length
                 if place >= round(wanted) or rate is None:

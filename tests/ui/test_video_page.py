@@ -30,12 +30,14 @@ from ui.server.job_queue import JobQueue
 from ui.server.limits import Limits
 from ui.server.security_middleware import FILE_ROUTES
 from ui.server.video_routes import add_video_routes
-from ui.videos import VideoRequest, first_frame, read_lines, watch
+from ui.videos import VideoRequest, VideoTracks, first_frame, read_lines, watch
 from visionkit.errors import UsageError
+from visionkit.images import ImageSource
 from visionkit.predictions import Classification
 from visionkit.tracking.counts import TrackCounts
 from visionkit.tracking.mot_files import read_tracks
 from visionkit.tracking.timeline import Timeline
+from visionkit.tracking.tracker import make_tracker
 from visionkit.video import VideoReader, VideoWriter
 
 LINE = (80.0, 0.0, 80.0, 96.0)
@@ -113,7 +115,68 @@ def test_frames_that_cannot_be_decoded_are_stated_at_the_end(
 
     monkeypatch.setattr(VideoReader, "each", broken)
     looks = list(watch(job_queue, asked(walk), tmp_path))
-    assert looks[-1].fault.endswith("2 frames could not be decoded and are missing") and looks[-1].done == 4
+    assert looks[-1].fault.endswith("2 frames could not be used and are missing (frame 1 cannot be decoded)")
+    assert looks[-1].done == 4
+
+
+def test_a_frame_of_another_size_is_passed_over_and_stated(
+    job_queue: JobQueue, walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each = VideoReader.each
+
+    def odd(self: VideoReader, *given: Any) -> Any:
+        for one in each(self, *given):
+            yield one._replace(pixels=one.pixels[:50].copy()) if one.number == 2 else one
+
+    asked_for = ObjectRequest(Upload(str(walk), "walk.mp4"), (94, 55, 118, 85), method="kcf")
+    with monkeypatch.context() as patch:
+        patch.setattr(VideoReader, "each", odd)
+        looks = list(follow(job_queue, asked_for, tmp_path))
+    assert (
+        looks[-1].done == 5
+        and "1 frame could not be used and is missing (frame 2: a frame of 160 x 50" in looks[-1].fault
+    )
+    assert sorted(set(read_tracks(tmp_path / "tracks.txt").frames)) == [1, 2, 4, 5, 6]
+
+
+def test_what_is_longer_than_allowed_and_what_was_not_followed_is_stated(
+    found: None, walk: Path, tmp_path: Path
+) -> None:
+    job_queue = JobQueue(ModelRegistry(tmp_path), Limits(seconds=0.5))
+    looks = list(watch(job_queue, asked(walk), tmp_path))
+    assert looks[-1].done == 3 and looks[-1].fault == (
+        "walk.mp4: this server processes 0.5 seconds of a video, and this one goes on"
+    )
+    app = FastAPI()
+    add_video_routes(app, job_queue, tmp_path)
+    content, client = walk.read_bytes(), TestClient(app)
+    *_, last = client.post("/api/track", params={"model": "m"}, content=content).text.splitlines()
+    assert json.loads(last)["fault"].endswith("and this one goes on") and "hint" not in json.loads(last)["summary"]
+    for kind in ("mot", "mp4"):
+        response = client.post("/api/track", params={"model": "m", "format": kind}, content=content)
+        assert response.status_code == 200 and response.headers["x-fault"].endswith("and this one goes on")
+    whole = JobQueue(ModelRegistry(tmp_path), Limits(seconds=1.3))
+    assert [look.fault for look in watch(whole, asked(walk), tmp_path)] == [""] * 6
+    tracker = make_tracker("sort", {"min_score": 0.95})
+    tracker.update(next(iter(Colors().stream([ImageSource(frame(3))], 1, 0))).prediction)
+    assert "score of 0.95" in VideoTracks(tracker, TrackCounts(), Timeline(0.1)).to_json()["hint"]
+
+
+def test_a_model_that_finds_no_objects_is_not_run_on_the_first_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [ModelEntry("classes", "c", "classification"), ModelEntry("boxes", "b", "detection")]
+    monkeypatch.setattr(ModelRegistry, "entries", lambda self: entries)
+    asked_for: list[str] = []
+
+    def ask(self: JobQueue, model: str, *_: Any, **__: Any) -> InferenceResult:
+        asked_for.append(model)
+        return InferenceResult(next(iter(Colors().stream([ImageSource(frame(3))], 1, 0))).prediction, frame(3), 0, 0, 0)
+
+    monkeypatch.setattr(JobQueue, "ask", ask)
+    queue = JobQueue(ModelRegistry(tmp_path), Limits())
+    assert box_under(queue, "classes", frame(3), (10, 20)) is None and asked_for == []
+    assert box_under(queue, "boxes", frame(3), (10, 20)) is not None and asked_for == ["boxes"]
 
 
 def test_a_timeline_knows_breaks_and_ends(tmp_path: Path) -> None:

@@ -13,19 +13,15 @@ from gradio.data_classes import ImageData
 from ui import strings
 from ui.downloads import Downloads
 from ui.inference import FACES, Upload
-from ui.model_registry import ModelEntry, ModelRegistry
+from ui.model_registry import ModelEntry, ModelRegistry, finds_boxes
 from ui.server.faults import status_of
 from ui.server.job_queue import JobQueue
 from ui.server.limits import Limits
 from visionkit.errors import UsageError
-from visionkit.predictions import Detections, Instances
 from visionkit.registry import task_pages
 
 STAGE = Path(__file__).with_name("stage.html")
 """What pages on whose images something is drawn share; goes into the page's head before their own scripts."""
-
-BOXES = {Detections.kind, Instances.kind}
-"""Types of predictions that crops can be taken from."""
 
 
 @dataclass(frozen=True)
@@ -171,12 +167,6 @@ def detectors(model_registry: ModelRegistry, name: str | None = None, opened: bo
     found = [entry for entry in entries if finds(entry) and not entry.fault]
     none = strings.BUILT_IN_FINDER if faces else strings.NO_DETECTOR
     return [(none, ""), *((entry.title, entry.name) for entry in found)]
-
-
-def finds_boxes(entry: ModelEntry) -> bool:
-    """Whether a model finds objects, as far as its task is known."""
-    page = task_pages().get(entry.task)
-    return page is not None and bool(page.kinds) and BOXES.issuperset(page.kinds)
 
 
 def finds_faces(entry: ModelEntry) -> bool:

@@ -22,6 +22,7 @@ from gradio.data_classes import ImageData
 from ui import strings
 from ui.batch import uploads_of
 from ui.inference import Upload
+from ui.model_registry import finds_boxes
 from ui.one_object import ObjectRequest, box_under, follow, mask_in, read_place
 from ui.pages import timeline
 from ui.pages.base import (
@@ -30,7 +31,6 @@ from ui.pages.base import (
     attempt,
     entry_of,
     failure,
-    finds_boxes,
     model_choice,
     note_of,
     offered,
@@ -197,7 +197,9 @@ def _build_file(context: Context, model: Any) -> None:
         is_short = stopped.is_set()
         words = [strings.seen(last.done, last.total if is_short else last.done, "frames")]
         words += [strings.VIDEO_STOPPED] if is_short else []
-        words += [strings.fault(last.fault)] if last.fault else []
+        words += [strings.incomplete(last.fault)] if last.fault else []
+        hint = last.followed.tracker.hint() if last.followed else ""
+        words += [strings.nothing_followed(hint)] if hint else []
         there = [
             gr.update(value=str(folder / each), visible=True) if (folder / each).exists() else hidden for each in files
         ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +74,8 @@ class _Slots:
 class _Streamed(StreamingResponse):
     """A response that releases what it needs once it is sent, or nobody takes it any more."""
 
-    def __init__(self, content: Any, media_type: str, needs: contextlib.ExitStack) -> None:
-        super().__init__(content, media_type=media_type)
+    def __init__(self, content: Any, media_type: str, needs: contextlib.ExitStack, headers: Mapping[str, str]) -> None:
+        super().__init__(content, media_type=media_type, headers=headers)
         self._needs = needs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -112,8 +112,10 @@ def add_video_routes(app: FastAPI, job_queue: JobQueue, folder: Path) -> None:
 
                 first = await step()  # what is wrong with the request is wrong here
                 content: AsyncIterator[str | bytes]
+                fault = first.fault if first is not None else ""
                 if kind != "jsonl":
-                    while await step() is not None:
+                    while (look := await step()) is not None:
+                        fault = look.fault
                         if await request.is_disconnected():
                             return Response(status_code=400)
                     content = _chunks(place / (TEXT if kind == "mot" else VIDEO))
@@ -123,7 +125,8 @@ def add_video_routes(app: FastAPI, job_queue: JobQueue, folder: Path) -> None:
                 raise
             except Exception as error:
                 return refused(error)
-            return _Streamed(content, FORMATS[kind], stack.pop_all())
+            headers = {"x-fault": " ".join(fault.encode("ascii", "replace").decode().split())} if fault else {}
+            return _Streamed(content, FORMATS[kind], stack.pop_all(), headers)
 
 
 def _asked(query: QueryParams) -> tuple[dict[str, Any], str]:
