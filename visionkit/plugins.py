@@ -1,4 +1,4 @@
-"""Classes that packages bring by entry points, chosen by name: trackers, visual trackers, propagators, architectures."""
+"""Classes that packages bring by entry points, chosen by name: trackers, propagators, architectures."""
 
 from __future__ import annotations
 
