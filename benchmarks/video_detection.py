@@ -151,9 +151,14 @@ def report(cells: Sequence[dict[str, Any]]) -> None:
     print(f"| predicted | {' | '.join(SHOWN.values())} | AP50 by seed |\n" + "|---" * (len(SHOWN) + 2) + "|")
     for name in dict.fromkeys(name for each in cells for name in each["metrics"]):
         own = [each["metrics"][name] for each in cells if name in each["metrics"]]
-        means = [f"{100 * statistics.fmean(each[key] for each in own):.1f}" for key in SHOWN]
+        means = [_mean([each[key] for each in own]) for key in SHOWN]
         seeds = ", ".join(f"{100 * each['box_ap50']:.1f}" for each in own)
         print(f"| {name} | {' | '.join(means)} | {seeds} |")
+
+
+def _mean(values: Sequence[float]) -> str:
+    """The mean in percent; a speed that no object of the clips has is measured as -1."""
+    return f"{100 * statistics.fmean(values):.1f}" if min(values) >= 0 else "none"
 
 
 if __name__ == "__main__":
