@@ -3,10 +3,10 @@
 `python -m benchmarks.distillation --data FOLDER --out distillation.jsonl --teachers FOLDER [--only SET ...]`
 
 The teacher of a set is `tf_efficientnet_lite0` fine-tuned on it as in `benchmarks.transfer_learning`, but longer; the
-student is
-`mobilenetv3_small_050` with random weights. All arms take the same number of steps at the same rate, and what is quoted
-is measured once, on the test part, with the weights of the last step. Nothing was tuned for an arm: the weights of the
-losses are 1, the temperature is that of Hinton et al. for small networks. Finished cells are kept; a rerun skips them.
+student is `mobilenetv3_small_050` with random weights. All arms take the same number of steps at the same rate, and
+what is quoted is measured once, on the test part, with the weights of the last step. Nothing was tuned for an arm: the
+weights of the losses are 1, the temperature is that of Hinton et al. for small networks. Finished cells are kept; a
+rerun skips them.
 """
 
 from __future__ import annotations
