@@ -122,7 +122,9 @@ def has_argument(cls: type, name: str) -> bool:
 
 def _input(given: Any, model: Mapping[str, Any], task: type[VisionTask]) -> dict[str, Any]:
     known = inspect.signature(task.default_input).parameters
-    usual = task.default_input(**{key: value for key, value in model.items() if key in known and key != "input"})
+    takes_all = any(each.kind is each.VAR_KEYWORD for each in known.values())
+    asked = {key: value for key, value in model.items() if (takes_all or key in known) and key != "input"}
+    usual = task.default_input(**asked)
     spec = InputSpec.of(given, usual)
     left_out = not isinstance(given, Mapping) or "crop_fraction" not in given
     if left_out and max(spec.size) <= _SMALL:

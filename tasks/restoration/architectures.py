@@ -21,6 +21,7 @@ from tasks.restoration import (
 )
 from tasks.restoration.body import Body, Condition
 from tasks.restoration.network import RestorationNetwork, RestorationOutputs
+from visionkit.construction import WithoutInit
 from visionkit.errors import UsageError
 
 
@@ -46,6 +47,12 @@ class RestorationArchitecture:
         """Names of the images that it takes."""
         condition = getattr(self, "condition", self.kind.condition)
         return ("image",) if condition is None else ("image", condition)
+
+    @property
+    def divisor(self) -> int:
+        """Both sides of an input are multiples of it."""
+        with WithoutInit():
+            return self.thin().build(None, 3).body.divisor
 
     def build(self, backbone: None, channels: int) -> RestorationNetwork:
         """The network with its first weights, for images of so many channels."""

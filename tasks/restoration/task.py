@@ -83,10 +83,11 @@ class RestorationTask(ArchitectureTask):
         init_from: str | None = None,
         **shared: Any,
     ) -> None:
+        shared["input"] = InputSpec.of(shared.get("input"), self.default_input(architecture, **shared))
         super().__init__(architecture=architecture, **shared)
         self.network, self._reach = self.architecture.build(None, self.input.channels), None
         self.inputs = self.architecture.inputs
-        self.input = self._checked_input(self.input)
+        self._check_input(self.input)
         self.normalize = Normalize((0.0,), (1.0,))
         self.noise_levels = noise_levels
         has_mask = "mask" in self.inputs
@@ -97,20 +98,24 @@ class RestorationTask(ArchitectureTask):
             take_weights(self, init_from, "model.init_from")
 
     @classmethod
-    def default_input(cls, **init_args: Any) -> InputSpec:
-        """Images at their own size, whose borders repeat the pixel at the edge."""
-        return InputSpec(size=(64, 64), resize_mode="native", divisor=1, fill=None, bits=32)
+    def default_input(cls, architecture: str = "nafnet", **init_args: Any) -> InputSpec:
+        """Images at their own size, whose borders repeat the pixel at the edge up to a multiple of the divisor."""
+        chosen = cls.architectures.choose(architecture, {architecture: init_args.get(architecture)})
+        divisor = chosen.divisor
+        return InputSpec((-(-64 // divisor) * divisor,) * 2, "native", divisor=divisor, fill=None, bits=32)
 
-    def _checked_input(self, spec: InputSpec) -> InputSpec:
-        """The input with the divisor of the network."""
+    def _check_input(self, spec: InputSpec) -> None:
         if spec.resize_mode != "native" or spec.channels not in (1, 3):
             raise UsageError(
                 f"model.input: restoration takes images as they are, resize_mode native with channels 1 or 3, not "
                 f"{spec.resize_mode} and {spec.channels}"
             )
         divisor = self.network.body.divisor
-        size = tuple(-(-side // divisor) * divisor for side in spec.size)
-        return InputSpec.of({"divisor": divisor, "size": size}, spec)
+        if spec.divisor % divisor or any(side % divisor for side in spec.size):
+            raise UsageError(
+                f"model.input: {self.chosen} takes sides that are multiples of {divisor}, not size {list(spec.size)} "
+                f"and divisor {spec.divisor}"
+            )
 
     def resolved(self) -> dict[str, Any]:
         # What a checkpoint holds does not depend on where its weights began.

@@ -141,4 +141,16 @@ def test_what_it_takes_is_checked():
         RestorationTask(input={"resize_mode": "crop"})
     with pytest.raises(UsageError, match="channels 1 or 3, not native and 4"):
         RestorationTask(input={"channels": 4})
-    assert RestorationTask(nafnet=NAFNET, input={"size": (50, 50)}).input.size == (52, 52), "a multiple of its divisor"
+    assert RestorationTask(nafnet=NAFNET).input.divisor == 4 and RestorationTask("dncnn").input.divisor == 1
+    with pytest.raises(
+        UsageError, match=r"nafnet takes sides that are multiples of 4, not size .50, 50. and divisor 4"
+    ):
+        RestorationTask(nafnet=NAFNET, input={"size": (50, 50)})
+
+
+def test_the_data_pads_to_the_divisor_of_the_network():
+    """Model and data agree from the command line, where the data does not see the network."""
+    from visionkit.linking import _input
+
+    assert _input(None, {"nafnet": NAFNET}, RestorationTask)["divisor"] == 4
+    assert _input({"size": [48, 48]}, {"architecture": "dncnn"}, RestorationTask)["divisor"] == 1
