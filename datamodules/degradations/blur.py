@@ -10,9 +10,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from datamodules.degradations.kernels import gaussian_kernel, line_kernel, normalized, read_kernels, shake_kernel
+from datamodules.degradations.kernels import gaussian_kernel, line_kernel, shake_kernel
 from datamodules.degradations.parts import DegradationPart, Degraded, Range, bounds_of, drawn
 from visionkit.errors import UsageError, suggest
+from visionkit.families.restoration.blur_kernels import normalized, read_kernels
 
 Boundary = Literal["reflect", "circular", "valid"]
 """What lies beyond the image's border: itself `reflect`ed, its border pixels first; its other side (`circular`); or

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tasks.restoration import (
     context_encoder,
+    deconvolution,
     deep_deblur,
     dncnn,
     drunet,
@@ -240,3 +241,34 @@ class TimmUNet(RestorationArchitecture):
 
     def thin(self) -> Self:
         return dataclasses.replace(self, decoder=(4,) * len(self.decoder), pretrained=False)
+
+
+@dataclass(frozen=True)
+class Deconvolution(RestorationArchitecture):
+    """The deconvolution network of one known blur (Xu et al., 2014), see `DeconvolutionCNN`.
+
+    Attributes:
+        kernel: File with the kernel of the blur, which the first weights are made of.
+        number: Which of several kernels of the file it is, from 1.
+        noise: Power of the noise over that of the image, in the blur's pseudo-inverse.
+        maps: Number of separable kernels.
+        side: Length of each in pixels, odd.
+        width: Channels of the denoiser; 512 in the paper.
+        between: Images between the inverse of the blur and the denoiser; 0 merges the two, as in the paper.
+        circular: Images were blurred as if they went on at their opposite border.
+    """
+
+    kernel: str = ""
+    number: int = 1
+    noise: float = 0.01
+    maps: int = 38
+    side: int = 121
+    width: int = 64
+    between: int = 1
+    circular: bool = False
+
+    kind: ClassVar[type[Body]] = deconvolution.DeconvolutionCNN
+    narrowest: ClassVar[dict[str, Any]] = {"kernel": "", "maps": 2, "width": 2}
+
+    def stored(self) -> Self:
+        return dataclasses.replace(self, kernel="")

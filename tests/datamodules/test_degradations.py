@@ -25,10 +25,11 @@ from datamodules.degradations import (
     PoissonGaussianNoise,
     Quantize,
 )
-from datamodules.degradations.kernels import line_kernel, read_kernels, shake_kernel
+from datamodules.degradations.kernels import line_kernel, shake_kernel
 from datamodules.patches import cut_with_surroundings
 from tests.real_data import real_data
 from visionkit.errors import DataError, UsageError
+from visionkit.families.restoration.blur_kernels import read_kernels
 from visionkit.loading import rng_for
 
 UNEVEN = np.random.default_rng(5).random((5, 4)).tolist()

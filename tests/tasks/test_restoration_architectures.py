@@ -18,6 +18,7 @@ TINY = {
     "partial_convolution": {"width": 4, "levels": 2},
     "context_encoder": {"size": 32, "width": 8},
     "timm_unet": {"backbone": "test_resnet", "decoder": [8, 8, 4, 4, 4]},
+    "deconvolution": {"maps": 3, "side": 9, "width": 4},
 }
 WHOLE = {"nafnet", "context_encoder"}
 """Those that see the whole image."""
