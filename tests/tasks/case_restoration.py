@@ -16,7 +16,7 @@ CASE = Case(
     overfit_steps=120,
     networks=("nafnet",),
     choice="architecture",
-    input=InputSpec(size=SIZE, resize_mode="native", divisor=1, fill=None, bits=32),
+    input=InputSpec(size=SIZE, resize_mode="native", divisor=32, fill=None, bits=32),
     steered="network.body.",
     one_size=True,
     architectures={
