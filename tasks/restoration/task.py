@@ -194,7 +194,7 @@ class RestorationTask(ArchitectureTask):
             views: See `VisionTask.plan`.
             found: See `VisionTask.plan`.
             tile: Largest side in file pixels of the tiles of a large image; 0 takes it whole. The result is the same,
-                but for a network that sees the whole image, which is taken whole by default.
+                but for a network that sees the whole image, which by default is taken whole up to a megapixel.
             **options: See `VisionTask.plan`.
 
         Raises:

@@ -97,6 +97,9 @@ def test_less_around_than_the_network_looks_at_would_show():
 def test_a_network_that_looks_at_everything_is_served_whole_unless_reported():
     ours, image = predictor("rcan"), pixels(90, 100)
     assert ours.task.reach.halo is None
+    assert grid_of((1024, 1024), ours.task.reach, None) is None
+    large = grid_of((3000, 4000), ours.task.reach, None)
+    assert large is not None and next(iter(large)).rows.stop <= 768, "memory has no room for such an image as a whole"
     assert np.array_equal(ours(image).pixels, ours(image, tile=0).pixels)
     assert ours(image, tile=80).size == (180, 200)
 

@@ -25,6 +25,10 @@ The environment variable VISIONKIT_MAX_OUTPUT_PIXELS moves it.
 TILE = 384
 """Largest side of a tile in pixels of the input, with its surroundings, where the network does not look too far."""
 
+WHOLE = 1 << 20
+"""Pixels up to which a network that sees the whole image takes it whole: every map of it is as large as the image."""
+
+_LARGE_TILE = 768  # of a network that sees the whole image, which knows the more of it the larger a tile is
 _UNSEEN = 32  # around a forced tile of a network that processes the whole image, where no width would be enough
 
 
@@ -100,15 +104,16 @@ def grid_of(size: tuple[int, int], reach: TileMargins, tile: int | None) -> Grid
     Args:
         size: Height and width of the input.
         reach: Receptive field of the network.
-        tile: Largest side of a tile; 0 for the whole image, None as it suits.
+        tile: Largest side of a tile; 0 for the whole image, None as it suits: a network that sees the whole image takes
+            it whole up to `WHOLE` pixels, and beyond in tiles, where the result differs a little.
 
     Raises:
         UsageError: A tile that is not larger than its surroundings.
     """
-    if tile == 0 or (tile is None and reach.halo is None):
+    if tile == 0 or (tile is None and reach.halo is None and size[0] * size[1] <= WHOLE):
         return None
     halo = reach.halo if reach.halo is not None else -(-_UNSEEN // reach.align) * reach.align
-    side = max(TILE, 6 * halo) if tile is None else tile
+    side = max(TILE if reach.halo is not None else _LARGE_TILE, 6 * halo) if tile is None else tile
     side = -(-side // reach.align) * reach.align
     if side <= 2 * halo:
         raise UsageError(
