@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from datamodules.degradations import DegradationChain, Degraded
-from visionkit.errors import UsageError
+from datamodules.degradations.holes import mask_of
+from datamodules.image_store import ImageStore, PixelCache
+from datamodules.patches import FileSamples
+from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
+from visionkit.loading import rng_for
+from visionkit.preprocess import to_scale
+from visionkit.types import Sample
 
 CONDITIONS = ("mask", "noise_level")
 """The further inputs that a network may take."""
@@ -17,16 +23,16 @@ CONDITIONS = ("mask", "noise_level")
 _PARTS = {"mask": "a part that makes holes, such as FreeFormHoles,", "noise_level": "a part that adds noise"}
 
 
-def conditions_of(trainer: Any, chain: DegradationChain) -> tuple[str, ...]:
+def conditions_of(trainer: Any, made: Collection[str]) -> tuple[str, ...]:
     """Further inputs of the samples: those that the model takes, or without a model a mask where there are holes.
 
     Args:
         trainer: The data module's trainer, or None.
-        chain: What degrades the images.
+        made: Those that the degradations make.
     """
     task = None if trainer is None else trainer.lightning_module
     if task is None:
-        return tuple(name for name in ("mask",) if name in chain.conditions)
+        return tuple(name for name in ("mask",) if name in made)
     return tuple(name for name in task.inputs if name in CONDITIONS)
 
 
@@ -94,3 +100,101 @@ def pixels_of(source: ImageSource) -> np.ndarray:
 def planes(image: np.ndarray) -> np.ndarray:
     """(h, w, C) as (C, h, w), copied: what a cache holds is not to be written to, and a tensor can be."""
     return np.array(image, order="C").transpose(2, 0, 1)
+
+
+def levels_of(source: ImageSource, channels: int) -> np.ndarray:
+    """Decodes an image to (h, w, channels): uint8, or float32 on a scale of 0 to 255 where the file has more depth."""
+    pixels = source.read(channels, bits=32)
+    return to_scale(pixels) if pixels.dtype == np.uint16 else pixels
+
+
+# ---------------------------------------------------------------------- samples
+
+
+class Sources(NamedTuple):
+    """Where the images of a split come from.
+
+    Attributes:
+        images: The clean images.
+        cache: Decoded clean images, or None.
+        partners: Degraded images, in the same order, or None where they are made of the clean ones.
+        partner_cache: Decoded degraded images, or None.
+        masks: Masks of what is missing, in the same order, or None.
+    """
+
+    images: ImageStore
+    cache: PixelCache | None = None
+    partners: ImageStore | None = None
+    partner_cache: PixelCache | None = None
+    masks: ImageStore | None = None
+
+
+class DegradedImages(FileSamples):
+    """Clean images, decoded to the channels that are needed, and degraded ones where they lie beside them."""
+
+    def __init__(self, sources: Sources, channels: int, white: float | None, times: int = 1) -> None:
+        super().__init__(sources.images, sources.cache, sources.partners, times)
+        self.partner_cache, self.channels, self.white = sources.partner_cache, channels, white
+        self.masks = sources.masks
+
+    def image(self, number: int) -> np.ndarray:
+        return self._decoded(self.store, self.cache, number)
+
+    def partner(self, number: int) -> np.ndarray | None:
+        return None if self.partners is None else self._decoded(self.partners, self.partner_cache, number)
+
+    def mask(self, number: int) -> np.ndarray | None:
+        """The mask of that number, (h, w) bool, true where the image is missing."""
+        return None if self.masks is None else mask_of(self.masks.source(number))
+
+    def _decoded(self, store: ImageStore, cache: PixelCache | None, number: int) -> np.ndarray:
+        if cache is not None:
+            return cache.source(store, number, number).read(self.channels)
+        return levels_of(ImageSource(store.source(number), white=self.white), self.channels)
+
+
+class TrainingImages(DegradedImages):
+    """Each image as often as patches are cut out of it; `PatchAugment` cuts and degrades them."""
+
+    def sample(self, number: int) -> Sample:
+        name = self.store.name(number)
+        clean, degraded, mask = self.image(number), self.partner(number), self.mask(number)
+        target: Any = {} if degraded is None else {"clean": clean.transpose(2, 0, 1)}
+        inputs = {"image": source_of(clean if degraded is None else degraded, name)}
+        if mask is not None:
+            inputs["mask"] = source_of(mask.astype(np.uint8)[:, :, None] * 255, name)
+        return Sample(inputs, target, name)
+
+
+class WholeImages(DegradedImages):
+    """Whole images; what degrades them is the same in every epoch."""
+
+    def __init__(
+        self,
+        sources: Sources,
+        channels: int,
+        white: float | None,
+        chain: DegradationChain,
+        conditions: tuple[str, ...],
+        seed: int,
+    ) -> None:
+        super().__init__(sources, channels, white)
+        self.chain, self.conditions, self.seed = chain, conditions, seed
+
+    def sample(self, number: int) -> Sample:
+        name = self.store.name(number)
+        clean, partner = self.image(number), self.partner(number)
+        given = clean if partner is None else partner
+        degraded, m = self.chain(given, rng_for(self.seed, 0, number), self.mask(number)), self.chain.margin
+        if m:
+            height, width = clean.shape[:2]
+            if min(height, width) <= 2 * m:
+                raise DataError(
+                    f"{name}: {width}x{height} pixels, of which {m} on every side are left out by the blur; nothing "
+                    "is left"
+                )
+            clean = clean[m : height - m, m : width - m]
+            degraded = inner(degraded, m, m, height - 2 * m, width - 2 * m)
+        inputs = inputs_of(degraded, self.chain.leaves_levels(given.dtype == np.uint8), self.conditions, name)
+        target: Any = {"clean": planes(clean), "gray": np.bool_(self.store.source(number).is_gray)}
+        return Sample(inputs, target, name)

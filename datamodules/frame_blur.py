@@ -12,8 +12,9 @@ import numpy as np
 
 from datamodules.degradations import DegradationChain
 from datamodules.degradations.frames import GAMMA, average_frames
+from datamodules.degraded_samples import Sources
 from datamodules.image_store import PixelCache
-from datamodules.restoration import RestorationData, Sources
+from datamodules.restoration import RestorationData
 from visionkit.data import Split
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 
 from datamodules.degradations import DegradationChain, Degradations
 from datamodules.degraded_samples import (
     CONDITIONS,
+    Sources,
+    TrainingImages,
+    WholeImages,
     check_conditions,
     conditions_of,
     inner,
     inputs_of,
     pixels_of,
     planes,
-    source_of,
 )
-from datamodules.image_store import ImageStore, PixelCache
-from datamodules.pairing import list_matching, warn_of_turned
+from datamodules.image_store import FileStore, PixelCache
+from datamodules.pairing import check_same_size, list_matching, pair_by_name, warn_of_turned
 from datamodules.patch_data import PatchData
-from datamodules.patches import FileSamples, cut_with_surroundings, filled, place_patch, turned
+from datamodules.patches import cut_with_surroundings, filled, place_patch, turned
 from datamodules.restoration_pairs import pair_degraded
 from visionkit.augmentation import SampleAugment
 from visionkit.data import Split
-from visionkit.errors import DataError, UsageError, suggest
+from visionkit.errors import UsageError, suggest
 from visionkit.images import ImageSource
 from visionkit.listing import Listing
-from visionkit.loading import rng_for
-from visionkit.preprocess import to_scale
 from visionkit.types import Sample
 
 
@@ -51,6 +52,10 @@ class RestorationData(PatchData):
         val_degraded: The same for `val_root`.
         test_degraded: The same for `test_root`.
         degraded_pattern: Pattern of the names of degraded files.
+        masks: Folder with a mask of each training image, of the same name but for an ending `_mask`: white where the
+            image is missing, which is filled with gray. `MaskFolder` draws masks that belong to no image.
+        val_masks: The same for `val_root`.
+        test_masks: The same for `test_root`.
         conditions: Further inputs of the network, `mask` or `noise_level`; by default those that the model takes.
         flips: Flip and rotate clean patches by quarters, the eight ways alike, before they are degraded.
         **base: See `PatchData`.
@@ -73,6 +78,9 @@ class RestorationData(PatchData):
         val_degraded: str | None = None,
         test_degraded: str | None = None,
         degraded_pattern: str = "*",
+        masks: str | None = None,
+        val_masks: str | None = None,
+        test_masks: str | None = None,
         conditions: list[str] | None = None,
         flips: bool = True,
         **base: Any,
@@ -90,6 +98,7 @@ class RestorationData(PatchData):
         )
         self.chains: dict[Split, DegradationChain] = {"train": train, "val": evaluated, "test": evaluated}
         self.partner_roots = {"train": degraded, "val": val_degraded, "test": test_degraded}
+        self.mask_roots: dict[Split, str | None] = {"train": masks, "val": val_masks, "test": test_masks}
         self.degraded_pattern, self.flips, self._given_conditions = degraded_pattern, flips, conditions
         self.margin = train.margin
         self.augment = PatchAugment(self.patch_size, flips, train)
@@ -101,17 +110,18 @@ class RestorationData(PatchData):
     def dataset(self, split: Split) -> Sequence[Sample]:
         """Training: every image `patches_per_image` times, to be cut. Validation and test: whole images."""
         chain, conditions = self.chain_of(split), self.conditions
-        check_conditions(conditions, chain.conditions, split)
+        given = frozenset({"mask"} if self._mask_root(split) else ())
+        check_conditions(conditions, chain.conditions | given, split)
         channels = 3 if self.input is None else self.input.channels
         white = None if self.input is None else self.input.white
         if split == "train":
             self.margin = chain.margin
             self.augment = PatchAugment(self.patch_size, self.flips, chain, conditions)
-            return _Training(self.sources(split, channels), channels, white, self.patches_per_image)
-        return _Whole(self.sources(split, channels), channels, white, chain, conditions, self.seed)
+            return TrainingImages(self.sources(split, channels), channels, white, self.patches_per_image)
+        return WholeImages(self.sources(split, channels), channels, white, chain, conditions, self.seed)
 
     def chain_of(self, split: Split) -> DegradationChain:
-        """What is done to the images of a split; nothing where their degraded form lies in a folder.
+        """What is done to the images of a split: nothing where a folder has their degraded form, no holes where masks do.
 
         Raises:
             UsageError: Nothing is.
@@ -119,6 +129,8 @@ class RestorationData(PatchData):
         chain = self.chains[split]
         if self._roots(split)[1] is not None:
             return DegradationChain(None)
+        if self._mask_root(split) is not None:
+            return DegradationChain([part for part in chain.parts if part.condition != "mask"])
         if not chain:
             option = "eval_degradations" if split != "train" and self.chains["train"] else "degradations"
             folder = "degraded" if split == "train" else f"{split}_degraded"
@@ -131,18 +143,37 @@ class RestorationData(PatchData):
     def sources(self, split: Split, channels: int) -> Sources:
         """Where the images of a split come from."""
         store, cache, partners = self.stores(split, channels)
-        if partners is None:
-            return Sources(store, cache)
-        return Sources(
-            store, cache, partners, PixelCache.for_images(partners, np.arange(len(partners)), channels, self.cache_mb)
-        )
+        kept = None
+        if partners is not None:
+            kept = PixelCache.for_images(partners, np.arange(len(partners)), channels, self.cache_mb)
+        return Sources(store, cache, partners, kept, self._masks(split))
+
+    def _mask_root(self, split: Split) -> str | None:
+        return self.mask_roots["train" if split in self._split_off() else split]
+
+    def _masks(self, split: Split) -> FileStore | None:
+        """The masks of the images of a split, where they lie in a folder."""
+        root, of_images = self._mask_root(split), self._roots(split)[0]
+        if root is None or of_images is None:
+            return None
+        folder = Path(of_images) if Path(of_images).is_dir() else Path(of_images).parent
+        images = Listing(folder, self.pairs(split)[0])
+        without = re.compile(r"[-_]?mask$", re.IGNORECASE)
+        pairs = pair_by_name(
+            images, list_matching(root, "*", "masks"), "mask", partner_key=lambda stem: without.sub("", stem) or stem
+        ).pairs
+        for image, path in pairs:
+            check_same_size(ImageSource(image), ImageSource(path).size, str(path), "mask")
+        return FileStore(Path(), [str(path) for _, path in pairs])
 
     @property
     def conditions(self) -> tuple[str, ...]:
         """Further inputs of the samples: those given, those of the model, or a mask where there are holes."""
         if self._given_conditions is not None:
             return tuple(self._given_conditions)
-        return conditions_of(self.trainer, self.chains["train"])
+        return conditions_of(
+            self.trainer, self.chains["train"].conditions | ({"mask"} if any(self.mask_roots.values()) else set())
+        )
 
     def made(self) -> str:
         names = " and ".join(type(part).__name__ for part in self.chains["train"].parts)
@@ -153,98 +184,9 @@ class RestorationData(PatchData):
         pairs = pair_degraded(images, list_matching(root, self.degraded_pattern, "degraded_pattern"))
         sources = [ImageSource(clean) for clean, _ in pairs]
         for clean, (_, path) in zip(sources, pairs, strict=True):
-            (height, width), (h, w) = clean.size, ImageSource(path).size
-            if (height, width) != (h, w):
-                raise DataError(
-                    f"{path}: {w}x{h} pixels, and the clean image {clean.name} has {width}x{height}; a pair needs "
-                    "one size"
-                )
+            check_same_size(clean, ImageSource(path).size, str(path), "degraded image")
         warn_of_turned(zip(sources, (str(path) for _, path in pairs), strict=True), root, "degraded image")
         return pairs
-
-
-# ---------------------------------------------------------------------- samples
-
-
-class Sources(NamedTuple):
-    """Where the images of a split come from.
-
-    Attributes:
-        images: The clean images.
-        cache: Decoded clean images, or None.
-        partners: Degraded images, in the same order, or None where they are made of the clean ones.
-        partner_cache: Decoded degraded images, or None.
-    """
-
-    images: ImageStore
-    cache: PixelCache | None = None
-    partners: ImageStore | None = None
-    partner_cache: PixelCache | None = None
-
-
-class _Images(FileSamples):
-    """Clean images, decoded to the channels that are needed, and degraded ones where they lie beside them."""
-
-    def __init__(self, sources: Sources, channels: int, white: float | None, times: int = 1) -> None:
-        super().__init__(sources.images, sources.cache, sources.partners, times)
-        self.partner_cache, self.channels, self.white = sources.partner_cache, channels, white
-
-    def image(self, number: int) -> np.ndarray:
-        return self._decoded(self.store, self.cache, number)
-
-    def partner(self, number: int) -> np.ndarray | None:
-        return None if self.partners is None else self._decoded(self.partners, self.partner_cache, number)
-
-    def _decoded(self, store: ImageStore, cache: PixelCache | None, number: int) -> np.ndarray:
-        if cache is not None:
-            return cache.source(store, number, number).read(self.channels)
-        return levels_of(ImageSource(store.source(number), white=self.white), self.channels)
-
-
-class _Training(_Images):
-    """Each image as often as patches are cut out of it; `PatchAugment` cuts and degrades them."""
-
-    def sample(self, number: int) -> Sample:
-        name = self.store.name(number)
-        clean, degraded = self.image(number), self.partner(number)
-        if degraded is None:
-            return Sample.of(source_of(clean, name), {}, name)
-        target: Any = {"clean": clean.transpose(2, 0, 1)}
-        return Sample.of(source_of(degraded, name), target, name)
-
-
-class _Whole(_Images):
-    """Whole images; what degrades them is the same in every epoch."""
-
-    def __init__(
-        self,
-        sources: Sources,
-        channels: int,
-        white: float | None,
-        chain: DegradationChain,
-        conditions: tuple[str, ...],
-        seed: int,
-    ) -> None:
-        super().__init__(sources, channels, white)
-        self.chain, self.conditions, self.seed = chain, conditions, seed
-
-    def sample(self, number: int) -> Sample:
-        name = self.store.name(number)
-        clean, partner = self.image(number), self.partner(number)
-        given = clean if partner is None else partner
-        degraded, m = self.chain(given, rng_for(self.seed, 0, number)), self.chain.margin
-        if m:
-            height, width = clean.shape[:2]
-            if min(height, width) <= 2 * m:
-                raise DataError(
-                    f"{name}: {width}x{height} pixels, of which {m} on every side are left out by the blur; nothing "
-                    "is left"
-                )
-            clean = clean[m : height - m, m : width - m]
-            degraded = inner(degraded, m, m, height - 2 * m, width - 2 * m)
-        inputs = inputs_of(degraded, self.chain.leaves_levels(given.dtype == np.uint8), self.conditions, name)
-        target: Any = {"clean": planes(clean), "gray": np.bool_(self.store.source(number).is_gray)}
-        return Sample(inputs, target, name)
 
 
 class PatchAugment(SampleAugment):
@@ -278,14 +220,13 @@ class PatchAugment(SampleAugment):
         if "clean" in known:
             clean = filled(turned(np.asarray(known["clean"]).transpose(1, 2, 0), ways), p + 2 * m)
         top, left = (m + start for start in place_patch(given.shape, p + 2 * m, rng))
-        tile, y, x = cut_with_surroundings(given, top, left, p, self.chain.reach, self.chain.grid, self.chain.wraps)
-        degraded = inner(self.chain(tile, rng), y, x, p, p)
+        around = (p, self.chain.reach, self.chain.grid, self.chain.wraps)
+        tile, y, x = cut_with_surroundings(given, top, left, *around)
+        mask = None
+        if isinstance(holes := sample.inputs.get("mask"), ImageSource):
+            whole_mask = filled(turned(pixels_of(holes), ways), p + 2 * m)
+            mask = cut_with_surroundings(whole_mask, top, left, *around)[0][:, :, 0] > 0
+        degraded = inner(self.chain(tile, rng, mask), y, x, p, p)
         whole = self.chain.leaves_levels(given.dtype == np.uint8)
         target: Any = {"clean": planes(clean[top : top + p, left : left + p])}
         return sample.changed(inputs=inputs_of(degraded, whole, self.conditions, sample.image.name), target=target)
-
-
-def levels_of(source: ImageSource, channels: int) -> np.ndarray:
-    """Decodes an image to (h, w, channels): uint8, or float32 on a scale of 0 to 255 where the file has more depth."""
-    pixels = source.read(channels, bits=32)
-    return to_scale(pixels) if pixels.dtype == np.uint16 else pixels

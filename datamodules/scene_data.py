@@ -158,7 +158,7 @@ class _Scenes(Sequence[Sample]):
         self.seed, self.scale, self.split = data.scene_seed, data.scale, split
         self.people, self.chain = data.people, data.chain
         self.channels = 3 if data.input is None else data.input.channels
-        self.conditions = conditions_of(data.trainer, data.chain) if data.target == "clean" else ()
+        self.conditions = conditions_of(data.trainer, data.chain.conditions) if data.target == "clean" else ()
         check_conditions(self.conditions, self.chain.conditions, split)
         names = _CLASSES[data.target]
         numbers = {name: number for number, name in enumerate(data.classes)}

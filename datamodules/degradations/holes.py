@@ -10,13 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.degradations.parts import DegradationPart, Degraded, Range, bounds_of, drawn
+from datamodules.degradations.parts import GRAY, DegradationPart, Degraded, Range, bounds_of, drawn, with_holes
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
 from visionkit.listing import list_images
-
-GRAY = 128.0
-"""What holes are filled with by default: of what lay there nothing is left."""
 
 _TRIES = 32  # strokes that are drawn at most for one mask
 
@@ -44,9 +41,7 @@ class HolesPart(DegradationPart):
 
     def __call__(self, degraded: Degraded, rng: np.random.Generator) -> Degraded:
         height, width = degraded.image.shape[:2]
-        mask = self.mask_of(height, width, rng)
-        image = np.where(mask[:, :, None], np.float32(self.fill), degraded.image)
-        return degraded._replace(image=image, mask=mask if degraded.mask is None else degraded.mask | mask)
+        return with_holes(degraded, self.mask_of(height, width, rng), self.fill)
 
 
 @dataclass(frozen=True)
@@ -178,7 +173,7 @@ class MaskFolder(HolesPart):
         import cv2
 
         files: list[Path] = self.__dict__["_files"]
-        mask = read_mask(files[int(rng.integers(len(files)))], self.invert)
+        mask = mask_of(ImageSource(files[int(rng.integers(len(files)))]), self.invert)
         if self.flips:
             mask = np.rot90(mask, int(rng.integers(4)))
             mask = mask[:, ::-1] if rng.integers(2) else mask
@@ -188,7 +183,7 @@ class MaskFolder(HolesPart):
         return np.asarray(resized.astype(bool))
 
 
-def read_mask(path: Path, invert: bool = False) -> np.ndarray:
-    """Reads a mask, (h, w) bool: true where it is brighter than middle gray, or darker where `invert` is set."""
-    bright = ImageSource(path).read(1)[:, :, 0] > 127
+def mask_of(source: ImageSource, invert: bool = False) -> np.ndarray:
+    """A mask, (h, w) bool: true where the image is brighter than middle gray, or darker where `invert` is set."""
+    bright = source.read(1)[:, :, 0] > 127
     return ~bright if invert else bright

@@ -17,6 +17,9 @@ from visionkit.remembered import RemembersArguments
 Range = float | tuple[float, float]
 """A number, or the smallest and the largest of those that one is drawn from evenly."""
 
+GRAY = 128.0
+"""What holes are filled with by default: of what lay there nothing is left."""
+
 
 class Degraded(NamedTuple):
     """A degraded image, and what is known of its degradation.
@@ -105,17 +108,32 @@ class DegradationChain:
             whole = part.leaves_levels(whole)
         return whole
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> Degraded:
+    def __call__(self, image: np.ndarray, rng: np.random.Generator, mask: np.ndarray | None = None) -> Degraded:
         """Degrades an image.
 
         Args:
             image: (h, w, C) uint8, or float32 on a scale of 0 to 255.
             rng: Where all draws come from.
+            mask: (h, w) bool, what is missing before anything else is done.
         """
         degraded = Degraded(np.ascontiguousarray(image, dtype=np.float32))
+        if mask is not None:
+            degraded = with_holes(degraded, mask)
         for part in self.parts:
             degraded = part(degraded, rng)
         return degraded
+
+
+def with_holes(degraded: Degraded, mask: np.ndarray, fill: float = GRAY) -> Degraded:
+    """The image with holes.
+
+    Args:
+        degraded: The image, and the holes that it has.
+        mask: (h, w) bool, the new holes.
+        fill: Gray level that they are filled with.
+    """
+    image = np.where(mask[:, :, None], np.float32(fill), degraded.image)
+    return degraded._replace(image=image, mask=mask if degraded.mask is None else degraded.mask | mask)
 
 
 def bounds_of(value: Range, low: float, high: float, name: str) -> tuple[float, float]:

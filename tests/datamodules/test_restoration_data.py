@@ -165,11 +165,30 @@ def test_pairs_that_do_not_fit(folder, tmp_path):
     other = tmp_path / "noisy"
     shutil.copytree(folder, other)
     Image.fromarray(photo(40, 50)).save(other / "3.png")
-    with pytest.raises(DataError, match=r"noisy/3\.png: 50x40 pixels, and the clean image .*clean/3\.png has 67x64"):
+    with pytest.raises(DataError, match=r"noisy/3\.png: a degraded image of 50 x 40 .*clean/3\.png of 67 x 64"):
         data_of(folder, degraded=str(other)).samples("train")
     (other / "3.png").unlink()
     with pytest.raises(DataError, match=r"no degraded image for 1 of 5 images: 3\.png"):
         data_of(folder, degraded=str(other)).samples("train")
+
+
+def test_masks_of_images(folder, tmp_path):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for path in sorted(folder.iterdir()):
+        bright = np.asarray(Image.open(path).convert("L")) > 150  # so a mask shows whether it was cut with its image
+        Image.fromarray(bright.astype(np.uint8) * 255).save(masks / f"{path.stem}_mask.png")
+    data = data_of(folder, degradations=[BoxHoles()], masks=str(masks))
+    for split in ("train", "val"):
+        for index, sample in enumerate(data.samples(split)):
+            sample = data.augment(sample, rng_for(0, 0, index)) if split == "train" else sample
+            clean, mask = sample.target["clean"].transpose(1, 2, 0), sample.inputs["mask"].read(1)[:, :, 0] > 0
+            gray = np.asarray(Image.fromarray(np.ascontiguousarray(clean)).convert("L"))
+            assert list(sample.inputs) == ["image", "mask"] and np.array_equal(mask, gray > 150)
+            assert (pixels(sample)[mask] == 128).all() and np.array_equal(pixels(sample)[~mask], clean[~mask])
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(masks / "2_mask.png")
+    with pytest.raises(DataError, match=r"2_mask\.png: a mask of 9 x 9 pixels does not fit the image .*2\.png"):
+        data_of(folder, degradations=None, masks=str(masks), val_fraction=0).samples("train")
 
 
 def test_images_of_16_bit_keep_their_depth(tmp_path):
