@@ -121,7 +121,7 @@ class RestorationData(PatchData):
         return WholeImages(self.sources(split, channels), channels, white, chain, conditions, self.seed)
 
     def chain_of(self, split: Split) -> DegradationChain:
-        """What is done to the images of a split: nothing where a folder has their degraded form, no holes where masks do.
+        """What is done to the images of a split: nothing where a folder has it done, no holes where masks lie.
 
         Raises:
             UsageError: Nothing is.
