@@ -161,7 +161,7 @@ def test_every_network_gives_images_and_trains_every_weight(name, channels):
     assert torch.equal(body(image, condition), body.scales(image, condition)[0])
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", [name for name in TINY if " with " not in name or "norms" in name])
 def test_every_network_overfits_one_image(name):
     body = tiny(name)
     side = min(body.divisor, 32) if body.divisor > 16 else 16
