@@ -245,7 +245,7 @@ def _missing(
         are = "is" if len(faults) == 1 else "are"
         yield f"{counted(len(faults), 'frame')} could not be used and {are} missing ({first})"
     if reader.is_shortened:
-        yield f"this server processes {most:g} seconds of a video, and this one goes on"
+        yield f"longer than the {most:g} s of a video that this server processes"
     if reader.is_cut_off and not is_stopped:
         yield (
             f"cut off: its header states {reader.seconds:.1f} seconds, and its frames end after {look.seconds:.1f}; "

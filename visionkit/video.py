@@ -45,6 +45,11 @@ class Frame(NamedTuple):
     pixels: np.ndarray
 
 
+def _silence_ffmpeg() -> None:
+    """FFmpeg reads once, when it is first used, whether it writes to the standard error; faults are reported here."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+
 def open_capture(source: str, protocols: str) -> Any:
     """OpenCV's reader of a file or an address, by FFmpeg, which may open nothing else in turn.
 
@@ -54,14 +59,16 @@ def open_capture(source: str, protocols: str) -> Any:
     """
     import cv2
 
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    _silence_ffmpeg()
     with _OPENING:  # OpenCV takes the options from the environment whenever it opens something
         stated = os.environ.get(_OPTIONS)
         own = () if stated and "protocol_whitelist" in stated else (f"protocol_whitelist;{protocols}",)
         os.environ[_OPTIONS] = "|".join([*([stated] if stated else []), *own])
+        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # whoever asks reports a damaged file
         try:
             return cv2.VideoCapture(source, cv2.CAP_FFMPEG)
         finally:
+            cv2.utils.logging.setLogLevel(level)
             if stated is None:
                 del os.environ[_OPTIONS]
             else:
@@ -232,6 +239,7 @@ class VideoWriter:
             scale = min(1.0, self.side / max(pixels.shape[:2]))
             height, width = (max(2, round(length * scale) // 2 * 2) for length in pixels.shape[:2])
             self._size = (width, height)
+            _silence_ffmpeg()
             self._writer = cv2.VideoWriter(
                 str(self.path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*CODEC), self.rate, self._size
             )

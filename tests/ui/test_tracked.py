@@ -274,6 +274,14 @@ def test_a_drawn_video_has_60_frames_per_second_at_most(stated, asked, written, 
         assert reader.rate == pytest.approx(written)
 
 
+def test_a_damaged_video_is_one_line(video: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """OpenCV writes what it thinks of a file past Python."""
+    video.write_bytes(video.read_bytes()[:600])
+    with pytest.raises(DataError, match="the video is damaged"):
+        open_frames(str(video))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_what_is_no_video_is_reported(model: str, tmp_path: Path, capsys) -> None:
     (tmp_path / "a.mp4").write_text("no video")
     assert main(["predict", model, str(tmp_path / "a.mp4"), "--track", "sort"]) == 3

@@ -145,16 +145,18 @@ def test_what_is_longer_than_allowed_and_what_was_not_followed_is_stated(
     job_queue = JobQueue(ModelRegistry(tmp_path), Limits(seconds=0.5))
     looks = list(watch(job_queue, asked(walk), tmp_path))
     assert looks[-1].done == 3 and looks[-1].fault == (
-        "walk.mp4: this server processes 0.5 seconds of a video, and this one goes on"
+        "walk.mp4: longer than the 0.5 s of a video that this server processes"
     )
     app = FastAPI()
     add_video_routes(app, job_queue, tmp_path)
     content, client = walk.read_bytes(), TestClient(app)
     *_, last = client.post("/api/track", params={"model": "m"}, content=content).text.splitlines()
-    assert json.loads(last)["fault"].endswith("and this one goes on") and "hint" not in json.loads(last)["summary"]
+    assert (
+        json.loads(last)["fault"].endswith("that this server processes") and "hint" not in json.loads(last)["summary"]
+    )
     for kind in ("mot", "mp4"):
         response = client.post("/api/track", params={"model": "m", "format": kind}, content=content)
-        assert response.status_code == 200 and response.headers["x-fault"].endswith("and this one goes on")
+        assert response.status_code == 200 and response.headers["x-fault"].endswith("that this server processes")
     whole = JobQueue(ModelRegistry(tmp_path), Limits(seconds=1.3))
     assert [look.fault for look in watch(whole, asked(walk), tmp_path)] == [""] * 6
     tracker = make_tracker("sort", {"min_score": 0.95})
