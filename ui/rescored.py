@@ -81,6 +81,7 @@ def rescore(args: argparse.Namespace, options: dict[str, Any], out: Path | None)
             found: list[Detections] = []
             with VideoRecords(file, frames, skipped, stop) as records:
                 for frame, prediction in detected_frames(frames, predictor, args, options, skipped):
+                    stop()  # what a signal raised may have been taken for a fault of what it hit
                     # Boxes of a whole video fit into memory, its pixels do not.
                     places.append(frame._replace(pixels=np.broadcast_to(np.uint8(0), frame.pixels.shape)))
                     found.append(prediction)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from torch import Tensor, nn
 
 from visionkit.argument_types import check_arguments
-from visionkit.errors import UsageError, suggest
+from visionkit.errors import Interrupted, Terminated, UsageError, suggest
 from visionkit.plain_values import plain
 from visionkit.plugins import Registered
 
@@ -94,6 +94,8 @@ class Architectures(Registered[Kind], Mapping[str, type[Kind]]):
         for point in self._points.values():
             try:
                 found[point.name] = cast(type[Kind], point.load())
+            except (Interrupted, Terminated):
+                raise
             except Exception as error:  # a broken package must not break those that work
                 log.warning("architecture %s (%s) cannot be imported: %s", point.name, point.value, error)
         return found

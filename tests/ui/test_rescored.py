@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -130,5 +131,6 @@ class Signals(Fading):
         for result in super().stream(images, batch_size, num_workers, **options):
             self.count += 1
             if self.count == self.at:
-                os.kill(os.getpid(), self.number)
+                with contextlib.suppress(Exception):  # as decoders do, which take all for a damaged file
+                    os.kill(os.getpid(), self.number)
             yield result
