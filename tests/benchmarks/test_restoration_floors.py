@@ -16,8 +16,8 @@ def test_models_and_floors_are_measured_on_the_same_images(tmp_path: Path, capsy
     ramp = np.linspace(0, 255, 40, dtype=np.uint8)[None].repeat(32, axis=0)
     (tmp_path / "images").mkdir()
     Image.fromarray(np.stack([ramp] * 3, 2)).save(tmp_path / "images" / "ramp.png")
-    model = tmp_path / "model.ckpt"
     for kind, given in (("inpaint", {"condition": "mask"}), ("denoise25", {}), ("deblur", {})):
+        model = tmp_path / f"{kind}.ckpt"
         save_checkpoint(
             RestorationTask(nafnet={"width": 4, "encoder": (1,), "middle": 1, "decoder": (1,), **given}), model
         )
