@@ -74,7 +74,7 @@ def predict(
     strict: bool = False,
     frames: FrameSession | None = None,
     seconds: float | None = None,
-    others: Mapping[str, Upload] | None = None,
+    others: Mapping[str, Upload | ImageSource] | None = None,
 ) -> InferenceResult:
     """Runs a model on one image.
 

@@ -120,6 +120,10 @@ FACES_ALONE = (
     "by; the json holds them. To name faces, enrol people below."
 )
 FACES_UNNAMED = "The json holds the numbers that faces are compared by. To name faces, enrol people below."
+BRUSH_CANVAS = "The image, on which what is to be filled in is painted; a file below does as well"
+BRUSH_SIZE, BRUSH_PAINT, BRUSH_ERASE, BRUSH_UNDO, BRUSH_CLEAR = "Brush", "Paint", "Erase", "Undo", "Clear"
+NUMBERS = {"noise_level": "Standard deviation of the noise, in gray levels of 255"}
+"""What the numbers are that models take beside the image."""
 EMPTY = "The prediction appears here."
 NO_MODELS = (
     "There is no model yet: type a public name such as timm:resnet50 above, or start with "
@@ -138,6 +142,18 @@ _CARD_ROWS = {"summary": "What it does", "data": "Data", "terms": "Terms", "comm
 def further_inputs(missing: Sequence[str]) -> str:
     """What is shown where only some of the images that a model takes are there."""
     return f"This model also needs: {plain(', '.join(missing))}."
+
+
+def mask_file(label: str) -> str:
+    """The label of the place where a mask is given as a file."""
+    return f"{label} as a file: white is filled in"
+
+
+def trained_on(text: str, limits: Any) -> str:
+    """What stands under a number that a model takes, with the range that it was trained on where it states one."""
+    if not isinstance(limits, (list, tuple)) or len(limits) != 2:
+        return text
+    return f"{text}. This model was trained on {limits[0]:g} to {limits[1]:g}"
 
 
 def plain(text: object) -> str:
@@ -163,14 +179,16 @@ def nothing_followed(hint: str) -> str:
     return f"**Nothing was followed:** {plain(hint)}. Other trackers begin at other scores."
 
 
-def remarks(nothing: str, unlike: str) -> str:
+def remarks(nothing: str, unlike: str, cautions: Sequence[str] = ()) -> str:
     """What stands above a prediction: that there is nothing in it, that the image is unlike the model's own; often "".
 
     Args:
         nothing: The prediction in words, where it is empty.
         unlike: The sentence of an image that is marked.
+        cautions: Sentences about what the model was not made for.
     """
-    return "  \n".join([*([f"**{plain(nothing)}.**"] if nothing else []), *([plain(unlike)] if unlike else [])])
+    sentences = [plain(each) for each in (unlike, *cautions) if each]
+    return "  \n".join([*([f"**{plain(nothing)}.**"] if nothing else []), *sentences])
 
 
 def facts(decode: float, network: float, total: float, height: int, width: int) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from tasks.restoration.task import RestorationTask
+from tests.ui.restorers import denoiser, painter
 from ui.cli import main
 from ui.inference import Upload, predict
 from ui.model_registry import ModelRegistry
@@ -26,24 +27,6 @@ from visionkit.errors import DataError, UsageError
 from visionkit.export import write_graph
 from visionkit.predictions import ImagePrediction
 from visionkit.predictor import Predictor, load
-
-SMALL = {"width": 4, "encoder": (1,), "middle": 1, "decoder": (1,)}
-
-
-def denoiser() -> RestorationTask:
-    """Takes a noise level between 5 and 50, and gives other images for other levels."""
-    torch.manual_seed(0)
-    task = RestorationTask("ffdnet", ffdnet={"width": 8, "depth": 3}, noise_levels=(5.0, 50.0))
-    with torch.no_grad():
-        for parameter in task.network.parameters():
-            parameter.mul_(3)
-    return task.eval()
-
-
-def painter() -> RestorationTask:
-    """Takes a mask, and fills holes with what random weights give."""
-    torch.manual_seed(0)
-    return RestorationTask("nafnet", nafnet={**SMALL, "condition": "mask"}).eval()
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +175,10 @@ def test_requests_choose_the_noise_level_and_send_a_mask(
     for options, words in (({"noise_level": "x"}, "0 to 255"), ({"noise_level": 25, "tile": 32}, "by request")):
         response = client.post("/api/predict", params={"model": "denoise", **options}, content=content)
         assert response.status_code == 400 and words in response.json()["error"]
+    arguments = {"model": "denoise", "image": base64.b64encode(content).decode(), "options": {"noise_level": 40}}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "predict", "arguments": arguments}}
+    text = client.post("/mcp", json=message).json()["result"]["content"][0]["text"]
+    assert ImagePrediction.from_json(json.loads(text)) == load(models / "denoise")(photo, noise_level=40)
     files = {"image": ("a.png", content), "mask": ("m.png", mask.read_bytes())}
     found = pixels(client.post("/api/predict", params={"model": "paint"}, files=files))
     assert np.array_equal(found, load(models / "paint")({"image": photo, "mask": mask}).pixels)

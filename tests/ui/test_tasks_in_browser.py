@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -68,6 +69,12 @@ def _upload(entry: ModelEntry, folder: Path) -> tuple[Path, int, int]:
     return folder / "middle.png", width, height
 
 
+def _dab(watched: Watched, stage: str) -> None:
+    """Paints a mask in the middle of the image, by the keyboard."""
+    watched.page.locator(stage).locator("canvas").focus()
+    watched.page.keyboard.press("Space")
+
+
 def _path(task: str) -> str:
     return task.replace("_", "-")
 
@@ -80,7 +87,10 @@ def test_a_example_model(entry: ModelEntry, watched: Watched, demo: Demo, tmp_pa
     with loaded.lock:
         predictor: Any = loaded.predictor()
         faces = entry.task == "face_recognition"
-        expected = runner(predictor, None, {})(image) if faces else predictor(image)
+        inputs = predictor.task.inputs
+        given = {"image": image, "mask": np.full((height, width), 255, np.uint8)} if "mask" in inputs else image
+        level = {"noise_level": 25} if "noise_level" in inputs else {}
+        expected = runner(predictor, None, {})(image) if faces else predictor(given, **level)
         assert expected is not None
 
     watched.open(_path(entry.task))
@@ -90,12 +100,16 @@ def test_a_example_model(entry: ModelEntry, watched: Watched, demo: Demo, tmp_pa
     # An example.
     column = page.locator(f"#vk-{expected.kind}")
     page.locator(".vk-examples button img").first.click()
+    if "mask" in inputs:
+        _dab(watched, ".vk-brush[data-ready]")
     watched.done()
     watched.until(lambda: watched.whole(expected.kind), "the prediction on the example is not drawn")
     example = watched.drawn(expected.kind)
 
     # An upload, in its place.
     watched.upload(image)
+    if "mask" in inputs:
+        _dab(watched, f'.vk-brush[data-ready][data-width="{width}"][data-height="{height}"]')
     watched.result(width, height)
     watched.until(lambda: watched.whole(expected.kind), "the prediction on the upload is not drawn")
     assert watched.drawn(expected.kind) != example

@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visionkit.errors import UsageError, suggest
+from visionkit.errors import DataError, UsageError, suggest
 
 if TYPE_CHECKING:
     from ui.evaluation.measured import Measured
@@ -70,6 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--alignment", metavar="NAME", help="depth: none, median or least_squares (none)")
     parser.add_argument("--relative", action="store_true", help="depth: predictions are inverse depth without a scale")
     parser.add_argument("--border", type=int, metavar="N", help="images: pixels left out on every side (0)")
+    parser.add_argument(
+        "--masks", metavar="PATH", help="images: masks of what was filled in, to measure holes and the rest apart too"
+    )
     parser.add_argument("--distance", action="store_true", help="verification: scores are distances")
     parser.add_argument(
         "--gt",
@@ -118,6 +121,7 @@ _OPTIONS = {
     "alignment": ("depth",),
     "relative": ("depth",),
     "border": ("images",),
+    "masks": ("images",),
     "distance": ("verification",),
     "truth_ending": ("label-maps", "depth", "images"),
     "prediction_ending": ("label-maps", "depth", "images"),
@@ -199,7 +203,10 @@ def _measure(kind: str, args: argparse.Namespace) -> Measured:
         if any(isinstance(value, float) and value <= 0 for value in known.values()):
             raise UsageError("--cap, --truth-units and --prediction-units: numbers above 0 are needed")
         return maps.measure_depth(*sides, relative=args.relative, **known)
-    return maps.measure_images(*sides, args.border or 0)
+    masks = Path(args.masks) if args.masks else None
+    if masks is not None and not masks.exists():
+        raise DataError(f"--masks {masks}: does not exist")
+    return maps.measure_images(*sides, args.border or 0, masks)
 
 
 def _measure_videos(kind: str, args: argparse.Namespace) -> Measured:

@@ -207,14 +207,17 @@ def measure_depth(
 # ---------------------------------------------------------------------- images
 
 
-def measure_images(truth: Side, prediction: Side, border: int) -> Measured:
+def measure_images(truth: Side, prediction: Side, border: int, masks: Path | None = None) -> Measured:
     """PSNR and SSIM of images against their originals.
 
     Args:
         truth: The originals.
         prediction: What was made of them. An original that is larger by less than `border` pixels is cut at its right
-            and bottom, as super-resolution by that factor leaves it.
+            and bottom, as super-resolution by that factor leaves it. Beside a gray one, an original in color becomes
+            gray too.
         border: Pixels that are left out on every side; papers of super-resolution take the factor.
+        masks: Masks of what was filled in, white where pixels were missing, by the names of the originals, or one file
+            for all; with them holes and known pixels are measured apart too.
 
     Raises:
         DataError: Files that do not belong together, or of different sizes.
@@ -222,22 +225,60 @@ def measure_images(truth: Side, prediction: Side, border: int) -> Measured:
     """
     import torch
 
-    from visionkit.families.restoration.quality import PROTOCOL, quality
+    from visionkit.families.restoration.quality import PROTOCOL, psnr_of, quality
 
     if border < 0:
         raise UsageError(f"--border {border}: pixels are 0 or more")
     pairs, notes = _images(truth, prediction)
     names = ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb")
     rows: list[dict[str, Any]] = []
+    known = _masks(masks, [real_file for _, real_file, _ in pairs], truth) if masks is not None else {}
+    made_gray = 0
     for name, real_file, our_file in pairs:
-        source = ImageSource(real_file)
-        ours, real = ImageSource(our_file).read(), source.read()
+        source, restored = ImageSource(real_file), ImageSource(our_file)
+        ours, real = restored.read(), source.read()
+        if made := restored.is_gray and bool((real != real[:, :, :1]).any()):  # of a network of gray images
+            real = source.read(1).repeat(3, axis=2)
+        made_gray += made
         height, width = ours.shape[:2]
         if height <= real.shape[0] < height + max(1, border) and width <= real.shape[1] < width + max(1, border):
             real = real[:height, :width]
         _same_size(name, ours.shape, real.shape)
         tensors = [torch.from_numpy(np.array(each)).permute(2, 0, 1) for each in (ours, real)]
-        values = quality(tensors[0], tensors[1], border, source.is_gray, str(real_file))
+        values = quality(tensors[0], tensors[1], border, source.is_gray or made, str(real_file))
         rows.append({"image": name, **dict(zip(names, values.tolist(), strict=True))})
-    metrics = {name: float(np.mean([row[name] for row in rows])) for name in names}
-    return Measured(metrics, f"{len(rows)} images, {PROTOCOL.format(border=border)}", {}, rows, notes)
+        if masks is not None:
+            hole = ImageSource(known[real_file]).read(1)[:, :, 0] > 127
+            _same_size(f"{known[real_file]}: the mask", hole.shape, real.shape[:2])
+            error = (tensors[0].double() - tensors[1].double()).square().mean(dim=0)
+            inner = (slice(border, -border or None),) * 2
+            error, part = error[inner], torch.from_numpy(hole)[inner]
+            rows[-1] |= {
+                key: float(psnr_of(error[where].mean()))
+                for key, where in (("psnr_hole", part), ("psnr_valid", ~part))
+                if where.any()
+            }
+    if made_gray:
+        notes.append(f"{made_gray} predictions are gray and their ground truth is not: it is made gray for them")
+    metrics = {}
+    for name in (*names, *(("psnr_hole", "psnr_valid") if masks is not None else ())):
+        if there := [row[name] for row in rows if name in row]:
+            metrics[name] = float(np.mean(there))
+    holes = "; psnr_hole is of missing pixels alone, psnr_valid of the others, in RGB" if masks is not None else ""
+    return Measured(metrics, f"{len(rows)} images, {PROTOCOL.format(border=border)}{holes}", {}, rows, notes)
+
+
+def _masks(masks: Path, originals: Sequence[Path], truth: Side) -> dict[Path, Path]:
+    """The mask of each original.
+
+    Raises:
+        DataError: An original without one.
+    """
+    from datamodules.pairing import pair_by_name
+    from visionkit.listing import Listing, list_files
+
+    if masks.is_file():
+        return dict.fromkeys(originals, masks)
+    root = truth.path if truth.path.is_dir() else truth.path.parent
+    found = list_files(masks, SUFFIXES, kind="mask")
+    return dict(pair_by_name(Listing(root, list(originals)), found, "mask", truth.key).pairs)

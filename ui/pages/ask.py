@@ -31,6 +31,7 @@ from ui.pages.base import (
     takes_crops,
 )
 from ui.pages.examples import examples
+from ui.pages.further import FurtherInputs, label_of
 from ui.server.routes import listed
 from ui.views import CallOption, PredictionView, drawing_component, option_of, views_of
 from visionkit.errors import UsageError, VisionKitError
@@ -69,9 +70,9 @@ def build(context: Context, views: Mapping[str, PredictionView], task: str | Non
             )
             option = option_of(views)
             control = _control(context, option, model.value)
-            first, *further = model_registry.inputs(model.value, task=task)
-            image = image_input(label=_label(first, bool(further)), elem_id="vk-input")
-            beside = _further_inputs(model_registry, task, model.value)
+            first, *others = model_registry.inputs(model.value, task=task)
+            image = image_input(label=label_of(first, bool(others)), elem_id="vk-input")
+            beside = FurtherInputs(model_registry, context.limits, task, model.value)
         with gr.Column(elem_classes="vk-examples"):
             found = examples(context.scratch, model_registry.entries(), task)
             gr.Examples(found, image, label=strings.EXAMPLES, cache_examples=False, examples_per_page=24)
@@ -110,28 +111,27 @@ def build(context: Context, views: Mapping[str, PredictionView], task: str | Non
         name: str | None,
         finds: str | None = None,
         value: str | None = None,
-        *further: Upload | None,
+        *further: Any,
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> dict[Any, Any]:
         hidden: dict[Any, Any] = {
             each: gr.update(visible=False) for each in (*columns, facts, download, coco, raw_box, why[0])
         }
-        needed = model_registry.inputs(name, opened=True, task=task)[1:]
-        others = {each: sent for each, sent in zip(beside, further, strict=True) if each in needed}
-        missing = [_label(each, True) for each, sent in others.items() if sent is None]
-        if upload is None or missing:
-            lacking = strings.EMPTY if upload is None else strings.further_inputs(missing)
-            return {**hidden, message: gr.update(value=lacking, visible=True)}
+        if upload is None:
+            return {**hidden, message: gr.update(value=strings.EMPTY, visible=True)}
         try:
+            given = beside.given(name, upload, further)
+            if given.missing:
+                lacking = strings.further_inputs(given.missing)
+                return {**hidden, message: gr.update(value=lacking, visible=True)}
+            turned = {option.name: float(value)} if option and value and _takes(model_registry, name, option) else {}
             result = job_queue.ask(
                 name,
                 upload,
                 detector_of(model_registry, name, finds),
                 lambda done, total: progress((done, total), unit="parts"),
-                options={option.name: float(value)}
-                if option and value and _takes(model_registry, name, option)
-                else None,
-                others={key: sent for key, sent in others.items() if sent is not None},
+                options=given.options | turned,
+                others=given.others,
             )
             prediction = result.prediction
             if prediction.kind not in views:
@@ -143,7 +143,7 @@ def build(context: Context, views: Mapping[str, PredictionView], task: str | Non
         except Exception as error:
             return {**hidden, message: gr.update(value=failure(error), visible=True)}
         record = prediction.summary()
-        remarks = strings.remarks(prediction.nothing(), novelty_sentence(result.novelty))
+        remarks = strings.remarks(prediction.nothing(), novelty_sentence(result.novelty), result.cautions)
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
         times = strings.facts(result.decode, result.network, result.total, *result.image.shape[:2])
         return {
@@ -171,13 +171,13 @@ def build(context: Context, views: Mapping[str, PredictionView], task: str | Non
     private: dict[str, Any] = {"api_visibility": "private"}
     gr.on(
         [
-            *(each.change for each in (image, *beside.values())),
+            *(each.change for each in (image, *beside.components)),
             model.change,
             detector.input,
             *([control.input] if option else []),
         ],
         show,
-        [image, model, detector, control, *beside.values()],
+        [image, model, detector, control, *beside.components],
         shown,
         trigger_mode="always_last",
         concurrency_id="network",
@@ -206,23 +206,7 @@ def build(context: Context, views: Mapping[str, PredictionView], task: str | Non
         show_progress="hidden",
         **private,
     )
-    if beside:
-
-        def named(name: str | None) -> dict[Any, Any]:
-            first, *further = model_registry.inputs(name, opened=True, task=task)
-            return {
-                image: gr.update(label=_label(first, bool(further))),
-                **{each: gr.update(visible=key in further) for key, each in beside.items()},
-            }
-
-        gr.on(
-            [model.change, blocks.load],
-            named,
-            model,
-            [image, *beside.values()],
-            show_progress="hidden",
-            **private,
-        )
+    beside.wire(image, model, blocks.load)
     if option:
         model.change(
             lambda name: gr.update(visible=_takes(model_registry, name, option)),
@@ -235,22 +219,6 @@ def build(context: Context, views: Mapping[str, PredictionView], task: str | Non
         chosen.input(narrowed, chosen, model, show_progress="hidden", **private)
         _programs(context, image, model)
     blocks.load(renew, [model, chosen], model, show_progress="hidden", **private)
-
-
-def _further_inputs(model_registry: ModelRegistry, task: str | None, model: str | None) -> dict[str, Any]:
-    """The places for what some models take beside the reference image, by name; none where no task has several."""
-    pages = task_pages()
-    names = [name for key, page in pages.items() if task in (None, key) for name in page.inputs[1:]]
-    shown = model_registry.inputs(model, task=task)
-    return {
-        name: image_input(label=_label(name, True), elem_id=f"vk-input-{name}", visible=name in shown)
-        for name in dict.fromkeys(names)
-    }
-
-
-def _label(name: str, several: bool) -> str:
-    """The label of an input; a single image is called so."""
-    return name.replace("_", " ").capitalize() if several else strings.IMAGE
 
 
 def _takes(model_registry: ModelRegistry, name: str | None, option: CallOption) -> bool:
@@ -310,13 +278,14 @@ def _asked_why(why: tuple[Any, Any, Any, Any], view: PredictionView, prediction:
 
 def _programs(context: Context, image: Any, model: Any) -> None:
     """What programs call: components that no page shows, so that the names and types stay as they are."""
-    outlet = gr.JSON(visible=False)
+    outlet, options = gr.JSON(visible=False), gr.JSON({}, visible=False)
 
-    def predict(image: Upload | None, model: str) -> dict[str, Any]:
-        if not isinstance(model, str):
+    def predict(image: Upload | None, model: str, options: dict[str, Any] | None) -> dict[str, Any]:
+        if not isinstance(model, str) or not isinstance(options or {}, dict):
             raise gr.Error(strings.UNFIT, print_exception=False)
         try:
-            return context.job_queue.ask(model, image, channel="program").prediction.to_json()
+            found = context.job_queue.ask(model, image, channel="program", options=options, strict=True)
+            return found.prediction.to_json()
         except VisionKitError as error:
             # To a program, as it stands: what is shown on a page is escaped there.
             raise gr.Error(" ".join(str(error).split()), print_exception=False) from None
@@ -326,7 +295,7 @@ def _programs(context: Context, image: Any, model: Any) -> None:
 
     gr.Button(visible=False).click(
         predict,
-        [image, model],
+        [image, model, options],
         outlet,
         api_name="predict",
         concurrency_id="network",

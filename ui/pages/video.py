@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import html
-import io
 import json
 import tempfile
 import threading
@@ -40,7 +39,7 @@ from ui.pages.stops import Stops
 from ui.video_files import MASKS, RECORDS, SUMMARY, TEXT, VIDEO
 from ui.videos import VideoProgress, VideoRequest, first_frame, read_lines, watch
 from ui.views import drawing, drawing_component
-from ui.views.base import as_sent
+from ui.views.base import data_url
 from visionkit.video import SUFFIXES
 
 SCRIPT = Path(__file__).with_name("video.html")
@@ -323,15 +322,11 @@ def frame_markup(pixels: np.ndarray) -> str:
     Args:
         pixels: (h, w, 3) uint8 RGB.
     """
-    from PIL import Image
-
     height, width = pixels.shape[:2]
-    buffer = io.BytesIO()
-    Image.fromarray(as_sent(pixels)).save(buffer, "JPEG", quality=85)
-    url = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
     return (
         f'<div class="vk-frame" data-height="{height}" data-width="{width}"><div class="vk-frame-stage">'
-        f'<img alt="" src="{url}"><canvas tabindex="0" role="img" aria-label="{strings.VIDEO_FRAME}"></canvas></div>'
+        f'<img alt="" src="{data_url(pixels)}">'
+        f'<canvas tabindex="0" role="img" aria-label="{strings.VIDEO_FRAME}"></canvas></div>'
         f'<p><span role="status"></span><button type="button" hidden>{strings.VIDEO_CLEAR}</button></p></div>'
     )
 

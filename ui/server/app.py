@@ -20,7 +20,7 @@ from gradio.components.navbar import Navbar
 from ui import strings
 from ui.downloads import Downloads
 from ui.model_registry import ModelRegistry
-from ui.pages import ask, batch, compare, people, video
+from ui.pages import ask, batch, brush, compare, people, video
 from ui.pages.base import STAGE, Context
 from ui.server.face_routes import add_face_routes
 from ui.server.gradio_hardening import Page, is_closed, speak, whole_files
@@ -101,7 +101,7 @@ def application(settings: Settings, host: str = "127.0.0.1", names: Sequence[str
     add_routes(app, job_queue, settings.scratch, settings.ready)
     add_face_routes(app, people.People(job_queue, gallery), settings.scratch, is_readable=settings.gallery is not None)
     add_video_routes(app, job_queue, settings.scratch)
-    heads = [*(view.head for view in views().values() if view.head), STAGE, video.SCRIPT]
+    heads = [*(view.head for view in views().values() if view.head), STAGE, brush.SCRIPT, video.SCRIPT]
     mount(app, blocks, heads, limits.upload_mb * MB, settings.origin + settings.root_path)
     behind: Application = _below(settings.root_path, app) if settings.root_path else app
     if settings.accounts:

@@ -103,7 +103,7 @@ class JobQueue:
         strict: bool = False,
         frames: FrameSession | None = None,
         seconds: float | None = None,
-        others: Mapping[str, Upload] | None = None,
+        others: Mapping[str, Upload | ImageSource] | None = None,
     ) -> InferenceResult:
         """Handles one image, see `ui.inference.predict`.
 

@@ -42,6 +42,10 @@ TOOLS: list[dict[str, Any]] = [
             "properties": {
                 "model": {"type": "string", "description": "a name that `models` gives"},
                 "image": {"type": "string", "description": "the image's file (jpeg, png, webp, ...) in base64"},
+                "options": {
+                    "type": "object",
+                    "description": "options of the model's call, such as score_threshold or noise_level",
+                },
                 "drawn": {"type": "boolean", "description": "also give the image with the response drawn on it"},
             },
             "required": ["model", "image"],
@@ -156,7 +160,11 @@ class Tools:
             raise UsageError("predict: give model and image, both as text")
         if not isinstance(image, UploadedImage) or not image.is_good:
             raise DataError("image: not base64")
-        result = self._job_queue.ask(model, Upload(str(file), "image"), channel="mcp")
+        options = arguments.get("options") or {}
+        if not isinstance(options, dict):
+            raise UsageError('predict: options are an object, such as {"noise_level": 25}')
+        upload = Upload(str(file), "image")
+        result = self._job_queue.ask(model, upload, channel="mcp", options=options, strict=True)
         content = [_text(result.prediction.to_json())]
         if arguments.get("drawn"):
             drawn = base64.b64encode(self._drawn(result)).decode("ascii")

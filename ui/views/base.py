@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +90,20 @@ def _show_plain(prediction: Prediction, image: np.ndarray, downloads: Downloads)
 
 PLAIN = PredictionView(_build_plain, _show_plain)
 """For types that have no view of their own: the drawing and the text."""
+
+
+def data_url(image: np.ndarray, form: str = "jpeg") -> str:
+    """An image at the size in which drawings are sent, as the address of an `img` element.
+
+    Args:
+        image: (h, w, 3) uint8 RGB, or (h, w, 4) RGBA.
+        form: `jpeg` or `png`.
+    """
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(as_sent(image)).save(buffer, form, quality=85)
+    return f"data:image/{form};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def as_sent(image: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""An image made larger: a slider between bicubic and the prediction, and the prediction as a file."""
+"""An image made from an image: a slider between before and after, and the prediction as a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIDE = 2048
 
 def _build(downloads: Downloads) -> list[Any]:
     slider = gr.ImageSlider(
-        label="Before: bicubic. After: the prediction",
+        label="Before and after",
         format="png",  # the default is lossy, and pixels are what is compared
         interactive=False,
         buttons=["download", "fullscreen"],
@@ -46,8 +46,13 @@ def _show(prediction: ImagePrediction, image: np.ndarray, downloads: Downloads) 
         top, left = max(0, (height - SIDE) // 2), max(0, (width - SIDE) // 2)
         shown = [np.ascontiguousarray(each[top : top + SIDE, left : left + SIDE]) for each in shown]
         part = f" · the middle {shown[0].shape[1]} × {shown[0].shape[0]} is shown, the file holds all of it"
-    words = f"{width} × {height} pixels, ×{prediction.scale}{part}"
-    return [tuple(shown), 50, words, downloads.save("enlarged", ".png", prediction.png())]
+    is_larger = prediction.scale > 1
+    about = (
+        f", ×{prediction.scale}; left bicubic, right the prediction" if is_larger else "; left as given, right restored"
+    )
+    words = f"{width} × {height} pixels{about}{part}"
+    name = "enlarged" if is_larger else "restored"
+    return [tuple(shown), 50, words, downloads.save(name, ".png", prediction.png())]
 
 
 VIEW = PredictionView(_build, _show)

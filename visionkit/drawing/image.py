@@ -1,4 +1,4 @@
-"""An image beside what bicubic makes of the same file: left before, right after."""
+"""An image beside the file that it was made of, enlarged by bicubic where the image is larger: before and after."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LINE = (255, 255, 255)
 
 
 def draw(prediction: ImagePrediction, image: ImageLike) -> np.ndarray:
-    """The left half enlarged by bicubic, the right half as predicted, a white line between them."""
+    """The left half as it was given, the right half as predicted, a white line between them."""
     out = prediction.rgb.copy()
     width = prediction.size[1]
     half = width // 2
@@ -23,7 +23,9 @@ def draw(prediction: ImagePrediction, image: ImageLike) -> np.ndarray:
 
 
 def before(prediction: ImagePrediction, image: ImageLike) -> np.ndarray:
-    """The file enlarged by bicubic to the size of the prediction, (H, W, 3) uint8 RGB."""
+    """The file at the size of the prediction, enlarged by bicubic where that is larger, (H, W, 3) uint8 RGB."""
+    if prediction.scale == 1:
+        return read_image(image)
     from visionkit.geometry import resize_image  # torch comes with it
 
     enlarged = resize_image(read_image(image), prediction.size, "bicubic")
