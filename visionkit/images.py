@@ -37,8 +37,8 @@ class ImageSource:
     """An image that is decoded when asked for.
 
     Args:
-        source: Path, encoded bytes, PIL image or array. An array is (h, w), (h, w, 1), (h, w, 3) RGB or (h, w, 4)
-            RGBA of uint8, bool, integers of 16 or 32 bits, or floats.
+        source: Path, encoded bytes, PIL image or array. An array is (h, w) or (h, w, 1) gray, (h, w, 2) gray and alpha,
+            (h, w, 3) RGB or (h, w, 4) RGBA of uint8, bool, integers of 16 or 32 bits, or floats.
         name: Names the image in messages; the path by default.
         white: The value that is white where pixels are not of 8 bits, such as 4095 for 12-bit sensors. By default 65535
             for integers, and for floats 1, 255 or 65535, whichever the largest value does not exceed (up to twice, for
@@ -353,8 +353,8 @@ def _scaled(array: np.ndarray, white: float) -> np.ndarray:
 
 
 def _array_size(array: np.ndarray, name: str) -> tuple[int, int]:
-    if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise DataError(f"{name}: an array image is (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), not {array.shape}")
+    if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)):
+        raise DataError(f"{name}: an array image is (h, w) or (h, w, 1 to 4), not {array.shape}")
     return int(array.shape[0]), int(array.shape[1])
 
 

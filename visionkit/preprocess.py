@@ -42,7 +42,8 @@ class Preprocessor:
         if self.spec.bits == 32 and (floats := source.read_floats()) is not None:
             return ImageSource(floats, source.name, white=255.0)
         if self.spec.bits > 8:  # depth and transparency are kept for a task that returns images
-            return ImageSource(source.read_as_is(), source.name)
+            pixels = source.read_as_is()
+            return ImageSource(pixels, source.name, white=65535.0 if pixels.dtype == np.uint16 else None)
         return ImageSource(source.read(self.spec.channels), source.name)
 
     def prepare(self, image: ImageLike) -> tuple[Tensor, Geometry]:

@@ -89,9 +89,14 @@ class RestorationTask(ArchitectureTask):
         self.inputs = self.architecture.inputs
         self._check_input(self.input)
         self.normalize = Normalize((0.0,), (1.0,))
+        if noise_levels is not None and not 0 <= noise_levels[0] <= noise_levels[1] <= 255:
+            raise UsageError(
+                f"model.noise_levels {list(noise_levels)}: give the smallest and the largest deviation, from 0 to 255"
+            )
         self.noise_levels = noise_levels
         has_mask = "mask" in self.inputs
-        terms = losses or ({"hole": 6.0, "valid": 1.0} if has_mask else {"l1": 1.0})
+        usual = {"hole": 6.0, "valid": 1.0} if has_mask else {"l1": 1.0}
+        terms = usual if losses is None else losses
         self.loss = RestorationLoss(terms, perceptual_backbone, perceptual_strides, has_mask)
         self.metrics = MetricCollection({"quality": RestorationQuality(border, luma, has_mask, lpips)})
         if init_from is not None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tasks.restoration import RestorationTask
 from tasks.restoration.network import RestorationNetwork
@@ -70,6 +71,24 @@ def test_gray_deep_clear_and_float_images_stay_what_they_are():
     assert deep.pixels.dtype == np.uint16 and deep.pixels.shape == (60, 44, 1)
     flat = color(shown()[..., 0])
     assert np.abs(deep.pixels / 257 - flat.pixels).max() <= 0.51, "the same image, but for rounding"
+
+
+def test_gray_with_transparency_is_decoded_once_and_for_all():
+    """As the demo does: pixels in memory first, and the prediction on them."""
+    image = Image.fromarray(np.stack([shown()[..., 0], shown(seed=1)[..., 0]], axis=2), "LA")
+    predictor = Predictor(trained("dncnn", 3, width=4, depth=3))
+    found = predictor(predictor.decoded(image))
+    assert found == predictor(image) and found.pixels.shape == (60, 44, 2)
+    assert np.array_equal(found.pixels[..., 1], np.asarray(image)[..., 1])
+
+
+def test_the_white_of_twelve_bits_is_applied_once():
+    task = RestorationTask("dncnn", input={"channels": 1, "white": 4095.0}, dncnn={"width": 4, "depth": 3}).eval()
+    torch.nn.init.zeros_(task.network.body.layers[-1].weight)  # gives the image as it is
+    twelve = np.full((20, 20), 2000, np.uint16)
+    predictor = Predictor(task)
+    for found in (predictor(twelve), predictor(predictor.decoded(twelve))):
+        assert np.abs(found.pixels.astype(int) - round(2000 / 4095 * 65535)).max() <= 20
 
 
 def test_a_gray_network_makes_images_gray():
