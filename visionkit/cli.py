@@ -151,7 +151,9 @@ class VisionCLI(LightningCLI):
         The measuring verbs take those of `fit` too, so that a run's config.yaml serves them.
         """
         for each in (*RUN_OPTIONS, *((RESULTS,) if self._verb != "fit" else ())):
-            parser.add_argument(f"--{each.name}", type=each.type, default=each.default, help=each.help)
+            # `null` takes back what the configuration of a run states.
+            kind: Any = each.type | None if each.default is None else each.type
+            parser.add_argument(f"--{each.name}", type=kind, default=each.default, help=each.help)
 
     # ------------------------------------------------------------------ between parsing and building
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,6 +37,18 @@ def test_a_time_is_read_in_every_form(given: Any, seconds: float) -> None:
 def test_other_forms_are_refused_before_anything_is_imported(given: str) -> None:
     with pytest.raises(UsageError, match=r"--max_time .*: (give a time such as 90s, 10m|must be above 0)"):
         check_arguments("fit", ["--max_time", given])
+
+
+def test_null_takes_a_time_of_a_configuration_back() -> None:
+    from jsonargparse import ArgumentParser
+
+    from visionkit.cli import VisionCLI
+
+    parser = ArgumentParser(exit_on_error=False)
+    VisionCLI.add_arguments_to_parser(SimpleNamespace(_verb="fit"), parser)  # type: ignore[arg-type]
+    configured = parser.parse_object({"max_time": "75m"})
+    assert parser.parse_args(["--max_time", "null"], namespace=configured).max_time is None
+    assert parser.parse_args(["--max_time", "10m", "--run", "2024"]).run == "2024"
 
 
 @pytest.mark.parametrize(
