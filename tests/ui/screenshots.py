@@ -27,11 +27,12 @@ WIDTH, TALLEST, QUALITY = 1200, 1500, 78
 EXAMPLES = {
     "classification": "chelsea",
     "depth": "coffee",
+    "detection": "astronaut",
     "face_recognition": "astronaut",
-    "instance_segmentation": "scene",
+    "instance_segmentation": "astronaut",
     "multitask": "scene",
-    "pose": "scene",
-    "semantic_segmentation": "rocket",
+    "pose": "astronaut",
+    "semantic_segmentation": "astronaut",
     "super_resolution": "chelsea",
 }
 """Part of the name of the example that a task is shown on, where its example model brings none."""
@@ -85,8 +86,7 @@ def ask(task: str | None) -> Callable[[Watched], None]:
         page = watched.page
         watched.open((task or "").replace("_", "-"))
         wanted = page.locator(f".vk-examples button img[src*='{EXAMPLES.get(task or '', '')}']")
-        own = page.locator(".vk-examples button img[src*='BloodImage']") if task in (None, "detection") else wanted
-        (own if own.count() else wanted if wanted.count() else page.locator(".vk-examples button img")).first.click()
+        (wanted if wanted.count() else page.locator(".vk-examples button img")).first.click()
         watched.done()
 
     return act
@@ -145,18 +145,17 @@ def _batch(folder: Path) -> Callable[[Watched], None]:
 
 def _video(folder: Path) -> Callable[[Watched], None]:
     def act(watched: Watched) -> None:
-        import numpy as np
+        from skimage.data import astronaut
 
-        from visionkit.synthetic.generate import make_scene
         from visionkit.video import VideoWriter
 
-        scene = make_scene(seed=1, index=2, size=(288, 448)).image
-        with VideoWriter(folder / "scene.mp4", rate=10) as video:
-            for shift in range(20):
-                video.write(np.roll(scene, 6 * shift, axis=1))
+        photo = astronaut()
+        with VideoWriter(folder / "astronaut.mp4", rate=10) as video:  # a camera that moves over the photo
+            for shift in range(0, 120, 6):
+                video.write(photo[:400, shift : shift + 392])
         watched.open("video")
-        watched.page.locator("#vk-video-file input[type=file]").set_input_files(folder / "scene.mp4")
-        watched.page.locator("#vk-video-file").get_by_text("scene").first.wait_for()
+        watched.page.locator("#vk-video-file input[type=file]").set_input_files(folder / "astronaut.mp4")
+        watched.page.locator("#vk-video-file").get_by_text("astronaut").first.wait_for()
         watched.page.locator("#vk-video-run").click()
         watched.page.locator("#vk-video-drawn video").wait_for()
 
