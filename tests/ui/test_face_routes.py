@@ -124,7 +124,7 @@ def test_programs_identify_people(ask: Callable[..., Any], gallery: Gallery, cha
         ("identify", {"model": "nobody"}, 400, "unknown model"),
         ("identify", {"model": "others"}, 400, "no ROC in its model card"),
         ("identify", {"model": "others", "threshold": "0.5"}, 400, "the server's gallery: made by another model"),
-        ("find", {"model": "classification/cifar10_resnet9"}, 400, "a face recognition model is needed"),
+        ("find", {"model": "pose/people"}, 400, "a face recognition model is needed"),
         ("find", {"content": b"no image"}, 422, "not an image"),
         ("find", {"content": b""}, 400, "send an image"),
         ("identify", {"content": bytes(2**20 + 1)}, 422, "an image may have 1 MB"),

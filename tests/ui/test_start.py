@@ -36,7 +36,7 @@ print("as requested")
 def test_a_prediction_imports_neither_compiler_nor_tracker_nor_augmentation(tmp_path):
     image = tmp_path / "image.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(image)
-    model = EXAMPLE_MODELS / "classification" / "cifar10_resnet9"
+    model = EXAMPLE_MODELS / "pose" / "people"
     done = subprocess.run(
         [sys.executable, "-c", PREDICT, str(model), str(image), str(tmp_path / "out")],
         capture_output=True,

@@ -24,7 +24,8 @@ from visionkit.errors import CheckpointError, UsageError
 from visionkit.geometry import MAX_INPUT_PIXELS, InputSpec
 from visionkit.predictor import Predictor, load
 
-CLASSIFIER = EXAMPLE_MODELS / "classification" / "cifar10_resnet9"
+CLASSIFIER = Path("classifier")
+"""A small bundle that `changed` writes."""
 DETECTOR = EXAMPLE_MODELS / "detection" / "people_and_things"
 ALL = sorted(path.parent for path in EXAMPLE_MODELS.glob("*/*/model.json"))
 IMAGE = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
@@ -39,7 +40,10 @@ def refusal(path: Path) -> str:
 
 
 def changed(source: Path, folder: Path, **config: Any) -> Path:
-    shutil.copytree(source, folder / "model", ignore=shutil.ignore_patterns("examples"))
+    if source == CLASSIFIER:
+        save_bundle(tiny_task(), folder / "model", card={})
+    else:
+        shutil.copytree(source, folder / "model", ignore=shutil.ignore_patterns("examples"))
     facts = json.loads((folder / "model" / "model.json").read_text())
     facts["config"].update(config)
     (folder / "model" / "model.json").write_text(json.dumps(facts))

@@ -30,7 +30,7 @@ def test_a_bundle_with_the_old_names_is_read_under_those_of_today(path):
 
 
 def test_the_old_bundles_are_known_and_the_nested_one_is_built():
-    assert len(BUNDLES) == 7
+    assert len(BUNDLES) == 6
     (joint,) = (path for path in BUNDLES if path.parent.parent.name == "multitask")
     assert read_model(joint.parent).blank().name == "multitask"
 
