@@ -165,7 +165,7 @@ def main() -> int:
     parser.add_argument("--orl", type=Path)
     parser.add_argument("--score", type=float, default=0.5, help="from which the model's faces are shown (%(default)s)")
     args = parser.parse_args()
-    model = load(args.model)
+    model: Any = load(args.model)
     model.task.score_threshold = 0.01
     for name, find, least in (
         ("model", DetectionFinder(model, threshold=0.01), args.score),
