@@ -86,8 +86,8 @@ def _compare(client: Any, path: Path, name: str, bundle: Path) -> None:
         response = httpx.post(f"{client.src}api/predict", params={"model": name}, files=files, timeout=120)
         assert response.json() == expected
     else:
-        further = (options,) if options else ()
-        assert client.predict(handle_file(str(path)), name, *further, api_name="/predict") == expected
+        further, endpoint = ((options,), "/predict_with_options") if options else ((), "/predict")
+        assert client.predict(handle_file(str(path)), name, *further, api_name=endpoint) == expected
     assert len(json.dumps(expected)) > 40, "an empty prediction carries no information"
 
 

@@ -115,7 +115,7 @@ def test_the_noise_level_changes_the_result(watched: Watched, tmp_path: Path) ->
     watched.result(64, 48)
     model = load(watched.models / "denoise")
     client = Client(watched.address, verbose=False, analytics_enabled=False)
-    sent = client.predict(handle_file(str(photo)), "denoise", {"noise_level": 40}, api_name="/predict")
+    sent = client.predict(handle_file(str(photo)), "denoise", {"noise_level": 40}, api_name="/predict_with_options")
     assert ImagePrediction.from_json(sent) == model(photo, noise_level=40)
     assert np.array_equal(restored(watched, tmp_path), model(photo, noise_level=25).pixels)
     assert not page.locator("#vk-message").is_visible()

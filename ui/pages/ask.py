@@ -280,7 +280,7 @@ def _programs(context: Context, image: Any, model: Any) -> None:
     """What programs call: components that no page shows, so that the names and types stay as they are."""
     outlet, options = gr.JSON(visible=False), gr.JSON({}, visible=False)
 
-    def predict(image: Upload | None, model: str, options: dict[str, Any] | None) -> dict[str, Any]:
+    def predict(image: Upload | None, model: str, options: dict[str, Any] | None = None) -> dict[str, Any]:
         if not isinstance(model, str) or not isinstance(options or {}, dict):
             raise gr.Error(strings.UNFIT, print_exception=False)
         try:
@@ -293,14 +293,16 @@ def _programs(context: Context, image: Any, model: Any) -> None:
     def models() -> list[dict[str, Any]]:
         return [listed(entry) for entry in context.model_registry.entries()]
 
-    gr.Button(visible=False).click(
-        predict,
-        [image, model, options],
-        outlet,
-        api_name="predict",
-        concurrency_id="network",
-        api_description="The prediction of one model on one image: what Prediction.to_json() gives.",
-    )
+    # Two of them, since requests by hand have to give as many values as an endpoint takes.
+    for name, more, words in (("predict", [], ""), ("predict_with_options", [options], ", by options of the call")):
+        gr.Button(visible=False).click(
+            predict,
+            [image, model, *more],
+            outlet,
+            api_name=name,
+            concurrency_id="network",
+            api_description=f"The prediction of one model on one image{words}: what Prediction.to_json() gives.",
+        )
     gr.Button(visible=False).click(
         models, None, outlet, api_name="models", api_description="The models to choose from."
     )
