@@ -30,7 +30,7 @@ from visionkit.families.restoration.classical import Floats, blurred, richardson
 from visionkit.images import ImageSource
 
 NOISE = 2.55 / 255
-STRENGTHS = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02)
+STRENGTHS = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
 STEPS = (5, 10, 20, 30, 50, 100)
 CHOSEN_ON = 8
 """Number of training images that settings are chosen on."""
