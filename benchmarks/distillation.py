@@ -27,7 +27,7 @@ ARMS: dict[str, dict[str, float] | None] = {
 }
 RATE, TEMPERATURE = 3e-3, 4.0
 LONGER = 5
-"""The teacher trains for so many times the epochs of its set: one that knows little has nothing to teach."""
+"""The teacher's epochs, as a multiple of those of its set: one that knows little has nothing to teach."""
 
 
 def teacher(prepared: Any, name: str, folder: Path, out: Path) -> Path:

@@ -5,7 +5,7 @@
 `--data` holds `kernels/Levin09.npz` (k1 to k8) and `set3c/*.png`, `--train` gray images of which no one is in Set3c.
 Images are blurred as if they went on at their opposite border; then noise of 2.55 gray levels is added, neither clipped
 nor rounded. The strength of Wiener and the steps of Richardson-Lucy are, for each kernel, those that are best on the
-first training images, with noise of their own. The network is trained for each kernel for so many minutes of one
+first training images, with noise of their own. The network is trained for each kernel for that number of minutes of one
 processor, whose clock is that of the process; `begun` is the same network before. Finished cells are kept; a rerun
 skips them.
 """
@@ -68,7 +68,7 @@ def run(network: DeconvolutionCNN, image: Floats) -> Floats:
 
 
 def trained(network: DeconvolutionCNN, kernel: Floats, clean: list[Floats], seconds: float) -> int:
-    """Trains a network on one blur for so many seconds of the processor, and returns its steps."""
+    """Trains a network on one blur for a number of seconds of the processor, and returns its steps."""
     own = [p for layer in (network.first, network.second, network.last) for p in layer.parameters()]
     inverse = [p for p in network.parameters() if all(p is not each for each in own)]
     groups = [{"params": own, "rate": RATE}, {"params": inverse, "rate": INVERSE_RATE}]

@@ -50,7 +50,7 @@ class DegradationPart(ABC, metaclass=RemembersArguments):
 
     @property
     def reach(self) -> int:
-        """Pixels around a patch that its result depends on: cut with so many, a patch is that of the whole image."""
+        """Pixels around a patch that its result depends on: cut with them, a patch is that of the whole image."""
         return 0
 
     @property
@@ -60,7 +60,7 @@ class DegradationPart(ABC, metaclass=RemembersArguments):
 
     @property
     def grid(self) -> int:
-        """Its blocks begin at multiples of so many pixels."""
+        """Pixels from one of its blocks to the next."""
         return 1
 
     @property

@@ -56,7 +56,7 @@ class RestorationArchitecture:
             return self.thin().build(None, 3).body.divisor
 
     def build(self, backbone: None, channels: int) -> RestorationNetwork:
-        """The network with its first weights, for images of so many channels."""
+        """The network with its first weights, for images of a number of channels."""
         given = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
         try:
             return RestorationNetwork(self.kind(channels, **given))
