@@ -23,20 +23,18 @@ from tasks.restoration import (
 from tasks.restoration.body import Body, Condition
 from tasks.restoration.network import RestorationNetwork, RestorationOutputs
 from visionkit.construction import WithoutInit
-from visionkit.errors import UsageError
+from visionkit.families.restoration.architecture import ImageArchitecture
 
 
 @dataclass(frozen=True)
-class RestorationArchitecture:
+class RestorationArchitecture(ImageArchitecture):
     """One network that restores images: its fields are its arguments, and those of its body.
 
     Attributes:
         kind: The body; it takes the channels and the fields.
-        narrowest: Fields that make it as narrow as it can be without seeing less far.
     """
 
     kind: ClassVar[type[Body]]
-    narrowest: ClassVar[dict[str, Any]] = {}
 
     @property
     def outputs(self) -> type[tuple[Any, ...]]:
@@ -57,15 +55,7 @@ class RestorationArchitecture:
 
     def build(self, backbone: None, channels: int) -> RestorationNetwork:
         """The network with its first weights, for images of a number of channels."""
-        given = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-        try:
-            return RestorationNetwork(self.kind(channels, **given))
-        except (TypeError, ValueError, ZeroDivisionError, RuntimeError) as error:
-            raise UsageError(f"model: {type(self).__name__} cannot be built of {given} ({error})") from error
-
-    def thin(self) -> Self:
-        """The same with as few channels as it can have: it sees as far, and is quick to measure."""
-        return dataclasses.replace(self, **self.narrowest)
+        return RestorationNetwork(self.body(channels))
 
     def stored(self) -> Self:
         """What a checkpoint keeps of it: nothing is fetched again when it is opened."""

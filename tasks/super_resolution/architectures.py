@@ -11,22 +11,20 @@ from torch import Tensor
 
 from tasks.super_resolution import attention, convolutional
 from tasks.super_resolution.network import SuperResolutionNetwork, SuperResolutionOutputs
-from visionkit.errors import UsageError
 from visionkit.families.restoration import residual
+from visionkit.families.restoration.architecture import ImageArchitecture
 from visionkit.families.restoration.body import Body
 
 
 @dataclass(frozen=True)
-class SuperResolutionArchitecture:
+class SuperResolutionArchitecture(ImageArchitecture):
     """One network that enlarges: its fields are its arguments, and those of its body.
 
     Attributes:
         kind: The body; it takes the scale and the fields.
-        narrowest: Fields that make it as narrow as it can be without seeing less far.
     """
 
     kind: ClassVar[type[Body]]
-    narrowest: ClassVar[dict[str, Any]] = {}
 
     @property
     def outputs(self) -> type[tuple[Any, ...]]:
@@ -35,16 +33,7 @@ class SuperResolutionArchitecture:
 
     def build(self, backbone: None, scale: int) -> SuperResolutionNetwork:
         """The network with random weights; it has no backbone."""
-        given = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-        try:
-            body = self.kind(scale, **given)
-        except (TypeError, ValueError, ZeroDivisionError, RuntimeError) as error:
-            raise UsageError(f"model: {type(self).__name__} cannot be built of {given} ({error})") from error
-        return SuperResolutionNetwork(body, scale)
-
-    def thin(self) -> Self:
-        """The same with as few channels as it can have: it sees as far, and is quick to measure."""
-        return dataclasses.replace(self, **self.narrowest)
+        return SuperResolutionNetwork(self.body(scale), scale)
 
     def losses(self, network: Any, outputs: Any, target: Any, loss: Any) -> dict[str, Tensor]:
         """Terms of the loss that the task was configured with."""
