@@ -24,6 +24,8 @@ from visionkit.types import Batch, Sample
 
 BACKBONES = ("test_resnet", "test_convnext", "test_vit")
 SIZE = (64, 64)
+SHIFT = 2
+"""Pixels between the inputs of a task that has several."""
 
 
 @dataclass(frozen=True)
@@ -283,8 +285,24 @@ def samples(name: str, count: int, seed: int = 0) -> list[Sample]:
             places = target["keypoints"][..., :2]
             target["boxes"] = np.concatenate([places.min(axis=1), places.max(axis=1)], axis=1)
             target["labels"] = np.zeros(len(places), np.int64)
-        out.append(Sample.of(ImageSource(image, name=f"image-{k}"), target, f"image-{k}"))
+        inputs = {each: ImageSource(pixels, f"image-{k}") for each, pixels in given(name, image, named=True).items()}
+        out.append(Sample(inputs, target, f"image-{k}"))
     return out
+
+
+def given(name: str, image: np.ndarray, shift: int = SHIFT, *, named: bool = False) -> Any:
+    """What a predictor of the task is called with: the image, or one for each of its inputs.
+
+    Args:
+        name: Name of the task.
+        image: (h, w, 3) uint8, the reference.
+        shift: Pixels by which each further input is moved to the left, beyond the one before it; what leaves the image
+            enters at its right.
+        named: A mapping also of a single input.
+    """
+    names = task_class(name).inputs
+    inputs = {each: np.roll(image, -k * shift, axis=1) for k, each in enumerate(names)}
+    return inputs if named or len(names) > 1 else image
 
 
 def _stripes(size: tuple[int, int], start: int, classes: int) -> np.ndarray:

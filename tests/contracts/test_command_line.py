@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.contracts.cases import CASES
 from ui.cli import main
-from visionkit.registry import task_names
+from visionkit.registry import task_class, task_names
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,7 +71,8 @@ def test_fit_resume_validate_test_predict(name, tmp_path, monkeypatch, capsys, c
     Path("in").mkdir()
     for k in range(3):
         Image.fromarray(np.random.default_rng(k).integers(0, 256, (40 + k, 60, 3), dtype=np.uint8)).save(f"in/{k}.png")
-    assert main(["predict", str(best), "in", "--out", "out", "--draw"]) == 0
+    others = [part for each in task_class(name).inputs[1:] for part in ("--input", f"{each}=in")]
+    assert main(["predict", str(best), "in", *others, "--out", "out", "--draw"]) == 0
     records = [json.loads(line) for line in Path("out/predictions.jsonl").read_text().splitlines()]
     assert len(records) == 3
 
@@ -79,5 +80,5 @@ def test_fit_resume_validate_test_predict(name, tmp_path, monkeypatch, capsys, c
     card = json.loads(Path("bundle/model.json").read_text())["card"]
     assert card["command"].startswith("visionkit fit -c ") and card["seed"] == 0 and "training images" in card["data"]
     assert {row["split"] for row in card["results"]} == {"val", "test"} and card["results"][0]["protocol"]
-    assert main(["predict", "bundle", "in", "--out", "out2"]) == 0
+    assert main(["predict", "bundle", "in", *others, "--out", "out2"]) == 0
     assert Path("out2/predictions.jsonl").read_text() == Path("out/predictions.jsonl").read_text()

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
-from tests.contracts.cases import CASES, backbone_of, batch, build, images, samples
+from tests.contracts.cases import CASES, backbone_of, batch, build, given, images, samples
 from visionkit.checkpoint import AtomicCheckpointIO, load_task, save_bundle
 from visionkit.export import export_bundle
 from visionkit.loading import SampleDataset
@@ -42,11 +42,11 @@ def test_every_installed_task_has_a_case():
 @every_network
 def test_forward_returns_one_type_in_every_mode(name, network):
     task = build(name, network)
-    images = batch(task)["inputs"]["image"]
-    assert images.dtype == torch.uint8
+    data = batch(task)
+    assert all(each.dtype == torch.uint8 for each in data["inputs"].values())
     for training in (True, False):
         task.train(training)
-        outputs = task(images)
+        outputs = task.run(data)
         assert type(outputs) is task.outputs
         assert hasattr(outputs, "_fields")
 
@@ -64,10 +64,10 @@ def test_the_network_sees_the_values_of_timms_own_transform(name, network):
     transform = create_transform(size, mean=statistics["mean"], std=statistics["std"], crop_pct=1.0)
     image = np.random.default_rng(0).integers(0, 256, (*task.input.size, 3), dtype=np.uint8)
     seen = []
-    task.normalize.register_forward_hook(lambda _, given, values: seen.append(values))
+    task.normalize.register_forward_hook(lambda _, before, values: seen.append(values))
     if known:
-        task.network.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    Predictor(task)(image)
+        task.network.backbone.register_forward_pre_hook(lambda _, values: seen.append(values[0]))
+    Predictor(task)(given(name, image, shift=0))
     assert len(seen) >= 1 + known
     for values in seen:
         assert torch.allclose(values[0], transform(Image.fromarray(image)), atol=1e-5)
@@ -116,18 +116,19 @@ def test_checkpoint_and_bundle_give_equal_predictions(name, network, tmp_path):
     json.dumps(checkpoint["visionkit"])
     AtomicCheckpointIO().save_checkpoint(checkpoint, tmp_path / "a.ckpt")
     save_bundle(task, tmp_path / "bundle", card={"data": "noise"})
-    expected = [Predictor(task)(image) for image in images(3)]
+    shown = [given(name, image) for image in images(3)]
+    expected = [Predictor(task)(image) for image in shown]
     for path, message in ((tmp_path / "a.ckpt", task), (tmp_path / "bundle", task.served())):
         again = load(path)
         assert again.task.config == message.config | ({"pretrained": False} if "pretrained" in task.config else {})
-        assert [again(image) for image in images(3)] == expected
+        assert [again(image) for image in shown] == expected
 
 
 @every_task
 def test_prediction_survives_json_and_can_be_drawn(name):
     task = build(name).eval()
     image = images(1)[0]
-    prediction = Predictor(task)(image)
+    prediction = Predictor(task)(given(name, image))
     assert prediction.kind in task.kinds, "the demo makes the task's page for these"
     record = json.loads(json.dumps(prediction.to_json()))
     assert Prediction.from_json(record) == prediction
@@ -138,7 +139,7 @@ def test_prediction_survives_json_and_can_be_drawn(name):
 @every_task
 def test_a_list_equals_one_by_one_whatever_the_sizes(name):
     predictor = Predictor(build(name).eval())
-    several = images(5)
+    several = [given(name, image) for image in images(5)]
     for together, image in zip(predictor(several), several, strict=True):
         alone = predictor(image)
         if (found := together.difference(alone)) is not None:
@@ -155,17 +156,17 @@ def test_an_image_of_one_color_and_one_of_one_pixel_are_served(name):
         np.zeros((1, 1, 3), np.uint8),
         np.zeros((3, 500, 3), np.uint8),
     ):
-        json.dumps(predictor(image).to_json(), allow_nan=False)
+        json.dumps(predictor(given(name, image)).to_json(), allow_nan=False)
 
 
 @every_task
 def test_what_is_validated_is_what_is_served(name):
     task = build(name).eval()
-    given = samples(name, 3)
-    example = SampleDataset(given, Preprocessor(task.input))
-    for k, sample in enumerate(given):
+    several = samples(name, 3)
+    example = SampleDataset(several, Preprocessor(task.input))
+    for k, sample in enumerate(several):
         served, geometry = Preprocessor(task.input).prepare(sample.image)
-        assert torch.equal(example[k]["inputs"]["image"], served)
+        assert torch.equal(example[k]["inputs"][task.inputs[0]], served)
         assert example[k]["geometry"] == geometry
 
 
@@ -173,7 +174,7 @@ def test_what_is_validated_is_what_is_served(name):
 def test_onnx_agrees(name, tmp_path):
     torch.manual_seed(2)
     task = build(name).eval()
-    several = images(3, seed=5)
+    several = [given(name, image) for image in images(3, seed=5)]
     export_bundle(task, tmp_path / "bundle", onnx=True, card={"data": "noise"}, images=several)
     ours, exported = load(tmp_path / "bundle"), load(tmp_path / "bundle", engine="onnx")
     for image in several:

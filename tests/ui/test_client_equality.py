@@ -72,17 +72,19 @@ def _compare(client: Any, path: Path, name: str, bundle: Path) -> None:
     inputs: tuple[str, ...] = predictor.task.inputs
     given: Any = path
     options = {"noise_level": 25} if "noise_level" in inputs else {}
+    files = {each: path.read_bytes() for each in inputs if each != "noise_level"}
     if "mask" in inputs:
         with Image.open(path) as image:
-            mask = np.zeros((image.height, image.width), np.uint8)
+            mask = np.zeros((image.height, image.width, 1), np.uint8)
         mask[::4] = 255
-        given = {"image": path, "mask": mask}
+        files["mask"] = encode_png(mask)
+    if len(files) > 1:
+        given = files
     prediction = runner(predictor, None, {})(path) if faces else predictor(given, **options)
     expected = json.loads(json.dumps(prediction.to_json(), allow_nan=False))
-    if "mask" in inputs:  # of several images, which are sent by one request
+    if len(files) > 1:  # they are sent by one request
         import httpx
 
-        files = {"image": path.read_bytes(), "mask": encode_png(mask[:, :, None])}
         response = httpx.post(f"{client.src}api/predict", params={"model": name}, files=files, timeout=120)
         assert response.json() == expected
     else:

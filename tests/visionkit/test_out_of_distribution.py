@@ -12,6 +12,7 @@ import torch
 
 from tests.contracts.cases import BACKBONES, build
 from tests.tiny_training import tiny_task, train
+from visionkit.backbone_task import BackboneTask
 from visionkit.bundle import save_bundle
 from visionkit.checkpoint import load_task, read_checkpoint
 from visionkit.errors import CheckpointError, UsageError
@@ -19,7 +20,7 @@ from visionkit.feature_statistics import statistics_from
 from visionkit.novelty import Novelty, novelty_sentence
 from visionkit.out_of_distribution import FEWEST, STATISTICS, FeatureStatistics, tap_of
 from visionkit.predictor import Predictor, load
-from visionkit.registry import task_names
+from visionkit.registry import task_class, task_names
 
 
 def own(count: int, seed: int = 0) -> list[np.ndarray]:
@@ -143,7 +144,7 @@ def test_maps_and_tokens_are_pooled(network):
     assert tap.take(3) is None, "once per pass"
 
 
-@pytest.mark.parametrize("name", [name for name in task_names() if name not in ("super_resolution", "restoration")])
+@pytest.mark.parametrize("name", [name for name in task_names() if issubclass(task_class(name), BackboneTask)])
 def test_every_task_with_a_backbone_has_features(name):
     built = build(name).eval()
     images = [np.random.default_rng(k).integers(0, 256, (64, 64, 3), dtype=np.uint8) // (k % 3 + 1) for k in range(20)]
