@@ -40,6 +40,7 @@ LINES = [
     (0, "evaluate tracks tracks.txt tracks.txt"),
     (0, "evaluate following gt.txt gt.txt"),
     (0, "evaluate video-masks masks masks"),
+    (0, "evaluate trajectory poses.txt poses.txt"),
     (0, "--help"),
     (0, "fit --help"),
     (0, "predict --help"),
@@ -50,6 +51,7 @@ def test_torch_is_imported_where_it_is_needed_alone(tmp_path):
     (tmp_path / "here").write_text("")
     (tmp_path / "gt.txt").write_text("1,1,10,10\n2,1,12,10\n3,1,14,10\n")
     (tmp_path / "tracks.txt").write_text("1,1,10,10,40,80,1,-1,-1,-1\n2,1,12,10,40,80,1,-1,-1,-1\n")
+    (tmp_path / "poses.txt").write_text("0 0 0 0 0 0 0 1\n1 1 0 0 0 0 0 1\n2 2 1 0 0 0 0 1\n")
     (tmp_path / "masks").mkdir()
     for number in range(3):
         Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "masks" / f"{number:05}.png")

@@ -8,6 +8,7 @@
   evaluate tracks --gt GT.txt --pred TRACKS.txt  MOTChallenge's texts, or folders with those of several sequences
   evaluate video-masks TRUTH PREDICTIONS         DAVIS's J and F: folders with a png per frame, or of such folders
   evaluate following --gt GT.txt --pred BOXES.txt  OTB's texts of one object, or folders with those of several sequences
+  evaluate trajectory --gt GT.txt --pred POSES.txt  KITTI's or TUM's texts of camera poses: APE, RPE, SfMLearner's ATE
 
 Files of two folders belong together by their path, without the ending; --truth-ending _HR and --prediction-ending _SR
 state what else their names end in.
@@ -40,6 +41,7 @@ KINDS = (
     "tracks",
     "following",
     "video-masks",
+    "trajectory",
 )
 
 
@@ -67,7 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prediction-units", type=float, metavar="N", help="depth: the same of the predictions")
     parser.add_argument("--cap", type=float, metavar="M", help="depth: meters beyond which nothing counts (10)")
     parser.add_argument("--crop", metavar="NAME", help="depth: none, eigen, eigen_kitti or garg (none)")
-    parser.add_argument("--alignment", metavar="NAME", help="depth: none, median or least_squares (none)")
+    parser.add_argument(
+        "--alignment",
+        metavar="NAME",
+        help="depth: none, median or least_squares (none); trajectory: none, se3 or sim3 (se3)",
+    )
     parser.add_argument("--relative", action="store_true", help="depth: predictions are inverse depth without a scale")
     parser.add_argument("--border", type=int, metavar="N", help="images: pixels left out on every side (0)")
     parser.add_argument(
@@ -78,10 +84,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--gt",
         nargs="+",
         metavar="PATH",
-        help="tracks, following, video-masks: ground truth, one text per sequence or a folder",
+        help="tracks, following, video-masks, trajectory: ground truth, one text per sequence or a folder",
     )
     parser.add_argument(
-        "--pred", nargs="+", metavar="PATH", help="tracks, following, video-masks: the predictions, in the same order"
+        "--pred",
+        nargs="+",
+        metavar="PATH",
+        help="tracks, following, video-masks, trajectory: the predictions, in the same order",
     )
     parser.add_argument(
         "--all-frames", action="store_true", help="video-masks: also count the first and the last frame of a sequence"
@@ -107,6 +116,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="tracks: trackeval or motmetrics, where these tools differ (trackeval); following: otb, whose code leaves "
         "frames out, or stored, which takes all (otb)",
     )
+    parser.add_argument("--delta", type=float, metavar="N", help="trajectory: frames or meters that RPE spans (1)")
+    parser.add_argument("--delta-unit", metavar="UNIT", help="trajectory: frames or meters (frames)")
+    parser.add_argument(
+        "--all-pairs", action="store_true", help="trajectory: begin a pair of RPE at every pose, not one after another"
+    )
+    parser.add_argument(
+        "--max-difference", type=float, metavar="S", help="trajectory: seconds between times of one pose (0.02)"
+    )
+    parser.add_argument("--snippet", type=int, metavar="N", help="trajectory: frames of SfMLearner's snippets (5)")
+    parser.add_argument("--draw", metavar="FILE.png", help="trajectory: draw both, aligned, and their distance")
 
 
 _OPTIONS = {
@@ -118,25 +137,31 @@ _OPTIONS = {
     "prediction_units": ("depth",),
     "cap": ("depth",),
     "crop": ("depth",),
-    "alignment": ("depth",),
+    "alignment": ("depth", "trajectory"),
     "relative": ("depth",),
     "border": ("images",),
     "masks": ("images",),
     "distance": ("verification",),
     "truth_ending": ("label-maps", "depth", "images"),
     "prediction_ending": ("label-maps", "depth", "images"),
-    "gt": ("tracks", "following", "video-masks"),
-    "pred": ("tracks", "following", "video-masks"),
+    "gt": ("tracks", "following", "video-masks", "trajectory"),
+    "pred": ("tracks", "following", "video-masks", "trajectory"),
     "all_frames": ("video-masks",),
     "benchmark": ("tracks",),
     "labels": ("tracks",),
     "regions": ("tracks",),
     "min_visibility": ("tracks",),
     "convention": ("tracks", "following"),
+    "delta": ("trajectory",),
+    "delta_unit": ("trajectory",),
+    "all_pairs": ("trajectory",),
+    "max_difference": ("trajectory",),
+    "snippet": ("trajectory",),
+    "draw": ("trajectory",),
 }
 """Which types know an option."""
 
-_OF_VIDEOS = ("tracks", "following", "video-masks")
+_OF_VIDEOS = ("tracks", "following", "video-masks", "trajectory")
 """Types whose files may be given by --gt and --pred."""
 
 _SPELLED = {"labels": "class", "regions": "ignore-class"}
@@ -213,7 +238,12 @@ def _measure_videos(kind: str, args: argparse.Namespace) -> Measured:
     truth = [*filter(None, [args.truth]), *(args.gt or ())]
     predictions = [*filter(None, [args.predictions]), *(args.pred or ())]
     if not truth or not predictions:
-        names = {"tracks": "GT.txt TRACKS.txt", "following": "GT.txt BOXES.txt", "video-masks": "TRUTH PREDICTIONS"}
+        names = {
+            "tracks": "GT.txt TRACKS.txt",
+            "following": "GT.txt BOXES.txt",
+            "video-masks": "TRUTH PREDICTIONS",
+            "trajectory": "GT.txt POSES.txt",
+        }
         raise UsageError("evaluate {}: --gt {} and --pred {} are needed".format(kind, *names[kind].split()))
     if kind == "video-masks":
         from ui.evaluation.video_masks import measure_video_masks
@@ -221,6 +251,17 @@ def _measure_videos(kind: str, args: argparse.Namespace) -> Measured:
         if len(truth) > 1 or len(predictions) > 1:
             raise UsageError("evaluate video-masks: give one folder of ground truth and one of predictions")
         return measure_video_masks(Path(truth[0]), Path(predictions[0]), args.all_frames)
+    if kind == "trajectory":
+        from ui.evaluation.trajectories import TrajectoryOptions, measure_trajectory
+
+        if len(truth) > 1 or len(predictions) > 1:
+            raise UsageError("evaluate trajectory: give one file of ground truth and one of predictions")
+        asked = {
+            name: getattr(args, name) for name in ("alignment", "delta", "delta_unit", "max_difference", "snippet")
+        }
+        known = {name: value for name, value in asked.items() if value is not None}
+        choices = TrajectoryOptions(all_pairs=args.all_pairs, draw=Path(args.draw) if args.draw else None, **known)
+        return measure_trajectory(Path(truth[0]), Path(predictions[0]), choices)
     if kind == "following":
         from ui.evaluation.following import measure_following
 
