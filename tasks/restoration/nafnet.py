@@ -10,6 +10,7 @@ from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from tasks.restoration.body import Body, Condition
+from visionkit.families.restoration.hole_filling import fill_holes
 
 
 class _LocalMean(nn.Module):
@@ -99,7 +100,8 @@ class NAFNet(Body):
         decoder: Number of blocks after each doubling, the coarsest first.
         pool: Side, in pixels of the image, of the square whose mean the channel attention takes in inference; about one
             and a half times the side of the training patches (Chu et al., 2022). None for the whole image.
-        condition: A further input beside the image, `mask` or `noise_level`; none in the paper.
+        condition: A further input beside the image, `mask` or `noise_level`; none in the paper. What a mask hides is
+            guessed at from around it, see `fill_holes`, and what the network gives is added to that guess.
     """
 
     def __init__(
@@ -138,6 +140,8 @@ class NAFNet(Body):
         self.decoder = nn.ModuleList(blocks(level, count) for level, count in zip(coarse_first, decoder, strict=True))
 
     def forward(self, image: Tensor, condition: Tensor | None = None) -> Tensor:
+        if self.condition == "mask" and condition is not None:
+            image = fill_holes(image, condition, len(self.encoder))
         seen = image if self.condition is None else torch.cat([image, self.given(image, condition)], 1)
         x, maps = self.head(seen), []
         for blocks, down in zip(self.encoder, self.down, strict=True):
