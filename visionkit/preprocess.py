@@ -13,7 +13,7 @@ from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageLike, ImageSource
 from visionkit.inputs import Clip
 from visionkit.targets import apply_target
-from visionkit.types import Example, Sample
+from visionkit.types import Example, Photometric, Sample
 
 
 class Preprocessor:
@@ -74,6 +74,8 @@ class Preprocessor:
             shown = []
             for frame in frames:
                 image, geometry = self._image(frame, how, geometry)
+                if name in sample.own_photometric:
+                    image = _changed(image, sample.own_photometric[name])
                 shown.append(image)
             inputs[name] = torch.stack(shown) if isinstance(given, Clip) else shown[0]
             reference = reference or geometry
@@ -101,9 +103,13 @@ class Preprocessor:
         require_one_size(source.name, size, geometry.source)
         image = geometry.apply_image(to_scale(pixels) if pixels.dtype == np.uint16 else pixels)
         if sample.photometric is not None:
-            changed = sample.photometric(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
-            image = torch.from_numpy(np.ascontiguousarray(changed)).permute(2, 0, 1)
+            image = _changed(image, sample.photometric)
         return image, geometry
+
+
+def _changed(image: Tensor, photometric: Photometric) -> Tensor:
+    changed = photometric(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
+    return torch.from_numpy(np.ascontiguousarray(changed)).permute(2, 0, 1)
 
 
 def require_one_size(name: str, size: tuple[int, ...], other: tuple[int, ...]) -> None:

@@ -157,7 +157,7 @@ def _disparity(geometry: Geometry, value: Any) -> Tensor:
     if geometry.flip or geometry.rotation:
         raise UsageError(
             "disparity: an image that is flipped or turned is no left image of a rectified pair any more; leave "
-            "horizontal_flip and rotate out"
+            "horizontal_flip and rotate out, and take PairAugment or SwapViews"
         )
     return _map(geometry, value) * geometry.scale[0]
 
@@ -221,7 +221,9 @@ for _field in (
     TargetField("depth", _map),
     TargetField("flow", _flow),
     TargetField("disparity", _disparity),
+    TargetField("right_disparity", _disparity),
     TargetField("valid", _valid),
+    TargetField("occluded", _valid),
     TargetField("high_res"),
     TargetField("clean"),
 ):

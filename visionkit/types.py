@@ -42,7 +42,10 @@ class Target(TypedDict, total=False):
         depth: (h, w) float32 meters; 0 is not measured.
         flow: (2, h, w) float32, motion in pixels to the right and downwards, from the reference to the other image.
         disparity: (h, w) float32 pixels; the other view shows the point at x - disparity. 0 is not measured.
+        right_disparity: (h, w) float32 pixels, that of the right image, which the left one shows at x + disparity; for
+            augmentation alone, see `SwapViews`.
         valid: (h, w) bool, where `flow` or `disparity` is known.
+        occluded: (h, w) bool, where the other image does not show the point.
         track_ids: (N,) int64, which object of the sequence each one is.
         file_boxes: (N, 4) float64, the boxes as they were before any transform, in file pixels, for the metric;
             evaluation examples have them, training on a view does not.
@@ -77,7 +80,9 @@ class Target(TypedDict, total=False):
     depth: Any
     flow: Any
     disparity: Any
+    right_disparity: Any
     valid: Any
+    occluded: Any
     track_ids: Any
     high_res: Any
     clean: Any
@@ -138,6 +143,7 @@ class Sample:
         frame: Its position in the sequence, from 0.
         view: The region to cut, or None for the whole file.
         photometric: Applied to every image at network size, or None.
+        own_photometric: Applied after it to one input alone, by the input's name.
         draft: JPEG files may be decoded at a reduced scale that still exceeds the output (training only).
     """
 
@@ -149,6 +155,7 @@ class Sample:
     view: View | None = None
     photometric: Photometric | None = None
     draft: bool = False
+    own_photometric: Mapping[str, Photometric] = field(default_factory=dict)
 
     @classmethod
     def of(

@@ -16,6 +16,10 @@ from datamodules.augmentation.library import TrivialAugmentWide as TrivialAugmen
 from datamodules.augmentation.mixing import CopyPaste as CopyPaste
 from datamodules.augmentation.mixing import MixUp as MixUp
 from datamodules.augmentation.mixing import Mosaic as Mosaic
+from datamodules.augmentation.pairs import OnInput as OnInput
+from datamodules.augmentation.pairs import PairAugment as PairAugment
+from datamodules.augmentation.pairs import SwapViews as SwapViews
+from datamodules.augmentation.pairs import VerticalJitter as VerticalJitter
 from datamodules.augmentation.photometric import ColorJitter as ColorJitter
 from datamodules.augmentation.photometric import CutOut as CutOut
 from datamodules.augmentation.photometric import RandomErasing as RandomErasing
