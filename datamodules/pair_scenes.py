@@ -66,7 +66,7 @@ class PairSceneData(VisionDataModule):
             raise UsageError(f"PairSceneData: count {count} and eval_count {eval_count} must be at least 1")
         if not 0 < baseline[0] <= baseline[1] <= 1:
             raise UsageError(f"data.baseline {list(baseline)}: give the smallest and the largest, above 0 to 1 meter")
-        self.target, self.counts = target, {"train": count, "val": eval_count, "test": eval_count}
+        self.target, self.pairss = target, {"train": count, "val": eval_count, "test": eval_count}
         if not 1 <= gap[0] <= gap[1] <= 100:
             raise UsageError(f"data.gap {list(gap)}: give the smallest and the largest number of frames, 1 to 100")
         self.gap = (int(gap[0]), int(gap[1]))
@@ -82,26 +82,26 @@ class PairSceneData(VisionDataModule):
 
     def dataset(self, split: Split) -> Sequence[Sample]:
         """The pairs of one split; each is drawn when it is first asked for, and kept."""
-        return _Pairs(self, _FIRST[split], self.counts[split])
+        return _Pairs(self, _FIRST[split], self.pairss[split])
 
 
 class _Pairs(Sequence[Sample]):
-    def __init__(self, data: PairSceneData, first: int, count: int) -> None:
-        self.data, self.first, self.count = data, first, count
+    def __init__(self, data: PairSceneData, first: int, pairs: int) -> None:
+        self.data, self.first, self.pairs = data, first, pairs
         self.kept: dict[int, Sample] = {}
 
     def __len__(self) -> int:
-        return self.count
+        return self.pairs
 
     @property
     def ids(self) -> list[str]:
         """What the samples will be called; none is drawn for it."""
-        return [self._name(number) for number in range(self.count)]
+        return [self._name(number) for number in range(self.pairs)]
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[k] for k in range(*index.indices(len(self)))]
-        number = range(self.count)[index]
+        number = range(self.pairs)[index]
         if number not in self.kept:
             sample = self._draw(number)
             if len(self.kept) >= max(1, _KEPT_BYTES // _bytes(sample)):

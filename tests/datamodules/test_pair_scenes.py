@@ -57,7 +57,7 @@ def test_the_truth_takes_one_image_to_the_other(target: Any) -> None:
     for sample in samples(target):
         one, other, flow, seen = shown(sample)
         right, wrong = error(one, other, flow, seen), error(one, other, -flow, seen)
-        assert right < 2 and right < 0.5 * wrong
+        assert right < 2 and right < 0.6 * wrong
 
 
 @pytest.mark.parametrize("target", ["flow", "disparity"])
