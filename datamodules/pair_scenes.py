@@ -66,7 +66,7 @@ class PairSceneData(VisionDataModule):
             raise UsageError(f"PairSceneData: count {count} and eval_count {eval_count} must be at least 1")
         if not 0 < baseline[0] <= baseline[1] <= 1:
             raise UsageError(f"data.baseline {list(baseline)}: give the smallest and the largest, above 0 to 1 meter")
-        self.target, self.pairss = target, {"train": count, "val": eval_count, "test": eval_count}
+        self.target, self.counts = target, {"train": count, "val": eval_count, "test": eval_count}
         if not 1 <= gap[0] <= gap[1] <= 100:
             raise UsageError(f"data.gap {list(gap)}: give the smallest and the largest number of frames, 1 to 100")
         self.gap = (int(gap[0]), int(gap[1]))
@@ -82,7 +82,7 @@ class PairSceneData(VisionDataModule):
 
     def dataset(self, split: Split) -> Sequence[Sample]:
         """The pairs of one split; each is drawn when it is first asked for, and kept."""
-        return _Pairs(self, _FIRST[split], self.pairss[split])
+        return _Pairs(self, _FIRST[split], self.counts[split])
 
 
 class _Pairs(Sequence[Sample]):

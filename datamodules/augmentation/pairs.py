@@ -113,7 +113,7 @@ class _Fixed(SampleAugment):
 
 @dataclass(frozen=True)
 class SwapViews(SampleAugment):
-    """Mirrors a stereo pair: the flipped right image becomes the left one, and the other way round.
+    """Flips a stereo pair: the flipped right image becomes the left one, and the other way round.
 
     It needs the disparity of the right image as well, the target `right_disparity`; a sample without it stays as it is.
 
@@ -134,8 +134,8 @@ class SwapViews(SampleAugment):
             raise UsageError("augment: SwapViews exchanges whole images; put it before the parts that cut")
         (left, one), (right, other) = ((name, last_frame(each)) for name, each in sample.inputs.items())
         target = {
-            "disparity": _mirrored(known["right_disparity"]),
-            "right_disparity": _mirrored(known["disparity"]),
+            "disparity": _turned(known["right_disparity"]),
+            "right_disparity": _turned(known["disparity"]),
         }
         target["valid"] = target["disparity"] > 0
         return sample.changed(inputs={left: _flipped(other), right: _flipped(one)}, target=target)
@@ -145,7 +145,7 @@ def _second(sample: Sample) -> str:
     return list(sample.inputs)[1]
 
 
-def _mirrored(values: Any) -> np.ndarray:
+def _turned(values: Any) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(values)[:, ::-1])
 
 
