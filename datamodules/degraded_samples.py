@@ -13,7 +13,7 @@ from datamodules.image_store import ImageStore, PixelCache
 from datamodules.patches import FileSamples
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
-from visionkit.loading import rng_for
+from visionkit.loading import EVALUATION_SEED, rng_for
 from visionkit.preprocess import to_scale
 from visionkit.types import Sample
 
@@ -36,22 +36,27 @@ def conditions_of(trainer: Any, made: Collection[str]) -> tuple[str, ...]:
     return tuple(name for name in task.inputs if name in CONDITIONS)
 
 
-def check_conditions(conditions: Sequence[str], made: frozenset[str], split: str) -> None:
+def check_conditions(conditions: Sequence[str], made: frozenset[str], split: str, degraded: str | None = None) -> None:
     """Refuses inputs that nothing makes.
 
     Args:
         conditions: Further inputs of the network.
         made: Those that the degradations make.
         split: Names the images.
+        degraded: Folder that the degraded images are read from, or None where they are made.
 
     Raises:
         UsageError: With what to add.
     """
     for name in conditions:
         if name not in made:
+            advice = f"add {_PARTS[name]} to data.degradations"
+            if degraded is not None:
+                masks = "data.masks" if split == "train" else f"data.{split}_masks"
+                of_files = {"mask": f"give their folder with --{masks}", "noise_level": "train a network without it"}
+                advice = f"{of_files[name]}, or leave {degraded} out and {advice}"
             raise UsageError(
-                f"data: the network takes the input {name}, and the {split} images come without one; add "
-                f"{_PARTS[name]} to data.degradations"
+                f"data: the network takes the input {name}, and the {split} images come without one; {advice}"
             )
 
 
@@ -62,6 +67,28 @@ def inner(degraded: Degraded, top: int, left: int, height: int, width: int) -> D
     rows, columns = slice(top, top + height), slice(left, left + width)
     mask, level = (None if each is None else each[rows, columns] for each in degraded[1:])
     return Degraded(degraded.image[rows, columns], mask, level)
+
+
+def without_margin(clean: np.ndarray, degraded: Degraded, margin: int, name: str) -> tuple[np.ndarray, Degraded]:
+    """An image and its degraded form without the border that is not valid.
+
+    Args:
+        clean: (h, w, C).
+        degraded: As large as it.
+        margin: Pixels that are left out on every side, see `DegradationPart.margin`.
+        name: Names the image.
+
+    Raises:
+        DataError: Nothing is left.
+    """
+    height, width = clean.shape[:2]
+    if min(height, width) <= 2 * margin:
+        raise DataError(
+            f"{name}: {width}x{height} pixels, of which {margin} on every side are left out by the blur; nothing is "
+            "left"
+        )
+    kept = inner(degraded, margin, margin, height - 2 * margin, width - 2 * margin)
+    return clean[margin : height - margin, margin : width - margin], kept
 
 
 def inputs_of(degraded: Degraded, whole: bool, conditions: Sequence[str], name: str) -> Mapping[str, ImageSource]:
@@ -97,9 +124,9 @@ def pixels_of(source: ImageSource) -> np.ndarray:
     return source.read_as_is() if values is None else values
 
 
-def planes(image: np.ndarray) -> np.ndarray:
-    """(h, w, C) as (C, h, w), copied: what a cache holds is not to be written to, and a tensor can be."""
-    return np.array(image, order="C").transpose(2, 0, 1)
+def planes(image: np.ndarray, channels: int) -> np.ndarray:
+    """(h, w, 1 or `channels`) as (channels, h, w), copied: a cache is not to be written to, and a tensor can be."""
+    return np.array(np.broadcast_to(image, (*image.shape[:2], channels)), order="C").transpose(2, 0, 1)
 
 
 def levels_of(source: ImageSource, channels: int) -> np.ndarray:
@@ -130,12 +157,23 @@ class Sources(NamedTuple):
 
 
 class DegradedImages(FileSamples):
-    """Clean images, decoded to the channels that are needed, and degraded ones where they lie beside them."""
+    """Clean images, decoded to the channels that are needed, and degraded ones where they lie beside them.
+
+    An image of one channel stays gray for a network of three, so its noise is gray too, as in a file that is served.
+    """
 
     def __init__(self, sources: Sources, channels: int, white: float | None, times: int = 1) -> None:
         super().__init__(sources.images, sources.cache, sources.partners, times)
         self.partner_cache, self.channels, self.white = sources.partner_cache, channels, white
         self.masks = sources.masks
+        self._gray: dict[int, bool] = {}
+
+    def is_gray(self, number: int) -> bool:
+        """Whether the file of that number, and that of its degraded form, have one channel."""
+        if number not in self._gray:
+            stores = (each for each in (self.store, self.partners) if each is not None)
+            self._gray[number] = all(store.source(number).is_gray for store in stores)
+        return self._gray[number]
 
     def image(self, number: int) -> np.ndarray:
         return self._decoded(self.store, self.cache, number)
@@ -148,9 +186,10 @@ class DegradedImages(FileSamples):
         return None if self.masks is None else mask_of(self.masks.source(number))
 
     def _decoded(self, store: ImageStore, cache: PixelCache | None, number: int) -> np.ndarray:
+        channels = 1 if self.is_gray(number) else self.channels
         if cache is not None:
-            return cache.source(store, number, number).read(self.channels)
-        return levels_of(ImageSource(store.source(number), white=self.white), self.channels)
+            return cache.source(store, number, number).read(self.channels)[:, :, :channels]
+        return levels_of(ImageSource(store.source(number), white=self.white), channels)
 
 
 class TrainingImages(DegradedImages):
@@ -176,25 +215,16 @@ class WholeImages(DegradedImages):
         white: float | None,
         chain: DegradationChain,
         conditions: tuple[str, ...],
-        seed: int,
     ) -> None:
         super().__init__(sources, channels, white)
-        self.chain, self.conditions, self.seed = chain, conditions, seed
+        self.chain, self.conditions = chain, conditions
 
     def sample(self, number: int) -> Sample:
         name = self.store.name(number)
         clean, partner = self.image(number), self.partner(number)
         given = clean if partner is None else partner
-        degraded, m = self.chain(given, rng_for(self.seed, 0, number), self.mask(number)), self.chain.margin
-        if m:
-            height, width = clean.shape[:2]
-            if min(height, width) <= 2 * m:
-                raise DataError(
-                    f"{name}: {width}x{height} pixels, of which {m} on every side are left out by the blur; nothing "
-                    "is left"
-                )
-            clean = clean[m : height - m, m : width - m]
-            degraded = inner(degraded, m, m, height - 2 * m, width - 2 * m)
+        degraded = self.chain(given, rng_for(EVALUATION_SEED, 0, number), self.mask(number))
+        clean, degraded = without_margin(clean, degraded, self.chain.margin, name)
         inputs = inputs_of(degraded, self.chain.leaves_levels(given.dtype == np.uint8), self.conditions, name)
-        target: Any = {"clean": planes(clean), "gray": np.bool_(self.store.source(number).is_gray)}
+        target: Any = {"clean": planes(clean, self.channels), "gray": np.bool_(self.is_gray(number))}
         return Sample(inputs, target, name)

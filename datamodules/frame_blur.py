@@ -175,6 +175,10 @@ class FrameBlurData(RestorationData):
                     )
         return windows
 
+    @property
+    def reads_degraded(self) -> bool:
+        return True
+
     def chain_of(self, split: Split) -> DegradationChain:
         return self.chains[split]
 

@@ -19,7 +19,7 @@ from visionkit.errors import UsageError
 from visionkit.families.restoration.motions import Motion, candidate_motions
 from visionkit.images import ImageSource
 from visionkit.listing import Listing
-from visionkit.loading import rng_for
+from visionkit.loading import EVALUATION_SEED, rng_for
 from visionkit.types import Sample
 
 _TRIES = 8
@@ -85,7 +85,7 @@ class MotionPatchData(PatchData):
         store, cache, _ = self.stores(split)
         if split == "train":
             return _Sharp(store, cache, None, self.patches_per_image)
-        return _Blurred(store, cache, self.patches_per_image, self._fixed, self.seed)
+        return _Blurred(store, cache, self.patches_per_image, self._fixed)
 
     def made(self) -> str:
         return f"made by {len(self.classes)} motions"
@@ -106,16 +106,14 @@ class _Sharp(FileSamples):
 class _Blurred(_Sharp):
     """Blurred patches, the same in every epoch."""
 
-    def __init__(
-        self, store: FileStore, cache: PixelCache | None, times: int, blurred: BlurredPatch, seed: int
-    ) -> None:
+    def __init__(self, store: FileStore, cache: PixelCache | None, times: int, blurred: BlurredPatch) -> None:
         super().__init__(store, cache, None, times)
-        self.blurred, self.seed = blurred, seed
+        self.blurred = blurred
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return super().__getitem__(index)
-        return self.blurred(super().__getitem__(index), rng_for(self.seed, 0, range(len(self))[index]))
+        return self.blurred(super().__getitem__(index), rng_for(EVALUATION_SEED, 0, range(len(self))[index]))
 
 
 class BlurredPatch(SampleAugment):

@@ -68,6 +68,7 @@ def pair_by_name(
     image_key: Callable[[str], str] = str,
     partner_key: Callable[[str], str] = str,
     options: tuple[str, str] = ("", ""),
+    of_path: bool = False,
 ) -> Paired:
     """Pairs the files of two folders by relative path without the ending.
 
@@ -81,11 +82,12 @@ def pair_by_name(
         image_key: Turns the name of an image, without its ending, into what both have in common.
         partner_key: The same for a partner.
         options: Options of the data, which state how images and partners are called: "image_names", "label_names".
+        of_path: The keys are of whole paths below the folder, not of names.
 
     Raises:
         DataError: An image without a partner, two images for one partner or two partners for one image.
     """
-    first, second = _keyed(images, image_key), _keyed(partners, partner_key)
+    first, second = _keyed(images, image_key, of_path), _keyed(partners, partner_key, of_path)
     if not first.keys() & second.keys() and images.files and partners.files:
         first, second = _bare(first), _bare(second)
     for found, listing, one, option in ((first, images, "image", options[0]), (second, partners, what, options[1])):
@@ -106,12 +108,13 @@ def pair_by_name(
     return Paired(pairs, alone)
 
 
-def _keyed(listing: Listing, name_key: Callable[[str], str]) -> dict[str, list[Path]]:
+def _keyed(listing: Listing, name_key: Callable[[str], str], of_path: bool) -> dict[str, list[Path]]:
     out: dict[str, list[Path]] = {}
     for path in listing.files:
         place = path.relative_to(listing.root)
         stem = path.stem if path.suffix else path.name
-        key = unicodedata.normalize("NFC", (place.parent / name_key(stem)).as_posix())
+        named = name_key((place.parent / stem).as_posix()) if of_path else (place.parent / name_key(stem)).as_posix()
+        key = unicodedata.normalize("NFC", named)
         out.setdefault(key, []).append(path)
     return out
 

@@ -98,10 +98,32 @@ class RestorationData(PatchData):
         )
         self.chains: dict[Split, DegradationChain] = {"train": train, "val": evaluated, "test": evaluated}
         self.partner_roots = {"train": degraded, "val": val_degraded, "test": test_degraded}
+        self._check_made(degradations is not None, eval_degradations is not None)
         self.mask_roots: dict[Split, str | None] = {"train": masks, "val": val_masks, "test": test_masks}
         self.degraded_pattern, self.flips, self._given_conditions = degraded_pattern, flips, conditions
         self.margin = train.margin
         self.augment = PatchAugment(self.patch_size, flips, train)
+
+    def _check_made(self, train: bool, evaluated: bool) -> None:
+        """Refuses degradations of images whose degraded form is read, which would do nothing.
+
+        Args:
+            train: `degradations` were given.
+            evaluated: `eval_degradations` were given.
+        """
+        if train and (root := self.partner_roots["train"]) is not None:
+            raise UsageError(
+                f"data.degradations: the degraded training images are read from {root} (data.degraded), so nothing "
+                "would be done to them; leave one of the two out, and state what is done to clean images of validation "
+                "and test by data.eval_degradations"
+            )
+        read = {split: self._roots(split)[1] for split in ("val", "test") if self._roots(split)[0] is not None}
+        if evaluated and read and None not in read.values():
+            folders = " and ".join(dict.fromkeys(str(root) for root in read.values()))
+            raise UsageError(
+                f"data.eval_degradations: the degraded {' and '.join(read)} images are read from {folders}, so nothing "
+                "would be done to them; leave it out"
+            )
 
     def setup(self, stage: str) -> None:
         self._samples.clear()  # what was asked for before did not know the model's inputs
@@ -111,14 +133,36 @@ class RestorationData(PatchData):
         """Training: every image `patches_per_image` times, to be cut. Validation and test: whole images."""
         chain, conditions = self.chain_of(split), self.conditions
         given = frozenset({"mask"} if self._mask_root(split) else ())
-        check_conditions(conditions, chain.conditions | given, split)
+        check_conditions(conditions, chain.conditions | given, split, self._roots(split)[1])
         channels = 3 if self.input is None else self.input.channels
         white = None if self.input is None else self.input.white
         if split == "train":
+            self._check_patches()
             self.margin = chain.margin
-            self.augment = PatchAugment(self.patch_size, self.flips, chain, conditions)
+            self.augment = PatchAugment(self.patch_size, self.flips, chain, conditions, channels)
             return TrainingImages(self.sources(split, channels), channels, white, self.patches_per_image)
-        return WholeImages(self.sources(split, channels), channels, white, chain, conditions, self.seed)
+        return WholeImages(self.sources(split, channels), channels, white, chain, conditions)
+
+    def _check_patches(self) -> None:
+        """Refuses patches that the network would be shown padded, and flips that it does not allow."""
+        divisor = 1 if self.input is None else self.input.divisor
+        if self.patch_size % divisor:
+            below, above = self.patch_size // divisor * divisor, -(-self.patch_size // divisor) * divisor
+            raise UsageError(
+                f"data.patch_size {self.patch_size}: the network takes sides that are multiples of {divisor}, so every "
+                f"patch would be padded; give {f'{below} or ' if below else ''}{above}"
+            )
+        task: Any = None if self.trainer is None else self.trainer.lightning_module
+        if self.flips and self.reads_degraded and not getattr(task, "allows_flips", True):
+            raise UsageError(
+                f"data.flips: {task.chosen} is made for one kernel of blur, which would be flipped and rotated with "
+                "the images that have it; set --data.flips false"
+            )
+
+    @property
+    def reads_degraded(self) -> bool:
+        """Whether the degraded training images are read, so that flips of a patch are flips of its blur."""
+        return self.partner_roots["train"] is not None
 
     def chain_of(self, split: Split) -> DegradationChain:
         """What is done to the images of a split: nothing where a folder has it done, no holes where masks lie.
@@ -200,6 +244,7 @@ class PatchAugment(SampleAugment):
         flips: Flip and rotate by quarters, the eight ways alike.
         chain: Degrades patches.
         conditions: Further inputs of the network.
+        channels: Channels of the network, which the target has.
     """
 
     def __init__(
@@ -208,8 +253,9 @@ class PatchAugment(SampleAugment):
         flips: bool = True,
         chain: DegradationChain | None = None,
         conditions: Sequence[str] = (),
+        channels: int = 3,
     ) -> None:
-        self.patch_size, self.flips = patch_size, flips
+        self.patch_size, self.flips, self.channels = patch_size, flips, channels
         self.chain, self.conditions = chain or DegradationChain([]), tuple(conditions)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
@@ -228,5 +274,5 @@ class PatchAugment(SampleAugment):
             mask = cut_with_surroundings(whole_mask, top, left, *around)[0][:, :, 0] > 0
         degraded = inner(self.chain(tile, rng, mask), y, x, p, p)
         whole = self.chain.leaves_levels(given.dtype == np.uint8)
-        target: Any = {"clean": planes(clean[top : top + p, left : left + p])}
+        target: Any = {"clean": planes(clean[top : top + p, left : left + p], self.channels)}
         return sample.changed(inputs=inputs_of(degraded, whole, self.conditions, sample.image.name), target=target)

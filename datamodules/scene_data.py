@@ -12,7 +12,7 @@ from PIL import Image
 
 from datamodules.class_names import index_classes
 from datamodules.degradations import DegradationChain, Degradations, GaussianNoise
-from datamodules.degraded_samples import check_conditions, conditions_of, inputs_of, planes
+from datamodules.degraded_samples import check_conditions, conditions_of, inputs_of, planes, without_margin
 from datamodules.person_crops import PersonCrops
 from visionkit.augmentation import Augmentation, composed
 from visionkit.crops import PersonCrop
@@ -232,7 +232,8 @@ class _Scenes(Sequence[Sample]):
         name = f"scene-{number}"
         clean = ImageSource(make_scene(self.seed, number, self.size, self.max_size).image).read(self.channels)
         degraded = self.chain(clean, rng_for(self.seed, 0, number))
-        target: Any = {"clean": planes(clean)}
+        clean, degraded = without_margin(clean, degraded, self.chain.margin, name)
+        target: Any = {"clean": planes(clean, self.channels)}
         return Sample(inputs_of(degraded, self.chain.leaves_levels(True), self.conditions, name), target, name)
 
     @staticmethod

@@ -20,7 +20,7 @@ from visionkit.data import Split
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
 from visionkit.listing import Listing
-from visionkit.loading import rng_for
+from visionkit.loading import EVALUATION_SEED, rng_for
 from visionkit.types import Sample
 
 
@@ -74,6 +74,11 @@ class SuperResolutionData(PatchData):
         self.partner_roots = {"train": low_res, "val": val_low_res, "test": test_low_res}
         if self.augment is not None:
             raise UsageError("data.augment: SuperResolutionData brings its own; set data.flips and data.degradation")
+        if low_res is not None and not self.degradation.is_off:
+            raise UsageError(
+                f"data.degradation: the low resolution of the training images lies in {low_res} (data.low_res), so "
+                "nothing would be done to it; leave one of the two out"
+            )
         self.augment = PatchAugment(self.scale, self.patch_size, flips, self.degradation)
 
     def dataset(self, split: Split) -> Sequence[Sample]:
@@ -81,7 +86,7 @@ class SuperResolutionData(PatchData):
         stores = self.stores(split)
         if split == "train":
             return _Training(*stores, self.scale, self.patches_per_image)
-        return _Pairs(*stores, self.scale, self.exact, self.degradation, self.seed)
+        return _Pairs(*stores, self.scale, self.exact, self.degradation)
 
     def made(self) -> str:
         return f"made by bicubic, x{self.scale}"
@@ -136,21 +141,21 @@ class _Pairs(FileSamples):
         scale: int,
         exact: bool,
         degradation: Degradation,
-        seed: int,
     ) -> None:
         super().__init__(store, cache, lows)
-        self.scale, self.exact, self.degradation, self.seed = scale, exact, degradation, seed
+        self.scale, self.exact, self.degradation = scale, exact, degradation
 
     def sample(self, number: int) -> Sample:
         high = modulo_crop(self.image(number), self.scale)
-        low = self.partner(number)
+        low, is_gray = self.partner(number), self.store.source(number).is_gray
         if low is None and self.degradation.is_off:
             low = shrink(high, self.scale, self.exact)
         elif low is None:
-            rng = rng_for(self.seed, 0, number)
-            low = self.degradation.after(shrink(self.degradation.before(high, rng), self.scale), rng)
+            rng = rng_for(EVALUATION_SEED, 0, number)
+            shown = high[:, :, :1] if is_gray else high  # whose noise is gray too
+            low = self.degradation.after(shrink(self.degradation.before(shown, rng), self.scale), rng)
         pair = _pair(low, high, self.store.name(number))
-        return replace(pair, target={**pair.target, "gray": np.bool_(self.store.source(number).is_gray)})
+        return replace(pair, target={**pair.target, "gray": np.bool_(is_gray)})
 
 
 def _pair(low: np.ndarray, high: np.ndarray, name: str) -> Sample:

@@ -36,6 +36,10 @@ REFERENCES = 1 << 32
 """What is drawn besides the augmentation, see `rng_for`; beyond the epochs, which samplers have in this word."""
 
 
+EVALUATION_SEED = 0
+"""Seed of what is drawn for images of validation and test: no run changes it, so all are measured on the same noise."""
+
+
 def rng_for(seed: int, epoch: int, index: int, repeat: int = 0, purpose: int = 0) -> np.random.Generator:
     """The random generator of one item in one epoch: counter-based, so no state has to be kept or restored."""
     # The index goes into a high word: the low ones count the draws, where neighbors would share all but four numbers.

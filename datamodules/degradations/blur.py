@@ -23,8 +23,8 @@ nothing, so only what the kernel covers wholly is `valid` and stays."""
 class BlurPart(DegradationPart):
     """Convolves an image with a kernel, which differs from a correlation by turning the kernel upside down.
 
-    The kernel sums to 1; the middle of n pixels is number n // 2 from 0. What comes out is not rounded. Noise and holes
-    of before are blurred with the image, and their map and mask stay as they are.
+    The kernel sums to 1; the middle of n pixels is number n // 2 from 0. What comes out is not rounded. Noise of
+    before is blurred with the image, and its map stays as it is.
 
     Attributes:
         boundary: See `Boundary`.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -85,13 +86,20 @@ class DegradationChain:
         option: Option that they were given with, for messages.
 
     Raises:
-        UsageError: Something else than parts.
+        UsageError: Something else than parts, or holes before another part, which would change what they are filled
+            with and carry it into known pixels.
     """
 
     def __init__(self, parts: Degradations | None, option: str = "data.degradations") -> None:
         parts = parts if isinstance(parts, (list, tuple)) else [] if parts is None else [parts]
         if wrong := [part for part in parts if not isinstance(part, DegradationPart)]:
             raise UsageError(f"{option}: {wrong[0]!r} is not a degradation; give objects such as GaussianNoise(25)")
+        for part, after in pairwise(parts):
+            if part.condition == "mask" != after.condition:
+                raise UsageError(
+                    f"{option}: {type(part).__name__} stands before {type(after).__name__}, which would change its "
+                    "holes and the pixels around them; put parts that make holes last"
+                )
         self.parts = tuple(parts)
         self.reach = sum(part.reach for part in self.parts)
         self.margin = sum(part.margin for part in self.parts)
@@ -114,14 +122,12 @@ class DegradationChain:
         Args:
             image: (h, w, C) uint8, or float32 on a scale of 0 to 255.
             rng: Where all draws come from.
-            mask: (h, w) bool, what is missing before anything else is done.
+            mask: (h, w) bool, what is missing of the degraded image.
         """
         degraded = Degraded(np.ascontiguousarray(image, dtype=np.float32))
-        if mask is not None:
-            degraded = with_holes(degraded, mask)
         for part in self.parts:
             degraded = part(degraded, rng)
-        return degraded
+        return degraded if mask is None else with_holes(degraded, mask)
 
 
 def with_holes(degraded: Degraded, mask: np.ndarray, fill: float = GRAY) -> Degraded:

@@ -32,9 +32,17 @@ class RestorationArchitecture(ImageArchitecture):
 
     Attributes:
         kind: The body; it takes the channels and the fields.
+        allows_flips: Flipped and rotated images may be restored as well. Not where the network is made for one kernel
+            of blur, which would turn with them.
     """
 
     kind: ClassVar[type[Body]]
+    allows_flips: ClassVar[bool] = True
+
+    @property
+    def whole(self) -> bool:
+        """Whether images have to be restored whole, never in tiles."""
+        return False
 
     @property
     def outputs(self) -> type[tuple[Any, ...]]:
@@ -258,7 +266,12 @@ class Deconvolution(RestorationArchitecture):
     circular: bool = False
 
     kind: ClassVar[type[Body]] = deconvolution.DeconvolutionCNN
+    allows_flips: ClassVar[bool] = False
     narrowest: ClassVar[dict[str, Any]] = {"kernel": "", "maps": 2, "width": 2}
+
+    @property
+    def whole(self) -> bool:
+        return self.circular  # what lies beyond a tile is not its own opposite border
 
     def stored(self) -> Self:
         return dataclasses.replace(self, kernel="")

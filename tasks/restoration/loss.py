@@ -88,17 +88,22 @@ class RestorationLoss(nn.Module):
         """Each term with its weight.
 
         Args:
-            restored: (B, C, h, w) float, about [0, 1].
+            restored: (B, C, H, W) float, about [0, 1]. What it has more than the target, at the right and bottom, was
+                padded and is left out; the same of `mask` and `image`.
             target: (B, C, h, w) uint8 or float on a scale of 255.
-            coarser: The restored image at lower resolutions, (B, C, h', w') each. `l1`, `l2`, `charbonnier` and `psnr`
-                are then means over all resolutions (Nah et al., 2017).
-            mask: (B, 1, h, w) float, 1 where pixels are missing.
-            image: (B, C, h, w) float on [0, 1] that the network was given: the known pixels of the composed image, by
+            coarser: The restored image at lower resolutions, (B, C, H / n, W / n) each for a whole number n. `l1`,
+                `l2`, `charbonnier` and `psnr` are then means over all resolutions (Nah et al., 2017).
+            mask: (B, 1, H, W) float, 1 where pixels are missing.
+            image: (B, C, H, W) float on [0, 1] that the network was given: the known pixels of the composed image, by
                 default those of the target.
 
         Raises:
             UsageError: Images that are too small for a term, or of another shape than the target.
         """
+        scales = [(restored.shape[-1] // each.shape[-1], each) for each in coarser]
+        height, width = target.shape[-2:]
+        restored = restored[..., :height, :width]
+        mask, image = (None if each is None else each[..., :height, :width] for each in (mask, image))
         if restored.shape != target.shape:
             raise UsageError(
                 f"the data's clean images of {tuple(target.shape[1:])} do not belong to restored ones of "
@@ -116,7 +121,7 @@ class RestorationLoss(nn.Module):
             known = wanted if image is None else image.float()
             composed = None if holes is None else holes * ours + (1 - holes) * known
             terms = {
-                name: self._term(name, ours, wanted, coarser, holes, composed)
+                name: self._term(name, ours, wanted, scales, holes, composed)
                 for name in self.terms
                 if name not in ("perceptual", "style")
             }
@@ -128,15 +133,16 @@ class RestorationLoss(nn.Module):
         name: str,
         ours: Tensor,
         wanted: Tensor,
-        coarser: Sequence[Tensor],
+        scales: Sequence[tuple[int, Tensor]],
         holes: Tensor | None,
         composed: Tensor | None,
     ) -> Tensor:
         if name in SCALED:
             each = [_pixels(name, ours, wanted)]
-            for small in coarser:
-                goal = F.interpolate(wanted, size=small.shape[-2:], mode="area")
-                each.append(_pixels(name, small.float(), goal))
+            for factor, small in scales:
+                if min(wanted.shape[-2:]) >= factor:
+                    goal = F.avg_pool2d(wanted, factor)  # of pixels that are wholly of the image
+                    each.append(_pixels(name, small[..., : goal.shape[-2], : goal.shape[-1]].float(), goal))
             return torch.stack(each).mean()
         if name == "ssim":
             return 1 - similarity(ours, wanted, 1.0)[0].mean()

@@ -13,6 +13,16 @@ from visionkit.errors import EnvironmentFault, UsageError, suggest
 _WEIGHTS = {"alex": "AlexNet_Weights", "squeeze": "SqueezeNet1_1_Weights", "vgg": "VGG16_Weights"}
 
 
+def check_network(network: str) -> None:
+    """Refuses an unknown network.
+
+    Raises:
+        UsageError: With the names that exist and the nearest of them.
+    """
+    if network not in _WEIGHTS:
+        raise UsageError(f"lpips {network!r}: allowed are {', '.join(_WEIGHTS)}{suggest(network, _WEIGHTS)}")
+
+
 class Lpips:
     """Learned perceptual image patch similarity (Zhang et al., 2018), of torchmetrics; 0 for equal images.
 
@@ -28,8 +38,7 @@ class Lpips:
     """
 
     def __init__(self, network: str = "alex") -> None:
-        if network not in _WEIGHTS:
-            raise UsageError(f"lpips {network!r}: allowed are {', '.join(_WEIGHTS)}{suggest(network, _WEIGHTS)}")
+        check_network(network)
         from torchvision import models
 
         url = getattr(models, _WEIGHTS[network]).DEFAULT.url

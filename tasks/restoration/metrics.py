@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from tasks.restoration.lpips import Lpips
+from tasks.restoration.lpips import Lpips, check_network
 from visionkit.errors import DataError, EnvironmentFault, UsageError
-from visionkit.families.restoration.quality import SSIM_SIDE, psnr, psnr_of, ssim, to_levels, to_y
+from visionkit.families.restoration.quality import SSIM_SIDE, psnr, psnr_of, ssim, to_gray, to_levels, to_y
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +49,8 @@ class RestorationQuality(Metric):
     """Means over images; sums that add up over batches and processes.
 
     `psnr` and `ssim` are of the image as it is served, rounded to whole gray levels of 8 bit: of the one channel of a
-    gray network, and of all three of RGB. `psnr_input` and `ssim_input` are those of the image that the network was
-    given, as it is: noise in floating point is neither clipped nor rounded.
+    gray network or of a file with one channel, and of all three of RGB. `psnr_input` and `ssim_input` are those of the
+    image that the network was given, as it is: noise in floating point is neither clipped nor rounded.
 
     Args:
         border: Pixels that are left out on every side.
@@ -58,8 +58,8 @@ class RestorationQuality(Metric):
             range, rounded; a file of one channel is its own luma. Papers of deblocking measure it.
         holes: Also `psnr_hole` and `psnr_valid`, of missing and of known pixels alone. Images without the one or the
             other are left out of its mean.
-        lpips: Also `lpips` by this network, see `Lpips`. Where its weights are absent, one line states it and the value
-            is left out.
+        lpips: Also `lpips` by this network, see `Lpips`, which is built for the first image. Where its weights are
+            absent, one line states it and the value is left out.
 
     Attributes:
         values: Names of what is measured.
@@ -76,11 +76,14 @@ class RestorationQuality(Metric):
         if border < 0:
             raise UsageError(f"border {border}: pixels are 0 or more")
         self.border, self.luma, self.holes = border, luma, holes
-        self._lpips, self._lpips_network = _load(lpips), lpips
+        if lpips is not None:
+            check_network(lpips)
+        self._lpips_network, self._built = lpips, lpips is None
+        self._lpips: Lpips | None = None
         names = ["psnr", "ssim", "psnr_input", "ssim_input"]
         names += ["psnr_y", "ssim_y", "psnr_y_input", "psnr_b"] if luma else []
         names += ["psnr_hole", "psnr_valid"] if holes else []
-        names += ["lpips"] if self._lpips is not None else []
+        names += ["lpips"] if lpips is not None else []
         self.values = tuple(names)
         self.add_state("sums", torch.zeros(len(names), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("counts", torch.zeros(len(names), dtype=torch.float64), dist_reduce_fx="sum")
@@ -100,7 +103,8 @@ class RestorationQuality(Metric):
             clean: (C, h, w) uint8 or float on a scale of 255.
             degraded: (C, h, w) uint8 or float on a scale of 255, as the network was given it.
             mask: (1, h, w) each, above 0 where pixels are missing; needed with `holes`.
-            gray: Whether each is of a file with one channel; by default none is.
+            gray: Whether each is of a file with one channel, which is measured as the one channel that is served; by
+                default none is.
 
         Raises:
             DataError: An image is too small to be measured.
@@ -128,6 +132,8 @@ class RestorationQuality(Metric):
             )
         inner = slice(self.border, -self.border or None)
         ours, truth, given = (each[..., inner, inner].double() for each in (ours, truth, given))
+        if gray and len(ours) == 3:
+            ours, truth, given = (to_gray(each) for each in (ours, truth, given))
         served, levels = to_levels(ours), to_levels(truth)
         values = {
             "psnr": psnr(served, levels),
@@ -136,13 +142,14 @@ class RestorationQuality(Metric):
             "ssim_input": ssim(given, truth),
         }
         if self.luma:
-            y, wanted, before = (to_y(to_levels(each), gray) for each in (served, levels, given))
+            y, wanted, before = (to_y(to_levels(each)) for each in (served, levels, given))
             values |= {"psnr_y": psnr(y, wanted), "ssim_y": ssim(y, wanted), "psnr_y_input": psnr(before, wanted)}
             values["psnr_b"] = psnr_b(y, wanted, self.border)
-        if self._lpips is not None:
-            values["lpips"] = self._lpips(served, levels)
         once = served.new_ones(())
         counted = {name: (value, once) for name, value in values.items()}
+        if self._lpips_network is not None:
+            network, nothing = self.lpips, served.new_zeros(())
+            counted["lpips"] = (nothing, nothing) if network is None else (network(served, levels), once)
         if self.holes:
             if missing is None:
                 raise ValueError("what is measured in holes needs the mask of each image")
@@ -156,30 +163,33 @@ class RestorationQuality(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         means = (self.sums / self.counts.clamp(min=1)).float()
-        return dict(zip(self.values, means, strict=True))
+        found = dict(zip(self.values, means, strict=True))
+        return found if self.lpips is not None else {name: each for name, each in found.items() if name != "lpips"}
+
+    @property
+    def lpips(self) -> Lpips | None:
+        """The network of LPIPS, built when it is first asked for, so that serving a model does not load it."""
+        if not self._built:
+            self._built = True
+            assert self._lpips_network is not None
+            try:
+                self._lpips = Lpips(self._lpips_network)
+            except EnvironmentFault as fault:
+                log.warning("%s; LPIPS is left out", fault)
+        return self._lpips
 
     @property
     def protocol(self) -> str:
         """How images are compared."""
         border = f"a border of {self.border} pixels is left out" if self.border else "no border is left out"
         parts = [
-            "mean over images; restored images rounded to 8 bit, of RGB or of the one channel of gray networks",
+            "mean over images; restored images rounded to 8 bit, of RGB, or of one channel for gray networks and files",
             f"the input as it is given, not clipped; {border}; SSIM by an 11x11 Gaussian of 1.5, valid region",
         ]
         if self.luma:
             parts.append("Y is BT.601 luma in studio range, rounded, and a file of one channel is Y as it is")
         if self.holes:
             parts.append("psnr_hole is of missing pixels alone, psnr_valid of the others")
-        if self._lpips is not None:
+        if self.lpips is not None:
             parts.append(f"LPIPS by {self._lpips_network}")
         return "; ".join(parts)
-
-
-def _load(network: str | None) -> Lpips | None:
-    if network is None:
-        return None
-    try:
-        return Lpips(network)
-    except EnvironmentFault as fault:
-        log.warning("%s; LPIPS is left out", fault)
-        return None

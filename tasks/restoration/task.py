@@ -127,7 +127,7 @@ class RestorationTask(ArchitectureTask):
         return {**super().resolved(), self.chosen: self.architecture.stored(), "init_from": None}
 
     def losses(self, outputs: RestorationOutputs, target: Any) -> dict[str, Tensor]:
-        return self.architecture.losses(self.network, _without_padding(outputs, target["clean"]), target, self.loss)
+        return self.architecture.losses(self.network, outputs, target, self.loss)
 
     def decode(self, outputs: RestorationOutputs) -> Tensor:
         """(B, C, H, W) float32 on a scale of 255, clipped; it is rounded when it becomes an image."""
@@ -204,22 +204,45 @@ class RestorationTask(ArchitectureTask):
 
         Raises:
             DataError: The image has more pixels than VISIONKIT_MAX_OUTPUT_PIXELS.
-            UsageError: The tile is smaller than what the network sees.
+            UsageError: The tile is smaller than what the network sees, or the network allows none.
         """
         if views is not None or found is not None:
             return super().plan(image, views=views, found=found)
         check_size(image.size, 1, image.name)
+        if self.architecture.whole:
+            if tile:
+                raise UsageError(
+                    f"tile {tile}: this {self.chosen} network lets images go on at their opposite border, so it takes "
+                    "them whole; leave tile out"
+                )
+            tile = 0
         small = tile is None and max(image.size) <= TILE
         tiles = PasteImage(image.size, grid=None if small else grid_of(image.size, self.reach, tile))
         return Plan(tiles.views, tiles)
 
     def augmented(self, run: Callable[..., Any], *, ensemble: bool = False, **options: Any) -> Callable[..., Any]:
-        """With `ensemble`, the mean over the eight flipped and turned forms; takes eight times as long."""
+        """With `ensemble`, the mean over the eight flipped and turned forms; takes eight times as long.
+
+        Raises:
+            UsageError: The network does not allow flipped images.
+        """
+        if ensemble and not self.allows_flips:
+            raise UsageError(
+                f"ensemble: {self.chosen} is made for one kernel of blur, which would be flipped and rotated with the "
+                "image; leave ensemble out"
+            )
         return ensembled(run, "restored") if ensemble else run
+
+    @property
+    def allows_flips(self) -> bool:
+        """Whether flipped and rotated images may be restored as well, see `RestorationArchitecture`."""
+        return self.architecture.allows_flips
 
     @property
     def reach(self) -> TileMargins:
         """How far the receptive field of the network reaches, found once."""
+        if self._reach is None and self.architecture.whole:
+            self._reach = TileMargins(None, self.network.body.divisor)
         if self._reach is None:
             network = self.architecture.thin().build(None, self.input.channels)
             with torch.inference_mode(False):
@@ -260,15 +283,3 @@ def _number(noise_level: Any) -> float:
     if not is_number or not 0 <= noise_level <= 255:
         raise UsageError(f"noise_level {noise_level}: allowed are 0 to 255 gray levels")
     return float(noise_level)
-
-
-def _without_padding(outputs: RestorationOutputs, clean: Tensor) -> RestorationOutputs:
-    """The outputs of an image that was padded to the divisor of the network, as large as its target."""
-    height, width = clean.shape[-2:]
-    if outputs.restored.shape[-2:] == clean.shape[-2:]:
-        return outputs
-    given = outputs.composed_of
-    return outputs._replace(
-        restored=outputs.restored[..., :height, :width],
-        composed_of=None if given is None else (given[0][..., :height, :width], given[1][..., :height, :width]),
-    )

@@ -112,6 +112,19 @@ def test_noise_of_sensors_grows_with_brightness_and_levels_add_up():
     assert both.noise_level[0, 0] == pytest.approx(5)
 
 
+@pytest.mark.parametrize("after", [GaussianNoise(25), GaussianBlur(2), JPEG(20)])
+def test_holes_come_last(after):
+    """What came after them would carry what they are filled with into known pixels."""
+    with pytest.raises(UsageError, match=f"BoxHoles stands before {type(after).__name__}.*put parts that make holes"):
+        DegradationChain([BoxHoles(0.5), after])
+    image, mask = photo(40, 40), np.zeros((40, 40), bool)
+    mask[10:20, 10:20] = True
+    degraded = DegradationChain([after])(image, rng_for(0, 0, 0), mask)
+    unmasked = DegradationChain([after])(image, rng_for(0, 0, 0)).image
+    assert (degraded.image[mask] == 128).all() and np.array_equal(degraded.image[~mask], unmasked[~mask])
+    assert DegradationChain([after, BoxHoles(0.5), BoxHoles(0.2)])
+
+
 @pytest.mark.parametrize(("boundary", "mode"), [("circular", "wrap"), ("reflect", "reflect")])
 @pytest.mark.parametrize("shape", [(5, 3), (4, 6), (1, 7), (17, 13)])
 def test_blur_is_a_convolution(boundary, mode, shape):

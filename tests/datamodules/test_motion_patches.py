@@ -86,6 +86,11 @@ def test_patches_of_validation_stay_and_those_of_training_are_drawn(folder):
     assert "made by 73 motions" in str(module.summary("train").notes)
 
 
+def test_another_seed_of_the_run_is_validated_on_the_same_patches(folder):
+    first, second = (data(folder, seed=seed).samples("val")[0] for seed in (0, 1))
+    assert np.array_equal(first.image.read(), second.image.read()) and first.target == second.target
+
+
 def test_flat_patches_are_drawn_again(tmp_path):
     pixels = np.zeros((60, 200, 3), np.uint8)
     pixels[:, 170:] = np.random.default_rng(0).integers(0, 256, (60, 30, 3))
@@ -113,6 +118,29 @@ class _Streaks:
             weights[0] = 0
             out.append(Classification(self.classes, weights / weights.sum()))
         return out
+
+
+class _Certain:
+    """Gives every patch the same probabilities."""
+
+    classes = ("sharp", "3 px 0 deg", "3 px 90 deg")
+    task = SimpleNamespace(input=PATCH)
+
+    def __init__(self, *probabilities):
+        self.probabilities = np.array(probabilities)
+
+    def __call__(self, patches):
+        return [Classification(self.classes, self.probabilities) for _ in patches]
+
+
+@pytest.mark.parametrize("rotations", [1, 5])
+def test_no_motion_counts_as_often_as_a_motion(rotations):
+    """It is a class of every rotated patch, and each motion of one alone."""
+    image = np.zeros((30, 30, 3), np.uint8)
+    moving = find_blur_field(_Certain(0.3, 0.6, 0.1), image, rotations=rotations)
+    assert moving.lengths == 3 and moving.probabilities == pytest.approx(0.6 / (0.3 + 0.7 * rotations))
+    still = find_blur_field(_Certain(0.5, 0.4, 0.1), image, rotations=rotations)
+    assert still.lengths == 1 and still.probabilities == pytest.approx(0.5 / (0.5 + 0.5 * rotations))
 
 
 @pytest.mark.parametrize("angle", [0, 18, 42, 102, 174])

@@ -1,6 +1,7 @@
 """Clean and degraded images: made or read, whole or in patches, the same for the same seed."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -78,6 +79,8 @@ def test_noise_is_that_of_the_epoch_in_training_and_always_the_same_in_validatio
     data = data_of(folder)
     for a, b in zip(drawn(data, 0, "val"), drawn(data, 1, "val"), strict=True):
         assert torch.equal(a["inputs"]["image"], b["inputs"]["image"])
+    for a, b in zip(drawn(data, 0, "val"), drawn(data_of(folder, seed=1), 0, "val"), strict=True):
+        assert torch.equal(a["inputs"]["image"], b["inputs"]["image"]), "two seeds are measured on the same noise"
     assert torch.equal(first, drawn(data_of(folder, num_workers=2), 0)), "as without workers"
 
 
@@ -88,6 +91,30 @@ def test_gray_networks_get_gray_images(folder):
     sample = data.samples("val")[0]
     wanted = np.asarray(Image.open(sample.id).convert("L"))
     assert np.array_equal(sample.target["clean"][0], wanted) and pixels(sample).shape[2] == 1
+
+
+def test_gray_files_have_gray_noise_for_a_network_of_three_channels(tmp_path):
+    for number in range(2):
+        Image.fromarray(photo(60, 66, number, channels=1)).save(tmp_path / f"gray{number}.png")
+        Image.fromarray(photo(60, 66, number)).save(tmp_path / f"color{number}.png")
+    data = data_of(tmp_path, val_root=str(tmp_path), val_fraction=0)
+    for sample in data.samples("val"):
+        is_gray = Path(sample.id).name.startswith("gray")
+        assert sample.target["gray"] == is_gray and sample.target["clean"].shape == (3, 60, 66)
+        assert pixels(sample).shape[2] == (1 if is_gray else 3) and abs(psnr(sample) - 20.17) < 0.25
+    batch = next(iter(data.loader("train")))
+    assert batch["inputs"]["image"].shape == batch["target"]["clean"].shape == (4, 3, 16, 16)
+    noise = torch.cat([b["inputs"]["image"] - b["target"]["clean"].float() for b in data.loader("train")])
+    assert sorted({bool((each[0] == each[1]).all()) for each in noise}) == [False, True]
+
+
+def test_a_gray_clean_file_beside_a_colored_degraded_one_has_three_channels(tmp_path):
+    for name, channels in (("clean", 1), ("noisy", 3)):
+        (tmp_path / name).mkdir()
+        Image.fromarray(photo(30, 36, channels=channels)).save(tmp_path / name / "1.png")
+    folders = {"val_root": str(tmp_path / "clean"), "val_degraded": str(tmp_path / "noisy")}
+    sample = data_of(tmp_path / "clean", val_fraction=0, **folders).samples("val")[0]
+    assert not sample.target["gray"] and pixels(sample).shape == (30, 36, 3)
 
 
 def test_noise_of_the_protocol():
@@ -140,6 +167,11 @@ def test_further_inputs_are_those_that_are_asked_for(folder):
         (("0001_GT_SRGB_010.PNG", "0002_GT_SRGB_010.PNG"), ("0001_NOISY_SRGB_010.PNG", "0002_NOISY_SRGB_010.PNG")),
         (("norain-1.png", "norain-12.png"), ("rain-1.png", "rain-12.png")),  # Rain100
         (("target/1.png", "target/2.png"), ("input/1.png", "input/2.png")),
+        (("a/sharp/1.png", "b/sharp/1.png"), ("a/blur/1.png", "b/blur/1.png")),  # as GoPro is handed out
+        (("a/sharp/1.png", "b/sharp/1.png"), ("a/blur_gamma/1.png", "b/blur_gamma/1.png")),
+        (("a/gt/gt_1.png", "b/gt/gt_1.png"), ("a/blur/blur_1.png", "b/blur/blur_1.png")),  # RealBlur
+        (("train_sharp/000/1.png", "train_sharp/001/1.png"), ("train_blur/000/1.png", "train_blur/001/1.png")),  # REDS
+        (("Canon_1_mean.JPG", "Canon_2_mean.JPG"), ("Canon_1_real.JPG", "Canon_2_real.JPG")),  # PolyU
     ],
 )
 def test_pairs_of_published_sets(tmp_path, clean, degraded):
@@ -161,15 +193,31 @@ def test_pairs_of_published_sets(tmp_path, clean, degraded):
     assert batch["inputs"]["image"].shape == (4, 3, 16, 16) and batch["inputs"]["image"].dtype == torch.uint8
 
 
+def test_both_forms_in_one_folder(tmp_path):
+    for scene in ("GOPR0372_07_00", "GOPR0372_07_01"):
+        for number, name in enumerate(("sharp", "blur", "blur_gamma")):
+            (tmp_path / scene / name).mkdir(parents=True)
+            for frame in range(2):
+                image = np.full((20, 24, 3), 100 * number + frame + (10 if scene[-1] == "1" else 0), np.uint8)
+                Image.fromarray(image).save(tmp_path / scene / name / f"{frame:06d}.png")
+    both = {"degradations": None, "degraded": str(tmp_path), "val_fraction": 1, "pattern": "sharp/*"}
+    for pattern, difference in (("blur/*", 100), ("blur_gamma/*", 200)):
+        samples = data_of(tmp_path, **both, degraded_pattern=pattern).samples("val")
+        assert len(samples) == 4
+        assert all((pixels(each) == each.target["clean"][0, 0, 0] + difference).all() for each in samples)
+    with pytest.raises(DataError, match=r"its own degraded one; .*--data\.pattern 'sharp/\*'"):
+        data_of(tmp_path, **{**both, "pattern": "*"}).samples("val")
+
+
 def test_pairs_that_do_not_fit(folder, tmp_path):
     other = tmp_path / "noisy"
     shutil.copytree(folder, other)
     Image.fromarray(photo(40, 50)).save(other / "3.png")
     with pytest.raises(DataError, match=r"noisy/3\.png: a degraded image of 50 x 40 .*clean/3\.png of 67 x 64"):
-        data_of(folder, degraded=str(other)).samples("train")
+        data_of(folder, degradations=None, degraded=str(other)).samples("train")
     (other / "3.png").unlink()
     with pytest.raises(DataError, match=r"no degraded image for 1 of 5 images: 3\.png"):
-        data_of(folder, degraded=str(other)).samples("train")
+        data_of(folder, degradations=None, degraded=str(other)).samples("train")
 
 
 def test_masks_of_images(folder, tmp_path):
@@ -211,9 +259,30 @@ def test_images_of_16_bit_keep_their_depth(tmp_path):
         ({"patch_size": 62}, "smaller than a patch of 62x62"),
         ({"augment": lambda sample, rng: sample}, "brings its own"),
         ({"pattern": "*.jpg"}, "no image of this folder matches"),
-        ({"degraded": "absent"}, "no such file, folder or pattern"),
+        ({"degraded": "noisy"}, r"read from noisy \(data\.degraded\), so nothing would be done.*eval_degradations"),
+        (
+            {"degradations": None, "degraded": "noisy", "eval_degradations": GaussianNoise(5)},
+            r"data\.eval_degradations: the degraded val images are read from noisy",
+        ),
+        ({"input": replace(SPEC, divisor=8), "patch_size": 20}, "patch_size 20: .*multiples of 8.*give 16 or 24"),
+        ({"input": replace(SPEC, divisor=32)}, "patch_size 16: .*give 32"),
+        ({"degradations": None, "degraded": "absent"}, "no such file, folder or pattern"),
     ],
 )
 def test_mistakes(folder, arguments, message):
     with pytest.raises((UsageError, DataError), match=message):
         data_of(folder, **arguments).samples("train")
+
+
+def test_pairs_are_not_flipped_for_a_network_of_one_kernel(folder):
+    def data(**arguments):
+        data = data_of(folder, val_fraction=0, **arguments)
+        task = SimpleNamespace(inputs=("image",), allows_flips=False, chosen="deconvolution")
+        data.trainer = SimpleNamespace(lightning_module=task)
+        return data
+
+    read = {"degradations": None, "degraded": str(shutil.copytree(folder, folder.parent / "blurred"))}
+    with pytest.raises(UsageError, match=r"deconvolution is made for one kernel.*set --data\.flips false"):
+        data(**read).samples("train")
+    assert data(**read, flips=False).samples("train")
+    assert data(degradations=Blur([[1.0, 2.0]])).samples("train"), "what is made is blurred after it was flipped"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.degradations import BoxHoles
+from datamodules.degradations import Blur, BoxHoles
 from datamodules.scene_data import SceneData
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
@@ -70,6 +70,18 @@ def test_clean_scenes_are_degraded_as_stated() -> None:
     mask = holes.inputs["mask"].read(1)[:, :, 0] > 0
     assert mask.sum() == 32 * 40 and (holes.image.read()[mask] == 128).all()
     assert np.array_equal(holes.image.read()[~mask], holes.target["clean"].transpose(1, 2, 0)[~mask])
+
+
+def test_the_border_that_a_valid_blur_leaves_out_is_cut_off() -> None:
+    kernel = [[0.0] * 7, [0.0] * 7, [0.0, 0.0, 0.5, 0.5, 0.0, 0.0, 0.0], *[[0.0] * 7] * 4]
+    whole = SceneData("clean", count=1, size=(64, 80)).samples("train")[0].target["clean"]
+    given = SceneData("clean", count=1, size=(64, 80), degradations=Blur(kernel, boundary="valid"))
+    sample = given.samples("train")[0]
+    assert np.array_equal(sample.target["clean"], whole[:, 3:-3, 3:-3]) and sample.image.size == (58, 74)
+    with pytest.raises(DataError, match="of which 32 on every side are left out"):
+        SceneData("clean", degradations=Blur(np.ones((65, 65)).tolist(), boundary="valid"), size=(64, 64)).samples(
+            "train"
+        )[0]
 
 
 def test_mistakes() -> None:

@@ -81,6 +81,12 @@ def test_tiles_are_those_of_the_whole_image(name):
     assert (near != whole).mean() > 1e-3 or halo == wrong.halo, "with less around them tiles differ"
 
 
+def test_a_backbone_with_squeeze_and_excitation_sees_the_whole_image():
+    """Its gates are wide open with positive weights, and what they are computed from is seen all the same."""
+    for backbone in ("mobilenetv3_small_050", "test_efficientnet"):
+        assert build("timm_unet", backbone=backbone, decoder=[4, 4, 4, 4, 4]).reach.halo is None
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_losses_reach_every_weight(name):
     task = build(name).train()

@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from tasks.restoration import RestorationTask
 from tasks.restoration.architectures import Deconvolution
 from tasks.restoration.deconvolution import DeconvolutionCNN, pseudo_inverse
 from visionkit.errors import DataError, UsageError
 from visionkit.families.restoration.classical import blurred, wiener
+from visionkit.images import ImageSource
+from visionkit.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +96,28 @@ def test_mistakes_are_reported(kernels, tmp_path):
         Deconvolution(side=120).build(None, 1)
     with pytest.raises(DataError, match="no such file"):
         Deconvolution(kernel=str(tmp_path / "absent.npy")).build(None, 1)
+
+
+def task_of(kernels, **arguments):
+    own = {"kernel": kernels[0], "noise": 0.05, "maps": 15, "side": 15, "width": 2, **arguments}
+    return RestorationTask("deconvolution", input={"channels": 1}, deconvolution=own).eval()
+
+
+def test_an_image_that_goes_on_at_its_opposite_border_is_taken_whole(kernels):
+    clean = np.random.default_rng(0).random((500, 40))
+    image = (255 * blurred(clean, kernels[1][0])).round().clip(0, 255).astype(np.uint8)[:, :, None]
+    task = task_of(kernels, circular=True)
+    found = Predictor(task)(image).pixels.astype(int)
+    assert len(task.plan(ImageSource(image)).views) == 1 and task.reach.halo is None
+    rolled = Predictor(task)(np.roll(image, 100, axis=0)).pixels.astype(int)
+    assert np.abs(np.roll(rolled, -100, axis=0) - found).max() <= 1, "no border is one"
+    with pytest.raises(UsageError, match=r"tile 64: this deconvolution network .* takes them whole; leave tile out"):
+        Predictor(task)(image, tile=64)
+    assert len(task_of(kernels).plan(ImageSource(image)).views) > 1
+
+
+def test_one_kernel_allows_no_flipped_images(kernels):
+    task = task_of(kernels)
+    assert not task.allows_flips and RestorationTask("dncnn", dncnn={"width": 4, "depth": 3}).allows_flips
+    with pytest.raises(UsageError, match=r"ensemble: deconvolution is made for one kernel.*leave ensemble out"):
+        Predictor(task)(np.zeros((20, 20, 1), np.uint8), ensemble=True)

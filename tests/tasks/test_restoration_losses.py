@@ -39,6 +39,19 @@ def test_coarser_outputs_are_compared_with_means_of_the_target():
     assert value("ssim", torch.rand(1, 1, 12, 12), torch.zeros(1, 1, 12, 12), coarser=()) > 0.5
 
 
+def test_coarser_outputs_of_a_padded_image_are_compared_where_the_image_is():
+    """Six of eight pixels are the image's: at half the size three, at a quarter one and a half."""
+    target = 255 * torch.arange(6.0).expand(1, 1, 6, 6) / 10
+    padded = F.pad(target / 255, (0, 2, 0, 2), value=9.0)
+    coarser = tuple(F.avg_pool2d(padded, factor) for factor in (2, 4))
+    assert value("l1", padded, target, coarser=coarser) == pytest.approx(0, abs=1e-6)
+    wrong = (coarser[0] + 0.3, coarser[1] + 0.6)
+    assert value("l1", padded, target, coarser=wrong) == pytest.approx(0.9 / 3, abs=1e-6)
+    assert value("l1", padded[..., :4, :4], target[..., :3, :3], coarser=(wrong[1][..., :1, :1],)) == 0
+    mask = torch.ones(1, 1, 8, 8)
+    assert value("hole", padded + 0.5, target, mask=mask) == pytest.approx(0.5, abs=1e-6)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_similarities_are_those_of_other_libraries(channels):
     generator = torch.Generator().manual_seed(0)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio_with_blocked_effect
 
+from tasks.restoration import metrics
 from tasks.restoration.lpips import Lpips
 from tasks.restoration.metrics import RestorationQuality, psnr_b
 from tests.real_data import real_data
@@ -127,6 +128,20 @@ def test_luma_of_gray_is_gray_and_that_of_color_the_studio_range():
     assert of_gray["psnr_y"] == pytest.approx(found["psnr"], abs=1e-4)
 
 
+def test_gray_files_are_measured_as_the_one_channel_that_is_served():
+    """Errors of (10, 0, -5) in red, green and blue are 2.99 - .57 = 2.42 in gray, which is served as 2."""
+    clean = image(1) // 2 + 60
+    ours = clean + torch.tensor([10.0, 0.0, -5.0]).view(3, 1, 1)
+    arguments = (ours, clean.expand(3, -1, -1), clean.expand(3, -1, -1) + 4.0)
+    found = measured(RestorationQuality(holes=True), *arguments, mask=[torch.ones(1, 24, 32)], gray=[True])
+    assert found["psnr"] == pytest.approx(decibels(4), abs=1e-4) == found["psnr_hole"]
+    assert found["psnr_input"] == pytest.approx(decibels(16), abs=1e-4)
+    alone = measured(RestorationQuality(), clean + 2.42, clean, clean + 4.0)
+    assert found["ssim"] == pytest.approx(alone["ssim"], abs=1e-6)
+    assert measured(RestorationQuality(), *arguments)["psnr"] == pytest.approx(decibels(125 / 3), abs=1e-4)
+    assert "one channel for gray networks and files" in RestorationQuality().protocol
+
+
 def test_psnr_b_is_that_of_torchmetrics_and_counts_blocks():
     clean = image(1, 32, 40)
     blocky = clean.float() * 0.2 + 100
@@ -162,7 +177,9 @@ def test_lpips_without_weights_is_left_out_in_one_line(tmp_path, monkeypatch, ca
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with caplog.at_level(logging.WARNING):
         metric = RestorationQuality(lpips="alex")
-    assert "lpips" not in metric.values and "LPIPS" not in metric.protocol
+        assert not caplog.messages, "a model that is served needs no LPIPS"
+        found = measured(metric, image().float(), image(), image())
+    assert "lpips" not in found and found["psnr"] == 100 and "LPIPS" not in metric.protocol
     (line,) = caplog.messages
     assert "alexnet-owt-7be5be79.pth" in line and line.endswith("LPIPS is left out") and "\n" not in line
     with pytest.raises(UsageError, match="did you mean 'alex'"):
@@ -179,7 +196,10 @@ def test_lpips_is_measured_where_its_weights_are_at_hand(tmp_path, monkeypatch):
     torch.manual_seed(0)
     name = SqueezeNet1_1_Weights.DEFAULT.url.rpartition("/")[2]
     torch.save(squeezenet1_1(weights=None).state_dict(), tmp_path / "checkpoints" / name)
+    built = []
+    monkeypatch.setattr(metrics, "Lpips", lambda network: built.append(network) or Lpips(network))
     metric = RestorationQuality(lpips="squeeze")
+    assert not built
     assert metric.values[-1] == "lpips" and "LPIPS by squeeze" in metric.protocol
     assert not list(metric.parameters()), "its weights are no part of a checkpoint"
     for channels in (1, 3):

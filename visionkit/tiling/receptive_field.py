@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+_SATURATE = frozenset({"clamp", "clip", "hardsigmoid", "hardswish", "hardtanh", "relu6", "sigmoid", "tanh"})
+"""Functions that are flat beyond some value, also in place (`clamp_`)."""
 
 
 def choose_overlap(tile: int, align: int, reach: int | None) -> tuple[int, int]:
@@ -61,7 +67,7 @@ def _reach(module: nn.Module, shape: tuple[int, int, int], dim: int, align: int)
         image = image.to(parameter)
     image.requires_grad_()
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), _Unsaturated():
             prediction = module(image)
             prediction = prediction if isinstance(prediction, Tensor) else prediction[0]
             across = 3 - dim
@@ -80,6 +86,28 @@ def _reach(module: nn.Module, shape: tuple[int, int, int], dim: int, align: int)
         return None
     centers = int(begin * step + step / 2), int((begin + number - 1) * step + step / 2)
     return max(centers[1] - first, last - centers[0])
+
+
+class _Unsaturated(TorchFunctionMode):
+    """Gives functions that saturate a slope of 1 everywhere; their values stay.
+
+    A gate that is fully open here is not for another image, so what it was computed from is seen.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        x = args[0] if args else None
+        if getattr(func, "__name__", "").rstrip("_") not in _SATURATE or not isinstance(x, Tensor):
+            return func(*args, **kwargs)
+        if not x.is_floating_point():
+            return func(*args, **kwargs)
+        return func(x.detach().clone(), *args[1:], **kwargs) + (x - x.detach())
 
 
 def architecture_reach(module: nn.Module, channels: int = 3, align: int = 1, limit: int = 512) -> int | None:

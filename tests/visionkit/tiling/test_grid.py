@@ -124,6 +124,25 @@ def test_faults_are_reported():
         merger.result()
 
 
+class Gated(nn.Module):
+    """A convolution whose gate is wide open, computed from means over the whole image."""
+
+    def __init__(self, gate):
+        super().__init__()
+        self.gate, self.conv = gate, nn.Conv2d(3, 1, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(x) * self.gate(100 * x.mean((2, 3), keepdim=True)).mean(1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    "gate", [nn.Hardsigmoid(), nn.Sigmoid(), nn.ReLU6(inplace=True), nn.Tanh(), lambda x: x.add(3).clamp_(0, 6).div_(6)]
+)
+def test_what_a_saturated_gate_is_computed_from_is_seen(gate):
+    assert receptive_field(Gated(gate), limit=16) is None
+    assert receptive_field(nn.Sequential(network(), nn.Hardtanh(-1e-9, 1e-9)), limit=16) == 4
+
+
 def test_the_receptive_field_is_found():
     assert receptive_field(network(), limit=16) == 4
     assert receptive_field(nn.Conv2d(3, 1, 1), limit=8) == 0

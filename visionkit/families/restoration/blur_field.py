@@ -107,15 +107,19 @@ def find_blur_field(
     rows, columns = (_places(length, side, stride) for length in pixels.shape[:2])
     candidates: dict[Motion, int] = {}
     total = np.zeros((len(rows), len(columns), len(known) * rotations), dtype=np.float32)
+    seen_by = np.zeros(total.shape[2], dtype=np.float32)  # rotations that a candidate is a class of
     for number in range(rotations):
         # What is seen at an angle in a patch that was rotated by so much lies at a smaller angle in the image.
         seen = [motion if motion.length <= 1 else _rotated(motion, -number * step) for motion in known]
         places = [candidates.setdefault(motion, len(candidates)) for motion in seen]
+        seen_by[places] += 1
         for row, y in enumerate(rows):
             patches: list[Given] = [_rotated_patch(pixels, y, x, side, number * step) for x in columns]
             found = [each for each in predictor(patches) if isinstance(each, Classification)]
             total[row][:, places] += np.stack([each.probabilities for each in found])
-    total = total[:, :, : len(candidates)] / np.float32(rotations)
+    # No motion is a class of every rotation, a motion that of one: each counts by its mean.
+    total = total[:, :, : len(candidates)] / seen_by[: len(candidates)]
+    total /= total.sum(axis=2, keepdims=True)
     if smooth:
         for number in range(total.shape[2]):
             total[:, :, number] = cv2.GaussianBlur(np.ascontiguousarray(total[:, :, number]), (0, 0), smooth)

@@ -125,9 +125,12 @@ def to_y(image: Tensor, gray: bool = False) -> Tensor:
     """
     if len(image) == 1:
         return image.double().round()
-    if not gray:
-        return luma(image, 255).round()
-    return (image.double() * _GRAY.to(image.device).view(3, 1, 1)).sum(dim=0, keepdim=True).round()
+    return to_gray(image).round() if gray else luma(image, 255).round()
+
+
+def to_gray(image: Tensor) -> Tensor:
+    """(3, H, W) RGB to (1, H, W) float64, as the prediction on a file with one channel is served."""
+    return (image.double() * _GRAY.to(image.device).view(3, 1, 1)).sum(dim=0, keepdim=True)
 
 
 def quality(ours: Tensor, truth: Tensor, border: int, gray: bool = False, name: str = "an image") -> Tensor:
