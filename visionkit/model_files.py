@@ -16,7 +16,7 @@ CHECKPOINTS = "checkpoints"
 HUB = "hf-hub"
 """Scheme of the models in a repository of the Hugging Face hub: `hf-hub:user/name`."""
 
-_PUBLIC = re.compile(r"^([a-z][a-z0-9_-]+):(?![\\/])(.+)$")  # two letters at least: C:\ is a drive
+_PUBLIC = re.compile(r"^([a-z][a-z0-9_-]+):(?!\\|//)(.+)$")  # two letters at least: C:\ is a drive
 _ZIP = b"PK\x03\x04"
 
 

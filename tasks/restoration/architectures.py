@@ -23,7 +23,10 @@ from tasks.restoration import (
 from tasks.restoration.body import Body, Condition
 from tasks.restoration.network import RestorationNetwork, RestorationOutputs
 from visionkit.construction import WithoutInit
+from visionkit.errors import UsageError
 from visionkit.families.restoration.architecture import ImageArchitecture
+from visionkit.families.restoration.spandrel_file import SpandrelBody, check_untrained, spandrel_facts
+from visionkit.families.restoration.tiles import TileMargins
 
 
 @dataclass(frozen=True)
@@ -273,5 +276,48 @@ class Deconvolution(RestorationArchitecture):
     def whole(self) -> bool:
         return self.circular  # what lies beyond a tile is not its own opposite border
 
+    def margins(self, network: Any) -> TileMargins | None:
+        return TileMargins(None) if self.whole else None
+
     def stored(self) -> Self:
         return dataclasses.replace(self, kernel="")
+
+
+@dataclass(frozen=True)
+class Spandrel(RestorationArchitecture):
+    """A public network that spandrel reads from its author's file; it is served as it is, and not trained.
+
+    Attributes:
+        path: The file, `.pth` or `.safetensors`; its network is built of it whenever the model is opened.
+    """
+
+    path: str = ""
+
+    kind: ClassVar[Any] = SpandrelBody
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        condition = spandrel_facts(self.path).condition
+        return ("image",) if condition is None else ("image", condition)
+
+    @property
+    def divisor(self) -> int:
+        return 1
+
+    def body(self, first: int) -> SpandrelBody:
+        body = SpandrelBody(self.path)
+        if (body.facts.scale, body.facts.channels) != (1, first):
+            raise UsageError(
+                f"model.spandrel.path {self.path}: a network of {body.facts.channels} channels that gives images "
+                f"{body.facts.scale} times as large; restoration takes one of the model's {first} channels that keeps "
+                "the size"
+            )
+        return body
+
+    def margins(self, network: Any) -> TileMargins | None:
+        found: TileMargins = network.body.margins()
+        return found
+
+    def losses(self, network: Any, outputs: RestorationOutputs, target: Any, loss: Any) -> dict[str, Tensor]:
+        check_untrained(network)
+        return super().losses(network, outputs, target, loss)

@@ -18,6 +18,7 @@ from visionkit.architecture_task import ArchitectureTask
 from visionkit.architectures import Architectures
 from visionkit.errors import UsageError
 from visionkit.families.restoration.images import to_images
+from visionkit.families.restoration.spandrel_file import SCHEME, spandrel_facts
 from visionkit.families.restoration.tiles import TILE, TileMargins, check_size, ensembled, find_reach, grid_of
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
@@ -63,6 +64,7 @@ class RestorationTask(ArchitectureTask):
     outputs = RestorationOutputs
     architectures = Architectures[RestorationArchitecture]("restoration")
     withheld = ("classes",)
+    public_schemes = (SCHEME,)
     also_inputs = {"mask": "mask", "noise_level": (0, 75, 25)}  # noqa: RUF012  (as the class states its other facts)
 
     architecture: RestorationArchitecture
@@ -108,6 +110,17 @@ class RestorationTask(ArchitectureTask):
         chosen = cls.architectures.choose(architecture, {architecture: init_args.get(architecture)})
         divisor = chosen.divisor
         return InputSpec((-(-64 // divisor) * divisor,) * 2, "native", divisor=divisor, fill=None, bits=32)
+
+    @classmethod
+    def from_public(cls, scheme: str, name: str) -> RestorationTask:
+        """A network in its author's file, `spandrel:path.pth`."""
+        facts = spandrel_facts(name)
+        if facts.scale != 1:
+            raise UsageError(
+                f"{scheme}:{name}: {facts.architecture} gives images {facts.scale} times as large; super_resolution "
+                "takes 2 to 8 times"
+            )
+        return cls("spandrel", input={"channels": facts.channels}, spandrel={"path": name})
 
     def _check_input(self, spec: InputSpec) -> None:
         if spec.resize_mode != "native" or spec.channels not in (1, 3):
@@ -241,8 +254,8 @@ class RestorationTask(ArchitectureTask):
     @property
     def reach(self) -> TileMargins:
         """How far the receptive field of the network reaches, found once."""
-        if self._reach is None and self.architecture.whole:
-            self._reach = TileMargins(None, self.network.body.divisor)
+        if self._reach is None:
+            self._reach = self.architecture.margins(self.network)
         if self._reach is None:
             network = self.architecture.thin().build(None, self.input.channels)
             with torch.inference_mode(False):

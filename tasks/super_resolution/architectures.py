@@ -11,9 +11,12 @@ from torch import Tensor
 
 from tasks.super_resolution import attention, convolutional
 from tasks.super_resolution.network import SuperResolutionNetwork, SuperResolutionOutputs
+from visionkit.errors import UsageError
 from visionkit.families.restoration import residual
 from visionkit.families.restoration.architecture import ImageArchitecture
 from visionkit.families.restoration.body import Body
+from visionkit.families.restoration.spandrel_file import SpandrelBody, check_untrained
+from visionkit.families.restoration.tiles import TileMargins
 
 
 @dataclass(frozen=True)
@@ -201,3 +204,33 @@ class Compact(SuperResolutionArchitecture):
 
     kind: ClassVar[type[Body]] = residual.Compact
     narrowest: ClassVar[dict[str, Any]] = {"width": 4}
+
+
+@dataclass(frozen=True)
+class Spandrel(SuperResolutionArchitecture):
+    """A public network that spandrel reads from its author's file; it is served as it is, and not trained.
+
+    Attributes:
+        path: The file, `.pth` or `.safetensors`; its network is built of it whenever the model is opened.
+    """
+
+    path: str = ""
+
+    kind: ClassVar[Any] = SpandrelBody
+
+    def body(self, first: int) -> SpandrelBody:
+        body = SpandrelBody(self.path)
+        if body.facts.scale != first:
+            raise UsageError(
+                f"model.scale {first}: the network of {self.path} gives images {body.facts.scale} times as large; set "
+                "model.scale to it"
+            )
+        return body
+
+    def margins(self, network: Any) -> TileMargins | None:
+        found: TileMargins = network.body.margins()
+        return found
+
+    def losses(self, network: Any, outputs: Any, target: Any, loss: Any) -> dict[str, Tensor]:
+        check_untrained(network)
+        return super().losses(network, outputs, target, loss)

@@ -20,6 +20,7 @@ from visionkit.families.restoration.bicubic import Bicubic
 from visionkit.families.restoration.images import to_images
 from visionkit.families.restoration.pixel_losses import PixelLoss
 from visionkit.families.restoration.quality import PROTOCOL
+from visionkit.families.restoration.spandrel_file import SCHEME, spandrel_facts
 from visionkit.families.restoration.tiles import TILE, TileMargins, check_size, ensembled, find_reach, grid_of
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
@@ -36,8 +37,8 @@ class SuperResolutionTask(ArchitectureTask):
     """Enlarges images by a whole factor.
 
     Args:
-        architecture: `srcnn`, `srcnn_955`, `espcn`, `fsrcnn`, `vdsr`, `edsr_baseline`, `edsr`, `rcan`, `swinir_light`
-            or `compact`. The network determines whether luma or RGB is enlarged.
+        architecture: `srcnn`, `srcnn_955`, `espcn`, `fsrcnn`, `vdsr`, `edsr_baseline`, `edsr`, `rcan`, `swinir_light`,
+            `compact`, or `spandrel` for a public file. The network determines whether luma or RGB is enlarged.
         scale: Factor, 2 to 8.
         loss: `l1`, `l2` or `charbonnier`.
         loss_border: High-resolution pixels at the border of a patch that the loss leaves out.
@@ -64,6 +65,7 @@ class SuperResolutionTask(ArchitectureTask):
     outputs = SuperResolutionOutputs
     architectures = Architectures[SuperResolutionArchitecture]("super_resolution")
     withheld = ("classes",)
+    public_schemes = (SCHEME,)
 
     architecture: SuperResolutionArchitecture
     network: SuperResolutionNetwork
@@ -105,6 +107,14 @@ class SuperResolutionTask(ArchitectureTask):
     def default_input(cls, **init_args: Any) -> InputSpec:
         """Images at their own size."""
         return InputSpec(size=(48, 48), resize_mode="native", divisor=1, interpolation="bicubic", bits=16)
+
+    @classmethod
+    def from_public(cls, scheme: str, name: str) -> SuperResolutionTask:
+        """A network in its author's file, `spandrel:path.pth`."""
+        facts = spandrel_facts(name)
+        if facts.scale == 1:
+            raise UsageError(f"{scheme}:{name}: {facts.architecture} keeps the size of an image, so it is restoration")
+        return cls("spandrel", scale=facts.scale, spandrel={"path": name})
 
     def resolved(self) -> dict[str, Any]:
         # What a checkpoint holds does not depend on where its weights began.
@@ -170,6 +180,8 @@ class SuperResolutionTask(ArchitectureTask):
     @property
     def reach(self) -> TileMargins:
         """How far the receptive field of the network reaches, found once."""
+        if self._reach is None:
+            self._reach = self.architecture.margins(self.network)
         if self._reach is None:
             network = self.architecture.thin().build(None, self.scale)
             with torch.inference_mode(False):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from visionkit.errors import UsageError
+from visionkit.families.restoration.tiles import TileMargins
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,14 @@ class ImageArchitecture:
             return self.kind(first, **given)
         except (TypeError, ValueError, ZeroDivisionError, RuntimeError) as error:
             raise UsageError(f"model: {type(self).__name__} cannot be built of {given} ({error})") from error
+
+    def margins(self, network: Any) -> TileMargins | None:
+        """How far a network of it sees, where that is not found by its thin form; None by default.
+
+        Args:
+            network: What was built of it.
+        """
+        return None
 
     def thin(self) -> Self:
         """The same with as few channels as it can have: it sees as far, and is quick to measure."""
