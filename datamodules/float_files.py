@@ -32,9 +32,14 @@ def read_floats(path: Path) -> np.ndarray:
     suffix = path.suffix.lower()
     if suffix in (".npy", ".npz"):
         return _read_numpy(path)
+    if suffix == ".pfm":
+        values = read_pfm(path, "depth file")
+        if values.ndim != 2:
+            raise DataError(f"{path}: a PFM of three channels; depth has one")
+        return values
     data = read_bytes(path, _LIMIT, "depth file")
     try:
-        return _read_pfm(path, data) if suffix == ".pfm" else _read_exr(path, data)
+        return _read_exr(path, data)
     except (struct.error, ValueError, IndexError, OverflowError, zlib.error) as error:
         raise DataError(f"{path}: truncated or damaged ({' '.join(str(error).split())[:120]})") from None
 
@@ -64,14 +69,28 @@ def _read_numpy(path: Path) -> np.ndarray:
         raise DataError(f"{path}: cannot be read as {kind} ({' '.join(str(error).split())[:120]})") from None
 
 
-def _read_pfm(path: Path, data: bytes) -> np.ndarray:
+def read_pfm(path: Path, what: str) -> np.ndarray:
+    """The array of a `.pfm` file, (h, w) or (h, w, 3) float32, from the top down.
+
+    Args:
+        path: The file.
+        what: What the file is, for the messages: "depth file".
+
+    Raises:
+        DataError: Missing, damaged, or no PFM file.
+    """
+    data = read_bytes(path, _LIMIT, what)
     head = re.match(rb"(PF|Pf)\s+(\d+)\s+(\d+)\s+(\S+)\s", data)
-    if head is None or head[1] == b"PF":
-        raise DataError(f"{path}: {'a PFM of three channels' if head else 'no PFM file'}; depth has one")
-    width, height, scale = int(head[2]), int(head[3]), float(head[4])
+    if head is None:
+        raise DataError(f"{path}: no PFM file")
+    width, height, shape = int(head[2]), int(head[3]), (3,) if head[1] == b"PF" else ()
     _check_size(path, width, height)
-    values = np.frombuffer(data, "<f4" if scale < 0 else ">f4", width * height, head.end())
-    return values.reshape(height, width)[::-1]  # from the bottom up
+    try:
+        kind = "<f4" if float(head[4]) < 0 else ">f4"
+        values = np.frombuffer(data, kind, width * height * (3 if shape else 1), head.end())
+    except ValueError as error:
+        raise DataError(f"{path}: truncated or damaged ({' '.join(str(error).split())[:120]})") from None
+    return values.reshape(height, width, *shape)[::-1]  # stored from the bottom up
 
 
 # ---------------------------------------------------------------------- OpenEXR

@@ -201,6 +201,15 @@ class Geometry(NamedTuple):
         sampled = F.grid_sample(values[None], grid[None], mode=mode, padding_mode="border", align_corners=False)[0]
         return torch.where(inside, sampled, torch.as_tensor(fill, dtype=values.dtype, device=values.device))
 
+    def invert_vectors(self, vectors: Tensor) -> Tensor:
+        """Brings a field of vectors (2, H, W) in input pixels back to (2, h, w) in file pixels, as `apply_vectors`.
+
+        They move by bilinear interpolation; where the network never saw the file they are 0.
+        """
+        moved = self.invert_map(vectors, fill=0.0, mode="bilinear")
+        linear = torch.as_tensor(self._inverse[:, :2], dtype=moved.dtype, device=moved.device)
+        return torch.einsum("ij,jhw->ihw", linear, moved)
+
     # ---------------------------------------------------------------- inside
 
     @property

@@ -10,6 +10,7 @@ from visionkit.predictions.classification import Classification, Label
 from visionkit.predictions.depth_map import DepthMap
 from visionkit.predictions.detections import Detections, Instances
 from visionkit.predictions.faces import Faces
+from visionkit.predictions.flow import FlowField
 from visionkit.predictions.image import ImagePrediction
 from visionkit.predictions.label_map import Area, LabelMap
 from visionkit.predictions.multitask import MultiTaskPrediction
@@ -23,6 +24,7 @@ __all__ = [
     "Detections",
     "Difference",
     "Faces",
+    "FlowField",
     "ImagePrediction",
     "Instances",
     "Label",

@@ -1,0 +1,1 @@
+"""The networks of optical flow, one per file; `pyproject.toml` registers them."""

@@ -1,0 +1,1 @@
+"""What tasks share that match the pixels of two images."""
