@@ -81,7 +81,8 @@ def _read_flo(path: Path, data: bytes) -> tuple[np.ndarray, np.ndarray]:
     size = 8 * width * height
     if len(data) != _HEADER + size:
         raise DataError(
-            f"{path}: {len(data) - _HEADER:,} bytes of flow; {width} x {height} pixels have {size:,}: truncated or damaged"
+            f"{path}: {len(data) - _HEADER:,} bytes of flow; {width} x {height} pixels have {size:,}: truncated or "
+            "damaged"
         )
     values = np.frombuffer(data, "<f4", offset=_HEADER).reshape(height, width, 2)
     return _known(values, (np.abs(values) <= FLO_UNKNOWN).all(axis=2))  # NaN compares as not known

@@ -52,7 +52,7 @@ Layout = Callable[[Path, str], "list[FlowPair] | None"]
 
 
 def sintel(root: Path, rendering: str) -> list[FlowPair] | None:
-    """MPI Sintel (Butler et al., 2012): `training/{clean,final}/SCENE/frame_NNNN.png`, `flow`, `occlusions`, `invalid`."""
+    """MPI Sintel (Butler et al., 2012): `training/{clean,final}/SCENE/frame_NNNN.png`, `flow`, masks beside them."""
     top = next((each for each in (root / "training", root) if (each / "flow").is_dir()), None)
     if top is None or not any((top / each).is_dir() for each in ("clean", "final")):
         return None
@@ -105,9 +105,7 @@ def kitti(root: Path, rendering: str) -> list[FlowPair] | None:
     for flow in _flows(top / "flow_occ"):
         visible = top / "flow_noc" / flow.name
         second = images / f"{_counted_on(flow.stem)}.png"
-        found.append(
-            FlowPair(images / flow.name, second, flow, visible_flow=visible if visible.is_file() else None)
-        )
+        found.append(FlowPair(images / flow.name, second, flow, visible_flow=visible if visible.is_file() else None))
     return found
 
 

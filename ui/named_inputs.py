@@ -6,12 +6,12 @@ visionkit predict STEREO_MODEL --pairs pairs.csv
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ui.file_names import folder_of
 from visionkit.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def pair_with(paths: Sequence[Path], others: Mapping[str, Path], names: Sequence
                 raise DataError(f"--input {name}={other}: one image for {len(paths)}; name a folder")
             found[paths[0]][name] = other
             continue
-        root = paths[0].parent if len(paths) == 1 else folder_of(paths) or paths[0].parent
+        root = Path(os.path.commonpath([path.parent for path in paths]))  # as given: links are not followed
         pairs = pair_by_name(Listing(root, list(paths)), list_images(other), f"{name} image")
         for path, partner in pairs.pairs:
             found[path][name] = partner

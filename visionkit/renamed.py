@@ -18,6 +18,7 @@ FIRST = {
     "semantic_segmentation": "unet",
     "super_resolution": "compact",
     "restoration": "nafnet",
+    "optical_flow": "flownet_s",
 }
 """The architecture of a model whose configuration does not name one."""
 

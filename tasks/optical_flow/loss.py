@@ -50,7 +50,7 @@ def multi_scale_loss(estimates: Sequence[Tensor], truth: Tensor, known: Tensor) 
     terms: dict[str, Tensor] = {}
     there = known[:, None].to(truth.dtype)
     for number, estimate in enumerate(estimates):
-        size = estimate.shape[-2:]
+        size = (estimate.shape[-2], estimate.shape[-1])
         part = F.adaptive_avg_pool2d(there, size)
         mean = F.adaptive_avg_pool2d(truth * there, size) / part.clamp(min=1e-6)
         error = end_point_error(estimate, mean, part[:, 0] > 0)

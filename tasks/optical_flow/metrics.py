@@ -10,11 +10,14 @@ from torchmetrics import Metric, MetricCollection
 
 from visionkit.geometry import Geometry
 
-PIXELS = (1, 3, 5)
+BAD = (1, 3, 5)
 """Errors over so many pixels are counted as outliers."""
 
 FL_PIXELS, FL_FRACTION = 3.0, 0.05
 """Of KITTI's Fl: an outlier is off by more than both, pixels and the fraction of the true length."""
+
+NAMES = ("epe", *(f"bad{limit}" for limit in BAD), "fl_all")
+PARTS = ("", "_visible", "_occluded")
 
 
 def error_vectors(values: Tensor, truth: Tensor, geometry: Sequence[Geometry]) -> tuple[Tensor, Tensor]:
@@ -36,24 +39,23 @@ def error_vectors(values: Tensor, truth: Tensor, geometry: Sequence[Geometry]) -
 
 
 class FlowMeasures(Metric):
-    """End-point error and fractions of outliers, pooled over all known pixels.
+    """End-point error and fractions of outliers, pooled over all known pixels of all pairs.
 
-    `epe` is the mean error in pixels of the file; `fl_all` the fraction of pixels that are off by more than 3 px and
-    by more than 5 % of the true length; `over_1px`, `over_3px` and `over_5px` the fractions beyond those errors. Where
-    the truth states what is occluded, `epe_occluded` and `epe_visible` are the errors of both parts.
+    `epe` is the mean error in pixels of the file; `bad1`, `bad3` and `bad5` are the fractions of pixels whose error is
+    above so many pixels, and `fl_all` of those that are off by more than 3 px and by more than 5 % of the true length.
+    Where the data states what is occluded, the same of visible and of occluded pixels alone: `epe_visible`,
+    `fl_all_occluded`, ... Without any known pixel all are 0, not NaN.
     """
 
     full_state_update = False
 
-    sums: Tensor
-    parts: Tensor
+    totals: Tensor
+    pixels: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        # Known pixels, errors, outliers of Fl, and those beyond each of PIXELS.
-        self.add_state("sums", torch.zeros(3 + len(PIXELS), dtype=torch.float64), dist_reduce_fx="sum")
-        # Of occluded and of visible pixels: number and errors.
-        self.add_state("parts", torch.zeros(2, 2, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("totals", torch.zeros(len(PARTS), len(NAMES), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("pixels", torch.zeros(len(PARTS), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, error: Tensor, length: Tensor, valid: Tensor, occluded: Tensor | None = None) -> None:
         """Adds a batch.
@@ -64,24 +66,17 @@ class FlowMeasures(Metric):
             valid: (B, h, w) bool, where it is known.
             occluded: (B, h, w) bool, what the second image does not show; None where that is not known.
         """
-        found, real = error[valid].double(), length[valid].double()
-        outliers = (found > FL_PIXELS) & (found > FL_FRACTION * real)
-        counted = [(found > limit).sum() for limit in PIXELS]
-        self.sums += torch.stack([torch.as_tensor(len(found)).to(found), found.sum(), outliers.sum(), *counted])
-        if occluded is not None:
-            hidden = occluded[valid]
-            rows = [torch.stack([part.sum(), found[part].sum()]) for part in (hidden, ~hidden)]
-            self.parts += torch.stack(rows).to(self.parts)
+        wrong = [error > limit for limit in BAD]
+        values = torch.stack([error, *wrong, (error > FL_PIXELS) & (error > FL_FRACTION * length)]).double()
+        parts = [valid] if occluded is None else [valid, valid & ~occluded, valid & occluded]
+        for row, part in enumerate(parts):
+            self.totals[row] += torch.where(part, values, 0).flatten(1).sum(dim=1)
+            self.pixels[row] += part.sum()
 
     def compute(self) -> dict[str, Tensor]:
-        count = self.sums[0].clamp(min=1)
-        names = ("epe", "fl_all", *(f"over_{limit}px" for limit in PIXELS))
-        out = {name: (value / count).float() for name, value in zip(names, self.sums[1:], strict=True)}
-        if bool(self.parts[0, 0] > 0):  # with nothing occluded, both are one
-            number, total = self.parts.T
-            means = (total / number.clamp(min=1)).float()
-            out |= {"epe_occluded": means[0], "epe_visible": means[1]}
-        return out
+        means = (self.totals / self.pixels.clamp(min=1)[:, None]).float()
+        rows = [row for row in range(len(PARTS)) if row == 0 or int(self.pixels[row])]
+        return {f"{name}{PARTS[row]}": means[row, column] for row in rows for column, name in enumerate(NAMES)}
 
 
 def build_metrics() -> MetricCollection:

@@ -26,7 +26,7 @@ class OpticalFlowTask(ArchitectureTask):
     """Estimates the motion of every pixel from a first image to a second one.
 
     Args:
-        architecture: `flownet_s` or `flownet_c` (Dosovitskiy et al., 2015), or `raft` (Teed & Deng, 2020).
+        architecture: `flownet_s` or `flownet_c` (Dosovitskiy et al., 2015).
         max_flow: Longest motion in input pixels that is trained on; longer ones are left out of the loss.
         **shared: See `VisionTask`; each architecture has its arguments under its name. By default images are taken at
             their own size, and `size` of the input is only that of an example.
@@ -52,7 +52,7 @@ class OpticalFlowTask(ArchitectureTask):
 
     architecture: FlowArchitecture
 
-    def __init__(self, architecture: str = "raft", *, max_flow: float = 400.0, **shared: Any) -> None:
+    def __init__(self, architecture: str = "flownet_s", *, max_flow: float = 400.0, **shared: Any) -> None:
         shared["input"] = InputSpec.of(shared.get("input"), self.default_input())
         super().__init__(architecture=architecture, **shared)
         divisor, spec = self.architecture.divisor, self.input
@@ -110,6 +110,6 @@ class OpticalFlowTask(ArchitectureTask):
         native = self.input.resize_mode == "native"
         size = "file size" if native else f"{self.input.resize_mode} to {height}x{width}"
         return (
-            "all known pixels of the split as one set, errors in file pixels, fl_all: over 3 px and over 5 % of the "
-            f"true length, {size}"
+            "over all known pixels of all pairs, errors in file pixels; bad1, bad3 and bad5 are above 1, 3 and 5 px, "
+            f"fl_all above 3 px and 5 % of the true length; {size}"
         )

@@ -136,7 +136,7 @@ def test_flying_chairs(tmp_path: Path) -> None:
     assert [Path(name).name for name in data.samples("val").names()] == ["00002_img1.ppm"]
     assert len(data.samples("train")) == 2 and data.samples("train")[1].target["flow"] == pytest.approx(flow(3))
     (tmp_path / "FlyingChairs_train_val.txt").write_text("1\n2\n")
-    with pytest.raises(DataError, match="2 lines, and .* has 3 pairs"):
+    with pytest.raises(DataError, match=r"2 lines, and .* has 3 pairs"):
         FlowData(str(tmp_path), input=SPEC).samples("train")
     (tmp_path / "data" / "00002_img2.ppm").unlink()
     (tmp_path / "FlyingChairs_train_val.txt").write_text("1\n2\n1\n")
@@ -169,7 +169,7 @@ def test_folders_by_name_with_splits(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no test split"):
         data.samples("test")
     (tmp_path / "second" / "val" / "1.png").unlink()
-    with pytest.raises(DataError, match="no second image for 1 of 4 images: val/1.jpg"):
+    with pytest.raises(DataError, match=r"no second image for 1 of 4 images: val/1.jpg"):
         FlowData(str(tmp_path), input=SPEC).samples("train")
 
 
@@ -184,7 +184,7 @@ def test_frames_of_a_folder(tmp_path: Path) -> None:
         ("1", "2", "a"),
     ]
     put(tmp_path / "flow" / "a" / "2.flo", 2)
-    with pytest.raises(DataError, match="no frame of that name in .*, or none after it"):
+    with pytest.raises(DataError, match=r"no frame of that name in .*, or none after it"):
         find_pairs(tmp_path, None, "clean")
 
 
@@ -195,7 +195,7 @@ def test_sizes_that_differ_and_folders_without_pairs(tmp_path: Path) -> None:
         image(tmp_path / name, size=(13, 16))
     put(tmp_path / "flow10.flo")
     samples = FlowData(str(tmp_path), val_fraction=1.0, input=SPEC).samples("val")
-    with pytest.raises(DataError, match="a flow of 16 x 12 pixels does not fit the image .* of 16 x 13"):
+    with pytest.raises(DataError, match=r"a flow of 16 x 12 pixels does not fit the image .* of 16 x 13"):
         samples[0]
     with pytest.raises(UsageError, match="allowed are sintel, chairs, kitti"):
         FlowData(str(tmp_path), layout="sintl", input=SPEC)

@@ -15,10 +15,11 @@ CASE = Case(
     classes=(),
     arguments={"flownet_s": {"width": 0.0625, "batch_norm": True}},
     data=(
-        *("--data.target", "flow", "--data.size", "[64,64]", "--model.input.size", "[64,64]"),
+        *("--data.target", "flow", "--data.clip.size", "[48,64]", "--model.input.size", "[64,64]"),
         *("--model.flownet_s.width", "0.0625"),
     ),
-    loader=("pairs", "--data.count", "8", "--data.eval_count", "5"),
+    loader=("pair_scenes", "--data.count", "8", "--data.eval_count", "5"),
+    architectures={"flownet_c": {"width": 0.0625, "max_displacement": 4}},
     overfit=0.4,
     overfit_steps=120,
     networks=("flownet_s",),

@@ -48,7 +48,8 @@ def test_pixels_come_back_where_nothing_is_resampled() -> None:
     for view in (None, View((0, 0, 90, 70), flip=True), View((10, 5, 74, 61), flip=True)):
         geometry = Geometry.plan(InputSpec((64, 64), "native", divisor=64, fill=None), (70, 90), view)
         back = to_predictions(DecodedFlow(geometry.apply_vectors(field)[None]), [geometry])[0]
-        rows, columns = (slice(0, 70), slice(0, 90)) if view is None or view.box[0] == 0 else (slice(5, 61), slice(10, 74))
+        left, top, right, bottom = (0, 0, 90, 70) if view is None else map(int, view.box)
+        rows, columns = slice(top, bottom), slice(left, right)
         assert np.abs(back.values - field.numpy())[:, rows, columns].max() < 1e-3
         assert back.known[rows, columns].all()
 
@@ -85,9 +86,7 @@ def test_measures_by_hand() -> None:
     valid = torch.ones(1, 1, 4, dtype=torch.bool)
     metric.update(error, length, valid)
     found = {name: value.item() for name, value in metric.compute().items()}
-    assert found == pytest.approx(
-        {"epe": 2.5, "fl_all": 0.25, "over_1px": 0.75, "over_3px": 0.5, "over_5px": 0.0}, abs=1e-6
-    )
+    assert found == pytest.approx({"epe": 2.5, "fl_all": 0.25, "bad1": 0.75, "bad3": 0.5, "bad5": 0.0}, abs=1e-6)
     # Pooled over pixels, not over images: one pixel with an error of 12.
     metric.update(
         torch.full((1, 1, 2), 12.0),
@@ -96,8 +95,9 @@ def test_measures_by_hand() -> None:
         torch.tensor([[[True, True]]]),
     )
     found = {name: value.item() for name, value in metric.compute().items()}
-    assert found["epe"] == pytest.approx(22 / 5, abs=1e-6) and found["over_5px"] == pytest.approx(1 / 5, abs=1e-6)
-    assert found["epe_occluded"] == pytest.approx(12.0, abs=1e-6)
+    assert found["epe"] == pytest.approx(22 / 5, abs=1e-6) and found["bad5"] == pytest.approx(1 / 5, abs=1e-6)
+    assert found["epe_occluded"] == pytest.approx(12.0, abs=1e-6) and found["fl_all_occluded"] == 1
+    assert "epe_visible" not in found, "nothing is known to be visible"
     assert all(np.isfinite(float(value)) for value in FlowMeasures().compute().values())
 
 
@@ -108,10 +108,11 @@ def test_two_processes_pool_their_pixels() -> None:
         error, length = 8 * torch.rand(1, 3, 4 + k, generator=rng), 50 * torch.rand(1, 3, 4 + k, generator=rng)
         for metric in (whole, part):
             metric.update(error, length, error < 7, error > 4)
-    parts[0].sums += parts[1].sums
-    parts[0].parts += parts[1].parts
-    assert {n: v.item() for n, v in whole.compute().items()} == {n: v.item() for n, v in parts[0].compute().items()}
-    assert all(each == torch.sum or each.__name__ == "dim_zero_sum" for each in whole._reductions.values())
+    parts[0].totals += parts[1].totals
+    parts[0].pixels += parts[1].pixels
+    found = [{name: value.item() for name, value in each.compute().items()} for each in (whole, parts[0])]
+    assert len(found[0]) == 15 and found[0] == pytest.approx(found[1], abs=1e-6)
+    assert all(each.__name__ == "dim_zero_sum" for each in whole._reductions.values()), "as processes do"
 
 
 def test_errors_are_in_file_pixels() -> None:
@@ -128,7 +129,7 @@ def test_errors_are_in_file_pixels() -> None:
 
 
 def test_parameters_are_those_of_the_published_networks() -> None:
-    for name, count in (("flownet_s", 38_676_506),):
+    for name, count in (("flownet_s", 38_676_506), ("flownet_c", 39_175_298)):
         with torch.device("meta"):
             network = OpticalFlowTask.architectures.choose(name, {}).build(None, 3)
         assert sum(each.numel() for each in network.parameters()) == count, name
@@ -166,6 +167,6 @@ def test_images_of_two_sizes_are_refused() -> None:
 
 
 def test_the_protocol_is_stated() -> None:
-    assert "file size" in small().protocol and "over 3 px and over 5 %" in small().protocol
+    assert "file size" in small().protocol and "above 3 px and 5 %" in small().protocol
     stretched = small(input=InputSpec((64, 128), "stretch"))
     assert "stretch to 64x128" in stretched.protocol

@@ -53,7 +53,9 @@ class FlowField(Prediction):
             raise ValueError(f"a flow field is (2, h, w), not {values.shape}")
         valid = np.ones(values.shape[1:], bool) if self.valid is None else np.array(self.valid, dtype=bool)
         if valid.shape != values.shape[1:]:
-            raise ValueError(f"a flow field of {values.shape} has a valid mask of {values.shape[1:]}, not {valid.shape}")
+            raise ValueError(
+                f"a flow field of {values.shape} has a valid mask of {values.shape[1:]}, not {valid.shape}"
+            )
         values[:, ~valid] = 0
         if not np.isfinite(values).all():
             raise ValueError("a flow field holds finite values where it is valid")
@@ -149,9 +151,9 @@ class FlowField(Prediction):
         if "flow" not in target:
             return None
         values = np.asarray(target["flow"], dtype=np.float32)
-        known = np.isfinite(values).all(axis=0)
+        known: np.ndarray = np.isfinite(values).all(axis=0)
         if "valid" in target:
-            known &= np.asarray(target["valid"], dtype=bool)
+            known = known & np.asarray(target["valid"], dtype=bool)
         return FlowField(values, known, self.reach)
 
     @property

@@ -46,9 +46,7 @@ class FlowNetS(FlowArchitecture):
         return multi_scale_loss(outputs.estimates, truth, known)
 
 
-def convolution(
-    channels: int, out: int, kernel: int = 3, stride: int = 1, batch_norm: bool = False
-) -> nn.Sequential:
+def convolution(channels: int, out: int, kernel: int = 3, stride: int = 1, batch_norm: bool = False) -> nn.Sequential:
     """A convolution that keeps the size but for its stride, a batch norm where it has one, and a leaky ReLU."""
     norm = [nn.BatchNorm2d(out)] if batch_norm else []
     layer = nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=not batch_norm)
