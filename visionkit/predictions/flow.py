@@ -151,7 +151,7 @@ class FlowField(Prediction):
         if "flow" not in target:
             return None
         values = np.asarray(target["flow"], dtype=np.float32)
-        known: np.ndarray = np.isfinite(values).all(axis=0)
+        known = np.asarray(np.isfinite(values).all(axis=0))
         if "valid" in target:
             known = known & np.asarray(target["valid"], dtype=bool)
         return FlowField(values, known, self.reach)
