@@ -21,7 +21,7 @@ from visionkit.tracking.rows import TrackRows
 from visionkit.tracking.track_evaluation import measure_tracks
 from visionkit.types import Sample
 
-ClipTarget = Literal["boxes", "masks", "depth"]
+ClipTarget = Literal["boxes", "masks", "depth", "motion"]
 Extent = Literal["visible", "whole"]
 
 _FIRST: dict[Split, int] = {"train": 0, "val": 1_000_000_000, "test": 2_000_000_000}
@@ -36,7 +36,7 @@ class ClipData(VisionDataModule):
     Objects that are hardly seen are crowds: training leaves them out, and metrics count them neither way.
 
     Args:
-        target: Target of the task: `boxes`, `masks` or `depth`.
+        target: Target of the task: `boxes`, `masks`, `depth`, or `motion` of the camera: intrinsics, pose and depth.
         count: Training clips.
         eval_count: Clips of validation and of test, each.
         clip: How clips are drawn: size, length, speed, blur and others.
@@ -88,7 +88,7 @@ class ClipData(VisionDataModule):
     @classmethod
     def discover_classes(cls, target: str = "boxes", **init_args: Any) -> list[str]:
         """The names of what clips show; no clip is drawn for it."""
-        return [] if target == "depth" else list(OBJECT_CLASSES)
+        return [] if target in ("depth", "motion") else list(OBJECT_CLASSES)
 
     def dataset(self, split: Split) -> Sequence[Sample]:
         """The frames of one split, those of a clip in order; a clip is drawn when it is first asked for, and kept."""
@@ -168,10 +168,8 @@ class ClipFrames(Sequence[Sample]):
     def _clip(self, clip: int) -> list[Sample]:
         if clip not in self.kept:
             frames = _frames(self.seed, _FIRST[self.split] + clip, self.settings)
-            targets: list[Any] = [
-                {"depth": frame.depth} if self.target == "depth" else self._objects(frame) for frame in frames
-            ]
-            if self.target != "depth":
+            targets: list[Any] = [self._known(frame) for frame in frames]
+            if self.target in ("boxes", "masks"):
                 self._add_motion(targets)
             name = self._name(clip)
             self._make_room(frames)
@@ -180,6 +178,14 @@ class ClipFrames(Sequence[Sample]):
                 for k, (frame, target) in enumerate(zip(frames, targets, strict=True))
             ]
         return self.kept[clip]
+
+    def _known(self, frame: ClipFrame) -> Any:
+        if self.target == "depth":
+            return {"depth": frame.depth}
+        if self.target == "motion":
+            intrinsics = np.array(frame.camera, dtype=np.float32)
+            return {"intrinsics": intrinsics, "pose": frame.pose, "depth": frame.depth}
+        return self._objects(frame)
 
     def _make_room(self, frames: Sequence[ClipFrame]) -> None:
         """Drops the clips that were drawn longest ago, where all of them would take too much memory."""

@@ -26,6 +26,7 @@ VERBS = (
     "predict",
     "follow",
     "propagate",
+    "trajectory",
     "label",
     "export",
     "evaluate",

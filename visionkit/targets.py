@@ -162,6 +162,15 @@ def _disparity(geometry: Geometry, value: Any) -> Tensor:
     return _map(geometry, value) * geometry.scale[0]
 
 
+def _intrinsics(geometry: Geometry, value: Any) -> Tensor:
+    """(4,) fx, fy, cx, cy of the input, as its pixels are."""
+    if geometry.rotation:
+        raise UsageError("intrinsics: an image that is turned has other axes than its camera; leave rotate out")
+    fx, fy, cx, cy = torch.as_tensor(value, dtype=torch.float32).tolist()
+    (sx, sy), center = geometry.scale, geometry.apply_points(torch.tensor([[cx, cy]]))[0].tolist()
+    return torch.tensor([fx * sx, fy * sy, *center])
+
+
 def apply_masks(geometry: Geometry, masks: MaskSet) -> Tensor:
     """Carries masks to (N, H, W) bool by nearest value; of each only the part that it covers is unpacked."""
     out = torch.zeros((len(masks), *geometry.size), dtype=torch.bool)
@@ -224,6 +233,7 @@ for _field in (
     TargetField("right_disparity", _disparity),
     TargetField("valid", _valid),
     TargetField("occluded", _valid),
+    TargetField("intrinsics", _intrinsics),
     TargetField("high_res"),
     TargetField("clean"),
 ):

@@ -46,6 +46,8 @@ class Target(TypedDict, total=False):
             augmentation alone, see `SwapViews`.
         valid: (h, w) bool, where `flow` or `disparity` is known.
         occluded: (h, w) bool, where the other image does not show the point.
+        intrinsics: (4,) float32 fx, fy, cx, cy in pixels, of the camera that took the image.
+        pose: (4, 4) float64, camera to world, meters; where a camera was at a frame of a video.
         track_ids: (N,) int64, which object of the sequence each one is.
         file_boxes: (N, 4) float64, the boxes as they were before any transform, in file pixels, for the metric;
             evaluation examples have them, training on a view does not.
@@ -83,6 +85,8 @@ class Target(TypedDict, total=False):
     right_disparity: Any
     valid: Any
     occluded: Any
+    intrinsics: Any
+    pose: Any
     track_ids: Any
     high_res: Any
     clean: Any

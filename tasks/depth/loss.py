@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tasks.depth.alignment import least_squares
 from visionkit.errors import UsageError, suggest
+from visionkit.families.dense.depth_alignment import least_squares
 
 _TINY = 1e-6
 

@@ -8,9 +8,8 @@ from typing import Any, get_args
 
 from torch import Tensor
 
-from tasks.depth.alignment import Alignment
 from tasks.depth.loss import DepthLoss
-from tasks.depth.metrics import CROPS, LEAST, Crop, build_metrics, crop_mask
+from tasks.depth.metrics import CROPS, Crop, build_metrics, crop_mask
 from tasks.depth.network import Bins, Bounded, DepthNetwork, DepthOutputs, Nearness, Output
 from tasks.depth.postprocess import to_predictions
 from visionkit.architecture_task import ArchitectureTask
@@ -18,6 +17,8 @@ from visionkit.architectures import Architectures
 from visionkit.backbone_task import BackboneTask
 from visionkit.errors import UsageError, suggest
 from visionkit.families.dense.architectures import DenseArchitecture
+from visionkit.families.dense.depth_alignment import Alignment
+from visionkit.families.dense.depth_measures import LEAST
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.nn.normalize import Normalize
 from visionkit.predictions import Prediction

@@ -15,6 +15,7 @@ import numpy as np
 
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
+from visionkit.inputs import Clip
 from visionkit.loading import SampleDataset, collate
 from visionkit.preprocess import Preprocessor
 from visionkit.registry import task_class
@@ -285,7 +286,7 @@ def samples(name: str, count: int, seed: int = 0) -> list[Sample]:
             places = target["keypoints"][..., :2]
             target["boxes"] = np.concatenate([places.min(axis=1), places.max(axis=1)], axis=1)
             target["labels"] = np.zeros(len(places), np.int64)
-        inputs = {each: ImageSource(pixels, f"image-{k}") for each, pixels in given(name, image, named=True).items()}
+        inputs = {each: _opened(pixels, f"image-{k}") for each, pixels in given(name, image, named=True).items()}
         out.append(Sample(inputs, target, f"image-{k}"))
     return out
 
@@ -299,10 +300,20 @@ def given(name: str, image: np.ndarray, shift: int = SHIFT, *, named: bool = Fal
         shift: Pixels by which each further input is moved to the left, beyond the one before it; what leaves the image
             enters at its right.
         named: A mapping also of a single input.
+
+    A task of clips gets a list of frames that end with the image, each moved as much from the one before it.
     """
-    names = task_class(name).inputs
-    inputs = {each: np.roll(image, -k * shift, axis=1) for k, each in enumerate(names)}
-    return inputs if named or len(names) > 1 else image
+    names, frames = task_class(name).inputs, CASES[name].input.frames
+    inputs: dict[str, Any] = {each: np.roll(image, -k * shift, axis=1) for k, each in enumerate(names)}
+    if frames > 1:
+        inputs = {each: [np.roll(image, (frames - 1 - k) * shift, axis=1) for k in range(frames)] for each in names}
+    return inputs if named or frames > 1 or len(names) > 1 else image
+
+
+def _opened(pixels: Any, name: str) -> ImageSource | Clip:
+    return (
+        Clip([ImageSource(frame, name) for frame in pixels]) if isinstance(pixels, list) else ImageSource(pixels, name)
+    )
 
 
 def _stripes(size: tuple[int, int], start: int, classes: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tasks.multitask.joining import join, split
-from tests.contracts.cases import CASES, batch, build, images
+from tests.contracts.cases import CASES, batch, build, given, images
 from ui.cli import main
 from visionkit.backbone_task import BackboneTask
 from visionkit.backbones import AdapterConfig
@@ -140,7 +140,7 @@ def test_a_teacher_of_features_for_every_task(name, tmp_path):
     (tmp_path / "teacher.ckpt").rename(tmp_path / "elsewhere.ckpt")
     save_checkpoint(task, tmp_path / "student.ckpt")
     save_bundle(task, tmp_path / "bundle", card={})
-    several = images(1)
+    several = [given(task.name, image) for image in images(1)]
     ours = Predictor(task.eval())
     for path in (tmp_path / "student.ckpt", tmp_path / "bundle"):
         found = load(path)  # nobody asks for the teacher

@@ -24,7 +24,7 @@ from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
 from visionkit.model_help import blocks
 from visionkit.registry import task_class, task_names
-from visionkit.renamed import FIRST, RENAMED, renamed
+from visionkit.renamed import RENAMED, renamed
 from visionkit.signatures import complete
 from visionkit.task import VisionTask
 
@@ -36,7 +36,7 @@ DATA = ["-c", "scenes", "--data.target", "boxes", "--data.count", "4", "--data.e
 def two(task: str) -> tuple[str, str, str]:
     """The first architecture of a task, another one, and an argument that the other one alone has."""
     kinds = task_class(task).architectures
-    first = FIRST[task]
+    first = complete(task_class(task)).parameters["architecture"].default
     own = {each.name for each in kinds.fields(first)}
     for other in kinds:
         if extra := [each.name for each in kinds.fields(other) if each.name not in own]:

@@ -29,7 +29,7 @@ PLAN: dict[str, tuple[str, ...]] = {
     "tasks/classification/loss.py": (f"{_T}/test_classification.py",),
     "tasks/classification/metrics.py": (f"{_T}/test_classification.py",),
     "tasks/depth/loss.py": (f"{_T}/test_depth_losses.py",),
-    "tasks/depth/metrics.py": (f"{_T}/test_depth_measures.py",),
+    "visionkit/families/dense/depth_measures.py": (f"{_T}/test_depth_measures.py",),
     "tasks/detection/loss.py": (f"{_T}/test_detection_losses.py",),
     "tasks/face_recognition/loss.py": (f"{_T}/test_face_recognition.py",),
     "tasks/face_recognition/metrics.py": (f"{_T}/test_face_metrics.py",),

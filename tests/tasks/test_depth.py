@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from tasks.depth import DepthTask
-from tasks.depth.metrics import DepthMeasures
 from tasks.depth.network import Bins, Bounded
 from tests.ranks import on_two_ranks
 from visionkit.errors import UsageError
+from visionkit.families.dense.depth_measures import DepthMeasures
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
 from visionkit.loading import SampleDataset, collate

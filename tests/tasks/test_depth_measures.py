@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.depth.alignment import least_squares
-from tasks.depth.metrics import CROPS, LEAST, NAMES, DepthMeasures, build_metrics, crop_mask, measures
+from tasks.depth.metrics import CROPS, build_metrics, crop_mask
+from visionkit.families.dense.depth_alignment import least_squares
+from visionkit.families.dense.depth_measures import LEAST, NAMES, DepthMeasures, measures
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.types import View
 

@@ -164,7 +164,8 @@ def measure_depth(
     import torch
 
     from datamodules.depth_files import DEPTH_SUFFIXES, read_depth
-    from tasks.depth.metrics import CROPS, NAMES, DepthMeasures
+    from tasks.depth.metrics import CROPS
+    from visionkit.families.dense.depth_measures import NAMES, DepthMeasures
 
     for option, value, allowed in (
         ("crop", crop, list(CROPS)),

@@ -6,6 +6,7 @@ found by entry point.
 """
 
 from visionkit.predictions.base import Difference, Overlay, Prediction
+from visionkit.predictions.camera_motion import CameraMotion
 from visionkit.predictions.classification import Classification, Label
 from visionkit.predictions.depth_map import DepthMap
 from visionkit.predictions.detections import Detections, Instances
@@ -19,6 +20,7 @@ from visionkit.predictions.tracks import Tracks
 
 __all__ = [
     "Area",
+    "CameraMotion",
     "Classification",
     "DepthMap",
     "Detections",

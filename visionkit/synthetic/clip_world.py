@@ -21,7 +21,6 @@ from visionkit.synthetic.world import clouds, color, wall_texture
 _PERSON = OBJECT_CLASSES.index("person")
 _NEAREST = 3.0  # meters, of objects
 _APART = 0.5  # meters between the depths of two objects
-_REACH = 0.6  # meters that the camera leaves its first place, at most
 _FLOOR_DETAIL = 0.35  # texture pixels of the floor per meter, in heights of the image
 
 
@@ -35,6 +34,7 @@ class ClipSettings:
         objects: Smallest and largest number of objects.
         speed: Largest speed of an object by itself, in heights of the image per frame.
         camera_speed: Largest speed of the camera, in meters per frame; objects are 3 meters away and more.
+        reach: Largest distance in meters of the camera from its first place.
         blur: Longest exposure in frames, from one frame to the next; each frame has its own, some none. Above 1 it
             stands for frames that were averaged.
         noise: Deviation of the sensor's noise, of 255.
@@ -48,6 +48,7 @@ class ClipSettings:
     objects: tuple[int, int] = (3, 6)
     speed: float = 0.03
     camera_speed: float = 0.03
+    reach: float = 0.6
     blur: float = 0.0
     noise: float = 0.0
     room: bool = True
@@ -60,8 +61,10 @@ class ClipSettings:
             raise UsageError(f"clips of {self.length} frames of {self.size}: at least 1 frame, sides of at least 32")
         if not 1 <= self.objects[0] <= self.objects[1] <= 100:
             raise UsageError(f"clip.objects {self.objects}: give the smallest and the largest number, from 1 to 100")
-        if min(self.speed, self.camera_speed, self.blur, self.noise) < 0:
-            raise UsageError("clip: speed, camera_speed, blur and noise are numbers from 0 on")
+        if min(self.speed, self.camera_speed, self.blur, self.noise) < 0 or not 0 <= self.reach <= 5:
+            raise UsageError(
+                "clip: speed, camera_speed, blur and noise are numbers from 0 on, reach is one from 0 to 5"
+            )
         if self.whole_pixels and self.blur:
             raise UsageError(
                 f"clip.blur {self.blur:g}: with whole_pixels nothing moves during an exposure; leave it out"
@@ -104,7 +107,7 @@ class ClipWorld:
         """Where the camera is at a time, in meters: to and fro, slowly."""
         period = rng.uniform(2, 4) * max(8, self.settings.length)
         phase, size = rng.uniform(0, 2 * np.pi, 3), rng.uniform(-1, 1, 3) * (1.0, 0.25, 0.6)
-        size *= min(self.settings.camera_speed * period / (2 * np.pi), _REACH / 2)
+        size *= min(self.settings.camera_speed * period / (2 * np.pi), self.settings.reach / 2)
         step = self._far / self.camera.fx  # of one pixel of the wall
 
         def position(time: float) -> np.ndarray:
@@ -123,7 +126,7 @@ class ClipWorld:
         height, width = self.settings.size
         focal, _, cx, cy = self.camera
         step = self._far / focal
-        margin = math.ceil(1.2 * _REACH / step) + 8
+        margin = math.ceil(1.2 * self.settings.reach / step) + 8
         side = np.array([width + 2 * margin, height + 2 * margin])
         corner = np.array([(-margin - cx) * step, (-margin - cy) * step, self._far])
         wall = wall_texture(rng, int(side[1]), int(side[0])) * (1 - 0.012 * self._far)
@@ -133,7 +136,7 @@ class ClipWorld:
         if not self.has_floor:
             return planes
         near, detail = 1.5, _FLOOR_DETAIL * height
-        reach = (width / 2 / focal) * self._far + _REACH + 0.5
+        reach = (width / 2 / focal) * self._far + self.settings.reach + 0.5
         columns, rows = math.ceil(2 * reach * detail), math.ceil((self._far - near) * detail)
         # The first row of the texture is the farthest, at the wall.
         ground = np.column_stack([(1 / detail, 0, 0), (0, 0, -1 / detail), (-reach, self._elevation, self._far)])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from visionkit.camera import CameraIntrinsics
 from visionkit.synthetic.clip_world import ClipSettings, ClipWorld
 from visionkit.synthetic.planes import Motion, Seen, Viewpoint, depth_map, motion, render
 
@@ -52,6 +53,7 @@ class ClipFrame:
         objects: Those that are seen, by id.
         pose: (4, 4) camera to world, meters.
         exposure: Frames that its exposure takes.
+        camera: Intrinsics of the camera.
     """
 
     image: np.ndarray
@@ -60,6 +62,7 @@ class ClipFrame:
     objects: tuple[ClipObject, ...]
     pose: np.ndarray
     exposure: float
+    camera: CameraIntrinsics
 
 
 class DrawnClip:
@@ -107,7 +110,9 @@ class DrawnClip:
         ids = np.where(seen.owner >= first, seen.owner - (first - 1), 0).astype(np.uint8)
         depth = depth_map(self._planes, seen.owner, view)
         objects = tuple(self._measured(number, ids, seen, view) for number in np.unique(ids[ids > 0]).tolist())
-        return ClipFrame(cv2.convertScaleAbs(np.maximum(image, 0)), ids, depth, objects, view.pose, exposure)
+        return ClipFrame(
+            cv2.convertScaleAbs(np.maximum(image, 0)), ids, depth, objects, view.pose, exposure, self.camera
+        )
 
     def motion(
         self,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from visionkit.errors import DataError
 from visionkit.text_files import finite_numbers, read_lines
-from visionkit.trajectories.poses import Trajectory, of_quaternions, rigid
+from visionkit.trajectories.poses import Trajectory, of_quaternions, quaternion, rigid
 
 _COLUMNS = {12: "KITTI's 12 numbers of a 3x4 matrix", 8: "TUM's time tx ty tz qx qy qz qw"}
 _ROTATION_TOLERANCE = 1e-2  # files round to few digits
@@ -50,6 +51,20 @@ def read_trajectory(path: str | Path) -> Trajectory:
             f"{path} line {number}: its time is not after that of the line above it; sort the lines by time"
         )
     return Trajectory(rigid(of_quaternions(numbers[:, 4:]), numbers[:, 1:4]), numbers[:, 0])
+
+
+def kitti_text(poses: Sequence[np.ndarray]) -> str:
+    """Poses, (4, 4) each, as KITTI's text: the first three rows of each matrix in one line."""
+    return "".join(" ".join(f"{value:.9e}" for value in pose[:3].ravel()) + "\n" for pose in poses)
+
+
+def tum_text(times: Sequence[float], poses: Sequence[np.ndarray]) -> str:
+    """Poses, (4, 4) each, as TUM's text: time in seconds, position, and quaternion with its real part last."""
+    rows = [
+        " ".join([f"{time:.6f}", *(f"{value:.9f}" for value in (*pose[:3, 3], *quaternion(pose[:3, :3])))])
+        for time, pose in zip(times, poses, strict=True)
+    ]
+    return "# timestamp tx ty tz qx qy qz qw\n" + "".join(f"{row}\n" for row in rows)
 
 
 def _check_rotations(rotations: np.ndarray, path: Path, places: list[int]) -> None:

@@ -62,6 +62,22 @@ def motions(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     return out
 
 
+def chained(moved: np.ndarray) -> np.ndarray:
+    """The poses that motions from frame to frame lead to.
+
+    Args:
+        moved: (N, 4, 4), the pose of each camera as the camera of the frame before sees it; that of the first frame
+            does not matter.
+
+    Returns:
+        (N, 4, 4) camera to world, where the world is the first camera.
+    """
+    poses = np.broadcast_to(np.eye(4), moved.shape).copy()
+    for k in range(1, len(moved)):
+        poses[k] = poses[k - 1] @ moved[k]
+    return poses
+
+
 def angles(rotations: np.ndarray) -> np.ndarray:
     """Degrees by which rotations turn, 0 to 180.
 
@@ -85,6 +101,22 @@ def of_quaternions(quaternions: np.ndarray) -> np.ndarray:
         [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
     ]
     return np.array(rows).transpose(2, 0, 1)
+
+
+def quaternion(rotation: np.ndarray) -> np.ndarray:
+    """(4,) x, y, z, w of a (3, 3) rotation, of length 1 with w from 0 on; `of_quaternions` takes it back."""
+    # The eigenvector of the largest eigenvalue (Bar-Itzhack, 2000), which no rotation divides by zero.
+    (a, b, c), (d, e, f), (g, h, i) = rotation
+    form = np.array(
+        [
+            [a - e - i, b + d, c + g, h - f],
+            [b + d, e - a - i, f + h, c - g],
+            [c + g, f + h, i - a - e, d - b],
+            [h - f, c - g, d - b, a + e + i],
+        ]
+    )
+    found = np.linalg.eigh(form)[1][:, -1]
+    return np.asarray(-found if found[3] < 0 else found)
 
 
 def associate(truth: Trajectory, estimate: Trajectory, max_difference: float = 0.02) -> tuple[Trajectory, Trajectory]:

@@ -1,0 +1,1 @@
+"""Depth and the motion of the camera, learned from video without labels."""
