@@ -14,6 +14,7 @@ FIRST = {
     "depth": "unet",
     "detection": "fcos",
     "instance_segmentation": "mask_rcnn",
+    "patch_matching": "siamese",
     "pose": "simple_baseline",
     "semantic_segmentation": "unet",
     "super_resolution": "compact",

@@ -60,6 +60,7 @@ class Target(TypedDict, total=False):
         clean: (C, h, w) uint8 or float32 on a scale of 255, target of restoration, as large as the image.
         gray: () bool, the file of `high_res` or `clean` has one channel, which is Y as it is.
         identity: () int64, index of the person; people of validation and test count on where those of training end.
+        match: () int64, 1 where two patches show the same point and 0 otherwise.
         pair: () int64, verification by a list of pairs: the number of the pair that the image is one half of.
         gallery: () int64, identification: 1 for what is known, 0 for what is asked.
         camera: () int64, re-identification: images of one person by one camera are not compared.
@@ -92,6 +93,7 @@ class Target(TypedDict, total=False):
     clean: Any
     gray: Any
     identity: Any
+    match: Any
     pair: Any
     gallery: Any
     camera: Any

@@ -15,6 +15,7 @@ from visionkit.predictions.flow import FlowField
 from visionkit.predictions.image import ImagePrediction
 from visionkit.predictions.label_map import Area, LabelMap
 from visionkit.predictions.multitask import MultiTaskPrediction
+from visionkit.predictions.patch_match import PatchMatch
 from visionkit.predictions.poses import Poses
 from visionkit.predictions.tracks import Tracks
 
@@ -33,6 +34,7 @@ __all__ = [
     "LabelMap",
     "MultiTaskPrediction",
     "Overlay",
+    "PatchMatch",
     "Poses",
     "Prediction",
     "Tracks",
