@@ -27,6 +27,7 @@ VERBS = (
     "follow",
     "propagate",
     "trajectory",
+    "match",
     "label",
     "export",
     "evaluate",

@@ -65,8 +65,8 @@ class Ranking:
     @property
     def area(self) -> float:
         """Area under the ROC."""
-        rates = (np.concatenate([[0.0], each]) for each in (self.recall, self.false_positive_rate))
-        return float(np.trapezoid(*rates))
+        recall, rate = (np.concatenate([[0.0], each]) for each in (self.recall, self.false_positive_rate))
+        return float(np.trapezoid(recall, rate))
 
     @property
     def average_precision(self) -> float:
