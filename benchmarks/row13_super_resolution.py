@@ -1,10 +1,12 @@
-"""Row 13: an image enlarged in tiles against the same image at once, and its memory; one thread.
+"""Row 13: an image enlarged in tiles against the same image at once, and the memory of tiles; one thread.
 
 The network is the example models': 158,692 parameters, x2. Tiles prediction their surroundings twice; a whole image's
 feature maps do not fit into any cache.
 
 - `whole`, `tiles`: `predictor(array)`, the same bytes out (a tie that rounds the other way now and then is counted).
 - memory: what a process grows by, at its peak, while it enlarges an image in tiles; the prediction is part of it.
+- denoised: the peak of a whole `visionkit predict`, libraries and decoded file included, less the prediction. The
+  network is restoration's default, a NAFNet whose attention sees the whole image, so tiles have 768 pixels.
 - `network`, `predictor` (row 4): the network on a tensor that lies ready, and array in, array out.
 - `eager`, `onnx`: torch and ONNX Runtime on one tile.
 """
@@ -20,12 +22,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from benchmarks import timing
-from benchmarks.memory import Growth
+from benchmarks.memory import Growth, held
 from benchmarks.sample_images import jpegs
 from benchmarks.timing import Goal, Options, Quartiles, Report, Stopwatch
+from tasks.restoration import RestorationTask
 from tasks.super_resolution import SuperResolutionTask
+from visionkit.bundle import save_bundle
 from visionkit.export import export_bundle
 from visionkit.images import read_image
 from visionkit.predictor import Predictor, load
@@ -33,7 +38,10 @@ from visionkit.predictor import Predictor, load
 SCALE = 2
 EXAMPLE_MODEL = {"width": 32, "blocks": 8, "color": "y"}
 ALLOWED = 250.0
-"""MB beside the prediction."""
+"""MB beside the prediction, of what a process grows by."""
+
+DENOISED = 1.5
+"""GB beside the prediction, of a process from its start to its end."""
 
 
 def task(quick: bool) -> SuperResolutionTask:
@@ -51,12 +59,18 @@ def task(quick: bool) -> SuperResolutionTask:
 
 def grown(size: tuple[int, int], quick: bool) -> tuple[float, float]:
     """Peak growth of a fresh process that enlarges an image, and the size of the prediction, both in MB."""
-    command = [sys.executable, "-m", "benchmarks.row13_super_resolution", "--child", json.dumps([*size, quick])]
+    peak, prediction = _in_process("--child", [*size, quick])
+    return peak, prediction
+
+
+def _in_process(what: str, arguments: list[Any]) -> list[float]:
+    """What this module prints in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.row13_super_resolution", what, json.dumps(arguments)]
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, cwd=Path(__file__).resolve().parent.parent
     )
-    peak, prediction = json.loads(done.stdout.splitlines()[-1])
-    return peak, prediction
+    found: list[float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def _child(width: int, height: int, quick: bool) -> None:
@@ -68,6 +82,28 @@ def _child(width: int, height: int, quick: bool) -> None:
     growth = Growth()
     prediction = predictor(image)
     print(json.dumps([growth.peak(), prediction.pixels.nbytes / 1e6]))
+
+
+def denoised(size: tuple[int, int], quick: bool) -> tuple[float, float]:
+    """Peak of a process that denoises a file from the terminal, and the size of the prediction, both in GB."""
+    width, height = size
+    torch.manual_seed(0)
+    arguments: dict[str, Any] = {"nafnet": {"width": 4} if quick else None}
+    coarse = np.random.default_rng(0).integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        bundle, file = Path(folder) / "bundle", Path(folder) / "photo.png"
+        save_bundle(RestorationTask(**arguments).eval(), bundle, card={})
+        Image.fromarray(coarse.repeat(16, axis=0).repeat(16, axis=1)).save(file)
+        (peak,) = _in_process("--predict", [str(bundle), str(file), "--out", f"{folder}/out"])
+    return peak / 1e3, height * width * 3 / 1e9
+
+
+def _predict(arguments: list[str]) -> None:
+    from ui.cli import main
+
+    status = main(["predict", *arguments])
+    print(json.dumps([held("VmHWM")]))
+    raise SystemExit(status)
 
 
 def run(options: Options) -> Report:
@@ -130,6 +166,10 @@ def run(options: Options) -> Report:
             name = f"memory beside the prediction, {size[0]}x{size[1]}"
             report.add(name, Quartiles.of([peak - prediction]), Goal(ALLOWED, "at most"), unit="MB")
             report.note(f"{size[0]}x{size[1]}: {peak:,.0f} MB at its peak, {prediction:,.0f} of them the prediction")
+        size = (600, 400) if quick else (6000, 4000)
+        peak, prediction = denoised(size, quick)
+        name = f"a {size[0]}x{size[1]} photo denoised by `visionkit predict`: peak memory beside the prediction"
+        report.add(name, Quartiles.of([peak - prediction]), Goal(DENOISED, "at most"), unit="GB")
     return report
 
 
@@ -137,4 +177,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         _child(*json.loads(sys.argv[2]))
         raise SystemExit
+    if sys.argv[1:2] == ["--predict"]:
+        _predict(json.loads(sys.argv[2]))
     raise SystemExit(timing.main(run, __doc__ or ""))

@@ -10,7 +10,7 @@ import re
 import stat
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -44,7 +44,13 @@ class Row(NamedTuple):
     total: int
 
 
-def run(job_queue: JobQueue, model: str | None, uploads: Sequence[Upload], archive: Path) -> Iterator[Row]:
+def run(
+    job_queue: JobQueue,
+    model: str | None,
+    uploads: Sequence[Upload],
+    archive: Path,
+    options: Mapping[str, Any] | None = None,
+) -> Iterator[Row]:
     """Predicts on images one after the other; the archive is whole once this ends.
 
     It holds `predictions.jsonl` as `visionkit predict` writes it, `predictions.csv`, the drawings in `drawn/`, in
@@ -55,6 +61,7 @@ def run(job_queue: JobQueue, model: str | None, uploads: Sequence[Upload], archi
         model: Model that predicts.
         uploads: Images and zips.
         archive: The zip that is written.
+        options: Options of the call, the same for all images, such as a noise level.
 
     Raises:
         VisionKitError: Nothing to predict, too many images, or an archive that is not to be trusted.
@@ -79,7 +86,7 @@ def run(job_queue: JobQueue, model: str | None, uploads: Sequence[Upload], archi
             try:
                 if isinstance(upload, DataError):
                     raise upload
-                result = job_queue.patiently(model, upload, channel="batch")
+                result = job_queue.patiently(model, upload, channel="batch", options=options)
             except (DataError, EnvironmentFault) as error:
                 table.writerow([name, "", "", "", str(error)])
                 yield Row(name, (0, 0), str(error), False, done, total)

@@ -144,6 +144,14 @@ def further_inputs(missing: Sequence[str]) -> str:
     return f"This model also needs: {plain(', '.join(missing))}."
 
 
+def own_page(model: str, missing: Sequence[str]) -> str:
+    """Why a page of many images or models refuses one that takes more than an image and numbers."""
+    return (
+        f"{model} takes more than an image ({', '.join(missing).lower()}): give it on the page of its own task, or in "
+        "the terminal with --input of `visionkit predict`"
+    )
+
+
 def mask_file(label: str) -> str:
     """The label of the place where a mask is given as a file."""
     return f"{label} as a file: white is filled in"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 from fastapi import FastAPI
@@ -15,10 +17,12 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from tests.ui.restorers import denoiser, painter
+from ui import batch
 from ui.cli import main
 from ui.inference import Upload, predict
 from ui.model_registry import ModelRegistry
 from ui.named_inputs import pair_with
+from ui.pages.further import NumberInputs
 from ui.server.job_queue import JobQueue
 from ui.server.routes import add_routes
 from visionkit.checkpoint import save_bundle, save_checkpoint
@@ -188,3 +192,28 @@ def test_requests_choose_the_noise_level_and_send_a_mask(
         "/api/predict", params={"model": "paint"}, files={**files, "mask": ("m.png", small.getvalue())}
     )
     assert response.status_code == 422 and "10x10" in response.json()["error"] and "40x30" in response.json()["error"]
+
+
+def test_many_images_have_one_noise_level(models: Path, photo: Path, tmp_path: Path) -> None:
+    queue, uploads = JobQueue(ModelRegistry(models)), [Upload(str(photo), "a.png"), Upload(str(photo), "b.png")]
+    rows = list(batch.run(queue, "denoise", uploads, tmp_path / "results.zip", {"noise_level": 40}))
+    assert [row.good for row in rows] == [True, True]
+    expected = load(models / "denoise")(photo, noise_level=40).pixels
+    with zipfile.ZipFile(tmp_path / "results.zip") as archive:
+        saved = [np.asarray(Image.open(archive.open(name))) for name in archive.namelist() if name[:6] == "files/"]
+    assert len(saved) == 2 and all(np.array_equal(each, expected) for each in saved)
+
+
+def test_pages_of_many_images_and_models_ask_for_numbers_and_refuse_masks(models: Path) -> None:
+    with gr.Blocks():
+        numbers = NumberInputs(ModelRegistry(models), None, ["paint", "denoise"])
+    (slider,) = numbers.components
+    assert slider.visible and (slider.minimum, slider.maximum, slider.value) == (0, 75, 25)
+    assert "trained on 5 to 50" in slider.info, "of the model that takes it"
+    assert numbers.options("denoise", [30]) == {"noise_level": 30.0}
+    assert numbers.options("later.ckpt", [30]) == {"noise_level": 30.0}
+    with pytest.raises(UsageError, match=r"paint takes more than an image \(mask\).*page of its own task.*--input"):
+        numbers.options("paint", [30])
+    assert (
+        not numbers.changes(["paint"])[slider]["visible"] and numbers.changes(["paint", "denoise"])[slider]["visible"]
+    )

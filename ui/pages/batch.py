@@ -11,6 +11,7 @@ import gradio as gr
 
 from ui import batch, strings
 from ui.pages.base import Context, failure, model_choice, note_of
+from ui.pages.further import NumberInputs
 from visionkit.listing import SUFFIXES
 
 ROWS = 200
@@ -28,6 +29,7 @@ def build(context: Context) -> None:
     with gr.Row(equal_height=False):
         with gr.Column():
             model, note = model_choice(context, None, elem_id="vk-model")
+            numbers = NumberInputs(context.model_registry, None, [model.value])
             files = gr.File(
                 file_count="multiple",
                 file_types=[*sorted(SUFFIXES), ".zip"],
@@ -46,13 +48,14 @@ def build(context: Context) -> None:
                 headers=strings.BATCH_COLUMNS, interactive=False, show_label=False, wrap=True, elem_id="vk-batch-table"
             )
 
-    def work(paths: list[str] | None, name: str | None) -> Iterator[tuple[Any, Any, Any]]:
+    def work(paths: list[str] | None, name: str | None, *values: Any) -> Iterator[tuple[Any, Any, Any]]:
         hidden = gr.update(visible=False)
         rows: list[list[str]] = []
         bad = 0
         place = Path(tempfile.mkdtemp(dir=context.scratch)) / "results.zip"
         try:
-            for row in batch.run(context.job_queue, name, batch.uploads_of(paths), place):
+            options = numbers.options(name, values)
+            for row in batch.run(context.job_queue, name, batch.uploads_of(paths), place, options):
                 bad += not row.good
                 if len(rows) < ROWS:
                     rows.append([row.name, f"{row.size[1]} × {row.size[0]}" if row.good else "", row.message])
@@ -65,7 +68,7 @@ def build(context: Context) -> None:
     private: dict[str, Any] = {"api_visibility": "private"}
     running = start.click(
         work,
-        [files, model],
+        [files, model, *numbers.components],
         [message, archive, table],
         concurrency_id="long",
         concurrency_limit=LONG,
@@ -74,3 +77,6 @@ def build(context: Context) -> None:
     )
     stop.click(None, cancels=[running], **private)
     model.change(lambda name: note_of(context.model_registry, name), model, note, show_progress="hidden", **private)
+    blocks = gr.context.Context.root_block
+    assert blocks is not None
+    numbers.wire([model], blocks.load)

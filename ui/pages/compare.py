@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -10,6 +11,7 @@ from ui import strings
 from ui.inference import Upload
 from ui.pages.base import Context, attempt, image_input, model_choice, note_of
 from ui.pages.examples import examples
+from ui.pages.further import NumberInputs
 from ui.views import drawing, drawing_component
 
 
@@ -21,6 +23,7 @@ def build(context: Context) -> None:
     with gr.Row(elem_classes="vk-compare"):
         with gr.Column():
             image = image_input(elem_id="vk-input")
+            numbers = NumberInputs(context.model_registry, None, [first, other])
         with gr.Column():
             gr.Examples(
                 examples(context.scratch, context.model_registry.entries()),
@@ -38,23 +41,23 @@ def build(context: Context) -> None:
                 facts = gr.Markdown(elem_classes="vk-facts")
             sides.append((model, note, drawn, words, facts))
 
-    def result(upload: Upload, name: str | None) -> tuple[Any, str, str]:
-        found = job_queue.ask(name, upload)
+    def result(upload: Upload, name: str | None, values: Sequence[Any]) -> tuple[Any, str, str]:
+        found = job_queue.ask(name, upload, options=numbers.options(name, values))
         height, width = found.image.shape[:2]
         times = strings.facts(found.decode, found.network, found.total, height, width)
         return drawing(found.prediction, found.image), strings.plain(found.prediction.text(5)), times
 
-    def show(upload: Upload | None, name: str | None) -> tuple[Any, str, str]:
+    def show(upload: Upload | None, name: str | None, *values: Any) -> tuple[Any, str, str]:
         if upload is None:
             return None, strings.EMPTY, ""
-        found, fault = attempt(result, upload, name)
+        found, fault = attempt(result, upload, name, values)
         return (None, fault, "") if found is None else found
 
     for model, note, drawn, words, facts in sides:
         gr.on(
-            [image.change, model.change],
+            [image.change, model.change, *(each.release for each in numbers.components)],
             show,
-            [image, model],
+            [image, model, *numbers.components],
             [drawn, words, facts],
             trigger_mode="always_last",
             concurrency_id="network",
@@ -68,6 +71,10 @@ def build(context: Context) -> None:
             show_progress="hidden",
             api_visibility="private",
         )
+
+    blocks = gr.context.Context.root_block
+    assert blocks is not None
+    numbers.wire([side[0] for side in sides], blocks.load)
 
 
 def _pair(context: Context) -> tuple[str | None, str | None]:

@@ -13,6 +13,7 @@ from ui.model_registry import ModelRegistry
 from ui.pages.base import entry_of, image_input
 from ui.pages.brush import Brush
 from ui.server.limits import Limits
+from visionkit.errors import UsageError
 from visionkit.images import ImageSource
 from visionkit.registry import task_pages
 
@@ -29,6 +30,84 @@ class Given(NamedTuple):
     others: dict[str, Upload | ImageSource]
     options: dict[str, float]
     missing: list[str]
+
+
+class NumberInputs:
+    """Sliders for the numbers that models take beside the image, made in the column that is open.
+
+    A page has them all, and shows those that one of the chosen models takes.
+
+    Args:
+        model_registry: Model registry of the models.
+        task: Whose models are offered; all by default.
+        models: Names of those that are chosen at first.
+    """
+
+    def __init__(self, model_registry: ModelRegistry, task: str | None, models: Sequence[str | None]) -> None:
+        self._model_registry, self._task = model_registry, task
+        shown = {name for model in models for name in model_registry.inputs(model, task=task)}
+        self.sliders: dict[str, Any] = {}
+        for name, how in kinds_of(task).items():
+            if not isinstance(how, str):
+                label, info = label_of(name, True), self._info(name, models)
+                self.sliders[name] = gr.Slider(
+                    *how, step=1, label=label, info=info, visible=name in shown, elem_id=f"vk-number-{name}"
+                )
+
+    def _info(self, name: str, models: Sequence[str | None]) -> str:
+        for model in models:
+            entry = entry_of(self._model_registry, model)
+            limits = entry.config.get(f"{name}s") if entry is not None else None
+            if limits:
+                return strings.trained_on(strings.NUMBERS.get(name, ""), limits)
+        return strings.NUMBERS.get(name, "")
+
+    @property
+    def components(self) -> list[Any]:
+        """What a function on the page is called with, in the order of `options`."""
+        return [*self.sliders.values()]
+
+    def options(self, model: str | None, values: Sequence[Any]) -> dict[str, float]:
+        """What the values of the components are to a model.
+
+        Args:
+            model: Name of the model.
+            values: Those of `components`.
+
+        Raises:
+            UsageError: The model takes something beside the image that is no number.
+        """
+        given = dict(zip(self.sliders, values, strict=True))
+        needed = self._model_registry.inputs(model, opened=True, task=self._task)[1:]
+        if images := [label_of(name, True) for name in needed if name not in given]:
+            raise UsageError(strings.own_page(str(model), images))
+        return {name: float(given[name] or 0) for name in needed}
+
+    def changes(self, models: Sequence[str | None]) -> dict[Any, Any]:
+        """What the chosen models change of the components."""
+        needed = {name for model in models for name in self._model_registry.inputs(model, opened=True, task=self._task)}
+        return {
+            each: gr.update(visible=name in needed, info=self._info(name, models))
+            for name, each in self.sliders.items()
+        }
+
+    def wire(self, models: Sequence[Any], load: Any) -> None:
+        """Shows what the chosen models take.
+
+        Args:
+            models: The choices of a model.
+            load: Event of the page being opened.
+        """
+        if self.sliders:
+            events = [*(model.change for model in models), load]
+            gr.on(
+                events,
+                lambda *names: self.changes(names),
+                [*models],
+                self.components,
+                show_progress="hidden",
+                api_visibility="private",
+            )
 
 
 class FurtherInputs:
@@ -48,37 +127,19 @@ class FurtherInputs:
         shown = model_registry.inputs(model, task=task)
         self.images: dict[str, Any] = {}
         self.brushes: dict[str, Brush] = {}
-        self.numbers: dict[str, Any] = {}
-        for name, how in self._kinds().items():
+        for name, how in kinds_of(task).items():
             label, visible = label_of(name, True), name in shown
             if how == "image":
                 self.images[name] = image_input(label=label, elem_id=f"vk-input-{name}", visible=visible)
             elif how == "mask":
                 self.brushes[name] = Brush(name, label, limits, visible)
-            else:
-                least, most, first = how
-                info = self._info(name, model)
-                self.numbers[name] = gr.Slider(
-                    least, most, first, step=1, label=label, info=info, visible=visible, elem_id=f"vk-number-{name}"
-                )
-
-    def _kinds(self) -> dict[str, Any]:
-        """How each input is asked for that a model of the page may have."""
-        pages = task_pages()
-        return {
-            name: how for key, page in pages.items() if self._task in (None, key) for name, how in page.also.items()
-        }
-
-    def _info(self, name: str, model: str | None) -> str:
-        entry = entry_of(self._model_registry, model)
-        limits = entry.config.get(f"{name}s") if entry is not None else None
-        return strings.trained_on(strings.NUMBERS.get(name, ""), limits)
+        self.numbers = NumberInputs(model_registry, task, [model])
 
     @property
     def components(self) -> list[Any]:
         """What a function on the page is called with, in the order of `given`."""
         brushes = (each for brush in self.brushes.values() for each in (brush.file, brush.strokes))
-        return [*self.images.values(), *brushes, *self.numbers.values()]
+        return [*self.images.values(), *brushes, *self.numbers.components]
 
     def given(self, model: str | None, image: Upload, values: Sequence[Any]) -> Given:
         """What the values of the components are to a model.
@@ -94,7 +155,7 @@ class FurtherInputs:
         rest = iter(values)
         images = {name: next(rest) for name in self.images}
         painted = {name: (next(rest), next(rest)) for name in self.brushes}
-        numbers = {name: next(rest) for name in self.numbers}
+        numbers = {name: next(rest) for name in self.numbers.sliders}
         out = Given({}, {}, [])
         for name in self._model_registry.inputs(model, opened=True, task=self._task)[1:]:
             if name in numbers:
@@ -119,9 +180,9 @@ class FurtherInputs:
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         for brush in self.brushes.values():
             gr.on([image.change, brush.file.change], brush.show, [image, brush.file], brush.stage, **quiet)
-        if self.images or self.brushes or self.numbers:
+        if self.images or self.brushes or self.numbers.sliders:
             columns = [brush.column for brush in self.brushes.values()]
-            outputs = [image, *self.images.values(), *columns, *self.numbers.values()]
+            outputs = [image, *self.images.values(), *columns, *self.numbers.components]
             gr.on([model.change, load], lambda name: self._named(image, name), model, outputs, **quiet)
 
     def _named(self, image: Any, model: str | None) -> dict[Any, Any]:
@@ -130,11 +191,14 @@ class FurtherInputs:
             image: gr.update(label=label_of(first, bool(set(needed) & set(self.images)))),
             **{each: gr.update(visible=name in needed) for name, each in self.images.items()},
             **{each.column: gr.update(visible=name in needed) for name, each in self.brushes.items()},
-            **{
-                each: gr.update(visible=name in needed, info=self._info(name, model))
-                for name, each in self.numbers.items()
-            },
+            **self.numbers.changes([model]),
         }
+
+
+def kinds_of(task: str | None) -> dict[str, Any]:
+    """How each input is asked for that a model of a task may have, or one of any task."""
+    pages = task_pages()
+    return {name: how for key, page in pages.items() if task in (None, key) for name, how in page.also.items()}
 
 
 def label_of(name: str, several: bool) -> str:

@@ -159,6 +159,7 @@ class JobQueue:
         channel: str,
         frames: FrameSession | None = None,
         seconds: float | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> InferenceResult:
         """As `ask`, for one image of many: where as many wait as may, it waits until there is room.
 
@@ -166,7 +167,9 @@ class JobQueue:
             Busy: There was no room for as long as a response may take.
             VisionKitError: As `ask`.
         """
-        return self._with_patience(lambda: self.ask(model, upload, channel=channel, frames=frames, seconds=seconds))
+        return self._with_patience(
+            lambda: self.ask(model, upload, channel=channel, options=options, frames=frames, seconds=seconds)
+        )
 
     def in_turn(self, work: Callable[[], T], channel: str) -> T:
         """Does one part of something long when it is its turn, as `patiently`; the work needs no model of the list.
