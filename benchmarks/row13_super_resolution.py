@@ -6,7 +6,7 @@ feature maps do not fit into any cache.
 - `whole`, `tiles`: `predictor(array)`, the same bytes out (a tie that rounds the other way now and then is counted).
 - memory: what a process grows by, at its peak, while it enlarges an image in tiles; the prediction is part of it.
 - denoised: the peak of a whole `visionkit predict`, libraries and decoded file included, less the prediction. The
-  network is restoration's default, a NAFNet whose attention sees the whole image, so tiles have 768 pixels.
+  network is restoration's default, a NAFNet whose attention sees the whole image, so tiles have 640 pixels.
 - `network`, `predictor` (row 4): the network on a tensor that lies ready, and array in, array out.
 - `eager`, `onnx`: torch and ONNX Runtime on one tile.
 """

@@ -206,10 +206,24 @@ def test_degradations_are_drawn_for_each_patch_and_fixed_for_validation(folder):
     assert torch.equal(a["target"]["high_res"], b["target"]["high_res"])
     assert 1 < (a["inputs"]["image"].float() - b["inputs"]["image"].float()).abs().mean() < 40
     assert torch.equal(a["inputs"]["image"], next(iter(data.loader("val")))["inputs"]["image"])
+    other = SuperResolutionData(str(folder), scale=2, patch_size=16, degradation=hard, input=SPEC, seed=1)
+    assert torch.equal(a["inputs"]["image"], next(iter(other.loader("val")))["inputs"]["image"]), "for every seed"
+    with pytest.raises(UsageError, match=r"lies in small \(data\.low_res\), so nothing would be done to it"):
+        SuperResolutionData(str(folder), low_res="small", degradation=hard, input=SPEC)
     with pytest.raises(UsageError, match="the smallest and the largest"):
         Degradation(blur=(3.0, 1.0))
     with pytest.raises(UsageError, match="begins at 1"):
         Degradation(jpeg=(0, 50))
+
+
+def test_gray_files_have_gray_noise(tmp_path):
+    Image.fromarray(photo(60, 66)[:, :, 0]).save(tmp_path / "gray.png")
+    noise = Degradation(noise=(10.0, 10.0))
+    data = SuperResolutionData(str(tmp_path), scale=2, val_fraction=1, degradation=noise, input=SPEC)
+    batch = next(iter(data.loader("val")))
+    image, clean = batch["inputs"]["image"][0].float(), batch["target"]["high_res"][0].float()
+    assert torch.equal(image[0], image[1]) and torch.equal(image[0], image[2])
+    assert 8 < (image[0] - torch.nn.functional.avg_pool2d(clean[None], 2)[0, 0]).std() < 14
 
 
 def test_blur_is_a_gaussian():

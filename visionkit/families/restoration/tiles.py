@@ -28,7 +28,7 @@ TILE = 384
 WHOLE = 1 << 20
 """Pixels up to which a network that sees the whole image takes it whole: every map of it is as large as the image."""
 
-_LARGE_TILE = 768  # of a network that sees the whole image, which knows the more of it the larger a tile is
+_LARGE_TILE = 640  # of a network that sees the whole image, which knows the more of it the larger a tile is
 _UNSEEN = 32  # around a forced tile of a network that processes the whole image, where no width would be enough
 
 
