@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from visionkit.types import Sample
+from visionkit.wording import counted
 
 Estimate = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Two images (h, w, 3) uint8 to the flow (2, h, w) float32."""
@@ -110,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     for title, rows in found.items():
         names = [name for name in next(iter(rows.values())) if not name.startswith("bad") or "_" not in name]
-        print(f"\n{title}, {len(sets[title])} pairs\n\n| method | {' | '.join(names)} |")
+        print(f"\n{title}, {counted(len(sets[title]), 'pair')}\n\n| method | {' | '.join(names)} |")
         print("|---" * (len(names) + 1) + "|")
         for method, values in rows.items():
             print(f"| {method} | {' | '.join(f'{values[name]:.4g}' for name in names)} |")

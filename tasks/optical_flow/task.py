@@ -12,6 +12,7 @@ from tasks.optical_flow.loss import known_pixels
 from tasks.optical_flow.metrics import build_metrics, error_vectors
 from tasks.optical_flow.network import FlowOutputs
 from tasks.optical_flow.postprocess import DecodedFlow, to_predictions
+from tasks.optical_flow.public import load_public
 from visionkit.architecture_task import ArchitectureTask
 from visionkit.architectures import Architectures
 from visionkit.errors import UsageError
@@ -19,6 +20,7 @@ from visionkit.families.matching.warp import consistent
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.nn.normalize import Normalize
 from visionkit.predictions import Prediction
+from visionkit.task import VisionTask
 from visionkit.types import Batch
 
 
@@ -26,7 +28,7 @@ class OpticalFlowTask(ArchitectureTask):
     """Estimates the motion of every pixel from a first image to a second one.
 
     Args:
-        architecture: `flownet_s` or `flownet_c` (Dosovitskiy et al., 2015).
+        architecture: `flownet_s` or `flownet_c` (Dosovitskiy et al., 2015), or `raft` (Teed & Deng, 2020).
         max_flow: Longest motion in input pixels that is trained on; longer ones are left out of the loss.
         **shared: See `VisionTask`; each architecture has its arguments under its name. By default images are taken at
             their own size, and `size` of the input is only that of an example.
@@ -47,6 +49,7 @@ class OpticalFlowTask(ArchitectureTask):
     also_inputs = {"second": "image"}  # noqa: RUF012  (as the class states its other facts)
     targets = ("flow", "valid")
     outputs = FlowOutputs
+    public_schemes = ("torchvision",)
     architectures = Architectures[FlowArchitecture]("optical_flow")
     withheld = ("classes",)
 
@@ -73,6 +76,16 @@ class OpticalFlowTask(ArchitectureTask):
     def default_input(cls, **init_args: Any) -> InputSpec:
         """Images at their own size, whose borders repeat the pixel at the edge up to a multiple of 64."""
         return InputSpec((384, 512), "native", divisor=64, fill=None)
+
+    @classmethod
+    def from_public(cls, scheme: str, name: str) -> VisionTask:
+        """Torchvision's RAFT, such as `torchvision:raft_large`.
+
+        Raises:
+            UsageError: There are no public weights of that name.
+            EnvironmentFault: The weights are not in the cache and cannot be brought.
+        """
+        return load_public(cls, scheme, name)
 
     def resolved(self) -> dict[str, Any]:
         # What a checkpoint holds does not depend on where its weights began.

@@ -31,9 +31,9 @@ def flow(number: int = 0, size: tuple[int, int] = SIZE) -> np.ndarray:
     return np.random.default_rng(number).normal(0, 20, (2, *size)).astype(np.float32)
 
 
-def put(path: Path, number: int = 0, valid: np.ndarray | None = None) -> None:
+def put(path: Path, number: int = 0, valid: np.ndarray | None = None, size: tuple[int, int] = SIZE) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_flow(path, flow(number), valid)
+    write_flow(path, flow(number, size), valid)
 
 
 # ---------------------------------------------------------------------- files

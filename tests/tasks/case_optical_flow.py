@@ -5,6 +5,8 @@ import numpy as np
 from tests.contracts.cases import SHIFT, SIZE, Case
 from visionkit.geometry import InputSpec
 
+_RAFT = {"backbone": "test_resnet", "features": 16, "hidden": 16, "motion": 16, "levels": 2, "iterations": 2}
+
 
 def _flow(number: int, image: np.ndarray) -> np.ndarray:
     """The further input shows everything `SHIFT` pixels further to the left."""
@@ -19,7 +21,7 @@ CASE = Case(
         *("--model.flownet_s.width", "0.0625"),
     ),
     loader=("pair_scenes", "--data.count", "8", "--data.eval_count", "5"),
-    architectures={"flownet_c": {"width": 0.0625, "max_displacement": 4}},
+    architectures={"flownet_c": {"width": 0.0625, "max_displacement": 4}, "raft": _RAFT},
     overfit=0.4,
     overfit_steps=120,
     networks=("flownet_s",),

@@ -46,6 +46,16 @@ def local_correlation(first: Tensor, second: Tensor, max_displacement: int, stri
     return costs.permute(0, 1, 4, 2, 3).flatten(1, 2) / first.shape[1]
 
 
+def check_mode(mode: str) -> None:
+    """Refuses what is no `CorrelationMode`.
+
+    Raises:
+        UsageError: With those that there are.
+    """
+    if mode not in (allowed := get_args(CorrelationMode)):
+        raise UsageError(f"correlation {mode!r}: allowed are {', '.join(allowed)}{suggest(mode, allowed)}")
+
+
 class CorrelationPyramid:
     """The correlation of all pairs of pixels at several resolutions of the second image (Teed & Deng, 2020).
 
@@ -62,9 +72,7 @@ class CorrelationPyramid:
     """
 
     def __init__(self, first: Tensor, second: Tensor, levels: int, radius: int, mode: CorrelationMode = "full") -> None:
-        if mode not in get_args(CorrelationMode):
-            allowed = get_args(CorrelationMode)
-            raise UsageError(f"correlation {mode!r}: allowed are {', '.join(allowed)}{suggest(mode, allowed)}")
+        check_mode(mode)
         self.first, self.mode, self.radius = first, mode, radius
         batch, channels, height, width = first.shape
         level = second
