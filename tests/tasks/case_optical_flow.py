@@ -5,7 +5,15 @@ import numpy as np
 from tests.contracts.cases import SHIFT, SIZE, Case
 from visionkit.geometry import InputSpec
 
-_RAFT = {"backbone": "test_resnet", "features": 16, "hidden": 16, "motion": 16, "levels": 2, "iterations": 2}
+_RAFT = {
+    "backbone": "test_resnet",
+    "features": 16,
+    "hidden": 16,
+    "motion": 16,
+    "levels": 2,
+    "iterations": 2,
+    "eval_iterations": 2,
+}
 
 
 def _flow(number: int, image: np.ndarray) -> np.ndarray:

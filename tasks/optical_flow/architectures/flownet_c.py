@@ -70,12 +70,13 @@ class FlowNetCNetwork(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> FlowOutputs:
         """Two images (B, C, h, w) to the flow from the first to the second."""
         at_4 = self.conv2(self.conv1(torch.cat([first, second])))
-        ours, theirs = self.conv3(at_4).chunk(2)
+        maps, batch = self.conv3(at_4), first.shape[0]
+        ours, theirs = maps[:batch], maps[batch:]
         costs = F.leaky_relu(local_correlation(ours, theirs, *self.window), 0.1)
         at_8 = self.conv3_1(torch.cat([self.redirect(ours), costs], dim=1))
         at_16 = self.conv4_1(self.conv4(at_8))
         at_32 = self.conv5_1(self.conv5(at_16))
         at_64 = self.conv6_1(self.conv6(at_32))
-        skips = [at_4.chunk(2)[0], at_8, at_16, at_32, at_64]
+        skips = [at_4[:batch], at_8, at_16, at_32, at_64]
         out: FlowOutputs = self.decoder(skips, (first.shape[-2], first.shape[-1]))
         return out
