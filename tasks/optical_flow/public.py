@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -20,7 +20,7 @@ PUBLIC = {
 """Name to torchvision's weights; of FlyingChairs (C), FlyingThings3D (T), Sintel and others (SKHT), KITTI (K)."""
 
 
-def load_public(task: type[VisionTask], scheme: str, name: str) -> VisionTask:
+def load_public(task: Callable[..., VisionTask], scheme: str, name: str) -> VisionTask:
     """Builds the task with the public weights of that name.
 
     Raises:
@@ -33,7 +33,7 @@ def load_public(task: type[VisionTask], scheme: str, name: str) -> VisionTask:
     return with_weights(task, name, fetch_weights(name))
 
 
-def with_weights(task: type[VisionTask], name: str, state: Mapping[str, Tensor]) -> VisionTask:
+def with_weights(task: Callable[..., VisionTask], name: str, state: Mapping[str, Tensor]) -> VisionTask:
     """Builds the task with weights as torchvision stores them.
 
     Args:
