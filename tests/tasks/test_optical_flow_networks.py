@@ -148,6 +148,7 @@ def test_an_image_of_one_value_has_finite_flow() -> None:
     assert np.isfinite(task(image, image).flow.detach().numpy()).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["flownet_c", "raft"])
 def test_exported_graphs_agree(name: str, tmp_path: Path) -> None:
     """At other sizes than that of the example, and for another batch."""
