@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from visionkit.errors import CheckpointError, EnvironmentFault, UsageError, suggest
+from visionkit.nn.memory_format import to_channels_last
 
 if TYPE_CHECKING:
     from visionkit.task import VisionTask
@@ -104,7 +105,7 @@ class TorchEngine:
         if device is not None:
             task.to(find_device(device))
         if task.channels_last:
-            task.network.to(memory_format=torch.channels_last)
+            to_channels_last(task.network)
 
     @property
     def device(self) -> torch.device:

@@ -20,6 +20,7 @@ FIRST = {
     "super_resolution": "compact",
     "restoration": "nafnet",
     "optical_flow": "flownet_s",
+    "stereo": "psmnet_small",
 }
 """The architecture of a model whose configuration does not name one."""
 

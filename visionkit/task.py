@@ -17,6 +17,7 @@ from visionkit.errors import CheckpointError, DataError, UsageError
 from visionkit.finite import finite
 from visionkit.loading import collate, of_equal_size
 from visionkit.names import classes_differ
+from visionkit.nn.memory_format import to_channels_last
 from visionkit.nn.norms import batch_norms
 from visionkit.optim import OptimConfig, build_optimizer, build_scheduler, for_random_weights, parameter_groups
 from visionkit.part_optimizers import PartOptimizers, build_part_optimizers, only
@@ -230,7 +231,7 @@ class VisionTask(TaskContract):
                 "bf16-mixed, or 16-mixed on older GPUs, which compute in 16 bits and keep the weights in 32"
             )
         if self.channels_last:
-            self.network.to(memory_format=torch.channels_last)
+            to_channels_last(self.network)
         if stage == "fit":
             backbone = getattr(self.network, "backbone", None)
             stated = self.card.get("started_from", "")

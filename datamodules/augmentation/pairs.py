@@ -116,6 +116,7 @@ class SwapViews(SampleAugment):
     """Flips a stereo pair: the flipped right image becomes the left one, and the other way round.
 
     It needs the disparity of the right image as well, the target `right_disparity`; a sample without it stays as it is.
+    `occluded`, which is known of the left image alone, is left out of exchanged samples and of the others beside them.
 
     Args:
         p: Probability of the exchange.
@@ -128,8 +129,10 @@ class SwapViews(SampleAugment):
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         known: Any = sample.target
-        if not (self.p and rng.random() < self.p) or "right_disparity" not in known:
+        if not self.p or "right_disparity" not in known:
             return sample
+        if not rng.random() < self.p:
+            return sample.changed(target={key: each for key, each in known.items() if key != "occluded"})
         if sample.view is not None:
             raise UsageError("augment: SwapViews exchanges whole images; put it before the parts that cut")
         (left, one), (right, other) = ((name, last_frame(each)) for name, each in sample.inputs.items())

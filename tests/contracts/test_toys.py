@@ -284,7 +284,9 @@ def _records(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_predict_takes_pairs(bundles: Path, pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_takes_pairs(
+    bundles: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     model, left, right = (str(each) for each in (bundles / "toy_pair", pairs / "left", pairs / "right"))
     assert main(["predict", model, left, "--input", f"right={right}"]) == 0
     records = _records(capsys.readouterr().out)
@@ -293,6 +295,9 @@ def test_predict_takes_pairs(bundles: Path, pairs: Path, capsys: pytest.CaptureF
         images = pair_of(number)
         assert alike(Prediction.from_json(record["prediction"]), predictor({"left": images[0], "right": images[1]}))
     assert len(records) == 3
+    monkeypatch.chdir(pairs)
+    assert main(["predict", model, "left", "--input", "right=right"]) == 0, "relative folders too"
+    assert [each["prediction"] for each in _records(capsys.readouterr().out)] == [r["prediction"] for r in records]
     assert main(["predict", model, "--pairs", str(pairs / "pairs.csv")]) == 0
     assert [each["prediction"] for each in _records(capsys.readouterr().out)] == [r["prediction"] for r in records]
 

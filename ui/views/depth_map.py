@@ -53,7 +53,7 @@ def _build(downloads: Downloads) -> list[Any]:
         if state is None:
             return gr.skip(), gr.skip()
         prediction, image = DepthMap(state[0]), state[1]
-        return markup(prediction, image, degrees), _cloud(prediction, image, degrees, downloads)
+        return markup(prediction, image, degrees), cloud(prediction, image, degrees, downloads)
 
     view.input(  # `release` does not come from the arrow keys
         look,
@@ -85,13 +85,13 @@ def _show(prediction: DepthMap, image: np.ndarray, downloads: Downloads) -> list
         return [markup(prediction, image, None), words, hidden, *files, hidden, None]
     values, colors = reduced(prediction.values, SIDE), reduced(image, SIDE)
     small = DepthMap(values, bounds=prediction.bounds)
-    cloud = gr.update(value=_cloud(small, colors, FIELD_OF_VIEW, downloads), visible=True)
+    points = gr.update(value=cloud(small, colors, FIELD_OF_VIEW, downloads), visible=True)
     return [
         markup(prediction, image, FIELD_OF_VIEW),
         words,
         gr.update(value=FIELD_OF_VIEW, visible=True),
         *files,
-        cloud,
+        points,
         (values, colors),
     ]
 
@@ -129,7 +129,15 @@ def reduced(array: np.ndarray, side: int) -> np.ndarray:
     return np.ascontiguousarray(array[every // 2 :: every, every // 2 :: every]) if every > 1 else array
 
 
-def _cloud(prediction: DepthMap, image: np.ndarray, degrees: float, downloads: Downloads) -> str:
+def cloud(prediction: DepthMap, image: np.ndarray, degrees: float, downloads: Downloads) -> str:
+    """The path of a `.ply` file with the points of what is known.
+
+    Args:
+        prediction: Metric depth.
+        image: (h, w, 3) uint8 RGB of the same size.
+        degrees: Field of view along the longer side.
+        downloads: Where the file is written.
+    """
     points, colors = point_cloud(prediction.values, image, CameraIntrinsics.of_view(prediction.size, degrees))
     return downloads.save("points", ".ply", ply(points, colors))
 

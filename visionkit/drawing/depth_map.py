@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -20,7 +21,7 @@ _MOST_TICKS = 5
 
 def draw(prediction: DepthMap, image: ImageLike) -> np.ndarray:
     """Depth in color with its scale; what is not known is gray. The image itself is not needed."""
-    return scale_bar(enlarged(colors(prediction)), prediction)
+    return scale_bar(enlarged(colors(prediction)), marks(prediction))
 
 
 @lru_cache(maxsize=1)
@@ -89,26 +90,31 @@ def ticks(low: float, high: float) -> list[float]:
     return inside
 
 
-def scale_bar(image: np.ndarray, prediction: DepthMap) -> np.ndarray:
-    """Puts the colors with their meters on a darkened plate at the right.
+def marks(prediction: DepthMap) -> list[tuple[float, str]]:
+    """Marks of the scale: place of each, from 0 near to 1 far, and its text; none where nothing is known."""
+    if not prediction.known.any():
+        return []
+    if not prediction.metric:
+        return [(0.0, "near"), (1.0, "far")]
+    low, high = shown_range(prediction)
+    return [(math.log(tick / low) / math.log(high / low), f"{tick:.3g} m") for tick in ticks(low, high)]
+
+
+def scale_bar(image: np.ndarray, marks: Sequence[tuple[float, str]]) -> np.ndarray:
+    """Puts the colors with their values on a darkened plate at the right.
 
     Args:
         image: (h, w, 3) uint8 RGB.
-        prediction: States the range.
+        marks: Place of each mark, from 0 at the top of the scale to 1 at its end, and its text.
 
     Returns:
-        A changed copy; unchanged where nothing is known or there is no room.
+        A changed copy; unchanged where there are no marks or no room.
     """
-    if not prediction.known.any():
+    if not marks:
         return image
     height, width = image.shape[:2]
     size = letter_size(height, width)
     letters = font(size)
-    low, high = shown_range(prediction)
-    if prediction.metric:
-        marks = [(math.log(tick / low) / math.log(high / low), f"{tick:.3g} m") for tick in ticks(low, high)]
-    else:
-        marks = [(0.0, "near"), (1.0, "far")]
     room = round(max(letters.getlength(text) for _, text in marks))
     bar = max(size // 2, 4)
     plate = room + bar + 2 * size

@@ -10,6 +10,7 @@ from visionkit.predictions.camera_motion import CameraMotion
 from visionkit.predictions.classification import Classification, Label
 from visionkit.predictions.depth_map import DepthMap
 from visionkit.predictions.detections import Detections, Instances
+from visionkit.predictions.disparity_map import DisparityMap
 from visionkit.predictions.faces import Faces
 from visionkit.predictions.flow import FlowField
 from visionkit.predictions.image import ImagePrediction
@@ -26,6 +27,7 @@ __all__ = [
     "DepthMap",
     "Detections",
     "Difference",
+    "DisparityMap",
     "Faces",
     "FlowField",
     "ImagePrediction",

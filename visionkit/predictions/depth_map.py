@@ -80,7 +80,7 @@ class DepthMap(Prediction):
     @property
     def codes(self) -> np.ndarray:
         """(h, w) uint16, values in units of `step`; what is known is at least 1."""
-        return _codes(self.values, self.step)
+        return codes_of(self.values, self.step)
 
     def limits(self, fraction: float = 0.01) -> tuple[float, float]:
         """The range of what is known, without that fraction of outliers on either side; (0, 1) where nothing is."""
@@ -151,7 +151,7 @@ class DepthMap(Prediction):
         """
         step = self.png_step
         note = f"{step:.10g} m" if self.metric else "relative inverse depth"
-        return _png(_codes(self.values, step), note)
+        return gray_png(codes_of(self.values, step), note)
 
     @property
     def png_step(self) -> float:
@@ -189,12 +189,11 @@ class DepthMap(Prediction):
 
     def to_json(self) -> dict[str, Any]:
         """`png` is a 16-bit png in base64; a value is its number times `step`, which is at most a 65,535th of all."""
-        return {**self.summary(), "png": base64.b64encode(_png(self.codes)).decode("ascii")}
+        return {**self.summary(), "png": base64.b64encode(gray_png(self.codes)).decode("ascii")}
 
     @classmethod
     def _from_json(cls, record: Mapping[str, Any]) -> DepthMap:
-        with Image.open(io.BytesIO(base64.b64decode(record["png"])), formats=("PNG",)) as image:
-            codes = np.asarray(image).astype(np.float64)
+        codes = read_gray_png(io.BytesIO(base64.b64decode(record["png"])))
         bounds = record["bounds"]
         values = (codes * float(record["step"])).astype(np.float32)
         return cls(values, bool(record["metric"]), (bounds[0], bounds[1]) if bounds else None)
@@ -208,12 +207,20 @@ class DepthMap(Prediction):
     __hash__ = None  # type: ignore[assignment]
 
 
-def _codes(values: np.ndarray, step: float) -> np.ndarray:
+def codes_of(values: np.ndarray, step: float) -> np.ndarray:
+    """Values in steps as uint16; 0 stays 0, and everything above it is at least 1."""
     numbers = np.clip(np.rint(values / np.float64(step)), 1, _MOST)
     return np.where(values > 0, numbers, 0).astype(np.uint16)
 
 
-def _png(codes: np.ndarray, unit: str = "") -> bytes:
+def read_gray_png(file: io.BytesIO) -> np.ndarray:
+    """The codes that `gray_png` has written, as float64."""
+    with Image.open(file, formats=("PNG",)) as image:
+        return np.asarray(image).astype(np.float64)
+
+
+def gray_png(codes: np.ndarray, unit: str = "") -> bytes:
+    """A gray png of (h, w) uint16 codes, with their unit as a text."""
     from PIL.PngImagePlugin import PngInfo
 
     text = PngInfo()

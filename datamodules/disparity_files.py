@@ -1,0 +1,46 @@
+"""Disparity as it lies in files, brought to pixels with 0 for not measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.depth_files import read_raw
+from datamodules.float_files import FLOAT_SUFFIXES
+from visionkit.errors import DataError
+
+DISPARITY_SUFFIXES = (".png", ".pgm", ".tif", ".tiff", *FLOAT_SUFFIXES)
+"""Endings of files that are read as disparity."""
+
+KITTI_SCALE = 256.0
+"""Numbers of a 16-bit file that stand for a pixel."""
+
+
+def read_disparity(path: str | Path, scale: float | None = None) -> np.ndarray:
+    """Reads one file of disparity.
+
+    Args:
+        path: A `.pfm`, `.npy` or `.tif` of floats, KITTI's gray png of 16 bits, or Middlebury's png or pgm of 8 bits.
+        scale: Numbers that stand for a pixel; by default 256 for 16 bits and 1 for floats. Files of 8 bits have no
+            default: Middlebury's of 2003 have 4.
+
+    Returns:
+        (h, w) float32 pixels; 0 is not measured, which NaN, infinity and values below 0 become too.
+
+    Raises:
+        DataError: Not there, not one gray plane, or 8-bit numbers with no scale given.
+    """
+    values = read_raw(Path(path))
+    if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
+        values = values.squeeze(0 if values.shape[0] == 1 else 2)
+    if values.ndim != 2 or values.dtype.kind not in "uif":
+        raise DataError(f"{path}: disparity is one number per pixel, (h, w); this is {values.shape} {values.dtype}")
+    if values.dtype == np.uint8 and scale is None:
+        raise DataError(
+            f"{path}: 8-bit numbers; KITTI's disparity is a png of 16 bits, which this may have been before it was "
+            "saved again. If it is Middlebury's, state what a pixel is with --data.scale (4 for the pairs of 2003)"
+        )
+    unit = scale or (1.0 if values.dtype.kind == "f" else KITTI_SCALE)
+    pixels = np.asarray(values, dtype=np.float32) / np.float32(unit)
+    return np.where(np.isfinite(pixels) & (pixels > 0), pixels, np.float32(0))
