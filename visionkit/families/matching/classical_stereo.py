@@ -40,3 +40,21 @@ def block_matching(left: np.ndarray, right: np.ndarray, max_disparity: int = 64,
     )
     found = matcher.compute(np.ascontiguousarray(left), np.ascontiguousarray(right)).astype(np.float32) / 16
     return np.maximum(found, 0)
+
+
+def filled(disparity: np.ndarray) -> np.ndarray:
+    """Holes get the smaller one of the next values at their left and right, which is mostly the background.
+
+    Args:
+        disparity: (h, w) float32; 0 is a hole. A row of holes stays as it is.
+    """
+    known = disparity > 0
+    line, width = np.arange(disparity.shape[1]), disparity.shape[1]
+    before = np.maximum.accumulate(np.where(known, line, -1), axis=1)
+    after = np.minimum.accumulate(np.where(known, line, width)[:, ::-1], axis=1)[:, ::-1]
+    sides = [
+        np.where(there, np.take_along_axis(disparity, place.clip(0, width - 1), axis=1), np.inf)
+        for place, there in ((before, before >= 0), (after, after < width))
+    ]
+    nearest = np.minimum(*sides)
+    return np.where(np.isfinite(nearest), nearest, 0).astype(np.float32)
