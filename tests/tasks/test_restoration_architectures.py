@@ -7,7 +7,8 @@ import torch
 from tasks.restoration import RestorationTask
 from visionkit.checkpoint import load_task, save_bundle
 from visionkit.errors import UsageError
-from visionkit.predictor import Predictor
+from visionkit.export import export_bundle
+from visionkit.predictor import Predictor, load
 
 TINY = {
     "nafnet": {"width": 4, "encoder": [1], "middle": 1, "decoder": [1]},
@@ -127,3 +128,12 @@ def test_mistakes_in_arguments_are_usage_errors():
     ):
         with pytest.raises(UsageError, match=reason):
             build(name, **wrong)
+
+
+@pytest.mark.slow
+def test_a_backbone_is_exported_for_images_of_any_size(tmp_path):
+    task = build("timm_unet").eval()
+    export_bundle(task, tmp_path / "bundle", onnx=True, card={}, images=[given(task, 70, 90)])
+    for size in ((37, 50), (96, 64)):
+        ours, graph = (load(tmp_path / "bundle", engine=engine)(given(task, *size)) for engine in ("torch", "onnx"))
+        assert np.abs(ours.pixels.astype(int) - graph.pixels).max() <= 1
