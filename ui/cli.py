@@ -35,6 +35,7 @@ VERBS = (
     "split",
     "serve",
     "models",
+    "inspect",
     "scenes",
     "gallery",
     "convert",
