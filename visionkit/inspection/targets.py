@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from timm.models import is_model
 from torch import Tensor, nn
 
 from visionkit.backbones import backbone_facts, backbone_names
 from visionkit.backbones.build import build_model
 from visionkit.backbones.hub_names import architecture_of
 from visionkit.backbones.weights import are_at_hand, find_weights
-from visionkit.checkpoint import read_model
 from visionkit.configurations import resolve, shipped
 from visionkit.construction import WithoutInit
 from visionkit.errors import CheckpointError, UsageError, suggest
@@ -78,12 +78,40 @@ def open_target(source: str, size: tuple[int, int] | None = None, weights: bool 
         return _of_task(source, *_configured_task(source), size, weights)
     is_path = Path(source).exists() or bool(set(source) & set("/\\")) or source.endswith(".ckpt")
     if is_path or public_name(source) is not None:
+        from visionkit.checkpoint import read_model  # with all that a task needs
+
         stored = read_model(local(source))
         if size is not None:
             spec = InputSpec.of(stored.config.get("input"), InputSpec())
             stored = replace(stored, config={**stored.config, "input": plain(replace(spec, size=size))})
         return _target(source, stored.build if weights else stored.blank, weights)
     return _backbone(source, source, size, weights)
+
+
+def open_task(source: str) -> VisionTask:
+    """Builds a task with its weights for images; a backbone becomes a classifier.
+
+    Args:
+        source: As `open_target`. A backbone takes its public weights and classes where they are at hand, and random
+            weights otherwise.
+
+    Raises:
+        UsageError, CheckpointError: As `open_target`; or the backbone has no classifier.
+    """
+    scheme, _, rest = source.partition(":")
+    name = rest if scheme == "timm" else source
+    if scheme != "timm" and (Path(source).exists() or not is_model(source.partition(".")[0])):
+        task = open_target(source, weights=True).task
+        if task is None:  # a misspelled name, which is reported with the nearest
+            raise UsageError(f"{source}: no model")
+        return task
+    kind = task_class("classification")
+    facts = backbone_facts(name, pretrained=are_at_hand(name))
+    classes = facts.class_names()
+    if classes is not None and are_at_hand(name):
+        return kind.from_public("timm", name).eval()
+    names = classes or [f"class {number}" for number in range(1, max(2, facts.num_classes) + 1)]
+    return kind.from_config({"backbone": name, "classes": list(names)}).eval()
 
 
 def _backbone(source: str, name: str, size: tuple[int, int] | None, weights: bool) -> Target:
@@ -94,7 +122,8 @@ def _backbone(source: str, name: str, size: tuple[int, int] | None, weights: boo
     if weights:
         public = find_weights(name) if are_at_hand(name) else None
         return Target(source, build_model(architecture_of(name), arguments, public).eval(), shapes)
-    return _light(lambda: Target(source, build_model(architecture_of(name), arguments, None).eval(), shapes))
+    with torch.device("meta"), WithoutInit():
+        return Target(source, build_model(architecture_of(name), arguments, None).eval(), shapes)
 
 
 def _of_task(
