@@ -73,7 +73,7 @@ def photo(tmp_path: Path) -> Path:
     [
         (["test_resnet", "--features", "layer2"], True, "maps of layer2"),
         (["test_resnet", "--filters"], False, "filters of backbone.model.conv1"),
-        (["test_resnet", "--cam", "grad-cam++", "--class", "class 3"], True, "evidence for class 3"),
+        (["test_resnet", "--cam", "grad-cam++", "--class", "goldfish"], True, "evidence for goldfish"),
         (["test_resnet", "--occlusion"], True, "evidence for"),
         (["test_vit", "--cam", "attention-rollout"], True, "evidence for"),
     ],
