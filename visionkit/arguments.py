@@ -53,6 +53,7 @@ RUN_OPTIONS = (
     RunOption("stop_after_nonfinite", int, 3, "Stop (status 6) after that many NaN or infinite losses."),
     RunOption("report", bool, True, "Write figures, tables and a summary into the run's folder."),
     RunOption("rank_timeout", float, 1800.0, "Seconds after which a process that does not respond ends the others."),
+    RunOption("hang_timeout", float, 0.0, "End (status 5) after N seconds without a step; 0 is off."),
 )
 """The measuring commands take them too, so that a run's config.yaml serves them."""
 

@@ -252,6 +252,7 @@ class VisionCLI(LightningCLI):
             settings.report,
             settings.rank_timeout,
             self._command,
+            settings.hang_timeout,
             settings.early_stopping,
             settings.max_time,
             settings.find_lr,

@@ -53,6 +53,7 @@ class RunSettings:
         report: Write figures, tables and a summary into the folder.
         rank_timeout: Seconds after which a process that does not respond ends the others.
         command: The command line, for the model card.
+        hang_timeout: Seconds without a step after which the process ends, see `HangWatch`; 0 is off.
         early_stopping: Stop after that many validations in a row without a better metric; 0 is off.
         max_time: Train for that time, see `visionkit.callbacks.time_budget`.
         find_lr: Find a learning rate in place of a training, see `visionkit.callbacks.lr_range`.
@@ -66,6 +67,7 @@ class RunSettings:
     report: bool = True
     rank_timeout: float = 1800.0
     command: str = ""
+    hang_timeout: float = 0.0
     early_stopping: int = 0
     max_time: Any = None
     find_lr: bool = False
@@ -109,6 +111,7 @@ def fit(
     stop_after_nonfinite: int = 3,
     report: bool = True,
     rank_timeout: float = 1800.0,
+    hang_timeout: float = 0.0,
     **trainer: Any,
 ) -> Run:
     """Trains a task on data, as `visionkit fit` does: same folder, same checkpoints, same report.
@@ -133,6 +136,7 @@ def fit(
         stop_after_nonfinite: Raise after that many NaN or infinite losses in a row; 0 is off.
         report: Write figures, tables and a summary into the run's folder.
         rank_timeout: Seconds after which a process that does not respond ends the others.
+        hang_timeout: End the process after that many seconds without a step; 0 is off.
         **trainer: Options of Lightning's `Trainer`, such as `devices=4` or `precision="bf16-mixed"`.
 
     Returns:
@@ -170,6 +174,7 @@ def fit(
         "stop_after_nonfinite": stop_after_nonfinite,
         "report": report,
         "rank_timeout": rank_timeout,
+        "hang_timeout": hang_timeout,
     }
     settings = RunSettings(folder, **own, find_lr=find_lr)
     more = trainer.pop("callbacks", None) or []
@@ -211,6 +216,7 @@ def trainer_options(
         ema=settings.ema,
         checkpoint_every=settings.checkpoint_every,
         stop_after_nonfinite=settings.stop_after_nonfinite,
+        hang_timeout=settings.hang_timeout,
         early_stopping=settings.early_stopping,
         max_time=None if settings.find_lr else settings.max_time,
         find_lr=settings.find_lr,

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from visionkit.errors import UsageError
+
 SUMMARIES = {
     "fit": "train a model, or continue a stopped run",
     "validate": "measure a model on the validation split",
@@ -69,6 +71,7 @@ _FIT = (
     Option("--early_stopping", "N", "stop after N validations without a better metric (default: 0, off)"),
     Option("--ema", "DECAY", "use a moving average of the weights, such as 0.999 (default: 0, off)"),
     Option("--checkpoint_every", "N", "also save every N steps (default: 0, only at the end of each epoch)"),
+    Option("--replay", "FILE", "run the batch again whose loss was NaN or infinite; a run's folder keeps it"),
     Option("--seed_everything", "N", "random seed (default: 0); the same seed gives the same run"),
     Option("--print_config", "", "print the complete configuration and exit without training"),
 )
@@ -132,8 +135,14 @@ def main(verb: str, arguments: Sequence[str]) -> int:
     if not arguments or "-h" in arguments or "--help" in arguments:
         print(page(verb))
         return 0 if arguments else 2
-    from visionkit.arguments import check_arguments
+    from visionkit.arguments import check_arguments, given, option
 
+    if verb == "fit" and (kept := option(arguments, "--replay")) is not None:
+        if others := [name for name, _ in given(arguments) if name != "--replay"]:
+            raise UsageError(f"--replay {kept}: the file holds all that is needed; leave {others[0]} out")
+        from visionkit.replay import replay
+
+        return replay(kept)
     checked = check_arguments(verb, ["--help" if argument == "--help-all" else argument for argument in arguments])
     import_classes()
     from visionkit.cli import run_training

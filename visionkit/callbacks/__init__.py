@@ -14,6 +14,7 @@ from visionkit.callbacks.early_stopping import early_stop
 from visionkit.callbacks.ema import EMA
 from visionkit.callbacks.fast_hooks import NoProfiler, without_empty_hooks
 from visionkit.callbacks.feature_statistics import FeatureStatisticsCollector
+from visionkit.callbacks.hang_watch import HangWatch
 from visionkit.callbacks.hints import Hints
 from visionkit.callbacks.interruption import Interruption
 from visionkit.callbacks.lr_range import LRRangeTest
@@ -40,6 +41,7 @@ __all__ = [
     "ConfigSaver",
     "Divergence",
     "FeatureStatisticsCollector",
+    "HangWatch",
     "Hints",
     "Interruption",
     "LRRangeTest",
@@ -63,6 +65,7 @@ def default_callbacks(
     ema: float = 0.0,
     checkpoint_every: int = 0,
     stop_after_nonfinite: int = 3,
+    hang_timeout: float = 0.0,
     early_stopping: int = 0,
     max_time: Any = None,
     find_lr: bool = False,
@@ -82,6 +85,7 @@ def default_callbacks(
         ema: Decay of the weights' moving average; 0 is off.
         checkpoint_every: Also save every N steps; 0 is off.
         stop_after_nonfinite: Stop after that many NaN or infinite losses in a row; 0 is off.
+        hang_timeout: End the process after that many seconds without a step, see `HangWatch`; 0 is off.
         early_stopping: Stop after that many validations in a row without a better metric; 0 is off.
         max_time: Train for that time, see `TimeBudget`.
         find_lr: Find a learning rate in place of a training, see `LRRangeTest`.
@@ -104,7 +108,9 @@ def default_callbacks(
     if max_time is not None:
         callbacks.append(TimeBudget(max_time, reported=report))
     if stop_after_nonfinite:
-        callbacks.append(Divergence(stop_after_nonfinite))
+        callbacks.append(Divergence(stop_after_nonfinite, run if save else None))
+    if hang_timeout:
+        callbacks.append(HangWatch(hang_timeout))
     if ema:
         callbacks.append(EMA(ema))
     if config is not None:

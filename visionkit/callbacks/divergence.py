@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from visionkit.callbacks.agreement import Agreement, release_observer
 from visionkit.errors import Diverged, UsageError
+from visionkit.replay import save_batch
 
 _SHOWN_IDS = 4
 _ADVICE = "lower optim.lr, raise optim.warmup, set trainer.gradient_clip_val, or check these images"
@@ -25,36 +27,52 @@ class Divergence(Callback):
     other's count one step later. From the first non-finite loss on both are waited for, so that a patience of three
     ends the training at the third loss on any device and any number of processes.
 
+    The first such batch is kept in a file that `visionkit fit --replay` runs again; on a CPU, where a loss is known at
+    once, with the weights before its step.
+
     Args:
         patience: Losses in a row that may be NaN or infinite before the training is stopped.
+        folder: Folder of the run, for the batch; None keeps none.
     """
 
-    def __init__(self, patience: int = 3) -> None:
+    def __init__(self, patience: int = 3, folder: str | Path | None = None) -> None:
         if patience < 1:
             raise UsageError(f"stop_after_nonfinite {patience}: must be at least 1")
-        self.patience = patience
+        self.patience, self.folder = patience, None if folder is None else Path(folder)
         self._bad: list[tuple[int, Sequence[str]]] = []
-        self._unread: deque[tuple[_Reading, int, Sequence[str]]] = deque()
+        self._unread: deque[tuple[_Reading, int, Any, int, int]] = deque()
+        self._current: tuple[Any, int, int] = (None, 0, 0)
+        self._kept = ""
         self._agreement: Agreement | None = None
         self._alarm = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._bad, self._alarm = [], False
+        self._bad, self._alarm, self._kept = [], False, ""
         self._unread.clear()
         self._agreement = Agreement(trainer)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._current = (batch, batch_idx, torch.initial_seed())
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        if loss.device.type == "cpu" and not math.isfinite(loss.item()):
+            self._keep(trainer, *self._current, with_weights=True)
+
+    def _keep(self, trainer: Trainer, batch: Any, number: int, seed: int, with_weights: bool = False) -> None:
+        if self.folder is not None and not self._kept and isinstance(batch, dict):
+            self._kept = save_batch(trainer, batch, number, self.folder, seed, with_weights)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs
         if isinstance(loss, Tensor):
-            ids: Sequence[str] = batch.get("id", ()) if isinstance(batch, dict) else ()
-            self._unread.append((_Reading(loss.detach()), trainer.global_step, ids))
-        self._read(behind=0 if self._alarm else 1)
+            self._unread.append((_Reading(loss.detach()), trainer.global_step, *self._current))
+        self._read(trainer, behind=0 if self._alarm else 1)
         count = self._shared()
         if count and not self._alarm:
             self._alarm = True
-            self._read()
+            self._read(trainer)
             count = self._shared()
         self._alarm = count > 0  # the same on every process
         if count >= self.patience:
@@ -71,14 +89,16 @@ class Divergence(Callback):
         self._read()
         return not self._bad
 
-    def _read(self, behind: int = 0) -> None:
+    def _read(self, trainer: Trainer | None = None, behind: int = 0) -> None:
         """Reads the losses that have arrived, and waits for all but the last `behind`."""
         while self._unread and (len(self._unread) > behind or self._unread[0][0].arrived()):
-            reading, step, ids = self._unread.popleft()
+            reading, step, batch, number, seed = self._unread.popleft()
             if math.isfinite(reading.value()):
                 self._bad.clear()
-            else:
-                self._bad.append((step, ids))
+                continue
+            self._bad.append((step, batch.get("id", ()) if isinstance(batch, dict) else ()))
+            if trainer is not None:
+                self._keep(trainer, batch, number, seed)
 
     def blame(self) -> str:
         """Where the losses of this process that are not finite began; "" where the last one was finite."""
@@ -87,7 +107,9 @@ class Divergence(Callback):
         step, ids = self._bad[0]
         named = ", ".join(ids[:_SHOWN_IDS]) + (f" and {len(ids) - _SHOWN_IDS} more" if len(ids) > _SHOWN_IDS else "")
         times = f"{len(self._bad)} times in a row" if len(self._bad) > 1 else "once"
-        return f"the loss was NaN or infinite {times}, first at step {step} with the images {named or '(unnamed)'}"
+        again = f" (visionkit fit --replay {self._kept} runs them again)" if self._kept else ""
+        where = f"first at step {step} with the images {named or '(unnamed)'}{again}"
+        return f"the loss was NaN or infinite {times}, {where}"
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._close()
