@@ -92,7 +92,8 @@ def outliers(
         error, size = estimate - truth, truth
         if truth.ndim == 3:
             error, size = np.linalg.norm(error, axis=0), np.linalg.norm(truth, axis=0)
-        return np.asarray((np.abs(error) > 3) & (np.abs(error) > 0.05 * np.abs(size)))[known]
+        over: np.ndarray = (np.abs(error) > 3) & (np.abs(error) > 0.05 * np.abs(size))
+        return np.asarray(over[known])
 
     each = {"D1": wrong(*first), "D2": wrong(*second), "Fl": wrong(*flow)}
     each["SF"] = each["D1"] | each["D2"] | each["Fl"]
