@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +90,10 @@ class GeneratedPatchData(PatchData):
         return [] if self.is_drawn else super().files(split)
 
     def summary(self, split: Split) -> SplitSummary:
+        notes = [f"{self.patches_per_image} pairs of {self.patch_size}x{self.patch_size} per image and epoch"]
         if self.is_drawn:
-            notes = [f"{self.patches_per_image} pairs of {self.patch_size}x{self.patch_size} per image and epoch"]
             return SplitSummary(split, self.scenes[split], "drawn scenes", notes=notes)
-        return super().summary(split)
+        return replace(super().summary(split), notes=notes)
 
     def check_trained(self, split: Split) -> None:
         if not self.is_drawn:

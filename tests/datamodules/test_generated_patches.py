@@ -94,7 +94,7 @@ def test_validation_holds_back_whole_images(folder):
     module = data(folder)
     assert len(module.samples("train")) == len(module.samples("val")) == 12
     assert not set(module.files("train")) & set(module.files("val"))
-    assert "6 patches of 64x64 per image" in " ".join(module.summary("train").lines())
+    assert "6 pairs of 64x64 per image" in " ".join(module.summary("train").lines())
     assert "drawn scenes" in " ".join(data(scenes=3).summary("train").lines())
 
 

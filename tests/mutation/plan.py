@@ -39,6 +39,8 @@ PLAN: dict[str, tuple[str, ...]] = {
         f"{_T}/test_multitask_log.py",
     ),
     "tasks/multitask/metrics.py": (f"{_T}/test_multitask_log.py",),
+    "tasks/patch_matching/loss.py": (f"{_T}/test_patch_matching.py",),
+    "tasks/patch_matching/metrics.py": (f"{_T}/test_patch_matching.py",),
     "tasks/pose/loss.py": (f"{_T}/test_pose_losses.py",),
     "tasks/pose/metrics.py": (f"{_T}/test_pose_metrics.py",),
     "tasks/restoration/loss.py": (f"{_T}/test_restoration_losses.py",),
