@@ -121,7 +121,7 @@ class TorchEngine:
                 return self.forward(*moved)
             with torch.autocast(device.type, dtype=getattr(torch, self.precision)):
                 outputs = self.forward(*moved)
-        return type(outputs)(*(v.float() if v.is_floating_point() else v for v in outputs))
+        return type(outputs)(*(v.float() if isinstance(v, Tensor) and v.is_floating_point() else v for v in outputs))
 
     def forward(self, *inputs: Tensor) -> Any:
         """The pass itself, on inputs that are on the device."""

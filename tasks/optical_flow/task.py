@@ -69,6 +69,7 @@ class OpticalFlowTask(ArchitectureTask):
             raise UsageError(f"model.max_flow {max_flow}: a number of pixels above 0 is needed")
         self.max_flow = max_flow
         self.network = self.architecture.build(None, spec.channels)
+        self.started_from = getattr(self.network, "started_from", "")
         self.normalize = Normalize((0.0,), (1.0,))
         self.metrics = build_metrics()
 

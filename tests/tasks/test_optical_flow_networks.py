@@ -16,7 +16,7 @@ from tasks.optical_flow.architectures.raft import RAFT
 from tasks.optical_flow.architectures.raft_update import upsample_convex
 from tasks.optical_flow.public import with_weights
 from visionkit.checkpoint import load_task
-from visionkit.engines import OnnxEngine
+from visionkit.engines import OnnxEngine, TorchEngine
 from visionkit.errors import CheckpointError, EnvironmentFault, UsageError
 from visionkit.export import write_graph
 from visionkit.geometry import InputSpec
@@ -134,6 +134,16 @@ def test_a_frozen_norm_keeps_its_statistics_in_training() -> None:
     norm = network.context_encoder.convnormrelu[1]
     assert not norm.training and network.training
     assert RAFT(pretrained=True, backbone="tf_efficientnet_lite0").stored().pretrained is False
+
+
+def test_where_a_backbone_began_is_stated_and_16_bits_are_close() -> None:
+    torch.manual_seed(0)
+    settings = {**TINY["raft"], "backbone": "tf_efficientnet_lite0", "pretrained": True}
+    task = OpticalFlowTask("raft", raft=settings).eval()
+    assert "apache-2.0" in task.started_from and task.config["raft"]["pretrained"] is False
+    first, second, _ = (each[:1] for each in pairs())
+    whole, half = (TorchEngine(task, precision=each)(first, second).flow for each in ("float32", "bfloat16"))
+    assert half.dtype == torch.float32 and (half - whole).abs().max() < 0.1 * whole.abs().max()
 
 
 @pytest.mark.parametrize("given", [{"levels": 5}, {"radius": 0}, {"iterations": 0}, {"correlation": "all"}])

@@ -93,6 +93,8 @@ class RAFTNetwork(nn.Module):
             given: dict[str, Any] = {"pretrained": settings.pretrained}
             self.feature_encoder = BackboneEncoder(settings.backbone, channels, settings.features, **given)
             self.context_encoder = BackboneEncoder(settings.backbone, channels, context, **given)
+        encoder = getattr(self.feature_encoder, "backbone", None)
+        self.started_from = str(getattr(encoder, "started_from", ""))
         window = settings.levels * (2 * settings.radius + 1) ** 2
         self.update_block = UpdateBlock(window, settings.hidden, settings.motion)
         self.mask_predictor = ConvexMask(settings.hidden)

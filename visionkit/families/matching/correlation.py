@@ -78,7 +78,7 @@ class CorrelationPyramid:
         level = second
         if mode == "full":
             pairs = first.flatten(2).transpose(1, 2) @ second.flatten(2) / channels**0.5
-            level = pairs.reshape(batch * height * width, 1, height, width)
+            level = pairs.float().reshape(batch * height * width, 1, height, width)
         self.levels = [level]
         for _ in range(levels - 1):
             level = F.avg_pool2d(level, kernel_size=2, stride=2)

@@ -21,7 +21,8 @@ def sample(values: Tensor, x: Tensor, y: Tensor) -> Tensor:
     height, width = values.shape[-2:]
     # Between the outer borders, not between centers, so a map of a single pixel can be sampled too.
     grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
-    return F.grid_sample(values, grid.to(values.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
+    # Places in 16 bit would be off by parts of a pixel.
+    return F.grid_sample(values.to(grid.dtype), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def pixel_grid(like: Tensor) -> Tensor:
