@@ -108,7 +108,7 @@ class AccurateNetwork(PatchNetwork):
         width: See `PatchNetwork`.
         max_disparity: See `PatchNetwork`.
         hidden: Number of fully connected layers before the last one.
-        units: Their units.
+        units: Number of units of each of these layers.
     """
 
     worst = 0.0
@@ -280,7 +280,7 @@ class MCCNNAccurate(MCCNN):
         width: Channels of the convolutions.
         pairs: Number of patches of each image that a step trains on.
         hidden: Number of fully connected layers before the last one.
-        units: Their units.
+        units: Number of units of each of these layers.
         cross_before: Number of aggregations before semi-global matching.
         p1: Cost of a change of disparity by one pixel between neighbors.
         p2: Cost of a larger change.
