@@ -27,6 +27,7 @@ VERBS = (
     "follow",
     "propagate",
     "trajectory",
+    "sceneflow",
     "match",
     "label",
     "export",
