@@ -17,7 +17,7 @@ import argparse
 import io
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ui.paths import check_exists
 from ui.prediction_devices import device_names
@@ -35,7 +35,7 @@ SUMMARY = "write how every point moves in space, by stereo or depth and optical 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what this command takes."""
-    pair = {"nargs": 2, "metavar": ("FIRST", "SECOND")}
+    pair: Any = {"nargs": 2, "metavar": ("FIRST", "SECOND")}
     parser.add_argument("--flow", metavar="MODEL", required=True, help="model of optical flow")
     parser.add_argument("--images", required=True, help="two moments; of stereo the left images", **pair)
     parser.add_argument("--stereo", metavar="MODEL", help="model of stereo")
