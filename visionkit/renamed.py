@@ -14,15 +14,12 @@ FIRST = {
     "depth": "unet",
     "detection": "fcos",
     "instance_segmentation": "mask_rcnn",
-    "patch_matching": "siamese",
     "pose": "simple_baseline",
     "semantic_segmentation": "unet",
     "super_resolution": "compact",
     "restoration": "nafnet",
-    "optical_flow": "flownet_s",
-    "stereo": "psmnet_small",
 }
-"""The architecture of a model whose configuration does not name one."""
+"""The architecture of a model whose configuration does not name one, of tasks that once had none or other names."""
 
 _TWO_STAGE = {
     "hidden": "hidden",

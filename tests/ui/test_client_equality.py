@@ -80,6 +80,8 @@ def _compare(client: Any, path: Path, name: str, bundle: Path) -> None:
         files["mask"] = encode_png(mask)
     if len(files) > 1:
         given = files
+    elif predictor.task.input.frames > 1:  # a still image is a clip in which nothing moves
+        given = {inputs[0]: [path] * predictor.task.input.frames}
     prediction = runner(predictor, None, {})(path) if faces else predictor(given, **options)
     expected = json.loads(json.dumps(prediction.to_json(), allow_nan=False))
     if len(files) > 1:  # they are sent by one request

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.contracts.cases import BACKBONES, build
+from tests.contracts.cases import BACKBONES, build, given
 from tests.tiny_training import tiny_task, train
 from visionkit.backbone_task import BackboneTask
 from visionkit.bundle import save_bundle
@@ -148,8 +148,8 @@ def test_maps_and_tokens_are_pooled(network):
 def test_every_task_with_a_backbone_has_features(name):
     built = build(name).eval()
     images = [np.random.default_rng(k).integers(0, 256, (64, 64, 3), dtype=np.uint8) // (k % 3 + 1) for k in range(20)]
-    built.statistics = statistics_from(built, images)
-    assert Predictor(built).examine(np.zeros((64, 64, 3), np.uint8)).novelty is not None
+    built.statistics = statistics_from(built, [given(name, image) for image in images])
+    assert Predictor(built).examine(given(name, np.zeros((64, 64, 3), np.uint8))).novelty is not None
 
 
 def test_a_training_leaves_statistics_in_the_checkpoints_of_a_validation(tmp_path):

@@ -22,7 +22,8 @@ def test_what_is_read_from_the_source_is_what_the_class_states() -> None:
     )
     for name, page in pages.items():
         task = task_class(name)
-        assert page == TaskPage(task.title, task.question, task.kinds, task.inputs, task.also_inputs)
+        also = dict.fromkeys(task.inputs[1:], "image") | dict(task.also_inputs)
+        assert page == TaskPage(task.title, task.question, task.kinds, task.inputs, also)
         assert page.question and page.kinds
 
 

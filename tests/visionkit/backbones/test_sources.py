@@ -203,7 +203,8 @@ ARGUMENTS = {
 @pytest.mark.parametrize("name", [name for name in task_names() if issubclass(task_class(name), BackboneTask)])
 def test_every_task_starts_from_the_embedded_backbone(name: str) -> None:
     """The weights of an ordinary dependency, without a network."""
-    backbone = {"backbone": "tf_efficientnet_lite0", "pretrained": True, "input": {"size": [64, 64]}}
+    size = {"size": [64, 64], "frames": task_class(name).default_input().frames}
+    backbone = {"backbone": "tf_efficientnet_lite0", "pretrained": True, "input": size}
     task = task_class(name).from_config({**backbone, **ARGUMENTS.get(name, {})})
     source = find_source("tf_efficientnet_lite0")
     assert source is not None
