@@ -21,6 +21,7 @@ def _build(downloads: Downloads) -> list[Any]:
     sheet = drawing_component("jpeg")
     choice = gr.Radio([], label="Show in detail", elem_id="vk-predictions-head")
     columns, components = [], []
+    _COUNTS.clear()  # types may have come and gone since the last page was built
     for kind, view in views().items():
         if kind == MultiTaskPrediction.kind:
             continue
