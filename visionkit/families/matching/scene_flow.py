@@ -8,6 +8,7 @@ import numpy as np
 
 from visionkit.camera import CameraIntrinsics
 from visionkit.errors import DataError
+from visionkit.families.matching.pixel_errors import is_outlier
 
 
 class SceneFlow(NamedTuple):
@@ -75,8 +76,7 @@ def outliers(
 ) -> dict[str, float]:
     """KITTI 2015's measures of scene flow (Menze and Geiger, 2015).
 
-    A value is wrong where it is off by more than 3 pixels and by more than 5 % of the truth; a point where any of its
-    three is.
+    A point is wrong where any of its three values is an outlier, see `is_outlier`.
 
     Args:
         first: Disparity of the first pair, estimate and truth, (h, w) pixels each.
@@ -92,8 +92,7 @@ def outliers(
         error, size = estimate - truth, truth
         if truth.ndim == 3:
             error, size = np.linalg.norm(error, axis=0), np.linalg.norm(truth, axis=0)
-        over: np.ndarray = (np.abs(error) > 3) & (np.abs(error) > 0.05 * np.abs(size))
-        return np.asarray(over[known])
+        return np.asarray(is_outlier(np.abs(error), np.abs(size))[known])
 
     each = {"D1": wrong(*first), "D2": wrong(*second), "Fl": wrong(*flow)}
     each["SF"] = each["D1"] | each["D2"] | each["Fl"]
