@@ -114,7 +114,7 @@ def explain_object(
         method: `grad-cam` or `grad-cam++`; the map of the pyramid with the strongest gradient is read.
 
     Raises:
-        UsageError: The task finds no objects, or not so many, or the method is another one.
+        UsageError: The task finds no objects, or fewer than that, or the method is another one.
         DataError: The image cannot be read.
     """
     task = predictor.task

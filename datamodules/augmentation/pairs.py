@@ -18,7 +18,7 @@ from visionkit.augmentation import Compose, SampleAugment
 from visionkit.errors import UsageError, suggest
 from visionkit.images import ImageSource
 from visionkit.inputs import last_frame
-from visionkit.types import Sample
+from visionkit.types import Photometric, Sample
 
 
 class OnInput(SampleAugment):
@@ -44,11 +44,14 @@ class OnInput(SampleAugment):
         changed = self.parts(sample.changed(photometric=None), rng)
         if (changed.view, changed.target) != (sample.view, sample.target):
             raise UsageError("augment: OnInput takes photometric parts; whatever moves an image has to move both")
-        if changed.photometric is None:
-            return sample
-        before = sample.own_photometric.get(self.input)
-        step = changed.photometric if before is None else Steps((before, changed.photometric))
-        return sample.changed(own_photometric={**sample.own_photometric, self.input: step})
+        return sample if changed.photometric is None else then_alone(sample, self.input, changed.photometric)
+
+
+def then_alone(sample: Sample, name: str, step: Photometric) -> Sample:
+    """The sample with one more step at the end of what is done to one of its inputs alone."""
+    before = sample.own_photometric.get(name)
+    after = step if before is None else Steps((before, step))
+    return sample.changed(own_photometric={**sample.own_photometric, name: after})
 
 
 @dataclass(frozen=True)
@@ -100,15 +103,7 @@ class VerticalJitter(SampleAugment):
         if not (self.p and rng.random() < self.p):
             return sample
         down, angle = self.pixels * rng.uniform(-1, 1), self.degrees * rng.uniform(-1, 1)
-        return OnInput(_second(sample), [_Fixed(ShiftStep(float(down), float(angle)))])(sample, rng)
-
-
-@dataclass(frozen=True)
-class _Fixed(SampleAugment):
-    step: ShiftStep
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        return sample.changed(photometric=self.step)
+        return then_alone(sample, _second(sample), ShiftStep(float(down), float(angle)))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tasks.camera_motion.network import MotionOutputs, to_others
-from visionkit.families.matching.reprojection import reprojected, sampled
+from visionkit.families.matching.reprojection import reprojected
+from visionkit.families.matching.warp import sample
 
 _C1, _C2 = 0.01**2, 0.03**2
 
@@ -62,7 +63,8 @@ class PhotometricLoss(nn.Module):
         errors = []
         for other, way in zip(others, ways, strict=True):
             places, is_inside = reprojected(depth, way, intrinsics)
-            error = unlikeness(sampled(other, places), own, self.ssim)
+            x, y = (places - 0.5).unbind(-1)  # `sample` counts from the center of the first pixel
+            error = unlikeness(sample(other, x, y, padding="border"), own, self.ssim)
             errors.append(torch.where(is_inside, error, torch.inf))
         best = torch.stack(errors).amin(0)
         counts = best < torch.inf

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from tasks.camera_motion.loss import PhotometricLoss
 from tasks.camera_motion.metrics import TrajectoryErrors
 from tasks.camera_motion.network import MotionNetwork, MotionOutputs
 from tasks.camera_motion.pose_network import PairedPoses, PoseNet, PoseNetworkName
+from tasks.camera_motion.postprocess import MotionAndDepth, to_predictions
 from tasks.camera_motion.session import MotionSession
 from visionkit.architecture_task import ArchitectureTask
 from visionkit.architectures import Architectures
@@ -22,21 +23,9 @@ from visionkit.families.dense.architectures import DenseArchitecture
 from visionkit.families.dense.depth_measures import DepthMeasures
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.nn.normalize import Normalize
-from visionkit.predictions import CameraMotion, DepthMap, Prediction
+from visionkit.predictions import Prediction
 from visionkit.session import Session
 from visionkit.types import Batch
-
-
-class MotionAndDepth(NamedTuple):
-    """Predictions in input pixels.
-
-    Attributes:
-        depth: (B, h, w) float32, in the model's own unit.
-        motion: (B, 4, 4) float32, the pose of the last frame's camera as that of the frame before sees it.
-    """
-
-    depth: Tensor
-    motion: Tensor
 
 
 class CameraMotionTask(ArchitectureTask, BackboneTask):
@@ -131,11 +120,10 @@ class CameraMotionTask(ArchitectureTask, BackboneTask):
 
     def losses(self, outputs: MotionOutputs, target: Mapping[str, Tensor]) -> dict[str, Tensor]:
         assert outputs.frames is not None
-        mean, std = (
-            torch.tensor(each, device=self.device).view(-1, 1, 1) for each in (self.normalize.mean, self.normalize.std)
-        )
         with torch.autocast(self.device.type, enabled=False):
-            terms: dict[str, Tensor] = self.loss(outputs, outputs.frames.float() * std + mean, target["intrinsics"])
+            terms: dict[str, Tensor] = self.loss(
+                outputs, self.normalize.undone(outputs.frames.float()), target["intrinsics"]
+            )
         return terms
 
     def decode(self, outputs: MotionOutputs) -> MotionAndDepth:
@@ -143,11 +131,7 @@ class CameraMotionTask(ArchitectureTask, BackboneTask):
         return MotionAndDepth(outputs.depth.float(), outputs.motions[:, -1].float())
 
     def restore(self, decoded: MotionAndDepth, geometry: Sequence[Geometry]) -> list[Prediction]:
-        found: list[Prediction] = []
-        for depth, motion, way in zip(decoded.depth, decoded.motion, geometry, strict=True):
-            inverse = way.invert_map(1 / depth[None], fill=0.0, mode="bilinear")[0]
-            found.append(CameraMotion(motion.double().cpu().numpy(), DepthMap(inverse.cpu().numpy(), metric=False)))
-        return found
+        return list(to_predictions(decoded, geometry))
 
     def measure(self, decoded: MotionAndDepth, batch: Batch) -> None:
         target = batch["target"]

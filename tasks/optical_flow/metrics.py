@@ -31,7 +31,7 @@ def error_vectors(values: Tensor, truth: Tensor, geometry: Sequence[Geometry]) -
 
 
 class FlowMeasures(PixelErrors):
-    """End-point error, outliers above 1, 3 and 5 px, and Fl-all over all known pixels of all pairs, see `PixelErrors`."""
+    """End-point error, outliers above 1, 3 and 5 px, and Fl-all over all known pixels, see `PixelErrors`."""
 
     limits = (1, 3, 5)
     outliers = "fl_all"

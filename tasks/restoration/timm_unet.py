@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from tasks.restoration.body import Body, Condition
 from visionkit.backbones import Backbone, Features, backbone_facts
 from visionkit.families.dense.architectures.unet import UNet
+from visionkit.nn.normalize import Standardizing
 
 
-class TimmUNet(Body):
+class TimmUNet(Standardizing, Body):
     """A backbone, the U-Net decoder and the image itself beside its last map; what it gives is added to the image.
 
     A backbone that is built for one size of image (plain transformers, Swin) sees an image in windows of that size,
@@ -27,9 +28,6 @@ class TimmUNet(Body):
         pretrained: Begin with the public weights of the backbone.
         drop_path: Rate of stochastic depth of the backbone, where its family has it.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -59,8 +57,7 @@ class TimmUNet(Body):
             drop_path_rate=drop_path,
         )
         self.decoder = architecture.build(self.backbone, channels)
-        for name, values in (("mean", self.backbone.mean), ("std", self.backbone.std)):
-            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1))
+        self.expect(self.backbone.mean, self.backbone.std)
         width = self.decoder.channels
         self.tail = nn.Sequential(
             nn.Conv2d(width + seen, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, channels, 3, padding=1)
@@ -72,7 +69,7 @@ class TimmUNet(Body):
 
     def forward(self, image: Tensor, condition: Tensor | None = None) -> Tensor:
         x = image if self.condition is None else torch.cat([image, self.given(image, condition)], 1)
-        x = (x - self.mean) / self.std
+        x = self.standardized(x)
         features = self.backbone(x) if self.window is None else self._windowed(x, self.window)
         maps = self.decoder(features, (image.shape[-2], image.shape[-1]))
         out: Tensor = image + self.tail(torch.cat([maps, x], 1))

@@ -55,8 +55,9 @@ class PatchNetwork(nn.Module):
 
     def forward(self, left: Tensor, right: Tensor) -> MatchingOutputs:
         """(B, 3, h, w) float RGB in [0, 1] each."""
-        luma = torch.tensor(_LUMA, dtype=left.dtype, device=left.device).view(1, 3, 1, 1)
-        gray = (torch.cat([left, right]) * luma).sum(dim=1, keepdim=True)
+        channels = torch.cat([left, right]).split(1, dim=1)
+        gray = sum(weight * channel for weight, channel in zip(_LUMA, channels, strict=True))
+        assert isinstance(gray, Tensor)
         mean, spread = gray.mean(dim=(2, 3), keepdim=True), gray.std(dim=(2, 3), keepdim=True, correction=0)
         gray = (gray - mean) / spread.clamp(min=1e-3)
         batch, maps = left.shape[0], self.embed(gray)

@@ -13,15 +13,6 @@ from visionkit.families.matching.hourglass import StackedHourglasses
 STRIDE = 4
 """Pixels of the image that a pixel of the features stands for."""
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-def standardize(image: Tensor, mean: tuple[float, ...] = _MEAN, std: tuple[float, ...] = _STD) -> Tensor:
-    """(B, 3, h, w) float RGB in [0, 1] by mean and deviation of each channel, ImageNet's by default."""
-    shift = torch.tensor(mean, dtype=image.dtype, device=image.device).view(1, -1, 1, 1)
-    scale = torch.tensor(std, dtype=image.dtype, device=image.device).view(1, -1, 1, 1)
-    return (image - shift) / scale
-
 
 class CostVolumeNetwork(nn.Module):
     """Features of both images, their concatenation for every disparity, and 3-D convolutions that score it.

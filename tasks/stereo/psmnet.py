@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from tasks.stereo.architecture import StereoArchitecture
-from tasks.stereo.network import CostVolumeNetwork, standardize
+from tasks.stereo.network import CostVolumeNetwork
 from visionkit.geometry import InputSpec
+from visionkit.nn.normalize import Standardizing
 
 _POOLS = (64, 32, 16, 8)  # sides of the pooled regions, in pixels of a quarter of the image
 
@@ -34,7 +36,7 @@ class _Block(nn.Module):
         return out
 
 
-class PyramidFeatures(nn.Module):
+class PyramidFeatures(Standardizing):
     """Features at a quarter of the image's sides that see regions of up to 256 pixels.
 
     Args:
@@ -45,6 +47,7 @@ class PyramidFeatures(nn.Module):
 
     def __init__(self, width: int, blocks: tuple[int, int, int, int], channels: int) -> None:
         super().__init__()
+        self.expect(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
         layers: list[nn.Module] = []
         for before, stride in ((3, 2), (width, 1), (width, 1)):
             layers += [_conv(before, width, stride=stride), nn.ReLU()]
@@ -63,7 +66,7 @@ class PyramidFeatures(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, h, w) float RGB in [0, 1] to (B, channels, h / 4, w / 4)."""
-        x = self.groups[0](self.first(standardize(image)))
+        x = self.groups[0](self.first(self.standardized(image)))
         raw = self.groups[1](x)
         deep = self.groups[3](self.groups[2](raw))
         size = deep.shape[-2:]

@@ -10,15 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tasks.stereo.architecture import StereoArchitecture
-from tasks.stereo.network import STRIDE, CostVolumeNetwork, standardize
+from tasks.stereo.network import STRIDE, CostVolumeNetwork
 from visionkit.backbones import Backbone, backbone_facts
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
+from visionkit.nn.normalize import Standardizing
 
 _STRIDES = (4, 8, 16)
 
 
-class BackboneFeatures(nn.Module):
+class BackboneFeatures(Standardizing):
     """The maps of a backbone at 1/4, 1/8 and 1/16 of the image, joined top-down at 1/4 (Lin et al., 2017).
 
     Args:
@@ -29,6 +30,7 @@ class BackboneFeatures(nn.Module):
     def __init__(self, backbone: Backbone, channels: int) -> None:
         super().__init__()
         self.backbone = backbone
+        self.expect(backbone.mean, backbone.std)
         self.lateral = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in backbone.channels.values())
         self.last = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1)
@@ -36,7 +38,7 @@ class BackboneFeatures(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, h, w) float RGB in [0, 1] to (B, channels, h / 4, w / 4)."""
-        maps = list(self.backbone(standardize(image, self.backbone.mean, self.backbone.std)).pyramid.values())
+        maps = list(self.backbone(self.standardized(image)).pyramid.values())
         joined: Tensor | None = None
         for layer, each in zip(reversed(self.lateral), reversed(maps), strict=True):
             side = layer(each)

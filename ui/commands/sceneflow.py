@@ -53,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Estimates and writes; returns the exit status."""
+    import numpy as np
+
+    from visionkit.atomic import write_whole
     from visionkit.camera import CameraIntrinsics
     from visionkit.families.matching.scene_flow import scene_flow
 
@@ -72,13 +75,11 @@ def run(args: argparse.Namespace) -> int:
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, path in files.items():
-            from visionkit.atomic import write_whole
-
             write_whole(path, contents[name])
     except OSError as error:
         raise cannot_write(out, error) from error
-    length = ((found.motion**2).sum(axis=0) ** 0.5)[found.known]
-    half = f", half of them less than {sorted(length)[len(length) // 2]:.3g} m" if len(length) else ""
+    length = np.linalg.norm(found.motion, axis=0)[found.known]
+    half = f", half of them less than {np.median(length):.3g} m" if len(length) else ""
     print(f"{found.known.mean():.1%} of the points are known{half}", file=sys.stderr)
     print(f"results: {out}", file=sys.stderr)
     return 0

@@ -42,3 +42,28 @@ class Normalize(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W) uint8, or float of the same range, to float."""
         return image.to(self.scale.dtype) * self.scale + self.shift
+
+    def undone(self, image: Tensor) -> Tensor:
+        """(..., C, H, W) normalized images to pixels in [0, 1]."""
+        return (image - self.shift[0]) / (255.0 * self.scale[0])
+
+
+class Standardizing(nn.Module):
+    """Base of modules whose backbone expects a mean and a deviation, within a network of images in [0, 1]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def expect(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Keeps what the backbone expects.
+
+        Args:
+            mean: Per channel, for pixels in [0, 1].
+            std: Per channel.
+        """
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def standardized(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) float in [0, 1] to what the backbone expects."""
+        return (image - self.mean) / self.std

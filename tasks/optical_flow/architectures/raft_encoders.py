@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from visionkit.backbones import Backbone
+from visionkit.nn.normalize import Standardizing
 
 Norm = Callable[[int], nn.Module]
 
@@ -70,7 +71,7 @@ class ResidualEncoder(nn.Module):
         return out
 
 
-class BackboneEncoder(nn.Module):
+class BackboneEncoder(Standardizing):
     """The map of stride 8 of a backbone, brought to a number of channels.
 
     Args:
@@ -80,18 +81,14 @@ class BackboneEncoder(nn.Module):
         pretrained: Begin with the backbone's public weights.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, name: str, channels: int, out: int, pretrained: bool = False) -> None:
         super().__init__()
         self.backbone = Backbone(name, strides=(STRIDE,), in_chans=channels, use_final=False, pretrained=pretrained)
         self.conv = nn.Conv2d(self.backbone.channels[STRIDE], out, 1)
-        for field, values in (("mean", self.backbone.mean), ("std", self.backbone.std)):
-            self.register_buffer(field, torch.tensor(values).view(1, -1, 1, 1))
+        self.expect(self.backbone.mean, self.backbone.std)
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, h, w) in [0, 1] to (B, out, h / 8, w / 8)."""
-        x = self.backbone((image - self.mean) / self.std).pyramid[STRIDE]
+        x = self.backbone(self.standardized(image)).pyramid[STRIDE]
         out: Tensor = self.conv(x)
         return out

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from tasks.patch_matching.architecture import PatchArchitecture
@@ -13,9 +12,10 @@ from tasks.patch_matching.network import SiameseNetwork, comparison
 from visionkit.argument_types import at_least
 from visionkit.backbones import Backbone
 from visionkit.geometry import InputSpec
+from visionkit.nn.normalize import Standardizing
 
 
-class PooledFeatures(nn.Module):
+class PooledFeatures(Standardizing):
     """A backbone's pooled features, mapped to a descriptor.
 
     Args:
@@ -23,17 +23,13 @@ class PooledFeatures(nn.Module):
         width: Numbers of a descriptor.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, backbone: Backbone, width: int) -> None:
         super().__init__()
         self.backbone, self.project = backbone, nn.Linear(backbone.num_features, width)
-        for name, values in (("mean", backbone.mean), ("std", backbone.std)):
-            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1))
+        self.expect(backbone.mean, backbone.std)
 
     def forward(self, patches: Tensor) -> Tensor:
-        features = self.backbone((patches - self.mean) / self.std)
+        features = self.backbone(self.standardized(patches))
         described: Tensor = self.project(self.backbone.pool(features.final))
         return described
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 _NEAREST = 1e-3
@@ -64,20 +63,5 @@ def reprojected(depth: Tensor, motion: Tensor, intrinsics: Tensor) -> tuple[Tens
     u, v, far = (motion[:, :3, :3] @ points + motion[:, :3, 3:]).unflatten(2, (height, width)).unbind(1)
     is_before = far > _NEAREST
     far = far.clamp(min=_NEAREST)
-    places = torch.stack([fx * u / far + cx, fy * v / far + cy], -1)
-    limit = torch.tensor([width, height], dtype=depth.dtype, device=depth.device)
-    return places, is_before & ((places > 0) & (places < limit)).all(-1)
-
-
-def sampled(image: Tensor, places: Tensor) -> Tensor:
-    """An image read bilinearly at places; beyond its border the pixel at the border.
-
-    Args:
-        image: (B, C, h, w) float.
-        places: (B, h', w', 2) x and y in pixels, the center of the first pixel at 0.5.
-
-    Returns:
-        (B, C, h', w').
-    """
-    size = torch.tensor([image.shape[-1], image.shape[-2]], dtype=places.dtype, device=places.device)
-    return F.grid_sample(image, 2 * places / size - 1, mode="bilinear", padding_mode="border", align_corners=False)
+    x, y = fx * u / far + cx, fy * v / far + cy
+    return torch.stack([x, y], -1), is_before & (x > 0) & (x < width) & (y > 0) & (y < height)

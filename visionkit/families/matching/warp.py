@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def sample(values: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Bilinear values at places counted in pixels, 0 for what lies outside.
+def sample(values: Tensor, x: Tensor, y: Tensor, padding: Literal["zeros", "border"] = "zeros") -> Tensor:
+    """Bilinear values at places counted in pixels.
 
     Args:
         values: (B, C, h, w).
         x: (B, p, q) columns, 0 at the center of the first pixel.
         y: (B, p, q) rows in the same way.
+        padding: What lies outside: `zeros`, or the value at the `border`.
 
     Returns:
         (B, C, p, q).
@@ -22,7 +25,7 @@ def sample(values: Tensor, x: Tensor, y: Tensor) -> Tensor:
     # Between the outer borders, not between centers, so a map of a single pixel can be sampled too.
     grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
     # Places in 16 bit would be off by parts of a pixel.
-    return F.grid_sample(values.to(grid.dtype), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return F.grid_sample(values.to(grid.dtype), grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
 def pixel_grid(like: Tensor) -> Tensor:
