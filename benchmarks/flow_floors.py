@@ -9,20 +9,14 @@ pixels of the file over all known pixels, bad1, bad3, bad5 and Fl, and the secon
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from benchmarks.pair_floors import Estimate, compare, parser_of, served
 from visionkit.types import Sample
-from visionkit.wording import counted
-
-Estimate = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Two images (h, w, 3) uint8 to the flow (2, h, w) float32."""
 
 
 def floors() -> dict[str, Estimate]:
@@ -34,19 +28,6 @@ def floors() -> dict[str, Estimate]:
         "Farneback": lambda first, second: classical_flow(first, second, "farneback"),
         "DIS": lambda first, second: classical_flow(first, second, "dis"),
     }
-
-
-def served(path: str) -> Estimate:
-    """A model, as it is called."""
-    from visionkit import load
-
-    predictor: Any = load(path)
-
-    def estimate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        values: np.ndarray = predictor({"first": first, "second": second}).values
-        return values
-
-    return estimate
 
 
 def drawn(count: int, size: tuple[int, int]) -> Sequence[Sample]:
@@ -90,33 +71,12 @@ def measured(estimate: Estimate, samples: Sequence[Sample]) -> dict[str, float]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and prints one table per set of pairs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", help="checkpoints or bundles")
-    parser.add_argument("--pairs", type=int, default=50, help="drawn pairs; 0 for none (default: 50)")
-    parser.add_argument("--size", type=int, nargs=2, default=(128, 192), help="their height and width")
-    parser.add_argument("--root", help="folder that FlowData reads")
-    parser.add_argument("--out", type=Path, help="file of the values, json")
-    given = parser.parse_args(argv)
-    import cv2
-    import torch
-
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    methods = floors() | {path: served(path) for path in given.models}
+    given = parser_of(__doc__, "FlowData").parse_args(argv)
+    methods = floors() | {path: served(path, "first", "second") for path in given.models}
     sets = {"drawn pairs": drawn(given.pairs, tuple(given.size))} if given.pairs else {}
     if given.root:
         sets[given.root] = of_folder(given.root)
-    found = {
-        title: {name: measured(method, samples) for name, method in methods.items()} for title, samples in sets.items()
-    }
-    for title, rows in found.items():
-        names = [name for name in next(iter(rows.values())) if not name.startswith("bad") or "_" not in name]
-        print(f"\n{title}, {counted(len(sets[title]), 'pair')}\n\n| method | {' | '.join(names)} |")
-        print("|---" * (len(names) + 1) + "|")
-        for method, values in rows.items():
-            print(f"| {method} | {' | '.join(f'{values[name]:.4g}' for name in names)} |")
-    if given.out is not None:
-        given.out.write_text(json.dumps(found, indent=1) + "\n")
+    compare(methods, sets, measured, given.out)
     return 0
 
 

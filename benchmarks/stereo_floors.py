@@ -11,20 +11,15 @@ taken; `stated` is the fraction of the measured pixels where it states something
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from benchmarks.pair_floors import Estimate, compare, parser_of, served
 from visionkit.images import ImageSource
 from visionkit.types import Sample
-
-Estimate = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Two images (h, w, 3) uint8 to the disparity (h, w) float32 of the left one."""
 
 
 def block_matching(max_disparity: int) -> Estimate:
@@ -34,19 +29,6 @@ def block_matching(max_disparity: int) -> Estimate:
     def estimate(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         ours, theirs = (ImageSource(image).read(1)[..., 0] for image in (left, right))
         return block_matching(ours, theirs, max_disparity)
-
-    return estimate
-
-
-def served(path: str) -> Estimate:
-    """A model, as it is called."""
-    from visionkit import load
-
-    predictor: Any = load(path)
-
-    def estimate(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        values: np.ndarray = predictor({"left": left, "right": right}).values
-        return values
 
     return estimate
 
@@ -102,37 +84,18 @@ def measured(estimate: Estimate, samples: Sequence[Sample]) -> dict[str, float]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and prints one table per set of pairs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", help="checkpoints or bundles")
-    parser.add_argument("--pairs", type=int, default=50, help="drawn pairs; 0 for none (default: 50)")
-    parser.add_argument("--size", type=int, nargs=2, default=(128, 192), help="their height and width")
-    parser.add_argument("--root", help="folder that StereoData reads")
+    parser = parser_of(__doc__, "StereoData")
     parser.add_argument("--pair", nargs=3, metavar=("LEFT", "RIGHT", "DISPARITY"), help="files of one pair")
     parser.add_argument("--max-disparity", type=int, default=64, help="of block matching (default: 64)")
-    parser.add_argument("--out", type=Path, help="file of the values, json")
     given = parser.parse_args(argv)
-    import cv2
-    import torch
-
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    methods = {"SGBM": block_matching(given.max_disparity)} | {path: served(path) for path in given.models}
+    methods = {"SGBM": block_matching(given.max_disparity)}
+    methods |= {path: served(path, "left", "right") for path in given.models}
     sets = {"drawn pairs": drawn(given.pairs, tuple(given.size))} if given.pairs else {}
     if given.root:
         sets[given.root] = of_folder(given.root)
     if given.pair:
         sets[given.pair[0]] = of_files(*given.pair)
-    found = {
-        title: {name: measured(method, samples) for name, method in methods.items()} for title, samples in sets.items()
-    }
-    for title, rows in found.items():
-        names = list(next(iter(rows.values())))
-        print(f"\n{title}, {len(sets[title])} pairs\n\n| method | {' | '.join(names)} |")
-        print("|---" * (len(names) + 1) + "|")
-        for method, values in rows.items():
-            print(f"| {method} | {' | '.join(f'{values[name]:.4g}' for name in names)} |")
-    if given.out is not None:
-        given.out.write_text(json.dumps(found, indent=1) + "\n")
+    compare(methods, sets, measured, given.out)
     return 0
 
 
