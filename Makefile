@@ -70,9 +70,9 @@ bench: install
 screenshots: install
 	$(BIN)/python -m tests.ui.screenshots
 
-# --universal: one file for every Python from 3.11 on and every system. It names no index, so a flip may serve it.
+# --universal: one file for every Python from 3.11 on and every system. It names no index, so any mirror may serve it.
 lock: $(BIN)/uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra_levels dev --no-annotate \
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev --no-annotate \
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --upgrade \
 	  pyproject.toml --output-file requirements.lock
 

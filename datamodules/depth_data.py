@@ -16,8 +16,7 @@ from datamodules.class_names import shorten
 from datamodules.depth_files import default_unit, read_depth, read_raw
 from datamodules.image_store import FileStore, PixelCache, StoredImages
 from datamodules.pairing import check_same_size, spread, warn_of_turned
-from datamodules.splits import SPLITS
-from datamodules.splitting import NotedSplits
+from datamodules.splitting import EveryNthSplits
 from visionkit.augmentation import Augmentation
 from visionkit.data import Split
 from visionkit.data_summary import SplitSummary
@@ -135,7 +134,7 @@ class Pairs(NamedTuple):
     passed_over: Mapping[str, int] = MappingProxyType({})
 
 
-class DepthData(NotedSplits):
+class DepthData(EveryNthSplits):
     """Base of the readers of depth: a subclass finds the pairs.
 
     Args:
@@ -147,8 +146,6 @@ class DepthData(NotedSplits):
         **base: See `VisionDataModule`.
     """
 
-    split_by = ("every", "8")
-
     def __init__(
         self,
         *,
@@ -158,11 +155,7 @@ class DepthData(NotedSplits):
         augment: Augmentation | None = None,
         **base: Any,
     ) -> None:
-        super().__init__(augment=augment, **base)
-        self.every: dict[Split, int] = {"test": test_every, "val": val_every}
-        for split, number in self.every.items():
-            if number < 0 or number == 1:
-                raise UsageError(f"data.{split}_every {number}: 0 for none, or 2 and more")
+        super().__init__(val_every=val_every, test_every=test_every, augment=augment, **base)
         self.cache_mb = cache_mb
         self._found: Pairs | None = None
         self._ranges: dict[Split, DepthRange] = {}
@@ -181,27 +174,6 @@ class DepthData(NotedSplits):
         Raises:
             DataError: Nothing there.
         """
-
-    @property
-    def split_options(self) -> dict[str, float]:
-        return {f"{split}_every": number for split, number in self.every.items()}
-
-    def hold_out(self, store: DepthStore, splits: np.ndarray) -> dict[Split, np.ndarray]:
-        """Rows of each split; where one has none, each n-th training row in order is taken for it.
-
-        Args:
-            store: The images.
-            splits: (n,) str.
-        """
-        rows: dict[Split, np.ndarray] = {split: np.flatnonzero(splits == split) for split in SPLITS}
-        pool = rows["train"]
-        absent = [split for split, number in self.every.items() if number and not len(rows[split])]
-        for split in absent:
-            chosen = np.arange(len(rows["train"])) % self.every[split] == self.every[split] - 1
-            rows[split], rows["train"] = rows["train"][chosen], rows["train"][~chosen]
-        files = [store.name(int(row)) for row in pool]
-        self.note_split(files, np.flatnonzero(np.isin(pool, rows["train"])), absent)
-        return rows
 
     def dataset(self, split: Split) -> Sequence[Sample]:
         """The pairs of one split; some of them are read, for units and for images without any depth."""

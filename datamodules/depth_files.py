@@ -28,11 +28,7 @@ def read_depth(path: str | Path, units_per_meter: float | None = None) -> np.nda
     Raises:
         DataError: Not there, not one gray plane, or 8-bit numbers with no unit given.
     """
-    values = read_raw(Path(path))
-    if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
-        values = values.squeeze(0 if values.shape[0] == 1 else 2)
-    if values.ndim != 2 or values.dtype.kind not in "uif":
-        raise DataError(f"{path}: depth is one number per pixel, (h, w); this is {values.shape} {values.dtype}")
+    values = read_plane(path)
     if values.dtype == np.uint8 and units_per_meter is None:
         raise DataError(
             f"{path}: 8-bit numbers, mostly an image of depth and not depth; if it is, state what a meter is with "
@@ -55,13 +51,31 @@ def default_unit(dtype: np.dtype[Any]) -> float:
     return 1.0 if dtype.kind == "f" else 1000.0
 
 
-def read_raw(path: Path) -> np.ndarray:
-    """The numbers of a file of depth as they are in it."""
+def read_plane(path: str | Path, what: str = "depth") -> np.ndarray:
+    """(h, w) numbers of a file that has one per pixel.
+
+    Args:
+        path: See `read_depth`.
+        what: What they are, for messages.
+
+    Raises:
+        DataError: Not there, or not one gray plane of numbers.
+    """
+    values = read_raw(Path(path), what)
+    if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
+        values = values.squeeze(0 if values.shape[0] == 1 else 2)
+    if values.ndim != 2 or values.dtype.kind not in "uif":
+        raise DataError(f"{path}: {what} is one number per pixel, (h, w); this is {values.shape} {values.dtype}")
+    return values
+
+
+def read_raw(path: Path, what: str = "depth") -> np.ndarray:
+    """The numbers of a file as they are in it."""
     if path.suffix.lower() in FLOAT_SUFFIXES:
         return read_floats(path)
-    values, lossy = read_values(path, "depth file")
+    values, lossy = read_values(path, f"{what} file")
     if values.ndim == 3:
-        raise DataError(f"{path}: an image in color; depth is one number per pixel, such as a gray png of 16 bits")
+        raise DataError(f"{path}: an image in color; {what} is one number per pixel, such as a gray png of 16 bits")
     if lossy:
-        raise DataError(f"{path}: in {lossy}, whose compression changes the numbers; depth is a png, tiff or array")
+        raise DataError(f"{path}: in {lossy}, whose compression changes the numbers; {what} is a png, tiff or array")
     return values

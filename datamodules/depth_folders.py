@@ -88,7 +88,7 @@ class DepthFolderData(DepthData):
         if not pairs:
             raise DataError(f"{self.root}: no pairs of image and depth{self._advice()}")
         store = DepthFiles([str(image) for image, _ in pairs], [str(depth) for _, depth in pairs], self.units_per_meter)
-        return Pairs(store, self.hold_out(store, np.array(splits)), str(self.root), over)
+        return Pairs(store, self.hold_out(store.name, np.array(splits)), str(self.root), over)
 
     def _listings(self) -> Iterator[tuple[Split | None, Listing, Listing]]:
         """The split, where the layout states it, and the images and depth files that are to be paired."""

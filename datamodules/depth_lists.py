@@ -66,7 +66,7 @@ class DepthListData(DepthData):
                 )
         store = DepthFiles([str(path) for path in images], [str(path) for path in depths], self.units_per_meter)
         over = {"images whose depth is None": without} if without else {}
-        splits = self.hold_out(store, np.array([each.split for each in lines]))
+        splits = self.hold_out(store.name, np.array([each.split for each in lines]))
         return Pairs(store, splits, str(self.list), over)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.depth_files import read_raw
+from datamodules.depth_files import read_plane
 from datamodules.float_files import FLOAT_SUFFIXES
 from visionkit.errors import DataError
 
@@ -31,11 +31,7 @@ def read_disparity(path: str | Path, scale: float | None = None) -> np.ndarray:
     Raises:
         DataError: Not there, not one gray plane, or 8-bit numbers with no scale given.
     """
-    values = read_raw(Path(path))
-    if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
-        values = values.squeeze(0 if values.shape[0] == 1 else 2)
-    if values.ndim != 2 or values.dtype.kind not in "uif":
-        raise DataError(f"{path}: disparity is one number per pixel, (h, w); this is {values.shape} {values.dtype}")
+    values = read_plane(path, "disparity")
     if values.dtype == np.uint8 and scale is None:
         raise DataError(
             f"{path}: 8-bit numbers; KITTI's disparity is a png of 16 bits, which this may have been before it was "

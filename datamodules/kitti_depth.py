@@ -66,7 +66,7 @@ class KittiDepthData(DepthData):
                 "is looked for there (--data.raw)"
             )
         store = DepthFiles([str(each.image) for each in found], [str(each.depth) for each in found], UNITS)
-        return Pairs(store, self.hold_out(store, np.array([each.split for each in found])), str(self.root))
+        return Pairs(store, self.hold_out(store.name, np.array([each.split for each in found])), str(self.root))
 
     def _annotated(self) -> Iterator[_Pair]:
         top = self.root / "data_depth_annotated"

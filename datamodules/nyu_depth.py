@@ -47,7 +47,7 @@ class NyuDepthData(DepthData):
             names[:] = ""
             for split, rows in _read_splits(self.splits, len(store)).items():
                 names[rows] = split
-        return Pairs(store, self.hold_out(store, names), str(self.mat))
+        return Pairs(store, self.hold_out(store.name, names), str(self.mat))
 
 
 class NyuStore:

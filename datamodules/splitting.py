@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from datamodules.image_store import split_rows
+from datamodules.splits import SPLITS
 from visionkit.data import Split, VisionDataModule
 from visionkit.data_summary import fingerprint
 from visionkit.errors import UsageError
@@ -104,6 +105,47 @@ class NotedSplits(VisionDataModule):
             "that was not trained on them (%s)",
             *(option, split, known or "the model does not state how its training data was split"),
         )
+
+
+class EveryNthSplits(NotedSplits):
+    """Base of readers that take each n-th training image in order for a split that the data does not name.
+
+    Args:
+        val_every: Where the data names no validation split, each n-th training image in order is for validation; 0
+            none.
+        test_every: The same for testing; test images are taken first.
+        **base: See `VisionDataModule`.
+    """
+
+    split_by = ("every", "8")
+
+    def __init__(self, *, val_every: int = 8, test_every: int = 0, **base: Any) -> None:
+        super().__init__(**base)
+        self.every: dict[Split, int] = {"test": test_every, "val": val_every}
+        for split, number in self.every.items():
+            if number < 0 or number == 1:
+                raise UsageError(f"data.{split}_every {number}: 0 for none, or 2 and more")
+
+    @property
+    def split_options(self) -> dict[str, float]:
+        return {f"{split}_every": number for split, number in self.every.items()}
+
+    def hold_out(self, name: Callable[[int], str], splits: np.ndarray) -> dict[Split, np.ndarray]:
+        """Rows of each split; where one has none, each n-th training row in order is taken for it.
+
+        Args:
+            name: Path of the image of a row.
+            splits: (n,) str.
+        """
+        rows: dict[Split, np.ndarray] = {split: np.flatnonzero(splits == split) for split in SPLITS}
+        pool = rows["train"]
+        absent = [split for split, number in self.every.items() if number and not len(rows[split])]
+        for split in absent:
+            chosen = np.arange(len(rows["train"])) % self.every[split] == self.every[split] - 1
+            rows[split], rows["train"] = rows["train"][chosen], rows["train"][~chosen]
+        files = [name(int(row)) for row in pool]
+        self.note_split(files, np.flatnonzero(np.isin(pool, rows["train"])), absent)
+        return rows
 
 
 class SplittingData(NotedSplits):

@@ -13,8 +13,7 @@ from datamodules.class_names import shorten
 from datamodules.disparity_files import read_disparity
 from datamodules.pairing import check_same_size
 from datamodules.rectification import displacement
-from datamodules.splits import SPLITS
-from datamodules.splitting import NotedSplits
+from datamodules.splitting import EveryNthSplits
 from datamodules.stereo_layouts import StereoFiles, find_pairs
 from datamodules.value_files import read_values
 from visionkit.augmentation import Augmentation
@@ -32,7 +31,7 @@ _PROBES = 4
 _MOST_VERTICAL = 1.5  # pixels; keypoints lie on whole pixels of reduced images
 
 
-class StereoData(NotedSplits):
+class StereoData(EveryNthSplits):
     """Pairs in one of these layouts, which are distinguished by what is there.
 
     `left/`, `right/` and `disparity/` with files of one name, as they are or below `train/`, `val/` and `test/`; scenes
@@ -54,8 +53,6 @@ class StereoData(NotedSplits):
         (375, 1242)
     """
 
-    split_by = ("every", "8")
-
     def __init__(
         self,
         root: str,
@@ -67,36 +64,19 @@ class StereoData(NotedSplits):
         augment: Augmentation | None = None,
         **base: Any,
     ) -> None:
-        super().__init__(augment=augment, **base)
+        super().__init__(val_every=val_every, test_every=test_every, augment=augment, **base)
         if scale is not None and not scale > 0:
             raise UsageError(f"data.scale {scale}: a number above 0, such as 256 for KITTI's files")
-        self.every: dict[Split, int] = {"test": test_every, "val": val_every}
-        for split, number in self.every.items():
-            if number < 0 or number == 1:
-                raise UsageError(f"data.{split}_every {number}: 0 for none, or 2 and more")
         self.root, self.scale, self.rendering = Path(root), scale, rendering
         self._rows: dict[Split, list[StereoFiles]] | None = None
 
-    @property
-    def split_options(self) -> dict[str, float]:
-        return {f"{split}_every": number for split, number in self.every.items()}
-
     def _found(self) -> dict[Split, list[StereoFiles]]:
-        """The pairs of each split; where one has none, each n-th training pair in order is taken for it."""
-        if self._rows is not None:
-            return self._rows
-        pairs = find_pairs(self.root, self.rendering)
-        rows: dict[Split, list[StereoFiles]] = {split: [p for p in pairs if p.split == split] for split in SPLITS}
-        pool = rows["train"]
-        absent = [split for split, number in self.every.items() if number and not rows[split]]
-        for split in absent:
-            every = self.every[split]
-            rows[split] = rows["train"][every - 1 :: every]
-            rows["train"] = [pair for k, pair in enumerate(rows["train"]) if k % every != every - 1]
-        kept = set(rows["train"])
-        self.note_split([str(p.left) for p in pool], np.flatnonzero([p in kept for p in pool]), absent)
-        self._rows = rows
-        return rows
+        """The pairs of each split."""
+        if self._rows is None:
+            pairs = find_pairs(self.root, self.rendering)
+            rows = self.hold_out(lambda row: str(pairs[row].left), np.array([pair.split for pair in pairs]))
+            self._rows = {split: [pairs[row] for row in each] for split, each in rows.items()}
+        return self._rows
 
     def dataset(self, split: Split) -> Sequence[Sample]:
         """The pairs of one split; none is read yet."""

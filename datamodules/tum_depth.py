@@ -79,7 +79,7 @@ class TumDepthData(DepthData):
             )
         over = {f"images without a depth within {self.max_difference:g} s": alone} if alone else {}
         store = DepthFiles(images, depths, self.units_per_meter)
-        return Pairs(store, self.hold_out(store, np.array(splits)), f"{self.root}, {len(folders)} sequences", over)
+        return Pairs(store, self.hold_out(store.name, np.array(splits)), f"{self.root}, {len(folders)} sequences", over)
 
 
 def associate(first: np.ndarray, second: np.ndarray, most: float) -> list[tuple[int, int]]:
