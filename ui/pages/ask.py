@@ -30,7 +30,7 @@ from ui.pages.base import (
     offered,
     takes_crops,
 )
-from ui.pages.examples import examples
+from ui.pages.examples import example_pairs, examples
 from ui.pages.further import FurtherInputs, label_of
 from ui.server.routes import listed
 from ui.views import CallOption, PredictionView, drawing_component, option_of, views_of
@@ -74,8 +74,14 @@ def build(context: Context, views: Mapping[str, PredictionView], task: str | Non
             image = image_input(label=label_of(first, bool(others)), elem_id="vk-input")
             beside = FurtherInputs(model_registry, context.limits, task, model.value)
         with gr.Column(elem_classes="vk-examples"):
-            found = examples(context.scratch, model_registry.entries(), task)
-            gr.Examples(found, image, label=strings.EXAMPLES, cache_examples=False, examples_per_page=24)
+            found: list[Any]
+            if task and beside.images:
+                places = [image, *beside.images.values()]
+                found = example_pairs(context.scratch, model_registry.entries(), task, [first, *beside.images])
+            else:
+                places, found = [image], examples(context.scratch, model_registry.entries(), task)
+            if found:
+                gr.Examples(found, places, label=strings.EXAMPLES, cache_examples=False, examples_per_page=24)
         with gr.Column(elem_classes="vk-prediction"):
             message = gr.Markdown(strings.EMPTY if model.value else strings.NO_MODELS, elem_id="vk-message")
             columns, components = [], []

@@ -1,0 +1,137 @@
+"""The pages that take two images, in the browser: a drawn pair, uploads, the controls and the files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.ui.browser import Watched, chromium, needs_chromium
+from tests.ui.conftest import served
+from ui.pages.examples import example_pairs
+from visionkit.checkpoint import save_bundle
+from visionkit.predictor import load
+from visionkit.registry import task_class
+
+pytestmark = [
+    needs_chromium,
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore::Warning:gradio.queueing"),
+]
+
+MODELS = {
+    "optical_flow": {"architecture": "flownet_s", "flownet_s": {"width": 0.0625, "batch_norm": True}},
+    "stereo": {
+        "architecture": "psmnet_small",
+        "psmnet_small": {"max_disparity": 16, "width": 4, "blocks": (1, 1, 1, 1), "channels": 8},
+    },
+    "patch_matching": {"architecture": "siamese", "siamese": {"filters": (8, 8, 8), "hidden": 8}},
+}
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    folder = tmp_path_factory.mktemp("pairs")
+    for name, arguments in MODELS.items():
+        torch.manual_seed(0)
+        save_bundle(task_class(name)(**arguments).eval(), folder / name, card={"name": f"Tiny {name}"})
+    with served(folder, tmp_path_factory.mktemp("scratch")) as demo, chromium() as browser:
+        context = browser.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
+        visitor = Watched(context.new_page(), demo.address)
+        visitor.models = folder
+        yield visitor
+        assert visitor.faults == []
+        context.close()
+
+
+def _pair(folder: Path, second: tuple[int, int] = (48, 64)) -> tuple[Path, Path]:
+    rng = np.random.default_rng(0)
+    paths = folder / "one.png", folder / "two.png"
+    for path, size in zip(paths, ((48, 64), second), strict=True):
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
+    return paths
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_two_images_are_asked_for_and_compared(name: str, watched: Watched, tmp_path: Path) -> None:
+    page, model = watched.page, load(watched.models / name)
+    first, second = model.task.inputs
+    watched.open(name.replace("_", "-"))
+    if f"Tiny {name}" not in page.locator("#vk-model input").input_value():
+        watched.choose(f"Tiny {name}")
+
+    # A drawn pair brings both.
+    page.locator(".vk-examples img").first.click()
+    watched.done()
+    watched.result(256, 192)
+    kind = model.task.kinds[0]
+    watched.until(lambda: watched.whole(kind), "the prediction on the example is not drawn")
+
+    # One image alone is not enough, and of the two that are given the page states what Python does.
+    one, two = _pair(tmp_path)
+    watched.open(name.replace("_", "-"))
+    watched.choose(f"Tiny {name}")
+    watched.upload(one)
+    page.locator("#vk-message").get_by_text(f"also needs: {second.capitalize()}").wait_for()
+    watched.upload(two, f"#vk-input-{second}")
+    watched.result(64, 48)
+    watched.until(lambda: watched.whole(kind), "the prediction on the uploads is not drawn")
+    with page.expect_download() as download:
+        page.locator("#vk-download").click()
+    download.value.save_as(tmp_path / "prediction.json")
+    expected = model({first: one, second: two}).summary()
+    assert json.loads((tmp_path / "prediction.json").read_text("utf-8")) == json.loads(json.dumps(expected))
+
+
+@pytest.mark.parametrize("name, slider", [("optical_flow", "#vk-flow-reach"), ("stereo", "#vk-disparity-baseline")])
+def test_the_controls_redraw(name: str, slider: str, watched: Watched) -> None:
+    page, kind = watched.page, load(watched.models / name).task.kinds[0]
+    watched.open(name.replace("_", "-"))
+    watched.choose(f"Tiny {name}")
+    page.locator(".vk-examples img").first.click()
+    watched.result(256, 192)
+    watched.until(lambda: watched.whole(kind), "the prediction on the example is not drawn")
+    # Of stereo, depth and points follow the distance of the cameras; a page of flow has the wheel at its edge.
+    shown = (lambda: page.locator(".vk-depth").first.inner_html()) if name == "stereo" else (lambda: watched.drawn(kind))
+    before = shown()
+    page.locator(f"{slider} input[type=range]").focus()
+    page.keyboard.press("Home")
+    watched.until(lambda: shown() != before, "the control changes nothing")
+
+
+def test_the_files_hold_what_python_gives(watched: Watched, tmp_path: Path) -> None:
+    one, two = _pair(tmp_path)
+    for name, button in (("optical_flow", "#vk-flow-flo"), ("stereo", "#vk-disparity-pfm")):
+        model = load(watched.models / name)
+        watched.open(name.replace("_", "-"))
+        watched.choose(f"Tiny {name}")
+        watched.upload(one)
+        watched.upload(two, f"#vk-input-{model.task.inputs[1]}")
+        watched.result(64, 48)
+        with watched.page.expect_download() as download:
+            watched.page.locator(button).click()
+        download.value.save_as(tmp_path / "values")
+        expected = model(dict(zip(model.task.inputs, (one, two), strict=True)))
+        assert (tmp_path / "values").read_bytes() == (expected.flo() if name == "optical_flow" else expected.pfm())
+
+
+def test_images_of_different_sizes_are_refused_in_words(watched: Watched, tmp_path: Path) -> None:
+    one, two = _pair(tmp_path, second=(40, 40))
+    watched.open("stereo")
+    watched.choose("Tiny stereo")
+    watched.upload(one)
+    watched.upload(two, "#vk-input-right")
+    watched.page.locator("#vk-message").get_by_text("40x40").wait_for()
+    assert "64x48" in watched.page.locator("#vk-message").inner_text()
+
+
+def test_drawn_pairs_belong_to_the_names_of_inputs(tmp_path: Path) -> None:
+    pairs = example_pairs(tmp_path, [], "stereo", ["left", "right"])
+    assert [[Path(path).stem.split("-")[-1] for path in pair] for pair in pairs] == [["left", "right"]] * 2
+    assert example_pairs(tmp_path, [], "stereo", ["left", "right"]) == pairs, "they are drawn once"
+    assert example_pairs(tmp_path, [], "another", ["day", "night"]) == []
