@@ -10,6 +10,7 @@ from tasks.optical_flow import OpticalFlowTask
 from tasks.optical_flow.loss import end_point_error, known_pixels, multi_scale_loss, sequence_loss
 from tasks.optical_flow.metrics import FlowMeasures, error_vectors
 from tasks.optical_flow.postprocess import DecodedFlow, to_predictions
+from tests.ranks import on_two_ranks
 from visionkit.errors import UsageError
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.predictor import Predictor
@@ -101,18 +102,21 @@ def test_measures_by_hand() -> None:
     assert all(np.isfinite(float(value)) for value in FlowMeasures().compute().values())
 
 
-def test_two_processes_pool_their_pixels() -> None:
-    whole, parts = FlowMeasures(), [FlowMeasures(), FlowMeasures()]
-    rng = torch.Generator().manual_seed(0)
-    for k, part in enumerate(parts):
-        error, length = 8 * torch.rand(1, 3, 4 + k, generator=rng), 50 * torch.rand(1, 3, 4 + k, generator=rng)
-        for metric in (whole, part):
+def _measured(rank: int, ranks: int = 2) -> dict[str, float]:
+    rng, metric = torch.Generator().manual_seed(0), FlowMeasures()
+    for number in range(5):  # of sizes of their own
+        error, length = torch.rand(2, 1, 3, 4 + number, generator=rng) * torch.tensor([8, 50]).view(2, 1, 1, 1)
+        if number % ranks == rank:
             metric.update(error, length, error < 7, error > 4)
-    parts[0].totals += parts[1].totals
-    parts[0].pixels += parts[1].pixels
-    found = [{name: value.item() for name, value in each.compute().items()} for each in (whole, parts[0])]
-    assert len(found[0]) == 15 and found[0] == pytest.approx(found[1], abs=1e-6)
-    assert all(each.__name__ == "dim_zero_sum" for each in whole._reductions.values()), "as processes do"
+    return {name: value.item() for name, value in metric.compute().items()}
+
+
+@pytest.mark.timeout(600)
+def test_two_ranks_pool_their_pixels() -> None:
+    wanted = _measured(0, ranks=1)
+    assert len(wanted) == 15
+    for found in on_two_ranks(_measured):
+        assert found == pytest.approx(wanted, abs=1e-6)
 
 
 def test_errors_are_in_file_pixels() -> None:

@@ -97,7 +97,8 @@ def test_the_controls_redraw(name: str, slider: str, watched: Watched) -> None:
     watched.result(256, 192)
     watched.until(lambda: watched.whole(kind), "the prediction on the example is not drawn")
     # Of stereo, depth and points follow the distance of the cameras; a page of flow has the wheel at its edge.
-    shown = (lambda: page.locator(".vk-depth").first.inner_html()) if name == "stereo" else (lambda: watched.drawn(kind))
+    depth = page.locator(".vk-depth").first
+    shown = depth.inner_html if name == "stereo" else (lambda: watched.drawn(kind))
     before = shown()
     page.locator(f"{slider} input[type=range]").focus()
     page.keyboard.press("Home")
