@@ -67,10 +67,11 @@ class PhotometricLoss(nn.Module):
             error = unlikeness(sample(other, x, y, padding="border"), own, self.ssim)
             errors.append(torch.where(is_inside, error, torch.inf))
         best = torch.stack(errors).amin(0)
-        counts = best < torch.inf
         if self.auto_mask:
+            # The mean is over all pixels: one over those that count alone would fall where fewer of them do.
             still = torch.stack([unlikeness(other, own, self.ssim) for other in others]).amin(0)
-            counts = counts & (best < still)
+            return torch.minimum(best, still).mean()
+        counts = best < torch.inf
         return torch.where(counts, best, 0.0).sum() / counts.sum().clamp(min=1)
 
 

@@ -65,6 +65,12 @@ class PoseNet(nn.Module):
             layers += [nn.Conv2d(before, each, kernel, stride=2, padding=kernel // 2), nn.ReLU(inplace=True)]
             before = each
         self.layers = nn.Sequential(*layers, nn.Conv2d(before, 6 * (frames - 1), 1))
+        for layer in self.layers:
+            if isinstance(layer, nn.Conv2d):
+                # The default of torch weakens what passes by half and more in each layer, so that seven of them would
+                # give every clip the same motion and hear of no difference for long.
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
         self.middle = frames // 2
 
     def forward(self, frames: Tensor) -> Tensor:
