@@ -83,7 +83,17 @@ def test_posenet_gives_motions_that_agree_with_those_from_the_middle() -> None:
     torch.testing.assert_close(inverse_motion(found[:, 1]), to_last)
 
 
-def test_the_loss_prefers_the_truth() -> None:
+def test_posenet_begins_with_motions_that_differ_between_clips() -> None:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        found = PoseNet(3)(torch.randn(4, 3, 3, 96, 128))
+    steps = found[:, :, :3, 3]
+    assert steps.std(dim=0).mean() > 0.1 * steps.abs().mean(), "the one and the other clip move alike"
+    assert 1e-4 < steps.abs().mean() < 0.1, "all of them hardly move"
+
+
+@pytest.mark.parametrize("auto_mask", [False, True])
+def test_the_loss_prefers_the_truth(auto_mask: bool) -> None:
     clip = make_clip(1, 4, SETTINGS)
     frames = [clip.frame(k) for k in (0, 2, 4)]
     images = torch.stack([torch.from_numpy(each.image).permute(2, 0, 1) for each in frames])[None].float() / 255
@@ -93,7 +103,7 @@ def test_the_loss_prefers_the_truth() -> None:
     intrinsics = torch.tensor([list(clip.camera)])
 
     def loss(depth: torch.Tensor, between: torch.Tensor) -> float:
-        terms = PhotometricLoss(scales=2, auto_mask=False)(MotionOutputs(depth, between, None, 1), images, intrinsics)
+        terms = PhotometricLoss(scales=2, auto_mask=auto_mask)(MotionOutputs(depth, between, None, 1), images, intrinsics)
         return float(terms["photometric"])
 
     true = loss(depth, between)
