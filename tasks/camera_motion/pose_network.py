@@ -70,6 +70,7 @@ class PoseNet(nn.Module):
                 # The default of torch weakens what passes by half and more in each layer, so that seven of them would
                 # give every clip the same motion and hear of no difference for long.
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                assert layer.bias is not None
                 nn.init.zeros_(layer.bias)
         self.middle = frames // 2
 

@@ -103,7 +103,9 @@ def test_the_loss_prefers_the_truth(auto_mask: bool) -> None:
     intrinsics = torch.tensor([list(clip.camera)])
 
     def loss(depth: torch.Tensor, between: torch.Tensor) -> float:
-        terms = PhotometricLoss(scales=2, auto_mask=auto_mask)(MotionOutputs(depth, between, None, 1), images, intrinsics)
+        terms = PhotometricLoss(scales=2, auto_mask=auto_mask)(
+            MotionOutputs(depth, between, None, 1), images, intrinsics
+        )
         return float(terms["photometric"])
 
     true = loss(depth, between)
