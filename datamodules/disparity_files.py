@@ -35,7 +35,8 @@ def read_disparity(path: str | Path, scale: float | None = None) -> np.ndarray:
     if values.dtype == np.uint8 and scale is None:
         raise DataError(
             f"{path}: 8-bit numbers; KITTI's disparity is a png of 16 bits, which this may have been before it was "
-            "saved again. If it is Middlebury's, state what a pixel is with --data.scale (4 for the pairs of 2003)"
+            "saved again. If it is Middlebury's, state how many numbers a pixel has (4 in the pairs of 2003), with "
+            "--data.scale, or --truth-units in evaluate"
         )
     unit = scale or (1.0 if values.dtype.kind == "f" else KITTI_SCALE)
     pixels = np.asarray(values, dtype=np.float32) / np.float32(unit)

@@ -4,6 +4,9 @@
   evaluate label-maps TRUTH PREDICTIONS          folders of label files, one number per pixel
   evaluate depth TRUTH PREDICTIONS               folders of depth, png, tiff or npy
   evaluate images TRUTH PREDICTIONS --border 2   folders of images: PSNR and SSIM
+  evaluate flow TRUTH PREDICTIONS                folders of .flo, KITTI's png or .pfm: end-point error, Fl-all
+  evaluate disparity TRUTH PREDICTIONS           folders of KITTI's or Middlebury's png, or .pfm: EPE, bad pixels, D1
+  evaluate scene-flow TRUTH PREDICTIONS          KITTI's folders of two disparities and flow: D1, D2, Fl and SF
   evaluate verification PAIRS.csv [SCORES]       columns `same` and `score`
   evaluate tracks --gt GT.txt --pred TRACKS.txt  MOTChallenge's texts, or folders with those of several sequences
   evaluate video-masks TRUTH PREDICTIONS         DAVIS's J and F: folders with a png per frame, or of such folders
@@ -37,6 +40,9 @@ KINDS = (
     "label-maps",
     "depth",
     "images",
+    "flow",
+    "disparity",
+    "scene-flow",
     "verification",
     "tracks",
     "following",
@@ -65,8 +71,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--classes", metavar="FILE|N", help="label-maps: file with one name per line, or the number of classes"
     )
     parser.add_argument("--ignore", type=int, metavar="V", help="label-maps: value that is left out (255)")
-    parser.add_argument("--truth-units", type=float, metavar="N", help="depth: numbers per meter (1000; floats 1)")
-    parser.add_argument("--prediction-units", type=float, metavar="N", help="depth: the same of the predictions")
+    parser.add_argument(
+        "--truth-units",
+        type=float,
+        metavar="N",
+        help="depth: numbers per meter (1000; floats 1); disparity: numbers per pixel (256; floats 1)",
+    )
+    parser.add_argument("--prediction-units", type=float, metavar="N", help="the same of the predictions")
     parser.add_argument("--cap", type=float, metavar="M", help="depth: meters beyond which nothing counts (10)")
     parser.add_argument("--crop", metavar="NAME", help="depth: none, eigen, eigen_kitti or garg (none)")
     parser.add_argument(
@@ -78,6 +89,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--border", type=int, metavar="N", help="images: pixels left out on every side (0)")
     parser.add_argument(
         "--masks", metavar="PATH", help="images: masks of what was filled in, to measure holes and the rest apart too"
+    )
+    parser.add_argument(
+        "--occluded",
+        metavar="PATH",
+        help="flow, disparity: masks of what the other image does not show, to measure both parts apart too",
     )
     parser.add_argument("--distance", action="store_true", help="verification: scores are distances")
     parser.add_argument(
@@ -133,8 +149,8 @@ _OPTIONS = {
     "skeleton": ("keypoints",),
     "classes": ("label-maps",),
     "ignore": ("label-maps",),
-    "truth_units": ("depth",),
-    "prediction_units": ("depth",),
+    "truth_units": ("depth", "disparity"),
+    "prediction_units": ("depth", "disparity"),
     "cap": ("depth",),
     "crop": ("depth",),
     "alignment": ("depth", "trajectory"),
@@ -142,8 +158,9 @@ _OPTIONS = {
     "border": ("images",),
     "masks": ("images",),
     "distance": ("verification",),
-    "truth_ending": ("label-maps", "depth", "images"),
-    "prediction_ending": ("label-maps", "depth", "images"),
+    "occluded": ("flow", "disparity"),
+    "truth_ending": ("label-maps", "depth", "images", "flow", "disparity"),
+    "prediction_ending": ("label-maps", "depth", "images", "flow", "disparity"),
     "gt": ("tracks", "following", "video-masks", "trajectory"),
     "pred": ("tracks", "following", "video-masks", "trajectory"),
     "all_frames": ("video-masks",),
@@ -161,6 +178,9 @@ _OPTIONS = {
 }
 """Which types know an option."""
 
+_ABOVE_ZERO = ("cap", "truth_units", "prediction_units")
+"""Options that are numbers above 0."""
+
 _OF_VIDEOS = ("tracks", "following", "video-masks", "trajectory")
 """Types whose files may be given by --gt and --pred."""
 
@@ -177,6 +197,8 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) not in (None, False, "") and kind not in kinds:
             option = _SPELLED.get(name, name.replace("_", "-"))
             raise UsageError(f"--{option}: is for {' and '.join(kinds)}, not for {kind}")
+    if any(getattr(args, name) is not None and getattr(args, name) <= 0 for name in _ABOVE_ZERO):
+        raise UsageError("--cap, --truth-units and --prediction-units: numbers above 0 are needed")
     needed = (args.truth,) if kind == "verification" else (args.truth, args.predictions)
     if None in needed and kind not in _OF_VIDEOS:
         raise UsageError(f"evaluate {kind}: {'TRUTH is' if len(needed) == 1 else 'TRUTH and PREDICTIONS are'} needed")
@@ -212,8 +234,11 @@ def _measure(kind: str, args: argparse.Namespace) -> Measured:
         from ui.evaluation.keypoints import measure_keypoints
 
         return measure_keypoints(truth, predictions, args.skeleton)
-    from ui.evaluation import maps
+    from ui.evaluation import maps, matching
     from ui.evaluation.pairs import Side
+
+    if kind == "scene-flow":
+        return matching.measure_scene_flow(truth, predictions)
 
     sides = (
         Side(truth, args.truth_ending, "--truth-ending"),
@@ -225,12 +250,13 @@ def _measure(kind: str, args: argparse.Namespace) -> Measured:
     if kind == "depth":
         given = {name: getattr(args, name) for name in ("cap", "crop", "alignment", "truth_units", "prediction_units")}
         known = {name: value for name, value in given.items() if value is not None}
-        if any(isinstance(value, float) and value <= 0 for value in known.values()):
-            raise UsageError("--cap, --truth-units and --prediction-units: numbers above 0 are needed")
         return maps.measure_depth(*sides, relative=args.relative, **known)
-    masks = Path(args.masks) if args.masks else None
-    if masks is not None and not masks.exists():
-        raise DataError(f"--masks {masks}: does not exist")
+    if kind == "flow":
+        return matching.measure_flow(*sides, _existing("occluded", args))
+    if kind == "disparity":
+        units = args.truth_units, args.prediction_units
+        return matching.measure_disparity(*sides, *units, _existing("occluded", args))
+    masks = _existing("masks", args)
     return maps.measure_images(*sides, args.border or 0, masks)
 
 
@@ -279,6 +305,13 @@ def _measure_videos(kind: str, args: argparse.Namespace) -> Measured:
         args.convention or "trackeval",
     )
     return measure_tracks([Path(each) for each in truth], [Path(each) for each in predictions], options)
+
+
+def _existing(option: str, args: argparse.Namespace) -> Path | None:
+    path = Path(getattr(args, option)) if getattr(args, option) else None
+    if path is not None and not path.exists():
+        raise DataError(f"--{option} {path}: does not exist")
+    return path
 
 
 def _classes(given: str | None) -> list[str]:

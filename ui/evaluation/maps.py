@@ -17,7 +17,12 @@ from visionkit.listing import SUFFIXES
 _BINARY = 255  # of a mask beside 0
 
 
-def _same_size(name: str, ours: Sequence[int], known: Sequence[int]) -> None:
+def check_same_size(name: str, ours: Sequence[int], known: Sequence[int]) -> None:
+    """Refuses a prediction of another size.
+
+    Raises:
+        DataError: The height or width differs.
+    """
     if tuple(ours) != tuple(known):
         raise DataError(
             f"{name}: the prediction has {ours[0]}x{ours[1]} (height x width), the ground truth {known[0]}x{known[1]}"
@@ -72,7 +77,7 @@ def measure_label_maps(
     total, rows = SegmentationCounts(count, tolerance), []
     for name, real_file, our_file in pairs:
         real, ours = _labels(real_file).astype(np.int64), _labels(our_file).astype(np.int64)
-        _same_size(name, ours.shape, real.shape)
+        check_same_size(name, ours.shape, real.shape)
         if binary:
             real, ours = (real == _BINARY).astype(np.int64), (ours > 0).astype(np.int64)
         else:
@@ -179,7 +184,7 @@ def measure_depth(
     unknown = 0
     for name, real_file, our_file in pairs:
         real, ours = read_depth(real_file, truth_units), read_depth(our_file, prediction_units)
-        _same_size(name, ours.shape, real.shape)
+        check_same_size(name, ours.shape, real.shape)
         height, width = real.shape
         top, left, bottom, right = CROPS[crop]
         mask = np.zeros(real.shape, dtype=bool)
@@ -233,7 +238,7 @@ def measure_images(truth: Side, prediction: Side, border: int, masks: Path | Non
     pairs, notes = _images(truth, prediction)
     names = ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb")
     rows: list[dict[str, Any]] = []
-    known = _masks(masks, [real_file for _, real_file, _ in pairs], truth) if masks is not None else {}
+    known = paired_masks(masks, [real_file for _, real_file, _ in pairs], truth) if masks is not None else {}
     made_gray = 0
     for name, real_file, our_file in pairs:
         source, restored = ImageSource(real_file), ImageSource(our_file)
@@ -244,13 +249,13 @@ def measure_images(truth: Side, prediction: Side, border: int, masks: Path | Non
         height, width = ours.shape[:2]
         if height <= real.shape[0] < height + max(1, border) and width <= real.shape[1] < width + max(1, border):
             real = real[:height, :width]
-        _same_size(name, ours.shape, real.shape)
+        check_same_size(name, ours.shape, real.shape)
         tensors = [torch.from_numpy(np.array(each)).permute(2, 0, 1) for each in (ours, real)]
         values = quality(tensors[0], tensors[1], border, source.is_gray or made, str(real_file))
         rows.append({"image": name, **dict(zip(names, values.tolist(), strict=True))})
         if masks is not None:
             hole = ImageSource(known[real_file]).read(1)[:, :, 0] > 127
-            _same_size(f"{known[real_file]}: the mask", hole.shape, real.shape[:2])
+            check_same_size(f"{known[real_file]}: the mask", hole.shape, real.shape[:2])
             error = (tensors[0].double() - tensors[1].double()).square().mean(dim=0)
             inner = (slice(border, -border or None),) * 2
             error, part = error[inner], torch.from_numpy(hole)[inner]
@@ -269,8 +274,13 @@ def measure_images(truth: Side, prediction: Side, border: int, masks: Path | Non
     return Measured(metrics, f"{len(rows)} images, {PROTOCOL.format(border=border)}{holes}", {}, rows, notes)
 
 
-def _masks(masks: Path, originals: Sequence[Path], truth: Side) -> dict[Path, Path]:
-    """The mask of each original.
+def paired_masks(masks: Path, originals: Sequence[Path], truth: Side) -> dict[Path, Path]:
+    """The mask of each file of ground truth.
+
+    Args:
+        masks: A folder, whose files are paired by name, or one file for all.
+        originals: Files of the ground truth.
+        truth: Where these are.
 
     Raises:
         DataError: An original without one.
