@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from visionkit.errors import DataError, suggest
+from visionkit.refusals import refuse
 
 _LONGEST = 300  # characters of a name or a path in a message
 
@@ -17,7 +18,7 @@ def index_classes(found: Mapping[str, str], classes: Sequence[str]) -> dict[str,
         classes: The configured names in label order.
 
     Returns:
-        Label number by name.
+        Label number by name; while data is examined, unknown names are numbered behind the configured ones.
 
     Raises:
         DataError: A name that is not configured; states where, and the nearest that is.
@@ -25,10 +26,12 @@ def index_classes(found: Mapping[str, str], classes: Sequence[str]) -> dict[str,
     numbers = {name: number for number, name in enumerate(classes)}
     for name, place in found.items():
         if name not in numbers:
-            raise DataError(
+            error = DataError(
                 f"{place}: class {name[:_LONGEST]!r} is not among data.classes ({shorten(classes)})"
                 f"{suggest(name, classes)}"
             )
+            refuse("unknown-class", error)
+            numbers[name] = len(numbers)
     return numbers
 
 

@@ -20,6 +20,7 @@ from visionkit.data import Split
 from visionkit.errors import DataError, suggest
 from visionkit.masks import Rle, compress_counts, mask_boxes, run_lengths
 from visionkit.names import checked_name
+from visionkit.refusals import refuse
 from visionkit.text_files import flag, read_json, real_number, shown, whole_number
 
 Id = int | str
@@ -117,7 +118,8 @@ def read_coco(path: Path) -> CocoFile:
             raise DataError(f"{place}: an image has an id and a file_name")
         key = identifier(image["id"], place, "id")
         if key in images:
-            raise DataError(f"{place}: duplicate image id {shown(key)}")
+            refuse("duplicate-entry", DataError(f"{place}: duplicate image id {shown(key)}"))
+            continue
         images[key] = {**image, "id": key}
     categories = _categories(top, path)
     annotations: dict[Id, list[dict[str, Any]]] = {}
@@ -129,16 +131,20 @@ def read_coco(path: Path) -> CocoFile:
         if each.get("id") is not None:
             key = identifier(each["id"], place, "id")
             if key in seen:
-                raise DataError(f"{place}: duplicate annotation id {shown(key)}")
+                refuse("duplicate-entry", DataError(f"{place}: duplicate annotation id {shown(key)}"))
+                continue
             seen.add(key)
             place = f"{place} (id {shown(key)})"
         source_image = identifier(each["image_id"], place, "image_id")
         category = identifier(each["category_id"], place, "category_id")
         if source_image not in images:
-            raise DataError(f"{place}: there is no image with the id {shown(source_image)}")
+            refuse("broken-label", DataError(f"{place}: there is no image with the id {shown(source_image)}"))
+            continue
         if category not in categories:
             known = shorten(f"{key} {name}" for key, name in categories.items())
-            raise DataError(f"{place}: there is no category with the id {shown(category)} among {known}")
+            error = f"{place}: there is no category with the id {shown(category)} among {known}"
+            refuse("broken-label", DataError(error))
+            continue
         annotations.setdefault(source_image, []).append({**each, "image_id": source_image, "category_id": category})
     passed_over = {}
     placeholder = _placeholder(top["categories"], categories, annotations)
@@ -181,13 +187,21 @@ def coco_entry(coco: CocoFile, image: dict[str, Any], file: str, labels: Mapping
     size = stated_size(coco.path, image)
     name = image["file_name"][:200]
     boxes, areas, segments, crowd = [], [], [], []
-    for each in objects:
+    for each in list(objects):
         place = f"{coco.path} annotation {shown(each.get('id'))} (image {name})"
-        segment = coco_segment(each.get("segmentation"), size, place)
-        boxes.append(_box(each.get("bbox"), segment, place))
+        try:
+            segment = coco_segment(each.get("segmentation"), size, place)
+            box, area = _box(each.get("bbox"), segment, place), _area(each, place)
+            is_crowd = flag(each.get("iscrowd"), place, "iscrowd")
+        except DataError as error:
+            refuse("broken-label", error)
+            objects.remove(each)
+            coco.annotations[image["id"]].remove(each)
+            continue
+        boxes.append(box)
         segments.append(segment)
-        areas.append(_area(each, place))
-        crowd.append(flag(each.get("iscrowd"), place, "iscrowd"))
+        areas.append(area)
+        crowd.append(is_crowd)
     sides = np.array(boxes, dtype=np.float64).reshape(-1, 4)
     return AnnotatedImage(
         file=file,

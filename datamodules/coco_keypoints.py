@@ -28,6 +28,7 @@ from visionkit.families.keypoints.skeleton_names import (
     plain_name,
 )
 from visionkit.plain_values import plain
+from visionkit.refusals import repaired
 from visionkit.skeleton import Skeleton, shipped, subject_areas
 from visionkit.text_files import read_json, shown
 
@@ -230,6 +231,18 @@ def annotated_keypoints(
     return np.array(rows, dtype=np.float32).reshape(-1, len(skeleton), 3)
 
 
+def _note_repairs(values: np.ndarray, place: str) -> None:
+    """For an examination: what is taken for something else than the file states."""
+    odd = np.flatnonzero(~np.isin(values[:, 2], (0, 1, 2)))
+    if len(odd):
+        repaired("keypoint-visibility", f"{place}: keypoint {odd[0] + 1} has the visibility {values[odd[0], 2]:g}")
+    placed = np.flatnonzero((values[:, 2] == 0) & (np.nan_to_num(values[:, :2]) != 0).any(axis=1))
+    if len(placed):
+        x, y = values[placed[0], :2]
+        message = f"{place}: keypoint {placed[0] + 1} has visibility 0 and lies at ({x:g}, {y:g})"
+        repaired("unlabeled-keypoint-placed", message)
+
+
 def _lacks_box(annotation: dict[str, Any]) -> bool:
     """No box, or one of zeros, as some tools write it, and no outline to take it from."""
     box = annotation.get("bbox")
@@ -259,6 +272,7 @@ def _keypoints(annotation: dict[str, Any], count: int, skeleton: str, path: Path
             "the right one with --data.skeleton"
         )
     values = flat.reshape(count, 3)
+    _note_repairs(values, place)
     values[~(values[:, 2] > 0)] = 0  # not labeled: trackers write NaN there
     if not np.isfinite(values).all() or np.abs(values).max(initial=0) > 1e7:
         raise DataError(f"{place}: a labeled keypoint is no pair of finite numbers")

@@ -20,6 +20,7 @@ from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, suggest
 from visionkit.listing import resolve_listed
 from visionkit.names import normalized
+from visionkit.refusals import refuse
 from visionkit.text_files import read_csv
 from visionkit.types import Sample
 from visionkit.wording import counted
@@ -156,7 +157,9 @@ def _read(file: Path, columns: _Columns) -> _Table:
     table = _Table(file, header, rows, numbers[columns.path], numbers.get(columns.label), numbers.get(columns.split))
     for row in rows:
         if len(row.cells) != len(header):
-            raise DataError(f"{table.place(row)}: {len(row.cells)} cells where the header has {len(header)} columns")
+            error = f"{table.place(row)}: {len(row.cells)} cells where the header has {len(header)} columns"
+            refuse("broken-label", DataError(error))
+    rows[:] = [row for row in rows if len(row.cells) == len(header)]
     if table.label is None:
         _check_class_columns(table, columns.label)
     _check_paths(table)
@@ -186,7 +189,7 @@ def _check_paths(table: _Table) -> None:
         if not path:
             raise DataError(f"{table.place(row)}: no path")
         if path in lines:
-            raise DataError(f"{table.place(row)}: {path!r} is in line {lines[path]} already")
+            refuse("duplicate-entry", DataError(f"{table.place(row)}: {path!r} is in line {lines[path]} already"))
         lines[path] = row.line
 
 
@@ -211,7 +214,7 @@ def _labels(table: _Table, classes: Sequence[str]) -> np.ndarray:
     missing = [name for name in classes if name not in table.header]
     if missing:
         raise DataError(f"{table.file} line 1: no column for class {missing[0]!r}{suggest(missing[0], table.header)}")
-    labels = np.zeros((len(table.rows), len(classes)), dtype=np.float32)
+    labels = np.zeros((len(table.rows), len(numbers)), dtype=np.float32)
     for k in table.class_columns:
         labels[:, numbers[table.header[k]]] = [float(row.cells[k]) for row in table.rows]
     return labels
@@ -225,9 +228,9 @@ def _splits(table: _Table) -> list[Split]:
         name = row.cells[table.split]
         split = split_of(name)
         if split is None:
-            raise DataError(
-                f"{table.place(row)}: split {name!r}; allowed are train, val and test{suggest(name, SPLIT_WORDS)}"
-            )
+            error = f"{table.place(row)}: split {name!r}; allowed are train, val and test{suggest(name, SPLIT_WORDS)}"
+            refuse("broken-label", DataError(error))
+            split = "train"
         splits.append(split)
     return splits
 
@@ -251,8 +254,9 @@ def _files(table: _Table, root: Path) -> list[str]:
         found.append(path)
     for what, listed in (("missing", missing), ("empty (0 bytes)", empty)):
         if listed:
-            raise DataError(
+            error = (
                 f"{table.file}: {len(listed)} of {counted(len(table.rows), 'image')} are {what}: {shorten(listed, 3)}; "
                 f"paths are looked for in {root} (--data.root)"
             )
+            refuse("refused", DataError(error))
     return found

@@ -22,6 +22,7 @@ from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, UsageError
 from visionkit.listing import SUFFIXES, is_hidden, is_image_name, list_folders, list_images
 from visionkit.names import normalized
+from visionkit.refusals import refuse
 from visionkit.types import Sample
 from visionkit.wording import counted
 
@@ -222,9 +223,8 @@ def list_labeled(root: Path, class_pattern: str | None = None) -> ClassFolders:
     listed.images.sort(key=lambda each: each.path)
     empty = [each.path for each in listed.images if each.size == 0]
     if empty:
-        raise DataError(
-            f"{root}: {len(empty)} of {counted(len(listed.images), 'image')} are empty (0 bytes): {shorten(empty, 3)}"
-        )
+        error = f"{len(empty)} of {counted(len(listed.images), 'image')} are empty (0 bytes): {shorten(empty, 3)}"
+        refuse("refused", DataError(f"{root}: {error}"))
     return listed
 
 
@@ -311,4 +311,4 @@ def _check_folders(top: Path, splits: dict[str, Split], listed: ClassFolders) ->
     for split, base in bases:
         for folder in list_folders(base):
             if (split, normalized(folder.name)) not in known:
-                raise DataError(f"{folder}: no images in this class folder; add some or remove it")
+                refuse("refused", DataError(f"{folder}: no images in this class folder; add some or remove it"))

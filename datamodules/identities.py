@@ -22,6 +22,7 @@ from visionkit.data import Split, VisionDataModule
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
 from visionkit.names import normalized
+from visionkit.refusals import refuse
 from visionkit.sampling import EpochSampler
 from visionkit.types import Sample
 from visionkit.wording import counted
@@ -160,10 +161,12 @@ class IdentityData(IdentityBatches, SplittingData):
             store, names, splits = _read(self.root)
             few = [person for person, count in _counts(names).items() if count < self.min_images]
             if few and not self.leave_out:
-                raise DataError(
+                error = DataError(
                     f"{self.root}: {len(few)} identities with fewer than {self.min_images} images: "
                     f"{shorten(few, 3)}; add images, or leave such people out with --data.leave_out true"
                 )
+                refuse("refused", error)
+                few = []
             keep = ~np.isin(names, few)
             rows = {split: np.flatnonzero(keep & (splits == split)) for split in ("train", "val", "test")}
             before = dict(rows)
@@ -280,9 +283,8 @@ def check_no_leak(people: Mapping[str, set[str]], root: Path) -> None:
             plain = " ".join(normalized(name).casefold().split())
             other = seen.setdefault(plain, split)
             if other != split:
-                raise DataError(
-                    f"{root}: {str(name)!r} is in {other} and in {split}; a person belongs to one split alone"
-                )
+                error = f"{root}: {str(name)!r} is in {other} and in {split}; a person belongs to one split alone"
+                refuse("identity-leak", DataError(error))
 
 
 class IdentityImages(StoredImages[ImageStore]):

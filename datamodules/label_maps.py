@@ -16,6 +16,7 @@ from datamodules.value_files import gray, read_values
 from visionkit.errors import DataError, UsageError, suggest
 from visionkit.images import ImageSource
 from visionkit.names import checked_name
+from visionkit.refusals import refuse
 from visionkit.text_files import read_lines
 from visionkit.types import IGNORE
 
@@ -155,10 +156,12 @@ class LabelReader:
         if labels.min() < 0:
             wrong = np.unique(values[labels < 0])
             y, x = np.argwhere(labels < 0)[0]
-            raise DataError(
+            error = (
                 f"{path}: value {', '.join(map(str, wrong[:5]))} (first at row {y}, column {x}) is no class; there "
                 f"are {len(self.classes)} ({shorten(self.classes, 4)}), {self._allowed()}; {self._advice(values)}"
             )
+            refuse("stray-value", DataError(error))
+            labels = np.where(labels < 0, IGNORE, labels)
         return labels
 
     def _allowed(self) -> str:
@@ -192,11 +195,12 @@ class LabelReader:
         if wrong.any():
             y, x = np.argwhere(wrong)[0]
             r, g, b = (int(v) for v in pixels[y, x, :3])
-            raise DataError(
+            error = (
                 f"{path}: color {r} {g} {b} at row {y}, column {x} is not in the table of {len(codes)} colors "
                 f"({int(wrong.sum())} such pixels)"
             )
-        out: np.ndarray = numbers[place]
+            refuse("stray-value", DataError(error))
+        out: np.ndarray = np.where(wrong, IGNORE, numbers[place])
         return out
 
 

@@ -104,7 +104,7 @@ def is_binary(paths: Sequence[str], most: int | None = _PROBES) -> bool:
         paths: Paths of the files; read until one of them holds another value.
         most: Number of files that are read at most, evenly spread.
     """
-    return _values(paths, most, {0, IGNORE}) == {0, IGNORE}
+    return values_of(paths, most, {0, IGNORE}) == {0, IGNORE}
 
 
 def names_of_binary(paths: Sequence[str], source: str) -> list[str]:
@@ -117,7 +117,7 @@ def names_of_binary(paths: Sequence[str], source: str) -> list[str]:
     Raises:
         DataError: They hold other values, so that nobody but their owner can name them.
     """
-    found = _values(paths, _PROBES, None)
+    found = values_of(paths)
     if len(found) > 1 and 0 in found and found <= {0, 1, IGNORE}:
         one = 1 if 1 in found else IGNORE
         log.warning(
@@ -133,7 +133,7 @@ def names_of_binary(paths: Sequence[str], source: str) -> list[str]:
     )
 
 
-def _values(paths: Sequence[str], most: int | None, within: set[int] | None) -> set[int]:
+def values_of(paths: Sequence[str], most: int | None = _PROBES, within: set[int] | None = None) -> set[int]:
     """The values of label files, evenly spread, until one is not among those asked for; none of colors or of JPEG."""
     count = len(paths) if most is None else min(most, len(paths))
     found: set[int] = set()

@@ -23,6 +23,7 @@ from visionkit.augmentation import Augmentation
 from visionkit.data import Split
 from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, UsageError, suggest
+from visionkit.images import ImageSource
 from visionkit.masks import mask_areas
 from visionkit.types import Sample, Target
 
@@ -80,6 +81,32 @@ class ObjectImages(Sequence[Sample]):
         return Sample.of(image, Target(**target, **entry.more), image.name)  # type: ignore[typeddict-item]
 
 
+class RawImages(Sequence[Sample]):
+    """Samples of images with objects as their label files have them; no file is opened for one.
+
+    Args:
+        entries: As they were read.
+    """
+
+    def __init__(self, entries: Sequence[AnnotatedImage]) -> None:
+        self.entries = entries
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def names(self) -> list[str]:
+        """The path of each image."""
+        return [entry.file for entry in self.entries]
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        entry = self.entries[index]
+        known = {key: values for key, values in entry.more.items() if not key.startswith("file_")}
+        target: Any = {"boxes": entry.boxes, "labels": entry.labels, **known}
+        return Sample.of(ImageSource(entry.file), target, entry.file)
+
+
 class ObjectData(SplittingData):
     """Base of the data modules that read objects: a subclass lists the entries of a split.
 
@@ -118,6 +145,7 @@ class ObjectData(SplittingData):
         self.crowds: Crowds = crowds
         self.notes: dict[Split, SplitNotes] = {}
         self.cache_mb = cache_mb
+        self._raw: dict[Split, list[AnnotatedImage] | None] = {}
         self._read: dict[Split, list[AnnotatedImage] | None] = {}
         self._parts: dict[Split, np.ndarray] = {}
 
@@ -209,6 +237,23 @@ class ObjectData(SplittingData):
         cache = PixelCache.for_images(store, np.arange(len(entries)), channels, self.cache_mb)
         return ObjectImages(entries, self.target, store, cache)
 
+    def annotations(self, split: Split) -> list[AnnotatedImage]:
+        """The entries of one split as they were read, those that are split off included."""
+        entries = self._as_read(split)
+        train = self._as_read("train") if entries is None or split == "train" else None
+        if train is not None:
+            entries = [train[row] for row in self._part(train, split)]
+        if not entries:
+            raise self.missing(split, self.source)
+        return entries
+
+    def raw_samples(self, split: Split) -> Sequence[Sample]:
+        return RawImages(self.annotations(split))
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        self._raw.clear()  # nothing asks for them once training begins
+
     def labeled(self, split: Split) -> list[AnnotatedImage]:
         """The entries of one split, those that are split off included; crowds as the label file has them."""
         entries = self._own(split)
@@ -238,7 +283,7 @@ class ObjectData(SplittingData):
 
     def _own(self, split: Split) -> list[AnnotatedImage] | None:
         if split not in self._read:
-            entries = self.read(split)
+            entries = self._as_read(split)
             if entries is not None:
                 counts: dict[str, int] = {}
                 entries = self.check(split, entries, counts)
@@ -248,6 +293,12 @@ class ObjectData(SplittingData):
                 entries = self._with_crowds(split, entries)
             self._read[split] = entries
         return self._read[split]
+
+    def _as_read(self, split: Split) -> list[AnnotatedImage] | None:
+        """The entries as the reader gives them; kept, since files are read once for all that asks."""
+        if split not in self._raw:
+            self._raw[split] = self._read[split] if split in self._read else self.read(split)
+        return self._raw[split]
 
     def _with_crowds(self, split: Split, entries: list[AnnotatedImage]) -> list[AnnotatedImage]:
         if self.crowds == "objects":
@@ -263,7 +314,7 @@ class ObjectData(SplittingData):
 
     def _part(self, train: list[AnnotatedImage], split: Split) -> np.ndarray:
         if not self._parts:
-            absent = [name for name in self.absent(()) if self._own(name) is None]
+            absent = [name for name in self.absent(()) if self._as_read(name) is None]
             self._parts = self.split_off([entry.file for entry in train], absent, self.mixture(train))
         return self._parts.get(split, np.zeros(0, dtype=np.int64))
 

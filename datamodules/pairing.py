@@ -17,6 +17,7 @@ from datamodules.class_names import shorten
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
 from visionkit.listing import SUFFIXES, Listing, find_images, list_images
+from visionkit.refusals import refuse
 from visionkit.wording import counted
 
 log = logging.getLogger(__name__)
@@ -102,8 +103,8 @@ def pair_by_name(
     missing = [paths[0] for key, paths in first.items() if key not in second]
     if missing:
         of_all = f"{len(missing)} of {counted(len(images.files), 'image')}"
-        raise DataError(f"{partners.root}: no {what} for {of_all}: {_names(missing, images)}")
-    pairs = [(paths[0], second[key][0]) for key, paths in first.items()]
+        refuse("missing-label", DataError(f"{partners.root}: no {what} for {of_all}: {_names(missing, images)}"))
+    pairs = [(paths[0], second[key][0]) for key, paths in first.items() if key in second]
     alone = [path for key, paths in second.items() if key not in first for path in paths]
     return Paired(pairs, alone)
 
@@ -197,10 +198,11 @@ def check_same_size(image: ImageSource, size: tuple[int, ...], partner: str, wha
             f"; the image is turned by its EXIF orientation {image.orientation} and the {what} is not: save the image "
             f"upright or turn the {what}"
         )
-    raise DataError(
+    error = DataError(
         f"{partner}: a {what} of {size[1]} x {size[0]} pixels does not fit the image {image.name} of "
         f"{width} x {height}{turned}"
     )
+    refuse("wrong-orientation" if (width, height) == tuple(size) else "size-mismatch", error)
 
 
 def warn_of_turned(pairs: Iterable[tuple[ImageSource, str]], source: str, what: str) -> None:

@@ -21,6 +21,7 @@ from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
 from visionkit.listing import Listing
 from visionkit.loading import EVALUATION_SEED, rng_for
+from visionkit.refusals import refuse
 from visionkit.types import Sample
 
 
@@ -102,10 +103,11 @@ class SuperResolutionData(PatchData):
             if (h, w) != wanted:
                 sideways = (w, h) == wanted and image.orientation != low.orientation
                 advice = "EXIF turns one of the two alone" if sideways else "give the folder of that scale"
-                raise DataError(
+                error = DataError(
                     f"{small}: {w}x{h} is not {large.name}'s {width}x{height} divided by {self.scale}, which is "
                     f"{wanted[1]}x{wanted[0]}; {advice}"
                 )
+                refuse("size-mismatch", error)
         warn_of_turned(zip(sources, (str(small) for _, small in pairs), strict=True), root, "low resolution")
         return pairs
 

@@ -15,6 +15,7 @@ from datamodules.voc_places import Annotated, VocPlaces
 from visionkit.data import Split
 from visionkit.errors import DataError, UsageError
 from visionkit.names import checked_name
+from visionkit.refusals import refuse
 from visionkit.text_files import flag, read_bytes, real_number
 
 
@@ -74,13 +75,14 @@ class VocData(ObjectData):
         """The names in the training files, or in those of another split where there are none, in alphabetical order."""
         places = VocPlaces(Path(root), {"train": train, "val": val, "test": test}, annotations, images)
         found = next((annotated for split in SPLITS if (annotated := places.annotated(split)) is not None), None)
-        return sorted({name for path in (found.xml if found else ()) for name in parse_voc(path).names})
+        parsed = [each for path in (found.xml if found else ()) if (each := _parsed(path)) is not None]
+        return sorted({name for each in parsed for name in each.names})
 
     def read(self, split: Split) -> list[AnnotatedImage] | None:
         found = self.places.annotated(split)
         if found is None:
             return None
-        parsed = [parse_voc(path) for path in found.xml]
+        parsed = [each for path in found.xml if (each := _parsed(path)) is not None]
         numbers = index_classes(
             {name: f"{each.path} object {k + 1}" for each in reversed(parsed) for k, name in enumerate(each.names)},
             self.classes,
@@ -161,23 +163,39 @@ def parse_voc(path: Path, top: Any = None) -> VocImage:
     names: list[str] = []
     boxes: list[list[float]] = []
     difficult: list[bool] = []
+    given: list[str | None] = []
     for number, each in enumerate(top.findall("object"), start=1):
         place = f"{path} object {number}"
-        if not (each.findtext("name") or "").strip():
-            raise DataError(f"{place}: it has no name")
-        name = checked_name(each.findtext("name"), place, "class name")
-        corners = [_number(each.findtext(f"bndbox/{key}"), f"{place} ({name})", key) for key in _CORNERS]
+        try:
+            if not (each.findtext("name") or "").strip():
+                raise DataError(f"{place}: it has no name")
+            name = checked_name(each.findtext("name"), place, "class name")
+            corners = [_number(each.findtext(f"bndbox/{key}"), f"{place} ({name})", key) for key in _CORNERS]
+            is_difficult = flag((each.findtext("difficult") or "0").strip(), place, "difficult")
+        except DataError as error:
+            refuse("broken-label", error)
+            continue
         names.append(name)
         # A box without extent is a slip of the annotator, not a pixel: it stays empty.
         first = [corners[k] - (corners[k + 2] > corners[k]) for k in range(2)]
         boxes.append([*first, corners[2], corners[3]])
-        difficult.append(flag((each.findtext("difficult") or "0").strip(), place, "difficult"))
+        difficult.append(is_difficult)
+        given.append(each.findtext("score"))
     sides = [_number(side, str(path), "size") for side in map(top.findtext, ("size/height", "size/width")) if side]
     stated = (int(sides[0]), int(sides[1])) if len(sides) == 2 and min(sides) >= 1 else None
     filename = (top.findtext("filename") or "").strip()
     corner_rows = np.array(boxes, dtype=np.float64).reshape(-1, 4)
-    scores = known_scores([each.findtext("score") for each in top.findall("object")])
+    scores = known_scores(given)
     return VocImage(path, filename, stated, names, corner_rows, np.array(difficult, dtype=bool), scores)
+
+
+def _parsed(path: Path) -> VocImage | None:
+    """One file; None where data is examined and it cannot be read."""
+    try:
+        return parse_voc(path)
+    except DataError as error:
+        refuse("broken-label", error)
+        return None
 
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")

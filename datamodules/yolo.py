@@ -17,6 +17,7 @@ from visionkit.data import Split
 from visionkit.errors import DataError, suggest
 from visionkit.images import ImageSource
 from visionkit.listing import is_image_name, list_files, list_images, resolve_listed
+from visionkit.refusals import refuse
 from visionkit.text_files import read_lines, real_number
 
 log = logging.getLogger(__name__)
@@ -196,45 +197,50 @@ def yolo_rows(path: Path, classes: int, keypoint_columns: int = 0, scored: bool 
     if not path.exists():
         return
     for number, line in read_lines(path, "label file"):
-        cells = line.split()
-        place = f"{path} line {number}"
-        score = None
-        if scored and (
-            len(cells) == 6 + keypoint_columns if keypoint_columns else len(cells) >= 6 and not len(cells) % 2
-        ):
-            score = real_number(cells.pop(), place, "score")
-            if not 0 <= score <= 1:
-                raise DataError(f"{place}: the score {score:g} in its last column is not from 0 to 1")
-        if keypoint_columns and len(cells) != 5 + keypoint_columns:
-            raise DataError(
-                f"{place}: {len(cells)} columns; by kpt_shape it has {5 + keypoint_columns}: class cx cy w h and "
-                f"{keypoint_columns} of keypoints"
-            )
-        if not keypoint_columns and len(cells) != 5 and (len(cells) < 7 or len(cells) % 2 == 0):
-            raise DataError(
-                f"{place}: {len(cells)} columns; a box has 5 (class cx cy w h), a polygon 7, 9, 11, ... "
-                "(class x1 y1 x2 y2 x3 y3 ...); keypoints need kpt_shape in the yaml, a last column of scores "
-                "needs scores: true"
-            )
         try:
-            values = [float(cell) for cell in cells]
-        except ValueError:
-            values = [float("nan")]
-        if values[0] != round(values[0]) if abs(values[0]) < 2**53 else True:
-            raise DataError(f"{place}: {shorten(cells, 6)}: a whole number and then numbers are allowed")
-        label, values = int(values[0]), values[1:]
-        if not 0 <= label < classes:
-            raise DataError(f"{place}: class {label}; there are {classes}, numbered from 0")
-        keypoints = values[4:] if keypoint_columns else None
-        values = values[:4] if keypoint_columns else values
-        if not all(-0.5 <= value <= 1.5 for value in values):  # a NaN is in no range
-            raise DataError(f"{place}: {shorten(cells[1:], 6)}: coordinates are fractions of the image, from 0 to 1")
-        if len(values) == 4:
-            x, y, w, h = values
-            yield Row(label, (x - w / 2, y - h / 2, x + w / 2, y + h / 2), None, keypoints, (w, h), score)
-        else:
-            corners = (min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2]))
-            yield Row(label, corners, values, score=score)
+            row = _row(line.split(), f"{path} line {number}", classes, keypoint_columns, scored)
+        except DataError as error:
+            refuse("broken-label", error)
+            continue
+        yield row
+
+
+def _row(cells: list[str], place: str, classes: int, keypoint_columns: int, scored: bool) -> Row:
+    """One line of a label file."""
+    score = None
+    if scored and (len(cells) == 6 + keypoint_columns if keypoint_columns else len(cells) >= 6 and not len(cells) % 2):
+        score = real_number(cells.pop(), place, "score")
+        if not 0 <= score <= 1:
+            raise DataError(f"{place}: the score {score:g} in its last column is not from 0 to 1")
+    if keypoint_columns and len(cells) != 5 + keypoint_columns:
+        raise DataError(
+            f"{place}: {len(cells)} columns; by kpt_shape it has {5 + keypoint_columns}: class cx cy w h and "
+            f"{keypoint_columns} of keypoints"
+        )
+    if not keypoint_columns and len(cells) != 5 and (len(cells) < 7 or len(cells) % 2 == 0):
+        raise DataError(
+            f"{place}: {len(cells)} columns; a box has 5 (class cx cy w h), a polygon 7, 9, 11, ... "
+            "(class x1 y1 x2 y2 x3 y3 ...); keypoints need kpt_shape in the yaml, a last column of scores "
+            "needs scores: true"
+        )
+    try:
+        values = [float(cell) for cell in cells]
+    except ValueError:
+        values = [float("nan")]
+    if values[0] != round(values[0]) if abs(values[0]) < 2**53 else True:
+        raise DataError(f"{place}: {shorten(cells, 6)}: a whole number and then numbers are allowed")
+    label, values = int(values[0]), values[1:]
+    if not 0 <= label < classes:
+        raise DataError(f"{place}: class {label}; there are {classes}, numbered from 0")
+    keypoints = values[4:] if keypoint_columns else None
+    values = values[:4] if keypoint_columns else values
+    if not all(-0.5 <= value <= 1.5 for value in values):  # a NaN is in no range
+        raise DataError(f"{place}: {shorten(cells[1:], 6)}: coordinates are fractions of the image, from 0 to 1")
+    if len(values) == 4:
+        x, y, w, h = values
+        return Row(label, (x - w / 2, y - h / 2, x + w / 2, y + h / 2), None, keypoints, (w, h), score)
+    corners = (min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2]))
+    return Row(label, corners, values, score=score)
 
 
 def label_file(image: Path) -> Path:

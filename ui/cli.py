@@ -40,11 +40,13 @@ VERBS = (
     "scenes",
     "gallery",
     "convert",
+    "doctor",
     "skeleton",
     "completion",
 )
 """Each is a module of this package; the training verbs come before them in the help."""
 
+_FORWARDED = ("--data.", "--model.")
 _BROKEN_PIPE = 141  # what a shell reports for a process that SIGPIPE ended
 
 
@@ -152,6 +154,7 @@ class VerbParser(argparse.ArgumentParser):
             UsageError: Something is missing, unknown or not allowed.
         """
         options = [name for action in self._actions for name in action.option_strings]
+        arguments, forwarded = self._divided(arguments)
         for argument in arguments:
             name = argument.partition("=")[0]
             if argument == "--":
@@ -161,7 +164,21 @@ class VerbParser(argparse.ArgumentParser):
         known, extra = self.parse_known_intermixed_args(self._joined(arguments))
         if extra:
             raise UsageError(f"unexpected argument {extra[0]!r} (`{self.prog} --help` lists what is)")
+        if forwarded:
+            known.forwarded = forwarded
         return known
+
+    def _divided(self, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+        """The parser's own arguments, and those of a training (`--data.root DIR`), where the verb hands these on."""
+        if self.get_default("forwarded") is None:
+            return list(arguments), []
+        own: list[str] = []
+        forwarded: list[str] = []
+        for place, argument in enumerate(arguments):
+            before = arguments[place - 1] if place else ""
+            value = before.startswith(_FORWARDED) and "=" not in before and not argument.startswith("--")
+            (forwarded if value or argument.startswith(_FORWARDED) else own).append(argument)
+        return own, forwarded
 
     def _joined(self, arguments: Sequence[str]) -> list[str]:
         """`--box -5,20,80,60` as `--box=-5,20,80,60`: argparse takes numbers that begin with a minus for options."""

@@ -22,11 +22,10 @@ from visionkit.architecture_options import settle
 from visionkit.arguments import NOTHING, RESULTS, RUN_OPTIONS, check_arguments, option
 from visionkit.callbacks import RunReport
 from visionkit.checkpoint import StoredModel, read_checkpoint, read_model
-from visionkit.cli_errors import explain, of_constructor, subclasses
+from visionkit.cli_errors import explain, parser_errors, subclasses
 from visionkit.configurations import quote_names
 from visionkit.data import VisionDataModule
-from visionkit.errors import UsageError, VisionKitError
-from visionkit.faults import as_fault, of_exit
+from visionkit.errors import UsageError
 from visionkit.linking import LINKS, has_argument, link
 from visionkit.log_filters import hush_lightning
 from visionkit.measured import check_typed, early_arguments
@@ -37,7 +36,7 @@ from visionkit.registry import task_class, task_names, task_packages
 from visionkit.renamed import renamed_run
 from visionkit.report import print_results, write_results
 from visionkit.run_report import summary
-from visionkit.runs import release, run_folder
+from visionkit.runs import run_folder
 from visionkit.task import VisionTask
 from visionkit.trainer_options import check_trainer
 from visionkit.training import TRAINER_DEFAULTS, RunSettings, prepare, resolve_checkpoint, train, trainer_options
@@ -74,29 +73,17 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
         defaults = _as_defaults(begun.task, kept)
     else:
         defaults = []
+    set_up_parser()
+    with parser_errors():
+        VisionCLI(verb, [*defaults, *arguments], stored, shlex.join(["visionkit", verb, *argv]))
+    return 0
+
+
+def set_up_parser() -> None:
+    """What the parser of a command line needs: which packages it may import, and our reader of yaml."""
     _allow_imports()
     set_loader("yaml", _load, exceptions=(yaml.YAMLError,))
     hush_lightning()
-    try:
-        VisionCLI(verb, [*defaults, *arguments], stored, shlex.join(["visionkit", verb, *argv]))
-    except ValueError as error:
-        # What a constructor raises comes out of jsonargparse as "does not validate against any of the Union subtypes",
-        # once for every level that it lies deep.
-        message: BaseException = error
-        while message.__cause__ is not None and not isinstance(message, VisionKitError):
-            message = message.__cause__
-        if message is error:
-            raise
-        if not isinstance(message, VisionKitError) and (own := of_constructor(str(error))) is not None:
-            raise UsageError(own) from None
-        raise (as_fault(message) or UsageError(f"configuration: {message}")) from None
-    except SystemExit as end:
-        if (fault := of_exit(end)) is None:
-            raise
-        raise fault from None
-    finally:
-        release()
-    return 0
 
 
 class VisionCLI(LightningCLI):

@@ -9,14 +9,17 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, get_args, get_type_hints
 
 from visionkit.augmentation import SampleAugment
 from visionkit.data import VisionDataModule
-from visionkit.errors import suggest
+from visionkit.errors import UsageError, VisionKitError, suggest
+from visionkit.faults import as_fault, of_exit
 from visionkit.remembered import RemembersArguments
 from visionkit.renamed import new_key
+from visionkit.runs import release
 from visionkit.signatures import unknown
 from visionkit.task import VisionTask
 
@@ -178,3 +181,31 @@ def subclasses(cls: type) -> set[Any]:
     """All imported subclasses, at any depth."""
     direct: set[Any] = set(cls.__subclasses__())
     return direct.union(*(subclasses(each) for each in direct)) if direct else direct
+
+
+@contextmanager
+def parser_errors() -> Iterator[None]:
+    """Errors of a command line's parser, and of what it builds, as those of visionkit; what was begun is let go.
+
+    Raises:
+        VisionKitError: The error behind it.
+    """
+    try:
+        yield
+    except ValueError as error:
+        # What a constructor raises comes out of jsonargparse as "does not validate against any of the Union subtypes",
+        # once for every level that it lies deep.
+        message: BaseException = error
+        while message.__cause__ is not None and not isinstance(message, VisionKitError):
+            message = message.__cause__
+        if message is error:
+            raise
+        if not isinstance(message, VisionKitError) and (own := of_constructor(str(error))) is not None:
+            raise UsageError(own) from None
+        raise (as_fault(message) or UsageError(f"configuration: {message}")) from None
+    except SystemExit as end:
+        if (fault := of_exit(end)) is None:
+            raise
+        raise fault from None
+    finally:
+        release()

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from visionkit.augmentation import Augmentation, composed
 from visionkit.brightness import choose_white
+from visionkit.checkup.raw_labels import RawLabels, warn_before_training
 from visionkit.data_summary import (
     CountedSamples,
     NamedSamples,
@@ -41,6 +42,7 @@ from visionkit.sampling import (
     check_scales,
     classes_of,
     repeat_factors,
+    usual_batch_size,
 )
 from visionkit.sequences import SequencedSamples, with_frames
 from visionkit.types import Example, Sample
@@ -53,24 +55,7 @@ Split = Literal["train", "val", "test"]
 _STAGES: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 
 
-def usual_batch_size(input: InputSpec | None, training: bool) -> int:
-    """Images of a batch where nobody states a number: as many pixels for every input, since memory follows them.
-
-    Args:
-        input: What the network takes.
-        training: Batches are trained on; in evaluation samples may have another number of reference frames.
-
-    Returns:
-        A power of 2 from 2 to 32: 32 of 256 x 256 pixels, 8 of 512 x 512, 4 of 640 x 640.
-    """
-    if input is None:
-        return 32
-    frames = input.frames + input.reference_count(training)
-    fit = 32 * 256 * 256 / (input.size[0] * input.size[1] * frames)
-    return int(2 ** min(5, max(1, math.floor(math.log2(fit)))))
-
-
-class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
+class VisionDataModule(LightningDataModule, RawLabels, ABC, metaclass=RemembersArguments):
     """Base of every data module: a subclass lists samples, the base makes loaders of them.
 
     Args:
@@ -226,6 +211,7 @@ class VisionDataModule(LightningDataModule, ABC, metaclass=RemembersArguments):
             if new:
                 self.report(new)
             if stage == "fit":
+                warn_before_training(self, new)
                 self.has_test = self._files_of("test") is not None
         if stage in ("validate", "test"):
             self.check_trained(_STAGES[stage][0])

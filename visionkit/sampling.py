@@ -6,6 +6,7 @@ evaluation a sampler neither pads nor repeats, so N processes see each image onc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -259,3 +260,20 @@ def check_scales(multi_scale: Sequence[float], spec: InputSpec | None, task: Any
         raise UsageError(f"{stated}: with input.resize_mode native images keep their own sizes; use ScaleJitter")
     if task is not None and (reason := task.one_size()):
         raise UsageError(f"{stated}: {reason}; leave it out")
+
+
+def usual_batch_size(input: InputSpec | None, training: bool) -> int:
+    """Images of a batch where nobody states a number: as many pixels for every input, since memory follows them.
+
+    Args:
+        input: What the network takes.
+        training: Batches are trained on; in evaluation samples may have another number of reference frames.
+
+    Returns:
+        A power of 2 from 2 to 32: 32 of 256 x 256 pixels, 8 of 512 x 512, 4 of 640 x 640.
+    """
+    if input is None:
+        return 32
+    frames = input.frames + input.reference_count(training)
+    fit = 32 * 256 * 256 / (input.size[0] * input.size[1] * frames)
+    return int(2 ** min(5, max(1, math.floor(math.log2(fit)))))

@@ -1,0 +1,70 @@
+"""Every kind of fault, planted into a clean set with a seed, is found; a clean set is silent."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.real_data import ROOT
+from tests.visionkit.checkup.drawn_set import DrawnSet, copied, write_clean
+from tests.visionkit.checkup.faults import NEEDS_A_NETWORK, NEEDS_FEATURES
+from tests.visionkit.checkup.object_faults import FAULTS
+from visionkit.checkup.examination import examine, examine_labels
+from visionkit.checkup.kinds import KINDS, SEVERITIES
+from visionkit.checkup.network import NetworkFacts
+from visionkit.geometry import InputSpec
+from visionkit.refusals import kept_refusals
+
+READERS = ("folders", "table", "objects", "people", "label_maps", "depth", "faces", "resolutions", "restored")
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clean(tmp_path_factory.mktemp("drawn") / "clean")
+
+
+def test_every_kind_is_planted() -> None:
+    assert {*FAULTS, *NEEDS_A_NETWORK, *NEEDS_FEATURES} == {*KINDS}
+    assert len(FAULTS) >= 40
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_planted_fault_is_found(kind: str, clean: Path, tmp_path: Path) -> None:
+    with kept_refusals():
+        data = FAULTS[kind](copied(clean, tmp_path))
+    found = examine(data)
+    assert kind in {each.kind for each in found.findings}, [each.to_json() for each in found.findings]
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_clean_set_is_silent(reader: str, clean: Path, tmp_path: Path) -> None:
+    set_ = DrawnSet(clean) if reader not in ("resolutions", "restored") else copied(clean, tmp_path)
+    found = examine(getattr(set_, reader)())
+    assert not found.findings, [each.to_json() for each in found.findings]
+    assert sum(found.images.values()) >= 16
+
+
+def test_a_network_that_does_not_suit(clean: Path) -> None:
+    data = DrawnSet(clean).objects()
+    coarse = NetworkFacts(InputSpec((256, 256), "stretch"), stride=128, anchors=np.array([[8.0, 8.0], [16.0, 8.0]]))
+    assert {each.kind for each in examine(data, network=coarse).findings} == {*NEEDS_A_NETWORK}
+    fine = NetworkFacts(InputSpec((64, 80), "stretch"), stride=4)
+    assert not examine(data, network=fine).findings
+
+
+def test_the_quick_part_reads_no_image(clean: Path, tmp_path: Path) -> None:
+    data = FAULTS["duplicate-annotation"](copied(clean, tmp_path))
+    for path in tmp_path.rglob("*.jpg"):
+        path.unlink()
+    assert {each.kind for each in examine_labels(data, ["train", "val"]).findings} == {"duplicate-annotation"}
+
+
+def test_the_page_lists_every_kind_under_its_severity() -> None:
+    page = (ROOT / "docs" / "doctor.md").read_text("utf-8")
+    rows = [line.split("|")[2:5] for line in page.splitlines() if line.startswith("| ") and line.count("|") == 5]
+    for severity, column in zip(SEVERITIES, range(3), strict=True):
+        listed = {name for row in rows for name in re.findall(r"`([\w-]+)`", row[column])}
+        assert listed == {kind.name for kind in KINDS.values() if kind.severity == severity}

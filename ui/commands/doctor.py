@@ -1,0 +1,192 @@
+"""Examines a data set before anything is trained on it: images, labels, splits, copies.
+
+DATA is a folder, an archive or a label file, whose reader is found out; or a training's own options name the data:
+
+  visionkit doctor photos
+  visionkit doctor coco --html report.html
+  visionkit doctor -c runs/photos/config.yaml
+  visionkit doctor -c detection --data CocoData --data.root coco --model.input.size [640,640]
+
+With a configuration of a model, sizes of objects and anchors are compared with its input too. Errors spoil training or
+evaluation, warnings are most likely mistakes, notes are worth knowing.
+
+exit status: 0 where no error was found (with --strict no warning either), 3 otherwise
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ui.paths import check_exists
+from visionkit.errors import DataError, EnvironmentFault, UsageError
+
+if TYPE_CHECKING:
+    from visionkit.checkup.examination import Checkup
+    from visionkit.checkup.network import NetworkFacts
+    from visionkit.data import VisionDataModule
+
+SUMMARY = "examine a data set: images, labels, splits, copies"
+
+_WORTH = 64  # images for which a further process is worth its start
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what this verb takes."""
+    parser.add_argument("data", metavar="DATA", nargs="?", help="folder, archive or label file of the data")
+    parser.add_argument(
+        "-c", "--config", metavar="FILE", action="append", help="configuration of a training; repeatable"
+    )
+    parser.add_argument("--data", dest="reader", metavar="CLASS", help="reader of DATA, such as CocoData, LabelMapData")
+    parser.set_defaults(forwarded=())  # --data.ARGUMENT and --model.ARGUMENT, as fit takes them
+    parser.add_argument("--model", metavar="CLASS", help="class of the task that is to be trained")
+    parser.add_argument("--json", metavar="FILE", help="write every finding, and statistics, to this file")
+    parser.add_argument("--html", metavar="FILE", help="write a page with thumbnails to this file")
+    parser.add_argument("--select", metavar="KIND", nargs="+", default=[], help="look for these kinds alone")
+    parser.add_argument("--ignore", metavar="KIND", nargs="+", default=[], help="leave these kinds out")
+    parser.add_argument("--list", action="store_true", help="list the kinds of findings and end")
+    parser.add_argument("--strict", action="store_true", help="end with status 3 where there are warnings too")
+    parser.add_argument(
+        "--max_images", "--max-images", type=int, default=0, metavar="N", help="images of each split (default: 0, all)"
+    )
+    workers = "processes that read images (default: one per core)"
+    parser.add_argument("--num_workers", "--num-workers", type=int, metavar="N", help=workers)
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Examines and reports; returns the exit status."""
+    from visionkit.checkup.kinds import KINDS, chosen_kinds
+
+    if args.list:
+        for kind in KINDS.values():
+            print(f"{kind.severity:<8} {kind.name:<26} {kind.advice}")
+        return 0
+    _check(args)
+    kinds = chosen_kinds(args.select, args.ignore)
+    from visionkit.checkup.examination import examine
+    from visionkit.checkup.text_report import lines_of
+
+    data, network = _opened(args)
+    started = time.perf_counter()
+    with _progress() as progress:
+        found = examine(
+            data,
+            kinds=kinds,
+            network=network,
+            max_images=args.max_images,
+            num_workers=_workers(args.num_workers),
+            progress=progress,
+        )
+    *lines, last = lines_of(found)
+    print("\n".join([*lines, f"{last}, {time.perf_counter() - started:.1f} s"]))
+    _write(args, found)
+    failed = found.count("error") or (args.strict and found.count("warning"))
+    return DataError.status if failed else 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.data is None and args.config is None and args.reader is None:
+        raise UsageError("name the data: a folder or a label file, or a training's options (-c FILE, --data CLASS)")
+    check_exists(filter(None, (args.data,)))
+    if args.max_images < 0 or (args.num_workers or 0) < 0:
+        raise UsageError("--max_images and --num_workers: at least 0")
+    for option, path in (("--json", args.json), ("--html", args.html)):
+        if path is None:
+            continue
+        if Path(path).exists() and not args.overwrite:
+            raise UsageError(f"{option} {path}: already exists; give another name or --overwrite")
+        if not Path(path).absolute().parent.is_dir():
+            raise DataError(f"{option} {path}: there is no folder {Path(path).parent}")
+
+
+def _opened(args: argparse.Namespace) -> tuple[VisionDataModule, NetworkFacts | None]:
+    from visionkit.refusals import kept_refusals
+
+    if args.config is None and args.reader is None:
+        if args.forwarded:
+            raise UsageError(f"{args.forwarded[0]}: name the reader that takes it with --data CLASS")
+        from datamodules.opening import open_data
+
+        with kept_refusals():  # they are reported when the data is read
+            data = open_data(Path(args.data))
+        print(f"{args.data}: read as {type(data).__name__}; --data CLASS chooses another reader", file=sys.stderr)
+        return data, None
+    from ui.commands.training import import_classes
+
+    import_classes()
+    from visionkit.checkup.configured import open_configured
+
+    arguments = [part for file in args.config or () for part in ("-c", file)]
+    arguments += [part for name in ("reader", "model") for part in _option(name, getattr(args, name))]
+    arguments += args.forwarded
+    if args.data is not None:
+        arguments += [f"--data.{_first_argument(args.reader)}", args.data]
+    with kept_refusals():
+        return open_configured(arguments)
+
+
+def _option(name: str, value: str | None) -> Sequence[str]:
+    return () if value is None else ("--data" if name == "reader" else "--model", value)
+
+
+def _first_argument(reader: str | None) -> str:
+    """The argument of a reader that names where its data is: `root`, `yaml`, `csv`."""
+    import inspect
+
+    from visionkit.data import VisionDataModule
+
+    waiting: list[Any] = [VisionDataModule]
+    while waiting:
+        kind = waiting.pop()
+        if kind.__name__ == (reader or "").rpartition(".")[2]:
+            return [*inspect.signature(kind.__init__).parameters][1]
+        waiting += kind.__subclasses__()
+    return "root"
+
+
+def _workers(given: int | None) -> int:
+    if given is not None:
+        return given
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores if cores > 1 else 0
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("images", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _write(args: argparse.Namespace, found: Checkup) -> None:
+    for path, content in ((args.json, _json), (args.html, _page)):
+        if path is None:
+            continue
+        try:
+            Path(path).write_text(content(found), encoding="utf-8")
+        except OSError as error:
+            raise EnvironmentFault(f"{path}: cannot be written ({error.strerror})") from error
+        print(path, file=sys.stderr)
+
+
+def _json(found: Checkup) -> str:
+    return json.dumps(found.to_json(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _page(found: Checkup) -> str:
+    from visionkit.checkup.html_report import page_of
+
+    return page_of(found)
