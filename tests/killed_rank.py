@@ -1,6 +1,7 @@
 """`visionkit` in two processes, of which the second is killed in each of its first three starts, or hangs.
 
-Run by `tests/visionkit/test_cluster.py`; where neither KILLED nor HUNG is set nothing happens.
+Run by `tests/visionkit/test_cluster.py` and `test_two_nodes.py`; where none of KILLED, HUNG and SLOWLY is set nothing
+happens.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -21,6 +23,7 @@ class Killer(Callback):
     """Ends rank 1 two steps after each of the first three starts, as a machine that loses power would, or stops it."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        time.sleep(float(os.environ.get("SLOWLY", "0")))
         start = int(os.environ.get(RESTART, "0"))
         if "KILLED" in os.environ and trainer.global_rank == 1 and start < 3 and trainer.global_step == 2 * start + 3:
             os.kill(os.getpid(), signal.SIGKILL)

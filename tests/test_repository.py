@@ -112,7 +112,7 @@ def test_no_python_file_requires_a_split() -> None:
 
 def test_configurations_parse() -> None:
     for path in (ROOT / "configs").rglob("*.y*ml"):
-        assert isinstance(yaml.safe_load(path.read_text("utf-8")), dict), path
+        assert all(isinstance(each, dict) for each in yaml.safe_load_all(path.read_text("utf-8"))), path
 
 
 def test_the_check_of_a_bare_machine_can_be_run() -> None:

@@ -219,7 +219,7 @@ def _asker(accounts: Accounts, root: str = ""):
 
 def test_nothing_is_reached_without_a_login(accounts: Accounts) -> None:
     ask = _asker(accounts)
-    assert ask("/health")[0] == 200
+    assert ask("/health")[0] == ask("/ready")[0] == 200
     for path in ("/", "/gradio_api/upload", "/metrics", "/api/models", "/health/../metrics", "/healthy", "/logins"):
         status, headers, body = ask(path)
         assert status == 401 and "inside" not in body and headers["www-authenticate"].startswith("Basic"), path

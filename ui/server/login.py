@@ -35,7 +35,7 @@ COOKIE = "visionkit-session"
 TRIES = {"address": (10, 60.0), "name": (30, 300.0)}
 """Failures that one address, or one name, may have in so many seconds; then nothing is tried any more."""
 
-OPEN = ("/health",)
+OPEN = ("/health", "/ready")
 """Routes that need no login: whoever balances the load has none."""
 
 FORM = 4096

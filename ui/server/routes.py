@@ -48,6 +48,11 @@ def add_routes(app: FastAPI, job_queue: JobQueue, folder: Path, ready: Callable[
         """200 as soon as the server responds; `ready` once no visitor waits for libraries any more."""
         return {"status": "ok", "ready": ready(), "running": job_queue.running, "waiting": job_queue.waiting}
 
+    @app.get("/ready")
+    async def is_ready() -> Response:
+        """200 once no visitor waits for libraries any more, 503 until then: whoever balances the load asks for it."""
+        return JSONResponse({"ready": ready()}, 200 if ready() else 503)
+
     @app.get("/metrics")
     async def metrics() -> Response:
         return Response(job_queue.metrics.text(), media_type=CONTENT_TYPE)
