@@ -32,6 +32,7 @@ VERBS = (
     "label",
     "export",
     "evaluate",
+    "analyze",
     "join",
     "split",
     "serve",
@@ -46,7 +47,7 @@ VERBS = (
 )
 """Each is a module of this package; the training verbs come before them in the help."""
 
-_FORWARDED = ("--data.", "--model.")
+_FORWARDED = ("--data.", "--model.", "--trainer.")
 _BROKEN_PIPE = 141  # what a shell reports for a process that SIGPIPE ended
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, Namespace, get_loader, set_loader, set_parsing_settings
+from lightning import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from visionkit.architecture_options import settle
@@ -54,10 +55,31 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
     Returns:
         The exit status; expected failures are raised as `VisionKitError`.
     """
+    _run(verb, argv)
+    return 0
+
+
+def measure(verb: str, argv: Sequence[str], watching: Sequence[Callback]) -> VisionCLI:
+    """Measures a stored model for a caller that takes what it needs by callbacks; prints and writes no results.
+
+    Args:
+        verb: `validate` or `test`.
+        argv: What would follow the verb on the command line.
+        watching: Callbacks of the trainer.
+
+    Returns:
+        The command line, with `model`, `datamodule` and `results`.
+    """
+    done = _run(verb, argv, watching)
+    assert done is not None
+    return done
+
+
+def _run(verb: str, argv: Sequence[str], watching: Sequence[Callback] = ()) -> VisionCLI | None:
     arguments = in_order(check_arguments(verb, argv))
     if (page := model_help(arguments)) is not None:
         print(page)
-        return 0
+        return None
     checkpoint = option(arguments, "--ckpt_path")
     stored = None
     if verb != "fit" and checkpoint is not None:
@@ -75,8 +97,7 @@ def run_training(verb: str, argv: Sequence[str]) -> int:
         defaults = []
     set_up_parser()
     with parser_errors():
-        VisionCLI(verb, [*defaults, *arguments], stored, shlex.join(["visionkit", verb, *argv]))
-    return 0
+        return VisionCLI(verb, [*defaults, *arguments], stored, shlex.join(["visionkit", verb, *argv]), watching)
 
 
 def set_up_parser() -> None:
@@ -94,14 +115,26 @@ class VisionCLI(LightningCLI):
         args: The arguments after the verb.
         stored: The model that is measured, for `validate` and `test`.
         command: The command line as it was typed, for the model card.
+        watching: Callbacks of a caller that takes what it needs from a measurement; nothing is printed or written then.
+
+    Attributes:
+        results: What was measured, by name.
     """
 
+    results: dict[str, float]
     config: Namespace
     model: VisionTask
     datamodule: VisionDataModule
 
-    def __init__(self, verb: str, args: Sequence[str], stored: StoredModel | None = None, command: str = "") -> None:
-        self._verb, self._stored, self._command = verb, stored, command
+    def __init__(
+        self,
+        verb: str,
+        args: Sequence[str],
+        stored: StoredModel | None = None,
+        command: str = "",
+        watching: Sequence[Callback] = (),
+    ) -> None:
+        self._verb, self._stored, self._command, self._watching = verb, stored, command, watching
         super().__init__(
             VisionTask,
             VisionDataModule,
@@ -223,7 +256,8 @@ class VisionCLI(LightningCLI):
         prepare(trainer, settings.rank_timeout, settings.get("ckpt_path") if self._verb == "fit" else None)
         source = self._stored.source if self._stored is not None else ""
         folder = summary.run_of(Path(source)) or settings.run
-        if self._verb != "fit" and settings.report and folder:
+        trainer.callbacks.extend(self._watching)  # type: ignore[attr-defined]
+        if self._verb != "fit" and settings.report and folder and not self._watching:
             report = RunReport(folder, weights=summary.within(Path(folder), source))
             trainer.callbacks.insert(0, report)  # type: ignore[attr-defined]
         return trainer
@@ -305,8 +339,8 @@ class VisionCLI(LightningCLI):
                 print(line, file=sys.stderr)
             self._stored.load_into(model)
             model.card = dict(self._stored.card)
-        results: dict[str, float] = run(model, ckpt_path=None, verbose=False, **kwargs)[0]
-        if self.trainer.is_global_zero:
+        self.results = results = run(model, ckpt_path=None, verbose=False, **kwargs)[0]
+        if self.trainer.is_global_zero and not self._watching:
             limit = getattr(self.trainer, "limit_test_batches" if self._verb == "test" else "limit_val_batches")
             whole = isinstance(limit, float) and limit == 1.0  # the integer 1 is one batch
             part = None if whole else f"measured on a part of the split: trainer's limit of batches is {limit}"

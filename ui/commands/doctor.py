@@ -23,8 +23,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ui.data_options import first_argument
 from ui.paths import check_exists
 from visionkit.errors import DataError, EnvironmentFault, UsageError
 
@@ -128,28 +129,13 @@ def _opened(args: argparse.Namespace) -> tuple[VisionDataModule, NetworkFacts | 
     arguments += [part for name in ("reader", "model") for part in _option(name, getattr(args, name))]
     arguments += args.forwarded
     if args.data is not None:
-        arguments += [f"--data.{_first_argument(args.reader)}", args.data]
+        arguments += [f"--data.{first_argument(args.reader)}", args.data]
     with kept_refusals():
         return open_configured(arguments)
 
 
 def _option(name: str, value: str | None) -> Sequence[str]:
     return () if value is None else ("--data" if name == "reader" else "--model", value)
-
-
-def _first_argument(reader: str | None) -> str:
-    """The argument of a reader that names where its data is: `root`, `yaml`, `csv`."""
-    import inspect
-
-    from visionkit.data import VisionDataModule
-
-    waiting: list[Any] = [VisionDataModule]
-    while waiting:
-        kind = waiting.pop()
-        if kind.__name__ == (reader or "").rpartition(".")[2]:
-            return [*inspect.signature(kind.__init__).parameters][1]
-        waiting += kind.__subclasses__()
-    return "root"
 
 
 def _workers(given: int | None) -> int:

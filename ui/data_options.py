@@ -1,0 +1,72 @@
+"""The data of commands that measure a stored model: how it is named, and what `visionkit test` is told of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from visionkit.errors import UsageError
+from visionkit.model_files import CHECKPOINTS, is_bundle
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds DATA, `-c`, `--data` and what is handed on: `--data.ARGUMENT`, `--model.ARGUMENT`, `--trainer.ARGUMENT`."""
+    parser.add_argument(
+        "data", metavar="DATA", nargs="?", help="folder, label file or configuration (default: the data of MODEL's run)"
+    )
+    parser.add_argument("-c", "--config", metavar="FILE", action="append", help="configuration of the data; repeatable")
+    parser.add_argument("--data", dest="reader", metavar="CLASS", help="reader of DATA, such as CocoData, LabelMapData")
+    parser.set_defaults(forwarded=())
+
+
+def data_arguments(args: argparse.Namespace) -> list[str]:
+    """The arguments of `visionkit test` that choose the data.
+
+    Args:
+        args: What `add_data_arguments` has added, and `model`.
+
+    Raises:
+        DataError: Nothing that is known lies where DATA is.
+        UsageError: Nothing states the data.
+    """
+    files, reader, data = list(args.config or ()), args.reader, args.data
+    is_file = data is not None and Path(data).suffix in (".yaml", ".yml")
+    if data is not None and (is_file or not Path(data).exists()):
+        files, data = [*files, data], None  # a configuration, or the name of a shipped one
+    run = Path(args.model)
+    known = not is_bundle(run) and (run / CHECKPOINTS).is_dir()
+    if not files and reader is None and known and (written := sorted(run.glob("config*.yaml"), key=_age)):
+        files = [str(written[-1])]
+    out = [part for file in files for part in ("-c", file)]
+    if reader is not None:
+        out += ["--data", reader]
+    elif not files:
+        if data is None:
+            raise UsageError(f"{args.model}: is no run that knows its data; give DATA, or --data CLASS and its options")
+        from datamodules.opening import open_data
+        from visionkit.remembered import described
+
+        return [*out, "--data", json.dumps(described(open_data(Path(data)))), *args.forwarded]
+    where = [] if data is None else [f"--data.{first_argument(reader)}", data]
+    return [*out, *where, *args.forwarded]
+
+
+def first_argument(reader: str | None) -> str:
+    """The argument of a reader that names where its data is: `root`, `yaml`, `csv`; `root` of an unknown one.
+
+    Args:
+        reader: Name of its class, which is imported.
+    """
+    import inspect
+
+    from visionkit.cli_errors import subclasses
+    from visionkit.data import VisionDataModule
+
+    name = (reader or "").rpartition(".")[2]
+    kind = next((each for each in subclasses(VisionDataModule) if each.__name__ == name), None)
+    return "root" if kind is None else [*inspect.signature(kind.__init__).parameters][1]
+
+
+def _age(path: Path) -> float:
+    return path.stat().st_mtime
