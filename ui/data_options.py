@@ -1,4 +1,4 @@
-"""The data of commands that measure a stored model: how it is named, and what `visionkit test` is told of it."""
+"""The data of commands that measure a stored model: how it is named, and what `visionkit test` takes of it."""
 
 from __future__ import annotations
 

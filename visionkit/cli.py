@@ -29,10 +29,10 @@ from visionkit.data import VisionDataModule
 from visionkit.errors import UsageError
 from visionkit.linking import LINKS, has_argument, link
 from visionkit.log_filters import hush_lightning
-from visionkit.measured import check_typed, early_arguments
+from visionkit.measured import check_typed, differences, early_arguments
 from visionkit.model_help import model_help
 from visionkit.option_order import in_order
-from visionkit.plain_values import plain
+from visionkit.plain_values import plain, without_none
 from visionkit.registry import task_class, task_names, task_packages
 from visionkit.renamed import renamed_run
 from visionkit.report import print_results, write_results
@@ -116,12 +116,9 @@ class VisionCLI(LightningCLI):
         stored: The model that is measured, for `validate` and `test`.
         command: The command line as it was typed, for the model card.
         watching: Callbacks of a caller that takes what it needs from a measurement; nothing is printed or written then.
-
-    Attributes:
-        results: What was measured, by name.
     """
 
-    results: dict[str, float]
+    results: dict[str, float]  # what was measured, by name
     config: Namespace
     model: VisionTask
     datamodule: VisionDataModule
@@ -291,7 +288,7 @@ class VisionCLI(LightningCLI):
         """
         # As json: what the parser writes as yaml, other readers of yaml read differently.
         text = self._parser(self._verb).dump(self.settings, format="json", skip_validation=True)
-        dumped = _without_none(json.loads(text))
+        dumped = without_none(json.loads(text))
         for key in ("config", "ckpt_path"):
             dumped.pop(key, None)
         for each in LINKS:
@@ -335,7 +332,7 @@ class VisionCLI(LightningCLI):
         if self._stored is None and not model.config.get("pretrained"):
             raise UsageError("no trained weights to evaluate; pass --ckpt_path MODEL")
         if self._stored is not None:
-            for line in _differences(model.config, self._stored.config):
+            for line in differences(model.config, self._stored.config):
                 print(line, file=sys.stderr)
             self._stored.load_into(model)
             model.card = dict(self._stored.card)
@@ -376,23 +373,6 @@ def _as_defaults(task: str, config: Mapping[str, Any]) -> list[str]:
     cls = task_class(task)
     arguments = {key: value for key, value in config.items() if key != "pretrained"}
     return ["--model", json.dumps({"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": arguments})]
-
-
-def _differences(used: Mapping[str, Any], stored: Mapping[str, Any], prefix: str = "model") -> list[str]:
-    """A line for each setting that a flag or yaml changed from what the checkpoint holds."""
-    lines = []
-    for key, value in used.items():
-        if isinstance(value, Mapping) and isinstance(stored.get(key), Mapping):
-            lines += _differences(value, stored[key], f"{prefix}.{key}")
-        elif key in stored and value != stored[key] and key != "pretrained":
-            lines.append(f"{prefix}.{key}: {value} (the checkpoint has {stored[key]})")
-    return lines
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    return value
 
 
 def _import(class_path: str) -> Any:

@@ -11,6 +11,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from visionkit.analysis.base import Analysis
 from visionkit.argument_types import check_arguments
 from visionkit.errors import UsageError
 from visionkit.geometry import Geometry, InputSpec
@@ -177,6 +178,10 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
     def charts(self) -> dict[str, Chart]:
         """How tables are drawn, by title. A table of counts, truth by row, is drawn as a confusion matrix anyway."""
         return {}
+
+    def analysis(self) -> Analysis:
+        """What `visionkit analyze` collects of each image; by default its metrics, by which images are ranked."""
+        return Analysis(self.monitor)
 
     def predictions(self, decoded: Any, batch: Batch) -> list[Prediction]:
         """What is served of a batch that was evaluated, one prediction per image."""

@@ -86,6 +86,23 @@ def check_typed(arguments: Sequence[str], parsed: Mapping[str, Any], stored: Sto
             )
 
 
+def differences(used: Mapping[str, Any], stored: Mapping[str, Any], prefix: str = "model") -> list[str]:
+    """A line for each setting that a flag or yaml changed from what the checkpoint holds.
+
+    Args:
+        used: Arguments of the model as it is measured.
+        stored: Arguments that the checkpoint holds.
+        prefix: What the names of the settings begin with.
+    """
+    lines = []
+    for key, value in used.items():
+        if isinstance(value, Mapping) and isinstance(stored.get(key), Mapping):
+            lines += differences(value, stored[key], f"{prefix}.{key}")
+        elif key in stored and value != stored[key] and key != "pretrained":
+            lines.append(f"{prefix}.{key}: {value} (the checkpoint has {stored[key]})")
+    return lines
+
+
 def _at(config: Any, key: str) -> Any:
     for part in key.split("."):
         config = config.get(part) if isinstance(config, Mapping) else None

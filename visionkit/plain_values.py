@@ -38,3 +38,10 @@ def typed(hint: Any, value: Any) -> Any:
         if isinstance(candidate, type) and dataclasses.is_dataclass(candidate):
             return candidate(**value)
     return value
+
+
+def without_none(value: Any) -> Any:
+    """The same value without the entries of mappings that are None, at any depth."""
+    if isinstance(value, dict):
+        return {key: without_none(item) for key, item in value.items() if item is not None}
+    return value

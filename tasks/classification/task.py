@@ -12,10 +12,12 @@ from tasks.classification.metrics import build_metrics, class_table
 from tasks.classification.network import ClassificationHead, ClassificationNetwork, ClassificationOutputs
 from tasks.classification.postprocess import probabilities, to_predictions
 from tasks.classification.precision_recall import precision_recall_table
+from visionkit.analysis.base import Analysis
 from visionkit.backbone_task import BackboneTask
 from visionkit.backbones import Backbone, backbone_facts
 from visionkit.confusion import LARGEST_TABLE, confusion_table, largest_confusions
 from visionkit.errors import UsageError
+from visionkit.families.classification.analysis import ClassificationAnalysis
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.input_spec import Interpolation
 from visionkit.nn.normalize import Normalize
@@ -189,6 +191,9 @@ class ClassificationTask(BackboneTask):
         if "precision_recall" in computed:
             tables["precision-recall"] = precision_recall_table(computed["precision_recall"], self.classes)
         return tables
+
+    def analysis(self) -> Analysis:
+        return ClassificationAnalysis(self.classes, self.multilabel)
 
     def charts(self) -> dict[str, Chart]:
         return {"precision-recall": Curves("recall", "precision")}

@@ -12,12 +12,14 @@ from tasks.depth.loss import DepthLoss
 from tasks.depth.metrics import CROPS, Crop, build_metrics, crop_mask
 from tasks.depth.network import Bins, Bounded, DepthNetwork, DepthOutputs, Nearness, Output
 from tasks.depth.postprocess import to_predictions
+from visionkit.analysis.base import Analysis
 from visionkit.architecture_task import ArchitectureTask
 from visionkit.architectures import Architectures
 from visionkit.backbone_task import BackboneTask
 from visionkit.errors import UsageError, suggest
 from visionkit.families.dense.architectures import DenseArchitecture
 from visionkit.families.dense.depth_alignment import Alignment
+from visionkit.families.dense.depth_analysis import DepthAnalysis
 from visionkit.families.dense.depth_measures import LEAST
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.nn.normalize import Normalize
@@ -166,6 +168,9 @@ class DepthTask(ArchitectureTask, BackboneTask):
             log.warning("delta1 is 0: no pixel is within a factor of 1.25 of the measured depth; %s", unit)
         else:
             self._warned = False
+
+    def analysis(self) -> Analysis:
+        return DepthAnalysis(self.bounds[1], self.alignment, self.relative, CROPS[self.eval_crop])
 
     @property
     def protocol(self) -> str:

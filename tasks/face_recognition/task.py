@@ -10,10 +10,12 @@ import numpy as np
 from torch import Tensor
 
 from tasks.face_recognition.alignment import FRAMINGS, face_view
+from tasks.face_recognition.analysis import FaceAnalysis
 from tasks.face_recognition.loss import FaceLoss, LossName
 from tasks.face_recognition.metrics import build_metrics, curve_table, match_table
 from tasks.face_recognition.network import FaceNetwork, FaceOutputs, HeadKind
 from tasks.face_recognition.postprocess import joined, to_faces, unit
+from visionkit.analysis.base import Analysis
 from visionkit.backbone_task import BackboneTask
 from visionkit.backbones import Backbone, backbone_facts
 from visionkit.backbones.build import declared_maps
@@ -195,6 +197,9 @@ class FaceRecognitionTask(BackboneTask):
         if "cmc" in computed:
             tables["cmc"] = match_table(computed["cmc"])
         return tables
+
+    def analysis(self) -> Analysis:
+        return FaceAnalysis()
 
     def charts(self) -> dict[str, Chart]:
         return {

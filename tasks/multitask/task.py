@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from tasks.multitask.analysis import HeadsAnalysis
 from tasks.multitask.balancing import Balance, build_balance
 from tasks.multitask.head_checks import check_labels, check_served, check_sizes
 from tasks.multitask.heads import SHARED, Head
@@ -17,6 +18,7 @@ from tasks.multitask.loss import HeadLog, fair_fractions, untouched, with_pcgrad
 from tasks.multitask.metrics import JointMetrics
 from tasks.multitask.network import HeadStage, JointNetwork, hand_over, read_shared
 from tasks.multitask.postprocess import batch_of, chosen_rows, labeled_predictions, to_predictions
+from visionkit.analysis.base import Analysis
 from visionkit.backbone_task import BackboneTask
 from visionkit.backbones import Backbone
 from visionkit.backbones.shared import share
@@ -286,6 +288,9 @@ class MultiTask(BackboneTask):
         return {
             f"{name}: {title}": chart for name, task in self.tasks.items() for title, chart in task.charts().items()
         }
+
+    def analysis(self) -> Analysis:
+        return HeadsAnalysis(self.tasks)
 
     def predictions(self, decoded: Mapping[str, Any], batch: Batch) -> list[Prediction]:
         """For each image the predictions of the heads that have a label on it; the others did not process it."""

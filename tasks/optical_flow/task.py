@@ -13,9 +13,11 @@ from tasks.optical_flow.metrics import build_metrics, error_vectors
 from tasks.optical_flow.network import FlowOutputs
 from tasks.optical_flow.postprocess import DecodedFlow, to_predictions
 from tasks.optical_flow.public import load_public
+from visionkit.analysis.base import Analysis
 from visionkit.architecture_task import ArchitectureTask
 from visionkit.architectures import Architectures
 from visionkit.errors import UsageError
+from visionkit.families.matching.analysis import PixelAnalysis
 from visionkit.families.matching.warp import consistent
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.nn.normalize import Normalize
@@ -117,6 +119,9 @@ class OpticalFlowTask(ArchitectureTask):
         target, geometry = batch["target"], batch["geometry"]
         error, length = error_vectors(decoded.flow, target["flow"], geometry)
         self.metrics.update(error, length, target["valid"], target.get("occluded"))
+
+    def analysis(self) -> Analysis:
+        return PixelAnalysis("flow")
 
     @property
     def protocol(self) -> str:

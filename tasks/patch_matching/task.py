@@ -8,11 +8,13 @@ from typing import Any, get_args
 from torch import Tensor
 from torchmetrics import MetricCollection
 
+from tasks.patch_matching.analysis import PairAnalysis
 from tasks.patch_matching.architecture import PatchArchitecture
 from tasks.patch_matching.loss import LossName, match_loss
 from tasks.patch_matching.metrics import MatchMetrics, curve_table
 from tasks.patch_matching.network import PatchNetwork, PatchOutputs
 from tasks.patch_matching.postprocess import judged, to_matches
+from visionkit.analysis.base import Analysis
 from visionkit.architecture_task import ArchitectureTask
 from visionkit.architectures import Architectures
 from visionkit.errors import UsageError, suggest
@@ -119,6 +121,9 @@ class PatchMatchingTask(ArchitectureTask):
 
     def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
         return {"roc": curve_table(computed["roc"])} if "roc" in computed else {}
+
+    def analysis(self) -> Analysis:
+        return PairAnalysis()
 
     def charts(self) -> dict[str, Chart]:
         return {"roc": Curves("fpr", "recall", ("recall",))}

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 from torchmetrics import MetricCollection
 
+from tasks.pose.analysis import PoseAnalysis
 from tasks.pose.architecture import PoseArchitecture, PoseLimits
 from tasks.pose.architectures.keypoint_rcnn import PUBLIC, fetch_public, load_torchvision, public_arguments
 from tasks.pose.flipping import check_flip_test, flip_averaged
@@ -19,6 +20,7 @@ from tasks.pose.measures import errors_protocol, fractions_protocol
 from tasks.pose.metrics import PoseMetrics, image_id, image_table, keypoint_table, truth_of
 from tasks.pose.network import HeatmapOutputs
 from tasks.pose.postprocess import PoseCandidates, in_file, merge_crops, to_predictions
+from visionkit.analysis.base import Analysis
 from visionkit.architecture_task import ArchitectureTask
 from visionkit.architectures import Architectures
 from visionkit.backbone_task import BackboneTask
@@ -196,6 +198,9 @@ class PoseTask(ArchitectureTask, BackboneTask):
             return {}
         images = image_table(computed["images"], self.metrics["poses"].names)  # type: ignore[arg-type]
         return {"per keypoint": keypoint_table(computed["keypoints"], self.skeleton), PER_IMAGE: images}
+
+    def analysis(self) -> Analysis:
+        return PoseAnalysis(self.skeleton)
 
     def charts(self) -> dict[str, Chart]:
         return {"per keypoint": Bars("keypoint", "PCKh" if self.skeleton.head else "PCK")}

@@ -14,9 +14,11 @@ from tasks.restoration.architectures import RestorationArchitecture
 from tasks.restoration.loss import RestorationLoss
 from tasks.restoration.metrics import RestorationQuality
 from tasks.restoration.network import RestorationNetwork, RestorationOutputs
+from visionkit.analysis.base import Analysis
 from visionkit.architecture_task import ArchitectureTask
 from visionkit.architectures import Architectures
 from visionkit.errors import UsageError
+from visionkit.families.restoration.analysis import ImageAnalysis
 from visionkit.families.restoration.images import to_images
 from visionkit.families.restoration.spandrel_file import SCHEME, spandrel_facts
 from visionkit.families.restoration.tiles import TILE, TileMargins, check_size, ensembled, find_reach, grid_of
@@ -278,6 +280,9 @@ class RestorationTask(ArchitectureTask):
             mask,
             target.get("gray", ()),
         )
+
+    def analysis(self) -> Analysis:
+        return ImageAnalysis(self.monitor)
 
     @property
     def protocol(self) -> str:

@@ -14,6 +14,7 @@ from tasks.semantic_segmentation.loss import Balance, SegmentationLoss
 from tasks.semantic_segmentation.metrics import build_metrics, class_table
 from tasks.semantic_segmentation.network import SegmentationNetwork, SegmentationOutputs
 from tasks.semantic_segmentation.postprocess import at_input_size, to_predictions
+from visionkit.analysis.base import Analysis
 from visionkit.architecture_task import ArchitectureTask
 from visionkit.architectures import Architectures
 from visionkit.backbone_task import BackboneTask
@@ -21,6 +22,7 @@ from visionkit.backbones import backbone_facts
 from visionkit.confusion import LARGEST_TABLE, confusion_table
 from visionkit.errors import UsageError
 from visionkit.families.dense.architectures import DenseArchitecture
+from visionkit.families.dense.label_analysis import LabelAnalysis
 from visionkit.families.dense.label_maps import best, labels_in_input
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
@@ -186,6 +188,9 @@ class SemanticSegmentationTask(ArchitectureTask, BackboneTask):
         stride = self.network.stride
         canvas = (decoded.shape[-2] * stride, decoded.shape[-1] * stride)
         self.metrics.update(labels_in_input(decoded, (truth.shape[-2], truth.shape[-1]), canvas), truth)
+
+    def analysis(self) -> Analysis:
+        return LabelAnalysis(self.classes)
 
     def charts(self) -> dict[str, Chart]:
         return {"per class": Bars("class", "iou")}

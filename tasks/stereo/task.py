@@ -11,9 +11,11 @@ from tasks.stereo.architecture import StereoArchitecture
 from tasks.stereo.loss import known
 from tasks.stereo.metrics import build_metrics
 from tasks.stereo.postprocess import file_scale, to_predictions
+from visionkit.analysis.base import Analysis
 from visionkit.architecture_task import ArchitectureTask
 from visionkit.architectures import Architectures
 from visionkit.errors import UsageError
+from visionkit.families.matching.analysis import PixelAnalysis
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.nn.normalize import Normalize
 from visionkit.predictions import Prediction
@@ -95,6 +97,9 @@ class StereoTask(ArchitectureTask):
         height, width = truth.shape[-2:]
         ours = decoded[..., :height, :width].clamp(min=1e-3)
         self.metrics.update(ours * scale, truth * scale, known(target), target.get("occluded"))
+
+    def analysis(self) -> Analysis:
+        return PixelAnalysis("disparity")
 
     @property
     def protocol(self) -> str:

@@ -13,9 +13,11 @@ from tasks.super_resolution.architectures import SuperResolutionArchitecture
 from tasks.super_resolution.loss import SuperResolutionLoss
 from tasks.super_resolution.metrics import ImageQuality
 from tasks.super_resolution.network import SuperResolutionNetwork, SuperResolutionOutputs
+from visionkit.analysis.base import Analysis
 from visionkit.architecture_task import ArchitectureTask
 from visionkit.architectures import Architectures
 from visionkit.errors import UsageError
+from visionkit.families.restoration.analysis import ImageAnalysis
 from visionkit.families.restoration.bicubic import Bicubic
 from visionkit.families.restoration.images import to_images
 from visionkit.families.restoration.pixel_losses import PixelLoss
@@ -196,6 +198,9 @@ class SuperResolutionTask(ArchitectureTask):
             )
         target = batch["target"]
         self.metrics.update(decoded, target["high_res"], batch["inputs"]["image"], target.get("gray", ()))
+
+    def analysis(self) -> Analysis:
+        return ImageAnalysis(self.monitor)
 
     @property
     def protocol(self) -> str:

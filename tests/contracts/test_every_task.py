@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
 from tests.contracts.cases import CASES, backbone_of, batch, build, given, images, samples
+from visionkit.callbacks.analysis import AnalysisReport
 from visionkit.checkpoint import AtomicCheckpointIO, load_task, save_bundle
 from visionkit.export import export_bundle
 from visionkit.loading import SampleDataset
@@ -236,3 +239,22 @@ def _numbers(value):
         return [float(value)]
     items = value.values() if isinstance(value, dict) else value
     return [number for item in items for number in _numbers(item)]
+
+
+@every_task
+def test_an_analysis_has_a_row_for_every_image_and_needs_no_other_file(name, tmp_path):
+    task = build(name).eval()
+    some = samples(name, 4)
+    loader = SimpleNamespace(dataset=SampleDataset(some, Preprocessor(task.input)), sampler=range(4))
+    trainer = SimpleNamespace(world_size=1, callback_metrics={}, loggers=[])
+    report = AnalysisReport(tmp_path, worst=3)
+    report.begin(trainer, loader, task)
+    data = batch(task, 4)
+    report.add(task, task.decode(task.run(data)), data)
+    report.close(trainer, task, "test")
+    record = json.loads((tmp_path / "analysis.json").read_text())
+    assert record["images"] == 4 == len((tmp_path / "images.csv").read_text().splitlines()) - 1
+    assert record["tables"], "every task states something of its errors, or of groups of images"
+    page = (tmp_path / "report.html").read_text()
+    assert not re.findall(r'(?:src|href)="(?!data:image/)', page)
+    assert len(re.findall("<figure>", page)) >= len(record["worst images"])

@@ -24,12 +24,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from visionkit.errors import DataError, UsageError, suggest
-
-if TYPE_CHECKING:
-    from ui.evaluation.measured import Measured
+from ui.evaluation.dispatch import OF_VIDEOS, measure
+from ui.paths import check_exists, check_new_folder
+from visionkit.errors import UsageError, suggest
 
 SUMMARY = "measure given predictions against ground truth"
 
@@ -58,6 +56,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("predictions", metavar="PREDICTIONS", nargs="?", help="the predictions: a file or a folder")
     parser.add_argument(
         "--results", metavar="FILE", help="write metrics, protocol, tables and per-image values as json"
+    )
+    parser.add_argument(
+        "--analysis", metavar="DIR", help="write what the errors are made of: report.html, analysis.json, images.csv"
+    )
+    parser.add_argument("--slices", metavar="FILE.csv", help="columns to group images by, with --analysis")
+    parser.add_argument(
+        "--iou",
+        type=float,
+        nargs="+",
+        metavar="X",
+        help="boxes, masks: AP at these overlaps too: COCO's, VOC's over 11 points and over all",
+    )
+    parser.add_argument(
+        "--score-threshold", type=float, metavar="S", help="boxes, masks: score that counts in tables of images (0.5)"
     )
     parser.add_argument("--truth-ending", default="", metavar="TEXT", help="what names of the ground truth end in")
     parser.add_argument("--prediction-ending", default="", metavar="TEXT", help="the same of the predictions")
@@ -146,6 +158,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 _OPTIONS = {
     "max_detections": ("boxes", "masks"),
+    "iou": ("boxes", "masks"),
+    "score_threshold": ("boxes", "masks"),
     "skeleton": ("keypoints",),
     "classes": ("label-maps",),
     "ignore": ("label-maps",),
@@ -181,9 +195,6 @@ _OPTIONS = {
 _ABOVE_ZERO = ("cap", "truth_units", "prediction_units")
 """Options that are numbers above 0."""
 
-_OF_VIDEOS = ("tracks", "following", "video-masks", "trajectory")
-"""Types whose files may be given by --gt and --pred."""
-
 _SPELLED = {"labels": "class", "regions": "ignore-class"}
 """Options whose name is a word of Python, or a longer one."""
 
@@ -200,9 +211,14 @@ def run(args: argparse.Namespace) -> int:
     if any(getattr(args, name) is not None and getattr(args, name) <= 0 for name in _ABOVE_ZERO):
         raise UsageError("--cap, --truth-units and --prediction-units: numbers above 0 are needed")
     needed = (args.truth,) if kind == "verification" else (args.truth, args.predictions)
-    if None in needed and kind not in _OF_VIDEOS:
+    if None in needed and kind not in OF_VIDEOS:
         raise UsageError(f"evaluate {kind}: {'TRUTH is' if len(needed) == 1 else 'TRUTH and PREDICTIONS are'} needed")
-    measured = _measure(kind, args)
+    if args.slices and not args.analysis:
+        raise UsageError("--slices: is for --analysis DIR alone")
+    check_exists(filter(None, (args.slices,)), "--slices")
+    if args.analysis:
+        check_new_folder(args.analysis, "--analysis")
+    measured = measure(kind, args)
     from visionkit.report import print_record, write_record
 
     record = measured.record(kind)
@@ -211,114 +227,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"visionkit: {note}", file=sys.stderr)
     if args.results:
         write_record(Path(args.results), record)
+    if args.analysis:
+        from ui.evaluation.analysis import write_analysis
+
+        write_analysis(Path(args.analysis), kind, measured, args.slices)
     return 0
-
-
-def _measure(kind: str, args: argparse.Namespace) -> Measured:
-    if kind in _OF_VIDEOS:
-        return _measure_videos(kind, args)
-    truth = Path(args.truth)
-    if kind == "verification":
-        from ui.evaluation.scores import measure_scores
-
-        return measure_scores(truth, Path(args.predictions) if args.predictions else None, args.distance)
-    predictions = Path(args.predictions)
-    if kind in ("boxes", "masks"):
-        from ui.evaluation.coco import measure_objects
-
-        most = 100 if args.max_detections is None else args.max_detections
-        if most < 1:
-            raise UsageError(f"--max-detections {most}: at least 1 is needed")
-        return measure_objects(truth, predictions, kind == "masks", most)
-    if kind == "keypoints":
-        from ui.evaluation.keypoints import measure_keypoints
-
-        return measure_keypoints(truth, predictions, args.skeleton)
-    from ui.evaluation import maps, matching
-    from ui.evaluation.pairs import Side
-
-    if kind == "scene-flow":
-        return matching.measure_scene_flow(truth, predictions)
-
-    sides = (
-        Side(truth, args.truth_ending, "--truth-ending"),
-        Side(predictions, args.prediction_ending, "--prediction-ending"),
-    )
-    if kind == "label-maps":
-        ignore = 255 if args.ignore is None else args.ignore
-        return maps.measure_label_maps(*sides, _classes(args.classes), ignore)
-    if kind == "depth":
-        given = {name: getattr(args, name) for name in ("cap", "crop", "alignment", "truth_units", "prediction_units")}
-        known = {name: value for name, value in given.items() if value is not None}
-        return maps.measure_depth(*sides, relative=args.relative, **known)
-    if kind == "flow":
-        return matching.measure_flow(*sides, _existing("occluded", args))
-    if kind == "disparity":
-        units = args.truth_units, args.prediction_units
-        return matching.measure_disparity(*sides, *units, _existing("occluded", args))
-    masks = _existing("masks", args)
-    return maps.measure_images(*sides, args.border or 0, masks)
-
-
-def _measure_videos(kind: str, args: argparse.Namespace) -> Measured:
-    truth = [*filter(None, [args.truth]), *(args.gt or ())]
-    predictions = [*filter(None, [args.predictions]), *(args.pred or ())]
-    if not truth or not predictions:
-        names = {
-            "tracks": "GT.txt TRACKS.txt",
-            "following": "GT.txt BOXES.txt",
-            "video-masks": "TRUTH PREDICTIONS",
-            "trajectory": "GT.txt POSES.txt",
-        }
-        raise UsageError("evaluate {}: --gt {} and --pred {} are needed".format(kind, *names[kind].split()))
-    if kind == "video-masks":
-        from ui.evaluation.video_masks import measure_video_masks
-
-        if len(truth) > 1 or len(predictions) > 1:
-            raise UsageError("evaluate video-masks: give one folder of ground truth and one of predictions")
-        return measure_video_masks(Path(truth[0]), Path(predictions[0]), args.all_frames)
-    if kind == "trajectory":
-        from ui.evaluation.trajectories import TrajectoryOptions, measure_trajectory
-
-        if len(truth) > 1 or len(predictions) > 1:
-            raise UsageError("evaluate trajectory: give one file of ground truth and one of predictions")
-        asked = {
-            name: getattr(args, name) for name in ("alignment", "delta", "delta_unit", "max_difference", "snippet")
-        }
-        known = {name: value for name, value in asked.items() if value is not None}
-        choices = TrajectoryOptions(all_pairs=args.all_pairs, draw=Path(args.draw) if args.draw else None, **known)
-        return measure_trajectory(Path(truth[0]), Path(predictions[0]), choices)
-    if kind == "following":
-        from ui.evaluation.following import measure_following
-
-        return measure_following([Path(each) for each in truth], [Path(each) for each in predictions], args.convention)
-    from ui.evaluation.tracks import TrackOptions, measure_tracks
-
-    visibility = args.min_visibility or 0.0
-    if not 0 <= visibility <= 1:
-        raise UsageError(f"--min-visibility {visibility:g}: allowed are fractions from 0 to 1")
-    options = TrackOptions(
-        args.benchmark,
-        tuple(args.labels or ()),
-        tuple(args.regions or ()),
-        visibility,
-        args.convention or "trackeval",
-    )
-    return measure_tracks([Path(each) for each in truth], [Path(each) for each in predictions], options)
-
-
-def _existing(option: str, args: argparse.Namespace) -> Path | None:
-    path = Path(getattr(args, option)) if getattr(args, option) else None
-    if path is not None and not path.exists():
-        raise DataError(f"--{option} {path}: does not exist")
-    return path
-
-
-def _classes(given: str | None) -> list[str]:
-    from visionkit.text_files import read_lines
-
-    if given is None:
-        return []
-    if given.isdecimal():
-        return [str(number) for number in range(int(given))]
-    return [line for _, line in read_lines(Path(given), "list of classes")]

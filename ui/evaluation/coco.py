@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -12,8 +13,11 @@ import numpy as np
 from datamodules.coco import CocoFile, coco_segment, read_coco
 from ui.evaluation.measured import Measured
 from visionkit.errors import DataError
-from visionkit.families.detection.coco_eval import COUNTED, Flat, box_pairs, evaluate, mask_pairs
+from visionkit.families.detection.analysis import DetectionAnalysis
+from visionkit.families.detection.coco_eval import COUNTED, Flat, box_pairs, evaluate, mask_pairs, voc_ap
+from visionkit.families.detection.coco_eval.accumulate import Overlaps
 from visionkit.masks import Rle, encode_polygons, mask_areas, mask_boxes
+from visionkit.predictions.detections import SHOWN_FROM
 from visionkit.text_files import flag, read_json, shown
 from visionkit.wording import counted
 
@@ -106,14 +110,18 @@ def _same_id(given: Any, known: dict[Any, int]) -> Any:
     return next((form for form in forms if form in known), None)
 
 
-def measure_objects(labels: Path, results: Path, masks: bool, most: int = COUNTED) -> Measured:
-    """COCO's twelve numbers of boxes or of masks.
+def measure_objects(
+    labels: Path, results: Path, masks: bool, most: int = COUNTED, ious: Sequence[float] = (), shown: float = SHOWN_FROM
+) -> Measured:
+    """COCO's twelve numbers of boxes or of masks, and AP at other overlaps.
 
     Args:
         labels: COCO's json of the ground truth.
         results: COCO's json of the predictions.
         masks: Measure masks in place of boxes.
         most: Predictions of an image and class that count, those of the highest scores.
+        ious: Overlaps at which COCO's and VOC's AP are measured too.
+        shown: Score from which a prediction counts in the table of images.
 
     Raises:
         DataError: See `read_results`; a box or a mask that is none.
@@ -121,7 +129,8 @@ def measure_objects(labels: Path, results: Path, masks: bool, most: int = COUNTE
     files = read_results(labels, results)
     found, true = _found(files, masks), _truth(files, masks)
     names = list(files.truth.categories.values())
-    scores = evaluate(found, true, max(1, len(names)), mask_pairs if masks else box_pairs, most)
+    overlaps = mask_pairs if masks else box_pairs
+    scores = evaluate(found, true, max(1, len(names)), overlaps, most)
     columns = ("AP", "AP50", "AP75", f"AR{most}")
     rows: list[dict[str, Any]] = [
         {"class": name, **dict(zip(columns, map(float, values), strict=True)), "objects": int(support)}
@@ -135,7 +144,39 @@ def measure_objects(labels: Path, results: Path, masks: bool, most: int = COUNTE
         f"{counted(len(files.truth.images), 'image')}, {counted(len(true), 'object')}, "
         f"{counted(len(found), 'prediction')}; -1 where there is nothing to measure"
     )
-    return Measured(scores.numbers(), protocol, {"per class": rows}, notes=files.notes)
+    metrics, tables = scores.numbers(), {"per class": rows}
+    if ious:
+        tables["by IoU"] = by_iou(found, true, max(1, len(names)), overlaps, most, ious)
+        for row in tables["by IoU"]:
+            named = {"AP": "ap", "VOC AP": "voc_ap", "VOC AP11": "voc_ap11"}
+            metrics |= {f"{name}_iou{row['IoU']:.2f}": row[column] for column, name in named.items()}
+        protocol += "; VOC's AP over all points and over 11 (voc_ap, voc_ap11), crowds as VOC's difficult objects"
+    analysis = DetectionAnalysis(names, masks, most)
+    analysis.take([str(image.get("file_name", image["id"])) for image in files.truth.images], found, true, shown)
+    return Measured(metrics, protocol, tables, [dict(row) for row in analysis.rows], files.notes, analysis)
+
+
+def by_iou(
+    found: Flat, true: Flat, classes: int, overlaps: Overlaps, most: int, ious: Sequence[float]
+) -> list[dict[str, Any]]:
+    """AP at each of some overlaps: COCO's with 101 recall points, VOC's over all points, VOC's over 11.
+
+    Args:
+        found: Objects found.
+        true: Objects there are.
+        classes: K.
+        overlaps: `box_pairs` or `mask_pairs`.
+        most: Predictions of an image and class that count for COCO's.
+        ious: The overlaps.
+    """
+    sorted_ious = sorted(set(ious))
+    coco = evaluate(found, true, classes, overlaps, most, np.array(sorted_ious)).by_overlap()
+    rows = []
+    for iou, value in zip(sorted_ious, coco.tolist(), strict=True):
+        voc = [values[values > -1] for values in voc_ap(found, true, classes, overlaps, iou)]
+        area, points = (float(values.mean()) if len(values) else -1.0 for values in voc)
+        rows.append({"IoU": iou, "AP": value, "VOC AP": area, "VOC AP11": points})
+    return rows
 
 
 def _truth(files: Results, masks: bool) -> Flat:

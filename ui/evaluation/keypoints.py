@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from ui.evaluation.coco import Results, finite, four, is_crowd, read_results
 from ui.evaluation.measured import Measured
 from visionkit.errors import DataError
+from visionkit.families.keypoints.analysis import KeypointAnalysis
 from visionkit.families.keypoints.skeleton_names import WHOLE_COUNT, category_skeleton, keypoint_list
 from visionkit.skeleton import BOX_FRACTION, Skeleton, subject_areas
 
@@ -19,7 +21,7 @@ CROWDED = {"easy": (-np.inf, 0.2), "medium": (0.2, 0.8), "hard": (0.8, np.inf)}
 """Ranges of CrowdPose's crowdIndex, the upper end excluded, as the field's evaluation tool has them."""
 
 
-def measure_keypoints(labels: Path, results: Path, skeleton: str | None = None) -> Measured:
+def measure_keypoints(labels: Path, results: Path, skeleton: str | None = None, analyze: bool = False) -> Measured:
     """COCO's ten numbers, PCK, and NME, EPE and AUC of faces and hands; CrowdPose's easy, medium and hard.
 
     Several categories are measured each for itself, and their mean is taken, as COCO does.
@@ -28,6 +30,7 @@ def measure_keypoints(labels: Path, results: Path, skeleton: str | None = None) 
         labels: COCO's json of the ground truth.
         results: COCO's json of the predictions.
         skeleton: Shipped name or yaml file; by default what the label file's keypoints are named by.
+        analyze: Attribute the errors too.
 
     Raises:
         DataError: See `ui.evaluation.coco.read_results`; keypoints that do not fit the skeleton.
@@ -68,7 +71,17 @@ def measure_keypoints(labels: Path, results: Path, skeleton: str | None = None) 
         + (crowded if "ap_crowd_easy" in values else "")
     )
     tables = {"per keypoint": keypoint_table(_keypoint_table(parts), kept)}
-    return Measured(values, protocol, tables, images, [*files.notes, *notes])
+    analysis = None
+    if analyze:
+        analysis = KeypointAnalysis(kept)
+        names = {number: str(image["file_name"]) for number, image in enumerate(files.truth.images)}
+        for label in np.unique(np.concatenate([true.labels, found.labels])):
+            # People of different categories never meet, as if they were in images of their own.
+            key = int(label) * len(names)
+            people, known = found.of(label), true.of(label)
+            shifted = {number + key: name for number, name in names.items()}
+            analysis.take(shifted, replace(people, image=people.image + key), replace(known, image=known.image + key))
+    return Measured(values, protocol, tables, images, [*files.notes, *notes], analysis)
 
 
 def _mean(values: list[float]) -> float:

@@ -37,7 +37,12 @@ def _images(truth: Side, prediction: Side) -> tuple[Any, list[str]]:
 
 
 def measure_label_maps(
-    truth: Side, prediction: Side, classes: Sequence[str] = (), ignore: int = 255, tolerance: float = 0.0075
+    truth: Side,
+    prediction: Side,
+    classes: Sequence[str] = (),
+    ignore: int = 255,
+    tolerance: float = 0.0075,
+    analyze: bool = False,
 ) -> Measured:
     """Mean IoU and its kin, from one confusion matrix of all files.
 
@@ -48,6 +53,7 @@ def measure_label_maps(
         ignore: Value of the ground truth that is left out. Where the whole ground truth has no value but 0 and 255,
             255 is class 1.
         tolerance: Fraction of the diagonal that a boundary may be off.
+        analyze: Attribute the errors too.
 
     Raises:
         DataError: Files that do not belong together, or a value that is no class.
@@ -55,6 +61,7 @@ def measure_label_maps(
     import torch
 
     from tasks.semantic_segmentation.metrics import SegmentationCounts
+    from visionkit.families.dense.label_analysis import LabelAnalysis
     from visionkit.types import IGNORE
 
     pairs, notes = _images(truth, prediction)
@@ -75,6 +82,8 @@ def measure_label_maps(
                 "what means nothing in the ground truth with --ignore"
             )
     total, rows = SegmentationCounts(count, tolerance), []
+    names = list(classes) or [str(number) for number in range(count)]
+    analysis = LabelAnalysis(names) if analyze else None
     for name, real_file, our_file in pairs:
         real, ours = _labels(real_file).astype(np.int64), _labels(our_file).astype(np.int64)
         check_same_size(name, ours.shape, real.shape)
@@ -89,8 +98,9 @@ def measure_label_maps(
         mean = float((hits / union)[seen].mean()) if seen.any() else -1.0
         accuracy = float(hits.sum() / support.sum()) if support.any() else -1.0
         rows.append({"image": name, "mean_iou": mean, "pixel_accuracy": accuracy})
+        if analysis is not None:
+            analysis.add_labels(name, ours, real)
     computed = total.compute()
-    names = list(classes) or [str(number) for number in range(count)]
     metrics = {name: float(value) for name, value in computed.items() if value.ndim == 0}
     hits, union, support = _overlap(computed["confusion"])
     table = [
@@ -103,7 +113,7 @@ def measure_label_maps(
         f"of {len(pairs)} images, {'nothing' if binary else ignore} left out; boundary F1 within {tolerance:g} of the "
         "diagonal"
     )
-    return Measured(metrics, protocol, {"per class": table}, rows, notes)
+    return Measured(metrics, protocol, {"per class": table}, rows, notes, analysis)
 
 
 def _labels(path: Path) -> np.ndarray:
@@ -149,6 +159,7 @@ def measure_depth(
     crop: str = "none",
     alignment: str = "none",
     relative: bool = False,
+    analyze: bool = False,
 ) -> Measured:
     """The field's nine measures of depth.
 
@@ -161,6 +172,7 @@ def measure_depth(
         crop: One of `tasks.depth.metrics.CROPS`.
         alignment: `none`, `median` or `least_squares`.
         relative: Predictions are inverse depth up to a scale and a shift.
+        analyze: Attribute the errors too.
 
     Raises:
         DataError: Files that do not belong together.
@@ -170,6 +182,7 @@ def measure_depth(
 
     from datamodules.depth_files import DEPTH_SUFFIXES, read_depth
     from tasks.depth.metrics import CROPS
+    from visionkit.families.dense.depth_analysis import DepthAnalysis
     from visionkit.families.dense.depth_measures import NAMES, DepthMeasures
 
     for option, value, allowed in (
@@ -180,6 +193,7 @@ def measure_depth(
             raise UsageError(f"--{option} {value!r}: allowed are {', '.join(allowed)}")
     pairs, notes = pair_files(truth, prediction, DEPTH_SUFFIXES, prefer=(".npy", ".png"))
     total = DepthMeasures(cap, alignment, relative)  # type: ignore[arg-type]
+    analysis = DepthAnalysis(cap, alignment, relative) if analyze else None  # type: ignore[arg-type]
     rows: list[dict[str, Any]] = []
     unknown = 0
     for name, real_file, our_file in pairs:
@@ -196,6 +210,9 @@ def measure_depth(
         total.update(torch.from_numpy(ours)[None], torch.from_numpy(real)[None], torch.from_numpy(mask)[None])
         if int(total.images) > len(rows):
             rows.append({"image": name, **dict(zip(NAMES, (total.total - before).tolist(), strict=True))})
+            if analysis is not None:
+                analysis.add_maps(ours, real, mask)
+                analysis.rows.append(dict(rows[-1]))
     if unknown:
         notes.append(f"{unknown} pixels with ground truth have no prediction (0, NaN or infinite) and are left out")
     if not rows:
@@ -207,13 +224,15 @@ def measure_depth(
         f"valid pixels alone, from .001 to {cap:g} m, mean of per-image values over {len(rows)} of {len(pairs)} "
         f"images, crop {crop}, alignment {alignment.replace('_', ' ')}{', inverse depth' if relative else ''}"
     )
-    return Measured(metrics, protocol, {}, rows, notes)
+    return Measured(metrics, protocol, {}, rows, notes, analysis)
 
 
 # ---------------------------------------------------------------------- images
 
 
-def measure_images(truth: Side, prediction: Side, border: int, masks: Path | None = None) -> Measured:
+def measure_images(
+    truth: Side, prediction: Side, border: int, masks: Path | None = None, analyze: bool = False
+) -> Measured:
     """PSNR and SSIM of images against their originals.
 
     Args:
@@ -224,6 +243,7 @@ def measure_images(truth: Side, prediction: Side, border: int, masks: Path | Non
         border: Pixels that are left out on every side; papers of super-resolution take the factor.
         masks: Masks of what was filled in, white where pixels were missing, by the names of the originals, or one file
             for all; with them holes and known pixels are measured apart too.
+        analyze: Attribute the errors too.
 
     Raises:
         DataError: Files that do not belong together, or of different sizes.
@@ -231,6 +251,7 @@ def measure_images(truth: Side, prediction: Side, border: int, masks: Path | Non
     """
     import torch
 
+    from visionkit.families.restoration.analysis import ImageAnalysis
     from visionkit.families.restoration.quality import PROTOCOL, psnr_of, quality
 
     if border < 0:
@@ -240,6 +261,7 @@ def measure_images(truth: Side, prediction: Side, border: int, masks: Path | Non
     rows: list[dict[str, Any]] = []
     known = paired_masks(masks, [real_file for _, real_file, _ in pairs], truth) if masks is not None else {}
     made_gray = 0
+    analysis = ImageAnalysis() if analyze else None
     for name, real_file, our_file in pairs:
         source, restored = ImageSource(real_file), ImageSource(our_file)
         ours, real = restored.read(), source.read()
@@ -264,6 +286,9 @@ def measure_images(truth: Side, prediction: Side, border: int, masks: Path | Non
                 for key, where in (("psnr_hole", part), ("psnr_valid", ~part))
                 if where.any()
             }
+        if analysis is not None:
+            analysis.add_pixels(ours, real)
+            analysis.rows.append(dict(rows[-1]))
     if made_gray:
         notes.append(f"{made_gray} predictions are gray and their ground truth is not: it is made gray for them")
     metrics = {}
@@ -271,7 +296,7 @@ def measure_images(truth: Side, prediction: Side, border: int, masks: Path | Non
         if there := [row[name] for row in rows if name in row]:
             metrics[name] = float(np.mean(there))
     holes = "; psnr_hole is of missing pixels alone, psnr_valid of the others, in RGB" if masks is not None else ""
-    return Measured(metrics, f"{len(rows)} images, {PROTOCOL.format(border=border)}{holes}", {}, rows, notes)
+    return Measured(metrics, f"{len(rows)} images, {PROTOCOL.format(border=border)}{holes}", {}, rows, notes, analysis)
 
 
 def paired_masks(masks: Path, originals: Sequence[Path], truth: Side) -> dict[Path, Path]:

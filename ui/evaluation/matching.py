@@ -12,13 +12,14 @@ from ui.evaluation.maps import check_same_size, paired_masks
 from ui.evaluation.measured import Measured
 from ui.evaluation.pairs import Pair, Side, pair_files
 from visionkit.errors import DataError
+from visionkit.families.matching.analysis import PixelAnalysis
 from visionkit.images import ImageSource
 
 SCENE_FLOW = (("disp_occ_0", "disp_0"), ("disp_occ_1", "disp_1"), ("flow_occ", "flow"))
 """Folders of KITTI 2015: of the ground truth, and of the predictions that its development kit measures."""
 
 
-def measure_flow(truth: Side, prediction: Side, occluded: Path | None = None) -> Measured:
+def measure_flow(truth: Side, prediction: Side, occluded: Path | None = None, analyze: bool = False) -> Measured:
     """End-point error, outliers above 1, 3 and 5 px, and Fl-all.
 
     Args:
@@ -26,6 +27,7 @@ def measure_flow(truth: Side, prediction: Side, occluded: Path | None = None) ->
         prediction: The same. A pixel whose flow is not known counts as one that does not move.
         occluded: Masks of what the second image does not show, white there, by the names of the ground truth, or one
             file for all: visible and occluded pixels are then measured apart too.
+        analyze: Attribute the errors too.
 
     Raises:
         DataError: Files that do not belong together.
@@ -38,10 +40,15 @@ def measure_flow(truth: Side, prediction: Side, occluded: Path | None = None) ->
     def values(pair: Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         (real, known), (ours, given) = read_flow(pair.truth), read_flow(pair.prediction)
         check_same_size(pair.name, ours.shape[1:], real.shape[1:])
-        return np.hypot(*(ours - real)), np.hypot(*real), known, int((known & ~given).sum())
+        return ours, real, known, int((known & ~given).sum())
+
+    def compared(ours: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.hypot(*(ours - real)), np.hypot(*real)
 
     limits = "bad1, bad3 and bad5 are above 1, 3 and 5 px, fl_all above 3 px and 5 % of the true length"
-    return _pooled(FlowMeasures(), pairs, values, limits, notes, _masks(occluded, pairs, truth))
+    analysis = PixelAnalysis("flow") if analyze else None
+    hidden = _masks(occluded, pairs, truth)
+    return _pooled(FlowMeasures(), pairs, values, compared, limits, notes, hidden, analysis)
 
 
 def measure_disparity(
@@ -50,6 +57,7 @@ def measure_disparity(
     truth_units: float | None = None,
     prediction_units: float | None = None,
     occluded: Path | None = None,
+    analyze: bool = False,
 ) -> Measured:
     """EPE, bad1, bad2, bad3 and D1-all.
 
@@ -59,6 +67,7 @@ def measure_disparity(
         truth_units: Numbers of the ground truth that stand for a pixel, see `read_disparity`.
         prediction_units: The same of the predictions.
         occluded: See `measure_flow`, of the right image.
+        analyze: See there.
 
     Raises:
         DataError: Files that do not belong together, or numbers of 8 bits with no unit.
@@ -75,7 +84,9 @@ def measure_disparity(
         return ours, real, known, int((known & (ours == 0)).sum())
 
     limits = "bad1, bad2 and bad3 are above 1, 2 and 3 px, d1 above 3 px and 5 %"
-    return _pooled(DisparityMeasures(), pairs, values, limits, notes, _masks(occluded, pairs, truth))
+    analysis = PixelAnalysis("disparity") if analyze else None
+    hidden = _masks(occluded, pairs, truth)
+    return _pooled(DisparityMeasures(), pairs, values, lambda *maps: maps, limits, notes, hidden, analysis)
 
 
 def measure_scene_flow(truth: Path, prediction: Path) -> Measured:
@@ -140,39 +151,46 @@ def _pooled(
     total: Any,
     pairs: list[Pair],
     values: Callable[[Pair], tuple[np.ndarray, np.ndarray, np.ndarray, int]],
+    compared: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
     limits: str,
     notes: list[str],
     masks: dict[Path, Path],
+    analysis: PixelAnalysis | None,
 ) -> Measured:
     """The measures over the known pixels of all files, and of each file.
 
     Args:
         total: The metric.
         pairs: The files.
-        values: What the metric is updated with, of which the third is where the truth is known; and how many known
-            pixels lack a prediction.
+        values: Prediction, truth and where it is known, and how many known pixels lack a prediction.
+        compared: What the metric is updated with, of prediction and truth.
         limits: The part of the protocol that states them.
         notes: What is to be stated beside the numbers.
         masks: Masks of what is occluded by file of the ground truth.
+        analysis: Takes the errors, where they are to be attributed.
     """
     import torch
 
-    rows, missing = [], 0
+    rows: list[dict[str, Any]] = []
+    missing = 0
     for pair in pairs:
-        *arrays, known, lacking = values(pair)
+        ours, real, known, lacking = values(pair)
         missing += lacking
         hidden = None
         if pair.truth in masks:
             mask = ImageSource(masks[pair.truth]).read(1)[:, :, 0] > 127
             check_same_size(f"{masks[pair.truth]}: the mask", mask.shape, known.shape)
             hidden = torch.from_numpy(mask)
-        given = [torch.from_numpy(np.ascontiguousarray(each)) for each in (*arrays, known)]
+        given = [torch.from_numpy(np.ascontiguousarray(each)) for each in (*compared(ours, real), known)]
         one = type(total)()
         for metric in (total, one):
             metric.update(*given, hidden)
         rows.append({"image": pair.name, **{name: float(value) for name, value in one.compute().items()}})
+        if analysis is not None:
+            analysis.add_maps(ours, real, known, None if hidden is None else hidden.numpy())
+            analysis.rows.append(dict(rows[-1]))
     if missing:
         notes.append(f"{missing} pixels have no prediction, which counts as 0")
     metrics = {name: float(value) for name, value in total.compute().items()}
     protocol = f"over all known pixels of all {len(rows)} files, errors in file pixels; {limits}"
-    return Measured(metrics, protocol, {}, rows, notes)
+    return Measured(metrics, protocol, {}, rows, notes, analysis)

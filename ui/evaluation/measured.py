@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from visionkit.analysis.base import Analysis
 from visionkit.report import PER_IMAGE
 
 
@@ -19,6 +20,7 @@ class Measured:
         tables: Further rows, such as one per class.
         images: One row per image, for the results file.
         notes: What was passed over or assumed, one sentence each.
+        analysis: What the errors are made of, where it was asked for.
     """
 
     metrics: Mapping[str, float]
@@ -26,6 +28,7 @@ class Measured:
     tables: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
     images: list[dict[str, Any]] = field(default_factory=list)
     notes: Sequence[str] = ()
+    analysis: Analysis | None = None
 
     def record(self, kind: str) -> dict[str, Any]:
         """In the form of `visionkit.report.results_record`, with the type of evaluation in place of the task."""

@@ -36,13 +36,16 @@ class TrackOptions:
     convention: str = "trackeval"
 
 
-def measure_tracks(truth: Sequence[Path], predictions: Sequence[Path], options: TrackOptions) -> Measured:
+def measure_tracks(
+    truth: Sequence[Path], predictions: Sequence[Path], options: TrackOptions, analyze: bool = False
+) -> Measured:
     """Measures sequences and all of them together.
 
     Args:
         truth: Files of ground truth, or one folder: of MOTChallenge's sequences, or of one text per sequence.
         predictions: As many files of tracks, in the same order, or a folder of one text per sequence.
         options: The protocol.
+        analyze: Attribute the errors too.
 
     Raises:
         DataError: A file is missing or cannot be read, or has an id in a frame twice.
@@ -51,6 +54,7 @@ def measure_tracks(truth: Sequence[Path], predictions: Sequence[Path], options: 
     from visionkit.tracking.metrics import combine, measure
     from visionkit.tracking.mot_files import has_classes, read_tracks
     from visionkit.tracking.seqinfo import read_info
+    from visionkit.tracking.track_errors import TrackAnalysis, track_errors
 
     convention = _convention(options.convention)
     sequences = _sequences(truth, predictions)
@@ -58,6 +62,7 @@ def measure_tracks(truth: Sequence[Path], predictions: Sequence[Path], options: 
     protocol = _protocol(options, bool(texts) and all(map(has_classes, texts)))
     parts, rows, notes = {}, [], []
     by_class: dict[int, list[Any]] = {}
+    analysis = TrackAnalysis() if analyze else None
     for name, true, found in sequences:
         real, tracks = read_tracks(true), read_tracks(found)
         length = read_info(true.parent.parent).frames if true.parent.name == "gt" else 0
@@ -71,6 +76,9 @@ def measure_tracks(truth: Sequence[Path], predictions: Sequence[Path], options: 
         of_class = {label: measure(pair, convention) for label, pair in pairs.items()}
         for label, measures in of_class.items():
             by_class.setdefault(label, []).append(measures)
+        for label, pair in pairs.items() if analysis is not None else ():
+            title = name if len(pairs) == 1 else f"{name} class {label}"
+            analysis.add_sequence(title, track_errors(pair, convention))  # type: ignore[union-attr]
         parts[name] = combine(list(of_class.values()))
         rows.append({"sequence": name, "frames": max(len(pair.true) for pair in pairs.values()), **_row(parts[name])})
     together = combine(list(parts.values()))
@@ -84,7 +92,7 @@ def measure_tracks(truth: Sequence[Path], predictions: Sequence[Path], options: 
         tables["per sequence"] = rows
     if len(by_class) > 1:
         tables["per class"] = [{"class": label, **_row(combine(some))} for label, some in by_class.items()]
-    return Measured(together.values(), text, tables, [], notes)
+    return Measured(together.values(), text, tables, [], notes, analysis)
 
 
 def _row(measures: Any) -> dict[str, float]:

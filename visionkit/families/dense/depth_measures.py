@@ -87,10 +87,16 @@ class DepthMeasures(Metric):
             if len(goal) == 0:
                 self.skipped += 1
                 continue
-            self.total += measures(self._aligned(some, goal).clamp(LEAST, self.cap), goal)
+            self.total += measures(self.aligned(some, goal).clamp(LEAST, self.cap), goal)
             self.images += 1
 
-    def _aligned(self, values: Tensor, truth: Tensor) -> Tensor:
+    def aligned(self, values: Tensor, truth: Tensor) -> Tensor:
+        """Values of one image, brought to the truth as the protocol has it.
+
+        Args:
+            values: (n,) meters, or inverse depth where `relative`.
+            truth: (n,) meters.
+        """
         if self.alignment == "none":
             return values
         if self.alignment == "median":

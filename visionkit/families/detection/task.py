@@ -8,11 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
+from visionkit.analysis.base import Analysis
 from visionkit.architecture_task import ArchitectureTask
 from visionkit.backbone_task import BackboneTask
 from visionkit.backbones import Backbone, backbone_facts
 from visionkit.engines import TorchEngine
 from visionkit.errors import UsageError
+from visionkit.families.detection.analysis import DetectionAnalysis
 from visionkit.families.detection.architecture import DetectionArchitecture
 from visionkit.families.detection.coco_eval import detection_tables
 from visionkit.families.detection.public import load_public
@@ -266,3 +268,7 @@ class DetectorTask(ArchitectureTask, BackboneTask):
         """Measures the predictions as they are served, in file pixels."""
         places = list(zip(batch["sequence"], batch["frame"], strict=True)) if any(batch.get("sequence", ())) else None
         self.metrics.update(self.predictions(decoded, batch), batch["target"], places=places)
+
+    def analysis(self) -> Analysis:
+        measured: Any = next(iter(self.metrics.values()))
+        return DetectionAnalysis(self.classes, measured.masks, measured.most)

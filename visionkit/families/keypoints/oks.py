@@ -32,6 +32,11 @@ class PoseResults:
     scores: np.ndarray
     area: np.ndarray | None = None
 
+    def take(self, rows: np.ndarray) -> PoseResults:
+        """Some of the people."""
+        area = None if self.area is None else self.area[rows]
+        return PoseResults(self.image[rows], self.keypoints[rows], self.scores[rows], area)
+
 
 @dataclass(frozen=True, eq=False)
 class Truth:
@@ -52,6 +57,11 @@ class Truth:
     crowd: np.ndarray
     boxes: np.ndarray
     name: str = ""
+
+    def take(self, rows: np.ndarray) -> Truth:
+        """Some of the people."""
+        keypoints, area, crowd, boxes = self.keypoints[rows], self.area[rows], self.crowd[rows], self.boxes[rows]
+        return Truth(self.image[rows], keypoints, area, crowd, boxes, self.name)
 
 
 def oks(
@@ -98,7 +108,7 @@ def evaluate(found: PoseResults, true: Truth, sigmas: np.ndarray) -> dict[str, f
         sigmas: (K,) of the skeleton.
     """
     images = np.union1d(found.image, true.image)
-    rows_found, rows_true = _by_image(found.image, images), _by_image(true.image, images)
+    rows_found, rows_true = rows_by_image(found.image, images), rows_by_image(true.image, images)
     names = list(AREAS)
     scores: list[np.ndarray] = []
     hits: dict[str, list[np.ndarray]] = {name: [] for name in names}
@@ -138,7 +148,13 @@ def evaluate(found: PoseResults, true: Truth, sigmas: np.ndarray) -> dict[str, f
     return out | recalls
 
 
-def _by_image(image: np.ndarray, images: np.ndarray) -> list[np.ndarray]:
+def rows_by_image(image: np.ndarray, images: np.ndarray) -> list[np.ndarray]:
+    """Rows of each image.
+
+    Args:
+        image: (N,) number of the image of each row.
+        images: (I,) numbers of the images, rising.
+    """
     order = np.argsort(image, kind="stable")
     edges = np.searchsorted(image[order], images, side="left"), np.searchsorted(image[order], images, side="right")
     return [order[first:last] for first, last in zip(*edges, strict=True)]

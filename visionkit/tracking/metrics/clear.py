@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,8 +77,42 @@ def clear(pair: TrackPair, convention: Convention = "trackeval", threshold: floa
     """
     if pair.is_bare:
         return Clear(fp=pair.predicted_boxes, fn=pair.true_boxes, ml=pair.true_tracks, of_one=True)
-    count = _Trackeval if convention == "trackeval" else _Motmetrics
-    return count(pair, threshold).run()
+    return _counter(pair, convention, threshold).run()
+
+
+class Matched(NamedTuple):
+    """The matches of one frame.
+
+    Attributes:
+        true: (n,) true tracks in it.
+        predicted: (m,) predicted tracks in it.
+        owners: (k,) true tracks that are matched.
+        found: (k,) predicted tracks that they are matched to.
+        before: (k,) predicted tracks that they were matched to the last time, -1 where there was none.
+    """
+
+    true: np.ndarray
+    predicted: np.ndarray
+    owners: np.ndarray
+    found: np.ndarray
+    before: np.ndarray
+
+
+def matches(pair: TrackPair, convention: Convention = "trackeval", threshold: float = 0.5) -> Iterator[Matched]:
+    """The matches that are counted, frame by frame.
+
+    Args:
+        pair: The tracks.
+        convention: See `clear`.
+        threshold: Smallest IoU of a match.
+    """
+    counter = _counter(pair, convention, threshold)
+    for true, predicted, rows, columns in counter.pairs():
+        yield Matched(true, predicted, true[rows], predicted[columns], counter.before)
+
+
+def _counter(pair: TrackPair, convention: Convention, threshold: float) -> _Counter:
+    return (_Trackeval if convention == "trackeval" else _Motmetrics)(pair, threshold)
 
 
 class _Counter:
@@ -86,19 +121,26 @@ class _Counter:
     def __init__(self, pair: TrackPair, threshold: float) -> None:
         self.pair, self.threshold = pair, threshold
         self.last = np.full(pair.true_tracks, -1)  # the predicted track that a true one had last
+        self.before = np.zeros(0, np.int64)  # that of the true tracks matched in this frame, before it
         self.matched = np.zeros(pair.true_tracks, np.int64)
         self.breaks = np.zeros(pair.true_tracks, np.int64)
         self.ids, self.tp, self.overlap = 0, 0, 0.0
 
-    def run(self) -> Clear:
-        """The counts."""
+    def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+        """For each frame its true and predicted tracks, and rows and columns of those that are matched."""
         pair = self.pair
         for true, predicted, overlaps in zip(pair.true, pair.predicted, pair.overlaps, strict=True):
             rows, columns = self.frame(true, predicted, overlaps)
-            owners, found = true[rows], predicted[columns]
-            before = self.last[owners]
-            self.ids += int(((before >= 0) & (before != found)).sum())
-            self.last[owners] = found
+            self.before = self.last[true[rows]]
+            self.last[true[rows]] = predicted[columns]
+            yield true, predicted, rows, columns
+
+    def run(self) -> Clear:
+        """The counts."""
+        pair = self.pair
+        for (true, predicted, rows, columns), overlaps in zip(self.pairs(), pair.overlaps, strict=True):
+            owners = true[rows]
+            self.ids += int(((self.before >= 0) & (self.before != predicted[columns])).sum())
             self.matched[owners] += 1
             self.tp += len(rows)
             self.overlap += float(overlaps[rows, columns].sum())

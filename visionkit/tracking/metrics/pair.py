@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -29,6 +29,8 @@ class TrackPair:
         overlaps: For each frame (n, m) float64, IoU.
         true_tracks: Number of true tracks.
         predicted_tracks: Number of predicted tracks.
+        true_ids: (true_tracks,) int64, ids of the true tracks in their files.
+        predicted_ids: (predicted_tracks,) int64, those of the predicted ones.
     """
 
     true: tuple[np.ndarray, ...]
@@ -36,6 +38,8 @@ class TrackPair:
     overlaps: tuple[np.ndarray, ...]
     true_tracks: int
     predicted_tracks: int
+    true_ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    predicted_ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @classmethod
     def of(cls, truth: TrackRows, predicted: TrackRows, frames: int | None = None) -> TrackPair:
@@ -61,6 +65,8 @@ class TrackPair:
             tuple(box_ious(truth.boxes[first], predicted.boxes[second]) for first, second in rows),
             len(true_ids),
             len(ids),
+            true_ids,
+            ids,
         )
 
     @property

@@ -15,8 +15,8 @@ from visionkit.families.detection.coco_eval.accumulate import (
 )
 from visionkit.families.detection.coco_eval.confusion import confusion_matrix
 from visionkit.families.detection.coco_eval.flat import Flat, box_areas, box_pairs, mask_pairs
-from visionkit.families.detection.coco_eval.metric import DetectionMetrics, detection_tables
-from visionkit.families.detection.coco_eval.voc import voc_ap50
+from visionkit.families.detection.coco_eval.metric import DetectionMetrics, detection_tables, flatten, image_objects
+from visionkit.families.detection.coco_eval.voc import voc_ap, voc_ap50
 
 __all__ = [
     "AREAS",
@@ -31,6 +31,9 @@ __all__ = [
     "confusion_matrix",
     "detection_tables",
     "evaluate",
+    "flatten",
+    "image_objects",
     "mask_pairs",
+    "voc_ap",
     "voc_ap50",
 ]

@@ -25,10 +25,10 @@ class Scores:
     """COCO's measures of one type, boxes or masks; -1 where there is nothing to measure.
 
     Attributes:
-        precision: (10, 101, K, 4) at each overlap, recall, class and range of areas; at most `most` objects per image
+        precision: (T, 101, K, 4) at each overlap, recall, class and range of areas; at most `most` objects per image
             and class.
-        recall: (10, K, 4, 3) for at most 1, 10 and `most` objects per image and class.
-        scores: (10, 101, K) the score from which that recall is reached, all areas.
+        recall: (T, K, 4, 3) for at most 1, 10 and `most` objects per image and class.
+        scores: (T, 101, K) the score from which that recall is reached, all areas.
         support: (K,) number of true objects that count.
         most: Objects of an image and class that are measured, those of the highest scores.
     """
@@ -49,6 +49,10 @@ class Scores:
         out |= {f"ar_{name}": _mean(recall[:, :, k, -1]) for k, name in enumerate(names) if k}
         return out
 
+    def by_overlap(self) -> np.ndarray:
+        """(T,) AP at each overlap, the mean over the classes that have objects."""
+        return np.array([_mean(part) for part in self.precision[..., 0]])
+
     def per_class(self) -> np.ndarray:
         """(K, 4) ap, ap50, ap75 and recall at `most` of each class; -1 for a class without objects."""
         columns = [self.precision[:, :, :, 0], self.precision[:1, :, :, 0], self.precision[5:6, :, :, 0]]
@@ -62,7 +66,14 @@ def _mean(values: np.ndarray) -> float:
     return float(valid.mean()) if valid.size else -1.0
 
 
-def evaluate(found: Flat, true: Flat, classes: int, overlaps: Overlaps, most: int = COUNTED) -> Scores:
+def evaluate(
+    found: Flat,
+    true: Flat,
+    classes: int,
+    overlaps: Overlaps,
+    most: int = COUNTED,
+    thresholds: np.ndarray = IOU_THRESHOLDS,
+) -> Scores:
     """Measures found objects by COCO's protocol.
 
     AP over overlaps .50:.05:.95 and 101 recall points, at most `most` objects per image and class, crowds left out,
@@ -74,18 +85,19 @@ def evaluate(found: Flat, true: Flat, classes: int, overlaps: Overlaps, most: in
         classes: K.
         overlaps: `box_pairs` or `mask_pairs`.
         most: COCO's own is 100; sets of crowded images are measured with more (Edlund et al., 2021: LIVECell).
+        thresholds: (T,) overlaps, rising; `numbers` and `per_class` are those of COCO's own ten.
     """
-    found, rank = _highest_scoring(found, classes, most)
+    found, rank = highest_scoring(found, classes, most)
     ranges = np.array(list(AREAS.values()))
     crowd = true.crowd if len(true.crowd) else np.zeros(len(true), dtype=bool)
     ignored = crowd[:, None] | (true.areas[:, None] < ranges[:, 0]) | (true.areas[:, None] > ranges[:, 1])
     rows = meetings(found.image * classes + found.labels, true.image * classes + true.labels)
-    pairs = overlaps(found, true, rows, float(IOU_THRESHOLDS[0]))
-    matches = match(found, true, pairs, ignored, ranges, IOU_THRESHOLDS)
+    pairs = overlaps(found, true, rows, float(thresholds[0]))
+    matches = match(found, true, pairs, ignored, ranges, thresholds)
     return _accumulate(found, rank, matches, true.labels, ignored, classes, most)
 
 
-def _highest_scoring(found: Flat, classes: int, most: int) -> tuple[Flat, np.ndarray]:
+def highest_scoring(found: Flat, classes: int, most: int) -> tuple[Flat, np.ndarray]:
     """At most `most` of each image and class, sorted by both and falling score, and their ranks within."""
     key = found.image * classes + found.labels
     order = np.lexsort((-found.scores, key))
@@ -106,7 +118,7 @@ def _accumulate(
     classes: int,
     most: int,
 ) -> Scores:
-    areas, steps = ignored.shape[1], len(IOU_THRESHOLDS)
+    areas, steps = ignored.shape[1], matches.matched.shape[2]
     precision = np.full((steps, len(RECALL_POINTS), classes, areas), -1.0)
     recall = np.full((steps, classes, areas, 3), -1.0)
     scores = np.full((steps, len(RECALL_POINTS), classes), -1.0)

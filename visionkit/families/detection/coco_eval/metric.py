@@ -58,7 +58,7 @@ class DetectionMetrics(Metric):
     def __init__(self, classes: int, masks: bool = False, most: int = COUNTED, confusion_score: float = 0.5) -> None:
         super().__init__(sync_on_compute=False)  # `compute` gathers by itself, see above
         self.classes, self.masks, self.most, self.confusion_score = classes, masks, most, confusion_score
-        self._images: list[_Image] = []
+        self._images: list[ImageObjects] = []
 
     def reset(self) -> None:
         super().reset()
@@ -81,7 +81,7 @@ class DetectionMetrics(Metric):
                 measured in this order.
         """
         for prediction, target, place in zip(predictions, targets, places or [("", 0)] * len(targets), strict=True):
-            self._images.append(_image(prediction, target, self.masks)._replace(place=place))
+            self._images.append(image_objects(prediction, target, self.masks)._replace(place=place))
 
     def compute(self) -> dict[str, Tensor]:
         images = _on_first(self._images)
@@ -90,7 +90,7 @@ class DetectionMetrics(Metric):
         measured = None if images is None else self._measure(images)
         return {name: torch.from_numpy(np.asarray(value)) for name, value in _from_first(measured).items()}
 
-    def _measure(self, images: Sequence[_Image]) -> dict[str, np.ndarray]:
+    def _measure(self, images: Sequence[ImageObjects]) -> dict[str, np.ndarray]:
         found, true = flatten(images, "box")
         boxes = evaluate(found, true, self.classes, box_pairs, self.most)
         voc = voc_ap50(found, true, self.classes, box_pairs)
@@ -129,7 +129,9 @@ def _mean(values: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------------- what is kept of an image
 
 
-class _Image(NamedTuple):
+class ImageObjects(NamedTuple):
+    """What is found and what there is in one image, in file pixels."""
+
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
@@ -144,11 +146,18 @@ class _Image(NamedTuple):
     place: tuple[str, int] = ("", 0)
 
 
-def _motion(image: _Image) -> np.ndarray:
+def _motion(image: ImageObjects) -> np.ndarray:
     return np.full(len(image.true_boxes), np.nan) if image.motion is None else image.motion
 
 
-def _image(prediction: Detections, target: Mapping[str, Any], masks: bool) -> _Image:
+def image_objects(prediction: Detections, target: Mapping[str, Any], masks: bool) -> ImageObjects:
+    """What is kept of an image.
+
+    Args:
+        prediction: See `DetectionMetrics.update`.
+        target: See there.
+        masks: Keep masks too.
+    """
     boxes = _numbers(target["file_boxes"], np.float64).reshape(-1, 4)
     extents = box_areas(boxes)
     if "file_xywh" in target:
@@ -163,7 +172,7 @@ def _image(prediction: Detections, target: Mapping[str, Any], masks: bool) -> _I
     labels = _numbers(target["labels"], np.int64)
     found = prediction.boxes, prediction.scores, prediction.labels, outlines
     motion = _numbers(target["file_motion"], np.float64) if "file_motion" in target else None
-    return _Image(*found, boxes, labels, areas, crowd, known, extents, motion)
+    return ImageObjects(*found, boxes, labels, areas, crowd, known, extents, motion)
 
 
 def _numbers(values: Any, kind: Any) -> np.ndarray:
@@ -212,7 +221,7 @@ def _several() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
-def _on_first(images: list[_Image]) -> list[_Image] | None:
+def _on_first(images: list[ImageObjects]) -> list[ImageObjects] | None:
     """All images in the order of the data set on the first process; None on the others."""
     if not _several():
         return images
@@ -223,7 +232,7 @@ def _on_first(images: list[_Image]) -> list[_Image] | None:
         return None
     # Processes take images in turns (`EpochSampler`), so the k-th of each comes before any k+1-th.
     longest = max(len(part) for part in parts)
-    return [_Image(*part[k]) for k in range(longest) for part in parts if k < len(part)]
+    return [ImageObjects(*part[k]) for k in range(longest) for part in parts if k < len(part)]
 
 
 def _from_first(measured: dict[str, np.ndarray] | None) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Pascal VOC's average precision at an overlap of one half (Everingham et al., 2010)."""
+"""Pascal VOC's average precision (Everingham et al., 2010), at an overlap of one half or any other."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ class VocAp(NamedTuple):
 
 
 def voc_ap50(found: Flat, true: Flat, classes: int, overlaps: object) -> VocAp:
+    """`voc_ap` at an overlap of one half, which is VOC's own."""
+    return voc_ap(found, true, classes, overlaps, 0.5)
+
+
+def voc_ap(found: Flat, true: Flat, classes: int, overlaps: object, iou: float) -> VocAp:
     """VOC's AP: a found object counts where its most overlapped true one is not taken by a higher-scoring one yet.
 
     Unlike COCO's, an object whose best match is taken is wrong, even where another true one is near; crowds stand for
@@ -32,13 +37,14 @@ def voc_ap50(found: Flat, true: Flat, classes: int, overlaps: object) -> VocAp:
         true: Objects there are.
         classes: K.
         overlaps: `box_pairs` or `mask_pairs`.
+        iou: Overlap from which an object is found.
     """
     crowd = true.crowd if len(true.crowd) else np.zeros(len(true), dtype=bool)
     plain = Flat(true.image, true.labels, true.boxes, true.areas, masks=true.masks)  # a difficult one overlaps as any
     order = np.lexsort((-found.scores, found.labels * (int(found.image.max()) + 1) + found.image if len(found) else []))
     found = found.take(order)
     rows = meetings(found.image * classes + found.labels, true.image * classes + true.labels)
-    pairs = overlaps(found, plain, rows, 0.5)  # type: ignore[operator]
+    pairs = overlaps(found, plain, rows, iou)  # type: ignore[operator]
     best = np.full(len(found), -1)
     # The greatest overlap of each found object; the first of equal ones.
     by = np.lexsort((pairs.true, -pairs.iou, pairs.found))

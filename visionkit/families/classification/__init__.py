@@ -1,0 +1,1 @@
+"""What classifiers share: how their errors are analyzed."""
