@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ui.joined_requests import LARGEST
 from ui.server.limits import MB, Limits
 from visionkit.errors import DataError, UsageError
 
@@ -52,6 +53,7 @@ class InferenceResult:
         total: Seconds from the file to the prediction, without loading the model or waiting for others who use it.
         novelty: How far the image is from those of the model's own data, where the model knows.
         cautions: Sentences about options that the model was not made for.
+        together: Requests that went through the network together; the seconds are this one's part.
     """
 
     prediction: Prediction
@@ -61,6 +63,7 @@ class InferenceResult:
     total: float
     novelty: Novelty | None = None
     cautions: tuple[str, ...] = ()
+    together: int = 1
 
 
 def predict(
@@ -99,8 +102,7 @@ def predict(
     if finds is loaded:
         raise UsageError("a model cannot find the boxes that it then runs on; choose another detector")
     locks = (finds.lock if finds is not None else nullcontext(), loaded.lock)
-    with locks[0], locks[1]:
-        predictor, detects = loaded.predictor(), finds.predictor() if finds is not None else None
+    predictor, detects = loaded.ready(), finds.ready() if finds is not None else None
     known = _known(predictor, options or {}, strict)
     runs = runner(predictor, detects, known)
     beside = {name: opened(each, limits) for name, each in (others or {}).items()}
@@ -113,18 +115,24 @@ def predict(
     if still > 1:
         given = {name: [each] * still for name, each in given.items()}
     decoded = time.perf_counter()
-    with locks[0], locks[1]:
-        begin = time.perf_counter()
-        if frames is not None:
-            found = frames.session(runs, known).examine(given, seconds, progress)
-        else:
-            found = runs.examine(given, progress, **known)
-        end = time.perf_counter()
-    assert found.prediction is not None and found.times is not None
-    total = decoded - start + end - begin
+    height, width = pixels.size
+    if frames is None and runs is predictor and height * width <= LARGEST:
+        found, network, taken, together = loaded.joined.examine(predictor, given, known, loaded.lock)
+        total = decoded - start + taken
+    else:
+        with locks[0], locks[1]:
+            begin = time.perf_counter()
+            if frames is not None:
+                found = frames.session(runs, known).examine(given, seconds, progress)
+            else:
+                found = runs.examine(given, progress, **known)
+            total = decoded - start + time.perf_counter() - begin
+        assert found.times is not None
+        network, together = found.times.network, 1
+    assert found.prediction is not None
     cautions = task.cautions(**known)
     return InferenceResult(
-        found.prediction, pixels.read(), decoded - start, found.times.network, total, found.novelty, cautions
+        found.prediction, pixels.read(), decoded - start, network, total, found.novelty, cautions, together
     )
 
 

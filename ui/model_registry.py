@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ui.joined_requests import JoinedRequests
 from visionkit.errors import CheckpointError, UsageError, VisionKitError, suggest
 from visionkit.model_facts import WEIGHTS, read_facts, require_file
 from visionkit.model_files import FACTS
@@ -285,12 +286,13 @@ class Loaded:
         entry: What it is.
         stamp: Stamp of the file, so that a checkpoint that training has replaced is read again.
         lock: Held while it loads and while it computes.
+        joined: The requests that wait for it.
         size: Bytes of its weights, 0 until it is loaded.
     """
 
     def __init__(self, entry: ModelEntry, stamp: float, device: str, when_loaded: Callable[[Loaded], None]) -> None:
         self.entry, self.stamp, self._device, self._when_loaded = entry, stamp, device, when_loaded
-        self.lock, self.size = threading.Lock(), 0
+        self.lock, self.size, self.joined = threading.Lock(), 0, JoinedRequests()
         self._predictor: Predictor | None = None
 
     @property
@@ -309,6 +311,17 @@ class Loaded:
         """Names of its inputs, the reference first; empty until it is loaded."""
         predictor = self._predictor
         return tuple(predictor.task.inputs) if predictor is not None else ()
+
+    def ready(self) -> Predictor:
+        """The predictor; where it is loaded, whoever asks does not wait for what it computes.
+
+        Raises:
+            VisionKitError: It cannot be loaded.
+        """
+        if self._predictor is not None:
+            return self._predictor
+        with self.lock:
+            return self.predictor()
 
     def predictor(self) -> Predictor:
         """The predictor; call it with `lock` held.

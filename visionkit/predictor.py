@@ -142,9 +142,18 @@ class Predictor:
             DataError: The image cannot be read.
             UsageError: An option that the task does not have.
         """
-        call = self._call(options, progress)
-        known = self._predict([self._job(image, call)], call)[0]
-        return Result(image, known.prediction, None, known.novelty, call.times)
+        return self._examined([image], self._call(options, progress))[0]
+
+    def examine_together(self, images: Sequence[Given], **options: Any) -> list[Result]:
+        """As `examine` of each, in one pass; `times` are those of all of them, and so is the error of one."""
+        return self._examined(images, self._call(options))
+
+    def _examined(self, images: Sequence[Given], call: Call) -> list[Result]:
+        found = self._predict([self._job(image, call) for image in images], call)
+        return [
+            Result(image, known.prediction, None, known.novelty, call.times)
+            for image, known in zip(images, found, strict=True)
+        ]
 
     def session(self, **options: Any) -> Session:
         """Predicts on the frames of one video in their order, see `visionkit.session`; stateless but for some tasks.

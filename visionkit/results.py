@@ -56,7 +56,7 @@ class Result(NamedTuple):
         prediction: The prediction, or None where the image could not be read.
         error: Why it could not be read, or None.
         novelty: How far the image is from those of the model's own data, or None where the model does not know.
-        times: What its parts took, of `Predictor.examine` alone.
+        times: What its parts took, of `Predictor.examine` and `examine_together` alone.
         features: (D,) float32 pooled features of the backbone on the whole image, where the call asked for them.
     """
 

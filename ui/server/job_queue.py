@@ -150,6 +150,8 @@ class JobQueue:
         self.metrics.observe(
             "visionkit_network_seconds", "Time in the network alone, by model.", found.network, **labels
         )
+        if found.together > 1:
+            self.metrics.count("visionkit_joined_total", "Requests that shared a pass with others.", **labels)
         return found
 
     def patiently(

@@ -1,0 +1,117 @@
+"""Requests that wait for one model go through it together, and each gets what it would get alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ui.inference import InferenceResult, predict
+from ui.joined_requests import MOST
+from ui.model_registry import ModelRegistry
+from visionkit.errors import UsageError
+from visionkit.images import ImageSource
+from visionkit.predictor import load
+
+
+class Spy:
+    """An engine that remembers the sizes of its batches."""
+
+    def __init__(self, engine: Any) -> None:
+        self.engine, self.batches = engine, list[int]()
+
+    def __call__(self, *inputs: Any) -> Any:
+        self.batches.append(len(inputs[0]))
+        return self.engine(*inputs)
+
+
+def together(loaded: Any, asks: list[Callable[[], Any]]) -> list[Any]:
+    """Asks while the model is busy, so that all wait."""
+    with ThreadPoolExecutor(len(asks)) as pool:
+        with loaded.lock:
+            found = []
+            for number, ask in enumerate(asks, 1):
+                found.append(pool.submit(ask))
+                end = time.monotonic() + 20
+                while len(loaded.joined._waiting) < number and time.monotonic() < end:
+                    time.sleep(0.005)
+            assert len(loaded.joined._waiting) == len(asks), "some do not wait for the model"
+        return [each.exception() or each.result() for each in found]
+
+
+@pytest.fixture
+def registry(models: Path, monkeypatch: pytest.MonkeyPatch) -> ModelRegistry:
+    registry = ModelRegistry(models)
+    loaded = registry.get("good")
+    with loaded.lock:
+        predictor = loaded.predictor()
+    monkeypatch.setattr(predictor, "engine", Spy(predictor.engine))
+    return registry
+
+
+def sources(count: int) -> list[ImageSource]:
+    rng = np.random.default_rng(0)
+    return [ImageSource(rng.integers(0, 256, (40 + n, 60, 3), dtype=np.uint8), f"{n}.png") for n in range(count)]
+
+
+def test_what_waits_goes_together_and_gets_what_it_gets_alone(registry: ModelRegistry, models: Path) -> None:
+    loaded, images = registry.get("good"), sources(MOST + 3)
+    found = together(loaded, [lambda image=image: predict(registry, "good", image) for image in images])
+    assert sorted(loaded.predictor().engine.batches) == [3, MOST]
+    alone = load(models / "good")
+    for image, result in zip(images, found, strict=True):
+        assert isinstance(result, InferenceResult) and result.together in (3, MOST) and result.network <= result.total
+        assert result.prediction.difference(alone(image)).largest < 1e-5
+    assert not loaded.joined._waiting
+    assert predict(registry, "good", images[0]).together == 1
+
+
+def test_other_options_and_faults_stay_with_their_request(registry: ModelRegistry) -> None:
+    loaded, images = registry.get("good"), sources(4)
+    predictor = loaded.predictor()
+    many = predictor.examine_together
+
+    def examine_together(given: list[Any], **options: Any) -> Any:
+        if any(each is bad for each in given):
+            raise UsageError("this one cannot be")
+        return many(given, **options)
+
+    bad: Any = None
+    decoded = predictor.decoded
+
+    def remember(image: Any) -> Any:
+        nonlocal bad
+        source = decoded(image)
+        if source.name == "2.png":
+            bad = source
+        return source
+
+    predictor.decoded, predictor.examine_together = remember, examine_together  # type: ignore[method-assign]
+    try:
+        options = [{}, {}, {}, {"top": 2}] if "top" in predictor.decode_options else [{}] * 4
+        asks = [
+            lambda image=image, given=given: predict(registry, "good", image, options=given)
+            for image, given in zip(images, options, strict=True)
+        ]
+        found = together(loaded, asks)
+    finally:
+        del predictor.decoded, predictor.examine_together
+    assert [type(each).__name__ for each in found] == [
+        "InferenceResult",
+        "InferenceResult",
+        "UsageError",
+        "InferenceResult",
+    ]
+
+
+def test_large_images_are_not_joined(registry: ModelRegistry) -> None:
+    image = ImageSource(np.zeros((1100, 1000, 3), np.uint8), "large.png")
+    done = threading.Event()
+    assert predict(registry, "good", image, progress=lambda *_: done.set()).together == 1
+    assert registry.get("good").predictor().engine.batches == [1]
