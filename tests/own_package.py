@@ -66,6 +66,10 @@ def _lies_in(module: str, folder: Path) -> bool:
 def look_again() -> None:
     """Makes what was installed since, or removed, known to whoever has listed the packages."""
     importlib.invalidate_caches()
-    for module, name in (("visionkit.registry", "task_pages"), ("ui.views", "views")):
+    for module, name in (
+        ("visionkit.registry", "_found"),
+        ("visionkit.registry", "task_pages"),
+        ("ui.views", "views"),
+    ):
         if module in sys.modules:
             getattr(sys.modules[module], name).cache_clear()

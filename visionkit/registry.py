@@ -43,7 +43,9 @@ class TaskPage:
     also: Mapping[str, str | tuple[float, float, float]] = field(default_factory=dict)
 
 
+@cache
 def _found() -> dict[str, EntryPoint]:
+    """The tasks by name; looked for once, since that reads a file of every installed package."""
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
