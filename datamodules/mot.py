@@ -63,7 +63,6 @@ class MotData(ObjectData):
         self.root, self.tracker = Path(root), tracker
         self.chosen: dict[Split, tuple[str, ...]] = {"val": tuple(val_sequences), "test": tuple(test_sequences)}
         self.classes = self.classes or (CLASSES[1][0],)
-        self._places: dict[str, tuple[str, int]] = {}
         self._truth: dict[str, Path] = {}
 
     @classmethod
@@ -82,7 +81,7 @@ class MotData(ObjectData):
         """The frames of one split, those of a sequence in order."""
         images = super().dataset(split)
         assert isinstance(images, ObjectImages)
-        places = [self._places[entry.file] for entry in images.entries]
+        places = [self._frame_places[entry.file] for entry in images.entries]
         return Frames(places, images)
 
     def setup(self, stage: str) -> None:
@@ -152,7 +151,7 @@ class MotData(ObjectData):
                 where = folder / info.folder
                 raise DataError(f"{path}: frame {number} of {last} has no image in {where}; is the folder complete?")
             image, some = images[number], frame_rows[kept[frame_rows] | ignored[frame_rows]]
-            self._places[str(image)] = (info.name, number - 1)
+            self._frame_places[str(image)] = (info.name, number - 1)
             entries.append(
                 AnnotatedImage(
                     str(image),

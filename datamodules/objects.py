@@ -86,10 +86,15 @@ class RawImages(Sequence[Sample]):
 
     Args:
         entries: As they were read.
+        videos: The video of each, or an empty name.
     """
 
-    def __init__(self, entries: Sequence[AnnotatedImage]) -> None:
-        self.entries = entries
+    def __init__(self, entries: Sequence[AnnotatedImage], videos: Sequence[str]) -> None:
+        self.entries, self.videos = entries, videos
+
+    def sequences(self) -> Sequence[str]:
+        """See `visionkit.sequences.SequencedSamples`."""
+        return self.videos
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -145,6 +150,7 @@ class ObjectData(SplittingData):
         self.crowds: Crowds = crowds
         self.notes: dict[Split, SplitNotes] = {}
         self.cache_mb = cache_mb
+        self._frame_places: dict[str, tuple[str, int]] = {}  # video and frame of an image, where it is of one
         self._raw: dict[Split, list[AnnotatedImage] | None] = {}
         self._read: dict[Split, list[AnnotatedImage] | None] = {}
         self._parts: dict[Split, np.ndarray] = {}
@@ -248,7 +254,12 @@ class ObjectData(SplittingData):
         return entries
 
     def raw_samples(self, split: Split) -> Sequence[Sample]:
-        return RawImages(self.annotations(split))
+        entries = self.annotations(split)
+        return RawImages(entries, [self.video_of(entry) for entry in entries])
+
+    def video_of(self, entry: AnnotatedImage) -> str:
+        """The video that an image is a frame of, or an empty name."""
+        return self._frame_places[entry.file][0] if entry.file in self._frame_places else ""
 
     def setup(self, stage: str) -> None:
         super().setup(stage)

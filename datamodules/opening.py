@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from datamodules.csv_labels import CsvData
+from datamodules.depth_files import DEPTH_SUFFIXES
 from datamodules.depth_folders import DepthFolderData
 from datamodules.flow_data import FlowData
 from datamodules.folders import FolderData, class_folders
 from datamodules.identities import IdentityData
 from datamodules.image_store import FileStore, StoredImages
+from datamodules.instance_maps import InstanceMapData
 from datamodules.label_survey import values_of
 from datamodules.object_formats import open_objects
 from datamodules.record_io import is_record
@@ -28,9 +30,12 @@ from visionkit.types import IGNORE
 
 LABEL_MAP_FOLDERS = (
     *(("images/{split}", "label_maps/{split}"), ("{split}", "{split}annot"), ("images/{split}", "masks/{split}")),
-    *(("images", "label_maps"), ("images", "masks"), ("{split}/images", "{split}/masks")),
+    *(("images", "label_maps"), ("images", "masks"), ("images", "labels"), ("{split}/images", "{split}/masks")),
 )
 """Where images and label maps usually lie."""
+
+
+_PROBES = 16
 
 
 class PlainImages(StoredImages[FileStore]):
@@ -82,7 +87,7 @@ def open_data(source: Path) -> VisionDataModule:
         return CsvData(str(source), cache_mb=0, **none) if _has_labels(source) else _objects(source, none)
     for pattern_images, pattern_labels in LABEL_MAP_FOLDERS:
         if _is_there(source, pattern_images) and _is_there(source, pattern_labels) and not _has_objects(source):
-            return _label_maps(source, pattern_images, pattern_labels, none)
+            return _maps(source, pattern_images, pattern_labels, none)
     names = {folder.name.lower() for folder in list_folders(source)}
     if "segmentationclass" in names:
         return VocSegmentationData(str(source), cache_mb=0)
@@ -92,12 +97,41 @@ def open_data(source: Path) -> VisionDataModule:
         return StereoData(str(source), val_every=0)
     if _has_objects(source):
         return _objects(source, none)
-    if names & {"depth", "depths"}:
-        return DepthFolderData(str(source), val_every=0, cache_mb=0)
+    if (depth := _depth(source)) is not None:
+        return depth
     tables = [path for path in list_files(source, {".csv"}, deep=False).files if _has_labels(path)]
     if len(tables) == 1:
         return CsvData(str(tables[0]), cache_mb=0, **none)
     return _folders(source, none)
+
+
+def _maps(source: Path, images: str, labels: str, none: dict[str, Any]) -> VisionDataModule:
+    """Label maps, of classes or of the numbers of objects."""
+    folder = find_split(source, labels, "train")
+    assert folder is not None
+    if "{split}" not in labels and not (folder / "classes.txt").is_file() and _are_instances(folder):
+        return InstanceMapData(str(source), images=images, labels=labels, cache_mb=0, **none)
+    return _label_maps(source, images, labels, none)
+
+
+def _are_instances(folder: Path) -> bool:
+    """Whether each file holds the values 0 to k, and k differs from file to file."""
+    files = list_images(folder).files
+    values = [values_of([str(path)]) - {0} for path in files[:: max(1, len(files) // _PROBES)]]
+    counts = {len(each) for each in values}
+    return len(counts) > 1 and max(counts) > 1 and all(each == {*range(1, len(each) + 1)} for each in values)
+
+
+def _depth(source: Path) -> VisionDataModule | None:
+    """Images with depth beside them, where names speak of depth."""
+    listing = list_files(source, DEPTH_SUFFIXES)
+    if not any("depth" in part.lower() for path in listing.files for part in path.relative_to(source).parts):
+        return None
+    data = DepthFolderData(str(source), val_every=0, cache_mb=0)
+    try:
+        return data if len(data.found.store) else None
+    except DataError:
+        return None
 
 
 def _label_maps(source: Path, images: str, labels: str, none: dict[str, Any]) -> VisionDataModule:

@@ -56,7 +56,6 @@ class OtbData(ObjectData):
         self.classes = self.classes or (CLASS,)
         if len(self.classes) != 1:
             raise UsageError(f"data.classes {', '.join(self.classes)}: OTB names no classes; give one, such as {CLASS}")
-        self._places: dict[str, tuple[str, int]] = {}
 
     @classmethod
     def discover_classes(cls, root: str = "", **init_args: Any) -> list[str]:
@@ -94,7 +93,7 @@ class OtbData(ObjectData):
         """The frames of one split, those of a sequence in order."""
         images = super().dataset(split)
         assert isinstance(images, ObjectImages)
-        return Frames([self._places[entry.file] for entry in images.entries], images)
+        return Frames([self._frame_places[entry.file] for entry in images.entries], images)
 
     # ------------------------------------------------------------------ sequences
 
@@ -136,7 +135,7 @@ class OtbData(ObjectData):
                 rows.setdefault(image, []).extend([(number, box)] * is_box)
         entries = []
         for position, image in enumerate(sorted(rows, key=frame_number)):
-            self._places[str(image)] = (name, position)
+            self._frame_places[str(image)] = (name, position)
             found = rows[image]
             entries.append(
                 AnnotatedImage(

@@ -72,7 +72,6 @@ class VidData(ObjectData):
         self.root, self.ignore, self.frames_per_snippet = Path(root), tuple(ignore), frames_per_snippet
         self.lists: dict[Split, str] = {"train": train, "val": val, "test": test}
         self.classes = self.classes or tuple(self.discover_classes(root, train=train, val=val, test=test))
-        self._places: dict[str, tuple[str, int]] = {}
 
     @classmethod
     def discover_classes(
@@ -104,7 +103,7 @@ class VidData(ObjectData):
         """The frames of one split, those of a snippet in order."""
         images = super().dataset(split)
         assert isinstance(images, ObjectImages)
-        return Frames([self._places[entry.file] for entry in images.entries], images)
+        return Frames([self._frame_places[entry.file] for entry in images.entries], images)
 
     def _entries(self, snippet: Snippet, split: Split) -> list[AnnotatedImage]:
         numbers = sorted(snippet.chosen or snippet.images)
@@ -125,7 +124,7 @@ class VidData(ObjectData):
         entries = []
         for number in numbers:
             entry = frames[number]
-            self._places[entry.file] = (snippet.name, number)
+            self._frame_places[entry.file] = (snippet.name, number)
             more = {"file_motion": motion[number]} if number in motion else {}
             entries.append(replace(entry, more={**entry.more, **more}))
         return entries

@@ -15,6 +15,7 @@ from datamodules.opening import open_data
 from tests.visionkit.checkup.drawn_set import copied, write_clean
 from tests.visionkit.checkup.object_faults import FAULTS
 from ui.cli import main
+from visionkit.callbacks.config_saver import ConfigSaver
 from visionkit.checkup.before_training import warn_before_training
 
 
@@ -117,13 +118,11 @@ def test_a_training_warns_before_it_starts(clean: Path, tmp_path: Path, caplog: 
         warn_before_training(copied(clean, tmp_path / "a").objects(), ["train", "val"])
         assert not caplog.messages
         data = FAULTS["duplicate-annotation"](copied(clean, tmp_path / "b"))
-        config = tmp_path / "config.yaml"
-        config.write_text("")
-        data.trainer = SimpleNamespace(default_root_dir=str(tmp_path))  # type: ignore[assignment]
+        data.trainer = SimpleNamespace(callbacks=[ConfigSaver(tmp_path, {})])  # type: ignore[assignment]
         warn_before_training(data, ["train"])
     first, second = caplog.messages
     assert first.startswith("duplicate-annotation: 1 object in train, such as ")
-    assert second == f"`visionkit doctor -c {config}` examines the data whole"
+    assert second == f"`visionkit doctor -c {tmp_path / 'config.yaml'}` examines the data whole"
 
 
 def test_images_of_a_lost_file_are_left_out_of_the_page(clean: Path, tmp_path: Path) -> None:

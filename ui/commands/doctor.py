@@ -26,13 +26,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ui.data_options import first_argument
-from ui.paths import check_exists
+from ui.paths import check_exists, check_model_or_backbone
 from visionkit.errors import DataError, EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from visionkit.checkup.examination import Checkup
     from visionkit.checkup.network import NetworkFacts
     from visionkit.data import VisionDataModule
+    from visionkit.images import ImageSource
 
 SUMMARY = "examine a data set: images, labels, splits, copies"
 
@@ -59,6 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     workers = "processes that read images (default: one per core)"
     parser.add_argument("--num_workers", "--num-workers", type=int, metavar="N", help=workers)
+    features = "also compare features of this backbone or model, such as tf_efficientnet_lite0: similar images"
+    parser.add_argument("--embeddings", metavar="MODEL", help=features)
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
 
 
@@ -76,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     from visionkit.checkup.text_report import lines_of
 
     data, network = _opened(args)
+    embed = None if args.embeddings is None else _embedder(args.embeddings)
     started = time.perf_counter()
     with _progress() as progress:
         found = examine(
@@ -85,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
             max_images=args.max_images,
             num_workers=_workers(args.num_workers),
             progress=progress,
+            embed=embed,
         )
     *lines, last = lines_of(found)
     print("\n".join([*lines, f"{last}, {time.perf_counter() - started:.1f} s"]))
@@ -97,6 +104,8 @@ def _check(args: argparse.Namespace) -> None:
     if args.data is None and args.config is None and args.reader is None:
         raise UsageError("name the data: a folder or a label file, or a training's options (-c FILE, --data CLASS)")
     check_exists(filter(None, (args.data,)))
+    if args.embeddings is not None:
+        check_model_or_backbone(args.embeddings)
     if args.max_images < 0 or (args.num_workers or 0) < 0:
         raise UsageError("--max_images and --num_workers: at least 0")
     for option, path in (("--json", args.json), ("--html", args.html)):
@@ -136,6 +145,16 @@ def _opened(args: argparse.Namespace) -> tuple[VisionDataModule, NetworkFacts | 
 
 def _option(name: str, value: str | None) -> Sequence[str]:
     return () if value is None else ("--data" if name == "reader" else "--model", value)
+
+
+def _embedder(backbone: str) -> Callable[[Sequence[ImageSource]], np.ndarray]:
+    """Images to features of a backbone, or of a model."""
+    from visionkit.inspection.embedding import embed
+    from visionkit.inspection.targets import open_task
+    from visionkit.predictor import Predictor
+
+    predictor = Predictor(open_task(backbone))
+    return lambda images: embed(predictor, images)
 
 
 def _workers(given: int | None) -> int:

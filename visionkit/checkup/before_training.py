@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
+from visionkit.callbacks.config_saver import ConfigSaver
 from visionkit.checkup.examination import examine_labels
 from visionkit.checkup.kinds import KINDS
 from visionkit.checkup.text_report import grouped, one_line
 from visionkit.data import Split, VisionDataModule
 from visionkit.errors import VisionKitError
+from visionkit.runs import CONFIG
 from visionkit.wording import counted
 
 log = logging.getLogger(__name__)
@@ -24,11 +25,9 @@ def warn_before_training(data: VisionDataModule, splits: Sequence[Split]) -> Non
     """Warns of errors and warnings in the labels, a few lines at most, and names the command that finds the rest.
 
     Args:
-        data: The data; the folder of its trainer's run has the configuration for the command.
+        data: The data; where its trainer saves a configuration, the command takes that.
         splits: Splits that the training uses.
     """
-    folder = getattr(data.trainer, "default_root_dir", None)
-    config = Path(folder, "config.yaml") if folder else None
     try:
         found = examine_labels(data, splits)
     except VisionKitError:
@@ -39,8 +38,6 @@ def warn_before_training(data: VisionDataModule, splits: Sequence[Split]) -> Non
         log.warning("%s: %s in %s, such as %s", kind, counted(len(some), KINDS[kind].unit), split, one_line(some[0]))
     if groups:
         more = f"{len(groups) - _MOST} more kinds of findings; " if len(groups) > _MOST else ""
-        log.warning(
-            "%s`visionkit doctor%s` examines the data whole",
-            more,
-            f" -c {config}" if config is not None and config.is_file() else "",
-        )
+        saver = next((each for each in getattr(data.trainer, "callbacks", ()) if isinstance(each, ConfigSaver)), None)
+        named = "" if saver is None else f" -c {saver.folder / CONFIG}"
+        log.warning("%s`visionkit doctor%s` examines the data whole", more, named)

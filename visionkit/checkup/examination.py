@@ -18,9 +18,10 @@ from visionkit.checkup.network import NetworkFacts, check_pixels, check_sizes
 from visionkit.checkup.objects import Objects, check_objects
 from visionkit.checkup.orientation import check_channels, check_sizes_of_files
 from visionkit.checkup.raw_labels import RawAnnotations
-from visionkit.checkup.splits import Images, copies, identity_leaks, sequence_leaks
+from visionkit.checkup.splits import Images, copies, identity_leaks, sequence_leaks, similar_images
 from visionkit.data import Split, VisionDataModule
 from visionkit.errors import DataError, UsageError
+from visionkit.images import ImageSource
 from visionkit.refusals import kept_refusals
 from visionkit.sampling import classes_of
 from visionkit.sequences import SequencedSamples
@@ -93,6 +94,7 @@ def examine(
     max_images: int = 0,
     num_workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    embed: Callable[[Sequence[ImageSource]], np.ndarray] | None = None,
 ) -> Checkup:
     """Reads all of the data and reports what is wrong with it.
 
@@ -103,12 +105,14 @@ def examine(
         max_images: Images of each split that are read, evenly spread; 0 reads all.
         num_workers: Processes that read images; 0 reads in this one.
         progress: Called with the number of images that are done, and of all.
+        embed: Images to (n, D) features, by which similar images are found too.
 
     Raises:
         DataError: No split of the data can be read.
     """
     findings: list[Finding] = []
     parts = [part for split in SPLITS if (part := open_part(data, split, findings)) is not None]
+    findings = _joined(findings)
     if not parts and not findings:
         raise DataError(f"{type(data).__name__}: no images in it")
     rows = []
@@ -127,7 +131,12 @@ def examine(
         findings += check_sizes_of_files(part.split, part.annotations or (), part.measured)
     findings += check_channels({part.split: part.measured for part in parts})
     findings += check_depths({part.split: [each.facts for each in part.measured] for part in parts})
-    findings += copies(_images(parts, data.classes))
+    images = _images(parts, data.classes)
+    findings += copies(images)
+    if embed is not None:
+        readable = [k for k, each in enumerate(measured) if each.print is not None]
+        sources = [parts[of].samples[int(row)].image for of, row in (rows[k] for k in readable)]
+        findings += similar_images(images, readable, embed(sources))
     statistics = {}
     for part in parts:
         known = [each for each in part.measured if each.mean is not None and each.size is not None]
@@ -135,7 +144,8 @@ def examine(
             statistics[part.split], more = _statistics(part.split, known, network)
             findings += more
     if network is not None:
-        for table in tables:
+        trained = [table for table in tables if table.split == "train"]
+        for table in trained or tables:
             findings += check_sizes(table, network)
     numbers = {part.split: len(part.measured) for part in parts}
     return Checkup(type(data).__name__, in_order(f for f in findings if f.kind in kinds), numbers, statistics)
@@ -184,6 +194,14 @@ def open_part(data: VisionDataModule, split: Split, findings: list[Finding]) -> 
         return None
     sequences = samples.sequences() if isinstance(samples, SequencedSamples) else ()
     return Part(split, samples, annotations, sequences)
+
+
+def _joined(findings: Sequence[Finding]) -> list[Finding]:
+    """What several splits are refused for with the same words, once."""
+    splits: dict[tuple[str, str], list[str]] = {}
+    for each in findings:
+        splits.setdefault((each.kind, each.message), []).append(each.split)
+    return [Finding(kind, "+".join(dict.fromkeys(some)), message) for (kind, message), some in splits.items()]
 
 
 def _rows(samples: Sequence[Any], max_images: int) -> np.ndarray:

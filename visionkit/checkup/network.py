@@ -45,13 +45,7 @@ class NetworkFacts:
         """Reads them from a task that is built; weights are not needed."""
         modules: list[Any] = list(task.network.modules())
         strides = [tuple(each.strides) for each in modules if isinstance(getattr(each, "strides", None), (tuple, list))]
-        cells = [
-            np.asarray(buffer.detach().cpu()).reshape(-1, 4)
-            for each in modules
-            for name, buffer in each.named_buffers(recurse=False)
-            if name.startswith("cells") and buffer.shape[-1:] == (4,)
-        ]
-        sides = [each[:, 2:] - each[:, :2] for each in cells]
+        sides = [each for module in modules for each in _anchors(module, task.input)]
         normalize: Any = task.normalize
         mean, deviation = (np.asarray(each, dtype=np.float64).ravel() for each in (normalize.mean, normalize.std))
         finds = "boxes" in task.targets and strides
@@ -62,6 +56,19 @@ class NetworkFacts:
             mean,
             deviation,
         )
+
+
+def _anchors(module: Any, spec: InputSpec) -> Iterator[np.ndarray]:
+    """(A, 2) width and height of the anchors of a module; of one square at each place, as FCOS has it, none."""
+    per_place = getattr(module, "per_place", 1)
+    if per_place == 1:
+        return
+    for name, buffer in module.named_buffers(recurse=False):
+        values = np.asarray(buffer.detach().cpu())
+        if name.startswith("cells"):
+            yield values[:, 2:] - values[:, :2]
+        elif name.startswith("sides"):  # fractions of the image
+            yield values * (spec.size[1], spec.size[0])
 
 
 def check_sizes(objects: Objects, network: NetworkFacts) -> Iterator[Finding]:

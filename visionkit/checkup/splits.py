@@ -11,10 +11,12 @@ import numpy as np
 
 from visionkit.checkup.findings import Finding
 from visionkit.checkup.measurement import Measured
-from visionkit.checkup.near_duplicates import find_copies, groups_of
+from visionkit.checkup.near_duplicates import compare, find_copies, groups_of
 from visionkit.wording import counted
 
 _SHOWN = 5
+_SIMILAR = 0.9  # cosine of two images' features, freed of the mean of the set
+_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,39 @@ def _conflicts(images: Images, groups: Sequence[Sequence[int]]) -> Iterator[Find
         yield Finding(
             "conflicting-labels", splits, f"copies of one image are {shown}", files[0], others=tuple(files[1:])
         )
+
+
+def similar_images(images: Images, rows: Sequence[int], features: np.ndarray) -> Iterator[Finding]:
+    """Images with nearly equal features that are no copies by their pixels, such as two photographs of one scene.
+
+    Args:
+        images: All images.
+        rows: Those that have features.
+        features: (n, D), one row each.
+    """
+    if len(rows) < 3:
+        return
+    centered = features.astype(np.float32) - features.mean(axis=0, dtype=np.float32)
+    unit = centered / np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-12)
+    small = np.stack([_print(images, row).small for row in rows])
+    pairs: dict[str, list[tuple[int, int]]] = {}
+    for start in range(0, len(unit), _BLOCK):
+        cosine = unit[start : start + _BLOCK] @ unit.T
+        first, second = np.nonzero(cosine > _SIMILAR)
+        first += start
+        later = second > first
+        first, second = first[later], second[later]
+        equal = compare(small[first], small[second])[0]
+        for a, b in zip(first[~equal].tolist(), second[~equal].tolist(), strict=True):
+            one, other = rows[a], rows[b]
+            if not _one_video(images, one, other):
+                split = "+".join(dict.fromkeys((images.splits[one], images.splits[other])))
+                pairs.setdefault(split, []).append((one, other))
+    for split, some in pairs.items():
+        for group in groups_of(*np.array(some, dtype=np.int64).T):
+            files = [_file(images, number) for number in group]
+            message = f"{counted(len(files), 'image')} with nearly the same features"
+            yield Finding("similar-images", split, message, files[0], others=tuple(files[1:]))
 
 
 def sequence_leaks(sequences: Mapping[str, Sequence[str]]) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from visionkit.errors import EnvironmentFault, UsageError, suggest
-from visionkit.images import ImageSource
+from visionkit.images import ImageLike, ImageSource
 from visionkit.inputs import batch_of_one
 from visionkit.out_of_distribution import tap_of
 from visionkit.predictor import Predictor
@@ -23,12 +23,12 @@ NEIGHBORS = 5
 _SIDE, _THUMBNAIL, _MARGIN = 1200, 56, 20
 
 
-def embed(predictor: Predictor, images: Sequence[Path]) -> np.ndarray:
+def embed(predictor: Predictor, images: Sequence[ImageLike]) -> np.ndarray:
     """(N, D) float32: the pooled features of images, at several depths of the backbone.
 
     Args:
         predictor: Predictor of a task on a backbone, run by torch.
-        images: Paths of images.
+        images: Images.
 
     Raises:
         UsageError: The model has no backbone whose depths are known.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from datamodules.mot import MotData
 from tests.real_data import ROOT
 from tests.visionkit.checkup.drawn_set import DrawnSet, copied, write_clean
 from tests.visionkit.checkup.faults import NEEDS_A_NETWORK, NEEDS_FEATURES
@@ -16,7 +18,10 @@ from visionkit.checkup.examination import examine, examine_labels
 from visionkit.checkup.kinds import KINDS, SEVERITIES
 from visionkit.checkup.network import NetworkFacts
 from visionkit.geometry import InputSpec
+from visionkit.images import ImageSource
 from visionkit.refusals import kept_refusals
+from visionkit.synthetic import ClipSettings
+from visionkit.synthetic.clip_files import write_clips
 
 READERS = ("folders", "table", "objects", "people", "label_maps", "depth", "faces", "resolutions", "restored")
 
@@ -55,6 +60,23 @@ def test_a_network_that_does_not_suit(clean: Path) -> None:
     assert not examine(data, network=fine).findings
 
 
+def test_similar_features_are_reported_unless_images_are_copies(clean: Path, tmp_path: Path) -> None:
+    data = FAULTS["duplicate-image"](copied(clean, tmp_path))  # 22 images of training, two of them equal
+
+    def embed(images: Sequence[ImageSource]) -> np.ndarray:
+        features = np.eye(len(images), 64)
+        features[5] = features[2] + 0.01
+        features[8] = features[2] - 0.01
+        copies = [k for k, image in enumerate(images) if image.name.endswith("copy.jpg")]
+        features[copies] = 7.0
+        return features
+
+    found = [each for each in examine(data, embed=embed).findings if each.kind == "similar-images"]
+    assert [len(each.others) for each in found] == [2]
+    names = list(data.files("train"))
+    assert {found[0].file, *found[0].others} == {names[2], names[5], names[8]}
+
+
 def test_the_quick_part_reads_no_image(clean: Path, tmp_path: Path) -> None:
     data = FAULTS["duplicate-annotation"](copied(clean, tmp_path))
     for path in tmp_path.rglob("*.jpg"):
@@ -68,3 +90,10 @@ def test_the_page_lists_every_kind_under_its_severity() -> None:
     for severity, column in zip(SEVERITIES, range(3), strict=True):
         listed = {name for row in rows for name in re.findall(r"`([\w-]+)`", row[column])}
         assert listed == {kind.name for kind in KINDS.values() if kind.severity == severity}
+
+
+def test_frames_of_one_video_are_no_copies(tmp_path: Path) -> None:
+    write_clips(tmp_path / "clips", 4, 0, ClipSettings(size=(48, 64), length=4, camera_speed=0.0, speed=0.001))
+    root = next(path.parent.parent for path in (tmp_path / "clips").rglob("seqinfo.ini")).parent
+    data = MotData(str(root), cache_mb=0)
+    assert not [each for each in examine(data).findings if "duplicate" in each.kind or "leak" in each.kind]
