@@ -62,29 +62,31 @@ def short(value: float) -> str:
 
 def print_metrics(values: Mapping[str, float], console: Console) -> None:
     """Prints one metric per row."""
-    print_table("", [{"metric": name, "value": number(value)} for name, value in values.items()], console)
+    rows = [{"metric": name, "value": number(value)} for name, value in values.items()]
+    print_table("", rows, console, most=len(rows))
 
 
-def print_table(title: str, rows: Sequence[Row], console: Console) -> None:
+def print_table(title: str, rows: Sequence[Row], console: Console, most: int = MAX_ROWS) -> None:
     """Prints a table in as many pieces as the width of the terminal asks for.
 
-    A confusion matrix that is too wide becomes the list of its largest confusions. A table of more than `MAX_ROWS`
-    rows is named, not printed.
+    A confusion matrix that is too wide becomes the list of its largest confusions. A table of more than `most` rows is
+    named, not printed.
 
     Args:
         title: Title above it; none where empty.
         rows: Column to value, equal columns in each.
         console: Knows the width.
+        most: Rows that are printed at most.
     """
     if not rows:
         return
-    if is_confusion(rows) and (len(rows) > MAX_ROWS or _natural_width(rows) > console.width):
+    if is_confusion(rows) and (len(rows) > most or _natural_width(rows) > console.width):
         listed = largest_confusions(rows)
         title, rows = f"{title}: the {len(listed)} largest of {len(rows)} classes", listed
         if not listed:
             console.print("no class is taken for another", highlight=False)
             return
-    if len(rows) > MAX_ROWS:
+    if len(rows) > most:
         console.print(f"{title}: {len(rows)} rows, which --results FILE writes", highlight=False)
         return
     names = list(rows[0])

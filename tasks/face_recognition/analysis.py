@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,29 +57,17 @@ class FaceAnalysis(Analysis):
         """Fractions of pairs that are judged wrongly among these images, and their number."""
         first, second, scores, same = self._pairs()
         inside = np.isin(first, images) & np.isin(second, images)
-        refused, accepted = (scores < self.threshold) & same, (scores >= self.threshold) & ~same
-        out: dict[str, float] = {}
-        for name, wrong, of in (("refused", refused, same), ("accepted", accepted, ~same)):
-            number = int((inside & of).sum())
-            out |= {f"falsely {name}": float(wrong[inside].sum() / number) if number else -1.0, f"{name} of": number}
-        return out
+        return misjudged(scores[inside], same[inside], self.threshold)
 
     @property
     def threshold(self) -> float:
         """The score from which a pair counts as one person; 0 without pairs of both types."""
         _, _, scores, same = self._pairs()
-        if not same.any() or same.all():
-            return 0.0
-        roc = Roc.of(scores, same)
-        return float(roc.thresholds[int(np.argmax((1 - roc.tar) <= roc.far))])
+        return equal_error_threshold(scores, same)
 
     def tables(self) -> Tables:
-        values = self.values(np.arange(len(self.rows)))
         return {
-            "error breakdown": [
-                {"error": "same person refused", "fraction": values["falsely refused"], "pairs": values["refused of"]},
-                {"error": "other accepted", "fraction": values["falsely accepted"], "pairs": values["accepted of"]},
-            ],
+            "error breakdown": breakdown(self.values(np.arange(len(self.rows)))),
             "hard pairs of one person": [self._described(pair) for pair in self._hardest(True)],
             "hard pairs of different people": [self._described(pair) for pair in self._hardest(False)],
         }
@@ -143,3 +131,68 @@ class FaceAnalysis(Analysis):
 def _cosines(vectors: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Of very many pairs: from the matrix of all images, which is smaller than the rows of the pairs."""
     return np.asarray((vectors @ vectors.T)[first, second])
+
+
+class ScoreAnalysis(Analysis):
+    """The same of pairs of which nothing but their scores is known; every pair has a row.
+
+    Args:
+        names: (P,) names of the pairs.
+        scores: (P,) the higher, the more alike.
+        same: (P,) bool, they show one person.
+    """
+
+    def __init__(self, names: Sequence[str], scores: np.ndarray, same: np.ndarray) -> None:
+        super().__init__()
+        self._scores, self._same = scores, same
+        self.threshold = equal_error_threshold(scores, same)
+        self.rows = [
+            {"image": name, "same": bool(one), "score": float(score), "correct": bool((score >= self.threshold) == one)}
+            for name, score, one in zip(names, scores, same, strict=True)
+        ]
+
+    def badness(self, row: Mapping[str, Any]) -> float | None:
+        margin = float(row["score"]) - self.threshold
+        return -margin if row["same"] else margin
+
+    def values(self, images: np.ndarray) -> dict[str, float]:
+        return misjudged(self._scores[images], self._same[images], self.threshold)
+
+    def tables(self) -> Tables:
+        ranked = sorted(self.rows, key=lambda row: float(row["score"]))
+        return {
+            "error breakdown": breakdown(self.values(np.arange(len(self.rows)))),
+            "hard pairs of one person": [dict(row) for row in ranked if row["same"]][:LISTED],
+            "hard pairs of different people": [dict(row) for row in reversed(ranked) if not row["same"]][:LISTED],
+        }
+
+    def notes(self) -> Sequence[str]:
+        return (
+            f"Pairs count as one person from {self.threshold:.4f} on, where both types of errors are about equally "
+            "frequent; groups of pairs are judged by the same threshold.",
+        )
+
+
+def equal_error_threshold(scores: np.ndarray, same: np.ndarray) -> float:
+    """The score where as many pairs of one person are refused as others accepted; 0 without pairs of both types."""
+    if not same.any() or same.all():
+        return 0.0
+    roc = Roc.of(scores, same)
+    return float(roc.thresholds[int(np.argmax((1 - roc.tar) <= roc.far))])
+
+
+def misjudged(scores: np.ndarray, same: np.ndarray, threshold: float) -> dict[str, float]:
+    """Fractions of the pairs of each type that a threshold judges wrongly, -1 without any, and their number."""
+    out: dict[str, float] = {}
+    for name, wrong, of in (("refused", scores < threshold, same), ("accepted", scores >= threshold, ~same)):
+        number = int(of.sum())
+        out |= {f"falsely {name}": float((wrong & of).sum() / number) if number else -1.0, f"{name} of": number}
+    return out
+
+
+def breakdown(values: Mapping[str, float]) -> list[dict[str, Any]]:
+    """What `misjudged` gives, one row per type of error."""
+    return [
+        {"error": "same person refused", "fraction": values["falsely refused"], "pairs": values["refused of"]},
+        {"error": "other accepted", "fraction": values["falsely accepted"], "pairs": values["accepted of"]},
+    ]

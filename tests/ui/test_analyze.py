@@ -23,11 +23,12 @@ def detector(tmp_path):
     return path
 
 
-def test_a_detector_on_scenes(detector, tmp_path, capsys):
-    (tmp_path / "slices.csv").write_text("image,half\n" + "".join(f"scene-{k},{k % 2}\n" for k in range(100)))
+def test_a_detector_on_scenes(detector, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
     out = tmp_path / "errors"
     argv = [str(detector), *SCENES, "--data.target", "boxes", "--out", str(out), "--worst", "2"]
-    assert main(["analyze", *argv]) == 0
+    assert main(["analyze", *argv, "--wandb"]) == 0
+    assert list((out / "wandb").glob("offline-run-*/run-*.wandb"))
     shown = capsys.readouterr().out
     assert "error breakdown" in shown and str(out / "report.html") in shown
     record = json.loads((out / "analysis.json").read_text())

@@ -92,6 +92,12 @@ def test_the_errors_of_boxes_and_their_images(tmp_path):
     assert (images["0.jpg"]["right"], images["0.jpg"]["background"]) == (1, 1)
     assert images["0.jpg"]["f1"] == pytest.approx(2 / 3) and images["2.jpg"]["f1"] == 1
     assert images["3.jpg"]["missed"] == 1, "its box is below the threshold"
+    curve = {row["recall"]: row["a"] for row in record["tables"]["precision-recall"]}
+    assert [curve[recall] for recall in (0.25, 0.26, 0.75, 0.76)] == pytest.approx([1, 3 / 4, 3 / 4, 0])
+    assert record["tables"]["confusion"] == [
+        {"truth": "a", "a": 3, "nothing": 1},
+        {"truth": "nothing", "a": 2, "nothing": 0},
+    ]
     groups = {row["group"]: row for row in record["tables"]["slices"]}
     assert groups["out"]["images"] == 2 and groups["out"]["ap50"] == pytest.approx(51 / 101)
     assert "<table>" in (tmp_path / "errors" / "report.html").read_text()
@@ -210,3 +216,18 @@ def test_the_errors_of_disparity(tmp_path):
     }  # fmt: skip
     assert errors(record, "error breakdown by size", "disparity", "epe")["20 to 40 px"] == pytest.approx(3)
     assert errors(record, "error breakdown by place", "place", "of squared error") == {"edges": 0, "flat": 1}
+
+
+def test_the_hardest_pairs_of_people_and_their_groups(tmp_path):
+    rows = [("a1", "a2", 1, 0.9, "old"), ("a1", "a3", 1, 0.3, "young"), ("a1", "b1", 0, 0.6, "young"),
+            ("a2", "b1", 0, 0.1, "old")]  # fmt: skip
+    text = "".join(",".join(map(str, row)) + "\n" for row in rows)
+    (tmp_path / "pairs.csv").write_text(f"first,second,same,score,age\n{text}")
+    _, record = evaluated(tmp_path, "verification", tmp_path / "pairs.csv")
+    assert [row["image"] for row in record["tables"]["hard pairs of one person"]] == ["a1 a3", "a1 a2"]
+    assert [row["image"] for row in record["tables"]["hard pairs of different people"]] == ["a1 b1", "a2 b1"]
+    # From .6 on a pair is one person: one of each type is judged wrongly, both of the young.
+    assert errors(record, value="fraction") == {"same person refused": 0.5, "other accepted": 0.5}
+    groups = {row["group"]: row for row in record["tables"]["slices"]}
+    assert (groups["young"]["falsely refused"], groups["old"]["falsely refused"]) == (1, 0)
+    assert [row["image"] for row in record["tables"]["worst images"]][:1] == ["a1 a3"]

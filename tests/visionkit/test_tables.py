@@ -81,6 +81,10 @@ def test_a_long_table_is_named():
     assert "roc: 31 rows" in printed(print_table, "roc", rows)
 
 
+def test_metrics_are_listed_however_many_they_are():
+    assert "metric 39" in printed(print_metrics, {f"metric {k}": k / 40 for k in range(40)})
+
+
 def test_metrics_are_listed_with_what_is_not_available():
     text = printed(print_metrics, {"test/ap": 0.5, "test/ap_small": -1.0, "test/" + "long" * 12: 0.25})
     assert re.search(r"ap_small +n/a", text) and "0.2500" in text

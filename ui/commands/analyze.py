@@ -27,6 +27,9 @@ from visionkit.model_files import check_model
 LINES = 5
 """Images of each ranking that are printed."""
 
+COLUMNS = 7
+"""Columns of the table of slices that are printed; the files have all of them."""
+
 SUMMARY = "state where a model is wrong: errors by kind, worst images, slices"
 
 
@@ -94,7 +97,7 @@ def _print(report: object, results: dict[str, float], protocol: str) -> None:
         for each in ranked[:LINES]:
             print(f"  {each.row['image']}: {each.caption}")
     if slices := tables.get("slices"):
-        print_table("slices", even(slices), console)
+        print_table("slices", [dict(list(row.items())[:COLUMNS]) for row in even(slices)], console)
     for note in collected.analysis.notes():
         print(note)
     print(f"{report.page}: {len(collected.facts)} images")

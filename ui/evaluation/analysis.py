@@ -31,7 +31,7 @@ def write_analysis(folder: Path, kind: str, measured: Measured, slices: str | No
     analysis = measured.analysis or Analysis()
     if not analysis.rows:
         analysis.rows = [{"image": "", **row} for row in measured.images]
-    collected = Collected(analysis, read_facts(slices) if slices else {})
+    collected = Collected(analysis, {**analysis.facts, **(read_facts(slices) if slices else {})})
     collected.add_named()
     facts = {"kind": kind, "split": "files"}
     described = Described(f"Evaluation of {kind}", measured.protocol, measured.metrics, measured.tables, {}, facts)

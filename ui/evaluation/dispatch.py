@@ -33,7 +33,7 @@ def measure(kind: str, args: argparse.Namespace) -> Measured:
     if kind == "verification":
         from ui.evaluation.scores import measure_scores
 
-        return measure_scores(truth, Path(args.predictions) if args.predictions else None, args.distance)
+        return measure_scores(truth, Path(args.predictions) if args.predictions else None, args.distance, analyze)
     predictions = Path(args.predictions)
     if kind in ("boxes", "masks"):
         from ui.evaluation.coco import measure_objects

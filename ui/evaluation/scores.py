@@ -20,7 +20,7 @@ _YES = {"1", "1.0", "true", "yes", "same", "positive", "genuine"}
 _NO = {"0", "0.0", "-1", "-1.0", "false", "no", "different", "negative", "impostor"}
 
 
-def measure_scores(truth: Path, scores: Path | None = None, distance: bool = False) -> Measured:
+def measure_scores(truth: Path, scores: Path | None = None, distance: bool = False, analyze: bool = False) -> Measured:
     """Area under the ROC, equal error rate, TAR at FAR and the ten-fold accuracy.
 
     Args:
@@ -28,10 +28,12 @@ def measure_scores(truth: Path, scores: Path | None = None, distance: bool = Fal
         scores: A csv with a column `score`, one score per line, or a .npy; by default the truth's csv has them too.
             Rows belong together by the further columns that both files have, else by their order.
         distance: Scores are distances: the smaller, the more alike.
+        analyze: List the hardest pairs too; the first two further columns of the truth name them, others group them.
 
     Raises:
         DataError: A file that cannot be read, rows that do not belong together, or pairs of one type alone.
     """
+    from tasks.face_recognition.analysis import ScoreAnalysis
     from tasks.face_recognition.metrics import curve, curve_table
     from tasks.face_recognition.verification import FALSE_ACCEPT_RATES, Roc, deal, ten_fold
 
@@ -65,7 +67,17 @@ def measure_scores(truth: Path, scores: Path | None = None, distance: bool = Fal
     )
     import torch
 
-    return Measured(metrics, protocol, {"roc": curve_table(torch.from_numpy(curve(roc)))})
+    analysis = None
+    if analyze:
+        measured = {*TRUTH_COLUMNS, *SCORE_COLUMNS, *DISTANCE_COLUMNS, ""}
+        names, *further = [name for name in known[0] if name not in measured][:2], *known[0]
+        titles = [" ".join(row[name] for name in names) or f"pair {k}" for k, row in enumerate(known, 1)]
+        analysis = ScoreAnalysis(titles, values, same)
+        groups = [name for name in further if name not in measured | {*names}]
+        analysis.facts = {
+            title: {name: row[name] for name in groups if row[name]} for title, row in zip(titles, known, strict=True)
+        }
+    return Measured(metrics, protocol, {"roc": curve_table(torch.from_numpy(curve(roc)))}, analysis=analysis)
 
 
 Row = dict[str, str]

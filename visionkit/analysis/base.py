@@ -62,6 +62,7 @@ class Analysis:
     Attributes:
         rows: What `add` gave for each image, in order.
         draws_images: It has images of its own to be drawn, see `shown_together`.
+        facts: What is known of images by their name, where the analysis itself knows it.
     """
 
     draws_images: ClassVar[bool] = False
@@ -69,6 +70,7 @@ class Analysis:
     def __init__(self, monitor: tuple[str, str] = ("", "max")) -> None:
         self.monitor = monitor
         self.rows: list[Row] = []
+        self.facts: dict[str, dict[str, str | float]] = {}
 
     def add(self, case: Case) -> Row:
         """Takes an image; gives its row of the table of images."""
@@ -138,7 +140,12 @@ def mean_values(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return out
 
 
-def even(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows that all have the columns of any of them, empty where one lacks it."""
+def even(rows: Sequence[Mapping[str, Any]], blank: Any = "") -> list[dict[str, Any]]:
+    """Rows that all have the columns of any of them.
+
+    Args:
+        rows: Rows of a table.
+        blank: What stands where a row lacks a column.
+    """
     names = dict.fromkeys(name for row in rows for name in row)
-    return [{name: row.get(name, "") for name in names} for row in rows]
+    return [{name: row.get(name, blank) for name in names} for row in rows]

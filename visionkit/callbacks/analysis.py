@@ -10,7 +10,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from visionkit.analysis.base import Case, Tables
+from visionkit.analysis.base import Case, Tables, even
 from visionkit.analysis.collected import WORST, Collected
 from visionkit.analysis.metadata import read_facts
 from visionkit.analysis.report import PAGE, Described, write_report
@@ -133,7 +133,8 @@ class AnalysisReport(Callback):
         )
         self.tables = write_report(self.folder, described, self.collected)
         for tracker in trackers(trainer.loggers):
-            tracker.log_tables({**self.tables, **task.tables(), "images": self.collected.rows}, "analysis")
+            tables = {**self.tables, **task.tables(), "images": self.collected.rows}
+            tracker.log_tables({title: even(rows, None) for title, rows in tables.items()}, "analysis")
             shown = [_logged(each.sample, each.prediction, each.row) for each in self.collected.worst]
             if shown:
                 tracker.log_images("analysis/worst images", shown)

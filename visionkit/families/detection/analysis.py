@@ -11,15 +11,17 @@ from visionkit.analysis.base import LISTED, Analysis, Case, Row, Tables
 from visionkit.analysis.calibration import CALIBRATION, calibration_rows
 from visionkit.families.detection.coco_eval import (
     COUNTED,
+    RECALL_POINTS,
     Flat,
     box_pairs,
+    confusion_matrix,
     evaluate,
     flatten,
     image_objects,
     mask_pairs,
 )
 from visionkit.families.detection.coco_eval.accumulate import Overlaps
-from visionkit.families.detection.coco_eval.metric import ImageObjects, Kind
+from visionkit.families.detection.coco_eval.metric import LARGEST_CONFUSION_TABLE, ImageObjects, Kind
 from visionkit.families.detection.error_breakdown import (
     BACKGROUND,
     FOREGROUND,
@@ -29,7 +31,7 @@ from visionkit.families.detection.error_breakdown import (
     ErrorBreakdown,
     break_down,
 )
-from visionkit.run_report.charts import Bars, Chart
+from visionkit.run_report.charts import Bars, Chart, Curves
 
 NOTE = (
     f"Errors by TIDE (Bolya et al., 2020) at IoU {FOREGROUND:g}, background up to {BACKGROUND:g}. dAP is by how much "
@@ -52,6 +54,7 @@ class DetectionAnalysis(Analysis):
         self.kind: Kind = "mask" if masks else "box"
         self._images: list[ImageObjects] = []
         self._flat: tuple[Flat, Flat] | None = None
+        self._shown_from: float | None = None
 
     def row(self, case: Case) -> Row:
         """F1 of the objects shown, how many are right, the errors among them, and what the prediction states."""
@@ -74,7 +77,7 @@ class DetectionAnalysis(Analysis):
         """
         rows = image_rows(found, true, len(names), len(self.classes), self._overlaps, threshold)
         self.rows = [{"image": name, **row} for name, row in zip(names, rows, strict=True)]
-        self._flat = found, true
+        self._flat, self._shown_from = (found, true), threshold
 
     def badness(self, row: Mapping[str, Any]) -> float | None:
         """Low F1 first; of equal ones more errors."""
@@ -100,12 +103,14 @@ class DetectionAnalysis(Analysis):
             "error breakdown": whole.rows(),
             "most confident errors": self._confident(whole, true),
             "calibration": self._calibration(whole),
+            **(self._curves(found, true, self._shown_from) if self._shown_from is not None else {}),
         }
 
     def charts(self) -> dict[str, Chart]:
         return {
             "error breakdown": Bars("error", "dAP"),
             "calibration": CALIBRATION,
+            "precision-recall": Curves("recall", "precision"),
         }
 
     def notes(self) -> Sequence[str]:
@@ -121,6 +126,21 @@ class DetectionAnalysis(Analysis):
         if self._flat is None:
             self._flat = flatten(self._images, self.kind)
         return self._flat
+
+    def _curves(self, found: Flat, true: Flat, threshold: float) -> Tables:
+        """What a task's own metrics give otherwise: precision over recall at IoU .5, and the confusion matrix."""
+        count = len(self.classes)
+        curves = evaluate(found, true, count, self._overlaps, self.most, np.array([FOREGROUND])).precision[0, :, :, 0]
+        precision: list[dict[str, Any]] = [
+            {"recall": round(float(recall), 2), **dict(zip(self.classes, row, strict=True))}
+            for recall, row in zip(RECALL_POINTS, curves.tolist(), strict=True)
+        ]
+        if count > LARGEST_CONFUSION_TABLE:
+            return {"precision-recall": precision}
+        names = [*self.classes, "nothing"]
+        cells = confusion_matrix(found, true, count, self._overlaps, threshold).tolist()
+        matrix = [{"truth": name, **dict(zip(names, row, strict=True))} for name, row in zip(names, cells, strict=True)]
+        return {"precision-recall": precision, "confusion": matrix}
 
     @staticmethod
     def _calibration(whole: ErrorBreakdown) -> list[dict[str, Any]]:

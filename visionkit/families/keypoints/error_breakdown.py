@@ -85,10 +85,10 @@ def attribute(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Attributes every wrong keypoint to one kind.
 
-    A found person, highest-scoring first, is the free true one that it is most like, from a similarity of .1 on. A
-    keypoint whose similarity to its true place is below .5 is an `inversion` or a `swap` where it is .5 or more to the
-    place of its flipped counterpart of the same person, or to either of both of another person, whichever is nearer;
-    otherwise it is a `miss`. From .5 up to .85 it is `jitter`.
+    A found person, highest-scoring first, is the free true one that it is most like: first those with a similarity of
+    .5, then the others from .1 on. A keypoint whose similarity to its true place is below .5 is an `inversion` or a
+    `swap` where it is .5 or more to the place of its flipped counterpart of the same person, or to either of both of
+    another person, whichever is nearer; otherwise it is a `miss`. From .5 up to .85 it is `jitter`.
 
     Args:
         found: Predictions in any order.
@@ -110,11 +110,12 @@ def attribute(
         if not len(g):
             continue
         like = oks(found.keypoints[d], true.keypoints[g], true.area[g], true.boxes[g], sigmas)
-        for row in range(len(d)):
-            best = int(like[row].argmax())
-            if like[row, best] >= FOUND:
-                partner[g[best]] = d[row]
-                like[:, best] = -1.0
+        for least in (NEAR, FOUND):  # who is near nobody else takes no place from who is
+            for row in range(len(d)):
+                best = int(like[row].argmax())
+                if like[row, best] >= least:
+                    partner[g[best]] = d[row]
+                    like[:, best] = like[row] = -1.0
         for person in g[partner[g] >= 0]:
             places = found.keypoints[partner[person]]
             kind[person] = _kinds(places, person, g[g != person], true, labeled, skeleton, sigmas)

@@ -66,6 +66,14 @@ def test_people_who_are_not_found_and_people_who_are_not_there():
     assert extra.ap == pytest.approx(0.5) and extra.costs["extra person"] == pytest.approx(0.5)
 
 
+def test_a_second_pose_of_one_person_takes_no_place_from_another_person():
+    # Two poses of one person, the second of which is a little like the other person, whose own pose scores lowest.
+    near = ONE + np.array([25, 0])
+    other = ONE + np.array([40, 0])
+    result = break_down(found(ONE, near - 20, other, scores=[0.9, 0.8, 0.3]), people(ONE, other), SKELETON, SIGMAS)
+    assert result.found.tolist() == [0, 2] and result.extra.tolist() == [False, True, False]
+
+
 def test_keypoints_without_a_label_have_no_kind():
     true = people(ONE)
     true.keypoints[0, 3, 2] = 0
