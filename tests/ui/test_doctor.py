@@ -54,11 +54,16 @@ def test_warnings_end_with_3_where_it_is_strict(clean: Path, tmp_path: Path) -> 
     assert main([*arguments, "--strict", "--select", "errors"]) == 0
 
 
-def test_a_configuration_names_data_and_network(clean: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_configuration_names_data_and_network(
+    clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = ["--data", "CocoData", "--data.root", str(clean), "--data.images", "images/{split}"]
     model = ["-c", "detection", "--model.backbone", "test_resnet", "--model.input.size", "[32,32]"]
     assert main(["doctor", *model, *data, "--num_workers", "0"]) == 0
     assert "warning  small-objects" in capsys.readouterr().out
+    config = tmp_path / "own.yaml"
+    config.write_text(f"data:\n  class_path: FolderData\n  init_args: {{root: {clean / 'classification'}}}\n")
+    assert main(["doctor", str(config), "--num_workers", "0"]) == 0 and "nothing found" in capsys.readouterr().out
     labels = ["--data.classes", "[car, bus]"]
     assert main(["doctor", "--data", "FolderData", str(clean / "classification"), *labels, "--num_workers", "0"]) == 3
     assert "is not among data.classes (car, bus)" in capsys.readouterr().out

@@ -1,10 +1,11 @@
 """Examines a data set before anything is trained on it: images, labels, splits, copies.
 
-DATA is a folder, an archive or a label file, whose reader is found out; or a training's own options name the data:
+DATA is a folder, an archive or a label file, whose reader is found out; or a run or its configuration. A training's own
+options name the data too:
 
   visionkit doctor photos
   visionkit doctor coco --html report.html
-  visionkit doctor -c runs/photos/config.yaml
+  visionkit doctor runs/photos
   visionkit doctor -c detection --data CocoData --data.root coco --model.input.size [640,640]
 
 With a configuration of a model, sizes of objects and anchors are compared with its input too. Errors spoil training or
@@ -44,7 +45,9 @@ _WORTH = 64  # images for which a further process is worth its start
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what this verb takes."""
-    parser.add_argument("data", metavar="DATA", nargs="?", help="folder, archive or label file of the data")
+    parser.add_argument(
+        "data", metavar="DATA", nargs="?", help="folder, archive or label file; a run or its configuration"
+    )
     parser.add_argument(
         "-c", "--config", metavar="FILE", action="append", help="configuration of a training; repeatable"
     )
@@ -120,6 +123,8 @@ def _check(args: argparse.Namespace) -> None:
 def _opened(args: argparse.Namespace) -> tuple[VisionDataModule, NetworkFacts | None]:
     from visionkit.refusals import kept_refusals
 
+    if args.data is not None and args.reader is None and (written := _configuration(Path(args.data))) is not None:
+        args.config, args.data = [*(args.config or ()), str(written)], None
     if args.config is None and args.reader is None:
         if args.forwarded:
             raise UsageError(f"{args.forwarded[0]}: name the reader that takes it with --data CLASS")
@@ -141,6 +146,18 @@ def _opened(args: argparse.Namespace) -> tuple[VisionDataModule, NetworkFacts | 
         arguments += [f"--data.{first_argument(args.reader)}", args.data]
     with kept_refusals():
         return open_configured(arguments)
+
+
+def _configuration(path: Path) -> Path | None:
+    """The configuration of a training that a path names, itself or as the folder of a run; None where it is data."""
+    if path.is_dir():
+        written = path.glob("config*.yaml") if (path / "checkpoints").is_dir() else ()
+        return max(written, key=lambda each: each.stat().st_mtime, default=None)
+    if path.suffix not in (".yaml", ".yml"):
+        return None
+    from visionkit.configurations import lookup, read
+
+    return path if lookup([read(path)], "data", "class_path") is not None else None
 
 
 def _option(name: str, value: str | None) -> Sequence[str]:

@@ -13,8 +13,8 @@ from visionkit.checkup.findings import Finding
 from visionkit.wording import counted, plural
 
 _SIMILAR = 0.8  # difflib's ratio of two names
-_SHORTEST = 4  # letters; of shorter names cat and bat are two things
-_RARE = 0.1  # of the other class: what is misspelled is rare
+_SHORTEST = 5  # letters; boat and goat are two things
+_RARE, _FEW_LABELS = 0.1, 5  # what is misspelled is rare: at most so many labels, a tenth of those of the other class
 _RATIO = 100.0
 _SHIFT, _ENOUGH = 0.3, 30
 _MANY = 2000  # classes; names of more are people and products, which are alike
@@ -39,7 +39,8 @@ def similar_classes(counts: Mapping[str, int], split: str = "train") -> Iterator
     for number, first in enumerate(names):
         for second in names[number + 1 :]:
             rare, common = sorted((first, second), key=lambda name: counts[name])
-            if counts[rare] > _RARE * counts[common] or not _one_slip(letters[rare], letters[common]):
+            most = min(max(_FEW_LABELS, counts[common] // 100), _RARE * counts[common])
+            if counts[rare] > most or not _one_slip(letters[rare], letters[common]):
                 continue
             yield _similar(rare, common, counts, split, "differ by a letter, and one of them is rare")
 

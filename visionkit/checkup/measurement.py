@@ -16,6 +16,7 @@ from visionkit.checkup.findings import Found
 from visionkit.checkup.near_duplicates import Fingerprint, fingerprint_of
 from visionkit.checkup.samples import Seen, check_sample
 from visionkit.errors import DataError
+from visionkit.inputs import last_frame
 from visionkit.refusals import kept_refusals
 from visionkit.types import Sample
 from visionkit.workers import init_worker, shorten_sockets
@@ -142,8 +143,11 @@ def measure(samples: Sequence[Sample], position: int, name: str, classes: Sequen
         try:
             size = image.size
             pixels = image.read(3, min_scale=min(1.0, DECODED / min(size)))
+            for other in [*sample.inputs.values()][1:]:
+                further = last_frame(other)
+                further.read(1, min_scale=min(1.0, DECODED / min(further.size)))
         except DataError as error:
-            return Measured(name, found=(*_of(refused), _of_error(error, image.name)), target=_small(target))
+            return Measured(name, found=(*_of(refused), _of_error(error, "")), target=_small(target))
         seen = Seen(sample, target, pixels, size, classes)
         found += check_sample(seen)
     original = _original(target)

@@ -21,9 +21,10 @@ _BRIGHTER = 2.0  # gray levels by which a neighbor is brighter
 _FLAT = 4.0  # gray levels of deviation below which an image shows nothing to compare
 _BITS = 128
 _BAND = 16
-_FULLEST = 200  # images of one band; of more the band is of a type of image, and only neighbors in it are compared
+_FULLEST = 100  # images of one band; of more the band is of a type of image, and only neighbors in it are compared
 _FARTHEST = 24  # of 128 bits
 _CHUNK = 20_000
+_BLOCK = 1 << 20
 
 
 class Fingerprint(NamedTuple):
@@ -112,19 +113,15 @@ def find_copies(prints: Sequence[Fingerprint]) -> Pairs:
 def _candidates(bits: np.ndarray, other: np.ndarray, flat: np.ndarray, flipped: bool) -> tuple[np.ndarray, np.ndarray]:
     """Pairs whose hashes share a band and differ in few bits."""
     count = len(bits)
-    keys: list[np.ndarray] = []
-    for own, theirs in zip(_bands(bits), _bands(other), strict=True):
-        keys.append(_sharing(own, theirs, flat) if flipped else _sharing(own, own, flat))
-    pairs = np.unique(np.concatenate(keys)) if keys else np.zeros(0, dtype=np.int64)
-    a, b = pairs // count, pairs % count
-    apart = np.concatenate(
-        [
-            np.bitwise_count(bits[a[k : k + 10 * _CHUNK]] ^ other[b[k : k + 10 * _CHUNK]]).sum(axis=1)
-            for k in range(0, max(len(a), 1), 10 * _CHUNK)
-        ]
-    )
-    near = apart <= _FARTHEST
-    return a[near], b[near]
+    words, their_words = (each.view(np.uint64) for each in (bits, other))
+    near: list[np.ndarray] = [np.zeros(0, dtype=np.int64)]
+    for own, theirs in zip(_bands(bits), _bands(other if flipped else bits), strict=True):
+        for a, b in _sharing(own, theirs, flat):
+            apart = np.bitwise_count(words[a] ^ their_words[b]).sum(axis=1)
+            keep = (apart <= _FARTHEST) & (a != b)
+            near.append(np.minimum(a, b)[keep] * count + np.maximum(a, b)[keep])
+    pairs = np.unique(np.concatenate(near))
+    return pairs // count, pairs % count
 
 
 def _bands(bits: np.ndarray) -> Iterator[np.ndarray]:
@@ -136,26 +133,27 @@ def _bands(bits: np.ndarray) -> Iterator[np.ndarray]:
             yield packed[:, start].astype(np.int64) << 8 | packed[:, start + 1]
 
 
-def _sharing(own: np.ndarray, theirs: np.ndarray, flat: np.ndarray) -> np.ndarray:
-    """Pairs (a, b), a < b, as a * n + b, where the key of a is that of b in the other list."""
-    count = len(own)
+def _sharing(own: np.ndarray, theirs: np.ndarray, flat: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs (a, b) where the key of a is that of b in the other list, in blocks that fit into memory."""
     usable = np.flatnonzero(~flat)
     order = usable[np.argsort(theirs[usable], kind="stable")]
     keys = theirs[order]
     low, high = np.searchsorted(keys, own[usable], "left"), np.searchsorted(keys, own[usable], "right")
     # Of a full band, those that follow an image in the order of the data are taken.
-    place = np.empty(count, dtype=np.int64)
+    place = np.empty(len(own), dtype=np.int64)
     place[order] = np.arange(len(order))
     full = high - low > _FULLEST
-    near = place[usable]
-    low, high = np.where(full, np.maximum(low, np.minimum(near, high)), low), high
-    high = np.where(full, np.minimum(high, low + _FULLEST), high)
-    lengths = np.maximum(high - low, 0)
-    a = np.repeat(usable, lengths)
-    starts = np.repeat(low - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
-    b = order[np.arange(lengths.sum()) + starts]
-    first, second = np.minimum(a, b), np.maximum(a, b)
-    return np.unique((first * count + second)[first != second])
+    low = np.where(full, np.clip(place[usable], low, high), low)
+    lengths = np.minimum(high - low, _FULLEST)
+    ends = np.cumsum(lengths)
+    first = 0
+    while first < len(usable):
+        before = int(ends[first - 1]) if first else 0
+        last = max(first + 1, int(np.searchsorted(ends, before + _BLOCK, "right")))
+        some = lengths[first:last]
+        begins = low[first:last] - (np.cumsum(some) - some)
+        yield np.repeat(usable[first:last], some), order[np.arange(some.sum()) + np.repeat(begins, some)]
+        first = last
 
 
 def compare(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

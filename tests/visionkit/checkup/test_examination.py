@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
+from datamodules.clip_data import ClipData
+from datamodules.joint import JointData
 from datamodules.mot import MotData
+from datamodules.pair_scenes import PairSceneData
+from datamodules.scene_data import SceneData
 from tests.real_data import ROOT
-from tests.visionkit.checkup.drawn_set import DrawnSet, copied, write_clean
+from tests.visionkit.checkup.drawn_set import SIZE, DrawnSet, copied, write_clean
 from tests.visionkit.checkup.faults import NEEDS_A_NETWORK, NEEDS_FEATURES
 from tests.visionkit.checkup.object_faults import FAULTS
 from visionkit.checkup.examination import examine, examine_labels
@@ -20,9 +25,17 @@ from visionkit.checkup.network import NetworkFacts
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
 from visionkit.refusals import kept_refusals
-from visionkit.synthetic import ClipSettings
+from visionkit.synthetic import ClipSettings, TargetKey
 from visionkit.synthetic.clip_files import write_clips
 
+
+def joint(count: int, eval_count: int) -> JointData:
+    """Two heads on the same images."""
+    parts = {target: SceneData(target=target, count=count, eval_count=eval_count, size=SIZE) for target in HEADS}
+    return JointData(parts, together=[[*HEADS]])
+
+
+HEADS: tuple[Any, ...] = ("boxes", "depth")
 READERS = ("folders", "table", "objects", "people", "label_maps", "depth", "faces", "resolutions", "restored")
 
 
@@ -50,6 +63,21 @@ def test_a_clean_set_is_silent(reader: str, clean: Path, tmp_path: Path) -> None
     found = examine(getattr(set_, reader)())
     assert not found.findings, [each.to_json() for each in found.findings]
     assert sum(found.images.values()) >= 16
+
+
+@pytest.mark.parametrize("target", get_args(TargetKey))
+def test_scenes_of_every_task_are_silent(target: Any) -> None:
+    found = examine(SceneData(target=target, count=12, eval_count=6, size=SIZE))
+    assert not found.findings, [each.to_json() for each in found.findings]
+
+
+@pytest.mark.parametrize(
+    "data", [ClipData, lambda **more: PairSceneData("flow", **more), joint], ids=["clip", "flow", "joint"]
+)
+def test_clips_pairs_and_several_heads_are_silent(data: Any) -> None:
+    few = {"absent-class", "unseen-class"}  # of four clips
+    found = examine(data(count=4, eval_count=2), kinds=frozenset(KINDS) - few)
+    assert not found.findings and found.images["train"] >= 4, [each.to_json() for each in found.findings]
 
 
 def test_a_network_that_does_not_suit(clean: Path) -> None:
