@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
+from tests.real_data import real_data
 from visionkit.families.detection import error_breakdown
 from visionkit.families.detection.analysis import DetectionAnalysis
 from visionkit.families.detection.coco_eval import Flat, box_areas, box_pairs, evaluate, mask_pairs
@@ -115,31 +118,74 @@ def test_ap_is_that_of_the_metric(seed):
     assert break_down(flat(found), flat(true), 3, box_pairs).ap == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_counts_and_costs_are_those_of_tides_own_tool(seed, monkeypatch):
-    tide = pytest.importorskip("tidecv")
+SHORT = {
+    "classification": "Cls", "localization": "Loc", "both": "Both", "duplicate": "Dupe", "background": "Bkg",
+    "missed": "Miss", "false positive": "FalsePos", "false negative": "FalseNeg",
+}  # fmt: skip
+
+
+@pytest.fixture
+def tide(monkeypatch):
+    """TIDE's own tool."""
+    package = pytest.importorskip("tidecv")
     for name, kind in (("float", float), ("int", int)):  # which numpy had when the tool was written
         monkeypatch.setattr(np, name, kind, raising=False)
     # Its recall points are k / 100, COCO's differ from them in the last bit.
     monkeypatch.setattr(error_breakdown, "RECALL_POINTS", np.arange(101) / 100)
+    return package
+
+
+def theirs(tide, truth, predictions, mode):
+    run = tide.quantify.TIDERun(truth, predictions, 0.5, 0.1, mode, 100, True)
+    costs = {each.short_name: cost for each, cost in {**run.fix_main_errors(), **run.fix_special_errors()}.items()}
+    counts = {each.short_name: len(errors) for each, errors in run.error_dict.items()}
+    named = {name: costs[short] / 100 for name, short in SHORT.items()}
+    return run.ap / 100, named, {name: counts.get(SHORT[name], 0) for name in KINDS}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_counts_and_costs_are_those_of_tides_own_tool(seed, tide):
     true, found = _random(seed)
     truth, predictions = tide.Data("truth"), tide.Data("predictions")
     for image, label, (x1, y1, x2, y2) in true:
         truth.add_ground_truth(image, label, [x1, y1, x2 - x1, y2 - y1])
     for image, label, (x1, y1, x2, y2), score in found:
         predictions.add_detection(image, label, score, [x1, y1, x2 - x1, y2 - y1])
-    run = tide.quantify.TIDERun(truth, predictions, 0.5, 0.1, tide.TIDE.BOX, 100, True)
-    names = {
-        "classification": "Cls", "localization": "Loc", "both": "Both", "duplicate": "Dupe", "background": "Bkg",
-        "missed": "Miss", "false positive": "FalsePos", "false negative": "FalseNeg",
-    }  # fmt: skip
-    costs = {each.short_name: cost for each, cost in {**run.fix_main_errors(), **run.fix_special_errors()}.items()}
-    counts = {each.short_name: len(errors) for each, errors in run.error_dict.items()}
     ours = break_down(flat(found), flat(true), 3, box_pairs)
-    assert 100 * ours.ap == pytest.approx(run.ap, abs=1e-9)
-    for name, theirs in names.items():
-        assert 100 * ours.costs[name] == pytest.approx(costs[theirs], abs=1e-9), name
-    assert {name: ours.count(name) for name in KINDS} == {name: counts.get(names[name], 0) for name in KINDS}
+    ap, costs, counts = theirs(tide, truth, predictions, tide.TIDE.BOX)
+    assert ours.ap == pytest.approx(ap, abs=1e-11)
+    assert ours.costs == pytest.approx(costs, abs=1e-11)
+    assert {name: ours.count(name) for name in KINDS} == counts
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_the_coco_apis_own_example_is_analyzed_as_tides_own_tool_does(kind, tide, tmp_path):
+    from ui.evaluation.coco import measure_objects
+
+    folder = real_data("detection/coco_val2014_fake100")
+    labels, results = folder / "instances_val2014_100.json", folder / f"instances_val2014_fake{kind}100_results.json"
+    top = json.loads(labels.read_text())
+    sizes = {image["id"]: (image["height"], image["width"]) for image in top["images"]}
+    truth, predictions = tide.Data("truth"), tide.Data("predictions")
+    for each in top["annotations"]:
+        mask = tide.functions.toRLE(each["segmentation"], *sizes[each["image_id"]][::-1])
+        add = truth.add_ignore_region if each["iscrowd"] else truth.add_ground_truth
+        add(each["image_id"], each["category_id"], each["bbox"], mask)
+    # The tool counts classes that have results and no objects as 0, COCO and this leave them out.
+    asked = {each["category_id"] for each in top["annotations"] if not each["iscrowd"]}
+    # Neither orders equal scores as the other does.
+    kept = [each for each in json.loads(results.read_text()) if each["category_id"] in asked]
+    kept = [{**each, "score": each["score"] + 1e-9 * number} for number, each in enumerate(kept)]
+    (tmp_path / "results.json").write_text(json.dumps(kept))
+    for each in kept:
+        given = [each.get("bbox"), each.get("segmentation")]
+        predictions.add_detection(each["image_id"], each["category_id"], each["score"], *given)
+    mode = tide.TIDE.MASK if kind == "segm" else tide.TIDE.BOX
+    _, costs, counts = theirs(tide, truth, predictions, mode)
+    measured = measure_objects(labels, tmp_path / "results.json", kind == "segm")
+    rows = {row["error"]: row for row in measured.analysis.tables()["error breakdown"]}
+    assert {name: rows[name]["count"] for name in KINDS} == counts
+    assert {name: row["dAP"] for name, row in rows.items()} == pytest.approx(costs, abs=1e-9)
 
 
 def test_an_analysis_counts_what_is_shown_and_ranks_by_it():
