@@ -193,7 +193,7 @@ def main() -> int:
     try:
         trainer = train(
             arguments.run,
-            num_workers=arguments.num_workers,
+            num_workers=arguments.workers,
             checkpoint_every=arguments.every,
             extra=[Slowly(arguments.slowly)] if arguments.slowly else [],
             val_images=arguments.val_images,
