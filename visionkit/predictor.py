@@ -382,11 +382,11 @@ def load(
         )
     from visionkit.checkpoint import read_model
 
-    task = _without_weights(read_model(folder).blank)
+    task = without_weights(read_model(folder).blank)
     return Predictor(task, graph_engine(engine, folder, task.outputs, threads, task.inputs))
 
 
-def _without_weights(build: Callable[[], VisionTask]) -> VisionTask:
+def without_weights(build: Callable[[], VisionTask]) -> VisionTask:
     """A task whose parameters take neither time nor memory: the graph holds the weights, the task the meaning."""
     with WithoutInit():
         task = build().eval()
