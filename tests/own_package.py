@@ -67,7 +67,7 @@ def look_again() -> None:
     """Makes what was installed since, or removed, known to whoever has listed the packages."""
     importlib.invalidate_caches()
     for module, name in (
-        ("visionkit.registry", "_found"),
+        ("visionkit.plugins", "_every"),
         ("visionkit.registry", "task_pages"),
         ("ui.views", "views"),
     ):

@@ -89,17 +89,17 @@ def in_cache(weights: PublicWeights) -> bool:
 
 def known() -> Known:
     """Backbones and public names, from the kept file of this combination of versions where there is one."""
-    from importlib.metadata import entry_points, version
+    from importlib.metadata import version
 
     import visionkit
+    from visionkit.plugins import installed
     from visionkit.registry import task_names
 
     package = Path(str(visionkit.__file__)).parent / "backbones"
     changed = max((int(path.stat().st_mtime) for path in package.rglob("*.*")), default=0)
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     sources = sorted(
-        (point.value, "" if point.dist is None else point.dist.version)
-        for point in entry_points(group="visionkit.weights")
+        (point.value, "" if point.dist is None else point.dist.version) for point in installed("visionkit.weights")
     )
     parts = (version("visionkit"), version("timm"), f"{changed:x}", "-".join(task_names()))
     offered = hashlib.sha256(repr((2, parts, sources)).encode()).hexdigest()[:16]

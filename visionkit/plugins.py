@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import cached_property
-from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar, cast
+from functools import cache, cached_property
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from typing import Any, Generic, TypeVar, cast
 
 from visionkit.errors import UsageError, suggest
 
 Kind = TypeVar("Kind")
+
+
+def installed(group: str) -> EntryPoints:
+    """What the installed packages offer under a name, such as `visionkit.tasks`."""
+    found: EntryPoints = _every().select(group=group)
+    return found
+
+
+@cache
+def _every() -> Any:  # its type is that of one version of Python alone
+    """Looked for once in a process: each look reads a file of every package, a hundred and more."""
+    return entry_points()
 
 
 class Registered(Generic[Kind]):
@@ -26,7 +38,7 @@ class Registered(Generic[Kind]):
 
     @cached_property
     def _points(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in sorted(entry_points(group=self.group))}
+        return {point.name: point for point in sorted(installed(self.group))}
 
     def register(self, name: str, kind: type[Kind]) -> None:
         """Adds a class, or replaces one.

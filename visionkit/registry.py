@@ -9,12 +9,13 @@ import ast
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionkit.errors import UsageError, suggest
+from visionkit.plugins import installed
 from visionkit.signatures import complete
 
 if TYPE_CHECKING:
@@ -43,10 +44,8 @@ class TaskPage:
     also: Mapping[str, str | tuple[float, float, float]] = field(default_factory=dict)
 
 
-@cache
 def _found() -> dict[str, EntryPoint]:
-    """The tasks by name; looked for once, since that reads a file of every installed package."""
-    return {point.name: point for point in entry_points(group=GROUP)}
+    return {point.name: point for point in installed(GROUP)}
 
 
 def task_names() -> list[str]:

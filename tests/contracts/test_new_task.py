@@ -109,7 +109,7 @@ def test_a_kind_without_a_view_is_shown_by_drawing_and_text(monkeypatch: pytest.
     from ui.downloads import Downloads
 
     package.views.cache_clear()
-    monkeypatch.setattr(package, "entry_points", lambda group: ())
+    monkeypatch.setattr(package, "installed", lambda group: ())
     try:
         view = package.views_of("counting")["count"]
     finally:

@@ -69,6 +69,6 @@ def test_a_view_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch
     from ui import views
 
     broken = EntryPoint("count", "nowhere_at_all:VIEW", views.GROUP)
-    monkeypatch.setattr(views, "entry_points", lambda group: [broken])
+    monkeypatch.setattr(views, "installed", lambda group: [broken])
     with pytest.raises(EnvironmentFault, match=r"view of count, nowhere_at_all:VIEW, cannot be imported: No module"):
         views.views.__wrapped__()

@@ -10,7 +10,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ from ui.video_files import MASKS, RECORDS, SUMMARY, TEXT, VIDEO
 from ui.videos import VideoProgress, VideoRequest, first_frame, read_lines, watch
 from ui.views import drawing, drawing_component
 from ui.views.base import data_url
+from visionkit.plugins import installed
 from visionkit.video import SUFFIXES
 
 SCRIPT = Path(__file__).with_name("video.html")
@@ -287,7 +287,7 @@ def tracker_choice(context: Context, name: str | None, opened: bool = False) -> 
 
 def _names(group: str) -> list[str]:
     """Names of a registry, without importing what they name."""
-    return [point.name for point in entry_points(group=group)]
+    return [point.name for point in installed(group)]
 
 
 def _marked(context: Context, path: str, kind: str, name: str | None, text: str) -> tuple[str, str]:

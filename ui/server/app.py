@@ -10,7 +10,6 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import gradio as gr
@@ -32,6 +31,7 @@ from ui.server.security_middleware import Application, Guard, Receive, Scope, Se
 from ui.server.temp_cleanup import Sweeper
 from ui.server.video_routes import add_video_routes
 from ui.views import views, views_of
+from visionkit.plugins import installed
 from visionkit.registry import task_pages
 
 SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
@@ -193,7 +193,7 @@ def pages(settings: Settings, job_queue: JobQueue) -> Page:
             blocks.turn(page.title, task.replace("_", "-"))
             Navbar(main_page_name=strings.HOME)
             ask.build(context, views_of(task), task)
-            for section in entry_points(group=SECTIONS, name=task):
+            for section in installed(SECTIONS).select(name=task):
                 with gr.Column(elem_id=f"vk-{section.module.rpartition('.')[2]}"):
                     section.load()(context)
         for name, path, build in TOOLS:

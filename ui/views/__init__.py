@@ -6,10 +6,10 @@ drawing and its text.
 
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import entry_points
 
 from ui.views.base import PLAIN, SIDE, CallOption, PredictionView, drawing, drawing_component
 from visionkit.errors import EnvironmentFault
+from visionkit.plugins import installed
 from visionkit.registry import task_pages
 
 GROUP = "visionkit.views"
@@ -23,7 +23,7 @@ def views() -> dict[str, PredictionView]:
         EnvironmentFault: A package brings a view that cannot be imported.
     """
     found = {kind: PLAIN for page in task_pages().values() for kind in page.kinds}
-    for point in entry_points(group=GROUP):
+    for point in installed(GROUP):
         try:
             found[point.name] = point.load()
         except (ImportError, AttributeError) as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from visionkit.errors import CheckpointError
 from visionkit.model_facts import file_hash
+from visionkit.plugins import installed
 
 if TYPE_CHECKING:
     from visionkit.backbones.facts import BackboneFacts
@@ -171,7 +171,7 @@ class WeightSource:
 def weight_sources() -> list[WeightSource]:
     """Every set of weights that an installed package holds, in the order of the entry points' names."""
     sources: list[WeightSource] = []
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+    for point in sorted(installed(GROUP), key=lambda point: point.name):
         try:
             loaded = point.load()
             named = [loaded] if isinstance(loaded, WeightSource) else list(loaded)
