@@ -88,7 +88,10 @@ def test_a_example_model(entry: ModelEntry, watched: Watched, demo: Demo, tmp_pa
         predictor: Any = loaded.predictor()
         faces = entry.task == "face_recognition"
         inputs = predictor.task.inputs
-        given = {"image": image, "mask": np.full((height, width), 255, np.uint8)} if "mask" in inputs else image
+        images = [name for name in inputs[1:] if name not in ("mask", "noise_level")]
+        given: Any = {inputs[0]: image, **dict.fromkeys(images, image)} if images else image
+        if "mask" in inputs:
+            given = {"image": image, "mask": np.full((height, width), 255, np.uint8)}
         level = {"noise_level": 25} if "noise_level" in inputs else {}
         expected = runner(predictor, None, {})(image) if faces else predictor(given, **level)
         assert expected is not None
@@ -99,7 +102,7 @@ def test_a_example_model(entry: ModelEntry, watched: Watched, demo: Demo, tmp_pa
 
     # An example.
     column = page.locator(f"#vk-{expected.kind}")
-    page.locator(".vk-examples button img").first.click()
+    page.locator(".vk-examples img").first.click()
     if "mask" in inputs:
         _dab(watched, ".vk-brush[data-ready]")
     watched.done()
@@ -108,6 +111,8 @@ def test_a_example_model(entry: ModelEntry, watched: Watched, demo: Demo, tmp_pa
 
     # An upload, in its place.
     watched.upload(image)
+    for name in images:
+        watched.upload(image, f"#vk-input-{name}")
     if "mask" in inputs:
         _dab(watched, f'.vk-brush[data-ready][data-width="{width}"][data-height="{height}"]')
     watched.result(width, height)
