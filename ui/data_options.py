@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from ui.paths import check_exists
 from visionkit.errors import UsageError
 from visionkit.model_files import CHECKPOINTS, is_bundle
 
@@ -27,11 +28,13 @@ def data_arguments(args: argparse.Namespace) -> list[str]:
         args: What `add_data_arguments` has added, and `model`.
 
     Raises:
-        DataError: Nothing that is known lies where DATA is.
+        DataError: Nothing lies where DATA is, or nothing that is known.
         UsageError: Nothing states the data.
     """
     files, reader, data = list(args.config or ()), args.reader, args.data
     is_file = data is not None and Path(data).suffix in (".yaml", ".yml")
+    if data is not None and not is_file and (Path(data).suffix or len(Path(data).parts) > 1):
+        check_exists([data], "DATA")
     if data is not None and (is_file or not Path(data).exists()):
         files, data = [*files, data], None  # a configuration, or the name of a shipped one
     run = Path(args.model)

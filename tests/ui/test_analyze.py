@@ -53,3 +53,7 @@ def test_what_is_wrong_is_named(detector, tmp_path, capsys):
     assert "none.csv" in capsys.readouterr().err
     assert main(["analyze", str(detector)]) == 2
     assert "give DATA" in capsys.readouterr().err
+    assert main(["analyze", str(detector), str(tmp_path / "nowhere.json")]) == 3
+    assert "nowhere.json: no such file" in capsys.readouterr().err
+    assert main(["analyze", str(detector), "scenesss"]) == 2
+    assert "did you mean" in capsys.readouterr().err
