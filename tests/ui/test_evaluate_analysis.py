@@ -103,6 +103,23 @@ def test_the_errors_of_boxes_and_their_images(tmp_path):
     assert "<table>" in (tmp_path / "errors" / "report.html").read_text()
 
 
+def test_the_worst_images_of_masks_are_drawn(tmp_path):
+    labels, results = boxes(tmp_path)
+    for path in (labels, results):
+        content = json.loads(path.read_text())
+        for each in content["annotations"] if isinstance(content, dict) else content:
+            x, y, w, h = each["bbox"]
+            each["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+        path.write_text(json.dumps(content))
+    (tmp_path / "photos").mkdir()
+    for k in range(4):
+        Image.new("RGB", (100, 100), "gray").save(tmp_path / "photos" / f"{k}.jpg")
+    _, record = evaluated(tmp_path, "masks", labels, results, "--images", tmp_path / "photos")
+    assert record["worst images"][0] == "3.jpg", "nothing is found on it"
+    page = (tmp_path / "errors" / "report.html").read_text()
+    assert page.count("<figure>") == 4 and page.count("data:image/jpeg") == 8
+
+
 # ---------------------------------------------------------------------- the other types
 
 

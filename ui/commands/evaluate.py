@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--analysis", metavar="DIR", help="write what the errors are made of: report.html, analysis.json, images.csv"
     )
     parser.add_argument("--slices", metavar="FILE.csv", help="columns to group images by, with --analysis")
+    parser.add_argument("--images", metavar="DIR", help="boxes, masks: draw the worst images, with --analysis")
     parser.add_argument(
         "--iou",
         type=float,
@@ -159,6 +160,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 _OPTIONS = {
     "max_detections": ("boxes", "masks"),
     "iou": ("boxes", "masks"),
+    "images": ("boxes", "masks"),
     "score_threshold": ("boxes", "masks"),
     "skeleton": ("keypoints",),
     "classes": ("label-maps",),
@@ -213,8 +215,9 @@ def run(args: argparse.Namespace) -> int:
     needed = (args.truth,) if kind == "verification" else (args.truth, args.predictions)
     if None in needed and kind not in OF_VIDEOS:
         raise UsageError(f"evaluate {kind}: {'TRUTH is' if len(needed) == 1 else 'TRUTH and PREDICTIONS are'} needed")
-    if args.slices and not args.analysis:
-        raise UsageError("--slices: is for --analysis DIR alone")
+    for name in ("slices", "images"):
+        if getattr(args, name) and not args.analysis:
+            raise UsageError(f"--{name}: is for --analysis DIR alone")
     check_exists(filter(None, (args.slices,)), "--slices")
     if args.analysis:
         check_new_folder(args.analysis, "--analysis")

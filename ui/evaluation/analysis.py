@@ -33,6 +33,7 @@ def write_analysis(folder: Path, kind: str, measured: Measured, slices: str | No
         analysis.rows = [{"image": "", **row} for row in measured.images]
     collected = Collected(analysis, {**analysis.facts, **(read_facts(slices) if slices else {})})
     collected.add_named()
+    collected.draw_worst(measured.worst)
     facts = {"kind": kind, "split": "files"}
     described = Described(f"Evaluation of {kind}", measured.protocol, measured.metrics, measured.tables, {}, facts)
     tables = write_report(folder, described, collected)

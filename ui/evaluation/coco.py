@@ -16,6 +16,7 @@ from visionkit.errors import DataError
 from visionkit.families.detection.analysis import DetectionAnalysis
 from visionkit.families.detection.coco_eval import COUNTED, Flat, box_pairs, evaluate, mask_pairs, voc_ap
 from visionkit.families.detection.coco_eval.accumulate import Overlaps
+from visionkit.images import ImageSource
 from visionkit.masks import Rle, encode_polygons, mask_areas, mask_boxes
 from visionkit.predictions.detections import SHOWN_FROM
 from visionkit.text_files import flag, read_json, shown
@@ -111,7 +112,13 @@ def _same_id(given: Any, known: dict[Any, int]) -> Any:
 
 
 def measure_objects(
-    labels: Path, results: Path, masks: bool, most: int = COUNTED, ious: Sequence[float] = (), shown: float = SHOWN_FROM
+    labels: Path,
+    results: Path,
+    masks: bool,
+    most: int = COUNTED,
+    ious: Sequence[float] = (),
+    shown: float = SHOWN_FROM,
+    images: Path | None = None,
 ) -> Measured:
     """COCO's twelve numbers of boxes or of masks, and AP at other overlaps.
 
@@ -122,6 +129,7 @@ def measure_objects(
         most: Predictions of an image and class that count, those of the highest scores.
         ious: Overlaps at which COCO's and VOC's AP are measured too.
         shown: Score from which a prediction counts in the table of images.
+        images: Folder of the images, to draw the worst of them.
 
     Raises:
         DataError: See `read_results`; a box or a mask that is none.
@@ -152,8 +160,11 @@ def measure_objects(
             metrics |= {f"{name}_iou{row['IoU']:.2f}": row[column] for column, name in named.items()}
         protocol += "; VOC's AP over all points and over 11 (voc_ap, voc_ap11), crowds as VOC's difficult objects"
     analysis = DetectionAnalysis(names, masks, most)
-    analysis.take([str(image.get("file_name", image["id"])) for image in files.truth.images], found, true, shown)
-    return Measured(metrics, protocol, tables, [dict(row) for row in analysis.rows], files.notes, analysis)
+    image_names = [str(image.get("file_name", image["id"])) for image in files.truth.images]
+    analysis.take(image_names, found, true, shown)
+    rows_of = [dict(row) for row in analysis.rows]
+    worst = [] if images is None else analysis.worst(lambda number: ImageSource(images / image_names[number]))
+    return Measured(metrics, protocol, tables, rows_of, files.notes, analysis, worst)
 
 
 def by_iou(

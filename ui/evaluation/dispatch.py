@@ -44,7 +44,8 @@ def measure(kind: str, args: argparse.Namespace) -> Measured:
         if not all(0 < iou <= 1 for iou in args.iou or ()):
             raise UsageError(f"--iou {' '.join(f'{iou:g}' for iou in args.iou)}: overlaps are above 0 and at most 1")
         shown = {} if args.score_threshold is None else {"shown": args.score_threshold}
-        return measure_objects(truth, predictions, kind == "masks", most, args.iou or (), **shown)
+        images = _existing("images", args) if analyze else None
+        return measure_objects(truth, predictions, kind == "masks", most, args.iou or (), images=images, **shown)
     if kind == "keypoints":
         from ui.evaluation.keypoints import measure_keypoints
 

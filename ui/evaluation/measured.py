@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from visionkit.analysis.base import Analysis
+from visionkit.analysis.collected import Ranked
 from visionkit.report import PER_IMAGE
 
 
@@ -21,6 +22,7 @@ class Measured:
         images: One row per image, for the results file.
         notes: What was passed over or assumed, one sentence each.
         analysis: What the errors are made of, where it was asked for.
+        worst: The worst images, where there are pixels to be drawn on.
     """
 
     metrics: Mapping[str, float]
@@ -29,6 +31,7 @@ class Measured:
     images: list[dict[str, Any]] = field(default_factory=list)
     notes: Sequence[str] = ()
     analysis: Analysis | None = None
+    worst: Sequence[Ranked] = ()
 
     def record(self, kind: str) -> dict[str, Any]:
         """In the form of `visionkit.report.results_record`, with the type of evaluation in place of the task."""

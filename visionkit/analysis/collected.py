@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,7 +60,10 @@ class Ranking:
         """Keeps the image if it is among the highest; one whose value is None, or that nobody can draw, is not."""
         if value is None or case.sample is None or self.most < 1:
             return
-        ranked = Ranked(value, number, case.sample, case.prediction, row)
+        self.keep(Ranked(value, number, case.sample, case.prediction, row))
+
+    def keep(self, ranked: Ranked) -> None:
+        """Keeps an image if it is among the highest."""
         if len(self._heap) < self.most:
             heapq.heappush(self._heap, ranked)
         elif self._heap[0] < ranked:
@@ -109,6 +112,15 @@ class Collected:
         self.facts.append({**own, **known})
         self._worst.offer(self.analysis.badness(row), number, case, row)
         self._confident.offer(self.analysis.confidence(row), number, case, row)
+
+    def draw_worst(self, ranked: Sequence[Ranked]) -> None:
+        """Takes the worst images where the analysis was given its images without pixels.
+
+        Args:
+            ranked: The images, at most `most` of them.
+        """
+        for each in ranked:
+            self._worst.keep(each)
 
     def add_named(self) -> None:
         """Takes the images that the analysis was given itself, of which there are no pixels here."""

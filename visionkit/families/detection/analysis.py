@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from visionkit.analysis.base import LISTED, Analysis, Case, Row, Tables
 from visionkit.analysis.calibration import CALIBRATION, calibration_rows
+from visionkit.analysis.collected import WORST, Ranked
 from visionkit.families.detection.coco_eval import (
     COUNTED,
     RECALL_POINTS,
@@ -31,7 +32,11 @@ from visionkit.families.detection.error_breakdown import (
     ErrorBreakdown,
     break_down,
 )
+from visionkit.images import ImageSource
+from visionkit.masks import MaskSet
+from visionkit.predictions.detections import Detections, Instances
 from visionkit.run_report.charts import Bars, Chart, Curves
+from visionkit.types import Sample
 
 NOTE = (
     f"Errors by TIDE (Bolya et al., 2020) at IoU {FOREGROUND:g}, background up to {BACKGROUND:g}. dAP is by how much "
@@ -93,6 +98,29 @@ class DetectionAnalysis(Analysis):
         scores = evaluate(found, true, len(self.classes), self._overlaps, self.most).numbers()
         means = super().values(images)
         return {"ap": scores["ap"], "ap50": scores["ap50"], "f1": means.get("f1", -1.0)}
+
+    def worst(self, source: Callable[[int], ImageSource], most: int = WORST) -> list[Ranked]:
+        """The worst of the images that were taken at once, to be drawn.
+
+        Args:
+            source: Opens an image by its number.
+            most: Number of images.
+        """
+        values = np.array([self.badness(row) for row in self.rows], dtype=np.float64)
+        out = []
+        for number in np.argsort(-values, kind="stable")[:most].tolist():
+            image = source(number)
+            found, true = (flat.take(np.flatnonzero(flat.image == number)) for flat in self._all)
+            target: Any = {"boxes": true.boxes, "labels": true.labels}
+            objects = self.classes, image.size, found.boxes, found.scores, found.labels, self._shown_from or 0.0
+            prediction = Detections(*objects)
+            if self.kind == "mask":
+                target["masks"] = MaskSet(image.size, list(true.masks))
+                prediction = Instances(*objects, tuple(found.masks))
+            row = self.rows[number]
+            sample = Sample.of(image, target, str(row["image"]))
+            out.append(Ranked(float(values[number]), number, sample, prediction, row))
+        return out
 
     def tables(self) -> Tables:
         if not self.rows:
