@@ -9,7 +9,7 @@ from typing import Any
 from datamodules.class_names import shorten
 from datamodules.splits import SPLITS, find_places, find_split, split_in
 from visionkit.data import Split
-from visionkit.errors import DataError
+from visionkit.errors import DataError, MissingSplit
 from visionkit.listing import list_files, resolve_listed
 
 LABELS = ("annotations/instances_{split}*.json", "annotations/*{split}*.json", "{split}/*.json", "*{split}*.json")
@@ -84,7 +84,7 @@ def label_file(
     if must:
         tried = ", ".join(pattern.replace("{split}", split) for pattern in ([labels] if labels is not None else usual))
         there = shorten((str(each.relative_to(root)) for each in list_files(root, {".json"}).files), 4)
-        raise DataError(
+        raise MissingSplit(
             f"{root}: no label file of {split} ({tried}); json files there: {there or 'none'}; give "
             "--data.labels, with {split} in place of the split"
         )

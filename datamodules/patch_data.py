@@ -18,6 +18,7 @@ from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
 from visionkit.listing import Listing
+from visionkit.refusals import refuse
 
 Small = Literal["refuse", "reflect"]
 
@@ -168,8 +169,9 @@ class PatchData(SplittingData):
                 fits = (min(height, width) - 2 * self.margin) // self.scale
                 at = f" at x{self.scale}" if self.scale > 1 else ""
                 beside = f" and {self.margin} pixels beside it" if self.margin else ""
-                raise DataError(
+                error = DataError(
                     f"{name}: {width}x{height} is smaller than a patch of {least}x{least} (data.patch_size "
                     f"{self.patch_size}{at}{beside}); lower data.patch_size to {fits}, leave the image out, or "
                     "set data.small reflect"
                 )
+                refuse("refused", error)

@@ -14,7 +14,7 @@ from datamodules.object_entries import AnnotatedImage, Segment, known_scores
 from datamodules.objects import ObjectData
 from datamodules.yolo_description import Described, describe, find_listed
 from visionkit.data import Split
-from visionkit.errors import DataError, suggest
+from visionkit.errors import DataError, MissingSplit, suggest
 from visionkit.images import ImageSource
 from visionkit.listing import is_image_name, list_files, list_images, resolve_listed
 from visionkit.refusals import refuse
@@ -95,7 +95,7 @@ def list_labeled(described: Described, split: Split) -> Labeled | None:
     given = described.places.get(split)
     if given is None:
         if split == "train":
-            raise DataError(f"{path}: it has no key 'train'{suggest('train', described.keys)}")
+            raise MissingSplit(f"{path}: it has no key 'train'{suggest('train', described.keys)}")
         return None
     places = [find_listed(described, each) for each in given]
     images: dict[Path, None] = {}

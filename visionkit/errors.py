@@ -34,6 +34,10 @@ class DataError(VisionKitError):
     status = 3
 
 
+class MissingSplit(DataError):
+    """The data names no such split."""
+
+
 class CheckpointError(VisionKitError):
     """A checkpoint, a bundle or a model file cannot be used."""
 

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     kinds = chosen_kinds(args.select, args.ignore)
     from visionkit.checkup.examination import examine
-    from visionkit.checkup.text_report import lines_of
+    from visionkit.checkup.text_report import lines_of, statistics_of
 
     data, network = _opened(args)
     embed = None if args.embeddings is None else _embedder(args.embeddings)
@@ -96,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
             progress=progress,
             embed=embed,
         )
+    print("\n".join(statistics_of(found)), file=sys.stderr)
     *lines, last = lines_of(found)
     print("\n".join([*lines, f"{last}, {time.perf_counter() - started:.1f} s"]))
     _write(args, found)

@@ -61,6 +61,7 @@ class DataCommand(VisionCLI):
         settings = self.settings
         if settings.get("data") is None:
             raise UsageError("--data is missing: name a reader, or give the folder of the data alone")
+        settings.trainer.max_epochs = settings.trainer.get("max_epochs") or 1  # nothing is trained
         if settings.get("model") is not None:
             super().before_instantiate_classes()
 

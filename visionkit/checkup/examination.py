@@ -20,7 +20,7 @@ from visionkit.checkup.orientation import check_channels, check_sizes_of_files
 from visionkit.checkup.raw_labels import RawAnnotations
 from visionkit.checkup.splits import Images, copies, identity_leaks, sequence_leaks, similar_images
 from visionkit.data import Split, VisionDataModule
-from visionkit.errors import DataError, UsageError
+from visionkit.errors import DataError, MissingSplit, UsageError
 from visionkit.images import ImageSource
 from visionkit.refusals import kept_refusals
 from visionkit.sampling import classes_of
@@ -184,11 +184,11 @@ def open_part(data: VisionDataModule, split: Split, findings: list[Finding]) -> 
         try:
             annotations = data.annotations(split)
             samples = data.raw_samples(split)
+        except (UsageError, MissingSplit):
+            samples = None  # the data has no such split
         except DataError as error:
             findings.append(Finding("refused", split, str(error)))
             samples = None
-        except UsageError:
-            samples = None  # the data has no such split
     findings += [Finding(each.kind, split, str(each.error)) for each in refused]
     if samples is None or not len(samples):
         return None
@@ -327,6 +327,6 @@ def _statistics(
         "images": len(measured),
         "mean": [round(float(value), 4) for value in mean],
         "deviation": [round(float(value), 4) for value in deviation],
-        "shorter side": [int(np.quantile(shorter, part, method="nearest")) for part in (0, 0.5, 1)],
+        "shorter side, least, median, most": [int(np.quantile(shorter, q, method="nearest")) for q in (0, 0.5, 1)],
     }
     return plain, list(check_pixels(split, sizes, mean, deviation, network))

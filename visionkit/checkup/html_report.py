@@ -16,6 +16,7 @@ from visionkit.checkup.kinds import KINDS
 from visionkit.checkup.text_report import grouped, summary
 from visionkit.errors import DataError
 from visionkit.images import ImageSource
+from visionkit.run_report.sheets import small
 from visionkit.wording import counted
 
 SHOWN = 12
@@ -93,8 +94,7 @@ def _thumbnail(file: str, finding: Finding | None) -> str:
         pixels = source.read(3, min_scale=min(1.0, _SIDE / max(height, width)))
     except (DataError, OSError, ValueError):
         return ""
-    image = Image.fromarray(pixels)
-    image.thumbnail((_SIDE, _SIDE))
+    image = small(pixels, _SIDE)
     if finding is not None:
         _mark(image, finding, image.width / width, image.height / height)
     buffer = io.BytesIO()

@@ -30,15 +30,11 @@ class NetworkFacts:
         input: What it takes.
         stride: Input pixels per cell of its finest map that finds objects; None where it finds none.
         anchors: (A, 2) width and height of its anchors in input pixels, or None.
-        mean: (3,) what it subtracts, of values 0 to 1, or None.
-        deviation: (3,) what it divides by, or None.
     """
 
     input: InputSpec
     stride: int | None = None
     anchors: np.ndarray | None = None
-    mean: np.ndarray | None = None
-    deviation: np.ndarray | None = None
 
     @classmethod
     def of(cls, task: VisionTask) -> NetworkFacts:
@@ -46,15 +42,11 @@ class NetworkFacts:
         modules: list[Any] = list(task.network.modules())
         strides = [tuple(each.strides) for each in modules if isinstance(getattr(each, "strides", None), (tuple, list))]
         sides = [each for module in modules for each in _anchors(module, task.input)]
-        normalize: Any = task.normalize
-        mean, deviation = (np.asarray(each, dtype=np.float64).ravel() for each in (normalize.mean, normalize.std))
         finds = "boxes" in task.targets and strides
         return cls(
             task.input,
             min(map(min, strides)) if finds else None,
             np.concatenate(sides) if sides else None,
-            mean,
-            deviation,
         )
 
 

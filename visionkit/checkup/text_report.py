@@ -37,6 +37,17 @@ def lines_of(checkup: Checkup, examples: int = EXAMPLES) -> list[str]:
     return [*lines, summary(checkup)]
 
 
+def statistics_of(checkup: Checkup) -> list[str]:
+    """Number, size and brightness of the images of each split, one line each."""
+    lines = []
+    for split, row in checkup.statistics.items():
+        least, middle, most = row["shorter side, least, median, most"]
+        mean, deviation = (" ".join(f"{value:.3f}" for value in row[key]) for key in ("mean", "deviation"))
+        size = f"shorter side {least} to {most} (median {middle})" if least < most else f"shorter side {least}"
+        lines.append(f"  {split:<6} {counted(row['images'], 'image')}, {size}, mean {mean}, deviation {deviation}")
+    return lines
+
+
 def one_line(finding: Finding) -> str:
     """A finding with its place and the images that belong to it."""
     place = finding.where()
