@@ -222,13 +222,15 @@ for _path in sorted((Path(__file__).parents[1] / "tasks").glob("case_*.py")):
 def build(name: str, network: str = "", **arguments: Any) -> VisionTask:
     """The task with a tiny network or architecture of its case, the first where none is named, and random weights."""
     case = CASES[name]
-    given = {"classes": case.classes} if case.classes else {}
+    given: dict[str, Any] = {"classes": case.classes} if case.classes else {}
     if network in case.architectures:
         by_name = {} if case.choice == "architecture" else {"architecture": network}
         given |= {**by_name, network: case.architectures[network], "input": case.input}
     else:
         given |= {"input": case.input, **case.arguments}
-    return task_class(name)(backbone_of(name, network), **{**given, **arguments})
+    kind: Any = task_class(name)
+    task: VisionTask = kind(backbone_of(name, network), **{**given, **arguments})
+    return task
 
 
 def backbone_of(name: str, network: str = "") -> str:
@@ -281,7 +283,7 @@ def samples(name: str, count: int, seed: int = 0) -> list[Sample]:
     out = []
     for k, image in enumerate(shown):
         objects = _object(k, image, classes) if "boxes" in wanted else {}
-        target = {key: objects[key] if key in objects else targets[key](k, image) for key in wanted}
+        target: Any = {key: objects[key] if key in objects else targets[key](k, image) for key in wanted}
         if "keypoints" in target:
             places = target["keypoints"][..., :2]
             target["boxes"] = np.concatenate([places.min(axis=1), places.max(axis=1)], axis=1)
