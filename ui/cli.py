@@ -33,6 +33,7 @@ VERBS = (
     "export",
     "evaluate",
     "analyze",
+    "calibrate",
     "join",
     "split",
     "serve",

@@ -57,7 +57,7 @@ RUN_OPTIONS = (
 )
 """The measuring commands take them too, so that a run's config.yaml serves them."""
 
-RESULTS = RunOption("results", str, None, "Write the metrics to this json file.")
+MEASURING = (RunOption("results", str, None, "Write the metrics to this json file."),)
 """Of the measuring commands alone."""
 
 _SWITCHES = frozenset(each.name for each in RUN_OPTIONS if each.type is bool)
@@ -116,7 +116,7 @@ def option(arguments: Sequence[str], name: str) -> str | None:
 
 
 def _check_options(verb: str, arguments: Sequence[str]) -> None:
-    own = [each.name for each in RUN_OPTIONS] + ([RESULTS.name] if verb != "fit" else [])
+    own = [each.name for each in RUN_OPTIONS] + ([each.name for each in MEASURING] if verb != "fit" else [])
     known = {*own, *_LIGHTNING, *_GENERAL}
     trainer = trainer_options()
     for name, value in given(arguments):

@@ -10,7 +10,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from lightning import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from visionkit.architecture_options import settle
-from visionkit.arguments import NOTHING, RESULTS, RUN_OPTIONS, check_arguments, option
+from visionkit.arguments import MEASURING, NOTHING, RUN_OPTIONS, check_arguments, option
 from visionkit.callbacks import RunReport
 from visionkit.checkpoint import StoredModel, read_checkpoint, read_model
 from visionkit.cli_errors import explain, parser_errors, subclasses
@@ -29,10 +29,11 @@ from visionkit.data import VisionDataModule
 from visionkit.errors import UsageError
 from visionkit.linking import LINKS, has_argument, link
 from visionkit.log_filters import hush_lightning
-from visionkit.measured import check_typed, differences, early_arguments
+from visionkit.measured import as_defaults, check_typed, differences, early_arguments
 from visionkit.model_help import model_help
 from visionkit.option_order import in_order
-from visionkit.plain_values import plain, without_none
+from visionkit.parsed import imported, init_args, plain_namespace
+from visionkit.plain_values import without_none
 from visionkit.registry import task_class, task_names, task_packages
 from visionkit.renamed import renamed_run
 from visionkit.report import print_results, write_results
@@ -84,15 +85,15 @@ def _run(verb: str, argv: Sequence[str], watching: Sequence[Callback] = ()) -> V
     stored = None
     if verb != "fit" and checkpoint is not None:
         stored = read_model(checkpoint)
-        arguments, defaults = early_arguments(arguments, _as_defaults(stored.task, stored.config)), []
+        arguments, defaults = early_arguments(arguments, as_defaults(stored.task, stored.config)), []
     elif checkpoint not in (None, "last", "best"):
         header = read_checkpoint(checkpoint)["visionkit"]
-        defaults = _as_defaults(header["task"], header["config"])
+        defaults = as_defaults(header["task"], header["config"])
     elif verb == "fit" and (source := option(arguments, "--init_from")) not in NOTHING:
         begun = read_model(str(source))
         # What the new data states: it may have other classes, or more people.
         kept = {key: value for key, value in begun.config.items() if key not in ("classes", "identities")}
-        defaults = _as_defaults(begun.task, kept)
+        defaults = as_defaults(begun.task, kept)
     else:
         defaults = []
     set_up_parser()
@@ -167,7 +168,7 @@ class VisionCLI(LightningCLI):
 
         The measuring verbs take those of `fit` too, so that a run's config.yaml serves them.
         """
-        for each in (*RUN_OPTIONS, *((RESULTS,) if self._verb != "fit" else ())):
+        for each in (*RUN_OPTIONS, *(MEASURING if self._verb != "fit" else ())):
             # `null` takes back what the configuration of a run states.
             kind: Any = each.type | None if each.default is None else each.type
             parser.add_argument(f"--{each.name}", type=kind, default=each.default, help=each.help)
@@ -187,10 +188,10 @@ class VisionCLI(LightningCLI):
                 folder = "task" if side == "model" else "data"
                 raise UsageError(f"--{side} is missing: name a class, e.g. with -c configs/{folder}/...")
         model, data = settings.model, settings.data
-        task, module = _import(model.class_path), _import(data.class_path)
-        model_args, data_args = _init_args(model), _init_args(data)
+        task, module = imported(model.class_path), imported(data.class_path)
+        model_args, data_args = init_args(model), init_args(data)
         settle(task, model_args, self._args[1:])
-        sides = _plain_namespace(model_args), _plain_namespace(data_args)
+        sides = plain_namespace(model_args), plain_namespace(data_args)
         if self._stored is not None:
             check_typed(self._args[1:], sides[0], self._stored)
         if sides[0].get("input"):
@@ -221,7 +222,7 @@ class VisionCLI(LightningCLI):
     def _given_input(self) -> dict[str, Any]:
         """The fields of `model.input` that somebody set: the parser fills the others up, whatever the task takes."""
         given = self.parser.parse_args(self._args, defaults=False)[self._verb]
-        return dict(_plain_namespace(given.model.init_args)["input"])
+        return dict(plain_namespace(given.model.init_args)["input"])
 
     def _prepare_run(self) -> None:
         settings = self.settings
@@ -366,27 +367,3 @@ def _allow_imports() -> None:
         packages |= {kind.__module__.partition(".")[0] for kind in kinds.values()}
     packages |= set(filter(None, os.environ.get("VISIONKIT_ALLOW_IMPORTS", "").split(",")))
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=sorted(packages))
-
-
-def _as_defaults(task: str, config: Mapping[str, Any]) -> list[str]:
-    """The model of a checkpoint as the lowest layer of the configuration, so that yaml and flags win over it."""
-    cls = task_class(task)
-    arguments = {key: value for key, value in config.items() if key != "pretrained"}
-    return ["--model", json.dumps({"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": arguments})]
-
-
-def _import(class_path: str) -> Any:
-    module, _, name = class_path.rpartition(".")
-    return getattr(sys.modules[module], name)
-
-
-def _init_args(side: Namespace) -> Namespace:
-    if side.get("init_args") is None:
-        side["init_args"] = Namespace()
-    arguments: Namespace = side.init_args
-    return arguments
-
-
-def _plain_namespace(arguments: Namespace) -> dict[str, Any]:
-    out = arguments.as_dict() if isinstance(arguments, Namespace) else dict(arguments)
-    return {key: value if not isinstance(value, Namespace) else plain(value.as_dict()) for key, value in out.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,10 +28,18 @@ ADJUSTABLE = frozenset(
         ),
         *("input.size", "input.resize_mode", "input.crop_fraction", "input.interpolation", "input.divisor"),
         *("optim", "losses", "loss_options", "class_weights", "class_balance", "label_smoothing"),
+        *("temperature", "conformal"),
         *("compile_network", "channels_last", "pretrained", "weights"),
     )
 )
 """Arguments of tasks and architectures that state how a model is measured or trained, not what it is."""
+
+
+def as_defaults(task: str, config: Mapping[str, Any]) -> list[str]:
+    """The model of a checkpoint as the lowest layer of the configuration, so that yaml and flags win over it."""
+    cls = task_class(task)
+    arguments = {key: value for key, value in config.items() if key != "pretrained"}
+    return ["--model", json.dumps({"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": arguments})]
 
 
 def early_arguments(arguments: Sequence[str], model: Sequence[str]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,9 +23,13 @@ from visionkit.families.classification.analysis import ClassificationAnalysis
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.input_spec import Interpolation
 from visionkit.nn.normalize import Normalize
+from visionkit.plain_values import plain
 from visionkit.predictions import Prediction
 from visionkit.run_report.charts import Chart, Curves
 from visionkit.types import Batch
+from visionkit.uncertainty.conformal import ConformalConfig
+
+log = logging.getLogger(__name__)
 
 
 class ClassificationTask(BackboneTask):
@@ -38,6 +44,9 @@ class ClassificationTask(BackboneTask):
         cutmix: Alpha of CutMix (Yun et al., 2019); 0 is off. Where both are on, each batch takes one of them.
         mix_probability: Fraction of batches that are mixed at all.
         dropout: Dropout probability of the pooled features.
+        temperature: What the logits are divided by before they become probabilities, as `visionkit calibrate` finds it;
+            it belongs to the weights, so a training begins at 1.
+        conformal: How prediction sets are made, as `visionkit calibrate --conformal` finds it; none by default.
         **shared: See `BackboneTask`. The input is by default what the backbone's weights were trained with.
 
     Example:
@@ -67,6 +76,8 @@ class ClassificationTask(BackboneTask):
         cutmix: float = 0.0,
         mix_probability: float = 1.0,
         dropout: float = 0.0,
+        temperature: float = 1.0,
+        conformal: ConformalConfig | None = None,
         **shared: Any,
     ) -> None:
         super().__init__(backbone, **shared)
@@ -76,6 +87,10 @@ class ClassificationTask(BackboneTask):
             raise UsageError(
                 f"model.class_weights: {len(self.classes)} classes need as many weights, not {len(class_weights)}"
             )
+        if not (temperature > 0 and math.isfinite(temperature)):
+            raise UsageError(f"model.temperature {temperature:g}: a number above 0 is needed; 1 changes nothing")
+        if conformal is not None and multilabel:
+            raise UsageError("model.conformal: sets are for one label per image; leave it out with multilabel")
         body = Backbone(backbone, num_classes=len(self.classes), **self.backbone_arguments)
         classifier = body.take_classifier()
         if classifier is None:
@@ -87,6 +102,8 @@ class ClassificationTask(BackboneTask):
         self.normalize = Normalize(body.mean, body.std)
         self.loss = ClassificationLoss(multilabel, label_smoothing, class_weights)
         self.multilabel, self.threshold = multilabel, threshold
+        self.temperature = temperature
+        self.conformal = ConformalConfig(**conformal) if isinstance(conformal, Mapping) else conformal
         if multilabel:
             self.monitor = ("val/map", "max")  # type: ignore[misc]
         self.metrics = build_metrics(len(self.classes), multilabel, threshold)
@@ -129,6 +146,19 @@ class ClassificationTask(BackboneTask):
                 f"one class alone ({self.classes[0]!r}) leaves nothing to choose between; a classifier needs images of "
                 "two or more classes, or --model.multilabel true for a label that holds or does not"
             )
+        if stage == "fit" and (self.temperature != 1 or self.conformal is not None):
+            log.warning("training changes the weights, so temperature and prediction sets of the model are dropped")
+            self.calibrate(1.0, None)
+
+    def calibrate(self, temperature: float, conformal: ConformalConfig | None) -> None:
+        """Takes a temperature and how sets are made, for the metrics, for what is served and for checkpoints.
+
+        Args:
+            temperature: Above 0; 1 is that of an uncalibrated model.
+            conformal: None serves no sets.
+        """
+        self.temperature, self.conformal = temperature, conformal
+        self._config |= {"temperature": temperature, "conformal": plain(conformal)}
 
     def losses(self, outputs: ClassificationOutputs, target: Any) -> dict[str, Tensor]:
         if self.multilabel and target["labels"].ndim == 1:
@@ -138,10 +168,10 @@ class ClassificationTask(BackboneTask):
 
     def decode(self, outputs: ClassificationOutputs) -> Tensor:
         """(B, K) float32 probabilities."""
-        return probabilities(outputs.logits, self.multilabel)
+        return probabilities(outputs.logits, self.multilabel, self.temperature)
 
     def restore(self, decoded: Tensor, geometry: Sequence[Geometry]) -> list[Prediction]:
-        return list(to_predictions(decoded, self.classes, self.multilabel, self.threshold))
+        return list(to_predictions(decoded, self.classes, self.multilabel, self.threshold, self.conformal))
 
     def measure(self, decoded: Tensor, batch: Batch) -> None:
         labels = batch["target"]["labels"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from visionkit import configurations
-from visionkit.arguments import RESULTS, RUN_OPTIONS, check_arguments, given, option, trainer_options
+from visionkit.arguments import MEASURING, RUN_OPTIONS, check_arguments, given, option, trainer_options
 from visionkit.errors import CheckpointError, DataError, UsageError
 
 
@@ -197,7 +197,7 @@ def test_the_tables_name_what_the_parser_has():
     class Asked(VisionCLI):
         def parse_arguments(self, parser, args):
             names = {name.lstrip("-").split(".")[0] for name in self._subcommand_parsers["test"]._option_string_actions}
-            assert {each.name for each in (*RUN_OPTIONS, RESULTS)} < names
+            assert {each.name for each in (*RUN_OPTIONS, *MEASURING)} < names
             for name in names - {"c", "h"}:
                 check_arguments("test", [f"--{name}=timm:x" if name != "config" else "--config=classification"])
             raise SystemExit

@@ -33,6 +33,8 @@ class Classification(Prediction):
         probabilities: (K,) float32 in [0, 1]; they sum to 1 unless `multilabel`.
         multilabel: Each class is judged by itself and several may hold.
         threshold: For `multilabel`, the probability from which a class holds.
+        prediction_set: Classes of the conformal set, the most probable first; empty where the model makes no sets.
+        coverage: Fraction of images whose set holds the true class, as the model was calibrated; 0 without sets.
     """
 
     kind: ClassVar[str] = "classification"
@@ -41,6 +43,8 @@ class Classification(Prediction):
     probabilities: np.ndarray
     multilabel: bool = False
     threshold: float = 0.5
+    prediction_set: tuple[str, ...] = ()
+    coverage: float = 0.0
 
     def __post_init__(self) -> None:
         values = np.asarray(self.probabilities, dtype=np.float32)
@@ -72,7 +76,14 @@ class Classification(Prediction):
     def text(self, top: int = 3) -> str:
         if self.multilabel and not self.labels:
             return f"none of the classes (the nearest: {self.best})"
-        return ", ".join(map(str, self.labels[:top] if self.multilabel else self.top(top)))
+        named = ", ".join(map(str, self.labels[:top] if self.multilabel else self.top(top)))
+        return f"{named}; {self.set_text()}" if self.prediction_set else named
+
+    def set_text(self, most: int = 10) -> str:
+        """The prediction set in words, with at most so many names; empty where there is none."""
+        names, rest = self.prediction_set[:most], len(self.prediction_set) - most
+        more = f" and {rest} more" if rest > 0 else ""
+        return f"{100 * self.coverage:.4g} % set: {', '.join(names)}{more}" if names else ""
 
     def nothing(self) -> str:
         return "" if self.labels else self.text()
@@ -103,6 +114,10 @@ class Classification(Prediction):
         if isinstance(truth, Classification):
             names = [label.name for label in truth.labels]
             known, verdict = {"truth": ", ".join(names)}, {"correct": set(names) == set(predicted)}
+        if self.prediction_set:
+            verdict["set size"] = len(self.prediction_set)
+            if known:
+                verdict["in set"] = known["truth"] in self.prediction_set
         return {**known, "prediction": ", ".join(predicted), "probability": self.best.probability, **verdict}
 
     def to_json(self) -> dict[str, Any]:
@@ -112,6 +127,7 @@ class Classification(Prediction):
             "probabilities": {name: float(p) for name, p in zip(self.classes, self.probabilities, strict=True)},
             "multilabel": self.multilabel,
             "threshold": self.threshold,
+            **({"prediction_set": list(self.prediction_set), "coverage": self.coverage} if self.prediction_set else {}),
         }
 
     def record(self, top: int | None = None) -> dict[str, Any]:
@@ -124,12 +140,16 @@ class Classification(Prediction):
     def _from_json(cls, record: Mapping[str, Any]) -> Classification:
         table = record["probabilities"]
         values = np.array(list(table.values()), dtype=np.float32)
-        return cls(tuple(table), values, bool(record["multilabel"]), float(record["threshold"]))
+        sets = tuple(record.get("prediction_set", ())), float(record.get("coverage", 0))
+        return cls(tuple(table), values, bool(record["multilabel"]), float(record["threshold"]), *sets)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Classification):
             return NotImplemented
-        same = (self.classes, self.multilabel, self.threshold) == (other.classes, other.multilabel, other.threshold)
+        same = all(
+            getattr(self, name) == getattr(other, name)
+            for name in ("classes", "multilabel", "threshold", "prediction_set", "coverage")
+        )
         return same and bool(np.array_equal(self.probabilities, other.probabilities))
 
     __hash__ = None  # type: ignore[assignment]

@@ -1,0 +1,184 @@
+"""Brings the probabilities of a classifier near to frequencies, and makes prediction sets of stated coverage.
+
+MODEL is a run (its best checkpoint), a .ckpt or a bundle folder. The validation split of DATA gives the temperature
+that its logits are divided by (Guo et al., 2017) and, with --conformal, the threshold of prediction sets. Both are
+stored in MODEL, or in the bundle --out, and apply wherever it is used: Python, every engine, the demo. Classes and
+accuracy stay as they are. --temperature 1 takes both out again.
+
+  visionkit calibrate runs/flowers
+  visionkit calibrate models/flowers flowers --conformal raps --alpha 0.1 --out models/flowers-sets
+  visionkit calibrate runs/flowers --temperature 1
+
+Options of the data go on as they are: --data FolderData --data.root flowers, -c FILE, --trainer.accelerator cpu.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ui.measuring import DATA_HELP, data_arguments
+from ui.measuring import PASSES as PASSES
+from ui.paths import check_new_folder
+from visionkit.errors import DataError, UsageError
+from visionkit.model_files import check_model, of_run, public_name
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from visionkit.uncertainty.conformal import ConformalConfig
+
+SUMMARY = "calibrate a classifier: temperature, prediction sets"
+
+METHODS = ("lac", "aps", "raps")
+FEWEST = 20
+"""Images below which nothing is calibrated."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what this verb takes."""
+    parser.add_argument("model", metavar="MODEL", help="a run, .ckpt, bundle folder or public name (timm:resnet50)")
+    parser.add_argument("data", metavar="DATA", nargs="?", help=DATA_HELP)
+    parser.add_argument("--out", metavar="DIR", help="write a bundle there and leave MODEL as it is")
+    parser.add_argument(
+        "--temperature", type=float, metavar="T", help="store this temperature, without data; 1 takes a calibration out"
+    )
+    parser.add_argument(
+        "--conformal",
+        choices=METHODS,
+        help="also make prediction sets; the images are then split at random, one half for each",
+    )
+    parser.add_argument(
+        "--alpha",
+        type=float,
+        default=0.1,
+        metavar="A",
+        help="fraction of sets that may lack the true class (%(default)s)",
+    )
+    parser.add_argument(
+        "--penalty", type=float, default=0.01, metavar="P", help="raps: penalty of a rank (%(default)s)"
+    )
+    parser.add_argument(
+        "--free-ranks", type=int, default=5, metavar="N", help="raps: classes without a penalty (%(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Calibrates, stores and reports."""
+    check_model(args.model)
+    if public_name(args.model) and args.out is None:
+        raise UsageError(
+            f"{args.model}: a public model is not changed; name a folder for the calibrated one with --out"
+        )
+    if args.out is not None:
+        check_new_folder(args.out)
+    if not 0 < args.alpha < 1:
+        raise UsageError(f"--alpha {args.alpha:g}: a number between 0 and 1, such as 0.1")
+    if args.temperature is not None:
+        if args.conformal or args.data:
+            raise UsageError("--temperature T: is stored as it is; leave DATA and --conformal out")
+        if not 0 < args.temperature < float("inf"):
+            raise UsageError(f"--temperature {args.temperature:g}: a number above 0")
+        text = "" if args.temperature == 1 else f"temperature {args.temperature:g}, given by hand"
+        _store(args, args.temperature, None, text)
+        print(f"temperature {args.temperature:g}, no prediction sets: {args.out or args.model}")
+        return 0
+    logits, labels, classes = _collected(args)
+    return _calibrate(args, logits, labels, classes)
+
+
+def _collected(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    from ui.commands.training import import_classes
+    from visionkit.callbacks.logits import LogitsCollector
+    from visionkit.checkpoint import read_model
+    from visionkit.cli import measure
+
+    stored = read_model(of_run(Path(args.model)) if not public_name(args.model) else args.model)
+    if stored.task != "classification":
+        raise UsageError(f"{args.model}: calibration is for models of classification, and this one is of {stored.task}")
+    import_classes()
+    collected = LogitsCollector()
+    argv = [*data_arguments(args.model, args.data, args.passed), "--ckpt_path", args.model, "--trainer.devices", "1"]
+    with redirect_stdout(sys.stderr):
+        done = measure("validate", argv, [collected])
+    return collected.logits, collected.labels, done.model.classes
+
+
+def _calibrate(args: argparse.Namespace, logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> int:
+    import numpy as np
+    from rich.console import Console
+
+    from visionkit.tables import print_table
+    from visionkit.uncertainty import calibration, conformal
+
+    several = labels.ndim == 2
+    if args.conformal and several:
+        raise UsageError("--conformal: sets are for one label per image; leave it out for a model of several labels")
+    if len(labels) < FEWEST:
+        raise DataError(f"the validation split has {len(labels)} images; a calibration needs at least {FEWEST}")
+    rows = np.random.default_rng(0).permutation(len(labels))
+    half = len(rows) // 2 if args.conformal else len(rows)
+    fitted, rest = rows[:half], rows[half:]
+    found = calibration.fit_temperature(logits[fitted], labels[fitted])
+    values = calibration.sigmoid if several else calibration.softmax
+    before, after = (values(logits[fitted], temperature) for temperature in (1.0, found.value))
+    table = []
+    for name, probabilities in (("temperature 1", before), (f"temperature {found.value:.4f}", after)):
+        table.append(
+            {
+                "": name,
+                "calibration_error": calibration.calibration_error(probabilities, labels[fitted]),
+                "classwise": float(calibration.classwise_calibration_error(probabilities, labels[fitted]).mean()),
+                "negative log-likelihood": found.nll_before if name == "temperature 1" else found.nll_after,
+            }
+        )
+    errors = [row["calibration_error"] for row in table]
+    text = (
+        f"temperature {found.value:.4f} from {len(fitted):,} images of the validation split; calibration error "
+        f"{errors[0]:.4f} before and {errors[1]:.4f} after on them, {calibration.BINS} bins"
+    )
+    sets = None
+    if args.conformal:
+        chosen = {"penalty": args.penalty, "free_ranks": args.free_ranks} if args.conformal == "raps" else {}
+        served = values(logits[rest], found.value)
+        sets = conformal.calibrate(served, labels[rest], args.conformal, args.alpha, **chosen)
+        quality = conformal.set_quality(sets.sets(served), labels[rest])
+        text += (
+            f"; {args.conformal.upper()} sets at alpha {args.alpha:g} from {len(rest):,} others: {quality.size:.2f} "
+            f"classes in the mean, the true one in {quality.coverage:.1%} of them"
+        )
+    _store(args, found.value, sets, text)
+    print_table("", table, Console())
+    if found.at_limit:
+        print(
+            "the temperature is at its limit: hardly an image of the split is wrong, or none is right; the result is "
+            "as good as no calibration",
+            file=sys.stderr,
+        )
+    print(f"{text}\nstored in {args.out or of_run(Path(args.model))}")
+    return 0
+
+
+def _store(args: argparse.Namespace, temperature: float, sets: ConformalConfig | None, text: str) -> None:
+    """Writes the calibration into the model, or into a copy of it."""
+    from visionkit.uncertainty.storing import store_calibration
+
+    source: Any = args.model if public_name(args.model) else of_run(Path(args.model))
+    if args.out is None:
+        from visionkit.checkpoint import read_model
+
+        if (task := read_model(source).task) != "classification":
+            raise UsageError(f"{args.model}: calibration is for models of classification, and this one is of {task}")
+        store_calibration(source, temperature, sets, text)
+        return
+    if isinstance(source, Path) and source.is_dir():
+        shutil.copytree(source, args.out, dirs_exist_ok=True)
+    else:
+        from visionkit.checkpoint import load_task, save_bundle
+
+        save_bundle(load_task(source), args.out, card={})
+    store_calibration(Path(args.out), temperature, sets, text)
