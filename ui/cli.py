@@ -34,6 +34,7 @@ VERBS = (
     "evaluate",
     "analyze",
     "calibrate",
+    "compare",
     "join",
     "split",
     "serve",

@@ -57,7 +57,10 @@ RUN_OPTIONS = (
 )
 """The measuring commands take them too, so that a run's config.yaml serves them."""
 
-MEASURING = (RunOption("results", str, None, "Write the metrics to this json file."),)
+MEASURING = (
+    RunOption("results", str, None, "Write the metrics to this json file."),
+    RunOption("bootstrap", int, 0, "State intervals of the metrics too, from that many bootstrap replicates by image."),
+)
 """Of the measuring commands alone."""
 
 _SWITCHES = frozenset(each.name for each in RUN_OPTIONS if each.type is bool)

@@ -298,11 +298,15 @@ def _results(results: Any) -> list[str]:
         raise UsageError('card.results: a list of {"metric", "value", "split", "protocol"} is expected')
     protocols = {str(row.get("protocol", "")) for row in results}
     once = len(results) > 1 and len(protocols) == 1  # stated below the table, not in each of its rows
-    columns = ["metric", "value", "split", *(() if once else ("protocol",))]
+    between = ["95 % interval"] if any(row.get("interval") for row in results) else []
+    columns = ["metric", "value", *between, "split", *(() if once else ("protocol",))]
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for row in results:
         value = row.get("value")
         shown = "n/a" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
-        cells = {name: str(row.get(name, "")) for name in columns} | {"value": shown}
+        ends = row.get("interval")
+        interval = f"{ends[0]:.4f} to {ends[1]:.4f}" if isinstance(ends, Sequence) and len(ends) == 2 else ""
+        own = {"value": shown, **dict.fromkeys(between, interval)}
+        cells = {name: str(row.get(name, "")) for name in columns} | own
         lines.append(f"| {' | '.join(cells.values())} |")
     return [*lines, *(["", f"Protocol: {protocols.pop()}"] if once and protocols != {""} else [])]

@@ -21,7 +21,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from visionkit.architecture_options import settle
 from visionkit.arguments import MEASURING, NOTHING, RUN_OPTIONS, check_arguments, option
-from visionkit.callbacks import RunReport
+from visionkit.callbacks import ByImage, RunReport
 from visionkit.checkpoint import StoredModel, read_checkpoint, read_model
 from visionkit.cli_errors import explain, parser_errors, subclasses
 from visionkit.configurations import quote_names
@@ -42,6 +42,7 @@ from visionkit.runs import run_folder
 from visionkit.task import VisionTask
 from visionkit.trainer_options import check_trainer
 from visionkit.training import TRAINER_DEFAULTS, RunSettings, prepare, resolve_checkpoint, train, trainer_options
+from visionkit.uncertainty.resampling import check_replicates
 
 VERBS = ("fit", "validate", "test")
 
@@ -133,6 +134,8 @@ class VisionCLI(LightningCLI):
         watching: Sequence[Callback] = (),
     ) -> None:
         self._verb, self._stored, self._command, self._watching = verb, stored, command, watching
+        self._by_image: ByImage | None = None
+        self._reported: Path | None = None
         super().__init__(
             VisionTask,
             VisionDataModule,
@@ -254,9 +257,14 @@ class VisionCLI(LightningCLI):
         prepare(trainer, settings.rank_timeout, settings.get("ckpt_path") if self._verb == "fit" else None)
         source = self._stored.source if self._stored is not None else ""
         folder = summary.run_of(Path(source)) or settings.run
+        if self._verb != "fit" and settings.bootstrap:
+            check_replicates(settings.bootstrap)
+            self._by_image = ByImage()
+            trainer.callbacks.append(self._by_image)  # type: ignore[attr-defined]
         trainer.callbacks.extend(self._watching)  # type: ignore[attr-defined]
         if self._verb != "fit" and settings.report and folder and not self._watching:
             report = RunReport(folder, weights=summary.within(Path(folder), source))
+            self._reported = Path(folder)
             trainer.callbacks.insert(0, report)  # type: ignore[attr-defined]
         return trainer
 
@@ -339,12 +347,18 @@ class VisionCLI(LightningCLI):
             model.card = dict(self._stored.card)
         self.results = results = run(model, ckpt_path=None, verbose=False, **kwargs)[0]
         if self.trainer.is_global_zero and not self._watching:
+            split, intervals = ("test" if self._verb == "test" else "val"), None
+            if self._by_image is not None:
+                number, seed = self.settings.bootstrap, int(self.settings.seed_everything)
+                intervals = self._by_image.record.intervals(results, split, number, seed)
+                if self._reported is not None:
+                    summary.add_intervals(self._reported, split, intervals)
             limit = getattr(self.trainer, "limit_test_batches" if self._verb == "test" else "limit_val_batches")
             whole = isinstance(limit, float) and limit == 1.0  # the integer 1 is one batch
             part = None if whole else f"measured on a part of the split: trainer's limit of batches is {limit}"
-            print_results(model, results, part)
+            print_results(model, results, part, intervals)
             if self.settings.results:
-                write_results(Path(self.settings.results), model, results, part)
+                write_results(Path(self.settings.results), model, results, part, intervals)
 
 
 _load_yaml = get_loader("yaml")

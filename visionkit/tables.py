@@ -60,10 +60,19 @@ def short(value: float) -> str:
     return "n/a" if math.isnan(value) or value == -1 else f"{value:.4g}"
 
 
-def print_metrics(values: Mapping[str, float], console: Console) -> None:
-    """Prints one metric per row."""
-    rows = [{"metric": name, "value": number(value)} for name, value in values.items()]
+def print_metrics(
+    values: Mapping[str, float], console: Console, intervals: Mapping[str, Sequence[float]] | None = None
+) -> None:
+    """Prints one metric per row, with its interval where there are some."""
+    rows: list[Row] = [{"metric": name, "value": number(value)} for name, value in values.items()]
+    if intervals:
+        rows = [{**row, "95 % interval": bounds(intervals.get(str(row["metric"])))} for row in rows]
     print_table("", rows, console, most=len(rows))
+
+
+def bounds(interval: Sequence[float] | None) -> str:
+    """Both bounds of an interval; empty for none."""
+    return f"{number(interval[0])} to {number(interval[1])}" if interval else ""
 
 
 def print_table(title: str, rows: Sequence[Row], console: Console, most: int = MAX_ROWS) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,9 @@ from torchmetrics.functional.classification import binary_average_precision
 from torchmetrics.utilities import dim_zero_cat
 
 from tasks.classification.precision_recall import PrecisionRecall
+from tasks.classification.weighted_labels import WeightedLabels
 from visionkit.confusion import LARGEST_TABLE
+from visionkit.uncertainty.by_image import SummedMetric
 
 CALIBRATION_BINS = 15
 
@@ -20,7 +22,7 @@ MERGED = 64
 """Batches after which the pairs of classes that occurred are added up."""
 
 
-class ClassificationCounts(Metric):
+class ClassificationCounts(SummedMetric):
     """Everything that images with one label are measured by, from counts that add up over batches and processes.
 
     A few operations per batch instead of a chain of metrics that each process the scores again. A matrix of all pairs
@@ -37,7 +39,9 @@ class ClassificationCounts(Metric):
 
     full_state_update = False
     higher_is_better = True
+    biased = ("calibration_error",)
 
+    counts: Tensor
     confusion: Tensor
     pairs: list[Tensor]
     top5_hits: Tensor
@@ -50,6 +54,8 @@ class ClassificationCounts(Metric):
             self.add_state("pairs", [], dist_reduce_fx="cat")
         else:
             self.add_state("confusion", torch.zeros(classes, classes, dtype=torch.long), dist_reduce_fx="sum")
+        # Per class: right, occurred, predicted.
+        self.add_state("counts", torch.zeros(3, classes, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("top5_hits", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         # Per bin: images, hits, sum of the top probability.
         self.add_state("bins", torch.zeros(CALIBRATION_BINS, 3, dtype=torch.float64), dist_reduce_fx="sum")
@@ -62,6 +68,10 @@ class ClassificationCounts(Metric):
             labels: (B,) int64.
         """
         confidence, predicted = probabilities.max(dim=1)
+        right = predicted == labels
+        columns = (torch.where(right, labels, self.classes), labels, predicted)
+        each = [torch.bincount(column, minlength=self.classes + 1)[: self.classes] for column in columns]
+        self.counts += torch.stack(each)
         if self.is_sparse:
             self.pairs.append(_merged(torch.stack([labels, predicted, torch.ones_like(labels)], dim=1)))
             if len(self.pairs) >= MERGED:
@@ -76,23 +86,30 @@ class ClassificationCounts(Metric):
             ties = (probabilities == truth).sum(dim=1) - 1
             self.top5_hits += (above + ties < 5).sum()
         index = (confidence * CALIBRATION_BINS).ceil().long().sub_(1).clamp_(0, CALIBRATION_BINS - 1)
-        hit = (predicted == labels).double()
+        hit = right.double()
         rows = torch.stack([torch.ones_like(hit), hit, confidence.double()], dim=1)
         self.bins.index_add_(0, index, rows)
 
     def compute(self) -> dict[str, Tensor]:
-        confusion = self._sparse() if self.is_sparse else self.confusion
-        correct, support, predicted = class_counts(confusion)
+        return {
+            **self.of_image_sums(self.image_sums()),
+            "confusion": self._sparse() if self.is_sparse else self.confusion,
+        }
+
+    def image_sums(self) -> dict[str, Tensor]:
+        return {"counts": self.counts, "top5_hits": self.top5_hits, "bins": self.bins}
+
+    def of_image_sums(self, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        correct, support, predicted = sums["counts"].double()
         total = support.sum().clamp(min=1)
         out = {"top1": (correct.sum() / total).float()}
         if self.classes > 5:
-            out["top5"] = (self.top5_hits / total).float()
+            out["top5"] = (sums["top5_hits"] / total).float()
         present = (support + predicted) > 0
         f1 = 2 * correct / (support + predicted).clamp(min=1)
         out["f1_macro"] = (f1[present].mean() if present.any() else f1.sum()).float()
-        gaps = (self.bins[:, 1] - self.bins[:, 2]).abs()
+        gaps = (sums["bins"][:, 1] - sums["bins"][:, 2]).abs()
         out["calibration_error"] = (gaps.sum() / total).float()
-        out["confusion"] = confusion
         return out
 
     def _sparse(self) -> Tensor:
@@ -159,6 +176,11 @@ class MultilabelCounts(Metric):
             "f1_macro": f1[seen].mean() if seen.any() else scores.new_zeros(()),
             "exact_match": (claimed == positive).all(dim=1).float().mean(),
         }
+
+    def resampler(self) -> WeightedLabels:
+        """The same metrics of images with weights."""
+        scores, truth = (dim_zero_cat(each).cpu().numpy() for each in (self.probabilities, self.labels))
+        return WeightedLabels(scores, truth > 0, self.threshold)
 
 
 def class_counts(confusion: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from tasks.restoration.lpips import Lpips, check_network
 from visionkit.errors import DataError, EnvironmentFault, UsageError
 from visionkit.families.restoration.quality import SSIM_SIDE, psnr, psnr_of, ssim, to_gray, to_levels, to_y
+from visionkit.uncertainty.by_image import SummedMetric
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def psnr_b(ours: Tensor, truth: Tensor, border: int = 0) -> Tensor:
     return psnr_of((image - truth.double()).square().mean() + effect)
 
 
-class RestorationQuality(Metric):
+class RestorationQuality(SummedMetric):
     """Means over images; sums that add up over batches and processes.
 
     `psnr` and `ssim` are of the image as it is served, rounded to whole gray levels of 8 bit: of the one channel of a

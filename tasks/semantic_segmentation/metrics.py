@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import MetricCollection
 
 from visionkit.types import IGNORE
+from visionkit.uncertainty.by_image import SummedMetric
 
 _EXACT = 1 << 23  # pixels that a histogram of float32 counts is exact for, with room to spare
 
@@ -52,7 +53,7 @@ def _bytes(labels: Tensor) -> np.ndarray:
     return values.contiguous().numpy()[None]
 
 
-class SegmentationCounts(Metric):
+class SegmentationCounts(SummedMetric):
     """Everything that label maps are measured by, from counts that add up over batches and processes.
 
     `compute` gives `mean_iou` and `dice` (means over the classes that occur in truth or prediction), `pixel_accuracy`,

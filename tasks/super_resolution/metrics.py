@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from visionkit.families.restoration.bicubic import Bicubic
 from visionkit.families.restoration.quality import psnr, quality, to_levels, to_y
+from visionkit.uncertainty.by_image import SummedMetric
 
 VALUES = ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb", "psnr_y_bicubic")
 
 
-class ImageQuality(Metric):
+class ImageQuality(SummedMetric):
     """Means over images of `VALUES`; sums that add up over batches and processes.
 
     `psnr_y_bicubic` is what bicubic reaches from the same low resolution, to be read beside the network's.

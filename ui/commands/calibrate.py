@@ -9,7 +9,7 @@ accuracy stay as they are. --temperature 1 takes both out again.
   visionkit calibrate models/flowers flowers --conformal raps --alpha 0.1 --out models/flowers-sets
   visionkit calibrate runs/flowers --temperature 1
 
-Options of the data go on as they are: --data FolderData --data.root flowers, -c FILE, --trainer.accelerator cpu.
+Options of the reader and of the trainer are handed on: --data.batch_size 64, --trainer.accelerator cpu.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ui.measuring import DATA_HELP, data_arguments
-from ui.measuring import PASSES as PASSES
+from ui.measuring import add_data_arguments, data_arguments
 from ui.paths import check_new_folder
 from visionkit.errors import DataError, UsageError
 from visionkit.model_files import check_model, of_run, public_name
@@ -42,7 +41,7 @@ FEWEST = 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what this verb takes."""
     parser.add_argument("model", metavar="MODEL", help="a run, .ckpt, bundle folder or public name (timm:resnet50)")
-    parser.add_argument("data", metavar="DATA", nargs="?", help=DATA_HELP)
+    add_data_arguments(parser, "MODEL")
     parser.add_argument("--out", metavar="DIR", help="write a bundle there and leave MODEL as it is")
     parser.add_argument(
         "--temperature", type=float, metavar="T", help="store this temperature, without data; 1 takes a calibration out"
@@ -102,7 +101,7 @@ def _collected(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, tuple[
         raise UsageError(f"{args.model}: calibration is for models of classification, and this one is of {stored.task}")
     import_classes()
     collected = LogitsCollector()
-    argv = [*data_arguments(args.model, args.data, args.passed), "--ckpt_path", args.model, "--trainer.devices", "1"]
+    argv = [*data_arguments(args.model, args), "--ckpt_path", args.model, "--trainer.devices", "1"]
     with redirect_stdout(sys.stderr):
         done = measure("validate", argv, [collected])
     return collected.logits, collected.labels, done.model.classes

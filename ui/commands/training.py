@@ -78,6 +78,7 @@ _FIT = (
 _MEASURE = (
     Option("--ckpt_path", "MODEL", "model to measure: a run, .ckpt, bundle or public name; required"),
     Option("--results", "FILE", "also write the metrics, their protocol and the tables to this json file"),
+    Option("--bootstrap", "N", "also state 95 % intervals, from N bootstrap replicates by image, such as 1000"),
 )
 _GENERAL = (
     Option("--help-all", "", "list every option of every class; takes some seconds"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionkit.callbacks.batch_size import AutoBatchSize
+from visionkit.callbacks.by_image import ByImage
 from visionkit.callbacks.checkpointing import Checkpointing
 from visionkit.callbacks.config_saver import ConfigSaver
 from visionkit.callbacks.divergence import Divergence
@@ -36,6 +37,7 @@ __all__ = [
     "EMA",
     "AutoBatchSize",
     "Bar",
+    "ByImage",
     "CheckMonitors",
     "Checkpointing",
     "ConfigSaver",

@@ -15,6 +15,7 @@ from lightning import Trainer
 from visionkit.atomic import atomic_file
 from visionkit.loggers.content import readable_config
 from visionkit.task import VisionTask
+from visionkit.uncertainty.resampling import Intervals
 from visionkit.wording import counted
 
 SUMMARY = "summary.json"
@@ -59,13 +60,16 @@ def training_text(trainer: Trainer) -> str:
     )
 
 
-def result_rows(metrics: Mapping[str, float], protocol: str, where: str = "") -> list[dict[str, Any]]:
+def result_rows(
+    metrics: Mapping[str, float], protocol: str, where: str = "", intervals: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
     """Metrics as the model card lists them; losses, and what could not be measured, are left out.
 
     Args:
         metrics: Metrics by name, with the split before the slash.
         protocol: How they were measured.
         where: Added to the split, such as the step.
+        intervals: Lower and upper bound of metrics, by the same names.
     """
     rows = []
     for name, value in metrics.items():
@@ -73,7 +77,9 @@ def result_rows(metrics: Mapping[str, float], protocol: str, where: str = "") ->
         number = float(value)
         if not metric or metric.startswith("loss") or not math.isfinite(number) or number == -1.0:
             continue
-        rows.append({"metric": metric, "value": number, "split": split + where, "protocol": protocol})
+        bounds = (intervals or {}).get(name)
+        interval = {"interval": list(bounds)} if bounds else {}
+        rows.append({"metric": metric, "value": number, **interval, "split": split + where, "protocol": protocol})
     return rows
 
 
@@ -139,6 +145,13 @@ def update_summary(folder: Path, facts: Mapping[str, Any]) -> None:
         file.write(text.encode("utf-8"))
 
 
+def add_intervals(folder: Path, split: str, intervals: Intervals) -> None:
+    """Adds the intervals of a split that was evaluated just now to the summary."""
+    measured = read_summary(folder).get(split)
+    if isinstance(measured, dict):
+        update_summary(folder, {split: {**measured, **intervals.to_json()}})
+
+
 def _json(value: Any) -> Any:
     """The same value with null in place of numbers that json does not know."""
     if isinstance(value, float) and not math.isfinite(value):
@@ -172,4 +185,6 @@ def with_test_results(card: Mapping[str, Any], model: Path) -> dict[str, Any]:
         return dict(card)
     known = [row for row in card.get("results") or [] if not str(row.get("split", "")).startswith("test")]
     metrics = {name: value for name, value in tested["metrics"].items() if isinstance(value, (int, float))}
-    return {**card, "results": [*known, *result_rows(metrics, str(tested.get("protocol", "")))]}
+    protocol = "; ".join(filter(None, (str(tested.get("protocol", "")), tested.get("interval_method"))))
+    rows = result_rows(metrics, protocol, intervals=tested.get("intervals"))
+    return {**card, "results": [*known, *rows]}

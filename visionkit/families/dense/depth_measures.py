@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from visionkit.families.dense.depth_alignment import Alignment, least_squares, median_scale
+from visionkit.uncertainty.by_image import SummedMetric
 
 LEAST = 1e-3
 """Meters; what is nearer was not measured, and no prediction counts as nearer."""
@@ -41,7 +41,7 @@ def measures(depth: Tensor, truth: Tensor) -> Tensor:
     )
 
 
-class DepthMeasures(Metric):
+class DepthMeasures(SummedMetric):
     """AbsRel, SqRel, RMSE, RMSE-log, log10, SILog and delta 1 to 3, the mean of per-image values.
 
     `compute` also gives `unmeasured`: images without a valid pixel, which count in none of them, and `beyond`: the

@@ -7,7 +7,8 @@ from typing import ClassVar, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics import Metric
+
+from visionkit.uncertainty.by_image import SummedMetric
 
 PIXELS, FRACTION = 3.0, 0.05
 """Of KITTI's Fl and D1: an outlier is off by more than both, pixels and the fraction of the truth."""
@@ -28,7 +29,7 @@ def is_outlier(error: Values, size: Values) -> Values:
     return (error > PIXELS) & (error > FRACTION * size)
 
 
-class PixelErrors(Metric):
+class PixelErrors(SummedMetric):
     """The mean error and fractions of outliers, pooled over all known pixels of all pairs.
 
     `epe` is the mean error in pixels of the file, `bad1` and so on are the fractions of pixels whose error is above

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -87,14 +88,44 @@ def evaluate(
         most: COCO's own is 100; sets of crowded images are measured with more (Edlund et al., 2021: LIVECell).
         thresholds: (T,) overlaps, rising; `numbers` and `per_class` are those of COCO's own ten.
     """
+    each = matched(found, true, classes, overlaps, most, thresholds)
+    return _accumulate(each.found, each.rank, each.matches, true.labels, each.ignored, classes, most)
+
+
+class Matched(NamedTuple):
+    """Objects and what became of them.
+
+    Attributes:
+        found: Those that are measured, by image, class and falling score.
+        true: Objects there are.
+        rank: (N,) place of each found one in its image and class.
+        matches: What became of each found one.
+        ignored: (M, A) bool, the true object is left out of the count in that range of areas.
+    """
+
+    found: Flat
+    true: Flat
+    rank: np.ndarray
+    matches: Matches
+    ignored: np.ndarray
+
+
+def matched(
+    found: Flat,
+    true: Flat,
+    classes: int,
+    overlaps: Overlaps,
+    most: int = COUNTED,
+    thresholds: np.ndarray = IOU_THRESHOLDS,
+) -> Matched:
+    """Matches found objects to true ones; arguments as in `evaluate`."""
     found, rank = highest_scoring(found, classes, most)
     ranges = np.array(list(AREAS.values()))
     crowd = true.crowd if len(true.crowd) else np.zeros(len(true), dtype=bool)
     ignored = crowd[:, None] | (true.areas[:, None] < ranges[:, 0]) | (true.areas[:, None] > ranges[:, 1])
     rows = meetings(found.image * classes + found.labels, true.image * classes + true.labels)
     pairs = overlaps(found, true, rows, float(thresholds[0]))
-    matches = match(found, true, pairs, ignored, ranges, thresholds)
-    return _accumulate(found, rank, matches, true.labels, ignored, classes, most)
+    return Matched(found, true, rank, match(found, true, pairs, ignored, ranges, thresholds), ignored)
 
 
 def highest_scoring(found: Flat, classes: int, most: int) -> tuple[Flat, np.ndarray]:

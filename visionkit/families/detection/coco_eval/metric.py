@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from visionkit.families.detection.coco_eval.voc import voc_ap50
 from visionkit.families.detection.motion_speed import SPEEDS, of_speed
 from visionkit.masks import MaskSet, Rle, mask_areas
 from visionkit.predictions.detections import Detections, Instances
+
+if TYPE_CHECKING:
+    from visionkit.families.detection.coco_eval.resampling import WeightedDetections
 
 LARGEST_CONFUSION_TABLE = 200
 
@@ -89,6 +92,12 @@ class DetectionMetrics(Metric):
             images = sorted(images, key=lambda each: each.place)
         measured = None if images is None else self._measure(images)
         return {name: torch.from_numpy(np.asarray(value)) for name, value in _from_first(measured).items()}
+
+    def resampler(self) -> WeightedDetections:
+        """COCO's numbers of images with weights, of the images of this process."""
+        from visionkit.families.detection.coco_eval.resampling import WeightedDetections
+
+        return WeightedDetections(list(self._images), self.classes, self.masks, self.most)
 
     def _measure(self, images: Sequence[ImageObjects]) -> dict[str, np.ndarray]:
         found, true = flatten(images, "box")

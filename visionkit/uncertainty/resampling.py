@@ -1,0 +1,145 @@
+"""The bootstrap: images drawn with replacement, and intervals of what is measured on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from visionkit.errors import UsageError
+
+LEVEL = 0.95
+"""Fraction of intervals that hold the value of the population, over many splits."""
+
+FEWEST_REPLICATES = 100
+
+_NUMBERS = 1 << 22
+"""Weights of one chunk of replicates, at most."""
+
+
+class Interval(NamedTuple):
+    """Bounds of a metric."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Units:
+    """What is drawn with replacement: images, or whole sequences of frames, which depend on each other.
+
+    Attributes:
+        of_image: (N,) int64 number of each image's unit, from 0.
+        strata: (U,) int64 stratum of each unit; as many units of each are drawn as there are.
+        kind: `image` or `sequence`.
+    """
+
+    of_image: np.ndarray
+    strata: np.ndarray
+    kind: str = "image"
+
+    @classmethod
+    def of(cls, sequences: list[str], labels: list[int | None]) -> Units:
+        """Units of images in their order.
+
+        Args:
+            sequences: Sequence of each image; empty for those that belong to none.
+            labels: Class of each image, or None.
+        """
+        if any(sequences):
+            names = [name or f"\0{k}" for k, name in enumerate(sequences)]
+            found, of_image = np.unique(np.array(names), return_inverse=True)
+            return cls(of_image, np.zeros(len(found), np.int64), "sequence")
+        single = all(label is not None for label in labels)
+        strata = np.array(labels if single else [0] * len(labels), np.int64)
+        values, place, counts = np.unique(strata, return_inverse=True, return_counts=True)
+        # A class of one image would be drawn once each time, as if it were known for certain.
+        return cls(np.arange(len(labels)), np.where(counts[place] > 1, values[place], -1))
+
+    @property
+    def is_stratified(self) -> bool:
+        """Whether there are several strata."""
+        return len(np.unique(self.strata)) > 1
+
+    def draws(self, replicates: int, seed: int) -> Iterator[np.ndarray]:
+        """Weights of the images, (r, N) float64 for some replicates at a time.
+
+        Within a stratum of n units n - 1 are drawn and each counts n / (n - 1) times (Rao and Wu, 1988): drawing n
+        would make intervals of small strata too short. Without strata whole numbers are drawn.
+
+        Args:
+            replicates: Number of replicates.
+            seed: Random seed.
+        """
+        rng = np.random.default_rng(seed)
+        groups = [np.flatnonzero(self.strata == each) for each in np.unique(self.strata)]
+        for size in _chunks(replicates, len(self.of_image)):
+            weights = np.ones((size, len(self.strata)))
+            for group in groups:
+                number = len(group)
+                drawn = number - 1 if len(groups) > 1 else number
+                if drawn:
+                    counts = rng.multinomial(drawn, np.full(number, 1 / number), size)
+                    weights[:, group] = counts * (number / drawn)
+            yield weights[:, self.of_image]
+
+    def swaps(self, replicates: int, seed: int) -> Iterator[np.ndarray]:
+        """(r, N) float64 of 0 and 1 with even chances, one for each unit, for some replicates at a time."""
+        rng = np.random.default_rng(seed)
+        for size in _chunks(replicates, len(self.of_image)):
+            yield rng.integers(0, 2, (size, len(self.strata))).astype(np.float64)[:, self.of_image]
+
+
+def _chunks(replicates: int, images: int) -> Iterator[int]:
+    size = max(1, min(replicates, _NUMBERS // max(images, 1)))
+    for start in range(0, replicates, size):
+        yield min(size, replicates - start)
+
+
+def check_replicates(number: int, option: str = "--bootstrap") -> None:
+    """Refuses numbers of replicates that give no interval.
+
+    Raises:
+        UsageError: Fewer than `FEWEST_REPLICATES`.
+    """
+    if number < FEWEST_REPLICATES:
+        raise UsageError(f"{option} {number}: at least {FEWEST_REPLICATES} replicates; 1000 are usual")
+
+
+def percentiles(values: np.ndarray, level: float = LEVEL) -> Interval | None:
+    """The percentile interval of replicates.
+
+    Args:
+        values: (R,) replicates; NaN where one measured nothing.
+        level: Level of the interval.
+
+    Returns:
+        None where more than one in twenty measured nothing.
+    """
+    valid = values[np.isfinite(values)]
+    if len(valid) < 0.95 * len(values) or not len(valid):
+        return None
+    low, high = np.quantile(valid, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Intervals of the metrics of a split.
+
+    Attributes:
+        bounds: By full name (`test/top1`).
+        method: How they were made, in one sentence.
+        missing: Full names of metrics without an interval.
+    """
+
+    bounds: Mapping[str, Interval]
+    method: str
+    missing: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain json types, as results and summaries have them."""
+        bounds = {name: [float(bound) for bound in each] for name, each in self.bounds.items()}
+        return {"intervals": bounds, "interval_method": self.method, "no_interval": list(self.missing)}
