@@ -109,7 +109,7 @@ SETTINGS: dict[str, tuple[Callable[[], Metric], Callable[..., Any], int, int, tu
         ("top1", "top5", "f1_macro"),
     ),
     "segmentation": (lambda: FromCounts(6), segmented, 60, 20_000, ("mean_iou", "pixel_accuracy", "dice")),
-    "detection": (lambda: DetectionMetrics(3), detected, 100, 6_000, ("box_ap", "box_ap50", "box_ar100")),
+    "detection": (lambda: DetectionMetrics(3), detected, 400, 6_000, ("box_ap", "box_ap50", "box_ar100")),
 }
 
 
