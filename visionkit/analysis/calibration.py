@@ -7,16 +7,14 @@ from typing import Any
 import numpy as np
 
 from visionkit.run_report.charts import Curves
+from visionkit.uncertainty.calibration import reliability
 
 CALIBRATION = Curves("confidence", "fraction right", ("accuracy", "calibrated"))
 """How `calibration_rows` are drawn: a calibrated model lies on the diagonal."""
 
-BINS = 15
-"""Bins of equal width that scores are counted in, as Guo et al. (2017) do."""
-
 
 def calibration_rows(confidence: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
-    """One row per bin that is not empty; bin b holds what lies in (b/15, (b+1)/15].
+    """One row per bin that is not empty, see `reliability`.
 
     Args:
         confidence: (N,) in [0, 1].
@@ -26,11 +24,10 @@ def calibration_rows(confidence: np.ndarray, right: np.ndarray) -> list[dict[str
         The count of each bin, its mean confidence, the fraction that is right, and the confidence once more as
         `calibrated`, for the diagonal of the chart.
     """
-    bins = np.clip(np.ceil(np.asarray(confidence) * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    rows = []
-    for number in np.unique(bins).tolist():
-        here = bins == number
-        mean = float(confidence[here].mean())
-        accuracy = float(right[here].mean())
-        rows.append({"confidence": mean, "accuracy": accuracy, "count": int(here.sum()), "calibrated": mean})
-    return rows
+    found = reliability(confidence, right)
+    columns = zip(found.count.tolist(), found.confidence.tolist(), found.accuracy.tolist(), strict=True)
+    return [
+        {"confidence": mean, "accuracy": accuracy, "count": count, "calibrated": mean}
+        for count, mean, accuracy in columns
+        if count
+    ]

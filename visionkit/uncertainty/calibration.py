@@ -6,7 +6,6 @@ Errors are computed from probabilities, (N, K) numpy arrays; a temperature is fo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -39,16 +38,6 @@ class Reliability:
     def error(self) -> float:
         """Expected calibration error: the mean distance of both, each bin weighted by its count."""
         return float((self.count * np.abs(self.accuracy - self.confidence)).sum() / max(self.count.sum(), 1))
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One row per bin: its bounds, count, mean probability and accuracy."""
-        edges = np.linspace(0, 1, len(self.count) + 1)
-        columns = zip(edges, edges[1:], self.count, self.confidence, self.accuracy, strict=False)
-        keys = ("from", "to", "count", "confidence", "accuracy")
-        return [
-            dict(zip(keys, (round(float(a), 4), round(float(b), 4), int(n), float(p), float(q)), strict=True))
-            for a, b, n, p, q in columns
-        ]
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> Reliability:

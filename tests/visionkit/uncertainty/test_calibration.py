@@ -30,7 +30,7 @@ def test_errors_by_hand():
     found = reliability(np.array([0.4, 0.5, 0.8]), np.array([True, False, False]), bins=2)
     assert found.count.tolist() == [2, 1]
     assert found.error == pytest.approx((2 * 0.05 + 1 * 0.8) / 3)
-    assert found.rows()[1] == {"from": 0.5, "to": 1.0, "count": 1, "confidence": 0.8, "accuracy": 0.0}
+    assert (found.count[1], found.confidence[1], found.accuracy[1]) == (1, 0.8, 0.0)
     probabilities, labels = np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 0])
     assert calibration_error(probabilities, labels, bins=1) == pytest.approx(abs(0.5 - 0.85))
     # Class 0: mean .55, true twice; class 1: mean .45, never.
