@@ -117,7 +117,7 @@ def predict(
     decoded = time.perf_counter()
     height, width = pixels.size
     if frames is None and runs is predictor and height * width <= LARGEST:
-        found, network, taken, together = loaded.joined.examine(predictor, given, known, loaded.lock)
+        found, network, taken, together = loaded.joined.examine(predictor, given, known, loaded.lock, progress)
         total = decoded - start + taken
     else:
         with locks[0], locks[1]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from visionkit.predictor import Predictor
-    from visionkit.results import Result
+    from visionkit.results import Progress, Result
 
 MOST = 8
 """Requests that go together; on a CPU more of them are no faster."""
@@ -31,7 +31,12 @@ class JoinedRequests:
         self._waiting: list[_Request] = []
 
     def examine(
-        self, predictor: Predictor, given: Any, options: Mapping[str, Any], turn: AbstractContextManager[Any]
+        self,
+        predictor: Predictor,
+        given: Any,
+        options: Mapping[str, Any],
+        turn: AbstractContextManager[Any],
+        progress: Progress | None = None,
     ) -> Served:
         """Predicts on what one request gives.
 
@@ -40,11 +45,12 @@ class JoinedRequests:
             given: See `Predictor.examine`; its images can be read.
             options: Options of the call.
             turn: Entered while the model computes.
+            progress: As of `Predictor.examine`; not called where others go along.
 
         Raises:
             VisionKitError: As of `Predictor.examine`; what is wrong with one request is no error of the others.
         """
-        own = _Request(given, dict(options))
+        own = _Request(given, dict(options), progress)
         with self._guard:
             self._waiting.append(own)
         try:
@@ -86,15 +92,18 @@ class Served(NamedTuple):
 
 
 class _Request:
-    def __init__(self, given: Any, options: dict[str, Any]) -> None:
-        self.given, self.options = given, options
+    def __init__(self, given: Any, options: dict[str, Any], progress: Progress | None) -> None:
+        self.given, self.options, self.progress = given, options, progress
         self.outcome: Served | Exception | None = None
 
 
 def _run(predictor: Predictor, taken: list[_Request]) -> None:
     start = time.perf_counter()
     try:
-        found = predictor.examine_together([each.given for each in taken], **taken[0].options)
+        if len(taken) == 1:
+            found = [predictor.examine(taken[0].given, taken[0].progress, **taken[0].options)]
+        else:
+            found = predictor.examine_together([each.given for each in taken], **taken[0].options)
     except Exception as error:
         if len(taken) == 1:
             taken[0].outcome = error

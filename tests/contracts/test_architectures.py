@@ -215,7 +215,7 @@ def test_the_help_of_one_block_and_what_has_none(capsys) -> None:
         (["-c", "detection", "--model.fco.help"], "did you mean 'fcos'"),
         (
             ["-c", "classification", "--model.fcos.help"],
-            "of ClassificationTask there is --model.{adapters,distill,input,optim}.help",
+            "of ClassificationTask there is --model.{conformal,adapters,distill,input,optim}.help",
         ),
     ):
         assert main(["fit", *options]) == 2

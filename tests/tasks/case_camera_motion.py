@@ -21,8 +21,9 @@ CASE = Case(
         "[64,64]",
     ),
     input=InputSpec(size=SIZE, resize_mode="stretch", frames=3),
-    overfit=0.08,
-    loss_left=0.4,  # noise that is moved by half a pixel is no longer the same
+    overfit=0.15,
+    # Noise that is moved by half a pixel is no longer the same, and what is left as it is counts too.
+    loss_left=0.6,
     overfit_steps=60,
     labels={"intrinsics": lambda k, image: np.array([60, 60, 32, 32], np.float32)},
 )

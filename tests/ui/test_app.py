@@ -176,8 +176,9 @@ def test_what_is_sent_back_is_bounded_and_the_predictions_is_drawn(tmp_path: Pat
     from visionkit.predictions import Classification
 
     prediction = Classification(("cat", "dog"), np.array([0.75, 0.25], np.float32))
-    labels, drawn = views()["classification"].show(prediction, np.zeros((600, 3000, 3), np.uint8), Downloads(tmp_path))
-    assert labels == {"cat": 0.75, "dog": 0.25}
+    shown = views()["classification"].show(prediction, np.zeros((600, 3000, 3), np.uint8), Downloads(tmp_path))
+    labels, drawn, words = shown
+    assert words == "" and labels == {"cat": 0.75, "dog": 0.25}
     assert drawn.shape == (SIDE // 5, SIDE, 3) and drawn.any()
 
 

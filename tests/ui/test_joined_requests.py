@@ -75,12 +75,17 @@ def test_what_waits_goes_together_and_gets_what_it_gets_alone(registry: ModelReg
 def test_other_options_and_faults_stay_with_their_request(registry: ModelRegistry) -> None:
     loaded, images = registry.get("good"), sources(4)
     predictor = loaded.predictor()
-    many = predictor.examine_together
+    many, one = predictor.examine_together, predictor.examine
 
     def examine_together(given: list[Any], **options: Any) -> Any:
         if any(each is bad for each in given):
             raise UsageError("this one cannot be")
         return many(given, **options)
+
+    def examine(given: Any, progress: Any = None, **options: Any) -> Any:
+        if given is bad:
+            raise UsageError("this one cannot be")
+        return one(given, progress, **options)
 
     bad: Any = None
     decoded = predictor.decoded
@@ -92,7 +97,7 @@ def test_other_options_and_faults_stay_with_their_request(registry: ModelRegistr
             bad = source
         return source
 
-    predictor.decoded, predictor.examine_together = remember, examine_together  # type: ignore[method-assign]
+    predictor.decoded, predictor.examine_together, predictor.examine = remember, examine_together, examine  # type: ignore[method-assign]
     try:
         options = [{}, {}, {}, {"top": 2}] if "top" in predictor.decode_options else [{}] * 4
         asks = [
@@ -101,7 +106,7 @@ def test_other_options_and_faults_stay_with_their_request(registry: ModelRegistr
         ]
         found = together(loaded, asks)
     finally:
-        del predictor.decoded, predictor.examine_together
+        del predictor.decoded, predictor.examine_together, predictor.examine
     assert [type(each).__name__ for each in found] == [
         "InferenceResult",
         "InferenceResult",

@@ -12,6 +12,7 @@ from PIL import Image
 from tasks.pose import PoseTask
 from tests.visionkit.test_chain import StubDetector
 from ui.inference import Upload, predict
+from ui.joined_requests import JoinedRequests
 from visionkit.bundle import save_bundle
 from visionkit.chain import Chain
 from visionkit.geometry import InputSpec
@@ -34,7 +35,7 @@ def test_an_predictions_behind_a_detector_is_that_of_python(estimator, tmp_path)
     detector = StubDetector()
     loaded = {"pose": estimator, "finder": detector}
     model_registry = SimpleNamespace(
-        get=lambda name: SimpleNamespace(lock=threading.Lock(), predictor=lambda: loaded[name])
+        get=lambda name: SimpleNamespace(lock=threading.Lock(), ready=lambda: loaded[name], joined=JoinedRequests())
     )
     upload = Upload(str(tmp_path / "a.png"), "a.png")
     message = predict(model_registry, "pose", upload, "finder")

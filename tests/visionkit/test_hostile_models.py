@@ -31,9 +31,15 @@ ALL = sorted(path.parent for path in EXAMPLE_MODELS.glob("*/*/model.json"))
 IMAGE = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
 
 
+def given(task: Any) -> Any:
+    """What a model is asked with: the image, as each of its inputs where it takes several."""
+    return dict.fromkeys(task.inputs, IMAGE) if len(task.inputs) > 1 else IMAGE
+
+
 def refusal(path: Path) -> str:
     with pytest.raises(CheckpointError) as caught:
-        load(path)(IMAGE)
+        model = load(path)
+        model(given(model.task))
     message = str(caught.value)
     assert "\n" not in message and len(message) < 700
     return message
@@ -232,15 +238,15 @@ def test_weights_that_are_no_numbers_are_named_in_one_line(folder: Path, tmp_pat
 @pytest.mark.parametrize("folder", ALL, ids=lambda folder: f"{folder.parent.name}/{folder.name}")
 def test_a_network_never_trained_that_gives_nan_is_refused_too(folder: Path) -> None:
     task = load_task(folder)
-    engine: Callable[[Any], Any] = Predictor(task).engine
+    engine: Callable[..., Any] = Predictor(task).engine
 
-    def broken(image: Any) -> Any:
-        outputs = engine(image)
+    def broken(*images: Any) -> Any:
+        outputs = engine(*images)
         first = outputs._fields[0]
         return outputs._replace(**{first: torch.full_like(outputs[0], float("nan"))})
 
     with pytest.raises(CheckpointError, match="NaN or infinity"):
-        Predictor(task, broken)(IMAGE)
+        Predictor(task, broken)(given(task))
 
 
 def test_a_model_of_a_file_that_fails_on_an_image_is_named(tmp_path: Path) -> None:

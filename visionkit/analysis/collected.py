@@ -5,17 +5,19 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from visionkit.analysis.base import Analysis, Case, Row, Tables, mean_values
 from visionkit.analysis.metadata import Facts, facts_by_name, facts_of, slice_rows
-from visionkit.geometry import Geometry
 from visionkit.predictions import Prediction
 from visionkit.run_report.charts import Chart
 from visionkit.run_report.sheets import caption
 from visionkit.types import Sample
+
+if TYPE_CHECKING:
+    from visionkit.geometry import Geometry
 
 WORST = 24
 """Images of each ranking that are drawn."""

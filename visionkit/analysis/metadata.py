@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from visionkit.analysis.base import Analysis, Case
 from visionkit.errors import DataError
-from visionkit.geometry import Geometry
 from visionkit.text_files import is_number, read_csv
+
+if TYPE_CHECKING:
+    from visionkit.geometry import Geometry
 
 Facts = dict[str, str | float]
 
