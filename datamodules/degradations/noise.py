@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from datamodules.degradations.parts import DegradationPart, Degraded, Range, bounds_of, drawn
+from visionkit.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -20,20 +21,27 @@ class GaussianNoise(DegradationPart):
         sigma: Standard deviation in gray levels of 255, or the smallest and the largest, drawn evenly per image.
         clip: Clip to 0 to 255.
         quantize: Clip and round to whole gray levels, as a file of 8 bits does.
+        common: Fraction of the images whose noise is the same in all channels. Gray files are such images for a network
+            of color, which takes the noise for the image where it has never met it.
     """
 
     sigma: Range = 25.0
     clip: bool = False
     quantize: bool = False
+    common: float = 0.0
     condition = "noise_level"
 
     def __post_init__(self) -> None:
         bounds_of(self.sigma, 0, 255, "GaussianNoise.sigma")
+        if not 0 <= self.common <= 1:
+            raise UsageError(f"GaussianNoise.common {self.common:g}: a fraction of the images, 0 to 1")
 
     def __call__(self, degraded: Degraded, rng: np.random.Generator) -> Degraded:
         image = degraded.image
         sigma = np.float32(drawn(bounds_of(self.sigma, 0, 255, "GaussianNoise.sigma"), rng))
-        noisy = rng.standard_normal(image.shape, dtype=np.float32)
+        is_common = self.common > 0 and rng.random() < self.common
+        noisy = rng.standard_normal((*image.shape[:2], 1 if is_common else image.shape[2]), dtype=np.float32)
+        noisy = noisy.repeat(image.shape[2], axis=2) if is_common else noisy
         noisy *= sigma
         noisy += image
         level = np.full(image.shape[:2], sigma, dtype=np.float32)

@@ -268,3 +268,16 @@ def test_mistakes(tmp_path, make, message):
     (tmp_path / "text.npz").write_text("no archive")
     with pytest.raises((UsageError, DataError), match=message):
         make(tmp_path)
+
+
+def test_common_noise_is_that_of_a_gray_file() -> None:
+    image = Degraded(np.full((32, 48, 3), 128, np.float32))
+    rng = np.random.default_rng(0)
+    for common, gray in ((0.0, False), (1.0, True)):
+        noise = GaussianNoise(25, common=common)(image, rng).image - 128
+        assert noise.shape == (32, 48, 3) and 23 < noise.std() < 27
+        assert bool((noise == noise[:, :, :1]).all()) == gray
+    found = [GaussianNoise(25, common=0.3)(image, rng).image for _ in range(200)]
+    assert 40 <= sum(bool((each == each[:, :, :1]).all()) for each in found) <= 80
+    with pytest.raises(UsageError, match="a fraction of the images"):
+        GaussianNoise(25, common=2)
