@@ -11,21 +11,27 @@ from visionkit.errors import UsageError
 from visionkit.model_files import CHECKPOINTS, is_bundle
 
 
-def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds DATA, `-c`, `--data` and what is handed on: `--data.ARGUMENT`, `--model.ARGUMENT`, `--trainer.ARGUMENT`."""
-    parser.add_argument(
-        "data", metavar="DATA", nargs="?", help="folder, label file or configuration (default: the data of MODEL's run)"
-    )
+def add_data_arguments(parser: argparse.ArgumentParser, model: str = "MODEL") -> None:
+    """Adds DATA, `-c`, `--data` and what is handed on: `--data.ARGUMENT`, `--model.ARGUMENT`, `--trainer.ARGUMENT`.
+
+    Args:
+        parser: Parser of a command.
+        model: What the command calls the model whose run knows its data.
+    """
+    whose = f"folder, label file or configuration (default: the data of {model}'s run)"
+    parser.add_argument("data", metavar="DATA", nargs="?", help=whose)
     parser.add_argument("-c", "--config", metavar="FILE", action="append", help="configuration of the data; repeatable")
     parser.add_argument("--data", dest="reader", metavar="CLASS", help="reader of DATA, such as CocoData, LabelMapData")
     parser.set_defaults(forwarded=())
 
 
-def data_arguments(args: argparse.Namespace) -> list[str]:
-    """The arguments of `visionkit test` that choose the data.
+def data_arguments(model: str, args: argparse.Namespace, folders: str | None = None) -> list[str]:
+    """The arguments of `visionkit validate` and `test` that choose the data.
 
     Args:
-        args: What `add_data_arguments` has added, and `model`.
+        model: Model whose run states them, where it is a run.
+        args: What `add_data_arguments` has added.
+        folders: Reader of a folder where nothing names one; by default it is found out from what lies there.
 
     Raises:
         DataError: Nothing lies where DATA is, or nothing that is known.
@@ -37,7 +43,7 @@ def data_arguments(args: argparse.Namespace) -> list[str]:
         check_exists([data], "DATA")
     if data is not None and (is_file or not Path(data).exists()):
         files, data = [*files, data], None  # a configuration, or the name of a shipped one
-    run = Path(args.model)
+    run = Path(model)
     known = not is_bundle(run) and (run / CHECKPOINTS).is_dir()
     if not files and reader is None and known and (written := sorted(run.glob("config*.yaml"), key=_age)):
         files = [str(written[-1])]
@@ -46,7 +52,9 @@ def data_arguments(args: argparse.Namespace) -> list[str]:
         out += ["--data", reader]
     elif not files:
         if data is None:
-            raise UsageError(f"{args.model}: is no run that knows its data; give DATA, or --data CLASS and its options")
+            raise UsageError(f"{model}: is no run that knows its data; give DATA, or --data CLASS and its options")
+        if folders is not None:
+            return [*out, "--data", folders, f"--data.{first_argument(folders)}", data, *args.forwarded]
         from datamodules.opening import open_data
         from visionkit.remembered import described
 

@@ -118,7 +118,7 @@ def test_two_machines_train_as_one_process_with_the_same_global_batch(tmp_path: 
 
 
 def wait_for(last: Path, nodes: list[subprocess.Popen[str]], world: int, step: int = 0) -> None:
-    """Waits until the newest checkpoint is of so many processes, and of that step or a later one."""
+    """Waits until the newest checkpoint is of that many processes, and of that step or a later one."""
     end = time.monotonic() + 300
     while True:
         if last.exists():

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from ui.commands.training import import_classes
 
     import_classes()
-    argv = [*data_arguments(args), "--ckpt_path", args.model, "--trainer.devices", "1"]
+    argv = [*data_arguments(args.model, args), "--ckpt_path", args.model, "--trainer.devices", "1"]
     if args.wandb:
         argv += ["--trainer.logger", "WandbTracker", "--trainer.logger.save_dir", str(out)]
     from visionkit.callbacks.analysis import AnalysisReport

@@ -21,7 +21,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ui.measuring import add_data_arguments, data_arguments
+from ui.data_options import add_data_arguments, data_arguments
 from ui.paths import check_new_folder
 from visionkit.errors import DataError, UsageError
 from visionkit.model_files import check_model, of_run, public_name
@@ -101,7 +101,7 @@ def _collected(args: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, tuple[
         raise UsageError(f"{args.model}: calibration is for models of classification, and this one is of {stored.task}")
     import_classes()
     collected = LogitsCollector()
-    argv = [*data_arguments(args.model, args), "--ckpt_path", args.model, "--trainer.devices", "1"]
+    argv = [*data_arguments(args.model, args, "FolderData"), "--ckpt_path", args.model, "--trainer.devices", "1"]
     with redirect_stdout(sys.stderr):
         done = measure("validate", argv, [collected])
     return collected.logits, collected.labels, done.model.classes

@@ -20,7 +20,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ui.measuring import add_data_arguments, data_arguments
+from ui.data_options import add_data_arguments, data_arguments
 from visionkit.errors import UsageError
 from visionkit.model_files import check_model, of_run, public_name
 
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     check_replicates(args.replicates, "--replicates")
     _check_alike(args.first, args.second)
     import_classes()
-    data = data_arguments(args.first, args)
+    data = data_arguments(args.first, args, "FolderData")
     with redirect_stdout(sys.stderr):
         (first, a), (second, b) = (_measured(model, args.split, data) for model in (args.first, args.second))
     protocols = [each.model.whole_protocol for each in (first, second)]

@@ -14,7 +14,7 @@ from visionkit.wording import counted, plural
 
 _SIMILAR = 0.8  # difflib's ratio of two names
 _SHORTEST = 5  # letters; boat and goat are two things
-_RARE, _FEW_LABELS = 0.1, 5  # what is misspelled is rare: at most so many labels, a tenth of those of the other class
+_RARE, _FEW_LABELS = 0.1, 5  # what is misspelled is rare: at most that many labels, a tenth of those of the other class
 _RATIO = 100.0
 _SHIFT, _ENOUGH = 0.3, 30
 _MANY = 2000  # classes; names of more are people and products, which are alike

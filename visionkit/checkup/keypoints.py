@@ -43,7 +43,7 @@ def keypoints(objects: Objects) -> Iterator[Finding]:
             & ~origin
             & ~outside
         )
-    far &= (visible == 2) & (proper(objects) & ~objects.crowd)[:, None]  # a box is about what is visible
+    far &= proper(objects)[:, None]  # a box is about what is visible
     yield from _reported(objects, "keypoint-visibility", wrong, "has the visibility {v:g} at ({x:g}, {y:g})")
     yield from _reported(objects, "keypoint-at-origin", origin, "is labeled (visibility {v:g}) at 0, 0")
     yield from _reported(objects, "keypoint-outside-image", outside, "lies at ({x:g}, {y:g}), outside its image")

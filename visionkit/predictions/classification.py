@@ -80,7 +80,7 @@ class Classification(Prediction):
         return f"{named}; {self.set_text()}" if self.prediction_set else named
 
     def set_text(self, most: int = 10) -> str:
-        """The prediction set in words, with at most so many names; empty where there is none."""
+        """The prediction set in words, with at most `most` names; empty where there is none."""
         names, rest = self.prediction_set[:most], len(self.prediction_set) - most
         more = f" and {rest} more" if rest > 0 else ""
         return f"{100 * self.coverage:.4g} % set: {', '.join(names)}{more}" if names else ""

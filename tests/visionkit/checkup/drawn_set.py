@@ -72,7 +72,7 @@ class DrawnSet:
         self.coco(changed, kind=kind)
 
     def boxes(self, split: str, numbers: Sequence[int]) -> None:
-        """Adds so many boxes of each of the first classes, at random places."""
+        """Adds boxes at random places, as many of each of the first classes as `numbers` has."""
 
         def changed(whole: dict[str, Any]) -> None:
             height, width = SIZE

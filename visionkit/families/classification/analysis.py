@@ -27,6 +27,7 @@ class ClassificationAnalysis(Analysis):
         super().__init__()
         self.classes, self.multilabel = tuple(classes), multilabel
         self._claims: list[tuple[np.ndarray, np.ndarray]] = []
+        self._threshold = 0.5  # that of the predictions, once there is one
 
     def row(self, case: Case) -> Row:
         """Truth, prediction, whether they agree, the loss, and the probability of what is true or of what is claimed.
@@ -39,6 +40,7 @@ class ClassificationAnalysis(Analysis):
         row: Row = dict(prediction.row(case.truth))
         if self.multilabel:
             held = labels > 0
+            self._threshold = prediction.threshold
             self._claims.append((probabilities, held))
             right = np.where(held, probabilities, 1 - probabilities)
             wrong = held != (probabilities >= prediction.threshold)
@@ -69,8 +71,7 @@ class ClassificationAnalysis(Analysis):
     def values(self, images: np.ndarray) -> dict[str, float]:
         """The fraction that is right, and the mean loss."""
         means = super().values(images)
-        names = {"correct": "correct", "loss": "loss", "wrong labels": "wrong labels"}
-        return {shown: means[name] for name, shown in names.items() if name in means}
+        return {name: means[name] for name in ("correct", "loss", "wrong labels") if name in means}
 
     def tables(self) -> Tables:
         wrong = [row for row in self.rows if "confidence of the error" in row]
@@ -96,7 +97,7 @@ class ClassificationAnalysis(Analysis):
 
     def _labels(self) -> list[dict[str, Any]]:
         """How often each class is claimed wrongly and missed."""
-        claimed = np.array([probabilities >= 0.5 for probabilities, _ in self._claims])
+        claimed = np.array([probabilities >= self._threshold for probabilities, _ in self._claims])
         held = np.array([held for _, held in self._claims])
         rows = [
             {"class": name, "claimed wrongly": int(more), "missed": int(less), "images": int(number)}
