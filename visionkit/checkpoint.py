@@ -182,8 +182,7 @@ def _refuse_other_files(config: Mapping[str, Any]) -> None:
     """A stored model is whole: no argument of it may name another file of this machine, however deep it stands."""
     skeleton = config.get("skeleton")
     named = skeleton if isinstance(skeleton, str) and skeleton.endswith((".yaml", ".yml")) else None
-    for key in ("init_from", "weights"):
-        named = named or config.get(key)
+    named = named or config.get("weights")
     for value in config.values():  # a stored model names architectures, never repositories
         named = value if isinstance(value, str) and value.startswith(f"{HUB}:") else named
     if named is not None:

@@ -39,6 +39,9 @@ _TWO_STAGE = {
 _DENSE = {"decoder": ["architecture"], "decoder_options.width": [], "decoder_options": ["*"]}
 """The width of a decoder was its number of outputs, which the task knows."""
 
+_BEGAN: dict[str, list[str]] = {"init_from": []}
+"""Where the weights began was an argument of these tasks; now it is one of the run, of every task."""
+
 RENAMED: dict[str, dict[str, list[str]]] = {
     "depth": _DENSE,
     "semantic_segmentation": _DENSE,
@@ -63,7 +66,9 @@ RENAMED: dict[str, dict[str, list[str]]] = {
         "mask_hidden": ["mask_rcnn.mask_hidden"],
         "masks_drawn": ["mask_rcnn.mask_batch_size"],
     },
-    "super_resolution": {"network": ["architecture"], "network_args": ["*"]},
+    "super_resolution": {"network": ["architecture"], "network_args": ["*"], "start_from": [], **_BEGAN},
+    "restoration": _BEGAN,
+    "patch_matching": _BEGAN,
     "pose": {
         **{f"rcnn.{old}": [f"keypoint_rcnn.{new}"] for old, new in _TWO_STAGE.items()},
         "rcnn": [],
@@ -91,7 +96,7 @@ ARGUMENTS: dict[str, dict[str, str]] = {
     "pose": {"joint_threshold": "keypoint_threshold", "flip_test": "flip_tta"},
     "semantic_segmentation": {"mirror": "reflect_padding"},
     "face_recognition": {"radius": "scale", "centers": "sub_centers", "mirror": "flip_tta"},
-    "super_resolution": {"start_from": "init_from", "compact.colour": "compact.color"},
+    "super_resolution": {"compact.colour": "compact.color"},
     "multitask": {"surgery": "pcgrad", "monitored": "monitor"},
 }
 """Old name to the new one, by task."""
@@ -178,7 +183,7 @@ def new_key(key: str) -> str | None:
     """
     table = {f"model.{old}": f"model.{name}" for old, name in EVERY_TASK.items()}
     table |= {f"data.{old}": f"data.{name}" for old, name in {**DATA, "input.fit": "input.resize_mode"}.items()}
-    return {**table, "start_from": "init_from"}.get(key)
+    return {**table, "start_from": "init_from", "model.init_from": "init_from"}.get(key)
 
 
 def stored_names(task: str, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from visionkit.task import VisionTask
 log = logging.getLogger(__name__)
 
 
-def take_weights(task: VisionTask, source: str, option: str = "init_from") -> list[str]:
+def take_weights(task: VisionTask, source: str) -> list[str]:
     """Takes the weights of equal name and shape, and normalizations whole; a head for more or fewer classes is new.
 
     Other buffers are made by the task itself, for its own settings.
@@ -23,7 +23,6 @@ def take_weights(task: VisionTask, source: str, option: str = "init_from") -> li
     Args:
         task: Gets them.
         source: A checkpoint, a bundle folder or a public name, of the same task.
-        option: Names the source in messages.
 
     Returns:
         Names of the weights that found nothing to begin with.
@@ -34,7 +33,7 @@ def take_weights(task: VisionTask, source: str, option: str = "init_from") -> li
     """
     stored = read_model(source)
     if stored.task != task.name:
-        raise UsageError(f"{option} {source}: a model of {stored.task}, and this one is of {task.name}")
+        raise UsageError(f"init_from {source}: a model of {stored.task}, and this one is of {task.name}")
     weights = _at_size(task, merged_state(stored.weights()))
     wanted: dict[str, Tensor] = dict(task.named_parameters())
     for place, module in task.named_modules():
@@ -48,12 +47,12 @@ def take_weights(task: VisionTask, source: str, option: str = "init_from") -> li
     network = {f"network.{name}" for name, _ in task.network.named_parameters() if not is_adapter(name)}
     if 2 * len(network & fitting.keys()) < len(network):
         raise UsageError(
-            f"{option} {source}: only {len(network & fitting.keys())} of {len(network)} weights fit; give a "
+            f"init_from {source}: only {len(network & fitting.keys())} of {len(network)} weights fit; give a "
             f"{task.name} model of the same network"
         )
     classes = stored.config.get("classes")
     if classes is not None and tuple(classes) != tuple(task.classes):
-        log.warning("%s %s: it was trained for other classes; a head for as many begins with theirs", option, source)
+        log.warning("init_from %s: it was trained for other classes; a head for as many begins with theirs", source)
     task.load_state_dict(fitting, strict=False)
     task.source = source
     new = (name for name in wanted.keys() - fitting.keys() if not is_adapter(name))

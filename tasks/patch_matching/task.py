@@ -23,7 +23,6 @@ from visionkit.nn.normalize import Normalize
 from visionkit.predictions import Prediction
 from visionkit.run_report.charts import Chart, Curves
 from visionkit.types import Batch
-from visionkit.warm_start import take_weights
 
 THRESHOLD = "threshold"
 """Fact of the model card that holds the score from which a pair counts as a match."""
@@ -38,7 +37,6 @@ class PatchMatchingTask(ArchitectureTask):
     Args:
         architecture: Name of the network.
         loss: `hinge`, as in the paper, or `bce`, binary cross-entropy, whose score is the logarithm of the odds.
-        init_from: A checkpoint or bundle of the same network to begin with its weights.
         **shared: See `VisionTask`; each architecture has its arguments under its name. The input is by default gray
             patches of 64x64, both of one size; `tied` off takes two of different sizes.
 
@@ -68,7 +66,6 @@ class PatchMatchingTask(ArchitectureTask):
         architecture: str = "siamese",
         *,
         loss: LossName = "hinge",
-        init_from: str | None = None,
         **shared: Any,
     ) -> None:
         shared["input"] = InputSpec.of(shared.get("input"), self.default_input())
@@ -82,17 +79,11 @@ class PatchMatchingTask(ArchitectureTask):
         # A backbone takes its own mean off; the paper's networks take off that of each patch.
         self.normalize = Normalize((0.0,), (1.0,))
         self.metrics = MetricCollection({"pairs": MatchMetrics()})
-        if init_from is not None:
-            take_weights(self, init_from, "model.init_from")
 
     @classmethod
     def default_input(cls, **init_args: Any) -> InputSpec:
         """Gray patches of 64x64, as in the paper."""
         return InputSpec(size=(64, 64), resize_mode="stretch", channels=1)
-
-    def resolved(self) -> dict[str, Any]:
-        # What a checkpoint holds does not depend on where its weights began.
-        return {**super().resolved(), "init_from": None}
 
     def losses(self, outputs: PatchOutputs, target: Any) -> dict[str, Tensor]:
         return {self.loss: match_loss(self.loss, outputs.score.float(), target["match"])}

@@ -29,7 +29,6 @@ from visionkit.nn.normalize import Normalize
 from visionkit.predictions import Prediction
 from visionkit.tiling import Located, PasteImage, Plan, Views
 from visionkit.types import Batch
-from visionkit.warm_start import take_weights
 
 
 class RestorationTask(ArchitectureTask):
@@ -47,7 +46,6 @@ class RestorationTask(ArchitectureTask):
         lpips: Measure LPIPS by this network where its weights are at hand: `alex`, `vgg` or `squeeze`.
         noise_levels: Smallest and largest deviation of the noise, in gray levels, that it was trained on; what is
             outside gives a warning in use. Networks with a noise level take it from the call.
-        init_from: A checkpoint or bundle of the same network to begin with its weights.
         **shared: See `VisionTask`; each architecture has its arguments under its name. Of the input `channels` is 3, or
             1 for a network of gray images, which makes other images gray; `size` is only that of an example.
 
@@ -84,7 +82,6 @@ class RestorationTask(ArchitectureTask):
         luma: bool = False,
         lpips: str | None = None,
         noise_levels: tuple[float, float] | None = None,
-        init_from: str | None = None,
         **shared: Any,
     ) -> None:
         shared["input"] = InputSpec.of(shared.get("input"), self.default_input(architecture, **shared))
@@ -103,8 +100,6 @@ class RestorationTask(ArchitectureTask):
         terms = usual if losses is None else losses
         self.loss = RestorationLoss(terms, perceptual_backbone, perceptual_strides, has_mask)
         self.metrics = MetricCollection({"quality": RestorationQuality(border, luma, has_mask, lpips)})
-        if init_from is not None:
-            take_weights(self, init_from, "model.init_from")
 
     @classmethod
     def default_input(cls, architecture: str = "nafnet", **init_args: Any) -> InputSpec:
@@ -138,8 +133,7 @@ class RestorationTask(ArchitectureTask):
             )
 
     def resolved(self) -> dict[str, Any]:
-        # What a checkpoint holds does not depend on where its weights began.
-        return {**super().resolved(), self.chosen: self.architecture.stored(), "init_from": None}
+        return {**super().resolved(), self.chosen: self.architecture.stored()}
 
     def losses(self, outputs: RestorationOutputs, target: Any) -> dict[str, Tensor]:
         return self.architecture.losses(self.network, outputs, target, self.loss)

@@ -30,7 +30,6 @@ from visionkit.nn.normalize import Normalize
 from visionkit.predictions import Prediction
 from visionkit.tiling import Located, PasteImage, Plan, Views
 from visionkit.types import Batch
-from visionkit.warm_start import take_weights
 
 LARGEST_SCALE = 8
 
@@ -47,8 +46,6 @@ class SuperResolutionTask(ArchitectureTask):
         perceptual: Weight of the difference between features of a backbone; 0 is off.
         perceptual_backbone: A timm model with public weights, fetched when training starts.
         perceptual_stride: Stride of its features, in pixels.
-        init_from: A checkpoint or bundle of the same network, mostly of another scale, to begin with its
-            weights.
         **shared: See `VisionTask`; each architecture has its arguments under its name. Of the input `size` is only that
             of an example: images are taken at their own size.
 
@@ -83,7 +80,6 @@ class SuperResolutionTask(ArchitectureTask):
         perceptual: float = 0.0,
         perceptual_backbone: str = "vgg19.tv_in1k",
         perceptual_stride: int = 8,
-        init_from: str | None = None,
         **shared: Any,
     ) -> None:
         super().__init__(architecture=architecture, **shared)
@@ -102,8 +98,6 @@ class SuperResolutionTask(ArchitectureTask):
         color = self.network.body.color
         self.loss = SuperResolutionLoss(loss, color, loss_border, perceptual, perceptual_backbone, perceptual_stride)
         self.metrics = MetricCollection({"quality": ImageQuality(scale)})
-        if init_from is not None:
-            take_weights(self, init_from, "model.init_from")
 
     @classmethod
     def default_input(cls, **init_args: Any) -> InputSpec:
@@ -117,10 +111,6 @@ class SuperResolutionTask(ArchitectureTask):
         if facts.scale == 1:
             raise UsageError(f"{scheme}:{name}: {facts.architecture} keeps the size of an image, so it is restoration")
         return cls("spandrel", scale=facts.scale, spandrel={"path": name})
-
-    def resolved(self) -> dict[str, Any]:
-        # What a checkpoint holds does not depend on where its weights began.
-        return {**super().resolved(), "init_from": None}
 
     def losses(self, outputs: SuperResolutionOutputs, target: Any) -> dict[str, Tensor]:
         high_res = target["high_res"]

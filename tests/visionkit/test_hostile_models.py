@@ -84,7 +84,7 @@ def changed(source: Path, folder: Path, **config: Any) -> Path:
         (DETECTOR, {"fcos": {"neck_channels": 0}}, "model: its"),
         (DETECTOR, {"fcos": {"strides": []}}, "model: its"),
         (DETECTOR, {"fcos": {"convs": "x"}}, "fcos.convs: 'x' is not a whole number"),
-        (EXAMPLE_MODELS / "super_resolution" / "x2", {"init_from": "/dev/zero"}, "names another file"),
+        (CLASSIFIER, {"weights": "/dev/zero"}, "names another file"),
         (EXAMPLE_MODELS / "pose" / "people", {"skeleton": "/dev/zero.yaml"}, "names another file"),
         (EXAMPLE_MODELS / "multitask" / "scenes", {"heads": {"a": {"task": "depth", "arguments": {"bins": "x"}}}},
         "bins"),
