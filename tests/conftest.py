@@ -15,6 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from visionkit.deferred_imports import defer_imports
+
+# As every command does before it imports torch.
+defer_imports()
+
 # Set before anything heavy is imported, since torch, wandb and the hub read them once; subprocesses inherit them.
 _HOME = Path(tempfile.mkdtemp(prefix="visionkit-home-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)

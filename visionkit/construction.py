@@ -116,6 +116,9 @@ def _places(func: Any) -> dict[str, int]:
     return {each.name: place for place, each in enumerate(schema.arguments) if each.name in wanted}
 
 
+_DRAWS = {Tensor.normal_, Tensor.uniform_}
+
+
 class WithoutInit(torch.overrides.TorchFunctionMode):
     """Skips the random initialization of layers, for weights that come from a file; constants are built as usual."""
 
@@ -123,6 +126,8 @@ class WithoutInit(torch.overrides.TorchFunctionMode):
         kwargs = kwargs or {}
         if getattr(func, "__module__", None) == "torch.nn.init":
             return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        if func in _DRAWS and isinstance(args[0], nn.Parameter):  # not every function of torch.nn.init comes here
+            return args[0]
         return func(*args, **kwargs)
 
     @classmethod

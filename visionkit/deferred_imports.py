@@ -8,12 +8,13 @@ Hooks do it, because those packages import each other. Whoever uses the compiler
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 COMPILER = "torch._dynamo"
@@ -67,6 +68,88 @@ def _lend(name: str, lent: str, value: Any) -> Iterator[None]:
         yield
     finally:
         _take_back(module)
+
+
+@contextmanager
+def _disable_once_there() -> Iterator[None]:
+    """Has torch's own decorator leave the compiler alone until something else has imported it.
+
+    An optimizer, a shape that is worked out on the meta device and a logged value each call a function that is kept
+    from the compiler, and the first call would import it, 1.2 s of a processor. As long as it is not there it compiles
+    nothing that the function had to be kept from.
+    """
+    yield
+    torch_compile: Any = sys.modules["torch._compile"]
+    real = getattr(torch_compile, "_disable_dynamo", None)
+    if real is None:  # a private name: a torch without it keeps its own decorator
+        return
+
+    def disable(function: Callable[..., Any] | None = None, recursive: bool = True) -> Any:
+        if function is None:
+            return functools.partial(disable, recursive=recursive)
+        with_compiler = real(function, recursive)
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return (with_compiler if sys.modules.get(COMPILER) else function)(*args, **kwargs)
+
+        return call
+
+    torch_compile._disable_dynamo = disable
+
+
+@contextmanager
+def _break_once_there() -> Iterator[None]:
+    """Has the step of torch's optimizers do without the compiler's marks as long as there is no compiler."""
+    yield
+    optimizer: Any = sys.modules["torch.optim.optimizer"]
+    real = getattr(optimizer, "_use_grad_for_differentiable", None)
+    if real is None:  # a private name, as above
+        return
+    from torch import set_grad_enabled
+
+    def use_grad(step: Callable[..., Any]) -> Any:
+        with_compiler = real(step)
+
+        @functools.wraps(step)
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if sys.modules.get(COMPILER):
+                return with_compiler(self, *args, **kwargs)
+            with set_grad_enabled(self.defaults["differentiable"]):
+                return step(self, *args, **kwargs)
+
+        return call
+
+    optimizer._use_grad_for_differentiable = use_grad
+
+
+_settings: dict[str, Any] = {}
+"""What an importer has set of the compiler's configuration before the compiler was there."""
+
+
+@contextmanager
+def _set_later() -> Iterator[None]:
+    """Takes settings of the compiler, which torch would import for them, until it is there."""
+    import torch
+
+    if COMPILER in sys.modules:
+        yield
+        return
+    config = SimpleNamespace()
+    torch._dynamo = SimpleNamespace(config=config)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del torch._dynamo
+        _settings.update(vars(config))
+
+
+@contextmanager
+def _set_now() -> Iterator[None]:
+    yield
+    for name, value in _settings.items():
+        with suppress(AttributeError):  # what importers must expect of another version
+            setattr(sys.modules[COMPILER].config, name, value)
 
 
 def _disable(function: Callable[..., Any] | None = None, recursive: bool = True, *, reason: str | None = None) -> Any:
@@ -124,6 +207,10 @@ def _lend_type() -> AbstractContextManager[None]:
 
 
 IMPORTERS: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    "torch._compile": _disable_once_there,
+    COMPILER: _set_now,
+    "torch.optim.optimizer": _break_once_there,
+    "timm.optim.kron": _set_later,
     "torchvision.ops.roi_align": lambda: _lend(f"{COMPILER}.utils", "is_compile_supported", is_compile_supported),
     "torchvision.tv_tensors": _disable_later,
     "timm.layers.typing": _disable_later,
@@ -133,7 +220,7 @@ IMPORTERS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "lightning.fabric.wrappers": _lend_type,
     "lightning.pytorch.utilities.compile": _lend_type,
 }
-"""Modules that import one of the three, and what they find meanwhile."""
+"""Modules that import one of the three, and what they find meanwhile; and the compiler itself."""
 
 
 class _Finder:

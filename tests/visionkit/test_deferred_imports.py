@@ -79,3 +79,44 @@ def test_a_torch_without_the_private_name_keeps_its_decorator(monkeypatch):
     monkeypatch.delattr(_compile, "_disable_dynamo")
     with deferred_imports._disable_later():
         assert torch.compiler.disable is own
+
+
+def test_an_optimizer_steps_without_the_compiler(monkeypatch):
+    """The names of torch that are wrapped exist: an optimizer does without the compiler, and with it does the same."""
+    import torch
+
+    def step(factor):
+        weight = torch.nn.Parameter(torch.ones(3))
+        optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+        optimizer.zero_grad()
+        (weight.square().sum() * factor).backward()
+        optimizer.step()
+        assert torch.is_grad_enabled() and weight.requires_grad and weight.is_leaf
+        return weight.detach()
+
+    with monkeypatch.context() as absent:
+        absent.delitem(sys.modules, deferred_imports.COMPILER, raising=False)
+        without = [step(1.0), step(2.0)]
+        torch.empty(3, device="meta").normal_()
+        assert deferred_imports.COMPILER not in sys.modules
+    importlib.import_module(deferred_imports.COMPILER)
+    assert torch.equal(torch.stack(without), torch.stack([step(1.0), step(2.0)]))
+
+
+def test_settings_of_the_compiler_are_made_once_it_is_there(monkeypatch):
+    import torch
+
+    compiler = importlib.import_module(deferred_imports.COMPILER)
+    monkeypatch.setattr(deferred_imports, "_settings", {})
+    monkeypatch.setattr(compiler.config, "cache_size_limit", 7)
+    with monkeypatch.context() as absent:
+        absent.delitem(sys.modules, deferred_imports.COMPILER)
+        absent.delattr(torch, "_dynamo", raising=False)
+        with deferred_imports._set_later():
+            torch._dynamo.config.cache_size_limit = 9
+            torch._dynamo.config.no_such_setting = 1
+        assert "_dynamo" not in vars(torch)
+    assert compiler.config.cache_size_limit == 7
+    with deferred_imports._set_now():
+        pass
+    assert compiler.config.cache_size_limit == 9

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from visionkit.backbones.facts import backbone_facts
+from visionkit.construction import WithoutInit
 from visionkit.errors import UsageError
 
 Size = tuple[int, int]
@@ -35,9 +36,9 @@ def check_image_size(name: str, size: Size, **arguments: Any) -> None:
 
 @functools.lru_cache(maxsize=256)
 def _refusal(name: str, size: Size, arguments: tuple[tuple[str, Any], ...]) -> str:
-    trial = Trial(name, dict(arguments))
     usual = backbone_facts(name).input_size
-    if trial.takes(size) or size == usual or not trial.takes(usual):
+    trial = Trial(name, dict(arguments))
+    if size == usual or trial.takes(size) or not trial.takes(usual):
         return ""  # where its own size fails too, it is not the size: who builds the network describes it
     near = nearest_sizes(trial, size)
     listed = " and ".join(f"[{height},{width}]" for height, width in near)
@@ -64,7 +65,7 @@ class Trial:
         """Whether a pass at that size comes to its end."""
         if size not in self._known:
             try:
-                with torch.device("meta"), torch.no_grad():
+                with torch.device("meta"), torch.no_grad(), WithoutInit():
                     self._pass(size)
                 self._known[size] = True
             except Exception:  # networks fail with errors of every type

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 
 class Assigned(NamedTuple):
@@ -31,6 +30,8 @@ def assign(scores: np.ndarray, allowed: np.ndarray) -> Assigned:
         scores: (N, M) how well a track and a detection fit.
         allowed: (N, M) bool, pairs that may be assigned; the others are taken out after the assignment.
     """
+    from scipy.optimize import linear_sum_assignment  # a fifth of a second to import
+
     count, others = scores.shape
     rows, columns = linear_sum_assignment(scores, maximize=True)
     kept = allowed[rows, columns]

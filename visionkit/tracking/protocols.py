@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from visionkit.tracking.boxes import box_ious, covered_fractions
 from visionkit.tracking.metrics import TrackPair
@@ -84,6 +83,8 @@ class TrackProtocol:
 
     def _ignored(self, truth: TrackRows, predicted: TrackRows, label: int) -> np.ndarray:
         """(N,) bool, the predicted boxes that count neither for nor against."""
+        from scipy.optimize import linear_sum_assignment  # a fifth of a second to import
+
         ignored = np.zeros(len(predicted), bool)
         region = np.isin(truth.classes, self.regions)
         hidden = (truth.classes == label) & (truth.visibility < self.min_visibility)

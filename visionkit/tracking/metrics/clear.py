@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from visionkit.tracking.metrics.pair import Convention, TrackPair, fraction
 
@@ -175,6 +174,8 @@ class _Trackeval(_Counter):
         self.now = np.full(pair.true_tracks, -1)  # the predicted track in the last frame that had both
 
     def frame(self, true: np.ndarray, predicted: np.ndarray, overlaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        from scipy.optimize import linear_sum_assignment  # a fifth of a second to import
+
         if not overlaps.size:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         scores = _KEPT * (predicted[None] == self.now[true][:, None]) + overlaps
@@ -199,6 +200,8 @@ class _Motmetrics(_Counter):
         self.missed = np.zeros(pair.true_tracks, bool)  # in the last frame that the object was in
 
     def frame(self, true: np.ndarray, predicted: np.ndarray, overlaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        from scipy.optimize import linear_sum_assignment  # a fifth of a second to import
+
         allowed = 1 - overlaps <= 1 - self.threshold
         going = allowed & (predicted[None] == self.last[true][:, None])
         rows, columns = np.nonzero(going)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from visionkit.tracking.metrics.pair import TrackPair
 
@@ -65,6 +64,8 @@ class Hota:
 
 def hota(pair: TrackPair) -> Hota:
     """Matches boxes once by overlap and agreement of their tracks, then counts at every threshold."""
+    from scipy.optimize import linear_sum_assignment  # a fifth of a second to import
+
     lengths, predicted_lengths = pair.counts()
     agreement = _agreement(pair, lengths[:, None], predicted_lengths[None])
     owners, found, matched = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from visionkit.tracking.metrics.pair import Convention, TrackPair, fraction
 
@@ -44,6 +43,8 @@ def identity(pair: TrackPair, convention: Convention = "trackeval", threshold: f
         convention: The tools agree up to the last digit of the threshold.
         threshold: Smallest IoU of boxes that agree.
     """
+    from scipy.optimize import linear_sum_assignment  # a fifth of a second to import
+
     together = np.zeros((pair.true_tracks, pair.predicted_tracks))
     for true, predicted, overlaps in zip(pair.true, pair.predicted, pair.overlaps, strict=True):
         good = overlaps >= threshold if convention == "trackeval" else 1 - overlaps <= 1 - threshold

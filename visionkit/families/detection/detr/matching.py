@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from visionkit.families.detection.boxes import Objects
@@ -96,6 +95,8 @@ def match_queries(
         weights: See `matching_cost`.
         more: (L, B, Q, N) further cost in the first L stages.
     """
+    from scipy.optimize import linear_sum_assignment  # a fifth of a second to import
+
     table = matching_cost(logits, boxes, objects, weights)
     if more is not None:
         table[: len(more)] += torch.where(more.isnan(), 1.0, more)  # a diverged prediction is reported by its loss
