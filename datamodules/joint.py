@@ -13,6 +13,7 @@ from visionkit.augmentation import Augmentation, composed
 from visionkit.data import Split, VisionDataModule
 from visionkit.errors import DataError, UsageError, suggest
 from visionkit.plain_values import plain
+from visionkit.predictions.labels import LabelFacts
 from visionkit.sampling import EpochSampler
 from visionkit.types import Sample
 
@@ -104,6 +105,11 @@ class JointData(VisionDataModule):
             part = self.parts[name]
             part.input = self.input
         return _Set({name: self.parts[name].samples(split) for name in group}, self.serves)
+
+    def label_facts(self) -> LabelFacts:
+        """Those of every head: what the parts that serve it state."""
+        heads = {self.serves[name]: part.label_facts() for name, part in self.parts.items()}
+        return replace(super().label_facts(), heads=heads)
 
     def files(self, split: Split) -> Sequence[str]:
         """Paths of the images of all parts."""

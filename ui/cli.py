@@ -11,43 +11,21 @@ import atexit
 import contextlib
 import importlib
 import os
+import pkgutil
 import re
 import sys
 from collections.abc import Sequence
 from types import ModuleType
 from typing import NoReturn
 
+from ui import commands
 from ui.commands import training
 from visionkit.deferred_imports import defer_imports
 from visionkit.errors import Interrupted, Terminated, UsageError, VisionKitError, suggest
 from visionkit.faults import as_fault
 
-VERBS = (
-    "predict",
-    "follow",
-    "propagate",
-    "trajectory",
-    "sceneflow",
-    "match",
-    "label",
-    "export",
-    "evaluate",
-    "analyze",
-    "calibrate",
-    "compare",
-    "join",
-    "split",
-    "serve",
-    "models",
-    "inspect",
-    "scenes",
-    "gallery",
-    "convert",
-    "doctor",
-    "skeleton",
-    "completion",
-)
-"""Each is a module of this package; the training verbs come before them in the help."""
+VERBS = tuple(sorted(name for _, name, _ in pkgutil.iter_modules(commands.__path__) if name != "training"))
+"""Each is a module of `ui.commands`; the training verbs come before them in the help."""
 
 _FORWARDED = ("--data.", "--model.", "--trainer.")
 _BROKEN_PIPE = 141  # what a shell reports for a process that SIGPIPE ended

@@ -26,16 +26,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ui.data_options import first_argument
-from ui.paths import check_exists, check_model_or_backbone
+from ui.data_opening import add_data_names, check_named, open_named
+from ui.paths import check_model_or_backbone
 from visionkit.errors import DataError, EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from visionkit.checkup.examination import Checkup
-    from visionkit.checkup.network import NetworkFacts
-    from visionkit.data import VisionDataModule
     from visionkit.images import ImageSource
 
 SUMMARY = "examine a data set: images, labels, splits, copies"
@@ -45,14 +43,7 @@ _WORTH = 64  # images for which a further process is worth its start
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what this verb takes."""
-    parser.add_argument(
-        "data", metavar="DATA", nargs="?", help="folder, archive or label file; a run or its configuration"
-    )
-    parser.add_argument(
-        "-c", "--config", metavar="FILE", action="append", help="configuration of a training; repeatable"
-    )
-    parser.add_argument("--data", dest="reader", metavar="CLASS", help="reader of DATA, such as CocoData, LabelMapData")
-    parser.set_defaults(forwarded=())  # --data.ARGUMENT and --model.ARGUMENT, as fit takes them
+    add_data_names(parser)
     parser.add_argument("--model", metavar="CLASS", help="class of the task that is to be trained")
     parser.add_argument("--json", metavar="FILE", help="write every finding, and statistics, to this file")
     parser.add_argument("--html", metavar="FILE", help="write a page with thumbnails to this file")
@@ -83,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     from visionkit.checkup.examination import examine
     from visionkit.checkup.text_report import lines_of, statistics_of
 
-    data, network = _opened(args)
+    data, network = open_named(args)
     embed = None if args.embeddings is None else _embedder(args.embeddings)
     started = time.perf_counter()
     with _progress() as progress:
@@ -105,9 +96,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    if args.data is None and args.config is None and args.reader is None:
-        raise UsageError("name the data: a folder or a label file, or a training's options (-c FILE, --data CLASS)")
-    check_exists(filter(None, (args.data,)))
+    check_named(args)
     if args.embeddings is not None:
         check_model_or_backbone(args.embeddings)
     if args.max_images < 0 or (args.num_workers or 0) < 0:
@@ -119,50 +108,6 @@ def _check(args: argparse.Namespace) -> None:
             raise UsageError(f"{option} {path}: already exists; give another name or --overwrite")
         if not Path(path).absolute().parent.is_dir():
             raise DataError(f"{option} {path}: there is no folder {Path(path).parent}")
-
-
-def _opened(args: argparse.Namespace) -> tuple[VisionDataModule, NetworkFacts | None]:
-    from visionkit.refusals import kept_refusals
-
-    if args.data is not None and args.reader is None and (written := _configuration(Path(args.data))) is not None:
-        args.config, args.data = [*(args.config or ()), str(written)], None
-    if args.config is None and args.reader is None:
-        if args.forwarded:
-            raise UsageError(f"{args.forwarded[0]}: name the reader that takes it with --data CLASS")
-        from datamodules.opening import open_data
-
-        with kept_refusals():  # they are reported when the data is read
-            data = open_data(Path(args.data))
-        print(f"{args.data}: read as {type(data).__name__}; --data CLASS chooses another reader", file=sys.stderr)
-        return data, None
-    from ui.commands.training import import_classes
-
-    import_classes()
-    from visionkit.checkup.configured import open_configured
-
-    arguments = [part for file in args.config or () for part in ("-c", file)]
-    arguments += [part for name in ("reader", "model") for part in _option(name, getattr(args, name))]
-    arguments += args.forwarded
-    if args.data is not None:
-        arguments += [f"--data.{first_argument(args.reader)}", args.data]
-    with kept_refusals():
-        return open_configured(arguments)
-
-
-def _configuration(path: Path) -> Path | None:
-    """The configuration of a training that a path names, itself or as the folder of a run; None where it is data."""
-    if path.is_dir():
-        written = path.glob("config*.yaml") if (path / "checkpoints").is_dir() else ()
-        return max(written, key=lambda each: each.stat().st_mtime, default=None)
-    if path.suffix not in (".yaml", ".yml"):
-        return None
-    from visionkit.configurations import lookup, read
-
-    return path if lookup([read(path)], "data", "class_path") is not None else None
-
-
-def _option(name: str, value: str | None) -> Sequence[str]:
-    return () if value is None else ("--data" if name == "reader" else "--model", value)
 
 
 def _embedder(backbone: str) -> Callable[[Sequence[ImageSource]], np.ndarray]:

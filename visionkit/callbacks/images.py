@@ -13,6 +13,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from PIL import Image
 
+from visionkit.drawing.base import side_by_side
 from visionkit.errors import UsageError
 from visionkit.loading import SampleDataset, collate
 from visionkit.loggers import LoggedImage, WandbTracker
@@ -21,8 +22,6 @@ from visionkit.task import VisionTask
 from visionkit.types import Batch, Sample
 
 log = logging.getLogger(__name__)
-
-_GAP = 6  # pixels between truth and prediction
 
 
 class ImageLogger(Callback):
@@ -101,7 +100,7 @@ class ImageLogger(Callback):
         found = {name: result.overlay(size) for name, result in predictions.items() if result is not None}
         layers = {name: layer for name, layer in found.items() if layer is not None}
         name = sample.id or sample.image.name
-        return LoggedImage(name, plain, _side_by_side(reduced), prediction.row(truth), layers)
+        return LoggedImage(name, plain, side_by_side(reduced), prediction.row(truth), layers)
 
     def _reduced(self, image: np.ndarray) -> np.ndarray:
         if max(image.shape[:2]) <= self.max_side:
@@ -143,17 +142,6 @@ class ImageLogger(Callback):
 
 def _name(logger: Logger) -> str:
     return type(logger).__name__
-
-
-def _side_by_side(panels: Sequence[np.ndarray]) -> np.ndarray:
-    height = max(panel.shape[0] for panel in panels)
-    width = sum(panel.shape[1] for panel in panels) + _GAP * (len(panels) - 1)
-    out = np.full((height, width, 3), 255, dtype=np.uint8)
-    left = 0
-    for panel in panels:
-        out[: panel.shape[0], left : left + panel.shape[1]] = panel
-        left += panel.shape[1] + _GAP
-    return out
 
 
 def _write(folder: Path, images: Sequence[LoggedImage]) -> None:

@@ -30,18 +30,21 @@ class Configured(NamedTuple):
     network: NetworkFacts | None
 
 
-def open_configured(arguments: Sequence[str]) -> Configured:
+def open_configured(arguments: Sequence[str], augmented: bool = False) -> Configured:
     """Builds the data of a training and, where a model is named, its network without weights.
 
     Args:
         arguments: As `visionkit fit` takes them: `-c FILE`, `--data READER`, `--data.root DIR`, `--model ...`.
 
+        augmented: The data keeps the augmentation of its training samples.
+
     Raises:
         UsageError: Options that `fit` would refuse too.
     """
     set_up_parser()
+    command = AugmentedDataCommand if augmented else DataCommand
     with parser_errors():
-        built = DataCommand("fit", in_order(check_arguments("fit", arguments)))
+        built = command("fit", in_order(check_arguments("fit", arguments)))
     return Configured(built.datamodule, built.network)
 
 
@@ -49,6 +52,7 @@ class DataCommand(VisionCLI):
     """A command line of `fit` of which the data and the network are built, and nothing is run."""
 
     network: NetworkFacts | None = None
+    keeps_augment = False
 
     def _prepare_subcommand_parser(self, *given: Any, **more: Any) -> Any:
         parser = super()._prepare_subcommand_parser(*given, **more)
@@ -73,7 +77,8 @@ class DataCommand(VisionCLI):
         parser = self._parser(self._verb)
         data: Any = settings.data
         # Nothing is trained, and what is read once is not kept.
-        data.init_args.pop("augment", None)
+        if not self.keeps_augment:
+            data.init_args.pop("augment", None)
         kind = _imported(data.class_path)
         if has_argument(kind, "cache_mb"):
             data.init_args["cache_mb"] = 0
@@ -88,6 +93,12 @@ class DataCommand(VisionCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Nothing is run."""
+
+
+class AugmentedDataCommand(DataCommand):
+    """The same, for data that is to be seen as training shows it."""
+
+    keeps_augment = True
 
 
 def _imported(path: str) -> type:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
-
-import numpy as np
-from PIL import Image, ImageDraw
 
 from visionkit.checkup.examination import Checkup
 from visionkit.checkup.findings import Finding
 from visionkit.checkup.kinds import KINDS
+from visionkit.checkup.marking import mark
 from visionkit.checkup.text_report import grouped, summary
 from visionkit.errors import DataError
 from visionkit.images import ImageSource
@@ -96,21 +93,7 @@ def _thumbnail(file: str, finding: Finding | None) -> str:
         return ""
     image = small(pixels, _SIDE)
     if finding is not None:
-        _mark(image, finding, image.width / width, image.height / height)
+        mark(image, finding, image.width / width, image.height / height)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_QUALITY)
     return base64.b64encode(buffer.getvalue()).decode()
-
-
-def _mark(image: Image.Image, finding: Finding, across: float, down: float) -> None:
-    pen = ImageDraw.Draw(image)
-    scale = np.array([across, down])
-    if finding.box is not None:
-        (x1, y1), (x2, y2) = (np.array(finding.box).reshape(2, 2) * scale).clip(0, (image.width - 1, image.height - 1))
-        pen.rectangle((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), outline="#ff3b30", width=2)
-    points: Sequence[tuple[float, float]] = [(x * across, y * down) for x, y in finding.points]
-    if finding.kind.endswith("keypoints") or finding.kind.startswith(("keypoint", "unlabeled")):
-        for x, y in points:
-            pen.ellipse((x - 3, y - 3, x + 3, y + 3), outline="#ffd60a", width=2)
-    elif len(points) > 1:
-        pen.line([*points, points[0]], fill="#ffd60a", width=2)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
+    from visionkit.predictions.labels import LabelFacts
     from visionkit.types import Sample
 
 
@@ -53,6 +54,13 @@ class RawLabels:
             split: `train`, `val` or `test`.
         """
         return None
+
+    def label_facts(self) -> LabelFacts:
+        """What targets do not state themselves and drawings of them need: class names and the skeleton."""
+        from visionkit.predictions.labels import LabelFacts
+
+        data: Any = self
+        return LabelFacts(tuple(data.classes), skeleton=getattr(data, "skeleton", None))
 
 
 def warn_before_training(data: Any, splits: Sequence[Any]) -> None:

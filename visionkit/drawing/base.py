@@ -6,6 +6,7 @@ installed or shipped.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -15,6 +16,7 @@ MIN_SIDE = 256
 """An image whose longer side is smaller is enlarged by a whole factor first, so that words fit on it."""
 
 _ELLIPSIS = "…"
+_GAP = 6  # pixels between images that stand side by side
 
 
 def enlarged(image: np.ndarray, min_side: int = MIN_SIDE) -> np.ndarray:
@@ -47,3 +49,19 @@ def shortened(text: str, letters: ImageFont.FreeTypeFont | ImageFont.ImageFont, 
     while text and letters.getlength(text + _ELLIPSIS) > room:
         text = text[:-1]
     return text.rstrip() + _ELLIPSIS
+
+
+def side_by_side(panels: Sequence[np.ndarray]) -> np.ndarray:
+    """Images in a row on white, their upper borders aligned.
+
+    Args:
+        panels: At least one, (h, w, 3) uint8 each.
+    """
+    height = max(panel.shape[0] for panel in panels)
+    width = sum(panel.shape[1] for panel in panels) + _GAP * (len(panels) - 1)
+    out = np.full((height, width, 3), 255, dtype=np.uint8)
+    left = 0
+    for panel in panels:
+        out[: panel.shape[0], left : left + panel.shape[1]] = panel
+        left += panel.shape[1] + _GAP
+    return out

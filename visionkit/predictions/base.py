@@ -14,6 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from visionkit.camera import CameraIntrinsics
     from visionkit.images import ImageLike
+    from visionkit.predictions.labels import LabelFacts
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,14 +57,40 @@ class Prediction(ABC):
 
     Attributes:
         kind: Its name in json.
+        label_keys: Keys of a target, any of which `from_labels` can make a prediction of this type from.
+        label_rank: Of several types that a target has the keys of, the one of the highest rank shows its labels.
     """
 
     kind: ClassVar[str]
+    label_keys: ClassVar[tuple[str, ...]] = ()
+    label_rank: ClassVar[int] = 0
     _kinds: ClassVar[dict[str, type[Prediction]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         Prediction._kinds[cls.kind] = cls
+
+    @staticmethod
+    def kinds() -> tuple[type[Prediction], ...]:
+        """Every type that is known, in the order in which they were defined."""
+        return tuple(Prediction._kinds.values())
+
+    @classmethod
+    def from_labels(cls, target: Mapping[str, Any], facts: LabelFacts) -> Prediction | None:
+        """The labels of an image in the form of this type, where no model has predicted anything.
+
+        Args:
+            target: See `visionkit.types.Target`.
+            facts: What the target does not state, such as class names; sizes are in the target's pixels.
+
+        Returns:
+            None where the type has no such form.
+        """
+        return None
+
+    def class_names(self) -> list[str]:
+        """The classes that the prediction shows, each once; empty where it has no classes."""
+        return []
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:

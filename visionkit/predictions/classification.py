@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from visionkit.predictions.base import Difference, Prediction
+from visionkit.predictions.labels import LabelFacts, extended
 
 if TYPE_CHECKING:
     from visionkit.images import ImageLike
@@ -38,6 +39,7 @@ class Classification(Prediction):
     """
 
     kind: ClassVar[str] = "classification"
+    label_keys: ClassVar[tuple[str, ...]] = ("labels",)
 
     classes: tuple[str, ...]
     probabilities: np.ndarray
@@ -98,6 +100,22 @@ class Classification(Prediction):
         from visionkit.drawing.classification import draw
 
         return draw(self, image)
+
+    @classmethod
+    def from_labels(cls, target: Mapping[str, Any], facts: LabelFacts) -> Classification | None:
+        """The class or the classes of the image alone, each with probability 1."""
+        labels = np.asarray(target["labels"])
+        if labels.ndim and not len(labels):
+            return None
+        classes = facts.classes
+        if labels.ndim == 0:
+            classes, (labels,) = extended(classes, labels.astype(np.int64).reshape(1))
+        elif len(labels) > len(classes):
+            classes = (*classes, *(f"class {number}" for number in range(len(classes), len(labels))))
+        return cls(classes, np.zeros(len(classes), np.float32), multilabel=True).truth({"labels": labels})
+
+    def class_names(self) -> list[str]:
+        return [label.name for label in self.labels]
 
     def truth(self, target: Mapping[str, Any]) -> Classification | None:
         if "labels" not in target:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from visionkit.predictions.base import Difference, Prediction
+from visionkit.predictions.labels import LabelFacts
 
 if TYPE_CHECKING:
     from visionkit.camera import CameraIntrinsics
@@ -39,6 +40,8 @@ class DepthMap(Prediction):
     """
 
     kind: ClassVar[str] = "depth_map"
+    label_keys: ClassVar[tuple[str, ...]] = ("depth",)
+    label_rank: ClassVar[int] = 1
 
     values: np.ndarray
     metric: bool = True
@@ -166,6 +169,11 @@ class DepthMap(Prediction):
         file = io.BytesIO()
         np.save(file, self.values, allow_pickle=False)
         return file.getvalue()
+
+    @classmethod
+    def from_labels(cls, target: Mapping[str, Any], facts: LabelFacts) -> DepthMap | None:
+        found = cls(np.zeros((1, 1), np.float32)).truth(target)
+        return None if found is None else replace(found, shown=None)
 
     def truth(self, target: Mapping[str, Any]) -> DepthMap | None:
         """The measured depth, drawn on the scale of this map where both are meters."""

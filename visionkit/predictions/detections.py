@@ -11,6 +11,7 @@ import numpy as np
 
 from visionkit.masks import MaskSet, Rle, decode_crop, encode_masks, resized_masks
 from visionkit.predictions.base import Difference, Overlay, Prediction
+from visionkit.predictions.labels import LabelFacts, extended
 from visionkit.types import IGNORE
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Detections(Prediction):
     """
 
     kind: ClassVar[str] = "detections"
+    label_keys: ClassVar[tuple[str, ...]] = ("boxes",)
+    label_rank: ClassVar[int] = 1
 
     classes: tuple[str, ...]
     size: tuple[int, int]
@@ -170,6 +173,23 @@ class Detections(Prediction):
             )
         return rows
 
+    @classmethod
+    def from_labels(cls, target: Mapping[str, Any], facts: LabelFacts) -> Prediction | None:
+        """Boxes, and masks where the target has them; boxes that are no numbers are left out."""
+        if "boxes" not in target:
+            return None
+        boxes = np.asarray(target["boxes"], dtype=np.float32).reshape(-1, 4)
+        labels = np.asarray(target.get("labels", np.zeros(len(boxes))), dtype=np.int64).reshape(-1)
+        kept = np.asarray(np.isfinite(boxes).all(axis=1))
+        classes, labels = extended(facts.classes, labels)
+        none = np.zeros(0, np.float32)
+        blank = cls(classes, facts.size, none, none, none, 0.0)
+        found = blank.truth({**target, "boxes": np.where(kept[:, None], boxes, 0), "labels": labels})
+        return found.chosen(kept) if isinstance(found, Detections) and not kept.all() else found
+
+    def class_names(self) -> list[str]:
+        return list(dict.fromkeys(self.above().names))
+
     def truth(self, target: Mapping[str, Any]) -> Prediction | None:
         if "boxes" not in target or "labels" not in target:
             return None
@@ -248,6 +268,8 @@ class Instances(Detections):
     """
 
     kind: ClassVar[str] = "instances"
+    label_keys: ClassVar[tuple[str, ...]] = ("masks",)
+    label_rank: ClassVar[int] = 2
 
     masks: tuple[Rle, ...] = ()
 

@@ -14,6 +14,7 @@ import numpy as np
 from visionkit.errors import UsageError
 from visionkit.predictions.base import Difference, Prediction
 from visionkit.predictions.depth_map import DepthMap, codes_of, gray_png, read_gray_png
+from visionkit.predictions.labels import LabelFacts
 
 if TYPE_CHECKING:
     from visionkit.camera import CameraIntrinsics
@@ -36,6 +37,8 @@ class DisparityMap(Prediction):
     """
 
     kind: ClassVar[str] = "disparity_map"
+    label_keys: ClassVar[tuple[str, ...]] = ("disparity",)
+    label_rank: ClassVar[int] = 1
 
     values: np.ndarray
 
@@ -139,6 +142,10 @@ class DisparityMap(Prediction):
         height, width = self.size
         rows = np.where(self.known, self.values, np.float32(np.inf))[::-1].astype("<f4")
         return f"Pf\n{width} {height}\n-1\n".encode("ascii") + rows.tobytes()
+
+    @classmethod
+    def from_labels(cls, target: Mapping[str, Any], facts: LabelFacts) -> DisparityMap | None:
+        return cls(np.zeros((1, 1), np.float32)).truth(target)
 
     def truth(self, target: Mapping[str, Any]) -> DisparityMap | None:
         if "disparity" not in target:

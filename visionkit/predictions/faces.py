@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from visionkit.predictions.base import Prediction
+from visionkit.predictions.labels import LabelFacts
 from visionkit.wording import counted
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Faces(Prediction):
     """
 
     kind: ClassVar[str] = "faces"
+    label_keys: ClassVar[tuple[str, ...]] = ("identity",)
+    label_rank: ClassVar[int] = 1
 
     boxes: np.ndarray
     embeddings: np.ndarray
@@ -87,6 +90,17 @@ class Faces(Prediction):
         from visionkit.drawing.faces import draw
 
         return draw(self, image)
+
+    @classmethod
+    def from_labels(cls, target: Mapping[str, Any], facts: LabelFacts) -> Faces | None:
+        """The whole image as one face, with the name of its person or the number where nobody is named."""
+        person, (height, width) = int(target["identity"]), facts.size
+        name = facts.classes[person] if 0 <= person < len(facts.classes) else f"person {person}"
+        box = np.array([[0, 0, width, height]], np.float32)
+        return cls(box, np.zeros((1, 0)), np.ones(1), np.full((1, 5, 2), np.nan), (name,), whole_image=True)
+
+    def class_names(self) -> list[str]:
+        return [name for name in self.names if name]
 
     def row(self, truth: Prediction | None = None) -> dict[str, str | float | bool]:
         named = [name or "unknown" for name in self.names]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from visionkit.predictions.base import Difference, Prediction
 from visionkit.predictions.image import decode_png, encode_png
+from visionkit.predictions.labels import LabelFacts
 
 if TYPE_CHECKING:
     from visionkit.images import ImageLike
@@ -42,6 +43,8 @@ class FlowField(Prediction):
     """
 
     kind: ClassVar[str] = "flow"
+    label_keys: ClassVar[tuple[str, ...]] = ("flow",)
+    label_rank: ClassVar[int] = 1
 
     values: np.ndarray
     valid: np.ndarray | None = None
@@ -145,6 +148,11 @@ class FlowField(Prediction):
         """
         fits = self.known & (np.abs(self.values).max(axis=0) <= _LARGEST * KITTI_STEP)
         return encode_png(_codes(self.values, fits, KITTI_STEP))
+
+    @classmethod
+    def from_labels(cls, target: Mapping[str, Any], facts: LabelFacts) -> FlowField | None:
+        found = cls(np.zeros((2, 1, 1), np.float32)).truth(target)
+        return None if found is None else replace(found, shown=None)
 
     def truth(self, target: Mapping[str, Any]) -> FlowField | None:
         """The true flow, drawn on the scale of this one."""

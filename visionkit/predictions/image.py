@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from visionkit.predictions.base import Prediction
+from visionkit.predictions.labels import LabelFacts
 
 if TYPE_CHECKING:
     from visionkit.images import ImageLike
@@ -29,6 +30,8 @@ class ImagePrediction(Prediction):
     """
 
     kind: ClassVar[str] = "image"
+    label_keys: ClassVar[tuple[str, ...]] = ("high_res", "clean")
+    label_rank: ClassVar[int] = 1
 
     pixels: np.ndarray
     scale: int = 1
@@ -75,6 +78,13 @@ class ImagePrediction(Prediction):
     def files(self, stem: Path) -> Iterator[tuple[Path, bytes]]:
         """`.png`: the image, its depth, gray and transparency kept."""
         yield stem.with_name(stem.name + ".png"), self.png()
+
+    @classmethod
+    def from_labels(cls, target: Mapping[str, Any], facts: LabelFacts) -> ImagePrediction | None:
+        """The image that the file was made of, as large as the target has it."""
+        known = np.asarray(target["high_res"] if "high_res" in target else target["clean"])
+        scale = max(1, round(known.shape[1] / facts.size[0]))
+        return cls(np.zeros((1, 1, 3), np.uint8), scale).truth(target)
 
     def truth(self, target: Mapping[str, Any]) -> ImagePrediction | None:
         known = next((target[name] for name in ("high_res", "clean") if name in target), None)

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from visionkit.predictions.base import Overlay, Prediction
+from visionkit.predictions.labels import LabelFacts
 from visionkit.types import IGNORE
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class LabelMap(Prediction):
     """
 
     kind: ClassVar[str] = "label_map"
+    label_keys: ClassVar[tuple[str, ...]] = ("label_map",)
+    label_rank: ClassVar[int] = 1
 
     classes: tuple[str, ...]
     labels: np.ndarray
@@ -106,6 +109,18 @@ class LabelMap(Prediction):
         from visionkit.drawing.colors import palette
 
         yield stem.with_name(stem.name + ".png"), self.png(palette(len(self.classes)))
+
+    @classmethod
+    def from_labels(cls, target: Mapping[str, Any], facts: LabelFacts) -> LabelMap | None:
+        labels = np.asarray(target["label_map"]).astype(np.int64)
+        known = labels[(labels >= 0) & (labels != IGNORE)]
+        most = int(known.max(initial=-1)) + 1
+        classes = (*facts.classes, *(f"class {number}" for number in range(len(facts.classes), most)))
+        kind = np.uint8 if len(classes) <= np.iinfo(np.uint8).max else np.uint16
+        return cls(classes, np.zeros(labels.shape, kind)).truth(target)
+
+    def class_names(self) -> list[str]:
+        return [area.name for area in self.areas()]
 
     def truth(self, target: Mapping[str, Any]) -> LabelMap | None:
         if "label_map" not in target:

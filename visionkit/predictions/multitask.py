@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from visionkit.predictions.base import Difference, Prediction
+from visionkit.predictions.labels import LabelFacts, labels_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +28,8 @@ class MultiTaskPrediction(Prediction, Mapping[str, Prediction]):
     """
 
     kind: ClassVar[str] = "multitask"
+    label_keys: ClassVar[tuple[str, ...]] = ("heads",)
+    label_rank: ClassVar[int] = 9
 
     parts: Mapping[str, Prediction]
 
@@ -68,6 +71,15 @@ class MultiTaskPrediction(Prediction, Mapping[str, Prediction]):
         """The files of every head, its name put behind the image's: `street-depth.png`."""
         for name, part in self.items():
             yield from part.files(stem.with_name(f"{stem.name}-{name}"))
+
+    @classmethod
+    def from_labels(cls, target: Mapping[str, Any], facts: LabelFacts) -> MultiTaskPrediction | None:
+        found = {name: labels_of(each, facts.heads.get(name, facts)) for name, each in target["heads"].items()}
+        known = {name: part for name, part in found.items() if part is not None}
+        return cls(known) if known else None
+
+    def class_names(self) -> list[str]:
+        return list(dict.fromkeys(name for part in self.parts.values() for name in part.class_names()))
 
     def truth(self, target: Mapping[str, Any]) -> MultiTaskPrediction | None:
         """The right prediction of every head whose label is known."""

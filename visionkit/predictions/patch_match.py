@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from visionkit.predictions.base import Difference, Prediction
+from visionkit.predictions.labels import LabelFacts
 
 if TYPE_CHECKING:
     from visionkit.images import ImageLike
@@ -24,6 +25,8 @@ class PatchMatch(Prediction):
     """
 
     kind: ClassVar[str] = "patch_match"
+    label_keys: ClassVar[tuple[str, ...]] = ("match",)
+    label_rank: ClassVar[int] = 1
 
     score: float
     threshold: float = 0.0
@@ -51,6 +54,13 @@ class PatchMatch(Prediction):
         from visionkit.drawing.patch_match import draw
 
         return draw(self, image)
+
+    @classmethod
+    def from_labels(cls, target: Mapping[str, Any], facts: LabelFacts) -> PatchMatch | None:
+        return cls(0.0).truth(target)
+
+    def class_names(self) -> list[str]:
+        return [self.verdict]
 
     def truth(self, target: Mapping[str, Any]) -> PatchMatch | None:
         return PatchMatch(float(target["match"]), 0.5) if "match" in target else None

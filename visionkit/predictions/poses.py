@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from visionkit.predictions.base import Difference, Prediction
+from visionkit.predictions.labels import LabelFacts
 from visionkit.skeleton import Skeleton
 from visionkit.wording import counted
 
@@ -34,6 +35,8 @@ class Poses(Prediction):
     """
 
     kind: ClassVar[str] = "poses"
+    label_keys: ClassVar[tuple[str, ...]] = ("keypoints",)
+    label_rank: ClassVar[int] = 3
 
     skeleton: Skeleton
     keypoints: np.ndarray
@@ -140,6 +143,17 @@ class Poses(Prediction):
         from visionkit.drawing.poses import draw
 
         return draw(self, image)
+
+    @classmethod
+    def from_labels(cls, target: Mapping[str, Any], facts: LabelFacts) -> Poses | None:
+        if facts.skeleton is None:
+            return None
+        places = np.asarray(target["keypoints"], dtype=np.float32)
+        known = places[..., 2:] > 0
+        return cls.none(facts.skeleton).truth({"keypoints": np.where(known, places, 0)})
+
+    def class_names(self) -> list[str]:
+        return [self.skeleton.subject] if len(self.above()) else []
 
     def truth(self, target: Mapping[str, Any]) -> Poses | None:
         if "keypoints" not in target:

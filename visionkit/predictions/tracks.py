@@ -23,6 +23,7 @@ class Tracks(Detections):
     """
 
     kind: ClassVar[str] = "tracks"
+    label_keys: ClassVar[tuple[str, ...]] = ()
 
     ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 

@@ -1,0 +1,144 @@
+"""Shows samples of a data set with their labels drawn, before and after augmentation.
+
+DATA is what `visionkit doctor` takes: a folder, an archive or a label file, whose reader is found out; a run or its
+configuration; or a training's own options, by which drawn scenes are shown too:
+
+  visionkit view photos --out page
+  visionkit view coco --class dog --size small --split train --out page
+  visionkit view --data SceneData --data.target boxes --out page
+  visionkit view photos --finding errors --out page
+
+The folder of --out gets index.html, which needs no server: thumbnails that it filters by split, class, size and
+finding, a large image behind each. Augmentation is that of the configuration, or the preset for such labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ui.data_opening import add_data_names, check_named, open_named
+from ui.paths import check_new_folder
+from visionkit.errors import DataError, UsageError, suggest
+
+if TYPE_CHECKING:
+    from visionkit.browsing.browser import DataBrowser
+    from visionkit.browsing.items import Filter, Item
+    from visionkit.browsing.page import Shown
+
+SUMMARY = "show samples of a data set with their labels, before and after augmentation"
+
+SIZES = ("small", "medium", "large")  # visionkit.browsing would import torch for its names
+SPLITS = ("train", "val", "test")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what this verb takes."""
+    add_data_names(parser)
+    parser.add_argument("--out", metavar="DIR", help="a new or empty folder for a page that needs no server")
+    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier page wrote")
+    parser.add_argument("--count", type=int, default=48, metavar="N", help="samples of the page (%(default)s)")
+    chosen = parser.add_argument_group("which samples (of several values, any)")
+    chosen.add_argument("--split", nargs="+", choices=SPLITS, default=[], help="samples of these splits")
+    chosen.add_argument("--class", dest="classes", nargs="+", metavar="NAME", default=[], help="that show a class")
+    chosen.add_argument(
+        "--size",
+        nargs="+",
+        choices=SIZES,
+        default=[],
+        help="with objects of a size: small below 32 x 32 pixels of area, large from 96 x 96 on",
+    )
+    chosen.add_argument(
+        "--finding",
+        nargs="+",
+        metavar="KIND",
+        default=[],
+        help="that `visionkit doctor` finds something of: kinds, or errors, warnings, notes",
+    )
+    augmented = parser.add_argument_group("augmentation")
+    augmented.add_argument(
+        "--no-augment", action="store_true", help="show samples as they are alone, not as training sees them too"
+    )
+    augmented.add_argument(
+        "--epoch", type=int, default=1, metavar="N", help="epoch whose augmentation is drawn (%(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Finds, draws and writes the samples; returns the exit status."""
+    _check(args)
+    browser = _opened(args)
+    filter = _filter(args, browser)
+    items = browser.find(filter, 0, args.count)
+    if not items:
+        raise DataError(f"no sample is as the options ask for, of {len(browser):,}; leave one of them out")
+    from visionkit.browsing.page import PAGE, about_samples, write_page
+
+    out = Path(args.out)
+    name = args.data or args.reader or Path(args.config[-1]).stem
+    about = about_samples(len(items), len(browser), filter != type(filter)())
+    write_page(out, f"Samples of {name}", f"{about}. {_of_augmentation(browser)}".strip(), _shown(browser, items, args))
+    print(f"{out / PAGE}: {about}")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    check_named(args)
+    if args.count < 1 or args.epoch < 0:
+        raise UsageError("--count: at least 1; --epoch: at least 0")
+    if args.out is None:
+        raise UsageError("--out DIR: name a new folder for the page")
+    if not args.overwrite:
+        check_new_folder(args.out)
+    if args.finding:
+        from visionkit.checkup.kinds import chosen_kinds
+
+        chosen_kinds(args.finding)
+
+
+def _opened(args: argparse.Namespace) -> DataBrowser:
+    data, network = open_named(args, augmented=not args.no_augment)
+    from ui.browsing import browser_of
+
+    return browser_of(data, None if network is None else network.input, augmented=not args.no_augment)
+
+
+def _filter(args: argparse.Namespace, browser: DataBrowser) -> Filter:
+    from visionkit.browsing.items import Filter
+
+    for split in args.split:
+        if split not in browser.samples:
+            raise UsageError(f"--split {split}: the data has {', '.join(browser.samples)}")
+    known = browser.classes
+    for name in args.classes if known else ():
+        if name not in known:
+            allowed = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
+            raise UsageError(f"--class {name}: the data has {allowed}{suggest(name, known)}")
+    kinds: tuple[str, ...] = ()
+    if args.finding:
+        from visionkit.checkup.examination import examine
+        from visionkit.checkup.kinds import chosen_kinds
+
+        chosen = chosen_kinds(args.finding)
+        browser.findings = examine(browser.data, kinds=chosen).findings
+        kinds = tuple(sorted(chosen))
+    return Filter(tuple(args.split), tuple(args.classes), tuple(args.size), kinds)
+
+
+def _of_augmentation(browser: DataBrowser) -> str:
+    if not browser.augments:
+        return ""
+    return f"Augmented by {type(browser.augment).__name__}."
+
+
+def _shown(browser: DataBrowser, items: Sequence[Item], args: argparse.Namespace) -> Iterator[Shown]:
+    from visionkit.browsing.page import Shown
+
+    for number, item in enumerate(items, 1):
+        views, fault = browser.views(item, args.epoch)
+        if sys.stderr.isatty():
+            print(f"\r{number} of {len(items)} drawn", end="\n" if number == len(items) else "", file=sys.stderr)
+        yield Shown(item, views, fault)
