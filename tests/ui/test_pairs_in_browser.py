@@ -13,8 +13,9 @@ from PIL import Image
 
 from tests.ui.browser import Watched, chromium, needs_chromium
 from tests.ui.conftest import served
-from ui.pages.examples import example_pairs
+from ui.pages.examples import example_pairs, example_views
 from visionkit.checkpoint import save_bundle
+from visionkit.image_matching.matching import match_images
 from visionkit.predictor import load
 from visionkit.registry import task_class
 
@@ -136,3 +137,35 @@ def test_drawn_pairs_belong_to_the_names_of_inputs(tmp_path: Path) -> None:
     assert [[Path(path).stem.split("-")[-1] for path in pair] for pair in pairs] == [["left", "right"]] * 2
     assert example_pairs(tmp_path, [], "stereo", ["left", "right"]) == pairs, "they are drawn once"
     assert example_pairs(tmp_path, [], "another", ["day", "night"]) == []
+
+
+def test_two_photographs_are_matched_below_the_page(watched: Watched, tmp_path: Path) -> None:
+    page = watched.page
+    watched.open("patch-matching")
+    section = page.locator("#vk-matches")
+    section.locator("#vk-matches-run").click()
+    section.locator("#vk-matches-words").get_by_text("give both photographs").wait_for()
+
+    # An example brings a photo and its view from the side, of which SIFT finds the homography.
+    section.locator("table img").first.click()
+    section.locator("#vk-matches-second img").wait_for()
+    section.locator("#vk-matches-run").click()
+    section.get_by_text("inliers").wait_for()
+    with page.expect_download() as download:
+        section.locator("#vk-matches-json").click()
+    download.value.save_as(tmp_path / "matches.json")
+    record = json.loads((tmp_path / "matches.json").read_text("utf-8"))
+    photo, view = example_views(tmp_path)[0]
+    expected = match_images(photo, view).to_json()
+    assert {key: record[key] for key in expected} == json.loads(json.dumps(expected))
+    assert record["inliers"] > 0.8 * len(record["matches"]) > 50 and record["first"] == Path(photo).name
+
+    by_sift = section.locator("#vk-matches-words").inner_text()
+
+    # A model describes the points in its place, and has a ratio of its own.
+    section.locator("#vk-matches-model input").click()
+    page.get_by_role("option", name="Tiny patch_matching").click()
+    watched.until(lambda: section.locator("input[type=number]").first.input_value() == "0.95", "the ratio stays")
+    section.locator("#vk-matches-run").click()
+    words = section.locator("#vk-matches-words")
+    watched.until(lambda: "inliers" in words.inner_text() and words.inner_text() != by_sift, "no matches of the model")

@@ -27,10 +27,7 @@ def examples(scratch: Path, entries: Sequence[ModelEntry], task: str | None = No
         task: Task of whose models the images are taken; of all by default.
     """
     found = [path for folder in _folders(entries, task) for path in sorted(folder.glob("*.*"))]
-    skimage = find_spec("skimage")
-    if skimage is not None and skimage.submodule_search_locations:
-        data = Path(skimage.submodule_search_locations[0]) / "data"
-        found += [data / name for name in PHOTOS if (data / name).is_file()]
+    found += _photos()
     from PIL import Image
 
     from visionkit.synthetic.generate import make_scene
@@ -68,6 +65,38 @@ def example_pairs(
                     Image.fromarray(image).save(path)
             found.append(pair)
     return [[str(path) for path in pair] for pair in found if all(path.is_file() for path in pair)]
+
+
+def example_views(scratch: Path) -> list[list[str]]:
+    """Paths of two views of each free photo: the photo, and the same seen from the side.
+
+    Args:
+        scratch: Folder into which the second views are written.
+    """
+    import cv2
+    from PIL import Image
+
+    from visionkit.images import read_image
+
+    found = [(path, scratch / f"{path.stem}-view.png") for path in _photos()]
+    for path, view in found:
+        if not view.is_file():
+            image = read_image(path)
+            height, width = image.shape[:2]
+            corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) * (width, height)
+            seen = np.array([(0.2, 0.05), (0.95, 0.15), (0.85, 0.9), (0.05, 0.95)]) * (width, height)
+            matrix = cv2.getPerspectiveTransform(corners.astype(np.float32), seen.astype(np.float32))
+            Image.fromarray(cv2.warpPerspective(image, matrix, (width, height))).save(view)
+    return [[str(path), str(view)] for path, view in found]
+
+
+def _photos() -> list[Path]:
+    """The free photos that are installed."""
+    skimage = find_spec("skimage")
+    if skimage is None or not skimage.submodule_search_locations:
+        return []
+    data = Path(skimage.submodule_search_locations[0]) / "data"
+    return [data / name for name in PHOTOS if (data / name).is_file()]
 
 
 def _folders(entries: Sequence[ModelEntry], task: str | None) -> list[Path]:

@@ -1,0 +1,103 @@
+"""Below the page of patch matching: which points of two photographs are the same, and how the views are related."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from ui import strings
+from ui.inference import Upload, opened
+from ui.pages.base import Context, attempt, image_input, offered
+from ui.pages.examples import example_views
+from ui.server.job_queue import JobQueue
+from ui.views.base import as_sent, drawing_component
+from visionkit.errors import UsageError
+
+TASK = "patch_matching"
+RATIO, MODEL_RATIO = 0.8, 0.95
+"""Largest ratio of a match's cost to the next best's at first: where SIFT describes, and where a model does."""
+
+
+def matched(
+    job_queue: JobQueue,
+    first: Upload | None,
+    second: Upload | None,
+    model: str | None,
+    kind: str,
+    ratio: float,
+    outliers: bool,
+) -> tuple[Any, str, str]:
+    """The drawing, what was found in words, and as json.
+
+    Args:
+        job_queue: Where the work is admitted.
+        first: The first photograph.
+        second: The second one.
+        model: Name of a model of patch matching whose branch describes the keypoints; SIFT where it is empty.
+        kind: What relates the views, see `match_images`.
+        ratio: See `match_images`.
+        outliers: Whether matches that do not agree are drawn too.
+
+    Raises:
+        VisionKitError: An image is missing or cannot be used, or the model describes no patches.
+    """
+    if first is None or second is None:
+        raise UsageError(strings.MATCHES_NEED)
+    sources = opened(first, job_queue.limits), opened(second, job_queue.limits)
+
+    def work(check: Callable[[], None]) -> tuple[Any, str, str]:
+        from visionkit.drawing.image_matches import draw_matches
+        from visionkit.image_matching.matching import match_images
+
+        images = [source.read(3) for source in sources]
+        check()
+        options: dict[str, Any] = {"model_kind": kind, "ratio": ratio}
+        if model:
+            from tasks.patch_matching.describing import PatchDescriptor
+
+            loaded = job_queue.model_registry.get(model)
+            with loaded.lock:
+                check()
+                found = match_images(*images, PatchDescriptor(loaded.predictor().task), **options)
+        else:
+            found = match_images(*images, **options)
+        names = {"first": first.name, "second": second.name}
+        return as_sent(draw_matches(found, *images, outliers)), found.text(), json.dumps({**names, **found.to_json()})
+
+    return job_queue.run(work, model or None)
+
+
+def build(context: Context) -> None:
+    """Makes the components and their events inside the block that is open."""
+    models = [("SIFT", ""), *((entry.title, entry.name) for entry in offered(context.model_registry, TASK))]
+    gr.Markdown(f"## {strings.MATCHES}\n{strings.MATCHES_LEAD}")
+    with gr.Row():
+        first = image_input(strings.MATCHES_ONE, 240, elem_id="vk-matches-first")
+        second = image_input(strings.MATCHES_OTHER, 240, elem_id="vk-matches-second")
+    with gr.Row():
+        model = gr.Dropdown(models, value="", label=strings.MATCHES_MODEL, elem_id="vk-matches-model")
+        kind = gr.Radio(strings.MATCHES_KINDS, value="homography", label=strings.MATCHES_KIND)
+        ratio = gr.Slider(0.5, 1, RATIO, step=0.01, label=strings.MATCHES_RATIO, info=strings.MATCHES_RATIO_HINT)
+        outliers = gr.Checkbox(False, label=strings.MATCHES_OUTLIERS)
+    button = gr.Button(strings.MATCHES_RUN, variant="primary", elem_id="vk-matches-run")
+    words = gr.Markdown(elem_id="vk-matches-words")
+    drawn = drawing_component("jpeg")
+    file = gr.DownloadButton(strings.MATCHES_FILE, visible=False, elem_id="vk-matches-json")
+    gr.Examples(example_views(context.scratch), [first, second], label=strings.EXAMPLES, cache_examples=False)
+
+    def show(*given: Any) -> tuple[Any, str, Any]:
+        found, fault = attempt(matched, context.job_queue, *given)
+        if found is None:
+            return None, fault, gr.update(visible=False)
+        image, said, record = found
+        path = context.downloads.save("matches", ".json", record)
+        return image, strings.plain(said), gr.update(value=path, visible=True)
+
+    private: dict[str, Any] = {"api_visibility": "private"}
+    button.click(
+        show, [first, second, model, kind, ratio, outliers], [drawn, words, file], concurrency_id="network", **private
+    )
+    model.change(lambda name: MODEL_RATIO if name else RATIO, model, ratio, show_progress="hidden", **private)
