@@ -8,4 +8,6 @@ from __future__ import annotations
 import multiprocessing
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["tests.tiny_training", "torch._dynamo", "ui.cli", "datamodules.joint", "tasks.multitask"])
+SERVER.set_forkserver_preload(
+    ["tests.tiny_training", "torch._dynamo", "ui.cli", "datamodules.joint", "tasks.multitask"]
+)

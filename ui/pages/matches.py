@@ -52,7 +52,7 @@ def matched(
         from visionkit.drawing.image_matches import draw_matches
         from visionkit.image_matching.matching import match_images
 
-        images = [source.read(3) for source in sources]
+        one, other = (source.read(3) for source in sources)
         check()
         options: dict[str, Any] = {"model_kind": kind, "ratio": ratio}
         if model:
@@ -61,11 +61,15 @@ def matched(
             loaded = job_queue.model_registry.get(model)
             with loaded.lock:
                 check()
-                found = match_images(*images, PatchDescriptor(loaded.predictor().task), **options)
+                found = match_images(one, other, PatchDescriptor(loaded.predictor().task), **options)
         else:
-            found = match_images(*images, **options)
+            found = match_images(one, other, **options)
         names = {"first": first.name, "second": second.name}
-        return as_sent(draw_matches(found, *images, outliers)), found.text(), json.dumps({**names, **found.to_json()})
+        return (
+            as_sent(draw_matches(found, one, other, outliers)),
+            found.text(),
+            json.dumps({**names, **found.to_json()}),
+        )
 
     return job_queue.run(work, model or None)
 
@@ -92,9 +96,9 @@ def build(context: Context) -> None:
         found, fault = attempt(matched, context.job_queue, *given)
         if found is None:
             return None, fault, gr.update(visible=False)
-        image, said, record = found
+        image, text, record = found
         path = context.downloads.save("matches", ".json", record)
-        return image, strings.plain(said), gr.update(value=path, visible=True)
+        return image, strings.plain(text), gr.update(value=path, visible=True)
 
     private: dict[str, Any] = {"api_visibility": "private"}
     button.click(
