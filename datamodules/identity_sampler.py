@@ -36,13 +36,14 @@ class IdentitySampler(EpochSampler):
         self.rows = [np.flatnonzero(values == person) for person in np.unique(values)]
         self.people, self.images = people, images
         groups = sum(-(-len(rows) // images) for rows in self.rows)
-        batches = groups // people // world * world
-        if batches == 0 or len(self.rows) < people:
+        batches = groups // people
+        if batches < world or len(self.rows) < people:
             raise UsageError(
                 f"data.batch_size of {people} people x {images} images: the training split has {len(self.rows)} "
                 f"people and {groups} such groups, shared by {world} process(es); take a smaller batch_size"
             )
         super().__init__(batches * people * images, shuffle=True, seed=seed, rank=rank, world=world)
+        self.unit = self.batch_size = people * images
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
         dealt: list[list[np.ndarray]] = []
@@ -54,7 +55,4 @@ class IdentitySampler(EpochSampler):
         for turn in range(max(map(len, dealt))):
             left = [groups_ for groups_ in dealt if len(groups_) > turn]
             groups += [left[k][turn] for k in rng.permutation(len(left))]
-        size = self.people * self.images
-        batches = np.stack(groups[: self.length // self.images]).reshape(-1, self.world, size)
-        # Ranks take every `world`-th item: interleaved, a rank gets whole batches.
-        return np.ascontiguousarray(batches.transpose(0, 2, 1)).ravel()
+        return np.concatenate(groups)[: self.length]

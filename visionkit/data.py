@@ -30,14 +30,16 @@ from visionkit.data_summary import (
 from visionkit.errors import DataError, UsageError, VisionKitError
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
+from visionkit.interrupted_epoch import InterruptedEpoch, go_on, position_in, seen_in, state_at
 from visionkit.loading import Augment, ResumableLoader, SampleDataset, collate
 from visionkit.preprocess import Preprocessor
 from visionkit.remembered import RemembersArguments
-from visionkit.resume import epochs_of, position_of
+from visionkit.resume import Position, epochs_of, position_of
 from visionkit.sampling import (
     EpochSampler,
     RepeatFactorSampler,
     SequenceSampler,
+    Stretch,
     check_sampling,
     check_scales,
     classes_of,
@@ -107,7 +109,8 @@ class VisionDataModule(LightningDataModule, RawLabels, ABC, metaclass=RemembersA
         self.drop_last, self.pin_memory = drop_last, pin_memory
         check_sampling(close_mosaic, getattr(self.augment, "mixes", False), multi_scale, repeat_threshold)
         self._samples: dict[Split, Sequence[Sample]] = {}
-        self._resume: dict[str, int] | None = None
+        self._resume: dict[str, Any] | None = None
+        self._interrupted: InterruptedEpoch | None = None
         self._reported: set[Split] = set()
         self.has_test = False  # known once a training was set up
         self.trained: Mapping[str, Any] = {}
@@ -308,18 +311,17 @@ class VisionDataModule(LightningDataModule, RawLabels, ABC, metaclass=RemembersA
         views = task.evaluation_views() if not training and hasattr(task, "evaluation_views") else None
         augment = self.augment if training else None
         dataset = SampleDataset(samples, Preprocessor(self.input), self.seed, augment, views, training)
-        sampler = self.sampler(split, rank, world)
+        sampler = self._training_sampler() if training else self.sampler(split, rank, world)
         if training:
             self._set_drawing(sampler, task)
         sampler.frozen = getattr(self.trainer, "overfit_batches", 0) > 0
-        batch_size = self.batch_size if training else self.eval_batch_size
         loader = ResumableLoader(
             dataset,
-            batch_size=batch_size,
+            batch_size=self.batch_size if training else self.eval_batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=collate,
-            drop_last=training and self.drop_last and len(sampler) >= batch_size,
+            drop_last=sampler.drop_last,
             pin_memory=torch.cuda.is_available() if self.pin_memory is None else self.pin_memory,
             persistent_workers=self.num_workers > 0,
             worker_init_fn=init_worker if self.num_workers else None,
@@ -327,18 +329,21 @@ class VisionDataModule(LightningDataModule, RawLabels, ABC, metaclass=RemembersA
         if training and self._resume is not None:
             # Lightning makes the iterator before it sets the epoch, so both are set here.
             resume, self._resume = self._resume, None
-            if resume["batches"] and (resume["batch_size"], resume["world"]) != (self.batch_size, world):
-                log.warning(
-                    "the checkpoint was saved within an epoch by %d process(es) of batch size %d, now it is %d of %d: "
-                    "the rest of this epoch repeats some images and leaves some out",
-                    *(resume["world"], resume["batch_size"], world, self.batch_size),
-                )
-            loader.load_state_dict(resume)
+            over = self._interrupted is not None and self._interrupted.over
+            loader.load_state_dict({"epoch": resume["epoch"], "seen": seen_in(resume), "over": over})
         return loader
+
+    def _training_sampler(self) -> EpochSampler:
+        """The order of the training samples for this process, with what its batches leave out."""
+        sampler = self.sampler("train", *_rank_and_world())
+        sampler.batch_size = self.batch_size
+        sampler.drop_last = self.drop_last
+        if len(sampler) < self.batch_size:
+            sampler.drop_last = False  # the only batch is kept, however small
+        return sampler
 
     def _set_drawing(self, sampler: EpochSampler, task: Any) -> None:
         """Has the sampler state what differs between training items: sizes, repetitions, the last epochs."""
-        sampler.batch_size = self.batch_size
         if self.multi_scale is not None:
             check_scales(self.multi_scale, self.input, task)
             sampler.scales = (self.multi_scale[0], self.multi_scale[1])
@@ -352,21 +357,31 @@ class VisionDataModule(LightningDataModule, RawLabels, ABC, metaclass=RemembersA
                 )
             sampler.is_closing = lambda epoch: epoch >= max(1, epochs_of(trainer) - self.close_mosaic)
 
-    def state_dict(self) -> dict[str, int]:
-        """Which batches are finished, for the checkpoint."""
+    def state_dict(self) -> dict[str, Any]:
+        """What the epoch has seen, for the checkpoint, see `visionkit.interrupted_epoch`."""
         if self.trainer is None or self.trainer.state.fn != "fit":
             return {}
-        position = position_of(self.trainer)
-        return {
-            "epoch": position.epoch,
-            "batches": position.batches,
-            "batch_size": self.batch_size,
-            "world": self.trainer.world_size,
-        }
+        now = Stretch(self.trainer.world_size, self.batch_size, 0)
+        return state_at(position_of(self.trainer), now, self._interrupted)
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Makes the next training loader go on where the checkpoint was saved."""
-        self._resume = dict(state_dict)
+        self._resume, self._interrupted = dict(state_dict), None
+
+    def go_on_from(self, position: Position) -> Position:
+        """Where the epoch of the loaded state goes on, with the processes and the batch size that there are now.
+
+        Args:
+            position: Where training stood, in batches of the processes that there were.
+        """
+        if not self._resume:
+            return position
+        seen, sampler = seen_in(self._resume), self._training_sampler()
+        if sampler.unit > 1 and any(each.batch_size != sampler.unit for each in seen):
+            log.warning("the batches of this epoch were of another size: its rest repeats some images and loses some")
+        assert self.trainer is not None
+        self._interrupted = go_on(sampler, position, seen, self.trainer.limit_train_batches)
+        return position_in(self._interrupted, position)
 
     def train_dataloader(self) -> DataLoader[Example]:
         return self.loader("train")

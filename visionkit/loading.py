@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from visionkit.augmentation import SampleAugment
 from visionkit.preprocess import Preprocessor
-from visionkit.sampling import Drawn
+from visionkit.sampling import Drawn, Stretch
 from visionkit.streams import batches
 from visionkit.targets import field_of
 from visionkit.tiling.plan import ViewsOf
@@ -207,13 +207,17 @@ class ResumableLoader(DataLoader[Example]):
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Makes the next pass begin at batch `batches` of epoch `epoch`; its length stays that of a whole epoch."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Makes the next pass take what is left of an epoch; its length stays that of a whole one.
+
+        Args:
+            state: `epoch`; `seen`, a list of `Stretch`; `over` where nothing is left whatever that states.
+        """
         sampler: Any = self.sampler
         sampler.set_epoch(state["epoch"])
-        sampler.skip = state["batches"] * (self.batch_size or 1)
+        sampler.seen, sampler.over = [Stretch(*each) for each in state["seen"]], bool(state.get("over"))
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """Where the next pass begins. What is finished of a pass that runs is known by the data module."""
         sampler: Any = self.sampler
-        return {"epoch": sampler.epoch, "batches": sampler.skip // (self.batch_size or 1)}
+        return {"epoch": sampler.epoch, "seen": [list(each) for each in sampler.seen], "over": sampler.over}

@@ -90,6 +90,14 @@ def settle(fit_loop: dict[str, Any], position: Position) -> None:
     fit_loop["state_dict"].pop("combined_loader", None)
 
 
+def settled(fit_loop: dict[str, Any]) -> Position:
+    """The position that `settle` wrote into the counters of a checkpoint."""
+    batches = fit_loop["epoch_loop.batch_progress"]
+    due = fit_loop["epoch_loop.val_loop.batch_progress"]["current"]["ready"] > 0
+    epoch = fit_loop["epoch_progress"]["current"]["processed"]
+    return Position(epoch, batches["current"]["processed"], due, due and batches["is_last_batch"])
+
+
 def _even(counter: dict[str, int], value: int) -> None:
     for name in counter:
         counter[name] = value

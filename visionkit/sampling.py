@@ -1,7 +1,8 @@
 """The order of an epoch: which sample is next, and how it is drawn, from (seed, epoch) alone.
 
-The permutation comes from (seed, epoch), so a resumed run goes on where it was, and all ranks agree on it. In
-evaluation a sampler neither pads nor repeats, so N processes see each image once.
+The permutation comes from (seed, epoch), so a resumed run goes on where it was, and all ranks agree on it, also where
+there are more or fewer of them than before. In evaluation a sampler neither pads nor repeats, so N processes see each
+image once.
 """
 
 from __future__ import annotations
@@ -41,8 +42,25 @@ class Drawn(NamedTuple):
     closing: bool = False
 
 
+class Stretch(NamedTuple):
+    """A part of an epoch that the same processes trained on, with the same batch size.
+
+    Attributes:
+        world: Number of processes.
+        batch_size: Items of a batch of one process.
+        batches: How many batches each of them has finished.
+    """
+
+    world: int
+    batch_size: int
+    batches: int
+
+
 class EpochSampler(DistributedSampler[Any], SequentialSampler):
     """Yields (epoch, index) for one rank, and `Drawn` if need be; skips what an interrupted epoch has already seen.
+
+    All ranks together take the order of an epoch from its first item on. What they have seen at any moment is a prefix
+    of it, so the rest can be dealt to any number of ranks: none of it is repeated or lost.
 
     It calls itself a DistributedSampler because Lightning wraps any other sampler in one that pads and repeats, and a
     SequentialSampler because Lightning's `overfit_batches` replaces any other by one that knows no epochs.
@@ -60,8 +78,14 @@ class EpochSampler(DistributedSampler[Any], SequentialSampler):
         self.length, self.world = length, world
         self.frozen = False
         """Every epoch is the first one again, with the same order and augmentation: `overfit_batches`."""
-        self.skip = 0
-        """Items of this rank that are left out at the start of the next epoch: those seen before an interruption."""
+        self.seen: Sequence[Stretch] = ()
+        """What an interrupted epoch has seen already, left out of its next pass."""
+        self.over = False
+        """Nothing is left of the interrupted epoch, whatever `seen` leaves."""
+        self.unit = 1
+        """Items of the order that one rank gets together, and that no other number of ranks separates."""
+        self.drop_last = False
+        """Ranks leave out what they cannot share evenly; otherwise the first items of the epoch are repeated for it."""
         self.scales: tuple[float, float] | None = None
         """Smallest and largest factor on the input size, drawn for each batch and alike for all ranks."""
         self.batch_size = 1
@@ -73,7 +97,7 @@ class EpochSampler(DistributedSampler[Any], SequentialSampler):
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before each epoch."""
         if epoch != self.epoch:
-            self.skip = 0  # an epoch with nothing left to do never asks for an item
+            self.seen, self.over = (), False  # an epoch with nothing left to do never asks for an item
         self.epoch = epoch
 
     @property
@@ -82,54 +106,108 @@ class EpochSampler(DistributedSampler[Any], SequentialSampler):
         return 0 if self.frozen else self.epoch
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
-        """The order of one epoch over all ranks, (length,) int; rank r takes every `world`-th from the r-th on."""
+        """The order of one epoch over all ranks, (length,) int; rank r takes every `world`-th unit from the r-th on."""
         return rng.permutation(self.length)
+
+    def begun_by(self, first: Stretch) -> EpochSampler:
+        """The sampler that has the order of an epoch which other processes began; by default it is the same for all."""
+        return self
+
+    def arranged(self, order: np.ndarray, left: np.ndarray, chunk: int) -> tuple[np.ndarray, int]:
+        """Brings what is left of an epoch into the order in which the ranks take it; by default it is that already.
+
+        Args:
+            order: The order of the whole epoch, (length,) int.
+            left: Positions in it that no rank has taken yet, (n,) int.
+            chunk: Items of a batch of all ranks together.
+
+        Returns:
+            These positions, and how many of them, from the first on, may be taken.
+        """
+        return left, len(left)
 
     def _rng(self, purpose: int = 0, batch: int = 0) -> np.random.Generator:
         """A generator that all ranks share, in a word of the counter that no item uses, see `rng_for`."""
         counter = [0, purpose, batch, self.drawn_epoch + 1]
         return np.random.Generator(np.random.Philox(key=self.seed & 0xFFFFFFFF, counter=counter))
 
-    def _of_rank(self, order: np.ndarray) -> np.ndarray:
-        # Every rank must take the same number of steps, or the last collective waits for ever.
-        total = -(-self.length // self.world) * self.world
-        return np.resize(order, total)[self.rank :: self.world]
+    def _per_rank(self, count: int) -> int:
+        """How many of that many items each rank takes: all the same, or the last collective waits for ever."""
+        units = count // self.unit
+        return (units // self.world if self.drop_last or self.unit > 1 else -(-units // self.world)) * self.unit
+
+    def batches(self, items: int | None = None) -> int:
+        """Batches of one rank: of a whole epoch, or of that many items."""
+        items = len(self) if items is None else items
+        return items // self.batch_size if self.drop_last else -(-items // self.batch_size)
+
+    def _left(self, seen: Sequence[Stretch]) -> tuple[np.ndarray, np.ndarray]:
+        """The order of the epoch, and the positions in it that the ranks still share."""
+        order = (self.begun_by(seen[0]) if seen else self).order(self._rng())
+        left = np.arange(len(order))
+        for stretch in seen:
+            chunk = stretch.world * stretch.batch_size
+            left = self.arranged(order, left, chunk)[0][chunk * stretch.batches :]
+        left, usable = self.arranged(order, left, self.world * self.batch_size)
+        return order, left[:usable]
+
+    def batches_before(self, seen: Sequence[Stretch]) -> int:
+        """Number of the next batch of each rank, so that the last one is that of an epoch which was not interrupted.
+
+        Args:
+            seen: What the current epoch has seen.
+        """
+        left = self._per_rank(len(self._left(seen)[1]))
+        return max(0, self.batches() - self.batches(left))
+
+    def _of_rank(self, seen: Sequence[Stretch]) -> tuple[np.ndarray, np.ndarray]:
+        """The order of the epoch, and the positions in it that are still this rank's."""
+        order, left = self._left(seen)
+        total = self._per_rank(len(left)) * self.world
+        missing = np.arange(max(0, total - len(left))) % max(1, len(order))
+        units = np.concatenate([left, missing])[:total].reshape(-1, self.unit)
+        return order, units[self.rank :: self.world].ravel()
 
     def _indices(self) -> np.ndarray:
-        if not self.shuffle:
-            return np.arange(self.rank, self.length, self.world)
-        return self._of_rank(self.order(self._rng()))
+        """Indices of this rank in evaluation."""
+        return np.arange(self.rank, self.length, self.world)
 
-    def _repeats(self) -> np.ndarray:
-        """How often each item of this rank was there before in the order of all ranks."""
-        order = self.order(self._rng())
+    @staticmethod
+    def _times_before(order: np.ndarray) -> np.ndarray:
+        """How often the item at each position of an order was there before."""
         by_index = np.argsort(order, kind="stable")
         starts = np.flatnonzero(np.diff(order[by_index], prepend=-1))
         counts = np.diff(np.append(starts, len(order)))
         repeats = np.empty(len(order), dtype=np.int64)
         repeats[by_index] = np.arange(len(order)) - np.repeat(starts, counts)
-        return self._of_rank(repeats)
+        return repeats
 
     def _scale(self, batch: int) -> float:
         assert self.scales is not None
         return float(self._rng(1, batch).uniform(*self.scales))
 
     def __iter__(self) -> Iterator[Any]:
-        skip, self.skip = self.skip, 0
-        closing, epoch, usual = self.is_closing(self.epoch), self.drawn_epoch, Drawn()
-        repeats = self._repeats() if self.repeats else None
+        epoch, usual = self.drawn_epoch, Drawn()
+        if not self.shuffle:
+            yield from ((epoch, int(index)) for index in self._indices())
+            return
+        (seen, over), self.seen, self.over = (self.seen, self.over), (), False
+        if over:
+            return
+        closing, first = self.is_closing(self.epoch), self.batches_before(seen) if seen else 0
+        order, positions = self._of_rank(seen)
+        repeats = self._times_before(order) if self.repeats else None
         scale, scaled = 1.0, -1
-        for number, index in enumerate(self._indices()[skip:], skip):
+        for number, position in enumerate(positions, first * self.batch_size):
             if self.scales is not None and number // self.batch_size != scaled:
                 scaled = number // self.batch_size
                 scale = self._scale(scaled)
-            drawn = Drawn(0 if repeats is None else int(repeats[number]), scale, closing)
-            yield (epoch, int(index)) if drawn == usual else (epoch, int(index), drawn)
+            drawn = Drawn(0 if repeats is None else int(repeats[position]), scale, closing)
+            index = int(order[position])
+            yield (epoch, index) if drawn == usual else (epoch, index, drawn)
 
     def __len__(self) -> int:
-        if self.shuffle:
-            return -(-self.length // self.world)
-        return len(range(self.rank, self.length, self.world))
+        return self._per_rank(self.length) if self.shuffle else len(range(self.rank, self.length, self.world))
 
 
 class SequenceSampler(EpochSampler):

@@ -20,6 +20,7 @@ from datamodules.market1501 import Market1501Data
 from tests.real_data import real_data
 from visionkit.errors import DataError, UsageError
 from visionkit.geometry import InputSpec
+from visionkit.sampling import Stretch
 
 SPEC = InputSpec(size=(16, 16), resize_mode="stretch", channels=1)
 
@@ -157,7 +158,7 @@ def test_ranks_fraction_the_batches_and_resume(people):
         assert sorted(batches[0] + batches[1]) == sorted(index for _, index in whole)
     parts[0].set_epoch(5)
     everything = list(parts[0])
-    parts[0].skip = 6
+    parts[0].seen = [Stretch(2, 6, 1)]
     assert list(parts[0]) == everything[6:]
     with pytest.raises(UsageError, match="smaller batch_size"):
         IdentitySampler(identity, 7, 2, seed=0, rank=0, world=1)

@@ -14,7 +14,7 @@ from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
 from visionkit.loading import ResumableLoader, SampleDataset, collate, collate_targets, rng_for
 from visionkit.preprocess import Preprocessor
-from visionkit.sampling import EpochSampler, SequenceSampler
+from visionkit.sampling import EpochSampler, SequenceSampler, Stretch
 from visionkit.types import Example, Sample
 from visionkit.workers import STOPPING
 
@@ -140,12 +140,12 @@ def test_a_frozen_epoch_is_the_first_one_again():
 
 def test_what_was_seen_is_skipped_once_and_in_its_own_epoch():
     sampler = EpochSampler(7, shuffle=True, seed=3)
-    assert sampler.frozen is False and sampler.skip == 0
-    sampler.skip = 3
+    assert sampler.frozen is False and sampler.seen == ()
+    sampler.seen = [Stretch(1, 3, 1)]
     sampler.set_epoch(0)
     assert list(sampler) == ordered()[3:] and len(sampler) == 7
     assert list(sampler) == ordered()
-    sampler.skip = 3
+    sampler.seen = [Stretch(1, 3, 1)]
     sampler.set_epoch(1)
     assert list(sampler) == ordered(1)
 
@@ -185,7 +185,7 @@ def test_an_item_is_augmented_by_numbers_of_its_seed_epoch_and_index():
 
 
 def loader(batch_size: int | None = 3, **options: Any) -> ResumableLoader:
-    sampler = EpochSampler(7, shuffle=False)
+    sampler = EpochSampler(7, shuffle=True, seed=3)
     return ResumableLoader(
         SampleDataset(samples(7), Preprocessor(InputSpec(size=(2, 2), resize_mode="stretch"))),
         sampler=sampler, batch_size=batch_size, collate_fn=collate if batch_size else None, **options,
@@ -193,16 +193,18 @@ def loader(batch_size: int | None = 3, **options: Any) -> ResumableLoader:
 
 
 def test_a_loader_goes_on_at_a_batch_and_states_where():
-    one = loader()
-    assert one.state_dict() == {"epoch": 0, "batches": 0}
-    one.load_state_dict({"epoch": 4, "batches": 2})
-    assert one.state_dict() == {"epoch": 4, "batches": 2} and one.sampler.skip == 6  # type: ignore[attr-defined]
-    assert [batch["id"] for batch in one] == [["6"]] and len(one) == 3
-    assert [batch["id"] for batch in one] == [["0", "1", "2"], ["3", "4", "5"], ["6"]]
+    one, order = loader(), [str(index) for _, index in ordered(4)]
+    assert one.state_dict() == {"epoch": 0, "seen": [], "over": False}
+    state = {"epoch": 4, "seen": [[1, 3, 2]], "over": False}
+    one.load_state_dict(state)
+    assert one.state_dict() == state
+    assert [batch["id"] for batch in one] == [order[6:]] and len(one) == 3
+    assert [batch["id"] for batch in one] == [order[:3], order[3:6], order[6:]]
     single = loader(batch_size=None)
-    single.load_state_dict({"epoch": 1, "batches": 5})
-    assert single.state_dict() == {"epoch": 1, "batches": 5}
-    assert [each["id"] for each in single] == ["5", "6"]
+    single.load_state_dict({"epoch": 4, "seen": [[1, 1, 5]]})
+    assert [each["id"] for each in single] == order[5:]
+    single.load_state_dict({**state, "over": True})
+    assert list(single) == [] and len(list(single)) == 7
 
 
 def test_signals_that_end_a_training_are_held_while_workers_are_born(monkeypatch: pytest.MonkeyPatch):

@@ -21,7 +21,7 @@ from visionkit.callbacks import batch_size
 from visionkit.errors import UsageError
 from visionkit.geometry import InputSpec
 from visionkit.resume import epochs_of
-from visionkit.sampling import EpochSampler, RepeatFactorSampler, classes_of, repeat_factors
+from visionkit.sampling import EpochSampler, RepeatFactorSampler, Stretch, classes_of, repeat_factors
 from visionkit.training import fit
 
 SPEC = InputSpec(size=(64, 96), resize_mode="letterbox")
@@ -53,7 +53,7 @@ def test_every_batch_has_a_size_that_all_ranks_share() -> None:
         each.scales, each.batch_size = (0.5, 2.0), 4
     first, second = ([item[2].scale for item in each] for each in sampler)
     assert first == second and len(set(first[:4])) == len(set(first[4:])) == 1 and first[0] != first[4]
-    sampler[0].skip = 4
+    sampler[0].seen = [Stretch(2, 4, 1)]
     assert [item[2].scale for item in sampler[0]] == first[4:], "a resume draws the same sizes"
     sampler[0].set_epoch(1)
     assert [item[2].scale for item in sampler[0]] != first
@@ -122,7 +122,7 @@ def test_an_epoch_holds_every_image_as_often_as_its_factor_rounded() -> None:
     sampler.set_epoch(3)
     whole = list(sampler)
     sampler.set_epoch(3)
-    sampler.skip = 4
+    sampler.seen = [Stretch(1, 4, 1)]
     assert list(sampler) == whole[4:]
     ranks = [RepeatFactorSampler(factors, seed=2, rank=rank, world=2) for rank in range(2)]
     for each in ranks:

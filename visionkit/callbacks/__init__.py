@@ -21,6 +21,7 @@ from visionkit.callbacks.interruption import Interruption
 from visionkit.callbacks.lr_range import LRRangeTest
 from visionkit.callbacks.monitors import CheckMonitors
 from visionkit.callbacks.progress import Bar, Lines, progress
+from visionkit.callbacks.resharding import Resharding
 from visionkit.callbacks.run_report import RunReport
 from visionkit.callbacks.seeding import Seeding
 from visionkit.callbacks.starting_point import StartingPoint
@@ -49,6 +50,7 @@ __all__ = [
     "LRRangeTest",
     "Lines",
     "NoProfiler",
+    "Resharding",
     "RunReport",
     "Seeding",
     "StartingPoint",
@@ -105,6 +107,7 @@ def default_callbacks(
     callbacks: list[Callback] = [Seeding(seed)]
     if auto_batch_size:
         callbacks.append(AutoBatchSize())
+    callbacks.append(Resharding())
     if find_lr:
         callbacks.append(LRRangeTest(run, command))
     if max_time is not None:
