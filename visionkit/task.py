@@ -109,10 +109,20 @@ class VisionTask(TaskContract):
         outputs = self.run(batch)
         terms = self.losses(outputs, batch["target"])
         self._eval_log.add(terms, torch.stack(list(terms.values())).detach(), weight=len(batch["id"]))
+        decoded = self.decode_batch(outputs, batch)
+        self.measure(decoded, batch)
+        return decoded
+
+    def decode_batch(self, outputs: Any, batch: Batch) -> Any:
+        """What the network's outputs on a batch state, in input pixels, for `predictions`.
+
+        Args:
+            outputs: What `run` gave.
+            batch: The batch; where its images have further views, it gets what is served of them.
+        """
         decoded = self.decode(finite(outputs))
         if "views" in batch:
             batch["predictions"] = self._with_views(decoded, batch)
-        self.measure(decoded, batch)
         return decoded
 
     def _with_views(self, decoded: Any, batch: Batch) -> list[Prediction]:

@@ -8,11 +8,15 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
+from tests.contracts.cases import build
 from tests.ui.browser import chromium, needs_chromium
 from tests.visionkit.checkup.drawn_set import copied, write_clean
 from tests.visionkit.checkup.object_faults import FAULTS
 from ui.cli import main
+from visionkit.checkpoint import save_checkpoint
 
 DRAWN = ["view", "--data", "SceneData", "--data.target", "boxes", "--data.count", "6", "--data.eval_count", "2"]
 DRAWN += ["--data.size", "[96,128]"]
@@ -78,10 +82,30 @@ def test_a_configuration_states_augmentation_and_input(tmp_path: Path) -> None:
     assert "Augmented by ColorJitter" in (tmp_path / "index.html").read_text("utf-8")
 
 
+@pytest.mark.parametrize("task", ["detection", "depth"])
+def test_predictions_stand_beside_the_labels_the_worst_first(task: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save_checkpoint(build(task), tmp_path / "model.ckpt")
+    key = {"detection": "boxes", "depth": "depth"}[task]
+    data = ["--data", "SceneData", "--data.target", key, "--data.eval_count", "5", "--data.size", "[64,80]"]
+    arguments = [str(tmp_path / "model.ckpt"), *data]
+    assert main(["view", "--model", *arguments, "--count", "3", "--no-augment", "--out", str(tmp_path / "page")]) == 0
+    assert main(["analyze", *arguments, "--out", str(tmp_path / "errors")]) == 0
+    names = [re.search(r"<b>(.*?)</b>, test", each) for each in figures(tmp_path / "page")]
+    record = json.loads((tmp_path / "errors" / "analysis.json").read_text("utf-8"))
+    ranked = record.get("worst images") or [row["image"] for row in record["tables"]["worst images"]]
+    assert [each[1] for each in names if each] == ranked[:3]
+    with Image.open(tmp_path / "page" / "images" / "00000-prediction.jpg") as image:
+        pair = image.size
+    with Image.open(tmp_path / "page" / "images" / "00000-labels.jpg") as image:
+        assert pair[0] > 1.8 * image.size[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["view"], "name the data"),
+        (["view", "--model", "nomodel.ckpt"], "nomodel.ckpt"),
         ([*DRAWN, "--class", "persn", "--out", "new"], "'person'"),
         ([*DRAWN, "--count", "0", "--out", "new"], "at least 1"),
         ([*DRAWN, "--finding", "tiny-objet", "--out", "new"], "'tiny-object'"),
@@ -96,5 +120,5 @@ def test_what_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(arguments) in (2, 3)
+    assert main(arguments) in (2, 3, 4)
     assert message in capsys.readouterr().err and not (tmp_path / "new").exists()

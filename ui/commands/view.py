@@ -8,6 +8,12 @@ configuration; or a training's own options, by which drawn scenes are shown too:
   visionkit view --data SceneData --data.target boxes --out page
   visionkit view photos --finding errors --out page
 
+With --model, a run, .ckpt, bundle folder or public name, predictions stand beside the labels, the worst images first,
+as `visionkit analyze` ranks them; DATA is then named as for that command, and may be left out where the model is a run:
+
+  visionkit view --model runs/flowers --out worst
+  visionkit view coco_val --model models/people --split val --class person --out worst
+
 The folder of --out gets index.html, which needs no server: thumbnails that it filters by split, class, size and
 finding, a large image behind each. Augmentation is that of the configuration, or the preset for such labels.
 """
@@ -17,12 +23,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ui.data_opening import add_data_names, check_named, open_named
+from ui.data_options import data_arguments
 from ui.paths import check_new_folder
 from visionkit.errors import DataError, UsageError, suggest
+from visionkit.model_files import check_model
 
 if TYPE_CHECKING:
     from visionkit.browsing.browser import DataBrowser
@@ -41,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", help="a new or empty folder for a page that needs no server")
     parser.add_argument("--overwrite", action="store_true", help="replace what an earlier page wrote")
     parser.add_argument("--count", type=int, default=48, metavar="N", help="samples of the page (%(default)s)")
+    parser.add_argument(
+        "--model", metavar="MODEL", help="also show what this model predicts on a split (test, or that of --split)"
+    )
     chosen = parser.add_argument_group("which samples (of several values, any)")
     chosen.add_argument("--split", nargs="+", choices=SPLITS, default=[], help="samples of these splits")
     chosen.add_argument("--class", dest="classes", nargs="+", metavar="NAME", default=[], help="that show a class")
@@ -78,15 +90,20 @@ def run(args: argparse.Namespace) -> int:
     from visionkit.browsing.page import PAGE, about_samples, write_page
 
     out = Path(args.out)
-    name = args.data or args.reader or Path(args.config[-1]).stem
+    name = args.data or args.reader or (Path(args.config[-1]).stem if args.config else args.model)
     about = about_samples(len(items), len(browser), filter != type(filter)())
-    write_page(out, f"Samples of {name}", f"{about}. {_of_augmentation(browser)}".strip(), _shown(browser, items, args))
+    write_page(out, f"Samples of {name}", f"{about}. {_explained(browser)}".strip(), _shown(browser, items, args))
     print(f"{out / PAGE}: {about}")
     return 0
 
 
 def _check(args: argparse.Namespace) -> None:
-    check_named(args)
+    if args.model is None:
+        check_named(args)
+    else:
+        check_model(args.model)
+        if len(args.split) > 1 or "train" in args.split:
+            raise UsageError(f"--split {' '.join(args.split)}: a model is measured on val or test; give one of them")
     if args.count < 1 or args.epoch < 0:
         raise UsageError("--count: at least 1; --epoch: at least 0")
     if args.out is None:
@@ -100,10 +117,31 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _opened(args: argparse.Namespace) -> DataBrowser:
-    data, network = open_named(args, augmented=not args.no_augment)
     from ui.browsing import browser_of
 
+    if args.model is not None:
+        return _measured(args)
+    data, network = open_named(args, augmented=not args.no_augment)
     return browser_of(data, None if network is None else network.input, augmented=not args.no_augment)
+
+
+def _measured(args: argparse.Namespace) -> DataBrowser:
+    """The samples of the split that the model is measured on."""
+    from ui.browsing import browser_of
+    from ui.commands.training import import_classes
+
+    import_classes()
+    split = args.split[0] if args.split else "test"
+    argv = [*data_arguments(args.model, args), "--ckpt_path", args.model, "--trainer.devices", "1"]
+    from visionkit.browsing.measured_model import MeasuredModel
+    from visionkit.callbacks.analysis import AnalysisCollector
+    from visionkit.cli import measure
+
+    collector = AnalysisCollector(worst=0)
+    with redirect_stdout(sys.stderr):
+        done = measure("test" if split == "test" else "validate", argv, [collector])
+    model = MeasuredModel.of(done.model, split, collector)
+    return browser_of(done.datamodule, done.model.input, augmented=not args.no_augment, model=model)
 
 
 def _filter(args: argparse.Namespace, browser: DataBrowser) -> Filter:
@@ -128,10 +166,9 @@ def _filter(args: argparse.Namespace, browser: DataBrowser) -> Filter:
     return Filter(tuple(args.split), tuple(args.classes), tuple(args.size), kinds)
 
 
-def _of_augmentation(browser: DataBrowser) -> str:
-    if not browser.augments:
-        return ""
-    return f"Augmented by {type(browser.augment).__name__}."
+def _explained(browser: DataBrowser) -> str:
+    sentences = ["Labels on the left, the prediction on the right, the worst images first."] if browser.model else []
+    return " ".join([*sentences, f"Augmented by {type(browser.augment).__name__}."] if browser.augments else sentences)
 
 
 def _shown(browser: DataBrowser, items: Sequence[Item], args: argparse.Namespace) -> Iterator[Shown]:
@@ -141,4 +178,5 @@ def _shown(browser: DataBrowser, items: Sequence[Item], args: argparse.Namespace
         views, fault = browser.views(item, args.epoch)
         if sys.stderr.isatty():
             print(f"\r{number} of {len(items)} drawn", end="\n" if number == len(items) else "", file=sys.stderr)
-        yield Shown(item, views, fault)
+        note = "" if browser.model is None else browser.model.notes[item.number]
+        yield Shown(item, views, ", ".join(filter(None, (note, fault))))

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from visionkit.browsing.items import Filter, Item, by_file, caption_of, sizes_of
+from visionkit.browsing.measured_model import MeasuredModel
 from visionkit.checkup.findings import Finding
 from visionkit.checkup.marking import mark
 from visionkit.data import Split, VisionDataModule
@@ -48,6 +49,7 @@ class DataBrowser:
         augment: What training would do with a sample; that of the data by default.
         input: Input of the network that is to be trained; by default each augmented image has the shape of its own.
         findings: What an examination has found.
+        model: A model that was measured on one split, which alone is browsed, the worst images first.
 
     Raises:
         DataError: The data has no split that can be read.
@@ -59,8 +61,9 @@ class DataBrowser:
         augment: Augment | None = None,
         input: InputSpec | None = None,
         findings: Sequence[Finding] = (),
+        model: MeasuredModel | None = None,
     ) -> None:
-        self.data, self.input = data, input or data.input
+        self.data, self.input, self.model = data, input or data.input, model
         self.augment = augment or data.augment
         self.facts: LabelFacts = data.label_facts()
         self._findings = by_file(findings)
@@ -74,7 +77,8 @@ class DataBrowser:
     @cached_property
     def samples(self) -> Mapping[str, Sequence[Sample]]:
         """The samples by split: those of training, or as label files have them where it would refuse them."""
-        opened = ((str(split), self._open(split)) for split in SPLITS)
+        splits = [split for split in SPLITS if self.model is None or split == self.model.split]
+        opened = ((str(split), self._open(split)) for split in splits)
         return {split: samples for split, samples in opened if samples is not None and len(samples)}
 
     def _open(self, split: Split) -> Sequence[Sample] | None:
@@ -140,7 +144,7 @@ class DataBrowser:
             if filter.splits and split not in filter.splits:
                 continue
             names = samples.names() if isinstance(samples, NamedSamples) else ()
-            for number in range(len(samples)):
+            for number in range(len(samples)) if self.model is None else self.model.order:
                 if filter.findings and len(names) == len(samples) and names[number] not in self._findings:
                     continue
                 item = self.item(split, number)
@@ -214,11 +218,14 @@ class DataBrowser:
             epoch: See `augmented`.
 
         Returns:
-            `labels` and, where training would change the sample, `augmented`; of an image that cannot be read a blank
-            one. The reason is empty where all of them are there.
+            `labels` and, where training would change the sample, `augmented`; with a model first `prediction`, which
+            has the labels on its left. Of an image that cannot be read, a blank one. The reason is empty where all of
+            them are there.
         """
         try:
             views = {LABELS: self.labeled(item)}
+            if self.model is not None:
+                views = {PREDICTION: side_by_side([views[LABELS], self.predicted(item)]), **views}
         except DataError as error:
             return {LABELS: np.full((120, 160, 3), 200, np.uint8)}, "" if str(error) == item.caption else str(error)
         if self.augments:
@@ -227,6 +234,18 @@ class DataBrowser:
             except (DataError, UsageError) as error:
                 return views, f"not augmented: {error}"
         return views, ""
+
+    def predicted(self, item: Item) -> np.ndarray:
+        """The image of a sample with what the model predicts of it, (h, w, 3) uint8 RGB.
+
+        Raises:
+            DataError: The image cannot be read.
+            UsageError: There is no model.
+        """
+        if self.model is None:
+            raise UsageError("there is no model that could predict")
+        sample = self.sample(item.split, item.number)
+        return self.model.predict(sample).draw(sample.image.read())
 
     @property
     def augments(self) -> bool:

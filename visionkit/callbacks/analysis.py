@@ -24,27 +24,24 @@ from visionkit.task import VisionTask
 from visionkit.types import Batch, Sample
 
 
-class AnalysisReport(Callback):
-    """Writes the analysis of a split that is validated or tested, on one process.
+class AnalysisCollector(Callback):
+    """Collects the analysis of a split that is validated or tested, on one process; `visionkit view` ranks by it.
 
     Args:
-        folder: Where `report.html`, `analysis.json` and `images.csv` go.
         slices: A csv with further columns by the name of the image, see `visionkit.analysis.metadata.read_facts`.
         worst: Images of each ranking that are drawn.
-        weights: Names the model.
 
     Attributes:
-        tables: Tables of the analysis, once the split is done.
+        collected: What was collected, once the split has begun.
     """
 
-    def __init__(self, folder: str | Path, slices: str | None = None, worst: int = WORST, weights: str = "") -> None:
-        self.folder, self.weights, self.worst = Path(folder), weights, worst
-        self.slices = slices
+    def __init__(self, slices: str | None = None, worst: int = WORST) -> None:
+        self.worst, self.slices = worst, slices
         self.given = read_facts(slices) if slices else {}
-        self.tables: Tables = {}
         self.collected: Collected | None = None
         self._samples: Any = None
-        self._order: list[int] = []
+        self.order: list[int] = []
+        """Positions of the images in their split, in the order in which they are evaluated."""
         self._metrics: Any = None
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -61,7 +58,7 @@ class AnalysisReport(Callback):
         loader = loaders[0] if isinstance(loaders, (list, tuple)) else loaders
         dataset = getattr(loader, "dataset", None)
         self._samples = dataset.samples if isinstance(dataset, SampleDataset) else None
-        self._order = [item if isinstance(item, int) else item[1] for item in getattr(loader, "sampler", ())]
+        self.order = [item if isinstance(item, int) else item[1] for item in getattr(loader, "sampler", ())]
         self._metrics = task.metrics.clone() if hasattr(task.metrics, "clone") else None
         self.collected = Collected(task.analysis(), self.given, self.worst)
 
@@ -94,9 +91,9 @@ class AnalysisReport(Callback):
         """The sample of the next image; None where it is another one's."""
         assert self.collected is not None
         number = len(self.collected.facts)
-        if self._samples is None or number >= len(self._order):
+        if self._samples is None or number >= len(self.order):
             return None
-        sample: Sample = self._samples[self._order[number]]
+        sample: Sample = self._samples[self.order[number]]
         return sample if not sample.id or sample.id == name else None
 
     def _measure(self, task: VisionTask, decoded: Any, batch: Batch, row: int) -> dict[str, float]:
@@ -111,6 +108,25 @@ class AnalysisReport(Callback):
             self._metrics.reset()
             task.metrics = whole
         return {name: float(value) for name, value in computed.items() if value.numel() == 1}
+
+
+class AnalysisReport(AnalysisCollector):
+    """Writes the analysis of a split that is validated or tested, on one process.
+
+    Args:
+        folder: Where `report.html`, `analysis.json` and `images.csv` go.
+        slices: A csv with further columns by the name of the image, see `visionkit.analysis.metadata.read_facts`.
+        worst: Images of each ranking that are drawn.
+        weights: Names the model.
+
+    Attributes:
+        tables: Tables of the analysis, once the split is done.
+    """
+
+    def __init__(self, folder: str | Path, slices: str | None = None, worst: int = WORST, weights: str = "") -> None:
+        super().__init__(slices, worst)
+        self.folder, self.weights = Path(folder), weights
+        self.tables: Tables = {}
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.close(trainer, pl_module, "test")
