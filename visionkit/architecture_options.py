@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from visionkit import configurations
-from visionkit.arguments import given
 from visionkit.errors import UsageError
-
-_TYPED = 1 << 30
-"""All options that are typed together come after all files."""
+from visionkit.model_layers import TYPED, model_layers
 
 
 def settle(task: Any, arguments: Any, argv: Sequence[str]) -> None:
@@ -35,7 +30,7 @@ def settle(task: Any, arguments: Any, argv: Sequence[str]) -> None:
         registry.choose(chosen, {})
     for name in registry:
         if name != chosen and arguments.get(name) is not None:
-            if last.get(name, _TYPED) >= last.get("architecture", -1):
+            if last.get(name, TYPED) >= last.get("architecture", -1):
                 raise UsageError(registry.foreign(name, chosen))
             arguments[name] = None
 
@@ -43,15 +38,6 @@ def settle(task: Any, arguments: Any, argv: Sequence[str]) -> None:
 def _layers(argv: Sequence[str]) -> dict[str, int]:
     """For each argument of the model the number of the last layer of the configuration that sets it."""
     last: dict[str, int] = {}
-    for number, (option, value) in enumerate(given(argv)):
-        keys: Mapping[str, Any] = {}
-        if option in ("-c", "--config") and value:
-            keys = configurations.lookup([configurations.read(configurations.resolve(value))], "model", "init_args")
-        elif option == "--model" and value and value.lstrip().startswith("{"):
-            keys = json.loads(value).get("init_args")
-        elif option.startswith("--model."):
-            name = option.removeprefix("--model.").removeprefix("init_args.").partition(".")[0]
-            last[name.rstrip("+")] = _TYPED
-        if isinstance(keys, Mapping):
-            last.update(dict.fromkeys((key for key, set_ in keys.items() if set_ is not None), number))
+    for number, keys in model_layers(argv):
+        last.update(dict.fromkeys((key for key, set_ in keys.items() if number == TYPED or set_ is not None), number))
     return last

@@ -31,6 +31,7 @@ from visionkit.linking import LINKS, has_argument, link
 from visionkit.log_filters import hush_lightning
 from visionkit.measured import as_defaults, check_typed, differences, early_arguments
 from visionkit.model_help import model_help
+from visionkit.model_layers import stated_fields
 from visionkit.option_order import in_order
 from visionkit.parsed import imported, init_args, plain_namespace
 from visionkit.plain_values import without_none
@@ -197,8 +198,9 @@ class VisionCLI(LightningCLI):
         sides = plain_namespace(model_args), plain_namespace(data_args)
         if self._stored is not None:
             check_typed(self._args[1:], sides[0], self._stored)
-        if sides[0].get("input"):
-            sides[0]["input"] = self._given_input()
+        if sides[0].get("input"):  # the parser fills its other fields up, whatever the task takes
+            stated = stated_fields(self._args[1:], "input")
+            sides[0]["input"] = {key: value for key, value in sides[0]["input"].items() if key in stated}
         linked = link(*sides, task, module, learning=self._verb == "fit")
         self._linked = set(linked)
         for name, value in linked.items():
@@ -221,11 +223,6 @@ class VisionCLI(LightningCLI):
         if settings.run:
             settings.trainer.default_root_dir = settings.run
             self._place_loggers(settings.run)
-
-    def _given_input(self) -> dict[str, Any]:
-        """The fields of `model.input` that somebody set: the parser fills the others up, whatever the task takes."""
-        given = self.parser.parse_args(self._args, defaults=False)[self._verb]
-        return dict(plain_namespace(given.model.init_args)["input"])
 
     def _prepare_run(self) -> None:
         settings = self.settings

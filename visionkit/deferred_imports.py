@@ -8,7 +8,9 @@ Hooks do it, because those packages import each other. Whoever uses the compiler
 
 from __future__ import annotations
 
+import atexit
 import functools
+import gc
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -202,11 +204,32 @@ def _unused(name: str, **attributes: Any) -> Iterator[None]:
         _take_back(module)
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Imports without Python's garbage collector, which would go through all that is imported again and again.
+
+    What there is afterwards stays, so it is not gone through later either; at the end it is, since extensions report
+    what is left of them.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    atexit.unregister(gc.unfreeze)
+    atexit.register(gc.unfreeze)
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def _lend_type() -> AbstractContextManager[None]:
     return _lend(COMPILER, "OptimizedModule", OptimizedModule)
 
 
 IMPORTERS: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    **dict.fromkeys(("torch", "torchvision", "timm", "lightning", "onnxruntime", "gradio"), uncollected),
     "torch._compile": _disable_once_there,
     COMPILER: _set_now,
     "torch.optim.optimizer": _break_once_there,
@@ -220,7 +243,7 @@ IMPORTERS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "lightning.fabric.wrappers": _lend_type,
     "lightning.pytorch.utilities.compile": _lend_type,
 }
-"""Modules that import one of the three, and what they find meanwhile; and the compiler itself."""
+"""Modules that import one of the three, and what they find meanwhile; the compiler itself; and large packages."""
 
 
 class _Finder:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from visionkit.deferred_imports import uncollected
 from visionkit.errors import UsageError
 
 SUMMARIES = {
@@ -145,8 +146,9 @@ def main(verb: str, arguments: Sequence[str]) -> int:
 
         return replay(kept)
     checked = check_arguments(verb, ["--help" if argument == "--help-all" else argument for argument in arguments])
-    import_classes()
-    from visionkit.cli import run_training
+    with uncollected():
+        import_classes()
+        from visionkit.cli import run_training
 
     return run_training(verb, checked)
 
