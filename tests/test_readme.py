@@ -58,6 +58,8 @@ DATA = {
 }
 # Added to a training of a slow block: whether the command works shows in its first steps.
 BRIEFLY = ("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3", "--trainer.limit_val_batches", "2")
+# Scenes that a page draws at most, and trains on, unless it is followed whole: a command does the same with more.
+SCENES = 30
 _TRAINING = re.compile(r"visionkit fit |python -m benchmarks\.orl_faces ")
 _MARK = re.compile(r"^<!-- *run: *(?P<kind>\w+), *(?P<reason>\S.*?) *-->$")
 
@@ -225,6 +227,13 @@ def _page_module() -> ModuleType:
     return module
 
 
+def _fewer(command: str) -> str:
+    """`visionkit scenes` with at most `SCENES` of them."""
+    if not command.startswith("visionkit scenes "):
+        return command
+    return re.sub(r"(?<=--count )\d+", lambda found: str(min(int(found[0]), SCENES)), command)
+
+
 def _follow(page: Path, kinds: set[str], folder: Path, port: int) -> None:
     for name in ("configs", "docs", "benchmarks", "ui/starters", "README.md"):
         source = ROOT / name
@@ -248,6 +257,8 @@ def _follow(page: Path, kinds: set[str], folder: Path, port: int) -> None:
                             "python -m benchmarks.orl_faces "
                         )  # its configurations do not
                         command = f"{command} {shlex.join(BRIEFLY if validates else BRIEFLY[:-2])}"
+                    if "slow" not in kinds:
+                        command = _fewer(command)
                     status, said = _run(command, port)
                     allowed = (0, 5) if block.kind == "network" else (0,)
                     assert status in allowed, f"{block.place}: `{command}` ended with {status}\n{said[-4000:]}"
@@ -256,6 +267,11 @@ def _follow(page: Path, kinds: set[str], folder: Path, port: int) -> None:
                         assert len(lines) <= 3 and "Traceback" not in said, (
                             f"{block.place}: not one clear line:\n{said}"
                         )
+
+
+def _is_cut_short(block: Block) -> bool:
+    """Whether the quick test leaves a block out, or draws fewer scenes than it asks for."""
+    return block.kind == "slow" or (block.kind == "fast" and [*map(_fewer, block.commands())] != block.commands())
 
 
 def _id(page: Path) -> str:
@@ -270,7 +286,9 @@ def test_a_page_can_be_followed(page: Path, tmp_path: Path, free_port: int) -> N
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("page", [page for page in PAGES if any(b.kind == "slow" for b in _blocks_of(page))], ids=_id)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if any(_is_cut_short(each) for each in _blocks_of(page))], ids=_id
+)
 def test_a_page_can_be_followed_whole(page: Path, tmp_path: Path, free_port: int) -> None:
     typed = " ".join(block.text for block in _blocks_of(page) if block.kind == "slow")
     for name in DATA:
@@ -340,6 +358,12 @@ def test_marks_are_understood_or_refused() -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             blocks("x.md", wrong)
+
+
+def test_fewer_scenes_are_drawn_and_nothing_else_is_changed() -> None:
+    assert _fewer("visionkit scenes --out a --count 200 --seed 200") == "visionkit scenes --out a --count 30 --seed 200"
+    for same in ("visionkit scenes --out a --count 20", "visionkit view --count 200", "visionkit fit --data.count 200"):
+        assert _fewer(same) == same
 
 
 def test_a_wrong_command_fails(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_the_command_line_takes_both_and_measures_without_the_teacher(tmp_path, 
     assert main(["fit", "-c", "run/config.yaml", "--ckpt_path", "last", "--trainer.max_epochs", "2"]) == 0
     (tmp_path / "teacher.ckpt").unlink()
     assert main(["validate", "--ckpt_path", "run"]) == 0
-    assert main(["export", "run/checkpoints/last.ckpt", "--out", "bundle", "--onnx"]) == 0
+    assert main(["export", "run/checkpoints/last.ckpt", "--out", "bundle"]) == 0
     served = load(tmp_path / "bundle").task
     assert served.config["adapters"] is None and served.config["distill"] is None
     capsys.readouterr()

@@ -152,7 +152,7 @@ class RunReport(Callback):
 
             self._drawn = time.monotonic()
             if (drawn := draw_curves(self.history.series(), *task.monitor)) is not None:
-                drawn.save(self.report / CURVES)
+                drawn.save(self.report / CURVES, compress_level=1)
 
     # ------------------------------------------------------------------ the training images
 
@@ -183,7 +183,9 @@ class RunReport(Callback):
         message = f"{width} x {height} pixels, augmented{', with their labels' if panels else ''}"
         shown = [((panel,), Path(name).name) for panel, name in zip(panels or _pixels(batch), batch["id"], strict=True)]
         self.report.mkdir(parents=True, exist_ok=True)
-        sheet("Training images as the network saw them", message, shown, 4).save(self.report / TRAINING_IMAGES)
+        sheet("Training images as the network saw them", message, shown, 4).save(
+            self.report / TRAINING_IMAGES, compress_level=1
+        )
 
     # ------------------------------------------------------------------ an evaluation
 

@@ -94,7 +94,7 @@ class Evaluation:
             )
             groups = [(pair, text) for _, pair, text in self.drawn]
             sheet(f"Truth and prediction ({split})", message, groups, 3, ("truth", "prediction")).save(
-                folder / "images.png"
+                folder / "images.png", compress_level=1
             )
         for title, table in tables.items():
             if not table:
@@ -102,7 +102,7 @@ class Evaluation:
             stem = re.sub(r"[^\w.]+", "-", title).strip("-")
             write_csv(folder / f"{stem}.csv", table)
             if (drawn := draw_table(title, table, charts.get(title), split)) is not None:
-                drawn.save(folder / f"{stem}.png")
+                drawn.save(folder / f"{stem}.png", compress_level=1)
         return sorted(path.name for path in folder.iterdir())
 
 
