@@ -155,6 +155,11 @@ class ModelRegistry:
             str, tuple[float, str, dict[str, Any], tuple[str, ...]]
         ] = {}  # what checkpoints state of themselves
 
+    @property
+    def folder(self) -> Path | None:
+        """Folder of the user's own models."""
+        return self._folder
+
     def entries(self) -> list[ModelEntry]:
         """Every model that can be chosen: example models first, then the user's own."""
         example_models = find_example_models()

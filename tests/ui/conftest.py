@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import json
 import os
 import threading
 import time
@@ -27,6 +28,7 @@ HOSTILE = (
     "<img src=x onerror='window.hurt=2'>",
     "[a](http://outside.example/) **b** $c$",
 )
+HOSTILE_CLASS = "<img src=x onerror='window.hurt=6'>"
 HOSTILE_CARD = {
     "name": "</script><script>window.hurt=3</script>",
     "summary": "![p](http://outside.example/p.png) <img src=http://outside.example/q.png onerror='window.hurt=4'>",
@@ -50,6 +52,7 @@ def build(classes: tuple[str, ...] = CLASSES, seed: int = 0, **arguments: object
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a bundle, a checkpoint in a run, a hostile bundle and a broken one."""
+    from visionkit.analysis.page import Page
     from visionkit.checkpoint import AtomicCheckpointIO, save_bundle
 
     folder = tmp_path_factory.mktemp("models")
@@ -66,6 +69,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     task.on_save_checkpoint(checkpoint)
     (folder / "run" / "checkpoints").mkdir(parents=True)
     AtomicCheckpointIO().save_checkpoint(checkpoint, folder / "run" / "checkpoints" / "last.ckpt")
+    (folder / "run" / "analysis").mkdir()
+    report = Page("run, val split")
+    report.heading("Error breakdown")
+    (folder / "run" / "analysis" / "report.html").write_text(report.render())
+    record = {"task": "classification", "split": "val", "images": 12}
+    (folder / "run" / "analysis" / "analysis.json").write_text(json.dumps(record))
     (folder / "broken").mkdir()
     (folder / "broken" / "model.json").write_text("{not json")
     (folder / "no-weights").mkdir()
@@ -142,6 +151,20 @@ def bomb(side: int = 13_000) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
+@pytest.fixture(scope="session")
+def labeled_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of classified images, one of which is damaged; a class has a hostile name."""
+    folder = tmp_path_factory.mktemp("data") / "photos"
+    rng = np.random.default_rng(3)
+    for name, count in (("cat", 9), ("dog", 9), (HOSTILE_CLASS, 2)):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            coarse = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8))
+            coarse.resize((60, 48), Image.Resampling.BICUBIC).save(folder / name / f"{number}.png")
+    (folder / "cat" / "damaged.png").write_bytes(b"\x89PNG nothing")
+    return folder
+
+
 @dataclasses.dataclass(frozen=True)
 class Demo:
     """A running demo.
@@ -160,9 +183,12 @@ class Demo:
 
 
 @pytest.fixture(scope="session")
-def demo(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+def demo(models: Path, labeled_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """The demo, predicting over HTTP from a thread of this process."""
-    with served(models, tmp_path_factory.mktemp("scratch")) as demo:
+    from ui.data_sets import DataSets, named_data
+
+    data_sets = DataSets([named_data(str(labeled_photos))])
+    with served(models, tmp_path_factory.mktemp("scratch"), data_sets=data_sets) as demo:
         yield demo
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -162,6 +163,77 @@ def _video(folder: Path) -> Callable[[Watched], None]:
     return act
 
 
+def _data(watched: Watched) -> None:
+    page = watched.page
+    watched.open("data")
+    watched.choose("Drawn scenes: masks", "#vk-data")
+    page.locator("#vk-data-gallery img").nth(17).wait_for()
+    watched.settled()
+    page.locator("#vk-data-gallery button").nth(6).click()
+    page.locator("#vk-data-augmented img").wait_for()
+    watched.settled()
+
+
+def _doctor(watched: Watched) -> None:
+    watched.open("doctor")
+    watched.choose("photos", "#vk-doctor-data")
+    watched.page.locator("#vk-doctor-run").click()
+    watched.page.frame_locator("#vk-doctor-report iframe").locator("h2").first.wait_for()
+    watched.settled()
+
+
+def _analyze(watched: Watched) -> None:
+    watched.open("analyze")
+    watched.page.frame_locator("#vk-analysis-report iframe").locator("h2").first.wait_for()
+    watched.settled()
+
+
+def _inspect(watched: Watched) -> None:
+    from ui import strings
+
+    page = watched.page
+    watched.open("inspect")
+    page.locator("#vk-inspect-message").get_by_text("multiply-adds").wait_for()
+    page.locator(".vk-compare button img").first.click()
+    page.locator("#vk-input img").wait_for()
+    page.get_by_role("tab", name=strings.INSPECT_EVIDENCE).click()
+    page.locator("#vk-evidence-draw").click()
+    page.locator("#vk-evidence img").wait_for()
+    watched.settled()
+
+
+def write_photos(folder: Path) -> Path:
+    """Classified drawn scenes, of which one is there twice and one is damaged."""
+    from PIL import Image
+
+    from visionkit.synthetic.generate import make_scene
+
+    root = folder / "photos"
+    for number in range(24):
+        path = root / ("train", "train", "val")[number % 3] / ("indoors", "outdoors")[number % 2] / f"{number:02d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(make_scene(seed=2, index=number, size=(192, 256)).image).save(path, quality=90)
+    twice = make_scene(seed=2, index=0, size=(192, 256)).image
+    Image.fromarray(twice).save(root / "val" / "indoors" / "copy.jpg", quality=70)
+    (root / "train" / "outdoors" / "damaged.jpg").write_bytes(b"\xff\xd8\xff")
+    return root
+
+
+def write_analysis(folder: Path) -> None:
+    """The analysis of an example model, as a run has it."""
+    from ui.cli import main as visionkit
+    from ui.model_registry import EXAMPLE_MODELS
+
+    model = os.path.relpath(EXAMPLE_MODELS / "multitask" / "scenes")  # the report shows it
+    briefly = ["--trainer.limit_test_batches", "2", "--worst", "6"]
+    if visionkit(["analyze", model, "-c", "multitask_scenes", *briefly, "--out", str(folder / "scenes" / "analysis")]):
+        raise RuntimeError("no analysis was written")
+
+
+UNTIMED = frozenset(("data", "doctor", "analyze", "inspect", "start"))
+"""Images without the times of a request, before which no model has to be loaded."""
+
+
 def images(studio: Studio) -> dict[str, tuple[Callable[[Watched], None], dict[str, Any]]]:
     """What is taken, by the name of its file."""
     from ui.model_registry import find_example_models
@@ -175,6 +247,10 @@ def images(studio: Studio) -> dict[str, tuple[Callable[[Watched], None], dict[st
     shots["compare"] = (_compare, {})
     shots["batch"] = (_batch(studio.folder), {})
     shots["video"] = (_video(studio.folder), {})
+    shots["data"] = (_data, {})
+    shots["doctor"] = (_doctor, {})
+    shots["analyze"] = (_analyze, {})
+    shots["inspect"] = (_inspect, {})
     shots["dark"] = (ask("detection"), {"color_scheme": "dark"})
     shots["phone"] = (ask("detection"), {"viewport": {"width": 390, "height": 844}})
     return shots
@@ -190,6 +266,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"screenshots: no {CHROMIUM}: install Debian's chromium", file=sys.stderr)
         return 5
     from tests.ui.conftest import served
+    from ui.data_sets import DataSets, named_data
     from ui.model_registry import find_example_models
 
     args.out.mkdir(parents=True, exist_ok=True)
@@ -198,8 +275,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = Path(name)
         (folder / "models").mkdir()
         (folder / "scratch").mkdir()
-        with served(folder / "models", folder / "scratch") as demo, chromium() as browser:
-            for entry in find_example_models():  # so that no image shows the times of a first request
+        write_analysis(folder / "models")
+        data_sets = DataSets([named_data(str(write_photos(folder)))])
+        with served(folder / "models", folder / "scratch", data_sets=data_sets) as demo, chromium() as browser:
+            untimed = args.only and UNTIMED.issuperset(args.only)
+            for entry in () if untimed else find_example_models():  # so that no image shows a first request's times
                 loaded = demo.model_registry.get(entry.name)
                 with loaded.lock:
                     loaded.predictor()

@@ -228,7 +228,7 @@ def test_a_signal_during_an_import_ends_the_server_as_any_other(
             raise ImportError("numpy.core.multiarray failed to import")
         check_stopped()
 
-    monkeypatch.setattr(serve, "_serve", interrupted_import)
+    monkeypatch.setattr(serve, "serve", interrupted_import)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         assert main(["serve", "--port", "0"]) == 128 + number

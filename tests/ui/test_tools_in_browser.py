@@ -11,7 +11,7 @@ import pytest
 
 from tests.ui.browser import Watched, needs_chromium
 from ui import strings
-from ui.server.app import TOOLS
+from ui.pages.tools import tool_pages
 from visionkit.registry import task_names
 from visionkit.video import VideoWriter
 
@@ -111,7 +111,7 @@ def test_every_page_is_reached_and_fits_a_phone(watched: Watched) -> None:
     try:
         watched.open()
         links = page.locator("nav a").evaluate_all("all => all.map(each => each.getAttribute('href'))")
-        assert len(set(links)) == 1 + len(task_names()) + len(TOOLS)
+        assert len(set(links)) == 1 + len(task_names()) + len(tool_pages())
         for link in links:
             watched.open(link.removeprefix(watched.address).strip("/"))
             watched.settled()

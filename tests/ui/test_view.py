@@ -6,6 +6,7 @@ import html
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -101,10 +102,23 @@ def test_predictions_stand_beside_the_labels_the_worst_first(task: str, tmp_path
         assert pair[0] > 1.8 * image.size[0]
 
 
+def test_without_out_the_samples_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ui.commands import serve
+
+    given: list[Any] = []
+    monkeypatch.setattr(
+        serve, "serve", lambda door, args, scratch, check, data_sets, page: given.extend((data_sets, page))
+    )
+    assert main([*DRAWN, "--port", "0"]) == 0
+    (data,), page = given
+    assert page == "data" and data.title == "SceneData" and len(data.browser) == 10
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["view"], "name the data"),
+        ([*DRAWN, "--class", "person"], "are for --out DIR"),
         (["view", "--model", "nomodel.ckpt"], "nomodel.ckpt"),
         ([*DRAWN, "--class", "persn", "--out", "new"], "'person'"),
         ([*DRAWN, "--count", "0", "--out", "new"], "at least 1"),

@@ -24,15 +24,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ui.paths import check_exists
 from ui.server.limits import add_limits, limits_of
 from ui.stopping import stopped_by_signal
 from visionkit.errors import EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
+    from ui.data_sets import DataSet
     from ui.server.security_middleware import Guard
 
 SUMMARY = "open the web demo"
@@ -44,6 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--models",
         metavar="DIR",
         help="folder of your own bundles and checkpoints, with sub-folders (default: the example models alone)",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        action="append",
+        default=[],
+        help="data set to browse and check: a folder, an archive, a label file, a run or its configuration; repeatable "
+        "(default: drawn scenes alone)",
     )
     parser.add_argument("--gallery", metavar="DIR", help="keep the people who are enrolled on the page in this gallery")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine alone)")
@@ -87,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         contextlib.closing(listen(args.host, args.port)) as door,
         tempfile.TemporaryDirectory(prefix="visionkit-") as scratch,
     ):
-        _serve(door, args, Path(scratch), check_stopped)
+        serve(door, args, Path(scratch), check_stopped)
     return 0
 
 
@@ -95,10 +105,12 @@ def check(args: argparse.Namespace) -> None:
     """Finds what is wrong before anything slow is imported.
 
     Raises:
+        DataError: No data lies where --data is.
         UsageError: A folder or file that is not there, or a value that is not allowed.
     """
     if args.models and not Path(args.models).is_dir():
         raise UsageError(f"--models {args.models}: no such folder")
+    check_exists(args.data, "--data")
     if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", args.device):
         raise UsageError(f"--device {args.device}: allowed are cpu, cuda and cuda:N")
     split_root(args.root_path)
@@ -191,14 +203,32 @@ def listen(host: str, port: int) -> socket.socket:
     return door
 
 
-def _serve(door: socket.socket, args: argparse.Namespace, scratch: Path, check_stopped: Callable[[], None]) -> None:
+def serve(
+    door: socket.socket,
+    args: argparse.Namespace,
+    scratch: Path,
+    check_stopped: Callable[[], None],
+    data_sets: Sequence[DataSet] = (),
+    page: str = "",
+) -> None:
+    """Serves the demo until the process is interrupted.
+
+    Args:
+        door: Socket that listens.
+        args: Arguments of this verb.
+        scratch: Folder of what visitors send and get.
+        check_stopped: Raises again what ended the process while something was imported, see `stopped_by_signal`.
+        data_sets: Data sets that are open already; they come before those of `--data`.
+        page: Page whose address is printed; the first one by default.
+    """
     from ui.server.factory import build, prepare
 
     prepare(scratch, args.megapixels)
     address = address_of(args.host, door, bool(args.ssl_certfile)) + split_root(args.root_path)[1]
-    app, warm = build(args, address, scratch)
+    app, warm = build(args, address, scratch, data_sets)
     encryption = (args.ssl_certfile, args.ssl_keyfile)
-    run_server(app, door, address, check_stopped, warm, encryption=encryption, debug=args.debug)
+    shown = f"{address}/{page}" if page else address
+    run_server(app, door, shown, check_stopped, warm, encryption=encryption, debug=args.debug)
 
 
 def address_of(host: str, door: socket.socket, encrypted: bool = False) -> str:

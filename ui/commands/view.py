@@ -3,9 +3,13 @@
 DATA is what `visionkit doctor` takes: a folder, an archive or a label file, whose reader is found out; a run or its
 configuration; or a training's own options, by which drawn scenes are shown too:
 
-  visionkit view photos --out page
+  visionkit view photos
+  visionkit view --data SceneData --data.target boxes
+
+It serves a page of the demo to this machine: thumbnails, filters by split, class, size and finding, large images. With
+--out it writes a folder instead, whose index.html does the same and needs no server:
+
   visionkit view coco --class dog --size small --split train --out page
-  visionkit view --data SceneData --data.target boxes --out page
   visionkit view photos --finding errors --out page
 
 With --model, a run, .ckpt, bundle folder or public name, predictions stand beside the labels, the worst images first,
@@ -14,8 +18,7 @@ as `visionkit analyze` ranks them; DATA is then named as for that command, and m
   visionkit view --model runs/flowers --out worst
   visionkit view coco_val --model models/people --split val --class person --out worst
 
-The folder of --out gets index.html, which needs no server: thumbnails that it filters by split, class, size and
-finding, a large image behind each. Augmentation is that of the configuration, or the preset for such labels.
+Augmentation is that of the configuration, or the preset for such labels.
 """
 
 from __future__ import annotations
@@ -48,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what this verb takes."""
     add_data_names(parser)
     parser.add_argument("--out", metavar="DIR", help="a new or empty folder for a page that needs no server")
+    parser.add_argument("--port", type=int, default=7862, help="port of the page without --out (%(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace what an earlier page wrote")
     parser.add_argument("--count", type=int, default=48, metavar="N", help="samples of the page (%(default)s)")
     parser.add_argument(
@@ -80,9 +84,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Finds, draws and writes the samples; returns the exit status."""
+    """Finds, draws and writes the samples, or serves the page that shows them; returns the exit status."""
     _check(args)
     browser = _opened(args)
+    if args.out is None:
+        return _serve(args, browser)
     filter = _filter(args, browser)
     items = browser.find(filter, 0, args.count)
     if not items:
@@ -90,10 +96,38 @@ def run(args: argparse.Namespace) -> int:
     from visionkit.browsing.page import PAGE, about_samples, write_page
 
     out = Path(args.out)
-    name = args.data or args.reader or (Path(args.config[-1]).stem if args.config else args.model)
     about = about_samples(len(items), len(browser), filter != type(filter)())
-    write_page(out, f"Samples of {name}", f"{about}. {_explained(browser)}".strip(), _shown(browser, items, args))
+    write_page(
+        out, f"Samples of {_name(args)}", f"{about}. {_explained(browser)}".strip(), _shown(browser, items, args)
+    )
     print(f"{out / PAGE}: {about}")
+    return 0
+
+
+def _name(args: argparse.Namespace) -> str:
+    """What the data is called."""
+    return str(args.data or args.reader or (Path(args.config[-1]).stem if args.config else args.model))
+
+
+def _serve(args: argparse.Namespace, browser: DataBrowser) -> int:
+    """Serves the demo, whose page Data begins with these samples."""
+    import contextlib
+    import tempfile
+
+    from ui.cli import build_parser
+    from ui.commands.serve import listen, serve
+    from ui.data_sets import DataSet
+    from ui.stopping import stopped_by_signal
+
+    name = _name(args)
+    given = DataSet("given", Path(name).name or name, lambda: browser)
+    options = build_parser("serve").parse(["--port", str(args.port), *(["--debug"] if args.debug else [])])
+    with (
+        stopped_by_signal() as check_stopped,
+        contextlib.closing(listen(options.host, options.port)) as door,
+        tempfile.TemporaryDirectory(prefix="visionkit-") as scratch,
+    ):
+        serve(door, options, Path(scratch), check_stopped, [given], "data")
     return 0
 
 
@@ -106,10 +140,10 @@ def _check(args: argparse.Namespace) -> None:
             raise UsageError(f"--split {' '.join(args.split)}: a model is measured on val or test; give one of them")
     if args.count < 1 or args.epoch < 0:
         raise UsageError("--count: at least 1; --epoch: at least 0")
-    if args.out is None:
-        raise UsageError("--out DIR: name a new folder for the page")
-    if not args.overwrite:
+    if args.out is not None and not args.overwrite:
         check_new_folder(args.out)
+    if args.out is None and (args.classes or args.size or args.finding or (args.split and args.model is None)):
+        raise UsageError("--split, --class, --size and --finding: are for --out DIR; the page has lists to choose from")
     if args.finding:
         from visionkit.checkup.kinds import chosen_kinds
 

@@ -11,9 +11,11 @@ import gradio as gr
 from gradio.data_classes import ImageData
 
 from ui import strings
+from ui.data_sets import DataSets
 from ui.downloads import Downloads
 from ui.inference import FACES, Upload
 from ui.model_registry import ModelEntry, ModelRegistry, finds_boxes
+from ui.reports import Reports
 from ui.server.faults import status_of
 from ui.server.job_queue import JobQueue
 from ui.server.limits import Limits
@@ -22,6 +24,25 @@ from visionkit.registry import task_pages
 
 STAGE = Path(__file__).with_name("stage.html")
 """What pages on whose images something is drawn share; goes into the page's head before their own scripts."""
+
+
+@dataclass(frozen=True)
+class ToolPage:
+    """A page that is of no task; a module of this package states it as `PAGE`, and that is all that it takes.
+
+    Attributes:
+        name: Name in the navigation.
+        path: Path of its address.
+        order: Position in the navigation, among the pages that are of no task.
+        build: Makes the page inside the block that is open.
+        head: A file of html for the page's head, where it brings a script.
+    """
+
+    name: str
+    path: str
+    order: int
+    build: Callable[[Context], None]
+    head: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -35,6 +56,9 @@ class Context:
         address: Address of the server, for the text on how to use it from a program.
         gallery: Where people are kept.
         keeps: Whether the gallery outlives the server.
+        data_sets: Data sets that can be browsed and examined.
+        reports: Where reports are kept that a page shows.
+        models: Folder of the visitor's own models and runs; None where there is none.
     """
 
     job_queue: JobQueue
@@ -43,6 +67,9 @@ class Context:
     address: str
     gallery: Path
     keeps: bool
+    data_sets: DataSets
+    reports: Reports
+    models: Path | None = None
 
     @property
     def model_registry(self) -> ModelRegistry:

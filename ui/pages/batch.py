@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from ui import batch, strings
-from ui.pages.base import Context, failure, model_choice, note_of
+from ui.pages.base import Context, ToolPage, failure, model_choice, note_of
 from ui.pages.further import NumberInputs
 from visionkit.listing import SUFFIXES
 
@@ -80,3 +80,6 @@ def build(context: Context) -> None:
     blocks = gr.context.Context.root_block
     assert blocks is not None
     numbers.wire([model], blocks.load)
+
+
+PAGE = ToolPage(strings.BATCH, "batch", 20, build)

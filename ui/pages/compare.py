@@ -9,7 +9,7 @@ import gradio as gr
 
 from ui import strings
 from ui.inference import Upload
-from ui.pages.base import Context, attempt, image_input, model_choice, note_of
+from ui.pages.base import Context, ToolPage, attempt, image_input, model_choice, note_of
 from ui.pages.examples import examples
 from ui.pages.further import NumberInputs
 from ui.views import drawing, drawing_component
@@ -86,3 +86,6 @@ def _pair(context: Context) -> tuple[str | None, str | None]:
             return entry.name, same[0]
     names: list[str | None] = [entry.name for entry in usable]
     return (names or [None])[0], (names or [None])[-1]
+
+
+PAGE = ToolPage(strings.COMPARE, "compare", 10, build)

@@ -26,6 +26,7 @@ from ui.pages import timeline
 from ui.pages.base import (
     Context,
     ImageInput,
+    ToolPage,
     attempt,
     entry_of,
     failure,
@@ -378,3 +379,6 @@ def _build_camera(context: Context, model: Any) -> None:
         show_progress="hidden",
         api_visibility="private",
     )
+
+
+PAGE = ToolPage(strings.VIDEO, "video", 30, build, SCRIPT)

@@ -17,10 +17,13 @@ from fastapi import FastAPI
 from gradio.components.navbar import Navbar
 
 from ui import strings
+from ui.data_sets import DataSets
 from ui.downloads import Downloads
 from ui.model_registry import ModelRegistry
-from ui.pages import ask, batch, brush, compare, people, video
+from ui.pages import ask, brush, people
 from ui.pages.base import STAGE, Context
+from ui.pages.tools import tool_pages
+from ui.reports import Reports
 from ui.server.face_routes import add_face_routes
 from ui.server.gradio_hardening import Page, is_closed, speak, whole_files
 from ui.server.job_queue import JobQueue
@@ -42,13 +45,6 @@ BARE = {"docs_url": None, "redoc_url": None, "openapi_url": None}
 SECTIONS = "visionkit.sections"
 """Entry points of what the page of a task has below the prediction on one image, by the task's name."""
 
-TOOLS: tuple[tuple[str, str, Callable[[Context], None]], ...] = (
-    (strings.COMPARE, "compare", compare.build),
-    (strings.BATCH, "batch", batch.build),
-    (strings.VIDEO, "video", video.build),
-)
-"""Pages that are of no task: name, path, and what makes them."""
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -64,6 +60,7 @@ class Settings:
         root_path: Under which path a proxy shows this server: "/demo".
         origin: Address of that proxy, "https://lab.example:8443"; what each request states about it by default.
         ready: Whether what is heavy is loaded.
+        data_sets: Data sets that visitors can browse; drawn scenes alone by default.
     """
 
     model_registry: ModelRegistry
@@ -75,6 +72,7 @@ class Settings:
     root_path: str = ""
     origin: str = ""
     ready: Callable[[], bool] = lambda: True
+    data_sets: DataSets = field(default_factory=DataSets)
 
 
 def application(settings: Settings, host: str = "127.0.0.1", names: Sequence[str] = ()) -> Guard:
@@ -87,7 +85,8 @@ def application(settings: Settings, host: str = "127.0.0.1", names: Sequence[str
     """
     limits = settings.limits
     job_queue = JobQueue(settings.model_registry, limits)
-    blocks = pages(settings, job_queue)
+    reports = Reports(settings.scratch)
+    blocks = pages(settings, job_queue, reports)
     gallery = settings.gallery or settings.scratch / "gallery"
     sweeper = Sweeper(settings.scratch, 60 * limits.keep_minutes, limits.disk_mb * MB, spared=(gallery,))
 
@@ -98,10 +97,11 @@ def application(settings: Settings, host: str = "127.0.0.1", names: Sequence[str
         sweeper.stop()
 
     app = FastAPI(**BARE, lifespan=life)  # type: ignore[arg-type]
-    add_routes(app, job_queue, settings.scratch, settings.ready)
+    add_routes(app, job_queue, settings.scratch, settings.ready, reports)
     add_face_routes(app, people.People(job_queue, gallery), settings.scratch, is_readable=settings.gallery is not None)
     add_video_routes(app, job_queue, settings.scratch)
-    heads = [*(view.head for view in views().values() if view.head), STAGE, brush.SCRIPT, video.SCRIPT]
+    heads = [*(view.head for view in views().values() if view.head), STAGE, brush.SCRIPT]
+    heads += [page.head for page in tool_pages() if page.head]
     mount(app, blocks, heads, limits.upload_mb * MB, settings.origin + settings.root_path)
     behind: Application = _below(settings.root_path, app) if settings.root_path else app
     if settings.accounts:
@@ -176,7 +176,7 @@ def theme() -> gr.themes.Base:
     )
 
 
-def pages(settings: Settings, job_queue: JobQueue) -> Page:
+def pages(settings: Settings, job_queue: JobQueue, reports: Reports) -> Page:
     """All pages with their events: one of every model, one of each task, and those of the tools."""
     context = Context(
         job_queue,
@@ -185,6 +185,9 @@ def pages(settings: Settings, job_queue: JobQueue) -> Page:
         settings.address,
         settings.gallery or settings.scratch / "gallery",
         keeps=settings.gallery is not None,
+        data_sets=settings.data_sets,
+        reports=reports,
+        models=settings.model_registry.folder,
     )
     with Page(title=strings.TITLE, analytics_enabled=False) as blocks:
         Navbar(main_page_name=strings.HOME)
@@ -196,10 +199,10 @@ def pages(settings: Settings, job_queue: JobQueue) -> Page:
             for section in installed(SECTIONS).select(name=task):
                 with gr.Column(elem_id=f"vk-{section.module.rpartition('.')[2]}"):
                     section.load()(context)
-        for name, path, build in TOOLS:
-            blocks.turn(name, path)
+        for tool in tool_pages():
+            blocks.turn(tool.name, tool.path)
             Navbar(main_page_name=strings.HOME)
-            build(context)
+            tool.build(context)
     # What is queued cannot be asked for past the queue; choosing an example is not queued and goes its own way.
     blocks.queue(max_size=job_queue.limits.queue, api_open=False)
     # Gradio looks for work a thousand times per second, which costs some per cent of a core while nobody asks.

@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from ui.server.limits import limits_of
 
 if TYPE_CHECKING:
+    from ui.data_sets import DataSet
     from ui.server.security_middleware import Application, Guard
 
 OPTIONS = "VISIONKIT_SERVE"
@@ -65,15 +66,19 @@ def prepare(scratch: Path, megapixels: int = 0) -> None:
     os.environ.setdefault("VISIONKIT_MAX_PIXELS", str(max(megapixels * 10**6, 150_000_000)))
 
 
-def build(args: argparse.Namespace, address: str, scratch: Path) -> tuple[Guard, Callable[[], None]]:
+def build(
+    args: argparse.Namespace, address: str, scratch: Path, data_sets: Sequence[DataSet] = ()
+) -> tuple[Guard, Callable[[], None]]:
     """The application, and what loads the heavy libraries and the first model once it listens.
 
     Args:
         args: Arguments of `visionkit serve`.
         address: Under which it is reached, for the text on how to use it from a program.
         scratch: Folder of what visitors send and get.
+        data_sets: Data sets that are open already; they come before those of `--data`.
     """
     from ui.commands.serve import split_root
+    from ui.data_sets import DataSets, named_data
     from ui.model_registry import ModelRegistry
     from ui.server.app import Settings, application
     from ui.server.limits import MB
@@ -109,6 +114,7 @@ def build(args: argparse.Namespace, address: str, scratch: Path) -> tuple[Guard,
         root_path=path,
         origin=origin,
         ready=warmed.is_set,
+        data_sets=DataSets([*data_sets, *map(named_data, args.data)]),
     )
     names = [*args.allow_host, *([urlsplit(origin).hostname or ""] if origin else [])]
     return application(settings, args.host, names), warm

@@ -20,8 +20,11 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 
+from ui import strings
 from ui.inference import InferenceResult, Upload
 from ui.model_registry import ModelEntry
+from ui.reports import POLICY as REPORT_POLICY
+from ui.reports import Reports
 from ui.server.faults import status_of
 from ui.server.job_queue import Busy, JobQueue
 from ui.server.limits import MB
@@ -31,7 +34,7 @@ from visionkit.errors import DataError, UsageError
 from visionkit.inputs import check_names
 
 
-def add_routes(app: FastAPI, job_queue: JobQueue, folder: Path, ready: Callable[[], bool]) -> None:
+def add_routes(app: FastAPI, job_queue: JobQueue, folder: Path, ready: Callable[[], bool], reports: Reports) -> None:
     """Adds the routes.
 
     Args:
@@ -39,6 +42,7 @@ def add_routes(app: FastAPI, job_queue: JobQueue, folder: Path, ready: Callable[
         job_queue: Where images are processed.
         folder: For images that are being processed.
         ready: Whether what is heavy is loaded.
+        reports: Reports that pages show in a frame.
     """
     reader = anyio.CapacityLimiter(1)
     limiter = anyio.CapacityLimiter(job_queue.limits.queue + job_queue.limits.concurrency + 1)
@@ -56,6 +60,14 @@ def add_routes(app: FastAPI, job_queue: JobQueue, folder: Path, ready: Callable[
     @app.get("/metrics")
     async def metrics() -> Response:
         return Response(job_queue.metrics.text(), media_type=CONTENT_TYPE)
+
+    @app.get("/report/{token}")
+    async def report(token: str) -> Response:
+        """A report for the frame of its page; it runs nothing."""
+        page = await anyio.to_thread.run_sync(reports.page, token)
+        if page is None:
+            return Response(strings.REPORT_GONE, 404, {"content-security-policy": REPORT_POLICY}, "text/plain")
+        return Response(page, 200, {"content-security-policy": REPORT_POLICY}, "text/html")
 
     @app.get("/api/models")
     async def models() -> list[dict[str, Any]]:

@@ -15,6 +15,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from ui.reports import POLICY as REPORT_POLICY
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -53,7 +55,7 @@ POLICY = "; ".join(
         "connect-src 'self'",
         "worker-src 'self' blob:",
         "object-src 'none'",
-        "frame-src 'none'",
+        "frame-src 'self'",  # reports, which run nothing
         "frame-ancestors 'none'",
         "base-uri 'self'",
         "form-action 'self'",
@@ -69,6 +71,13 @@ HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(self), microphone=(), geolocation=()"),
 )
+
+FRAMED = (
+    *(pair for pair in HEADERS if pair[0] not in (b"content-security-policy", b"x-frame-options")),
+    (b"content-security-policy", REPORT_POLICY.encode()),
+    (b"x-frame-options", b"SAMEORIGIN"),
+)
+"""Headers of a report, which stands in a frame of this server's own pages."""
 
 
 class Guard:
@@ -208,6 +217,8 @@ def _without_port(host: str) -> str:
 def _with_headers(send: Send) -> Send:
     async def wrapped(message: Message) -> None:
         if message["type"] == "http.response.start":
+            given = dict(message.get("headers", ()))
+            framed = given.get(b"content-security-policy") == REPORT_POLICY.encode()
             ours = {name for name, _ in HEADERS}
             kept = [
                 (name, value)
@@ -215,7 +226,7 @@ def _with_headers(send: Send) -> Send:
                 # Gradio lets pages of other local servers read its responses.
                 if name.lower() not in ours and not name.lower().startswith(b"access-control-")
             ]
-            message = {**message, "headers": [*kept, *HEADERS]}
+            message = {**message, "headers": [*kept, *(FRAMED if framed else HEADERS)]}
         await send(message)
 
     return wrapped

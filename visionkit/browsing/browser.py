@@ -37,6 +37,9 @@ AUGMENTED_SIDE = 480
 LABELS, AUGMENTED, PREDICTION = "labels", "augmented", "prediction"
 """Drawings of a sample."""
 
+BLANK = (120, 160, 3)
+"""Shape of what stands for an image that cannot be read."""
+
 
 class DataBrowser:
     """The samples of a data set, in their order; safe to call from several threads.
@@ -120,6 +123,12 @@ class DataBrowser:
                 with suppress(DataError):
                     return self.sample(split, number).target
         return {}
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether labels have objects of a size."""
+        target = self.first_target()
+        return any("boxes" in each for each in (target, *target.get("heads", {}).values()))
 
     def __len__(self) -> int:
         return sum(map(len, self.samples.values()))
@@ -210,6 +219,23 @@ class DataBrowser:
             return drawn
         return side_by_side([drawn, *(last_frame(each).read() for each in sample.inputs.values())])
 
+    def view(self, item: Item, name: str, epoch: int = 1) -> np.ndarray:
+        """One drawing of a sample, its labels where it has no such drawing; a blank image where it cannot be read.
+
+        Args:
+            item: Which sample.
+            name: `labels`, `augmented` or `prediction`, as `views` has them.
+            epoch: See `augmented`.
+        """
+        try:
+            if name == AUGMENTED and self.augments:
+                with suppress(UsageError):
+                    return self.augmented(item, epoch)
+            labels = self.labeled(item)
+            return side_by_side([labels, self.predicted(item)]) if name == PREDICTION and self.model else labels
+        except DataError:
+            return np.full(BLANK, 200, np.uint8)
+
     def views(self, item: Item, epoch: int = 1) -> tuple[dict[str, np.ndarray], str]:
         """Every drawing of a sample by what it is, and why one of them is missing.
 
@@ -227,7 +253,7 @@ class DataBrowser:
             if self.model is not None:
                 views = {PREDICTION: side_by_side([views[LABELS], self.predicted(item)]), **views}
         except DataError as error:
-            return {LABELS: np.full((120, 160, 3), 200, np.uint8)}, "" if str(error) == item.caption else str(error)
+            return {LABELS: np.full(BLANK, 200, np.uint8)}, "" if str(error) == item.caption else str(error)
         if self.augments:
             try:
                 views[AUGMENTED] = self.augmented(item, epoch)

@@ -161,13 +161,21 @@ class Report:
         title = f"{self.name}, input {' and '.join(map(_by, self.inputs))}"
         return tables(title, self._tables(every), self.notes, format)
 
+    def rows(self, every: bool = False) -> list[Row]:
+        """One row of words per layer, for people.
+
+        Args:
+            every: Activations and normalizations too.
+        """
+        return [self._row(layer) for layer in self.layers if every or layer.kind not in PASSIVE]
+
     def _tables(self, every: bool) -> dict[str, list[Row]]:
-        shown = [layer for layer in self.layers if every or layer.kind not in PASSIVE]
+        shown = self.rows(every)
         left = len(self.layers) - len(shown)
         title = f"Layers (normalization and activation, {left} layers, are left out)" if left else "Layers"
         total = {"quantity": "receptive field of the last map", "sum": _shown_field(self.last_field())}
         return {
-            title: [self._row(layer) for layer in shown],
+            title: shown,
             "Kinds": [
                 {
                     "kind": row["kind"],
