@@ -189,14 +189,14 @@ def _analyze(watched: Watched) -> None:
 
 
 def _inspect(watched: Watched) -> None:
-    from ui import strings
+    from ui import data_strings
 
     page = watched.page
     watched.open("inspect")
     page.locator("#vk-inspect-message").get_by_text("multiply-adds").wait_for()
     page.locator(".vk-compare button img").first.click()
     page.locator("#vk-input img").wait_for()
-    page.get_by_role("tab", name=strings.INSPECT_EVIDENCE).click()
+    page.get_by_role("tab", name=data_strings.INSPECT_EVIDENCE).click()
     page.locator("#vk-evidence-draw").click()
     page.locator("#vk-evidence img").wait_for()
     watched.settled()

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.ui.browser import Watched, needs_chromium
 from tests.ui.conftest import HOSTILE_CLASS, Demo
-from ui import strings
+from ui import data_strings
 from ui.reports import POLICY, Reports
 
 pytestmark = [
@@ -121,15 +121,15 @@ def test_a_model_is_inspected(watched: Watched, images: list[Path]) -> None:
     watched.choose("Six things")
     page.locator("#vk-inspect-message").get_by_text("3 × 64 × 64").wait_for()
     page.locator("#vk-layers").get_by_text("backbone.model.conv1").first.wait_for(state="attached")
-    page.get_by_role("tab", name=strings.INSPECT_MAPS).click()
+    page.get_by_role("tab", name=data_strings.INSPECT_MAPS).click()
     page.locator("#vk-maps-draw").click()
     page.locator("#vk-maps-words").get_by_text("give an image first").wait_for()
     watched.upload(images[0])
     page.locator("#vk-input img").wait_for()
     for tab, part in (
-        (strings.INSPECT_FIELD, "field"),
-        (strings.INSPECT_MAPS, "maps"),
-        (strings.INSPECT_EVIDENCE, "evidence"),
+        (data_strings.INSPECT_FIELD, "field"),
+        (data_strings.INSPECT_MAPS, "maps"),
+        (data_strings.INSPECT_EVIDENCE, "evidence"),
     ):
         page.get_by_role("tab", name=tab).click()
         page.locator(f"#vk-{part}-draw").click()

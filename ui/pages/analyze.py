@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from ui import strings
+from ui import data_strings
 from ui.pages.base import Context, ToolPage, attempt
 from visionkit.errors import DataError, UsageError
 
@@ -22,11 +22,11 @@ LARGEST = 64 * 2**20
 
 def build(context: Context) -> None:
     """Makes the page inside the block that is open."""
-    gr.Markdown(f"# {strings.ANALYZE}\n{strings.ANALYZE_LEAD}", elem_classes="vk-head")
+    gr.Markdown(f"# {data_strings.ANALYZE}\n{data_strings.ANALYZE_LEAD}", elem_classes="vk-head")
     with gr.Row(equal_height=True):
-        chosen = gr.Dropdown([], label=strings.ANALYZE_REPORT, visible=False, elem_id="vk-analysis", scale=4)
-        again = gr.Button(strings.ANALYZE_REFRESH, elem_id="vk-analysis-again")
-    message = gr.Markdown(strings.ANALYZE_EMPTY, elem_id="vk-message")
+        chosen = gr.Dropdown([], label=data_strings.ANALYZE_REPORT, visible=False, elem_id="vk-analysis", scale=4)
+        again = gr.Button(data_strings.ANALYZE_REFRESH, elem_id="vk-analysis-again")
+    message = gr.Markdown(data_strings.ANALYZE_EMPTY, elem_id="vk-message")
     # `gr.HTML` evaluates its template as a program, which the page's policy forbids; this shows it as it is.
     report = gr.Markdown(
         visible=False, sanitize_html=False, latex_delimiters=[], container=False, elem_id="vk-analysis-report"
@@ -105,4 +105,4 @@ def read_report(folder: Path | None, name: str | None) -> str:
         raise DataError(f"{name}: the report cannot be read") from None
 
 
-PAGE = ToolPage(strings.ANALYZE, "analyze", 60, build)
+PAGE = ToolPage(data_strings.ANALYZE, "analyze", 60, build)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from ui import strings
+from ui import data_strings
 from ui.pages.base import Context, ToolPage, attempt
 from ui.views.base import as_sent
 
@@ -30,14 +30,14 @@ Place = tuple[str, int]  # split and number
 def build(context: Context) -> None:
     """Makes the page inside the block that is open."""
     sets = context.data_sets
-    gr.Markdown(f"# {strings.DATA}\n{strings.DATA_LEAD}", elem_classes="vk-head")
+    gr.Markdown(f"# {data_strings.DATA}\n{data_strings.DATA_LEAD}", elem_classes="vk-head")
     with gr.Row():
-        data = gr.Dropdown(sets.choices(), value=sets.first, label=strings.DATA_SET, elem_id="vk-data", scale=2)
-        view = gr.Dropdown(_views(False, True), value="labels", label=strings.DATA_SHOW, elem_id="vk-data-view")
-        split = _choice(strings.DATA_SPLIT, "vk-data-split")
-        name = _choice(strings.DATA_CLASS, "vk-data-class")
-        size = _choice(strings.DATA_SIZE, "vk-data-size")
-        finding = _choice(strings.DATA_FINDING, "vk-data-finding")
+        data = gr.Dropdown(sets.choices(), value=sets.first, label=data_strings.DATA_SET, elem_id="vk-data", scale=2)
+        view = gr.Dropdown(_views(False, True), value="labels", label=data_strings.DATA_SHOW, elem_id="vk-data-view")
+        split = _choice(data_strings.DATA_SPLIT, "vk-data-split")
+        name = _choice(data_strings.DATA_CLASS, "vk-data-class")
+        size = _choice(data_strings.DATA_SIZE, "vk-data-size")
+        finding = _choice(data_strings.DATA_FINDING, "vk-data-finding")
     with gr.Row(elem_classes="vk-browse"):
         with gr.Column(scale=3):
             gallery = gr.Gallery(
@@ -52,17 +52,17 @@ def build(context: Context) -> None:
                 buttons=[],
             )
             with gr.Row():
-                back = gr.Button(strings.DATA_PREVIOUS, elem_id="vk-data-back", interactive=False)
+                back = gr.Button(data_strings.DATA_PREVIOUS, elem_id="vk-data-back", interactive=False)
                 where = gr.Markdown(elem_id="vk-data-where", elem_classes="vk-facts")
-                ahead = gr.Button(strings.DATA_NEXT, elem_id="vk-data-next", interactive=False)
+                ahead = gr.Button(data_strings.DATA_NEXT, elem_id="vk-data-next", interactive=False)
         with gr.Column(scale=2, elem_classes="vk-browse-large"):
-            words = gr.Markdown(strings.DATA_CHOOSE, elem_id="vk-data-words")
-            labeled = _large(strings.DATA_LABELS, "labeled")
-            augmented = _large(strings.DATA_AUGMENTED, "augmented")
-            again = gr.Button(strings.DATA_AGAIN, visible=False, elem_id="vk-data-again")
-            models = [(strings.DATA_NO_MODEL, ""), *((entry.title, entry.name) for entry in _usable(context))]
-            model = gr.Dropdown(models, value="", label=strings.DATA_MODEL, visible=False, elem_id="vk-data-model")
-            predicted = _large(strings.DATA_PREDICTION, "predicted")
+            words = gr.Markdown(data_strings.DATA_CHOOSE, elem_id="vk-data-words")
+            labeled = _large(data_strings.DATA_LABELS, "labeled")
+            augmented = _large(data_strings.DATA_AUGMENTED, "augmented")
+            again = gr.Button(data_strings.DATA_AGAIN, visible=False, elem_id="vk-data-again")
+            models = [(data_strings.DATA_NO_MODEL, ""), *((entry.title, entry.name) for entry in _usable(context))]
+            model = gr.Dropdown(models, value="", label=data_strings.DATA_MODEL, visible=False, elem_id="vk-data-model")
+            predicted = _large(data_strings.DATA_PREDICTION, "predicted")
     first, places, chosen, epoch = gr.State(0), gr.State([]), gr.State(None), gr.State(1)
     browsing = _Browsing(context)
     filters = [data, view, split, name, size, finding]
@@ -85,7 +85,7 @@ def build(context: Context) -> None:
 
 
 def _choice(label: str, name: str) -> Any:
-    return gr.Dropdown([(strings.DATA_ANY, "")], value="", label=label, visible=False, elem_id=name)
+    return gr.Dropdown([(data_strings.DATA_ANY, "")], value="", label=label, visible=False, elem_id=name)
 
 
 def _large(label: str, part: str) -> Any:
@@ -102,7 +102,7 @@ def _large(label: str, part: str) -> Any:
 
 def _views(with_model: bool, augments: bool) -> list[tuple[str, str]]:
     names = (["prediction"] if with_model else []) + ["labels"] + (["augmented"] if augments else [])
-    return [(strings.DATA_VIEWS[each], each) for each in names]
+    return [(data_strings.DATA_VIEWS[each], each) for each in names]
 
 
 def _usable(context: Context) -> list[Any]:
@@ -133,13 +133,13 @@ class _Browsing:
         def work(data: DataSet, check: Callable[[], None]) -> list[Any]:
             browser = data.browser
             kinds = sorted({each.kind for each in browser.findings})
-            sizes = list(strings.DATA_SIZES) if browser.has_objects else []
+            sizes = list(data_strings.DATA_SIZES) if browser.has_objects else []
             views = _views(browser.model is not None, browser.augments)
             return [
                 gr.update(choices=views, value=views[0][1], visible=len(views) > 1),
                 _choices(list(browser.samples)),
                 _choices(sorted(browser.classes), least=2),
-                _choices(sizes, strings.DATA_SIZES),
+                _choices(sizes, data_strings.DATA_SIZES),
                 _choices(kinds, least=1),
             ]
 
@@ -168,7 +168,7 @@ class _Browsing:
             for item in items:
                 check()
                 shown.append((_thumbnail(data, item, view), f"{Path(item.name).name}: {data.hidden(item.caption)}"))
-            words = strings.part_of(first, len(items), _number(data, filter), more)
+            words = data_strings.part_of(first, len(items), _number(data, filter), more)
             places = [(item.split, item.number) for item in items]
             return [shown, words, gr.update(interactive=first > 0), gr.update(interactive=more), first, places]
 
@@ -189,7 +189,7 @@ class _Browsing:
             note = "" if browser.model is None else browser.model.notes[item.number]
             augmented = views.get("augmented")
             return [
-                strings.sample(
+                data_strings.sample(
                     Path(item.name).name,
                     item.split,
                     data.hidden(item.caption),
@@ -240,7 +240,7 @@ class _Browsing:
 def _choices(values: Sequence[str], titles: dict[str, str] | None = None, least: int = 2) -> Any:
     """A list that is there where it distinguishes something."""
     given = [((titles or {}).get(each, each), each) for each in values]
-    return gr.update(choices=[(strings.DATA_ANY, ""), *given], value="", visible=len(values) >= least)
+    return gr.update(choices=[(data_strings.DATA_ANY, ""), *given], value="", visible=len(values) >= least)
 
 
 def _number(data: DataSet, filter: Filter) -> int | None:
@@ -262,4 +262,4 @@ def _shown(image: np.ndarray | None) -> Any:
     return gr.update(visible=False) if image is None else gr.update(value=as_sent(image), visible=True)
 
 
-PAGE = ToolPage(strings.DATA, "data", 40, build)
+PAGE = ToolPage(data_strings.DATA, "data", 40, build)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from ui import strings
+from ui import data_strings, strings
 from ui.pages.base import Context, ToolPage, attempt
 
 if TYPE_CHECKING:
@@ -23,12 +23,14 @@ PROGRESS = gr.Progress()
 def build(context: Context) -> None:
     """Makes the page inside the block that is open."""
     sets = context.data_sets
-    gr.Markdown(f"# {strings.DOCTOR}\n{strings.DOCTOR_LEAD}", elem_classes="vk-head")
+    gr.Markdown(f"# {data_strings.DOCTOR}\n{data_strings.DOCTOR_LEAD}", elem_classes="vk-head")
     with gr.Row(equal_height=True):
-        data = gr.Dropdown(sets.choices(), value=sets.first, label=strings.DATA_SET, elem_id="vk-doctor-data", scale=2)
-        count = gr.Slider(10, MOST, COUNT, step=10, label=strings.DOCTOR_COUNT, elem_id="vk-doctor-count")
-        start = gr.Button(strings.DOCTOR_RUN, variant="primary", elem_id="vk-doctor-run")
-    message = gr.Markdown(strings.DOCTOR_EMPTY, elem_id="vk-message")
+        data = gr.Dropdown(
+            sets.choices(), value=sets.first, label=data_strings.DATA_SET, elem_id="vk-doctor-data", scale=2
+        )
+        count = gr.Slider(10, MOST, COUNT, step=10, label=data_strings.DOCTOR_COUNT, elem_id="vk-doctor-count")
+        start = gr.Button(data_strings.DOCTOR_RUN, variant="primary", elem_id="vk-doctor-run")
+    message = gr.Markdown(data_strings.DOCTOR_EMPTY, elem_id="vk-message")
     # `gr.HTML` evaluates its template as a program, which the page's policy forbids; this shows it as it is.
     report = gr.Markdown(
         visible=False, sanitize_html=False, latex_delimiters=[], container=False, elem_id="vk-doctor-report"
@@ -65,4 +67,4 @@ def build(context: Context) -> None:
     )
 
 
-PAGE = ToolPage(strings.DOCTOR, "doctor", 50, build)
+PAGE = ToolPage(data_strings.DOCTOR, "doctor", 50, build)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from ui import strings
+from ui import data_strings, strings
 from ui.inference import Upload, opened
 from ui.pages.base import Context, ToolPage, attempt, image_input, model_choice, note_of
 from ui.pages.examples import examples
@@ -31,7 +31,7 @@ SAMPLES = 2
 def build(context: Context) -> None:
     """Makes the page inside the block that is open."""
     inside = _Inside(context)
-    gr.Markdown(f"# {strings.INSPECT}\n{strings.INSPECT_LEAD}", elem_classes="vk-head")
+    gr.Markdown(f"# {data_strings.INSPECT}\n{data_strings.INSPECT_LEAD}", elem_classes="vk-head")
     with gr.Row(elem_classes="vk-compare"):
         with gr.Column():
             model, note = model_choice(context, None, elem_id="vk-model")
@@ -46,29 +46,29 @@ def build(context: Context) -> None:
                 examples_per_page=8,
             )
     with gr.Tabs():
-        with gr.Tab(strings.INSPECT_LAYERS):
+        with gr.Tab(data_strings.INSPECT_LAYERS):
             table = gr.Dataframe(
-                headers=strings.INSPECT_COLUMNS,
+                headers=data_strings.INSPECT_COLUMNS,
                 interactive=False,
                 show_label=False,
                 max_height=480,
                 elem_id="vk-layers",
             )
-        with gr.Tab(strings.INSPECT_FIELD):
+        with gr.Tab(data_strings.INSPECT_FIELD):
             field_layer = _layers("vk-field-layer")
-            draw_field = gr.Button(strings.INSPECT_DRAW, variant="primary", elem_id="vk-field-draw")
+            draw_field = gr.Button(data_strings.INSPECT_DRAW, variant="primary", elem_id="vk-field-draw")
             field = _drawing("vk-field")
-            field_words = gr.Markdown(strings.INSPECT_FIELD_NOTE, elem_classes="vk-facts")
-        with gr.Tab(strings.INSPECT_MAPS):
+            field_words = gr.Markdown(data_strings.INSPECT_FIELD_NOTE, elem_classes="vk-facts")
+        with gr.Tab(data_strings.INSPECT_MAPS):
             maps_layer = _layers("vk-maps-layer")
-            draw_maps = gr.Button(strings.INSPECT_DRAW, variant="primary", elem_id="vk-maps-draw")
+            draw_maps = gr.Button(data_strings.INSPECT_DRAW, variant="primary", elem_id="vk-maps-draw")
             maps = _drawing("vk-maps")
-            maps_words = gr.Markdown(strings.INSPECT_IMAGE_FIRST, elem_id="vk-maps-words", elem_classes="vk-facts")
-        with gr.Tab(strings.INSPECT_EVIDENCE):
+            maps_words = gr.Markdown(data_strings.INSPECT_IMAGE_FIRST, elem_id="vk-maps-words", elem_classes="vk-facts")
+        with gr.Tab(data_strings.INSPECT_EVIDENCE):
             with gr.Row():
-                method = gr.Dropdown(list(METHODS), value=METHODS[0], label=strings.INSPECT_METHOD)
+                method = gr.Dropdown(list(METHODS), value=METHODS[0], label=data_strings.INSPECT_METHOD)
                 name = gr.Dropdown([], label=strings.WHY_CLASS, allow_custom_value=False, elem_id="vk-evidence-class")
-            draw_evidence = gr.Button(strings.INSPECT_DRAW, variant="primary", elem_id="vk-evidence-draw")
+            draw_evidence = gr.Button(data_strings.INSPECT_DRAW, variant="primary", elem_id="vk-evidence-draw")
             evidence = _drawing("vk-evidence")
             evidence_words = gr.Markdown(strings.EXPLANATION_NOTE, elem_id="vk-evidence-words", elem_classes="vk-facts")
     private: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "network"}
@@ -85,7 +85,7 @@ def build(context: Context) -> None:
 
 
 def _layers(name: str) -> Any:
-    return gr.Dropdown([], label=strings.INSPECT_LAYER, elem_id=name)
+    return gr.Dropdown([], label=data_strings.INSPECT_LAYER, elem_id=name)
 
 
 def _drawing(name: str) -> Any:
@@ -135,7 +135,7 @@ class _Inside:
             sides.pop("(network)", None)
             maps, tokens = ([name for name, number in sides.items() if number in of] for of in ((2,), (1, 2)))
             named = list(predictor.task.classes) if can_explain(predictor.task) else []
-            classes = gr.update(choices=[(strings.INSPECT_BEST, ""), *named], value="", visible=bool(named))
+            classes = gr.update(choices=[(data_strings.INSPECT_BEST, ""), *named], value="", visible=bool(named))
             return [rows, _sums(report), _last(maps), _last(tokens), classes]
 
         found, fault = self._run(name, work)
@@ -154,7 +154,9 @@ class _Inside:
             known = report.field_of(whole)
             shapes = [(1, *shape) for shape in report.inputs]
             found = effective_field(network, shapes, whole, known.axes if known else (2, 3), samples=SAMPLES)
-            return found.draw(known), f"{whole}: effective field {found.size:.0f} pixels. {strings.INSPECT_FIELD_NOTE}"
+            return found.draw(
+                known
+            ), f"{whole}: effective field {found.size:.0f} pixels. {data_strings.INSPECT_FIELD_NOTE}"
 
         return _drawn(*self._run(name, work))
 
@@ -228,4 +230,4 @@ def _inspected(predictor: Predictor) -> Report:
     return inspect_network(target.network, target.inputs(), target.name)
 
 
-PAGE = ToolPage(strings.INSPECT, "inspect", 70, build)
+PAGE = ToolPage(data_strings.INSPECT, "inspect", 70, build)
