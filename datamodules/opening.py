@@ -20,6 +20,8 @@ from datamodules.label_survey import values_of
 from datamodules.object_formats import open_objects
 from datamodules.record_io import is_record
 from datamodules.segmentation import LabelMapData, VocSegmentationData
+from datamodules.shard_format import SHARDS
+from datamodules.shards import ShardData
 from datamodules.splits import SPLITS, find_split, split_folders
 from datamodules.stereo_data import StereoData
 from visionkit.data import Split, VisionDataModule
@@ -85,6 +87,8 @@ def open_data(source: Path) -> VisionDataModule:
         return FolderData(str(source), cache_mb=0, **none)
     if source.is_file():
         return CsvData(str(source), cache_mb=0, **none) if _has_labels(source) else _objects(source, none)
+    if (source / SHARDS).is_file():
+        return ShardData(str(source))
     for pattern_images, pattern_labels in LABEL_MAP_FOLDERS:
         if _is_there(source, pattern_images) and _is_there(source, pattern_labels) and not _has_objects(source):
             return _maps(source, pattern_images, pattern_labels, none)

@@ -232,6 +232,23 @@ class ImageSource:
                     raise DataError(f"{self.name}: the image is truncated or damaged ({_reason(error)})") from error
         return plain.read_as_is() if plain.is_deep else None
 
+    def encoded(self) -> tuple[bytes, str]:
+        """The image as a file, and the ending of its name without the dot.
+
+        A file stays as it is; an array of 8 bits becomes png and any other npy, without loss. Errors: see `read`.
+        """
+        if isinstance(self._source, Path):
+            return self._bytes(), self._source.suffix.lower().lstrip(".") or "image"
+        if isinstance(self._source, bytes):
+            return self._source, str(self._header(self._source).format).lower()
+        file, pixels = io.BytesIO(), self._source
+        if isinstance(pixels, np.ndarray) and (pixels.dtype != np.uint8 or pixels.shape[2:] not in ((), (3,), (4,))):
+            np.save(file, pixels)
+            return file.getvalue(), "npy"
+        image = Image.fromarray(pixels) if isinstance(pixels, np.ndarray) else pixels
+        image.save(file, "PNG")
+        return file.getvalue(), "png"
+
     def _header(self, source: Any) -> Header:
         """What the header states; read once, since that takes a sixth of the time in which a small JPEG is decoded."""
         if self._known is None:

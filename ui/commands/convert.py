@@ -1,4 +1,4 @@
-"""Writes a data set of objects or keypoints in another format, images included.
+"""Writes a data set of objects or keypoints in another format, or one of any task as shards, images included.
 
 SOURCE is the folder of the data set, its label file (one COCO json, CVAT's xml, a csv), or the yaml file of a YOLO set.
 Its format is found out where --from does not state. What the written format cannot hold (outlines in VOC, crowds in
@@ -6,6 +6,13 @@ YOLO) is reported with its count. Splits that the data does not name are written
 
   visionkit convert bccd --to coco --out bccd-coco
   visionkit convert labels.json --images photos --to yolo --out photos-yolo --val_fraction 0.2
+
+With --to shards the samples of any task become a few large files, here or to be put into an object store, which
+ShardData reads. SOURCE is then what `visionkit doctor` takes, also a run or its configuration, and a reader and its
+options are named as in a training:
+
+  visionkit convert photos --to shards --out photos-shards
+  visionkit convert --data CocoData --data.root coco --to shards --out coco-shards
 """
 
 from __future__ import annotations
@@ -18,22 +25,23 @@ from ui.paths import check_exists, check_new_folder
 from visionkit.errors import UsageError
 from visionkit.wording import counted
 
-SUMMARY = "write a data set of boxes, masks or keypoints in another format"
+SUMMARY = "write a data set in another format, or as shards"
 
+SHARDS = "shards"
 READ = ("coco", "voc", "yolo", "cvat", "labelme", "openimages", "csv", "maps")
-WRITTEN = ("coco", "voc", "yolo", "csv", "maps")  # datamodules.object_files would import numpy for its names
+WRITTEN = ("coco", "voc", "yolo", "csv", "maps", SHARDS)  # datamodules.object_files would import numpy for its names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what this verb takes."""
     parser.add_argument(
-        "source", metavar="SOURCE", help="the folder of a data set, its label file, or a YOLO yaml file"
+        "source", metavar="SOURCE", nargs="?", help="the folder of a data set, its label file, or a YOLO yaml file"
     )
     parser.add_argument(
         "--to",
         required=True,
         choices=WRITTEN,
-        help="the format to write; maps: one image per image, whose values count its objects",
+        help="the format to write; maps: one image per image, whose values count its objects; shards: tar archives",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="a new or empty folder")
     parser.add_argument("--from", dest="given", choices=READ, help="the format of SOURCE, where it is not clear")
@@ -49,10 +57,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split_seed", "--split-seed", type=int, default=0, metavar="N", help=seed)
     objects = "objects makes crowd regions ordinary objects, as CVAT's masks are (default: ignore, they stay crowds)"
     parser.add_argument("--crowds", choices=("ignore", "objects"), default="ignore", help=objects)
+    shards = parser.add_argument_group("of shards alone")
+    configuration = "configuration of a training whose data is written; repeatable"
+    shards.add_argument("-c", "--config", metavar="FILE", action="append", help=configuration)
+    shards.add_argument("--data", dest="reader", metavar="CLASS", help="reader of SOURCE, such as CocoData")
+    full = "MiB from which a shard is full (default: %(default)s)"
+    shards.add_argument("--shard_mb", "--shard-mb", type=int, default=256, metavar="N", help=full)
+    parser.set_defaults(forwarded=())
 
 
 def run(args: argparse.Namespace) -> int:
     """Converts and reports the result and what was lost. Returns the exit status."""
+    if args.to == SHARDS:
+        from ui.sharding import write
+
+        return write(args)
+    if args.source is None or args.config or args.reader or args.forwarded:
+        raise UsageError("give SOURCE; -c, --data and their options belong to --to shards")
     check_exists([args.source], "SOURCE")
     check_new_folder(args.out)
     source, out = Path(args.source), Path(args.out)

@@ -21,13 +21,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ui.data_opening import add_data_names, check_named, open_named
 from ui.paths import check_model_or_backbone
+from ui.progress_bar import image_progress
 from visionkit.errors import DataError, EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     data, network = open_named(args)
     embed = None if args.embeddings is None else _embedder(args.embeddings)
     started = time.perf_counter()
-    with _progress() as progress:
+    with image_progress() as progress:
         found = examine(
             data,
             kinds=kinds,
@@ -125,18 +125,6 @@ def _workers(given: int | None) -> int:
         return given
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores if cores > 1 else 0
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("images", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _write(args: argparse.Namespace, found: Checkup) -> None:

@@ -1,0 +1,34 @@
+"""`visionkit convert --to shards`: opens data of any task and writes its samples."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ui.data_opening import check_named, open_named
+from ui.paths import check_new_folder
+from ui.progress_bar import image_progress
+from visionkit.wording import counted
+
+
+def write(args: argparse.Namespace) -> int:
+    """Writes the shards and prints what they hold; returns the exit status.
+
+    Args:
+        args: What `visionkit convert` was given.
+
+    Raises:
+        DataError: The data cannot be read.
+        UsageError: No data is named, or samples that no shard can hold.
+    """
+    args.data, args.model = args.source, None
+    check_named(args)
+    check_new_folder(args.out)
+    from datamodules.shard_writer import write_shards
+
+    data, _ = open_named(args)
+    with image_progress() as progress:
+        found = write_shards(data, Path(args.out), args.shard_mb, lambda split, done, total: progress(done, total))
+    samples = ", ".join(f"{number:,} {split}" for split, number in found.items())
+    print(f"{counted(sum(found.values()), 'sample')} ({samples}): {args.out}")
+    return 0
