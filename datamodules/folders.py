@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -20,11 +22,14 @@ from visionkit.augmentation import Augmentation
 from visionkit.data import Split
 from visionkit.data_summary import SplitSummary
 from visionkit.errors import DataError, UsageError
-from visionkit.listing import SUFFIXES, is_hidden, is_image_name, list_folders, list_images
+from visionkit.listing import SUFFIXES, is_hidden, is_image_content, is_image_name, list_folders, list_names
 from visionkit.names import normalized
 from visionkit.refusals import refuse
 from visionkit.types import Sample
 from visionkit.wording import counted
+
+_SIZED = 100_000
+"""Images up to which the size of each is looked up, so that empty files are refused before training."""
 
 
 class FolderData(SplittingData):
@@ -151,7 +156,7 @@ class ClassFolders:
 
 
 class _File(NamedTuple):
-    parts: tuple[str, ...]  # below the root
+    path: str  # below the root
     size: int
     member: int
 
@@ -190,8 +195,8 @@ def list_labeled(root: Path, class_pattern: str | None = None) -> ClassFolders:
     listed = ClassFolders(root)
     files, others = _folder_files(root) if root.is_dir() else _zip_files(root)
     top = _top(files)
-    inner = [each.parts[len(top) :] for each in files]
-    folders = {parts[0] for parts in inner if len(parts) > 1}
+    start = sum(len(part) + 1 for part in top)
+    folders = {each.path[start:].partition("/")[0] for each in files if "/" in each.path[start:]}
     splits: dict[str, Split] = {}
     if any(split_of(name) == "train" for name in folders):
         found = by_split([Path(name) for name in sorted(folders)], root)
@@ -203,8 +208,9 @@ def list_labeled(root: Path, class_pattern: str | None = None) -> ClassFolders:
         place = path[len(top)] if path[: len(top)] == top and len(path) > len(top) else ""
         listed.pass_over(reason, splits.get(place, "train"))
     pattern = _compiled(class_pattern)
-    for file, parts in zip(files, inner, strict=True):
+    for file in files:
         split: Split = "train"
+        parts = tuple(file.path[start:].split("/"))
         if splits:
             if parts[0] not in splits or len(parts) == 1:
                 listed.pass_over("in no split's folder")
@@ -215,7 +221,7 @@ def list_labeled(root: Path, class_pattern: str | None = None) -> ClassFolders:
             reason = "in no class folder" if pattern is None else "of a name that data.class_pattern does not fit"
             listed.pass_over(reason, split)
             continue
-        listed.images.append(Labeled("/".join(file.parts), label, split, file.size, file.member))
+        listed.images.append(Labeled(file.path, label, split, file.size, file.member))
     if root.is_dir() and pattern is None:
         _check_folders(root.joinpath(*top), splits, listed)
     if not listed.images:
@@ -232,7 +238,8 @@ def _scan(root: Path, classes: Sequence[str], class_pattern: str | None) -> _Sca
     listed = list_labeled(root, class_pattern)
     places: dict[str, str] = {}
     for each in listed.images:
-        places.setdefault(each.label, f"{root / each.path.rpartition('/')[0]}")
+        if each.label not in places:
+            places[each.label] = f"{root / each.path.rpartition('/')[0]}"
     numbers = index_classes(places, [normalized(name) for name in classes])
     labels = np.array([numbers[each.label] for each in listed.images], dtype=np.int64)
     splits = np.array([each.split for each in listed.images])
@@ -248,9 +255,11 @@ _Others = list[tuple[str, tuple[str, ...]]]  # reason and path of each file that
 
 
 def _folder_files(root: Path) -> tuple[list[_File], _Others]:
-    listing = list_images(root)
-    files = [_File(path.relative_to(root).parts, path.stat().st_size, -1) for path in listing.files]
-    return files, [(why, path.relative_to(root).parts) for why, paths in listing.passed_over.items() for path in paths]
+    names, passed_over = list_names(root, sniff=is_image_content)
+    # A size costs a request where the disk is a network's, which of a million images takes minutes.
+    sized = len(names) <= _SIZED
+    files = [_File(name, os.stat(f"{root}/{name}").st_size if sized else 1, -1) for name in names]  # noqa: PTH116
+    return files, [(why, tuple(name.split("/"))) for why, some in passed_over.items() for name in some]
 
 
 def _zip_files(root: Path) -> tuple[list[_File], _Others]:
@@ -264,14 +273,16 @@ def _zip_files(root: Path) -> tuple[list[_File], _Others]:
         elif not is_image_name(parts[-1]):
             others.append((f"not an image ({Path(name).suffix.lower() or 'no ending'})", parts))
         else:
-            files.append(_File(parts, size, number))
+            files.append(_File(name, size, number))
     return files, others
 
 
 def _top(files: Sequence[_File]) -> tuple[str, ...]:
     """The one folder that holds everything, as an unpacked archive often has; empty where there is none."""
-    tops = {each.parts[0] for each in files}
-    seconds = {each.parts[1] for each in files if len(each.parts) > 2}
+    tops = {each.path.partition("/")[0] for each in files}
+    if len(tops) > 1:
+        return ()
+    seconds = {each.path.split("/", 2)[1] for each in files if each.path.count("/") > 1}
     single = len(tops) == 1 and len(seconds) > 1 and split_of(next(iter(tops))) is None
     return (next(iter(tops)),) if single else ()
 
@@ -297,9 +308,13 @@ def _compiled(class_pattern: str | None) -> re.Pattern[str] | None:
     return pattern
 
 
+_class_of = functools.lru_cache(maxsize=4096)(normalized)
+"""The class of a folder's name: one string for all of its images."""
+
+
 def _label(parts: tuple[str, ...], pattern: re.Pattern[str] | None) -> str | None:
     if pattern is None:
-        return normalized(parts[0]) if len(parts) > 1 else None
+        return _class_of(parts[0]) if len(parts) > 1 else None
     match = pattern.search("/".join(parts))
     return normalized(match["class"] or "") or None if match else None
 

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 _MOST_CLASSES = 20  # more are summed up
 _HEAD = 1 << 16  # bytes of a file that are compared
+_COMPARED = 100_000  # files of two lists up to which content is compared
 _PROBES = 256  # files whose sizes distinguish lists of equal names
 
 
@@ -127,7 +128,9 @@ def warn_of_shared_images(files: Mapping[Any, Sequence[str]]) -> set[Any]:
 def shared_images(first: Sequence[str], second: Sequence[str]) -> list[tuple[str, str]]:
     """Images of one list that are in another too: the same file, or files of equal content.
 
-    Only files whose size occurs on both sides are opened.
+    Only files whose size occurs on both sides are opened. Of lists with more than 100,000 files together none is asked
+    for its size, since that takes minutes on a network's disk: only equal paths are found, and `visionkit doctor`
+    compares contents.
 
     Args:
         first: Paths.
@@ -136,16 +139,21 @@ def shared_images(first: Sequence[str], second: Sequence[str]) -> list[tuple[str
     Returns:
         Pairs of paths, in the order of the second list.
     """
-    own = {os.path.realpath(path): path for path in first}
+    if len(first) + len(second) > _COMPARED:
+        paths = set(first)
+        return [(path, path) for path in second if path in paths]
+    own: dict[Any, str] = {}
     by_size: dict[int, list[str]] = {}
     for path in first:
-        by_size.setdefault(_size(path), []).append(path)
+        file, size = _identity(path)
+        own[file] = path
+        by_size.setdefault(size, []).append(path)
     beginnings: dict[int, dict[str, str]] = {}
     found = []
     for path in second:
-        real, size = os.path.realpath(path), _size(path)
-        if real in own:
-            found.append((own[real], path))
+        file, size = _identity(path)
+        if file in own:
+            found.append((own[file], path))
         elif size > 0 and size in by_size:
             if size not in beginnings:
                 beginnings[size] = {_beginning(rival): rival for rival in by_size[size]}
@@ -165,15 +173,17 @@ def fingerprint(files: Sequence[str]) -> str:
     same = next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
     start = first.rfind("/", 0, same) + 1  # behind the folder that all of them lie in
     probes = files[:: max(1, len(files) // _PROBES)]
-    texts = [*(file[start:] for file in files), *(str(_size(file)) for file in probes)]
+    texts = [*(file[start:] for file in files), *(str(_identity(file)[1]) for file in probes)]
     return hashlib.blake2b("\n".join(texts).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
-def _size(path: str) -> int:
+def _identity(path: str) -> tuple[Any, int]:
+    """What is equal for two paths of one file, and its size in bytes."""
     try:
-        return os.stat(path).st_size  # noqa: PTH116 (a hot path)
+        file = os.stat(path)  # noqa: PTH116 (a hot path)
     except OSError:
-        return -1  # not a file of its own, such as a member of an archive
+        return path, -1  # not a file of its own, such as a member of an archive
+    return (file.st_dev, file.st_ino), file.st_size
 
 
 def _beginning(path: str) -> str:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from datamodules.augmentation import ClassificationAugment
-from datamodules.folders import FolderData
+from datamodules.folders import FolderData, list_labeled
 from datamodules.zips import ZipStore
 from tests.real_data import real_data
 from visionkit.errors import DataError, UsageError
@@ -345,3 +345,16 @@ def test_files_passed_over_are_counted_for_their_split(parted: Path, zipped: boo
         "val": {"hidden": 2, "not an image (.md)": 1},
         "test": {},
     }
+
+
+def test_empty_files_of_a_large_set_are_found_when_they_are_read(tmp_path, monkeypatch):
+    folder = tmp_path / "cat"
+    folder.mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (folder / name).touch()
+    with pytest.raises(DataError, match="2 of 2 images are empty"):
+        list_labeled(tmp_path)
+    monkeypatch.setattr("datamodules.folders._SIZED", 1)
+    assert len(list_labeled(tmp_path).images) == 2
+    with pytest.raises(DataError, match="empty"):
+        FolderData(str(tmp_path), val_fraction=0.0).samples("train")[0].image.read()

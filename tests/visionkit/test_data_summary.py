@@ -47,3 +47,14 @@ def test_images_of_two_splits_are_found_by_path_link_and_content(
     ]
     warn_of_shared_images({"train": [str(path) for path in train], "test": test})
     assert "train and test share 3 of 4 images" in caplog.text
+
+
+def test_content_of_large_lists_is_left_to_the_check_of_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [str(tmp_path / name) for name in ("a.jpg", "b.jpg")]
+    for path in paths:
+        Path(path).write_bytes(b"equal")
+    assert shared_images(paths[:1], paths) == [(paths[0], paths[0]), (paths[0], paths[1])]
+    monkeypatch.setattr("visionkit.data_summary._COMPARED", 2)
+    assert shared_images(paths[:1], paths) == [(paths[0], paths[0])], "no file is opened, only paths are compared"
