@@ -100,6 +100,7 @@ def train(
     extra: Sequence[Callback] = (),
     task: ClassificationTask | None = None,
     resume: bool = True,
+    report: bool = True,
     train_images: int = 40,
     val_images: int = 10,
     **trainer_options: Any,
@@ -126,7 +127,7 @@ def train(
         "log_every_n_steps": 4,
         "num_sanity_val_steps": 0,
     }
-    callbacks = default_callbacks(task, run=run, ema=ema, checkpoint_every=checkpoint_every)
+    callbacks = default_callbacks(task, run=run, ema=ema, checkpoint_every=checkpoint_every, report=report)
     trainer = Trainer(default_root_dir=run, callbacks=[*extra, *callbacks], **{**options, **trainer_options})
     checkpoint = find_last(run / "checkpoints") if resume else None
     trainer.fit(task, datamodule=data, ckpt_path=checkpoint)

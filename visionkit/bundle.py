@@ -6,6 +6,8 @@ build the task, and what is known about the weights: the data, its terms, the co
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.metadata
 import json
 import math
@@ -120,7 +122,7 @@ def save_bundle(
         "config": task.config,
         "card": _finite(plain(card)),
         "weights": {"dtype": "float16" if half else "float32", "parameters": sum(p.numel() for p in task.parameters())},
-        "versions": _versions(),
+        "versions": versions(),
     }
     with atomic_folder(target) as part:
         _save_weights(_tensors(task, half), part / WEIGHTS)
@@ -171,14 +173,19 @@ def _tensors(task: VisionTask, half: bool) -> dict[str, Tensor]:
     return out
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that decide what comes out."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    """Looked for once in a process: each look reads a file of a package, and a run's report states them often."""
+    found = [("python", platform.python_version())]
     for package in ("visionkit", "torch", "torchvision", "timm", "lightning"):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append((package, importlib.metadata.version(package)))
+    return tuple(found)
 
 
 def read_bundle(folder: str | Path) -> Bundle:

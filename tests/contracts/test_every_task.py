@@ -196,7 +196,7 @@ def test_what_is_validated_is_what_is_served(name):
 
 
 # The graphs of masks in boxes and of flow are large; those of detection and stereo are made as they are, and the second
-# stage of masks is exported alone in `tests/tasks/test_instance_segmentation.py`.
+# stage of masks is exported alone in `tests/visionkit/test_export_parts.py`.
 @every_quick_task("instance_segmentation", "optical_flow")
 def test_onnx_agrees(name, tmp_path):
     torch.manual_seed(2)

@@ -12,9 +12,8 @@ from tasks.instance_segmentation import InstanceSegmentationTask
 from tasks.instance_segmentation.loss import mask_rcnn_losses
 from tasks.instance_segmentation.postprocess import FoundMasks
 from tests.tasks.test_detection import SIZE, SPEC, TARGETS, TINY, build, images, target
-from visionkit.engines import SECOND, SecondStageSession
 from visionkit.errors import UsageError
-from visionkit.export import export_bundle, write_second_stage
+from visionkit.export import export_bundle
 from visionkit.families.detection.two_stage_loss import Sampled, mask_loss
 from visionkit.geometry import Geometry
 from visionkit.masks import decode_masks
@@ -94,21 +93,6 @@ def test_roi_pool_is_a_switch_of_the_same_type() -> None:
     pool.load_state_dict(align.state_dict())
     a, b = (task.eval()(images()) for task in (align, pool))
     assert type(a) is type(b) and not torch.equal(a.logits, b.logits)
-
-
-def test_the_graph_of_the_second_stage_agrees(tmp_path) -> None:
-    """For another number of images and of rows than it was exported with."""
-    torch.manual_seed(0)
-    task = build("mask_rcnn", own={"neck_channels": 16, "mask_hidden": 8, "strides": (8, 16)}).eval()
-    second = task.second_stage()
-    write_second_stage(task, second, tmp_path / SECOND)
-    graph = SecondStageSession(tmp_path / SECOND)
-    rows = torch.tensor([[2.0, 5, 5, 30, 40], [0, 0, 0, 90, 60], [1, 3, 7, 12, 60], [2, 40, 10, 48, 20]])
-    with torch.no_grad():
-        outputs = task(images(3))
-        maps = [getattr(outputs, name) for name in second.inputs[:-1]]
-        wanted = second(*maps, rows)
-    assert torch.allclose(graph(*maps, rows), wanted, atol=1e-4) and wanted.std() > 0
 
 
 @pytest.mark.slow

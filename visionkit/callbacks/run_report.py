@@ -13,6 +13,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
+from visionkit.bundle import versions
 from visionkit.inputs import reference_images
 from visionkit.run_report import summary
 from visionkit.run_report.history import History
@@ -141,7 +142,7 @@ class RunReport(Callback):
             "steps": trainer.global_step,
             **summary.best_of(trainer, task, self.folder),
             **{key: value for key, value in self._card(trainer, task).items() if key not in ("results", "step")},
-            "versions": summary.versions(),
+            "versions": versions(),
         }
         self._try(lambda: summary.update_summary(self.folder, facts))
 
@@ -266,7 +267,7 @@ class RunReport(Callback):
         if config.get("seed_everything") is not None:
             facts["seed"] = config["seed_everything"]
         facts["training"] = summary.training_text(trainer)
-        facts["trained_with"] = ", ".join(f"{name} {number}" for name, number in summary.versions().items())
+        facts["trained_with"] = ", ".join(f"{name} {number}" for name, number in versions().items())
         facts["step"] = trainer.global_step
         stale = "" if self._measured_at == trainer.global_step else f" (at step {self._measured_at})"
         facts["results"] = summary.result_rows(self._measured, task.whole_protocol, stale)

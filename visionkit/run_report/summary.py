@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,18 +17,6 @@ from visionkit.uncertainty.resampling import Intervals
 from visionkit.wording import counted
 
 SUMMARY = "summary.json"
-_PACKAGES = ("visionkit", "torch", "torchvision", "timm", "lightning")
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of the packages that decide what comes out."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def data_text(trainer: Trainer, config: Mapping[str, Any] | None) -> str:

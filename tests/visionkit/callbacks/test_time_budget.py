@@ -49,7 +49,7 @@ def paced(monkeypatch: pytest.MonkeyPatch) -> Any:
         for module in (timer, time_budget):
             monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock.monotonic))
         monkeypatch.setattr(time_budget, "measured_pace", measure)
-        return train(folder, extra=[TimeBudget(max_time), clock], **{"max_epochs": None, **options})
+        return train(folder, extra=[TimeBudget(max_time), clock], **{"max_epochs": None, "report": False, **options})
 
     return run
 
@@ -143,9 +143,9 @@ def test_one_step_is_taken_where_measuring_uses_up_the_time(tmp_path: Path, pace
 
 
 def test_measuring_leaves_no_trace(tmp_path: Path) -> None:
-    train(tmp_path / "plain", max_epochs=2)
+    train(tmp_path / "plain", max_epochs=2, report=False)
     budget = TimeBudget("1h")
-    train(tmp_path / "timed", max_epochs=2, extra=[budget])
+    train(tmp_path / "timed", max_epochs=2, report=False, extra=[budget])
     assert budget.plan == Plan(2) and end_state(tmp_path / "timed") == end_state(tmp_path / "plain")
 
 
