@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -24,28 +26,41 @@ from visionkit.types import Batch, Sample
 log = logging.getLogger(__name__)
 
 
-class ImageLogger(Callback):
-    """Draws predictions on fixed validation samples, at most once an epoch, and gives them to whatever logger is there.
+class DrawnSamples(Callback):
+    """Draws something of fixed validation samples, at most once an epoch, for whatever logger is there.
 
-    W&B gets images with captions, a table, and boxes and masks that it lays over the images itself, class by class;
-    TensorBoard images, CSV and any other logger png files in the folder `images` of the run. The predictions are
-    made as they are served: `forward`, `decode`, `restore`, `draw`.
+    W&B gets the images with captions and a table; TensorBoard images, CSV and any other logger png files in a folder of
+    the run. A subclass draws in `draw`.
 
     Args:
         count: Number of samples.
         seed: Chooses the samples; the same ones for the same data.
         every_n_epochs: Draw in each n-th epoch only.
         max_side: Longer side in pixels that a drawn panel is reduced to.
+
+    Attributes:
+        key: Name of the panel, and of the folder.
     """
+
+    key: ClassVar[str] = "images"
 
     def __init__(self, count: int = 8, seed: int = 0, every_n_epochs: int = 1, max_side: int = 640) -> None:
         if count < 1 or every_n_epochs < 1 or max_side < 16:
-            raise UsageError("images: count and every_n_epochs must be at least 1 and max_side at least 16")
+            raise UsageError(f"{self.key}: count and every_n_epochs must be at least 1 and max_side at least 16")
         self.count, self.seed, self.every_n_epochs, self.max_side = count, seed, every_n_epochs, max_side
         self._chosen: list[Sample] = []
         self._batch: Batch | None = None
         self._epoch = -1
         self._warned: set[str] = set()
+
+    @abstractmethod
+    def draw(self, trainer: Trainer, task: VisionTask) -> list[LoggedImage]:
+        """The images of an epoch; of other processes than the first one none are taken.
+
+        Args:
+            trainer: The trainer.
+            task: The task, with the averaged weights where they are used.
+        """
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Here the averaged weights are still in place, where they are used."""
@@ -57,11 +72,9 @@ class ImageLogger(Callback):
         self._epoch = epoch
         if self._batch is None:
             self._choose(trainer)
-        # Every process runs the network, since a sharded one needs them all; only the first one draws.
-        predictions = self._predict(trainer, pl_module)
+        images = self.draw(trainer, pl_module) if self._batch is not None else []
         folder = self._folder(trainer)
-        if trainer.is_global_zero and predictions:
-            images = [self._image(s, p) for s, p in zip(self._chosen, predictions, strict=True)]
+        if trainer.is_global_zero and images:
             self._deliver(trainer, images, folder)
 
     # ------------------------------------------------------------------ making them
@@ -77,6 +90,64 @@ class ImageLogger(Callback):
         order = np.random.default_rng(self.seed).permutation(number)[: self.count]
         self._chosen = [dataset.samples[int(index)] for index in sorted(order)]
         self._batch = collate([dataset.preprocessor(sample) for sample in self._chosen])
+
+    def _reduced(self, image: np.ndarray) -> np.ndarray:
+        if max(image.shape[:2]) <= self.max_side:
+            return image
+        small = Image.fromarray(image)
+        small.thumbnail((self.max_side, self.max_side), Image.Resampling.BOX)
+        return np.asarray(small)
+
+    # ------------------------------------------------------------------ giving them away
+
+    def _deliver(self, trainer: Trainer, images: Sequence[LoggedImage], folder: Path) -> None:
+        step = trainer.global_step
+        files_wanted = not trainer.loggers
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbTracker):
+                logger.log_images(self.key, images, step)
+            elif isinstance(logger, TensorBoardLogger):
+                for number, image in enumerate(images):
+                    logger.experiment.add_image(f"{self.key}/{number}", image.drawn, step, dataformats="HWC")
+            else:
+                files_wanted = True
+                if not isinstance(logger, CSVLogger):
+                    self._tell(type(logger).__name__, f"{_name(logger)} takes no images; they are in {folder}")
+        if files_wanted:
+            _write(folder / f"epoch{trainer.current_epoch:04d}", images)
+
+    def _folder(self, trainer: Trainer) -> Path:
+        # `log_dir` asks all processes. From Python the root is mostly the working directory, which stays clean.
+        log_dir = trainer.log_dir
+        root = Path(trainer.default_root_dir)
+        return (Path(log_dir) if log_dir and root.resolve() == Path.cwd() else root) / self.key
+
+    def _tell(self, about: str, message: str) -> None:
+        if about not in self._warned:
+            self._warned.add(about)
+            log.warning("%s: %s", self.key, message)
+
+
+class ImageLogger(DrawnSamples):
+    """Draws predictions on fixed validation samples, at most once an epoch, and gives them to whatever logger is there.
+
+    W&B gets images with captions, a table, and boxes and masks that it lays over the images itself, class by class;
+    TensorBoard images, CSV and any other logger png files in the folder `images` of the run. The predictions are
+    made as they are served: `forward`, `decode`, `restore`, `draw`.
+
+    Args:
+        count: Number of samples.
+        seed: Chooses the samples; the same ones for the same data.
+        every_n_epochs: Draw in each n-th epoch only.
+        max_side: Longer side in pixels that a drawn panel is reduced to.
+    """
+
+    def draw(self, trainer: Trainer, task: VisionTask) -> list[LoggedImage]:
+        # Every process runs the network, since a sharded one needs them all; only the first one draws.
+        predictions = self._predict(trainer, task)
+        if not trainer.is_global_zero or not predictions:
+            return []
+        return [self._image(s, p) for s, p in zip(self._chosen, predictions, strict=True)]
 
     def _predict(self, trainer: Trainer, task: VisionTask) -> list[Prediction]:
         if self._batch is None:
@@ -101,43 +172,6 @@ class ImageLogger(Callback):
         layers = {name: layer for name, layer in found.items() if layer is not None}
         name = sample.id or sample.image.name
         return LoggedImage(name, plain, side_by_side(reduced), prediction.row(truth), layers)
-
-    def _reduced(self, image: np.ndarray) -> np.ndarray:
-        if max(image.shape[:2]) <= self.max_side:
-            return image
-        small = Image.fromarray(image)
-        small.thumbnail((self.max_side, self.max_side), Image.Resampling.BOX)
-        return np.asarray(small)
-
-    # ------------------------------------------------------------------ giving them away
-
-    def _deliver(self, trainer: Trainer, images: Sequence[LoggedImage], folder: Path) -> None:
-        step = trainer.global_step
-        files_wanted = not trainer.loggers
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbTracker):
-                logger.log_images("images", images, step)
-            elif isinstance(logger, TensorBoardLogger):
-                for number, image in enumerate(images):
-                    logger.experiment.add_image(f"images/{number}", image.drawn, step, dataformats="HWC")
-            else:
-                files_wanted = True
-                if not isinstance(logger, CSVLogger):
-                    self._tell(type(logger).__name__, f"{_name(logger)} takes no images; they are in {folder}")
-        if files_wanted:
-            _write(folder / f"epoch{trainer.current_epoch:04d}", images)
-
-    @staticmethod
-    def _folder(trainer: Trainer) -> Path:
-        # `log_dir` asks all processes. From Python the root is mostly the working directory, which stays clean.
-        log_dir = trainer.log_dir
-        root = Path(trainer.default_root_dir)
-        return (Path(log_dir) if log_dir and root.resolve() == Path.cwd() else root) / "images"
-
-    def _tell(self, about: str, message: str) -> None:
-        if about not in self._warned:
-            self._warned.add(about)
-            log.warning("images: %s", message)
 
 
 def _name(logger: Logger) -> str:
