@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datamodules.degradations import DegradationChain, Degraded
-from datamodules.degradations.holes import mask_of
 from datamodules.image_store import ImageStore, PixelCache
 from datamodules.patches import FileSamples
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
 from visionkit.loading import EVALUATION_SEED, rng_for
+from visionkit.mask_files import read_mask
 from visionkit.preprocess import to_scale
 from visionkit.types import Sample
 
@@ -183,7 +183,7 @@ class DegradedImages(FileSamples):
 
     def mask(self, number: int) -> np.ndarray | None:
         """The mask of that number, (h, w) bool, true where the image is missing."""
-        return None if self.masks is None else mask_of(self.masks.source(number))
+        return None if self.masks is None else read_mask(self.masks.source(number))
 
     def _decoded(self, store: ImageStore, cache: PixelCache | None, number: int) -> np.ndarray:
         channels = 1 if self.is_gray(number) else self.channels

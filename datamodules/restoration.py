@@ -160,6 +160,11 @@ class RestorationData(PatchData):
             )
 
     @property
+    def noise_levels(self) -> tuple[float, float] | None:
+        """Smallest and largest deviation of the Gaussian noise of training, in gray levels; None without any."""
+        return self.chains["train"].noise_levels
+
+    @property
     def reads_degraded(self) -> bool:
         """Whether the degraded training images are read, so that flips of a patch are flips of its blur."""
         return self.partner_roots["train"] is not None

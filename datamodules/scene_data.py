@@ -127,6 +127,11 @@ class SceneData(VisionDataModule):
         """The skeleton of the synthetic people."""
         return "coco17" if name == "skeleton" else None
 
+    @property
+    def noise_levels(self) -> tuple[float, float] | None:
+        """See `RestorationData`."""
+        return self.chain.noise_levels if self.target == "clean" else None
+
     def dataset(self, split: Split) -> Sequence[Sample]:
         """The scenes of one split; each is drawn when it is first asked for, and kept."""
         scenes = _Scenes(self, split)

@@ -76,7 +76,7 @@ def _reason(message: str, options: list[str]) -> str:
         if entry := re.search(rf"'(\w+)': Namespace\([^()]*init_args=Namespace\({sides[0]}=None\b", message):
             near = suggest(entry[1], {*re.findall(r"'(\w+)': Namespace\(", message)} - {entry[1]})
             return f"{key}.{entry[1]}: it has no {sides[0]!r}, which {owner} needs{near or '; is its name misspelt?'}"
-        side = key.split(".")[0] if key else "data"
+        side = (key if len(class_paths) > 1 else key.split(".")[0]) or "data"
         return f"missing: {', '.join(f'--{side}.{name}' for name in sides)}; {owner} needs it"
     if found := re.search(r"Expected an? (.*?)\. Got value: (.*)", message):
         kind = re.sub(r"<class '([^']+)'>", r"\1", found[1])
@@ -93,6 +93,10 @@ def _reason(message: str, options: list[str]) -> str:
         return f"{key}: a mapping is required{f', not {given[1][:60]}' if given else ''}"
     if found := re.search(r"File does not exist: '?([^'\n]+)'?", message):
         return f"{key or 'configuration'}: no such file {found[1]}; the shipped ones lie in configs/ of the clone"
+    kinds, given = re.findall(r"Subtypes: \[(.*)\]", message), re.search(r"Given value: (.*)", message)
+    if kinds and given is not None and not given[1].startswith(("Namespace(", "NestedArg(", "{")):
+        none_of = re.sub(r"tuple(\[[^\]]*\])", r"\1", re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", kinds[-1]))
+        return f"{key}: {given[1][:60]!r} is none of {none_of.replace('NoneType', 'null')}"
     lines = [line.strip(" -") for line in re.sub(r'Parser key "[^"]+":', "", message).splitlines() if line.strip()]
     text = "; ".join(line for line in lines if not line.startswith(("Given value", "Subtypes", "Errors")))
     return f"{key}: {text[:300]}" if key else text[:300]

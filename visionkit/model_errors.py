@@ -38,8 +38,8 @@ def names_the_model(method: Callable[Concatenate[Predictor, P], R]) -> Callable[
             if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in cause:
                 raise EnvironmentFault(f"{self.task.source}: not enough memory for this image ({cause})") from error
             raise CheckpointError(
-                f"{self.task.source}: the model fails on an image ({cause}); its file was changed, or was written by "
-                "another version of visionkit"
+                f"{self.task.source}: the model fails on an image ({cause}): its file was changed or is of another "
+                "version, or visionkit is at fault; --debug states where"
             ) from error
 
     return wrapped

@@ -90,6 +90,10 @@ def check_checkpoint(path: Path) -> None:
             start = file.read(len(_ZIP))
     except FileNotFoundError:
         near = suggest(path.name, [p.name for p in path.parent.glob("*.ckpt")]) if path.parent.is_dir() else ""
+        from visionkit.registry import task_names
+
+        if len(path.parts) == 2 and path.parts[0] in task_names():
+            near = f"; folders of example models are listed by: visionkit models {path.parts[0]}"
         raise CheckpointError(f"{path}: no such checkpoint{near}") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error

@@ -14,6 +14,7 @@ from datamodules.degradations.parts import GRAY, DegradationPart, Degraded, Rang
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
 from visionkit.listing import list_images
+from visionkit.mask_files import read_mask
 
 _TRIES = 32  # strokes that are drawn at most for one mask
 
@@ -173,7 +174,7 @@ class MaskFolder(HolesPart):
         import cv2
 
         files: list[Path] = self.__dict__["_files"]
-        mask = mask_of(ImageSource(files[int(rng.integers(len(files)))]), self.invert)
+        mask = read_mask(ImageSource(files[int(rng.integers(len(files)))]), self.invert)
         if self.flips:
             mask = np.rot90(mask, int(rng.integers(4)))
             mask = mask[:, ::-1] if rng.integers(2) else mask
@@ -181,9 +182,3 @@ class MaskFolder(HolesPart):
             return mask
         resized = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
         return np.asarray(resized.astype(bool))
-
-
-def mask_of(source: ImageSource, invert: bool = False) -> np.ndarray:
-    """A mask, (h, w) bool: true where the image is brighter than middle gray, or darker where `invert` is set."""
-    bright = source.read(1)[:, :, 0] > 127
-    return ~bright if invert else bright

@@ -47,6 +47,11 @@ class GaussianNoise(DegradationPart):
         level = np.full(image.shape[:2], sigma, dtype=np.float32)
         return _noisy(degraded, noisy, level, self.clip, self.quantize)
 
+    @property
+    def noise_levels(self) -> tuple[float, float]:
+        low, high = bounds_of(self.sigma, 0, 255, "GaussianNoise.sigma")
+        return low, high
+
     def leaves_levels(self, whole: bool) -> bool:
         return self.quantize
 

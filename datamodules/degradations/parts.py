@@ -69,6 +69,11 @@ class DegradationPart(ABC, metaclass=RemembersArguments):
         """Whether the image goes on beyond its border with its other side."""
         return False
 
+    @property
+    def noise_levels(self) -> tuple[float, float] | None:
+        """Smallest and largest deviation of Gaussian noise that it adds, in gray levels, or None."""
+        return None
+
     def leaves_levels(self, whole: bool) -> bool:
         """Whether pixels are whole numbers from 0 to 255 afterwards, given whether they were before."""
         return whole
@@ -109,6 +114,12 @@ class DegradationChain:
 
     def __bool__(self) -> bool:
         return bool(self.parts)
+
+    @property
+    def noise_levels(self) -> tuple[float, float] | None:
+        """Smallest and largest deviation of Gaussian noise, in gray levels; None without any."""
+        known = [part.noise_levels for part in self.parts if part.noise_levels is not None]
+        return (min(low for low, _ in known), max(high for _, high in known)) if known else None
 
     def leaves_levels(self, whole: bool) -> bool:
         """See `DegradationPart.leaves_levels`."""

@@ -25,6 +25,7 @@ from visionkit.families.restoration.tiles import TILE, TileMargins, check_size, 
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
 from visionkit.inputs import Clip
+from visionkit.mask_files import read_mask
 from visionkit.nn.normalize import Normalize
 from visionkit.predictions import Prediction
 from visionkit.tiling import Located, PasteImage, Plan, Views
@@ -44,8 +45,9 @@ class RestorationTask(ArchitectureTask):
         border: Pixels at the border of an image that the measures leave out.
         luma: Measure the luma too, as papers of deblocking do.
         lpips: Measure LPIPS by this network where its weights are at hand: `alex`, `vgg` or `squeeze`.
-        noise_levels: Smallest and largest deviation of the noise, in gray levels, that it was trained on; what is
-            outside gives a warning in use. Networks with a noise level take it from the call.
+        noise_levels: Smallest and largest deviation of the noise, in gray levels, that it was trained on, by default
+            those of the data's Gaussian noise; what is outside gives a warning in use. Networks with a noise level take
+            it from the call.
         **shared: See `VisionTask`; each architecture has its arguments under its name. Of the input `channels` is 3, or
             1 for a network of gray images, which makes other images gray; `size` is only that of an example.
 
@@ -132,6 +134,12 @@ class RestorationTask(ArchitectureTask):
                 f"and divisor {spec.divisor}"
             )
 
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit" and self.noise_levels is None and "noise_level" in self.inputs:
+            self.noise_levels = getattr(getattr(self.trainer, "datamodule", None), "noise_levels", None)
+            self._config |= {"noise_levels": None if self.noise_levels is None else list(self.noise_levels)}
+
     def resolved(self) -> dict[str, Any]:
         return {**super().resolved(), self.chosen: self.architecture.stored()}
 
@@ -148,7 +156,7 @@ class RestorationTask(ArchitectureTask):
     def completed(
         self, inputs: dict[str, ImageSource | Clip], *, noise_level: float | None = None, **options: Any
     ) -> dict[str, ImageSource | Clip]:
-        """The inputs of one call, with the noise level as an image where a number is given.
+        """The inputs of one call, with the noise level as an image where a number is given, and the mask read.
 
         Args:
             inputs: What the call was given.
@@ -156,8 +164,11 @@ class RestorationTask(ArchitectureTask):
             **options: See `VisionTask.completed`.
 
         Raises:
+            DataError: A mask without anything that is white.
             UsageError: A noise level that is missing, out of range or given twice, or one for a network without it.
         """
+        if isinstance(mask := inputs.get("mask"), ImageSource):
+            inputs = {**inputs, "mask": ImageSource(read_mask(mask).astype(np.uint8) * 255, mask.name)}
         if "noise_level" not in self.inputs:
             if noise_level is not None:
                 raise UsageError(f"noise_level {noise_level}: this network finds the noise by itself; leave it out")

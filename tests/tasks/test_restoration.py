@@ -9,11 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
+from datamodules.degradations import JPEG, GaussianNoise
+from datamodules.restoration import RestorationData
 from tasks.restoration import RestorationTask
 from tasks.restoration.network import RestorationNetwork
+from visionkit.checkpoint import load_task
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
 from visionkit.predictor import Predictor
+from visionkit.training import fit
 
 NAFNET = {"width": 4, "encoder": (1, 1), "middle": 1, "decoder": (1, 1)}
 
@@ -173,3 +177,48 @@ def test_the_data_pads_to_the_divisor_of_the_network():
 
     assert _input(None, {"nafnet": NAFNET}, RestorationTask)["divisor"] == 4
     assert _input({"size": [48, 48]}, {"architecture": "dncnn"}, RestorationTask)["divisor"] == 1
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+@pytest.mark.parametrize(
+    "network", [("nafnet", 3, NAFNET), ("ffdnet", 3, {"width": 4, "depth": 3})], ids=["nafnet", "ffdnet"]
+)
+def test_transparency_of_any_size_is_kept_by_a_network_with_a_divisor(network, mode, tmp_path):
+    name, channels, arguments = network
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (37, 45, 4), dtype=np.uint8), "RGBA")
+    if mode == "P":
+        image = image.convert("RGB").quantize(8)
+        image.info["transparency"] = 0
+    else:
+        image = image.convert(mode)
+    image.save(tmp_path / "odd.png")
+    options = {"noise_level": 25} if name == "ffdnet" else {}
+    pixels = Predictor(trained(name, channels, **arguments))(tmp_path / "odd.png", **options).pixels
+    given = ImageSource(tmp_path / "odd.png").read_as_is()
+    assert pixels.shape == given.shape and np.array_equal(pixels[..., -1], given[..., -1])
+
+
+def test_a_mask_whose_white_is_1_is_refused(tmp_path):
+    predictor = Predictor(trained("nafnet", 3, **NAFNET, condition="mask"))
+    mask = np.zeros((60, 44), np.uint8)
+    mask[20:40, 10:30] = 1
+    with pytest.raises(DataError, match="the largest value of this mask is 1, and white is 255; multiply it by 255"):
+        predictor({"image": shown(), "mask": mask})
+    assert np.array_equal(predictor({"image": shown(), "mask": mask * 0}).pixels, shown()), "nothing is missing"
+
+
+def test_the_noise_of_the_data_is_what_a_network_was_trained_on(tmp_path):
+    for number in range(2):
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(
+            tmp_path / f"{number}.png"
+        )
+    task = RestorationTask("ffdnet", ffdnet={"width": 4, "depth": 3})
+    parts = [GaussianNoise((5, 30)), JPEG()]
+    data = RestorationData(
+        str(tmp_path), val_root=str(tmp_path), degradations=parts, patch_size=16, batch_size=2, patches_per_image=1
+    )
+    fit(task, data, run=tmp_path / "run", max_epochs=1, report=False)
+    stored = load_task(tmp_path / "run")
+    assert tuple(stored.noise_levels) == (5, 30)
+    assert "trained on 5 to 30" in stored.cautions(noise_level=90)[0] and not stored.cautions(noise_level=20)

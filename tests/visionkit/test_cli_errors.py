@@ -36,6 +36,14 @@ def _allow_toy_data(monkeypatch):
             r"unknown class 'Mosaik'; known are .*did you mean 'Mosaic'",
         ),
         (
+            ["--data", "RestorationData", "--data.degradations", "GaussianNoise", "--data.degradations.sigma", "25,50"],
+            r"data.degradations.sigma: '25,50' is none of float, \[float, float\]",
+        ),
+        (
+            ["--data", "RestorationData", "--data.degradations", "Blur"],
+            "missing: --data.degradations.kernel; Blur needs it",
+        ),
+        (
             ["--data", "RestorationData", "--data.degradations+", "GausianNoise"],
             r"unknown class 'GausianNoise'; known are .*JPEG.*did you mean 'GaussianNoise'",
         ),

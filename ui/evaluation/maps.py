@@ -13,19 +13,20 @@ from ui.evaluation.pairs import Side, pair_files
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
 from visionkit.listing import SUFFIXES
+from visionkit.mask_files import read_mask
 
 _BINARY = 255  # of a mask beside 0
 
 
-def check_same_size(name: str, ours: Sequence[int], known: Sequence[int]) -> None:
-    """Refuses a prediction of another size.
+def check_same_size(name: str, ours: Sequence[int], known: Sequence[int], what: str = "the prediction") -> None:
+    """Refuses a prediction, or what else belongs to the ground truth, of another size.
 
     Raises:
         DataError: The height or width differs.
     """
     if tuple(ours) != tuple(known):
         raise DataError(
-            f"{name}: the prediction has {ours[0]}x{ours[1]} (height x width), the ground truth {known[0]}x{known[1]}"
+            f"{name}: {what} has {ours[0]}x{ours[1]} (height x width), the ground truth {known[0]}x{known[1]}"
         )
 
 
@@ -276,8 +277,8 @@ def measure_images(
         values = quality(tensors[0], tensors[1], border, source.is_gray or made, str(real_file))
         rows.append({"image": name, **dict(zip(names, values.tolist(), strict=True))})
         if masks is not None:
-            hole = ImageSource(known[real_file]).read(1)[:, :, 0] > 127
-            check_same_size(f"{known[real_file]}: the mask", hole.shape, real.shape[:2])
+            hole = read_mask(ImageSource(known[real_file]))
+            check_same_size(str(known[real_file]), hole.shape, real.shape[:2], "the mask")
             error = (tensors[0].double() - tensors[1].double()).square().mean(dim=0)
             inner = (slice(border, -border or None),) * 2
             error, part = error[inner], torch.from_numpy(hole)[inner]

@@ -14,6 +14,8 @@ from ui.evaluation.pairs import Pair, Side, pair_files
 from visionkit.errors import DataError
 from visionkit.families.matching.analysis import PixelAnalysis
 from visionkit.images import ImageSource
+from visionkit.mask_files import read_mask
+from visionkit.wording import counted
 
 SCENE_FLOW = (("disp_occ_0", "disp_0"), ("disp_occ_1", "disp_1"), ("flow_occ", "flow"))
 """Folders of KITTI 2015: of the ground truth, and of the predictions that its development kit measures."""
@@ -178,8 +180,8 @@ def _pooled(
         missing += lacking
         hidden = None
         if pair.truth in masks:
-            mask = ImageSource(masks[pair.truth]).read(1)[:, :, 0] > 127
-            check_same_size(f"{masks[pair.truth]}: the mask", mask.shape, known.shape)
+            mask = read_mask(ImageSource(masks[pair.truth]))
+            check_same_size(str(masks[pair.truth]), mask.shape, known.shape, "the mask")
             hidden = torch.from_numpy(mask)
         given = [torch.from_numpy(np.ascontiguousarray(each)) for each in (*compared(ours, real), known)]
         one = type(total)()
@@ -192,5 +194,5 @@ def _pooled(
     if missing:
         notes.append(f"{missing} pixels have no prediction, which counts as 0")
     metrics = {name: float(value) for name, value in total.compute().items()}
-    protocol = f"over all known pixels of all {len(rows)} files, errors in file pixels; {limits}"
+    protocol = f"over all known pixels of {counted(len(rows), 'file')}, errors in file pixels; {limits}"
     return Measured(metrics, protocol, {}, rows, notes, analysis)

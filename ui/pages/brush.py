@@ -15,6 +15,7 @@ from ui.server.limits import Limits
 from ui.strokes import mark_of, paint, read_strokes
 from ui.views.base import data_url
 from visionkit.images import ImageSource
+from visionkit.mask_files import read_mask
 
 SCRIPT = Path(__file__).with_name("brush.html")
 """Runs in the page: strokes on the image, the size of the brush, and what takes them back."""
@@ -63,7 +64,7 @@ class Brush:
         if file is not None:
             given = opened(file, self._limits)
             require_one_size(file.name, given.size, size)
-            base = (given.read(1)[:, :, 0] > 127).astype(np.uint8) * 255
+            base = read_mask(given).astype(np.uint8) * 255
         painted = paint(made, base)
         return ImageSource(painted, "mask") if painted.any() else None
 
@@ -77,7 +78,7 @@ class Brush:
         (height, width), mask = source.size, ""
         if file is not None and (given := opened(file, self._limits)).size == source.size:
             ink = np.full((height, width, 4), (*COLOR, 255), np.uint8)
-            ink[:, :, 3] = given.read(1)[:, :, 0] > 127
+            ink[:, :, 3] = read_mask(given)
             ink[:, :, 3] *= 255
             mask = f'<img alt="" data-part="given" src="{data_url(ink, "png")}">'
         return _MARKUP.format(

@@ -85,8 +85,7 @@ def application(settings: Settings, host: str = "127.0.0.1", names: Sequence[str
     """
     limits = settings.limits
     job_queue = JobQueue(settings.model_registry, limits)
-    reports = Reports(settings.scratch)
-    blocks = pages(settings, job_queue, reports)
+    blocks = pages(settings, job_queue)
     gallery = settings.gallery or settings.scratch / "gallery"
     sweeper = Sweeper(settings.scratch, 60 * limits.keep_minutes, limits.disk_mb * MB, spared=(gallery,))
 
@@ -97,7 +96,7 @@ def application(settings: Settings, host: str = "127.0.0.1", names: Sequence[str
         sweeper.stop()
 
     app = FastAPI(**BARE, lifespan=life)  # type: ignore[arg-type]
-    add_routes(app, job_queue, settings.scratch, settings.ready, reports)
+    add_routes(app, job_queue, settings.scratch, settings.ready)
     add_face_routes(app, people.People(job_queue, gallery), settings.scratch, is_readable=settings.gallery is not None)
     add_video_routes(app, job_queue, settings.scratch)
     heads = [*(view.head for view in views().values() if view.head), STAGE, brush.SCRIPT]
@@ -176,7 +175,7 @@ def theme() -> gr.themes.Base:
     )
 
 
-def pages(settings: Settings, job_queue: JobQueue, reports: Reports) -> Page:
+def pages(settings: Settings, job_queue: JobQueue) -> Page:
     """All pages with their events: one of every model, one of each task, and those of the tools."""
     context = Context(
         job_queue,
@@ -186,7 +185,7 @@ def pages(settings: Settings, job_queue: JobQueue, reports: Reports) -> Page:
         settings.gallery or settings.scratch / "gallery",
         keeps=settings.gallery is not None,
         data_sets=settings.data_sets,
-        reports=reports,
+        reports=Reports(settings.scratch),
         models=settings.model_registry.folder,
     )
     with Page(title=strings.TITLE, analytics_enabled=False) as blocks:

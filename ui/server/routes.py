@@ -32,19 +32,19 @@ from ui.server.mcp import Tools, read_message
 from ui.server.metrics import CONTENT_TYPE
 from visionkit.errors import DataError, UsageError
 from visionkit.inputs import check_names
+from visionkit.registry import task_pages
 
 
-def add_routes(app: FastAPI, job_queue: JobQueue, folder: Path, ready: Callable[[], bool], reports: Reports) -> None:
+def add_routes(app: FastAPI, job_queue: JobQueue, folder: Path, ready: Callable[[], bool]) -> None:
     """Adds the routes.
 
     Args:
         app: Application that gets the routes.
         job_queue: Where images are processed.
-        folder: For images that are being processed.
+        folder: For images that are being processed; the reports that pages show lie there too.
         ready: Whether what is heavy is loaded.
-        reports: Reports that pages show in a frame.
     """
-    reader = anyio.CapacityLimiter(1)
+    reader, reports = anyio.CapacityLimiter(1), Reports(folder)
     limiter = anyio.CapacityLimiter(job_queue.limits.queue + job_queue.limits.concurrency + 1)
 
     @app.get("/health")
@@ -233,7 +233,12 @@ def by_input(
         return next(iter(uploads.values())), {}
     if "" in uploads:
         parts = " ".join(f"-F {name}=@{name}.jpg" for name in names)
-        raise UsageError(f"this model needs the inputs {', '.join(names)}; send each as a file: curl {parts}")
+        kinds = {name: how for page in task_pages().values() for name, how in page.also.items()}
+        numbers = [name for name in names[1:] if not isinstance(kinds.get(name, ""), str)]
+        or_number = f", or {numbers[0]} as a number: &{numbers[0]}=25" if numbers else ""
+        raise UsageError(
+            f"this model needs the inputs {', '.join(names)}; send each as a file: curl {parts}{or_number}"
+        )
     check_names(list(uploads), names, "this model")
     return uploads[names[0]], {name: uploads[name] for name in names[1:]}
 

@@ -34,7 +34,12 @@ _ALL = (
     Kind("empty-file", "error", "image", "copy or download the file again"),
     Kind("unreadable-image", "error", "image", "copy or download the file again, or leave the image out"),
     Kind("wrong-orientation", "error", "image", "turn the image or its labels by a quarter, so that both agree"),
-    Kind("size-mismatch", "error", "image", "take the labels of this very file, or correct the size that they state"),
+    Kind(
+        "size-mismatch",
+        "error",
+        "image",
+        "take the labels or the other image of this very file, or correct the size that labels state",
+    ),
     Kind("exif-orientation", "warning", "image", "EXIF turns these images: check that labels were made on them turned"),
     Kind("wrong-file-type", "note", "image", "the content decides; rename the file if other programs go by its ending"),
     Kind("blank-image", "warning", "image", "inspect it, and leave it out if it shows nothing"),

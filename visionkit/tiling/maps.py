@@ -248,7 +248,8 @@ class PasteImage(MapReducer):
         s, count, values = self.scale, self._pixels.shape[2], decoded[0].float().cpu()
         if count < 3 and len(values) == 3:  # a network of three channels may color a gray image by a trace
             values = (values * _GRAY.view(3, 1, 1)).sum(dim=0, keepdim=True)
-        if count in (2, 4):
+        values = values[:, : (tile.rows.stop - tile.rows.start) * s, : (tile.columns.stop - tile.columns.start) * s]
+        if count in (2, 4):  # the network's divisor may have added rows and columns, which transparency does not have
             clear = np.ascontiguousarray(self._pixels[tile.rows, tile.columns, -1]).astype(np.float32)
             clear /= 257 if self._pixels.dtype == np.uint16 else 1
             values = torch.cat([values, self._alpha(torch.from_numpy(clear)[None, None]).cpu()[0]])
