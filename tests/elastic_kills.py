@@ -26,6 +26,7 @@ import torch
 from lightning import Callback, Trainer
 
 from tests.processes import SERVER
+from tests.ranks import start_as
 from tests.tiny_training import Slowly, tiny_task, train
 from visionkit.checkpoint import describe, find_last
 from visionkit.errors import VisionKitError
@@ -49,9 +50,7 @@ class _Notes(Callback):
 
 
 def _child(run: Path, rank: int, world: int, port: int, slowly: float) -> None:
-    names = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
-    os.environ |= {name: str(value) for name, value in names.items()}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "kills"}
+    start_as(rank, world, port)
     log = (run / f"log{rank}.txt").open("a", buffering=1)
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)

@@ -22,12 +22,14 @@ from torch import Tensor
 from visionkit.bundle import Bundle, justified, read_bundle, read_weights, save_bundle
 from visionkit.checkpoint_files import (
     AtomicCheckpointIO,
+    check_whole,
     first_line,
     header_of,
     misfit,
     open_checkpoint,
     read_checkpoint,
     some_of,
+    stored_size,
 )
 from visionkit.construction import Budget, Justified, WithoutInit
 from visionkit.distillation import PREFIX
@@ -237,7 +239,8 @@ def read_model(path: str | Path) -> StoredModel:
         )
     checkpoint = open_checkpoint(path, "meta", mmap=True)
     header, state = header_of(checkpoint, path), checkpoint.get("state_dict")
-    size = Justified(path.stat().st_size, len(state) if isinstance(state, dict) else 0)
+    bytes_, beside = stored_size(path, checkpoint)
+    size = Justified(bytes_, (len(state) if isinstance(state, dict) else 0) + beside)
     known = _known(header, path)
     return StoredModel(
         str(path), header["task"], header["config"], partial(_state, path), size, *known, header["inputs"]
@@ -314,7 +317,7 @@ def describe(path: str | Path) -> dict[str, Any]:
     else:
         checkpoint = open_checkpoint(path, "meta", mmap=True)
         header = header_of(checkpoint, path)
-        task, config, size = header["task"], header["config"], path.stat().st_size
+        task, config, size = header["task"], header["config"], stored_size(path, checkpoint)[0]
         more = {"kind": "checkpoint", "step": checkpoint.get("global_step"), "epoch": checkpoint.get("epoch")}
     classes = list(config.get("classes") or ())
     return {
@@ -348,7 +351,7 @@ def find_last(folder: str | Path) -> Path | None:
             log.warning("skipped: %s", error)
     for *_, path in sorted(found, reverse=True):
         try:
-            read_checkpoint(path)
+            check_whole(path)
             return path
         except CheckpointError as error:
             log.warning("skipped: %s", error)

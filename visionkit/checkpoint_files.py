@@ -17,6 +17,9 @@ from visionkit.errors import CheckpointError, UsageError
 from visionkit.model_facts import check_header
 from visionkit.model_files import check_checkpoint
 
+SHARDED = "sharded"
+"""Key under which a checkpoint states that tensors of it lie in a folder beside it, see `visionkit.sharding.files`."""
+
 MAX_PICKLE = 8 * 2**20
 """Largest part of a checkpoint, beside the numbers of its tensors, that is read: each byte of it can cost a hundred."""
 
@@ -65,8 +68,15 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     return checkpoint
 
 
-def open_checkpoint(path: Path, map_location: Any, mmap: bool = False) -> dict[str, Any]:
-    """Reads a zip of tensors and plain values. Without `mmap` every byte is read and its checksum compared."""
+def open_checkpoint(path: Path, map_location: Any, mmap: bool = False, parts: bool = True) -> dict[str, Any]:
+    """Reads a zip of tensors and plain values. Without `mmap` every byte is read and its checksum compared.
+
+    Args:
+        path: The file.
+        map_location: Device of the tensors.
+        mmap: Read no tensors.
+        parts: Also read the tensors that lie beside the file, of a network that was trained in parts.
+    """
     check_checkpoint(path)
     size = path.stat().st_size
     try:
@@ -89,7 +99,35 @@ def open_checkpoint(path: Path, map_location: Any, mmap: bool = False) -> dict[s
         raise CheckpointError(f"{path}: damaged or cut off ({first_line(error)}); take another checkpoint") from error
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{path}: a checkpoint of another program: it holds a {type(loaded).__name__}")
+    if parts and not mmap and SHARDED in loaded:
+        from visionkit.sharding.files import check_parts, fill
+
+        check_parts(path, loaded)
+        fill(path, loaded)
     return loaded
+
+
+def check_whole(path: Path) -> None:
+    """Reads every byte of a checkpoint and compares checksums; what lies in parts is not put together for it.
+
+    Raises:
+        CheckpointError: As `read_checkpoint`.
+    """
+    checkpoint = open_checkpoint(path, "cpu", parts=False)
+    header_of(checkpoint, path)
+    if SHARDED in checkpoint:
+        from visionkit.sharding.files import check_parts
+
+        check_parts(path, checkpoint)
+
+
+def stored_size(path: Path, checkpoint: Mapping[str, Any]) -> tuple[int, int]:
+    """Bytes of a checkpoint with all that belongs to it, and how many of its weights lie beside the file."""
+    if SHARDED not in checkpoint:
+        return path.stat().st_size, 0
+    from visionkit.sharding.files import size_of
+
+    return size_of(path, dict(checkpoint))
 
 
 def header_of(checkpoint: Mapping[str, Any], path: Path) -> dict[str, Any]:

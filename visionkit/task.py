@@ -258,6 +258,12 @@ class VisionTask(TaskContract):
             if self.compile_network:
                 self.network.compile()
 
+    def configure_model(self) -> None:
+        """Lets a strategy that trains networks in parts take this one apart, before weights are loaded into it."""
+        strategy: Any = self.trainer.strategy
+        if hasattr(strategy, "shard"):
+            strategy.shard(self)
+
     def freeze_backbone(self, frozen: bool = True) -> None:
         """Stops, or lets go on, the training of the backbone's weights and statistics."""
         backbone = getattr(self.network, "backbone", None)

@@ -34,6 +34,10 @@ def check_trainer(options: Any, learning: bool, timed: bool = False) -> None:
     Raises:
         UsageError: A value is out of range.
     """
+    if options.get("strategy") == "fsdp2":
+        import visionkit.sharding.strategy  # noqa: F401  # registers it
+    elif str(options.get("strategy")).startswith("fsdp"):
+        raise UsageError(f"trainer.strategy {options.get('strategy')}: use fsdp2, or -c fsdp to see its options")
     for name, least in _LEAST.items():
         value = options.get(name)
         if isinstance(value, (int, float)) and (math.isnan(value) or value < least):

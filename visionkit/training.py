@@ -244,7 +244,8 @@ def prepare(trainer: Any, rank_timeout: float, ckpt_path: Any = None) -> None:
     if hasattr(trainer.strategy, "_timeout"):
         timeout = timedelta(seconds=rank_timeout)
         trainer.strategy._timeout = timeout
-        join_restarted("nccl" if trainer.strategy.root_device.type == "cuda" else "gloo", timeout)
+        device = "nccl" if trainer.strategy.root_device.type == "cuda" else "gloo"
+        join_restarted(getattr(trainer.strategy, "process_group_backend", None) or device, timeout)
     track(trainer, ckpt_path)
 
 

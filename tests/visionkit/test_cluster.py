@@ -127,7 +127,7 @@ def test_trainer_files_hold_trainer_keys_alone() -> None:
 
     known = inspect.signature(Trainer.__init__).parameters
     files = sorted((ROOT / "configs" / "trainer").glob("*.yaml"))
-    assert [path.stem for path in files] == ["cpu", "ddp", "gpu", "slurm"]
+    assert [path.stem for path in files] == ["cpu", "ddp", "fsdp", "gpu", "slurm"]
     for path in files:
         content = yaml.safe_load(path.read_text())
         assert list(content) == ["trainer"], path

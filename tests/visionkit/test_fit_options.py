@@ -59,7 +59,7 @@ def fit(*options: str, epochs: int | None = 1) -> int:
         ("--trainer.accumulate_grad_batches 0", "trainer.accumulate_grad_batches 0: must be at least 1"),
         ("--trainer.log_every_n_steps -1", "trainer.log_every_n_steps -1: must be at least 0"),
         ("--trainer.gradient_clip_val -1", "must be at least 0"),
-        ("--trainer.strategy fsdp", "requires a GPU"),
+        ("--trainer.strategy fsdp", "use fsdp2"),
         ("--trainer.callbacks EarlyStopping --trainer.callbacks.monitor val/nothing", "monitor 'val/nothing' is not"),
         (
             "--trainer.callbacks EarlyStopping --trainer.callbacks.monitor val/top1 --trainer.callbacks.mode up",

@@ -161,8 +161,8 @@ def import_classes() -> None:
     import datamodules
     from visionkit.registry import task_class, task_names
 
-    for name in ("visionkit.callbacks.images", "visionkit.callbacks.loggers", "visionkit.loggers"):
-        importlib.import_module(name)
+    for name in ("callbacks.images", "callbacks.loggers", "loggers", "sharding.strategy"):
+        importlib.import_module(f"visionkit.{name}")
     for name in task_names():
         task_class(name)
     for module in pkgutil.iter_modules(datamodules.__path__):

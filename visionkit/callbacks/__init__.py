@@ -24,6 +24,7 @@ from visionkit.callbacks.progress import Bar, Lines, progress
 from visionkit.callbacks.resharding import Resharding
 from visionkit.callbacks.run_report import RunReport
 from visionkit.callbacks.seeding import Seeding
+from visionkit.callbacks.shared_buffers import SharedBuffers
 from visionkit.callbacks.starting_point import StartingPoint
 from visionkit.callbacks.time_budget import TimeBudget
 from visionkit.callbacks.unfreezing import Unfreezing
@@ -53,6 +54,7 @@ __all__ = [
     "Resharding",
     "RunReport",
     "Seeding",
+    "SharedBuffers",
     "StartingPoint",
     "TimeBudget",
     "Unfreezing",
@@ -107,7 +109,7 @@ def default_callbacks(
     callbacks: list[Callback] = [Seeding(seed)]
     if auto_batch_size:
         callbacks.append(AutoBatchSize())
-    callbacks.append(Resharding())
+    callbacks += [Resharding(), SharedBuffers()]
     if find_lr:
         callbacks.append(LRRangeTest(run, command))
     if max_time is not None:

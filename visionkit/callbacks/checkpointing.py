@@ -88,6 +88,7 @@ class Checkpointing(Checkpoint):
         if trainer.is_global_zero:
             claim(self.folder)
             remove_leftovers(self.folder)
+            self._remove_unused_parts()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         release(self.folder)
@@ -170,8 +171,16 @@ class Checkpointing(Checkpoint):
 
     def _after(self, trainer: Trainer, place: tuple[int, Position]) -> None:
         self._saved = place
+        if trainer.is_global_zero:
+            self._remove_unused_parts()
         for logger in trainer.loggers if trainer.is_global_zero else ():
             logger.after_save_checkpoint(proxy(self))
+
+    def _remove_unused_parts(self) -> None:
+        if (self.folder / "shards").is_dir():  # of a network in parts
+            from visionkit.sharding.files import remove_unused
+
+            remove_unused(self.folder)
 
     def _healthy(self, trainer: Trainer) -> bool:
         """Whether what a checkpoint would hold is worth keeping; every rank has to ask.

@@ -15,6 +15,7 @@ from torch import Tensor
 from visionkit.callbacks.agreement import Agreement, release_observer
 from visionkit.errors import Diverged, UsageError
 from visionkit.replay import save_batch
+from visionkit.sharding import is_sharded, local
 
 _SHOWN_IDS = 4
 _ADVICE = "lower optim.lr, raise optim.warmup, set trainer.gradient_clip_val, or check these images"
@@ -56,7 +57,8 @@ class Divergence(Callback):
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         if loss.device.type == "cpu" and not math.isfinite(loss.item()):
-            self._keep(trainer, *self._current, with_weights=True)
+            # In the middle of a step a network in parts has no weights that could be kept.
+            self._keep(trainer, *self._current, with_weights=not is_sharded(trainer))
 
     def _keep(self, trainer: Trainer, batch: Any, number: int, seed: int, with_weights: bool = False) -> None:
         if self.folder is not None and not self._kept and isinstance(batch, dict):
@@ -145,7 +147,7 @@ class _Reading:
 
 def nonfinite(named: Iterable[tuple[str, Tensor]]) -> list[str]:
     """The names of the tensors that hold a NaN or an infinite value; waits for the device once."""
-    floats = [(name, value) for name, value in named if value.is_floating_point() and value.numel()]
+    floats = [(name, local(value)) for name, value in named if value.is_floating_point() and value.numel()]
     if not floats:
         return []
     finite = torch.stack([torch.isfinite(value.detach()).all().to(floats[0][1].device) for _, value in floats]).tolist()

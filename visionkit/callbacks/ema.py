@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from visionkit.errors import UsageError
+from visionkit.sharding import local, part, put_into
+from visionkit.sharding.tensors import is_part, parted_like
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ class EMA(Callback):
         self._average = {name: value.detach().clone() for name, value in self._averaged(pl_module).items()}
         for name, value in self._loaded.items():
             if name in self._average:
-                self._average[name].copy_(value)
+                self._average[name].copy_(parted_like(value, self._average[name]))
         self._loaded, self._lists, self._in_module = {}, None, False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -69,20 +71,24 @@ class EMA(Callback):
         self._step = trainer.global_step
         if self._lists is None:
             current = self._averaged(pl_module)
-            self._lists = [self._average[name] for name in current], [value.detach() for value in current.values()]
+            averages = [local(self._average[name]) for name in current]
+            self._lists = averages, [local(value.detach()) for value in current.values()]
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warm_up else self.decay
         get_ema_multi_avg_fn(decay)(self._lists[0], self._lists[1], None)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit":
+            part(trainer)
             self._exchange(pl_module, averaged=True)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit":
+            part(trainer)
             self._exchange(pl_module, averaged=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        part(trainer)
         self._exchange(pl_module, averaged=True)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -95,6 +101,9 @@ class EMA(Callback):
             return
         self._lists = None  # it points at the tensors' old places
         for name, value in self._averaged(module).items():
+            if is_part(value):  # others point at its memory too
+                _swap(local(value.detach()), local(self._average[name]))
+                continue
             other = self._average[name].to(value.device)
             self._average[name], value.data = value.data, other
         self._in_module = averaged
@@ -117,4 +126,10 @@ class EMA(Callback):
         self.updates = int(checkpoint["averaging_state"]["updates"])
         self._loaded = dict(checkpoint["state_dict"])
         # The module was filled with the average already.
-        pl_module.load_state_dict(checkpoint["current_model_state"])
+        put_into(pl_module, checkpoint["current_model_state"])
+
+
+def _swap(one: Tensor, other: Tensor) -> None:
+    held = one.clone()
+    one.copy_(other)
+    other.copy_(held)

@@ -20,6 +20,7 @@ from visionkit.errors import UsageError
 from visionkit.loading import SampleDataset, collate
 from visionkit.loggers import LoggedImage, WandbTracker
 from visionkit.predictions import Prediction
+from visionkit.sharding import gathered
 from visionkit.task import VisionTask
 from visionkit.types import Batch, Sample
 
@@ -152,7 +153,7 @@ class ImageLogger(DrawnSamples):
     def _predict(self, trainer: Trainer, task: VisionTask) -> list[Prediction]:
         if self._batch is None:
             return []
-        with torch.inference_mode(), trainer.precision_plugin.forward_context():
+        with torch.no_grad(), gathered(trainer), trainer.precision_plugin.forward_context():
             decoded = task.decode(task.run(task.transfer_batch_to_device(self._batch, task.device, 0)))
         try:
             return task.restore(decoded, self._batch["geometry"])

@@ -17,6 +17,7 @@ from visionkit.bundle import versions
 from visionkit.inputs import reference_images
 from visionkit.run_report import summary
 from visionkit.run_report.history import History
+from visionkit.sharding import is_sharded
 from visionkit.task import VisionTask
 from visionkit.types import Batch
 
@@ -162,7 +163,7 @@ class RunReport(Callback):
         """Draws the truth on the images, in the form of what the network states about them; it states it in passing."""
         from visionkit.geometry import Geometry, InputSpec
 
-        if trainer.world_size > 1 and not isinstance(trainer.strategy, DDPStrategy):
+        if is_sharded(trainer) or (trainer.world_size > 1 and not isinstance(trainer.strategy, DDPStrategy)):
             return  # a network in parts runs on all processes or not at all
         with trainer.precision_plugin.forward_context():
             decoded = task.decode(task.run(task.transfer_batch_to_device(first, task.device, 0)))
@@ -295,7 +296,7 @@ def report_best(trainer: Trainer, task: VisionTask) -> None:
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     report = next((each for each in callbacks if isinstance(each, RunReport)), None)
     best = trainer.strategy.broadcast(getattr(trainer.checkpoint_callback, "best_model_path", ""))
-    whole = trainer.world_size == 1 or isinstance(trainer.strategy, DDPStrategy)
+    whole = not is_sharded(trainer) and (trainer.world_size == 1 or isinstance(trainer.strategy, DDPStrategy))
     if report is None or not best or not Path(best).is_file() or not whole or not trainer.enable_validation:
         return
     from visionkit.checkpoint import read_model
