@@ -13,13 +13,14 @@ import numpy as np
 from datamodules.degradations import DegradationChain
 from datamodules.degradations.frames import GAMMA, average_frames
 from datamodules.degraded_samples import Sources
+from datamodules.frame_files import list_videos
 from datamodules.image_store import PixelCache
 from datamodules.restoration import RestorationData
+from datamodules.splitting import last_parts
 from visionkit.data import Split
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
-from visionkit.listing import list_files, list_images
-from visionkit.video import SUFFIXES, VideoReader
+from visionkit.video import VideoReader
 
 
 @dataclass(frozen=True)
@@ -91,18 +92,10 @@ class FrameBlurData(RestorationData):
         order: np.ndarray | None = None,
     ) -> dict[Split, np.ndarray]:
         """Holds the last windows of every video back; see `SplittingData.split_off`."""
-        rows: dict[Split, list[int]] = {"train": [], "val": [], "test": []}
         assert groups is not None
-        for group in dict.fromkeys(groups.tolist()):
-            own = np.flatnonzero(groups == group).tolist()
-            for split in ("test", "val"):
-                part = self.fractions[split] if split in absent and self.fractions[split] != 1 else 0
-                count = round(len(own) * part)
-                if count:
-                    own, rows[split] = own[:-count], rows[split] + own[-count:]
-            rows["train"] += own
-        whole = {split: list(range(len(files))) for split in absent if self.fractions[split] == 1}
-        found = {split: np.array(numbers, dtype=np.int64) for split, numbers in {**rows, **whole}.items()}
+        wanted = {split: part for split, part in self.fractions.items() if split in absent and part != 1}
+        found = last_parts(groups, wanted)
+        found |= {split: np.arange(len(files)) for split in absent if self.fractions[split] == 1}
         self.note_split(files, found["train"], absent)
         return found
 
@@ -134,14 +127,7 @@ class FrameBlurData(RestorationData):
         return [windows[int(row)] for row in rows]
 
     def _find_windows(self, root: str) -> list[Window]:
-        path, videos, folders = Path(root), [], dict[Path, list[Path]]()
-        if path.is_file():
-            videos = [path]
-        else:
-            videos = list_files(path, SUFFIXES, kind="a video").files
-            for file in list_images(path).files:
-                if file.match(self.pattern):
-                    folders.setdefault(file.parent, []).append(file)
+        folders, videos, _ = list_videos(root, self.pattern)
         windows = [
             Window(str(folder), str(files[start + self.frames // 2]), tuple(files[start : start + self.frames]))
             for folder, files in folders.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -213,6 +213,24 @@ class PixelCache:
         return ImageSource(kept, store.name(number))
 
 
+def check_fractions(fractions: Mapping[Split, float]) -> None:
+    """Refuses fractions of the training images that leave none to train.
+
+    Args:
+        fractions: Fraction of `val` and of `test`.
+
+    Raises:
+        UsageError: One below 0 or from 1 on, or both together from 1 on.
+    """
+    for name, fraction in fractions.items():
+        if not 0 <= fraction < 1:
+            raise UsageError(f"data.{name}_fraction {fraction}: allowed is 0 up to, but not, 1")
+    if sum(fractions.values()) >= 1:
+        raise UsageError(
+            f"data: val_fraction and test_fraction together are {sum(fractions.values())}; leave some to train"
+        )
+
+
 def split_rows(
     labels: np.ndarray, fractions: dict[Split, float], seed: int, order: np.ndarray | None = None
 ) -> dict[Split, np.ndarray]:
@@ -227,13 +245,7 @@ def split_rows(
     Returns:
         Row numbers of each split, ascending.
     """
-    for name, fraction in fractions.items():
-        if not 0 <= fraction < 1:
-            raise UsageError(f"data.{name}_fraction {fraction}: allowed is 0 up to, but not, 1")
-    if sum(fractions.values()) >= 1:
-        raise UsageError(
-            f"data: val_fraction and test_fraction together are {sum(fractions.values())}; leave some to train"
-        )
+    check_fractions(fractions)
     if labels.ndim > 1:
         labels = np.zeros(len(labels), dtype=np.int64)
         order = None

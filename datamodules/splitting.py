@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from datamodules.image_store import split_rows
+from datamodules.image_store import check_fractions, split_rows
 from datamodules.splits import SPLITS
 from visionkit.data import Split, VisionDataModule
 from visionkit.data_summary import fingerprint
@@ -208,3 +208,29 @@ class SplittingData(NotedSplits):
             source: Names the training images.
         """
         return f"{100 * self.fractions.get(split, 0.0):g}% of {source}, which names no {split} split"
+
+
+def last_parts(groups: np.ndarray, fractions: Mapping[Split, float], least: int = 0) -> dict[Split, np.ndarray]:
+    """Splits the last part of every video off: frames that follow each other are alike, so none are drawn at random.
+
+    Args:
+        groups: (n,) int, the video of each row; the rows of one are in order of time.
+        fractions: Fraction of `val` and of `test`, which is the very last part; the rest is `train`.
+        least: Rows that each of them takes of a video at least, as long as one is left for training.
+
+    Returns:
+        Row numbers of each split, ascending within a video.
+
+    Raises:
+        UsageError: Fractions that leave nothing to train.
+    """
+    check_fractions(fractions)
+    rows: dict[Split, list[int]] = {"train": [], "val": [], "test": []}
+    for group in dict.fromkeys(groups.tolist()):
+        own = np.flatnonzero(groups == group).tolist()
+        for split in SPLITS[::-1]:
+            part = fractions.get(split, 0)
+            if part and (count := min(max(least, round(len(own) * part)), len(own) - 1)) > 0:
+                own, rows[split] = own[:-count], rows[split] + own[-count:]
+        rows["train"] += own
+    return {split: np.array(numbers, dtype=np.int64) for split, numbers in rows.items()}

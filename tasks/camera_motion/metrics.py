@@ -12,17 +12,25 @@ from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
 from visionkit.errors import DataError
+from visionkit.families.dense.depth_measures import DepthMeasures
 from visionkit.trajectories.alignment import alignment_of
 from visionkit.trajectories.poses import Trajectory, chained
 from visionkit.trajectories.trajectory_errors import absolute_errors, snippet_errors
 
 
+class KnownDepthMeasures(DepthMeasures):
+    """`DepthMeasures` that states none where no image came with a depth, since zeros would look like results."""
+
+    def compute(self) -> dict[str, Tensor]:
+        return super().compute() if self.images + self.skipped > 0 else {}
+
+
 class TrajectoryErrors(Metric):
-    """Errors of the trajectories of all sequences, in meters; without a sequence that is long enough both are 0.
+    """Errors of the trajectories of all sequences, in meters; none are stated where no pose was known.
 
     `ate` is the root mean square of positions after each sequence's best rotation, translation and scale;
     `ate_snippet` the mean of SfMLearner's error over all snippets. A sequence that is shorter than a snippet counts in
-    neither.
+    neither; where all are, both are 0. Frames whose true pose is NaN are not known.
 
     Args:
         snippet: Frames of a snippet, at least 2.
@@ -53,6 +61,9 @@ class TrajectoryErrors(Metric):
     def compute(self) -> dict[str, Tensor]:
         squares, snippets = [np.zeros(0)], [np.zeros(0)]
         table = dim_zero_cat(self.rows).cpu().numpy() if len(self.rows) else np.zeros((0, 34))
+        table = table[~np.isnan(table[:, 18:]).any(axis=1)]
+        if not len(table):
+            return {}
         for number in np.unique(table[:, 0]):
             own = table[table[:, 0] == number]
             own = own[np.unique(own[:, 1], return_index=True)[1]]  # a sampler may repeat frames to fill ranks

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from tasks.camera_motion.loss import PhotometricLoss
-from tasks.camera_motion.metrics import TrajectoryErrors
+from tasks.camera_motion.metrics import KnownDepthMeasures, TrajectoryErrors
 from tasks.camera_motion.network import MotionNetwork, MotionOutputs
 from tasks.camera_motion.pose_network import PairedPoses, PoseNet, PoseNetworkName
 from tasks.camera_motion.postprocess import MotionAndDepth, to_predictions
@@ -20,7 +20,6 @@ from visionkit.architectures import Architectures
 from visionkit.backbone_task import BackboneTask
 from visionkit.errors import UsageError, suggest
 from visionkit.families.dense.architectures import DenseArchitecture
-from visionkit.families.dense.depth_measures import DepthMeasures
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.nn.normalize import Normalize
 from visionkit.predictions import Prediction
@@ -110,7 +109,7 @@ class CameraMotionTask(ArchitectureTask, BackboneTask):
         self.loss = PhotometricLoss(ssim, smoothness, scales, auto_mask)
         self.depth_cap = depth_cap
         self.metrics = MetricCollection(
-            {"depth": DepthMeasures(depth_cap, "median"), "trajectory": TrajectoryErrors()}, compute_groups=False
+            {"depth": KnownDepthMeasures(depth_cap, "median"), "trajectory": TrajectoryErrors()}, compute_groups=False
         )
 
     @classmethod

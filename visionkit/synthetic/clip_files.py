@@ -15,6 +15,7 @@ from visionkit.synthetic.clip_world import ClipSettings
 from visionkit.synthetic.clips import ClipFrame, make_clip
 from visionkit.synthetic.files import FIRST, SPLITS, check_empty, fraction_out
 from visionkit.synthetic.scene import OBJECT_CLASSES
+from visionkit.trajectories.pose_files import kitti_text
 
 RATE = 10
 """Frames per second that the clips state."""
@@ -27,7 +28,9 @@ _README = """Drawn clips: {count} of {length} frames, {height} x {width} pixels 
 They were made by `visionkit scenes --clips {count}` and are free of anybody's rights. Splits: {splits}.
 
 mot/<split>/<clip>/img1/NNNNNN.jpg         MOTChallenge; gt/gt.txt has whole boxes, hidden parts included, ids, class 1
-                                           whatever the object, and visibility; seqinfo.ini
+                                           whatever the object, and visibility; seqinfo.ini; intrinsics.txt has fx,
+                                           fy, cx and cy of the camera in pixels, poses.txt its pose in each frame as
+                                           KITTI's text (camera to world, meters)
 davis/JPEGImages/480p/<clip>/NNNNN.jpg     DAVIS; Annotations/480p/<clip>/NNNNN.png has the id of each pixel, by a
                                            palette; ImageSets/2017/<split>.txt names the clips
 vid/Data/VID/<split>/<clip>/NNNNNN.JPEG    ImageNet VID; Annotations/VID/<split>/<clip>/NNNNNN.xml has boxes of what is
@@ -72,6 +75,7 @@ def write_clips(
                 clip = make_clip(seed, FIRST[split] + k, settings)
                 frames = [clip.frame(position) for position in range(len(clip))]
                 write_mot_sequence(folder / "mot" / split / name, frames)
+                write_camera_files(folder / "mot" / split / name, frames)
                 write_davis_sequence(folder / "davis", name, frames)
                 write_vid_sequence(folder / "vid", split, name, frames)
                 done += 1
@@ -109,6 +113,17 @@ def write_mot_sequence(folder: Path, frames: Sequence[ClipFrame]) -> None:
     info = {"name": folder.name, "imDir": "img1", "frameRate": RATE, "seqLength": len(frames)}
     info |= {"imWidth": width, "imHeight": height, "imExt": ".jpg"}
     _write(folder / "seqinfo.ini", ["[Sequence]", *(f"{key}={value}" for key, value in info.items())])
+
+
+def write_camera_files(folder: Path, frames: Sequence[ClipFrame]) -> None:
+    """Writes what is known of the camera: `intrinsics.txt`, fx, fy, cx and cy in pixels, and KITTI's `poses.txt`.
+
+    Args:
+        folder: Folder of the sequence.
+        frames: Its frames.
+    """
+    _write(folder / "intrinsics.txt", [" ".join(f"{value:.9g}" for value in frames[0].camera)])
+    _write(folder / "poses.txt", kitti_text([frame.pose for frame in frames]).splitlines())
 
 
 def write_davis_sequence(root: Path, name: str, frames: Sequence[ClipFrame]) -> None:

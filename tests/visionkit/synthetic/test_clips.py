@@ -17,6 +17,7 @@ from visionkit.errors import UsageError
 from visionkit.synthetic import ClipSettings, DrawnClip, make_clip
 from visionkit.synthetic.clip_files import write_clips
 from visionkit.synthetic.planes import render
+from visionkit.trajectories.pose_files import read_trajectory
 
 SMALL = ClipSettings(size=(64, 80), length=4, speed=0.06)
 WHOLE = replace(SMALL, whole_pixels=True, camera_speed=0.2, objects=(5, 6))
@@ -185,6 +186,14 @@ def test_davis_has_the_id_of_each_pixel(folder: Path) -> None:
         assert mask.mode == "P" and (np.asarray(mask) == frame.ids).all()
     with Image.open(folder / "davis/JPEGImages/480p/train_0001/00003.jpg") as image:
         assert np.abs(np.asarray(image).astype(int) - frame.image).mean() < 3
+
+
+def test_the_camera_is_written_beside_motchallenge(folder: Path) -> None:
+    clip, at = make_clip(1, 1, SMALL), folder / "mot/train/train_0001"
+    assert CameraIntrinsics.parse(str(at / "intrinsics.txt")) == pytest.approx(clip.camera, rel=1e-8)
+    poses = [clip.frame(k).pose for k in range(4)]
+    np.testing.assert_allclose(read_trajectory(at / "poses.txt").poses, poses, atol=1e-8)
+    assert np.ptp(poses, axis=0).max() > 1e-3, "the camera moves"
 
 
 def test_the_command_writes_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
