@@ -1,7 +1,7 @@
-"""Row 13: an image enlarged in tiles against the same image at once, and the memory of tiles; one thread.
+"""Row 13: an image enlarged or denoised in tiles against the same image at once, and the memory; one thread.
 
-The network is the example models': 158,692 parameters, x2. Tiles prediction their surroundings twice; a whole image's
-feature maps do not fit into any cache.
+The networks are those of example models: 158,692 parameters, x2, and DnCNN against noise. Tiles compute their
+surroundings twice; a whole image's feature maps do not fit into any cache.
 
 - `whole`, `tiles`: `predictor(array)`, the same bytes out (a tie that rounds the other way now and then is counted).
 - memory: what a process grows by, at its peak, while it enlarges an image in tiles; the prediction is part of it.
@@ -37,6 +37,7 @@ from visionkit.predictor import Predictor, load
 
 SCALE = 2
 EXAMPLE_MODEL = {"width": 32, "blocks": 8, "color": "y"}
+DENOISER = Path(__file__).parents[1] / "ui/starters/restoration/noise"
 ALLOWED = 250.0
 """MB beside the prediction, of what a process grows by."""
 
@@ -106,61 +107,62 @@ def _predict(arguments: list[str]) -> None:
     raise SystemExit(status)
 
 
+def _tiles(report: Report, name: str, ours: Any, image: np.ndarray, clock: Any, rounds: int, attempts: int) -> None:
+    """Adds what one network takes in tiles and as a graph."""
+
+    def whole(watch: Stopwatch) -> Any:
+        return ours(image, tile=0).pixels
+
+    def tiles(watch: Stopwatch) -> Any:
+        return ours(image).pixels
+
+    first, second = whole(Stopwatch(clock)), tiles(Stopwatch(clock))
+    differs = first != second
+    assert np.abs(first.astype(int) - second).max() <= 1 and differs.mean() < 1e-4
+    assert first.shape != image.shape or (first != image).mean() > 0.1, "the network changes nothing"
+    times = timing.measure({"whole": whole, "windows": tiles}, rounds=rounds, clock=clock, attempts=attempts)
+    report.add(f"{name}: tiles over the whole", times.ratio("windows", "whole"), Goal(1.0, "at most"), times=times)
+    differing = Quartiles.of([float(differs.sum())])
+    report.add(f"{name}: pixels that differ, by one level", differing, Goal(0, "at most"), unit="")
+
+    small = np.ascontiguousarray(image[:256, :256])
+    ready = ours.prepare(small)["inputs"]["image"][None]
+    with tempfile.TemporaryDirectory() as folder:
+        export_bundle(ours.task, Path(folder) / "bundle", onnx=True, card={}, images=[small])
+        graph = load(Path(folder) / "bundle", engine="onnx", threads=1).engine
+
+        @torch.inference_mode()
+        def network(watch: Stopwatch) -> Any:
+            return ours.task(ready)[0]
+
+        sides: dict[str, timing.Arm] = {
+            "network": network,
+            "predictor": lambda watch: ours(small).pixels,
+            "eager": lambda watch: ours.engine(ready)[0],
+            "onnx": lambda watch: graph(ready)[0],
+        }
+        torch.testing.assert_close(sides["onnx"](Stopwatch(clock)), network(Stopwatch(clock)), atol=1e-4, rtol=0)
+        times = timing.measure(
+            sides,
+            rounds=3 * rounds,
+            clock=clock,
+            attempts=attempts,
+            wanted=lambda t: [t.ratio("predictor", "network"), t.speed("onnx", "eager")],
+        )
+    over = times.ratio("predictor", "network")
+    report.add(f"{name}: predict(array 256x256) over the network (row 4)", over, Goal(1.05, "at most"))
+    report.add(f"{name}: ONNX Runtime over eager", times.speed("onnx", "eager"), Goal(1.3), times=times)
+
+
 def run(options: Options) -> Report:
     clock, quick = options.clock or "cpu", options.quick
-    report = Report(13, "super-resolution: tiles against the whole image, x2", clock)
+    report = Report(13, "super-resolution x2 and denoising: tiles against the whole image", clock)
     rounds, attempts = options.rounds or (2 if quick else 5), 1 if quick else 3
     with timing.watched(report):
-        ours: Any = Predictor(task(quick))
         side = (400, 300) if quick else (1280, 960)
         image = read_image(jpegs(side, 1, options.data)[0][0])
-
-        def whole(watch: Stopwatch) -> Any:
-            return ours(image, tile=0).pixels
-
-        def tiles(watch: Stopwatch) -> Any:
-            return ours(image).pixels
-
-        first, second = whole(Stopwatch(clock)), tiles(Stopwatch(clock))
-        differs = first != second
-        assert np.abs(first.astype(int) - second).max() <= 1 and differs.mean() < 1e-4
-        times = timing.measure({"whole": whole, "windows": tiles}, rounds=rounds, clock=clock, attempts=attempts)
-        report.add("tiles over the whole, 1280x960", times.ratio("windows", "whole"), Goal(1.0, "at most"), times=times)
-        report.add(
-            "pixels that differ, by one level", Quartiles.of([float(differs.sum())]), Goal(0, "at most"), unit=""
-        )
-
-        small = np.ascontiguousarray(image[:256, :256])
-        ready = ours.prepare(small)["inputs"]["image"][None]
-        with tempfile.TemporaryDirectory() as folder:
-            export_bundle(ours.task, Path(folder) / "bundle", onnx=True, card={}, images=[small])
-            graph = load(Path(folder) / "bundle", engine="onnx", threads=1).engine
-
-            @torch.inference_mode()
-            def network(watch: Stopwatch) -> Any:
-                return ours.task(ready).high_res
-
-            sides: dict[str, timing.Arm] = {
-                "network": network,
-                "predictor": lambda watch: ours(small).pixels,
-                "eager": lambda watch: ours.engine(ready).high_res,
-                "onnx": lambda watch: graph(ready).high_res,
-            }
-            torch.testing.assert_close(sides["onnx"](Stopwatch(clock)), network(Stopwatch(clock)), atol=1e-4, rtol=0)
-            times = timing.measure(
-                sides,
-                rounds=3 * rounds,
-                clock=clock,
-                attempts=attempts,
-                wanted=lambda t: [t.ratio("predictor", "network"), t.speed("onnx", "eager")],
-            )
-        report.add(
-            "predict(array 256x256) over the network (row 4)",
-            times.ratio("predictor", "network"),
-            Goal(1.05, "at most"),
-        )
-        report.add("ONNX Runtime over eager", times.speed("onnx", "eager"), Goal(1.3), times=times)
-
+        for name, made in (("super-resolution", task(quick)), ("denoising", load(DENOISER).task)):
+            _tiles(report, name, Predictor(made), image, clock, rounds, attempts)
         for size in ((600, 400),) if quick else ((1280, 960), (6000, 4000)):
             peak, prediction = grown(size, quick)
             name = f"memory beside the prediction, {size[0]}x{size[1]}"

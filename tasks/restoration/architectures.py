@@ -273,6 +273,11 @@ class Deconvolution(RestorationArchitecture):
     narrowest: ClassVar[dict[str, Any]] = {"kernel": "", "maps": 2, "width": 2}
 
     @property
+    def first_weights(self) -> str | None:
+        """What the first weights are made of, where they are not random."""
+        return f"the inverse of the blur of {self.kernel}" if self.kernel else None
+
+    @property
     def whole(self) -> bool:
         return self.circular  # what lies beyond a tile is not its own opposite border
 
