@@ -12,7 +12,7 @@ from PIL import Image
 
 from datamodules.clip_data import ClipData
 from tasks.camera_motion.loss import PhotometricLoss
-from tasks.camera_motion.metrics import TrajectoryErrors
+from tasks.camera_motion.metrics import KnownDepthMeasures, TrajectoryErrors
 from tasks.camera_motion.network import MotionOutputs, to_others
 from tasks.camera_motion.pose_network import PoseNet
 from tests.contracts.cases import build
@@ -134,7 +134,19 @@ def test_trajectory_errors_do_not_depend_on_the_unit() -> None:
     metric.update(torch.eye(4).expand(6, 4, 4), poses, ["a"] * 6, list(range(6)))
     spread = poses[:, :3, 3] - poses[:, :3, 3].mean(0)
     assert float(metric.compute()["ate"]) == pytest.approx(float(spread.square().sum(1).mean().sqrt()), rel=1e-5)
-    assert float(TrajectoryErrors().compute()["ate"]) == 0
+    alone = metric.compute()
+    metric.update(torch.eye(4).expand(6, 4, 4), torch.full((6, 4, 4), torch.nan), ["b"] * 6, list(range(6)))
+    assert metric.compute() == alone, "a sequence without known poses"
+
+
+def test_nothing_is_stated_of_what_is_not_known() -> None:
+    metric = TrajectoryErrors()
+    assert metric.compute() == {} == KnownDepthMeasures(80, "median").compute()
+    metric.update(torch.eye(4).expand(6, 4, 4), torch.full((6, 4, 4), torch.nan), ["a"] * 6, list(range(6)))
+    assert metric.compute() == {}
+    depth = KnownDepthMeasures(80, "median")
+    depth.update(torch.ones(1, 4, 4), torch.zeros(1, 4, 4))
+    assert float(depth.compute()["unmeasured"]) == 1
 
 
 def test_intrinsics_follow_the_input() -> None:
