@@ -58,8 +58,9 @@ DATA = {
 }
 # Added to a training of a slow block: whether the command works shows in its first steps.
 BRIEFLY = ("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3", "--trainer.limit_val_batches", "2")
-# Scenes that a page draws at most, and trains on, unless it is followed whole: a command does the same with more.
+# Scenes that a page draws at most, and steps of its trainings, unless it is followed whole: all else is as it is typed.
 SCENES = 30
+FEW = ("--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1")
 _TRAINING = re.compile(r"visionkit fit |python -m benchmarks\.orl_faces ")
 _MARK = re.compile(r"^<!-- *run: *(?P<kind>\w+), *(?P<reason>\S.*?) *-->$")
 
@@ -228,7 +229,9 @@ def _page_module() -> ModuleType:
 
 
 def _fewer(command: str) -> str:
-    """`visionkit scenes` with at most `SCENES` of them."""
+    """`visionkit scenes` with at most `SCENES` of them, `visionkit fit` with few steps."""
+    if command.startswith("visionkit fit "):
+        return f"{command} {shlex.join(FEW)}"
     if not command.startswith("visionkit scenes "):
         return command
     return re.sub(r"(?<=--count )\d+", lambda found: str(min(int(found[0]), SCENES)), command)
@@ -270,7 +273,7 @@ def _follow(page: Path, kinds: set[str], folder: Path, port: int) -> None:
 
 
 def _is_cut_short(block: Block) -> bool:
-    """Whether the quick test leaves a block out, or draws fewer scenes than it asks for."""
+    """Whether the quick test leaves a block out, or draws fewer scenes or trains fewer steps than it asks for."""
     return block.kind == "slow" or (block.kind == "fast" and [*map(_fewer, block.commands())] != block.commands())
 
 
@@ -360,9 +363,10 @@ def test_marks_are_understood_or_refused() -> None:
             blocks("x.md", wrong)
 
 
-def test_fewer_scenes_are_drawn_and_nothing_else_is_changed() -> None:
+def test_fewer_scenes_and_steps_and_nothing_else_is_changed() -> None:
+    assert shlex.split(_fewer("visionkit fit -c 'a b'")) == ["visionkit", "fit", "-c", "a b", *FEW]
     assert _fewer("visionkit scenes --out a --count 200 --seed 200") == "visionkit scenes --out a --count 30 --seed 200"
-    for same in ("visionkit scenes --out a --count 20", "visionkit view --count 200", "visionkit fit --data.count 200"):
+    for same in ("visionkit scenes --out a --count 20", "visionkit view --count 200", "visionkit test --ckpt_path a"):
         assert _fewer(same) == same
 
 
