@@ -9,7 +9,7 @@ ACL 2020, arXiv:2005.00928) multiplies the attention of all layers, and is of no
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -124,7 +124,8 @@ def explain_object(
         raise UsageError(f"{task.name}: it has no backbone whose features could explain an object")
 
     def score(outputs: Any) -> tuple[Tensor, str]:
-        found = task.decode(outputs)[0]
+        decoded = task.decode(outputs)
+        found = None if isinstance(decoded, Mapping) else decoded[0]  # several heads have no objects of their own
         scores = getattr(found, "scores" if keypoint is None else "keypoint_scores", None)
         if scores is None:
             raise UsageError(f"{task.name}: finds no {'objects' if keypoint is None else 'keypoints'} with scores")

@@ -185,9 +185,10 @@ class Demo:
 @pytest.fixture(scope="session")
 def demo(models: Path, labeled_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """The demo, predicting over HTTP from a thread of this process."""
-    from ui.data_sets import DataSets, named_data
+    from ui.data_sets import DataSet, DataSets, named_data
 
-    data_sets = DataSets([named_data(str(labeled_photos))])
+    measured = DataSet("measured", "Measured", lambda: measured_browser(labeled_photos))
+    data_sets = DataSets([named_data(str(labeled_photos)), measured])
     with served(models, tmp_path_factory.mktemp("scratch"), data_sets=data_sets) as demo:
         yield demo
 
@@ -209,6 +210,18 @@ def watched(visitor: Watched) -> Iterator[Watched]:
     visitor.faults.clear()
     yield visitor
     assert visitor.faults == []
+
+
+def measured_browser(photos: Path) -> Any:
+    """The photos with a model for which the last one is the worst, as `visionkit view --model` ranks them."""
+    from datamodules.folders import FolderData
+    from visionkit.browsing.browser import DataBrowser
+    from visionkit.browsing.measured_model import MeasuredModel
+
+    data = FolderData(str(photos), val_fraction=0.0, test_fraction=0.0, cache_mb=0)
+    readable = [n for n, name in enumerate(data.samples("train").names()) if "damaged" not in name]  # type: ignore[attr-defined]
+    notes = {number: f"badness {number}" for number in readable}
+    return DataBrowser(data, model=MeasuredModel(build(), "train", readable[::-1], notes))
 
 
 @contextlib.contextmanager

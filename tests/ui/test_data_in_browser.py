@@ -87,6 +87,22 @@ def test_drawn_scenes_are_filtered_by_size_and_seen_augmented(watched: Watched) 
     shown(watched)
 
 
+def test_predictions_of_a_measured_model_come_the_worst_first(watched: Watched) -> None:
+    page = watched.page
+    watched.open("data")
+    counted(watched, "of 21")
+    watched.choose("Measured", "#vk-data")
+    counted(watched, "1 to 18, and more")
+    assert page.locator("#vk-data-view input").input_value() == data_strings.DATA_VIEWS["prediction"]
+    first = samples(watched).first
+    watched.until(lambda: first.evaluate("each => each.complete"), "no image")
+    assert first.evaluate("each => each.naturalWidth > 2 * each.naturalHeight")  # the prediction beside the labels
+    page.locator("#vk-data-gallery button").first.click()
+    page.locator("#vk-data-words").get_by_text("badness 20").wait_for()
+    page.locator("#vk-data-predicted img").wait_for()
+    assert not page.locator("#vk-data-model").is_visible()
+
+
 def test_data_is_checked_and_samples_with_a_finding_are_chosen(watched: Watched) -> None:
     page = watched.page
     watched.open("doctor")

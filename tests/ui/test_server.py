@@ -18,7 +18,7 @@ import yaml
 from tests.real_data import ROOT
 from ui.cli import build_parser
 from ui.commands.serve import check, listen
-from visionkit.errors import UsageError
+from visionkit.errors import DataError, UsageError
 
 SERVE = ROOT / "configs" / "deploy"
 
@@ -66,10 +66,11 @@ def test_any_asgi_server_runs_it_with_options_of_a_variable(models: Path, tmp_pa
         ("--auth-file nowhere", "no such file"),
         ("--queue 0", "--queue"),
         ("--device tpu", "--device"),
+        ("--data nowhere", "--data nowhere: no such file or folder"),
     ],
 )
 def test_options_that_are_wrong_are_reported_before_anything_is_imported(options: str, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises((UsageError, DataError), match=said):
         check(build_parser("serve").parse(shlex.split(options)))
 
 

@@ -64,6 +64,14 @@ def test_the_evidence_lies_where_the_thing_is() -> None:
     assert not explain(predictor, source_image, "c").values.any(), "nothing speaks for it"
 
 
+def test_several_heads_have_no_object_to_explain() -> None:
+    from tests.contracts.cases import build
+    from visionkit.explain import explain_object
+
+    with pytest.raises(UsageError, match="finds no objects with scores"):
+        explain_object(Predictor(build("multitask").eval()), np.zeros((64, 64, 3), np.uint8), 0)
+
+
 def test_what_cannot_be_explained_is_reported() -> None:
     predictor = _predictor("test_resnet")
     image = np.zeros((64, 64, 3), np.uint8)

@@ -131,12 +131,13 @@ class _Inside:
 
             report = _inspected(predictor)
             rows = [[row[column] for column in COLUMNS] for row in report.rows()]
-            sides = {layer.name: len(layer.field.axes) for layer in report.layers if layer.field is not None}
-            sides.pop("(network)", None)
-            maps, tokens = ([name for name, number in sides.items() if number in of] for of in ((2,), (1, 2)))
+            known = [layer for layer in report.layers if layer.field is not None and layer.name != "(network)"]
+            maps = [layer.name for layer in known if layer.field and len(layer.field.axes) == 2]
+            fields = [layer.name for layer in known if layer.name in maps and len(layer.output) == 3]
+            tokens = [layer.name for layer in known if layer.field and layer.field.axes]
             named = list(predictor.task.classes) if can_explain(predictor.task) else []
             classes = gr.update(choices=[(data_strings.INSPECT_BEST, ""), *named], value="", visible=bool(named))
-            return [rows, _sums(report), _last(maps), _last(tokens), classes]
+            return [rows, _sums(report), _last(fields), _last(tokens), classes]
 
         found, fault = self._run(name, work)
         return found or [[], fault, _last([]), _last([]), gr.update(choices=[], value=None)]
@@ -198,8 +199,9 @@ class _Inside:
 
 
 def _last(names: list[str]) -> Any:
-    """Layers to choose from, the last one chosen."""
-    return gr.update(choices=names, value=names[-1] if names else None)
+    """Layers to choose from; the last one of the backbone is chosen, of a network without one the last of all."""
+    chosen = [name for name in names if name.startswith("backbone.")] or names
+    return gr.update(choices=names, value=chosen[-1] if chosen else None)
 
 
 def _sums(report: Report) -> str:

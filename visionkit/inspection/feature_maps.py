@@ -46,9 +46,10 @@ def feature_maps(network: nn.Module, inputs: Sequence[Tensor], layer: str) -> Te
         handle.remove()
     out = kept[0] if kept else None
     field = field_of(out)
-    if not isinstance(out, Tensor) or field is None or not field.axes or len(out) != 1:
+    if not isinstance(out, Tensor) or field is None or not field.axes or not len(out):
         shape = tuple(out.shape) if isinstance(out, Tensor) else "no tensor"
         raise UsageError(f"layer {layer!r}: its output ({shape}) has no sides to show; give another layer")
+    out = out[:1]  # a network may run on more than the image itself, as on its flipped copy
     if len(field.axes) == 2:
         maps: Tensor = out.movedim(field.axes, (-2, -1)).flatten(0, -3)
         return maps.float()
