@@ -88,7 +88,7 @@ def _without_parts(tree: Any, at: Path_, parts: dict[str, Tensor], paths: list[P
         for key, value in tree.items():
             if is_part(value):
                 paths.append((*at, key))
-                parts[_joined(paths[-1])] = value
+                parts[_joined(paths[-1])] = value.contiguous()
             else:
                 out[key] = _without_parts(value, (*at, key), parts, paths)
         return out

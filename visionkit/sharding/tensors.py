@@ -32,7 +32,7 @@ def parted_like(value: Tensor, pattern: Tensor) -> Tensor:
     from torch.distributed.tensor import distribute_tensor
 
     layout: Any = pattern
-    value = value.to(layout.to_local().device)
+    value = value.to(layout.to_local().device).contiguous()  # others may have kept it channels-last
     return distribute_tensor(value, layout.device_mesh, layout.placements, src_data_rank=None)
 
 
