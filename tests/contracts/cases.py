@@ -283,7 +283,8 @@ def samples(name: str, count: int, seed: int = 0) -> list[Sample]:
     out = []
     for k, image in enumerate(shown):
         objects = _object(k, image, classes) if "boxes" in wanted else {}
-        target: Any = {key: objects[key] if key in objects else targets[key](k, image) for key in wanted}
+        keys = dict.fromkeys((*wanted, *CASES[name].labels))  # a case may add what is measured and not trained on
+        target: Any = {key: objects[key] if key in objects else targets[key](k, image) for key in keys}
         if "keypoints" in target:
             places = target["keypoints"][..., :2]
             target["boxes"] = np.concatenate([places.min(axis=1), places.max(axis=1)], axis=1)

@@ -25,5 +25,8 @@ CASE = Case(
     # Noise that is moved by half a pixel is no longer the same, and what is left as it is counts too.
     loss_left=0.6,
     overfit_steps=60,
-    labels={"intrinsics": lambda k, image: np.array([60, 60, 32, 32], np.float32)},
+    labels={
+        "intrinsics": lambda k, image: np.array([60, 60, 32, 32], np.float32),
+        "depth": lambda k, image: np.linspace(1 + k, 5, image[..., 0].size, dtype=np.float32).reshape(image.shape[:2]),
+    },
 )
