@@ -74,7 +74,13 @@ CASES: dict[str, tuple[dict[str, Any], list[tuple[str, int]]]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+QUICK = ("every moment", "epochs only", "accumulation", "validation within epochs")
+"""The other cases leave a part of these out, or stop them elsewhere; `make slow` runs them."""
+
+
+@pytest.mark.parametrize(
+    "case", [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+)
 def test_a_training_that_died_often_ends_as_one_that_did_not(case: str, tmp_path: Path) -> None:
     own, moments = CASES[case]
     # One with the report, whose drawing takes as long as the training.
