@@ -64,6 +64,12 @@ def check(world: int, cases: list[tuple[str, str]], **options: Any) -> None:
 
 
 def test_two_processes_get_the_gradients_of_a_whole_task() -> None:
+    check(2, [("classification", "test_vit")])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_all_types_of_backbones_do() -> None:
     check(2, [("classification", network) for network in BACKBONES])
 
 
@@ -96,6 +102,8 @@ def _bf16(rank: int) -> tuple[float, str]:
     return abs(float(loss) / whole - 1), str(seen[0])
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_weights_are_gathered_in_bfloat16_and_kept_in_float32() -> None:
     for error, dtype in on_ranks(2, _bf16):
         assert 0 < error < 0.02 and dtype == "torch.bfloat16"
@@ -116,6 +124,8 @@ def _put(rank: int) -> list[bool]:
     return [state.keys() == own.keys(), all(torch.equal(parts[key], state[key]) for key in state)]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_whole_weights_are_put_into_parts() -> None:
     assert on_ranks(2, _put) == [[True, True]] * 2
 
@@ -127,6 +137,8 @@ def _batch_norm(rank: int) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_statistics_are_not_counted_twice() -> None:
     (said,) = on_ranks(1, _batch_norm)
     assert "has batch norm" in said and "leave it out" in said

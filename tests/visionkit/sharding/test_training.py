@@ -144,6 +144,8 @@ def _saved(rank: int, run: str) -> None:
     trained(rank, run, 1, {}, ema=0.9, train_images=8)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_checkpoint_in_parts_is_opened_whole_and_damage_is_named(tmp_path: Path) -> None:
     on_ranks(1, _saved, str(tmp_path))
     last = tmp_path / LAST
@@ -180,6 +182,8 @@ def _refused(rank: int, run: str) -> list[str]:
     return said
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_what_cannot_be_trained_in_parts_is_refused(tmp_path: Path) -> None:
     (said,) = on_ranks(1, _refused, str(tmp_path))
     for text, expected in zip(
