@@ -176,7 +176,7 @@ class CameraFramesData(SplittingData):
     ) -> dict[Split, np.ndarray]:
         """Splits whole sequences off, or the last part of each where there are too few of them."""
         assert groups is not None
-        wanted = {split: part for split, part in self.fractions.items() if split in absent and part != 1}
+        wanted = {split: part for split, part in self.fractions.items() if split in absent and 0 < part < 1}
         count = int(groups.max()) + 1
         if count > len(wanted):
             chosen = split_rows(np.zeros(count, dtype=np.int64), wanted, self.split_seed)
@@ -184,6 +184,7 @@ class CameraFramesData(SplittingData):
         else:
             rows = last_parts(groups, wanted, least=1)
         rows |= {split: np.arange(len(files)) for split in absent if self.fractions[split] == 1}
+        rows |= {split: np.zeros(0, np.int64) for split in absent if self.fractions[split] == 0}
         self.note_split(files, rows["train"], absent)
         return rows
 

@@ -71,16 +71,17 @@ class PlainImageData(VisionDataModule):
         return PlainImages(store, np.arange(len(files)))
 
 
-def open_data(source: Path) -> VisionDataModule:
+def open_data(source: Path, **splitting: Any) -> VisionDataModule:
     """Opens data by the layout of its folder or the type of its file; splits that it does not name are not made.
 
     Args:
         source: A folder, an archive, a label file, or the yaml file of a YOLO set.
+        **splitting: `val_fraction`, `test_fraction` and `split_seed` of readers that split; none is made by default.
 
     Raises:
         DataError: Nothing that is known.
     """
-    none: dict[str, Any] = {"val_fraction": 0.0, "test_fraction": 0.0}
+    none: dict[str, Any] = {"val_fraction": 0.0, "test_fraction": 0.0, **splitting}
     if is_record(source):
         return IdentityData(str(source), **none)
     if source.suffix.lower() == ".zip":

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import threading
 import zlib
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ import numpy as np
 
 from datamodules.shard_format import shard_name
 from visionkit.errors import DataError, EnvironmentFault
+
+_OPEN = 64
+"""Files that a process keeps open; a system allows some hundred."""
 
 
 def is_address(root: str) -> bool:
@@ -33,12 +38,16 @@ class Files:
     def __init__(self, root: str) -> None:
         self.root = root.rstrip("/")
         self._process, self._filesystem = -1, None
-        self._opened: dict[str, int] = {}
+        self._opened: OrderedDict[str, int] = OrderedDict()
+        self._lock = threading.Lock()
         if is_address(root):
             self._remote()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_process": -1, "_filesystem": None, "_opened": {}}
+        return {"root": self.root}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["root"])  # type: ignore[misc]
 
     def __del__(self) -> None:
         for number in getattr(self, "_opened", {}).values():
@@ -72,7 +81,7 @@ class Files:
         return self._attempt(
             name,
             lambda remote: remote.cat_file(self.path(name), start=offset, end=offset + size),
-            lambda: os.pread(self._file(name), size, offset),
+            lambda: self._pread(name, size, offset),
         )
 
     def _attempt(self, name: str, there: Any, here: Any) -> bytes:
@@ -86,10 +95,14 @@ class Files:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise EnvironmentFault(f"{self.path(name)}: cannot be read ({reason})") from error
 
-    def _file(self, name: str) -> int:
-        if name not in self._opened:
-            self._opened[name] = os.open(self.path(name), os.O_RDONLY)
-        return self._opened[name]
+    def _pread(self, name: str, size: int, offset: int) -> bytes:
+        with self._lock:  # another thread must not close the file meanwhile
+            if name not in self._opened:
+                self._opened[name] = os.open(self.path(name), os.O_RDONLY)
+                while len(self._opened) > _OPEN:
+                    os.close(self._opened.popitem(last=False)[1])
+            self._opened.move_to_end(name)
+            return os.pread(self._opened[name], size, offset)
 
     def _remote(self) -> Any:
         # A worker that was forked needs connections of its own.
@@ -164,6 +177,8 @@ class Parts:
                 if zlib.crc32(blob) == crc:
                     return blob
         blob = self.files.part(name, offset, size)
+        if len(blob) > size:
+            raise EnvironmentFault(f"{self.files.path(name)}: the server gives whole files and no byte ranges of them")
         if len(blob) != size or zlib.crc32(blob) != crc:
             raise DataError(f"{self.files.path(name)}: damaged at byte {offset:,} (checksum); write or copy it again")
         if keeps:

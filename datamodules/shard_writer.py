@@ -15,7 +15,7 @@ from datamodules.shard_format import ENTRY, SHARDS, Names, pack, shard_name
 from datamodules.splits import SPLITS
 from visionkit.data import Split, VisionDataModule
 from visionkit.data_summary import CountedSamples
-from visionkit.errors import EnvironmentFault, UsageError, VisionKitError
+from visionkit.errors import EnvironmentFault, MissingSplit, UsageError
 from visionkit.sampling import LabeledSamples
 from visionkit.sequences import SequencedSamples
 
@@ -58,25 +58,29 @@ def write_shards(
         except OSError as error:
             raise EnvironmentFault(f"{out}: cannot be written ({error.strerror or error})") from error
     facts: dict[str, Any] = {"version": VERSION, "reader": type(data).__name__, "classes": list(data.classes)}
-    for name in ("skeleton", "scale", "crop", "vocabulary"):
+    for name in ("skeleton", "crop"):
         if (value := getattr(data, name, None)) is not None:
             facts[name] = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
     (out / SHARDS).write_text(json.dumps({**facts, "splits": splits}, indent=1) + "\n", encoding="utf-8")
     return {split: facts["samples"] for split, facts in splits.items()}
 
 
+def _line(name: str) -> str:
+    return name.replace("\n", " ") + "\n"
+
+
 def _check(reader: type[VisionDataModule]) -> None:
     if reader.sampler is not VisionDataModule.sampler:
         raise UsageError(
-            f"{reader.__name__}: it chooses its batches by what it knows of the images, which shards do not; "
-            "people by identity are packed in a .rec file, see IdentityData"
+            f"{reader.__name__}: it chooses its batches by what it knows of the samples, which shards do not; pack "
+            "each set of a joint training by itself, and people by identity in a .rec file"
         )
 
 
 def _samples(data: VisionDataModule, split: Split) -> Sequence[Any] | None:
     try:
         samples = data.samples(split)
-    except VisionKitError:
+    except (MissingSplit, UsageError):
         if split == "train":
             raise
         return None
@@ -100,7 +104,7 @@ def _write_split(
     names, entries = Names.of(split), np.zeros(len(samples), ENTRY)
     shard, place, file = 0, 0, (out / shard_name(split, 0)).open("wb")
     try:
-        with (out / names.ids).open("w", encoding="utf-8") as ids:
+        with (out / names.ids).open("w", encoding="utf-8", errors="surrogateescape") as ids:
             for number in range(len(samples)):
                 sample = samples[number]
                 blob = pack(sample, number)
@@ -112,7 +116,7 @@ def _write_split(
                 file.write(blob)
                 entries[number] = shard, zlib.crc32(blob), place, len(blob)
                 place += len(blob)
-                ids.write(sample.id.replace("\n", " ") + "\n")
+                ids.write(_line(sample.id))
                 if progress is not None:
                     progress(split, number + 1, len(samples))
         file.write(_END)
@@ -121,7 +125,8 @@ def _write_split(
     np.save(out / names.entries, entries)
     facts: dict[str, Any] = {"samples": len(samples), "shards": shard + 1, "bytes": int(entries["size"].sum())}
     if isinstance(samples, SequencedSamples):
-        (out / names.sequences).write_text("".join(f"{name}\n" for name in samples.sequences()), encoding="utf-8")
+        text = "".join(map(_line, samples.sequences()))
+        (out / names.sequences).write_text(text, encoding="utf-8", errors="surrogateescape")
         facts["sequences"] = True
     if isinstance(samples, CountedSamples) and classes:
         facts["counts"], facts["unit"] = samples.counts(classes)

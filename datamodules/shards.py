@@ -18,7 +18,9 @@ from visionkit.augmentation import Augmentation, composed
 from visionkit.crops import PersonCrop
 from visionkit.data import Split, VisionDataModule
 from visionkit.data_summary import SplitSummary
-from visionkit.errors import DataError, UsageError
+from visionkit.errors import DataError, MissingSplit, UsageError
+from visionkit.images import ImageSource
+from visionkit.plain_values import plain
 from visionkit.skeleton import Skeleton
 from visionkit.types import Sample
 from visionkit.wording import counted
@@ -32,7 +34,7 @@ class ShardData(VisionDataModule):
 
     Args:
         root: Folder of the shards, or an address that fsspec knows: `s3://bucket/photos`, `gs://`, `https://`.
-        cache: Folder of this machine in which samples from an address are kept; none by default.
+        cache: Folder of this machine in which samples from an address or a network's disk are kept; none by default.
         cache_gb: GiB that may be kept there for each split.
         skeleton: That of the keypoints; what the shards state.
         crop: How people were cut out when the shards were written; a model must take the same.
@@ -67,9 +69,14 @@ class ShardData(VisionDataModule):
             )
         self.classes = self.classes or known
         self.crop = crop
+        if plain(crop) != self.facts.get("crop"):
+            raise UsageError(
+                f"data.crop {plain(crop)}: the samples of {root} were cut out by {self.facts.get('crop')}; write them "
+                "again for this model"
+            )
         if cache_gb < 0:
             raise UsageError(f"data.cache_gb {cache_gb:g}: at least 0")
-        self.cache = None if cache is None or not is_address(root) else Path(cache)
+        self.cache = None if cache is None else Path(cache)
         self.bound = int(cache_gb * 2**30)
 
     @classmethod
@@ -86,9 +93,13 @@ class ShardData(VisionDataModule):
         """The samples of one split, in the order in which they were written."""
         facts = self.facts["splits"].get(split)
         if facts is None:
-            raise DataError(f"{self.root}: its shards hold no {split} split, only {', '.join(self.facts['splits'])}")
+            raise MissingSplit(f"{self.root}: its shards hold no {split} split, only {', '.join(self.facts['splits'])}")
         files = Files(self.root)
         return ShardSamples(files, split, facts, Parts(files, split, _entries(files, split), self.cache, self.bound))
+
+    def training_images(self) -> Sequence[ImageSource]:
+        """The images of training, which are no files of their own."""
+        return _Images(self.samples("train"))
 
     def summary(self, split: Split) -> SplitSummary:
         """Samples, labels, and the number and size of the shards."""
@@ -99,6 +110,17 @@ class ShardData(VisionDataModule):
         return SplitSummary(
             split, len(self.samples(split)), f"{shards} of {self.root}, {size:,.1f} MiB", classes=counts, unit=unit
         )
+
+
+class _Images(Sequence[ImageSource]):
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.samples[index].image
 
 
 class ShardSamples(Sequence[Sample]):
@@ -162,7 +184,7 @@ def _entries(files: Files, split: str) -> np.ndarray:
 
 
 def _lines(files: Files, name: str) -> list[str]:
-    return files.read(name).decode().split("\n")[:-1]
+    return files.read(name).decode("utf-8", "surrogateescape").split("\n")[:-1]
 
 
 def _counted(facts: dict[str, Any], classes: Sequence[str]) -> tuple[dict[str, int], str]:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ui.data_options import first_argument
 from ui.paths import check_exists
@@ -41,12 +41,15 @@ def check_named(args: argparse.Namespace) -> None:
     check_exists(filter(None, (args.data,)))
 
 
-def open_named(args: argparse.Namespace, augmented: bool = False) -> tuple[VisionDataModule, NetworkFacts | None]:
+def open_named(
+    args: argparse.Namespace, augmented: bool = False, **splitting: Any
+) -> tuple[VisionDataModule, NetworkFacts | None]:
     """The data that a command was given, and what of the network depends on it where a configuration names one.
 
     Args:
         args: What `add_data_names` has added; `model` is the class of a task, where the command has such an option.
         augmented: Keep the augmentation that a configuration states.
+        **splitting: See `datamodules.opening.open_data`; for data that no configuration and no reader names.
 
     Raises:
         DataError: Nothing that is known.
@@ -62,7 +65,7 @@ def open_named(args: argparse.Namespace, augmented: bool = False) -> tuple[Visio
         from datamodules.opening import open_data
 
         with kept_refusals():  # they are reported when the data is read
-            data = open_data(Path(args.data))
+            data = open_data(Path(args.data), **splitting)
         print(f"{args.data}: read as {type(data).__name__}; --data CLASS chooses another reader", file=sys.stderr)
         return data, None
     from ui.commands.training import import_classes

@@ -8,16 +8,36 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from visionkit.errors import VisionKitError
 from visionkit.images import ImageSource, usual_white
 
+if TYPE_CHECKING:
+    from visionkit.data import VisionDataModule
+
 log = logging.getLogger(__name__)
 
 _PROBES = 64
 _DEPTHS = (255.0, 1023.0, 4095.0, 16383.0)  # 8, 10, 12 and 14 bits in a file of 16
+
+
+def settle_white(data: VisionDataModule) -> None:
+    """Settles which value is white, for data and the task that is trained on it, where nothing was given.
+
+    Args:
+        data: Data of a training; its input and that of the task get the value.
+    """
+    task: Any = data.trainer.lightning_module if data.trainer is not None else None
+    if task is None or data.input is None or data.input.white is not None:
+        return
+    white = choose_white(data.training_images())
+    if white is not None:
+        data.input = replace(data.input, white=white)
+        task.set_input(data.input)
 
 
 def choose_white(sources: Sequence[ImageSource]) -> float | None:

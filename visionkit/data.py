@@ -8,7 +8,6 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from visionkit.augmentation import Augmentation, composed
-from visionkit.brightness import choose_white
+from visionkit.brightness import settle_white
 from visionkit.checkup.raw_labels import RawLabels, warn_before_training
 from visionkit.data_summary import (
     CountedSamples,
@@ -206,7 +205,7 @@ class VisionDataModule(LightningDataModule, RawLabels, ABC, metaclass=RemembersA
         card = getattr(self.trainer.lightning_module, "card", {}) if self.trainer is not None else {}
         self.trained = {} if stage == "fit" else card.get("splits") or {}
         if stage == "fit":
-            self._choose_white()
+            settle_white(self)
         if _rank_and_world()[0] == 0 and int(os.environ.get("RANK", 0)) == 0:
             without = {"val"} if getattr(self.trainer, "limit_val_batches", 1) == 0 else set()  # never asked for
             new = [split for split in _STAGES.get(stage, ()) if split not in self._reported | without]
@@ -251,15 +250,9 @@ class VisionDataModule(LightningDataModule, RawLabels, ABC, metaclass=RemembersA
             return self.files(split)
         return None
 
-    def _choose_white(self) -> None:
-        """Settles which value is white, for the data and the task that is trained on it, where nothing was given."""
-        task: Any = self.trainer.lightning_module if self.trainer is not None else None
-        if task is None or self.input is None or self.input.white is not None:
-            return
-        white = choose_white([ImageSource(name) for name in self.files("train") if Path(name).is_file()])
-        if white is not None:
-            self.input = replace(self.input, white=white)
-            task.set_input(self.input)
+    def training_images(self) -> Sequence[ImageSource]:
+        """The images of the training split that can be opened by themselves, to see which value is white."""
+        return [ImageSource(name) for name in self.files("train") if Path(name).is_file()]
 
     def report(self, splits: Sequence[Split]) -> None:
         """Prints what some splits hold, and warns of classes without a label and of images in two splits.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import shutil
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -24,9 +25,12 @@ from datamodules.opening import open_data
 from datamodules.pair_scenes import PairSceneData
 from datamodules.scene_data import SceneData
 from datamodules.shard_format import SHARDS, pack, unpack
+from datamodules.shard_store import Files
 from datamodules.shard_writer import write_shards
 from datamodules.shards import ShardData
 from ui.cli import main
+from visionkit.brightness import choose_white
+from visionkit.crops import PersonCrop
 from visionkit.errors import DataError, EnvironmentFault, UsageError
 from visionkit.geometry import InputSpec
 from visionkit.images import ImageSource
@@ -148,6 +152,7 @@ def test_floats_and_16_bits_are_kept(tmp_path: Path) -> None:
 
 class _Ranges(http.server.SimpleHTTPRequestHandler):
     asked: list[str] = []  # noqa: RUF012
+    ranges = True
 
     def do_GET(self) -> None:
         content = Path(self.translate_path(self.path))
@@ -155,7 +160,7 @@ class _Ranges(http.server.SimpleHTTPRequestHandler):
             self.send_error(404)
             return
         type(self).asked.append(self.path)
-        found, wanted = content.read_bytes(), self.headers.get("Range")
+        found, wanted = content.read_bytes(), self.headers.get("Range") if self.ranges else None
         first, last = (
             (int(each) for each in wanted.removeprefix("bytes=").split("-")) if wanted else (0, len(found) - 1)
         )
@@ -213,7 +218,7 @@ def test_the_cache_holds_no_more_than_its_bound(served: tuple[str, FolderData], 
 
 def test_what_no_shard_can_hold_is_refused(tmp_path: Path) -> None:
     root = image_folders(tmp_path / "photos", {"cat": 3, "dog": 3})
-    with pytest.raises(UsageError, match=r"people by identity are packed in a \.rec file"):
+    with pytest.raises(UsageError, match=r"people by identity in a \.rec file"):
         write_shards(IdentityData(str(root), per_identity=2, min_images=1), tmp_path / "a")
     with pytest.raises(UsageError, match="drawn again in each epoch"):
         write_shards(GeneratedPatchData(scenes=2, patch_size=16, patches_per_image=2, input=INPUT), tmp_path / "b")
@@ -261,3 +266,72 @@ def test_the_command_writes_what_a_training_reads(tmp_path: Path, capsys: pytest
     ):
         assert main(["convert", *arguments]) == UsageError.status
         assert words in capsys.readouterr().err
+
+
+def test_splits_are_made_while_shards_are_written_and_other_options_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = image_folders(tmp_path / "photos", {"cat": 4, "dog": 4})
+    out = tmp_path / "shards"
+    assert main(["convert", str(root), "--to", "shards", "--val_fraction", "0.25", "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"8 samples (6 train, 2 val): {out}\n"
+    for arguments, words in (
+        ([str(root), "--to", "shards", "--images", "a"], "--images: belongs to formats of objects"),
+        (
+            ["--data", "FolderData", "--data.root", str(root), "--to", "shards", "--val_fraction", "0.1"],
+            "--data.val_fraction",
+        ),
+        ([str(root), "--to", "coco", "--shard_mb", "3"], "belong to --to shards"),
+    ):
+        assert main(["convert", *arguments, "--out", str(tmp_path / "none")]) == UsageError.status
+        assert words in capsys.readouterr().err
+
+
+def test_a_split_that_cannot_be_read_is_not_left_out(tmp_path: Path) -> None:
+    data = SceneData(target="labels", count=1, eval_count=1, input=INPUT)
+
+    def dataset(split: str) -> Any:
+        raise DataError("labels.json: cannot be read")
+
+    data.samples("train")
+    data.dataset = dataset  # type: ignore[method-assign, assignment]
+    with pytest.raises(DataError, match=r"labels\.json: cannot be read"):
+        write_shards(data, tmp_path / "shards")
+
+
+def test_white_is_that_of_the_files_wherever_they_are_now(tmp_path: Path) -> None:
+    root, rng = tmp_path / "photos" / "cat", np.random.default_rng(0)
+    root.mkdir(parents=True)
+    for k in range(3):  # 12 bits
+        Image.fromarray(rng.integers(0, 4096, (16, 16), dtype=np.uint16)).save(root / f"{k}.png")
+    data = FolderData(str(tmp_path / "photos"), val_fraction=0.0, cache_mb=0, input=INPUT)
+    expected = choose_white(data.training_images())
+    write_shards(data, tmp_path / "shards")
+    shutil.rmtree(root)
+    assert expected == 4095 == choose_white(ShardData(str(tmp_path / "shards"), input=INPUT).training_images())
+
+
+def test_people_who_were_cut_out_are_for_models_of_that_crop(tmp_path: Path) -> None:
+    crop = PersonCrop()
+    data = SceneData(target="keypoints", count=1, eval_count=1, size=(96, 96), crop=crop, input=INPUT)
+    write_shards(data, tmp_path / "shards")
+    assert len(ShardData(str(tmp_path / "shards"), crop=crop, input=INPUT).samples("train"))
+    with pytest.raises(UsageError, match="were cut out by"):
+        ShardData(str(tmp_path / "shards"), input=INPUT)
+
+
+def test_few_files_are_open_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datamodules.shard_store._OPEN", 2)
+    for name in "abc":
+        (tmp_path / name).write_text(name * 9)
+    files = Files(str(tmp_path))
+    assert [files.part(name, 2, 3) for name in "abcab"] == [b"aaa", b"bbb", b"ccc", b"aaa", b"bbb"]
+    assert len(files._opened) == 2
+
+
+def test_a_server_without_byte_ranges_is_named(served: tuple[str, FolderData], monkeypatch: pytest.MonkeyPatch) -> None:
+    address, _ = served
+    samples = ShardData(address, input=INPUT).samples("train")
+    monkeypatch.setattr(_Ranges, "ranges", False)
+    with pytest.raises(EnvironmentFault, match="gives whole files"):
+        samples[0]

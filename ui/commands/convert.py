@@ -61,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     configuration = "configuration of a training whose data is written; repeatable"
     shards.add_argument("-c", "--config", metavar="FILE", action="append", help=configuration)
     shards.add_argument("--data", dest="reader", metavar="CLASS", help="reader of SOURCE, such as CocoData")
-    full = "MiB from which a shard is full (default: %(default)s)"
-    shards.add_argument("--shard_mb", "--shard-mb", type=int, default=256, metavar="N", help=full)
+    full = "MiB from which a shard is full (default: 256)"
+    shards.add_argument("--shard_mb", "--shard-mb", type=int, metavar="N", help=full)
     parser.set_defaults(forwarded=())
 
 
@@ -72,8 +72,8 @@ def run(args: argparse.Namespace) -> int:
         from ui.sharding import write
 
         return write(args)
-    if args.source is None or args.config or args.reader or args.forwarded:
-        raise UsageError("give SOURCE; -c, --data and their options belong to --to shards")
+    if args.source is None or args.config or args.reader or args.forwarded or args.shard_mb:
+        raise UsageError("give SOURCE; -c, --data and their options, and --shard_mb, belong to --to shards")
     check_exists([args.source], "SOURCE")
     check_new_folder(args.out)
     source, out = Path(args.source), Path(args.out)
