@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ui.hidden_folders import HiddenFolders, folders_of
 from visionkit.errors import UsageError, VisionKitError
 
 if TYPE_CHECKING:
@@ -42,16 +43,15 @@ class DataSet:
         name: What it is chosen by.
         title: What people read.
         open: Opens it.
-        folder: Where it lies, which is nobody's business; words for visitors do without it.
-
-    Attributes:
-        checkup: What the last examination has found; None before the first.
+        folder: Where it lies, which is nobody's business; words for visitors do without it and without the folders that
+            the opened data reads.
     """
 
     def __init__(self, name: str, title: str, open: Callable[[], DataBrowser], folder: str = "") -> None:
-        self.name, self.title, self._open, self._folder = name, title, open, folder
+        self.name, self.title, self._open = name, title, open
+        self._folders = [folder] if folder else []
+        self._hidden = HiddenFolders(self._folders, title)
         self._lock, self._browser = threading.Lock(), None
-        self.checkup: Checkup | None = None
 
     _browser: DataBrowser | None
 
@@ -64,21 +64,27 @@ class DataSet:
         """
         with self._lock:
             if self._browser is None:
-                try:
-                    self._browser = self._open()
-                except VisionKitError as error:
-                    raise type(error)(self.hidden(str(error))) from error
+                with self.hiding():
+                    browser = self._open()
+                self._hidden = HiddenFolders([*self._folders, *folders_of(browser.data)], self.title)
+                self._browser = browser
             return self._browser
 
     def hidden(self, text: str) -> str:
-        """Words without the folder that the data lies in."""
-        if not self._folder:
-            return text
-        return text.replace(f"{self._folder}{os.sep}", "").replace(self._folder, self.title)
+        """Plain text without the folders that the data lies in; of markup, give each text before it is escaped."""
+        return self._hidden.text(text)
+
+    @contextmanager
+    def hiding(self) -> Iterator[None]:
+        """Expected failures of the block have messages without the folders that the data lies in."""
+        try:
+            yield
+        except VisionKitError as error:
+            error.args = (self.hidden(str(error)),)
+            raise
 
     def keep(self, checkup: Checkup) -> None:
         """Keeps what an examination has found, by which samples can then be chosen."""
-        self.checkup = checkup
         self.browser.findings = checkup.findings
 
 
@@ -113,11 +119,12 @@ class DataSets:
         return found
 
 
-def named_data(path: str) -> DataSet:
+def named_data(path: str, number: int = 0) -> DataSet:
     """A data set by what `visionkit doctor` takes as DATA.
 
     Args:
         path: Folder, archive, label file, run or configuration.
+        number: Its number among those that are given, by which pages name it: they do not know its path.
     """
 
     def opened() -> DataBrowser:
@@ -130,7 +137,7 @@ def named_data(path: str) -> DataSet:
 
     place = Path(path)
     folder = place if place.is_dir() else place.parent
-    return DataSet(f"given/{path}", place.name or path, opened, "" if str(folder) == "." else str(folder))
+    return DataSet(f"given/{number}", place.name or place.resolve().name, opened, str(folder))
 
 
 def _drawn(target: str) -> DataSet:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ui.data_sets import DRAWN, DataSets, named_data
+from ui.hidden_folders import HiddenFolders
 from ui.pages.tools import tool_pages
 from visionkit.browsing.items import Filter
 from visionkit.checkup.examination import examine
+from visionkit.checkup.findings import Finding
+from visionkit.checkup.html_report import page_of
 from visionkit.errors import DataError, UsageError
 
 
@@ -44,6 +50,46 @@ def test_data_that_cannot_be_opened_is_an_error_without_its_folder(tmp_path: Pat
     with pytest.raises(DataError) as error:
         _ = named_data(str(tmp_path / "empty")).browser
     assert str(tmp_path) not in str(error.value)
+
+
+def test_a_folder_is_left_out_of_paths_and_of_nothing_else(tmp_path: Path) -> None:
+    data = named_data("data/train.json")
+    assert data.hidden("no data in 12 images: data/cat/1.png, data/2.png") == "no data in 12 images: cat/1.png, 2.png"
+    assert named_data("a/x.json").hidden("a cat, a/b.png and ma/c") == "a cat, b.png and ma/c"
+    lies = tmp_path / "photos"
+    lies.mkdir()
+    hidden = named_data(str(lies)).hidden
+    assert hidden(f"{lies}: nothing, ({lies}/cat/1.png) {lies}-old") == "photos: nothing, (cat/1.png) photos-old"
+    assert hidden(f"{tmp_path}/secret/other.json: no such file") == "other.json: no such file"
+    assert hidden("/m/01g317 and/or a cat") == "/m/01g317 and/or a cat"
+
+
+def test_a_page_of_html_keeps_its_markup() -> None:
+    page = '<style>a/b{}</style><img src="data:image/jpeg;base64,/9j/a/b"><p>a/b/cat.png &lt; a/b</p>'
+    expected = '<style>a/b{}</style><img src="data:image/jpeg;base64,/9j/a/b"><p>cat.png &lt; set</p>'
+    assert HiddenFolders(["a/b"], "set").page(page) == expected
+
+
+def test_reports_keep_their_images_and_pages_name_data_by_number(labeled_photos: Path) -> None:
+    data = named_data(str(labeled_photos), 3)
+    found = examine(data.browser.data)
+    found = replace(found, findings=[Finding("tiny-object", "train", "small", str(labeled_photos / "cat" / "1.png"))])
+    images = re.compile('base64,([^"]+)')
+    page = page_of(found, data.hidden)
+    assert images.findall(page) == images.findall(page_of(found)) and str(labeled_photos) not in page
+    assert (
+        "cat/1.png" in page and data.name == "given/3" and str(labeled_photos) not in repr(DataSets([data]).choices())
+    )
+
+
+def test_folders_that_a_run_reads_are_hidden_too(labeled_photos: Path, tmp_path: Path) -> None:
+    config = {"class_path": "FolderData", "init_args": {"root": str(labeled_photos), "cache_mb": 0}}
+    (tmp_path / "run.yaml").write_text(json.dumps({"data": config}))
+    data = named_data(str(tmp_path / "run.yaml"))
+    item = next(each for each in data.browser.find(Filter(), 0, 99) if each.name.endswith("damaged.png"))
+    assert str(labeled_photos) in item.caption and data.hidden(item.caption).startswith("cat/damaged.png: ")
+    with pytest.raises(DataError, match=r"^cat/x\.png: gone$"), data.hiding():
+        raise DataError(f"{labeled_photos}/cat/x.png: gone")
 
 
 def test_a_page_states_itself() -> None:

@@ -123,7 +123,9 @@ class _Browsing:
         """What the work gives of a data set, or why it gives nothing, in words."""
 
         def admitted(check: Callable[[], None]) -> Any:
-            return work(self.context.data_sets.get(name), check)
+            data = self.context.data_sets.get(name)
+            with data.hiding():
+                return work(data, check)
 
         return attempt(lambda: self.context.job_queue.run(admitted, None, "data"))
 
@@ -228,10 +230,12 @@ class _Browsing:
             return gr.update(visible=False), gr.skip()
 
         def work() -> np.ndarray:
-            sample = self.context.data_sets.get(name).browser.sample(*place)
-            others = dict(list(sample.inputs.items())[1:])
-            found = self.context.job_queue.ask(model, sample.image, others=others)  # type: ignore[arg-type]
-            return as_sent(found.prediction.draw(found.image))
+            data = self.context.data_sets.get(name)
+            with data.hiding():
+                sample = data.browser.sample(*place)
+                others = dict(list(sample.inputs.items())[1:])
+                found = self.context.job_queue.ask(model, sample.image, others=others)  # type: ignore[arg-type]
+                return as_sent(found.prediction.draw(found.image))
 
         drawn, fault = attempt(work)
         return _shown(drawn), fault or gr.skip()

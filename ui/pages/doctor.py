@@ -47,10 +47,11 @@ def build(context: Context) -> None:
                 progress((done, total), unit="images")
 
             chosen = sets.get(name)
-            found: Checkup = examination.examine(chosen.browser.data, max_images=int(images), progress=seen)
-            check()
-            chosen.keep(found)
-            return strings.plain(summary(found)), context.reports.keep(chosen.hidden(page_of(found)))
+            with chosen.hiding():
+                found: Checkup = examination.examine(chosen.browser.data, max_images=int(images), progress=seen)
+                check()
+                chosen.keep(found)
+                return strings.plain(summary(found)), context.reports.keep(page_of(found, chosen.hidden))
 
         found, fault = attempt(lambda: context.job_queue.run(work, None, "doctor"))
         if found is None:

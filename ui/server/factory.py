@@ -114,7 +114,7 @@ def build(
         root_path=path,
         origin=origin,
         ready=warmed.is_set,
-        data_sets=DataSets([*data_sets, *map(named_data, args.data)]),
+        data_sets=DataSets([*data_sets, *map(named_data, args.data, range(len(args.data)))]),
     )
     names = [*args.allow_host, *([urlsplit(origin).hostname or ""] if origin else [])]
     return application(settings, args.host, names), warm

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections.abc import Callable
 
 from visionkit.checkup.examination import Checkup
 from visionkit.checkup.findings import Finding
@@ -31,11 +32,12 @@ _STYLE = (
 )
 
 
-def page_of(checkup: Checkup) -> str:
+def page_of(checkup: Checkup, shown: Callable[[str], str] = str) -> str:
     """The page.
 
     Args:
         checkup: What was found; images are read again for their thumbnails.
+        shown: Gives a text as the page shows it, such as without the folder that the data lies in; as it is by default.
     """
     title = f"Checkup of {checkup.data}"
     parts = [f"<h1>{html.escape(title)}</h1><p>{html.escape(summary(checkup))}</p>", _statistics(checkup)]
@@ -44,9 +46,9 @@ def page_of(checkup: Checkup) -> str:
         head = f"{kind}: {counted(len(some), known.unit)} in {split}"
         parts.append(f'<h2 id="{kind}-{html.escape(split)}"><span class="{known.severity}">{known.severity}</span> ')
         parts.append(f"{html.escape(head)}</h2><p>{html.escape(known.advice)}</p>")
-        parts.append(f'<div class="all">{"".join(_figure(each) for each in some[:SHOWN])}</div>')
+        parts.append(f'<div class="all">{"".join(_figure(each, shown(_caption(each))) for each in some[:SHOWN])}</div>')
         if len(some) > SHOWN:
-            rest = "".join(f"<li>{html.escape(_caption(each))}</li>" for each in some[SHOWN:500])
+            rest = "".join(f"<li>{html.escape(shown(_caption(each)))}</li>" for each in some[SHOWN:500])
             parts.append(f"<details><summary>{len(some) - SHOWN:,} more</summary><ul>{rest}</ul></details>")
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>{_STYLE}'
     return f"{head}{''.join(parts)}</html>\n"
@@ -75,10 +77,10 @@ def _caption(finding: Finding) -> str:
     return f"{text} ({', '.join(finding.others[:5])})" if finding.others else text
 
 
-def _figure(finding: Finding) -> str:
+def _figure(finding: Finding, caption: str) -> str:
     shown = [_thumbnail(finding.file, finding)] + [_thumbnail(file, None) for file in finding.others[:3]]
     images = "".join(f'<img alt="" src="data:image/jpeg;base64,{data}">' for data in shown if data)
-    return f"<figure>{images}<figcaption>{html.escape(_caption(finding))}</figcaption></figure>"
+    return f"<figure>{images}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
 def _thumbnail(file: str, finding: Finding | None) -> str:
