@@ -19,6 +19,7 @@ from visionkit.inspection.feature_maps import feature_maps, grid
 from visionkit.loggers import LoggedImage
 from visionkit.predictor import Predictor
 from visionkit.run_report.sheets import small
+from visionkit.sharding import is_sharded
 from visionkit.task import VisionTask
 
 
@@ -62,10 +63,12 @@ class InspectionLogger(DrawnSamples):
         self.cam, self.layer, self.maps = cam, layer, maps
 
     def draw(self, trainer: Trainer, task: VisionTask) -> list[LoggedImage]:
-        if not trainer.is_global_zero:
+        # Before the question of the rank: one process alone would wait for the others in the first gather of a weight.
+        if is_sharded(trainer):
+            if trainer.is_global_zero:
+                self._tell("sharded", "nothing is drawn: the weights are sharded, so one process cannot run alone")
             return []
-        if any(parameter.numel() == 0 for parameter in task.parameters()):
-            self._tell("sharded", "nothing is drawn: each process holds a part of the weights alone")
+        if not trainer.is_global_zero:
             return []
         predictor = Predictor(task)
         drawn = (self._panel(predictor, sample.image, sample.id or sample.image.name) for sample in self._chosen)

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from visionkit.errors import UsageError
 from visionkit.images import ImageSource
 from visionkit.loggers import WandbTracker
 from visionkit.predictor import Predictor
+from visionkit.sharding.strategy import FSDP2Strategy
+from visionkit.types import Sample
 
 
 def test_wandb_gets_a_panel_each_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,6 +91,20 @@ def test_a_detector_that_finds_nothing_has_maps_alone(caplog: pytest.LogCaptureF
         panel = callback._panel(Predictor(task.eval()), ImageSource(image), "noise")
     assert panel is not None and panel.drawn.shape[1] > 1.5 * panel.plain.shape[1]
     assert bool(panel.row) != ("no evidence is drawn" in caplog.text)
+
+
+def test_sharded_weights_are_not_run_by_one_process_alone(caplog: pytest.LogCaptureFixture) -> None:
+    callback = InspectionLogger(count=1, cam="none")
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    callback._chosen = [Sample.of(ImageSource(pixels), {"labels": 0}, "noise")]
+    task: Any = build("classification").eval()
+    trainer: Any = SimpleNamespace(is_global_zero=True, strategy=None)
+    assert len(callback.draw(trainer, task)) == 1
+    trainer.strategy = FSDP2Strategy()
+    for first in (True, True, False):
+        trainer.is_global_zero = first
+        assert callback.draw(trainer, task) == []
+    assert caplog.text.count("weights are sharded") == 1
 
 
 @pytest.mark.parametrize("arguments", [{"cam": "gradcam"}, {"maps": 0}, {"cam": "none", "layer": "none"}, {"count": 0}])

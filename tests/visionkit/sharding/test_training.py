@@ -17,6 +17,7 @@ from tests.tiny_training import Killed
 from tests.visionkit.sharding.trained import trained
 from ui.cli import main
 from visionkit.callbacks import Unfreezing
+from visionkit.callbacks.inspection import InspectionLogger
 from visionkit.checkpoint import describe, find_last, load_task, read_checkpoint
 from visionkit.checkpoint_files import check_whole
 from visionkit.errors import CheckpointError, UsageError
@@ -60,7 +61,7 @@ def test_the_loss_curve_is_that_of_ddp_and_so_is_what_is_exported(
     close(tmp_path / "ddp" / LAST, tmp_path / "fsdp2" / LAST)
     run = tmp_path / "fsdp2"
     assert describe(run / LAST)["bytes"] > 0.9 * describe(tmp_path / "ddp" / LAST)["bytes"]
-    assert len(list((run / "checkpoints" / "shards").iterdir())) <= 2, "of the last and the best one"
+    assert 1 <= len(list((run / "checkpoints" / "shards").iterdir())) <= 2, "of the last and the best one"
     image = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     outputs = []
     for name in ("ddp", "fsdp2"):
@@ -118,7 +119,7 @@ def _options(rank: int, folder: str) -> list[list[float]]:
         (
             ({"activation_checkpointing": True, "cpu_offload": True}, {}),
             ({"gather_dtype": "bfloat16"}, {"precision": "bf16-mixed"}),
-            ({}, {"optimizer": "lamb"}),
+            ({}, {"optimizer": "lamb", "callbacks": [InspectionLogger(count=1)]}),
             ("ddp", {}),
             ({}, {"accumulate_grad_batches": 2}),
             ("ddp", {"accumulate_grad_batches": 2}),
