@@ -61,39 +61,39 @@ def _take_back(module: ModuleType) -> None:
 
 
 @contextmanager
-def _lend(name: str, lent: str, value: Any) -> Iterator[None]:
+def _lend(name: str, lent: str, value: Any) -> Iterator[bool]:
     if name in sys.modules:
-        yield
+        yield False
         return
     module = sys.modules[name] = _Once(name, lent, value)
     try:
-        yield
+        yield True
     finally:
         _take_back(module)
 
 
 @contextmanager
-def _disable_once_there() -> Iterator[None]:
+def _disable_once_there() -> Iterator[bool]:
     """Has torch's own decorator leave the compiler alone until something else has imported it.
 
     An optimizer, a shape that is worked out on the meta device and a logged value each call a function that is kept
     from the compiler, and the first call would import it, 1.2 s of a processor. As long as it is not there it compiles
     nothing that the function had to be kept from.
     """
-    yield
+    yield False
     torch_compile: Any = sys.modules["torch._compile"]
     real = getattr(torch_compile, "_disable_dynamo", None)
     if real is None:  # a private name: a torch without it keeps its own decorator
         return
 
-    def disable(function: Callable[..., Any] | None = None, recursive: bool = True) -> Any:
-        if function is None:
+    def disable(fn: Callable[..., Any] | None = None, recursive: bool = True) -> Any:
+        if fn is None:
             return functools.partial(disable, recursive=recursive)
-        with_compiler = real(function, recursive)
+        with_compiler = real(fn, recursive)
 
-        @functools.wraps(function)
+        @functools.wraps(fn)
         def call(*args: Any, **kwargs: Any) -> Any:
-            return (with_compiler if sys.modules.get(COMPILER) else function)(*args, **kwargs)
+            return (with_compiler if sys.modules.get(COMPILER) else fn)(*args, **kwargs)
 
         return call
 
@@ -101,24 +101,24 @@ def _disable_once_there() -> Iterator[None]:
 
 
 @contextmanager
-def _break_once_there() -> Iterator[None]:
+def _break_once_there() -> Iterator[bool]:
     """Has the step of torch's optimizers do without the compiler's marks as long as there is no compiler."""
-    yield
+    yield False
     optimizer: Any = sys.modules["torch.optim.optimizer"]
     real = getattr(optimizer, "_use_grad_for_differentiable", None)
     if real is None:  # a private name, as above
         return
     from torch import set_grad_enabled
 
-    def use_grad(step: Callable[..., Any]) -> Any:
-        with_compiler = real(step)
+    def use_grad(func: Callable[..., Any]) -> Any:
+        with_compiler = real(func)
 
-        @functools.wraps(step)
+        @functools.wraps(func)
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             if sys.modules.get(COMPILER):
                 return with_compiler(self, *args, **kwargs)
             with set_grad_enabled(self.defaults["differentiable"]):
-                return step(self, *args, **kwargs)
+                return func(self, *args, **kwargs)
 
         return call
 
@@ -130,105 +130,105 @@ _settings: dict[str, Any] = {}
 
 
 @contextmanager
-def _set_later() -> Iterator[None]:
+def _set_later() -> Iterator[bool]:
     """Takes settings of the compiler, which torch would import for them, until it is there."""
     import torch
 
     if COMPILER in sys.modules:
-        yield
+        yield False
         return
     config = SimpleNamespace()
     torch._dynamo = SimpleNamespace(config=config)  # type: ignore[assignment]
     try:
-        yield
+        yield True
     finally:
         del torch._dynamo
         _settings.update(vars(config))
 
 
 @contextmanager
-def _set_now() -> Iterator[None]:
-    yield
+def _set_now() -> Iterator[bool]:
+    yield False
     for name, value in _settings.items():
         with suppress(AttributeError):  # what importers must expect of another version
             setattr(sys.modules[COMPILER].config, name, value)
 
 
-def _disable(function: Callable[..., Any] | None = None, recursive: bool = True, *, reason: str | None = None) -> Any:
+def _disable(fn: Callable[..., Any] | None = None, recursive: bool = True, *, reason: str | None = None) -> Any:
     """A decorator that keeps the compiler from a function, and imports it when that is called, as torch's own do."""
     from torch._compile import _disable_dynamo
 
-    return _disable_dynamo(function, recursive)
+    return _disable_dynamo(fn, recursive)
 
 
 @contextmanager
-def _disable_later() -> Iterator[None]:
+def _disable_later() -> Iterator[bool]:
     import torch
     from torch import _compile
 
     if not hasattr(_compile, "_disable_dynamo"):  # a private name: a torch without it keeps its own decorator
-        yield
+        yield False
         return
     real = torch.compiler.disable
     torch.compiler.disable = _disable
     try:
-        yield
+        yield True
     finally:
         torch.compiler.disable = real
 
 
 @contextmanager
-def _without(name: str) -> Iterator[None]:
+def _without(name: str) -> Iterator[bool]:
     """A package that is not there for the module that is imported meanwhile, unless it was imported before."""
     absent = name not in sys.modules
     if absent:
         sys.modules[name] = None  # type: ignore[assignment]
     try:
-        yield
+        yield absent
     finally:
         if absent:
             del sys.modules[name]
 
 
 @contextmanager
-def _unused(name: str, **attributes: Any) -> Iterator[None]:
+def _unused(name: str, **attributes: Any) -> Iterator[bool]:
     """An empty module that is found and not used by the module that is imported meanwhile."""
     if name in sys.modules:
-        yield
+        yield False
         return
     module = sys.modules[name] = ModuleType(name)
     vars(module).update(attributes)
     try:
-        yield
+        yield True
     finally:
         _take_back(module)
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def uncollected() -> Iterator[bool]:
     """Imports without Python's garbage collector, which would go through all that is imported again and again.
 
     What there is afterwards stays, so it is not gone through later either; at the end it is, since extensions report
     what is left of them.
     """
     if not gc.isenabled():
-        yield
+        yield False
         return
     gc.disable()
     atexit.unregister(gc.unfreeze)
     atexit.register(gc.unfreeze)
     try:
-        yield
+        yield False
     finally:
         gc.freeze()
         gc.enable()
 
 
-def _lend_type() -> AbstractContextManager[None]:
+def _lend_type() -> AbstractContextManager[bool]:
     return _lend(COMPILER, "OptimizedModule", OptimizedModule)
 
 
-IMPORTERS: dict[str, Callable[[], AbstractContextManager[None]]] = {
+IMPORTERS: dict[str, Callable[[], AbstractContextManager[bool]]] = {
     **dict.fromkeys(("torch", "torchvision", "timm", "lightning", "onnxruntime", "gradio"), uncollected),
     "torch._compile": _disable_once_there,
     COMPILER: _set_now,
@@ -243,7 +243,10 @@ IMPORTERS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "lightning.fabric.wrappers": _lend_type,
     "lightning.pytorch.utilities.compile": _lend_type,
 }
-"""Modules that import one of the three, and what they find meanwhile; the compiler itself; and large packages."""
+"""Modules that import one of the three, and what they find meanwhile; the compiler itself; and large packages.
+
+Each context states whether it lends the module something in place of what Python would find.
+"""
 
 
 class _Finder:
@@ -260,11 +263,14 @@ class _Finder:
         execute, stand_in = spec.loader.exec_module, IMPORTERS[fullname]
 
         def run(module: ModuleType) -> None:
+            lent = False
             try:
-                with stand_in():
+                with stand_in() as lent:
                     execute(module)
-            except (ImportError, AttributeError):  # another version uses more than is lent
-                execute(module)
+            except (ImportError, AttributeError):
+                if not lent:  # the error is the module's own, and a second run would hide it behind another one
+                    raise
+                execute(module)  # another version uses more than is lent
 
         spec.loader.exec_module = run  # type: ignore[method-assign]
         return spec

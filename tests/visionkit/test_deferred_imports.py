@@ -69,6 +69,42 @@ def test_a_version_that_uses_more_gets_the_real_module(tmp_path, monkeypatch):
             sys.modules.pop(name, None)
 
 
+def test_an_import_that_was_lent_nothing_fails_once_with_its_own_error(tmp_path, monkeypatch):
+    (tmp_path / "runs.py").write_text("count = []\n")
+    (tmp_path / "package_without_library.py").write_text(
+        "import runs\n"
+        "runs.count.append(1)\n"
+        "raise ImportError('libcudart.so: cannot open' if len(runs.count) == 1 else 'already has a docstring')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "meta_path", [deferred_imports._Finder(), *sys.meta_path])
+    name = "package_without_library"
+    for stand_in in (deferred_imports.uncollected, lambda: deferred_imports._lend("json", "loads", None)):
+        monkeypatch.setitem(deferred_imports.IMPORTERS, name, stand_in)
+        with pytest.raises(ImportError, match="cannot open"):
+            importlib.import_module(name)
+        assert sys.modules.pop("runs").count == [1]
+
+
+def test_the_decorators_take_their_function_by_the_name_that_torch_gives_it():
+    import inspect
+
+    import torch
+    from torch import _compile
+    from torch.optim import optimizer
+
+    def function():
+        return 3
+
+    assert _compile._disable_dynamo(fn=function, recursive=False)() == 3
+    for own, real in (
+        (_compile._disable_dynamo, "fn"),
+        (deferred_imports._disable, next(iter(inspect.signature(torch.compiler.disable).parameters))),
+        (optimizer._use_grad_for_differentiable, "func"),
+    ):
+        assert next(iter(inspect.signature(own).parameters)) == real
+
+
 def test_a_torch_without_the_private_name_keeps_its_decorator(monkeypatch):
     import torch
     from torch import _compile
