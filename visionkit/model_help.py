@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import re
 import typing
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from visionkit import configurations
 from visionkit.arguments import given
 from visionkit.cli_errors import class_names, subclasses
 from visionkit.errors import UsageError, suggest
+from visionkit.model_layers import read_model
 from visionkit.plain_values import plain
 from visionkit.signatures import complete
 from visionkit.task import VisionTask
@@ -47,7 +47,7 @@ def model_help(arguments: Sequence[str]) -> str | None:
     if name is None:
         raise UsageError("--model.help: name a task, --model.help DetectionTask, or a configuration, -c detection")
     block = next((found[1] for found in asked if found and found[1]), None)
-    task = _task(json.loads(name).get("class_path", "") if name.startswith("{") else name)
+    task = _task(str(read_model(name).get("class_path", "")))
     if block is not None and block not in (known := [each.partition(".")[0] for each in blocks(task)]):
         listed = ",".join(known)
         raise UsageError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import yaml
 
 from visionkit import configurations
 from visionkit.arguments import given
+from visionkit.errors import UsageError
 
 TYPED = 1 << 30
 """Number of the layer of options that are typed, which come after all files."""
@@ -25,8 +25,8 @@ def model_layers(argv: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]
         keys: Any = {}
         if option in ("-c", "--config") and value:
             keys = configurations.lookup([configurations.read(configurations.resolve(value))], "model", "init_args")
-        elif option == "--model" and value and value.lstrip().startswith("{"):
-            keys = json.loads(value).get("init_args")
+        elif option == "--model" and value:
+            keys = read_model(value).get("init_args")
         elif option.startswith("--model."):
             first, *rest = option.removeprefix("--model.").removeprefix("init_args.").rstrip("+").split(".")
             for name in reversed(rest):
@@ -34,6 +34,22 @@ def model_layers(argv: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]
             keys, number = {first: value}, TYPED
         if isinstance(keys, Mapping):
             yield number, keys
+
+
+def read_model(value: str) -> Mapping[str, Any]:
+    """What the value of `--model` states: `class_path`, and `init_args` where it is a mapping.
+
+    Args:
+        value: A class path, or a mapping in JSON or YAML, as the parser takes it.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    try:
+        loaded = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UsageError(f"--model {value}: neither the name of a task nor a mapping in YAML or JSON") from None
+    return loaded if isinstance(loaded, Mapping) else {"class_path": value}
 
 
 def stated_fields(argv: Sequence[str], argument: str) -> set[str]:

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from visionkit.model_layers import TYPED, model_layers, stated_fields
+from visionkit.errors import UsageError
+from visionkit.model_layers import TYPED, model_layers, read_model, stated_fields
 
 
 @pytest.fixture
@@ -43,6 +44,7 @@ def test_layers_in_order_and_what_is_typed_together(files):
         ("a --model.input {divisor:2}", {"size", "divisor"}),
         ("c --model.input.size=[8,8]", {"size"}),
         ("c", set()),
+        ("--model {class_path:ClassificationTask,init_args:{input:{divisor:2}}}", {"divisor"}),
     ],
 )
 def test_the_parser_finds_the_same_fields(files, parser, argv, fields):
@@ -51,6 +53,13 @@ def test_the_parser_finds_the_same_fields(files, parser, argv, fields):
     assert stated_fields(command, "input") == fields
     parsed = parser.parse_args(["--model", "ClassificationTask", *command], defaults=False)
     assert set(((parsed.model.get("init_args") or {}).get("input") or {}).keys()) == fields
+
+
+@pytest.mark.parametrize("value", ["X", '{"class_path": "X"}', "{class_path: X}", "class_path: X"])
+def test_a_model_is_named_or_a_mapping(value):
+    assert read_model(value) == {"class_path": "X"}
+    with pytest.raises(UsageError, match="nor a mapping"):
+        read_model("{class_path: X")
 
 
 @pytest.fixture(scope="module")
