@@ -54,12 +54,20 @@ def save(checkpoint: dict[str, Any], path: Path, rank: int, world: int) -> None:
     dist.broadcast_object_list(name)
     folder = path.parent / name[0]
     error = _write(parts, folder, rank)
-    files: dict[str, tuple[int, int]] = {}
+    names: list[str] = []
     if error is None:
         try:
-            # All see all files; each flushes its share to the disk.
-            for each in sorted(folder.iterdir())[rank::world]:
-                files[each.name] = _flushed(each)
+            names = [each.name for each in folder.iterdir()]
+        except OSError as failure:
+            error = failure
+    files: dict[str, tuple[int, int]] = {}
+    # Listings of a network file system may lag behind, but each process sees what it wrote: the union is complete.
+    listings: list[Any] = [None] * world
+    dist.all_gather_object(listings, names)
+    if error is None:
+        try:
+            for name_ in sorted(set().union(*listings))[rank::world]:
+                files[name_] = _flushed(folder / name_)  # raises where a listed file is not there
         except OSError as failure:
             error = failure
     found: list[Any] = [None] * world
