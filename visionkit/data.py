@@ -370,7 +370,7 @@ class VisionDataModule(LightningDataModule, RawLabels, ABC, metaclass=RemembersA
         if not self._resume:
             return position
         seen, sampler = seen_in(self._resume), self._training_sampler()
-        if sampler.unit > 1 and any(each.batch_size != sampler.unit for each in seen):
+        if not sampler.any_batch_size and any(each.batch_size != sampler.batch_size for each in seen):
             log.warning("the batches of this epoch were of another size: its rest repeats some images and loses some")
         assert self.trainer is not None
         self._interrupted = go_on(sampler, position, seen, self.trainer.limit_train_batches)

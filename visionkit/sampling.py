@@ -94,6 +94,11 @@ class EpochSampler(DistributedSampler[Any], SequentialSampler):
         self.repeats = False
         """The order has samples more than once, each time with other draws."""
 
+    @property
+    def any_batch_size(self) -> bool:
+        """Whether an interrupted epoch goes on exactly with another batch size: no item is repeated or lost by it."""
+        return self.unit == 1
+
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before each epoch."""
         if epoch != self.epoch:

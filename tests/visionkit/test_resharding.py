@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from datamodules.identity_sampler import IdentitySampler
 from datamodules.set_sampler import SetSampler
 from tests.real_data import ROOT
 from tests.tiny_training import Killed, NoiseData, tiny_task, train
+from visionkit.data import Split
 from visionkit.interrupted_epoch import InterruptedEpoch, go_on, position_in, seen_in, state_at
 from visionkit.resume import Position
 from visionkit.sampling import Drawn, EpochSampler, RepeatFactorSampler, Stretch
@@ -141,6 +143,40 @@ def test_an_epoch_may_be_interrupted_again_and_again(name: str) -> None:
         assert Counter(seen) <= items
         if name in ("shuffled", "repeated"):
             assert len(seen) > rest.samplers[0].length - size
+
+
+@pytest.mark.parametrize("name", ["shuffled", "repeated", "sets"])
+def test_another_batch_size_is_exact_where_the_sampler_states_it(name: str) -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(60):
+        seen: list[Any] = []
+        items: Counter[Any] = Counter()
+        place = state = None
+        for number in range(4):
+            ranks = Ranks(name, int(rng.integers(1, 4)), int(rng.integers(1, 5)), True)
+            assert ranks.samplers[0].any_batch_size
+            items = items if seen else items_of(ranks)
+            place = ranks.resume(state) if state is not None else None
+            batches = ranks.batches()
+            done = len(batches[0]) if number == 3 else min(2, int(rng.integers(0, len(batches[0]) + 1)))
+            seen += flat(batches, 0, done)
+            state = ranks.state((place.first if place is not None else 0) + done, place)
+        assert Counter(seen) <= items
+        left_out = ranks.now.world * ranks.now.batch_size * (len(SETS) if name == "sets" else 1)
+        assert (items - Counter(seen)).total() < left_out
+
+
+def test_a_warning_states_that_another_batch_size_is_not_exact(caplog: pytest.LogCaptureFixture) -> None:
+    class People(NoiseData):
+        def sampler(self, split: Split, rank: int, world: int) -> EpochSampler:
+            return IdentitySampler(IDENTITY, self.batch_size // 2, 2, seed=1, rank=rank, world=world)
+
+    for size, warned in ((4, False), (6, True)):
+        data = People(input=tiny_task().input, batch_size=size)
+        data.trainer = SimpleNamespace(limit_train_batches=1.0)  # type: ignore[assignment]
+        data.load_state_dict({"epoch": 0, "batches": 1, "batch_size": 4, "world": 1})
+        data.go_on_from(Position(0, 1))
+        assert ("repeats some images" in caplog.text) == warned
 
 
 def test_sizes_of_batches_go_on_where_the_epoch_stands() -> None:
