@@ -166,12 +166,10 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _features(task: VisionTask, args: argparse.Namespace) -> tuple[Any, str]:
-    from visionkit.inputs import batch_of_one
-    from visionkit.inspection.feature_maps import LIMIT, feature_maps, grid
+    from visionkit.inspection.feature_maps import LIMIT, grid, maps_of
     from visionkit.predictor import Predictor
 
-    inputs = [task.normalize(each) for each in batch_of_one(Predictor(task).prepare(args.image))]
-    maps = feature_maps(task.network, inputs, args.features)
+    maps = maps_of(Predictor(task), args.image, args.features)
     shown = min(len(maps), LIMIT)
     return grid(maps), f"{shown} of {len(maps)} maps of {args.features}, {maps.shape[1]} x {maps.shape[2]}"
 

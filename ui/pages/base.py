@@ -58,7 +58,7 @@ class Context:
         keeps: Whether the gallery outlives the server.
         data_sets: Data sets that can be browsed and examined.
         reports: Where reports are kept that a page shows.
-        models: Folder of the visitor's own models and runs; None where there is none.
+        models: Folder of the operator's own models and runs; None where there is none.
     """
 
     job_queue: JobQueue

@@ -164,7 +164,7 @@ class _Browsing:
             from visionkit.browsing.items import Filter
 
             filter = Filter(*((each,) if each else () for each in rest))
-            items = data.browser.find(filter, first, SHOWN + 1)
+            items = data.browser.find(filter, first, SHOWN + 1, check)
             more, items = len(items) > SHOWN, items[:SHOWN]
             shown = []
             for item in items:

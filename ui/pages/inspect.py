@@ -24,6 +24,8 @@ COLUMNS = ("layer", "kind", "output", "parameters", "multiply-adds", "field")
 """Columns of the layer table, as the report of an inspection has them."""
 
 METHODS = ("grad-cam", "grad-cam++", "score-cam", "attention-rollout")
+"""Those of `visionkit.explain`, which would import torch before the page is asked for."""
+
 SAMPLES = 2
 """Noise images of an effective receptive field: fewer than in the terminal, since somebody waits."""
 
@@ -165,12 +167,9 @@ class _Inside:
         """What a layer gives for an image."""
 
         def work(predictor: Predictor) -> tuple[np.ndarray, str]:
-            from visionkit.inputs import batch_of_one
-            from visionkit.inspection.feature_maps import LIMIT, feature_maps, grid
+            from visionkit.inspection.feature_maps import LIMIT, grid, maps_of
 
-            task = predictor.task
-            inputs = [task.normalize(each) for each in batch_of_one(predictor.prepare(self._image(upload)))]
-            found = feature_maps(task.network, inputs, _chosen(layer))
+            found = maps_of(predictor, self._image(upload), _chosen(layer))
             shown = min(len(found), LIMIT)
             return grid(found), f"{shown} of {len(found)} maps of {layer}, {found.shape[1]} × {found.shape[2]}"
 

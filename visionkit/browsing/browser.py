@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 from typing import Any, get_args
 
 import numpy as np
@@ -41,6 +41,14 @@ BLANK = (120, 160, 3)
 """Shape of what stands for an image that cannot be read."""
 
 
+@dataclass
+class _Search:
+    """What a filter has found so far, and the position in the order of the data that is read next."""
+
+    found: list[Item] = field(default_factory=list)
+    next: int = 0
+
+
 class DataBrowser:
     """The samples of a data set, in their order; safe to call from several threads.
 
@@ -71,7 +79,7 @@ class DataBrowser:
         self.facts: LabelFacts = data.label_facts()
         self._findings = by_file(findings)
         self._items: dict[tuple[str, int], Item] = {}
-        self._found: dict[Filter, tuple[list[Item], Iterator[Item]]] = {}
+        self._searches: dict[Filter, _Search] = {}
         self._lock = threading.RLock()
         self._fault: VisionKitError | None = None
         if not self.samples:
@@ -107,8 +115,8 @@ class DataBrowser:
     def findings(self, findings: Sequence[Finding]) -> None:
         with self._lock:
             self._findings = by_file(findings)
-            self._items.clear()
-            self._found.clear()
+            self._items = {}  # what is being read meanwhile is kept with the old ones
+            self._searches.clear()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -135,46 +143,73 @@ class DataBrowser:
 
     # ------------------------------------------------------------------ finding them
 
-    def find(self, filter: Filter, first: int = 0, count: int = 24) -> list[Item]:
+    def find(
+        self, filter: Filter, first: int = 0, count: int = 24, check: Callable[[], None] | None = None
+    ) -> list[Item]:
         """Some of the samples that a filter asks for, in the order of the data.
+
+        What was read before an exception is kept: the next call goes on from there.
 
         Args:
             filter: Which ones.
             first: Samples that are passed over.
             count: Number of samples; fewer where there are no more.
+            check: Called before each sample that is read; raises what ends the search.
         """
-        with self._lock:
-            found, rest = self._found.setdefault(filter, ([], self._matching(filter)))
-            found += islice(rest, max(0, first + count - len(found)))
-            return found[first : first + count]
+        while True:
+            with self._lock:
+                search = self._searches.setdefault(filter, _Search())
+                position = search.next
+                place = self._place(filter, position) if len(search.found) < first + count else None
+                if place is None:
+                    return search.found[first : first + count]
+            if check is not None:
+                check()
+            item = self._asked(filter, *place)
+            with self._lock:
+                if search.next == position:  # nobody else has read it meanwhile
+                    search.next += 1
+                    search.found += [] if item is None else [item]
 
-    def _matching(self, filter: Filter) -> Iterator[Item]:
+    def _place(self, filter: Filter, position: int) -> tuple[str, int] | None:
+        """Split and number of a position in the order of the splits that a filter asks for; None behind the last."""
         for split, samples in self.samples.items():
             if filter.splits and split not in filter.splits:
                 continue
-            names = samples.names() if isinstance(samples, NamedSamples) else ()
-            for number in range(len(samples)) if self.model is None else self.model.order:
-                if filter.findings and len(names) == len(samples) and names[number] not in self._findings:
-                    continue
-                item = self.item(split, number)
-                if filter.takes(item):
-                    yield item
+            order = range(len(samples)) if self.model is None else self.model.order
+            if position < len(order):
+                return split, order[position]
+            position -= len(order)
+        return None
+
+    def _asked(self, filter: Filter, split: str, number: int) -> Item | None:
+        if filter.findings and (names := self._names[split]) and names[number] not in self._findings:
+            return None  # which needs no reading
+        item = self.item(split, number)
+        return item if filter.takes(item) else None
+
+    @cached_property
+    def _names(self) -> Mapping[str, Sequence[str]]:
+        """Names of the images by split; empty where they are not known without reading."""
+        known = {
+            split: samples.names() if isinstance(samples, NamedSamples) else ()
+            for split, samples in self.samples.items()
+        }
+        return {split: names if len(names) == len(self.samples[split]) else () for split, names in known.items()}
 
     def item(self, split: str, number: int) -> Item:
         """What is known of one sample; where it cannot be read, its caption states why."""
-        with self._lock:
-            key = (split, number)
-            if key not in self._items:
-                self._items[key] = self._read(split, number)
-            return self._items[key]
+        key, items = (split, number), self._items
+        if key not in items:
+            items[key] = self._read(split, number)  # without the lock: others need not wait for it
+        return items[key]
 
     def _read(self, split: str, number: int) -> Item:
         try:
             sample = self.sample(split, number)
         except DataError as error:
-            samples = self.samples[split]
-            names = samples.names() if isinstance(samples, NamedSamples) else ()
-            name = names[number] if len(names) == len(samples) else f"{split} {number}"
+            names = self._names[split]
+            name = names[number] if names else f"{split} {number}"
             return Item(split, number, name, caption=str(error), findings=self._of(name))
         name = sample.image.name
         findings = self._of(name)

@@ -66,11 +66,6 @@ class Filter:
     sizes: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
 
-    @property
-    def reads_labels(self) -> bool:
-        """Whether labels have to be read to tell whether a sample is asked for."""
-        return bool(self.classes or self.sizes)
-
     def takes(self, item: Item) -> bool:
         """Whether a sample is asked for."""
         return (

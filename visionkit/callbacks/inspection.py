@@ -13,9 +13,8 @@ from visionkit.drawing.base import side_by_side
 from visionkit.errors import UsageError
 from visionkit.explain import METHODS, Explanation, can_explain, explain, explain_object
 from visionkit.images import ImageSource
-from visionkit.inputs import batch_of_one
 from visionkit.inspection import Target, inspect_network
-from visionkit.inspection.feature_maps import feature_maps, grid
+from visionkit.inspection.feature_maps import grid, maps_of
 from visionkit.loggers import LoggedImage
 from visionkit.predictor import Predictor
 from visionkit.run_report.sheets import small
@@ -104,9 +103,7 @@ class InspectionLogger(DrawnSamples):
         if self.layer == "none":
             self._tell("maps", f"no maps are drawn: no layer of {task.name} has maps")
             return None
-        device = next(task.parameters()).device
-        inputs = [task.normalize(each.to(device)) for each in batch_of_one(predictor.prepare(image))]
-        return grid(feature_maps(task.network, inputs, self.layer).cpu(), self.maps)
+        return grid(maps_of(predictor, image, self.layer), self.maps)
 
 
 def last_maps(task: VisionTask) -> str:

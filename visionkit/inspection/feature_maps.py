@@ -3,20 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from visionkit.errors import UsageError
+from visionkit.inputs import Given, batch_of_one
 from visionkit.inspection.field_trace import FieldTrace, begin, field_of
 from visionkit.inspection.layer_names import find_layer
+
+if TYPE_CHECKING:
+    from visionkit.predictor import Predictor
 
 LIMIT = 64
 """Maps on a grid."""
 
 _SIDE, _GAP = 96, 2  # least side of a cell, pixels between cells
+
+
+def maps_of(predictor: Predictor, image: Given, layer: str) -> Tensor:
+    """The output of a layer of a model for an image, wherever the model is.
+
+    Args:
+        predictor: The model.
+        image: What the model takes, see `Predictor`.
+        layer: Name of the layer.
+
+    Returns:
+        (C, h, w) float32 on the CPU, see `feature_maps`.
+
+    Raises:
+        DataError: The image cannot be read.
+        UsageError: No such layer, or its output has no sides.
+    """
+    task = predictor.task
+    device = next(task.parameters()).device
+    inputs = [task.normalize(each.to(device)) for each in batch_of_one(predictor.prepare(image))]
+    return feature_maps(task.network, inputs, layer).cpu()
 
 
 def feature_maps(network: nn.Module, inputs: Sequence[Tensor], layer: str) -> Tensor:

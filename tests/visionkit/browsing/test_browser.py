@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from visionkit.checkup.findings import Finding
 from visionkit.geometry import InputSpec
 
 SIZE = (96, 128)
+TRAIN = Filter(splits=("train",))
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +43,60 @@ def test_a_filter_reads_no_further_than_it_has_to() -> None:
     assert len(browser.find(Filter(classes=("person",)), 0, 2)) == 2
     kept = sum(sample is not None for sample in data.samples("train").kept)  # type: ignore[attr-defined]
     assert kept < 40
+
+
+def test_a_search_can_be_ended_and_goes_on_where_it_was() -> None:
+    browser = DataBrowser(SceneData("boxes", count=9, eval_count=1, size=SIZE))
+    calls = 0
+
+    def ends_at_the_fourth() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        browser.find(TRAIN, 0, 99, ends_at_the_fourth)
+    assert [item.number for item in browser.find(TRAIN, 0, 99, ends_at_the_fourth)] == list(range(9))
+    assert calls == 4 + 6
+
+
+def test_a_search_that_failed_is_not_taken_for_a_finished_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    browser = DataBrowser(SceneData("boxes", count=9, eval_count=1, size=SIZE))
+    read = browser.sample
+
+    def fails_once(split: str, number: int) -> Any:
+        if number == 5:
+            monkeypatch.undo()
+            raise OSError("the disk was away")
+        return read(split, number)
+
+    monkeypatch.setattr(browser, "sample", fails_once)
+    with pytest.raises(OSError, match="away"):
+        browser.find(TRAIN, 0, 99)
+    assert len(browser.find(TRAIN, 0, 99)) == 9
+
+
+def test_others_are_served_while_a_search_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    browser = DataBrowser(SceneData("boxes", count=4, eval_count=1, size=SIZE))
+    browser.find(TRAIN, 0, 1)
+    read, entered, go_on = browser.sample, threading.Event(), threading.Event()
+
+    def slow(split: str, number: int) -> Any:
+        entered.set()
+        assert go_on.wait(20)
+        return read(split, number)
+
+    monkeypatch.setattr(browser, "sample", slow)
+    with ThreadPoolExecutor(2) as pool:
+        every = pool.submit(browser.find, TRAIN, 0, 99)
+        assert entered.wait(20)
+        try:
+            assert len(pool.submit(browser.find, TRAIN, 0, 1).result(20)) == 1
+            browser.findings = [Finding("tiny-object", "train", "small", "scene-3", box=(1, 1, 9, 9))]
+        finally:
+            go_on.set()
+        assert [len(item.findings) for item in every.result(20)] == [0, 0, 0, 1]
 
 
 def test_filters_choose_by_class_size_split_and_finding(boxes: DataBrowser) -> None:

@@ -16,7 +16,7 @@ from visionkit.backbones.build import build_model
 from visionkit.errors import EnvironmentFault, UsageError
 from visionkit.geometry import InputSpec
 from visionkit.inspection.embedding import draw, embed, neighbors, project, write_table
-from visionkit.inspection.feature_maps import feature_maps, first_filters, grid
+from visionkit.inspection.feature_maps import feature_maps, first_filters, grid, maps_of
 from visionkit.inspection.maximization import as_pixels, maximize
 from visionkit.inspection.occlusion import occlude
 from visionkit.predictor import Predictor
@@ -37,6 +37,23 @@ def test_maps_have_their_sides_last_in_every_layout() -> None:
     assert torch.equal(feature_maps(network, [image], "0"), network[0](image)[0])
     with pytest.raises(UsageError, match="no sides"):
         feature_maps(network, [image], "2")
+
+
+def test_maps_of_a_model_are_made_where_its_weights_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = ClassificationTask("test_resnet", classes=("a", "b"), input=InputSpec((64, 64), "stretch")).eval()
+    image, layer = np.zeros((48, 64, 3), np.uint8), "backbone.model.layer1"
+    maps = maps_of(Predictor(task), image, layer)
+    assert maps.ndim == 3 and maps.isfinite().all()
+    predictor = Predictor(task)
+    task.to("meta")  # another device, which every machine has
+    given: list[torch.device] = []
+
+    def found(network: nn.Module, inputs: list[torch.Tensor], layer: str) -> torch.Tensor:
+        given.extend(each.device for each in inputs)
+        return maps
+
+    monkeypatch.setattr("visionkit.inspection.feature_maps.feature_maps", found)
+    assert maps_of(predictor, image, layer) is maps and given == [torch.device("meta")]
 
 
 def test_a_grid_gives_each_map_its_own_contrast() -> None:
