@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,15 @@ def test_the_page_filters_without_a_server(tmp_path: Path) -> None:
         page.screenshot(path=tmp_path / "page.png")
 
 
-def test_findings_of_the_doctor_are_marked(clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_findings_of_the_doctor_are_marked(
+    clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     FAULTS["degenerate-box"](copied(clean, tmp_path))
     data = str(tmp_path / "set" / "annotations" / "instances_train.json")
+    shown: list[tuple[int, int]] = []
+    monkeypatch.setattr("ui.progress_bar.image_progress", lambda: nullcontext(lambda *done: shown.append(done)))
     assert main(["view", data, "--finding", "errors", "--out", str(tmp_path / "page")]) == 0
+    assert shown and shown[-1][0] == shown[-1][1] > 1
     (found,) = figures(tmp_path / "page")
     assert "degenerate-box: " in found
     kinds = re.search(r'data-finding="(.*?)"', found)
@@ -94,8 +100,7 @@ def test_predictions_stand_beside_the_labels_the_worst_first(task: str, tmp_path
     assert main(["analyze", *arguments, "--out", str(tmp_path / "errors")]) == 0
     names = [re.search(r"<b>(.*?)</b>, test", each) for each in figures(tmp_path / "page")]
     record = json.loads((tmp_path / "errors" / "analysis.json").read_text("utf-8"))
-    ranked = record.get("worst images") or [row["image"] for row in record["tables"]["worst images"]]
-    assert [each[1] for each in names if each] == ranked[:3]
+    assert [each[1] for each in names if each] == record["worst images"][:3]
     with Image.open(tmp_path / "page" / "images" / "00000-prediction.jpg") as image:
         pair = image.size
     with Image.open(tmp_path / "page" / "images" / "00000-labels.jpg") as image:
@@ -118,7 +123,10 @@ def test_without_out_the_samples_are_served(monkeypatch: pytest.MonkeyPatch) -> 
     ("arguments", "message"),
     [
         (["view"], "name the data"),
-        ([*DRAWN, "--class", "person"], "are for --out DIR"),
+        ([*DRAWN, "--class", "person", "--split", "val"], "--class, --split: only with --out DIR"),
+        ([*DRAWN, "--count", "48"], "--count: only with --out DIR"),
+        ([*DRAWN, "--epoch", "1", "--overwrite"], "--epoch, --overwrite: only with --out DIR"),
+        ([*DRAWN, "--epoch", "-1", "--out", "new"], "--epoch -1: at least 0"),
         (["view", "--model", "nomodel.ckpt"], "nomodel.ckpt"),
         ([*DRAWN, "--class", "persn", "--out", "new"], "'person'"),
         ([*DRAWN, "--count", "0", "--out", "new"], "at least 1"),

@@ -45,6 +45,7 @@ SUMMARY = "show samples of a data set with their labels, before and after augmen
 
 SIZES = ("small", "medium", "large")  # visionkit.browsing would import torch for its names
 SPLITS = ("train", "val", "test")
+COUNT, EPOCH = 48, 1  # defaults of the options of those names, which are None where they are not given
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", help="a new or empty folder for a page that needs no server")
     parser.add_argument("--port", type=int, default=7862, help="port of the page without --out (%(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace what an earlier page wrote")
-    parser.add_argument("--count", type=int, default=48, metavar="N", help="samples of the page (%(default)s)")
+    parser.add_argument("--count", type=int, metavar="N", help=f"samples of the page with --out ({COUNT})")
     parser.add_argument(
         "--model", metavar="MODEL", help="also show what this model predicts on a split (test, or that of --split)"
     )
@@ -78,9 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     augmented.add_argument(
         "--no-augment", action="store_true", help="show samples as they are alone, not as training sees them too"
     )
-    augmented.add_argument(
-        "--epoch", type=int, default=1, metavar="N", help="epoch whose augmentation is drawn (%(default)s)"
-    )
+    augmented.add_argument("--epoch", type=int, metavar="N", help=f"epoch whose augmentation --out draws ({EPOCH})")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out is None:
         return _serve(args, browser)
     filter = _filter(args, browser)
-    items = browser.find(filter, 0, args.count)
+    items = browser.find(filter, 0, COUNT if args.count is None else args.count)
     if not items:
         raise DataError(f"no sample is as the options ask for, of {len(browser):,}; leave one of them out")
     from visionkit.browsing.page import PAGE, about_samples, write_page
@@ -138,16 +137,29 @@ def _check(args: argparse.Namespace) -> None:
         check_model(args.model)
         if len(args.split) > 1 or "train" in args.split:
             raise UsageError(f"--split {' '.join(args.split)}: a model is measured on val or test; give one of them")
-    if args.count < 1 or args.epoch < 0:
-        raise UsageError("--count: at least 1; --epoch: at least 0")
-    if args.out is not None and not args.overwrite:
+    if args.count is not None and args.count < 1:
+        raise UsageError(f"--count {args.count}: at least 1")
+    if args.epoch is not None and args.epoch < 0:
+        raise UsageError(f"--epoch {args.epoch}: at least 0")
+    if args.out is None:
+        _check_served(args)
+    elif not args.overwrite:
         check_new_folder(args.out)
-    if args.out is None and (args.classes or args.size or args.finding or (args.split and args.model is None)):
-        raise UsageError("--split, --class, --size and --finding: are for --out DIR; the page has lists to choose from")
     if args.finding:
         from visionkit.checkup.kinds import chosen_kinds
 
         chosen_kinds(args.finding)
+
+
+def _check_served(args: argparse.Namespace) -> None:
+    """Refuses options that the served page does not read."""
+    lists = {"--class": args.classes, "--size": args.size, "--finding": args.finding}
+    lists |= {} if args.model is not None else {"--split": args.split}  # of a model it states what is measured
+    if given := [name for name, value in lists.items() if value]:
+        raise UsageError(f"{', '.join(given)}: only with --out DIR; the page that is served has lists to choose from")
+    others = {"--count": args.count, "--epoch": args.epoch, "--overwrite": args.overwrite or None}
+    if given := [name for name, value in others.items() if value is not None]:
+        raise UsageError(f"{', '.join(given)}: only with --out DIR, which writes a page; without it one is served")
 
 
 def _opened(args: argparse.Namespace) -> DataBrowser:
@@ -191,11 +203,13 @@ def _filter(args: argparse.Namespace, browser: DataBrowser) -> Filter:
             raise UsageError(f"--class {name}: the data has {allowed}{suggest(name, known)}")
     kinds: tuple[str, ...] = ()
     if args.finding:
+        from ui.progress_bar import image_progress
         from visionkit.checkup.examination import examine
         from visionkit.checkup.kinds import chosen_kinds
 
         chosen = chosen_kinds(args.finding)
-        browser.findings = examine(browser.data, kinds=chosen).findings
+        with image_progress() as progress:
+            browser.findings = examine(browser.data, kinds=chosen, progress=progress).findings
         kinds = tuple(sorted(chosen))
     return Filter(tuple(args.split), tuple(args.classes), tuple(args.size), kinds)
 
@@ -209,7 +223,7 @@ def _shown(browser: DataBrowser, items: Sequence[Item], args: argparse.Namespace
     from visionkit.browsing.page import Shown
 
     for number, item in enumerate(items, 1):
-        views, fault = browser.views(item, args.epoch)
+        views, fault = browser.views(item, EPOCH if args.epoch is None else args.epoch)
         if sys.stderr.isatty():
             print(f"\r{number} of {len(items)} drawn", end="\n" if number == len(items) else "", file=sys.stderr)
         note = "" if browser.model is None else browser.model.notes[item.number]
