@@ -6,11 +6,14 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from ui.data_sets import DRAWN, DataSets, named_data
 from ui.hidden_folders import HiddenFolders
+from ui.pages.data import _Browsing
 from ui.pages.tools import tool_pages
 from visionkit.browsing.items import Filter
 from visionkit.checkup.examination import examine
@@ -90,6 +93,37 @@ def test_folders_that_a_run_reads_are_hidden_too(labeled_photos: Path, tmp_path:
     assert str(labeled_photos) in item.caption and data.hidden(item.caption).startswith("cat/damaged.png: ")
     with pytest.raises(DataError, match=r"^cat/x\.png: gone$"), data.hiding():
         raise DataError(f"{labeled_photos}/cat/x.png: gone")
+
+
+@pytest.fixture
+def browsing(labeled_photos: Path) -> Any:
+    """The page Data without a server, whose job queue runs everything at once."""
+    queue = SimpleNamespace(run=lambda work, model, channel: work(lambda: None))
+    return _Browsing(SimpleNamespace(data_sets=DataSets([named_data(str(labeled_photos))]), job_queue=queue))  # type: ignore[arg-type]
+
+
+def test_failures_on_the_page_have_no_folders(browsing: Any, labeled_photos: Path) -> None:
+    def fails(*given: Any, **options: Any) -> None:
+        raise DataError(f"{labeled_photos}/cat/0.png: gone")
+
+    for fault in (browsing._run(fails, "given/0")[1], _predicted(browsing, fails)):
+        assert "cat/0.png: gone" in fault.replace("\\", "") and str(labeled_photos.parent) not in fault
+
+
+def _predicted(browsing: Any, ask: Any) -> str:
+    browsing.context.job_queue.ask = ask
+    return str(browsing.predicted("given/0", ("train", 0), "any")[1])
+
+
+def test_a_search_of_the_page_ends_when_nobody_waits(browsing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def late() -> None:
+        raise DataError("too late")
+
+    browser = browsing.context.data_sets.get("given/0").browser
+    read: list[int] = []
+    monkeypatch.setattr(browser, "item", lambda split, number: read.append(number))
+    browsing.context.job_queue.run = lambda work, model, channel: work(late)
+    assert "too late" in browsing.begun("given/0", "labels", "", "", "", "")[1] and not read
 
 
 def test_a_page_states_itself() -> None:
