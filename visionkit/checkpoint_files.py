@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
 import zipfile
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins import CheckpointIO
+from torch import Tensor
 
 from visionkit.atomic import atomic_file
 from visionkit.errors import CheckpointError, UsageError
@@ -18,7 +20,7 @@ from visionkit.model_facts import check_header
 from visionkit.model_files import check_checkpoint
 
 SHARDED = "sharded"
-"""Key under which a checkpoint states that tensors of it lie in a folder beside it, see `visionkit.sharding.files`."""
+"""Key under which a checkpoint states the folder of its sharded tensors, see `visionkit.sharding.files`."""
 
 MAX_PICKLE = 8 * 2**20
 """Largest part of a checkpoint, beside the numbers of its tensors, that is read: each byte of it can cost a hundred."""
@@ -68,14 +70,14 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     return checkpoint
 
 
-def open_checkpoint(path: Path, map_location: Any, mmap: bool = False, parts: bool = True) -> dict[str, Any]:
+def open_checkpoint(path: Path, map_location: Any, mmap: bool = False, shards: bool = True) -> dict[str, Any]:
     """Reads a zip of tensors and plain values. Without `mmap` every byte is read and its checksum compared.
 
     Args:
-        path: The file.
-        map_location: Device of the tensors.
+        path: Path of the file to read.
+        map_location: Device of the tensors, sharded ones included, in any form that `torch.load` takes.
         mmap: Read no tensors.
-        parts: Also read the tensors that lie beside the file, of a network that was trained in parts.
+        shards: Also read the sharded tensors of the folder beside the file.
     """
     check_checkpoint(path)
     size = path.stat().st_size
@@ -99,26 +101,35 @@ def open_checkpoint(path: Path, map_location: Any, mmap: bool = False, parts: bo
         raise CheckpointError(f"{path}: damaged or cut off ({first_line(error)}); take another checkpoint") from error
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{path}: a checkpoint of another program: it holds a {type(loaded).__name__}")
-    if parts and not mmap and SHARDED in loaded:
-        from visionkit.sharding.files import check_parts, fill
+    if shards and not mmap and SHARDED in loaded:
+        from visionkit.sharding.files import check_shards, fill
 
-        check_parts(path, loaded)
-        fill(path, loaded)
+        check_shards(path, loaded)
+        fill(path, loaded, device=_device_of(map_location))
     return loaded
 
 
+def _device_of(map_location: Any) -> torch.device:
+    """The device to which `torch.load` moves a tensor of the CPU by a name, a device, a mapping or a function."""
+    buffer = io.BytesIO()
+    torch.save(torch.zeros(1), buffer)
+    buffer.seek(0)
+    moved: Tensor = torch.load(buffer, map_location=map_location, weights_only=True)
+    return moved.device
+
+
 def check_whole(path: Path) -> None:
-    """Reads every byte of a checkpoint and compares checksums; what lies in parts is not put together for it.
+    """Reads every byte of a checkpoint and compares checksums; sharded tensors are not loaded for it.
 
     Raises:
         CheckpointError: As `read_checkpoint`.
     """
-    checkpoint = open_checkpoint(path, "cpu", parts=False)
+    checkpoint = open_checkpoint(path, "cpu", shards=False)
     header_of(checkpoint, path)
     if SHARDED in checkpoint:
-        from visionkit.sharding.files import check_parts
+        from visionkit.sharding.files import check_shards
 
-        check_parts(path, checkpoint)
+        check_shards(path, checkpoint)
 
 
 def stored_size(path: Path, checkpoint: Mapping[str, Any]) -> tuple[int, int]:

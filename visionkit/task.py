@@ -259,7 +259,7 @@ class VisionTask(TaskContract):
                 self.network.compile()
 
     def configure_model(self) -> None:
-        """Lets a strategy that trains networks in parts take this one apart, before weights are loaded into it."""
+        """Lets a strategy that shards networks shard this one, before weights are loaded into it."""
         strategy: Any = self.trainer.strategy
         if hasattr(strategy, "shard"):
             strategy.shard(self)

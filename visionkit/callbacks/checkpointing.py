@@ -88,7 +88,7 @@ class Checkpointing(Checkpoint):
         if trainer.is_global_zero:
             claim(self.folder)
             remove_leftovers(self.folder)
-            self._remove_unused_parts()
+            self._remove_unused_shards()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         release(self.folder)
@@ -172,12 +172,12 @@ class Checkpointing(Checkpoint):
     def _after(self, trainer: Trainer, place: tuple[int, Position]) -> None:
         self._saved = place
         if trainer.is_global_zero:
-            self._remove_unused_parts()
+            self._remove_unused_shards()
         for logger in trainer.loggers if trainer.is_global_zero else ():
             logger.after_save_checkpoint(proxy(self))
 
-    def _remove_unused_parts(self) -> None:
-        if (self.folder / "shards").is_dir():  # of a network in parts
+    def _remove_unused_shards(self) -> None:
+        if (self.folder / "shards").is_dir():  # of a sharded network
             from visionkit.sharding.files import remove_unused
 
             remove_unused(self.folder)

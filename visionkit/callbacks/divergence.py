@@ -57,7 +57,7 @@ class Divergence(Callback):
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         if loss.device.type == "cpu" and not math.isfinite(loss.item()):
-            # In the middle of a step a network in parts has no weights that could be kept.
+            # In the middle of a step a sharded network has no weights that could be kept.
             self._keep(trainer, *self._current, with_weights=not is_sharded(trainer))
 
     def _keep(self, trainer: Trainer, batch: Any, number: int, seed: int, with_weights: bool = False) -> None:

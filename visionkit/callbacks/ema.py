@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from visionkit.errors import UsageError
-from visionkit.sharding import local, part, put_into
-from visionkit.sharding.tensors import is_part, parted_like
+from visionkit.sharding import load_sharded, local, reshard
+from visionkit.sharding.tensors import is_dtensor, shard_like
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class EMA(Callback):
         self._average = {name: value.detach().clone() for name, value in self._averaged(pl_module).items()}
         for name, value in self._loaded.items():
             if name in self._average:
-                self._average[name].copy_(parted_like(value, self._average[name]))
+                self._average[name].copy_(shard_like(value, self._average[name]))
         self._loaded, self._lists, self._in_module = {}, None, False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -79,16 +79,16 @@ class EMA(Callback):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit":
-            part(trainer)
+            reshard(trainer)
             self._exchange(pl_module, averaged=True)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit":
-            part(trainer)
+            reshard(trainer)
             self._exchange(pl_module, averaged=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        part(trainer)
+        reshard(trainer)
         self._exchange(pl_module, averaged=True)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -101,7 +101,7 @@ class EMA(Callback):
             return
         self._lists = None  # it points at the tensors' old places
         for name, value in self._averaged(module).items():
-            if is_part(value):  # others point at its memory too
+            if is_dtensor(value):  # others point at its memory too
                 _swap(local(value.detach()), local(self._average[name]))
                 continue
             other = self._average[name].to(value.device)
@@ -126,7 +126,7 @@ class EMA(Callback):
         self.updates = int(checkpoint["averaging_state"]["updates"])
         self._loaded = dict(checkpoint["state_dict"])
         # The module was filled with the average already.
-        put_into(pl_module, checkpoint["current_model_state"])
+        load_sharded(pl_module, checkpoint["current_model_state"])
 
 
 def _swap(one: Tensor, other: Tensor) -> None:

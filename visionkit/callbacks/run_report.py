@@ -164,7 +164,7 @@ class RunReport(Callback):
         from visionkit.geometry import Geometry, InputSpec
 
         if is_sharded(trainer) or (trainer.world_size > 1 and not isinstance(trainer.strategy, DDPStrategy)):
-            return  # a network in parts runs on all processes or not at all
+            return  # a sharded network runs on all processes or not at all
         with trainer.precision_plugin.forward_context():
             decoded = task.decode(task.run(task.transfer_batch_to_device(first, task.device, 0)))
         height, width = reference_images(first["inputs"]).shape[-2:]
@@ -287,7 +287,7 @@ def report_best(trainer: Trainer, task: VisionTask) -> None:
     """Evaluates the best checkpoint of a training on the validation split, for its `RunReport`; loggers get nothing.
 
     The task holds the weights of that checkpoint afterwards. Without a report, a checkpoint or a validation split, and
-    where the network lies in parts on several devices, nothing happens.
+    where the network is sharded, nothing happens.
 
     Args:
         trainer: Trainer that has trained.

@@ -1,10 +1,10 @@
-"""Training of networks that do not fit onto one device: FSDP2, whose processes hold a part of every weight each.
+"""Training of networks that do not fit onto one device: FSDP2, where each process holds a shard of every weight.
 
 `FSDP2Strategy` is `--trainer.strategy fsdp2`. It shards the blocks of the backbone, and all that is left of the task
 together, so no task has code for it. Checkpoints are written in parallel, and any number of processes can read them.
 """
 
-from visionkit.sharding.tensors import local, put_into
-from visionkit.sharding.whole import gathered, is_sharded, part
+from visionkit.sharding.tensors import load_sharded, local
+from visionkit.sharding.whole import gathered, is_sharded, reshard
 
-__all__ = ["gathered", "is_sharded", "local", "part", "put_into"]
+__all__ = ["gathered", "is_sharded", "load_sharded", "local", "reshard"]

@@ -1,4 +1,4 @@
-"""A task taken apart, so that each process keeps a part of every weight."""
+"""Shards a task, so that each process keeps a shard of every weight."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from visionkit.sharding.blocks import blocks_of, has_batch_norm, recompute
 
 
 @dataclass(frozen=True)
-class Apart:
-    """How a task is taken apart; see `FSDP2Strategy`.
+class ShardingOptions:
+    """States how a task is sharded; see `FSDP2Strategy`.
 
     Attributes:
         activation_checkpointing: Compute the activations of the blocks again in the backward pass.
-        cpu_offload: Keep the parts in the memory of the CPU.
+        cpu_offload: Keep the shards in the memory of the CPU.
         min_num_params: Blocks with fewer parameters are gathered with the rest.
         gather_bf16: Gather the weights of blocks without batch norm in bfloat16.
     """
@@ -35,7 +35,7 @@ class Steps(nn.Module):
     """Runs what it is given, a step of the task, with the weights gathered that belong to no block.
 
     Args:
-        task: The task; its name and its attributes stay as they are.
+        task: Task whose steps are run; its name and its attributes stay as they are.
     """
 
     def __init__(self, task: LightningModule) -> None:
@@ -46,48 +46,48 @@ class Steps(nn.Module):
         return step()
 
 
-def take_apart(task: LightningModule, mesh: Any, device: torch.device, how: Apart) -> Any:
+def shard_task(task: LightningModule, mesh: Any, device: torch.device, options: ShardingOptions) -> Any:
     """Shards the blocks of the backbone one by one, and everything else of the task together.
 
     Args:
-        task: Changed in place: its parameters become `DTensor`s.
-        mesh: The processes, a `DeviceMesh` of one dimension.
+        task: Task to shard in place: its parameters become `DTensor`s.
+        mesh: `DeviceMesh` of one dimension over the processes.
         device: Device of this process.
-        how: Options.
+        options: Which blocks are recomputed, offloaded, gathered alone and gathered in bfloat16.
 
     Returns:
-        What its steps are run through.
+        The outermost sharded module, through which the steps of the task are run.
 
     Raises:
-        UsageError: Activations are to be computed twice of blocks that have batch norm, or of none.
+        UsageError: Activation checkpointing is asked for, and the blocks have batch norm or there are none.
     """
     from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
     on_gpu = device.type == "cuda"
-    if not how.cpu_offload:
+    if not options.cpu_offload:
         task.to(device)
     for parameter in task.parameters():
-        parameter.data = parameter.data.contiguous()  # channels-last weights cannot be cut along their first axis
-    offloading = how.cpu_offload and on_gpu  # on a CPU everything is there already
+        parameter.data = parameter.data.contiguous()  # channels-last weights cannot be sharded along their first axis
+    offloading = options.cpu_offload and on_gpu  # on a CPU everything is there already
     common: dict[str, Any] = {"mesh": mesh, "offload_policy": CPUOffloadPolicy() if offloading else OffloadPolicy()}
     bf16 = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     network: Any = task.network
-    blocks = blocks_of(network, how.min_num_params)
-    if how.activation_checkpointing and not blocks:
+    blocks = blocks_of(network, options.min_num_params)
+    if options.activation_checkpointing and not blocks:
         raise UsageError(
             "trainer.strategy.activation_checkpointing: the network has no blocks of trainer.strategy.min_num_params "
-            f"{how.min_num_params:,} parameters or more; lower that, or leave it out"
+            f"{options.min_num_params:,} parameters or more; lower that, or leave it out"
         )
     for block in blocks:
         norms = has_batch_norm(block)
-        if how.activation_checkpointing:
+        if options.activation_checkpointing:
             if norms:
                 raise UsageError(
                     f"trainer.strategy.activation_checkpointing: {type(block).__name__} has batch norm, whose "
                     "statistics a second pass would count twice; leave it out, or take a backbone without batch norm"
                 )
             recompute(block)
-        fully_shard(block, mp_policy=bf16 if how.gather_bf16 and not norms else MixedPrecisionPolicy(), **common)
+        fully_shard(block, mp_policy=bf16 if options.gather_bf16 and not norms else MixedPrecisionPolicy(), **common)
     root = Steps(task)
     fully_shard(root, reshard_after_forward=False, **common)
     if offloading:
@@ -96,7 +96,7 @@ def take_apart(task: LightningModule, mesh: Any, device: torch.device, how: Apar
 
 
 def _move_rest(task: LightningModule, device: torch.device) -> None:
-    """Brings to the device what is no weight: buffers and metrics."""
+    """Moves to the device what is no weight: buffers and metrics."""
     for module in task.modules():
         for name, value in module._buffers.items():
             if value is not None:

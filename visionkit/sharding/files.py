@@ -1,7 +1,7 @@
-"""Checkpoints of a network in parts: every process writes its own into a folder beside the checkpoint's file.
+"""Checkpoints of a sharded network: every process writes its shards into a folder beside the checkpoint's file.
 
 The file holds all else, and names the folder, so it is still the one thing that is replaced at once, listed, linked and
-opened. The parts are written by torch.distributed.checkpoint as safetensors: reading them runs no code, and any number
+opened. The shards are written by torch.distributed.checkpoint as safetensors: reading them runs no code, and any number
 of processes can read them, one alone among them.
 """
 
@@ -22,24 +22,27 @@ from torch import Tensor
 from visionkit.atomic import no_space, sync_folder
 from visionkit.checkpoint_files import SHARDED, AtomicCheckpointIO, open_checkpoint
 from visionkit.errors import CheckpointError
-from visionkit.sharding.tensors import is_part
+from visionkit.sharding.tensors import is_dtensor
 
 FOLDER = "shards"
 """Folder beside the checkpoints of a run, with a folder for each save."""
 
 _NAME = re.compile(rf"{FOLDER}/[\w-]+")
 
-Path_ = tuple[Any, ...]
+KeyPath = tuple[Any, ...]
 """Keys that lead to a tensor in a checkpoint."""
+
+ShardedState = dict[str, Tensor]
+"""Sharded tensors of a checkpoint by their keys, joined by slashes."""
 
 
 def save(checkpoint: dict[str, Any], path: Path, rank: int, world: int) -> None:
-    """Writes a checkpoint with tensors in parts; every process has to call it.
+    """Writes a checkpoint with sharded tensors; every process has to call it.
 
     Args:
-        checkpoint: Its tensors in parts lie in dictionaries.
-        path: The file, whose folder all processes share.
-        rank: This process.
+        checkpoint: Content of the checkpoint, whose sharded tensors are values of dictionaries.
+        path: Path of the file to write, in a folder that all processes share.
+        rank: Rank of this process.
         world: Number of processes.
 
     Raises:
@@ -47,13 +50,13 @@ def save(checkpoint: dict[str, Any], path: Path, rank: int, world: int) -> None:
     """
     import torch.distributed as dist
 
-    parts: dict[str, Tensor] = {}
-    paths: list[Path_] = []
-    rest = _without_parts(checkpoint, (), parts, paths)
+    shards: ShardedState = {}
+    paths: list[KeyPath] = []
+    rest = _without_shards(checkpoint, (), shards, paths)
     name = [f"{FOLDER}/step{int(checkpoint.get('global_step', 0)):06d}-{uuid.uuid4().hex[:8]}"]
     dist.broadcast_object_list(name)
     folder = path.parent / name[0]
-    error = _write(parts, folder, rank)
+    error = _write(shards, folder, rank)
     names: list[str] = []
     if error is None:
         try:
@@ -89,19 +92,19 @@ def save(checkpoint: dict[str, Any], path: Path, rank: int, world: int) -> None:
         AtomicCheckpointIO().save_checkpoint(rest, path)
 
 
-def _without_parts(tree: Any, at: Path_, parts: dict[str, Tensor], paths: list[Path_]) -> Any:
-    """A copy of nested dictionaries and lists without the tensors in parts, which are collected."""
+def _without_shards(tree: Any, at: KeyPath, shards: ShardedState, paths: list[KeyPath]) -> Any:
+    """Copies nested dictionaries and lists without the sharded tensors, which are collected in `shards`."""
     if isinstance(tree, dict):
         out = {}
         for key, value in tree.items():
-            if is_part(value):
+            if is_dtensor(value):
                 paths.append((*at, key))
-                parts[_joined(paths[-1])] = value.contiguous()
+                shards[_joined(paths[-1])] = value.contiguous()
             else:
-                out[key] = _without_parts(value, (*at, key), parts, paths)
+                out[key] = _without_shards(value, (*at, key), shards, paths)
         return out
     if isinstance(tree, list):
-        return [_without_parts(value, (*at, number), parts, paths) for number, value in enumerate(tree)]
+        return [_without_shards(value, (*at, number), shards, paths) for number, value in enumerate(tree)]
     return tree
 
 
@@ -109,12 +112,12 @@ def _joined(path: Sequence[Any]) -> str:
     return "/".join(map(str, path))
 
 
-def _write(parts: dict[str, Tensor], folder: Path, rank: int) -> OSError | None:
-    """Writes the parts; gives the failure of the disk of any process, if that is what stopped it."""
+def _write(shards: ShardedState, folder: Path, rank: int) -> OSError | None:
+    """Writes the shards and returns the disk failure of any process that stopped it, or None."""
     import torch.distributed as dist
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
-    from torch.distributed.checkpoint.state_dict_saver import save as save_parts
+    from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
 
     failed: OSError | None = None
     try:
@@ -127,7 +130,7 @@ def _write(parts: dict[str, Tensor], folder: Path, rank: int) -> OSError | None:
     if stopped[0] is not None:
         return failed or OSError(0, stopped[0])
     try:
-        save_parts(dict(parts), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+        save_sharded(dict(shards), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
     except CheckpointException as error:
         reasons = [failure[0] for failure in error.failures.values()]
         return next((each for each in reasons if isinstance(each, OSError)), OSError(0, str(reasons[0])[:200]))
@@ -135,7 +138,7 @@ def _write(parts: dict[str, Tensor], folder: Path, rank: int) -> OSError | None:
 
 
 def _flushed(path: Path) -> tuple[int, int]:
-    """Brings a file to the disk; its size and checksum."""
+    """Flushes a file to the disk and returns its size and checksum."""
     size, checksum = 0, 0
     with path.open("rb") as file:
         while block := file.read(1 << 22):
@@ -148,10 +151,10 @@ def _flushed(path: Path) -> tuple[int, int]:
 
 
 def folder_of(path: Path, checkpoint: dict[str, Any]) -> Path:
-    """The folder with the parts of a checkpoint, checked: its files are those that were written, as far as sizes go.
+    """Returns the folder with the shards of a checkpoint, after checking that every file is there in its full size.
 
     Raises:
-        CheckpointError: It is not there, or not whole.
+        CheckpointError: The folder or a file is missing, or a file is cut off.
     """
     stated = checkpoint[SHARDED]
     try:
@@ -174,7 +177,7 @@ def folder_of(path: Path, checkpoint: dict[str, Any]) -> Path:
 
 
 def size_of(path: Path, checkpoint: dict[str, Any]) -> tuple[int, int]:
-    """Bytes of a checkpoint's file and of its parts, and how many weights lie in these."""
+    """Returns the bytes of a checkpoint's file and its shards, and the number of sharded weights."""
     if SHARDED not in checkpoint:
         return path.stat().st_size, 0
     folder = folder_of(path, checkpoint)
@@ -182,11 +185,11 @@ def size_of(path: Path, checkpoint: dict[str, Any]) -> tuple[int, int]:
     return path.stat().st_size + sum(each.stat().st_size for each in folder.iterdir()), weights
 
 
-def check_parts(path: Path, checkpoint: dict[str, Any]) -> None:
-    """Reads every byte of the parts and compares checksums.
+def check_shards(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Reads every byte of the shards and compares checksums.
 
     Raises:
-        CheckpointError: Damaged.
+        CheckpointError: A file is missing or damaged.
     """
     folder = folder_of(path, checkpoint)
     for name, (_, checksum) in checkpoint[SHARDED]["files"].items():
@@ -201,22 +204,24 @@ def check_parts(path: Path, checkpoint: dict[str, Any]) -> None:
 def fill(
     path: Path,
     checkpoint: dict[str, Any],
-    make: Callable[[Path_, torch.Size, torch.dtype], Tensor] | None = None,
+    make: Callable[[KeyPath, torch.Size, torch.dtype], Tensor] | None = None,
     only: str = "",
     together: bool = False,
+    device: torch.device | str = "cpu",
 ) -> None:
-    """Puts the tensors of the parts into a checkpoint that was opened without them.
+    """Loads the sharded tensors into a checkpoint that was opened without them.
 
     Args:
-        path: File of the checkpoint.
-        checkpoint: Its content; changed in place.
-        make: Makes the tensor that is filled, by its keys, shape and type, such as one in parts again; by default whole
-            ones on the CPU.
-        only: Only tensors under this first key.
+        path: Path of the checkpoint's file.
+        checkpoint: Content of the file; changed in place.
+        make: Makes the tensor to load into from its keys, shape and type, such as a sharded one. By default tensors are
+            unsharded.
+        only: Load only the tensors under this first key; by default all of them.
         together: All processes of a group call it together, and each reads what its own tensors need.
+        device: Device to which tensors are moved that `make` did not make.
 
     Raises:
-        CheckpointError: The parts are not there, or do not fit what the file states.
+        CheckpointError: Shards are missing, or do not fit what the file states.
     """
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
     from torch.distributed.checkpoint.state_dict_loader import load
@@ -235,28 +240,28 @@ def fill(
         if tensors:
             load(tensors, storage_reader=reader, no_dist=not together)
         for key, value in tensors.items():
-            _insert(checkpoint, wanted[key], value)
+            _insert(checkpoint, wanted[key], value if make is not None else value.to(device))
     except CheckpointError:
         raise
     except Exception as error:  # whatever a library below raises on files that do not fit together
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{folder}: the parts of {path} cannot be read ({reason[:200]})") from error
+        raise CheckpointError(f"{folder}: the shards of {path} cannot be read ({reason[:200]})") from error
 
 
-def _check_metadata(known: Any, wanted: dict[str, Path_], size: int) -> None:
+def _check_metadata(known: Any, wanted: dict[str, KeyPath], size: int) -> None:
     if known.keys() != wanted.keys():
         raise CheckpointError(f"it has {len(known)} tensors, and {len(wanted)} are stated")
     total = 0
     for each in known.values():
         numbers = each.size.numel()
         if sum(chunk.sizes.numel() for chunk in each.chunks) != numbers:
-            raise CheckpointError("a part of a tensor is missing")
+            raise CheckpointError("a shard of a tensor is missing")
         total += numbers * each.properties.dtype.itemsize
     if total > size:
         raise CheckpointError("its tensors are larger than its files")
 
 
-def _insert(tree: Any, path: Path_, value: Tensor) -> None:
+def _insert(tree: Any, path: KeyPath, value: Tensor) -> None:
     for key in path[:-1]:
         tree = tree[key]
     tree[path[-1]] = value
@@ -273,7 +278,7 @@ def _referenced(folder: Path) -> Iterator[str]:
 
 
 def remove_unused(folder: Path) -> None:
-    """Removes the parts that no checkpoint in a folder names any more; where one cannot be read, nothing is removed."""
+    """Removes the shards that no checkpoint in a folder names any more; if one cannot be read, nothing is removed."""
     shards = folder / FOLDER
     if not shards.is_dir():
         return

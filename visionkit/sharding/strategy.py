@@ -14,14 +14,14 @@ from torch.optim import Optimizer
 
 from visionkit.checkpoint_files import SHARDED, open_checkpoint
 from visionkit.errors import UsageError
-from visionkit.sharding.apart import Apart, take_apart
+from visionkit.sharding.apart import ShardingOptions, shard_task
 from visionkit.sharding.files import fill, save
 from visionkit.sharding.refusals import refuse
-from visionkit.sharding.tensors import is_part, parted_like, put_into
+from visionkit.sharding.tensors import is_dtensor, load_sharded, shard_like
 
 
 class FSDP2Strategy(ModelParallelStrategy):
-    """Fully sharded data parallel training: each process holds a part of every weight, gradient and optimizer state.
+    """Fully sharded data parallel training: each process holds a shard of every weight, gradient and optimizer state.
 
     Batches, metrics and the loss curve are those of `ddp`. The blocks of the backbone are gathered one by one while
     they are computed, and everything else (stem, heads, a loss with weights) together for the time of a step. An
@@ -33,10 +33,10 @@ class FSDP2Strategy(ModelParallelStrategy):
         cpu_offload: Keep weights, gradients and optimizer state in the memory of the CPU, where the step is taken too.
         min_num_params: Blocks with fewer parameters are gathered with the rest.
         gather_dtype: Type in which the weights of the blocks are gathered and used: `bfloat16` halves what is sent,
-            and needs `trainer.precision bf16-mixed`. Blocks with batch norm, and the parts themselves, stay in float32.
+            and needs `trainer.precision bf16-mixed`. Blocks with batch norm, and the shards, stay in float32.
 
     Attributes:
-        root: What the task's steps are run through.
+        root: Outermost sharded module, through which the task's steps are run; None before `shard`.
     """
 
     strategy_name = "fsdp2"
@@ -57,10 +57,10 @@ class FSDP2Strategy(ModelParallelStrategy):
         self.min_num_params, self.gather_dtype = min_num_params, gather_dtype
         self.root: Any = None
         self._opened: Path | None = None
-        self._whole = False
+        self._unsharded = False
         self._layer_sync: Any = None  # set by Lightning where trainer.sync_batchnorm is
 
-    # ------------------------------------------------------------------ the network in parts
+    # ------------------------------------------------------------------ the sharded network
 
     def setup_environment(self) -> None:
         self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
@@ -69,22 +69,22 @@ class FSDP2Strategy(ModelParallelStrategy):
         super().setup_environment()
 
     def shard(self, task: LightningModule) -> None:
-        """Takes the weights of a task apart, before a checkpoint is loaded into it; once for a task.
+        """Shards the weights of a task, once, before a checkpoint is loaded into it.
 
         Raises:
-            UsageError: The task, or an option, cannot be trained in parts.
+            UsageError: The task, or an option, does not work with sharded weights.
         """
         if self.root is not None and self.root.task is task:
             return
-        if any(is_part(each) for each in task.parameters()):
-            raise UsageError("the task lies in parts of another training; load it from its checkpoint")
+        if any(is_dtensor(each) for each in task.parameters()):
+            raise UsageError("the task is sharded by another training; load it from its checkpoint")
         refuse(task, task.trainer)
         if self._layer_sync is not None:
             self._layer_sync.apply(task)
-        policy = Apart(
+        options = ShardingOptions(
             self.activation_checkpointing, self.cpu_offload, self.min_num_params, self.gather_dtype == "bfloat16"
         )
-        self.root = take_apart(task, self.device_mesh["data_parallel"], self.root_device, policy)
+        self.root = shard_task(task, self.device_mesh["data_parallel"], self.root_device, options)
 
     def setup(self, trainer: Trainer) -> None:
         assert self.accelerator is not None
@@ -111,39 +111,39 @@ class FSDP2Strategy(ModelParallelStrategy):
             return self._evaluated(lambda: self.root.task.test_step(*args, **kwargs))
 
     def _evaluated(self, step: Callable[[], Any]) -> Any:
-        """A step of evaluation, of which processes may have different numbers: they gather the network once for all."""
-        if not self._whole:
-            self._whole = True
+        """Runs a step of evaluation. Processes may have different numbers of them, so the network is unsharded once."""
+        if not self._unsharded:
+            self._unsharded = True
             self._share_buffers()  # with the averages in place, where they are used
-            for each in self._shards():
+            for each in self._sharded_modules():
                 each.set_reshard_after_forward(False, recurse=False)
                 each.unshard()
         return self.root(step)
 
-    def part(self) -> None:
-        """Leaves each process with its parts alone again, after an evaluation."""
-        if self._whole:
-            self._whole = False
-            for each in self._shards():
+    def reshard(self) -> None:
+        """Leaves each process with its own shards again, after an evaluation."""
+        if self._unsharded:
+            self._unsharded = False
+            for each in self._sharded_modules():
                 each.reshard()
                 each.set_reshard_after_forward(each is not self.root, recurse=False)
 
-    def _shards(self) -> list[Any]:
-        """The modules that are gathered one by one, the outermost one first."""
+    def _sharded_modules(self) -> list[Any]:
+        """Lists the modules that are gathered one by one, the outermost one first."""
         return [each for each in self.root.modules() if hasattr(each, "set_reshard_after_forward")]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        self.part()
+        self.reshard()
         self._share_buffers()
 
     def on_validation_end(self) -> None:
-        self.part()
+        self.reshard()
 
     def on_test_end(self) -> None:
-        self.part()
+        self.reshard()
 
     def _share_buffers(self) -> None:
-        """Gives all processes the statistics of the first one, as DDP does."""
+        """Broadcasts the buffers of the first process, as DDP does."""
         assert self.lightning_module is not None
         buffers = [each for each in self.lightning_module.buffers() if each.numel()]
         if buffers and self.world_size > 1:
@@ -163,7 +163,7 @@ class FSDP2Strategy(ModelParallelStrategy):
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         assert self.lightning_module is not None
-        self.part()
+        self.reshard()
         return self.lightning_module.state_dict()
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
@@ -173,10 +173,10 @@ class FSDP2Strategy(ModelParallelStrategy):
         save(checkpoint, Path(self.broadcast(str(filepath))), self.global_rank, self.world_size)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Opens a checkpoint of this or another strategy; optimizers get theirs when they are there."""
+        """Opens a checkpoint of this or another strategy; the state of optimizers is loaded once they exist."""
         assert self.lightning_module is not None
         path = Path(self.broadcast(str(checkpoint_path)))
-        checkpoint = open_checkpoint(path, "cpu", parts=False)
+        checkpoint = open_checkpoint(path, "cpu", shards=False)
         if SHARDED in checkpoint:
             self._opened = path
             own = self.lightning_module.state_dict()
@@ -190,7 +190,7 @@ class FSDP2Strategy(ModelParallelStrategy):
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         assert self.lightning_module is not None
-        put_into(self.lightning_module, checkpoint["state_dict"], strict)
+        load_sharded(self.lightning_module, checkpoint["state_dict"], strict)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         weights = [[each for group in o.param_groups for each in group["params"]] for o in self.optimizers]
@@ -202,25 +202,25 @@ class FSDP2Strategy(ModelParallelStrategy):
 
             fill(self._opened, dict(checkpoint), make, only="optimizer_states", together=True)
         for optimizer, own, state in zip(self.optimizers, weights, checkpoint["optimizer_states"], strict=True):
-            parted = {
+            sharded = {
                 index: {
-                    key: parted_like(value, own[index])
+                    key: shard_like(value, own[index])
                     if isinstance(value, Tensor) and value.shape == own[index].shape
                     else value
                     for key, value in values.items()
                 }
                 for index, values in state["state"].items()
             }
-            optimizer.load_state_dict({**state, "state": parted})
+            optimizer.load_state_dict({**state, "state": sharded})
 
 
 def _blank(pattern: Tensor | None, size: torch.Size, dtype: torch.dtype) -> Tensor:
-    """A tensor to be filled: in parts as the pattern where it has its shape, otherwise whole."""
-    if pattern is not None and is_part(pattern) and pattern.shape == size:
+    """Makes a tensor to load into: sharded as the pattern where it has its shape, otherwise unsharded."""
+    if pattern is not None and is_dtensor(pattern) and pattern.shape == size:
         return torch.empty_like(pattern.detach(), dtype=dtype)
     return torch.empty(size, dtype=dtype)
 
 
 StrategyRegistry.register(
-    FSDP2Strategy.strategy_name, FSDP2Strategy, description="FSDP2: every process holds a part of each weight"
+    FSDP2Strategy.strategy_name, FSDP2Strategy, description="FSDP2: every process holds a shard of each weight"
 )

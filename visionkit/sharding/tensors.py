@@ -1,4 +1,4 @@
-"""Tensors of which every process holds a part (`DTensor`), beside ordinary ones."""
+"""Sharded tensors (`DTensor`), of which every process holds a shard, beside ordinary ones."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import torch
 from torch import Tensor, nn
 
 
-def is_part(value: Any) -> bool:
-    """Whether a tensor lies in parts on several processes; asked without importing what makes such."""
+def is_dtensor(value: Any) -> bool:
+    """Whether a value is a `DTensor`; does not import the module that defines it."""
     return isinstance(value, Tensor) and hasattr(value, "device_mesh")
 
 
 def local(value: Tensor) -> Tensor:
-    """This process's part of a tensor, in the same memory; an ordinary tensor is its own."""
-    found: Tensor = value.to_local() if is_part(value) else value  # type: ignore[attr-defined]
+    """Returns this process's shard of a tensor, in the same memory, or an ordinary tensor as it is."""
+    found: Tensor = value.to_local() if is_dtensor(value) else value  # type: ignore[attr-defined]
     return found
 
 
-def parted_like(value: Tensor, pattern: Tensor) -> Tensor:
-    """A whole tensor in parts as another one lies; every process has to have the whole.
+def shard_like(value: Tensor, pattern: Tensor) -> Tensor:
+    """Shards an ordinary tensor as another one is; every process has to have all of it.
 
     Args:
-        value: Whole, or in parts already.
-        pattern: Of the same shape.
+        value: Tensor to shard. One that is sharded already is returned as it is.
+        pattern: Tensor of the same shape. If it is not sharded, neither is the result.
     """
-    if not is_part(pattern) or is_part(value):
+    if not is_dtensor(pattern) or is_dtensor(value):
         return value
     from torch.distributed.tensor import distribute_tensor
 
@@ -37,14 +37,14 @@ def parted_like(value: Tensor, pattern: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def put_into(module: nn.Module, state: Mapping[str, Tensor], strict: bool = True) -> None:
-    """Loads weights into a module, whether it lies in parts or not, from whole tensors or from parts.
+def load_sharded(module: nn.Module, state: Mapping[str, Tensor], strict: bool = True) -> None:
+    """Loads weights, sharded or not, into a module that is sharded or not.
 
     Args:
-        module: The module.
-        state: Its `state_dict`.
-        strict: All names have to be there, and no others.
+        module: Module to load into.
+        state: Weights by name, as in `state_dict`.
+        strict: Refuse missing and unknown names, as `load_state_dict` does.
     """
     own = module.state_dict()
-    parted = {name: parted_like(value, own[name]) if name in own else value for name, value in state.items()}
-    module.load_state_dict(parted, strict=strict)
+    sharded = {name: shard_like(value, own[name]) if name in own else value for name, value in state.items()}
+    module.load_state_dict(sharded, strict=strict)

@@ -1,4 +1,4 @@
-"""What callbacks ask of a training whose network lies in parts."""
+"""Lets callbacks ask for, gather and reshard the weights of a training whose network is sharded."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from lightning import Trainer
 
 
 def is_sharded(trainer: Trainer) -> bool:
-    """Whether the network lies in parts, so that all processes have to run it or none."""
+    """Whether the network is sharded, so that all processes have to run it or none."""
     return hasattr(getattr(trainer, "strategy", None), "shard")
 
 
-def part(trainer: Trainer) -> None:
-    """Leaves each process of an evaluation with its parts alone, before they are changed; elsewhere nothing happens."""
+def reshard(trainer: Trainer) -> None:
+    """Leaves each process with its own shards, before they are changed; without sharding nothing happens."""
     if is_sharded(trainer):
         strategy: Any = trainer.strategy
-        strategy.part()
+        strategy.reshard()
 
 
 @contextmanager
 def gathered(trainer: Trainer) -> Iterator[None]:
-    """Within it, the task can be run outside of its steps, by all processes together.
+    """Gathers the weights, so that all processes together can run the task outside of its steps.
 
     Args:
-        trainer: Of any strategy; where nothing lies in parts, nothing happens.
+        trainer: Trainer with any strategy; without sharding nothing happens.
     """
     if not is_sharded(trainer):
         yield
@@ -36,5 +36,5 @@ def gathered(trainer: Trainer) -> Iterator[None]:
     try:
         yield
     finally:
-        strategy.part()
+        strategy.reshard()
         strategy.root.reshard()

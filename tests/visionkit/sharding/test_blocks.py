@@ -61,7 +61,7 @@ EVERY = [
 
 @pytest.mark.parametrize(("name", "size"), EVERY)
 def test_every_block_is_called_as_a_module_and_no_block_is_inside_another(name: str, size: int) -> None:
-    """A block is gathered when it is called; weights that its parent read without calling it would be in parts."""
+    """A block is gathered when it is called; weights that its parent read without calling it would stay sharded."""
     network = backbone(name, size)
     blocks = blocks_of(network)
     inside = [id(module) for block in blocks for module in block.modules()]

@@ -40,6 +40,8 @@ def test_files_that_only_one_process_lists_are_in_the_checkpoint(tmp_path: Path)
     files = sorted(folder.iterdir())
     assert len(files) == 2 and sorted(checkpoint["sharded"]["files"]) == [each.name for each in files]
     assert torch.equal(checkpoint["state_dict"]["weight"], torch.arange(8.0))
+    for given, device in (("meta", "meta"), ({"cpu": "meta"}, "meta"), (lambda storage, location: storage, "cpu")):
+        assert open_checkpoint(path, given)["state_dict"]["weight"].device.type == device
     content = files[1].read_bytes()
     files[1].write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(CheckpointError, match="wrong checksum"):

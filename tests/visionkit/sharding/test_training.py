@@ -1,4 +1,4 @@
-"""A training in parts: curves, weights and checkpoints are those of DDP, for any number of processes to go on with."""
+"""A sharded training: curves, weights and checkpoints are those of DDP, for any number of processes to go on with."""
 
 from __future__ import annotations
 
@@ -147,12 +147,12 @@ def _saved(rank: int, run: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_checkpoint_in_parts_is_opened_whole_and_damage_is_named(tmp_path: Path) -> None:
+def test_a_sharded_checkpoint_is_opened_whole_and_damage_is_named(tmp_path: Path) -> None:
     on_ranks(1, _saved, str(tmp_path))
     last = tmp_path / LAST
     assert find_last(tmp_path) == last and load_task(last).classes == ("dark", "light")
-    (parts,) = (tmp_path / "checkpoints" / "shards").iterdir()
-    (file,) = parts.iterdir()
+    (folder,) = (tmp_path / "checkpoints" / "shards").iterdir()
+    (file,) = folder.iterdir()
     content = file.read_bytes()
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     for read in (load_task, check_whole):
@@ -185,7 +185,7 @@ def _refused(rank: int, run: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_what_cannot_be_trained_in_parts_is_refused(tmp_path: Path) -> None:
+def test_what_cannot_be_sharded_is_refused(tmp_path: Path) -> None:
     (said,) = on_ranks(1, _refused, str(tmp_path))
     for text, expected in zip(
         said, ("needs trainer.precision", "use ddp", "has batch norm", "no blocks", "allowed", "at least 0"),

@@ -1,4 +1,4 @@
-"""Trainings of seconds in parts and as wholes, on ranks that `tests.ranks` has started."""
+"""Trainings of seconds, sharded and unsharded, on ranks that `tests.ranks` has started."""
 
 from __future__ import annotations
 
