@@ -67,6 +67,7 @@ def test_a_weight_of_two_is_two_images(name: str):
     assert {f"test/{key}" for key in found} <= set(whole)
 
 
+@pytest.mark.slow  # many simulated sets
 def test_intervals_hold_the_value_of_the_population():
     """`python -m benchmarks.interval_coverage` states the coverage of every metric over many more sets."""
     truth = ClassificationCounts(10)
@@ -118,5 +119,6 @@ def test_detectors_and_label_maps_are_compared_by_image():
         assert all(each.difference == 0 and each.p == 1 for each in compare(*records, 100, 0))
 
 
+@pytest.mark.slow  # many simulated sets
 def test_equal_models_are_rarely_found_different():
     assert false_positives(40) <= 0.15
