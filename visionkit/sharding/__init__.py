@@ -4,7 +4,7 @@
 together, so no task has code for it. Checkpoints are written in parallel, and any number of processes can read them.
 """
 
+from visionkit.sharding.gather import gathered, is_sharded, reshard
 from visionkit.sharding.tensors import load_sharded, local
-from visionkit.sharding.whole import gathered, is_sharded, reshard
 
 __all__ = ["gathered", "is_sharded", "load_sharded", "local", "reshard"]

@@ -14,9 +14,9 @@ from torch.optim import Optimizer
 
 from visionkit.checkpoint_files import SHARDED, open_checkpoint
 from visionkit.errors import UsageError
-from visionkit.sharding.apart import ShardingOptions, shard_task
 from visionkit.sharding.files import fill, save
 from visionkit.sharding.refusals import refuse
+from visionkit.sharding.shard import ShardingOptions, shard_task
 from visionkit.sharding.tensors import is_dtensor, load_sharded, shard_like
 
 

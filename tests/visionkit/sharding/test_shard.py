@@ -15,7 +15,7 @@ from tests.contracts.cases import BACKBONES, CASES, batch, build
 from tests.ranks import on_ranks
 from visionkit.errors import UsageError
 from visionkit.sharding import load_sharded, local
-from visionkit.sharding.apart import ShardingOptions, shard_task
+from visionkit.sharding.shard import ShardingOptions, shard_task
 from visionkit.sharding.tensors import is_dtensor
 
 CPU = torch.device("cpu")
