@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,26 +167,15 @@ class CameraFramesData(SplittingData):
         cache = None if is_decoded else PixelCache.for_images(store, rows, channels, self.cache_mb)
         return CameraFrames(store, rows, cache, measured=split != "train")
 
-    def split_off(
-        self,
-        files: Sequence[str],
-        absent: Collection[Split],
-        groups: np.ndarray | None = None,
-        order: np.ndarray | None = None,
+    def divided(
+        self, groups: np.ndarray, wanted: dict[Split, float], order: np.ndarray | None
     ) -> dict[Split, np.ndarray]:
-        """Splits whole sequences off, or the last part of each where there are too few of them."""
-        assert groups is not None
-        wanted = {split: part for split, part in self.fractions.items() if split in absent and 0 < part < 1}
+        """Whole sequences are held back, or the last part of each where there are too few of them."""
         count = int(groups.max()) + 1
-        if count > len(wanted):
-            chosen = split_rows(np.zeros(count, dtype=np.int64), wanted, self.split_seed)
-            rows = {split: np.flatnonzero(np.isin(groups, some)) for split, some in chosen.items()}
-        else:
-            rows = last_parts(groups, wanted, least=1)
-        rows |= {split: np.arange(len(files)) for split in absent if self.fractions[split] == 1}
-        rows |= {split: np.zeros(0, np.int64) for split in absent if self.fractions[split] == 0}
-        self.note_split(files, rows["train"], absent)
-        return rows
+        if count <= len(wanted):
+            return last_parts(groups, wanted, least=1)
+        chosen = split_rows(np.zeros(count, dtype=np.int64), wanted, self.split_seed)
+        return {split: np.flatnonzero(np.isin(groups, some)) for split, some in chosen.items()}
 
     def summary(self, split: Split) -> SplitSummary:
         """Number of frames and sequences, and what is known of them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,20 +84,11 @@ class FrameBlurData(RestorationData):
         after = "".join(f" and {type(part).__name__}" for part in self.chains["train"].parts)
         return f"mean of {self.frames} frames{after}"
 
-    def split_off(
-        self,
-        files: Sequence[str],
-        absent: Collection[Split],
-        groups: np.ndarray | None = None,
-        order: np.ndarray | None = None,
+    def divided(
+        self, groups: np.ndarray, wanted: dict[Split, float], order: np.ndarray | None
     ) -> dict[Split, np.ndarray]:
-        """Holds the last windows of every video back; see `SplittingData.split_off`."""
-        assert groups is not None
-        wanted = {split: part for split, part in self.fractions.items() if split in absent and part != 1}
-        found = last_parts(groups, wanted)
-        found |= {split: np.arange(len(files)) for split in absent if self.fractions[split] == 1}
-        self.note_split(files, found["train"], absent)
-        return found
+        """The last windows of every video are held back."""
+        return last_parts(groups, wanted)
 
     def pairs(self, split: Split) -> tuple[list[Path], None]:
         return [Path(window.name) for window in self.windows(split)], None

@@ -15,7 +15,7 @@ from datamodules.shard_format import ENTRY, SHARDS, Names, pack, shard_name
 from datamodules.splits import SPLITS
 from visionkit.data import Split, VisionDataModule
 from visionkit.data_summary import CountedSamples
-from visionkit.errors import EnvironmentFault, MissingSplit, UsageError
+from visionkit.errors import DataError, EnvironmentFault, MissingSplit, UsageError
 from visionkit.sampling import LabeledSamples
 from visionkit.sequences import SequencedSamples
 
@@ -79,10 +79,14 @@ def _check(reader: type[VisionDataModule]) -> None:
 
 def _samples(data: VisionDataModule, split: Split) -> Sequence[Any] | None:
     try:
-        samples = data.samples(split)
+        samples = data.dataset(split)  # frames of videos one by one: clips are made of them when they are read
     except (MissingSplit, UsageError):
         if split == "train":
             raise
+        return None
+    if not len(samples):
+        if split == "train":
+            raise DataError(f"{type(data).__name__}: the train split holds no images")
         return None
     if hasattr(samples, "drawn") or getattr(samples, "times", 1) > 1:
         raise UsageError(

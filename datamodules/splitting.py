@@ -194,11 +194,22 @@ class SplittingData(NotedSplits):
             order: See there.
         """
         wanted = {split: part for split, part in self.fractions.items() if split in absent and part != 1}
-        groups = np.zeros(len(files), dtype=np.int64) if groups is None else groups
-        rows = split_rows(groups, wanted, self.split_seed, order)
+        rows = self.divided(np.zeros(len(files), dtype=np.int64) if groups is None else groups, wanted, order)
         rows |= {split: np.arange(len(files)) for split in absent if self.fractions[split] == 1}
         self.note_split(files, rows["train"], absent)
         return rows
+
+    def divided(
+        self, groups: np.ndarray, wanted: dict[Split, float], order: np.ndarray | None
+    ) -> dict[Split, np.ndarray]:
+        """Rows of `train` and of each wanted split; by default at random within each group.
+
+        Args:
+            groups: (n,) int group of each training image.
+            wanted: Fractions below 1 by split.
+            order: See `datamodules.image_store.split_rows`.
+        """
+        return split_rows(groups, wanted, self.split_seed, order)
 
     def part_of(self, split: Split, source: object) -> str:
         """Where a split comes from that is split off, for the summary.

@@ -92,6 +92,7 @@ def test_several_inputs_and_sequences_come_back(data: Any, tmp_path: Path) -> No
         assert (mine.sequence, mine.frame) == (its.sequence, its.frame)
         for name in its.inputs:
             assert np.array_equal(mine.inputs[name].read(), its.inputs[name].read())  # type: ignore[union-attr]
+    assert hasattr(shards.samples("train"), "sequences") == hasattr(data.samples("train"), "sequences")
     if hasattr(data.samples("train"), "sequences"):
         assert list(shards.samples("train").sequences()) == list(data.samples("train").sequences())  # type: ignore[attr-defined]
 
@@ -129,7 +130,8 @@ def test_shards_are_cut_by_size_and_damage_is_named(tmp_path: Path) -> None:
         Sample.of(ImageSource(rng.integers(0, 256, (512, 700, 3), dtype=np.uint8)), {"labels": 1}, f"{k}")
         for k in range(3)
     ]
-    data._samples["train"] = noise
+    drawn = data.dataset
+    data.dataset = lambda split: noise if split == "train" else drawn(split)  # type: ignore[method-assign]
     shards = written(data, tmp_path / "shards", shard_mb=1)
     assert len(list((tmp_path / "shards").glob("train-*.tar"))) == 3
     assert all(
@@ -290,10 +292,13 @@ def test_splits_are_made_while_shards_are_written_and_other_options_are_refused(
 def test_a_split_that_cannot_be_read_is_not_left_out(tmp_path: Path) -> None:
     data = SceneData(target="labels", count=1, eval_count=1, input=INPUT)
 
-    def dataset(split: str) -> Any:
-        raise DataError("labels.json: cannot be read")
+    drawn = data.dataset
 
-    data.samples("train")
+    def dataset(split: Any) -> Any:
+        if split == "val":
+            raise DataError("labels.json: cannot be read")
+        return drawn(split)
+
     data.dataset = dataset  # type: ignore[method-assign, assignment]
     with pytest.raises(DataError, match=r"labels\.json: cannot be read"):
         write_shards(data, tmp_path / "shards")
@@ -335,3 +340,19 @@ def test_a_server_without_byte_ranges_is_named(served: tuple[str, FolderData], m
     monkeypatch.setattr(_Ranges, "ranges", False)
     with pytest.raises(EnvironmentFault, match="gives whole files"):
         samples[0]
+
+
+def test_frames_are_kept_once_and_clips_are_made_of_them(tmp_path: Path) -> None:
+    spec = InputSpec(size=(32, 32), frames=3)
+    data = ClipData(
+        target="motion", count=1, eval_count=1, clip=ClipSettings(size=(48, 64), length=4), input=spec, batch_size=1
+    )
+    write_shards(data, tmp_path / "shards")
+    with tarfile.open(tmp_path / "shards" / "val-00000.tar") as archive:
+        images = [name for name in archive.getnames() if not name.endswith((".json", ".npz"))]
+    shards = ShardData(str(tmp_path / "shards"), input=spec)
+    ours, theirs = shards.samples("val"), data.samples("val")
+    assert len(images) == len(ours) == len(theirs) == 4
+    for mine, its in zip(ours, theirs, strict=True):
+        (a,), (b,) = mine.inputs.values(), its.inputs.values()
+        assert all(np.array_equal(x.read(), y.read()) for x, y in zip(a.frames, b.frames, strict=True))  # type: ignore[union-attr]

@@ -19,6 +19,7 @@ from pathlib import Path
 from ui.paths import check_exists
 from ui.prediction_records import cannot_write
 from visionkit.errors import UsageError
+from visionkit.image_matching import CLASSIC_RATIO, MODEL_RATIO
 
 SUMMARY = "match two photographs of one thing"
 
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="R",
         help="keep a match whose cost is below this fraction of that of the next best; 1 keeps all "
-        "(default: 0.8 of SIFT and ORB, 0.95 of a model)",
+        f"(default: {CLASSIC_RATIO} of SIFT and ORB, {MODEL_RATIO} of a model)",
     )
     parser.add_argument(
         "--reprojection",
@@ -97,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         descriptor,
         keypoints=args.keypoints,
         max_keypoints=args.max_keypoints,
-        ratio=args.ratio if args.ratio is not None else 0.8 if descriptor is None else 0.95,
+        ratio=args.ratio if args.ratio is not None else CLASSIC_RATIO if descriptor is None else MODEL_RATIO,
         model_kind=args.model_kind,
         reprojection=args.reprojection,
     )

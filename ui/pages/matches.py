@@ -15,10 +15,9 @@ from ui.pages.examples import example_views
 from ui.server.job_queue import JobQueue
 from ui.views.base import as_sent, drawing_component
 from visionkit.errors import UsageError
+from visionkit.image_matching import CLASSIC_RATIO, MODEL_RATIO
 
 TASK = "patch_matching"
-RATIO, MODEL_RATIO = 0.8, 0.95
-"""Largest ratio of a match's cost to the next best's at first: where SIFT describes, and where a model does."""
 
 
 def matched(
@@ -84,7 +83,9 @@ def build(context: Context) -> None:
     with gr.Row():
         model = gr.Dropdown(models, value="", label=strings.MATCHES_MODEL, elem_id="vk-matches-model")
         kind = gr.Radio(strings.MATCHES_KINDS, value="homography", label=strings.MATCHES_KIND)
-        ratio = gr.Slider(0.5, 1, RATIO, step=0.01, label=strings.MATCHES_RATIO, info=strings.MATCHES_RATIO_HINT)
+        ratio = gr.Slider(
+            0.5, 1, CLASSIC_RATIO, step=0.01, label=strings.MATCHES_RATIO, info=strings.MATCHES_RATIO_HINT
+        )
         outliers = gr.Checkbox(False, label=strings.MATCHES_OUTLIERS)
     button = gr.Button(strings.MATCHES_RUN, variant="primary", elem_id="vk-matches-run")
     words = gr.Markdown(elem_id="vk-matches-words")
@@ -104,4 +105,4 @@ def build(context: Context) -> None:
     button.click(
         show, [first, second, model, kind, ratio, outliers], [drawn, words, file], concurrency_id="network", **private
     )
-    model.change(lambda name: MODEL_RATIO if name else RATIO, model, ratio, show_progress="hidden", **private)
+    model.change(lambda name: MODEL_RATIO if name else CLASSIC_RATIO, model, ratio, show_progress="hidden", **private)

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from visionkit.errors import UsageError, suggest
+from visionkit.image_matching import CLASSIC_RATIO
 from visionkit.image_matching.descriptors import ClassicDescriptor, Descriptor
 from visionkit.image_matching.keypoints import KeypointKind, find_keypoints
 from visionkit.images import ImageLike, read_image
@@ -74,7 +75,7 @@ def match_images(
     *,
     keypoints: KeypointKind = "sift",
     max_keypoints: int = 1000,
-    ratio: float = 0.8,
+    ratio: float = CLASSIC_RATIO,
     model_kind: ModelKind = "homography",
     reprojection: float = 3.0,
 ) -> ImageMatches:

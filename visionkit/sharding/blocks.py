@@ -36,7 +36,7 @@ def blocks_of(network: nn.Module, min_num_params: int = 0) -> list[nn.Module]:
 
 
 def _repeated(module: nn.Module) -> Iterator[nn.Module]:
-    """Elements of lists whose type stands there at least twice, and that hold no such list themselves."""
+    """Elements of lists whose type occurs there at least twice, and that hold no such list themselves."""
     for child in module.children():
         if isinstance(child, _CONTAINERS):
             kinds = Counter(type(each) for each in child.children())
