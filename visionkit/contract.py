@@ -29,6 +29,7 @@ from visionkit.types import Batch
 
 if TYPE_CHECKING:
     from visionkit.task import VisionTask
+    from visionkit.uncertainty.by_image import ImageRecord
 
 RANDOM = "random weights"
 """What `started_from` is in words where it is empty."""
@@ -154,6 +155,12 @@ class TaskContract(LightningModule, Served, ABC, metaclass=RemembersArguments):
     def measure(self, decoded: Any, batch: Batch) -> None:
         """Feeds the metrics with what would be served."""
         self.metrics.update(decoded, batch["target"])
+
+    def image_record(self) -> ImageRecord:
+        """Takes what each image adds to the metrics, for intervals and comparisons."""
+        from visionkit.uncertainty.by_image import ImageRecord
+
+        return ImageRecord(self)
 
     def one_size(self) -> str:
         """Why the network is not trained at other input sizes (`data.multi_scale`); empty where it is."""

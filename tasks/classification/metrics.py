@@ -15,8 +15,7 @@ from tasks.classification.precision_recall import PrecisionRecall
 from tasks.classification.weighted_labels import WeightedLabels
 from visionkit.confusion import LARGEST_TABLE
 from visionkit.uncertainty.by_image import SummedMetric
-
-CALIBRATION_BINS = 15
+from visionkit.uncertainty.calibration import BINS
 
 MERGED = 64
 """Batches after which the pairs of classes that occurred are added up."""
@@ -58,7 +57,7 @@ class ClassificationCounts(SummedMetric):
         self.add_state("counts", torch.zeros(3, classes, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("top5_hits", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         # Per bin: images, hits, sum of the top probability.
-        self.add_state("bins", torch.zeros(CALIBRATION_BINS, 3, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("bins", torch.zeros(BINS, 3, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, probabilities: Tensor, labels: Tensor) -> None:
         """Adds a batch.
@@ -85,7 +84,7 @@ class ClassificationCounts(SummedMetric):
             above = (probabilities > truth).sum(dim=1)
             ties = (probabilities == truth).sum(dim=1) - 1
             self.top5_hits += (above + ties < 5).sum()
-        index = (confidence * CALIBRATION_BINS).ceil().long().sub_(1).clamp_(0, CALIBRATION_BINS - 1)
+        index = (confidence * BINS).ceil().long().sub_(1).clamp_(0, BINS - 1)
         hit = right.double()
         rows = torch.stack([torch.ones_like(hit), hit, confidence.double()], dim=1)
         self.bins.index_add_(0, index, rows)

@@ -35,43 +35,62 @@ class Ranking:
         """Probes whose person can be found."""
         return int((self.first >= 0).sum())
 
-    def rank(self, k: int) -> float:
-        """Fraction of these probes whose person is among the first k images (the cumulative match curve at k)."""
-        found = self.first[self.first >= 0]
-        return float((found < k).mean())
+    def rank(self, k: int, weights: np.ndarray | None = None) -> float:
+        """Fraction of these probes whose person is among the first k images (the cumulative match curve at k).
+
+        Args:
+            k: Images.
+            weights: (Q,) how often each probe counts; by default once.
+        """
+        asked = self.first >= 0
+        return float(np.average(self.first[asked] < k, weights=None if weights is None else weights[asked]))
 
     @property
     def mean_average_precision(self) -> float:
         """Mean over these probes; precision at each right image, nothing interpolated (Zheng et al., 2015)."""
-        return float(np.nanmean(self.precision))
+        return self.average_precision()
+
+    def average_precision(self, weights: np.ndarray | None = None) -> float:
+        """`mean_average_precision` of probes with weights."""
+        asked = self.first >= 0
+        return float(np.average(self.precision[asked], weights=None if weights is None else weights[asked]))
 
     @property
     def impostors(self) -> np.ndarray:
-        """Highest similarity of probes that should be reported "nobody I know".
+        """(Q,) bool, which probes stand for people that nobody knows: they should be reported "nobody I know".
+
+        Where similarity of probes that should be reported "nobody I know".
 
         Where the gallery lacks people, those are the strangers. Where it has all, every probe is compared a second time
         with its own person left out.
         """
         chosen = self.stranger if self.stranger.any() else np.ones(len(self.stranger), bool)
-        values = self.other[chosen]
-        return np.asarray(values[~np.isnan(values)])
+        return np.asarray(chosen & ~np.isnan(self.other))
 
     def supports(self, rate: float) -> bool:
         """Whether there are enough strangers to state a false-alarm rate."""
-        return len(self.impostors) * rate >= MIN_FALSE_ACCEPTS
+        return int(self.impostors.sum()) * rate >= MIN_FALSE_ACCEPTS
 
-    def open_set(self, rate: float) -> float:
+    def open_set(self, rate: float, weights: np.ndarray | None = None) -> float:
         """Detection-and-identification rate at a false-alarm rate (Grother and Phillips).
 
         A known person counts where it comes first and reaches the threshold that this fraction of strangers reaches
         too.
+
+        Args:
+            rate: False-alarm rate.
+            weights: (Q,) how often each probe counts; by default once.
         """
-        scores = np.sort(self.impostors)[::-1]
-        allowed = int(rate * len(scores))
+        weights = np.ones(len(self.first)) if weights is None else weights
+        scores, own = self.other[self.impostors], weights[self.impostors]
+        order = np.argsort(-scores, kind="stable")
+        reached = np.cumsum(own[order])
+        allowed = int(rate * reached[-1] + 1e-9)
         # Strictly above the first stranger who must be refused.
-        threshold = scores[allowed] if allowed < len(scores) else -np.inf
-        found = self.first >= 0
-        return float(((self.first == 0) & (self.known > threshold))[found].mean())
+        place = int(np.searchsorted(reached, allowed, side="right"))
+        threshold = scores[order[place]] if place < len(scores) else -np.inf
+        asked = self.first >= 0
+        return float(np.average(((self.first == 0) & (self.known > threshold))[asked], weights=weights[asked]))
 
 
 def rank_all(

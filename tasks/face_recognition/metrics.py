@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from tasks.face_recognition.identification import RANKS, Ranking, rank_all
+from tasks.face_recognition.identification import RANKS, rank_all
 from tasks.face_recognition.verification import FALSE_ACCEPT_RATES, FOLDS, Roc, deal, ten_fold
+from tasks.face_recognition.weighted_faces import OPEN_SET_RATES, Pairs, Probes, WeightedFaces, power
 
 MAX_IMAGES = 4000
 """Images up to which every pair is compared (8 million); of more, so many chosen evenly stand for all."""
 
-OPEN_SET_RATES = (0.1, 0.01)
 _CURVE = 65
 
 
@@ -73,16 +73,30 @@ class FaceMetrics(Metric):
         self.facts.append(torch.stack([identity, keys, *columns], dim=1))
 
     def compute(self) -> dict[str, Tensor]:
+        pairs, probes = self._compared()
+        out: dict[str, Any] = _verified(pairs)
+        if probes is not None:
+            out |= _ranked(probes)
+        return {name: torch.as_tensor(value) for name, value in out.items()}
+
+    def _compared(self) -> tuple[Pairs, Probes | None]:
+        """The pairs, and the probes; images by their place among those that were added."""
         vectors = _whole(self.embeddings).cpu().numpy()
         facts = _whole(self.facts).cpu().numpy()
         order = np.lexsort((facts[:, 1], facts[:, 0], facts[:, 2]))
         vectors, facts = vectors[order], facts[order]
         # Whoever is in the gallery may have been trained on (the closed set): the probes alone are verified.
         asked = facts[:, 3] != 1
-        out: dict[str, Any] = _verify(vectors[asked], facts[asked])
-        if not (facts[:, 2] >= 0).any():  # a list of pairs does not describe who else is in it
-            out |= _identify(vectors, facts)
-        return {name: torch.as_tensor(value) for name, value in out.items()}
+        listed = (facts[:, 2] >= 0).any()
+        pairs = (_listed if listed else _every)(vectors[asked], facts[asked])
+        rows = order[asked]
+        pairs = pairs._replace(first=rows[pairs.first], second=rows[pairs.second])
+        # A list of pairs does not describe who else is in it.
+        return pairs, None if listed else _identify(vectors, facts, order)
+
+    def resampler(self) -> WeightedFaces:
+        """The metrics of people with weights, of the images of this process."""
+        return WeightedFaces(*self._compared(), len(_whole(self.facts)))
 
 
 def _whole(state: Any) -> Tensor:
@@ -95,12 +109,11 @@ def _key(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
 
 
-def _verify(vectors: np.ndarray, facts: np.ndarray) -> dict[str, Any]:
-    scores, same, folds = _listed(vectors, facts) if (facts[:, 2] >= 0).any() else _every(vectors, facts)
-    if same.sum() < 2 or (~same).sum() < 2:
+def _verified(pairs: Pairs) -> dict[str, Any]:
+    if not pairs.can_be_verified:
         # Nothing to verify: one person alone, or one image of each.
         return {"accuracy": np.float32(np.nan), "eer": np.float32(np.nan)}
-    roc, folded = Roc.of(scores, same), ten_fold(scores, same, folds)
+    roc, folded = Roc.of(pairs.scores, pairs.same), ten_fold(pairs.scores, pairs.same, pairs.folds)
     out: dict[str, Any] = {
         "accuracy": np.float32(folded.mean),
         "accuracy_std": np.float32(folded.deviation),
@@ -110,12 +123,12 @@ def _verify(vectors: np.ndarray, facts: np.ndarray) -> dict[str, Any]:
     }
     for rate in FALSE_ACCEPT_RATES:
         if roc.supports(rate):
-            out[f"tar_at_far_{_power(rate)}"] = np.float32(roc.at(rate)[0])
+            out[f"tar_at_far_{power(rate)}"] = np.float32(roc.at(rate)[0])
     out["roc"] = curve(roc)
     return out
 
 
-def _listed(vectors: np.ndarray, facts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _listed(vectors: np.ndarray, facts: np.ndarray) -> Pairs:
     """The pairs that the data lists: two rows with the same number. Their ten folds follow one another in the list."""
     rows = np.flatnonzero(facts[:, 2] >= 0)
     rows = rows[np.argsort(facts[rows, 2], kind="stable")]
@@ -127,41 +140,43 @@ def _listed(vectors: np.ndarray, facts: np.ndarray) -> tuple[np.ndarray, np.ndar
     same = facts[first, 0] == facts[second, 0]
     folds = numbers[counts == 2] * FOLDS // max(1, int(numbers.max()) + 1)
     mixed = all(same[folds == fold].any() and (~same[folds == fold]).any() for fold in np.unique(folds))
-    return scores, same, folds if mixed and len(np.unique(folds)) == FOLDS else deal(same)
+    folds = folds if mixed and len(np.unique(folds)) == FOLDS else deal(same)
+    return Pairs(scores, same, folds, first, second)
 
 
-def _every(vectors: np.ndarray, facts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _every(vectors: np.ndarray, facts: np.ndarray) -> Pairs:
+    chosen = np.arange(len(vectors))
     if len(vectors) > MAX_IMAGES:
         chosen = np.linspace(0, len(vectors) - 1, MAX_IMAGES).astype(int)
         vectors, facts = vectors[chosen], facts[chosen]
     first, second = np.triu_indices(len(vectors), 1)
     scores = (vectors.astype(np.float64) @ vectors.astype(np.float64).T)[first, second]
     same = facts[first, 0] == facts[second, 0]
-    return scores, same, deal(same)
+    return Pairs(scores, same, deal(same), chosen[first], chosen[second])
 
 
-def _identify(vectors: np.ndarray, facts: np.ndarray) -> dict[str, Any]:
+def _identify(vectors: np.ndarray, facts: np.ndarray, rows: np.ndarray) -> Probes | None:
     role = facts[:, 3]
     if (role == 1).any() and (role == 0).any():
         probe, known = role == 0, role == 1
         cameras = (facts[probe, 4], facts[known, 4]) if (facts[:, 4] >= 0).any() else (None, None)
         ranking = rank_all(vectors[probe], vectors[known], facts[probe, 0], facts[known, 0], None, *cameras)
+        rows = rows[probe]
     elif len(vectors) > 1:
         itself = np.arange(len(vectors))
         ranking = rank_all(vectors, vectors, facts[:, 0], facts[:, 0], itself)
     else:
-        return {}
-    if not ranking.asked:
-        return {}
-    return _ranked(ranking)
+        return None
+    return Probes(ranking, rows) if ranking.asked else None
 
 
-def _ranked(ranking: Ranking) -> dict[str, Any]:
+def _ranked(probes: Probes) -> dict[str, Any]:
+    ranking = probes.ranking
     cmc = np.array([ranking.rank(k) for k in range(1, RANKS + 1)], np.float32)
     out: dict[str, Any] = {"rank1": cmc[0], "rank5": cmc[4], "map": np.float32(ranking.mean_average_precision)}
     for rate in OPEN_SET_RATES:
         if ranking.supports(rate):
-            out[f"dir_at_far_{_power(rate)}"] = np.float32(ranking.open_set(rate))
+            out[f"dir_at_far_{power(rate)}"] = np.float32(ranking.open_set(rate))
     return {**out, "cmc": cmc}
 
 
@@ -181,10 +196,6 @@ def curve(roc: Roc) -> np.ndarray:
         ).clip(1, len(roc.far) - 1)
     )
     return np.stack([roc.far[wanted], roc.tar[wanted], roc.thresholds[wanted]], axis=1)
-
-
-def _power(rate: float) -> str:
-    return f"1e-{round(-np.log10(rate))}"
 
 
 def curve_table(values: Tensor) -> list[dict[str, Any]]:

@@ -35,19 +35,19 @@ class Roc:
     different: int
 
     @classmethod
-    def of(cls, scores: np.ndarray, same: np.ndarray) -> Roc:
+    def of(cls, scores: np.ndarray, same: np.ndarray, weights: np.ndarray | None = None) -> Roc:
         """The curve with one point a distinct score.
 
         Args:
             scores: (P,) the higher, the more alike.
             same: (P,) bool.
+            weights: (P,) how often each pair counts; by default once.
         """
         scores, same = np.asarray(scores, np.float64), np.asarray(same, bool)
         order = np.argsort(-scores, kind="stable")
         scores, same = scores[order], same[order]
         last = np.flatnonzero(np.diff(scores, append=-np.inf))  # the last of equal scores: they pass together
-        accepted = np.cumsum(same)[last]
-        tar, far = accepted / max(1, same.sum()), (last + 1 - accepted) / max(1, (~same).sum())
+        tar, far = _accepted(same, last, None if weights is None else weights[order])
         return cls(
             np.concatenate([[0.0], far]),
             np.concatenate([[0.0], tar]),
@@ -106,7 +106,15 @@ class TenFold:
     threshold: float
 
 
-def ten_fold(scores: np.ndarray, same: np.ndarray, folds: np.ndarray) -> TenFold:
+def _accepted(same: np.ndarray, last: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Fractions of the pairs of one person, and of the others, that lie up to some rows."""
+    weighted = (same, ~same) if weights is None else (same * weights, ~same * weights)
+    sums = [np.cumsum(each, dtype=np.float64) for each in weighted]
+    tar, far = (each[last] / (each[-1] if len(each) and each[-1] > 0 else 1.0) for each in sums)
+    return tar, far
+
+
+def ten_fold(scores: np.ndarray, same: np.ndarray, folds: np.ndarray, weights: np.ndarray | None = None) -> TenFold:
     """Each fold is judged by the threshold that was best on the others (Huang et al., 2007).
 
     Pairs of one person and pairs of different people weigh the same in all, whatever their numbers: in LFW's list they
@@ -116,33 +124,35 @@ def ten_fold(scores: np.ndarray, same: np.ndarray, folds: np.ndarray) -> TenFold
         scores: (P,) the higher, the more alike; a pair is accepted from the threshold on.
         same: (P,) bool.
         folds: (P,) int, the fold of each pair, with pairs of both types in every fold.
+        weights: (P,) how often each pair counts; by default once.
     """
     scores, same, folds = np.asarray(scores, np.float64), np.asarray(same, bool), np.asarray(folds)
+    weights = np.ones(len(scores)) if weights is None else weights
     order = np.argsort(-scores, kind="stable")
-    scores, same, folds = scores[order], same[order], folds[order]
+    scores, same, folds, weights = scores[order], same[order], folds[order], weights[order]
     accuracies, thresholds = [], []
     for fold in np.unique(folds):
         rest = folds != fold
-        threshold = best_threshold(scores[rest], same[rest])
+        threshold = best_threshold(scores[rest], same[rest], weights[rest])
         accepted = scores[~rest] >= threshold
-        accuracies.append(_balanced(accepted, same[~rest]))
+        accuracies.append(_balanced(accepted, same[~rest], weights[~rest]))
         thresholds.append(threshold)
     return TenFold(float(np.mean(accuracies)), float(np.std(accuracies)), float(np.mean(thresholds)))
 
 
-def best_threshold(scores: np.ndarray, same: np.ndarray) -> float:
+def best_threshold(scores: np.ndarray, same: np.ndarray, weights: np.ndarray | None = None) -> float:
     """The threshold of highest accuracy, both types of pairs weighing the same.
 
     Args:
         scores: (P,) falling.
         same: (P,) bool.
+        weights: (P,) how often each pair counts; by default once.
 
     Returns:
         The middle between two neighboring scores; of several equally good ones that in the middle.
     """
     ends = np.flatnonzero(np.diff(scores))  # between these and the next a threshold can lie
-    accepted = np.cumsum(same)[ends]
-    tar, far = accepted / max(1, same.sum()), (ends + 1 - accepted) / max(1, (~same).sum())
+    tar, far = _accepted(same, ends, weights)
     if len(ends) == 0:
         return float(scores[0])
     gain = tar - far
@@ -151,10 +161,9 @@ def best_threshold(scores: np.ndarray, same: np.ndarray) -> float:
     return float((scores[end] + scores[end + 1]) / 2)
 
 
-def _balanced(accepted: np.ndarray, same: np.ndarray) -> float:
-    parts = [accepted[same].mean()] if same.any() else []
-    parts += [(~accepted[~same]).mean()] if (~same).any() else []
-    return float(np.mean(parts))
+def _balanced(accepted: np.ndarray, same: np.ndarray, weights: np.ndarray) -> float:
+    right = accepted == same
+    return float(np.mean([np.average(right[each], weights=weights[each]) for each in (same, ~same) if each.any()]))
 
 
 def deal(same: np.ndarray, folds: int = FOLDS) -> np.ndarray:

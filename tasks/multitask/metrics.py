@@ -42,10 +42,15 @@ class JointMetrics:
             out |= {f"{name}/{key}": value for key, value in computed.items()}
             key, direction = task.monitor
             value = computed[key.partition("/")[2]].float().cpu()
-            scores.append(value if direction == "max" else 1 / (1 + value))
+            scores.append(self.score(value, direction))
         if scores:
             out["score"] = torch.stack(scores).mean()
         return out
+
+    @staticmethod
+    def score(value: Any, direction: str) -> Any:
+        """What a head adds to the score, see `PROTOCOL`."""
+        return value if direction == "max" else 1 / (1 + value)
 
     def _measured(self) -> list[str]:
         """Heads that any process has measured, in one order."""

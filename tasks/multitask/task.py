@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tasks.multitask.analysis import HeadsAnalysis
 from tasks.multitask.balancing import Balance, build_balance
+from tasks.multitask.by_image import HeadsRecord
 from tasks.multitask.head_checks import check_labels, check_served, check_sizes
 from tasks.multitask.heads import SHARED, Head
 from tasks.multitask.loss import HeadLog, fair_fractions, untouched, with_pcgrad
@@ -274,6 +275,9 @@ class MultiTask(BackboneTask):
             if name in batch["target"]["heads"]:
                 self.tasks[name].measure(predictions, batch_of(batch, name))
                 self.metrics.seen(name)  # type: ignore[operator]
+
+    def image_record(self) -> HeadsRecord:
+        return HeadsRecord(self)
 
     def tabulate(self, computed: Mapping[str, Tensor]) -> dict[str, list[dict[str, Any]]]:
         tables: dict[str, list[dict[str, Any]]] = {}

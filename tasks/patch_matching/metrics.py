@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 RECALL = 0.95
+QUALITIES = ("fpr95", "average_precision", "roc_auc")
 _POINTS = 65
 
 
@@ -29,19 +30,20 @@ class Ranking:
     others: np.ndarray
 
     @classmethod
-    def of(cls, scores: np.ndarray, match: np.ndarray) -> Ranking:
+    def of(cls, scores: np.ndarray, match: np.ndarray, weights: np.ndarray | None = None) -> Ranking:
         """The ranking of pairs.
 
         Args:
             scores: (P,) the higher, the more alike.
             match: (P,) bool.
+            weights: (P,) how often each pair counts; by default once.
         """
         scores, match = np.asarray(scores, np.float64), np.asarray(match, bool)
         order = np.argsort(-scores, kind="stable")
         scores, match = scores[order], match[order]
+        own = np.ones(len(scores)) if weights is None else weights[order]
         last = np.flatnonzero(np.diff(scores, append=-np.inf))  # of equal scores: they are accepted together
-        accepted = np.cumsum(match)[last]
-        return cls(scores[last], accepted, last + 1 - accepted)
+        return cls(scores[last], np.cumsum(match * own)[last], np.cumsum(~match * own)[last])
 
     @property
     def is_complete(self) -> bool:
@@ -71,7 +73,7 @@ class Ranking:
     @property
     def average_precision(self) -> float:
         """Precision at each threshold, weighted by the recall that it adds."""
-        precision = self.matches / (self.matches + self.others)
+        precision = self.matches / np.maximum(self.matches + self.others, 1e-12)  # above pairs that weigh nothing
         return float((np.diff(self.recall, prepend=0.0) * precision).sum())
 
     @property
@@ -80,6 +82,10 @@ class Ranking:
         best = int(np.argmax(self.recall - self.false_positive_rate))
         below = self.thresholds[min(best + 1, len(self.thresholds) - 1)]
         return float((self.thresholds[best] + below) / 2)
+
+    def qualities(self) -> dict[str, float]:
+        """What the ranking is judged by, see `QUALITIES`."""
+        return dict(zip(QUALITIES, (self.false_positive_rate_at(), self.average_precision, self.area), strict=True))
 
     def curve(self) -> np.ndarray:
         """(n, 3) some points of the ROC, evenly over the recall: false positive rate, recall, threshold."""
@@ -115,17 +121,46 @@ class MatchMetrics(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         ranking = Ranking.of(_whole(self.scores), _whole(self.match) > 0)
-        names = ("fpr95", "average_precision", "roc_auc", "threshold")
         if not ranking.is_complete:
-            return dict.fromkeys(names, torch.tensor(torch.nan))
-        values = (
-            ranking.false_positive_rate_at(),
-            ranking.average_precision,
-            ranking.area,
-            ranking.best_threshold,
-        )
-        found = {name: torch.tensor(value) for name, value in zip(names, values, strict=True)}
+            return dict.fromkeys((*QUALITIES, "threshold"), torch.tensor(torch.nan))
+        values = {**ranking.qualities(), "threshold": ranking.best_threshold}
+        found = {name: torch.tensor(value) for name, value in values.items()}
         return {**found, "roc": torch.from_numpy(ranking.curve())}
+
+    def resampler(self) -> WeightedPairs:
+        """The metrics of pairs with weights, of those of this process."""
+        return WeightedPairs(_whole(self.scores), _whole(self.match) > 0)
+
+
+class WeightedPairs:
+    """The metrics of pairs with weights; a pair of weight 2 counts as two pairs.
+
+    The threshold is chosen, not measured, so it is not among them.
+
+    Args:
+        scores: (P,) the higher, the more alike.
+        match: (P,) bool.
+    """
+
+    def __init__(self, scores: np.ndarray, match: np.ndarray) -> None:
+        order = np.argsort(-scores, kind="stable")  # sorted once, not in each replicate
+        self.scores, self.match, self.order = scores[order], match[order], order
+
+    def joined(self, other: WeightedPairs) -> WeightedPairs:
+        """One for the pairs of both."""
+        sides = [(each.scores[back], each.match[back]) for each in (self, other) for back in [np.argsort(each.order)]]
+        scores, match = (np.concatenate(pair) for pair in zip(*sides, strict=True))
+        return WeightedPairs(scores, match)
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """(r, P) weights to (r,) values by name, NaN where all pairs are of one type."""
+        out = {name: np.full(len(weights), np.nan) for name in QUALITIES}
+        for row, own in enumerate(weights[:, self.order]):
+            ranking = Ranking.of(self.scores, self.match, own)
+            if ranking.is_complete:
+                for name, value in ranking.qualities().items():
+                    out[name][row] = value
+        return out
 
 
 def _whole(state: Any) -> np.ndarray:

@@ -11,6 +11,9 @@ import numpy as np
 
 from visionkit.families.keypoints.oks import PoseResults, Truth, evaluate, oks
 from visionkit.skeleton import Skeleton
+from visionkit.uncertainty.weighted_curves import mean_over
+
+_LEAST = 1e-12
 
 PCK_FRACTION = {"torso": 0.2, "head": 0.5}
 """A keypoint is right within this fraction of the torso (PCK) or of the head (PCKh)."""
@@ -51,22 +54,98 @@ def measure(found: PoseResults, true: Truth, skeleton: Skeleton, sigmas: np.ndar
         skeleton: Skeleton of both.
         sigmas: (K,) of object keypoint similarity.
     """
-    values = evaluate(found, true, sigmas)
+    errors, similar = person_errors(found, true, skeleton, sigmas)
+    values, fractions = errors.weighted(np.ones((1, len(true.image))))
+    keypoints = np.zeros((len(skeleton), 3))
+    keypoints[:, 0] = np.nan_to_num(fractions[0], nan=-1.0)
+    keypoints[:, 2] = errors.labeled.sum(axis=0)
+    keypoints[:, 1] = np.where(errors.labeled, similar, 0).sum(axis=0) / np.maximum(keypoints[:, 2], 1)
+    own = {name: float(np.nan_to_num(value[0], nan=-1.0)) for name, value in values.items()}
+    return Measures(evaluate(found, true, sigmas) | own, keypoints, *_of_images(true, errors, similar))
+
+
+@dataclass(frozen=True, eq=False)
+class PersonErrors:
+    """How far the keypoints of each true person are from those of the found person most like it.
+
+    Attributes:
+        distance: (M, K) pixels, inf where nobody was found.
+        labeled: (M, K) bool.
+        limits: By the name of a fraction (M,) pixels up to which a keypoint is right; NaN where there is none.
+        epe: (M,) mean over the labeled keypoints.
+        nme: (M,) by the unit of the subject, and by the box; NaN where it is unknown or not measured.
+        nme_box: The same by the box.
+        subject: Of the skeleton, where errors themselves are measured; else empty.
+    """
+
+    distance: np.ndarray
+    labeled: np.ndarray
+    limits: dict[str, np.ndarray]
+    epe: np.ndarray
+    nme: np.ndarray
+    nme_box: np.ndarray
+    subject: str | None
+
+    def weighted(self, weights: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Fractions of correct keypoints and errors of weighted people.
+
+        Args:
+            weights: (r, M) weights.
+
+        Returns:
+            (r,) values by name, NaN where there is nothing to measure, and the (r, K) last fraction of each keypoint.
+        """
+        values: dict[str, np.ndarray] = {}
+        fractions = np.zeros((len(weights), self.labeled.shape[1]))
+        for name, limit in self.limits.items():
+            counted = self.labeled & np.isfinite(limit)[:, None]
+            right = counted & (self.distance <= np.where(np.isfinite(limit), limit, 0)[:, None])
+            number = weights @ counted.astype(np.float64)
+            fractions = np.where(number > 0, weights @ right.astype(np.float64) / np.maximum(number, _LEAST), np.nan)
+            values[name] = mean_over(fractions, number > 0)
+        if self.subject is not None:
+            values |= {name: _ratio(weights, *parts) for name, parts in self._sums().items()}
+        return values, fractions
+
+    def _sums(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """For each error the sum of it and the number that it is the mean of, (M,) of each person."""
+        reached = self.labeled & np.isfinite(self.distance)
+        out = {"epe": (np.where(reached, self.distance, 0.0).sum(axis=1), reached.sum(axis=1))}
+        some = self.labeled.any(axis=1)
+        for name, values in (("nme", self.nme), ("nme_box", self.nme_box)):
+            known = some & np.isfinite(values)
+            out[name] = np.where(known, values, 0.0), known
+        if self.subject == "face":  # of each face, and of each keypoint of other subjects
+            # An infinite error is a face that was missed; NaN one whose unit nobody knows.
+            known = some & ~np.isnan(self.nme)
+            out["auc"] = np.where(known, np.maximum(0.0, 1.0 - self.nme / FACE_LIMIT), 0.0), known
+        else:
+            within = np.maximum(0.0, 1.0 - self.distance / HAND_LIMIT)
+            out["auc"] = np.where(self.labeled, within, 0.0).sum(axis=1), self.labeled.sum(axis=1)
+        return out
+
+
+def person_errors(
+    found: PoseResults, true: Truth, skeleton: Skeleton, sigmas: np.ndarray
+) -> tuple[PersonErrors, np.ndarray]:
+    """Errors of every true person, and the (M, K) similarity of its keypoints; arguments as in `measure`."""
     distance, similar = _pairs(found, true, sigmas)
     labeled = (true.keypoints[:, :, 2] > 0) & ~true.crowd[:, None]
-    keypoints = np.zeros((len(skeleton), 3))
-    keypoints[:, 2] = labeled.sum(axis=0)
-    keypoints[:, 1] = np.where(labeled, similar, 0).sum(axis=0) / np.maximum(labeled.sum(axis=0), 1)
     torso = skeleton.pair("torso")
     unit = _lengths(true, torso) if torso else (true.boxes[:, 2:] - true.boxes[:, :2]).max(axis=1, initial=0)
-    values["pck"], keypoints[:, 0] = _fraction(distance, labeled, unit * PCK_FRACTION["torso"])
+    limits = {"pck": unit * PCK_FRACTION["torso"]}
     if head := skeleton.pair("head"):
-        values["pckh"], keypoints[:, 0] = _fraction(distance, labeled, _lengths(true, head) * PCK_FRACTION["head"])
-    epe, nme = _means(distance, labeled), np.full(len(labeled), np.nan)
+        limits["pckh"] = _lengths(true, head) * PCK_FRACTION["head"]
+    epe = _means(distance, labeled)
+    subject, nme, nme_box = None, np.full(len(labeled), np.nan), np.full(len(labeled), np.nan)
     if has_errors(skeleton):
-        nme = epe / face_units(true, skeleton)
-        values |= _errors(distance, labeled, nme, epe / _box_units(true), skeleton)
-    return Measures(values, keypoints, *_of_images(true, labeled, similar, epe, nme))
+        subject, nme, nme_box = skeleton.subject, epe / face_units(true, skeleton), epe / _box_units(true)
+    return PersonErrors(distance, labeled, limits, epe, nme, nme_box, subject), similar
+
+
+def _ratio(weights: np.ndarray, total: np.ndarray, number: np.ndarray) -> np.ndarray:
+    count = weights @ number.astype(np.float64)
+    return np.where(count > 0, weights @ total / np.maximum(count, _LEAST), np.nan)
 
 
 def has_errors(skeleton: Skeleton) -> bool:
@@ -100,24 +179,6 @@ def errors_protocol(skeleton: Skeleton) -> str:
     )
 
 
-def _errors(
-    distance: np.ndarray, labeled: np.ndarray, nme: np.ndarray, nme_box: np.ndarray, skeleton: Skeleton
-) -> dict[str, float]:
-    reached = labeled & np.isfinite(distance)
-    out = {"epe": float(distance[reached].mean()) if reached.any() else -1.0}
-    some = labeled.any(axis=1)
-    for name, values in (("nme", nme), ("nme_box", nme_box)):
-        known = values[some & np.isfinite(values)]
-        out[name] = float(known.mean()) if len(known) else -1.0
-    if skeleton.subject == "face":  # of each face, and of each keypoint of other subjects
-        # An infinite error is a face that was missed; NaN one whose unit nobody knows.
-        spread = nme[some & ~np.isnan(nme)] / FACE_LIMIT
-    else:
-        spread = distance[labeled] / HAND_LIMIT
-    out["auc"] = float(np.maximum(0.0, 1.0 - spread).mean()) if len(spread) else -1.0
-    return out
-
-
 def _means(distance: np.ndarray, labeled: np.ndarray) -> np.ndarray:
     """(M,) mean distance over the labeled keypoints of each person; inf where it was not found."""
     total = np.where(labeled, distance, 0.0).sum(axis=1)
@@ -131,15 +192,13 @@ def _box_units(true: Truth) -> np.ndarray:
     return np.where(root > 0, root, np.nan)
 
 
-def _of_images(
-    true: Truth, labeled: np.ndarray, similar: np.ndarray, epe: np.ndarray, nme: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    some = labeled.any(axis=1)
+def _of_images(true: Truth, errors: PersonErrors, similar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    labeled, some = errors.labeled, errors.labeled.any(axis=1)
     score = np.where(labeled, similar, 0.0).sum(axis=1) / np.maximum(labeled.sum(axis=1), 1)
     images, number = np.unique(true.image[some], return_inverse=True)
     out = np.full((len(images), len(IMAGE_COLUMNS)), -1.0)
     out[:, 0] = np.bincount(number, minlength=len(images))
-    for column, values in enumerate((score[some], epe[some], nme[some]), 1):
+    for column, values in enumerate((score[some], errors.epe[some], errors.nme[some]), 1):
         known = np.isfinite(values)
         counts = np.bincount(number[known], minlength=len(images))
         sums = np.bincount(number[known], values[known], minlength=len(images))
@@ -176,15 +235,3 @@ def _lengths(true: Truth, pair: tuple[int, int]) -> np.ndarray:
     ends = true.keypoints[:, list(pair)]
     length = np.sqrt(((ends[:, 0, :2] - ends[:, 1, :2]) ** 2).sum(axis=1))
     return np.where((ends[..., 2] > 0).all(axis=1) & (length > 0), length, np.nan)
-
-
-def _fraction(distance: np.ndarray, labeled: np.ndarray, limit: np.ndarray) -> tuple[float, np.ndarray]:
-    """Mean over keypoints of the fraction within the limit, and that fraction of each.
-
-    People without a limit are left out.
-    """
-    counted = labeled & np.isfinite(limit)[:, None]
-    right = counted & (distance <= np.where(np.isfinite(limit), limit, 0)[:, None])
-    number = counted.sum(axis=0)
-    fraction = np.where(number > 0, right.sum(axis=0) / np.maximum(number, 1), np.nan)
-    return float(np.nanmean(fraction)) if number.any() else -1.0, np.nan_to_num(fraction, nan=-1.0)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from tasks.pose.measures import IMAGE_COLUMNS, measure
+from tasks.pose.weighted_poses import WeightedPoses
 from visionkit.families.keypoints.oks import PoseResults, Truth
 from visionkit.skeleton import Skeleton, subject_areas
 
@@ -45,12 +46,13 @@ class PoseMetrics(Metric):
         self.skeleton = skeleton
         self.sigmas = skeleton.oks_sigmas()
         self.names: dict[int, str] = {}
+        self._images: list[int] = []
         for name in ("found_image", "found_keypoints", "found_scores", "true_image", "true_keypoints", "true_rest"):
             self.add_state(name, [], dist_reduce_fx="cat")
 
     def reset(self) -> None:
         super().reset()
-        self.names = {}
+        self.names, self._images = {}, []
 
     def update(self, found: Sequence[PoseResults], true: Sequence[Truth]) -> None:
         """Adds images, or crops of images; crops of one image name the same one."""
@@ -59,13 +61,22 @@ class PoseMetrics(Metric):
             self.found_keypoints.append(torch.from_numpy(np.asarray(each.keypoints, np.float64)))
             self.found_scores.append(torch.from_numpy(np.asarray(each.scores, np.float64)))
         for there in true:
-            self.names[image_id(there.name)] = there.name
+            self.names[number := image_id(there.name)] = there.name
+            self._images.append(number)
             self.true_image.append(torch.from_numpy(np.asarray(there.image, np.int64)))
             self.true_keypoints.append(torch.from_numpy(np.asarray(there.keypoints, np.float64)))
             rest = np.column_stack([there.area, there.crowd, there.boxes]).astype(np.float64)
             self.true_rest.append(torch.from_numpy(rest))
 
     def compute(self) -> dict[str, Tensor]:
+        found, true = self._collected()
+        self.names = _of_all(self.names)
+        measured = measure(found, true, self.skeleton, self.sigmas)
+        out = {name: torch.tensor(value, dtype=torch.float32) for name, value in measured.values.items()}
+        images = np.column_stack([*np.divmod(measured.images, _LOW), measured.of_images])
+        return {**out, "keypoints": torch.from_numpy(measured.keypoints).float(), "images": torch.from_numpy(images)}
+
+    def _collected(self) -> tuple[PoseResults, Truth]:
         number = len(self.skeleton)
         found = PoseResults(
             _numpy(self.found_image, np.int64),
@@ -75,11 +86,12 @@ class PoseMetrics(Metric):
         rest = _numpy(self.true_rest).reshape(-1, 6)
         keypoints = _numpy(self.true_keypoints).reshape(-1, number, 3)
         true = Truth(_numpy(self.true_image, np.int64), keypoints, rest[:, 0], rest[:, 1] > 0, rest[:, 2:])
-        self.names = _of_all(self.names)
-        measured = measure(found, true, self.skeleton, self.sigmas)
-        out = {name: torch.tensor(value, dtype=torch.float32) for name, value in measured.values.items()}
-        images = np.column_stack([*np.divmod(measured.images, _LOW), measured.of_images])
-        return {**out, "keypoints": torch.from_numpy(measured.keypoints).float(), "images": torch.from_numpy(images)}
+        return found, true
+
+    def resampler(self) -> WeightedPoses:
+        """The metrics of images, or crops of images, with weights, of this process."""
+        found, true = self._collected()
+        return WeightedPoses(found, true, self.skeleton, np.array(self._images, np.int64))
 
 
 def _numpy(parts: Any, dtype: Any = np.float64) -> np.ndarray:

@@ -11,6 +11,7 @@ import torch
 from datamodules.scene_data import SceneData
 from tasks.classification.task import ClassificationTask
 from tasks.depth import DepthTask
+from tasks.face_recognition.task import FaceRecognitionTask
 from ui.cli import main
 from visionkit.checkpoint import save_bundle, save_checkpoint
 from visionkit.geometry import InputSpec
@@ -79,3 +80,16 @@ def test_a_test_states_intervals_everywhere(tmp_path: Path, capsys):
     assert next(row for row in card["results"] if row["metric"] == "top1")["interval"] == [low, high]
     bundle = save_bundle(task, tmp_path / "bundle", card=card)
     assert f"{low:.4f} to {high:.4f}" in (bundle / "README.md").read_text()
+
+
+def test_faces_are_compared_by_people(tmp_path: Path, capsys):
+    models = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        task = FaceRecognitionTask("test_resnet", identities=0, embedding=16, input=SPEC)
+        models.append(str(save_bundle(task, tmp_path / f"{seed}", card={})))
+    data = [word.replace("labels", "identity").replace("20", "24") for word in DATA]
+    assert main(["compare", *models, *data, "--replicates", "100"]) == 0
+    printed = capsys.readouterr().out
+    assert "paired by identity" in printed and "p by the bootstrap, not by permutation: " in printed
+    assert " eer " in printed and " threshold  " not in printed

@@ -130,5 +130,7 @@ def _print(record: dict[str, Any]) -> None:
     ]
     print_table("", rows, console)
     protocol = record["protocol"] if isinstance(record["protocol"], str) else " / ".join(record["protocol"])
+    if tested := [each["metric"] for each in record["metrics"] if each["test"] == "bootstrap"]:
+        console.print(f"p by the bootstrap, not by permutation: {', '.join(tested)}", highlight=False, markup=False)
     for line in (f"A: {record['first']}", f"B: {record['second']}", protocol, record["method"]):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

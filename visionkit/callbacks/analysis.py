@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from torch import Tensor
 
 from visionkit.analysis.base import Case, Tables, even
 from visionkit.analysis.collected import WORST, Collected
@@ -22,6 +21,7 @@ from visionkit.loggers import LoggedImage, trackers
 from visionkit.run_report.sheets import drawn_pair
 from visionkit.task import VisionTask
 from visionkit.types import Batch, Sample
+from visionkit.uncertainty.by_image import picked
 
 
 class AnalysisCollector(Callback):
@@ -102,7 +102,7 @@ class AnalysisCollector(Callback):
             return {}
         whole, task.metrics = task.metrics, self._metrics
         try:
-            task.measure(_one(decoded, row), _one_image(batch, row))
+            task.measure(picked(decoded, row, len(batch["id"])), picked(batch, row, len(batch["id"])))
             computed = self._metrics.compute()
         finally:
             self._metrics.reset()
@@ -159,22 +159,6 @@ class AnalysisReport(AnalysisCollector):
     def page(self) -> Path:
         """The page."""
         return self.folder / PAGE
-
-
-def _one(value: Any, row: int) -> Any:
-    """What a batch's predictions in input pixels are of one image, still as a batch."""
-    if isinstance(value, Tensor):
-        return value[row : row + 1]
-    if isinstance(value, Mapping):
-        return {key: _one(item, row) for key, item in value.items()}
-    if isinstance(value, tuple):
-        parts = [_one(item, row) for item in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-    return [value[row]] if isinstance(value, list) else value
-
-
-def _one_image(batch: Batch, row: int) -> Batch:
-    return cast(Batch, {key: _one(value, row) for key, value in batch.items()})
 
 
 def _logged(sample: Sample, prediction: Any, row: Mapping[str, Any]) -> LoggedImage:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, Trainer
 
 from visionkit.errors import UsageError
 from visionkit.uncertainty.by_image import ImageRecord
@@ -19,13 +19,13 @@ class ByImage(Callback):
 
     record: ImageRecord
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
         if trainer.world_size > 1:
             raise UsageError(f"measuring by image runs in one process, not {trainer.world_size}; set trainer.devices 1")
-        self.record = ImageRecord(pl_module)
-        pl_module.measure = self.record.measure  # type: ignore[assignment]
+        self.record = pl_module.image_record()
+        pl_module.measure = self.record.measure
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         self.record.close()
         del pl_module.measure  # back to the method of the class
 

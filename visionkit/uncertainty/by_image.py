@@ -24,8 +24,8 @@ class Resampler(Protocol):
         """(r, N) weights to (r,) values of each metric, NaN where there is nothing to measure."""
         ...
 
-    def joined(self, other: Any) -> Resampler:
-        """One for the images of both, the other's behind these."""
+    def joined(self, other: Any) -> Resampler | None:
+        """One for the images of both, the other's behind these; None where predictions of two models do not mix."""
         ...
 
 
@@ -124,7 +124,7 @@ class ImageRecord:
         self._measure = task.measure
         self._metrics = _metrics_of(task)
         self._sums = [_Sums(metric) for metric in self._metrics if isinstance(metric, SummedMetric)]
-        self._sequences: list[str] = []
+        self._groups: list[tuple[str, str]] = []
         self._labels: list[int | None] = []
         self.ids: list[str] = []
         self.resamplers: list[Resampler] = []
@@ -146,7 +146,7 @@ class ImageRecord:
             for part in self._sums:
                 part.take()
             self.ids.append(str(batch["id"][row]))
-            self._sequences.append(str(one["sequence"][0]) if one.get("sequence") else "")
+            self._groups.append(group_of(one))
             self._labels.append(_label(one["target"]))
 
     def close(self) -> None:
@@ -155,11 +155,12 @@ class ImageRecord:
             part.close()
         kept = [metric.resampler() for metric in self._metrics if hasattr(metric, "resampler")]
         self.resamplers = [*self._sums, *kept]
-        self.units = Units.of(self._sequences, self._labels)
+        self.units = units_of(self._groups, self._labels)
 
     def joined(self, other: ImageRecord) -> list[Resampler]:
-        """Resamplers of the images of both."""
-        return [ours.joined(theirs) for ours, theirs in zip(self.resamplers, other.resamplers, strict=True)]
+        """Resamplers of the images of both, without those whose predictions do not mix."""
+        pairs = zip(self.resamplers, other.resamplers, strict=True)
+        return [part for ours, theirs in pairs if (part := ours.joined(theirs)) is not None]
 
     def values(self, weights: Iterator[np.ndarray]) -> dict[str, np.ndarray]:
         """The replicates of each metric for weights in chunks."""
@@ -174,25 +175,46 @@ class ImageRecord:
             replicates: Number of replicates.
             seed: Random seed.
         """
-        named = [name for name in results if name.startswith(f"{split}/") and not name.startswith(f"{split}/loss")]
+        named = {name: name.partition("/")[2] for name in results if name.startswith(f"{split}/")}
+        named = {name: key for name, key in named.items() if not key.startswith("loss")}
         if self.is_empty or not self.ids:
             return Intervals({}, "", tuple(named))
-        whole = self.values(iter([np.ones((1, len(self.ids)))]))
-        drawn = self.values(self.units.draws(replicates, seed))
-        bounds: dict[str, Interval] = {}
-        for name in named:
-            key = name.partition("/")[2]
-            if key in drawn and abs(whole[key][0] - results[name]) <= _AGREE * max(1.0, abs(results[name])):
-                found = percentiles(drawn[key])
-                if found is not None:
-                    bounds[name] = found
-        stratified = ", stratified by class" if self.units.is_stratified else ""
-        method = (
-            f"{100 * LEVEL:g} % percentile intervals of {replicates:,} bootstrap replicates by {self.units.kind}"
-            f"{stratified}, seed {seed}"
-        )
-        missing = tuple(name for name in named if name not in bounds and "/loss" not in name)
-        return Intervals(bounds, method, tuple(each for each in missing if _is_metric(each, results)))
+        return intervals_of(self.resamplers, self.units, named, results, replicates, seed)
+
+
+def intervals_of(
+    resamplers: Sequence[Resampler],
+    units: Units,
+    named: Mapping[str, str],
+    results: Mapping[str, float],
+    replicates: int,
+    seed: int,
+) -> Intervals:
+    """Bootstrap intervals of metrics.
+
+    Args:
+        resamplers: Compute them of images with weights.
+        units: What is drawn.
+        named: For each metric its name among what the resamplers compute.
+        results: What was measured.
+        replicates: Number of replicates.
+        seed: Random seed.
+    """
+    whole = computed(resamplers, iter([np.ones((1, len(units.of_image)))]))
+    drawn = computed(resamplers, units.draws(replicates, seed))
+    bounds: dict[str, Interval] = {}
+    for name, key in named.items():
+        if key in drawn and abs(whole[key][0] - results[name]) <= _AGREE * max(1.0, abs(results[name])):
+            found = percentiles(drawn[key])
+            if found is not None:
+                bounds[name] = found
+    stratified = f", stratified by {units.strata_kind}" if units.is_stratified else ""
+    method = (
+        f"{100 * LEVEL:g} % percentile intervals of {replicates:,} bootstrap replicates by {units.kind}"
+        f"{stratified}, seed {seed}"
+    )
+    missing = (name for name in named if name not in bounds and np.isfinite(results[name]) and results[name] != -1)
+    return Intervals(bounds, method, tuple(missing))
 
 
 def computed(resamplers: Sequence[Resampler], weights: Iterator[np.ndarray]) -> dict[str, np.ndarray]:
@@ -235,11 +257,34 @@ def _metrics_of(task: Any) -> list[Any]:
     return [metrics] if isinstance(metrics, Metric) else []
 
 
+def group_of(one: Any) -> tuple[str, str]:
+    """What a batch of one image is drawn together with: the type of group, and its name.
+
+    Frames of a video depend on each other; so do all pairs of images that one person is in, and all crops of an image.
+    """
+    target = one["target"]
+    if one.get("sequence") and one["sequence"][0]:
+        return "sequence", str(one["sequence"][0])
+    if isinstance(target, Mapping) and "identity" in target:
+        return "identity", str(int(target["identity"][0]))
+    if isinstance(target, Mapping) and "match" in target:
+        return "pair", ""  # the same pair may be listed twice
+    return "image", str(one["id"][0]) if _label(target) is None else ""
+
+
+def units_of(groups: Sequence[tuple[str, str]], labels: Sequence[int | None]) -> Units:
+    """Units of images in their order.
+
+    Args:
+        groups: What `group_of` gave for each.
+        labels: Class of each, or None.
+    """
+    kinds = {kind for kind, _ in groups}
+    kind = next((each for each in ("sequence", "identity", "pair") if each in kinds), "image")
+    return Units.of([name for _, name in groups], labels, kind)
+
+
 def _label(target: Any) -> int | None:
-    labels = target.get("labels") if isinstance(target, Mapping) else None
+    labels = target.get("labels", target.get("match")) if isinstance(target, Mapping) else None
     single = isinstance(labels, Tensor) and labels.ndim == 1 and not labels.is_floating_point()
     return int(labels[0]) if single and labels is not None else None
-
-
-def _is_metric(name: str, results: Mapping[str, float]) -> bool:
-    return np.isfinite(results[name]) and results[name] != -1

@@ -24,6 +24,7 @@ class Difference:
         low: Lower bound of the difference's 95 % interval; None where it has none.
         high: Upper bound.
         p: Chance of a difference at least as large if it did not matter which model predicted which image.
+        test: `permutation` or `bootstrap`, the test that gave p.
     """
 
     metric: str
@@ -33,6 +34,7 @@ class Difference:
     low: float | None
     high: float | None
     p: float
+    test: str = "permutation"
 
     def to_json(self) -> dict[str, Any]:
         """Plain json types."""
@@ -45,6 +47,9 @@ def compare(first: ImageRecord, second: ImageRecord, replicates: int, seed: int)
     The interval is that of the paired bootstrap: both models are measured on the same drawn images. The p-value is that
     of the two-sided permutation test: for each image (or sequence) the predictions of both models change places with
     even chances, and p is (1 + the number of differences as large as the one measured) / (1 + replicates).
+
+    Pairs of images cannot change places image by image: embeddings of two models do not compare. Their p is that of the
+    bootstrap: how often a replicate lies at least as far from the difference that was measured as 0 does.
 
     Args:
         first: What the first model's images add to its metrics.
@@ -75,11 +80,13 @@ def compare(first: ImageRecord, second: ImageRecord, replicates: int, seed: int)
         if not np.isfinite([a, b]).all():
             continue
         bounds = percentiles(drawn[1][name] - drawn[0][name])
-        chance = swapped[1][name] - swapped[0][name]
+        is_swapped = name in swapped[0]
+        chance = swapped[1][name] - swapped[0][name] if is_swapped else drawn[1][name] - drawn[0][name] - (b - a)
         chance = np.abs(chance[np.isfinite(chance)])
         as_large = int((chance >= abs(b - a) - 1e-9).sum())
         low, high = bounds or (None, None)
-        out.append(Difference(name, a, b, b - a, low, high, (1 + as_large) / (1 + len(chance))))
+        test = "permutation" if is_swapped else "bootstrap"
+        out.append(Difference(name, a, b, b - a, low, high, (1 + as_large) / (1 + len(chance)), test))
     return out
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,35 +28,37 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Units:
-    """What is drawn with replacement: images, or whole sequences of frames, which depend on each other.
+    """What is drawn with replacement: images, or groups of images that depend on each other.
 
     Attributes:
         of_image: (N,) int64 number of each image's unit, from 0.
         strata: (U,) int64 stratum of each unit; as many units of each are drawn as there are.
-        kind: `image` or `sequence`.
+        kind: `image`, `sequence`, `identity` or `pair`.
+        strata_kind: What a stratum is.
     """
 
     of_image: np.ndarray
     strata: np.ndarray
     kind: str = "image"
+    strata_kind: str = "class"
 
     @classmethod
-    def of(cls, sequences: list[str], labels: list[int | None]) -> Units:
+    def of(cls, groups: Sequence[str], labels: Sequence[int | None], kind: str = "image") -> Units:
         """Units of images in their order.
 
         Args:
-            sequences: Sequence of each image; empty for those that belong to none.
-            labels: Class of each image, or None.
+            groups: Group of each image; empty for those that belong to none.
+            labels: Class of each image, or None. Groups of several images are not stratified by it.
+            kind: What a group is.
         """
-        if any(sequences):
-            names = [name or f"\0{k}" for k, name in enumerate(sequences)]
-            found, of_image = np.unique(np.array(names), return_inverse=True)
-            return cls(of_image, np.zeros(len(found), np.int64), "sequence")
-        single = all(label is not None for label in labels)
-        strata = np.array(labels if single else [0] * len(labels), np.int64)
+        names = [name or f"\0{k}" for k, name in enumerate(groups)]
+        found, of_image = np.unique(np.array(names, dtype=str), return_inverse=True)
+        if len(found) < len(names) or any(label is None for label in labels):
+            return cls(of_image, np.zeros(len(found), np.int64), kind)
+        strata = np.array(labels, np.int64)
         values, place, counts = np.unique(strata, return_inverse=True, return_counts=True)
         # A class of one image would be drawn once each time, as if it were known for certain.
-        return cls(np.arange(len(labels)), np.where(counts[place] > 1, values[place], -1))
+        return cls(np.arange(len(labels)), np.where(counts[place] > 1, values[place], -1), kind)
 
     @property
     def is_stratified(self) -> bool:

@@ -24,7 +24,7 @@ def test_draws_keep_each_class_and_each_sequence_together():
     # Two of three are drawn and count 1.5 times each; the variance of a mean is then the unbiased one.
     assert set(np.unique(weights[:, :3]).round(6)) == {0.0, 1.5, 3.0}
     assert weights[:, :3].mean(axis=0) == pytest.approx(1, abs=0.15)
-    clips = Units.of(["a", "a", "b", ""], [None] * 4)
+    clips = Units.of(["a", "a", "b", ""], [None] * 4, "sequence")
     (weights,) = clips.draws(50, 0)
     assert clips.kind == "sequence" and (weights[:, 0] == weights[:, 1]).all()
     assert (weights[:, [0, 2, 3]].sum(axis=1) == 3).all()

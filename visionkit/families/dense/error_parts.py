@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -84,19 +84,41 @@ def edge_mask(values: np.ndarray, known: np.ndarray, step: float, relative: bool
     Returns:
         (h, w) bool: at most `EDGE_REACH` of the diagonal, and at least one pixel, from it.
     """
+    planes = (values[None] if values.ndim == 2 else values).astype(np.float64)
+
+    def jumps(one: Any, other: Any) -> np.ndarray:
+        a, b = planes[(slice(None), *one)], planes[(slice(None), *other)]
+        least = step * np.minimum(np.abs(a), np.abs(b)).sum(axis=0) if relative else step
+        return np.asarray(np.sqrt(np.square(a - b).sum(axis=0)) > least)
+
+    return near(beside(jumps, known), EDGE_REACH)
+
+
+def near(marked: np.ndarray, tolerance: float) -> np.ndarray:
+    """Pixels near marked ones.
+
+    Args:
+        marked: (h, w) bool.
+        tolerance: Fraction of the diagonal that a pixel is away from a marked one, at most; at least one pixel.
+    """
     import cv2
 
-    planes = values[None] if values.ndim == 2 else values
-    planes = planes.astype(np.float64)
-    jump = np.zeros(known.shape, dtype=bool)
+    if not marked.any():
+        return marked
+    reach = max(1.0, tolerance * float(np.hypot(*marked.shape)))
+    return np.asarray(cv2.distanceTransform((~marked).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= reach)
+
+
+def beside(differ: Callable[[Any, Any], np.ndarray], known: np.ndarray) -> np.ndarray:
+    """Pixels that differ from a neighbor below, above, to the left or to the right; both are known.
+
+    Args:
+        differ: Takes two slices of images, those of pixels and of their neighbors, and gives (h', w') bool.
+        known: (h, w) bool.
+    """
+    out = np.zeros(known.shape, dtype=bool)
     for one, other in ((np.s_[1:, :], np.s_[:-1, :]), (np.s_[:, 1:], np.s_[:, :-1])):
-        a, b = planes[(slice(None), *one)], planes[(slice(None), *other)]
-        difference = np.sqrt(np.square(a - b).sum(axis=0))
-        least = step * np.minimum(np.abs(a), np.abs(b)).sum(axis=0) if relative else step
-        here = known[one] & known[other] & (difference > least)
-        jump[one] |= here
-        jump[other] |= here
-    if not jump.any():
-        return jump
-    reach = max(1.0, EDGE_REACH * float(np.hypot(*known.shape)))
-    return np.asarray(cv2.distanceTransform((~jump).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= reach)
+        here = known[one] & known[other] & differ(one, other)
+        out[one] |= here
+        out[other] |= here
+    return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from visionkit.families.dense.error_parts import beside, near
 from visionkit.types import IGNORE
 
 KINDS = ("boundary", "small", "confusion")
@@ -55,11 +56,11 @@ def label_errors(predicted: np.ndarray, truth: np.ndarray, classes: int, toleran
         lost += kinds.astype(np.uint8)[segments]
     out[wrong] = lost[wrong]
     left = wrong & (lost == 0)
-    near = _near_boundary(truth, known, tolerance)
+    close = near(beside(lambda one, other: truth[one] != truth[other], known), tolerance)
     pairs = np.where(left, truth.astype(np.int64) * classes + predicted, -1)
     for pair in np.unique(pairs[left]).tolist():
         _, areas_of = cv2.connectedComponents((pairs == pair).astype(np.uint8), connectivity=8)
-        leaves = np.bincount(areas_of.ravel(), weights=(~near).ravel()) > 0
+        leaves = np.bincount(areas_of.ravel(), weights=(~close).ravel()) > 0
         here = areas_of > 0
         out[here] = np.where(leaves[areas_of[here]], _number("confusion"), _number("boundary"))
     return out
@@ -71,18 +72,3 @@ def _known(labels: np.ndarray, classes: int) -> np.ndarray:
 
 def _number(kind: str) -> int:
     return KINDS.index(kind) + 1
-
-
-def _near_boundary(truth: np.ndarray, known: np.ndarray, tolerance: float) -> np.ndarray:
-    """Pixels within the tolerance of one beside which the truth has another class."""
-    import cv2
-
-    edge = np.zeros(truth.shape, dtype=bool)
-    for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
-        differ = (truth[one] != truth[other]) & known[one] & known[other]
-        edge[one] |= differ
-        edge[other] |= differ
-    if not edge.any():
-        return edge
-    reach = max(1.0, tolerance * float(np.hypot(*truth.shape)))
-    return np.asarray(cv2.distanceTransform((~edge).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= reach)

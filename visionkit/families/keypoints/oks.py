@@ -99,6 +99,55 @@ def oks(
     return np.asarray(similar.sum(axis=-1) / counted.sum(axis=1)[None])
 
 
+@dataclass(frozen=True, eq=False)
+class MatchedPeople:
+    """Found people and what became of them, the highest-scoring first.
+
+    Attributes:
+        image: (N,) int64 number of the image of each found person.
+        right: For each range of areas (10, N) bool: it matches a true one that counts, at each threshold.
+        wrong: The same: it counts and matches none.
+        true_image: (M,) int64 number of the image of each true person.
+        counted: For each range of areas (M,) bool.
+    """
+
+    image: np.ndarray
+    right: dict[str, np.ndarray]
+    wrong: dict[str, np.ndarray]
+    true_image: np.ndarray
+    counted: dict[str, np.ndarray]
+
+
+def matched_people(found: PoseResults, true: Truth, sigmas: np.ndarray) -> MatchedPeople:
+    """Matches found people to true ones in every range of areas; arguments as in `evaluate`."""
+    images = np.union1d(found.image, true.image)
+    rows_found, rows_true = rows_by_image(found.image, images), rows_by_image(true.image, images)
+    kept: list[np.ndarray] = [np.zeros(0, np.int64)]
+    nothing = np.zeros((len(THRESHOLDS), 0), bool)
+    right: dict[str, list[np.ndarray]] = {name: [nothing] for name in AREAS}
+    wrong: dict[str, list[np.ndarray]] = {name: [nothing] for name in AREAS}
+    labeled = np.asarray((true.keypoints[:, :, 2] > 0).any(axis=1)) & ~true.crowd
+    counted = {name: labeled & (true.area >= least) & (true.area <= most) for name, (least, most) in AREAS.items()}
+    if found.area is not None:
+        found_area = found.area
+    else:
+        spread = found.keypoints.max(axis=1) - found.keypoints.min(axis=1) if len(found.keypoints) else np.zeros((0, 2))
+        found_area = np.asarray(spread.prod(axis=1))
+    for d, g in zip(rows_found, rows_true, strict=True):
+        d = d[np.argsort(-found.scores[d], kind="stable")][:MAX_PEOPLE]
+        kept.append(d)
+        similar = oks(found.keypoints[d], true.keypoints[g], true.area[g], true.boxes[g], sigmas)
+        for name, (least, most) in AREAS.items():
+            hit, left_out = _match(similar, ~counted[name][g], true.crowd[g])
+            off = np.asarray((found_area[d] < least) | (found_area[d] > most))
+            right[name].append(hit & ~left_out)
+            wrong[name].append(~hit & ~off)
+    rows = np.concatenate(kept)
+    order = np.argsort(-found.scores[rows], kind="stable")
+    hits, misses = ({name: np.concatenate(each[name], axis=1)[:, order] for name in AREAS} for each in (right, wrong))
+    return MatchedPeople(found.image[rows[order]], hits, misses, true.image, counted)
+
+
 def evaluate(found: PoseResults, true: Truth, sigmas: np.ndarray) -> dict[str, float]:
     """The ten numbers of COCO: ap, ap50, ap75, ap_medium, ap_large and the same of ar; -1 where nothing is to be found.
 
@@ -107,39 +156,15 @@ def evaluate(found: PoseResults, true: Truth, sigmas: np.ndarray) -> dict[str, f
         true: Ground truth in any order.
         sigmas: (K,) of the skeleton.
     """
-    images = np.union1d(found.image, true.image)
-    rows_found, rows_true = rows_by_image(found.image, images), rows_by_image(true.image, images)
-    names = list(AREAS)
-    scores: list[np.ndarray] = []
-    hits: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    skipped: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    wanted = dict.fromkeys(names, 0)
-    labeled = np.asarray((true.keypoints[:, :, 2] > 0).any(axis=1))
-    if found.area is not None:
-        found_area = found.area
-    else:
-        spread = found.keypoints.max(axis=1) - found.keypoints.min(axis=1) if len(found.keypoints) else np.zeros((0, 2))
-        found_area = np.asarray(spread.prod(axis=1))
-    for d, g in zip(rows_found, rows_true, strict=True):
-        d = d[np.argsort(-found.scores[d], kind="stable")][:MAX_PEOPLE]
-        scores.append(found.scores[d])
-        similar = oks(found.keypoints[d], true.keypoints[g], true.area[g], true.boxes[g], sigmas)
-        for name, (least, most) in AREAS.items():
-            ignored = true.crowd[g] | ~labeled[g] | (true.area[g] < least) | (true.area[g] > most)
-            wanted[name] += int((~ignored).sum())
-            matched, left_out = _match(similar, ignored, true.crowd[g])
-            off = np.asarray((found_area[d] < least) | (found_area[d] > most))
-            hits[name].append(matched)
-            skipped[name].append(left_out | (~matched & off))
-    order = np.argsort(-np.concatenate(scores or [np.zeros(0)]), kind="stable")
+    people = matched_people(found, true, sigmas)
     out: dict[str, float] = {}
     recalls: dict[str, float] = {}
-    for name in names:
-        if not wanted[name]:
+    for name in AREAS:
+        wanted = int(people.counted[name].sum())
+        if not wanted:
             precision, recall = np.full((10, 101), -1.0), np.full(10, -1.0)
         else:
-            matched, left_out = (np.concatenate(each[name], axis=1)[:, order] for each in (hits, skipped))
-            precision, recall = _curve(matched & ~left_out, ~matched & ~left_out, wanted[name])
+            precision, recall = _curve(people.right[name], people.wrong[name], wanted)
         suffix = "" if name == "all" else f"_{name}"
         out[f"ap{suffix}"], recalls[f"ar{suffix}"] = float(precision.mean()), float(recall.mean())
         if name == "all":

@@ -94,7 +94,7 @@ class DetectionMetrics(Metric):
         return {name: torch.from_numpy(np.asarray(value)) for name, value in _from_first(measured).items()}
 
     def resampler(self) -> WeightedDetections:
-        """COCO's numbers of images with weights, of the images of this process."""
+        """COCO's and VOC's numbers of images with weights, of the images of this process."""
         from visionkit.families.detection.coco_eval.resampling import WeightedDetections
 
         return WeightedDetections(list(self._images), self.classes, self.masks, self.most)
@@ -106,11 +106,8 @@ class DetectionMetrics(Metric):
         out = _named("box", boxes)
         out["voc_ap50"], out["voc_ap50_11"] = (_mean(each) for each in voc)
         out["voc_per_class"] = np.column_stack([voc.area, voc.points11])
-        if any(each.motion is not None for each in images):
-            motion = np.concatenate([_motion(each) for each in images])
-            for speed in SPEEDS:
-                counted = replace(true, crowd=true.crowd | ~of_speed(motion, speed))
-                out[f"voc_ap50_{speed}"] = _mean(voc_ap50(found, counted, self.classes, box_pairs).area)
+        for speed, counted in truth_by_speed(images, true).items():
+            out[f"voc_ap50_{speed}"] = _mean(voc_ap50(found, counted, self.classes, box_pairs).area)
         shared = found, true, self.classes
         kind: Overlaps = box_pairs
         if self.masks:
@@ -155,8 +152,13 @@ class ImageObjects(NamedTuple):
     place: tuple[str, int] = ("", 0)
 
 
-def _motion(image: ImageObjects) -> np.ndarray:
-    return np.full(len(image.true_boxes), np.nan) if image.motion is None else image.motion
+def truth_by_speed(images: Sequence[Any], true: Flat) -> dict[str, Flat]:
+    """The truth in which objects of one speed alone count, by speed; empty where no image states how objects move."""
+    if all(each.motion is None for each in images):
+        return {}
+    parts = [np.full(len(each.true_boxes), np.nan) if each.motion is None else each.motion for each in images]
+    motion = np.concatenate(parts)
+    return {speed: replace(true, crowd=true.crowd | ~of_speed(motion, speed)) for speed in SPEEDS}
 
 
 def image_objects(prediction: Detections, target: Mapping[str, Any], masks: bool) -> ImageObjects:

@@ -1,23 +1,19 @@
-"""COCO's numbers of images with weights: matched once, accumulated for any number of replicates."""
+"""COCO's and VOC's numbers of images with weights: matched once, accumulated for any number of replicates."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from visionkit.families.detection.coco_eval.accumulate import (
-    AREAS,
-    IOU_THRESHOLDS,
-    RECALL_POINTS,
-    Matched,
-    Overlaps,
-    matched,
-)
+from visionkit.families.detection.coco_eval.accumulate import AREAS, COUNTED, RECALL_POINTS, Matched, matched
 from visionkit.families.detection.coco_eval.flat import box_pairs, mask_pairs
-from visionkit.families.detection.coco_eval.metric import Kind, flatten
+from visionkit.families.detection.coco_eval.metric import flatten, truth_by_speed
+from visionkit.families.detection.coco_eval.voc import POINTS11, VocMatches, voc_matches
+from visionkit.uncertainty.weighted_curves import area_precision, interpolated_precision, mean_over
 
 
 class WeightedScores:
@@ -34,70 +30,111 @@ class WeightedScores:
         self.classes, self.most, self.kind = classes, most, kind
         found, true, matches = matched.found, matched.true, matched.matches
         order = np.lexsort((-found.scores, found.labels))
-        self.bounds = np.searchsorted(found.labels[order], np.arange(classes + 1))
+        bounds = np.searchsorted(found.labels[order], np.arange(classes + 1))
+        self.rows = [slice(first, last) for first, last in pairwise(bounds)]
         self.image, self.rank = found.image[order], matched.rank[order]
         self.right = (matches.matched & ~matches.ignored)[order]
         self.wrong = (~matches.matched & ~matches.ignored)[order]
         self.true_image, self.true_labels, self.counted = true.image, true.labels, ~matched.ignored
 
-    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """(r, N) weights to (r,) values by name, NaN where there is nothing to measure."""
-        names, steps = list(AREAS), len(IOU_THRESHOLDS)
-        limits = (1, 10, self.most)
-        precision = np.zeros((len(weights), self.classes, len(names), steps))
-        recall = np.zeros((len(weights), self.classes, len(names), len(limits)))
-        wanted = np.zeros((len(weights), self.classes, len(names)))
+    def precision(self, weights: np.ndarray, areas: int) -> tuple[np.ndarray, np.ndarray]:
+        """AP of each class, range of areas and overlap, and the weighted number of true objects.
+
+        Args:
+            weights: (r, N) weights.
+            areas: So many of `AREAS` are measured, the first ones.
+
+        Returns:
+            (r, K, A, T) and (r, K, A).
+        """
+        steps = self.right.shape[2]
+        precision = np.zeros((len(weights), self.classes, areas, steps))
+        wanted = np.zeros((len(weights), self.classes, areas))
         for k in range(self.classes):
-            mine = self.true_labels == k
-            wanted[:, k] = weights[:, self.true_image[mine]] @ self.counted[mine].astype(np.float64)
-            rows = slice(self.bounds[k], self.bounds[k + 1])
+            mine, rows = self.true_labels == k, self.rows[k]
+            wanted[:, k] = weights[:, self.true_image[mine]] @ self.counted[mine, :areas].astype(np.float64)
             own = weights[:, self.image[rows]]
             for a in np.flatnonzero(wanted[:, k].any(axis=0)):
-                number = np.maximum(wanted[:, k, a], 1e-12)[:, None]
                 for t in range(steps):
-                    precision[:, k, a, t] = _average(own, self.right[rows, a, t], self.wrong[rows, a, t], number)
+                    right, wrong = self.right[rows, a, t], self.wrong[rows, a, t]
+                    precision[:, k, a, t] = interpolated_precision(own, right, wrong, wanted[:, k, a], RECALL_POINTS)
+        return precision, wanted
+
+    def recall(self, weights: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """(r, K, A, 3) mean recall over the overlaps, for at most 1, 10 and `most` objects per image and class."""
+        limits = (1, 10, self.most)
+        recall = np.zeros((*wanted.shape, len(limits)))
+        for k in range(self.classes):
+            own = weights[:, self.image[self.rows[k]]]
+            for a in range(wanted.shape[2]):
                 for m, limit in enumerate(limits):
-                    hits = self.right[rows, a] & (self.rank[rows] < limit)[:, None]
-                    recall[:, k, a, m] = (own @ hits.astype(np.float64) / number).mean(axis=1)
-        there = wanted > 0
-        out = {"ap": _mean(precision[:, :, 0].mean(axis=-1), there[:, :, 0])}
-        out |= {f"ap{50 + 5 * t}": _mean(precision[:, :, 0, t], there[:, :, 0]) for t in (0, 5)}
-        out |= {f"ap_{n}": _mean(precision[:, :, a].mean(axis=-1), there[:, :, a]) for a, n in enumerate(names) if a}
-        out |= {f"ar{limit}": _mean(recall[:, :, 0, m], there[:, :, 0]) for m, limit in enumerate(limits)}
-        out |= {f"ar_{n}": _mean(recall[:, :, a, -1], there[:, :, a]) for a, n in enumerate(names) if a}
-        return {f"{self.kind}_{name}": value for name, value in out.items()}
+                    hits = self.right[self.rows[k], a] & (self.rank[self.rows[k]] < limit)[:, None]
+                    number = np.maximum(wanted[:, k, a], 1e-12)
+                    recall[:, k, a, m] = (own @ hits.astype(np.float64) / number[:, None]).mean(axis=1)
+        return recall
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """(r, N) weights to (r,) values by name, NaN where there is nothing to measure."""
+        names, limits = list(AREAS), (1, 10, self.most)
+        precision, wanted = self.precision(weights, len(names))
+        recall, there = self.recall(weights, wanted), wanted > 0
+        out = {"ap": mean_over(precision[:, :, 0].mean(axis=-1), there[:, :, 0])}
+        out |= {f"ap{50 + 5 * t}": mean_over(precision[:, :, 0, t], there[:, :, 0]) for t in (0, 5)}
+        out |= {
+            f"ap_{n}": mean_over(precision[:, :, a].mean(axis=-1), there[:, :, a]) for a, n in enumerate(names) if a
+        }
+        out |= {f"ar{limit}": mean_over(recall[:, :, 0, m], there[:, :, 0]) for m, limit in enumerate(limits)}
+        out |= {f"ar_{n}": mean_over(recall[:, :, a, -1], there[:, :, a]) for a, n in enumerate(names) if a}
+        return {f"{self.kind}{name}": value for name, value in out.items()}
 
 
-def _average(weights: np.ndarray, right: np.ndarray, wrong: np.ndarray, number: np.ndarray) -> np.ndarray:
-    """(r,) average precision of one class: at each recall the highest precision that reaches it.
+class WeightedOverlaps(WeightedScores):
+    """COCO's AP at each overlap that was matched, of weighted images.
 
     Args:
-        weights: (r, n) weight of each found object, the highest-scoring first.
-        right: (n,) bool.
-        wrong: (n,) bool.
-        number: (r, 1) weighted number of true objects.
+        matched: What `matched` gives.
+        classes: Number of classes K.
+        names: Name of the AP at each overlap.
     """
-    at = np.flatnonzero(right)  # precision is highest at a right one
-    if not len(at):
-        return np.zeros(len(weights))
-    hits = weights[:, at].cumsum(axis=1)
-    misses = (weights * wrong).cumsum(axis=1)[:, at]
-    precision = hits / np.maximum(hits + misses, 1e-12)
-    place = np.searchsorted(RECALL_POINTS, hits / number, side="right") - 1
-    table = np.zeros((len(weights), len(RECALL_POINTS)))
-    cells = np.arange(len(weights))[:, None] * len(RECALL_POINTS) + place
-    np.maximum.at(table.reshape(-1), cells.ravel(), precision.ravel())
-    return np.asarray(np.maximum.accumulate(table[:, ::-1], axis=1).mean(axis=1))
+
+    def __init__(self, matched: Matched, classes: int, names: Sequence[str]) -> None:
+        super().__init__(matched, classes, COUNTED, "")
+        self.names = names
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        precision, wanted = self.precision(weights, 1)
+        there = wanted[:, :, 0] > 0
+        return {name: mean_over(precision[:, :, 0, t], there) for t, name in enumerate(self.names)}
 
 
-def _mean(values: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """(r,) means over the classes that are there, NaN without any."""
-    count = there.sum(axis=1)
-    return np.where(count > 0, (values * there).sum(axis=1) / np.maximum(count, 1), np.nan)
+class WeightedVoc:
+    """VOC's AP of weighted images, over all points and over eleven.
+
+    Args:
+        matches: What `voc_matches` gives.
+        classes: Number of classes K.
+        names: Names of both, or of the first.
+    """
+
+    def __init__(self, matches: VocMatches, classes: int, names: Sequence[str]) -> None:
+        self.matches, self.classes, self.names = matches, classes, names
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """(r, N) weights to (r,) values by name, NaN where there is nothing to measure."""
+        each = self.matches
+        values = np.zeros((2, len(weights), self.classes))
+        number = np.zeros((len(weights), self.classes))
+        for k in range(self.classes):
+            number[:, k] = weights[:, each.true_image[each.true_labels == k]].sum(axis=1)
+            rows = each.labels == k
+            own, right = weights[:, each.image[rows]], each.right[rows]
+            values[0, :, k] = area_precision(own, right, ~right, number[:, k])
+            values[1, :, k] = interpolated_precision(own, right, ~right, number[:, k], POINTS11)
+        return dict(zip(self.names, (mean_over(part, number > 0) for part in values), strict=False))
 
 
 class WeightedDetections:
-    """COCO's numbers of boxes, and of masks where they are measured, of images with weights.
+    """COCO's numbers of boxes, and of masks where they are measured, and VOC's AP50, of images with weights.
 
     Args:
         images: Images as `DetectionMetrics` keeps them.
@@ -114,15 +151,20 @@ class WeightedDetections:
         return WeightedDetections([*self.images, *other.images], self.classes, self.masks, self.most)
 
     @cached_property
-    def _parts(self) -> list[WeightedScores]:
-        kinds: dict[Kind, Overlaps] = {"box": box_pairs}
-        if self.masks:
-            kinds["mask"] = mask_pairs
-        flat = [(kind, overlaps, *flatten(self.images, kind)) for kind, overlaps in kinds.items()]
-        return [
-            WeightedScores(matched(found, true, self.classes, overlaps, self.most), self.classes, self.most, kind)
-            for kind, overlaps, found, true in flat
+    def _parts(self) -> list[WeightedScores | WeightedVoc]:
+        count, most = self.classes, self.most
+        found, true = flatten(self.images, "box")
+        parts: list[WeightedScores | WeightedVoc] = [
+            WeightedScores(matched(found, true, count, box_pairs, most), count, most, "box_"),
+            WeightedVoc(voc_matches(found, true, count, box_pairs, 0.5), count, ("voc_ap50", "voc_ap50_11")),
         ]
+        for speed, counted in truth_by_speed(self.images, true).items():
+            matches = voc_matches(found, counted, count, box_pairs, 0.5)
+            parts.append(WeightedVoc(matches, count, (f"voc_ap50_{speed}",)))
+        if self.masks:
+            masks = matched(*flatten(self.images, "mask"), count, mask_pairs, most)
+            parts.append(WeightedScores(masks, count, most, "mask_"))
+        return parts
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """(r, N) weights to (r,) values by name."""

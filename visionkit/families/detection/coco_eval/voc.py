@@ -8,6 +8,9 @@ import numpy as np
 
 from visionkit.families.detection.coco_eval.flat import Flat, meetings
 
+POINTS11 = np.arange(11) / 10 - 1e-12
+"""Recalls 0, .1, ... 1; fractions that are equal to one but for rounding reach it."""
+
 
 class VocAp(NamedTuple):
     """(K,) average precision of each class, -1 where it has no object.
@@ -39,6 +42,34 @@ def voc_ap(found: Flat, true: Flat, classes: int, overlaps: object, iou: float) 
         overlaps: `box_pairs` or `mask_pairs`.
         iou: Overlap from which an object is found.
     """
+    matches = voc_matches(found, true, classes, overlaps, iou)
+    area, points = np.full(classes, -1.0), np.full(classes, -1.0)
+    for k in range(classes):
+        if number := int((matches.true_labels == k).sum()):
+            area[k], points[k] = _areas(matches.right[matches.labels == k], number)
+    return VocAp(area, points)
+
+
+class VocMatches(NamedTuple):
+    """Objects that count, found ones by class and falling score.
+
+    Attributes:
+        image: (N,) image of each found object.
+        labels: (N,) its class.
+        right: (N,) bool, it takes a true object.
+        true_image: (M,) image of each true object.
+        true_labels: (M,) its class.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    right: np.ndarray
+    true_image: np.ndarray
+    true_labels: np.ndarray
+
+
+def voc_matches(found: Flat, true: Flat, classes: int, overlaps: object, iou: float) -> VocMatches:
+    """Matches found objects to true ones, as VOC does; arguments as in `voc_ap`."""
     crowd = true.crowd if len(true.crowd) else np.zeros(len(true), dtype=bool)
     plain = Flat(true.image, true.labels, true.boxes, true.areas, masks=true.masks)  # a difficult one overlaps as any
     order = np.lexsort((-found.scores, found.labels * (int(found.image.max()) + 1) + found.image if len(found) else []))
@@ -50,21 +81,14 @@ def voc_ap(found: Flat, true: Flat, classes: int, overlaps: object, iou: float) 
     by = np.lexsort((pairs.true, -pairs.iou, pairs.found))
     who, first = np.unique(pairs.found[by], return_index=True)
     best[who] = pairs.true[by][first]
-    area, points = np.full(classes, -1.0), np.full(classes, -1.0)
-    for k in range(classes):
-        number = int((~crowd[true.labels == k]).sum())
-        if not number:
-            continue
-        mine = np.flatnonzero(found.labels == k)
-        mine = mine[np.lexsort((found.image[mine], -found.scores[mine]))]
-        taken = best[mine]
-        counted = ~((taken >= 0) & crowd[taken]) if len(crowd) else np.ones(len(mine), dtype=bool)
-        taken = taken[counted]
-        right = np.zeros(len(taken), dtype=bool)
-        some = np.flatnonzero(taken >= 0)
-        right[some[np.unique(taken[some], return_index=True)[1]]] = True
-        area[k], points[k] = _areas(right, number)
-    return VocAp(area, points)
+    mine = np.lexsort((found.image, -found.scores, found.labels))
+    taken = best[mine]
+    counted = ~((taken >= 0) & crowd[taken]) if len(crowd) else np.ones(len(mine), dtype=bool)
+    mine, taken = mine[counted], taken[counted]
+    right = np.zeros(len(taken), dtype=bool)
+    some = np.flatnonzero(taken >= 0)
+    right[some[np.unique(taken[some], return_index=True)[1]]] = True  # a true object is of one class
+    return VocMatches(found.image[mine], found.labels[mine], right, true.image[~crowd], true.labels[~crowd])
 
 
 def _areas(right: np.ndarray, number: int) -> tuple[float, float]:
@@ -73,5 +97,5 @@ def _areas(right: np.ndarray, number: int) -> tuple[float, float]:
     precision = hits / np.arange(1, len(right) + 1)
     envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
     steps = np.diff(recall, prepend=0.0)
-    at = np.searchsorted(recall, np.arange(11) / 10 - 1e-12, side="left")
+    at = np.searchsorted(recall, POINTS11, side="left")
     return float((steps * envelope[:-1]).sum()), float(envelope[np.minimum(at, len(right))].mean())
