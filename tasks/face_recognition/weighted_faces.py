@@ -7,7 +7,7 @@ as in the bootstrap of the vertices of a graph (Snijders and Borgatti, 1999).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -98,19 +98,7 @@ class WeightedFaces:
     def _verified(self, weights: np.ndarray) -> dict[str, float]:
         if not self.pairs.can_be_verified or len(self.pairs.scores) > MAX_PAIRS:
             return {}
-        own = self.pairs.weights(weights)
-        pairs, own = self.pairs.some(own > 0), own[own > 0]
-        if not (pairs.same.any() and (~pairs.same).any()):
-            return {}
-        roc = Roc.of(pairs.scores, pairs.same, own)
-        out = {"eer": roc.equal_error_rate, "auc": roc.area}
-        if len(np.unique(pairs.folds)) > 1:
-            out["accuracy"] = ten_fold(pairs.scores, pairs.same, pairs.folds, own).mean
-        every = int((~self.pairs.same).sum())
-        for rate in FALSE_ACCEPT_RATES:
-            if every * rate >= MIN_FALSE_ACCEPTS:
-                out[f"tar_at_far_{power(rate)}"] = float(roc.tar[np.searchsorted(roc.far, rate, side="right") - 1])
-        return out
+        return weighted_verification(self.pairs, self.pairs.weights(weights))
 
     def _ranked(self, weights: np.ndarray) -> dict[str, float]:
         if self.probes is None:
@@ -123,6 +111,50 @@ class WeightedFaces:
             if ranking.supports(rate) and own[ranking.impostors].any():
                 out[f"dir_at_far_{power(rate)}"] = ranking.open_set(rate, own)
         return out
+
+
+class WeightedScores:
+    """Verification from scores of pairs that are drawn by themselves.
+
+    Args:
+        scores: (P,) the higher, the more alike.
+        same: (P,) bool.
+        folds: (P,) fold of each pair.
+    """
+
+    def __init__(self, scores: np.ndarray, same: np.ndarray, folds: np.ndarray) -> None:
+        numbers = np.arange(len(scores))
+        self.pairs = Pairs(scores, same, folds, numbers, numbers)
+
+    def joined(self, other: Any) -> None:
+        """None: files of two models are not compared."""
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """(r, P) weights to (r,) values by name, NaN where there is nothing to measure."""
+        rows = [weighted_verification(self.pairs, each) for each in weights]
+        names = dict.fromkeys(name for row in rows for name in row)
+        return {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
+
+
+def weighted_verification(pairs: Pairs, weights: np.ndarray) -> dict[str, float]:
+    """The measures of verification; none where pairs of one type alone have a weight.
+
+    Args:
+        pairs: All pairs.
+        weights: (P,) weight of each.
+    """
+    drawn, own = pairs.some(weights > 0), weights[weights > 0]
+    if not (drawn.same.any() and (~drawn.same).any()):
+        return {}
+    roc = Roc.of(drawn.scores, drawn.same, own)
+    out = {"eer": roc.equal_error_rate, "auc": roc.area}
+    if len(np.unique(drawn.folds)) > 1:
+        out["accuracy"] = ten_fold(drawn.scores, drawn.same, drawn.folds, own).mean
+    different = int((~pairs.same).sum())
+    for rate in FALSE_ACCEPT_RATES:
+        if different * rate >= MIN_FALSE_ACCEPTS:
+            out[f"tar_at_far_{power(rate)}"] = float(roc.tar[np.searchsorted(roc.far, rate, side="right") - 1])
+    return out
 
 
 def power(rate: float) -> str:

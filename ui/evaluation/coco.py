@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
 
 from datamodules.coco import CocoFile, coco_segment, read_coco
-from ui.evaluation.measured import Measured
+from ui.evaluation.measured import Measured, Resampled
 from visionkit.errors import DataError
 from visionkit.families.detection.analysis import DetectionAnalysis
 from visionkit.families.detection.coco_eval import COUNTED, Flat, box_pairs, evaluate, mask_pairs, voc_ap
-from visionkit.families.detection.coco_eval.accumulate import Overlaps
+from visionkit.families.detection.coco_eval.accumulate import Overlaps, matched
+from visionkit.families.detection.coco_eval.resampling import WeightedOverlaps, WeightedScores, WeightedVoc
+from visionkit.families.detection.coco_eval.voc import voc_matches
 from visionkit.images import ImageSource
 from visionkit.masks import Rle, encode_polygons, mask_areas, mask_boxes
 from visionkit.predictions.detections import SHOWN_FROM
@@ -138,7 +141,8 @@ def measure_objects(
     found, true = _found(files, masks), _truth(files, masks)
     names = list(files.truth.categories.values())
     overlaps = mask_pairs if masks else box_pairs
-    scores = evaluate(found, true, max(1, len(names)), overlaps, most)
+    count = max(1, len(names))
+    scores = evaluate(found, true, count, overlaps, most)
     columns = ("AP", "AP50", "AP75", f"AR{most}")
     rows: list[dict[str, Any]] = [
         {"class": name, **dict(zip(columns, map(float, values), strict=True)), "objects": int(support)}
@@ -154,17 +158,53 @@ def measure_objects(
     )
     metrics, tables = scores.numbers(), {"per class": rows}
     if ious:
-        tables["by IoU"] = by_iou(found, true, max(1, len(names)), overlaps, most, ious)
+        tables["by IoU"] = by_iou(found, true, count, overlaps, most, ious)
         for row in tables["by IoU"]:
-            named = {"AP": "ap", "VOC AP": "voc_ap", "VOC AP11": "voc_ap11"}
-            metrics |= {f"{name}_iou{row['IoU']:.2f}": row[column] for column, name in named.items()}
+            metrics |= {f"{name}_iou{row['IoU']:.2f}": row[column] for column, name in _BY_IOU.items()}
         protocol += "; VOC's AP over all points and over 11 (voc_ap, voc_ap11), crowds as VOC's difficult objects"
     analysis = DetectionAnalysis(names, masks, most)
     image_names = [str(image.get("file_name", image["id"])) for image in files.truth.images]
     analysis.take(image_names, found, true, shown)
     rows_of = [dict(row) for row in analysis.rows]
     worst = [] if images is None else analysis.worst(lambda number: ImageSource(images / image_names[number]))
-    return Measured(metrics, protocol, tables, rows_of, files.notes, analysis, worst)
+    resampled = Resampled.of_images(
+        [WeightedObjects(found, true, count, overlaps, most, sorted(set(ious)))], len(files.truth.images)
+    )
+    return Measured(metrics, protocol, tables, rows_of, files.notes, analysis, worst, resampled)
+
+
+class WeightedObjects:
+    """COCO's twelve numbers, and AP at each of some overlaps, of weighted images; arguments as in `by_iou`."""
+
+    def __init__(
+        self, found: Flat, true: Flat, classes: int, overlaps: Overlaps, most: int, ious: Sequence[float]
+    ) -> None:
+        self._given, self._most, self._ious = (found, true, classes, overlaps), most, ious
+
+    def joined(self, other: Any) -> None:
+        """None: files of two models are not compared."""
+
+    @cached_property
+    def _parts(self) -> list[WeightedScores | WeightedVoc]:
+        classes, most = self._given[2], self._most
+        parts: list[WeightedScores | WeightedVoc] = [WeightedScores(matched(*self._given, most), classes, most, "")]
+        if self._ious:
+            names = [[f"{name}_iou{iou:.2f}" for name in _BY_IOU.values()] for iou in self._ious]
+            coco = matched(*self._given, most, np.array(self._ious))
+            parts.append(WeightedOverlaps(coco, classes, [each[0] for each in names]))
+            parts += [
+                WeightedVoc(voc_matches(*self._given, iou), classes, voc)
+                for iou, (_, *voc) in zip(self._ious, names, strict=True)
+            ]
+        return parts
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """(r, N) weights to (r,) values by name."""
+        return {name: value for part in self._parts for name, value in part(weights).items()}
+
+
+_BY_IOU = {"AP": "ap", "VOC AP": "voc_ap", "VOC AP11": "voc_ap11"}
+"""Names of metrics by column of the table of overlaps."""
 
 
 def by_iou(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ui.evaluation.coco import Results, finite, four, is_crowd, read_results
-from ui.evaluation.measured import Measured
+from ui.evaluation.measured import Measured, Resampled
 from visionkit.errors import DataError
 from visionkit.families.keypoints.analysis import KeypointAnalysis
 from visionkit.families.keypoints.skeleton_names import WHOLE_COUNT, category_skeleton, keypoint_list
 from visionkit.skeleton import BOX_FRACTION, Skeleton, subject_areas
+from visionkit.uncertainty.weighted_curves import mean_over
 
 _BODY = 17  # of a whole body's keypoints, the first so many
 
@@ -48,10 +50,12 @@ def measure_keypoints(labels: Path, results: Path, skeleton: str | None = None, 
     if not parts:
         raise DataError(f"{labels}: it has no annotation with keypoints, and {results} has no result with them")
     values = {name: _mean([part.values[name] for part in parts]) for name in parts[0].values}
+    weighted = WeightedCategories(found, true, kept, len(files.truth.images))
     crowding = np.array([_crowding(image) for image in files.truth.images], dtype=np.float64)
     if np.isfinite(crowding).any():
         for name, (least, most) in CROWDED.items():
-            some = np.flatnonzero((crowding >= least) & (crowding < most))
+            weighted.groups[f"ap_crowd_{name}"] = chosen = (crowding >= least) & (crowding < most)
+            some = np.flatnonzero(chosen)
             rows = [
                 measure(found.of(label, some), true.of(label, some), kept, kept.oks_sigmas()).values["ap"]
                 for label in np.unique(true.labels)
@@ -81,7 +85,47 @@ def measure_keypoints(labels: Path, results: Path, skeleton: str | None = None, 
             people, known = found.of(label), true.of(label)
             shifted = {number + key: name for number, name in names.items()}
             analysis.take(shifted, replace(people, image=people.image + key), replace(known, image=known.image + key))
-    return Measured(values, protocol, tables, images, [*files.notes, *notes], analysis)
+    resampled = Resampled.of_images([weighted], len(files.truth.images))
+    return Measured(values, protocol, tables, images, [*files.notes, *notes], analysis, resampled=resampled)
+
+
+class WeightedCategories:
+    """The numbers of weighted images: of each category, then their mean.
+
+    Args:
+        found: The results.
+        true: The annotations.
+        skeleton: Skeleton of both.
+        images: Number of images N.
+
+    Attributes:
+        groups: (N,) bool images whose `ap` is measured by itself too, by name.
+    """
+
+    def __init__(self, found: _ResultFiles, true: _TruthFiles, skeleton: Skeleton, images: int) -> None:
+        self._given = found, true, skeleton, images
+        self.groups: dict[str, np.ndarray] = {}
+
+    def joined(self, other: Any) -> None:
+        """None: files of two models are not compared."""
+
+    @cached_property
+    def _parts(self) -> list[Any]:
+        from tasks.pose.weighted_poses import WeightedPoses
+
+        found, true, skeleton, images = self._given
+        labels = np.unique(np.concatenate([true.labels, found.labels]))
+        return [WeightedPoses(found.of(each), true.of(each), skeleton, np.arange(images)) for each in labels]
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """(r, N) weights to (r,) values by name, NaN where there is nothing to measure."""
+        out = self._means(weights)
+        return out | {name: self._means(weights * images)["ap"] for name, images in self.groups.items()}
+
+    def _means(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        each = [part(weights) for part in self._parts]
+        stacks = {name: np.stack([values[name] for values in each], axis=1) for name in each[0]}
+        return {name: mean_over(stack, np.isfinite(stack)) for name, stack in stacks.items()}
 
 
 def _mean(values: list[float]) -> float:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ui.evaluation.measured import Measured
+from ui.evaluation.measured import Measured, Resampled, RowMeans
 from ui.evaluation.pairs import Side, pair_files
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
 from visionkit.listing import SUFFIXES
 from visionkit.mask_files import read_mask
+from visionkit.uncertainty.by_image import ImageSums
 
 _BINARY = 255  # of a mask beside 0
 
@@ -83,6 +84,7 @@ def measure_label_maps(
                 "what means nothing in the ground truth with --ignore"
             )
     total, rows = SegmentationCounts(count, tolerance), []
+    sums = ImageSums(total)
     names = list(classes) or [str(number) for number in range(count)]
     analysis = LabelAnalysis(names) if analyze else None
     for name, real_file, our_file in pairs:
@@ -94,6 +96,7 @@ def measure_label_maps(
             real = np.where(real == ignore, IGNORE, real)
         before = total.confusion.clone()
         total.update(torch.from_numpy(ours)[None], torch.from_numpy(real)[None])
+        sums.take()
         hits, union, support = _overlap(total.confusion - before)
         seen = union > 0
         mean = float((hits / union)[seen].mean()) if seen.any() else -1.0
@@ -101,6 +104,7 @@ def measure_label_maps(
         rows.append({"image": name, "mean_iou": mean, "pixel_accuracy": accuracy})
         if analysis is not None:
             analysis.add_labels(name, ours, real)
+    sums.close()
     computed = total.compute()
     metrics = {name: float(value) for name, value in computed.items() if value.ndim == 0}
     hits, union, support = _overlap(computed["confusion"])
@@ -114,7 +118,8 @@ def measure_label_maps(
         f"of {len(pairs)} images, {'nothing' if binary else ignore} left out; boundary F1 within {tolerance:g} of the "
         "diagonal"
     )
-    return Measured(metrics, protocol, {"per class": table}, rows, notes, analysis)
+    resampled = Resampled.of_images([sums], len(pairs))
+    return Measured(metrics, protocol, {"per class": table}, rows, notes, analysis, resampled=resampled)
 
 
 def _labels(path: Path) -> np.ndarray:
@@ -195,6 +200,7 @@ def measure_depth(
     pairs, notes = pair_files(truth, prediction, DEPTH_SUFFIXES, prefer=(".npy", ".png"))
     total = DepthMeasures(cap, alignment, relative)  # type: ignore[arg-type]
     analysis = DepthAnalysis(cap, alignment, relative) if analyze else None  # type: ignore[arg-type]
+    sums = ImageSums(total)
     rows: list[dict[str, Any]] = []
     unknown = 0
     for name, real_file, our_file in pairs:
@@ -209,6 +215,7 @@ def measure_depth(
             mask &= ours > 0
         before = total.total.clone()
         total.update(torch.from_numpy(ours)[None], torch.from_numpy(real)[None], torch.from_numpy(mask)[None])
+        sums.take()
         if int(total.images) > len(rows):
             rows.append({"image": name, **dict(zip(NAMES, (total.total - before).tolist(), strict=True))})
             if analysis is not None:
@@ -220,12 +227,14 @@ def measure_depth(
         notes.append("no image has a valid pixel within the cap; are the units right (--truth-units)?")
     elif rows and all(row["delta1"] == 0 for row in rows):
         notes.append("delta1 is 0 in every image; are the units right (--truth-units, --prediction-units)?")
+    sums.close()
     metrics = {name: float(value) for name, value in total.compute().items()}
     protocol = (
         f"valid pixels alone, from .001 to {cap:g} m, mean of per-image values over {len(rows)} of {len(pairs)} "
         f"images, crop {crop}, alignment {alignment.replace('_', ' ')}{', inverse depth' if relative else ''}"
     )
-    return Measured(metrics, protocol, {}, rows, notes, analysis)
+    resampled = Resampled.of_images([sums], len(pairs))
+    return Measured(metrics, protocol, {}, rows, notes, analysis, resampled=resampled)
 
 
 # ---------------------------------------------------------------------- images
@@ -297,7 +306,9 @@ def measure_images(
         if there := [row[name] for row in rows if name in row]:
             metrics[name] = float(np.mean(there))
     holes = "; psnr_hole is of missing pixels alone, psnr_valid of the others, in RGB" if masks is not None else ""
-    return Measured(metrics, f"{len(rows)} images, {PROTOCOL.format(border=border)}{holes}", {}, rows, notes, analysis)
+    protocol = f"{len(rows)} images, {PROTOCOL.format(border=border)}{holes}"
+    resampled = Resampled.of_images([RowMeans(rows, list(metrics))], len(rows))
+    return Measured(metrics, protocol, {}, rows, notes, analysis, resampled=resampled)
 
 
 def paired_masks(masks: Path, originals: Sequence[Path], truth: Side) -> dict[Path, Path]:

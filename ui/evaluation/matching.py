@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from ui.evaluation.maps import check_same_size, paired_masks
-from ui.evaluation.measured import Measured
+from ui.evaluation.measured import Measured, Resampled
 from ui.evaluation.pairs import Pair, Side, pair_files
 from visionkit.errors import DataError
 from visionkit.families.matching.analysis import PixelAnalysis
 from visionkit.images import ImageSource
 from visionkit.mask_files import read_mask
+from visionkit.uncertainty.by_image import ImageSums
 from visionkit.wording import counted
 
 SCENE_FLOW = (("disp_occ_0", "disp_0"), ("disp_occ_1", "disp_1"), ("flow_occ", "flow"))
@@ -173,6 +174,7 @@ def _pooled(
     """
     import torch
 
+    sums = ImageSums(total)
     rows: list[dict[str, Any]] = []
     missing = 0
     for pair in pairs:
@@ -187,12 +189,15 @@ def _pooled(
         one = type(total)()
         for metric in (total, one):
             metric.update(*given, hidden)
+        sums.take()
         rows.append({"image": pair.name, **{name: float(value) for name, value in one.compute().items()}})
         if analysis is not None:
             analysis.add_maps(ours, real, known, None if hidden is None else hidden.numpy())
             analysis.rows.append(dict(rows[-1]))
     if missing:
         notes.append(f"{missing} pixels have no prediction, which counts as 0")
+    sums.close()
     metrics = {name: float(value) for name, value in total.compute().items()}
     protocol = f"over all known pixels of {counted(len(rows), 'file')}, errors in file pixels; {limits}"
-    return Measured(metrics, protocol, {}, rows, notes, analysis)
+    resampled = Resampled.of_images([sums], len(rows))
+    return Measured(metrics, protocol, {}, rows, notes, analysis, resampled=resampled)

@@ -4,11 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from visionkit.analysis.base import Analysis
 from visionkit.analysis.collected import Ranked
 from visionkit.report import PER_IMAGE
+from visionkit.uncertainty.resampling import Intervals, Units
+
+if TYPE_CHECKING:
+    from visionkit.uncertainty.by_image import Resampler
+
+
+class Resampled(NamedTuple):
+    """What computes metrics of weighted images, and what is drawn.
+
+    Attributes:
+        parts: Each computes some of the metrics.
+        units: What is drawn.
+    """
+
+    parts: Sequence[Resampler]
+    units: Units
+
+    @classmethod
+    def of_images(cls, parts: Sequence[Resampler], count: int) -> Resampled:
+        """That of so many images that are drawn each by itself."""
+        return cls(parts, Units.of([""] * count, [None] * count))
+
+
+class RowMeans:
+    """Means over images of their own values, of weighted images.
+
+    Args:
+        rows: One row per image.
+        names: Columns; a row without one is left out of its mean.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+        self.values = {name: np.array([row.get(name, np.nan) for row in rows], dtype=np.float64) for name in names}
+
+    def joined(self, other: Any) -> None:
+        """None: files of two models are not compared."""
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """(r, N) weights to (r,) values by name, NaN where there is nothing to measure."""
+        out = {}
+        for name, values in self.values.items():
+            known = ~np.isnan(values)
+            total = weights[:, known].sum(axis=1)
+            mean = weights[:, known] @ values[known] / np.maximum(total, 1e-12)
+            out[name] = np.where(total > 0, mean, np.nan)
+        return out
 
 
 @dataclass(frozen=True)
@@ -23,6 +71,7 @@ class Measured:
         notes: What was passed over or assumed, one sentence each.
         analysis: What the errors are made of, where it was asked for.
         worst: The worst images, where there are pixels to be drawn on.
+        resampled: Computes the metrics of images with weights, where the type has intervals.
     """
 
     metrics: Mapping[str, float]
@@ -32,6 +81,15 @@ class Measured:
     notes: Sequence[str] = ()
     analysis: Analysis | None = None
     worst: Sequence[Ranked] = ()
+    resampled: Resampled | None = None
+
+    def intervals(self, replicates: int, seed: int = 0) -> Intervals:
+        """Bootstrap intervals of the metrics."""
+        from visionkit.uncertainty.by_image import intervals_of
+
+        assert self.resampled is not None
+        named = {name: name for name in self.metrics}
+        return intervals_of(self.resampled.parts, self.resampled.units, named, self.metrics, replicates, seed)
 
     def record(self, kind: str) -> dict[str, Any]:
         """In the form of `visionkit.report.results_record`, with the type of evaluation in place of the task."""

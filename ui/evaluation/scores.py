@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ui.evaluation.measured import Measured
+from ui.evaluation.measured import Measured, Resampled
 from visionkit.errors import DataError
 from visionkit.text_files import is_number, read_csv
 
@@ -36,6 +37,8 @@ def measure_scores(truth: Path, scores: Path | None = None, distance: bool = Fal
     from tasks.face_recognition.analysis import ScoreAnalysis
     from tasks.face_recognition.metrics import curve, curve_table
     from tasks.face_recognition.verification import FALSE_ACCEPT_RATES, Roc, deal, ten_fold
+    from tasks.face_recognition.weighted_faces import WeightedScores
+    from visionkit.uncertainty.resampling import Units
 
     known = _read(truth)
     rows = known if scores is None else _read(scores)
@@ -77,7 +80,11 @@ def measure_scores(truth: Path, scores: Path | None = None, distance: bool = Fal
         analysis.facts = {
             title: {name: row[name] for name in groups if row[name]} for title, row in zip(titles, known, strict=True)
         }
-    return Measured(metrics, protocol, {"roc": curve_table(torch.from_numpy(curve(roc)))}, analysis=analysis)
+    kinds = [int(each) for each in same]
+    units = replace(Units.of([""] * len(same), kinds, "pair"), strata_kind="type of pair")
+    resampled = Resampled([WeightedScores(values, same, folds)], units)
+    table = curve_table(torch.from_numpy(curve(roc)))
+    return Measured(metrics, protocol, {"roc": table}, analysis=analysis, resampled=resampled)
 
 
 Row = dict[str, str]

@@ -58,8 +58,8 @@ class SummedMetric(Metric):
                 setattr(self, name, state)
 
 
-class _Sums:
-    """The sums of each image, as a sparse matrix."""
+class ImageSums:
+    """The sums of each image, as a sparse matrix: `take` after each image, `close` after the last."""
 
     def __init__(self, metric: SummedMetric) -> None:
         self.metric = metric
@@ -88,10 +88,10 @@ class _Sums:
         self.matrix = csr_array((values, at, ends), shape=(len(self._parts), len(self._before)))
         self._parts = []
 
-    def joined(self, other: _Sums) -> _Sums:
+    def joined(self, other: ImageSums) -> ImageSums:
         from scipy.sparse import vstack
 
-        both = object.__new__(_Sums)
+        both = object.__new__(ImageSums)
         both.metric, both.shapes, both.matrix = self.metric, self.shapes, vstack([self.matrix, other.matrix]).tocsr()
         return both
 
@@ -123,7 +123,7 @@ class ImageRecord:
     def __init__(self, task: Any) -> None:
         self._measure = task.measure
         self._metrics = _metrics_of(task)
-        self._sums = [_Sums(metric) for metric in self._metrics if isinstance(metric, SummedMetric)]
+        self._sums = [ImageSums(metric) for metric in self._metrics if isinstance(metric, SummedMetric)]
         self._groups: list[tuple[str, str]] = []
         self._labels: list[int | None] = []
         self.ids: list[str] = []
