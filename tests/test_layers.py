@@ -21,8 +21,9 @@ HOMES = {
     "gradio": {"ui/commands/serve.py", "ui/server/app.py", "ui/pages", "ui/server/gradio_hardening.py", "ui/views"},
     "fastapi": {
         "ui/commands/serve.py",
+        "ui/server/api.py",
         "ui/server/app.py",
-        "ui/server/gradio_hardening.py",
+        "ui/server/error_responses.py",
         "ui/server/routes.py",
         "ui/server/face_routes.py",
         "ui/server/video_routes.py",

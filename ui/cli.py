@@ -14,7 +14,7 @@ import os
 import pkgutil
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import NoReturn
 
@@ -42,11 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     status = _run(list(sys.argv[1:] if argv is None else argv))
     if argv is None and sys.argv[1:2] == ["serve"]:
-        _leave(status)
+        leave(status)
     return status
 
 
-def _leave(status: int) -> NoReturn:
+def leave(status: int) -> NoReturn:
     """Ends the process after its exit functions; Python would first free a server's many objects one by one."""
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
@@ -58,8 +58,21 @@ def _leave(status: int) -> NoReturn:
 def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    return reported(lambda: _dispatch(arguments), debug)
+
+
+def reported(work: Callable[[], int], debug: bool = False) -> int:
+    """Does the work of a process and reports what it raises in one line.
+
+    Args:
+        work: Returns the exit status.
+        debug: Whether tracebacks are shown.
+
+    Returns:
+        The exit status, also of a failure.
+    """
     try:
-        status = _dispatch(arguments)
+        status = work()
         sys.stdout.flush()
         return status
     except SystemExit as end:

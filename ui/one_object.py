@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ui.drawings import as_sent
 from ui.inference import Upload
 from ui.model_registry import finds_boxes
 from ui.server.job_queue import JobQueue
 from ui.track_results import OBJECT, object_tracks
 from ui.video_files import MASKS, TEXT, ShownFrame
 from ui.videos import VideoProgress, first_frame, go_through
-from ui.views.base import as_sent
 from visionkit.errors import UsageError
 from visionkit.images import ImageSource
 

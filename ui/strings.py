@@ -144,6 +144,7 @@ NO_MODELS = (
 UNFIT = "The request does not fit what this server takes; see the part on use from a program."
 NOT_UPLOADED = "Send the file itself: only what was uploaded here is opened."
 UNKNOWN = "There is nothing by that name here."
+NO_PAGE = "this server has no page, it was started with --api-only; ask /api/models and /api/predict"
 REPORT_GONE = "This report is not kept any more; ask for it again."
 LACK = "The server has no room left on its disk or in its memory; try again later."
 DEFECT = "Something went wrong on the server; its terminal shows the error."

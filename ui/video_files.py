@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ui.drawings import SIDE
 from ui.track_results import mot_text
-from ui.views.base import SIDE
 from visionkit.video import VideoWriter
 
 if TYPE_CHECKING:

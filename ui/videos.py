@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from ui.drawings import as_sent, drawing
 from ui.inference import FrameSession, InferenceResult, Upload
 from ui.server.job_queue import JobQueue
 from ui.track_results import drawn_tracks, frame_record
 from ui.video_files import SUMMARY, TEXT, ShownFrame, VideoFiles
-from ui.views.base import as_sent, drawing
 from visionkit.errors import DataError, UsageError
 from visionkit.images import ImageSource
 from visionkit.video import VideoReader, VideoWriter

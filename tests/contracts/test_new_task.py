@@ -85,7 +85,8 @@ def test_the_demo_has_its_page(bundle: Path, tmp_path: Path) -> None:
     from ui.downloads import Downloads
     from ui.inference import Upload
     from ui.model_registry import ModelRegistry
-    from ui.server.app import Settings, pages
+    from ui.server.api import Settings
+    from ui.server.app import pages
     from ui.server.job_queue import JobQueue
     from ui.views import views_of
 

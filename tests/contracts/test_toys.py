@@ -385,7 +385,8 @@ def test_programs_send_images_by_the_names_of_the_inputs(client: Any, bundles: P
 def test_the_demo_has_a_page_of_each_with_one_image_per_input(bundles: Path, pairs: Path, tmp_path: Path) -> None:
     from ui.inference import Upload
     from ui.model_registry import ModelRegistry
-    from ui.server.app import Settings, pages
+    from ui.server.api import Settings
+    from ui.server.app import pages
     from ui.server.job_queue import JobQueue
 
     registry = ModelRegistry(bundles)

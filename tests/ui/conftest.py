@@ -234,7 +234,8 @@ def served(models: Path, scratch: Path, **settings: Any) -> Iterator[Demo]:
     from gradio.routes import App
 
     from ui.commands.serve import listen
-    from ui.server.app import Settings, application
+    from ui.server.api import Settings
+    from ui.server.app import application
 
     door = listen("127.0.0.1", 0)
     address = f"http://127.0.0.1:{door.getsockname()[1]}"

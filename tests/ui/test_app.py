@@ -172,7 +172,8 @@ def test_every_kind_of_prediction_has_a_view_and_words() -> None:
 
 def test_what_is_sent_back_is_bounded_and_the_predictions_is_drawn(tmp_path: Path) -> None:
     from ui.downloads import Downloads
-    from ui.views import SIDE, views
+    from ui.drawings import SIDE
+    from ui.views import views
     from visionkit.predictions import Classification
 
     prediction = Classification(("cat", "dog"), np.array([0.75, 0.25], np.float32))

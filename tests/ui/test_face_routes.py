@@ -21,8 +21,9 @@ from tasks.face_recognition.gallery import Gallery
 from tasks.face_recognition.task import FaceRecognitionTask
 from ui.model_registry import ModelRegistry
 from ui.operating_point import named
-from ui.pages.people import People
-from ui.server.app import Settings, application
+from ui.people import People
+from ui.server.api import Settings
+from ui.server.app import application
 from ui.server.face_routes import add_face_routes
 from ui.server.job_queue import JobQueue
 from ui.server.limits import Limits

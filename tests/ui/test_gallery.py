@@ -380,7 +380,7 @@ def test_the_page_enrols_identifies_compares_and_forgets(
 ) -> None:
     from ui.inference import Upload
     from ui.model_registry import ModelRegistry
-    from ui.pages.people import People
+    from ui.people import People
     from ui.server.job_queue import JobQueue
 
     model_registry = ModelRegistry(bundle.parent)
@@ -390,8 +390,8 @@ def test_the_page_enrols_identifies_compares_and_forgets(
     uploads = [Upload(path, Path(path).name) for path in faces]
     assert "enrolled" in people.enrol(uploads[0], "Ada <b>", True, None, False)
     assert people.listed() == [["Ada <b>", "1"]]
-    drawn, table, said = people.identify(uploads[0], True, 0.01)
-    assert table[0][1] == "Ada <b>" and drawn.ndim == 3 and "1 face" in said
+    found, pixels, said = people.identify(uploads[0], True, 0.01)
+    assert found.names == ("Ada <b>",) and pixels.ndim == 3 and "1 face" in said
     assert "The same person" in people.verify(uploads[0], uploads[0], True, 0.01)
     with pytest.raises(UsageError, match="enrolled already"):
         people.enrol(uploads[1], "ada <B>", True, None, False)

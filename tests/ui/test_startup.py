@@ -13,7 +13,8 @@ def test_the_page_is_made_without_what_is_heavy() -> None:
     code = (
         "import sys, tempfile\n"
         "from pathlib import Path\n"
-        "from ui.server.app import Settings, application\n"
+        "from ui.server.api import Settings\n"
+        "from ui.server.app import application\n"
         "from ui.model_registry import ModelRegistry\n"
         "with tempfile.TemporaryDirectory() as folder:\n"
         "    application(Settings(ModelRegistry(), 'http://127.0.0.1:1', Path(folder)))\n"

@@ -11,13 +11,19 @@ What a visitor may ask is limited; --auth-file asks for a login, --ssl-certfile 
 is for a proxy that shows the demo under a path. Any ASGI server runs the same application, its options in a variable:
 
   VISIONKIT_SERVE="--models runs" uvicorn ui.server:create_app --factory
+
+Programs need no page: --api-only serves the same routes for programs without it, --workers N by several processes:
+
+  visionkit serve --models runs --api-only --workers 4
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import ipaddress
+import math
 import re
 import socket
 import sys
@@ -36,8 +42,15 @@ from visionkit.errors import EnvironmentFault, UsageError
 if TYPE_CHECKING:
     from ui.data_sets import DataSet
     from ui.server.security_middleware import Guard
+    from ui.server.worker import Worker
 
 SUMMARY = "open the web demo"
+
+BACKLOG = 128
+"""Connections that wait to be accepted."""
+
+GRACE = 2
+"""Seconds in which requests to the demo end when the server does; pages that are open would never."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +85,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="path under which a proxy shows it, /demo, or the whole address: https://lab.example:8443/demo",
     )
+    parser.add_argument("--api-only", action="store_true", help="serve the routes for programs alone, without the page")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes behind the port, with --api-only (%(default)s); each has models and limits of its own",
+    )
     access = parser.add_argument_group("login and encryption")
     access.add_argument("--auth-file", metavar="FILE", help="accounts that may log in; nobody else is served")
     access.add_argument(
@@ -97,6 +118,10 @@ def run(args: argparse.Namespace) -> int:
         contextlib.closing(listen(args.host, args.port)) as door,
         tempfile.TemporaryDirectory(prefix="visionkit-") as scratch,
     ):
+        if args.workers > 1:
+            from ui.server.workers import Workers
+
+            return Workers(args, door, Path(scratch)).run()
         serve(door, args, Path(scratch), check_stopped)
     return 0
 
@@ -114,6 +139,14 @@ def check(args: argparse.Namespace) -> None:
     if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", args.device):
         raise UsageError(f"--device {args.device}: allowed are cpu, cuda and cuda:N")
     split_root(args.root_path)
+    if args.workers < 1:
+        raise UsageError(f"--workers {args.workers}: at least 1")
+    if args.workers > 1 and not args.api_only:
+        raise UsageError(
+            f"--workers {args.workers}: only with --api-only: the page keeps its visitors' sessions in one process"
+        )
+    if args.data and args.api_only:
+        raise UsageError("--data: is shown on the page, which --api-only leaves out")
     if args.ssl_keyfile and not args.ssl_certfile:
         raise UsageError("--ssl-keyfile: belongs to a certificate; name it with --ssl-certfile")
     for option in ("ssl_certfile", "ssl_keyfile", "auth_file"):
@@ -193,7 +226,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         door.bind(address)
-        door.listen(128)
+        door.listen(BACKLOG)
     except OSError as error:
         door.close()
         raise EnvironmentFault(
@@ -203,6 +236,10 @@ def listen(host: str, port: int) -> socket.socket:
     return door
 
 
+def _nothing() -> None:
+    """There is nothing left to load."""
+
+
 def serve(
     door: socket.socket,
     args: argparse.Namespace,
@@ -210,8 +247,9 @@ def serve(
     check_stopped: Callable[[], None],
     data_sets: Sequence[DataSet] = (),
     page: str = "",
+    worker: Worker | None = None,
 ) -> None:
-    """Serves the demo until the process is interrupted.
+    """Serves the demo, or the interface alone, until the process is interrupted.
 
     Args:
         door: Socket that listens.
@@ -220,15 +258,31 @@ def serve(
         check_stopped: Raises again what ended the process while something was imported, see `stopped_by_signal`.
         data_sets: Data sets that are open already; they come before those of `--data`.
         page: Page whose address is printed; the first one by default.
+        worker: Which of several processes this is; the only one by default.
     """
     from ui.server.factory import build, prepare
 
     prepare(scratch, args.megapixels)
     address = address_of(args.host, door, bool(args.ssl_certfile)) + split_root(args.root_path)[1]
     app, warm = build(args, address, scratch, data_sets)
-    encryption = (args.ssl_certfile, args.ssl_keyfile)
+    if worker is not None and not worker.is_first:
+        with contextlib.suppress(Exception):  # the first one reports it, and so does the request that needs it
+            warm()
+        check_stopped()
+        warm = _nothing
     shown = f"{address}/{page}" if page else address
-    run_server(app, door, shown, check_stopped, warm, encryption=encryption, debug=args.debug)
+    run_server(
+        app,
+        door,
+        shown,
+        check_stopped,
+        warm,
+        title="API" if args.api_only else "demo",
+        encryption=(args.ssl_certfile, args.ssl_keyfile),
+        debug=args.debug,
+        grace=math.ceil(args.timeout) if args.api_only else GRACE,
+        worker=worker,
+    )
 
 
 def address_of(host: str, door: socket.socket, encrypted: bool = False) -> str:
@@ -242,11 +296,13 @@ def run_server(
     door: socket.socket,
     address: str,
     check_stopped: Callable[[], None],
-    warm: Callable[[], None] = lambda: None,
+    warm: Callable[[], None] = _nothing,
     *,
     title: str = "demo",
     encryption: tuple[str | None, str | None] = (None, None),
     debug: bool = False,
+    grace: int = GRACE,
+    worker: Worker | None = None,
 ) -> None:
     """Serves an application until the process is interrupted.
 
@@ -259,12 +315,18 @@ def run_server(
         title: What the printed line calls it.
         encryption: Certificate and its key.
         debug: A failure of `warm` is raised, and not printed alone.
+        grace: Seconds in which requests that came before the end get their response.
+        worker: Which of several processes this is; the only one by default.
     """
     import uvicorn
 
     from ui.server.connections import limited_protocol, most_connections
 
     class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            door.listen(BACKLOG)  # of several processes too, whose own number is of those that one takes at once
+
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             app.end()  # open pages hold a stream each, which would be cut off with a traceback
             await super().shutdown(sockets)
@@ -276,8 +338,9 @@ def run_server(
         server_header=False,
         ws="none",
         http=limited_protocol(most_connections()),
-        backlog=64,  # as many are accepted before any can be closed again
-        timeout_graceful_shutdown=2,
+        # As many are accepted before any can be closed again; by several processes one by one, so that all get some.
+        backlog=64 if worker is None else 1,
+        timeout_graceful_shutdown=grace,
         timeout_keep_alive=65,  # longer than those of browsers and proxies, so that no request meets a closing line
         lifespan="on",
         ssl_certfile=encryption[0],
@@ -286,17 +349,18 @@ def run_server(
     server = Server(config)
     check_stopped()
     line = f"visionkit {title}: {address}  (Ctrl+C ends it)"
-    threading.Thread(target=_warm, args=(server, warm, line, debug), daemon=True).start()
+    on_start = functools.partial(print, line, flush=True) if worker is None else functools.partial(worker.begin, line)
+    threading.Thread(target=_warm, args=(server, on_start, warm, debug), daemon=True).start()
     server.run(sockets=[door])
 
 
-def _warm(server: Any, warm: Callable[[], None], line: str, debug: bool) -> None:
+def _warm(server: Any, on_start: Callable[[], None], warm: Callable[[], None], debug: bool) -> None:
     """Once the page is there, imports what is heavy and loads the first model, so that no visitor waits for it."""
     while not server.started:
         if server.should_exit:
             return
         time.sleep(0.01)
-    print(line, flush=True)
+    on_start()
     try:
         warm()
     except Exception as error:

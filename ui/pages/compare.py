@@ -8,11 +8,12 @@ from typing import Any
 import gradio as gr
 
 from ui import strings
+from ui.drawings import drawing
 from ui.inference import Upload
 from ui.pages.base import Context, ToolPage, attempt, image_input, model_choice, note_of
 from ui.pages.examples import examples
 from ui.pages.further import NumberInputs
-from ui.views import drawing, drawing_component
+from ui.views import drawing_component
 
 
 def build(context: Context) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ui import data_strings
+from ui.drawings import as_sent
 from ui.pages.base import Context, ToolPage, attempt
-from ui.views.base import as_sent
 
 if TYPE_CHECKING:
     import numpy as np

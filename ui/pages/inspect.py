@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ui import data_strings, strings
+from ui.drawings import as_sent
 from ui.inference import Upload, opened
 from ui.pages.base import Context, ToolPage, attempt, image_input, model_choice, note_of
 from ui.pages.examples import examples
-from ui.views.base import as_sent
 from visionkit.errors import UsageError
 
 if TYPE_CHECKING:

@@ -9,11 +9,12 @@ from typing import Any
 import gradio as gr
 
 from ui import strings
+from ui.drawings import as_sent
 from ui.inference import Upload, opened
 from ui.pages.base import Context, attempt, image_input, offered
 from ui.pages.examples import example_views
 from ui.server.job_queue import JobQueue
-from ui.views.base import as_sent, drawing_component
+from ui.views.base import drawing_component
 from visionkit.errors import UsageError
 from visionkit.image_matching import CLASSIC_RATIO, MODEL_RATIO
 

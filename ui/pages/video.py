@@ -19,6 +19,7 @@ from gradio.data_classes import ImageData
 
 from ui import strings
 from ui.batch import uploads_of
+from ui.drawings import drawing
 from ui.inference import Upload
 from ui.model_registry import finds_boxes
 from ui.one_object import ObjectRequest, box_under, follow, mask_in, read_place
@@ -38,7 +39,7 @@ from ui.pages.batch import LONG
 from ui.pages.stops import Stops
 from ui.video_files import MASKS, RECORDS, SUMMARY, TEXT, VIDEO
 from ui.videos import VideoProgress, VideoRequest, first_frame, read_lines, watch
-from ui.views import drawing, drawing_component
+from ui.views import drawing_component
 from ui.views.base import data_url
 from visionkit.plugins import installed
 from visionkit.video import SUFFIXES

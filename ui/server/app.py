@@ -1,4 +1,4 @@
-"""The demo as a web application: the page, its programming interface, and the guard around both.
+"""The demo as a web application: the page, put into the programming interface of `ui.server.api`.
 
 The page knows no type of prediction; `ui.views` has one view for each. The interface has two stable names, `predict`
 (an image and a model's name, giving what `Prediction.to_json` gives) and `models`.
@@ -7,105 +7,52 @@ The page knows no type of prediction; `ui.views` has one view for each. The inte
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
 from fastapi import FastAPI
 from gradio.components.navbar import Navbar
+from gradio.route_utils import FnIndexInferError
 
 from ui import strings
-from ui.data_sets import DataSets
 from ui.downloads import Downloads
-from ui.model_registry import ModelRegistry
-from ui.pages import ask, brush, people
+from ui.pages import ask, brush
 from ui.pages.base import STAGE, Context
 from ui.pages.tools import tool_pages
 from ui.reports import Reports
-from ui.server.face_routes import add_face_routes
-from ui.server.gradio_hardening import Page, is_closed, speak, whole_files
+from ui.server.api import BARE, Settings, served
+from ui.server.error_responses import speak
+from ui.server.gradio_hardening import Page, is_closed, whole_files
 from ui.server.job_queue import JobQueue
-from ui.server.limits import MB, Limits
-from ui.server.login import Accounts, Login
-from ui.server.routes import add_routes
-from ui.server.security_middleware import Application, Guard, Receive, Scope, Send
-from ui.server.temp_cleanup import Sweeper
-from ui.server.video_routes import add_video_routes
+from ui.server.limits import MB
+from ui.server.security_middleware import Guard
 from ui.views import views, views_of
 from visionkit.plugins import installed
 from visionkit.registry import task_pages
 
 SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
 MONO_FONTS = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
-BARE = {"docs_url": None, "redoc_url": None, "openapi_url": None}
-"""Pages about the interface load scripts from elsewhere."""
-
 SECTIONS = "visionkit.sections"
 """Entry points of what the page of a task has below the prediction on one image, by the task's name."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What the page is made for.
-
-    Attributes:
-        model_registry: The models.
-        address: Address of this server, for the text on how to use it from a program.
-        scratch: A folder for files that visitors download.
-        gallery: Where people are kept; forgotten with the server by default.
-        limits: What visitors may ask.
-        accounts: Who may log in; everybody may use the page by default.
-        root_path: Under which path a proxy shows this server: "/demo".
-        origin: Address of that proxy, "https://lab.example:8443"; what each request states about it by default.
-        ready: Whether what is heavy is loaded.
-        data_sets: Data sets that visitors can browse; drawn scenes alone by default.
-    """
-
-    model_registry: ModelRegistry
-    address: str
-    scratch: Path
-    gallery: Path | None = None
-    limits: Limits = field(default_factory=Limits)
-    accounts: Accounts | None = None
-    root_path: str = ""
-    origin: str = ""
-    ready: Callable[[], bool] = lambda: True
-    data_sets: DataSets = field(default_factory=DataSets)
-
-
 def application(settings: Settings, host: str = "127.0.0.1", names: Sequence[str] = ()) -> Guard:
-    """The whole ASGI application.
+    """The whole ASGI application, page and interface.
 
     Args:
         settings: Settings of the page.
         host: The address that is listened on.
         names: Further names that browsers may use.
     """
-    limits = settings.limits
-    job_queue = JobQueue(settings.model_registry, limits)
-    blocks = pages(settings, job_queue)
-    gallery = settings.gallery or settings.scratch / "gallery"
-    sweeper = Sweeper(settings.scratch, 60 * limits.keep_minutes, limits.disk_mb * MB, spared=(gallery,))
-
-    @asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[None]:
-        sweeper.start()
-        yield
-        sweeper.stop()
-
-    app = FastAPI(**BARE, lifespan=life)  # type: ignore[arg-type]
-    add_routes(app, job_queue, settings.scratch, settings.ready)
-    add_face_routes(app, people.People(job_queue, gallery), settings.scratch, is_readable=settings.gallery is not None)
-    add_video_routes(app, job_queue, settings.scratch)
     heads = [*(view.head for view in views().values() if view.head), STAGE, brush.SCRIPT]
     heads += [page.head for page in tool_pages() if page.head]
-    mount(app, blocks, heads, limits.upload_mb * MB, settings.origin + settings.root_path)
-    behind: Application = _below(settings.root_path, app) if settings.root_path else app
-    if settings.accounts:
-        behind = Login(behind, settings.accounts, settings.root_path)
-    return Guard(behind, host, names, limits.upload_mb * MB, closed=is_closed)
+
+    def add_pages(app: FastAPI, job_queue: JobQueue) -> None:
+        root = settings.origin + settings.root_path
+        mount(app, pages(settings, job_queue), heads, settings.limits.upload_mb * MB, root)
+
+    return served(settings, host, names, add_pages, is_closed)
 
 
 def mount(app: FastAPI, blocks: Page, heads: Sequence[Path], largest: int, root: str = "") -> None:
@@ -138,17 +85,8 @@ def mount(app: FastAPI, blocks: Page, heads: Sequence[Path], largest: int, root:
         head_paths=list(heads),
         favicon_path=str(Path(__file__).with_name("favicon.png")),
     )
-    speak(app)
+    speak(app, [FnIndexInferError])
     whole_files()
-
-
-def _below(root: str, application: Application) -> Application:
-    """States an application the path under which a proxy shows it."""
-
-    async def below(scope: Scope, receive: Receive, send: Send) -> None:
-        await application({**scope, "root_path": root}, receive, send)
-
-    return below
 
 
 def theme() -> gr.themes.Base:

@@ -25,7 +25,7 @@ from visionkit.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from ui.pages.people import People
+    from ui.people import People
     from visionkit.predictions import Faces
 
 FIND = ("model", "drawn")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ui.server.limits import limits_of
+from visionkit.errors import UsageError
 
 if TYPE_CHECKING:
     from ui.data_sets import DataSet
@@ -41,6 +42,8 @@ def create_app() -> Application:
 
     args = build_parser("serve").parse(shlex.split(os.environ.get(OPTIONS, "")))
     check(args)
+    if args.workers > 1:
+        raise UsageError(f"{OPTIONS}: --workers is for `visionkit serve`; another server has an option of its own")
     scratch = Path(tempfile.mkdtemp(prefix="visionkit-"))
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)
     prepare(scratch, args.megapixels)
@@ -80,7 +83,7 @@ def build(
     from ui.commands.serve import split_root
     from ui.data_sets import DataSets, named_data
     from ui.model_registry import ModelRegistry
-    from ui.server.app import Settings, application
+    from ui.server.api import Settings, api_application
     from ui.server.limits import MB
     from ui.server.login import Accounts
 
@@ -117,4 +120,8 @@ def build(
         data_sets=DataSets([*data_sets, *map(named_data, args.data, range(len(args.data)))]),
     )
     names = [*args.allow_host, *([urlsplit(origin).hostname or ""] if origin else [])]
+    if args.api_only:
+        return api_application(settings, args.host, names), warm
+    from ui.server.app import application
+
     return application(settings, args.host, names), warm

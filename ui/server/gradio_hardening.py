@@ -16,17 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from gradio import processing_utils
 from gradio.exceptions import Error
-from gradio.route_utils import FnIndexInferError
 from gradio.utils import get_upload_folder
-from h11 import ProtocolError
-from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
-from starlette.requests import ClientDisconnect
 
 from ui import strings
 from ui.server.faults import is_lack, log, status_of
@@ -70,37 +62,6 @@ class Page(gr.Blocks):
             raise
         except Exception as error:
             raise Error(status_of(error)[1], print_exception=False) from None
-
-
-def speak(app: FastAPI) -> None:
-    """Makes the routes of an application, and of those mounted in it, respond in words what they otherwise raise."""
-
-    async def unknown(request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": strings.UNKNOWN}, 404)
-
-    async def unfit(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first.get("loc", ()))[:80]
-        return JSONResponse({"detail": f"{strings.UNFIT} ({place}: {str(first.get('msg', ''))[:160]})"}, 422)
-
-    async def broken(request: Request, error: Exception) -> JSONResponse:
-        if isinstance(error, RuntimeError) and isinstance(error.__cause__, (*_REQUEST, LookupError, HTTPException)):
-            error = error.__cause__  # raised once the response had begun, which Starlette reports in its own words
-        if isinstance(error, (*_REQUEST, LookupError, HTTPException)) and not is_lack(error):
-            log("a request that does not fit", error)
-            return JSONResponse({"detail": strings.UNFIT}, 400)
-        status, words = status_of(error)
-        return JSONResponse({"detail": words}, status)
-
-    mounted = [getattr(route, "app", None) for route in app.routes]
-    for each in (app, *(one for one in mounted if isinstance(one, FastAPI))):
-        # What the routes look up by a name of the request, and do not find.
-        each.add_exception_handler(LookupError, unknown)
-        each.add_exception_handler(FnIndexInferError, unknown)
-        each.add_exception_handler(RequestValidationError, unfit)
-        for kind in (*_REQUEST, OSError, MemoryError, Exception):
-            each.add_exception_handler(kind, broken)
 
 
 def whole_files() -> None:
@@ -148,13 +109,6 @@ def _paths(value: Any) -> Iterator[str]:
             waiting.extend(each.values())
         elif isinstance(each, (list, tuple)):
             waiting.extend(each)
-
-
-_REQUEST = (
-    *(ValueError, TypeError, AttributeError, AssertionError, RecursionError, FileNotFoundError, PermissionError),
-    *(MultiPartException, ClientDisconnect, ProtocolError),
-)
-"""What reading a request raises, in gradio's routes and below; the work itself is done in `Page`."""
 
 
 _CLOSED = re.compile(

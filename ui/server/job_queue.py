@@ -54,6 +54,7 @@ class JobQueue:
         for number in range(self.limits.concurrency):
             threading.Thread(target=self._work, name=f"job-queue-{number}", daemon=True).start()
         gauges: tuple[tuple[str, str, Callable[[], float]], ...] = (
+            ("visionkit_workers", "Processes of the server.", lambda: 1),
             ("visionkit_running", "Requests that are being processed.", lambda: self.running),
             ("visionkit_waiting", "Requests that wait for their turn.", lambda: self.waiting),
             ("visionkit_models_loaded", "Models in memory.", lambda: len(list(model_registry))),
@@ -62,7 +63,7 @@ class JobQueue:
             ("process_resident_memory_bytes", "Memory of the process.", _resident),
         )
         for name, message, read in gauges:
-            self.metrics.gauge(name, message, read)
+            self.metrics.gauge(name, message, read, largest=name == "visionkit_uptime_seconds")
 
     @property
     def waiting(self) -> int:

@@ -35,7 +35,8 @@ def review_application(review: Review, host: str = "127.0.0.1", accounts: Accoun
     """
     from ui.pages.base import STAGE
     from ui.pages.review import SCRIPT, page
-    from ui.server.app import BARE, mount
+    from ui.server.api import BARE
+    from ui.server.app import mount
     from ui.server.gradio_hardening import is_closed
 
     app = FastAPI(**BARE)  # type: ignore[arg-type]

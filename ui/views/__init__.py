@@ -7,7 +7,7 @@ drawing and its text.
 from collections.abc import Mapping
 from functools import cache
 
-from ui.views.base import PLAIN, SIDE, CallOption, PredictionView, drawing, drawing_component
+from ui.views.base import PLAIN, CallOption, PredictionView, drawing_component
 from visionkit.errors import EnvironmentFault
 from visionkit.plugins import installed
 from visionkit.registry import task_pages
@@ -44,4 +44,4 @@ def option_of(views: Mapping[str, PredictionView]) -> CallOption | None:
     return next(iter(options), None)
 
 
-__all__ = ["SIDE", "CallOption", "PredictionView", "drawing", "drawing_component", "option_of", "views", "views_of"]
+__all__ = ["CallOption", "PredictionView", "drawing_component", "option_of", "views", "views_of"]

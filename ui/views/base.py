@@ -14,10 +14,8 @@ import numpy as np
 
 from ui import strings
 from ui.downloads import Downloads
+from ui.drawings import as_sent, drawing
 from visionkit.predictions import Prediction
-
-SIDE = 1280
-"""A drawing is not sent larger than this many pixels a side: a browser shows no more."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +73,6 @@ def drawing_component(image_format: str, visible: bool = True) -> Any:
     )
 
 
-def drawing(prediction: Prediction, image: np.ndarray) -> np.ndarray:
-    """The image with the prediction drawn on it, (h, w, 3) uint8 RGB, not above `SIDE` pixels a side."""
-    return as_sent(prediction.draw(image))
-
-
 def _build_plain(downloads: Downloads) -> list[Any]:
     return [drawing_component("jpeg"), gr.Markdown(elem_classes="vk-facts")]
 
@@ -104,14 +97,3 @@ def data_url(image: np.ndarray, form: str = "jpeg") -> str:
     buffer = io.BytesIO()
     Image.fromarray(as_sent(image)).save(buffer, form, quality=85)
     return f"data:image/{form};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-
-
-def as_sent(image: np.ndarray) -> np.ndarray:
-    """An image at the size in which drawings are sent, which is all that a redrawing needs."""
-    from PIL import Image
-
-    if max(image.shape[:2]) <= SIDE:
-        return image
-    small = Image.fromarray(image)
-    small.thumbnail((SIDE, SIDE))
-    return np.asarray(small)

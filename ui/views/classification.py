@@ -9,7 +9,8 @@ import numpy as np
 
 from ui import strings
 from ui.downloads import Downloads
-from ui.views.base import PredictionView, drawing, drawing_component
+from ui.drawings import drawing
+from ui.views.base import PredictionView, drawing_component
 from visionkit.predictions import Classification
 
 LABELS = 5

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from ui.downloads import Downloads
-from ui.views.base import SIDE, PredictionView, drawing
+from ui.drawings import SIDE, drawing
+from ui.views.base import PredictionView
 from visionkit.camera import CameraIntrinsics, ply, point_cloud
 from visionkit.predictions import DepthMap
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from ui import strings
 from ui.downloads import Downloads
+from ui.drawings import as_sent, drawing
 from ui.strings import plain
-from ui.views.base import CallOption, PredictionView, as_sent, drawing, drawing_component
+from ui.views.base import CallOption, PredictionView, drawing_component
 from visionkit.masks import mask_areas
 from visionkit.predictions import Detections, Instances
 

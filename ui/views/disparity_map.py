@@ -8,7 +8,8 @@ import gradio as gr
 import numpy as np
 
 from ui.downloads import Downloads
-from ui.views.base import SIDE, PredictionView, drawing, drawing_component
+from ui.drawings import SIDE, drawing
+from ui.views.base import PredictionView, drawing_component
 from ui.views.depth_map import FIELD_OF_VIEW, SCRIPT, cloud, markup, reduced
 from visionkit.camera import CameraIntrinsics
 from visionkit.predictions import DepthMap, DisparityMap

@@ -8,7 +8,8 @@ import gradio as gr
 import numpy as np
 
 from ui.downloads import Downloads
-from ui.views.base import PredictionView, as_sent, drawing_component
+from ui.drawings import as_sent
+from ui.views.base import PredictionView, drawing_component
 from visionkit.drawing.base import enlarged
 from visionkit.drawing.flow import colors, legend
 from visionkit.predictions import FlowField

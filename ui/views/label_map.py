@@ -8,7 +8,8 @@ import gradio as gr
 import numpy as np
 
 from ui.downloads import Downloads
-from ui.views.base import SIDE, PredictionView, drawing_component
+from ui.drawings import SIDE
+from ui.views.base import PredictionView, drawing_component
 from visionkit.drawing.colors import palette
 from visionkit.drawing.label_map import OPACITY, legend, overlay
 from visionkit.predictions import LabelMap

@@ -8,8 +8,9 @@ import gradio as gr
 import numpy as np
 
 from ui.downloads import Downloads
+from ui.drawings import drawing
 from ui.views import views
-from ui.views.base import PredictionView, drawing, drawing_component
+from ui.views.base import PredictionView, drawing_component
 from visionkit.predictions import MultiTaskPrediction
 
 _COUNTS: dict[str, int] = {}

@@ -9,8 +9,9 @@ import gradio as gr
 import numpy as np
 
 from ui.downloads import Downloads
+from ui.drawings import as_sent, drawing
 from ui.strings import plain
-from ui.views.base import PredictionView, as_sent, drawing, drawing_component
+from ui.views.base import PredictionView, drawing_component
 from visionkit.predictions import Poses, Prediction
 from visionkit.wording import counted
 
