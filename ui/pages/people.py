@@ -62,8 +62,8 @@ def build(context: Context) -> None:
         prediction, fault = attempt(people.identify, *given)
         if prediction is None:
             return fault, None, []
-        faces, pixels, said = prediction
-        return said, drawing(faces, pixels), rows(faces)
+        faces, pixels, message = prediction
+        return message, drawing(faces, pixels), rows(faces)
 
     def on_verify(*given: Any) -> str:
         prediction, fault = attempt(people.verify, *given)
