@@ -10,8 +10,13 @@ from tests.real_data import ROOT
 
 def on_several_machines() -> list[str]:
     """The words of docs/cluster.md's torchrun command for several machines."""
+    return shlex.split(commands_of("Several machines").replace("\\\n", " "))
+
+
+def commands_of(title: str) -> str:
+    """The one block of commands of a section of docs/cluster.md."""
     page = (ROOT / "docs" / "cluster.md").read_text("utf-8")
-    section = re.search(r"^### Several machines$(.*?)^#", page, re.M | re.S)
+    section = re.search(rf"^### {title}$(.*?)^#", page, re.M | re.S)
     assert section is not None
     (block,) = re.findall(r"```bash\n(.*?)```", section[1], re.S)
-    return shlex.split(block.replace("\\\n", " "))
+    return str(block)

@@ -8,45 +8,26 @@ the rest each image has to be there once per epoch, except for those that fill n
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import random
 import signal
 import socket
 import sys
-import tempfile
 import time
 import traceback
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Callback, Trainer
 
+from tests.kills import Notes, last_step, main, wrong_epochs
 from tests.processes import SERVER
 from tests.ranks import start_as
 from tests.tiny_training import Slowly, tiny_task, train
-from visionkit.checkpoint import describe, find_last
 from visionkit.errors import VisionKitError
 
 IMAGES, EPOCHS, BATCH = 61, 4, 4
-
-
-class _Notes(Callback):
-    """Writes `step epoch world images` after each step, and a file when training begins."""
-
-    def __init__(self, run: Path) -> None:
-        self.run = run
-
-    def on_train_start(self, trainer: Trainer, *args: Any) -> None:
-        (self.run / f"began{trainer.global_rank}").touch()
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        line = f"{trainer.global_step} {trainer.current_epoch} {trainer.world_size} {','.join(batch['id'])}\n"
-        with (self.run / f"steps{trainer.global_rank}.txt").open("a") as file:
-            file.write(line)
 
 
 def _child(run: Path, rank: int, world: int, port: int, slowly: float) -> None:
@@ -65,7 +46,7 @@ def _child(run: Path, rank: int, world: int, port: int, slowly: float) -> None:
             train_images=IMAGES,
             max_epochs=EPOCHS,
             checkpoint_every=1,
-            extra=[_Notes(run), Slowly(slowly)],
+            extra=[Notes(run), Slowly(slowly)],
             **options,
         )
     except VisionKitError as error:
@@ -115,62 +96,29 @@ def attempt(run: Path, world: int, slowly: float, kill: tuple[int, float] | None
     return killed
 
 
-def forget(run: Path, step: int) -> None:
-    """Takes the steps after that one out of the notes: the checkpoint does not know them."""
-    for path in run.glob("steps*.txt"):
-        kept = [line for line in path.read_text().splitlines() if int(line.split()[0]) <= step]
-        path.write_text("".join(f"{line}\n" for line in kept))
-
-
-def wrong_epochs(run: Path) -> list[str]:
-    """What is wrong with the images that were seen, in words."""
-    seen: list[Counter[str]] = [Counter() for _ in range(EPOCHS)]
-    worlds = [0] * EPOCHS
-    for path in run.glob("steps*.txt"):
-        for line in path.read_text().splitlines():
-            _, epoch, world, names = line.split()
-            seen[int(epoch)].update(names.split(","))
-            worlds[int(epoch)] = max(worlds[int(epoch)], int(world))
-    wrong = []
-    for epoch, (images, world) in enumerate(zip(seen, worlds, strict=True)):
-        repeated = [name for name, count in images.items() if count > 1]
-        missing = IMAGES - len(images)
-        if repeated or missing >= BATCH * max(1, world):
-            wrong.append(f"epoch {epoch}: {len(repeated)} images repeated, {missing} missing")
-    return wrong
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    rng = random.Random(arguments.seed)
+def trials(folder: Path, count: int, rng: random.Random) -> bool:
+    """Kills so often, in as many trainings as that takes; prints one line per kill."""
     kills, runs, wrong = 0, 0, []
-    with tempfile.TemporaryDirectory(prefix="elastic-kills-") as name:
-        while kills < arguments.count:
-            run, runs = Path(name) / f"run{runs}", runs + 1
-            run.mkdir()
-            world, mine = rng.randint(1, 3), 0
-            while mine < 5 and kills < arguments.count:
-                moment = rng.randrange(world), rng.uniform(0, 1.5)
-                if not attempt(run, world, 0.1, moment):
-                    break
-                kills, mine = kills + 1, mine + 1
-                last = find_last(run / "checkpoints") if (run / "checkpoints").is_dir() else None
-                step = describe(last)["step"] if last else 0
-                forget(run, step)
-                new = rng.randint(1, 3)
-                print(f"{kills:2d}  rank {moment[0]} of {world} killed after {moment[1]:.2f} s, goes on at step {step} "
-                      f"with {new}", flush=True)  # fmt: skip
-                world = new
-            else:
-                attempt(run, world, 0.0, None)
-            found = wrong_epochs(run)
-            wrong += found
-            print("\n".join(found) or "every image was seen once in every epoch", flush=True)
-    return 1 if wrong else 0
+    while kills < count:
+        run, runs = folder / f"run{runs}", runs + 1
+        run.mkdir()
+        world, mine = rng.randint(1, 3), 0
+        while mine < 5 and kills < count:
+            moment = rng.randrange(world), rng.uniform(0, 1.5)
+            if not attempt(run, world, 0.1, moment):
+                break
+            kills, mine, step = kills + 1, mine + 1, last_step(run)
+            new = rng.randint(1, 3)
+            print(f"{kills:2d}  rank {moment[0]} of {world} killed after {moment[1]:.2f} s, goes on at step {step} "
+                  f"with {new}", flush=True)  # fmt: skip
+            world = new
+        else:
+            attempt(run, world, 0.0, None)
+        found = wrong_epochs(run, EPOCHS, IMAGES, BATCH)
+        wrong += found
+        print("\n".join(found) or "every image was seen once in every epoch", flush=True)
+    return not wrong
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, 10, trials))

@@ -8,7 +8,6 @@ once, some again after they were resumed. It prints one line per run and ends wi
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import multiprocessing
 import os
@@ -24,10 +23,10 @@ from pathlib import Path
 
 from lightning import Callback
 
+from tests.kills import last_step, main
 from tests.processes import SERVER
 from tests.tiny_training import Slowly, end_state, train
 from visionkit.atomic import remove_leftovers
-from visionkit.checkpoint import describe, find_last
 from visionkit.errors import VisionKitError
 
 OTHER_DISK = Path("/dev/shm")
@@ -124,9 +123,7 @@ def trial(number: int, folder: Path, seconds: float, rng: random.Random, want: d
                 shutil.rmtree(run)
                 continue
             left = sorted(path.name for path in (run / "checkpoints").glob(".*"))
-            last = find_last(run / "checkpoints") if (run / "checkpoints").is_dir() else None
-            step = describe(last)["step"] if last else 0
-            moments.append(f"{wait:.2f} s (step {step}{', a file half written' if left else ''})")
+            moments.append(f"{wait:.2f} s (step {last_step(run)}{', a file half written' if left else ''})")
         finish(run, num_workers, temporary)
         got = end_state(run)
         remains = remove_leftovers(run / "checkpoints")
@@ -137,20 +134,14 @@ def trial(number: int, folder: Path, seconds: float, rng: random.Random, want: d
     return different
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    rng = random.Random(arguments.seed)
-    with tempfile.TemporaryDirectory(prefix="kill-resume-") as name:
-        folder = Path(name)
-        seconds = finish(folder / "whole", num_workers=0, slowly=0.02)
-        want = end_state(folder / "whole")
-        failed = [n for n in range(arguments.count) if trial(n, folder, seconds, rng, want)]
-    print(f"{arguments.count - len(failed)} of {arguments.count} ended bit for bit as the uninterrupted training did")
-    return 1 if failed else 0
+def trials(folder: Path, count: int, rng: random.Random) -> bool:
+    """Kills so many trainings; prints one line per training."""
+    seconds = finish(folder / "whole", num_workers=0, slowly=0.02)
+    want = end_state(folder / "whole")
+    failed = [n for n in range(count) if trial(n, folder, seconds, rng, want)]
+    print(f"{count - len(failed)} of {count} ended bit for bit as the uninterrupted training did")
+    return not failed
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(__doc__, 20, trials))

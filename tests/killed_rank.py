@@ -1,7 +1,7 @@
 """`visionkit` in two processes, of which the second is killed in each of its first three starts, or hangs.
 
-Run by `tests/visionkit/test_cluster.py` and `test_two_nodes.py`; where none of KILLED, HUNG and SLOWLY is set nothing
-happens.
+Run by `tests/visionkit/test_cluster.py`, `test_two_nodes.py` and `tests/node_kills.py`; where none of KILLED, HUNG,
+SLOWLY and NOTES is set nothing happens.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
 import visionkit.training as training
+from tests.kills import Notes
 from ui.cli import main
 from visionkit.elastic import RESTART
 
@@ -33,5 +35,6 @@ class Killer(Callback):
 
 if __name__ == "__main__":
     default = training.default_callbacks
-    training.default_callbacks = lambda *given, **named: [*default(*given, **named), Killer()]
+    notes = [Notes(Path(os.environ["NOTES"]))] if "NOTES" in os.environ else []
+    training.default_callbacks = lambda *given, **named: [*default(*given, **named), Killer(), *notes]
     sys.exit(main(sys.argv[1:]))

@@ -28,6 +28,9 @@ EXAMPLE_MODELS = Path(__file__).parent / "starters"
 """`<task>/<name>/`: a bundle, or a `public.json` where an installed package holds the weights."""
 
 PUBLIC_FACTS = "public.json"
+
+Stamp = tuple[int, ...]
+"""When the files of a model were written."""
 """Public name, task and model card of an example model that is no bundle."""
 
 MEMORY = 2 * 2**30
@@ -152,7 +155,7 @@ class ModelRegistry:
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
         self._lock = threading.Lock()
         self._read: dict[
-            str, tuple[float, str, dict[str, Any], tuple[str, ...]]
+            str, tuple[Stamp, str, dict[str, Any], tuple[str, ...]]
         ] = {}  # what checkpoints state of themselves
 
     @property
@@ -236,6 +239,11 @@ class ModelRegistry:
         Raises:
             VisionKitError: Unknown, or it cannot be loaded; the next call tries again.
         """
+        with self._lock:
+            known = self._loaded.get(name)
+            if known is not None and known.is_ready and known.stamp == _stamp(Path(known.entry.path)):
+                self._loaded.move_to_end(name)  # listing all models would take longer than many a network
+                return known
         entry = self.entry(name)
         path = Path(entry.path)
         stamp, weights = _stamp(path), _weights(path)
@@ -289,13 +297,13 @@ class Loaded:
 
     Attributes:
         entry: What it is.
-        stamp: Stamp of the file, so that a checkpoint that training has replaced is read again.
+        stamp: Stamp of its files, so that a checkpoint that training has replaced is read again.
         lock: Held while it loads and while it computes.
         joined: The requests that wait for it.
         size: Bytes of its weights, 0 until it is loaded.
     """
 
-    def __init__(self, entry: ModelEntry, stamp: float, device: str, when_loaded: Callable[[Loaded], None]) -> None:
+    def __init__(self, entry: ModelEntry, stamp: Stamp, device: str, when_loaded: Callable[[Loaded], None]) -> None:
         self.entry, self.stamp, self._device, self._when_loaded = entry, stamp, device, when_loaded
         self.lock, self.size, self.joined = threading.Lock(), 0, JoinedRequests()
         self._predictor: Predictor | None = None
@@ -356,12 +364,13 @@ def _renamed(entry: ModelEntry) -> ModelEntry:
     return replace(entry, name=f"own/{entry.name}")
 
 
-def _stamp(path: Path) -> float:
-    target = path / WEIGHTS if path.is_dir() else path
+def _stamp(path: Path) -> Stamp:
+    """When the files of a model were written, facts and weights or one checkpoint; nothing of a public name."""
+    files = (path / FACTS, path / WEIGHTS) if path.is_dir() else (path,)
     try:
-        return target.stat().st_mtime
+        return tuple(file.stat().st_mtime_ns for file in files)
     except OSError:
-        return 0.0
+        return ()
 
 
 def _weights(path: Path) -> int:

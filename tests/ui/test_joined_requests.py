@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +17,7 @@ import pytest
 from ui.inference import InferenceResult, predict
 from ui.joined_requests import MOST
 from ui.model_registry import ModelRegistry
-from visionkit.errors import UsageError
+from visionkit.errors import CheckpointError, UsageError
 from visionkit.images import ImageSource
 from visionkit.predictor import load
 
@@ -120,3 +122,24 @@ def test_large_images_are_not_joined(registry: ModelRegistry) -> None:
     done = threading.Event()
     assert predict(registry, "good", image, progress=lambda *_: done.set()).together == 1
     assert registry.get("good").predictor().engine.batches == [1]
+
+
+def test_a_request_for_a_model_in_memory_lists_no_models(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That took several times as long as a small network; a model that is replaced or damaged is seen all the same."""
+    bundle = Path(shutil.copytree(models / "good", tmp_path / "good"))
+    registry, (image,), listed = ModelRegistry(tmp_path), sources(1), []
+    first = predict(registry, "good", image)
+    entries = registry.entries
+    monkeypatch.setattr(registry, "entries", lambda: listed.append(1) or entries())
+    assert predict(registry, "good", image).prediction.difference(first.prediction).largest == 0 and not listed
+    loaded = registry.get("good")
+    os.utime(bundle / "model.safetensors", (1, 1))
+    assert registry.get("good") is not loaded and listed
+    (bundle / "model.json").write_text("{not json")
+    with pytest.raises(CheckpointError, match="good"):
+        registry.get("good")
+    shutil.rmtree(bundle)
+    with pytest.raises(UsageError, match="unknown model"):
+        registry.get("good")

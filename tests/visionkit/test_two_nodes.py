@@ -7,12 +7,10 @@ import csv
 import itertools
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,43 +19,15 @@ import torch
 import yaml
 
 from tests.documented import on_several_machines
+from tests.machines import ADDRESSES, environment, two_machines
 from tests.real_data import ROOT
 
-ADDRESSES = ("10.77.0.1", "10.77.0.2")
 # A transformer has no batch norm, whose statistics would be of each process's own images.
 TINY = shlex.split(
     "--trainer.accelerator cpu --trainer.precision 32-true --report false --model.backbone test_vit "
     "--model.pretrained false --model.optim.name sgd --model.optim.lr 0.1 --data.count 32 --data.eval_count 9 "
     "--trainer.max_epochs 1"
 )
-
-
-def ip(*words: str) -> None:
-    done = subprocess.run(["ip", *words], capture_output=True, text=True, timeout=30)
-    if done.returncode:
-        raise OSError(f"ip {' '.join(words)}: {done.stderr.strip()}")
-
-
-@contextlib.contextmanager
-def two_machines() -> Iterator[tuple[str, str]]:
-    """Names of two network namespaces, joined by a cable between their interfaces `eth0`."""
-    names = tuple(f"visionkit-{os.getpid()}-{number}" for number in range(2))
-    try:
-        for name in names:
-            ip("netns", "add", name)
-        ip("-n", names[0], "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", names[1])
-        for name, address in zip(names, ADDRESSES, strict=True):
-            ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
-            for link in ("lo", "eth0"):
-                ip("-n", name, "link", "set", link, "up")
-        yield names[0], names[1]
-    finally:
-        for name in names:
-            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
-
-
-def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
 
 
 def final_values(run: Path) -> dict[str, float]:
@@ -71,8 +41,6 @@ def final_values(run: Path) -> dict[str, float]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_machines_train_as_one_process_with_the_same_global_batch(tmp_path: Path) -> None:
-    if shutil.which("ip") is None or os.geteuid() != 0:
-        pytest.skip("network namespaces need root and the program ip")
     changed = {"--nproc-per-node": "2", "--master-addr": ADDRESSES[0], "--run": str(tmp_path / "two")}
     words = on_several_machines()
     with contextlib.ExitStack() as stack:
@@ -177,3 +145,16 @@ def test_machines_join_and_leave_an_elastic_job(tmp_path: Path, free_port: int) 
     state = torch.load(last, weights_only=True)
     assert state["SceneData"]["world"] == 1 and state["epoch"] >= 2, said
     assert said.count("ended by SIGTERM") == 2, "when the second machine came, and when it went"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_machines_killed_at_ten_random_moments_come_back_or_stay_away() -> None:
+    try:
+        with two_machines():
+            pass
+    except OSError as error:
+        pytest.skip(f"this system gives no network namespaces: {error}")
+    command = [sys.executable, "-m", "tests.node_kills", "--count", "10", "--seed", "1"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
