@@ -149,7 +149,7 @@ def kills_of(run: Path, count: int, rng: random.Random, machines: list[Node], al
     kills, nodes, slowly = 0, machines if always_two else [rng.choice(machines)], 0.3
     begin(run, nodes, slowly)
     while kills < count:
-        victim, moment = rng.choice(nodes), rng.uniform(0, 2.0)
+        victim, moment = rng.choice(nodes), rng.uniform(0, 4.0)
         time.sleep(moment)
         if not victim.runs:
             break
