@@ -12,7 +12,7 @@ from visionkit.predictions import FlowField
 
 
 def test_a_flow_field_is_shown_redrawn_and_handed_out(tmp_path: Path) -> None:
-    from ui.drawings import SIDE
+    from ui.views import SIDE
     from ui.views.flow import LONGEST, VIEW, _redraw
 
     values = np.zeros((2, 300, 2 * SIDE), np.float32)

@@ -10,7 +10,7 @@ from visionkit.predictions import LabelMap
 
 
 def test_a_label_map_is_shown_redrawn_and_handed_out(tmp_path) -> None:
-    from ui.drawings import SIDE
+    from ui.views import SIDE
     from ui.views.label_map import VIEW, _redraw
 
     labels = np.zeros((300, 2 * SIDE), dtype=np.uint8)

@@ -7,6 +7,7 @@ drawing and its text.
 from collections.abc import Mapping
 from functools import cache
 
+from ui.drawings import SIDE, drawing
 from ui.views.base import PLAIN, CallOption, PredictionView, drawing_component
 from visionkit.errors import EnvironmentFault
 from visionkit.plugins import installed
@@ -44,4 +45,4 @@ def option_of(views: Mapping[str, PredictionView]) -> CallOption | None:
     return next(iter(options), None)
 
 
-__all__ = ["CallOption", "PredictionView", "drawing_component", "option_of", "views", "views_of"]
+__all__ = ["SIDE", "CallOption", "PredictionView", "drawing", "drawing_component", "option_of", "views", "views_of"]
