@@ -69,34 +69,52 @@ def classified(rng: np.random.Generator, count: int, mixed: bool = False) -> tup
 
 def segmented(rng: np.random.Generator, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Confusion matrices of images of six classes, the last ones rare; images differ in difficulty."""
-    share = rng.dirichlet([4, 3, 2, 1, 0.5, 0.3], count)
-    right = rng.beta(6, 2, (count, 1)) * np.array([0.98, 0.95, 0.9, 0.85, 0.8, 0.7])
-    spread = rng.dirichlet(np.ones(6), (count, 6))
+    return torch.from_numpy(confusions(rng, pixels_of(rng, count))), torch.zeros(count)
+
+
+def pixels_of(rng: np.random.Generator, count: int) -> np.ndarray:
+    """(count, 6) pixels of each class in each image."""
+    return rng.multinomial(5000, rng.dirichlet([4, 3, 2, 1, 0.5, 0.3], count))
+
+
+def confusions(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
+    """(count, 6, 6) confusion matrices of one network; its errors are its own.
+
+    Args:
+        rng: Draws them.
+        pixels: Pixels of each class in each image.
+    """
+    right = rng.beta(6, 2, (len(pixels), 1)) * np.array([0.98, 0.95, 0.9, 0.85, 0.8, 0.7])
+    spread = rng.dirichlet(np.ones(6), (len(pixels), 6))
     chance = right[:, :, None] * np.eye(6) + (1 - right)[:, :, None] * spread
-    cells = (share[:, :, None] * chance).reshape(count, 36)
-    counts = rng.multinomial(5000, cells / cells.sum(axis=1, keepdims=True)).reshape(count, 6, 6)
-    return torch.from_numpy(counts), torch.zeros(count)
+    return rng.multinomial(pixels, chance / chance.sum(axis=-1, keepdims=True))
 
 
 def detected(rng: np.random.Generator, count: int) -> tuple[list[Detections], list[dict[str, np.ndarray]]]:
     """Objects of three classes, of which most are found, and some that are not there."""
-    found, true = [], []
-    for _ in range(count):
-        number, more = 1 + rng.poisson(2), rng.poisson(1)
-        corner, side = rng.uniform(0, 400, (number, 2)), rng.uniform(40, 200, (number, 2))
-        boxes, labels = np.concatenate([corner, corner + side], axis=1), rng.integers(0, 3, number)
-        seen = rng.random(number) < rng.beta(8, 2)
-        moved = boxes[seen] + rng.normal(0, 0.06, (int(seen.sum()), 4)) * np.tile(side[seen], 2)
-        moved[:, 2:] = np.maximum(moved[:, 2:], moved[:, :2] + 1)
-        extra = rng.uniform(0, 400, (more, 2))
-        all_boxes = np.concatenate([moved, np.concatenate([extra, extra + rng.uniform(40, 200, (more, 2))], axis=1)])
-        scores = np.concatenate([rng.beta(5, 2, len(moved)), rng.beta(2, 5, more)])
-        kinds = np.concatenate([labels[seen], rng.integers(0, 3, more)])
-        found.append(
-            Detections(("a", "b", "c"), (600, 600), all_boxes.astype(np.float32), scores.astype(np.float32), kinds)
-        )
-        true.append({"file_boxes": boxes, "labels": labels})
-    return found, true
+    true = [objects(rng) for _ in range(count)]
+    return [found_objects(rng, each) for each in true], true
+
+
+def objects(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """The objects of an image."""
+    number = 1 + rng.poisson(2)
+    corner, side = rng.uniform(0, 400, (number, 2)), rng.uniform(40, 200, (number, 2))
+    boxes = np.concatenate([corner, corner + side], axis=1)
+    return {"file_boxes": boxes, "labels": rng.integers(0, 3, number)}
+
+
+def found_objects(rng: np.random.Generator, true: dict[str, np.ndarray]) -> Detections:
+    """What one detector finds in an image; its errors are its own."""
+    boxes, labels, more = true["file_boxes"], true["labels"], rng.poisson(1)
+    side, seen = boxes[:, 2:] - boxes[:, :2], rng.random(len(boxes)) < rng.beta(8, 2)
+    moved = boxes[seen] + rng.normal(0, 0.06, (int(seen.sum()), 4)) * np.tile(side[seen], 2)
+    moved[:, 2:] = np.maximum(moved[:, 2:], moved[:, :2] + 1)
+    extra = rng.uniform(0, 400, (more, 2))
+    all_boxes = np.concatenate([moved, np.concatenate([extra, extra + rng.uniform(40, 200, (more, 2))], axis=1)])
+    scores = np.concatenate([rng.beta(5, 2, len(moved)), rng.beta(2, 5, more)])
+    kinds = np.concatenate([labels[seen], rng.integers(0, 3, more)])
+    return Detections(("a", "b", "c"), (600, 600), all_boxes.astype(np.float32), scores.astype(np.float32), kinds)
 
 
 SETTINGS: dict[str, tuple[Callable[[], Metric], Callable[..., Any], int, int, tuple[str, ...]]] = {
@@ -113,15 +131,21 @@ SETTINGS: dict[str, tuple[Callable[[], Metric], Callable[..., Any], int, int, tu
 }
 
 
-def coverage(name: str, sets: int) -> dict[str, float]:
-    """Fraction of the sets whose interval holds the value of the population, by metric."""
-    build, draw, count, population, metrics = SETTINGS[name]
+def coverage(name: str, sets: int, count: int | None = None) -> dict[str, float]:
+    """Fraction of the sets whose interval holds the value of the population, by metric.
+
+    Args:
+        name: One of `SETTINGS`.
+        sets: Number of sets.
+        count: Images of each; by default those of the setting.
+    """
+    build, draw, usual, population, metrics = SETTINGS[name]
     whole = build()
     whole.update(*draw(np.random.default_rng(1), population))
     truth = whole.compute()
     held = dict.fromkeys(metrics, 0)
     for seed in range(sets):
-        record, values = record_of(build(), *draw(np.random.default_rng([2, seed]), count))
+        record, values = record_of(build(), *draw(np.random.default_rng([2, seed]), count or usual))
         found = record.intervals(values, "test", REPLICATES, seed)
         for metric in metrics:
             bounds = found.bounds[f"test/{metric}"]
@@ -129,32 +153,71 @@ def coverage(name: str, sets: int) -> dict[str, float]:
     return {metric: number / sets for metric, number in held.items()}
 
 
-def false_positives(sets: int) -> float:
-    """Fraction of pairs of equal classifiers whose difference in accuracy has a p below .05."""
-    below = 0
-    for seed in range(sets):
-        rng = np.random.default_rng([3, seed])
-        labels = rng.integers(0, 10, 300)
-        records = []
-        for _ in range(2):
-            wrong = rng.random(300) < 0.2
-            predicted = np.where(wrong, (labels + rng.integers(1, 10, 300)) % 10, labels)
-            scores = torch.nn.functional.one_hot(torch.from_numpy(predicted), 10) * 0.5 + 0.05
-            records.append(record_of(ClassificationCounts(10), scores, torch.from_numpy(labels))[0])
-        found = {each.metric: each for each in compare(records[0], records[1], REPLICATES, seed)}
-        below += found["top1"].p < 0.05
-    return below / sets
+def equal_classifiers(rng: np.random.Generator, count: int) -> list[ImageRecord]:
+    """Two classifiers of which each is right in four of five images."""
+    labels, records = rng.integers(0, 10, count), []
+    for _ in range(2):
+        wrong = rng.random(count) < 0.2
+        predicted = np.where(wrong, (labels + rng.integers(1, 10, count)) % 10, labels)
+        scores = torch.nn.functional.one_hot(torch.from_numpy(predicted), 10) * 0.5 + 0.05
+        records.append(record_of(ClassificationCounts(10), scores, torch.from_numpy(labels))[0])
+    return records
+
+
+def equal_segmenters(rng: np.random.Generator, count: int) -> list[ImageRecord]:
+    """Two networks that segment the same images equally well."""
+    pixels = pixels_of(rng, count)
+    each = [torch.from_numpy(confusions(rng, pixels)) for _ in range(2)]
+    return [record_of(FromCounts(6), counts, torch.zeros(count))[0] for counts in each]
+
+
+def equal_detectors(rng: np.random.Generator, count: int) -> list[ImageRecord]:
+    """Two detectors that are equally good on the same images."""
+    true = [objects(rng) for _ in range(count)]
+    return [record_of(DetectionMetrics(3), [found_objects(rng, each) for each in true], true)[0] for _ in range(2)]
+
+
+EQUAL: dict[str, tuple[Callable[[np.random.Generator, int], list[ImageRecord]], int, tuple[str, ...]]] = {
+    "classifiers": (equal_classifiers, 300, ("top1",)),
+    "networks that segment": (equal_segmenters, 60, ("mean_iou", "pixel_accuracy")),
+    "detectors": (equal_detectors, 100, ("box_ap", "box_ap50")),
+}
+"""Pairs of equal models, the images that they are measured on, and metrics."""
+
+
+def false_positives(name: str, pairs: int, replicates: int = REPLICATES) -> dict[str, float]:
+    """Fraction of pairs of equal models whose difference has a p below .05, by metric.
+
+    Args:
+        name: One of `EQUAL`.
+        pairs: Number of pairs.
+        replicates: Replicates of each test.
+    """
+    build, count, metrics = EQUAL[name]
+    below = dict.fromkeys(metrics, 0)
+    for seed in range(pairs):
+        records = build(np.random.default_rng([3, seed]), count)
+        found = {each.metric: each for each in compare(records[0], records[1], replicates, seed)}
+        for metric in metrics:
+            below[metric] += found[metric].p < 0.05
+    return {metric: number / pairs for metric, number in below.items()}
 
 
 def main() -> int:
     """Prints one line per metric."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sets", type=int, default=400)
-    sets = parser.parse_args().sets
-    for name, (_, _, count, _, _) in SETTINGS.items():
-        for metric, value in coverage(name, sets).items():
+    parser.add_argument("--sets", type=int, default=400, help="sets, and pairs of models, of each setting")
+    parser.add_argument("--images", type=int, help="images of each set; by default those of the setting")
+    parser.add_argument("--only", choices=(*SETTINGS, *EQUAL), help="one setting alone")
+    given = parser.parse_args()
+    sets = given.sets
+    for name in [each for each in SETTINGS if given.only in (None, each)]:
+        for metric, value in coverage(name, sets, given.images).items():
+            count = given.images or SETTINGS[name][2]
             print(f"{name} of {count} images: the interval of {metric} covers {value:.1%} of {sets} sets", flush=True)
-    print(f"equal classifiers: p < .05 in {false_positives(sets):.1%} of {sets} pairs", flush=True)
+    for name in [each for each in EQUAL if given.only in (None, each)]:
+        for metric, value in false_positives(name, sets).items():
+            print(f"equal {name}: {metric} has p < .05 in {value:.1%} of {sets} pairs", flush=True)
     return 0
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.real_data import real_data
 from ui.cli import main
 
 
@@ -63,3 +64,16 @@ def test_a_gray_restoration_of_a_file_in_color_is_compared_in_gray(
     metrics = json.loads((tmp_path / "r.json").read_text())["metrics"]
     assert metrics["psnr_y"] == pytest.approx(decibels(noise)) == metrics["psnr_rgb"]
     assert "1 predictions are gray and their ground truth is not" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "known"), [("mean", 27.33), ("copy", 24.57)])
+def test_a_frame_half_way_reads_as_known(tmp_path: Path, name: str, known: float) -> None:
+    """Floors of interpolation between frames: the mean of both, and a copy of the first."""
+    folder = real_data("optical_flow/middlebury_pair")
+    first, middle, last = (np.asarray(Image.open(folder / f"frame{each}.png")) for each in ("10", "10i11", "11"))
+    mean = np.round((first.astype(np.float64) + last) / 2).astype(np.uint8)
+    save(tmp_path / "truth" / "a.png", middle)
+    save(tmp_path / "found" / "a.png", mean if name == "mean" else first)
+    out = tmp_path / "results.json"
+    assert main(["evaluate", "images", str(tmp_path / "truth"), str(tmp_path / "found"), "--results", str(out)]) == 0
+    assert json.loads(out.read_text())["metrics"]["psnr_rgb"] == pytest.approx(known, abs=0.006)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 from visionkit.types import Batch
-from visionkit.uncertainty.resampling import LEVEL, Interval, Intervals, Units, percentiles
+from visionkit.uncertainty.resampling import LEVEL, Interval, Intervals, Units, interval_of
 
 _AGREE = 1e-4
 """A metric computed of all images once must equal the one that was measured; otherwise it gets no interval."""
@@ -202,15 +202,16 @@ def intervals_of(
     """
     whole = computed(resamplers, iter([np.ones((1, len(units.of_image)))]))
     drawn = computed(resamplers, units.draws(replicates, seed))
+    left_out = computed(resamplers, iter([units.left_out(seed)]))
     bounds: dict[str, Interval] = {}
     for name, key in named.items():
         if key in drawn and abs(whole[key][0] - results[name]) <= _AGREE * max(1.0, abs(results[name])):
-            found = percentiles(drawn[key])
+            found = interval_of(float(whole[key][0]), drawn[key], left_out[key], units)
             if found is not None:
                 bounds[name] = found
     stratified = f", stratified by {units.strata_kind}" if units.is_stratified else ""
     method = (
-        f"{100 * LEVEL:g} % percentile intervals of {replicates:,} bootstrap replicates by {units.kind}"
+        f"{100 * LEVEL:g} % intervals (BCa, expanded) of {replicates:,} bootstrap replicates by {units.kind}"
         f"{stratified}, seed {seed}"
     )
     missing = (name for name in named if name not in bounds and np.isfinite(results[name]) and results[name] != -1)

@@ -9,7 +9,7 @@ import numpy as np
 
 from visionkit.errors import DataError
 from visionkit.uncertainty.by_image import ImageRecord, computed
-from visionkit.uncertainty.resampling import percentiles
+from visionkit.uncertainty.resampling import interval_of
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ def compare(first: ImageRecord, second: ImageRecord, replicates: int, seed: int)
     ones = np.ones((1, len(first.ids)))
     values = [record.values(iter([ones])) for record in (first, second)]
     drawn = [record.values(first.units.draws(replicates, seed)) for record in (first, second)]
+    left_out = [record.values(iter([first.units.left_out(seed)])) for record in (first, second)]
     both = first.joined(second)
     swapped = [
         computed(both, (np.concatenate(pair, axis=1) for pair in _pairs(first, replicates, seed, turned)))
@@ -79,9 +80,10 @@ def compare(first: ImageRecord, second: ImageRecord, replicates: int, seed: int)
         a, b = (float(each[name][0]) for each in values)
         if not np.isfinite([a, b]).all():
             continue
-        bounds = percentiles(drawn[1][name] - drawn[0][name])
+        spread, parts = (each[1][name] - each[0][name] for each in (drawn, left_out))
+        bounds = interval_of(b - a, spread, parts, first.units)
         is_swapped = name in swapped[0]
-        chance = swapped[1][name] - swapped[0][name] if is_swapped else drawn[1][name] - drawn[0][name] - (b - a)
+        chance = swapped[1][name] - swapped[0][name] if is_swapped else spread - (b - a)
         chance = np.abs(chance[np.isfinite(chance)])
         as_large = int((chance >= abs(b - a) - 1e-9).sum())
         low, high = bounds or (None, None)

@@ -15,6 +15,12 @@ LEVEL = 0.95
 
 FEWEST_REPLICATES = 100
 
+GROUPS = 200
+"""Groups of units that are left out one by one, at most."""
+
+_SAME = 1e-12
+"""Replicates so near to each other are equal."""
+
 _NUMBERS = 1 << 22
 """Weights of one chunk of replicates, at most."""
 
@@ -87,6 +93,24 @@ class Units:
                     weights[:, group] = counts * (number / drawn)
             yield weights[:, self.of_image]
 
+    def left_out(self, seed: int) -> np.ndarray:
+        """(G, N) float64 weights, each without one group of units: one unit each, or of many a random group.
+
+        The others of a stratum stand for those that are left out.
+
+        Args:
+            seed: Random seed.
+        """
+        order = np.random.default_rng(seed).permutation(len(self.strata))
+        order = order[np.argsort(self.strata[order], kind="stable")]  # groups have units of all strata
+        group = np.empty(len(order), np.int64)
+        group[order] = np.arange(len(order)) % min(len(order), GROUPS)
+        weights = (np.arange(group.max() + 1)[:, None] != group).astype(np.float64)
+        for each in np.unique(self.strata):
+            own = self.strata == each
+            weights[:, own] *= own.sum() / np.maximum(weights[:, own].sum(axis=1, keepdims=True), 1)
+        return np.asarray(weights[:, self.of_image])
+
     def swaps(self, replicates: int, seed: int) -> Iterator[np.ndarray]:
         """(r, N) float64 of 0 and 1 with even chances, one for each unit, for some replicates at a time."""
         rng = np.random.default_rng(seed)
@@ -110,20 +134,40 @@ def check_replicates(number: int, option: str = "--bootstrap") -> None:
         raise UsageError(f"{option} {number}: at least {FEWEST_REPLICATES} replicates; 1000 are usual")
 
 
-def percentiles(values: np.ndarray, level: float = LEVEL) -> Interval | None:
-    """The percentile interval of replicates.
+def interval_of(
+    value: float, drawn: np.ndarray, left_out: np.ndarray, units: Units, level: float = LEVEL
+) -> Interval | None:
+    """The bias-corrected and accelerated interval (Efron, 1987) of replicates, expanded for few units.
+
+    Percentiles are moved by the bias of the replicates' median and by how much the metric's deviation changes with its
+    value; they lie further apart for few units, by Student's t in place of the normal distribution (Hesterberg, 2015).
 
     Args:
-        values: (R,) replicates; NaN where one measured nothing.
+        value: The metric of all units.
+        drawn: (R,) replicates; NaN where one measured nothing.
+        left_out: (G,) metric without each group of units, see `Units.left_out`.
+        units: What was drawn.
         level: Level of the interval.
 
     Returns:
-        None where more than one in twenty measured nothing.
+        None where more than one replicate in twenty measured nothing, or where there is one unit alone.
     """
-    valid = values[np.isfinite(values)]
-    if len(valid) < 0.95 * len(values) or not len(valid):
+    from scipy.stats import norm, t
+
+    valid, freedom = drawn[np.isfinite(drawn)], len(units.strata) - len(np.unique(units.strata))
+    if len(valid) < 0.95 * len(drawn) or not len(valid) or freedom < 1:
         return None
-    low, high = np.quantile(valid, [(1 - level) / 2, (1 + level) / 2])
+    same = np.abs(valid - value) <= _SAME
+    below = (((valid < value) & ~same).mean() + same.mean() / 2).clip(0.5 / len(valid), 1 - 0.5 / len(valid))
+    bias, known = norm.ppf(below), left_out[np.isfinite(left_out)]
+    influence = known.mean() - known if len(known) else np.zeros(1)
+    spread = np.square(influence).sum()
+    acceleration = (influence**3).sum() / (6 * spread**1.5) if spread > _SAME**2 else 0.0
+    reach = t.ppf((1 + level) / 2, freedom)
+    if not units.is_stratified:  # where strata are drawn, their weights make up for it
+        reach *= np.sqrt(len(units.strata) / freedom)
+    moved = bias + np.array([-reach, reach])
+    low, high = np.quantile(valid, norm.cdf(bias + moved / np.maximum(1 - acceleration * moved, 1e-6)))
     return Interval(float(low), float(high))
 
 
