@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from tasks.camera_motion.loss import PhotometricLoss
+from tasks.camera_motion.loss import NeighborRule, PhotometricLoss
 from tasks.camera_motion.metrics import KnownDepthMeasures, TrajectoryErrors
 from tasks.camera_motion.network import MotionNetwork, MotionOutputs
 from tasks.camera_motion.pose_network import PairedPoses, PoseNet, PoseNetworkName
@@ -44,6 +44,8 @@ class CameraMotionTask(ArchitectureTask, BackboneTask):
         smoothness: Weight of the depth's smoothness in the loss.
         scales: Number of sizes at which frames are compared, each half of the one before.
         auto_mask: Leave out pixels that stay as they are from frame to frame, as of what moves with the camera.
+        neighbors: Which neighbor a pixel is compared with: the `best` one, or the `mean` of all, from which networks
+            that begin with no idea of motion learn it faster.
         depth_cap: Meters beyond which true depth does not count in the metrics.
         **shared: See `BackboneTask`; each architecture has its arguments under its name. The input is by default clips
             of 3 frames, stretched to 128x160.
@@ -77,15 +79,18 @@ class CameraMotionTask(ArchitectureTask, BackboneTask):
         smoothness: float = 1e-3,
         scales: int = 4,
         auto_mask: bool = True,
+        neighbors: NeighborRule = "best",
         depth_cap: float = 80.0,
         **shared: Any,
     ) -> None:
         super().__init__(backbone, architecture=architecture, **shared)
-        allowed = get_args(PoseNetworkName)
-        if pose_network not in allowed:
-            raise UsageError(
-                f"model.pose_network {pose_network!r}: allowed are {', '.join(allowed)}{suggest(pose_network, allowed)}"
-            )
+        for key, value, kind in (
+            ("pose_network", pose_network, PoseNetworkName),
+            ("neighbors", neighbors, NeighborRule),
+        ):
+            if value not in get_args(kind):
+                allowed = get_args(kind)
+                raise UsageError(f"model.{key} {value!r}: allowed are {', '.join(allowed)}{suggest(value, allowed)}")
         if not 0 < nearest < farthest:
             raise UsageError(f"model.nearest {nearest:g} and farthest {farthest:g}: give depths above 0, nearest first")
         if not 0 <= ssim <= 1 or smoothness < 0 or scales < 1:
@@ -106,7 +111,7 @@ class CameraMotionTask(ArchitectureTask, BackboneTask):
         self.network = MotionNetwork.with_poses(backbone, self.architecture, pose, bounds, **self.backbone_arguments)
         body = self.network.backbone
         self.normalize = Normalize(body.mean, body.std)
-        self.loss = PhotometricLoss(ssim, smoothness, scales, auto_mask)
+        self.loss = PhotometricLoss(ssim, smoothness, scales, auto_mask, neighbors)
         self.depth_cap = depth_cap
         self.metrics = MetricCollection(
             {"depth": KnownDepthMeasures(depth_cap, "median"), "trajectory": TrajectoryErrors()}, compute_groups=False

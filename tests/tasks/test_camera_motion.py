@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from datamodules.clip_data import ClipData
-from tasks.camera_motion.loss import PhotometricLoss
+from tasks.camera_motion.loss import NeighborRule, PhotometricLoss, unlikeness
 from tasks.camera_motion.metrics import KnownDepthMeasures, TrajectoryErrors
 from tasks.camera_motion.network import MotionOutputs, to_others
 from tasks.camera_motion.pose_network import PoseNet
@@ -92,26 +94,54 @@ def test_posenet_begins_with_motions_that_differ_between_clips() -> None:
     assert 1e-4 < steps.abs().mean() < 0.1, "all of them hardly move"
 
 
-@pytest.mark.parametrize("auto_mask", [False, True])
-def test_the_loss_prefers_the_truth(auto_mask: bool) -> None:
+def drawn(**options: Any) -> tuple[torch.Tensor, torch.Tensor, Callable[[torch.Tensor, torch.Tensor], float]]:
+    """True depth and motions of a drawn clip, and the loss of any of them."""
     clip = make_clip(1, 4, SETTINGS)
     frames = [clip.frame(k) for k in (0, 2, 4)]
     images = torch.stack([torch.from_numpy(each.image).permute(2, 0, 1) for each in frames])[None].float() / 255
     poses = np.stack([each.pose for each in frames])
     between = torch.from_numpy(motions(poses[:-1], poses[1:])).float()[None]
-    depth = torch.from_numpy(frames[1].depth)[None]
     intrinsics = torch.tensor([list(clip.camera)])
 
     def loss(depth: torch.Tensor, between: torch.Tensor) -> float:
-        terms = PhotometricLoss(scales=2, auto_mask=auto_mask)(
-            MotionOutputs(depth, between, None, 1), images, intrinsics
-        )
+        terms = PhotometricLoss(scales=2, **options)(MotionOutputs(depth, between, None, 1), images, intrinsics)
         return float(terms["photometric"])
 
+    return torch.from_numpy(frames[1].depth)[None], between, loss
+
+
+@pytest.mark.parametrize("auto_mask", [False, True])
+@pytest.mark.parametrize("neighbors", ["best", "mean"])
+def test_the_loss_prefers_the_truth(auto_mask: bool, neighbors: str) -> None:
+    depth, between, loss = drawn(auto_mask=auto_mask, neighbors=neighbors)
     true = loss(depth, between)
     assert true < 0.8 * loss(depth * 0.6, between) and true < 0.5 * loss(depth, torch.eye(4).expand(1, 2, 4, 4))
     larger = between * torch.tensor([[1, 1, 1, 3], [1, 1, 1, 3], [1, 1, 1, 3], [1, 1, 1, 1]])
     assert true == pytest.approx(loss(depth * 3, larger), rel=1e-3), "one unit for both"
+
+
+def test_the_mean_of_neighbors_counts_one_that_the_best_hides() -> None:
+    own, unlike = torch.rand(2, 1, 3, 32, 32).unbind(0)
+    frames, at_rest = torch.stack([own, own, unlike], 1), torch.eye(4).expand(1, 2, 4, 4)
+    outputs = MotionOutputs(torch.ones(1, 32, 32), at_rest, None, 1)
+    intrinsics = torch.tensor([[30.0, 30, 16, 16]])
+    best, mean = (
+        PhotometricLoss(scales=1, auto_mask=False, neighbors=rule)(outputs, frames, intrinsics)["photometric"]
+        for rule in get_args(NeighborRule)
+    )
+    torch.testing.assert_close(best, torch.tensor(0.0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(mean, unlikeness(unlike[None], own, 0.85).mean() / 2)
+
+
+def test_structure_is_that_of_averages_over_windows() -> None:
+    own, other = torch.rand(2, 2, 3, 12, 16).unbind(0)
+    x, y = (F.pad(each, (1, 1, 1, 1), mode="reflect") for each in (own, other))
+    mean_x, mean_y, of_x, of_y, of_both = (F.avg_pool2d(each, 3, 1) for each in (x, y, x * x, y * y, x * y))
+    top = (2 * mean_x * mean_y + 1e-4) * (2 * (of_both - mean_x * mean_y) + 9e-4)
+    bottom = (mean_x**2 + mean_y**2 + 1e-4) * (of_x - mean_x**2 + of_y - mean_y**2 + 9e-4)
+    found = unlikeness(torch.stack([other, own]), own, 0.85)
+    true = 0.15 * (own - other).abs().mean(1) + 0.85 * ((1 - top / bottom) / 2).clamp(0, 1).mean(1)
+    torch.testing.assert_close(found, torch.stack([true, torch.zeros_like(true)]))
 
 
 def test_a_clip_that_stands_still_trains_nothing() -> None:
