@@ -196,8 +196,9 @@ def test_what_is_validated_is_what_is_served(name):
 
 
 # The graphs of masks in boxes and of flow are large; those of detection and stereo are made as they are, and the second
-# stage of masks is exported alone in `tests/visionkit/test_export_parts.py`.
-@every_quick_task("instance_segmentation", "optical_flow")
+# stage of masks is exported alone in `tests/visionkit/test_export_parts.py`. Those of restored and enlarged images have
+# quick tests of their own, and that of faces has no other parts than that of classes.
+@every_quick_task("instance_segmentation", "optical_flow", "restoration", "super_resolution", "face_recognition")
 def test_onnx_agrees(name, tmp_path):
     torch.manual_seed(2)
     task = build(name).eval()

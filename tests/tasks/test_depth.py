@@ -66,7 +66,9 @@ def test_outputs_stay_within_their_bounds(prediction: nn.Module):
     assert float(depth.min()) < 1.0 and float(depth.max()) > 5.0, "all of the range can be stated"
 
 
-@pytest.mark.parametrize("architecture", ["unet", "fpn", "upernet", "segformer", "pspnet", "fcn"])
+@pytest.mark.parametrize(
+    "architecture", ["unet", "fpn", pytest.param("upernet", marks=pytest.mark.slow), "segformer", "pspnet", "fcn"]
+)
 def test_no_decoder_begins_or_ends_where_the_sigmoid_has_no_slope(architecture: str):
     torch.manual_seed(0)
     spec = InputSpec(size=(64, 64), resize_mode="stretch")

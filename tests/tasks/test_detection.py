@@ -125,7 +125,10 @@ def test_a_validation_loss_is_the_same_again_and_crowds_are_left_out(architectur
         assert {key: pytest.approx(float(value), rel=1e-5) for key, value in other.items()} == first
 
 
-@pytest.mark.parametrize("architecture", ["retinanet", "ssd", "faster_rcnn", "dfine"])  # the contract suite has others
+# The contract suite has others.
+@pytest.mark.parametrize(
+    "architecture", ["retinanet", "ssd", "faster_rcnn", pytest.param("dfine", marks=pytest.mark.slow)]
+)
 def test_one_image_can_be_overfit(architecture: str) -> None:
     torch.manual_seed(0)
     task = build(architecture, input=InputSpec(size=SIZE, resize_mode="stretch")).train()

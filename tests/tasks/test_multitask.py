@@ -316,19 +316,22 @@ REGIONS = {
     "heads",
     [
         {"what": WHAT, "objects": {**OBJECTS, "arguments": LOCALIZER}},
-        {
-            "masks": {
-                "task": "instance_segmentation",
-                "arguments": {
-                    "classes": list(OBJECT_CLASSES),
-                    "mask_rcnn": {**RCNN, "neck_channels": 16, "mask_hidden": 16},
+        pytest.param(
+            {
+                "masks": {
+                    "task": "instance_segmentation",
+                    "arguments": {
+                        "classes": list(OBJECT_CLASSES),
+                        "mask_rcnn": {**RCNN, "neck_channels": 16, "mask_hidden": 16},
+                    },
+                },
+                "poses": {
+                    "task": "pose",
+                    "arguments": {"architecture": "keypoint_rcnn", "keypoint_rcnn": {**RCNN, "neck_channels": 16}},
                 },
             },
-            "poses": {
-                "task": "pose",
-                "arguments": {"architecture": "keypoint_rcnn", "keypoint_rcnn": {**RCNN, "neck_channels": 16}},
-            },
-        },
+            marks=pytest.mark.slow,
+        ),
         {"regions": REGIONS, "far": FAR},
     ],
     ids=["classification and localisation", "Mask R-CNN with keypoints", "segmentation and depth"],

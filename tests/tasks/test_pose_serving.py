@@ -34,7 +34,7 @@ def with_opinions(task):
     "coding",
     [
         "cpm udp",
-        "deeppose",
+        pytest.param("deeppose", marks=pytest.mark.slow),
         "openpose",
         pytest.param("cpm", marks=pytest.mark.slow),
         pytest.param("keypoint_rcnn", marks=pytest.mark.slow),

@@ -35,7 +35,10 @@ def pairs() -> tuple[Tensor, Tensor, Tensor]:
     return left.byte(), right.byte(), disparity
 
 
-@pytest.mark.parametrize("name", TINY)
+# PSMNet itself is its small network with more of the same.
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=pytest.mark.slow) if each == "psmnet" else each for each in TINY]
+)
 def test_every_network_overfits_four_pairs(name: str) -> None:
     torch.manual_seed(0)
     task = StereoTask(name, **{name: TINY[name]}, optim=OptimConfig(lr=5e-3, weight_decay=0.0)).train()
