@@ -122,7 +122,8 @@ def _window_means(values: Tensor) -> Tensor:
     # A convolution with channels last takes a quarter of the time of average pooling on CPUs.
     flat = values.flatten(0, 1).contiguous(memory_format=torch.channels_last)
     window = values.new_full((flat.shape[1], 1, 3, 3), 1 / 9)
-    return F.conv2d(flat, window, groups=flat.shape[1]).unflatten(0, values.shape[:2])
+    means: Tensor = F.conv2d(flat, window, groups=flat.shape[1]).unflatten(0, values.shape[:2])
+    return means
 
 
 def roughness(depth: Tensor, image: Tensor) -> Tensor:
