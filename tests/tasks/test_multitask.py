@@ -306,6 +306,12 @@ RCNN = {
     "rpn_batch_size_per_image": 16,
     "box_batch_size_per_image": 8,
 }
+SMALL_RCNN = {**RCNN, "neck_channels": 16}
+MASKS = {
+    "task": "instance_segmentation",
+    "arguments": {"classes": list(OBJECT_CLASSES), "mask_rcnn": {**SMALL_RCNN, "mask_hidden": 16}},
+}
+POSES = {"task": "pose", "arguments": {"architecture": "keypoint_rcnn", "keypoint_rcnn": SMALL_RCNN}}
 REGIONS = {
     "task": "semantic_segmentation",
     "arguments": {"classes": list(SEMANTIC_CLASSES), "architecture": "segformer", "segformer": {"channels": 8}},
@@ -316,22 +322,7 @@ REGIONS = {
     "heads",
     [
         {"what": WHAT, "objects": {**OBJECTS, "arguments": LOCALIZER}},
-        pytest.param(
-            {
-                "masks": {
-                    "task": "instance_segmentation",
-                    "arguments": {
-                        "classes": list(OBJECT_CLASSES),
-                        "mask_rcnn": {**RCNN, "neck_channels": 16, "mask_hidden": 16},
-                    },
-                },
-                "poses": {
-                    "task": "pose",
-                    "arguments": {"architecture": "keypoint_rcnn", "keypoint_rcnn": {**RCNN, "neck_channels": 16}},
-                },
-            },
-            marks=pytest.mark.slow,
-        ),
+        pytest.param({"masks": MASKS, "poses": POSES}, marks=pytest.mark.slow),
         {"regions": REGIONS, "far": FAR},
     ],
     ids=["classification and localisation", "Mask R-CNN with keypoints", "segmentation and depth"],
