@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +29,10 @@ EXAMPLE_MODELS = Path(__file__).parent / "starters"
 """`<task>/<name>/`: a bundle, or a `public.json` where an installed package holds the weights."""
 
 PUBLIC_FACTS = "public.json"
+"""Public name, task and model card of an example model that is no bundle."""
 
 Stamp = tuple[int, ...]
 """When the files of a model were written."""
-"""Public name, task and model card of an example model that is no bundle."""
 
 MEMORY = 2 * 2**30
 """Bytes of weights that stay in memory where nobody asks for another budget."""
@@ -125,9 +126,16 @@ def _file_fault(path: Path) -> str:
         return f"cannot be read ({error.strerror})"
 
 
+@lru_cache(maxsize=4096)
+def _facts(folder: Path, stamp: Stamp) -> dict[str, Any]:
+    """What a bundle states of itself, checked once: the list of models is made for every visitor and page."""
+    return read_facts(folder)
+
+
 def _bundle(folder: Path, name: str, example_model: bool = False) -> ModelEntry:
     try:
-        facts = read_facts(folder)
+        stamp = _stamp(folder)
+        facts = _facts(folder, stamp) if stamp else read_facts(folder)
     except CheckpointError as error:
         # Where it lies on the server is not for visitors.
         fault = str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
@@ -14,11 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ui import model_registry
 from ui.inference import InferenceResult, predict
 from ui.joined_requests import MOST
 from ui.model_registry import ModelRegistry
 from visionkit.errors import CheckpointError, UsageError
 from visionkit.images import ImageSource
+from visionkit.model_facts import read_facts
 from visionkit.predictor import load
 
 
@@ -143,3 +146,20 @@ def test_a_request_for_a_model_in_memory_lists_no_models(
     shutil.rmtree(bundle)
     with pytest.raises(UsageError, match="unknown model"):
         registry.get("good")
+
+
+def test_what_models_state_is_read_once_until_it_changes(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = Path(shutil.copytree(models / "good", tmp_path / "good"))
+    registry, read = ModelRegistry(tmp_path), []
+    registry.entries()
+    monkeypatch.setattr(model_registry, "read_facts", lambda folder: read.append(folder) or read_facts(folder))
+    assert registry.entry("good").title == "Six things" and not read
+    facts = read_facts(bundle)
+    facts["card"]["name"] = "Seven things"
+    (bundle / "model.json").write_text(json.dumps(facts))
+    assert registry.entry("good").title == "Seven things" and read == [bundle]
+    (bundle / "model.safetensors").unlink()  # what cannot be served is read each time
+    (bundle / "model.json").write_text("{not json")
+    assert "cannot be read" in registry.entry("good").fault
