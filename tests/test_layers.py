@@ -49,7 +49,7 @@ def test_a_heavy_library_has_one_home(library: str) -> None:
         str(path.relative_to(ROOT))
         for package in PACKAGES
         for path in (ROOT / package).rglob("*.py")
-        if library in _imports(path.read_text("utf-8"))
+        if library in (text := path.read_text("utf-8")) and library in _imports(text)
     }
     strays = {path for path in found if path not in HOMES[library] and str(Path(path).parent) not in HOMES[library]}
     assert not strays, f"{library} belongs into {sorted(HOMES[library])}"
