@@ -119,11 +119,9 @@ def unlikeness(others: Tensor, own: Tensor, ssim: float) -> Tensor:
 
 def _window_means(values: Tensor) -> Tensor:
     """Means over 3x3 pixels of (N, B, C, h, w)."""
-    # A convolution with channels last takes a quarter of the time of average pooling on CPUs.
-    flat = values.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-    window = values.new_full((flat.shape[1], 1, 3, 3), 1 / 9)
-    means: Tensor = F.conv2d(flat, window, groups=flat.shape[1]).unflatten(0, values.shape[:2])
-    return means
+    # Sums take half the time of average pooling on CPUs, and no convolution rounds the squares to TF32 on GPUs.
+    rows = values[..., :-2, :] + values[..., 1:-1, :] + values[..., 2:, :]
+    return (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]) / 9
 
 
 def roughness(depth: Tensor, image: Tensor) -> Tensor:
