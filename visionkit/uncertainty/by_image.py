@@ -206,7 +206,8 @@ def intervals_of(
     bounds: dict[str, Interval] = {}
     for name, key in named.items():
         if key in drawn and abs(whole[key][0] - results[name]) <= _AGREE * max(1.0, abs(results[name])):
-            found = interval_of(float(whole[key][0]), drawn[key], left_out[key], units)
+            parts = left_out.get(key, np.zeros(0))  # none where there is one unit alone
+            found = interval_of(float(whole[key][0]), drawn[key], parts, units)
             if found is not None:
                 bounds[name] = found
     stratified = f", stratified by {units.strata_kind}" if units.is_stratified else ""

@@ -73,14 +73,15 @@ def compare(first: ImageRecord, second: ImageRecord, replicates: int, seed: int)
         computed(both, (np.concatenate(pair, axis=1) for pair in _pairs(first, replicates, seed, turned)))
         for turned in (False, True)
     ]
-    out = []
+    out, nothing = [], np.zeros(0)
     for name in values[0]:
         if name not in values[1]:
             continue
         a, b = (float(each[name][0]) for each in values)
         if not np.isfinite([a, b]).all():
             continue
-        spread, parts = (each[1][name] - each[0][name] for each in (drawn, left_out))
+        # Without one unit nothing is left to measure where there is one alone.
+        spread, parts = (each[1].get(name, nothing) - each[0].get(name, nothing) for each in (drawn, left_out))
         bounds = interval_of(b - a, spread, parts, first.units)
         is_swapped = name in swapped[0]
         chance = swapped[1][name] - swapped[0][name] if is_swapped else spread - (b - a)

@@ -96,7 +96,8 @@ class Units:
     def left_out(self, seed: int) -> np.ndarray:
         """(G, N) float64 weights, each without one group of units: one unit each, or of many a random group.
 
-        The others of a stratum stand for those that are left out.
+        Where there are several strata, the others of a stratum stand for those that are left out. Without, the weights
+        are 0 and 1: fractions would round recalls that lie at one of COCO's points, below or above it.
 
         Args:
             seed: Random seed.
@@ -106,7 +107,7 @@ class Units:
         group = np.empty(len(order), np.int64)
         group[order] = np.arange(len(order)) % min(len(order), GROUPS)
         weights = (np.arange(group.max() + 1)[:, None] != group).astype(np.float64)
-        for each in np.unique(self.strata):
+        for each in np.unique(self.strata) if self.is_stratified else ():
             own = self.strata == each
             weights[:, own] *= own.sum() / np.maximum(weights[:, own].sum(axis=1, keepdims=True), 1)
         return np.asarray(weights[:, self.of_image])

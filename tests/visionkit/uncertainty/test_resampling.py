@@ -63,6 +63,8 @@ def test_groups_that_are_left_out_have_units_of_all_strata():
     weights = units.left_out(0)
     assert weights.shape == (200, 1000) and ((weights == 0).sum(axis=0) == 1).all()
     assert weights[:, :600].sum(axis=1) == pytest.approx(600) and weights[:, 600:].sum(axis=1) == pytest.approx(400)
+    weights = Units.of([""] * 30, [None] * 30).left_out(0)
+    assert set(weights.ravel()) == {0.0, 1.0} and (weights.sum(axis=1) == 29).all(), "recalls are not rounded"
     with pytest.raises(UsageError, match="at least 100"):
         check_replicates(50)
 
