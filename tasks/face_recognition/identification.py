@@ -59,8 +59,6 @@ class Ranking:
     def impostors(self) -> np.ndarray:
         """(Q,) bool, which probes stand for people that nobody knows: they should be reported "nobody I know".
 
-        Where similarity of probes that should be reported "nobody I know".
-
         Where the gallery lacks people, those are the strangers. Where it has all, every probe is compared a second time
         with its own person left out.
         """
@@ -85,7 +83,7 @@ class Ranking:
         scores, own = self.other[self.impostors], weights[self.impostors]
         order = np.argsort(-scores, kind="stable")
         reached = np.cumsum(own[order])
-        allowed = int(rate * reached[-1] + 1e-9)
+        allowed = rate * reached[-1] + 1e-9
         # Strictly above the first stranger who must be refused.
         place = int(np.searchsorted(reached, allowed, side="right"))
         threshold = scores[order[place]] if place < len(scores) else -np.inf

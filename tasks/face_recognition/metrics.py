@@ -96,7 +96,7 @@ class FaceMetrics(Metric):
 
     def resampler(self) -> WeightedFaces:
         """The metrics of people with weights, of the images of this process."""
-        return WeightedFaces(*self._compared(), len(_whole(self.facts)))
+        return WeightedFaces(*self._compared())
 
 
 def _whole(state: Any) -> Tensor:

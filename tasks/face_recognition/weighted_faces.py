@@ -79,12 +79,11 @@ class WeightedFaces:
     Args:
         pairs: Pairs that are verified.
         probes: Who is identified, or None.
-        images: Number of images N.
     """
 
-    def __init__(self, pairs: Pairs, probes: Probes | None, images: int) -> None:
+    def __init__(self, pairs: Pairs, probes: Probes | None) -> None:
         falling = pairs.some(np.argsort(-pairs.scores, kind="stable"))  # sorted once, not in each replicate
-        self.pairs, self.probes, self.images = falling, probes, images
+        self.pairs, self.probes = falling, probes
 
     def joined(self, other: WeightedFaces) -> None:
         """None: embeddings of two models do not compare."""
@@ -113,7 +112,7 @@ class WeightedFaces:
         return out
 
 
-class WeightedScores:
+class WeightedVerification:
     """Verification from scores of pairs that are drawn by themselves.
 
     Args:

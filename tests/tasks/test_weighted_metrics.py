@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tasks.face_recognition.identification import Ranking as FaceRanking
 from tasks.face_recognition.identification import rank_all
 from tasks.face_recognition.metrics import FaceMetrics
 from tasks.face_recognition.verification import Roc, deal, ten_fold
@@ -17,7 +18,8 @@ from tasks.pose.measures import measure
 from tasks.pose.weighted_poses import WeightedPoses
 from visionkit.families.keypoints.oks import PoseResults, Truth
 from visionkit.skeleton import Skeleton
-from visionkit.uncertainty.by_image import units_of
+from visionkit.uncertainty.by_image import ImageRecord, units_of
+from visionkit.uncertainty.comparison import compare
 
 
 def people(skeleton: Skeleton, images: int = 12, seed: int = 0) -> tuple[PoseResults, Truth]:
@@ -135,7 +137,33 @@ def test_people_who_are_not_drawn_leave_nothing_to_verify() -> None:
     assert np.isnan(found["auc"][0]) and found["rank1"][0] in (0.0, 0.25, 0.5, 0.75, 1.0)
     count = MAX_PAIRS + 1
     many = Pairs(np.zeros(count), np.arange(count) % 2 == 0, *(np.zeros(count, int) for _ in range(3)))
-    assert WeightedFaces(many, None, 1)(np.ones((1, 1))) == {}
+    assert WeightedFaces(many, None)(np.ones((1, 1))) == {}
+
+
+def test_one_person_alone_is_identified_without_an_interval() -> None:
+    class Task:
+        def __init__(self) -> None:
+            self.metrics = FaceMetrics()
+
+        def measure(self, decoded: torch.Tensor, batch: Any) -> None:
+            self.metrics.update(decoded, batch["target"]["identity"], batch["id"])
+
+    records = []
+    for _ in range(2):
+        task = Task()
+        records.append(record := ImageRecord(task))
+        target = {"identity": torch.zeros(4, dtype=torch.int64)}
+        record.measure(torch.eye(4), {"target": target, "id": list("abcd")})  # type: ignore[typeddict-item]
+        record.close()
+    found = record.intervals({"test/rank1": float(task.metrics.compute()["rank1"])}, "test", 100, 0)
+    assert not found.bounds and found.missing == ("test/rank1",)
+    assert all(each.low is None and each.difference == 0 for each in compare(*records, 100, 0))
+
+
+def test_the_open_set_does_not_depend_on_the_unit_of_weights() -> None:
+    scores, found = np.linspace(1, 0, 25), np.zeros(25, np.int64)
+    ranking = FaceRanking(found, np.ones(25), scores, scores, np.zeros(25, bool))
+    assert [ranking.open_set(0.1, np.full(25, weight)) for weight in (0.7, 1.0, 1.3)] == pytest.approx([2 / 25] * 3)
 
 
 def test_people_are_drawn_and_probes_alone_where_there_is_a_gallery() -> None:
@@ -145,7 +173,7 @@ def test_people_are_drawn_and_probes_alone_where_there_is_a_gallery() -> None:
     gallery, probes = (values / np.linalg.norm(values, axis=1, keepdims=True) for values in rng.normal(size=(2, 6, 4)))
     ranking = rank_all(probes, gallery, np.arange(6), np.arange(6))
     pairs = Pairs(*(np.zeros(0) for _ in range(5)))
-    metric = WeightedFaces(pairs._replace(same=np.zeros(0, bool)), Probes(ranking, np.arange(6)), 12)
+    metric = WeightedFaces(pairs._replace(same=np.zeros(0, bool)), Probes(ranking, np.arange(6)))
     weights = np.array([[1, 1, 1, 1, 1, 1, *range(6)], [2, 0, 1, 1, 1, 1, *range(6)]], float)
     found = metric(weights)
     assert found["rank1"][0] == ranking.rank(1)

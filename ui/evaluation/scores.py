@@ -37,7 +37,7 @@ def measure_scores(truth: Path, scores: Path | None = None, distance: bool = Fal
     from tasks.face_recognition.analysis import ScoreAnalysis
     from tasks.face_recognition.metrics import curve, curve_table
     from tasks.face_recognition.verification import FALSE_ACCEPT_RATES, Roc, deal, ten_fold
-    from tasks.face_recognition.weighted_faces import WeightedScores
+    from tasks.face_recognition.weighted_faces import WeightedVerification, power
     from visionkit.uncertainty.resampling import Units
 
     known = _read(truth)
@@ -62,7 +62,7 @@ def measure_scores(truth: Path, scores: Path | None = None, distance: bool = Fal
         metrics |= {"accuracy": folded.mean, "accuracy_std": folded.deviation, "threshold": folded.threshold}
     for rate in FALSE_ACCEPT_RATES:
         if roc.supports(rate):
-            metrics[f"tar_at_far_1e-{round(-math.log10(rate))}"] = roc.at(rate)[0]
+            metrics[f"tar_at_far_{power(rate)}"] = roc.at(rate)[0]
     protocol = (
         f"{roc.same} pairs of one person and {roc.different} of different people, every score a threshold; accuracy by "
         f"{len(np.unique(folds))} folds dealt in turn, the threshold chosen on the others, both types weighing the same"
@@ -82,7 +82,7 @@ def measure_scores(truth: Path, scores: Path | None = None, distance: bool = Fal
         }
     kinds = [int(each) for each in same]
     units = replace(Units.of([""] * len(same), kinds, "pair"), strata_kind="type of pair")
-    resampled = Resampled([WeightedScores(values, same, folds)], units)
+    resampled = Resampled([WeightedVerification(values, same, folds)], units)
     table = curve_table(torch.from_numpy(curve(roc)))
     return Measured(metrics, protocol, {"roc": table}, analysis=analysis, resampled=resampled)
 
