@@ -7,6 +7,7 @@ import io
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from tests.real_data import ROOT
 from ui.cli import build_parser
 from ui.commands.serve import listen
 from ui.server import workers
+from ui.server.worker import Worker
 from visionkit.errors import EnvironmentFault
 from visionkit.predictor import load
 
@@ -173,6 +175,33 @@ def test_what_is_wrong_for_all_is_reported_once(models: Path, tmp_path: Path) ->
         assert server.process.returncode == 130 and said.count("cuda:7") == 1, said
     finally:
         server.end()
+
+
+@pytest.mark.parametrize("has_read", [False, True])
+def test_a_worker_ends_with_its_parent(monkeypatch: pytest.MonkeyPatch, has_read: bool) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda process, number: ended.append(number))
+    theirs, ours = socket.socketpair()
+    with ours:
+        worker = Worker(ours, is_first=False)
+        worker.begin("")
+        assert not has_read or theirs.recv(1) == b"1"
+        theirs.close()
+        worker.watch()
+    assert ended == [signal.SIGTERM]
+
+
+@pytest.mark.timeout(120)
+def test_files_of_the_folder_are_no_modules_of_the_workers(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit(9)")
+    command = [sys.executable, "-P", "-m", "ui.cli", "serve", "--api-only", "--workers", "2", "--port", "0"]
+    given = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=tmp_path, env=given, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout.readline().startswith("visionkit API: http")
+        finally:
+            server.terminate()
+    assert server.returncode == 143
 
 
 def test_a_taken_port_is_reported_by_the_parent() -> None:

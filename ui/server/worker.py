@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -39,7 +40,8 @@ class Worker:
 
     def watch(self) -> None:
         """Ends this process as SIGTERM does once the parent is there no more, which can then end nobody."""
-        self.line.recv(1)
+        with contextlib.suppress(ConnectionError):  # it ended before it had read the byte
+            self.line.recv(1)
         os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -22,7 +22,8 @@ from ui.server.metrics import SHARED
 from ui.server.worker import ORDER
 from visionkit.errors import EnvironmentFault, Interrupted, Terminated
 
-COMMAND = (sys.executable, "-m", "ui.server.worker")
+COMMAND = (sys.executable, "-P", "-m", "ui.server.worker")
+"""Modules are those of the parent: without `-P` files of the folder that it was started in would go before all."""
 
 ROUND = 0.1
 """Seconds between two checks of the workers."""
@@ -121,7 +122,9 @@ class Workers:
             "options": vars(self._args),
         }
         threads = str(max(1, _cores() // len(self._workers)))
-        environment = {"OMP_NUM_THREADS": threads, **os.environ, SHARED: str(self._metrics), ORDER: json.dumps(order)}
+        paths = os.pathsep.join(map(os.path.abspath, sys.path))
+        environment = {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONPATH": paths}
+        environment |= {SHARED: str(self._metrics), ORDER: json.dumps(order)}
         with theirs:
             worker.line = ours
             worker.process = subprocess.Popen(
