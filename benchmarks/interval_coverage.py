@@ -24,7 +24,7 @@ from visionkit.uncertainty.by_image import ImageRecord
 from visionkit.uncertainty.comparison import compare
 
 REPLICATES = 400
-"""Replicates of each set."""
+"""Replicates of each set where no number is given."""
 
 
 class Measured:
@@ -131,13 +131,14 @@ SETTINGS: dict[str, tuple[Callable[[], Metric], Callable[..., Any], int, int, tu
 }
 
 
-def coverage(name: str, sets: int, count: int | None = None) -> dict[str, float]:
+def coverage(name: str, sets: int, count: int | None = None, replicates: int = REPLICATES) -> dict[str, float]:
     """Fraction of the sets whose interval holds the value of the population, by metric.
 
     Args:
         name: One of `SETTINGS`.
         sets: Number of sets.
         count: Images of each; by default those of the setting.
+        replicates: Replicates of each set.
     """
     build, draw, usual, population, metrics = SETTINGS[name]
     whole = build()
@@ -146,7 +147,7 @@ def coverage(name: str, sets: int, count: int | None = None) -> dict[str, float]
     held = dict.fromkeys(metrics, 0)
     for seed in range(sets):
         record, values = record_of(build(), *draw(np.random.default_rng([2, seed]), count or usual))
-        found = record.intervals(values, "test", REPLICATES, seed)
+        found = record.intervals(values, "test", replicates, seed)
         for metric in metrics:
             bounds = found.bounds[f"test/{metric}"]
             held[metric] += bounds.low <= float(truth[metric]) <= bounds.high
@@ -208,15 +209,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", type=int, default=400, help="sets, and pairs of models, of each setting")
     parser.add_argument("--images", type=int, help="images of each set; by default those of the setting")
+    parser.add_argument("--replicates", type=int, default=REPLICATES, help="replicates of each set and test")
     parser.add_argument("--only", choices=(*SETTINGS, *EQUAL), help="one setting alone")
     given = parser.parse_args()
-    sets = given.sets
+    sets, replicates = given.sets, given.replicates
     for name in [each for each in SETTINGS if given.only in (None, each)]:
-        for metric, value in coverage(name, sets, given.images).items():
+        for metric, value in coverage(name, sets, given.images, replicates).items():
             count = given.images or SETTINGS[name][2]
             print(f"{name} of {count} images: the interval of {metric} covers {value:.1%} of {sets} sets", flush=True)
     for name in [each for each in EQUAL if given.only in (None, each)]:
-        for metric, value in false_positives(name, sets).items():
+        for metric, value in false_positives(name, sets, replicates).items():
             print(f"equal {name}: {metric} has p < .05 in {value:.1%} of {sets} pairs", flush=True)
     return 0
 
