@@ -13,6 +13,7 @@ import numpy as np
 
 from tasks.face_recognition.identification import Ranking
 from tasks.face_recognition.verification import FALSE_ACCEPT_RATES, MIN_FALSE_ACCEPTS, Roc, ten_fold
+from visionkit.uncertainty.by_image import by_name
 
 OPEN_SET_RATES = (0.1, 0.01)
 
@@ -90,9 +91,7 @@ class WeightedFaces:
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """(r, N) weights to (r,) values by name, NaN where there is nothing to measure."""
-        rows = [{**self._verified(each), **self._ranked(each)} for each in weights]
-        names = dict.fromkeys(name for row in rows for name in row)
-        return {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
+        return by_name([{**self._verified(each), **self._ranked(each)} for each in weights])
 
     def _verified(self, weights: np.ndarray) -> dict[str, float]:
         if not self.pairs.can_be_verified or len(self.pairs.scores) > MAX_PAIRS:
@@ -130,9 +129,7 @@ class WeightedVerification:
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """(r, P) weights to (r,) values by name, NaN where there is nothing to measure."""
-        rows = [weighted_verification(self.pairs, each) for each in weights]
-        names = dict.fromkeys(name for row in rows for name in row)
-        return {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
+        return by_name([weighted_verification(self.pairs, each) for each in weights])
 
 
 def weighted_verification(pairs: Pairs, weights: np.ndarray) -> dict[str, float]:

@@ -106,8 +106,13 @@ class ImageSums:
                 found = self.metric.of_image_sums({name: part.view(shape) for (name, shape), part in parts})
                 left = (each for each in found.items() if each[0] not in self.metric.biased)
                 rows.append({name: float(value) for name, value in left})
-        names = dict.fromkeys(name for row in rows for name in row)
-        return {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
+        return by_name(rows)
+
+
+def by_name(rows: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
+    """(r,) values by name of one mapping per replicate, NaN where a replicate has none of that name."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
 
 
 class ImageRecord:
