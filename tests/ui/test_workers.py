@@ -230,6 +230,10 @@ def test_a_first_worker_that_cannot_serve_ends_the_server(tmp_path: Path, monkey
         _served_by("kill -9 $$", folder, monkeypatch)
 
 
+def test_pauses_grow_up_to_a_limit() -> None:
+    assert [workers._pause(vain) for vain in (0, 1, 2, 3, 6, 2000)] == [0, 1, 2, 4, 30, 30]
+
+
 def test_workers_that_end_again_and_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

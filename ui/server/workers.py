@@ -107,7 +107,7 @@ class Workers:
             file=sys.stderr,
         )
         worker.leave()
-        worker.due = time.monotonic() + (min(LONGEST, PAUSE * 2 ** (worker.vain - 1)) if worker.vain else 0.0)
+        worker.due = time.monotonic() + _pause(worker.vain)
 
     def _start(self, worker: _Process, is_first: bool = False) -> None:
         folder = self._scratch / f"worker-{worker.number}"
@@ -172,6 +172,11 @@ class _Process:
         assert self.line is not None
         self.line.close()
         self.process, self.line, self._is_up = None, None, False
+
+
+def _pause(vain: int) -> float:
+    """Seconds before a worker is started again that ended so many times in a row before it served."""
+    return min(LONGEST, PAUSE * 2 ** min(vain - 1, 10)) if vain else 0.0  # of a thousand times the power has no float
 
 
 def _ended(status: int) -> str:
