@@ -63,7 +63,7 @@ def print_record(record: Mapping[str, Any]) -> None:
     print_metrics(record["metrics"], console, record.get("intervals") or {})
     missing = record.get("no_interval") or ()
     lacking = (
-        f"no interval: these are not computed by image, or resampling would bias them: {', '.join(missing)}"
+        f"no interval (not computed by image, biased by resampling, or of too few images): {', '.join(missing)}"
         if missing
         else ""
     )

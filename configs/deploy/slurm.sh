@@ -2,7 +2,8 @@
 # sbatch configs/deploy/slurm.sh RUN [options of visionkit fit]
 #
 # Trains into the folder RUN. Submitted again with the same words, or handed back to the queue, it goes on from the newest
-# whole checkpoint there.
+# whole checkpoint there. Call it from the root of the repository, with visionkit on the PATH of the job; TRAINER=FILE
+# takes another trainer file than configs/trainer/slurm.yaml.
 #SBATCH --job-name=visionkit
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=4
@@ -15,7 +16,7 @@
 # --signal: two minutes before the time is over every task is reported to save and to end with status 143.
 set -u
 
-run=$1
+run=${1:?usage: sbatch configs/deploy/slurm.sh RUN [options of visionkit fit]}
 shift
 srun visionkit fit -c "${TRAINER:-configs/trainer/slurm.yaml}" "$@" --run "$run" --ckpt_path last
 status=$?

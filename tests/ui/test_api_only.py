@@ -18,7 +18,7 @@ from ui.commands.serve import check
 from ui.model_registry import ModelRegistry
 from ui.server.api import Settings, api_application
 from ui.server.metrics import SHARED
-from visionkit.errors import UsageError
+from visionkit.errors import EnvironmentFault, UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning:gradio.queueing")
 
@@ -101,6 +101,11 @@ def test_options_that_do_not_go_together(options: str, said: str, tmp_path: Path
     words = [str(tmp_path) if word == "photos" else word for word in shlex.split(options)]
     with pytest.raises(UsageError, match=said):
         check(build_parser("serve").parse(words))
+
+
+def test_a_device_that_is_not_there_is_reported_before_anything_is_ready() -> None:
+    with pytest.raises(EnvironmentFault, match="device cuda:77: this machine has"):
+        check(build_parser("serve").parse(["--api-only", "--device", "cuda:77"]))
 
 
 def test_other_servers_start_their_own_processes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,8 @@ def test_a_checkpoint_keeps_its_age_and_a_training_begins_uncalibrated(model: Pa
     ("arguments", "message"),
     [
         (["--temperature", "0"], "a number above 0"),
-        (["--alpha", "2"], "between 0 and 1"),
+        (["--conformal", "aps", "--alpha", "2"], "between 0 and 1"),
+        (["--alpha", "0.2"], "give --conformal"),
         (["--temperature", "1", "--conformal", "aps"], "leave DATA and --conformal out"),
         ([], "is no run that knows its data"),
         ([*DATA, "--data.eval_count", "10"], "needs at least 20"),

@@ -138,6 +138,11 @@ def test_text_ids_strange_categories_and_files_with_scores(tmp_path, capsys):
     assert record["metrics"] == wanted
     assert record["notes"] == [f"1 results of categories that {labels} does not have are left out"]
     assert "visionkit: 1 results of categories" in capsys.readouterr().err
+    found.write_text("[]")
+    assert measured(tmp_path, "boxes", labels, found)["notes"] == [f"{found} holds no results"]
+    found.write_text(json.dumps([{**each, "category_id": 77} for each in results]))
+    assert main(["evaluate", "boxes", str(labels), str(found)]) == 3
+    assert f"results has a category of {labels}, whose ids are 2, 5, 9" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

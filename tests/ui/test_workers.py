@@ -162,21 +162,6 @@ def test_an_end_waits_for_what_was_asked(models: Path, tmp_path: Path, number: i
         server.end()
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_what_is_wrong_for_all_is_reported_once(models: Path, tmp_path: Path) -> None:
-    server = Server(models, tmp_path, "--workers", "2", "--device", "cuda:7")
-    try:
-        until(lambda: server.total("visionkit_workers") == 2)
-        until(lambda: httpx.get(f"{server.address}/ready").status_code == 200)
-        assert {server.ask(png(NOISE)).status_code for _ in range(8)} == {503}
-        server.process.send_signal(signal.SIGINT)
-        said = server.process.communicate(timeout=60)[1]
-        assert server.process.returncode == 130 and said.count("cuda:7") == 1, said
-    finally:
-        server.end()
-
-
 @pytest.mark.parametrize("has_read", [False, True])
 def test_a_worker_ends_with_its_parent(monkeypatch: pytest.MonkeyPatch, has_read: bool) -> None:
     ended: list[int] = []

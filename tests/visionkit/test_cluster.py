@@ -154,6 +154,8 @@ def test_the_batch_script_goes_on_and_asks_for_the_queue_only_after_143(status: 
         assert done.returncode == status, done.stderr
         return (tmp_path / "visionkit").read_text().strip()
 
+    alone = subprocess.run(command[:2], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert alone.returncode and "usage: sbatch configs/deploy/slurm.sh RUN" in alone.stderr
     begins = f"fit -c configs/trainer/slurm.yaml --ema 0.9 --run {tmp_path / 'run'} --ckpt_path last"
     assert called() == begins
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 SUMMARY = "calibrate a classifier: temperature, prediction sets"
 
 METHODS = ("lac", "aps", "raps")
+ALPHA = 0.1
 FEWEST = 20
 """Images below which nothing is calibrated."""
 
@@ -54,9 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--alpha",
         type=float,
-        default=0.1,
         metavar="A",
-        help="fraction of sets that may lack the true class (%(default)s)",
+        help="with --conformal: fraction of sets that may lack the true class (default: 0.1)",
     )
     parser.add_argument(
         "--penalty", type=float, default=0.01, metavar="P", help="raps: penalty of a rank (%(default)s)"
@@ -75,6 +75,9 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.out is not None:
         check_new_folder(args.out)
+    if args.alpha is not None and not args.conformal:
+        raise UsageError(f"--alpha {args.alpha:g}: is of prediction sets; give --conformal {METHODS[0]} with it")
+    args.alpha = ALPHA if args.alpha is None else args.alpha
     if not 0 < args.alpha < 1:
         raise UsageError(f"--alpha {args.alpha:g}: a number between 0 and 1, such as 0.1")
     if args.temperature is not None:
@@ -125,17 +128,19 @@ def _calibrate(args: argparse.Namespace, logits: np.ndarray, labels: np.ndarray,
     found = calibration.fit_temperature(logits[fitted], labels[fitted])
     values = calibration.sigmoid if several else calibration.softmax
     before, after = (values(logits[fitted], temperature) for temperature in (1.0, found.value))
-    table = []
-    for name, probabilities in (("temperature 1", before), (f"temperature {found.value:.4f}", after)):
-        table.append(
-            {
-                "": name,
-                "calibration_error": calibration.calibration_error(probabilities, labels[fitted]),
-                "classwise": float(calibration.classwise_calibration_error(probabilities, labels[fitted]).mean()),
-                "negative log-likelihood": found.nll_before if name == "temperature 1" else found.nll_after,
-            }
+    errors = [calibration.calibration_error(each, labels[fitted]) for each in (before, after)]
+    table = [
+        {
+            "": name,
+            "calibration_error": error,
+            "classwise": float(calibration.classwise_calibration_error(probabilities, labels[fitted]).mean()),
+            "negative log-likelihood": likelihood,
+        }
+        for name, probabilities, error, likelihood in (
+            ("temperature 1", before, errors[0], found.nll_before),
+            (f"temperature {found.value:.4f}", after, errors[1], found.nll_after),
         )
-    errors = [row["calibration_error"] for row in table]
+    ]
     text = (
         f"temperature {found.value:.4f} from {len(fitted):,} images of the validation split; calibration error "
         f"{errors[0]:.4f} before and {errors[1]:.4f} after on them, {calibration.BINS} bins"
@@ -153,12 +158,19 @@ def _calibrate(args: argparse.Namespace, logits: np.ndarray, labels: np.ndarray,
     _store(args, found.value, sets, text)
     print_table("", table, Console())
     if found.at_limit:
+        why = (
+            "hardly an image of the split is wrong, so they tell little"
+            if found.value < 1
+            else "the model is no better than chance on the split, so all classes become nearly equal"
+        )
+        print(f"the temperature is at its limit: {why}; give more images, or a better model", file=sys.stderr)
+    elif errors[1] > errors[0]:
         print(
-            "the temperature is at its limit: hardly an image of the split is wrong, or none is right; the result is "
-            "as good as no calibration",
+            "the calibration error rose, as it can with few images: the temperature is that of the greatest likelihood",
             file=sys.stderr,
         )
-    print(f"{text}\nstored in {args.out or of_run(Path(args.model))}")
+    without = "" if sets or several else "; no prediction sets (--conformal makes them)"
+    print(f"{text}{without}\nstored in {args.out or of_run(Path(args.model))}")
     return 0
 
 

@@ -138,6 +138,10 @@ def check(args: argparse.Namespace) -> None:
     check_exists(args.data, "--data")
     if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", args.device):
         raise UsageError(f"--device {args.device}: allowed are cpu, cuda and cuda:N")
+    if args.device != "cpu":
+        from visionkit.engines import find_device
+
+        find_device(args.device)  # a server that is ready and cannot predict would be sent requests
     split_root(args.root_path)
     if args.workers < 1:
         raise UsageError(f"--workers {args.workers}: at least 1")

@@ -86,7 +86,14 @@ def read_results(labels: Path, results: Path) -> Results:
         else:
             rows.append({**each, "image_id": image, "category_id": category})
             places.append(number)
+    if found and not rows:
+        raise DataError(
+            f"{results}: none of its {len(found)} results has a category of {labels}, whose ids are "
+            f"{', '.join(map(str, list(classes)[:10]))}{', ...' if len(classes) > 10 else ''}"
+        )
     notes = [f"{strangers} results of categories that {labels} does not have are left out"] if strangers else []
+    if not found:
+        notes.append(f"{results} holds no results")
     return Results(truth, results, rows, places, numbers, classes, notes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +64,12 @@ def write_report(folder: Path, described: Described, collected: Collected) -> Ta
     collected.analysis.finish()
     own = collected.tables()
     rows = collected.rows
+    if collected.given and not collected.named:
+        print(
+            f"slices: no row of the csv names one of the {len(rows):,} images, such as "
+            f"{rows[0]['image'] if rows else ''}; its columns are left out",
+            file=sys.stderr,
+        )
     rankings = {"worst images": collected.worst, "most confident errors by image": collected.confident}
     page = _page(described, collected, own, {title: ranked for title, ranked in rankings.items() if ranked})
     record = {

@@ -27,11 +27,11 @@ class Hints(Callback):
             return
         assert isinstance(size, int) and isinstance(sampler, Sized)
         images = len(sampler)  # of this process, as the batch size
-        rest = images - steps * size if loader.drop_last else 0
-        left_out = (
-            f" and leaves {rest} of {counted(images, 'image')} out (--data.drop_last false takes them)" if rest else ""
-        )
+        ranks = trainer.world_size
+        rest = ranks * (images - steps * size) if loader.drop_last else 0
+        total = counted(ranks * images, "image")
+        left_out = f" and leaves {rest} of {total} out (--data.drop_last false takes them)" if rest else ""
         smaller = max(2, images // FEW_STEPS)  # batch norm needs two
         advice = f"; --data.batch_size {smaller} gives {images // smaller}" if smaller < size else ""
-        an_epoch = f"{counted(steps, 'step')} of {counted(min(size, images), 'image')}"
+        an_epoch = f"{counted(steps, 'step')} of {counted(ranks * min(size, images), 'image')}"
         print(f"an epoch has only {an_epoch}{left_out}{advice}", file=sys.stderr)

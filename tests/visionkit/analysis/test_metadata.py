@@ -8,6 +8,7 @@ import pytest
 from visionkit.analysis.base import Analysis, Case, mean_values
 from visionkit.analysis.collected import Collected
 from visionkit.analysis.metadata import GROUPS, facts_by_name, facts_of, group, read_facts, slice_rows
+from visionkit.analysis.report import Described, write_report
 from visionkit.errors import DataError
 from visionkit.geometry import Geometry, InputSpec
 from visionkit.images import ImageSource
@@ -71,6 +72,15 @@ def test_the_analysis_of_any_task_ranks_by_its_metric_and_measures_groups():
     slices = {row["group"]: row for row in collected.tables()["slices"]}
     assert (slices["rain"]["images"], slices["rain"]["top1"], slices["sun"]["top1"]) == (1, 0, 1)
     assert slice_rows(collected.analysis, [{"x": "same"}] * 3) == [], "one group is no comparison"
+
+
+def test_a_csv_that_names_no_image_is_reported(tmp_path, capsys):
+    for name, is_reported in (("2", False), ("other", True)):
+        collected = Collected(Analysis(("val/top1", "max")), {name: {"weather": "rain"}}, most=1)
+        for number in range(3):
+            collected.add(case(str(number)))
+        write_report(tmp_path, Described("a model", "", {}), collected)
+        assert ("no row of the csv names one of the 3 images, such as 0" in capsys.readouterr().err) == is_reported
 
 
 def test_means_leave_out_what_is_not_known():

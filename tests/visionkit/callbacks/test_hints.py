@@ -40,19 +40,21 @@ def test_progress_names_what_the_training_is_limited_to(options, place, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("images", "size", "said"),
+    ("images", "size", "ranks", "said"),
     [
-        (45, 32, f"only 1 step of 32 images and leaves 13 of 45 {OUT}; --data.batch_size 4 gives 11"),
-        (40, 8, "only 5 steps of 8 images; --data.batch_size 4 gives 10"),
-        (10, 32, "only 1 step of 10 images; --data.batch_size 2 gives 5"),
-        (5, 2, f"only 2 steps of 2 images and leaves 1 of 5 {OUT}"),
+        (45, 32, 1, f"only 1 step of 32 images and leaves 13 of 45 {OUT}; --data.batch_size 4 gives 11"),
+        (40, 8, 1, "only 5 steps of 8 images; --data.batch_size 4 gives 10"),
+        (10, 32, 1, "only 1 step of 10 images; --data.batch_size 2 gives 5"),
+        (5, 2, 1, f"only 2 steps of 2 images and leaves 1 of 5 {OUT}"),
+        (33, 4, 2, f"only 8 steps of 8 images and leaves 2 of 66 {OUT}; --data.batch_size 3 gives 11"),  # of a process
     ],
 )
-def test_the_hint_counts_images_and_those_left_out(images: int, size: int, said: str, capsys) -> None:
+def test_the_hint_counts_images_and_those_left_out(images: int, size: int, ranks: int, said: str, capsys) -> None:
     data = ToyData(images, batch_size=size, input=InputSpec((32, 32)))
     loader = data.loader("train")
     trainer = SimpleNamespace(
         num_training_batches=len(loader), train_dataloader=loader, limit_train_batches=1.0, overfit_batches=0
     )
-    Hints().on_train_start(SimpleNamespace(**vars(trainer), fast_dev_run=False, is_global_zero=True), None)
+    rank = {"is_global_zero": True, "world_size": ranks}
+    Hints().on_train_start(SimpleNamespace(**vars(trainer), **rank, fast_dev_run=False), None)
     assert capsys.readouterr().err.strip() == f"an epoch has {said}"
