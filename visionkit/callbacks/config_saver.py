@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning import Callback, LightningModule, Trainer
 
 from visionkit.atomic import atomic_file
 from visionkit.configurations import dump
 from visionkit.runs import CHECKPOINTS, CONFIG
 
+_LOADING = {"batch_size", "num_workers"}
+"""Options of the data that do not change which images there are; what a change of the first one does is printed."""
+
 
 class ConfigSaver(Callback):
     """Writes `config.yaml` into the run's folder and logs the configuration once as hyperparameters.
 
     It is written when training begins: the data was opened then. A file of a run with checkpoints is never overwritten:
-    a resumed run with another configuration writes `config-2.yaml` and so on. What a failed try left without a
-    checkpoint is replaced.
+    a resumed run with another configuration writes `config-2.yaml` and so on, and a line states which options of the
+    data are others. What a failed try left without a checkpoint is replaced.
 
     Args:
         folder: Folder of the run.
@@ -46,11 +51,43 @@ class ConfigSaver(Callback):
                 path, number = path.with_name(f"{Path(CONFIG).stem}-{number}.yaml"), number + 1
             if path.exists():
                 return
+            if number > 2:
+                self._report_other_data()
         else:
             for stale in self.folder.glob(f"{Path(CONFIG).stem}-*.yaml"):
                 stale.unlink()
         with atomic_file(path) as file:
             file.write(text.encode("utf-8"))
+
+    def _report_other_data(self) -> None:
+        """Prints the options of the data that differ from those that the run began with."""
+        try:
+            began = yaml.safe_load((self.folder / CONFIG).read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError):
+            return
+        if not isinstance(began, Mapping):
+            return
+        before, now = (dict(_options(each.get("data"))) for each in (began, yaml.safe_load(dump(self.config))))
+        changed = [
+            f"{key} {now.get(key, 'left out')} ({before.get(key, 'left out')} before)"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key) and key.rpartition(".")[2] not in _LOADING
+        ]
+        if changed:
+            print(
+                f"{self.folder}: resumed with other data than it began with: {', '.join(changed)}; its steps, its best "
+                "score and the images seen are those of the data before. Another --run keeps both apart",
+                file=sys.stderr,
+            )
+
+
+def _options(value: Any, name: str = "data") -> Iterator[tuple[str, Any]]:
+    """Every option in a configuration with its full name, as the command line has it."""
+    if not isinstance(value, Mapping):
+        yield name, value
+        return
+    for key, each in value.items():
+        yield from _options(each, name if key == "init_args" else f"{name}.{key}")
 
 
 def without_marks(value: Any) -> Any:

@@ -21,6 +21,21 @@ def test_what_a_failed_try_left_is_replaced(tmp_path: Path) -> None:
     assert not (tmp_path / "config-2.yaml").exists()
 
 
+def test_a_resumed_run_states_which_data_are_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def data(**options: object) -> dict[str, object]:
+        return {"data": {"class_path": "SceneData", "init_args": {"count": 640, "batch_size": 8, **options}}}
+
+    (tmp_path / "checkpoints").mkdir()
+    fit(tmp_path, [ConfigSaver(tmp_path, data())])
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    for options in ({}, {"batch_size": 4, "num_workers": 2}):
+        fit(tmp_path, [ConfigSaver(tmp_path, data(**options))])
+        assert "resumed with other data" not in capsys.readouterr().err
+    fit(tmp_path, [ConfigSaver(tmp_path, data(count=64, eval_count=5))])
+    message = capsys.readouterr().err
+    assert "data.count 64 (640 before), data.eval_count 5 (left out before); its steps" in message
+
+
 @pytest.mark.parametrize("hook", ["setup", "train_dataloader"])
 def test_nothing_is_written_before_the_data_was_opened(hook: str, tmp_path: Path, monkeypatch) -> None:
     def refuse(*_: object, **__: object) -> None:
