@@ -135,7 +135,7 @@ def trial(number: int, folder: Path, seconds: float, rng: random.Random, want: d
 
 
 def trials(folder: Path, count: int, rng: random.Random) -> bool:
-    """Kills so many trainings; prints one line per training."""
+    """Kills `count` trainings; prints one line per training."""
     seconds = finish(folder / "whole", num_workers=0, slowly=0.02)
     want = end_state(folder / "whole")
     failed = [n for n in range(count) if trial(n, folder, seconds, rng, want)]

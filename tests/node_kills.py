@@ -55,7 +55,7 @@ class Node:
         stand_in.chmod(0o755)
 
     def start(self, run: Path, nodes: int, ranks: int, slowly: float) -> None:
-        """Starts the documented loop, with so many ranks on each node."""
+        """Starts the documented loop, with `ranks` ranks on each node."""
         command = commands_of("Machines that die")
         for before, after in (
             ("runs/two_machines --ckpt_path last", "$RUN --ckpt_path last $OPTIONS"),
@@ -146,7 +146,7 @@ def weights(run: Path) -> dict[str, str]:
 
 
 def kills_of(run: Path, count: int, rng: random.Random, machines: list[Node], always_two: bool) -> int:
-    """Trains, and kills so many nodes as long as it lasts; gives their number."""
+    """Trains, and kills up to `count` nodes as long as it lasts; gives their number."""
     kills, nodes, slowly = 0, machines if always_two else [rng.choice(machines)], 0.3
     ranks = 1 if always_two else 2
     begin(run, nodes, ranks, slowly)

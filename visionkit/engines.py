@@ -365,7 +365,9 @@ def find_device(device: str | torch.device) -> torch.device:
     try:
         found = torch.device(device)
     except RuntimeError:
-        raise UsageError(f"device {device!r}: give cpu, cuda or cuda:<number>") from None
+        raise UsageError(f"device {device!r}: give cpu, cuda, cuda:<number> or mps") from None
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise EnvironmentFault(f"device {device}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu")
+    if found.type == "mps" and not torch.backends.mps.is_available():
+        raise EnvironmentFault(f"device {device}: this machine has no Apple GPU that torch can use; use cpu")
     return found

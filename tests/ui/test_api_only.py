@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi.testclient import TestClient
+from prometheus_client.multiprocess import mark_process_dead
 
 from tests.ui.conftest import Demo
 from ui.cli import build_parser
@@ -41,7 +43,7 @@ REQUESTS = {
     "bomb": ("POST", "/api/predict?model=good", "bomb"),
     "unknown model": ("POST", "/api/predict?model=nothing", "image"),
     "broken model": ("POST", "/api/predict?model=broken", "image"),
-    "unknown option": ("POST", "/api/predict?model=good&colour=1", "image"),
+    "unknown option": ("POST", "/api/predict?model=good&shade=1", "image"),
     "no gallery": ("POST", "/api/identify", "image"),
     "no such tracker": ("POST", "/api/track?model=good&tracker=eye", "image"),
     "a tool": ("POST", "/mcp", b'{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}'),
@@ -103,9 +105,14 @@ def test_options_that_do_not_go_together(options: str, said: str, tmp_path: Path
         check(build_parser("serve").parse(words))
 
 
-def test_a_device_that_is_not_there_is_reported_before_anything_is_ready() -> None:
-    with pytest.raises(EnvironmentFault, match="device cuda:77: this machine has"):
-        check(build_parser("serve").parse(["--api-only", "--device", "cuda:77"]))
+@pytest.mark.parametrize("device", ["cuda:77", "mps"])
+@pytest.mark.parametrize("more", [["--api-only"], []])
+def test_a_device_that_is_not_there_is_reported_before_anything_is_ready(
+    device: str, more: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    with pytest.raises(EnvironmentFault, match=f"device {device}: this machine has"):
+        check(build_parser("serve").parse([*more, "--device", device]))
 
 
 def test_other_servers_start_their_own_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,10 +138,6 @@ def test_metrics_of_several_processes_are_added_up(tmp_path: Path) -> None:
         "if len(sys.argv) > 2:\n"
         "    sys.stdout.flush(); sys.stdin.read()\n"
     )
-    import os
-
-    from prometheus_client.multiprocess import mark_process_dead
-
     run = [sys.executable, "-c", code]
     options = {"env": {**os.environ, SHARED: str(tmp_path)}, "text": True, "stdout": subprocess.PIPE}
     ended = subprocess.Popen([*run, "9"], **options)

@@ -78,7 +78,9 @@ def test_a_checkpoint_keeps_its_age_and_a_training_begins_uncalibrated(model: Pa
     [
         (["--temperature", "0"], "a number above 0"),
         (["--conformal", "aps", "--alpha", "2"], "between 0 and 1"),
-        (["--alpha", "0.2"], "give --conformal"),
+        (["--alpha", "0.2"], "--alpha: is of prediction sets; give --conformal lac or aps or raps with it"),
+        (["--conformal", "aps", "--penalty", "0.1"], "--penalty: is of prediction sets; give --conformal raps"),
+        (["--free-ranks", "2"], "--free-ranks: is of prediction sets; give --conformal raps"),
         (["--temperature", "1", "--conformal", "aps"], "leave DATA and --conformal out"),
         ([], "is no run that knows its data"),
         ([*DATA, "--data.eval_count", "10"], "needs at least 20"),

@@ -74,7 +74,7 @@ class Server:
         return found
 
     def until_each_has_responded(self, image: bytes, count: int) -> int:
-        """Asks until so many workers have responded; gives the number of requests."""
+        """Asks until `count` workers have responded; gives the number of requests."""
         asked = 0
         with ThreadPoolExecutor(8) as pool:
             while sum(self.counted_by().get(process, 0) > 0 for process in self.workers()) < count:

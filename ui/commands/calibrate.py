@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 SUMMARY = "calibrate a classifier: temperature, prediction sets"
 
 METHODS = ("lac", "aps", "raps")
-ALPHA = 0.1
+SETS = {"alpha": (0.1, METHODS), "penalty": (0.01, ("raps",)), "free_ranks": (5, ("raps",))}
+"""Options of prediction sets: what they are where they are not given, and the methods that have them."""
 FEWEST = 20
 """Images below which nothing is calibrated."""
 
@@ -59,10 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --conformal: fraction of sets that may lack the true class (default: 0.1)",
     )
     parser.add_argument(
-        "--penalty", type=float, default=0.01, metavar="P", help="raps: penalty of a rank (%(default)s)"
+        "--penalty", type=float, metavar="P", help="with --conformal raps: penalty of a rank (default: 0.01)"
     )
     parser.add_argument(
-        "--free-ranks", type=int, default=5, metavar="N", help="raps: classes without a penalty (%(default)s)"
+        "--free-ranks", type=int, metavar="N", help="with --conformal raps: classes without a penalty (default: 5)"
     )
 
 
@@ -75,9 +76,12 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.out is not None:
         check_new_folder(args.out)
-    if args.alpha is not None and not args.conformal:
-        raise UsageError(f"--alpha {args.alpha:g}: is of prediction sets; give --conformal {METHODS[0]} with it")
-    args.alpha = ALPHA if args.alpha is None else args.alpha
+    for name, (usual, methods) in SETS.items():
+        if getattr(args, name) is None:
+            setattr(args, name, usual)
+        elif args.conformal not in methods:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option}: is of prediction sets; give --conformal {' or '.join(methods)} with it")
     if not 0 < args.alpha < 1:
         raise UsageError(f"--alpha {args.alpha:g}: a number between 0 and 1, such as 0.1")
     if args.temperature is not None:

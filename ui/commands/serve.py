@@ -137,7 +137,7 @@ def check(args: argparse.Namespace) -> None:
         raise UsageError(f"--models {args.models}: no such folder")
     check_exists(args.data, "--data")
     if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", args.device):
-        raise UsageError(f"--device {args.device}: allowed are cpu, cuda and cuda:N")
+        raise UsageError(f"--device {args.device}: allowed are cpu, cuda, cuda:N and mps")
     if args.device != "cpu":
         from visionkit.engines import find_device
 

@@ -30,7 +30,7 @@ class Resampled(NamedTuple):
 
     @classmethod
     def of_images(cls, parts: Sequence[Resampler], count: int) -> Resampled:
-        """That of so many images that are drawn each by itself."""
+        """That of `count` images, each of which is drawn by itself."""
         return cls(parts, Units.of([""] * count, [None] * count))
 
 

@@ -175,7 +175,7 @@ class _Process:
 
 
 def _pause(vain: int) -> float:
-    """Seconds before a worker is started again that ended so many times in a row before it served."""
+    """Seconds before a worker is started again that ended `vain` times in a row before it served."""
     return min(LONGEST, PAUSE * 2 ** min(vain - 1, 10)) if vain else 0.0  # of a thousand times the power has no float
 
 

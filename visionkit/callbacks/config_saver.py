@@ -14,7 +14,7 @@ from visionkit.atomic import atomic_file
 from visionkit.configurations import dump
 from visionkit.runs import CHECKPOINTS, CONFIG
 
-_LOADING = {"batch_size", "num_workers"}
+_LOADING = {"batch_size", "cache_mb", "eval_batch_size", "num_workers", "pin_memory"}
 """Options of the data that do not change which images there are; what a change of the first one does is printed."""
 
 

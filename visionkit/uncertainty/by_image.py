@@ -215,13 +215,15 @@ def intervals_of(
             found = interval_of(float(whole[key][0]), drawn[key], parts, units)
             if found is not None:
                 bounds[name] = found
+    missing = tuple(name for name in named if name not in bounds and np.isfinite(results[name]) and results[name] != -1)
+    if not bounds:
+        return Intervals({}, "", missing)
     stratified = f", stratified by {units.strata_kind}" if units.is_stratified else ""
     method = (
         f"{100 * LEVEL:g} % intervals (BCa, expanded) of {replicates:,} bootstrap replicates by {units.kind}"
         f"{stratified}, seed {seed}"
     )
-    missing = (name for name in named if name not in bounds and np.isfinite(results[name]) and results[name] != -1)
-    return Intervals(bounds, method, tuple(missing))
+    return Intervals(bounds, method, missing)
 
 
 def computed(resamplers: Sequence[Resampler], weights: Iterator[np.ndarray]) -> dict[str, np.ndarray]:

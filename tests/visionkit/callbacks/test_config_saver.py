@@ -28,7 +28,7 @@ def test_a_resumed_run_states_which_data_are_others(tmp_path: Path, capsys: pyte
     (tmp_path / "checkpoints").mkdir()
     fit(tmp_path, [ConfigSaver(tmp_path, data())])
     (tmp_path / "checkpoints" / "last.ckpt").touch()
-    for options in ({}, {"batch_size": 4, "num_workers": 2}):
+    for options in ({}, {"batch_size": 4, "num_workers": 2, "cache_mb": 9, "pin_memory": True}):
         fit(tmp_path, [ConfigSaver(tmp_path, data(**options))])
         assert "resumed with other data" not in capsys.readouterr().err
     fit(tmp_path, [ConfigSaver(tmp_path, data(count=64, eval_count=5))])
