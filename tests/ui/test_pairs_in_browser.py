@@ -96,6 +96,7 @@ def test_the_controls_redraw(name: str, slider: str, watched: Watched) -> None:
     watched.choose(f"Tiny {name}")
     page.locator(".vk-examples img").first.click()
     watched.result(256, 192)
+    watched.settled()  # two images are two changes, and the second prediction sets the controls back
     watched.until(lambda: watched.whole(kind), "the prediction on the example is not drawn")
     # Of stereo, depth and points follow the distance of the cameras; a page of flow has the wheel at its edge.
     depth = page.locator(".vk-depth").first

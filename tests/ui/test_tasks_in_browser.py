@@ -116,6 +116,8 @@ def test_a_example_model(entry: ModelEntry, watched: Watched, demo: Demo, tmp_pa
     if "mask" in inputs:
         _dab(watched, f'.vk-brush[data-ready][data-width="{width}"][data-height="{height}"]')
     watched.result(width, height)
+    if images:
+        watched.settled()  # two images are two changes, and the second prediction sets the controls back
     watched.until(lambda: watched.whole(expected.kind), "the prediction on the upload is not drawn")
     assert watched.drawn(expected.kind) != example
     kept = tmp_path / "enlarged.png"
