@@ -21,72 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.utilities import move_data_to_device
 
-from benchmarks import row15_gpu_training, timing, training
+from benchmarks import row15_gpu_training, step_by_task, timing, training
 from benchmarks.timing import Goal, Options, Quartiles, Report, Stopwatch
 from benchmarks.training import WARM, Batches
 from visionkit.geometry import InputSpec
 from visionkit.optim import OptimConfig
-from visionkit.task import VisionTask
-from visionkit.types import Batch
 
 MINUTES = 12.0
 ROOT = Path(__file__).resolve().parent.parent
 OPTIM = OptimConfig(lr=1e-4)
 LEAST = 20.0
 """Seconds that a row needs to import what it uses: with fewer left it is not begun."""
-
-
-def drawn(task: VisionTask, target: Any, count: int) -> Batch:
-    """One training batch of drawn scenes, in pinned memory where there is a GPU."""
-    from datamodules.scene_data import SceneData
-
-    data = SceneData(
-        target=target,
-        count=count,
-        eval_count=1,
-        size=task.input.size,
-        input=task.input,
-        classes=task.classes,
-        batch_size=count,
-        crop=getattr(task, "crop", None) if target == "keypoints" else None,
-    )
-    batch: Batch = next(iter(data.train_dataloader()))
-    return batch
-
-
-def step_arms(task: VisionTask, batch: Batch, device: str, steps: int, folder: str) -> dict[str, timing.Arm]:
-    """A bare loop and ours; each trains a copy of its own on and on."""
-    batches, tensors = Batches(batch, steps), Batches(training.tensors_of(batch), steps)
-    loop, fitted = (training.ready(task).to(device) for _ in range(2))
-
-    def bare(watch: Stopwatch) -> None:
-        optimizer, schedule = training.optimization(loop, steps)
-        for index, given in enumerate(tensors):
-            if index == WARM:
-                training.synchronize()
-                watch.start()
-            moved = move_data_to_device(given, device)
-            with torch.autocast(device, torch.bfloat16):
-                loss = torch.stack(list(loop.losses(loop.run(moved), moved["target"]).values())).sum()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule["scheduler"].step()
-        training.synchronize()
-        watch.stop()
-
-    def ours(watch: Stopwatch) -> None:
-        training.fit(fitted, batches, watch, folder, ours=True, log=True, **on(device))
-        fitted.to(device)  # Lightning takes the module off the GPU when it is done
-
-    return {"bare": bare, "ours": ours}
-
-
-def on(device: str) -> dict[str, Any]:
-    """Arguments of the Trainer for a device."""
-    return {"accelerator": "gpu" if device == "cuda" else "cpu", "precision": "bf16-mixed"}
 
 
 def compare(report: Report, sides: dict[str, timing.Arm], options: Options, steps: int, images: int) -> None:
@@ -102,65 +48,19 @@ def compare(report: Report, sides: dict[str, timing.Arm], options: Options, step
     report.add(f"{second} over {first}", times.speed(second, first), Goal(0.98), times=times)
 
 
-def training_row(
-    title: str, build: Callable[[bool], VisionTask], target: str, images: int
-) -> Callable[[Options], None]:
-    """A row that compares the training step of a task with a bare loop.
-
-    Args:
-        title: Names it.
-        build: Makes the task, a tiny one where its argument is true.
-        target: Target of the drawn scenes.
-        images: Images per batch.
-    """
+def training_row(row: step_by_task.Row) -> Callable[[Options], None]:
+    """A row that compares the training step of a task with a bare loop."""
 
     def run(options: Options) -> None:
         device, quick = str(options.device), options.quick
-        report, steps = Report(15, title, "wall"), WARM + (2 if quick else 30)
+        report, steps = Report(15, row.title, "wall"), WARM + (2 if quick else 30)
         torch.manual_seed(0)
-        task = build(quick)
-        batch = drawn(task, target, 2 if quick else images)
+        task = row.build("quick" if quick else "gpu")
+        batch = step_by_task.drawn(task, row.target, 2 if quick else row.images)
         with timing.watched(report), tempfile.TemporaryDirectory() as folder:
-            compare(report, step_arms(task, batch, device, steps, folder), options, steps, len(batch["id"]))
+            compare(report, step_by_task.arms(task, batch, device, steps, folder), options, steps, len(batch["id"]))
 
     return run
-
-
-def _spec(size: tuple[int, int], quick: bool) -> InputSpec:
-    return InputSpec(size=(64, 64) if quick else size, resize_mode="stretch")
-
-
-def detection(quick: bool) -> VisionTask:
-    """FCOS on ResNet-50 at 512x512."""
-    from tasks.detection import DetectionTask
-    from visionkit.synthetic import OBJECT_CLASSES
-
-    small = {"neck_channels": 64, "convs": 1} if quick else {}
-    side = 256 if quick else 512  # of 64 pixels the last level would be one position, and its group norms of one number
-    spec = InputSpec(size=(side, side), resize_mode="stretch")
-    backbone = "test_resnet" if quick else "resnet50"
-    return DetectionTask(backbone, classes=OBJECT_CLASSES, input=spec, fcos=small, optim=OPTIM)
-
-
-def segmentation(quick: bool) -> VisionTask:
-    """U-Net on ResNet-50 at 512x512."""
-    from tasks.semantic_segmentation import SemanticSegmentationTask
-    from visionkit.synthetic import SEMANTIC_CLASSES
-
-    small = {"channels": (16, 16, 8, 8, 8)} if quick else {}
-    backbone = "test_resnet" if quick else "resnet50"
-    return SemanticSegmentationTask(
-        backbone, classes=SEMANTIC_CLASSES, input=_spec((512, 512), quick), unet=small, optim=OPTIM
-    )
-
-
-def pose(quick: bool) -> VisionTask:
-    """SimpleBaseline on ResNet-50 at 256x192."""
-    from tasks.pose import PoseTask
-
-    small: dict[str, Any] = {"width": 16} if quick else {}
-    backbone = "test_resnet" if quick else "resnet50"
-    return PoseTask(backbone, input=_spec((256, 192), quick), simple_baseline=small, optim=OPTIM)
 
 
 def resnet(options: Options) -> None:
@@ -175,9 +75,9 @@ def ddp(options: Options) -> None:
     device, quick = str(options.device), options.quick
     report, steps = Report(15, "DDP in one process over none, ResNet-50", "wall"), WARM + (2 if quick else 30)
     torch.manual_seed(0)
-    classes = [str(number) for number in range(10)]
+    classes, side = [str(number) for number in range(10)], 64 if quick else 224
     backbone = "test_resnet" if quick else "resnet50"
-    task = ClassificationTask(backbone, classes=classes, input=_spec((224, 224), quick), optim=OPTIM)
+    task = ClassificationTask(backbone, classes=classes, input=InputSpec(size=(side, side)), optim=OPTIM)
     batch = training.random_batch(task, 2 if quick else 128, pin=device == "cuda")
     batches = Batches(batch, steps)
     with timing.watched(report), tempfile.TemporaryDirectory() as folder:
@@ -186,7 +86,7 @@ def ddp(options: Options) -> None:
             module = training.ready(task)
 
             def run(watch: Stopwatch) -> None:
-                training.fit(module, batches, watch, folder, ours=True, log=True, **on(device), **strategy)
+                training.fit(module, batches, watch, folder, ours=True, log=True, **training.on(device), **strategy)
 
             return run
 
@@ -241,15 +141,13 @@ def broken(name: str, device: str) -> str:
 
 
 ROWS: dict[str, tuple[float, Callable[[Options], None]]] = {
-    "resnet": (240, resnet),
-    "detection": (110, training_row("detection, FCOS on ResNet-50, 512x512, batch 16", detection, "boxes", 16)),
-    "segmentation": (
-        90,
-        training_row("semantic segmentation, U-Net on ResNet-50, 512x512, batch 16", segmentation, "label_map", 16),
-    ),
-    "pose": (80, training_row("pose, SimpleBaseline on ResNet-50, 256x192, batch 64", pose, "keypoints", 64)),
-    "ddp": (80, ddp),
-    "contracts": (120, contracts),
+    "resnet": (200, resnet),
+    "detection": (90, training_row(step_by_task.TASKS["FCOS"])),
+    "queries": (110, training_row(step_by_task.TASKS["D-FINE"])),
+    "segmentation": (80, training_row(step_by_task.TASKS["U-Net"])),
+    "pose": (70, training_row(step_by_task.TASKS["SimpleBaseline"])),
+    "ddp": (70, ddp),
+    "contracts": (100, contracts),
 }
 """Seconds that a row may take, and the row."""
 

@@ -9,6 +9,7 @@ Four arms run the same network, optimizer, schedule and batches:
   metric.
 
 The first part has a network so small that the overhead is most of the step; the second a step of 25 ms or more.
+`step_by_task.py` has `bare` and `ours` of tasks with losses of their own.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
-from benchmarks import timing, training
+from benchmarks import step_by_task, timing, training
 from benchmarks.timing import Goal, Options, Report, Stopwatch
 from benchmarks.training import LOG_EVERY, WARM, Batches
 from tasks.classification import ClassificationTask
@@ -181,6 +182,7 @@ def run(options: Options) -> Report:
         )
         report.add("a step of a real size, bare", times.per_unit("bare", 20e-3), unit="ms")
         report.add("the same, ours over bare", times.ratio("ours", "bare"), Goal(1.02, "at most"), times=times)
+        step_by_task.add(report, options, folder)
     return report
 
 

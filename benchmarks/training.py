@@ -189,3 +189,8 @@ def ready(task: VisionTask) -> VisionTask:
     task = copy.deepcopy(task)
     task.setup("fit")
     return task.train()
+
+
+def on(device: str) -> dict[str, Any]:
+    """Arguments of the Trainer for a device: bfloat16 on a GPU."""
+    return {"accelerator": "gpu", "precision": "bf16-mixed"} if device == "cuda" else {"accelerator": "cpu"}

@@ -41,10 +41,10 @@ def test_a_row_that_hangs_costs_its_budget_alone(
     monkeypatch.setattr(gpu.subprocess, "run", ended)
     monkeypatch.setattr(gpu.time, "monotonic", lambda: now[0])
     assert gpu.main(["--device", "cpu", "--quick", "--minutes", "7"]) == 1
-    # 420 s: 100 are used, the hanging row takes its 110, and the last one finds 10 left.
-    assert run == [("resnet", 240), ("detection", 110), ("segmentation", 90), ("pose", 80)]
+    # 420 s: rows use 100 each, the hanging one takes its 90, and pose finds 30 left.
+    assert run == [("resnet", 200), ("detection", 90), ("queries", 110), ("segmentation", 80), ("pose", 30)]
     said = capsys.readouterr().out
-    assert "detection: no result, ended after its 110 s" in said and "ddp: not run" in said
+    assert "detection: no result, ended after its 90 s" in said and "ddp: not run" in said
     assert said.splitlines()[-1] == "without a result, or with a fault: detection, pose, ddp, contracts"
 
 
