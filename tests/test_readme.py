@@ -1,4 +1,8 @@
-"""Runs what README.md and docs/ state a reader to type.
+"""Runs what README.md and docs/ state a reader to type: three pages in the quick tests, all of them by `make slow`.
+
+What the other pages state is read by `tests/test_documentation.py` in the quick tests: commands are parsed by the real
+command line, and Python is run where it needs no command. So a page costs the quick tests tenths of a second. A page is
+followed in them (`FOLLOWED` in `tests/documented.py`) only where no other test goes its way.
 
 The fenced blocks of a page are run in order, in a folder of their own that holds the clone's files. A comment on the
 line before a block states how, and why not simply so:
@@ -28,22 +32,16 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import yaml
 
+from tests.documented import FOLLOWED, PAGES, blocks_of, page_id
 from tests.own_package import install, own_packages, write
 from tests.real_data import ROOT, real_data
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-KINDS = ("fast", "slow", "ci", "network", "elsewhere")
-# What a block may be written in; `text` and `json` are shown output.
-LANGUAGES = ("bash", "python", "yaml", "toml", "json", "text")
-_COMMAND = re.compile(r"\$ |(visionkit|make|wandb|pip|python3?) [a-z-]+( [^ ]|$)|(torchrun|sbatch|srun) ")
-_FENCE = re.compile(r"^ *```(.*)$")
 # What the slow blocks read, by the name that a reader's data has there, inside the folder of real data.
 DATA = {
     "bccd_voc": "detection/bccd_voc",
@@ -62,60 +60,6 @@ BRIEFLY = ("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3", "-
 SCENES = 30
 FEW = ("--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1")
 _TRAINING = re.compile(r"visionkit fit |python -m benchmarks\.orl_faces ")
-_MARK = re.compile(r"^<!-- *run: *(?P<kind>\w+), *(?P<reason>\S.*?) *-->$")
-
-
-@dataclass(frozen=True)
-class Block:
-    """One fenced block: where it stands, its language, how it is run, its text."""
-
-    place: str
-    language: str
-    kind: str
-    text: str
-
-    def commands(self) -> list[str]:
-        """The lines a reader types; continued ones are joined, comments left out."""
-        joined = re.sub(r"\\\n\s*", "", self.text)
-        return [line.strip() for line in joined.splitlines() if line.strip() and not line.strip().startswith("#")]
-
-
-def blocks(page: str, text: str) -> list[Block]:
-    """Every fenced block of a page.
-
-    Raises:
-        ValueError: A block of no known language, an unclosed one, or a mark that is not understood.
-    """
-    found: list[Block] = []
-    lines = text.splitlines()
-    start, language = -1, ""
-    for number, line in enumerate(lines):
-        fence = _FENCE.match(line)
-        if not fence:
-            if "<!-- run" in line and start < 0 and not _MARK.match(line):
-                raise ValueError(f"{page}:{number + 1}: a mark reads '<!-- run: KIND, REASON -->', not {line!r}")
-            continue
-        if start < 0:
-            start, language = number, fence.group(1).strip()
-            if language not in LANGUAGES:
-                raise ValueError(f"{page}:{number + 1}: a block is one of {', '.join(LANGUAGES)}, not {language!r}")
-            continue
-        before = lines[start - 1].strip() if start else ""
-        mark = _MARK.match(before)
-        kind = mark.group("kind") if mark else "fast"
-        if kind not in KINDS:
-            raise ValueError(f"{page}:{start}: {kind!r} is not one of {', '.join(KINDS)}")
-        if kind == "elsewhere" and not (ROOT / mark["reason"]).is_file():
-            raise ValueError(f"{page}:{start}: there is no test {mark['reason']}")
-        found.append(Block(f"{page}:{start + 1}", language, kind, "\n".join(lines[start + 1 : number])))
-        start = -1
-    if start >= 0:
-        raise ValueError(f"{page}:{start + 1}: the block is not closed")
-    return found
-
-
-def _blocks_of(page: Path) -> list[Block]:
-    return blocks(str(page.relative_to(ROOT)), page.read_text("utf-8"))
 
 
 @contextlib.contextmanager
@@ -245,7 +189,7 @@ def _follow(page: Path, kinds: set[str], folder: Path, port: int) -> None:
         elif source.exists():
             shutil.copy(source, folder / name)
     with contextlib.chdir(folder), own_packages(folder):
-        for block in _blocks_of(page):
+        for block in blocks_of(page):
             if block.kind not in kinds:
                 continue
             is_file = write(folder, block.text)
@@ -272,95 +216,29 @@ def _follow(page: Path, kinds: set[str], folder: Path, port: int) -> None:
                         )
 
 
-def _is_cut_short(block: Block) -> bool:
-    """Whether the quick test leaves a block out, or draws fewer scenes or trains fewer steps than it asks for."""
-    return block.kind == "slow" or (block.kind == "fast" and [*map(_fewer, block.commands())] != block.commands())
-
-
-def _id(page: Path) -> str:
-    return str(page.relative_to(ROOT))
+def _is_cut_short(page: Path) -> bool:
+    """Whether the quick tests leave out a block that can be run, or draw fewer scenes or train fewer steps in it."""
+    can_run = ("fast", "slow", "network")
+    run = [each for each in blocks_of(page) if each.kind in can_run and each.language in ("bash", "python")]
+    cut = [block for block in run if block.kind == "slow" or [*map(_fewer, block.commands())] != block.commands()]
+    return bool(run if page not in FOLLOWED else cut)
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("page", PAGES, ids=_id)
+@pytest.mark.parametrize("page", FOLLOWED, ids=page_id)
 def test_a_page_can_be_followed(page: Path, tmp_path: Path, free_port: int) -> None:
     _follow(page, {"fast", "network"}, tmp_path, free_port)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if any(_is_cut_short(each) for each in _blocks_of(page))], ids=_id
-)
+@pytest.mark.parametrize("page", [page for page in PAGES if _is_cut_short(page)], ids=page_id)
 def test_a_page_can_be_followed_whole(page: Path, tmp_path: Path, free_port: int) -> None:
-    typed = " ".join(block.text for block in _blocks_of(page) if block.kind == "slow")
+    typed = " ".join(block.text for block in blocks_of(page) if block.kind == "slow")
     for name in DATA:
         if re.search(rf"[ =]{re.escape(name)}\b", typed):
             (tmp_path / name).symlink_to(real_data(DATA[name]))
     _follow(page, {"fast", "slow", "network"}, tmp_path, free_port)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=_id)
-def test_what_is_left_to_the_check_is_done_by_it(page: Path) -> None:
-    """A block marked `ci` holds .ci/run itself or a make target that it reaches."""
-    reached = subprocess.run(["make", "-n", "-B", "test"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert "make test" in (ROOT / ".ci" / "run").read_text("utf-8")
-    for block in _blocks_of(page):
-        if block.kind != "ci":
-            continue
-        for command in block.commands():
-            if command == ".ci/run":
-                continue
-            assert re.fullmatch(r"make [a-z]+", command), f"{block.place}: `{command}` is not run by .ci/run"
-            wanted = subprocess.run(
-                ["make", "-n", "-B", command.split()[1]], cwd=ROOT, capture_output=True, text=True, check=True
-            ).stdout
-            assert set(wanted.splitlines()) <= set(reached.splitlines()), (
-                f"{block.place}: {command} goes beyond make test"
-            )
-
-
-@pytest.mark.parametrize("page", PAGES, ids=_id)
-def test_shown_output_is_no_command(page: Path) -> None:
-    """A command in a block of text would be run by nobody."""
-    for block in _blocks_of(page):
-        if block.language == "text":
-            for line in block.commands():
-                assert not _COMMAND.match(line), f"{block.place}: write `{line}` into a bash block"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=_id)
-def test_links_lead_somewhere(page: Path) -> None:
-    prose = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
-    for target in re.findall(r"\]\(([^)#\s]+)", prose):
-        if "://" not in target and not target.startswith("mailto:"):
-            assert (page.parent / target).exists(), f"{page.name}: {target} does not exist"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=_id)
-def test_commands_in_running_text_exist(page: Path) -> None:
-    from ui import cli
-    from ui.commands import training
-
-    prose = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
-    for verb in re.findall(r"`visionkit ([a-z]+)", prose):
-        assert verb in (*training.VERBS, *cli.VERBS), f"{page.name}: there is no `visionkit {verb}`"
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
-    for target in re.findall(r"`make ([a-z]+)", prose):
-        assert target in targets, f"{page.name}: there is no `make {target}`"
-
-
-def test_marks_are_understood_or_refused() -> None:
-    marked = blocks("x.md", "<!-- run: slow, trains -->\n```bash\n# why\nvisionkit fit \\\n  -c a.yaml\n```\n")
-    assert [(block.kind, block.commands()) for block in marked] == [("slow", ["visionkit fit -c a.yaml"])]
-    for wrong, message in [
-        ("<!-- run: never, no wish -->\n```bash\nls\n```", "not one of"),
-        ("<!-- run: slow -->\n```bash\nls\n```", "KIND, REASON"),
-        ("```\nls\n```", "a block is one of"),
-        ("```bash\nls\n", "not closed"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            blocks("x.md", wrong)
 
 
 def test_fewer_scenes_and_steps_and_nothing_else_is_changed() -> None:

@@ -227,11 +227,13 @@ def _check_models(verb: str, arguments: Sequence[str]) -> None:
 
 
 def _check_root(arguments: Sequence[str], documents: Sequence[Mapping[str, Any]]) -> None:
-    """The folder of the data exists, unless the reader downloads it."""
+    """The folder of the data exists, unless the reader downloads it or it is an address."""
     typed = option(arguments, "--data.root")
     root = typed or configurations.lookup(documents, "data", "init_args", "root")
     download = option(arguments, "--data.download") or configurations.lookup(documents, "data", "init_args", "download")
     if not isinstance(root, str) or root in NOTHING or str(download).lower() in ("true", "yes", "on", "1"):
+        return
+    if "://" in root:  # s3://bucket/photos
         return
     path = Path(root)
     if not path.exists():

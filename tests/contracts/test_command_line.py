@@ -20,7 +20,7 @@ from visionkit.registry import task_class, task_names
 ROOT = Path(__file__).resolve().parents[2]
 
 WHOLE = ("classification",)
-"""Gone through whole in the quick tests; the others by `make slow`, and multitask's parts by the page of its task."""
+"""Gone through whole in the quick tests; the others by `make slow`."""
 
 every_task = pytest.mark.parametrize(
     "name", [name if name in WHOLE else pytest.param(name, marks=pytest.mark.slow) for name in task_names()]
@@ -66,7 +66,7 @@ def predict(name, model, out, *more):
     assert len([json.loads(line) for line in Path(out, "predictions.jsonl").read_text().splitlines()]) == 3
 
 
-@pytest.mark.parametrize("name", [name for name in task_names() if name not in (*WHOLE, "multitask")])
+@pytest.mark.parametrize("name", [name for name in task_names() if name not in WHOLE])
 def test_fit_test_predict(name, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     assert main(["fit", *options(name), "--trainer.max_epochs", "1", "--run", "runs/a"]) == 0

@@ -13,9 +13,9 @@ from PIL import Image
 
 from tests.contracts import test_every_task as suite
 from tests.contracts.cases import CASES, Case, build, images
+from tests.documented import blocks
 from tests.own_package import install, own_packages, write
 from tests.real_data import ROOT
-from tests.test_readme import blocks
 from ui.cli import main
 from visionkit.predictions import Prediction
 from visionkit.registry import task_names, task_pages

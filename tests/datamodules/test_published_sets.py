@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.datamodules import test_cifar, test_fashion_mnist
+from tests.documented import blocks
 from tests.real_data import ROOT
-from tests.test_readme import blocks
 from ui.cli import main
 
 PAGE = ROOT / "docs" / "datasets.md"

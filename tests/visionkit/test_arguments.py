@@ -107,6 +107,7 @@ def test_data_that_does_not_exist_is_refused_unless_it_is_downloaded(tmp_path):
     (tmp_path / "a.yaml").write_text("data: {init_args: {root: fotos}}\n")
     with pytest.raises(DataError, match=r"data\.root fotos: no such folder; did you mean 'photos'"):
         check_arguments("fit", ["-c", "a.yaml"])
+    check_arguments("fit", ["--data.root", "s3://bucket/photos"])  # an address is no folder of this machine
     with pytest.raises(DataError, match=r"--data\.root photo: no such folder"):
         check_arguments("test", ["-c", "a.yaml", "--data.root", "photo"])
     check_arguments("fit", ["-c", "a.yaml", "--data.root=photos"])
