@@ -58,7 +58,7 @@ def leave(status: int) -> NoReturn:
 def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    return reported(lambda: _dispatch(arguments), debug)
+    return reported(lambda: _dispatch(arguments, debug), debug)
 
 
 def reported(work: Callable[[], int], debug: bool = False) -> int:
@@ -91,7 +91,7 @@ def reported(work: Callable[[], int], debug: bool = False) -> int:
         return fault.status if fault else 1
 
 
-def _dispatch(arguments: list[str]) -> int:
+def _dispatch(arguments: list[str], debug: bool = False) -> int:
     if not arguments:
         print(_overview(), file=sys.stderr)
         return UsageError.status
@@ -115,7 +115,7 @@ def _dispatch(arguments: list[str]) -> int:
             f"unknown {what} {verb!r} (visionkit --help lists what there is){suggest(verb, (*training.VERBS, *VERBS))}"
         )
     module = verb_module(verb)
-    status: int = module.run(build_parser(verb).parse(rest))
+    status: int = module.run(build_parser(verb).parse([*rest, *(["--debug"] if debug else [])]))
     return status
 
 

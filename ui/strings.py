@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from visionkit.errors import some_of
+
 TITLE = "visionkit"
 LEAD = (
     "Choose a model, give it an image, read what it shows. Everything is computed on the machine that runs this page."
@@ -269,8 +271,7 @@ def card(name: str, task: str, facts_: Mapping[str, Any], config: Mapping[str, A
     lines = [f"- **{plain(title)}:** {plain(value)}" for title, value in rows.items() if value not in (None, "")]
     classes = [str(each) for each in config.get("classes") or ()]
     if classes:
-        shown = ", ".join(classes[:30]) + (f" and {len(classes) - 30} more" if len(classes) > 30 else "")
-        lines.append(f"- **Classes:** {len(classes)}: {plain(shown)}")
+        lines.append(f"- **Classes:** {len(classes)}: {plain(some_of(classes, 30))}")
     return "\n".join([f"**{plain(name)}**", "", *lines, "", *_results(results)])
 
 

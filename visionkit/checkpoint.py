@@ -28,12 +28,11 @@ from visionkit.checkpoint_files import (
     misfit,
     open_checkpoint,
     read_checkpoint,
-    some_of,
     stored_size,
 )
 from visionkit.construction import Budget, Justified, WithoutInit
 from visionkit.distillation import PREFIX
-from visionkit.errors import CheckpointError, EnvironmentFault, UsageError, suggest
+from visionkit.errors import CheckpointError, EnvironmentFault, UsageError, some_of, suggest
 from visionkit.hub import local
 from visionkit.model_facts import shown
 from visionkit.model_files import HUB, public_name

@@ -15,7 +15,7 @@ from lightning.fabric.plugins import CheckpointIO
 from torch import Tensor
 
 from visionkit.atomic import atomic_file
-from visionkit.errors import CheckpointError, UsageError
+from visionkit.errors import CheckpointError, UsageError, some_of
 from visionkit.model_facts import check_header
 from visionkit.model_files import check_checkpoint
 
@@ -192,8 +192,3 @@ def misfit(own: Mapping[str, Any], state: Mapping[str, Any]) -> str:
         if isinstance(value, torch.Tensor) and value.shape != state[key].shape
     ]
     return some_of(shapes) if shapes else ""
-
-
-def some_of(names: list[str]) -> str:
-    """At most four of the names, and how many more there are."""
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -7,7 +7,7 @@ that is not a `VisionKitError` is a defect and keeps its traceback.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class VisionKitError(Exception):
@@ -66,6 +66,11 @@ class Terminated(VisionKitError):
     """Stopped by a signal, after a checkpoint was saved."""
 
     status = 143
+
+
+def some_of(names: Sequence[str], most: int = 4) -> str:
+    """The first `most` of the names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def suggest(name: str, choices: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ as in the bootstrap of the vertices of a graph (Snijders and Borgatti, 1999).
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -86,9 +86,6 @@ class WeightedFaces:
         falling = pairs.some(np.argsort(-pairs.scores, kind="stable"))  # sorted once, not in each replicate
         self.pairs, self.probes = falling, probes
 
-    def joined(self, other: WeightedFaces) -> None:
-        """None: embeddings of two models do not compare."""
-
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """(r, N) weights to (r,) values by name, NaN where there is nothing to measure."""
         return by_name([{**self._verified(each), **self._ranked(each)} for each in weights])
@@ -123,9 +120,6 @@ class WeightedVerification:
     def __init__(self, scores: np.ndarray, same: np.ndarray, folds: np.ndarray) -> None:
         numbers = np.arange(len(scores))
         self.pairs = Pairs(scores, same, folds, numbers, numbers)
-
-    def joined(self, other: Any) -> None:
-        """None: files of two models are not compared."""
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """(r, P) weights to (r,) values by name, NaN where there is nothing to measure."""

@@ -11,7 +11,7 @@ import numpy as np
 from tasks.multitask.metrics import JointMetrics
 from tasks.multitask.postprocess import batch_of
 from visionkit.types import Batch
-from visionkit.uncertainty.by_image import ImageRecord, Resampler, computed, group_of, picked, units_of
+from visionkit.uncertainty.by_image import ImageRecord, Resampler, all_joined, computed, group_of, picked, units_of
 
 if TYPE_CHECKING:
     from tasks.multitask.task import MultiTask
@@ -89,8 +89,7 @@ class WeightedHeads:
         heads = {}
         for name, (parts, rows) in self.heads.items():
             theirs, other_rows = other.heads[name]
-            both = [each for a, b in zip(parts, theirs, strict=True) if (each := a.joined(b)) is not None]
-            heads[name] = both, np.concatenate([rows, other_rows + self.images])
+            heads[name] = all_joined(parts, theirs), np.concatenate([rows, other_rows + self.images])
         return WeightedHeads(heads, self.monitors, self.images + other.images)
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:

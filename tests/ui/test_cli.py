@@ -142,6 +142,14 @@ def test_debug_anywhere_shows_the_traceback(
     assert "Traceback" in message and message.strip().endswith("visionkit: error: KeyError: 'boo'")
 
 
+@pytest.mark.parametrize("arguments, debug", [(["--debug", "models"], True), (["models"], False)])
+def test_a_command_is_given_what_was_asked(arguments: list[str], debug: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is started by one reports failures of its threads itself."""
+    given: list[bool] = []
+    monkeypatch.setattr(cli.verb_module("models"), "run", lambda args: given.append(args.debug) or 0)
+    assert cli.main(arguments) == 0 and given == [debug]
+
+
 def test_a_closed_pipe_is_no_error() -> None:
     code = "import sys; from ui.cli import main; sys.exit(main(['completion', 'fish']))"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

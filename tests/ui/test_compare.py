@@ -46,9 +46,11 @@ def test_unlike_models_are_refused(tmp_path: Path, capsys):
     a, b = model(tmp_path / "a", 0), model(tmp_path / "b", 1, input=InputSpec(size=(48, 48), resize_mode="stretch"))
     depth = str(save_bundle(DepthTask("test_resnet", input=SPEC), tmp_path / "depth", card={}))
     other = model(tmp_path / "other", 0, classes=("x", "y"))
+    turned = model(tmp_path / "turned", 0, classes=CLASSES[::-1])
     for second, message in (
         (depth, "compare models of one task"),
-        (other, "different classes"),
+        (other, f"{other} alone has x, y"),
+        (turned, "another order"),
         (b, "measured in different ways"),
     ):
         assert main(["compare", a, second, *DATA, "--replicates", "100"]) == 2

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ui.data_options import add_data_arguments, data_arguments
-from visionkit.errors import UsageError
+from visionkit.errors import UsageError, some_of
 from visionkit.model_files import check_model, of_run, public_name
 
 if TYPE_CHECKING:
@@ -97,8 +97,15 @@ def _check_alike(first: str, second: str) -> None:
     a, b = (read_model(name if public_name(name) else of_run(Path(name))) for name in (first, second))
     if a.task != b.task:
         raise UsageError(f"{first} is a model of {a.task} and {second} one of {b.task}; compare models of one task")
-    if list(a.config.get("classes") or ()) != list(b.config.get("classes") or ()):
-        raise UsageError(f"{first} and {second} have different classes, so their metrics are of different questions")
+    classes, others = (list(each.config.get("classes") or ()) for each in (a, b))
+    if classes != others:
+        alone = [
+            f"{model} alone has {some_of([name for name in own if name not in theirs])}"
+            for model, own, theirs in ((first, classes, others), (second, others, classes))
+            if set(own) - set(theirs)
+        ]
+        how = "; ".join(alone) or "they stand in another order"
+        raise UsageError(f"{first} and {second} have different classes, so they cannot be compared: {how}")
 
 
 def _measured(model: str, split: str, data: list[str]) -> tuple[VisionCLI, ImageRecord]:

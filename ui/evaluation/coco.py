@@ -188,9 +188,6 @@ class WeightedObjects:
     ) -> None:
         self._given, self._most, self._ious = (found, true, classes, overlaps), most, ious
 
-    def joined(self, other: Any) -> None:
-        """None: files of two models are not compared."""
-
     @cached_property
     def _parts(self) -> list[WeightedScores | WeightedVoc]:
         classes, most = self._given[2], self._most

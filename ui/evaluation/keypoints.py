@@ -106,9 +106,6 @@ class WeightedCategories:
         self._given = found, true, skeleton, images
         self.groups: dict[str, np.ndarray] = {}
 
-    def joined(self, other: Any) -> None:
-        """None: files of two models are not compared."""
-
     @cached_property
     def _parts(self) -> list[Any]:
         from tasks.pose.weighted_poses import WeightedPoses

@@ -45,9 +45,6 @@ class RowMeans:
     def __init__(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
         self.values = {name: np.array([row.get(name, np.nan) for row in rows], dtype=np.float64) for name in names}
 
-    def joined(self, other: Any) -> None:
-        """None: files of two models are not compared."""
-
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """(r, N) weights to (r,) values by name, NaN where there is nothing to measure."""
         out = {}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from visionkit.backbones.adapters import merged_state
-from visionkit.errors import CheckpointError
+from visionkit.errors import CheckpointError, some_of
 from visionkit.hub import Repository, weights_file
 from visionkit.model_files import HUB, public_name
 
@@ -65,7 +65,7 @@ def load_weights(
         )
     broken = [key for key, value in fitting.items() if not bool(torch.isfinite(value).all())]
     if broken:
-        raise CheckpointError(f"weights {path}: {_some(broken)} hold NaN or infinity")
+        raise CheckpointError(f"weights {path}: {some_of(broken, 3)} hold NaN or infinity")
     model.load_state_dict(fitting, strict=False)
     _report(path, name, own, held, fitting, set(classifier))
     return statistics
@@ -84,16 +84,12 @@ def _report(
     unexpected = [key for key in held if key not in own]
     parts = [f"{len(fitting)} of {len(own)} tensors of {name} match"]
     parts += [
-        f"{what}: {_some(keys)}"
+        f"{what}: {some_of(keys, 3)}"
         for what, keys in (("missing", missing), ("of another shape", other), ("unexpected", unexpected))
         if keys
     ]
     usual = set(missing + other) <= classifier
     log.log(logging.INFO if usual else logging.WARNING, "weights %s: %s", path, "; ".join(parts))
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _read(path: str | os.PathLike[str]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from visionkit.callbacks.agreement import Agreement, release_observer
-from visionkit.errors import Diverged, UsageError
+from visionkit.errors import Diverged, UsageError, some_of
 from visionkit.replay import save_batch
 from visionkit.sharding import is_sharded, local
 
@@ -107,7 +107,7 @@ class Divergence(Callback):
         if not self._bad:
             return ""
         step, ids = self._bad[0]
-        named = ", ".join(ids[:_SHOWN_IDS]) + (f" and {len(ids) - _SHOWN_IDS} more" if len(ids) > _SHOWN_IDS else "")
+        named = some_of(ids, _SHOWN_IDS)
         times = f"{len(self._bad)} times in a row" if len(self._bad) > 1 else "once"
         again = f" (visionkit fit --replay {self._kept} runs them again)" if self._kept else ""
         where = f"first at step {step} with the images {named or '(unnamed)'}{again}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,8 +24,13 @@ class Resampler(Protocol):
         """(r, N) weights to (r,) values of each metric, NaN where there is nothing to measure."""
         ...
 
-    def joined(self, other: Any) -> Resampler | None:
-        """One for the images of both, the other's behind these; None where predictions of two models do not mix."""
+
+@runtime_checkable
+class JoinableResampler(Resampler, Protocol):
+    """A resampler of one model that can be joined with that of another, where predictions of two models mix."""
+
+    def joined(self, other: Any) -> Resampler:
+        """One for the images of both, the other's behind these."""
         ...
 
 
@@ -164,8 +169,7 @@ class ImageRecord:
 
     def joined(self, other: ImageRecord) -> list[Resampler]:
         """Resamplers of the images of both, without those whose predictions do not mix."""
-        pairs = zip(self.resamplers, other.resamplers, strict=True)
-        return [part for ours, theirs in pairs if (part := ours.joined(theirs)) is not None]
+        return all_joined(self.resamplers, other.resamplers)
 
     def values(self, weights: Iterator[np.ndarray]) -> dict[str, np.ndarray]:
         """The replicates of each metric for weights in chunks."""
@@ -224,6 +228,12 @@ def intervals_of(
         f"{stratified}, seed {seed}"
     )
     return Intervals(bounds, method, missing)
+
+
+def all_joined(first: Sequence[Resampler], second: Sequence[Resampler]) -> list[Resampler]:
+    """The resamplers of two models joined one by one, without those whose predictions do not mix."""
+    pairs = zip(first, second, strict=True)
+    return [ours.joined(theirs) for ours, theirs in pairs if isinstance(ours, JoinableResampler)]
 
 
 def computed(resamplers: Sequence[Resampler], weights: Iterator[np.ndarray]) -> dict[str, np.ndarray]:
