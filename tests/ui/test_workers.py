@@ -25,6 +25,7 @@ from tests.real_data import ROOT
 from ui.cli import build_parser
 from ui.commands.serve import listen
 from ui.server import workers
+from ui.server.metrics_files import ENDED
 from ui.server.worker import Worker
 from visionkit.errors import EnvironmentFault
 from visionkit.predictor import load
@@ -72,6 +73,10 @@ class Server:
             values = MmapedDict.read_all_values_from_file(str(path))
             found[int(path.stem.split("_")[1])] = sum(v for key, v, *_ in values if "visionkit_requests_total" in key)
         return found
+
+    def files(self) -> int:
+        """Number of the files of metrics."""
+        return len(list(self.temporary.glob("visionkit-*/metrics/*.db")))
 
     def until_each_has_responded(self, image: bytes, count: int) -> int:
         """Asks until `count` workers have responded; gives the number of requests."""
@@ -123,9 +128,21 @@ def test_all_respond_one_that_dies_is_replaced_and_no_counter_falls(server: Serv
     until(lambda: len(server.workers()) == 2)
     assert second in server.workers()
     server.until_each_has_responded(png(NOISE), 2)
+    assert server.counted_by()[ENDED] > 0 and first not in server.counted_by()
+    files = server.files()
+    for _ in range(3):
+        gone = server.workers()[0]
+        os.kill(gone, signal.SIGKILL)
+        until(lambda gone=gone: gone not in server.workers() and len(server.workers()) == 2)
+        asked = server.total("visionkit_requests_total")
+        assert server.ask(png(NOISE)).status_code == 200
+        assert server.total("visionkit_requests_total") == asked + 1, "no counter falls, and none is counted twice"
+    server.until_each_has_responded(png(NOISE), 2)
+    assert server.files() == files, "as many as before"
     counted = server.counted_by()
-    assert set(counted) == {first, *server.workers()} and counted[first] > 0
+    assert set(counted) == {ENDED, *server.workers()}
     assert server.total("visionkit_requests_total") == sum(counted.values()) > before
+    assert server.total("visionkit_request_seconds_count") == server.total("visionkit_requests_total")
     assert server.total("visionkit_workers") == 2
     # Their parent gone, they end by themselves, and leave nobody behind who holds the port.
     ours = server.workers()

@@ -1,7 +1,8 @@
 """Metrics of a running server, written as Prometheus' text by its own client library.
 
 Several processes that serve one port share them by files, which the library reads and adds up whichever process is
-asked; those of a process that ended stay, so no counter falls. The environment variable `SHARED` names the folder.
+asked; what a process that ended had counted stays, see `ui.server.metrics_files`, so no counter falls. The environment
+variable `SHARED` names the folder.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from ui.server.metrics_files import SERIES, locked
 
 __all__ = ["CONTENT_TYPE", "SHARED", "Metrics"]
 
@@ -28,9 +32,6 @@ EVERY = 0.5
 
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Upper ends in seconds; one without end follows."""
-
-SERIES = 500
-"""Series of one metric, at most: what is new above that is counted as "other"."""
 
 Figure = TypeVar("Figure", Counter, Histogram)
 
@@ -81,9 +82,13 @@ class Metrics:
         MultiProcessCollector(registry)
         for _ in range(5):
             with contextlib.suppress(struct.error, RuntimeError):  # a file that another process begins just now
-                return generate_latest(registry).decode()
+                return self._read(registry)
             time.sleep(0.01)
-        return generate_latest(registry).decode()
+        return self._read(registry)
+
+    def _read(self, registry: CollectorRegistry) -> str:
+        with locked(Path(os.environ[SHARED])):
+            return generate_latest(registry).decode()
 
     def _refresh(self) -> None:
         for gauge, read in list(self._gauges):

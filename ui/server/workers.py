@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 from ui.server.metrics import SHARED
+from ui.server.metrics_files import merge_ended
 from ui.server.worker import ORDER
 from visionkit.errors import EnvironmentFault, Interrupted, Terminated
 
@@ -135,9 +136,17 @@ class Workers:
             )
 
     def _forget(self, process: int) -> None:
-        """Takes the gauges of a process that ended out of the metrics; what it counted stays."""
-        for path in self._metrics.glob(f"gauge_live*_{process}.db"):
-            path.unlink()
+        """Takes the gauges of a process that ended out of the metrics; what it counted stays, in one file for all."""
+        try:
+            lost = merge_ended(self._metrics, process)
+        except OSError as error:  # a full disk: they are merged by nobody, and counted all the same
+            lost = []
+            print(f"visionkit: metrics of process {process} stay in files of their own: {error}", file=sys.stderr)
+        if lost:
+            print(
+                f"visionkit: metrics of process {process} are lost, since a file is damaged: {', '.join(lost)}",
+                file=sys.stderr,
+            )
 
     def _end(self, seconds: float) -> None:
         """Ends all workers, and kills those that still run after that time."""
