@@ -9,6 +9,7 @@ import ast
 import functools
 import importlib.util
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,10 @@ NOTHING = (None, "", "null")
 NAMED_CHECKPOINTS = ("last", "best")
 
 
+LONGEST = 365 * 86_400
+"""Seconds of the longest timeout between processes."""
+
+
 class RunOption(NamedTuple):
     """An option of a training command that is visionkit's own, not a class's.
 
@@ -31,12 +36,29 @@ class RunOption(NamedTuple):
         type: Type of its value.
         default: Its value where it is not given.
         help: One sentence.
+        allowed: Of a number, what it may be, in words; empty where nothing checks it.
+        at_most: Of a number, the largest value.
+        zero: Of a number, whether 0 is allowed, which turns it off. Negative ones never are.
     """
 
     name: str
     type: type
     default: Any
     help: str
+    allowed: str = ""
+    at_most: float = math.inf
+    zero: bool = True
+
+    def check(self, value: Any) -> None:
+        """Refuses a number out of range.
+
+        Raises:
+            UsageError: It is not one of those that are allowed.
+        """
+        if not self.allowed or isinstance(value, bool) or not isinstance(value, (int, float)):
+            return
+        if not (0 < value <= self.at_most and math.isfinite(value)) and not (self.zero and value == 0):
+            raise UsageError(f"{self.name} {value:g}: {'0 (off) or ' if self.zero else ''}{self.allowed}")
 
 
 RUN_OPTIONS = (
@@ -47,13 +69,52 @@ RUN_OPTIONS = (
     ),
     RunOption("find_lr", bool, False, "Only find a learning rate: plot the loss over it, suggest one, and end."),
     RunOption("auto_batch_size", bool, False, "Train with the largest batch that fits into memory."),
-    RunOption("early_stopping", int, 0, "Stop after N validations without a better metric; 0 is off."),
-    RunOption("ema", float, 0.0, "Decay of the weights' moving average; 0 is off."),
-    RunOption("checkpoint_every", int, 0, "Also save every N steps, beside the end of each epoch."),
-    RunOption("stop_after_nonfinite", int, 3, "Stop (status 6) after that many NaN or infinite losses."),
+    RunOption(
+        "early_stopping",
+        int,
+        0,
+        "Stop after N validations without a better metric; 0 is off.",
+        "a number of validations from 1 on",
+    ),
+    RunOption(
+        "ema",
+        float,
+        0.0,
+        "Decay of the weights' moving average; 0 is off.",
+        "a decay above 0 and below 1",
+        at_most=math.nextafter(1, 0),
+    ),
+    RunOption(
+        "checkpoint_every",
+        int,
+        0,
+        "Also save every N steps, beside the end of each epoch; 0 is off.",
+        "a number of steps from 1 on",
+    ),
+    RunOption(
+        "stop_after_nonfinite",
+        int,
+        3,
+        "Stop (status 6) after that many NaN or infinite losses in a row; 0 is off.",
+        "a number of losses from 1 on",
+    ),
     RunOption("report", bool, True, "Write figures, tables and a summary into the run's folder."),
-    RunOption("rank_timeout", float, 1800.0, "Seconds after which a process that does not respond ends the others."),
-    RunOption("hang_timeout", float, 0.0, "End (status 5) after N seconds without a step; 0 is off."),
+    RunOption(
+        "rank_timeout",
+        float,
+        1800.0,
+        "Seconds after which a process that does not respond ends the others; it cannot be turned off.",
+        f"seconds above 0 and at most {LONGEST:,} (a year); it cannot be turned off",
+        at_most=LONGEST,
+        zero=False,
+    ),
+    RunOption(
+        "hang_timeout",
+        float,
+        0.0,
+        "End (status 5) after N seconds without a step; 0 is off.",
+        "a number of seconds above 0",
+    ),
 )
 """The measuring commands take them too, so that a run's config.yaml serves them."""
 
@@ -62,6 +123,20 @@ MEASURING = (
     RunOption("bootstrap", int, 0, "State intervals of the metrics too, from that many bootstrap replicates by image."),
 )
 """Of the measuring commands alone."""
+
+
+def check_run_options(values: Mapping[str, Any]) -> None:
+    """Refuses numbers of the run's own options that are out of range, from wherever they come.
+
+    Args:
+        values: Options by name; others may stand among them.
+
+    Raises:
+        UsageError: One is out of range.
+    """
+    for each in RUN_OPTIONS:
+        each.check(values.get(each.name))
+
 
 _SWITCHES = frozenset(each.name for each in RUN_OPTIONS if each.type is bool)
 """Options that may stand without a value, which then is true."""

@@ -20,12 +20,13 @@ from lightning import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from visionkit.architecture_options import settle
-from visionkit.arguments import MEASURING, NOTHING, RUN_OPTIONS, check_arguments, option
+from visionkit.arguments import MEASURING, NOTHING, RUN_OPTIONS, check_arguments, check_run_options, option
 from visionkit.callbacks import ByImage, RunReport
 from visionkit.checkpoint import StoredModel, read_checkpoint, read_model
 from visionkit.cli_errors import explain, parser_errors, subclasses
 from visionkit.configurations import quote_names
 from visionkit.data import VisionDataModule
+from visionkit.devices import started_devices
 from visionkit.errors import UsageError
 from visionkit.linking import LINKS, has_argument, link
 from visionkit.log_filters import hush_lightning
@@ -187,6 +188,7 @@ class VisionCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         settings = self.settings
+        check_run_options(vars(settings))
         for side in ("model", "data"):
             if settings.get(side) is None:
                 folder = "task" if side == "model" else "data"
@@ -250,6 +252,7 @@ class VisionCLI(LightningCLI):
         settings = self.settings
         if self._verb == "fit":
             kwargs |= self._fit_options()
+        kwargs |= started_devices(settings.trainer)
         trainer = super().instantiate_trainer(**kwargs)
         prepare(trainer, settings.rank_timeout, settings.get("ckpt_path") if self._verb == "fit" else None)
         source = self._stored.source if self._stored is not None else ""

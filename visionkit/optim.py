@@ -64,6 +64,12 @@ class OptimConfig:
     def __post_init__(self) -> None:
         if self.lr <= 0 or not math.isfinite(self.lr):
             raise UsageError(f"optim.lr {self.lr}: must be above 0")
+        for name in ("weight_decay", "backbone_lr_scale", "warmup", "final_lr_scale"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise UsageError(f"optim.{name} {value}: must be at least 0")
+        if not 0 <= self.momentum < 1:
+            raise UsageError(f"optim.momentum {self.momentum}: allowed is from 0 to below 1")
         if not 0 < self.layer_decay <= 1:
             raise UsageError(f"optim.layer_decay {self.layer_decay}: allowed is above 0 and at most 1 (1 is off)")
         if self.freeze_stride < 0:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from visionkit.checkpoint_files import AtomicCheckpointIO, read_checkpoint
 from visionkit.errors import CheckpointError, Diverged, EnvironmentFault
 from visionkit.model_files import find_checkpoint
+from visionkit.wording import epoch_text
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -33,7 +34,7 @@ def save_batch(trainer: Trainer, batch: Any, number: int, folder: Path, random_s
     Args:
         trainer: Within a training.
         batch: The batch on its device.
-        number: Its number in the epoch.
+        number: Its number in the epoch, from 0.
         folder: Folder of the run.
         random_seed: What the generators were seeded with before it.
         with_weights: The weights are those before the step of this batch, and are kept too; otherwise a replay takes
@@ -85,7 +86,8 @@ def replay(path: str | Path) -> int:
         raise CheckpointError(f"{path}: no batch is kept in it; give a file nonfinite-step*.ckpt of a run's folder")
     task, source = _task(path, "state_dict" in checkpoint)
     named = ", ".join(map(str, kept["id"][:4])) or "(unnamed)"
-    print(f"step {checkpoint['global_step']}, epoch {checkpoint['epoch']}, batch {kept['batch']}: images {named}")
+    place = f"{epoch_text(checkpoint['epoch'])}, batch {kept['batch'] + 1}"
+    print(f"step {checkpoint['global_step']}, {place}: images {named}")
     print(f"weights: {source}")
     for generator in (torch.manual_seed, random.seed):
         generator(kept["random_seed"])

@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from visionkit.wording import epoch_text
+
 if TYPE_CHECKING:
     from lightning import Trainer
 
@@ -51,6 +53,19 @@ def position_of(trainer: Trainer) -> Position:
     if last and not due:
         return Position(epoch + 1, 0)
     return Position(epoch, batches.processed, due, due and last)
+
+
+def place_text(position: Position, epochs: int | None = None) -> str:
+    """A position in words, with epochs and batches from 1 on: `after batch 5 of epoch 3 of 10`.
+
+    Args:
+        position: Between two training batches.
+        epochs: Epochs of the training, where they are limited.
+    """
+    epoch = epoch_text(position.epoch, epochs)
+    if position.validation_due:
+        return f"before the validation {'at the end of' if position.epoch_done else 'within'} {epoch}"
+    return f"after batch {position.batches} of {epoch}" if position.batches else f"before {epoch}"
 
 
 def epoch_ends(trainer: Trainer, batch_idx: int) -> bool:

@@ -6,6 +6,7 @@ import math
 import sys
 from typing import Any
 
+from visionkit.devices import check_devices
 from visionkit.errors import UsageError
 from visionkit.runs import is_first_rank
 
@@ -20,6 +21,10 @@ _LEAST = {
     "reload_dataloaders_every_n_epochs": 0,
     "gradient_clip_val": 0,
     "num_sanity_val_steps": -1,
+    "max_epochs": -1,
+    "max_steps": -1,
+    "min_epochs": 0,
+    "min_steps": 0,
 }
 
 
@@ -33,15 +38,23 @@ def check_trainer(options: Any, learning: bool, timed: bool = False) -> None:
 
     Raises:
         UsageError: A value is out of range.
+        EnvironmentFault: This machine lacks the device that is asked for.
     """
     if options.get("strategy") == "fsdp2":
         import visionkit.sharding.strategy  # noqa: F401  # registers it
     elif str(options.get("strategy")).startswith("fsdp"):
         raise UsageError(f"trainer.strategy {options.get('strategy')}: use fsdp2, or -c fsdp to see its options")
+    check_devices(options)
     for name, least in _LEAST.items():
         value = options.get(name)
         if isinstance(value, (int, float)) and (math.isnan(value) or value < least):
             raise UsageError(f"trainer.{name} {value}: must be at least {least}")
+    interval = options.get("val_check_interval")
+    if isinstance(interval, (int, float)) and (math.isnan(interval) or interval <= 0):
+        raise UsageError(
+            f"trainer.val_check_interval {interval}: must be above 0, a fraction of an epoch or a number of steps; "
+            "--trainer.limit_val_batches 0 leaves validation out"
+        )
     if timed and options.get("max_time") is not None:
         raise UsageError("max_time and trainer.max_time are both given; leave trainer.max_time out")
     unlimited = not timed and options.get("max_steps") in (None, -1) and options.get("max_time") is None

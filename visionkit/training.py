@@ -20,11 +20,13 @@ from typing import Any
 from lightning import Trainer, seed_everything
 from lightning.pytorch.loggers import CSVLogger
 
+from visionkit.arguments import check_run_options
 from visionkit.callbacks import Checkpointing, LRRangeTest, NoProfiler, default_callbacks
 from visionkit.callbacks.loggers import track
 from visionkit.callbacks.run_report import report_best
 from visionkit.checkpoint import AtomicCheckpointIO, find_last
 from visionkit.data import VisionDataModule
+from visionkit.devices import started_devices, state_devices
 from visionkit.durations import duration_text, seconds_of
 from visionkit.elastic import join_restarted
 from visionkit.errors import CheckpointError, UsageError
@@ -164,7 +166,6 @@ def fit(
     max_time = None if max_time is None else duration_text(seconds_of(max_time, "max_time"), exact=True)
     check_trainer(trainer, learning=not find_lr, timed=max_time is not None)
     wanted = None if ckpt_path is None else str(ckpt_path)
-    folder = run_folder(None if run is None else str(run), task.name, bool(wanted))
     own: dict[str, Any] = {
         **({} if max_time is None else {"max_time": max_time}),
         "auto_batch_size": auto_batch_size,
@@ -176,13 +177,16 @@ def fit(
         "rank_timeout": rank_timeout,
         "hang_timeout": hang_timeout,
     }
+    check_run_options(own)
+    folder = run_folder(None if run is None else str(run), task.name, bool(wanted))
     settings = RunSettings(folder, **own, find_lr=find_lr)
     more = trainer.pop("callbacks", None) or []
     callbacks = more if isinstance(more, list) else [more]
     options = trainer_options(task, settings, trainer, _configuration(task, data, seed, trainer, own))
     defaults = options.pop("callbacks")
     try:
-        built = Trainer(default_root_dir=str(folder), **{**trainer, **options, "callbacks": [*defaults, *callbacks]})
+        options = {**trainer, **started_devices(trainer), **options, "callbacks": [*defaults, *callbacks]}
+        built = Trainer(default_root_dir=str(folder), **options)
         found = resolve_checkpoint(wanted, folder) if wanted else None
         return train(built, task, data, settings, found, None if init_from is None else str(init_from))
     finally:
@@ -237,10 +241,11 @@ def prepare(trainer: Any, rank_timeout: float, ckpt_path: Any = None) -> None:
     """Sets the time after which a silent process ends the others, and begins or goes on with the tracker's run.
 
     Args:
-        trainer: Not used yet.
+        trainer: Not used yet; what it computes on is printed where several processes are meant.
         rank_timeout: Rank timeout in seconds.
         ckpt_path: The checkpoint that training goes on from.
     """
+    state_devices(trainer)
     if hasattr(trainer.strategy, "_timeout"):
         timeout = timedelta(seconds=rank_timeout)
         trainer.strategy._timeout = timeout

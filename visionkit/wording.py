@@ -1,4 +1,4 @@
-"""Counts in words."""
+"""Counts and places in words."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ _IRREGULAR = {
 def counted(number: int, noun: str) -> str:
     """A number with its noun in the right form: `1 face`, `0 fish`, `3 people`, `2,000 boxes`."""
     return f"{number:,} {noun if number == 1 else plural(noun)}"
+
+
+def epoch_text(index: int, total: int | None = None) -> str:
+    """An epoch as it is printed to people, who count from 1: `epoch 3 of 10`.
+
+    Args:
+        index: Its number as loops, checkpoints and metrics.csv have it, from 0.
+        total: Epochs of the training; nothing is stated where they are not limited (None, or below 1).
+    """
+    return f"epoch {index + 1}" + (f" of {total}" if total is not None and total > 0 else "")
 
 
 def plural(noun: str) -> str:

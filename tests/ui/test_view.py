@@ -126,7 +126,7 @@ def test_without_out_the_samples_are_served(monkeypatch: pytest.MonkeyPatch) -> 
         ([*DRAWN, "--class", "person", "--split", "val"], "--class, --split: only with --out DIR"),
         ([*DRAWN, "--count", "48"], "--count: only with --out DIR"),
         ([*DRAWN, "--epoch", "1", "--overwrite"], "--epoch, --overwrite: only with --out DIR"),
-        ([*DRAWN, "--epoch", "-1", "--out", "new"], "--epoch -1: at least 0"),
+        ([*DRAWN, "--epoch", "-1", "--out", "new"], "--epoch -1: at least 1"),
         (["view", "--model", "nomodel.ckpt"], "nomodel.ckpt"),
         ([*DRAWN, "--class", "persn", "--out", "new"], "'person'"),
         ([*DRAWN, "--count", "0", "--out", "new"], "at least 1"),

@@ -17,6 +17,7 @@ from lightning import Callback
 from tests.tiny_training import tiny_task
 from tests.toy_data import ToyData
 from ui.cli import main
+from visionkit.arguments import RUN_OPTIONS, RunOption, check_run_options
 from visionkit.checkpoint import describe
 from visionkit.errors import UsageError
 from visionkit.sampling import EpochSampler
@@ -59,6 +60,11 @@ def fit(*options: str, epochs: int | None = 1) -> int:
         ("--trainer.accumulate_grad_batches 0", "trainer.accumulate_grad_batches 0: must be at least 1"),
         ("--trainer.log_every_n_steps -1", "trainer.log_every_n_steps -1: must be at least 0"),
         ("--trainer.gradient_clip_val -1", "must be at least 0"),
+        ("--trainer.max_steps -5", "trainer.max_steps -5: must be at least -1"),
+        ("--trainer.min_epochs -1", "trainer.min_epochs -1: must be at least 0"),
+        ("--trainer.val_check_interval 0", "trainer.val_check_interval 0: must be above 0, a fraction of an epoch or"),
+        ("--model.optim.weight_decay -1", "optim.weight_decay -1.0: must be at least 0"),
+        ("--model.optim.momentum 1", "optim.momentum 1.0: allowed is from 0 to below 1"),
         ("--trainer.strategy fsdp", "use fsdp2"),
         ("--trainer.callbacks EarlyStopping --trainer.callbacks.monitor val/nothing", "monitor 'val/nothing' is not"),
         (
@@ -74,6 +80,37 @@ def test_a_mistake_is_reported_in_one_line(options: str, said: str, capsys: pyte
     assert status == (4 if "ckpt_path" in options else 2), message
     assert said in message and "defect" not in message and "Traceback" not in message
     assert "site-packages" not in message
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "-0.5", "1e9", "1"])
+@pytest.mark.parametrize(
+    "option", [each for each in RUN_OPTIONS if each.type in (int, float)], ids=lambda each: each.name
+)
+def test_every_number_of_a_run_has_a_range(option: RunOption, value: str) -> None:
+    """0 is off and stated as such, or refused; negative numbers never pass."""
+    number = option.type(float(value))
+    allowed = (number > 0 and number <= option.at_most) or (number == 0 and option.zero)
+    assert option.allowed, "each states its range"
+    assert ("0 is off" in option.help) == option.zero
+    if allowed:
+        check_run_options({option.name: number})
+        return
+    with pytest.raises(UsageError, match=re.escape(f"{option.name} {number:g}: ") + ".*" + re.escape(option.allowed)):
+        check_run_options({option.name: number})
+
+
+@pytest.mark.parametrize("source", ["typed", "yaml", "Python"])
+def test_a_number_out_of_range_is_refused_before_anything_is_made(source: str, capsys: Any) -> None:
+    if source == "Python":
+        from visionkit import fit as train
+
+        with pytest.raises(UsageError, match="rank_timeout 0: seconds above 0"):
+            train(tiny_task(), ToyData(batch_size=7), run="r", rank_timeout=0)
+    else:
+        Path("own.yaml").write_text("rank_timeout: 0\n")
+        assert fit(*(["-c", "own.yaml"] if source == "yaml" else ["--rank_timeout", "0"])) == 2
+        assert "rank_timeout 0: seconds above 0 and at most" in capsys.readouterr().err
+    assert not Path("r").exists()
 
 
 @pytest.mark.parametrize(

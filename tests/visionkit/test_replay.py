@@ -46,7 +46,7 @@ def test_a_batch_that_gives_nan_gives_it_again(tmp_path: Path, capsys: Any) -> N
     assert Path(path).name == "nonfinite-step000007.ckpt"
     with pytest.raises(Diverged, match=r"is nan again; first not finite: the output of loss \(RestorationLoss\)"):
         replay(path)
-    assert "step 7, epoch 1, batch 3: images image-0, image-1" in capsys.readouterr().out
+    assert "step 7, epoch 2, batch 4: images image-0, image-1" in capsys.readouterr().out
     assert main(["fit", "--replay", path]) == 6
     assert "first not finite" in capsys.readouterr().err
 

@@ -79,7 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     augmented.add_argument(
         "--no-augment", action="store_true", help="show samples as they are alone, not as training sees them too"
     )
-    augmented.add_argument("--epoch", type=int, metavar="N", help=f"epoch whose augmentation --out draws ({EPOCH})")
+    augmented.add_argument(
+        "--epoch", type=int, metavar="N", help=f"epoch, from 1, whose augmentation --out draws ({EPOCH})"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -139,8 +141,8 @@ def _check(args: argparse.Namespace) -> None:
             raise UsageError(f"--split {' '.join(args.split)}: a model is measured on val or test; give one of them")
     if args.count is not None and args.count < 1:
         raise UsageError(f"--count {args.count}: at least 1")
-    if args.epoch is not None and args.epoch < 0:
-        raise UsageError(f"--epoch {args.epoch}: at least 0")
+    if args.epoch is not None and args.epoch < 1:
+        raise UsageError(f"--epoch {args.epoch}: at least 1, which is the first one")
     if args.out is None:
         _check_served(args)
     elif not args.overwrite:
@@ -223,7 +225,7 @@ def _shown(browser: DataBrowser, items: Sequence[Item], args: argparse.Namespace
     from visionkit.browsing.page import Shown
 
     for number, item in enumerate(items, 1):
-        views, fault = browser.views(item, EPOCH if args.epoch is None else args.epoch)
+        views, fault = browser.views(item, (EPOCH if args.epoch is None else args.epoch) - 1)
         if sys.stderr.isatty():
             print(f"\r{number} of {len(items)} drawn", end="\n" if number == len(items) else "", file=sys.stderr)
         note = "" if browser.model is None else browser.model.notes[item.number]

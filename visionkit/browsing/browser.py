@@ -254,7 +254,7 @@ class DataBrowser:
             return drawn
         return side_by_side([drawn, *(last_frame(each).read() for each in sample.inputs.values())])
 
-    def view(self, item: Item, name: str, epoch: int = 1) -> np.ndarray:
+    def view(self, item: Item, name: str, epoch: int = 0) -> np.ndarray:
         """One drawing of a sample, its labels where it has no such drawing; a blank image where it cannot be read.
 
         Args:
@@ -271,7 +271,7 @@ class DataBrowser:
         except DataError:
             return np.full(BLANK, 200, np.uint8)
 
-    def views(self, item: Item, epoch: int = 1) -> tuple[dict[str, np.ndarray], str]:
+    def views(self, item: Item, epoch: int = 0) -> tuple[dict[str, np.ndarray], str]:
         """Every drawing of a sample by what it is, and why one of them is missing.
 
         Args:
@@ -313,12 +313,12 @@ class DataBrowser:
         """Whether training would change the samples."""
         return self.augment is not None
 
-    def augmented(self, item: Item, epoch: int = 1) -> np.ndarray:
+    def augmented(self, item: Item, epoch: int = 0) -> np.ndarray:
         """The sample as training would show it to a network, with its labels, (h, w, 3) uint8 RGB.
 
         Args:
             item: Which sample.
-            epoch: Epoch of the training: another one draws another augmentation.
+            epoch: Epoch of the training, from 0: another one draws another augmentation.
 
         Raises:
             DataError: The image cannot be read.

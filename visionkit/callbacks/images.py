@@ -115,7 +115,7 @@ class DrawnSamples(Callback):
                 if not isinstance(logger, CSVLogger):
                     self._tell(type(logger).__name__, f"{_name(logger)} takes no images; they are in {folder}")
         if files_wanted:
-            _write(folder / f"epoch{trainer.current_epoch:04d}", images)
+            _write(folder / f"epoch{trainer.current_epoch + 1:04d}", images)
 
     def _folder(self, trainer: Trainer) -> Path:
         # `log_dir` asks all processes. From Python the root is mostly the working directory, which stays clean.

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 
 from visionkit.resume import epoch_ends
 from visionkit.tables import one_line
+from visionkit.wording import epoch_text
 
 _REFRESH = 0.1  # seconds between two updates of the bar
 
@@ -48,6 +49,10 @@ class Bar(RichProgressBar):
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """The latest losses, and the metric that chooses the best checkpoint."""
         return shown(trainer, pl_module, ask=self._epoch_ends)
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        """Epochs from 1 on, as everywhere else; Lightning's own begin with 0."""
+        return f"{epoch_text(current_epoch, self.trainer.max_epochs).capitalize():<{len(self.validation_description)}}"
 
 
 class Lines(ProgressBar):
@@ -100,9 +105,7 @@ class Lines(ProgressBar):
 
 def position(trainer: Trainer) -> str:
     """Where a training is, of what it was limited to: epochs, or steps where these end it."""
-    place = f"epoch {trainer.current_epoch + 1}"
-    if trainer.max_epochs is not None and trainer.max_epochs > 0:
-        place += f"/{trainer.max_epochs}"
+    place = epoch_text(trainer.current_epoch, trainer.max_epochs)
     if trainer.max_steps > 0:
         place += f"  step {trainer.global_step}/{trainer.max_steps}"
     return place

@@ -8,7 +8,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from visionkit.resume import settle, settled
-from visionkit.wording import counted
+from visionkit.wording import counted, epoch_text
 
 
 class Resharding(Callback):
@@ -31,10 +31,10 @@ class Resharding(Callback):
         if trainer.is_global_zero:
             state = checkpoint[type(data).__qualname__]
             print(
-                f"epoch {now.epoch} was begun by {counted(state['world'], 'process')} of batch size "
-                f"{state['batch_size']}, and goes on with {trainer.world_size} of {data.batch_size}: of its samples "
-                f"{state.get('samples', state['world'] * state['batch_size'] * state['batches'])} were seen, and the "
-                "others are left",
+                f"{epoch_text(now.epoch, trainer.max_epochs)} was begun by {counted(state['world'], 'process')} of "
+                f"batch size {state['batch_size']}, and goes on with {trainer.world_size} of {data.batch_size}: of its "
+                f"samples {state.get('samples', state['world'] * state['batch_size'] * state['batches'])} were seen, "
+                "and the others are left",
                 file=sys.stderr,
                 flush=True,
             )

@@ -19,7 +19,7 @@ from visionkit.callbacks.trial_steps import backward, endless, synchronize, to_d
 from visionkit.durations import duration_text, seconds_of
 from visionkit.errors import UsageError
 from visionkit.optim import set_total_steps
-from visionkit.wording import counted
+from visionkit.wording import counted, epoch_text
 
 _RESERVE = 0.95
 """Fraction of the time that is planned with; checkpoints and figures take the rest."""
@@ -109,6 +109,11 @@ class TimeBudget(Timer):
         """One per run, whatever its arguments."""
         return "TimeBudget"
 
+    @property
+    def is_chosen(self) -> bool:
+        """Whether the time chose the length of the training, and not `max_epochs` or `max_steps`."""
+        return self.plan is not None and self.plan != self._typed
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage != "fit":
             return
@@ -145,9 +150,7 @@ class TimeBudget(Timer):
             if trainer.is_global_zero:
                 print(f"{self.name}: {line}", file=sys.stderr, flush=True)
         elif self._over(now=True):  # a training that begins takes one step at least
-            trainer.should_stop = True
-            if trainer.is_global_zero:
-                print(f"{self.name}: this time is used up; give a longer one to go on", file=sys.stderr)
+            trainer.should_stop = True  # `StartingPoint` states why
 
     def _chosen(self, pace: Pace, least: int) -> tuple[Plan, str]:
         """The plan within what was typed, and the line that states it."""
@@ -195,7 +198,7 @@ class TimeBudget(Timer):
         if trainer.fit_loop._should_accumulate():
             return
         if over and not trainer.should_stop:
-            place = f"in epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+            place = f"in {epoch_text(trainer.current_epoch, trainer.max_epochs)}"
             self.stopped_early = f"stopped {place} after {counted(trainer.global_step, 'step')}: {self.name} is over"
         # Within an epoch, it is a request to stop that Lightning validates at.
         trainer.should_stop = trainer.should_stop or over or trainer.global_step == trainer.max_steps

@@ -17,14 +17,16 @@ class Unfreezing(Callback):
     DDP the strategy must allow unused parameters (`ddp_find_unused_parameters_true`).
 
     Args:
-        epochs: Epoch -> names of modules inside `network`, such as `{2: ["backbone.model.layer4"], 5: ["backbone"]}`.
+        epochs: Number of epochs before that -> names of modules inside `network`, such as
+            `{2: ["backbone.model.layer4"], 5: ["backbone"]}`.
     """
 
     def __init__(self, epochs: Mapping[int, Sequence[str]]) -> None:
         self.epochs = {int(epoch): tuple(parts) for epoch, parts in sorted(epochs.items())}
         if not self.epochs or min(self.epochs) < 1:
             raise UsageError(
-                "unfreezing: give at least one epoch, each 1 or later, with the parts that begin to train then"
+                "unfreezing: give at least one number of epochs, each 1 or more, with the parts that begin to train "
+                "after them"
             )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

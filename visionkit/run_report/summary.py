@@ -14,7 +14,7 @@ from visionkit.atomic import atomic_file
 from visionkit.loggers.content import readable_config
 from visionkit.task import VisionTask
 from visionkit.uncertainty.resampling import Intervals
-from visionkit.wording import counted
+from visionkit.wording import counted, epoch_text
 
 SUMMARY = "summary.json"
 
@@ -82,10 +82,12 @@ def stopped_early(trainer: Trainer) -> str:
     for each in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(each, EarlyStopping) and each.stopping_reason_message:
             best = float(each.best_score)
-            reason = f"{each.monitor} did not get better than {best:.4g} in {each.wait_count} checks in a row"
+            reason = (
+                f"{each.monitor} did not get better than {best:.4g} in {counted(each.wait_count, 'check')} in a row"
+            )
             if each.wait_count < each.patience:
                 reason = " ".join((each.stopping_reason_message or f"{each.monitor} met its bound").split())
-            return f"stopped early after epoch {each.stopped_epoch + 1} of {trainer.max_epochs}: {reason}"
+            return f"stopped early after {epoch_text(each.stopped_epoch, trainer.max_epochs)}: {reason}"
         if reason := getattr(each, "stopped_early", ""):
             return str(reason)
     return ""

@@ -212,7 +212,7 @@ def test_parts_begin_to_train_at_their_epoch(tmp_path: Path) -> None:
 def test_an_unknown_part_is_named_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no part 'backbone.model.layer9'; did you mean 'backbone.model.layer"):
         fit(tmp_path, [Unfreezing({1: ["backbone.model.layer9"]})])
-    with pytest.raises(UsageError, match="1 or later"):
+    with pytest.raises(UsageError, match="each 1 or more"):
         Unfreezing({0: ["head"]})
 
 
@@ -239,7 +239,7 @@ def test_lines_are_printed_where_there_is_no_terminal(tmp_path: Path, capsys: py
     assert any(isinstance(each, Lines) for each in callbacks)
     train(tmp_path, max_epochs=1)
     out = capsys.readouterr().out
-    assert "epoch 1/1  batch 10/10" in out and "train/loss" in out and "val/top1" in out
+    assert "epoch 1 of 1  batch 10/10" in out and "train/loss" in out and "val/top1" in out
     assert "\x1b" not in out
 
 

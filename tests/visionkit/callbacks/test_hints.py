@@ -6,11 +6,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from lightning.pytorch.callbacks import RichProgressBar
 
 from tests.tiny_training import tiny_task
 from tests.toy_data import ToyData
 from tests.visionkit.callbacks.test_callbacks import fit
-from visionkit.callbacks import Lines
+from visionkit.callbacks import Bar, Lines
 from visionkit.callbacks.hints import Hints
 from visionkit.geometry import InputSpec
 
@@ -29,7 +30,7 @@ def test_epochs_of_few_steps_are_reported_with_a_batch_size(tmp_path: Path, caps
 
 @pytest.mark.parametrize(
     ("options", "place"),
-    [({"max_epochs": 1}, "epoch 1/1  "), ({"max_epochs": -1, "max_steps": 2}, "epoch 1  step 2/2  ")],
+    [({"max_epochs": 1}, "epoch 1 of 1  "), ({"max_epochs": -1, "max_steps": 2}, "epoch 1  step 2/2  ")],
 )
 def test_progress_names_what_the_training_is_limited_to(options, place, tmp_path, capsys) -> None:
     fit(tmp_path, [Lines(0.0)], tiny_task(), enable_progress_bar=True, **options)
@@ -37,6 +38,15 @@ def test_progress_names_what_the_training_is_limited_to(options, place, tmp_path
     assert any(line.startswith(place) for line in lines), lines
     assert not any("-1" in line or "None" in line for line in lines)
     assert all(len(line) <= 80 for line in lines if "validation" in line)
+
+
+@pytest.mark.parametrize(("epochs", "text"), [(10, "Epoch 3 of 10"), (-1, "Epoch 3"), (None, "Epoch 3")])
+def test_the_bar_counts_epochs_from_one_as_lines_do(epochs: int | None, text: str) -> None:
+    """Lightning makes the text of its bar by this method, which counts from 0."""
+    assert hasattr(RichProgressBar, "_get_train_description")
+    bar = Bar()
+    bar._trainer = SimpleNamespace(max_epochs=epochs)
+    assert bar._get_train_description(2).strip() == text
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_csv_gets_files_in_the_run_and_the_same_samples_each_epoch(tmp_path, cap
     callback = ImageLogger(count=3)
     trainer = fit(tmp_path, CSVLogger(str(tmp_path), name="metrics"), callback, val_check_interval=0.5)
     first, second = sorted((tmp_path / "images").iterdir())
-    assert (first.name, second.name) == ("epoch0000", "epoch0001")
+    assert (first.name, second.name) == ("epoch0001", "epoch0002")
     names = [path.name for path in sorted(first.iterdir())]
     assert len(names) == 3
     assert names == [path.name for path in sorted(second.iterdir())]
