@@ -146,6 +146,7 @@ NO_MODELS = (
 UNFIT = "The request does not fit what this server takes; see the part on use from a program."
 NOT_UPLOADED = "Send the file itself: only what was uploaded here is opened."
 UNKNOWN = "There is nothing by that name here."
+WRONG_METHOD = "This route does not take requests of that method."
 NO_PAGE = "this server has no page, since it was started with --api-only; use /api/models and /api/predict"
 REPORT_GONE = "This report is not kept any more; ask for it again."
 LACK = "The server has no room left on its disk or in its memory; try again later."

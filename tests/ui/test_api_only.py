@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 from prometheus_client.multiprocess import mark_process_dead
 
 from tests.ui.conftest import Demo
@@ -75,6 +77,45 @@ def test_it_has_its_own_health_and_metrics_and_no_page(client: TestClient) -> No
     assert "visionkit_running 0.0" in client.get("/metrics").text
     assert client.get("/").status_code == 404 and "--api-only" in client.get("/").json()["error"]
     assert client.get("/health", headers={"host": "other.example"}).status_code == 421
+
+
+_FILE = io.BytesIO()
+Image.new("RGB", (8, 8)).save(_FILE, "PNG")
+PNG = _FILE.getvalue()
+ERRORS = {
+    "another name": (421, "GET", "/api/models", {"host": "other.example"}, b""),
+    "another site": (403, "POST", "/api/predict", {"sec-fetch-site": "cross-site"}, b""),
+    "no such route": (404, "GET", "/api/nothing", {}, b""),
+    "no such page": (404, "GET", "/nothing", {}, b""),
+    "no page at all": (404, "GET", "/", {}, b""),
+    "another method": (405, "GET", "/api/predict", {}, b""),
+    "a method of nobody": (405, "BREW", "/api/models", {}, b""),
+    "no stream of tools": (405, "GET", "/mcp", {}, b""),
+    "a long body": (413, "POST", "/api/models", {"content-length": str(2**30)}, b""),
+    "a body of no length": (413, "POST", "/api/predict?model=good", {}, iter([bytes(2**20)] * 300)),
+    "no image": (400, "POST", "/api/predict?model=good", {}, b""),
+    "no such model": (400, "POST", "/api/predict?model=nothing", {}, PNG),
+    "no form": (400, "POST", "/api/predict?model=good", {"content-type": "multipart/form-data"}, b"x"),
+    "a broken form": (400, "POST", "/api/predict", {"content-type": "multipart/form-data; boundary=a"}, b"--a\r\nx"),
+    "no length that is one": (400, "POST", "/api/identify?top=x", {}, b"x"),
+    "damaged image": (422, "POST", "/api/predict?model=good", {}, b"GIF89a"),
+    "broken model": (500, "POST", "/api/predict?model=broken", {}, PNG),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_every_error_has_one_form(client: TestClient, name: str) -> None:
+    status, method, path, headers, body = ERRORS[name]
+    response = client.request(method, path, headers=headers, content=body)
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert list(response.json()) == ["error"] and len(response.json()["error"]) > 10
+    assert (status == 405) == ("allow" in response.headers)
+
+
+def test_a_browser_reads_the_words_as_they_are(client: TestClient) -> None:
+    response = client.get("/health", headers={"host": "other.example", "accept": "text/html,*/*"})
+    assert response.status_code == 421 and response.text.startswith("this server is not called by that name")
 
 
 def test_it_imports_no_gradio() -> None:

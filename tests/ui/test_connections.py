@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tests.ui.conftest import Demo
 from ui import strings
@@ -78,6 +79,16 @@ def is_closed(line: socket.socket) -> bool:
 def test_a_head_that_does_not_end_is_given_up(text: bytes) -> None:
     with running(most=100, head=0.2) as port:
         assert is_closed(half(port, text))
+
+
+def test_what_is_no_http_is_refused_as_json() -> None:
+    """Uvicorn itself would write plain text, by this method."""
+    assert callable(H11Protocol.send_400_response)
+    with running(most=100, head=5.0) as port:
+        line = half(port, b"no request at all\r\n\r\n")
+        head, _, body = b"".join(iter(lambda: line.recv(1000), b"")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400") and b"content-type: application/json" in head.lower()
+    assert b'{"error":"Invalid HTTP request received."}' in body
 
 
 def test_half_of_a_second_request_is_given_up_too() -> None:

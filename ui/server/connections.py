@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from ui.server.error_bodies import error_body
 
 HEAD = 10.0
 """Seconds for the head of a request, from its first byte or from the beginning of the connection."""
@@ -76,6 +79,14 @@ def limited_protocol(most: int, head: float = HEAD, stall: float = STALL) -> typ
             super().on_response_complete()  # may begin with the next request at once
             if not self.cycle.response_complete:
                 waiting.pop(self, None)
+
+        def send_400_response(self, msg: str) -> None:
+            """What is no HTTP gets the form of every other error; uvicorn writes plain text."""
+            kind, body = error_body(msg, "")
+            sent = h11.Response(status_code=400, headers=[(b"content-type", kind), (b"connection", b"close")])
+            for event in (sent, h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event))
+            self.transport.close()
 
         def pause_writing(self) -> None:
             super().pause_writing()

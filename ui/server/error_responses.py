@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from h11 import ProtocolError
@@ -13,6 +14,7 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 
 from ui import strings
+from ui.server.error_bodies import is_of_pages
 from ui.server.faults import is_lack, log, status_of
 
 _REQUEST = (
@@ -20,6 +22,15 @@ _REQUEST = (
     *(MultiPartException, ClientDisconnect, ProtocolError),
 )
 """What reading a request raises, in the routes and below."""
+
+
+_WORDS = {404: strings.UNKNOWN, 405: strings.WRONG_METHOD}
+"""What stands for the framework's own words."""
+
+
+def _response(request: Request, words: str, status: int, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """An error in the one form that programs read; the script of the pages reads it by its own name."""
+    return JSONResponse({"detail" if is_of_pages(request.url.path) else "error": words}, status, headers)
 
 
 def speak(app: FastAPI, missing: Sequence[type[Exception]] = ()) -> None:
@@ -31,22 +42,31 @@ def speak(app: FastAPI, missing: Sequence[type[Exception]] = ()) -> None:
     """
 
     async def unknown(request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": strings.UNKNOWN}, 404)
+        return _response(request, strings.UNKNOWN, 404)
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if is_of_pages(request.url.path):
+            return await http_exception_handler(request, error)
+        words = _WORDS.get(error.status_code, str(error.detail))
+        if error.status_code == 405 and (allowed := (error.headers or {}).get("Allow")):
+            words = f"{words} ({request.method}; allowed: {allowed})"
+        return _response(request, words, error.status_code, error.headers)
 
     async def unfit(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
         place = ".".join(str(part) for part in first.get("loc", ()))[:80]
-        return JSONResponse({"detail": f"{strings.UNFIT} ({place}: {str(first.get('msg', ''))[:160]})"}, 422)
+        return _response(request, f"{strings.UNFIT} ({place}: {str(first.get('msg', ''))[:160]})", 422)
 
     async def broken(request: Request, error: Exception) -> JSONResponse:
         if isinstance(error, RuntimeError) and isinstance(error.__cause__, (*_REQUEST, LookupError, HTTPException)):
             error = error.__cause__  # raised once the response had begun, which Starlette reports in its own words
         if isinstance(error, (*_REQUEST, LookupError, HTTPException)) and not is_lack(error):
             log("a request that does not fit", error)
-            return JSONResponse({"detail": strings.UNFIT}, 400)
+            return _response(request, strings.UNFIT, 400)
         status, words = status_of(error)
-        return JSONResponse({"detail": words}, status)
+        return _response(request, words, status)
 
     mounted = [getattr(route, "app", None) for route in app.routes]
     for each in (app, *(one for one in mounted if isinstance(one, FastAPI))):
@@ -54,6 +74,7 @@ def speak(app: FastAPI, missing: Sequence[type[Exception]] = ()) -> None:
         each.add_exception_handler(LookupError, unknown)
         for absent in missing:
             each.add_exception_handler(absent, unknown)
+        each.add_exception_handler(HTTPException, refused)
         each.add_exception_handler(RequestValidationError, unfit)
         for kind in (*_REQUEST, OSError, MemoryError, Exception):
             each.add_exception_handler(kind, broken)

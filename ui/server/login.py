@@ -21,6 +21,7 @@ from collections import OrderedDict, deque
 from pathlib import Path
 
 from ui import strings
+from ui.server.error_bodies import error_body
 from ui.server.security_middleware import Application, Message, Receive, Scope, Send
 from visionkit.errors import EnvironmentFault, UsageError
 
@@ -150,7 +151,8 @@ class Login:
             await _redirect(send, f"{root}/login?{query}", [])
         else:
             challenge = (b"www-authenticate", b'Basic realm="visionkit", charset="UTF-8"')
-            await _respond(send, 401, "log in first", "text/plain", [challenge])
+            kind, body = error_body("log in first", path, headers.get(b"accept", ""))
+            await _respond(send, 401, body.decode(), kind.decode(), [challenge])
 
     async def _login(self, scope: Scope, receive: Receive, send: Send, root: str) -> None:
         given = urllib.parse.parse_qs(bytes(scope.get("query_string") or b"").decode("latin-1"))
@@ -288,7 +290,7 @@ async def _redirect(send: Send, target: str, headers: list[tuple[bytes, bytes]])
 async def _respond(send: Send, status: int, text: str, kind: str, headers: list[tuple[bytes, bytes]]) -> None:
     body = text.encode()
     headers = [
-        (b"content-type", f"{kind}; charset=utf-8".encode()),
+        (b"content-type", (kind if "charset" in kind else f"{kind}; charset=utf-8").encode()),
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"no-store"),
         *headers,

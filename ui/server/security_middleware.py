@@ -1,7 +1,7 @@
 """What stands between the network and the demo: its names, who may send, how much, and what browsers may do.
 
 Gradio by itself takes any Host header and cross-site uploads, limits no body and sends no security headers. This is
-plain ASGI, with nothing imported, and holds for every route.
+plain ASGI, with no framework imported, and holds for every route.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from ui.reports import POLICY as REPORT_POLICY
+from ui.server.error_bodies import error_body
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -31,6 +32,9 @@ BODY_LIMIT = 2 * 2**20
 
 BROKEN = "there is nothing of that name here, or something went wrong"
 """What is reported where the application breaks off."""
+
+_REFUSED: Message = {"type": "http.response.body"}
+"""Stands for a response that was sent in place of the application's."""
 
 OVERHEAD = 2**16
 """Bytes around a file in its request."""
@@ -127,23 +131,29 @@ class Guard:
         send = _with_headers(send)
         refusal = self._refusal(scope, headers)
         if refusal is not None:
-            await _respond(send, *refusal)
+            await _respond(send, *refusal, scope)
             return
         takes_files = scope["path"].rstrip("/").endswith(FILE_ROUTES)
         limit = self._largest + OVERHEAD if takes_files else BODY_LIMIT
         length = headers.get(b"content-length", "")
         if length.isdigit() and int(length) > limit:
-            await _respond(send, 413, f"more than {limit // 2**20} MB")
+            await _respond(send, 413, f"more than {limit // 2**20} MB", scope)
             return
         begun: list[Message] = []
+        body = _Body(receive, limit, self._ending, None if takes_files else self._hold)
 
         async def noted(message: Message) -> None:
-            begun[:] = [message]
-            await send(message)
+            if body.refusal is not None and not begun:  # whatever the application makes of half a body
+                begun.append(_REFUSED)
+                await _respond(send, *body.refusal, scope)
+            elif begun[:1] != [_REFUSED]:
+                begun[:] = [message]
+                await send(message)
 
-        body = _Body(receive, limit, self._ending, None if takes_files else self._hold)
         try:
             await self._application(scope, body, noted)
+            if body.refusal is not None and not begun:
+                await _respond(send, *body.refusal, scope)
         except Exception as error:
             # One line is enough: whoever sends nonsense fills no log with it.
             report = ascii(f"{scope['method']} {scope['path']}: {type(error).__name__}: {error}")[1:-1]
@@ -151,7 +161,7 @@ class Guard:
             with contextlib.suppress(
                 Exception
             ):  # what was no http has ended its connection: nobody is left to respond to
-                await _finish(send, begun[0] if begun else None)
+                await _finish(send, begun[0] if begun else None, scope, body.refusal)
         finally:
             if not takes_files:
                 self._held -= body.taken
@@ -243,6 +253,7 @@ class _Body:
 
     Attributes:
         taken: Bytes so far.
+        refusal: Status and words of why the rest is not read; None where it is.
     """
 
     def __init__(
@@ -250,6 +261,7 @@ class _Body:
     ) -> None:
         self._receive, self._limit, self._ending, self._hold = receive, limit, ending, hold
         self.taken, self._whole, self._begin = 0, False, time.monotonic()
+        self.refusal: tuple[int, str] | None = None
 
     async def __call__(self) -> Message:
         if self._whole:  # whoever waits now waits for the end of the connection
@@ -258,6 +270,7 @@ class _Body:
         try:
             message = await asyncio.wait_for(self._receive(), max(0.0, min(IDLE, left)))
         except TimeoutError:
+            self.refusal = 408, "the rest of the request did not come in time"
             return {"type": "http.disconnect"}
         if message["type"] == "http.request":
             self._whole = not message.get("more_body")
@@ -266,6 +279,8 @@ class _Body:
             kept = self._hold is None or self._hold(number)
             if self.taken > self._limit or not kept:
                 # No length was announced. Ending the stream makes whoever reads it give up.
+                over = f"more than {self._limit // 2**20} MB"
+                self.refusal = (413, over) if self.taken > self._limit else (503, "too many requests at once")
                 return {"type": "http.disconnect"}
         return message
 
@@ -279,17 +294,18 @@ class _Body:
             ending.cancel()
 
 
-async def _finish(send: Send, last: Message | None) -> None:
+async def _finish(send: Send, last: Message | None, scope: Scope, refusal: tuple[int, str] | None) -> None:
     """Ends a response that the application broke off, given the last message that it sent."""
     if last is None:
-        await _respond(send, 500, BROKEN)
+        await _respond(send, *(refusal or (500, BROKEN)), scope)
     elif last["type"] == "http.response.start" or last.get("more_body"):
         event = f'event: error\ndata: {{"error": "{BROKEN}"}}\n\n'.encode()  # what streams here are events
         await send({"type": "http.response.body", "body": event, "more_body": False})
 
 
-async def _respond(send: Send, status: int, text: str) -> None:
-    body = text.encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+async def _respond(send: Send, status: int, text: str, scope: Scope) -> None:
+    accept = next((value for key, value in scope["headers"] if key.lower() == b"accept"), b"")
+    kind, body = error_body(text, str(scope["path"]), accept.decode("latin-1"))
+    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
