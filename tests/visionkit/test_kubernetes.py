@@ -20,12 +20,20 @@ from ui.cli import build_parser
 from visionkit.arguments import check_arguments, option
 
 DEPLOY = ROOT / "configs" / "deploy"
-FILES = ("job", "pytorchjob", "serve", "volume")
+FILES = ("data", "job", "pytorchjob", "serve", "volume")
 
 
 def documents(name: str) -> dict[str, dict[str, Any]]:
-    """The objects of a file by their kind."""
+    """The objects of a file by their kind, of which each has one; the claims of `volume` by `claim`."""
     return {each["kind"]: each for each in yaml.safe_load_all((DEPLOY / f"{name}.yaml").read_text("utf-8"))}
+
+
+def claim(volume: dict[str, Any]) -> dict[str, Any]:
+    """The claim in volume.yaml that a volume of a pod names."""
+    name, every = volume["persistentVolumeClaim"]["claimName"], (DEPLOY / "volume.yaml").read_text("utf-8")
+    (found,) = [each for each in yaml.safe_load_all(every) if each["metadata"]["name"] == name]
+    assert found["spec"]["accessModes"] == ["ReadWriteMany"]
+    return dict(found)
 
 
 # ---------------------------------------------------------------------- the published API
@@ -75,9 +83,20 @@ POD = {
         "runAsNonRoot": bool,
         "runAsUser": int,
         "fsGroup": int,
+        "fsGroupChangePolicy": {"Always", "OnRootMismatch"},
         "seccompProfile": {"type!": {"RuntimeDefault", "Unconfined", "Localhost"}},
     },
     "containers!": [CONTAINER],
+    "imagePullSecrets": [{"name!": NAME}],
+    "nodeSelector": {str: str},
+    "tolerations": [
+        {
+            "key": str,
+            "operator": {"Exists", "Equal"},
+            "value": str,
+            "effect": {"NoSchedule", "PreferNoSchedule", "NoExecute"},
+        }
+    ],
     "volumes": [VOLUME],
 }
 TEMPLATE = {"metadata": {"labels": {str: str}, "annotations": {str: str}}, "spec!": POD}
@@ -92,6 +111,7 @@ SPECS: dict[str, tuple[str, Any]] = {
             "ports": [{"name": PORT_NAME, "port!": PORT, "targetPort": PORT_NAME}],
         },
     ),
+    "Pod": ("v1", POD),
     "PersistentVolumeClaim": (
         "v1",
         {
@@ -176,6 +196,20 @@ def test_the_api_has_what_is_written(name: str) -> None:
         assert faults(each, known, each["kind"]) == []
 
 
+PLACES = re.compile(r"^( *)# (imagePullSecrets|tolerations|nodeSelector): ", re.M)
+
+
+@pytest.mark.parametrize(("name", "count"), [("data", 1), ("job", 3), ("pytorchjob", 3), ("serve", 3)])
+def test_the_places_that_are_commented_out_fit_where_they_stand(name: str, count: int) -> None:
+    written, places = PLACES.subn(r"\1\2: ", (DEPLOY / f"{name}.yaml").read_text("utf-8"))
+    assert places == count
+    (found,) = [each for each in yaml.safe_load_all(written) if each["kind"] != "Service"]
+    version, spec = SPECS[found["kind"]]
+    assert faults(found["spec"], spec, found["kind"]) == []
+    templates = re.findall(r'"imagePullSecrets": \[\{"name": "registry"\}\], ', json.dumps(found))
+    assert len(templates) == 1 and version
+
+
 def test_the_schema_refuses() -> None:
     pod = {
         "containers": [{"name": "a", "ports": [{"name": "much-too-long-name", "containerPort": 70000}], "comand": []}]
@@ -242,10 +276,16 @@ def check_training_pod(pod: dict[str, Any], container: dict[str, Any], run: str,
     assert {each["name"] for each in mounts.values()} == volumes.keys()
     assert volumes[mounts["/dev/shm"]["name"]]["emptyDir"]["medium"] == "Memory"
     (shared,) = [path for path in mounts if run.startswith(f"{path}/")]
-    claim = volumes[mounts[shared]["name"]]["persistentVolumeClaim"]["claimName"]
-    volume = documents("volume")["PersistentVolumeClaim"]
-    assert claim == volume["metadata"]["name"] and volume["spec"]["accessModes"] == ["ReadWriteMany"]
     assert not mounts[shared].get("readOnly") and "subPath" not in mounts[shared]
+    assert environment["HF_HOME"].startswith(f"{shared}/"), "on the volume, not in a pod that ends"
+    data = mounts["/data"]
+    assert data["readOnly"]
+    runs, sets = (claim(volumes[each["name"]])["metadata"]["name"] for each in (mounts[shared], data))
+    filled = documents("data")["Pod"]["spec"]
+    assert runs != sets == filled["volumes"][0]["persistentVolumeClaim"]["claimName"]
+    (copying,) = filled["containers"]
+    assert [each["mountPath"] for each in copying["volumeMounts"]] == ["/data"]
+    assert filled["securityContext"] == pod["securityContext"], "what one writes the other one reads"
     users = {pod["securityContext"][key] for key in ("runAsUser", "fsGroup")}
     assert users == {int(re.search(r"--uid (\d+)", (DEPLOY / "Dockerfile").read_text("utf-8"))[1])}
 
@@ -332,8 +372,10 @@ def test_the_demo_is_served_and_asked_by_its_own_routes() -> None:
     mounts = {each["mountPath"]: each for each in container["volumeMounts"]}
     volumes = {each["name"]: each for each in pod["volumes"]}
     assert {each["name"] for each in mounts.values()} == volumes.keys() and mounts[args.models]["readOnly"]
-    claim = volumes[mounts[args.models]["name"]]["persistentVolumeClaim"]["claimName"]
-    assert claim == documents("volume")["PersistentVolumeClaim"]["metadata"]["name"]
+    assert claim(volumes[mounts[args.models]["name"]])["metadata"]["name"] == "visionkit"
+    (home,) = [each["value"] for each in container["env"] if each["name"] == "HF_HOME"]
+    (cache,) = [each for path, each in mounts.items() if home.startswith(f"{path}/")]
+    assert cache["name"] == mounts[args.models]["name"] and not cache.get("readOnly"), "it is written"
     size = re.fullmatch(r"(\d+)Gi", volumes[mounts["/tmp"]["name"]]["emptyDir"]["sizeLimit"])[1]
     assert container["securityContext"]["readOnlyRootFilesystem"] and args.disk_mb < 1024 * int(size)
     assert pod["terminationGracePeriodSeconds"] > int(container["lifecycle"]["preStop"]["exec"]["command"][1]) + 2
