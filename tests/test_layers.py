@@ -18,7 +18,10 @@ from tests.real_data import ROOT
 PACKAGES = ("visionkit", "tasks", "datamodules", "ui")
 # library -> the only modules, or packages, that may import it, at whatever depth inside them
 HOMES = {
-    "gradio": {"ui/commands/serve.py", "ui/server/app.py", "ui/pages", "ui/server/gradio_hardening.py", "ui/views"},
+    "gradio": {
+        *("ui/commands/serve.py", "ui/server/app.py", "ui/pages", "ui/views"),
+        *("ui/server/gradio_hardening.py", "ui/server/gradio_sessions.py"),
+    },
     "fastapi": {
         "ui/commands/serve.py",
         "ui/server/api.py",

@@ -15,6 +15,7 @@ from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
 from tests.contracts.cases import CASES, backbone_of, batch, build, given, images, samples
+from tests.thrifty import first_of
 from visionkit.callbacks.analysis import AnalysisReport
 from visionkit.checkpoint import AtomicCheckpointIO, load_task, save_bundle
 from visionkit.export import export_bundle
@@ -95,7 +96,10 @@ def test_losses_are_finite_and_reach_every_parameter(name, network):
     assert any(p.grad.abs().sum() > 0 for key, p in task.named_parameters() if key.startswith(CASES[name].steered))
 
 
-LONG = ("instance_segmentation", "super_resolution", "multitask", "detection", "camera_motion", "restoration")
+LONG = (
+    *("instance_segmentation", "super_resolution", "multitask", "detection", "camera_motion", "restoration"),
+    *("depth", "optical_flow"),
+)
 
 
 @every_quick_task(*LONG)
@@ -195,10 +199,14 @@ def test_what_is_validated_is_what_is_served(name):
         assert example[k]["geometry"] == geometry
 
 
-# The graphs of masks in boxes and of flow are large; those of detection and stereo are made as they are, and the second
-# stage of masks is exported alone in `tests/visionkit/test_export_parts.py`. Those of restored and enlarged images have
-# quick tests of their own, and that of faces has no other parts than that of classes.
-@every_quick_task("instance_segmentation", "optical_flow", "restoration", "super_resolution", "face_recognition")
+# The quick ones hold every part of a graph: a backbone with its head, three heads of three tasks on one backbone
+# (classes, boxes, a dense map), two inputs, keypoints. Those of the other tasks have the same parts, or quick tests of
+# their own beside their networks (`tests/tasks`); clips are exported in `test_toys.py`, the second stage of masks
+# alone in `tests/visionkit/test_export_parts.py`.
+GRAPHS = ("classification", "multitask", "patch_matching", "pose")
+
+
+@pytest.mark.parametrize("name", first_of(TASKS, GRAPHS))
 def test_onnx_agrees(name, tmp_path):
     torch.manual_seed(2)
     task = build(name).eval()

@@ -24,6 +24,7 @@ from ui.reports import Reports
 from ui.server.api import BARE, Settings, served
 from ui.server.error_responses import speak
 from ui.server.gradio_hardening import Page, is_closed, whole_files
+from ui.server.gradio_sessions import fast_sessions
 from ui.server.job_queue import JobQueue
 from ui.server.limits import MB
 from ui.server.security_middleware import Guard
@@ -87,6 +88,7 @@ def mount(app: FastAPI, blocks: Page, heads: Sequence[Path], largest: int, root:
     )
     speak(app, [FnIndexInferError])
     whole_files()
+    fast_sessions()
 
 
 def theme() -> gr.themes.Base:

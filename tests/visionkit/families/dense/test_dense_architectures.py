@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from tasks.depth import DepthTask
 from tasks.semantic_segmentation import SemanticSegmentationTask
+from tests.thrifty import covering
 from visionkit.backbones import declared_strides
 from visionkit.errors import UsageError
 from visionkit.families.dense.architectures.fcn import enlarging
@@ -74,8 +75,7 @@ def count_used(model, image):
     return used
 
 
-@pytest.mark.parametrize("encoder", ACCEPTED)
-@pytest.mark.parametrize("name", SMP)
+@pytest.mark.parametrize(("name", "encoder"), covering(list(SMP), ACCEPTED))
 def test_weights_and_output_equal_smps_own_model(name, encoder):
     import segmentation_models_pytorch as smp
 
@@ -113,8 +113,7 @@ def test_dpt_equals_smps_on_a_plain_transformer():
         assert torch.allclose(ours.eval()(image), theirs.eval()(image), atol=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(("name", "family"), covering(list(SMALL), FAMILIES, keep=[("dpt", "test_vit")]))
 def test_every_decoder_on_every_family_at_odd_sizes(name, family):
     if (name, family) in REFUSED:
         with pytest.raises(UsageError, match=r"give it output_stride 32, or another backbone: .* it takes none"):
