@@ -124,10 +124,14 @@ class Watched:
         self.go(f"{self.address}/{path}")
         self.page.locator(".vk-head").first.wait_for()
 
-    def settled(self) -> None:
-        """Waits until the page has asked for all that it opens with, so that whatever fails of it is seen."""
+    def settled(self, quiet: float = 0.4) -> None:
+        """Waits until the page has asked for all that it opens with, so that whatever fails of it is seen.
+
+        Args:
+            quiet: Seconds without a request after which nothing more is expected.
+        """
         self.until(
-            lambda: not self._waiting and time.monotonic() > self._last_asked + 0.4,
+            lambda: not self._waiting and time.monotonic() > self._last_asked + quiet,
             lambda: f"still asked for: {[each.url for each in self._waiting]}",
         )
 
@@ -179,8 +183,8 @@ class Watched:
         Raises:
             AssertionError: It does not come true in time.
         """
-        for _ in range(PATIENCE // 100):
+        for _ in range(PATIENCE // 25):
             if what():
                 return
-            self.page.wait_for_timeout(100)
+            self.page.wait_for_timeout(25)
         raise AssertionError(message() if callable(message) else message)

@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import os
+import tempfile
 import threading
 import time
 import zlib
@@ -29,6 +30,8 @@ HOSTILE = (
     "[a](http://outside.example/) **b** $c$",
 )
 HOSTILE_CLASS = "<img src=x onerror='window.hurt=6'>"
+WINDOW = {"width": 1280, "height": 900}
+"""Pixels of the browser's page; a test that changes them need not change them back."""
 HOSTILE_CARD = {
     "name": "</script><script>window.hurt=3</script>",
     "summary": "![p](http://outside.example/p.png) <img src=http://outside.example/q.png onerror='window.hurt=4'>",
@@ -80,6 +83,25 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "no-weights").mkdir()
     (folder / "no-weights" / "model.json").write_text((folder / "good" / "model.json").read_text())
     return folder
+
+
+@contextlib.contextmanager
+def shelved(models: Path, **tasks: Any) -> Iterator[Path]:
+    """Further models of the running demo, for as long as the block runs: it finds them whenever it lists its models.
+
+    Args:
+        models: The folder of its models.
+        tasks: Tasks by name, each of which gets a bundle with the title "Tiny NAME".
+
+    Yields:
+        The folder that holds them, by name; to the demo they are called FOLDER/NAME.
+    """
+    from visionkit.checkpoint import save_bundle
+
+    with tempfile.TemporaryDirectory(dir=models, prefix="more-") as folder:
+        for name, task in tasks.items():
+            save_bundle(task.eval(), Path(folder) / name, card={"name": f"Tiny {name}", "data": "noise"})
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")
@@ -197,9 +219,7 @@ def demo(models: Path, labeled_photos: Path, tmp_path_factory: pytest.TempPathFa
 def visitor(demo: Demo) -> Iterator[Watched]:
     """One page for all tests of a file; its camera is Chromium's test image."""
     with chromium(*CAMERA) as browser:
-        context = browser.new_context(
-            viewport={"width": 1280, "height": 900}, accept_downloads=True, reduced_motion="reduce"
-        )
+        context = browser.new_context(viewport=WINDOW, accept_downloads=True, reduced_motion="reduce")
         yield Watched(context.new_page(), demo.address)
         context.close()
 
@@ -208,6 +228,7 @@ def visitor(demo: Demo) -> Iterator[Watched]:
 def watched(visitor: Watched) -> Iterator[Watched]:
     """The page, on which nothing may go wrong during the test."""
     visitor.faults.clear()
+    visitor.page.set_viewport_size(WINDOW)
     yield visitor
     assert visitor.faults == []
 

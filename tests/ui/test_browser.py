@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 
 from tests.ui import browser
 from tests.ui.browser import Watched, needs_chromium
-from tests.ui.conftest import CLASSES, HOSTILE, Demo
+from tests.ui.conftest import CLASSES, HOSTILE
 from ui import strings
 
 pytestmark = [
@@ -21,21 +20,11 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[object]:
-    with browser.chromium() as opened:
-        yield opened
-
-
 @pytest.fixture
-def watched(chromium, demo: Demo) -> Iterator[Watched]:
-    context = chromium.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    watched = Watched(context.new_page(), demo.address)
+def watched(watched: Watched) -> Watched:
+    """The first page, just opened."""
     watched.open()
-    yield watched
-    watched.go("about:blank")
-    context.close()
-    assert watched.faults == []
+    return watched
 
 
 def test_an_image_is_uploaded_labeled_and_its_predictions_downloaded(
@@ -97,21 +86,25 @@ def test_a_broken_model_is_listed_as_such_and_an_unknown_one_reported(watched: W
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
-def test_it_fits_a_phone_and_the_dark(chromium, demo: Demo, images: list[Path], width: int, scheme: str) -> None:
-    context = chromium.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
-    watched = Watched(context.new_page(), demo.address)
-    watched.open()
-    watched.upload(images[3])
-    watched.page.locator("#vk-facts").wait_for()
-    wide = watched.page.evaluate("document.documentElement.scrollWidth")
-    background = watched.page.evaluate("getComputedStyle(document.body).backgroundColor")
-    context.close()
-    assert watched.faults == [] and wide <= width
+def test_it_fits_a_phone_and_the_dark(visitor: Watched, images: list[Path], width: int, scheme: str) -> None:
+    page = visitor.page
+    visitor.faults.clear()
+    page.set_viewport_size({"width": width, "height": 844})
+    page.emulate_media(color_scheme=scheme)
+    try:
+        visitor.open()
+        visitor.upload(images[3])
+        page.locator("#vk-facts").wait_for()
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    finally:
+        page.emulate_media(color_scheme="light")
+    assert visitor.faults == [] and wide <= width
     channels = [int(value) for value in background.removeprefix("rgb(").rstrip(")").split(",")]
     assert (max(channels) < 60) == (scheme == "dark")
 
 
-def test_the_watcher_informs_a_page_that_was_left_from_a_failed_request(chromium) -> None:
+def test_the_watcher_informs_a_page_that_was_left_from_a_failed_request(visitor: Watched) -> None:
     def respond(route: Any) -> None:
         asked = route.request.url.rpartition("/")[2]
         if asked.startswith("page-"):
@@ -121,7 +114,7 @@ def test_the_watcher_informs_a_page_that_was_left_from_a_failed_request(chromium
             route.abort("connectionreset")
         # `never` is not predicted at all.
 
-    context = chromium.new_context()
+    context = visitor.page.context.browser.new_context()
     watched = Watched(context.new_page(), "http://demo.example")
     watched.page.route("**/*", respond)
     for _ in range(2):

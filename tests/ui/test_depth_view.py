@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.ui.browser import Watched, chromium, needs_chromium
-from tests.ui.conftest import served
+from tests.ui.browser import Watched, needs_chromium
+from tests.ui.conftest import shelved
 from ui.downloads import Downloads
 from ui.views import views
 from ui.views.depth_map import POINTS_SIDE, markup, reduced
@@ -75,24 +75,21 @@ def test_every_component_gets_a_value_and_files_can_be_opened(prediction: DepthM
 @needs_chromium
 @pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore::Warning:gradio.queueing")
-def test_pointing_shows_the_depth_and_dragging_turns_the_points(tmp_path: Path):
+def test_pointing_shows_the_depth_and_dragging_turns_the_points(watched: Watched, models: Path, tmp_path: Path):
     from tasks.depth import DepthTask
-    from visionkit.checkpoint import save_bundle
     from visionkit.geometry import InputSpec
     from visionkit.predictor import load
 
     torch.manual_seed(0)
     task = DepthTask("test_resnet", architecture="fpn", input=InputSpec(size=(64, 64), resize_mode="stretch"))
-    save_bundle(task.eval(), tmp_path / "models" / "deep", card={"name": "Deep", "data": "noise"})
     rng = np.random.default_rng(0)
     photo = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((160, 120))
     photo.save(tmp_path / "photo.png")
-    (tmp_path / "scratch").mkdir()
-    with served(tmp_path / "models", tmp_path / "scratch") as demo, chromium() as browser:
-        watched = Watched(browser.new_page(viewport={"width": 1280, "height": 1600}), demo.address)
-        page = watched.page
+    page = watched.page
+    page.set_viewport_size({"width": 1280, "height": 1600})
+    with shelved(models, deep=task) as folder:
         watched.open()
-        watched.choose("Deep")
+        watched.choose("Tiny deep")
         watched.upload(tmp_path / "photo.png")
         page.locator(".vk-depth-box[data-ready]").wait_for(timeout=150_000)  # the model is loaded first
         image, message = page.locator(".vk-depth-box img"), page.locator(".vk-depth-box output")
@@ -100,7 +97,7 @@ def test_pointing_shows_the_depth_and_dragging_turns_the_points(tmp_path: Path):
         image.hover(position={"x": frame["width"] * 0.3, "y": frame["height"] * 0.7})
         message.get_by_text("m under the pointer").wait_for()
         number = float(message.inner_text().split()[0])
-        prediction = load(tmp_path / "models" / "deep")(tmp_path / "photo.png")
+        prediction = load(folder / "deep")(tmp_path / "photo.png")
         around = prediction.values[82:87, 46:51]
         assert around.min() - 0.01 <= number <= around.max() + 0.01
 
@@ -132,4 +129,3 @@ def test_pointing_shows_the_depth_and_dragging_turns_the_points(tmp_path: Path):
         with page.expect_download() as download:
             page.locator("#vk-depth-ply").click()
         assert download.value.suggested_filename.endswith(".ply")
-    assert watched.faults == []

@@ -11,10 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.ui.browser import Watched, chromium, needs_chromium
-from tests.ui.conftest import served
+from tests.ui.browser import Watched, needs_chromium
+from tests.ui.conftest import shelved
 from ui.pages.examples import example_pairs, example_views
-from visionkit.checkpoint import save_bundle
 from visionkit.image_matching.matching import match_images
 from visionkit.predictor import load
 from visionkit.registry import task_class
@@ -36,18 +35,16 @@ MODELS = {
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    folder = tmp_path_factory.mktemp("pairs")
-    for name, arguments in MODELS.items():
-        torch.manual_seed(0)
-        save_bundle(task_class(name)(**arguments).eval(), folder / name, card={"name": f"Tiny {name}"})
-    with served(folder, tmp_path_factory.mktemp("scratch")) as demo, chromium() as browser:
-        context = browser.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
-        visitor = Watched(context.new_page(), demo.address)
-        visitor.models = folder
-        yield visitor
-        assert visitor.faults == []
-        context.close()
+def shelf(models: Path) -> Iterator[Path]:
+    torch.manual_seed(0)
+    with shelved(models, **{name: task_class(name)(**arguments) for name, arguments in MODELS.items()}) as folder:
+        yield folder
+
+
+@pytest.fixture
+def watched(watched: Watched, shelf: Path) -> Watched:
+    watched.models = shelf
+    return watched
 
 
 def _pair(folder: Path, second: tuple[int, int] = (48, 64)) -> tuple[Path, Path]:

@@ -63,13 +63,15 @@ def test_a_path_that_only_begins_the_same_is_not_the_root(port: int) -> None:
 
 
 PROXIES: tuple[Any, ...] = (
-    pytest.param(lambda port, folder: small_proxy(port, ROOT), id="small"),
+    pytest.param(lambda port, folder: small_proxy(port, ROOT), id="small", marks=pytest.mark.slow),
     pytest.param(
         lambda port, folder: small_proxy(port, ROOT, keep_path=True, keep_port=False), id="small, port dropped"
     ),
     pytest.param(lambda port, folder: nginx(port, ROOT, folder), id="nginx", marks=needs_nginx),
     pytest.param(
-        lambda port, folder: nginx(port, ROOT, folder, host="$host"), id="nginx, port dropped", marks=needs_nginx
+        lambda port, folder: nginx(port, ROOT, folder, host="$host"),
+        id="nginx, port dropped",
+        marks=[needs_nginx, pytest.mark.slow],
     ),
 )
 

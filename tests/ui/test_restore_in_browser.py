@@ -10,10 +10,9 @@ import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from tests.ui.browser import Watched, chromium, needs_chromium
-from tests.ui.conftest import served
+from tests.ui.browser import Watched, needs_chromium
+from tests.ui.conftest import shelved
 from tests.ui.restorers import denoiser, painter
-from visionkit.checkpoint import save_bundle
 from visionkit.predictions import ImagePrediction
 from visionkit.predictor import load
 
@@ -25,17 +24,15 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    folder = tmp_path_factory.mktemp("restorers")
-    save_bundle(painter(), folder / "paint", card={"name": "Painter"})
-    save_bundle(denoiser(), folder / "denoise", card={"name": "Denoiser"})
-    with served(folder, tmp_path_factory.mktemp("scratch")) as demo, chromium() as browser:
-        context = browser.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
-        visitor = Watched(context.new_page(), demo.address)
-        visitor.models = folder
-        yield visitor
-        assert visitor.faults == []
-        context.close()
+def shelf(models: Path) -> Iterator[Path]:
+    with shelved(models, painter=painter(), denoiser=denoiser()) as folder:
+        yield folder
+
+
+@pytest.fixture
+def watched(watched: Watched, shelf: Path) -> Watched:
+    watched.models = shelf
+    return watched
 
 
 def photo_in(folder: Path, size: tuple[int, int] = (48, 64)) -> Path:
@@ -55,7 +52,7 @@ def restored(watched: Watched, folder: Path) -> np.ndarray:
 def test_what_is_painted_is_filled_in(watched: Watched, tmp_path: Path) -> None:
     page, photo = watched.page, photo_in(tmp_path)
     watched.open("restoration")
-    watched.choose("Painter")
+    watched.choose("Tiny painter")
     watched.upload(photo)
     page.locator("#vk-message").get_by_text("also needs: Mask").wait_for()
     page.locator(".vk-brush[data-ready]").wait_for()
@@ -93,7 +90,7 @@ def test_what_is_painted_is_filled_in(watched: Watched, tmp_path: Path) -> None:
     Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / "mask.png")
     watched.upload(tmp_path / "mask.png", "#vk-input-mask")
     watched.result(64, 48)
-    expected = load(watched.models / "paint")({"image": photo, "mask": tmp_path / "mask.png"}).pixels
+    expected = load(watched.models / "painter")({"image": photo, "mask": tmp_path / "mask.png"}).pixels
     assert np.array_equal(restored(watched, tmp_path), expected)
     Image.fromarray(mask[:40, :40].astype(np.uint8) * 255).save(tmp_path / "small.png")
     page.locator(
@@ -107,15 +104,16 @@ def test_what_is_painted_is_filled_in(watched: Watched, tmp_path: Path) -> None:
 def test_the_noise_level_changes_the_result(watched: Watched, tmp_path: Path) -> None:
     page, photo = watched.page, photo_in(tmp_path)
     watched.open("restoration")
-    watched.choose("Denoiser")
+    watched.choose("Tiny denoiser")
     slider = page.locator("#vk-number-noise_level")
     slider.get_by_text("trained on 5 to 50").wait_for()
     assert not page.locator("#vk-input-mask").is_visible()
     watched.upload(photo)
     watched.result(64, 48)
-    model = load(watched.models / "denoise")
+    model = load(watched.models / "denoiser")
     client = Client(watched.address, verbose=False, analytics_enabled=False)
-    sent = client.predict(handle_file(str(photo)), "denoise", {"noise_level": 40}, api_name="/predict_with_options")
+    name = f"{watched.models.name}/denoiser"
+    sent = client.predict(handle_file(str(photo)), name, {"noise_level": 40}, api_name="/predict_with_options")
     assert ImagePrediction.from_json(sent) == model(photo, noise_level=40)
     assert np.array_equal(restored(watched, tmp_path), model(photo, noise_level=25).pixels)
     assert not page.locator("#vk-message").is_visible()

@@ -6,7 +6,6 @@ import io
 import json
 import threading
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +18,7 @@ from PIL import Image
 
 import ui.server.job_queue
 from tests.ui.browser import Watched, chromium, needs_chromium
-from tests.ui.conftest import served
+from tests.ui.conftest import Demo
 from tests.ui.test_tracked import SIZE, Colors, frame, tracks_at
 from ui import strings
 from ui.inference import InferenceResult, Upload
@@ -310,14 +309,11 @@ def test_few_videos_are_processed_at_a_time(client: TestClient, walk: Path, monk
 
 
 @pytest.fixture
-def address(found: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def address(found: None, demo: Demo, monkeypatch: pytest.MonkeyPatch) -> str:
     """A demo with one detector, by its entry alone."""
     entry = ModelEntry("boxes", "boxes", "detection", "Boxes")
     monkeypatch.setattr(ModelRegistry, "entries", lambda self: [entry])
-    for name in ("models", "scratch"):
-        (tmp_path / name).mkdir()
-    with served(tmp_path / "models", tmp_path / "scratch") as demo:
-        yield demo.address
+    return demo.address
 
 
 @needs_chromium

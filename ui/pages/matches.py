@@ -76,13 +76,16 @@ def matched(
 
 def build(context: Context) -> None:
     """Makes the components and their events inside the block that is open."""
-    models = [("SIFT", ""), *((entry.title, entry.name) for entry in offered(context.model_registry, TASK))]
+
+    def describers() -> list[tuple[str, str]]:
+        return [("SIFT", ""), *((entry.title, entry.name) for entry in offered(context.model_registry, TASK))]
+
     gr.Markdown(f"## {strings.MATCHES}\n{strings.MATCHES_LEAD}")
     with gr.Row():
         first = image_input(strings.MATCHES_ONE, 240, elem_id="vk-matches-first")
         second = image_input(strings.MATCHES_OTHER, 240, elem_id="vk-matches-second")
     with gr.Row():
-        model = gr.Dropdown(models, value="", label=strings.MATCHES_MODEL, elem_id="vk-matches-model")
+        model = gr.Dropdown(describers(), value="", label=strings.MATCHES_MODEL, elem_id="vk-matches-model")
         kind = gr.Radio(strings.MATCHES_KINDS, value="homography", label=strings.MATCHES_KIND)
         ratio = gr.Slider(
             0.5, 1, CLASSIC_RATIO, step=0.01, label=strings.MATCHES_RATIO, info=strings.MATCHES_RATIO_HINT
@@ -107,3 +110,7 @@ def build(context: Context) -> None:
         show, [first, second, model, kind, ratio, outliers], [drawn, words, file], concurrency_id="network", **private
     )
     model.change(lambda name: MODEL_RATIO if name else CLASSIC_RATIO, model, ratio, show_progress="hidden", **private)
+    blocks = gr.context.Context.root_block
+    assert blocks is not None
+    # A model that was trained since the server began is offered too.
+    blocks.load(lambda: gr.update(choices=describers()), None, model, show_progress="hidden", **private)
