@@ -411,6 +411,7 @@ def test_the_demo_has_a_page_of_each_with_one_image_per_input(bundles: Path, pai
             assert not shown["vk-depth_map"]["visible"] and shown["vk-message"]["value"]
 
 
+@pytest.mark.slow  # the pages of pairs and of clips are visited in tests/ui, and made of the toys above
 @needs_chromium
 @pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore::Warning:gradio.queueing")  # its use of pandas

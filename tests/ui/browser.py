@@ -22,6 +22,9 @@ CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
 PATIENCE = 120_000
 """Milliseconds; a quiet machine needs hundredths of it."""
 
+PHONE = {"width": 390, "height": 844}
+"""Pixels of the page on a phone."""
+
 ABORTED = ("AbortError", "errored out", "Failed to fetch", "network error", "net::ERR_ABORTED")
 """What gradio's client, a fetch and Chromium write on the console when a page is left while a request is under way."""
 
@@ -176,6 +179,11 @@ class Watched:
                 return all.length > 0 && all.every(each => each.complete && each.naturalWidth > 0); }"""
         )
         return there
+
+    def width(self) -> int:
+        """Pixels of the page from left to right, with what has to be scrolled to."""
+        found: int = self.page.evaluate("document.documentElement.scrollWidth")
+        return found
 
     def until(self, what: Any, message: Any) -> None:
         """Waits for a condition of this side.

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.ui.browser import Watched, needs_chromium
-from tests.ui.conftest import Demo
+from tests.ui.browser import PHONE, Watched, needs_chromium
+from tests.ui.conftest import WINDOW, Demo
 from ui import strings
 from ui.inference import runner
 from ui.model_registry import ModelEntry, find_example_models
@@ -124,6 +124,11 @@ def test_a_example_model(entry: ModelEntry, watched: Watched, demo: Demo, tmp_pa
     page.screenshot(path=kept, full_page=True)
     with Image.open(kept) as shot:
         assert shot.width == 1280 and len(shot.convert("RGB").getcolors(2**24)) > 100, "the screenshot is empty"
+
+    # It fits a phone with all of it.
+    page.set_viewport_size(PHONE)
+    watched.until(lambda: watched.width() <= PHONE["width"], "it is wider than a phone")
+    page.set_viewport_size(WINDOW)
 
     # The file holds what Python states.
     with page.expect_download() as download:

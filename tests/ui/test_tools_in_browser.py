@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.ui.browser import Watched, needs_chromium
+from tests.ui.browser import PHONE, Watched, needs_chromium
 from ui import strings
+from ui.model_registry import find_example_models
 from ui.pages.tools import tool_pages
 from visionkit.registry import task_names
 from visionkit.video import VideoWriter
@@ -106,12 +107,16 @@ def test_a_camera_is_processed_as_it_runs(watched: Watched) -> None:
 
 
 def test_every_page_is_reached_and_fits_a_phone(watched: Watched) -> None:
+    """Those of tasks with an example model are opened, and made as narrow, in `test_tasks_in_browser.py`."""
     page = watched.page
-    page.set_viewport_size({"width": 390, "height": 844})
+    page.set_viewport_size(PHONE)
     watched.open()
     links = page.locator("nav a").evaluate_all("all => all.map(each => each.getAttribute('href'))")
-    assert len(set(links)) == 1 + len(task_names()) + len(tool_pages())
-    for link in links:
-        watched.open(link.removeprefix(watched.address).strip("/"))
+    paths = {link.removeprefix(watched.address).strip("/") for link in links}
+    assert len(paths) == 1 + len(task_names()) + len(tool_pages())
+    elsewhere = {entry.task.replace("_", "-") for entry in find_example_models() if not entry.fault}
+    assert elsewhere < paths
+    for path in sorted(paths - elsewhere):
+        watched.open(path)
         watched.settled(quiet=0.1)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, link
+        assert watched.width() <= PHONE["width"], path
