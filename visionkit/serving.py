@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,7 +22,13 @@ if TYPE_CHECKING:
 
 def named_options(method: Callable[..., Any]) -> tuple[str, ...]:
     """Names of the options that a method of a task has in its signature, behind its first argument."""
-    parameters = list(inspect.signature(method).parameters.values())[1:]
+    function = getattr(method, "__func__", method)
+    return _named(function, 1 if function is method else 2)
+
+
+@functools.lru_cache(maxsize=1024)  # asked several times by each call
+def _named(function: Callable[..., Any], behind: int) -> tuple[str, ...]:
+    parameters = list(inspect.signature(function).parameters.values())[behind:]
     return tuple(each.name for each in parameters if each.kind is not each.VAR_KEYWORD)
 
 

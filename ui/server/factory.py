@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from ui.server.allocator import keep_memory
 from ui.server.limits import limits_of
 from visionkit.errors import UsageError
 
@@ -62,7 +63,8 @@ def create_app() -> Application:
 
 
 def prepare(scratch: Path, megapixels: int = 0) -> None:
-    """Sets what gradio, the hub's client and the decoder read once, when they are imported."""
+    """Sets what gradio, the hub's client and the decoder read once, when they are imported, and how memory is kept."""
+    keep_memory()
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["GRADIO_TEMP_DIR"] = str(scratch / "cache")
