@@ -95,7 +95,7 @@ class RegionProposals(nn.Module):
             deltas = maps.deltas[:, level].gather(1, index[..., None].expand(-1, -1, 4))
             box = clip_boxes(decode_boxes(deltas, maps.anchors[level][index]), size)
             thick = ((box[..., 2:] - box[..., :2]) >= SMALLEST_SIDE).all(dim=-1)
-            keep = suppress(box, value, self.overlap, max(size)) & thick
+            keep = suppress(box, value, self.overlap) & thick
             boxes.append(box)
             scores.append(torch.where(keep, value.sigmoid(), -1.0))
         all_boxes, all_scores = torch.cat(boxes, dim=1), torch.cat(scores, dim=1)
@@ -104,14 +104,13 @@ class RegionProposals(nn.Module):
         return Proposals(torch.where(best[..., None] >= 0, chosen, 0.0), best)
 
 
-def suppress(boxes: Tensor, scores: Tensor, overlap: float, side: int) -> Tensor:
+def suppress(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
     """Non-maximum suppression of every image of a batch.
 
     Args:
-        boxes: (B, N, 4).
+        boxes: (B, N, 4) xyxy, none of them negative.
         scores: (B, N).
         overlap: IoU threshold of non-maximum suppression: of two boxes that overlap by more, the worse is dropped.
-        side: Side of the images, at least.
 
     Returns:
         (B, N) bool, the boxes that are kept.
@@ -123,7 +122,7 @@ def suppress(boxes: Tensor, scores: Tensor, overlap: float, side: int) -> Tensor
         return keep
     # A graph's batch has no fixed size to loop over: the images are laid beside each other.
     batch, count = scores.shape
-    apart = boxes + (torch.arange(batch, device=boxes.device) * (side + 1.0))[:, None, None]
+    apart = boxes + torch.arange(batch, device=boxes.device)[:, None, None] * (boxes.max() + 1.0)
     index = nms(apart.reshape(-1, 4), scores.reshape(-1), overlap)
     flat = torch.zeros(batch * count, dtype=torch.float32, device=boxes.device)
     return flat.index_fill(0, index, 1.0).reshape(batch, count) > 0

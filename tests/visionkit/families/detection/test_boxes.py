@@ -181,7 +181,7 @@ def test_rounded_cells_are_a_switch() -> None:
 def test_a_graphs_suppression_is_that_of_the_loop(monkeypatch) -> None:
     boxes = torch.stack([some_boxes(80, 30, seed) for seed in range(3)])
     scores = torch.rand(3, 80, generator=torch.Generator().manual_seed(5))
-    looped = suppress(boxes, scores, 0.4, 60)
+    looped = suppress(boxes, scores, 0.4)
     monkeypatch.setattr(visionkit.families.detection.proposals.torch.compiler, "is_exporting", lambda: True)
-    assert torch.equal(suppress(boxes, scores, 0.4, 60), looped)
+    assert torch.equal(suppress(boxes, scores, 0.4), looped)
     assert 0 < looped.sum() < looped.numel()
