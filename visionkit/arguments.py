@@ -126,7 +126,7 @@ MEASURING = (
 
 
 def check_run_options(values: Mapping[str, Any]) -> None:
-    """Refuses numbers of the run's own options that are out of range, from wherever they come.
+    """Refuses numbers of the run's own options and of the seed that are out of range, from wherever they come.
 
     Args:
         values: Options by name; others may stand among them.
@@ -136,6 +136,9 @@ def check_run_options(values: Mapping[str, Any]) -> None:
     """
     for each in RUN_OPTIONS:
         each.check(values.get(each.name))
+    seed = values.get("seed_everything")
+    if isinstance(seed, int) and not 0 <= seed < 2**32:
+        raise UsageError(f"seed_everything {seed}: a whole number from 0 to {2**32 - 1}")
 
 
 _SWITCHES = frozenset(each.name for each in RUN_OPTIONS if each.type is bool)

@@ -164,6 +164,7 @@ class VisionCLI(LightningCLI):
         except ArgumentError as error:
             options = self._subcommand_parsers[self._verb]._option_string_actions
             raise UsageError(explain(str(error), self._verb, options)) from None
+        check_run_options(vars(self.settings))
 
     def _parse_ckpt_path(self) -> None:
         """The checkpoint's configuration came in as defaults already, beneath yaml and flags."""
@@ -188,7 +189,6 @@ class VisionCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         settings = self.settings
-        check_run_options(vars(settings))
         for side in ("model", "data"):
             if settings.get(side) is None:
                 folder = "task" if side == "model" else "data"

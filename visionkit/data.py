@@ -96,8 +96,13 @@ class VisionDataModule(LightningDataModule, RawLabels, ABC, metaclass=RemembersA
         pin_memory: bool | None = None,
     ) -> None:
         super().__init__()
-        if min(batch_size, num_workers) < 0:
-            raise UsageError(f"data: batch_size {batch_size} and num_workers {num_workers} must be at least 0")
+        for name, number in (
+            ("batch_size", batch_size),
+            ("eval_batch_size", eval_batch_size),
+            ("num_workers", num_workers),
+        ):
+            if number is not None and number < 0:
+                raise UsageError(f"data.{name} {number}: must be at least 0")
         self.input = input
         self.classes: tuple[str, ...] = tuple(classes or ())
         if len(set(self.classes)) != len(self.classes):

@@ -160,6 +160,7 @@ def fit(
             kind = value.__name__ if isinstance(value, type) else repr(value)
             raise UsageError(f"fit: {name} is {kind}; give an object of a {base.__name__}, not its name or class")
     hush_lightning()
+    check_run_options({"seed_everything": seed})
     seed_everything(seed, workers=True, verbose=False)
     _agree(task, data)
     trainer = {**TRAINER_DEFAULTS, **({} if max_epochs is None else {"max_epochs": max_epochs}), **trainer}
