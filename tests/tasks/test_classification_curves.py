@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.metrics import precision_recall_curve
 
 from tasks.classification.precision_recall import PrecisionRecall, precision_recall_table
 
 
 def test_curves_are_those_of_scikit_learn_at_every_recall():
+    from sklearn.metrics import precision_recall_curve  # a second, which nobody pays who only collects tests
+
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 400)
     logits = rng.normal(0, 2, (400, 4)) + 2.5 * np.eye(4)[labels]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -87,12 +88,11 @@ def target(boxes: list[list[float]], labels: list[int], crowd: list[int] | None 
 TARGETS = [target([[5, 5, 30, 40], [40, 10, 90, 60]], [0, 2]), target([], [])]
 
 
-@pytest.mark.parametrize("family", BACKBONES)
-def test_every_backbone_in_each_architecture(family: str, monkeypatch) -> None:
+def train_on(family: str, architectures: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Forward and backward; the backbone, which takes the time to build, is shared."""
     body = Backbone(BACKBONES[family], strides=(4, 8, 16, 32), image_size=SPEC.size, use_final=False)
     monkeypatch.setattr(visionkit.families.detection.task, "Backbone", lambda *args, **kwargs: body)
-    for architecture in ARCHITECTURES:
+    for architecture in architectures:
         body.zero_grad()
         task = build(architecture, BACKBONES[family]).train()
         terms = task.losses(task(images()), TARGETS)
@@ -100,6 +100,19 @@ def test_every_backbone_in_each_architecture(family: str, monkeypatch) -> None:
         sum(terms.values()).backward()
         assert not [key for key, p in task.named_parameters() if p.requires_grad and p.grad is None], architecture
         assert any(p.grad.abs().sum() > 0 for p in body.parameters() if p.grad is not None), architecture
+
+
+@pytest.mark.parametrize("family", BACKBONES)
+def test_every_backbone_trains_and_every_architecture(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The families take turns in the architectures."""
+    number, every = list(BACKBONES).index(family), list(ARCHITECTURES)
+    train_on(family, sorted({every[number % len(every)], *every[number :: len(BACKBONES)]}), monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", BACKBONES)
+def test_every_backbone_in_each_architecture(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_on(family, list(ARCHITECTURES), monkeypatch)
 
 
 @every_architecture

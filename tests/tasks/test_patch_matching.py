@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from datamodules.generated_patches import GeneratedPatchData
 from tasks.patch_matching import PatchMatchingTask
@@ -105,6 +104,8 @@ def test_losses_by_hand():
 
 
 def test_metrics_by_hand():
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     # Twenty matches with scores 20 to 1: 95 % of them are nineteen, accepted from score 2 on. Of ten other pairs three
     # have at least 2.
     scores = np.concatenate([np.arange(20, 0, -1), [9.5, 2, 2.5, 1.5, *[-1] * 6]])
