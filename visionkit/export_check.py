@@ -30,8 +30,8 @@ INT8_COSINE = 0.995
 INT8_AGREEMENT = 0.9
 """Least fraction of images on which an 8-bit graph gives the prediction of torch."""
 
-MIDDLE = 192
-"""Of images that are taken at their own size, so many pixels a side are tried."""
+MIDDLE = (160, 224)
+"""Height and width that are tried of images that are taken at their own size; a graph that confuses them shows."""
 
 Progress = Callable[..., None]
 """Called with a stage as it begins, and where it goes through images also with the number done and of all of them."""
@@ -80,6 +80,9 @@ def compare(
         images: Images, as a predictor is called with them.
         limit: Take at most so many of them, evenly.
         progress: Called with each image.
+
+    Raises:
+        CheckpointError: The engine fails on an image.
     """
     predictor, reference = Predictor(task), TorchEngine(task)
     outputs, cosines, distances, same = [0.0], [], [], []
@@ -91,7 +94,14 @@ def compare(
         example = predictor.prepare(image, _middle(predictor.sample(image).image) if native else None)
         # Twice the same image, so a graph with a fixed batch shows.
         inputs = [torch.cat([each, each]) for each in batch_of_one(example)]
-        ours, other = reference(*inputs), engine(*inputs)
+        ours = reference(*inputs)
+        try:
+            other = engine(*inputs)
+        except Exception as error:  # a runtime has an exception for every status, all of them its own
+            sides = "x".join(map(str, inputs[0].shape[-2:]))
+            raise CheckpointError(
+                f"the graph is not kept: it fails on two images of {sides} pixels: {' '.join(str(error).split())[:240]}"
+            ) from error
         values = [[getattr(each, name) for name in served_fields(type(each))] for each in (ours, other)]
         for a, b in zip(*values, strict=True):
             scale = float(a.abs().max()) or 1.0
@@ -116,11 +126,11 @@ def compare(
 
 def _middle(image: ImageSource) -> View | None:
     """The middle of an image that a network takes at its own size: a photo at whole size would take minutes."""
-    height, width = image.size
-    if max(height, width) <= MIDDLE:
+    (height, width), (most_y, most_x) = image.size, MIDDLE
+    if height <= most_y and width <= most_x:
         return None
-    top, left = max(0, (height - MIDDLE) // 2), max(0, (width - MIDDLE) // 2)
-    return View((left, top, min(left + MIDDLE, width), min(top + MIDDLE, height)))
+    top, left = max(0, (height - most_y) // 2), max(0, (width - most_x) // 2)
+    return View((left, top, min(left + most_x, width), min(top + most_y, height)))
 
 
 def checked(

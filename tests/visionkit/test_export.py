@@ -20,7 +20,9 @@ from tasks.classification import ClassificationTask
 from visionkit.engines import OnnxEngine, TorchEngine
 from visionkit.errors import CheckpointError, DataError, UsageError
 from visionkit.export import Graph, compare, example_photos, export_bundle, write_graph
+from visionkit.export_check import _middle
 from visionkit.geometry import InputSpec
+from visionkit.images import ImageSource
 from visionkit.predictor import Predictor, load
 
 
@@ -217,3 +219,20 @@ def test_8_bit_requires_images_that_can_be_read(tmp_path):
             images=example_photos(),
         )
     assert not (tmp_path / "b").exists()
+
+
+def test_a_graph_that_fails_on_an_image_is_not_kept():
+    """A runtime's own exception is no defect of visionkit: one line names the size it fails on."""
+    task = ClassificationTask("test_resnet", classes=["a", "b"], input=InputSpec(size=(32, 32))).eval()
+
+    def engine(*inputs: torch.Tensor) -> Any:
+        raise RuntimeError("axis 0 has\nmismatched dimensions")
+
+    with pytest.raises(CheckpointError, match="it fails on two images of 32x32 pixels: axis 0 has mismatched"):
+        compare(task, engine, [np.zeros((20, 30, 3), np.uint8)])
+
+
+def test_images_of_native_size_are_tried_at_unequal_sides():
+    assert _middle(ImageSource(np.zeros((100, 200, 3), np.uint8))) is None
+    view = _middle(ImageSource(np.zeros((300, 200, 3), np.uint8)))
+    assert view is not None and tuple(view.box) == (0, 70, 200, 230)
