@@ -34,8 +34,20 @@ PHOTO = "astronaut.png"
 """Of scikit-image: a face, things, near and far."""
 
 
+BESIDE = {
+    "depth": "test_depth_view.py",
+    "optical_flow": "test_pairs_in_browser.py",
+    "restoration": "test_restore_in_browser.py",
+    "stereo": "test_pairs_in_browser.py",
+}
+"""Tasks whose page another file goes through by tiny models; their example models are compared over HTTP."""
+
+
 def _cases() -> list[object]:
-    """One test for each example model; those after a task's first are slow. A task without one is skipped by name."""
+    """One test for each example model; those after a task's first, and of `BESIDE`, are slow.
+
+    A task without one is skipped by name.
+    """
     example_models = [entry for entry in find_example_models() if not entry.fault]
     tasks = list(dict.fromkeys([*task_names(), *(entry.task for entry in example_models)]))
     cases: list[object] = []
@@ -45,9 +57,14 @@ def _cases() -> list[object]:
             reason = f"no example model of {task} in ui/starters/{task}"
             cases.append(pytest.param(None, id=task, marks=pytest.mark.skip(reason=reason)))
         for number, entry in enumerate(own):
-            marks = [pytest.mark.slow] if number else []
+            marks = [pytest.mark.slow] if number or task in BESIDE else []
             cases.append(pytest.param(entry, id=entry.name, marks=marks))
     return cases
+
+
+def test_the_files_beside_this_one_are_there() -> None:
+    for task, name in BESIDE.items():
+        assert task in task_names() and task in (Path(__file__).parent / name).read_text("utf-8"), name
 
 
 def test_example_models_are_whole() -> None:

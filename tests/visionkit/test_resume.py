@@ -139,10 +139,17 @@ def test_the_best_score_survives_another_folder(tmp_path: Path) -> None:
     assert Path(callback.best_model_path).parent == tmp_path / "there" / "checkpoints"
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[float, Any]:
+    """The seconds of a training that nobody kills, and its end."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return finish(folder, num_workers=0, slowly=0.02), end_state(folder)
+
+
 @pytest.mark.parametrize("number", [1, 2], ids=["2 workers, temp on the same disk", "temp on another disk"])
-def test_kill_9(number: int, tmp_path: Path) -> None:
-    seconds = finish(tmp_path / "whole", num_workers=0, slowly=0.02)
-    assert trial(number, tmp_path, seconds, random.Random(number), end_state(tmp_path / "whole")) == []
+def test_kill_9(number: int, uninterrupted: tuple[float, Any], tmp_path: Path) -> None:
+    seconds, end = uninterrupted
+    assert trial(number, tmp_path, seconds, random.Random(number), end) == []
 
 
 @pytest.mark.slow
