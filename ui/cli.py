@@ -115,7 +115,7 @@ def _dispatch(arguments: list[str], debug: bool = False) -> int:
             f"unknown {what} {verb!r} (visionkit --help lists what there is){suggest(verb, (*training.VERBS, *VERBS))}"
         )
     module = verb_module(verb)
-    status: int = module.run(build_parser(verb).parse([*rest, *(["--debug"] if debug else [])]))
+    status: int = module.run(build_parser(verb).parse([*(["--debug"] if debug else []), *rest]))
     return status
 
 

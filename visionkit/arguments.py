@@ -37,7 +37,7 @@ class RunOption(NamedTuple):
         default: Its value where it is not given.
         help: One sentence.
         allowed: Of a number, what it may be, in words; empty where nothing checks it.
-        at_most: Of a number, the largest value.
+        maximum: Of a number, the largest value.
         zero: Of a number, whether 0 is allowed, which turns it off. Negative ones never are.
     """
 
@@ -46,7 +46,7 @@ class RunOption(NamedTuple):
     default: Any
     help: str
     allowed: str = ""
-    at_most: float = math.inf
+    maximum: float = math.inf
     zero: bool = True
 
     def check(self, value: Any) -> None:
@@ -57,7 +57,7 @@ class RunOption(NamedTuple):
         """
         if not self.allowed or isinstance(value, bool) or not isinstance(value, (int, float)):
             return
-        if not (0 < value <= self.at_most and math.isfinite(value)) and not (self.zero and value == 0):
+        if not (0 < value <= self.maximum and math.isfinite(value)) and not (self.zero and value == 0):
             raise UsageError(f"{self.name} {value:g}: {'0 (off) or ' if self.zero else ''}{self.allowed}")
 
 
@@ -82,7 +82,7 @@ RUN_OPTIONS = (
         0.0,
         "Decay of the weights' moving average; 0 is off.",
         "a decay above 0 and below 1",
-        at_most=math.nextafter(1, 0),
+        maximum=math.nextafter(1, 0),
     ),
     RunOption(
         "checkpoint_every",
@@ -105,7 +105,7 @@ RUN_OPTIONS = (
         1800.0,
         "Seconds after which a process that does not respond ends the others; it cannot be turned off.",
         f"seconds above 0 and at most {LONGEST:,} (a year); it cannot be turned off",
-        at_most=LONGEST,
+        maximum=LONGEST,
         zero=False,
     ),
     RunOption(

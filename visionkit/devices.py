@@ -87,17 +87,21 @@ def state_devices(trainer: Any) -> None:
 
 
 def devices_text(trainer: Any) -> str:
-    """The processes of a trainer whose strategy is for several: `4 processes, each with a GPU, on 2 machines`."""
+    """The processes of a trainer whose strategy is for several: `4 processes on 2 machines, one GPU per process`."""
     world, on_cpu = trainer.world_size, trainer.strategy.root_device.type == "cpu"
     if world == 1:
         if not on_cpu:
             return f"1 process with 1 GPU ({trainer.strategy.root_device})"
         found = "" if _gpus("gpu") else ", no GPU was found"
         return f"1 process on the CPU{found}; for N processes on the CPU give {ON_CPU} --trainer.devices N"
-    text = f"{counted(world, 'process')} {'on the CPU' if on_cpu else 'with a GPU each'}"
-    if trainer.num_nodes > 1:
+    processes, several = counted(world, "process"), trainer.num_nodes > 1
+    if on_cpu:
+        text = f"{processes} on the CPU{f's of {trainer.num_nodes} machines' if several else ''}"
+    else:
+        text = f"{processes}{f' on {trainer.num_nodes} machines' if several else ''}, one GPU per process"
+    if several:
         place = trainer.strategy.cluster_environment
-        text += f" of {trainer.num_nodes} machines, which meet at {place.main_address}:{place.main_port}"
+        text += f", rendezvous at {place.main_address}:{place.main_port}"
     return text
 
 

@@ -68,9 +68,9 @@ class Terminated(VisionKitError):
     status = 143
 
 
-def some_of(names: Sequence[str], most: int = 4) -> str:
-    """The first `most` of the names, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def some_of(names: Sequence[str], limit: int = 4) -> str:
+    """The first `limit` names, and how many more there are."""
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def suggest(name: str, choices: Iterable[str]) -> str:

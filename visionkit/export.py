@@ -223,7 +223,7 @@ def write_graph(task: VisionTask, path: Path) -> None:
         last = 2 if spec.frames == 1 else 3
         free |= {last: torch.export.Dim.DYNAMIC, last + 1: torch.export.Dim.DYNAMIC}
     # Two images: an example with one would fix the batch at one.
-    example = task.example_inputs(batch=2, least=TRACED)
+    example = task.example_inputs(batch=2, min_side=TRACED)
     shapes = (tuple(dict(free) for _ in example),)  # the graph takes them as one tuple
     _write(task, Graph(task), example, list(task.inputs), list(served_fields(task.outputs)), shapes, path)
 
@@ -236,7 +236,7 @@ def write_second_stage(task: VisionTask, second: nn.Module, path: Path) -> None:
     """
     task.eval()
     with torch.no_grad():
-        outputs = task(*task.example_inputs(batch=2, least=TRACED))
+        outputs = task(*task.example_inputs(batch=2, min_side=TRACED))
     names: tuple[str, ...] = second.inputs  # type: ignore[assignment]
     height, width = task.input.size
     rows = torch.tensor([[number, 0, 0, width / 2, height / 2] for number in (0.0, 1.0, 1.0)])

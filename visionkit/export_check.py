@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from visionkit.engines import Engine, OnnxEngine, TorchEngine, served_fields
-from visionkit.errors import CheckpointError
+from visionkit.errors import CheckpointError, VisionKitError
 from visionkit.images import ImageSource
 from visionkit.inputs import Given, batch_of_one
 from visionkit.predictor import Predictor
@@ -71,6 +72,7 @@ def compare(
     images: Sequence[Given],
     limit: int = CHECKED,
     progress: Progress = no_progress,
+    name: str = "the graph",
 ) -> Agreement:
     """Tries an engine on images, beside torch.
 
@@ -80,6 +82,7 @@ def compare(
         images: Images, as a predictor is called with them.
         limit: Take at most so many of them, evenly.
         progress: Called with each image.
+        name: Names the graph in an error.
 
     Raises:
         CheckpointError: The engine fails on an image.
@@ -95,13 +98,8 @@ def compare(
         # Twice the same image, so a graph with a fixed batch shows.
         inputs = [torch.cat([each, each]) for each in batch_of_one(example)]
         ours = reference(*inputs)
-        try:
+        with _runs(name, inputs[0]):
             other = engine(*inputs)
-        except Exception as error:  # a runtime has an exception for every status, all of them its own
-            sides = "x".join(map(str, inputs[0].shape[-2:]))
-            raise CheckpointError(
-                f"the graph is not kept: it fails on two images of {sides} pixels: {' '.join(str(error).split())[:240]}"
-            ) from error
         values = [[getattr(each, name) for name in served_fields(type(each))] for each in (ours, other)]
         for a, b in zip(*values, strict=True):
             scale = float(a.abs().max()) or 1.0
@@ -110,7 +108,9 @@ def compare(
         cosines.append(float(torch.cosine_similarity(flat[0], flat[1], dim=0)))
         geometry = [example["geometry"]] * 2
         second = getattr(engine, "second", None)
-        decoded = [task.decode(ours), task.decode(other, **({} if second is None else {"second": second}))]
+        decoded = [task.decode(ours)]
+        with _runs(name, inputs[0]):
+            decoded.append(task.decode(other, **({} if second is None else {"second": second})))
         predictions = [task.restore(each, geometry)[0] for each in decoded]
         if (found := predictions[0].difference(predictions[1])) is not None:
             distances.append(found.largest)
@@ -122,6 +122,19 @@ def compare(
         max(distances) if distances else None,
         float(np.mean(same)) if same else None,
     )
+
+
+@contextlib.contextmanager
+def _runs(name: str, image: torch.Tensor) -> Iterator[None]:
+    """Reports what a runtime raises as a fault of the graph: it has an exception of its own for every status."""
+    try:
+        yield
+    except (VisionKitError, MemoryError):
+        raise
+    except Exception as error:
+        sides = "x".join(map(str, image.shape[-2:]))
+        why = " ".join(str(error).split())[:240]
+        raise CheckpointError(f"{name}: not kept: it fails on two images of {sides} pixels: {why}") from error
 
 
 def _middle(image: ImageSource) -> View | None:
@@ -155,7 +168,7 @@ def checked(
     Raises:
         CheckpointError: It differs by more than is allowed.
     """
-    found = compare(task, OnnxEngine(path, task.outputs, inputs=task.inputs), images, progress=progress)
+    found = compare(task, OnnxEngine(path, task.outputs, inputs=task.inputs), images, progress=progress, name=path.name)
     wrong = found.outputs > OUTPUT_TOLERANCE
     if found.difference is not None:
         # Probabilities are what is served; outputs may differ more where a softmax does not show it.
@@ -178,7 +191,7 @@ def checked_int8(
     task: VisionTask, path: Path, images: Sequence[Given], progress: Progress = no_progress
 ) -> dict[str, Any]:
     """Checks an 8-bit graph, see `checked`."""
-    found = compare(task, OnnxEngine(path, task.outputs, inputs=task.inputs), images, progress=progress)
+    found = compare(task, OnnxEngine(path, task.outputs, inputs=task.inputs), images, progress=progress, name=path.name)
     if not found.cosine >= INT8_COSINE or (found.same is not None and found.same < INT8_AGREEMENT):
         message = f", the same prediction on {found.same:.1%}" if found.same is not None else ""
         raise CheckpointError(

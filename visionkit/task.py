@@ -60,16 +60,16 @@ class VisionTask(TaskContract):
             raise DataError(f"{self.name} takes {', '.join(self.inputs)}, and the data gives {', '.join(given)}")
         return self(*(given[name] for name in self.inputs))
 
-    def example_inputs(self, batch: int = 2, least: int = 0) -> tuple[Tensor, ...]:
+    def example_inputs(self, batch: int = 2, min_side: int = 0) -> tuple[Tensor, ...]:
         """Noise of the shapes that the network takes, (batch, C, H, W) uint8 each, or clips (batch, T, C, H, W).
 
         Args:
             batch: Images, or clips, of each input.
-            least: Pixels of each side at least, where the network takes any size.
+            min_side: Smallest side in pixels, where the network takes any size.
         """
         spec = self.input
-        if spec.resize_mode == "native" and min(spec.size) < least:
-            spec = spec.scaled(least / min(spec.size))
+        if spec.resize_mode == "native" and min(spec.size) < min_side:
+            spec = spec.scaled(min_side / min(spec.size))
         clip = (spec.frames,) if spec.frames > 1 else ()
         shape = (batch, *clip, spec.channels, *spec.size)
         return tuple(torch.randint(0, 256, shape, dtype=torch.uint8) for _ in self.inputs)

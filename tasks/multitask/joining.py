@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tasks.multitask.heads import SHARED
 from tasks.multitask.task import MultiTask
-from visionkit.errors import CheckpointError, UsageError, suggest
+from visionkit.errors import CheckpointError, UsageError, some_of, suggest
 from visionkit.plain_values import plain
 from visionkit.registry import task_class
 from visionkit.task import VisionTask
@@ -129,9 +129,8 @@ def _common(states: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
                 different.setdefault((origin[key], name), []).append(key)
     if different:
         (ours, other), keys = next(iter(different.items()))
-        rest = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
         raise CheckpointError(
-            f"the backbones of {ours} and {other} are not the same: {', '.join(keys[:_NAMED])}{rest} differ; heads can "
+            f"the backbones of {ours} and {other} are not the same: {some_of(keys, _NAMED)} differ; heads can "
             "be joined where they were trained on one frozen backbone (optim.freeze backbone)"
         )
     return body

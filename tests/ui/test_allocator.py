@@ -60,6 +60,31 @@ def test_who_starts_the_server_may_set_it_otherwise() -> None:
     assert message == "set True" and number > 10_000
 
 
+class Library:
+    """A C library that takes a block threshold up to a limit."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.taken = limit, []
+
+    def mallopt(self, number: int, value: int) -> int:
+        if number == allocator._MMAP and value > self.limit:
+            return 0
+        self.taken.append((number, value))
+        return 1
+
+
+@pytest.mark.parametrize(("limit", "blocks"), [(2**40, 64 * allocator.MB), (32 * allocator.MB, 32 * allocator.MB)])
+def test_an_older_glibc_takes_the_smaller_threshold(limit: int, blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = Library(limit)
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.31"))
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: library)
+    assert allocator.keep_memory()
+    assert library.taken == [(allocator._ARENAS, 1), (allocator._MMAP, blocks), (allocator._TRIM, allocator.KEPT)]
+    library = Library(0)
+    assert not allocator.keep_memory()
+    assert library.taken == [(allocator._ARENAS, 1)], "after one that was refused nothing is set"
+
+
 def test_another_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: pytest.fail("asked"))

@@ -116,6 +116,10 @@ def test_every_error_has_one_form(client: TestClient, name: str) -> None:
 def test_a_browser_reads_the_words_as_they_are(client: TestClient) -> None:
     response = client.get("/health", headers={"host": "other.example", "accept": "text/html,*/*"})
     assert response.status_code == 421 and response.text.startswith("this server is not called by that name")
+    for path, status in (("/api/nothing", 404), ("/api/predict", 405)):
+        response = client.get(path, headers={"accept": "text/html,*/*"})
+        assert response.status_code == status and response.headers["content-type"].startswith("text/plain")
+        assert not response.text.startswith("{")
 
 
 def test_it_imports_no_gradio() -> None:

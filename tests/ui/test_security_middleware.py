@@ -116,7 +116,7 @@ def test_bodies_are_bounded(path: str, limit: int) -> None:
     assert _status({**host, "content-length": str(limit + 1)}, method="POST", path=path) == 413
     part = bytes(limit // 2)
     assert _ask(host, method="POST", path=path, bodies=[part, part])[1]["body"] == str(limit).encode()
-    # No length announced: the stream ends early, and the application responds nothing.
+    # No length announced: the stream is cut at the limit, and the guard responds in place of the application.
     assert _ask(host, method="POST", path=path, bodies=[part, part, b"x"])[0]["status"] == 413
 
 

@@ -42,7 +42,7 @@ def test_a_gpu_that_is_not_there_is_refused_by_its_key(accelerator: str, monkeyp
 @pytest.mark.parametrize("given", [4, "4", [0, 1, 2, 3]])
 def test_more_gpus_than_there_are_are_refused(given: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     gpus(monkeypatch, 2)
-    with pytest.raises(EnvironmentFault, match=r"trainer\.devices .*4|3\]: this machine has 2 GPUs"):
+    with pytest.raises(EnvironmentFault, match=r"trainer\.devices .*(4|3\]): this machine has 2 GPUs"):
         check_devices({"accelerator": "gpu", "devices": given})
     for fits in (2, "2", [0, 1], "auto", -1, "-1", None):
         check_devices({"accelerator": "gpu", "devices": fits})
@@ -94,7 +94,7 @@ def test_the_processes_of_torchrun_are_those_of_the_trainer(monkeypatch: pytest.
             2,
             "cuda:0",
             4,
-            "devices: 8 processes with a GPU each of 2 machines, which meet at h:29500\n",
+            "devices: 8 processes on 2 machines, one GPU per process, rendezvous at h:29500\n",
         ),
         (SingleDeviceStrategy("cpu"), 1, 1, "cpu", 0, ""),
     ],

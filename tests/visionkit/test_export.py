@@ -228,8 +228,18 @@ def test_a_graph_that_fails_on_an_image_is_not_kept():
     def engine(*inputs: torch.Tensor) -> Any:
         raise RuntimeError("axis 0 has\nmismatched dimensions")
 
-    with pytest.raises(CheckpointError, match="it fails on two images of 32x32 pixels: axis 0 has mismatched"):
-        compare(task, engine, [np.zeros((20, 30, 3), np.uint8)])
+    image = np.zeros((20, 30, 3), np.uint8)
+    message = r"^a\.onnx: not kept: it fails on two images of 32x32 pixels: axis 0 has mismatched"
+    with pytest.raises(CheckpointError, match=message):
+        compare(task, engine, [image], name="a.onnx")
+
+    class SecondStage(TorchEngine):
+        def second(self, *given: Any) -> Any:
+            raise RuntimeError("no such kernel")
+
+    task.decode = lambda outputs, second=None: second() if second else [[] for _ in outputs.logits]  # type: ignore
+    with pytest.raises(CheckpointError, match="fails on two images of 32x32 pixels: no such kernel"):
+        compare(task, SecondStage(task), [image])
 
 
 def test_images_of_native_size_are_tried_at_unequal_sides():

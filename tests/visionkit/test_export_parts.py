@@ -208,7 +208,7 @@ def test_the_batch_is_free_and_of_native_inputs_height_and_width(
     task: Any = SimpleNamespace(
         name="stub", input=InputSpec(size=(8, 8), **spec), inputs=("left", "right"), outputs=Outputs,
         normalize=nn.Identity(), network=nn.Identity(),
-        example_inputs=lambda batch, least: (torch.zeros(batch, *shape[1:]),) * 2,
+        example_inputs=lambda batch, min_side: (torch.zeros(batch, *shape[1:]),) * 2,
     )  # fmt: skip
     write_graph(task, tmp_path / "a.onnx")
     assert [sorted(each) for (both,) in [seen["dynamic_shapes"]] for each in both] == [sides, sides]
@@ -232,7 +232,7 @@ def test_a_network_for_any_size_is_traced_with_a_large_image(
 ):
     task = tiny_task()
     task.input = InputSpec(size=size, resize_mode=resize_mode)
-    assert task.example_inputs(2, least=export.TRACED)[0].shape == (2, 3, *expected)
+    assert task.example_inputs(2, min_side=export.TRACED)[0].shape == (2, 3, *expected)
 
 
 def test_an_output_may_not_have_the_name_of_an_input(tmp_path: Path):
@@ -285,7 +285,7 @@ class TwoStage(nn.Module):
         super().__init__()
         self.input, self.norm = InputSpec(size=(8, 16), resize_mode=resize_mode), nn.BatchNorm2d(3)
 
-    def example_inputs(self, batch: int, least: int) -> tuple[Tensor, ...]:
+    def example_inputs(self, batch: int, min_side: int) -> tuple[Tensor, ...]:
         return (torch.rand(batch, 3, 8, 16),)
 
     def forward(self, image: Tensor) -> Maps:

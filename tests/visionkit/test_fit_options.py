@@ -92,7 +92,7 @@ def test_a_mistake_is_reported_in_one_line(options: str, said: str, capsys: pyte
 def test_every_number_of_a_run_has_a_range(option: RunOption, value: str) -> None:
     """0 is off and stated as such, or refused; negative numbers never pass."""
     number = option.type(float(value))
-    allowed = (number > 0 and number <= option.at_most) or (number == 0 and option.zero)
+    allowed = (number > 0 and number <= option.maximum) or (number == 0 and option.zero)
     assert option.allowed, "each states its range"
     assert ("0 is off" in option.help) == option.zero
     if allowed:

@@ -65,9 +65,9 @@ def test_a_resumed_training_states_where_it_goes_on(source: str, capsys: pytest.
         (
             "--trainer.max_epochs 2",
             "",
-            "trainer.max_epochs is 2 epochs; to train on, give a larger --trainer.max_epochs",
+            "trainer.max_epochs 2 is reached; to train on, give a larger --trainer.max_epochs",
         ),
-        ("--trainer.max_steps 2", "", "trainer.max_steps is 2 steps; to train on, give a larger --trainer.max_steps"),
+        ("--trainer.max_steps 2", "", "trainer.max_steps 2 is reached; to train on, give a larger --trainer.max_steps"),
         (
             "--trainer.max_steps 2",
             "--trainer.max_time 00:00:00:00",
@@ -76,7 +76,7 @@ def test_a_resumed_training_states_where_it_goes_on(source: str, capsys: pytest.
         (
             "--trainer.max_epochs 9 --early_stopping 1 --model.optim.lr 1e-12",
             "",
-            "early_stopping is 1, and that was reached; to train on, give a larger --early_stopping",
+            "early_stopping 1 is reached; to train on, give a larger --early_stopping",
         ),
     ],
     ids=["epochs", "steps", "time", "early"],
@@ -116,13 +116,28 @@ def test_more_patience_trains_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert fit(f"{options} 3 --ckpt_path last") == 0
     assert describe(LAST)["step"] == step + 2 * 3, "two epochs of three batches"
     assert "in 3 checks in a row" in capsys.readouterr().out
+    assert fit(f"{options} 50 --ckpt_path last") == 0
+    assert "in a row" not in capsys.readouterr().out, "it ended with its epochs, whatever ended it before"
+
+
+def test_a_run_that_has_to_take_more_epochs_goes_on_though_its_patience_is_used_up(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = "--model.optim.lr 1e-12 --early_stopping 1"
+    assert fit(f"{options} --trainer.min_epochs 4 --trainer.max_epochs 4") == 0
+    step = describe(LAST)["step"]
+    capsys.readouterr()
+    assert fit(f"{options} --trainer.min_epochs 5 --trainer.max_epochs 9 --ckpt_path last") == 0
+    message = capsys.readouterr()
+    assert "goes on from step" in message.out and "finished" not in message.err
+    assert describe(LAST)["step"] == step + 3, "one epoch of three batches"
 
 
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ("--trainer.max_epochs 0", "trainer.max_epochs is 0 epochs"),
-        ("--trainer.max_steps 0", "trainer.max_steps is 0 steps"),
+        ("--trainer.max_epochs 0", "trainer.max_epochs 0 is reached"),
+        ("--trainer.max_steps 0", "trainer.max_steps 0 is reached"),
         ("--trainer.max_epochs 1 --trainer.limit_train_batches 0", "trainer.limit_train_batches"),
     ],
 )

@@ -375,7 +375,7 @@ def test_the_demo_is_served_and_asked_by_its_own_routes() -> None:
     assert claim(volumes[mounts[args.models]["name"]])["metadata"]["name"] == "visionkit"
     (home,) = [each["value"] for each in container["env"] if each["name"] == "HF_HOME"]
     (cache,) = [each for path, each in mounts.items() if home.startswith(f"{path}/")]
-    assert cache["name"] == mounts[args.models]["name"] and not cache.get("readOnly"), "it is written"
+    assert "emptyDir" in volumes[cache["name"]], "what faces the network writes nothing that a training reads"
     size = re.fullmatch(r"(\d+)Gi", volumes[mounts["/tmp"]["name"]]["emptyDir"]["sizeLimit"])[1]
     assert container["securityContext"]["readOnlyRootFilesystem"] and args.disk_mb < 1024 * int(size)
     assert pod["terminationGracePeriodSeconds"] > int(container["lifecycle"]["preStop"]["exec"]["command"][1]) + 2

@@ -63,7 +63,7 @@ def build(context: Context) -> None:
             models = [(data_strings.DATA_NO_MODEL, ""), *((entry.title, entry.name) for entry in _usable(context))]
             model = gr.Dropdown(models, value="", label=data_strings.DATA_MODEL, visible=False, elem_id="vk-data-model")
             predicted = _large(data_strings.DATA_PREDICTION, "predicted")
-    first, places, chosen, epoch = gr.State(0), gr.State([]), gr.State(None), gr.State(1)
+    first, places, chosen, epoch = gr.State(0), gr.State([]), gr.State(None), gr.State(0)
     browsing = _Browsing(context)
     filters = [data, view, split, name, size, finding]
     page = [gallery, where, back, ahead, first, places]
@@ -207,11 +207,11 @@ class _Browsing:
 
         found, fault = self._run(work, name)
         if found is None:
-            return [place, 1, fault, *[gr.update(visible=False)] * 5]
+            return [place, 0, fault, *[gr.update(visible=False)] * 5]
         if model:
             found[3], words = self.predicted(name, place, model)
             found[0] = found[0] if isinstance(words, dict) else f"{found[0]}  \n{words}"
-        return [place, 1, *found]
+        return [place, 0, *found]
 
     def augmented_again(self, name: str | None, place: Place | None, epoch: int) -> tuple[Any, int]:
         """The chosen sample as another epoch shows it."""

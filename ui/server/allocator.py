@@ -16,15 +16,18 @@ MB = 2**20
 _TRIM, _MMAP, _ARENAS = -1, -3, -8
 """Numbers of malloc.h: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD and M_ARENA_MAX."""
 
-LARGEST, KEPT = 64 * MB, 256 * MB
-"""Bytes from which a block is the system's own again once it is let go, and bytes that stay for the next request."""
+LARGEST, KEPT = (64 * MB, 32 * MB), 256 * MB
+"""Bytes from which a block is the system's own again once it is let go (glibc before 2.35 takes 32 MB at most), and
+bytes that stay for the next request."""
 
 SETTINGS = (
-    (_ARENAS, 1, "MALLOC_ARENA_MAX"),
+    (_ARENAS, (1,), "MALLOC_ARENA_MAX"),
     (_MMAP, LARGEST, "MALLOC_MMAP_THRESHOLD_"),
-    (_TRIM, KEPT, "MALLOC_TRIM_THRESHOLD_"),
+    (_TRIM, (KEPT,), "MALLOC_TRIM_THRESHOLD_"),
 )
-"""Parameter, value, and the variable of glibc by which whoever starts the server may set it otherwise."""
+"""Parameter, values of which the first that is taken holds, and the variable of glibc by which whoever starts the
+server may set it otherwise. Once any is set, glibc raises the threshold of blocks no more by itself, so nothing is set
+after one that was refused."""
 
 
 def keep_memory() -> bool:
@@ -36,5 +39,5 @@ def keep_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     library = ctypes.CDLL(None)
-    done = [library.mallopt(number, value) for number, value, name in SETTINGS if name not in os.environ]
-    return all(done)
+    wanted = ((number, values) for number, values, name in SETTINGS if name not in os.environ)
+    return all(any(library.mallopt(number, value) for value in values) for number, values in wanted)

@@ -11,6 +11,10 @@ PAGES = "/gradio_api/"
 """Routes of the pages' own script, which shows the body of an upload's error as it is, and reads `detail` otherwise."""
 
 
+RETRY_AFTER = "5"
+"""Seconds after which a request that was refused as one too many may come again: the header of 503."""
+
+
 def is_of_pages(path: str) -> bool:
     """Whether the script of the pages sends such a request, under whatever path a proxy shows them."""
     return PAGES in f"{path}/"

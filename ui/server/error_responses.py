@@ -14,7 +14,7 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 
 from ui import strings
-from ui.server.error_bodies import is_of_pages
+from ui.server.error_bodies import error_body, is_of_pages
 from ui.server.faults import is_lack, log, status_of
 
 _REQUEST = (
@@ -28,9 +28,12 @@ _WORDS = {404: strings.UNKNOWN, 405: strings.WRONG_METHOD}
 """What stands for the framework's own words."""
 
 
-def _response(request: Request, words: str, status: int, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def _response(request: Request, words: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
     """An error in the one form that programs read; the script of the pages reads it by its own name."""
-    return JSONResponse({"detail" if is_of_pages(request.url.path) else "error": words}, status, headers)
+    if is_of_pages(path := request.url.path):
+        return JSONResponse({"detail": words}, status, headers)
+    kind, body = error_body(words, path, request.headers.get("accept", ""))
+    return Response(body, status, headers, media_type=kind.decode())
 
 
 def speak(app: FastAPI, missing: Sequence[type[Exception]] = ()) -> None:
@@ -41,7 +44,7 @@ def speak(app: FastAPI, missing: Sequence[type[Exception]] = ()) -> None:
         missing: Further exceptions that mean that there is nothing by the name that a request has.
     """
 
-    async def unknown(request: Request, error: Exception) -> JSONResponse:
+    async def unknown(request: Request, error: Exception) -> Response:
         return _response(request, strings.UNKNOWN, 404)
 
     async def refused(request: Request, error: Exception) -> Response:
@@ -53,13 +56,13 @@ def speak(app: FastAPI, missing: Sequence[type[Exception]] = ()) -> None:
             words = f"{words} ({request.method}; allowed: {allowed})"
         return _response(request, words, error.status_code, error.headers)
 
-    async def unfit(request: Request, error: Exception) -> JSONResponse:
+    async def unfit(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
         place = ".".join(str(part) for part in first.get("loc", ()))[:80]
         return _response(request, f"{strings.UNFIT} ({place}: {str(first.get('msg', ''))[:160]})", 422)
 
-    async def broken(request: Request, error: Exception) -> JSONResponse:
+    async def broken(request: Request, error: Exception) -> Response:
         if isinstance(error, RuntimeError) and isinstance(error.__cause__, (*_REQUEST, LookupError, HTTPException)):
             error = error.__cause__  # raised once the response had begun, which Starlette reports in its own words
         if isinstance(error, (*_REQUEST, LookupError, HTTPException)) and not is_lack(error):

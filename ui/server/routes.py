@@ -25,6 +25,7 @@ from ui.inference import InferenceResult, Upload
 from ui.model_registry import ModelEntry
 from ui.reports import POLICY as REPORT_POLICY
 from ui.reports import Reports
+from ui.server.error_bodies import RETRY_AFTER
 from ui.server.faults import status_of
 from ui.server.job_queue import Busy, JobQueue
 from ui.server.limits import MB
@@ -152,7 +153,7 @@ def refused(error: Exception) -> Response:
     if isinstance(error, ClientDisconnect):  # nobody is there to read it
         return Response(status_code=400)
     status, words = status_of(error)
-    return JSONResponse({"error": words}, status, {"retry-after": "5"} if isinstance(error, Busy) else {})
+    return JSONResponse({"error": words}, status, {"retry-after": RETRY_AFTER} if isinstance(error, Busy) else {})
 
 
 def _value(text: str) -> Any:

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from ui.reports import POLICY as REPORT_POLICY
-from ui.server.error_bodies import error_body
+from ui.server.error_bodies import RETRY_AFTER, error_body
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -307,5 +307,7 @@ async def _respond(send: Send, status: int, text: str, scope: Scope) -> None:
     accept = next((value for key, value in scope["headers"] if key.lower() == b"accept"), b"")
     kind, body = error_body(text, str(scope["path"]), accept.decode("latin-1"))
     headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
+    if status == 503:
+        headers.append((b"retry-after", RETRY_AFTER.encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

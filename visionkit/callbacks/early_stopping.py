@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
 from visionkit.errors import UsageError
 
@@ -22,7 +23,11 @@ class EarlyStop(EarlyStopping):
         return super().state_key.replace(type(self).__qualname__, EarlyStopping.__qualname__, 1)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict({**state_dict, "patience": self.patience})
+        state = {**state_dict, "patience": self.patience}
+        if state["wait_count"] < self.patience:  # it goes on, so what ended it then is no longer true
+            none = EarlyStoppingReason.NOT_STOPPED.value
+            state |= {"stopped_epoch": 0, "stopping_reason": none, "stopping_reason_message": None}
+        super().load_state_dict(state)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.is_over:

@@ -34,7 +34,8 @@ class StartingPoint(Callback):
             self._place = settled(loops)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._begun = not trainer.should_stop
+        # Of a stop that comes before `min_epochs` or `min_steps` Lightning takes no notice.
+        self._begun = not (trainer.should_stop and trainer.fit_loop._can_stop_early)
         if not trainer.is_global_zero or not self._begun:
             return
         task: Any = pl_module
@@ -73,12 +74,13 @@ def _limit(trainer: Trainer) -> str:
     by_epochs = epochs is not None and 0 <= epochs <= progress.processed
     if by_steps or by_epochs:
         name = "max_steps" if by_steps else "max_epochs"
-        number = counted(steps, "step") if by_steps else counted(epochs or 0, "epoch")
         if budget is not None and budget.is_chosen:
+            number = counted(steps, "step") if by_steps else counted(epochs or 0, "epoch")
             return f"{budget.name} chose {number}; to train on, give --max_time null and a larger --trainer.{name}"
-        return f"trainer.{name} is {number}; to train on, give a larger --trainer.{name}"
+        reached = steps if by_steps else epochs
+        return f"trainer.{name} {reached} is reached; to train on, give a larger --trainer.{name}"
     if stop is not None:
-        return f"early_stopping is {stop.patience}, and that was reached; to train on, give a larger --early_stopping"
+        return f"early_stopping {stop.patience} is reached; to train on, give a larger --early_stopping"
     if budget is not None and budget.time_elapsed() >= budget.seconds:
         return f"{budget.name} is used up; to train on, give a longer --max_time"
     if timer is not None and (timer.time_remaining() or 0) <= 0:
