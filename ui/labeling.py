@@ -17,6 +17,7 @@ from datamodules.label_folder import JOURNAL, Description, LabelFolder
 from datamodules.object_entries import AnnotatedImage
 from ui.label_options import CLASSES, OBJECTS
 from visionkit.errors import UsageError, suggest
+from visionkit.masks import mask_areas
 from visionkit.plain_values import plain
 from visionkit.predictions import Classification, Detections, Instances, Poses, Prediction
 
@@ -80,6 +81,8 @@ def entry_of(
 ) -> AnnotatedImage:
     """A prediction as the annotations of its image, with their scores.
 
+    Objects without a pixel, as a network that has hardly been trained finds them, are left out.
+
     Args:
         prediction: Boxes, masks or poses.
         path: Path of the image.
@@ -117,7 +120,10 @@ def entry_of(
         scores=np.asarray(found.scores, dtype=np.float64).round(5),
         more=more,
     )
-    return entry.take(np.all(boxes[:, 2:] > boxes[:, :2], axis=1))
+    kept = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
+    if isinstance(found, Instances) and len(found):
+        kept &= np.asarray(mask_areas(list(found.masks))) > 0  # no reader takes an object without a pixel
+    return entry.take(kept)
 
 
 def uncertainty_of(prediction: Prediction) -> float:

@@ -33,7 +33,7 @@ from visionkit.interrupted_epoch import InterruptedEpoch, go_on, position_in, se
 from visionkit.loading import Augment, ResumableLoader, SampleDataset, collate
 from visionkit.preprocess import Preprocessor
 from visionkit.remembered import RemembersArguments
-from visionkit.resume import Position, epochs_of, position_of
+from visionkit.resume import Position, position_of
 from visionkit.sampling import (
     EpochSampler,
     RepeatFactorSampler,
@@ -42,6 +42,7 @@ from visionkit.sampling import (
     check_sampling,
     check_scales,
     classes_of,
+    closing_epochs,
     repeat_factors,
     usual_batch_size,
 )
@@ -347,13 +348,8 @@ class VisionDataModule(LightningDataModule, RawLabels, ABC, metaclass=RemembersA
             sampler.scales = (self.multi_scale[0], self.multi_scale[1])
         if self.repeat_threshold and not isinstance(sampler, RepeatFactorSampler):
             raise UsageError(f"data.repeat_threshold: {type(self).__name__} orders its images by itself; leave it out")
-        if self.close_mosaic and (trainer := self.trainer) is not None:
-            if trainer.max_epochs in (None, -1) and trainer.max_steps <= 0:
-                raise UsageError(
-                    "data.close_mosaic: a training without a number of epochs or steps has no last epochs; give "
-                    "trainer.max_epochs, or --max_time in place of trainer.max_time"
-                )
-            sampler.is_closing = lambda epoch: epoch >= max(1, epochs_of(trainer) - self.close_mosaic)
+        if self.close_mosaic and self.trainer is not None:
+            sampler.is_closing = closing_epochs(self.close_mosaic, self.trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """What the epoch has seen, for the checkpoint, see `visionkit.interrupted_epoch`."""

@@ -8,6 +8,7 @@ image once.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -16,6 +17,7 @@ from torch.utils.data import DistributedSampler, SequentialSampler
 
 from visionkit.errors import DataError, UsageError
 from visionkit.input_spec import InputSpec
+from visionkit.resume import epochs_of
 from visionkit.sequences import fractions_of
 from visionkit.types import Sample
 
@@ -301,6 +303,27 @@ def classes_of(samples: Sequence[Sample]) -> Sequence[np.ndarray]:
         labels = np.asarray(sample.target["labels"])
         found.append(np.flatnonzero(labels) if labels.dtype.kind == "f" else labels.reshape(-1).astype(np.int64))
     return found
+
+
+def closing_epochs(count: int, trainer: Any) -> Callable[[int], bool]:
+    """Whether an epoch is one of the last ones of a training, which mix nothing; the first one always mixes.
+
+    Args:
+        count: Number of the last epochs, `data.close_mosaic`.
+        trainer: Trainer of the data, whose length may still change.
+
+    Raises:
+        UsageError: The training has no last epoch.
+    """
+    if trainer.max_epochs in (None, -1) and trainer.max_steps <= 0:
+        raise UsageError(
+            "data.close_mosaic: a training without a number of epochs or steps has no last epochs; give "
+            "trainer.max_epochs, or --max_time in place of trainer.max_time"
+        )
+    if count >= (epochs := epochs_of(trainer)) and trainer.is_global_zero:
+        line = f"data.close_mosaic {count}: of {epochs:g} epochs only the first one mixes images"
+        print(line, file=sys.stderr, flush=True)
+    return lambda epoch: epoch >= max(1, epochs_of(trainer) - count)
 
 
 def check_sampling(

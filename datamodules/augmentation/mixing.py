@@ -181,7 +181,9 @@ class CopyPaste(MixingPart):
 
     def _checked(self, sample: Sample, view: View | None = None) -> Sample:
         if not {"boxes", "masks"} <= sample.target.keys():
-            raise UsageError("augment: CopyPaste cuts objects out by their masks; set data.target masks, or use Mosaic")
+            raise UsageError(
+                "augment: CopyPaste (copy_paste) cuts objects out by masks; leave it out, or set data.target masks"
+            )
         return super()._checked(sample, view)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:

@@ -235,7 +235,7 @@ def test_what_cannot_be_mixed_is_refused() -> None:
     ):
         with pytest.raises(UsageError, match=message):
             mosaic(sample, rng_for(0, 0, 0))
-    with pytest.raises(UsageError, match=r"data\.target masks, or use Mosaic"):
+    with pytest.raises(UsageError, match=r"leave it out, or set data\.target masks"):
         paste(Sample.of(image, {"boxes": np.zeros((0, 4))}), rng_for(0, 0, 0))
 
 

@@ -254,6 +254,15 @@ def test_outlines_become_boxes_in_voc(tmp_path: Path) -> None:
     assert description_for(task, "yolo", None, tmp_path / "none").target == "masks"
 
 
+def test_an_object_without_a_pixel_is_no_label() -> None:
+    bitmaps = np.zeros((2, 20, 30), dtype=bool)
+    bitmaps[1, 5:9, 4:8] = True
+    boxes, scores = np.array([[1.0, 2, 9, 9], [4, 5, 8, 9]]), np.array([0.9, 0.6])
+    found = Instances(("a",), (20, 30), boxes, scores, np.array([0, 0]), masks=tuple(encode_masks(bitmaps)))
+    entry = entry_of(found, Path("a.png"), (20, 30), ("a",), None)
+    assert entry.boxes.tolist() == [[4, 5, 8, 9]] and entry.scores is not None and entry.scores.tolist() == [0.6]
+
+
 @pytest.mark.parametrize("form", ["coco", "yolo"])
 def test_masks_and_keypoints_are_read_again(form: str, tmp_path: Path) -> None:
     photo = draw_images(tmp_path / "photos", 1)[0]

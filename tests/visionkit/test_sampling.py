@@ -155,7 +155,9 @@ def test_classes_are_read_from_labels_of_every_type() -> None:
 
 
 def trainer_of(**options: Any) -> Any:
-    return SimpleNamespace(**{"max_steps": -1, "num_training_batches": 4, "accumulate_grad_batches": 1, **options})
+    return SimpleNamespace(
+        **{"max_steps": -1, "is_global_zero": True, "num_training_batches": 4, "accumulate_grad_batches": 1, **options}
+    )
 
 
 def test_the_length_of_a_training() -> None:
@@ -165,7 +167,9 @@ def test_the_length_of_a_training() -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_the_last_epochs_mix_nothing_with_workers_that_live_on(num_workers: int) -> None:
+def test_the_last_epochs_mix_nothing_with_workers_that_live_on(
+    num_workers: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = scenes(augment=ObjectAugment(mosaic=1.0), close_mosaic=2, num_workers=num_workers)
     data.trainer = trainer_of(max_epochs=4, lightning_module=None, overfit_batches=0)
     loader: Any = data.train_dataloader()
@@ -177,9 +181,10 @@ def test_the_last_epochs_mix_nothing_with_workers_that_live_on(num_workers: int)
             each.sampler.set_epoch(epoch)
             batches.append([batch["inputs"]["image"].tolist() for batch in each])
         equal.append(batches[0] == batches[1])
-    assert equal == [False, False, True, True]
+    assert equal == [False, False, True, True] and "close_mosaic" not in capsys.readouterr().err
     data.trainer = trainer_of(max_epochs=1, lightning_module=None, overfit_batches=0)
     assert not data.train_dataloader().sampler.is_closing(0), "the first epoch is never without"  # type: ignore[attr-defined]
+    assert "data.close_mosaic 2: of 1 epochs only the first one mixes images" in capsys.readouterr().err
 
 
 def test_a_killed_training_with_all_of_it_ends_with_the_same_weights(tmp_path: Path) -> None:
