@@ -39,6 +39,14 @@ def samples(watched: Watched) -> Any:
     return watched.page.locator("#vk-data-gallery img")
 
 
+def seen(watched: Watched, count: int) -> None:
+    """Waits for so many samples, whose images come after the words."""
+    watched.until(
+        lambda: samples(watched).count() == count and watched.whole("data-gallery"),
+        lambda: f"{samples(watched).count()} samples in place of {count}, or images that have not come",
+    )
+
+
 def counted(watched: Watched, words: str) -> None:
     watched.page.locator("#vk-data-where").get_by_text(words).wait_for()
 
@@ -47,15 +55,16 @@ def test_samples_are_browsed_chosen_and_shown_large(watched: Watched) -> None:
     page = watched.page
     watched.open("data")
     counted(watched, "1 to 18 of 21")
-    assert samples(watched).count() == 18 and watched.whole("data-gallery")
+    seen(watched, 18)
     page.locator("#vk-data-next").click()
     counted(watched, "19 to 21 of 21")
     watched.choose("dog", "#vk-data-class")
     counted(watched, "1 to 9 of 9")
-    assert samples(watched).count() == 9
+    seen(watched, 9)
     page.locator("#vk-data-gallery button").first.click()
     page.locator("#vk-data-augmented img").wait_for()
-    assert "dog" in page.locator("#vk-data-words").inner_text() and watched.whole("data-labeled")
+    watched.until(lambda: watched.whole("data-labeled"), "the labels are not drawn")
+    assert "dog" in page.locator("#vk-data-words").inner_text()
     before = page.locator("#vk-data-augmented img").get_attribute("src")
     page.locator("#vk-data-again").click()
     watched.until(

@@ -34,7 +34,7 @@ def test_why_an_predictions_came_about_is_drawn(watched: Watched, images: list[P
     page.locator("#vk-why > button").click()
     page.locator("#vk-why-button").click()
     page.locator("#vk-why img").wait_for()
-    assert watched.whole("why")
+    watched.until(lambda: watched.whole("why"), "what it rests on is not drawn")
 
 
 def test_two_models_are_compared_on_one_image(watched: Watched, images: list[Path]) -> None:
