@@ -26,11 +26,9 @@ from benchmarks import row15_gpu_training, step_by_task, timing, training
 from benchmarks.timing import Goal, Options, Quartiles, Report, Stopwatch
 from benchmarks.training import WARM, Batches
 from visionkit.geometry import InputSpec
-from visionkit.optim import OptimConfig
 
 MINUTES = 12.0
 ROOT = Path(__file__).resolve().parent.parent
-OPTIM = OptimConfig(lr=1e-4)
 LEAST = 20.0
 """Seconds that a row needs to import what it uses: with fewer left it is not begun."""
 
@@ -77,7 +75,7 @@ def ddp(options: Options) -> None:
     torch.manual_seed(0)
     classes, side = [str(number) for number in range(10)], 64 if quick else 224
     backbone = "test_resnet" if quick else "resnet50"
-    task = ClassificationTask(backbone, classes=classes, input=InputSpec(size=(side, side)), optim=OPTIM)
+    task = ClassificationTask(backbone, classes=classes, input=InputSpec(size=(side, side)), optim=step_by_task.OPTIM)
     batch = training.random_batch(task, 2 if quick else 128, pin=device == "cuda")
     batches = Batches(batch, steps)
     with timing.watched(report), tempfile.TemporaryDirectory() as folder:

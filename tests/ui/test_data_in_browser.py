@@ -40,7 +40,7 @@ def samples(watched: Watched) -> Any:
 
 
 def seen(watched: Watched, count: int) -> None:
-    """Waits for so many samples, whose images come after the words."""
+    """Waits for that number of samples, whose images come after the words."""
     watched.until(
         lambda: samples(watched).count() == count and watched.whole("data-gallery"),
         lambda: f"{samples(watched).count()} samples in place of {count}, or images that have not come",
