@@ -16,6 +16,7 @@ from tests.ui.browser import Watched, needs_chromium
 from tests.ui.conftest import HOSTILE_CLASS, Demo
 from ui import data_strings
 from ui.reports import POLICY, Reports
+from visionkit.browsing.browser import DataBrowser
 
 pytestmark = [
     needs_chromium,
@@ -51,8 +52,14 @@ def counted(watched: Watched, words: str) -> None:
     watched.page.locator("#vk-data-where").get_by_text(words).wait_for()
 
 
-def test_samples_are_browsed_chosen_and_shown_large(watched: Watched) -> None:
-    page = watched.page
+def test_samples_are_browsed_chosen_and_shown_large(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    page, epochs, augmented = watched.page, [], DataBrowser.augmented
+
+    def recorded(browser: DataBrowser, item: Any, epoch: int = 0) -> np.ndarray:
+        epochs.append(epoch)
+        return augmented(browser, item, epoch)
+
+    monkeypatch.setattr(DataBrowser, "augmented", recorded)  # the demo runs in this process
     watched.open("data")
     counted(watched, "1 to 18 of 21")
     seen(watched, 18)
@@ -70,6 +77,7 @@ def test_samples_are_browsed_chosen_and_shown_large(watched: Watched) -> None:
     watched.until(
         lambda: page.locator("#vk-data-augmented img").get_attribute("src") != before, "it is not augmented again"
     )
+    assert epochs[-1] == 1, "the epoch after the one that was shown"
     watched.choose("Six things", "#vk-data-model")
     page.locator("#vk-data-predicted img").wait_for()
     shown(watched)
